@@ -1,0 +1,89 @@
+"""Write gen/ from proto/: typed Python stubs, and the descriptor set that Envoy and the breaking check read.
+
+`python proto/generate.py` writes; with `--check` it compares instead and exits 1 when gen/ is stale.
+"""
+
+import filecmp
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc_tools
+from google.rpc import status_pb2
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+GEN = ROOT / "gen"
+# protoc calls its plugins by name: those of this interpreter's environment.
+PLUGINS = [f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
+
+
+def sources() -> list[str]:
+    """Every .proto file of ours, relative to proto/, in a fixed order."""
+    return sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
+
+
+def include_paths() -> list[str]:
+    """Where protoc finds our files, google.api and google.rpc, and google.protobuf."""
+    google_api = Path(status_pb2.__file__).parents[2]
+    google_protobuf = Path(grpc_tools.__file__).parent / "_proto"
+    return [f"-I{path}" for path in (PROTO, google_api, google_protobuf)]
+
+
+def protoc_run(*arguments: str) -> None:
+    """Run protoc over our files; its messages go to standard error."""
+    if protoc.main(["protoc", *include_paths(), *PLUGINS, *arguments, *sources()]) != 0:
+        sys.exit("protoc failed")
+
+
+def generate(target: Path) -> None:
+    """Write the stubs, with a package marker in every folder, and descriptor.binpb below `target`."""
+    protoc_run(
+        f"--python_out={target}",
+        f"--mypy_out={target}",
+        f"--grpc_python_out={target}",
+        f"--mypy_grpc_out=async_only:{target}",
+    )
+    # Rich errors come out of Envoy empty unless their messages are in the set as well.
+    google_rpc = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
+    protoc_run("--include_imports", f"--descriptor_set_out={target / 'descriptor.binpb'}", *google_rpc)
+    for folder in [target / "tocsin", *(path for path in (target / "tocsin").rglob("*") if path.is_dir())]:
+        (folder / "__init__.py").write_text('"""Generated from proto/; see proto/generate.py."""\n')
+    (target / "tocsin" / "py.typed").touch()
+
+
+def files_below(folder: Path) -> set[Path]:
+    """The generated files below a folder, relative to it."""
+    found = {path.relative_to(folder) for path in (folder / "tocsin").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    return found | {Path("descriptor.binpb")}
+
+
+def stale(fresh: Path) -> list[Path]:
+    """The files of gen/ that are missing, left over or different from freshly generated ones."""
+    wanted, present = files_below(fresh), files_below(GEN)
+    different = {
+        path
+        for path in wanted & present
+        if not ((GEN / path).is_file() and filecmp.cmp(fresh / path, GEN / path, shallow=False))
+    }
+    return sorted((wanted ^ present) | different)
+
+
+def main() -> None:
+    """Generate, or compare with what is committed."""
+    with tempfile.TemporaryDirectory() as name:
+        fresh = Path(name)
+        generate(fresh)
+        outdated = stale(fresh)
+        if "--check" in sys.argv:
+            if outdated:
+                sys.exit("gen/ is stale, run `make gen`: " + ", ".join(map(str, outdated)))
+            return
+        shutil.rmtree(GEN / "tocsin", ignore_errors=True)
+        shutil.copytree(fresh, GEN, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    main()
