@@ -1,0 +1,1 @@
+"""Lines of log files become events: pure functions."""
