@@ -12,7 +12,19 @@ from services.domain.level import Level
 
 # Which groups are fields of the event; the others become attributes.
 _FIELDS = frozenset(
-    ["service", "level", "time", "message", "status_code", "response_time", "response_seconds", "host", "trace_id", "record_id", "epoch"]
+    [
+        "service",
+        "level",
+        "time",
+        "message",
+        "status_code",
+        "response_time",
+        "response_seconds",
+        "host",
+        "trace_id",
+        "record_id",
+        "epoch",
+    ]
 )
 # A format is believed when it reads at least this share of the lines that it is shown.
 _BELIEVED = 0.5

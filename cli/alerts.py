@@ -1,0 +1,212 @@
+"""tocsin alerts: what is wrong now, and what was."""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from tocsin.alerts.v1 import alert_service_pb2 as service
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
+from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
+from cli.output import (
+    SEVERITY_STYLE,
+    STATE_STYLE,
+    Form,
+    Output,
+    as_json,
+    console,
+    moment,
+    plain,
+    print_json,
+    print_table,
+    show,
+    styled,
+)
+
+app = typer.Typer(no_args_is_help=True, help="See alerts and act on them.")
+
+AlertId = Annotated[str, typer.Argument(help="The alert's id, as `tocsin alerts list` shows it.")]
+Actor = Annotated[str, typer.Option("--actor", envvar="USER", help="Who does it.")]
+Comment = Annotated[str, typer.Option("--comment", "-m", help="What to say about it.")]
+Severities = Annotated[
+    list[str] | None,
+    typer.Option("--severity", help="Only this severity, LOW to CRITICAL; may be repeated."),
+]
+RuleFilter = Annotated[str, typer.Option("--rule", help="Only alerts of the rule with this id.")]
+ResourceFilter = Annotated[str, typer.Option("--resource", help="Only alerts of this resource.")]
+
+_COLUMNS = ["ID", "State", "Severity", "Rule", "Resource", "Count", "Fired", "Repeats"]
+
+
+@app.command("list")
+def list_alerts(  # each option is a filter of the rpc
+    *,
+    states: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="Only this state; may be repeated: FIRING, ACKNOWLEDGED, RESOLVED."),
+    ] = None,
+    severities: Severities = None,
+    rule: RuleFilter = "",
+    resource: ResourceFilter = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")] = 50,
+    output: Output = Form.TABLE,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Show alerts, the newest first."""
+    request = service.ListAlertsRequest(
+        states=[_state(word) for word in states or []],
+        severities=[_severity(word) for word in severities or []],
+        rule_id=rule,
+        resource=resource,
+    )
+    alerts: list[Alert] = []
+    with connected(server) as channel:
+        stub = AlertServiceStub(channel)
+        while len(alerts) < limit:
+            request.page_size = min(500, limit - len(alerts))
+            page = stub.ListAlerts(request, timeout=DEADLINE)
+            alerts += page.alerts
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+    _print_alerts(alerts, output)
+
+
+@app.command("show")
+def show_alert(alert_id: AlertId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
+    """Show one alert with its evidence and history."""
+    with connected(server) as channel:
+        answer = AlertServiceStub(channel).GetAlert(service.GetAlertRequest(id=alert_id), timeout=DEADLINE)
+    show(answer, output, lambda: _print_whole(answer))
+
+
+@app.command()
+def ack(
+    alert_id: AlertId,
+    actor: Actor = "",
+    comment: Comment = "",
+    output: Output = Form.TABLE,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Take an alert on."""
+    request = service.AcknowledgeAlertRequest(id=alert_id, actor=actor, comment=comment)
+    with connected(server) as channel:
+        answer = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=DEADLINE)
+    _print_alerts([answer.alert], output)
+
+
+@app.command()
+def resolve(
+    alert_id: AlertId,
+    actor: Actor = "",
+    comment: Comment = "",
+    output: Output = Form.TABLE,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """End an alert by hand."""
+    request = service.ResolveAlertRequest(id=alert_id, actor=actor, comment=comment)
+    with connected(server) as channel:
+        answer = AlertServiceStub(channel).ResolveAlert(request, timeout=DEADLINE)
+    _print_alerts([answer.alert], output)
+
+
+@app.command()
+def watch(
+    severities: Severities = None,
+    rule: RuleFilter = "",
+    resource: ResourceFilter = "",
+    output: Output = Form.TABLE,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Follow alerts until Ctrl-C: first the open ones, then each change. JSON comes one alert a line."""
+    severity_numbers = [_severity(word) for word in severities or []]
+    request = service.WatchAlertsRequest(severities=severity_numbers, rule_id=rule, resource=resource)
+    with connected(server) as channel:
+        try:
+            for answer in AlertServiceStub(channel).WatchAlerts(request):
+                _print_change(answer.alert, output)
+        except KeyboardInterrupt:
+            raise typer.Exit from None
+
+
+def _state(word: str) -> "Alert.State.ValueType":
+    return Alert.State.Value(_one_of(Alert.State.keys(), "--state", word))
+
+
+def _severity(word: str) -> "AlertRule.Severity.ValueType":
+    return AlertRule.Severity.Value(_one_of(AlertRule.Severity.keys(), "--severity", word))
+
+
+def _one_of(words: Iterable[str], option: str, word: str) -> str:
+    allowed = [name for name in words if not name.endswith("UNSPECIFIED")]
+    if word.upper() not in allowed:
+        raise typer.BadParameter(f"{option} must be one of {', '.join(allowed)}, got {word}")
+    return word.upper()
+
+
+def _print_alerts(alerts: list[Alert], output: Form) -> None:
+    if output is Form.JSON:
+        print_json([as_json(alert) for alert in alerts])
+    else:
+        print_table(_COLUMNS, [_row(alert) for alert in alerts])
+
+
+def _row(alert: Alert) -> list[str]:
+    return [
+        alert.id,
+        styled(Alert.State.Name(alert.state), STATE_STYLE),
+        styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
+        plain(alert.rule_name),
+        plain(alert.resource),
+        str(alert.window.count),
+        moment(alert.fire_time),
+        str(alert.repeat_count),
+    ]
+
+
+def _print_change(alert: Alert, output: Form) -> None:
+    if output is Form.JSON:
+        typer.echo(json.dumps(as_json(alert), ensure_ascii=False))
+    else:
+        row = _row(alert)
+        console.print(f"{moment(alert.update_time)}  {row[1]}  {row[2]}  {row[3]}  {row[4]}  count {row[5]}  {row[0]}")
+
+
+def _print_whole(answer: service.GetAlertResponse) -> None:
+    alert = answer.alert
+    _print_alerts([alert], Form.TABLE)
+    condition = f"{alert.window.condition} (threshold {alert.window.threshold:g})"
+    window = f"{moment(alert.window.start_time)} to {moment(alert.window.end_time)}"
+    console.print(f"condition {condition} in the window {window}", markup=False)
+    print_table(
+        ["Time", "Level", "Service", "Message", "Trace"],
+        [
+            [
+                moment(event.event_time),
+                LogEvent.Level.Name(event.level),
+                plain(event.service),
+                plain(event.message),
+                event.trace_id,
+            ]
+            for event in alert.samples
+        ],
+        title="Evidence",
+    )
+    print_table(
+        ["Time", "What", "Channel", "Who", "Comment"],
+        [
+            [
+                moment(entry.create_time),
+                AlertHistoryEntry.Kind.Name(entry.kind),
+                plain(entry.channel),
+                plain(entry.actor),
+                plain(entry.comment),
+            ]
+            for entry in answer.history
+        ],
+        title="History",
+    )

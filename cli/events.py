@@ -1,0 +1,34 @@
+"""Events as they were read become events as they are sent."""
+
+from datetime import timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+
+from cli.lines.event import LineEvent
+
+# What the contract allows; what is longer is cut rather than refused, since the line itself is kept whole.
+_MAX_SERVICE = 256
+_MAX_ATTRIBUTE = 1024
+
+
+def to_proto(event: LineEvent, *, shift: timedelta | None = timedelta()) -> LogEvent:
+    """The contract's event; its time is moved by `shift`, or left to the time of arrival when that is None."""
+    sent = LogEvent(
+        record_id=event.record_id,
+        service=event.service[:_MAX_SERVICE],
+        level=LogEvent.Level.Name(event.level),  # type: ignore[arg-type]  # protobuf takes an enum's name as well
+        message=event.message,
+        host=event.host,
+        trace_id=event.trace_id,
+        attributes={name: value[:_MAX_ATTRIBUTE] for name, value in event.attributes.items()},
+    )
+    if event.status_code is not None:
+        sent.status_code = event.status_code
+    if event.response_time is not None:
+        sent.response_time = event.response_time
+    if event.event_time is not None and shift is not None:
+        time = Timestamp()
+        time.FromDatetime(event.event_time + shift)
+        sent.event_time.CopyFrom(time)
+    return sent

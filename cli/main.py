@@ -1,0 +1,20 @@
+"""The tocsin command."""
+
+import typer
+
+from cli import alerts, notifications, rules
+from cli.send import send_file
+
+app = typer.Typer(
+    name="tocsin",
+    no_args_is_help=True,
+    help="Tocsin watches log streams and tells the right people once. Exit codes: 0 done, 1 refused, 2 wrong usage, "
+    "3 not reachable.",
+)
+app.command("send")(send_file)
+app.add_typer(rules.app, name="rules")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(notifications.app, name="notifications")
+
+if __name__ == "__main__":
+    app()
