@@ -5,11 +5,6 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from tocsin.alerts.v1 import alert_service_pb2 as service
-from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
-from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
-from tocsin.logs.v1.log_event_pb2 import LogEvent
-from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
 from cli.output import (
@@ -26,6 +21,11 @@ from cli.output import (
     show,
     styled,
 )
+from tocsin.alerts.v1 import alert_service_pb2 as service
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
+from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 app = typer.Typer(no_args_is_help=True, help="See alerts and act on them.")
 

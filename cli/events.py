@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 from cli.lines.event import LineEvent
+from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 # What the contract allows; what is longer is cut rather than refused, since the line itself is kept whole.
 _MAX_SERVICE = 256

@@ -3,12 +3,12 @@
 from typing import Annotated
 
 import typer
-from tocsin.notifications.v1 import notification_service_pb2 as service
-from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
-from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
 
 from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
 from cli.output import Form, Output, as_json, moment, plain, print_json, print_table, show
+from tocsin.notifications.v1 import notification_service_pb2 as service
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
+from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="Look after deliveries.")
 

@@ -8,10 +8,10 @@ from typing import Any
 import typer
 import yaml
 from google.protobuf import json_format
-from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 from cli.client import Exit
 from cli.output import complain
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
 def rules_of(path: Path) -> list[AlertRule]:

@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 from google.protobuf.message import Message
-from tocsin.rules.v1 import alert_rule_service_pb2 as service
-from tocsin.rules.v1.alert_rule_pb2 import AlertRule
-from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
 from cli.output import (
@@ -23,6 +20,9 @@ from cli.output import (
     styled,
 )
 from cli.rule_files import rules_of
+from tocsin.rules.v1 import alert_rule_service_pb2 as service
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
 

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-from services.chassis.clock import SystemClock
 
 from cli.client import DEFAULT_SERVER, Exit, Server, connected
 from cli.lines.formats import FORMATS, LineFormat, custom
 from cli.output import Form, Output, complain, console, plain, print_json, print_table
 from cli.sending import Tally, send
 from cli.source import Source, Times, read, timed
+from services.chassis.clock import SystemClock
 
 # Refused lines that a table lists; JSON lists them all.
 LISTED = 20

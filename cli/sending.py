@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import grpc
+
+from cli.client import DEADLINE, retry_delay, violations
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
-
-from cli.client import DEADLINE, retry_delay, violations
 
 BATCH = 500
 IN_FLIGHT = 4

@@ -2,13 +2,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cli.lines.formats import FORMATS, PLAIN, custom
 from cli.lines.json_lines import parsed_json
 from cli.lines.reading import detect, events, parsed
 from cli.lines.values import level_of, time_of
-from hypothesis import given
-from hypothesis import strategies as st
-
 from services.domain.level import Level
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[4] / "shared" / "data"
 LINES = [
     pytest.param(
         "openstack",
-        "nova-api.log.1.2017-05-16_13:53:08 2017-05-16 00:00:00.008 25746 INFO nova.osapi_compute.wsgi.server [req-1 - -]"
+        "nova-api.log.1.2017-05-16_13:53:08 2017-05-16 00:00:00.008 25746 INFO nova.osapi_compute.wsgi.server [r]"
         ' 10.11.10.1 "GET /v2 HTTP/1.1" status: 200 len: 1893 time: 0.25',
         {"service": "nova-api", "level": Level.INFO, "status_code": 200, "response_time": 250.0},
         id="openstack",
