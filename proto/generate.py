@@ -5,19 +5,22 @@
 
 import filecmp
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import grpc_tools
 from google.rpc import status_pb2
-from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 GEN = ROOT / "gen"
 # protoc calls its plugins by name: those of this interpreter's environment.
-PLUGINS = [f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
+_TYPED = ("mypy", "mypy_grpc")
+PLUGINS = [f"--plugin=protoc-gen-{name}={Path(sys.executable).parent}/protoc-gen-{name}" for name in _TYPED]
+# Rich errors come out of Envoy empty unless their messages are in the set as well.
+GOOGLE_RPC = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 
 
 def sources() -> list[str]:
@@ -33,9 +36,11 @@ def include_paths() -> list[str]:
 
 
 def protoc_run(*arguments: str) -> None:
-    """Run protoc over our files; its messages go to standard error."""
-    if protoc.main(["protoc", *include_paths(), *PLUGINS, *arguments, *sources()]) != 0:
-        sys.exit("protoc failed")
+    """Run protoc over our files; ends the program with its messages when it fails."""
+    command = [sys.executable, "-m", "grpc_tools.protoc", *include_paths(), *PLUGINS, *arguments, *sources()]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
 
 
 def generate(target: Path) -> None:
@@ -46,9 +51,7 @@ def generate(target: Path) -> None:
         f"--grpc_python_out={target}",
         f"--mypy_grpc_out=async_only:{target}",
     )
-    # Rich errors come out of Envoy empty unless their messages are in the set as well.
-    google_rpc = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
-    protoc_run("--include_imports", f"--descriptor_set_out={target / 'descriptor.binpb'}", *google_rpc)
+    protoc_run("--include_imports", f"--descriptor_set_out={target / 'descriptor.binpb'}", *GOOGLE_RPC)
     for folder in [target / "tocsin", *(path for path in (target / "tocsin").rglob("*") if path.is_dir())]:
         (folder / "__init__.py").write_text('"""Generated from proto/; see proto/generate.py."""\n')
     (target / "tocsin" / "py.typed").touch()
@@ -56,7 +59,9 @@ def generate(target: Path) -> None:
 
 def files_below(folder: Path) -> set[Path]:
     """The generated files below a folder, relative to it."""
-    found = {path.relative_to(folder) for path in (folder / "tocsin").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    found = {
+        path.relative_to(folder) for path in (folder / "tocsin").rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
     return found | {Path("descriptor.binpb")}
 
 
