@@ -1,0 +1,50 @@
+"""The log lines that benchmarks send: those of a file, or made ones of the same form where there is none."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from itertools import cycle, islice
+from pathlib import Path
+
+from cli.events import to_proto
+from cli.lines.reading import detect, events
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
+
+OPENSTACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "OpenStack_2k.log"
+SAMPLE_LINES = 2000
+
+
+def openstack_lines(path: Path = OPENSTACK) -> list[str]:
+    """The lines of an OpenStack log (loghub's OpenStack_2k.log), or 2,000 made lines in its form."""
+    return path.read_text().splitlines() if path.is_file() else _made_lines()
+
+
+def openstack_events(path: Path = OPENSTACK) -> list[LogEvent]:
+    """The same as events, as `tocsin send --times arrival` sends them."""
+    lines = openstack_lines(path)
+    reads = events(lines, detect(lines[:200]), service="openstack", now=datetime(2026, 1, 1, tzinfo=UTC))
+    return [to_proto(read.event, shift=None) for read in reads]
+
+
+def batches(size: int, path: Path = OPENSTACK) -> list[bytes]:
+    """Serialized requests of `size` events each, which together hold each line at least once."""
+    all_events = openstack_events(path)
+    source = cycle(all_events)
+    count = -(-len(all_events) // size)
+    return [IngestBatchRequest(events=islice(source, size)).SerializeToString() for _ in range(count)]
+
+
+def _made_lines() -> list[str]:
+    chance = random.Random(1)  # noqa: S311 - nothing secret
+    time = datetime(2017, 5, 16, tzinfo=UTC)
+    made = []
+    for _ in range(SAMPLE_LINES):
+        time += timedelta(milliseconds=chance.randrange(800))
+        request = f"req-{chance.getrandbits(128):032x} {chance.getrandbits(128):032x} {chance.getrandbits(128):032x}"
+        stamp = f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d}"
+        made.append(
+            f"nova-api.log.1 {stamp} 25746 INFO nova.osapi_compute.wsgi.server [{request} - - -] 10.11.10.1 "
+            f'"GET /v2/{chance.getrandbits(128):032x}/servers/detail HTTP/1.1" status: 200 '
+            f"len: {chance.randrange(200, 2000)} time: {chance.random():.7f}"
+        )
+    return made

@@ -1,0 +1,95 @@
+"""Load on the gRPC door: batches of events, as fast as they are taken or at a given rate.
+
+`python -m bench.load --target HOST:PORT --seconds 30 [--rate EVENTS_PER_SECOND]` prints one JSON object at the end.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import cycle
+
+import grpc
+
+from bench.lines import batches
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
+
+METHOD = "/tocsin.logs.v1.LogIngestService/IngestBatch"
+DEADLINE = 15.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Sent:
+    """What a run of load has done; latencies in milliseconds."""
+
+    events: int = 0
+    refused_calls: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+
+
+async def load(target: str, *, seconds: float, size: int, in_flight: int, rate: float | None) -> Sent:
+    """Send batches for some seconds, with so many calls under way at once."""
+    sent = Sent()
+    source = cycle(batches(size))
+    started = time.monotonic()
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(target, options=options) as channel:
+        call = channel.unary_unary(METHOD, response_deserializer=IngestBatchResponse.FromString)
+        turns = _turns(started, seconds, size, rate)
+        workers = [_worker(call, source, turns, sent) for _ in range(in_flight)]
+        await asyncio.gather(*workers)
+    sent.seconds = time.monotonic() - started
+    return sent
+
+
+async def _worker(
+    call: "grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse]",
+    source: Iterator[bytes],
+    turns: Iterator[float],
+    sent: Sent,
+) -> None:
+    for turn in turns:
+        delay = turn - time.monotonic()
+        if delay > 0:
+            await asyncio.sleep(delay)
+        began = time.monotonic()
+        try:
+            answer = await call(next(source), timeout=DEADLINE)
+        except grpc.aio.AioRpcError as error:
+            name = error.code().name
+            sent.refused_calls[name] = sent.refused_calls.get(name, 0) + 1
+            await asyncio.sleep(0.05)
+            continue
+        sent.events += answer.accepted_count
+        sent.latencies.append((time.monotonic() - began) * 1000)
+
+
+def _turns(started: float, seconds: float, size: int, rate: float | None) -> Iterator[float]:
+    """The moments at which batches are due, shared by all workers."""
+    number = 0
+    while time.monotonic() - started < seconds:
+        yield started + number * size / rate if rate else 0.0
+        number += 1
+
+
+def main() -> None:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--size", type=int, default=500, help="events a batch")
+    parser.add_argument("--in-flight", type=int, default=8)
+    parser.add_argument("--rate", type=float, help="events a second; as fast as possible when absent")
+    given = parser.parse_args()
+    run = load(given.target, seconds=given.seconds, size=given.size, in_flight=given.in_flight, rate=given.rate)
+    sent = asdict(asyncio.run(run))
+    latencies = sorted(sent.pop("latencies"))
+    sent["p50_ms"], sent["p99_ms"] = (latencies[int(len(latencies) * q)] if latencies else None for q in (0.5, 0.99))
+    print(json.dumps(sent))
+
+
+if __name__ == "__main__":
+    main()

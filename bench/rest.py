@@ -1,0 +1,82 @@
+"""Single events over REST: how many a second, and how long each takes.
+
+`python -m bench.rest --target HOST:PORT --seconds 15 --connections 32` prints one JSON object. Connections are kept
+alive and each has one request under way; the client writes bytes that are made beforehand, so that it costs little
+beside what is measured.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+
+BODY = b'{"service":"payment-service","level":"INFO","message":"Payment accepted","statusCode":200,"responseTime":12.5}'
+REQUEST = (
+    b"POST /api/logs HTTP/1.1\r\nhost: tocsin\r\ncontent-type: application/json\r\ncontent-length: "
+    + str(len(BODY)).encode()
+    + b"\r\n\r\n"
+    + BODY
+)
+
+
+async def connection(
+    host: str, port: int, until: float, pause: float, latencies: list[float], failures: list[str]
+) -> None:
+    """One client: a request, its answer, the next request; `pause` is the least time from one start to the next."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        while (began := time.monotonic()) < until:
+            writer.write(REQUEST)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await _body(reader, head)
+            ended = time.monotonic()
+            if head.startswith(b"HTTP/1.1 200"):
+                latencies.append((ended - began) * 1000)
+            else:
+                failures.append(head.split(b"\r\n", 1)[0].decode())
+            await asyncio.sleep(max(0.0, began + pause - ended))
+    finally:
+        writer.close()
+
+
+async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return await reader.readexactly(int(line.split(b":")[1]))
+    if b"transfer-encoding: chunked" in head.lower():
+        return await reader.readuntil(b"0\r\n\r\n")
+    return b""
+
+
+async def run(host: str, port: int, *, seconds: float, connections: int, rate: float | None) -> dict[str, object]:
+    """All clients at once, then the figures."""
+    latencies: list[float] = []
+    failures: list[str] = []
+    started = time.monotonic()
+    pause = connections / rate if rate else 0.0
+    clients = [connection(host, port, started + seconds, pause, latencies, failures) for _ in range(connections)]
+    await asyncio.gather(*clients)
+    latencies.sort()
+    return {
+        "per_second": len(latencies) / (time.monotonic() - started),
+        "p50_ms": latencies[len(latencies) // 2],
+        "p99_ms": latencies[int(len(latencies) * 0.99)],
+        "failures": {status: failures.count(status) for status in set(failures)},
+    }
+
+
+def main() -> None:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rate", type=float, help="requests a second; as fast as possible when absent")
+    given = parser.parse_args()
+    host, port = given.target.rsplit(":", 1)
+    figures = run(host, int(port), seconds=given.seconds, connections=given.connections, rate=given.rate)
+    print(json.dumps(asyncio.run(figures)))
+
+
+if __name__ == "__main__":
+    main()
