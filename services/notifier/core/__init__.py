@@ -1,0 +1,1 @@
+"""Decisions of the notifier: functions of values."""
