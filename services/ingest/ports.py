@@ -1,0 +1,49 @@
+"""What ingest needs from the world."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+from services.ingest.core.columns import Offsets
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class UnreadableError(Exception):
+    """The bytes are not the message that they should be."""
+
+
+class Wire(Protocol):
+    """The contract's wire format. Nothing here blocks, and nothing keeps what it is given."""
+
+    def frames(self, request: bytes) -> pa.BinaryArray:
+        """Cut a batch's request into the bytes of its events; raise UnreadableError when that cannot be done."""
+
+    def events(self, request: bytes) -> pa.StructArray:
+        """Read the columns of a batch that every reader of the topic can read too, or raise UnreadableError.
+
+        The columns are named as in the contract; the event time is in seconds and nanoseconds as they were sent.
+        """
+
+    def single(self, request: bytes) -> bytes | None:
+        """Turn the request with one event into a batch with this one; None when it holds no event at all.
+
+        A request that says its event in several pieces means one event, put together from all.
+        Raises UnreadableError.
+        """
+
+    def batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
+        """Write the events from each cut to the next as one batch, byte for byte as they were cut out."""
+
+
+class Stream(Protocol):
+    """Where accepted events go."""
+
+    def append(self, batch: bytes, headers: Headers) -> asyncio.Future[None]:
+        """Hand one batch over without waiting. The future ends when all in-sync replicas have it, or with a Failure.
+
+        It ends within the delivery time-out. After a failure the batch may still have been written.
+        Raises Overloaded when no more can be handed over now; then it was not written.
+        """

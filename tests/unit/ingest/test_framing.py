@@ -1,0 +1,112 @@
+"""Records are cut between events, and never too large."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.adapters.wire import ProtobufWire
+from services.ingest.core.columns import sizes_of
+from services.ingest.core.framing import cut, framed
+from services.ingest.ports import UnreadableError
+from tests.fakes.log_events import an_event, any_events
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
+
+WIRE = ProtobufWire()
+
+
+@given(st.lists(st.integers(min_value=2, max_value=50), max_size=40), st.integers(min_value=1, max_value=60))
+def test_cuts_keep_order_miss_nothing_and_fill_records(sizes: list[int], most: int) -> None:
+    cuts = cut(np.array(sizes, dtype=np.int64), most).tolist()
+    records = [sizes[begin:end] for begin, end in pairwise(cuts)]
+    assert [size for record in records for size in record] == sizes
+    assert all(record and (sum(record) <= most or len(record) == 1) for record in records)
+    for record, following in pairwise(records):
+        assert sum(record) + following[0] > most
+
+
+@given(st.sampled_from([0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21]))
+def test_framed_sizes_are_those_of_the_wire(size: int) -> None:
+    assert framed(np.array([size])).tolist() == [
+        len(IngestRequest().SerializeToString()) + len(_varint(size)) + 1 + size
+    ]
+
+
+def _varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+@given(st.lists(any_events, max_size=8), st.integers(min_value=1, max_value=3000))
+def test_batches_hold_the_bytes_of_the_events(events: list[LogEvent], most: int) -> None:
+    request = LogBatch(events=events).SerializeToString()
+    frames = WIRE.frames(request)
+    cuts = cut(framed(sizes_of(frames)), most)
+    assert b"".join(WIRE.batches(frames, cuts)) == request
+    assert framed(sizes_of(frames)).sum() == len(request)
+
+
+@given(st.lists(st.tuples(any_events, st.booleans()), max_size=8))
+def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, bool]]) -> None:
+    events, keep = [event for event, _ in given_events], [kept for _, kept in given_events]
+    frames = WIRE.frames(LogBatch(events=events).SerializeToString())
+    kept = frames.filter(np.array(keep, dtype=np.bool_))
+    written = b"".join(WIRE.batches(kept, cut(framed(sizes_of(kept)), 1000)))
+    expected = [event.SerializeToString(deterministic=True) for event, kept in given_events if kept]
+    assert [event.SerializeToString(deterministic=True) for event in LogBatch.FromString(written).events] == expected
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"\x0a\xff", id="cut off"),
+        pytest.param(b"\x0a\x04\x1a\x02\xff\xfe", id="text that is not UTF-8"),
+        pytest.param(b"\x0a\x06\x52\x04\x0a\x02\xff\xfe", id="a key that is not UTF-8"),
+        pytest.param(b"\x0a\x01\x0b", id="a group that never ends, which ptars takes"),
+        pytest.param(b"\x00\x00", id="field number 0"),
+    ],
+)
+def test_bytes_that_some_reader_refuses_are_refused(request_bytes: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        WIRE.events(request_bytes)
+    with pytest.raises(UnreadableError):
+        WIRE.single(request_bytes)
+
+
+def test_frames_of_bytes_that_cannot_be_cut_are_refused() -> None:
+    with pytest.raises(UnreadableError):
+        WIRE.frames(b"\x0a\xff")
+
+
+def test_one_event_becomes_a_batch_of_one() -> None:
+    batch = WIRE.single(IngestRequest(event=an_event()).SerializeToString())
+    assert batch is not None
+    assert LogBatch.FromString(batch) == LogBatch(events=[an_event()])
+
+
+def test_an_event_said_in_pieces_is_one_event() -> None:
+    pieces = [LogEvent(service="a", event_time=Timestamp(seconds=5)), LogEvent(event_time=Timestamp(nanos=7), host="h")]
+    batch = WIRE.single(b"".join(IngestRequest(event=piece).SerializeToString() for piece in pieces))
+    assert batch is not None
+    whole = LogEvent(service="a", event_time=Timestamp(seconds=5, nanos=7), host="h")
+    assert LogBatch.FromString(batch) == LogBatch(events=[whole])
+    assert len(WIRE.frames(batch)) == 1
+
+
+def test_a_request_without_an_event_has_none() -> None:
+    assert WIRE.single(b"") is None
+
+
+def _columns(events: Sequence[LogEvent]) -> list[str]:
+    return [field.name for field in WIRE.events(LogBatch(events=events).SerializeToString()).type]
+
+
+def test_columns_are_the_contracts_fields() -> None:
+    assert _columns([an_event()]) == list(LogEvent.DESCRIPTOR.fields_by_name)

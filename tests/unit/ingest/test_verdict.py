@@ -1,0 +1,122 @@
+"""The columns' answer is the answer that a plain look at each event gives."""
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.adapters.wire import ProtobufWire
+from services.ingest.core.checks import Field
+from services.ingest.core.columns import sizes_of
+from services.ingest.core.framing import framed
+from services.ingest.core.limits import Limits
+from services.ingest.core.verdict import Judge, Verdict
+from tests.fakes.log_events import NOW, allowed_events, an_event, any_events
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+
+LIMITS = Limits(
+    max_batch_events=100, max_request_bytes=2**20, max_message_bytes=64, max_attributes=2, max_record_bytes=20_000
+)
+WIRE = ProtobufWire()
+
+
+def judged(events: Sequence[LogEvent]) -> Verdict:
+    request = LogBatch(events=events).SerializeToString()
+    frames = WIRE.frames(request)
+    return Judge(LIMITS).judge(WIRE.events(request), framed(sizes_of(frames)), NOW)
+
+
+def wrong_fields(event: LogEvent) -> Iterator[Field]:
+    """Say it once more, event by event."""
+    ahead = (event.event_time.seconds, event.event_time.nanos)
+    latest = NOW + timedelta(minutes=10) - datetime(1970, 1, 1, tzinfo=UTC)
+    entries = event.attributes.items()
+    is_wrong = {
+        Field.RECORD_ID: len(event.record_id) > 128,
+        Field.EVENT_TIME: not (ahead[0] >= 0 and 0 <= ahead[1] < 10**9)
+        or ahead > (latest // timedelta(seconds=1), latest.microseconds * 1000),
+        Field.SERVICE: not 1 <= len(event.service) <= 256,
+        Field.LEVEL: event.level not in range(1, 7),
+        Field.MESSAGE: not 1 <= len(event.message.encode()) <= 64,
+        Field.STATUS_CODE: not 0 <= event.status_code <= 999,
+        Field.RESPONSE_TIME: not math.isfinite(event.response_time) or event.response_time < 0,
+        Field.HOST: len(event.host) > 256,
+        Field.TRACE_ID: event.trace_id != ""
+        and (len(event.trace_id) != 32 or not set(event.trace_id) <= set("0123456789abcdef")),
+        Field.ATTRIBUTES: len(entries) > 2 or any(not 1 <= len(k) <= 128 or len(v) > 1024 for k, v in entries),
+    }
+    yield from (field for field, wrong in is_wrong.items() if wrong)
+
+
+@given(st.lists(any_events, max_size=8))
+def test_columns_say_what_a_plain_look_at_each_event_says(events: list[LogEvent]) -> None:
+    expected = [(index, field) for index, event in enumerate(events) for field in wrong_fields(event)]
+    verdict = judged(events)
+    assert [(fault.index, fault.field) for fault in verdict.faults()] == expected
+    assert verdict.refused.tolist() == [bool(list(wrong_fields(event))) for event in events]
+
+
+@given(st.lists(any_events, max_size=8))
+def test_a_refused_event_is_listed_once_with_its_first_wrong_field(events: list[LogEvent]) -> None:
+    first = {index: next(wrong_fields(event), None) for index, event in enumerate(events)}
+    found = {fault.index: fault.field for fault in judged(events).first_faults()}
+    assert found == {index: field for index, field in first.items() if field}
+    assert list(found) == sorted(found)
+
+
+@given(st.lists(allowed_events, max_size=8))
+def test_allowed_events_are_taken(events: list[LogEvent]) -> None:
+    assert judged(events).missed == ()
+
+
+@pytest.mark.parametrize(
+    ("event", "field", "expected"),
+    [
+        pytest.param(an_event(record_id="r" * 129), Field.RECORD_ID, "128", id="long record id"),
+        pytest.param(
+            an_event(event_time=Timestamp(seconds=int(NOW.timestamp()) + 601)), Field.EVENT_TIME, "ahead", id="ahead"
+        ),
+        pytest.param(
+            an_event(event_time=Timestamp(seconds=5, nanos=-1)), Field.EVENT_TIME, "valid", id="negative nanos"
+        ),
+        pytest.param(an_event(event_time=Timestamp(seconds=-1)), Field.EVENT_TIME, "1970", id="before 1970"),
+        pytest.param(an_event(service=""), Field.SERVICE, "1 to 256", id="no service"),
+        pytest.param(an_event(level=0), Field.LEVEL, "TRACE, DEBUG, INFO, WARN, ERROR, FATAL", id="no level"),
+        pytest.param(an_event(level=9), Field.LEVEL, "FATAL", id="unknown level"),
+        pytest.param(an_event(message=""), Field.MESSAGE, "1 to 64 bytes", id="no message"),
+        pytest.param(an_event(message="é" * 33), Field.MESSAGE, "bytes", id="a message counts in bytes"),
+        pytest.param(an_event(status_code=1000), Field.STATUS_CODE, "999", id="status"),
+        pytest.param(an_event(response_time=math.nan), Field.RESPONSE_TIME, "finite", id="response time"),
+        pytest.param(an_event(host="h" * 257), Field.HOST, "256", id="host"),
+        pytest.param(an_event(trace_id="A" * 32), Field.TRACE_ID, "lower-case", id="trace id in capitals"),
+        pytest.param(an_event(attributes={"": "x"}), Field.ATTRIBUTES, "keys of 1", id="empty key"),
+        pytest.param(
+            an_event(attributes=dict.fromkeys("abc", "")), Field.ATTRIBUTES, "at most 2", id="many attributes"
+        ),
+    ],
+)
+def test_a_fault_names_the_field_and_what_was_expected(event: LogEvent, field: Field, expected: str) -> None:
+    (fault,) = judged([an_event(), event]).faults()
+    assert (fault.index, fault.field) == (1, field)
+    assert expected in fault.expected
+
+
+def test_an_event_that_fits_no_record_is_refused_as_a_whole() -> None:
+    large = an_event()
+    large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)  # field 31, which the contract does not know
+    (fault,) = judged([an_event(), large, an_event()]).first_faults()
+    assert (fault.index, fault.field) == (1, Field.EVENT)
+    assert "20000 bytes" in fault.expected
+
+
+def test_characters_count_as_code_points() -> None:
+    assert judged([an_event(service="漢" * 256, record_id="🔔" * 128)]).missed == ()
+
+
+def test_limits_must_let_something_through() -> None:
+    with pytest.raises(ValueError, match="max_attributes"):
+        Limits(max_batch_events=1, max_request_bytes=1, max_message_bytes=1, max_attributes=0, max_record_bytes=1)
