@@ -1,0 +1,1 @@
+"""Judges log events by rules: match (stateless) and window (stateful)."""

@@ -1,0 +1,1 @@
+"""The evaluator's decisions as functions of values."""

@@ -1,0 +1,90 @@
+"""Checking what a rule says, with the place of the mistake."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.rule_language.complaints import ExpressionError, explained, mistake_at
+from services.rule_language.decoding import part_of, tree_of
+from services.rule_language.environment import Language, Program, RefusedError, events, regex_mistake, windows
+from services.rule_language.tree import Call, Constant, Kind, Node, names, walk
+from services.rule_language.wire import DecodeError
+
+MAX_CHARACTERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An expression that was checked; two are equal when they mean the same, however they are spaced."""
+
+    text: str = field(compare=False)
+    tree: Node
+    names: frozenset[str]
+    _language: Language = field(compare=False, repr=False)
+    _program: Program = field(compare=False, repr=False)
+
+    def evaluate(self, values: Mapping[str, object]) -> bool | None:
+        """Judge one event or window by CEL itself: slow, and what every faster way has to agree with.
+
+        Leave absent fields out of `values`. None: the answer depends on something absent or impossible, such as a
+        division by zero; the event is not selected.
+        """
+        return self._program.evaluate(values)
+
+    def part(self, node: Node) -> "Expression":
+        """A node of the tree, which must be true or false itself, as an expression of its own."""
+        program = self._language.load(part_of(self._program.wire, node.place.id))
+        return Expression(self.text, node, names(node) & self.names, self._language, program)
+
+
+def check_filter(text: str) -> Expression:
+    """Check a filter or scope; ExpressionError when it is not allowed."""
+    return _check(text, events())
+
+
+def check_condition(text: str) -> Expression:
+    """Check a condition; ExpressionError when it is not allowed."""
+    return _check(text, windows())
+
+
+def _check(text: str, language: Language) -> Expression:
+    if len(text) > MAX_CHARACTERS:
+        raise ExpressionError(text, mistake_at(text, MAX_CHARACTERS, f"longer than {MAX_CHARACTERS} characters"))
+    if not text.strip():
+        raise ExpressionError(text, mistake_at(text, 0, "is empty", expected=("an expression that is true or false",)))
+    try:
+        program = language.compile(text)
+        tree = tree_of(program.wire, language.constants)
+    except RefusedError as refused:
+        raise ExpressionError(text, explained(refused.complaint, text, language)) from None
+    except DecodeError:
+        raise ExpressionError(text, mistake_at(text, 0, "is nested too deeply")) from None
+    _refuse_other_than_bool(tree, text)
+    _refuse_bad_patterns(tree, text)
+    return Expression(text, tree, names(tree) & language.fields.keys(), language, program)
+
+
+def _refuse_other_than_bool(tree: Node, text: str) -> None:
+    if tree.kind is not Kind.BOOL:
+        found = "list or map" if tree.kind is Kind.OTHER else tree.kind.value
+        raise ExpressionError(
+            text, mistake_at(text, 0, f"must be true or false, but is of type {found}", expected=("a comparison",))
+        )
+
+
+def _refuse_bad_patterns(tree: Node, text: str) -> None:
+    for node in walk(tree):
+        match node:
+            case Call(function="matches", arguments=(_, Constant(value=str(pattern)) as literal)):
+                if mistake := regex_mistake(pattern):
+                    raise ExpressionError(
+                        text, mistake_at(text, literal.place.offset, f"not a regular expression of RE2: {mistake}")
+                    )
+            case Call(function="matches", arguments=(_, pattern_node)):
+                raise ExpressionError(
+                    text,
+                    mistake_at(
+                        text, pattern_node.place.offset, "a pattern must be written out", expected=("a text in quotes",)
+                    ),
+                )
+            case _:
+                pass

@@ -1,0 +1,125 @@
+"""What each field of a rule may hold; every function gives all that is wrong, as (field, description)."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+
+from services.rule_language.checking import Expression
+from services.rule_language.complaints import ExpressionError
+
+Found = Iterator[tuple[str, str]]
+
+MAX_NAME = 128
+MAX_DESCRIPTION = 4096
+MAX_GROUP_BY = 4
+MAX_ATTRIBUTE = 128
+MAX_MINUTES = 1440
+MAX_WINDOW = timedelta(hours=24)
+MAX_LATENESS = timedelta(hours=1)
+MAX_LABELS = 16
+MAX_LABEL_KEY = 64
+MAX_LABEL_VALUE = 256
+
+GROUPING_FIELDS = ("service", "level", "host", "status_code")
+VALUE_FIELDS = ("response_time", "status_code")
+ATTRIBUTE_PREFIX = "attributes."
+
+_REQUIRED = "is required"
+
+
+def in_name(name: str) -> Found:
+    """A name is 1 to 128 characters, not all of them blank."""
+    if not name.strip():
+        yield "name", _REQUIRED
+    elif len(name) > MAX_NAME:
+        yield "name", f"has {len(name)} characters, at most {MAX_NAME} are allowed"
+
+
+def in_description(description: str) -> Found:
+    """A description is at most 4096 characters."""
+    if len(description) > MAX_DESCRIPTION:
+        yield "description", f"has {len(description)} characters, at most {MAX_DESCRIPTION} are allowed"
+
+
+def in_choice(field: str, chosen: object, choices: Sequence[str]) -> Found:
+    """One of the choices must be made."""
+    if chosen is None:
+        yield field, f"is required: one of {', '.join(choices)}"
+
+
+def in_expression(field: str, text: str, check: Callable[[str], Expression], *, required: bool) -> Found:
+    """An expression must be one, where it is required or given."""
+    if not text.strip():
+        if required:
+            yield field, "is required: a rule of type CUSTOM has no preset for it"
+        return
+    try:
+        check(text)
+    except ExpressionError as error:
+        yield field, str(error)
+
+
+def in_grouping(group_by: Sequence[str]) -> Found:
+    """At most four different fields."""
+    if len(group_by) > MAX_GROUP_BY:
+        yield "groupBy", f"has {len(group_by)} fields, at most {MAX_GROUP_BY} are allowed"
+    for index, name in enumerate(group_by):
+        if not _is_allowed(name, GROUPING_FIELDS):
+            yield f"groupBy[{index}]", _unknown_field(name, GROUPING_FIELDS)
+        elif name in group_by[:index]:
+            yield f"groupBy[{index}]", f'"{name}" is there already'
+
+
+def in_value_field(name: str) -> Found:
+    """A field that can hold a number."""
+    if not _is_allowed(name, VALUE_FIELDS):
+        yield "valueField", _unknown_field(name, VALUE_FIELDS)
+
+
+def in_threshold(threshold: float | None) -> Found:
+    """A number, finite and not negative."""
+    if threshold is None:
+        yield "threshold", _REQUIRED
+    elif not math.isfinite(threshold) or threshold < 0:
+        yield "threshold", f"is {threshold:g}, must be finite and not negative"
+
+
+def in_window(minutes: int | None, window: timedelta | None) -> Found:
+    """A length in one of two ways, up to a day."""
+    if minutes is not None:
+        if not 1 <= minutes <= MAX_MINUTES:
+            yield "windowMinutes", f"is {minutes}, must be 1 to {MAX_MINUTES}"
+    elif window is None:
+        yield "windowMinutes", "is required, or window as a duration"
+    elif not timedelta(seconds=1) <= window <= MAX_WINDOW or window % timedelta(seconds=1):
+        yield "window", f"is {_seconds(window)}, must be whole seconds, 1s to {_seconds(MAX_WINDOW)}"
+
+
+def in_lateness(lateness: timedelta) -> Found:
+    """Nothing to an hour."""
+    if not timedelta(0) <= lateness <= MAX_LATENESS:
+        yield "lateness", f"is {_seconds(lateness)}, must be 0s to {_seconds(MAX_LATENESS)}"
+
+
+def in_labels(labels: Mapping[str, str]) -> Found:
+    """At most sixteen, with short keys and values."""
+    if len(labels) > MAX_LABELS:
+        yield "labels", f"has {len(labels)} entries, at most {MAX_LABELS} are allowed"
+    for key, value in labels.items():
+        if not 1 <= len(key) <= MAX_LABEL_KEY:
+            yield f"labels[{key}]", f"has a key of {len(key)} characters, 1 to {MAX_LABEL_KEY} are allowed"
+        if len(value) > MAX_LABEL_VALUE:
+            yield f"labels[{key}]", f"has {len(value)} characters, at most {MAX_LABEL_VALUE} are allowed"
+
+
+def _is_allowed(name: str, fields: Sequence[str]) -> bool:
+    key = name.removeprefix(ATTRIBUTE_PREFIX)
+    return name in fields or (key != name and 1 <= len(key) <= MAX_ATTRIBUTE)
+
+
+def _unknown_field(name: str, fields: Sequence[str]) -> str:
+    return f'unknown field "{name}"; expected one of {", ".join(fields)}, {ATTRIBUTE_PREFIX}NAME'
+
+
+def _seconds(length: timedelta) -> str:
+    return f"{length.total_seconds():g}s"

@@ -1,0 +1,142 @@
+"""A checked expression as a small tree of our own, to be lowered and compared without knowing protobuf."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+Scalar = bool | int | float | str
+
+
+class Kind(Enum):
+    """What type a node's value has."""
+
+    BOOL = "bool"
+    INT = "int"
+    DOUBLE = "double"
+    STRING = "string"
+    # A list, a map, or what has no type of its own.
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in the text a node stands, and its id in the wire form; two equal trees may stand in different places."""
+
+    id: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """A literal, or the number of a level's name."""
+
+    value: Scalar
+    kind: Kind
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A field of the event or a number of the window."""
+
+    name: str
+    kind: Kind
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """The value of an attribute: `attributes.key` or `attributes["key"]`."""
+
+    key: str
+    place: Place = field(compare=False)
+
+    @property
+    def kind(self) -> Kind:
+        """Attributes are strings."""
+        return Kind.STRING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HasAttribute:
+    """Whether there is an attribute: `has(attributes.key)` or `"key" in attributes`."""
+
+    key: str
+    place: Place = field(compare=False)
+
+    @property
+    def kind(self) -> Kind:
+        """There is one, or there is none."""
+        return Kind.BOOL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A function or an operator ("&&", "<=", "?:", "in", "matches", …) with its arguments; a receiver is the first."""
+
+    function: str
+    arguments: "tuple[Node, ...]"
+    kind: Kind
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A list that is written out."""
+
+    elements: "tuple[Node, ...]"
+    place: Place = field(compare=False)
+
+    @property
+    def kind(self) -> Kind:
+        """A list."""
+        return Kind.OTHER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opaque:
+    """What only CEL itself evaluates; `form` tells two of them apart."""
+
+    form: str
+    parts: "tuple[Node, ...]"
+    kind: Kind
+    place: Place = field(compare=False)
+
+
+Node = Constant | Field | Attribute | HasAttribute | Call | Listing | Opaque
+
+
+def children(node: Node) -> "tuple[Node, ...]":
+    """The nodes right below."""
+    match node:
+        case Call():
+            return node.arguments
+        case Listing():
+            return node.elements
+        case Opaque():
+            return node.parts
+        case _:
+            return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Give the node and all below it, as they stand in the text."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def names(node: Node) -> frozenset[str]:
+    """The fields whose values the node depends on."""
+    return frozenset(_names(node))
+
+
+def _names(node: Node) -> Iterator[str]:
+    for one in walk(node):
+        match one:
+            case Field():
+                yield one.name
+            case Attribute() | HasAttribute():
+                yield "attributes"
+            case _:
+                pass
