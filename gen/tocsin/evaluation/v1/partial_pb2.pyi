@@ -37,6 +37,8 @@ class PartialBatch(_message.Message):
     MAX_EVENT_TIME_FIELD_NUMBER: _builtins.int
     MAX_ARRIVAL_TIME_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    IDLE_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_PARTITIONS_FIELD_NUMBER: _builtins.int
     source_partition: _builtins.int
     """The partition of `log-events`."""
     block: _builtins.int
@@ -47,6 +49,8 @@ class PartialBatch(_message.Message):
     """The up_to that this writer sent before for this block to this output partition; the block's first offset at the
     start of a block. A reader that holds less has missed something.
     """
+    source_partitions: _builtins.int
+    """How many partitions `log-events` has: the watermark waits until each of them has been heard of."""
     @_builtins.property
     def max_event_time(self) -> _timestamp_pb2.Timestamp:
         """The greatest event time seen in the source partition, at most the time of arrival."""
@@ -59,6 +63,12 @@ class PartialBatch(_message.Message):
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartialRow]:
         """The rows that changed."""
 
+    @_builtins.property
+    def idle_time(self) -> _timestamp_pb2.Timestamp:
+        """A moment at which the source partition held nothing from up_to on, and had been silent for a while; absent while
+        it is busy. The watermark goes on by it where no events arrive.
+        """
+
     def __init__(
         self,
         *,
@@ -69,10 +79,12 @@ class PartialBatch(_message.Message):
         max_event_time: _timestamp_pb2.Timestamp | None = ...,
         max_arrival_time: _timestamp_pb2.Timestamp | None = ...,
         rows: _abc.Iterable[Global___PartialRow] | None = ...,
+        idle_time: _timestamp_pb2.Timestamp | None = ...,
+        source_partitions: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "previous_up_to", b"previous_up_to", "rows", b"rows", "source_partition", b"source_partition", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "previous_up_to", b"previous_up_to", "rows", b"rows", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,6 +108,7 @@ class PartialRow(_message.Message):
     MAX_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """The rule."""
     selection_revision: _builtins.int
@@ -112,6 +125,8 @@ class PartialRow(_message.Message):
     """Their least value; absent when value_count is 0."""
     max: _builtins.float
     """Their greatest value; absent when value_count is 0."""
+    traceparent: _builtins.str
+    """The W3C traceparent of the last record that brought a counted event; empty when it had none."""
     @_builtins.property
     def group(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The group's values, in the order of the rule's group_by."""
@@ -122,7 +137,7 @@ class PartialRow(_message.Message):
 
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[_alert_pb2.SampleEvent]:
-        """The first three counted events."""
+        """The first three counted events; left out when they are those that this writer sent before for this row."""
 
     @_builtins.property
     def last_event_time(self) -> _timestamp_pb2.Timestamp:
@@ -143,10 +158,11 @@ class PartialRow(_message.Message):
         max: _builtins.float | None = ...,
         samples: _abc.Iterable[_alert_pb2.SampleEvent] | None = ...,
         last_event_time: _timestamp_pb2.Timestamp | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "last_event_time", b"last_event_time", "max", b"max", "min", b"min", "pane_time", b"pane_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "count", b"count", "group", b"group", "last_event_time", b"last_event_time", "max", b"max", "min", b"min", "pane_time", b"pane_time", "rule_id", b"rule_id", "samples", b"samples", "selection_revision", b"selection_revision", "sum", b"sum", "total", b"total", "value_count", b"value_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "count", b"count", "group", b"group", "last_event_time", b"last_event_time", "max", b"max", "min", b"min", "pane_time", b"pane_time", "rule_id", b"rule_id", "samples", b"samples", "selection_revision", b"selection_revision", "sum", b"sum", "total", b"total", "traceparent", b"traceparent", "value_count", b"value_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
     _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
