@@ -1,0 +1,105 @@
+"""Kafka's jars: from Maven's central repository into a cache of the user's, each checked against the recorded digest."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+KAFKA = "4.1.1"
+_ROOT = f"org.apache.kafka:kafka_2.13:{KAFKA}"
+# Without a binding for its logging interface Kafka would say nothing at all. Taken without its own
+# dependencies, which would move those of Kafka to other versions.
+_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
+_LOCK = Path(__file__).with_name("kafka.lock")
+
+Progress = Callable[[str], None]
+
+
+class JarsFailed(Exception):
+    """The jars could not be had, or are not the recorded ones."""
+
+
+def classpath(progress: Progress) -> str:
+    """Give Java's class path for Kafka, downloading the jars when this user has none yet."""
+    home = cache() / f"kafka-{KAFKA}-{_digest(_LOCK)[:12]}"
+    if not home.exists():
+        _fill(home, progress)
+    return str(home / "*")
+
+
+def cache() -> Path:
+    """Give the folder for things that can be had again, which several clones share."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = base / "tocsin"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def resolve() -> list[str]:
+    """Work out the coordinates of everything that Kafka needs; asks the repository."""
+    from jgo.maven import MavenContext  # noqa: PLC0415 - brings an HTTP client, needed on a first run only
+
+    with tempfile.TemporaryDirectory() as scratch:
+        context = MavenContext(repo_cache=Path(scratch), timeout=60)
+        roots, others = context.resolver.resolve([context.create_dependency(_ROOT)])
+        found = [dependency.artifact for dependency in [*roots, *others]]
+    return sorted([_BINDING, *(f"{jar.groupId}:{jar.artifactId}:{jar.version}" for jar in found)])
+
+
+def lock() -> None:
+    """Resolve anew and record coordinates with digests; for the one who changes the version."""
+    with tempfile.TemporaryDirectory() as scratch:
+        jars = _download(resolve(), Path(scratch), print)
+        _LOCK.write_text("".join(f"{_digest(path)}  {name}\n" for name, path in sorted(jars.items())))
+
+
+def _fill(home: Path, progress: Progress) -> None:
+    # Two first runs at once: the second waits for the first one's jars.
+    with (cache() / "kafka.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if home.exists():
+            return
+        recorded = {name: digest for digest, name in (line.split() for line in _LOCK.read_text().splitlines())}
+        scratch = Path(tempfile.mkdtemp(dir=cache()))
+        try:
+            _install(_download(list(recorded), scratch / "repository", progress), recorded, scratch / "jars")
+            # In one step, so that an interrupted run leaves no half-filled folder under the final name.
+            (scratch / "jars").rename(home)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _download(coordinates: list[str], repository: Path, progress: Progress) -> dict[str, Path]:
+    from jgo.maven import MavenContext  # noqa: PLC0415 - as above
+
+    context = MavenContext(repo_cache=repository, timeout=60)
+    jars: dict[str, Path] = {}
+    with ThreadPoolExecutor(8) as pool:
+        pending = {pool.submit(context.create_dependency(name).artifact.resolve): name for name in coordinates}
+        for done in as_completed(pending):
+            try:
+                jars[pending[done]] = done.result()
+            except Exception as failure:
+                raise JarsFailed(f"{pending[done]} could not be downloaded: {failure}") from failure
+            progress(f"Kafka {KAFKA}: {len(jars)} of {len(pending)} jars, first time only")
+    return jars
+
+
+def _install(jars: dict[str, Path], recorded: dict[str, str], home: Path) -> None:
+    home.mkdir()
+    for name, path in jars.items():
+        if _digest(path) != recorded[name]:
+            raise JarsFailed(f"{name} is not the jar recorded in {_LOCK.name}")
+        shutil.copyfile(path, home / path.name)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    lock()

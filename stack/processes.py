@@ -1,0 +1,223 @@
+"""Child processes that outlive their starter: written down with pid and start time, found again, stopped whole."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+
+from stack import identity
+
+# Every child carries this, so that one started by somebody who died before writing its pid down is found all the same.
+MARK = "TOCSIN_STACK_FOLDER"
+
+
+class StartFailed(Exception):
+    """A program did not come up; the text ends with the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What to run, how to see that it answers, and how long to wait for its start and its end."""
+
+    name: str
+    command: tuple[str, ...]
+    environ: Mapping[str, str] = field(default_factory=dict)
+    # On which it will listen, so that a stranger on one of them is named before the start.
+    ports: tuple[int, ...] = ()
+    # Returns when the program really answers, raises anything while it does not.
+    ready: Callable[[], None]
+    patience: timedelta = timedelta(seconds=60)
+    grace: timedelta = timedelta(seconds=15)
+    stop_signal: signal.Signals = signal.SIGTERM
+
+    @property
+    def digest(self) -> str:
+        """Tell apart two ways of running the program."""
+        text = json.dumps([self.command, sorted(self.environ.items()), self.ports])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A process that is alive now and was written down as ours."""
+
+    name: str
+    pid: int
+    digest: str
+    stop_signal: int
+    grace_seconds: float
+    process: psutil.Process
+
+
+class Processes:
+    """The processes of one folder: data, logs and pid files lie side by side in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self._pids = self.folder / "pids"
+        # Held so that those who end are reaped while their starter lives.
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def data(self, name: str) -> Path:
+        """Give the folder in which this program keeps what must survive a restart."""
+        path = self.folder / "data" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def log(self, name: str) -> Path:
+        """Give the file to which this program's output is appended."""
+        path = self.folder / "logs" / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def start(self, program: Program) -> Running:
+        """Start the program, and return before it answers; the caller has made sure that it does not run already."""
+        self._pids.mkdir(parents=True, exist_ok=True)
+        environ = {**os.environ, **program.environ, MARK: str(self.folder)}
+        with self.log(program.name).open("ab") as log:
+            child = subprocess.Popen(  # noqa: S603 - the commands are our own, without a shell
+                program.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environ,
+                cwd=self.folder,
+                # A session of its own: Ctrl-C in the starter's terminal is for the starter alone.
+                start_new_session=True,
+            )
+        self._children[child.pid] = child
+        record = {
+            "pid": child.pid,
+            "started": identity.started(child.pid),
+            "digest": program.digest,
+            "stop_signal": int(program.stop_signal),
+            "grace_seconds": program.grace.total_seconds(),
+        }
+        _write(self._pids / f"{program.name}.json", json.dumps(record))
+        running = self.find(program.name)
+        if running is None:
+            raise StartFailed(f"{program.name} ended at once\n{self.tail(program.name)}")
+        return running
+
+    def wait(self, program: Program) -> None:
+        """Return when the program answers; StartFailed when it ended or stays silent for too long."""
+        deadline = time.monotonic() + program.patience.total_seconds()
+        pause = 0.02
+        while True:
+            try:
+                return program.ready()
+            except Exception as silence:  # noqa: BLE001 - whatever it says, it does not answer yet
+                reason = silence
+            if self.find(program.name) is None:
+                raise StartFailed(f"{program.name} ended before it answered\n{self.tail(program.name)}") from reason
+            if time.monotonic() > deadline:
+                raise StartFailed(f"{program.name} does not answer: {reason}\n{self.tail(program.name)}") from reason
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+
+    def find(self, name: str) -> Running | None:
+        """Give the live process of this name, or None; a stranger that got an old pid does not count."""
+        path = self._pids / f"{name}.json"
+        try:
+            record = json.loads(path.read_text())
+            child = self._children.get(record["pid"])
+            if child is not None and child.poll() is not None:
+                return None
+            if identity.started(record["pid"]) != record.pop("started"):
+                return None
+            return Running(name=name, process=psutil.Process(record["pid"]), **record)
+        except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+            return None
+
+    def running(self) -> list[Running]:
+        """List what was started here and is alive, in the order of starting."""
+        files = sorted(self._pids.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        return [found for path in files if (found := self.find(path.stem)) is not None]
+
+    def stop(self, name: str) -> bool:
+        """Ask the process to end, and end it and its children by force after its grace; say whether it was running."""
+        running = self.find(name)
+        if running is not None:
+            family = _family(running.process)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                running.process.send_signal(running.stop_signal)
+            self._await_end(running, running.grace_seconds)
+            _kill(family)
+            self._await_end(running, 5.0)
+        (self._pids / f"{name}.json").unlink(missing_ok=True)
+        return running is not None
+
+    def kill(self, name: str) -> None:
+        """End the process at once, as a crash would (SIGKILL), and wait until it is gone."""
+        running = self.find(name)
+        if running is None:
+            raise ProcessLookupError(f"{name} is not running")
+        running.process.kill()
+        self._await_end(running, 5.0)
+
+    def strays(self) -> list[psutil.Process]:
+        """Find what was started here and not written down, because the starter died in between."""
+        known = {member.pid for running in self.running() for member in _family(running.process)}
+        return [process for process in psutil.process_iter() if process.pid not in known and self._is_ours(process)]
+
+    def sweep(self) -> int:
+        """End by force what was started here and not written down, and say how many those were."""
+        strays = self.strays()
+        _kill(strays)
+        return len(strays)
+
+    def tail(self, name: str, lines: int = 20) -> str:
+        """Give the last lines of the program's log, for a person to read."""
+        path = self.log(name)
+        text = path.read_text(errors="replace").splitlines() if path.exists() else []
+        return "\n".join([f"last lines of {path}:", *text[-lines:]])
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            if process.environ().get(MARK) == str(self.folder):
+                return True
+            # Redis and PostgreSQL write their titles over their environment. They are known by a binary of this
+            # installation at work in the folder; a person's shell that stands there is not.
+            where, what = Path(process.cwd()), Path(process.exe())
+            return where.is_relative_to(self.folder) and what.is_relative_to(sys.prefix)
+        except (psutil.Error, OSError):
+            return False
+
+    def _await_end(self, running: Running, seconds: float) -> None:
+        child = self._children.get(running.pid)
+        with contextlib.suppress(psutil.TimeoutExpired, subprocess.TimeoutExpired):
+            if child is not None:
+                child.wait(seconds)
+            else:
+                running.process.wait(seconds)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the file whole or not at all."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    # psutil compares start times before it sends a signal, so a pid that was given away is left alone.
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)

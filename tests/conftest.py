@@ -1,0 +1,69 @@
+"""Real servers for tests: one set per run, each started when the first test asks for it, all stopped at the end.
+
+With TOCSIN_TEST_SERVERS=<folder> the servers that `python -m stack test-servers <folder>` keeps running are
+used instead, and with TOCSIN_KAFKA, TOCSIN_POSTGRES or TOCSIN_REDIS one that is somewhere else.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.postgres import create_database, drop_database
+from stack.servers import given
+from stack.shared import Servers, announced, fresh_name
+from stack.topics import create_topics, delete_topics
+
+
+@pytest.fixture(scope="session")
+def address_of() -> Iterator[Callable[[str], str]]:
+    """Give the address of a server by its name, starting it if nobody else runs it."""
+    elsewhere = given()
+    if folder := os.environ.get("TOCSIN_TEST_SERVERS"):
+        shared = announced(Path(folder))
+        yield lambda name: elsewhere.get(name) or str(getattr(shared, name))
+        return
+    with tempfile.TemporaryDirectory(prefix="tocsin-test-", ignore_cleanup_errors=True) as scratch:
+        servers = Servers(Path(scratch), lambda _: None)
+        try:
+            yield lambda name: elsewhere.get(name) or servers.address(name)
+        finally:
+            servers.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(address_of: Callable[[str], str]) -> str:
+    """Give the broker's address, host:port."""
+    return address_of("kafka")
+
+
+@pytest.fixture(scope="session")
+def postgres(address_of: Callable[[str], str]) -> str:
+    """Give the URL of a database from which others can be created."""
+    return address_of("postgres")
+
+
+@pytest.fixture(scope="session")
+def redis_url(address_of: Callable[[str], str]) -> str:
+    """Give the URL of a Redis, shared with other tests: use keys of your own."""
+    return address_of("redis")
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """Give the URL of an empty database for one test."""
+    name = fresh_name()
+    create_database(postgres, name)
+    yield postgres.rpartition("/")[0] + "/" + name
+    drop_database(postgres, name)
+
+
+@pytest.fixture
+def topics(kafka: str) -> Iterator[str]:
+    """Give the prefix under which all topics of the system exist, empty, for one test."""
+    prefix = fresh_name() + "."
+    create_topics(kafka, prefix)
+    yield prefix
+    delete_topics(kafka, prefix)
