@@ -1,0 +1,1 @@
+"""The notifier's ends in the world."""

@@ -1,0 +1,1 @@
+"""The four kinds of channel, each with one method: send."""

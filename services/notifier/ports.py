@@ -1,0 +1,133 @@
+"""What the notifier needs from the world."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from services.notifier.core.answer import Answer
+from services.notifier.core.delivery import Delivery, State
+from services.notifier.core.message import Kind, Message
+
+
+class Channel(Protocol):
+    """One way to reach people. Bounded in time; what it says about failures holds no secret."""
+
+    async def send(self, message: Message, delivery: UUID) -> Answer:
+        """Tell it once, and say what became of it. Never raises, other than when cancelled.
+
+        The delivery's id goes with it in the form that the channel has for that, so that a repetition is recognised.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A notification with the channels that it goes to; `record` and `traceparent` are as they came."""
+
+    notification_id: UUID
+    alert_id: str
+    kind: Kind
+    record: bytes
+    traceparent: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A delivery that this instance holds the lease of, and what it is to tell."""
+
+    delivery: Delivery
+    record: bytes
+    traceparent: str
+
+
+class Plans(Protocol):
+    """Takes in what is to be delivered."""
+
+    async def add(self, planned: Sequence[Planned], *, now: datetime) -> frozenset[str]:
+        """Keep the deliveries, all or none; those known already stay as they are. Gives the channels with new work.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+
+class Queue(Protocol):
+    """The deliveries that wait, shared by all instances. A job that is taken is held under a lease.
+
+    All methods raise StoreUnavailable when the database does not answer.
+    """
+
+    async def take(self, channel: str, *, most: int, now: datetime) -> list[Job]:
+        """Take jobs of a channel that are due, in the order of each alert's life."""
+        ...
+
+    async def take_back(self, channel: str, *, most: int, now: datetime) -> list[Job]:
+        """Take jobs that wait for a channel whose breaker is open, due or not; not those retried by hand."""
+        ...
+
+    async def take_probe(self, channel: str, *, now: datetime) -> Job | None:
+        """Take the oldest failed one whose time has come, to see whether the channel is back."""
+        ...
+
+    async def next_due(self, channel: str, *, now: datetime) -> datetime | None:
+        """When there will be something to take, as far as is known now; None when nothing waits."""
+        ...
+
+    async def reclaim(self, *, now: datetime) -> int:
+        """Make jobs due that an earlier life of this instance held when it ended. Only before anything is taken."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What became of a job: the delivery before and after, and what else follows from it in the same transaction."""
+
+    before: Delivery
+    after: Delivery
+    channel_is_back: bool = False
+
+
+class Outcomes(Protocol):
+    """Records what became of jobs."""
+
+    async def record(self, ending: Ending, *, now: datetime) -> frozenset[str]:
+        """Keep the new state, who stands in, and the result for the manager, all or none.
+
+        Gives the channels that have new work by it. A job whose lease another one took meanwhile changes nothing.
+        Raises StoreUnavailable.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A delivery that failed in the end, as people see it."""
+
+    delivery: Delivery
+    failed_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedQuery:
+    """Which ones to list, the newest first, after the position (time of failure, id)."""
+
+    states: frozenset[State] | None
+    channel: str
+    most: int
+    after: tuple[datetime, UUID] | None
+
+
+class FailedOnes(Protocol):
+    """The deliveries that failed in the end. Raises StoreUnavailable."""
+
+    async def page(self, query: FailedQuery) -> list[Failed]:
+        """Give one page."""
+        ...
+
+    async def retry(self, delivery: UUID, *, now: datetime) -> Failed | None:
+        """Make one due at once when its state allows; gives it as it is now, None when there is none."""
+        ...

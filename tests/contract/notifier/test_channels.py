@@ -1,0 +1,237 @@
+"""What every channel promises: one suite for all four, against sinks that speak the real protocols."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.chassis.clock import SystemClock
+from services.notifier.adapters.channels.email import EmailChannel, tls_context
+from services.notifier.adapters.channels.http import Poster, http_session
+from services.notifier.adapters.channels.pagerduty import PagerDutyChannel
+from services.notifier.adapters.channels.slack import SlackChannel
+from services.notifier.adapters.channels.webhook import WebhookChannel
+from services.notifier.core.answer import Accepted, Answer, Misconfigured, Refused, Unavailable
+from services.notifier.core.channel import EmailSettings
+from services.notifier.core.message import Kind
+from services.notifier.ports import Channel
+from stack.sinks import Behaviour, Sinks, running_sinks
+from tests.fakes.notifier import EVIL, message
+
+PATIENCE = 0.5
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sinks")
+
+
+@pytest.fixture
+async def sinks(certificates: Path) -> AsyncIterator[Sinks]:
+    async with running_sinks(certificates) as running:
+        yield running
+
+
+@asynccontextmanager
+async def unhelpful_server(answer: bytes | None) -> AsyncIterator[int]:
+    """Answers whatever comes with these bytes and hangs up, or with nothing at all, for ever."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if answer is None:
+            await reader.read(-1)
+        else:
+            writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+
+
+class ChannelContract(ABC):
+    sink: ClassVar[str]
+    retried: ClassVar[tuple[int, ...]] = (408, 425, 429, 500, 502, 503, 504)
+    misconfigured: ClassVar[tuple[int, ...]] = (301, 307, 401, 403, 404, 405, 410)
+    refused: ClassVar[tuple[int, ...]] = (400, 413, 422)
+
+    @asynccontextmanager
+    async def reaching(self, sinks: Sinks, *, port: int | None = None) -> AsyncIterator[Channel]:
+        """The channel, leading to its sink or to another port."""
+        environment = dict(sinks.environment)
+        if port is not None:
+            environment["SMTP_PORT"] = str(port)
+            for name in ("SLACK_WEBHOOK_URL", "PAGERDUTY_URL", "WEBHOOK_URL"):
+                environment[name] = environment[name].replace(f":{sinks.http_port}/", f":{port}/")
+        async with http_session(connections=4, allow_private=True) as session, asyncio.timeout(20):
+
+            def poster(url: str) -> Poster:
+                return Poster(session, environment[url], PATIENCE, SystemClock())
+
+            yield self.made(environment, poster)
+
+    @abstractmethod
+    def made(self, environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel: ...
+
+    @abstractmethod
+    def key(self, delivery: UUID) -> str: ...
+
+    @abstractmethod
+    def secrets(self, environment: dict[str, str]) -> tuple[str, ...]: ...
+
+    @pytest.fixture
+    async def channel(self, sinks: Sinks) -> AsyncIterator[Channel]:
+        async with self.reaching(sinks) as channel:
+            yield channel
+
+    @pytest.mark.parametrize("kind", Kind)
+    async def test_each_kind_is_told_as_the_protocol_has_it(self, channel: Channel, sinks: Sinks, kind: Kind) -> None:
+        told = message(kind=kind)
+        assert isinstance(await channel.send(told, uuid4()), Accepted), sinks.journal.deliveries
+        [delivery] = sinks.journal.accepted(self.sink)
+        assert (delivery.alert, delivery.kind) == (told.alert_id, kind.name)
+
+    async def test_the_delivery_is_recognised_when_it_comes_again(self, channel: Channel, sinks: Sinks) -> None:
+        delivery = uuid4()
+        for _ in range(2):
+            await channel.send(message(), delivery)
+        assert [one.key for one in sinks.journal.accepted(self.sink)] == [self.key(delivery)] * 2
+
+    async def test_text_from_logs_breaks_no_message(self, channel: Channel, sinks: Sinks) -> None:
+        told = message(text=EVIL * 40, rule=EVIL, resource=EVIL)
+        assert isinstance(await channel.send(told, uuid4()), Accepted), sinks.journal.deliveries
+        [delivery] = sinks.journal.accepted(self.sink)
+        assert "bcc" not in delivery.headers
+        if self.sink == "slack":
+            assert "<" not in str(delivery.body)
+
+    @pytest.mark.parametrize("meaning", [Unavailable, Misconfigured, Refused])
+    async def test_codes_mean_what_they_mean(self, channel: Channel, sinks: Sinks, meaning: type[Answer]) -> None:
+        codes = {Unavailable: self.retried, Misconfigured: self.misconfigured, Refused: self.refused}[meaning]
+        for code in codes:
+            sinks.journal.behave(self.sink, Behaviour(status=code))
+            answer = await channel.send(message(), uuid4())
+            assert isinstance(answer, meaning), (code, answer)
+            assert str(code) in answer.text
+
+    async def test_the_deadline_is_kept_when_the_answer_is_late(self, channel: Channel, sinks: Sinks) -> None:
+        sinks.journal.behave(self.sink, Behaviour(delay=30))
+        await self.gives_up_in_time(channel)
+
+    async def test_the_deadline_is_kept_when_nothing_is_said(self, sinks: Sinks) -> None:
+        async with unhelpful_server(None) as port, self.reaching(sinks, port=port) as channel:
+            await self.gives_up_in_time(channel)
+
+    async def gives_up_in_time(self, channel: Channel) -> None:
+        begin = asyncio.get_running_loop().time()
+        answer = await channel.send(message(), uuid4())
+        assert answer == Unavailable(f"no answer within {PATIENCE:g} s")
+        assert asyncio.get_running_loop().time() - begin < PATIENCE + 0.5
+
+    async def test_an_end_that_is_not_there_is_unavailable(self, sinks: Sinks) -> None:
+        async with unhelpful_server(None) as port:
+            pass
+        async with self.reaching(sinks, port=port) as channel:
+            assert await channel.send(message(), uuid4()) == Unavailable("cannot be connected to")
+
+    @pytest.mark.parametrize("noise", [b"", b"\0\xff" * 9000 + b"\r\n", b"HTTP/1.1 999\r\n\r\n"])
+    async def test_noise_is_unavailable(self, sinks: Sinks, noise: bytes) -> None:
+        async with unhelpful_server(noise) as port, self.reaching(sinks, port=port) as channel:
+            assert isinstance(await channel.send(message(), uuid4()), Unavailable)
+
+    async def test_no_secret_is_in_any_word_about_it(self, sinks: Sinks, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        secrets = self.secrets(sinks.environment)
+        echo = " ".join(secrets)
+        errors = f'{{"status":"invalid event","errors":["{echo}"]}}'
+        parrots = (
+            f"HTTP/1.1 400 {echo}\r\nContent-Length: {len(errors)}\r\nX-Echo: {echo}\r\n\r\n{errors}",
+            f"HTTP/1.1 500 {echo}\r\nContent-Length: {len(echo)}\r\n\r\n{echo}",
+            f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/{echo}\r\nContent-Length: 0\r\n\r\n",
+            f"550 {echo}\r\n",
+            f"nonsense {echo}",
+        )
+        said = []
+        for parrot in parrots:
+            async with unhelpful_server(parrot.encode()) as port, self.reaching(sinks, port=port) as channel:
+                said += [repr(await channel.send(message(), uuid4())), repr(channel)]
+        words = " ".join(said) + caplog.text
+        assert [secret for secret in secrets if secret in words] == []
+
+    async def test_who_cancels_is_obeyed(self, channel: Channel, sinks: Sinks) -> None:
+        sinks.journal.behave(self.sink, Behaviour(delay=30))
+        sending = asyncio.create_task(channel.send(message(), uuid4()))
+        await sinks.journal.until(lambda journal: journal.deliveries)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+
+class TestSlack(ChannelContract):
+    sink = "slack"
+
+    def made(self, _environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel:
+        return SlackChannel(poster("SLACK_WEBHOOK_URL"))
+
+    def key(self, delivery: UUID) -> str:
+        return str(delivery)
+
+    def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
+        return (environment["SLACK_WEBHOOK_URL"].rpartition("/")[2],)
+
+
+class TestPagerDuty(ChannelContract):
+    sink = "pagerduty"
+
+    def made(self, environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel:
+        return PagerDutyChannel(poster("PAGERDUTY_URL"), environment["PAGERDUTY_ROUTING_KEY"])
+
+    def key(self, _delivery: UUID) -> str:
+        return message().alert_id
+
+    def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
+        return (environment["PAGERDUTY_ROUTING_KEY"],)
+
+
+class TestWebhook(ChannelContract):
+    sink = "webhook"
+
+    def made(self, environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel:
+        return WebhookChannel(poster("WEBHOOK_URL"), environment["WEBHOOK_SIGNING_KEY"])
+
+    def key(self, delivery: UUID) -> str:
+        return str(delivery)
+
+    def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
+        return (environment["WEBHOOK_SIGNING_KEY"],)
+
+
+class TestEmail(ChannelContract):
+    sink = "email"
+    retried = (421, 450, 451, 452)
+    misconfigured = (530, 535, 550, 553)
+    refused = (552, 554)
+
+    def made(self, environment: dict[str, str], _poster: Callable[[str], Poster]) -> Channel:
+        settings = EmailSettings(
+            host=environment["SMTP_HOST"],
+            port=int(environment["SMTP_PORT"]),
+            username=environment["SMTP_USERNAME"],
+            password=environment["SMTP_PASSWORD"],
+            sender=environment["SMTP_FROM"],
+            recipients=(environment["SMTP_TO"],),
+        )
+        return EmailChannel(settings, tls_context(environment["SMTP_CA_FILE"]), PATIENCE, SystemClock())
+
+    def key(self, delivery: UUID) -> str:
+        return f"<{delivery}@example.com>"
+
+    def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
+        return (environment["SMTP_PASSWORD"],)
