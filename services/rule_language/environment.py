@@ -85,7 +85,7 @@ def _declared(name: str) -> Any:
     return _TYPES.get(name, {"type_name": name})
 
 
-def _quotient(dividend: float, divisor: float) -> float:
+def quotient(dividend: float, divisor: float) -> float:
     """Divide as IEEE 754 does: by zero it is infinite, or no number at all."""
     if divisor:
         return dividend / divisor
@@ -112,7 +112,7 @@ def _overloads() -> list[Overload]:
         Overload("_+_", ("string", "string"), "string"),
         *_arithmetic("_-_", operator.sub),
         *_arithmetic("_*_", operator.mul),
-        *_arithmetic("_/_", _quotient),
+        *_arithmetic("_/_", quotient),
         Overload("_%_", ("int", "int"), "int"),
         *(Overload("-_", (number,), number) for number in _NUMBERS),
         *(Overload("@in", (item, f"list<{item}>"), "bool") for item in ("string", "int", "double", "bool")),
