@@ -1,0 +1,140 @@
+"""Single events, gathered for a few milliseconds so that they go to Kafka together."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from opentelemetry import trace
+
+from services.chassis import telemetry
+from services.chassis.clock import Clock
+from services.chassis.failures import Failure, InvalidRequest, MalformedMessage, Violation
+from services.ingest.core.gathering import Gathering, Step
+from services.ingest.core.verdict import Judge, Verdict
+from services.ingest.handover import Handover, Hold
+from services.ingest.metrics import Metrics
+from services.ingest.ports import UnreadableError, Wire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """One caller: a batch of one event, and where the answer goes."""
+
+    batch: bytes
+    hold: Hold
+    span: trace.Span
+    answer: asyncio.Future[None]
+
+
+class Gatherer:
+    """Gathers, judges together, hands over together, and answers each caller for its own event."""
+
+    def __init__(
+        self, *, wire: Wire, judge: Judge, handover: Handover, policy: Gathering, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._wire = wire
+        self._judge = judge
+        self._handover = handover
+        self._policy = policy
+        self._clock = clock
+        self._metrics = metrics
+        self._waiting: list[_Waiting] = []
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def take(self, batch: bytes, hold: Hold) -> None:
+        """Return when Kafka has the one event of the batch; raise InvalidRequest or the stream's failure."""
+        answer = asyncio.get_running_loop().create_future()
+        self._add(_Waiting(batch=batch, hold=hold, span=trace.get_current_span(), answer=answer))
+        await answer
+
+    def _add(self, one: _Waiting) -> None:
+        step = self._step(one)
+        if step is Step.MAKE_ROOM:
+            self._send()
+            step = self._step(one)
+        self._waiting.append(one)
+        self._size += len(one.batch)
+        if step is Step.SEND:
+            self._send()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._policy.wait.total_seconds(), self._send)
+
+    def _step(self, one: _Waiting) -> Step:
+        return self._policy.step(events=len(self._waiting), size=self._size, incoming=len(one.batch))
+
+    def _send(self) -> None:
+        # Who gave up meanwhile was promised nothing.
+        together = [each for each in self._waiting if not each.answer.done()]
+        if self._timer is not None:
+            self._timer.cancel()
+        self._waiting, self._size, self._timer = [], 0, None
+        if together:
+            self._metrics.gathered(len(together))
+            self._hand_over(together)
+
+    def _hand_over(self, together: Sequence[_Waiting]) -> None:
+        """Never raises: whatever goes wrong is the answer to those whose events these are."""
+        try:
+            accepted = self._accepted(together)
+            if accepted:
+                self._append(accepted)
+        except UnreadableError:
+            self._hand_over_apart(together)
+        except Exception as error:  # noqa: BLE001  (a caller that waits must get it; the interceptor knows what to do)
+            _answer(together, error)
+
+    def _hand_over_apart(self, together: Sequence[_Waiting]) -> None:
+        """One caller's bytes that a reader refuses must not be the others' failure."""
+        if len(together) == 1:
+            _answer(together, MalformedMessage("the event cannot be read"))
+            return
+        for each in together:
+            self._hand_over([each])
+
+    def _accepted(self, together: Sequence[_Waiting]) -> Sequence[_Waiting]:
+        """Answer those whose events are not allowed and return the others."""
+        events = self._wire.events(b"".join([each.batch for each in together]))
+        sizes = np.array([len(each.batch) for each in together], dtype=np.int64)
+        verdict = self._judge.judge(events, sizes, self._clock.now())
+        for index, failure in _refusals(verdict).items():
+            _answer([together[index]], failure)
+        for fault in verdict.first_faults():
+            self._metrics.refused(fault.field)
+        return [each for each, refused in zip(together, verdict.refused.tolist(), strict=True) if not refused]
+
+    def _append(self, accepted: Sequence[_Waiting]) -> None:
+        parent = trace.set_span_in_context(accepted[0].span)
+        links = [trace.Link(each.span.get_span_context()) for each in accepted]
+        span = telemetry.tracer(__name__).start_span("log-events gather", parent, trace.SpanKind.PRODUCER, links=links)
+        headers = telemetry.headers(trace.set_span_in_context(span))
+        written = self._handover.append(b"".join([each.batch for each in accepted]), headers)
+        for each in accepted:
+            each.hold.keep_until(written)
+
+        def settled(outcome: asyncio.Future[None]) -> None:
+            span.end()
+            failure = outcome.exception()
+            if failure is None:
+                self._metrics.accepted(len(accepted))
+            _answer(accepted, failure)
+
+        written.add_done_callback(settled)
+
+
+def _answer(to: Sequence[_Waiting], failure: BaseException | None) -> None:
+    for each in to:
+        if each.answer.done():
+            continue
+        if failure is None:
+            each.answer.set_result(None)
+        else:
+            each.answer.set_exception(failure)
+
+
+def _refusals(verdict: Verdict) -> dict[int, Failure]:
+    violations: dict[int, list[Violation]] = {}
+    for fault in verdict.faults():
+        violations.setdefault(fault.index, []).append(Violation(fault.field.value, f"expected {fault.expected}"))
+    return {index: InvalidRequest("the event is not allowed", violations=found) for index, found in violations.items()}

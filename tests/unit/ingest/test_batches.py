@@ -1,0 +1,191 @@
+"""IngestBatch: what is taken, what is refused, and what is said about it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import grpc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.chassis.failures import InvalidRequest, MalformedMessage, Overloaded, RequestTooLarge, StreamUnavailable
+from tests.fakes.ingest import Bench, a_bench
+from tests.fakes.log_events import an_event, any_events
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, RefusedEvent
+
+GOOD = an_event()
+BAD = an_event(record_id="r7", service="", status_code=1000)
+
+
+def plain(events: Sequence[LogEvent]) -> list[bytes]:
+    return [event.SerializeToString(deterministic=True) for event in events]
+
+
+async def test_an_allowed_batch_is_written_as_the_bytes_that_came(bench: Bench) -> None:
+    request = IngestBatchRequest(events=[GOOD, GOOD]).SerializeToString()
+    await bench.rpc.ingest_batch(request, None)
+    assert [batch for batch, _ in bench.stream.records] == [request]
+
+
+async def test_a_batch_is_accepted_in_part(bench: Bench) -> None:
+    answer = await bench.ingest_batch([GOOD, BAD, GOOD])
+    assert (answer.accepted_count, answer.refused_count) == (2, 1)
+    assert list(answer.refused) == [
+        RefusedEvent(index=1, record_id="r7", field="service", reason="expected 1 to 256 characters")
+    ]
+    assert list(bench.stream.events) == [GOOD, GOOD]
+
+
+async def test_when_no_event_is_allowed_all_that_is_wrong_is_named(bench: Bench) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await bench.ingest_batch([BAD, an_event(level=0)])
+    assert [violation.field for violation in refused.value.violations] == [
+        "events[0].service",
+        "events[0].statusCode",
+        "events[1].level",
+    ]
+    assert bench.stream.records == []
+
+
+async def test_the_list_of_what_is_wrong_is_bounded(bench: Bench) -> None:
+    with pytest.raises(InvalidRequest, match="none of the 100 events") as refused:
+        await bench.ingest_batch([BAD] * 100)
+    assert len(refused.value.violations) == 25
+
+
+async def test_an_event_that_fits_no_record_is_named_itself(bench: Bench) -> None:
+    large = an_event()
+    large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)
+    with pytest.raises(InvalidRequest) as refused:
+        await bench.ingest_batch([large])
+    assert [violation.field for violation in refused.value.violations] == ["events[0]"]
+
+
+async def test_a_refused_event_is_named_by_no_more_than_the_allowed_record_id(bench: Bench) -> None:
+    answer = await bench.ingest_batch([GOOD, an_event(record_id="é" * 500)])
+    assert answer.refused[0].record_id == "é" * 128
+
+
+async def test_an_empty_batch_is_refused(bench: Bench) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await bench.ingest_batch([])
+    assert refused.value.violations[0].field == "events"
+
+
+async def test_too_many_events_are_refused_before_they_are_read(bench: Bench) -> None:
+    with pytest.raises(RequestTooLarge) as refused:
+        await bench.rpc.ingest_batch(b"\x0a\x00" * 101, None)
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "got 101" in refused.value.violations[0].description
+
+
+async def test_too_many_bytes_are_refused(make_bench: Callable[..., Bench]) -> None:
+    with pytest.raises(RequestTooLarge, match="at most 10 bytes"):
+        await make_bench(max_request_bytes=10).ingest_batch([GOOD])
+
+
+@pytest.mark.parametrize("request_bytes", [b"\x0a\xff", b"\x0a\x04\x1a\x02\xff\xfe", b"\x0a\x01\x0b"])
+async def test_bytes_that_are_no_batch_are_malformed(bench: Bench, request_bytes: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        await bench.rpc.ingest_batch(request_bytes, None)
+    assert bench.budget.taken == 0
+
+
+async def test_what_stands_beside_the_events_does_not_reach_the_topic(bench: Bench) -> None:
+    events = IngestBatchRequest(events=[GOOD, GOOD]).SerializeToString()
+    await bench.rpc.ingest_batch(b"\x12\x02hi" + events, None)
+    assert [batch for batch, _ in bench.stream.records] == [events]
+
+
+@settings(max_examples=60)
+@given(st.lists(any_events, min_size=1, max_size=12))
+def test_each_event_is_taken_or_refused_and_the_taken_ones_are_written_in_order(events: list[LogEvent]) -> None:
+    async def scenario() -> None:
+        bench = a_bench(max_record_bytes=6_000)
+        try:
+            answer = await bench.ingest_batch(events)
+        except InvalidRequest:
+            assert bench.stream.records == []
+            return
+        refused = {each.index for each in answer.refused}
+        assert answer.accepted_count + answer.refused_count == len(events)
+        assert len(refused) == answer.refused_count
+        kept = [event for index, event in enumerate(events) if index not in refused]
+        assert plain(bench.stream.events) == plain(kept)
+        assert all(len(batch) <= 6_000 for batch, _ in bench.stream.records)
+        assert bench.budget.taken == 0
+
+    asyncio.run(scenario())
+
+
+async def test_a_large_request_is_split_into_records(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(max_record_bytes=200)
+    answer = await bench.ingest_batch([an_event(record_id=str(index)) for index in range(20)])
+    assert answer.accepted_count == 20
+    assert len(bench.stream.records) > 3
+    assert all(len(batch) <= 200 for batch, _ in bench.stream.records)
+    assert [event.record_id for event in bench.stream.events] == [str(index) for index in range(20)]
+
+
+async def test_yes_waits_for_the_topic(bench: Bench) -> None:
+    bench.stream.holds = True
+    call = asyncio.create_task(bench.ingest_batch([GOOD]))
+    await asyncio.sleep(0)
+    assert not call.done()
+    assert bench.budget.taken > 0
+    bench.stream.confirm()
+    assert (await call).accepted_count == 1
+    assert bench.budget.taken == 0
+
+
+async def test_a_request_of_which_a_part_failed_has_failed(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(max_record_bytes=100)
+    bench.stream.holds = True
+    call = asyncio.create_task(bench.ingest_batch([GOOD] * 3))
+    await asyncio.sleep(0)
+    written, *others = bench.stream.waiting
+    bench.stream.fail(None, *(StreamUnavailable("away") for _ in others))
+    with pytest.raises(StreamUnavailable):
+        await call
+    assert written[1] == bench.stream.records[0][0]
+    assert bench.budget.taken == 0
+
+
+async def test_what_does_not_fit_into_memory_is_refused(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(max_inflight_bytes=9_000)
+    bench.stream.holds = True
+    first, second = (asyncio.create_task(bench.ingest_batch([GOOD])) for _ in range(2))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refused:
+        await bench.ingest_batch([GOOD])
+    assert refused.value.retry_after is not None
+    bench.stream.confirm()
+    await asyncio.gather(first, second)
+    bench.stream.holds = False
+    assert (await bench.ingest_batch([GOOD])).accepted_count == 1
+
+
+async def test_bytes_of_a_caller_that_gave_up_count_until_they_are_settled(bench: Bench) -> None:
+    bench.stream.holds = True
+    call = asyncio.create_task(bench.ingest_batch([GOOD]))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert bench.budget.taken > 0
+    bench.stream.fail(StreamUnavailable("away"))
+    await asyncio.sleep(0)
+    assert bench.budget.taken == 0
+
+
+async def test_a_full_queue_is_the_callers_answer(bench: Bench) -> None:
+    bench.stream.refuses_with = Overloaded("full")
+    with pytest.raises(Overloaded):
+        await bench.ingest_batch([GOOD])
+    assert bench.budget.taken == 0
+
+
+async def test_what_was_written_is_a_log_batch(bench: Bench) -> None:
+    await bench.ingest_batch([GOOD, BAD, GOOD])
+    assert LogBatch.FromString(bench.stream.records[0][0]) == LogBatch(events=[GOOD, GOOD])
