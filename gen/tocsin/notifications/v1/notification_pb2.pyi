@@ -189,6 +189,8 @@ class FailedNotification(_message.Message):
         """Is being tried again."""
         DELIVERED: FailedNotification._Status.ValueType  # 3
         """The channel took it after all."""
+        SUPERSEDED: FailedNotification._Status.ValueType  # 4
+        """The channel took something newer about the same alert, so that this one is not told any more."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """Where it stands."""
@@ -201,6 +203,8 @@ class FailedNotification(_message.Message):
     """Is being tried again."""
     DELIVERED: FailedNotification.Status.ValueType  # 3
     """The channel took it after all."""
+    SUPERSEDED: FailedNotification.Status.ValueType  # 4
+    """The channel took something newer about the same alert, so that this one is not told any more."""
 
     ID_FIELD_NUMBER: _builtins.int
     NOTIFICATION_ID_FIELD_NUMBER: _builtins.int

@@ -64,7 +64,7 @@ class NotificationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryFailedNotification(self, request, context):
-        """Tries one of them again at once, whatever its breaker says. One that was delivered meanwhile is refused with
+        """Tries one of them again at once, whatever its breaker says. One that was delivered or superseded is refused with
         FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

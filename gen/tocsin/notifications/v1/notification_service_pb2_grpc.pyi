@@ -36,7 +36,7 @@ class NotificationServiceStub:
     ListFailedNotifications: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListFailedNotificationsRequest, _notification_service_pb2.ListFailedNotificationsResponse]
     """Gives the deliveries that failed in the end, the newest first."""
     RetryFailedNotification: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.RetryFailedNotificationRequest, _notification_service_pb2.RetryFailedNotificationResponse]
-    """Tries one of them again at once, whatever its breaker says. One that was delivered meanwhile is refused with
+    """Tries one of them again at once, whatever its breaker says. One that was delivered or superseded is refused with
     FAILED_PRECONDITION.
     """
     ListCircuitBreakers: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListCircuitBreakersRequest, _notification_service_pb2.ListCircuitBreakersResponse]
@@ -50,7 +50,7 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     ListFailedNotifications: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListFailedNotificationsRequest, _notification_service_pb2.ListFailedNotificationsResponse]  # type: ignore[assignment]
     """Gives the deliveries that failed in the end, the newest first."""
     RetryFailedNotification: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.RetryFailedNotificationRequest, _notification_service_pb2.RetryFailedNotificationResponse]  # type: ignore[assignment]
-    """Tries one of them again at once, whatever its breaker says. One that was delivered meanwhile is refused with
+    """Tries one of them again at once, whatever its breaker says. One that was delivered or superseded is refused with
     FAILED_PRECONDITION.
     """
     ListCircuitBreakers: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListCircuitBreakersRequest, _notification_service_pb2.ListCircuitBreakersResponse]  # type: ignore[assignment]
@@ -73,7 +73,7 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notification_service_pb2.RetryFailedNotificationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notification_service_pb2.RetryFailedNotificationResponse, _abc.Awaitable[_notification_service_pb2.RetryFailedNotificationResponse]]:
-        """Tries one of them again at once, whatever its breaker says. One that was delivered meanwhile is refused with
+        """Tries one of them again at once, whatever its breaker says. One that was delivered or superseded is refused with
         FAILED_PRECONDITION.
         """
 
