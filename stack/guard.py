@@ -1,10 +1,11 @@
-"""Stop a folder's processes when whoever holds the other end of standard input has gone: `python -m stack.guard FOLDER`."""
+"""`python -m stack.guard FOLDER`: stop its processes when the other end of standard input has been closed."""
 
 import signal
 import sys
 from pathlib import Path
 
 from stack.processes import Processes
+from stack.starting import Starter
 
 
 def main(folder: Path) -> None:
@@ -13,8 +14,7 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.stdin.read()
     processes = Processes(folder)
-    for running in reversed(processes.running()):
-        processes.stop(running.name)
+    Starter(processes, lambda _: None).stop(processes.running())
     processes.sweep()
 
 

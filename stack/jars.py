@@ -1,4 +1,4 @@
-"""Kafka's jars: from Maven's central repository into a cache of the user's, each checked against the recorded digest."""
+"""Kafka's jars: from Maven's central repository into the user's cache, each checked against a recorded digest."""
 
 import fcntl
 import hashlib
@@ -19,7 +19,7 @@ _LOCK = Path(__file__).with_name("kafka.lock")
 Progress = Callable[[str], None]
 
 
-class JarsFailed(Exception):
+class JarsError(Exception):
     """The jars could not be had, or are not the recorded ones."""
 
 
@@ -84,7 +84,7 @@ def _download(coordinates: list[str], repository: Path, progress: Progress) -> d
             try:
                 jars[pending[done]] = done.result()
             except Exception as failure:
-                raise JarsFailed(f"{pending[done]} could not be downloaded: {failure}") from failure
+                raise JarsError(f"{pending[done]} could not be downloaded: {failure}") from failure
             progress(f"Kafka {KAFKA}: {len(jars)} of {len(pending)} jars, first time only")
     return jars
 
@@ -93,7 +93,7 @@ def _install(jars: dict[str, Path], recorded: dict[str, str], home: Path) -> Non
     home.mkdir()
     for name, path in jars.items():
         if _digest(path) != recorded[name]:
-            raise JarsFailed(f"{name} is not the jar recorded in {_LOCK.name}")
+            raise JarsError(f"{name} is not the jar recorded in {_LOCK.name}")
         shutil.copyfile(path, home / path.name)
 
 

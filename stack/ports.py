@@ -1,14 +1,17 @@
 """The ports on which the system listens: the design's, or free ones for a test run."""
 
 import dataclasses
+import os
 import random
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 # Below the range from which Linux takes the ports of outgoing connections, so that a port found
 # free is not given away between being found and being listened on.
 _FREE_FROM, _FREE_TO = 20_000, 32_000
+_PORTS = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +36,25 @@ class Ports:
     evaluator_admin: int = 9102
     manager_admin: int = 9103
     notifier_admin: int = 9104
-    sinks: int = 8090
-    sinks_smtp: int = 8025
+    sinks: int = 9300
+    sinks_smtp: int = 9325
+
+    @property
+    def doors(self) -> tuple[int, int, int, int]:
+        """Envoy's ports towards users: for everything, then for the evaluator, the manager and the notifier alone."""
+        return (self.edge, self.edge_evaluator, self.edge_manager, self.edge_notifier)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """The design's ports, except those that a TOCSIN_PORT_<NAME> moves; ValueError for one that is no port."""
+        moved = {}
+        for field in dataclasses.fields(cls):
+            text = environ.get(f"TOCSIN_PORT_{field.name.upper()}", "")
+            if text and not (text.isdecimal() and 0 < int(text) < _PORTS):
+                raise ValueError(f"TOCSIN_PORT_{field.name.upper()} is not a port: {text}")
+            if text:
+                moved[field.name] = int(text)
+        return cls(**moved)
 
     @classmethod
     def free(cls) -> Self:

@@ -16,7 +16,7 @@ import asyncpg
 
 from stack import unprivileged
 from stack.ports import Ports
-from stack.processes import Processes, Program, StartFailed
+from stack.processes import Processes, Program, StartError
 
 USER = "alertuser"
 DATABASE = "alertdb"
@@ -24,7 +24,7 @@ _VERSION = "18"
 
 
 def url(ports: Ports, database: str = DATABASE) -> str:
-    """Give the address under which services find their database; on the loopback interface nobody is asked for proof."""
+    """Give a database's address; on the loopback interface nobody is asked for a password."""
     return f"postgresql://{USER}@127.0.0.1:{ports.postgres}/{database}"
 
 
@@ -88,9 +88,9 @@ def _create(data: Path) -> None:
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     how = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")
     command = [*_as_somebody(), str(_binary("initdb")), "-D", str(draft), *locale, *how]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise StartFailed(f"the database's folder could not be created\n{done.stdout}{done.stderr}")
+        raise StartError(f"the database's folder could not be created\n{done.stdout}{done.stderr}")
     draft.rename(data)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from stack import identity
 MARK = "TOCSIN_STACK_FOLDER"
 
 
-class StartFailed(Exception):
+class StartError(Exception):
     """A program did not come up; the text ends with the last lines of its log."""
 
 
@@ -32,18 +33,23 @@ class Program:
     name: str
     command: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
+    # Which the program reads at its start: other contents are another way of running it.
+    files: tuple[Path, ...] = ()
     # On which it will listen, so that a stranger on one of them is named before the start.
     ports: tuple[int, ...] = ()
     # Returns when the program really answers, raises anything while it does not.
-    ready: Callable[[], None]
+    ready: Callable[[], object]
     patience: timedelta = timedelta(seconds=60)
     grace: timedelta = timedelta(seconds=15)
     stop_signal: signal.Signals = signal.SIGTERM
+    # Lower stages are started first and stopped last; what is of one stage goes up and down together.
+    stage: int = 0
 
     @property
     def digest(self) -> str:
         """Tell apart two ways of running the program."""
-        text = json.dumps([self.command, sorted(self.environ.items()), self.ports])
+        contents = [path.read_text() for path in self.files]
+        text = json.dumps([self.command, sorted(self.environ.items()), self.ports, contents])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -56,6 +62,7 @@ class Running:
     digest: str
     stop_signal: int
     grace_seconds: float
+    stage: int
     process: psutil.Process
 
 
@@ -85,7 +92,7 @@ class Processes:
         self._pids.mkdir(parents=True, exist_ok=True)
         environ = {**os.environ, **program.environ, MARK: str(self.folder)}
         with self.log(program.name).open("ab") as log:
-            child = subprocess.Popen(  # noqa: S603 - the commands are our own, without a shell
+            child = subprocess.Popen(
                 program.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -102,27 +109,31 @@ class Processes:
             "digest": program.digest,
             "stop_signal": int(program.stop_signal),
             "grace_seconds": program.grace.total_seconds(),
+            "stage": program.stage,
         }
         _write(self._pids / f"{program.name}.json", json.dumps(record))
         running = self.find(program.name)
         if running is None:
-            raise StartFailed(f"{program.name} ended at once\n{self.tail(program.name)}")
+            raise StartError(f"{program.name} ended at once\n{self.tail(program.name)}")
         return running
 
-    def wait(self, program: Program) -> None:
-        """Return when the program answers; StartFailed when it ended or stays silent for too long."""
+    def wait(self, program: Program, given_up: threading.Event) -> None:
+        """Return when the program answers; StartError when it ended, stays silent for too long, or nobody waits."""
         deadline = time.monotonic() + program.patience.total_seconds()
         pause = 0.02
         while True:
             try:
-                return program.ready()
+                program.ready()
             except Exception as silence:  # noqa: BLE001 - whatever it says, it does not answer yet
                 reason = silence
+            else:
+                return
             if self.find(program.name) is None:
-                raise StartFailed(f"{program.name} ended before it answered\n{self.tail(program.name)}") from reason
+                raise StartError(f"{program.name} ended before it answered\n{self.tail(program.name)}") from reason
+            if given_up.wait(pause):
+                raise StartError(f"{program.name} was given up before it answered") from reason
             if time.monotonic() > deadline:
-                raise StartFailed(f"{program.name} does not answer: {reason}\n{self.tail(program.name)}") from reason
-            time.sleep(pause)
+                raise StartError(f"{program.name} does not answer: {reason}\n{self.tail(program.name)}") from reason
             pause = min(pause * 1.5, 0.25)
 
     def find(self, name: str) -> Running | None:
@@ -138,11 +149,14 @@ class Processes:
             return Running(name=name, process=psutil.Process(record["pid"]), **record)
         except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
             return None
+        except (ValueError, KeyError, TypeError):
+            # Not written by this version. What it stood for is found by its mark.
+            return None
 
     def running(self) -> list[Running]:
         """List what was started here and is alive, in the order of starting."""
-        files = sorted(self._pids.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return [found for path in files if (found := self.find(path.stem)) is not None]
+        found = [self.find(path.stem) for path in sorted(self._pids.glob("*.json"))]
+        return sorted((running for running in found if running is not None), key=lambda running: running.stage)
 
     def stop(self, name: str) -> bool:
         """Ask the process to end, and end it and its children by force after its grace; say whether it was running."""

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from stack import kafka, postgres, redis
@@ -66,8 +65,3 @@ def answers(name: str, address: str) -> None:
             redis.answers(parts.hostname or "127.0.0.1", parts.port or 6379)
         case _:
             raise ValueError(f"there is no server called {name}")
-
-
-def folder_of(environ: Mapping[str, str] = os.environ) -> Path:
-    """Give the folder of the local stack: TOCSIN_RUN, or .run beside the sources."""
-    return Path(environ.get("TOCSIN_RUN") or Path(__file__).resolve().parent.parent / ".run")

@@ -12,7 +12,7 @@ from pathlib import Path
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.servers import SERVERS, Addresses, Progress, local, program
-from stack.starting import ensure, stop
+from stack.starting import Starter
 
 _FILE = "addresses.json"
 
@@ -25,6 +25,7 @@ class Servers:
         self._processes = Processes(folder)
         self._ports = Ports.free()
         self._progress = progress
+        self._starter = Starter(self._processes, progress)
         self._started: set[str] = set()
         self._guard = _guard(folder)
 
@@ -37,7 +38,7 @@ class Servers:
         """Start these at once, as far as they do not run yet."""
         missing = [name for name in names if name not in self._started]
         how = (self._processes, self._ports, self._progress)
-        ensure(self._processes, [partial(program, name, *how, durable=False) for name in missing], self._progress)
+        self._starter.start([partial(program, name, *how, durable=False) for name in missing])
         self._started.update(missing)
 
     @property
@@ -45,9 +46,14 @@ class Servers:
         """Where the servers answer once they are started."""
         return local(self._ports)
 
+    def kill(self, name: str) -> None:
+        """End a server as a crash would; `start` brings it back with its data, on the same port."""
+        self._started.discard(name)
+        self._processes.kill(name)
+
     def stop(self) -> None:
         """Stop what was started, last first, and throw the data away."""
-        stop(self._processes, [running.name for running in reversed(self._processes.running())], self._progress)
+        self._starter.stop(self._processes.running())
         self._guard.communicate()
         shutil.rmtree(self._processes.folder, ignore_errors=True)
 
@@ -70,7 +76,7 @@ def fresh_name() -> str:
 
 def _guard(folder: Path) -> subprocess.Popen[bytes]:
     """Start a process that stops the servers when this one has gone, however it went."""
-    return subprocess.Popen(  # noqa: S603 - our own module
+    return subprocess.Popen(
         [sys.executable, "-m", "stack.guard", str(folder)],
         stdin=subprocess.PIPE,
         cwd=Path(__file__).resolve().parent.parent,

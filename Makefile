@@ -1,0 +1,59 @@
+# One entry per task, the same for people and for CI. `make help` lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup gen lint test demo up down status bench
+
+BIN := .venv/bin
+READY := .venv/ready
+
+# The first of these that really runs, is 3.11 or 3.12 and can make environments. PYTHON=… names another.
+PYTHON :=
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 /usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3)
+FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## make .venv with everything in it, from requirements.lock
+
+# Written last, so that a set-up that was cut off is taken up again.
+$(READY): requirements.lock pyproject.toml
+	@if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+		for name in $(CANDIDATES); do if "$$name" -c '$(FIT)' 2>/dev/null; then found="$$name"; break; fi; done; \
+		if [ -z "$$found" ]; then echo "needed: Python 3.11 or 3.12 with venv; PYTHON=… names one" >&2; exit 1; fi; \
+		"$$found" -m venv --clear .venv; \
+	fi
+	@echo "packages from requirements.lock: a minute or two the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+gen: $(READY) ## write gen/ from proto/
+	$(BIN)/python proto/generate.py
+
+lint: $(READY) ## format, rules, types, imports, contracts, spelling
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python proto/lint.py
+	$(BIN)/codespell
+
+test: lint ## lint, then all tests on one set of real servers
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: $(READY) ## start everything, send logs, show the alerts they cause, stop; LOG=file sends your own
+	$(BIN)/tocsin demo $(if $(LOG),--log "$(LOG)")
+
+up: $(READY) ## start everything and leave it running; OTLP=host:port sends traces there
+	@$(BIN)/python -m stack up $(if $(OTLP),--otlp "$(OTLP)") $(if $(ROUTES),--routes "$(ROUTES)")
+
+down: $(READY) ## stop everything; PURGE=1 removes the data as well
+	@$(BIN)/python -m stack down $(if $(PURGE),--purge)
+
+status: $(READY) ## what runs
+	@$(BIN)/python -m stack status
+
+bench: $(READY) ## measure the running pipe and print a table
+	$(BIN)/python -m bench $(ARGS)
