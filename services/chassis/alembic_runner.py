@@ -1,0 +1,53 @@
+"""The part of migrations that needs alembic and SQLAlchemy; imported while migrating only: it loads slowly."""
+
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from asyncpg import CannotConnectNowError, InterfaceError, PostgresConnectionError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+
+async def upgrade(url: str, schema: str, scripts: Path) -> None:
+    """Bring the schema to the newest revision; raises ConnectionError when the database does not answer."""
+    engine = create_async_engine(_dialect(url), poolclass=NullPool, connect_args={"timeout": 2})
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_upgrade, schema, scripts)
+    except DBAPIError as error:
+        if _is_away(error):
+            raise ConnectionError(type(error).__name__) from error
+        raise
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, schema: str, scripts: Path) -> None:
+    # Two instances that start together: the second waits here, and then finds nothing to do.
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(f"migrate {schema}".encode())})
+    connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    connection.execute(text(f'SET LOCAL search_path TO "{schema}"'))
+    directory = ScriptDirectory(str(scripts))
+
+    def steps(revision: Any, _: Any) -> Iterable[Any]:
+        return directory._upgrade_revs("head", revision)  # noqa: SLF001  (alembic's own commands call it so)
+
+    with EnvironmentContext(Config(), directory, fn=steps, destination_rev="head") as environment:
+        environment.configure(connection=connection, version_table_schema=schema)
+        environment.run_migrations()
+
+
+def _dialect(url: str) -> str:
+    return "postgresql+asyncpg://" + url.split("://", 1)[1]
+
+
+def _is_away(error: DBAPIError) -> bool:
+    driver = getattr(error.orig, "__cause__", None) or error.orig
+    return isinstance(driver, OSError | CannotConnectNowError | PostgresConnectionError | InterfaceError)

@@ -1,0 +1,138 @@
+"""A circuit breaker for asyncio around pybreaker: one in each process and for each target."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import pybreaker
+
+from services.chassis.clock import Clock
+
+T = TypeVar("T")
+
+
+class BreakerState(StrEnum):
+    """What a breaker does with calls."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class BreakerOpen(Exception):  # noqa: N818  (it names the state)
+    """The call was not made, because the ones before it failed; `retry_at` says when the next one is let through."""
+
+    def __init__(self, name: str, retry_at: datetime) -> None:
+        super().__init__(f"circuit breaker {name} is open")
+        self.name = name
+        self.retry_at = retry_at
+
+
+class Breaker:
+    """Lets calls through while they succeed; after `fail_max` failures in a row refuses them for `reset_timeout`.
+
+    Then one probe is let through, and others are refused until it has ended. An exception for which `is_answer` is
+    true shows that the target works (it refused this one request), and counts as a success.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        fail_max: int,
+        reset_timeout: timedelta,
+        clock: Clock,
+        on_change: Callable[[str, BreakerState], None] | None = None,
+        timeout: timedelta = timedelta(seconds=10),
+        is_answer: Callable[[Exception], bool] = lambda _: False,
+    ) -> None:
+        self.name = name
+        self._timeout = timeout.total_seconds()
+        self._clock = clock
+        self._is_answer = is_answer
+        self._probe = asyncio.Lock()
+        self._reset_timeout = reset_timeout
+        self._opened_at: datetime | None = None
+        self._on_change = on_change
+        self._breaker: Any = pybreaker.CircuitBreaker(
+            fail_max=fail_max,
+            # Its own waiting goes by the machine's clock; ours, by the clock that we are given, stands in front.
+            reset_timeout=0,
+            name=name,
+            listeners=[_Listener(self._changed)],
+            throw_new_error_on_trip=False,
+        )
+
+    @property
+    def state(self) -> BreakerState:
+        """What it does with calls now."""
+        return BreakerState(self._breaker.current_state)
+
+    @property
+    def failure_count(self) -> int:
+        """Failures since the last success."""
+        return int(self._breaker.fail_counter)
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """When it opened last; none while it is closed."""
+        return self._opened_at
+
+    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work, or raise BreakerOpen; TimeoutError after the time-out. The caller's cancellation counts not."""
+        if self.state is BreakerState.CLOSED:
+            return await self._attempt(work)
+        if self._probe.locked() or self._clock.now() < self.retry_at:
+            raise BreakerOpen(self.name, self.retry_at)
+        await self._probe.acquire()
+        return await self._attempt(work, lambda _: self._probe.release())
+
+    @property
+    def retry_at(self) -> datetime:
+        """When the next probe is let through."""
+        now = self._clock.now()
+        return now if self._opened_at is None else self._opened_at + self._reset_timeout
+
+    async def _attempt(self, work: Callable[[], Awaitable[T]], ended: Callable[[object], None] | None = None) -> T:
+        # In a task of its own: a caller that is cancelled must neither count as a failure nor stop the attempt,
+        # whose outcome the breaker needs.
+        task = asyncio.create_task(self._guarded(work))
+        task.add_done_callback(_take_note)
+        if ended is not None:
+            task.add_done_callback(ended)
+        return await asyncio.shield(task)
+
+    async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
+        answer: Exception
+        with self._breaker.calling():
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await work()
+            except Exception as error:
+                if not self._is_answer(error):
+                    raise
+                answer = error
+        raise answer
+
+    def _changed(self, state: BreakerState) -> None:
+        self._opened_at = self._clock.now() if state is BreakerState.OPEN else self._opened_at
+        if state is BreakerState.CLOSED:
+            self._opened_at = None
+        if self._on_change is not None:
+            self._on_change(self.name, state)
+
+
+def _take_note(task: "asyncio.Task[Any]") -> None:
+    """Retrieve the outcome, for when the caller is gone."""
+    if not task.cancelled():
+        task.exception()
+
+
+class _Listener(pybreaker.CircuitBreakerListener):
+    def __init__(self, changed: Callable[[BreakerState], None]) -> None:
+        self._changed = changed
+
+    def state_change(self, _: Any, __: Any, new_state: Any) -> None:
+        self._changed(BreakerState(new_state.name))

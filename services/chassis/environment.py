@@ -1,0 +1,207 @@
+"""Reading a frozen dataclass from the environment, with all problems reported at once.
+
+Services use it by way of `services.chassis.settings`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_HELP, _SHOWN, _DEFAULTS = "help", "shown", "defaults"
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})")
+_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+class Secret:
+    """A value that no repr, log line or error shows."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value, for the one place that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class SettingsError(Exception):
+    """The environment is not usable; `problems` lists everything that is wrong with it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingDoc:
+    """What a person must know about one setting."""
+
+    name: str
+    type: str
+    required: bool
+    default: str | None
+    help: str
+
+
+def setting(
+    help: str,  # noqa: A002  (the word that every option parser uses)
+    *,
+    default: Any = MISSING,
+    default_factory: Callable[[], Any] | None = None,
+    shown: str | None = None,
+) -> Any:
+    """Declare one setting; without a default it is required. `shown` describes a default that is worked out."""
+    metadata = {_HELP: help, _SHOWN: shown}
+    if default_factory is not None:
+        return dataclasses.field(default_factory=default_factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def part(**defaults: Any) -> Any:
+    """Nest another settings dataclass, with defaults of this service's own."""
+    return dataclasses.field(metadata={_DEFAULTS: defaults})
+
+
+def load(kind: type[T], prefix: str, environ: Mapping[str, str]) -> T:
+    """Read a settings dataclass from `environ`; raises SettingsError with all problems at once."""
+    problems: list[str] = []
+    loaded = _build(kind, prefix, environ, {}, problems)
+    if problems or loaded is None:
+        raise SettingsError(problems)
+    return loaded
+
+
+def describe(kind: type[Any], prefix: str) -> list[SettingDoc]:
+    """List every setting that `load` reads, in order of declaration."""
+    return [
+        SettingDoc(
+            name=prefix + field.name.upper(),
+            type=_type_name(hint),
+            required=not has_default,
+            default=None if not has_default else field.metadata[_SHOWN] or _text(default),
+            help=field.metadata[_HELP],
+        )
+        for field, hint, has_default, default in _leaves(kind, {})
+    ]
+
+
+def _build(
+    kind: type[T], prefix: str, environ: Mapping[str, str], overrides: Mapping[str, Any], problems: list[str]
+) -> T | None:
+    values: dict[str, Any] = {}
+    before = len(problems)
+    for field, hint in _fields(kind):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            values[field.name] = _build(hint, prefix, environ, field.metadata.get(_DEFAULTS, {}), problems)
+        else:
+            values[field.name] = _read(field, hint, prefix + field.name.upper(), environ, overrides, problems)
+    if len(problems) > before:
+        return None
+    try:
+        return kind(**values)
+    except ValueError as error:
+        problems.append(f"{prefix.rstrip('_')}: {error}")
+        return None
+
+
+def _read(
+    field: dataclasses.Field[Any],
+    hint: Any,
+    name: str,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    problems: list[str],
+) -> Any:
+    raw = environ.get(name)
+    if raw is None:
+        has_default, default = _default(field, overrides)
+        if not has_default:
+            problems.append(f"{name} is required")
+        return default() if callable(default) else default
+    try:
+        return parse(hint, raw)
+    except ValueError:
+        problems.append(f"{name} is not a valid {_type_name(hint)}")
+        return None
+
+
+def parse(hint: Any, raw: str) -> Any:
+    """Turn an environment variable's text into a value of the type; raises ValueError."""
+    if hint is bool:
+        return _boolean(raw)
+    if hint is timedelta:
+        return _duration(raw)
+    if get_origin(hint) is tuple:
+        item, _ = get_args(hint)
+        return tuple(parse(item, piece.strip()) for piece in raw.split(",") if piece.strip())
+    if hint in {str, int, float, Path, Secret}:
+        return hint(raw.strip())
+    raise TypeError(f"settings cannot hold {hint}")
+
+
+def _boolean(raw: str) -> bool:
+    try:
+        return _TRUTH[raw.strip().lower()]
+    except KeyError:
+        raise ValueError(raw) from None
+
+
+def _duration(raw: str) -> timedelta:
+    match = _DURATION.fullmatch(raw.strip())
+    if match is None:
+        raise ValueError(raw)
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def _fields(kind: type[Any]) -> list[tuple[dataclasses.Field[Any], Any]]:
+    hints = get_type_hints(kind)
+    return [(field, hints[field.name]) for field in dataclasses.fields(kind)]
+
+
+def _leaves(kind: type[Any], overrides: Mapping[str, Any]) -> Iterator[tuple[dataclasses.Field[Any], Any, bool, Any]]:
+    for field, hint in _fields(kind):
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from _leaves(hint, field.metadata.get(_DEFAULTS, {}))
+        else:
+            yield field, hint, *_default(field, overrides)
+
+
+def _default(field: dataclasses.Field[Any], overrides: Mapping[str, Any]) -> tuple[bool, Any]:
+    """Return whether the field has a default, and the default or the function that makes it."""
+    if field.name in overrides:
+        return True, overrides[field.name]
+    if field.default_factory is not MISSING:
+        return True, field.default_factory
+    return (False, None) if field.default is MISSING else (True, field.default)
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) is tuple:
+        return f"list of {_type_name(get_args(hint)[0])}"
+    return {timedelta: "duration", Path: "path", Secret: "secret"}.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+        return f"{seconds:g}s" if seconds >= 1 or not seconds else f"{seconds * 1000:g}ms"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

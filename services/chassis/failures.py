@@ -1,0 +1,156 @@
+"""Failures: types with a code and a stable reason, which one interceptor turns into a status.
+
+A service declares its own beside these, and raises them from anywhere:
+
+    class RuleNotFound(Failure):
+        code = grpc.StatusCode.NOT_FOUND
+        reason = "RULE_NOT_FOUND"
+
+    raise RuleNotFound("no such rule", rule=rule_id)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "tocsin.dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field of a request that is missing or wrong."""
+
+    field: str
+    description: str
+
+
+class Failure(Exception):  # noqa: N818  (house rule 9 names it; its kin are named for what happened)
+    """Something that did not work, said so that a caller can act on it.
+
+    `text`, `violations` and `metadata` reach the caller: no driver's text, no secret.
+    """
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    reason: ClassVar[str] = "INTERNAL_ERROR"
+    retry_after: timedelta | None = None
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        violations: Sequence[Violation] = (),
+        retry_after: timedelta | None = None,
+        **metadata: str,
+    ) -> None:
+        super().__init__(text)
+        self.text = text
+        self.violations = tuple(violations)
+        self.metadata = metadata
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+
+class InvalidRequest(Failure):
+    """The request holds fields that are missing or wrong; `violations` names each."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+
+class MalformedMessage(Failure):
+    """The bytes are not the message that the rpc takes."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "MALFORMED_MESSAGE"
+
+
+class RequestTooLarge(Failure):
+    """The request holds more than one call may carry."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "REQUEST_TOO_LARGE"
+
+
+class Overloaded(Failure):
+    """More is waiting than may be held in memory."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+    retry_after = timedelta(seconds=1)
+
+
+class StreamUnavailable(Failure):
+    """Kafka does not answer."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "STREAM_UNAVAILABLE"
+    retry_after = timedelta(seconds=2)
+
+
+class StoreUnavailable(Failure):
+    """The database does not answer."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "STORE_UNAVAILABLE"
+    retry_after = timedelta(seconds=2)
+
+
+class StoreConflict(Failure):
+    """Two transactions met; the same call made again may well succeed."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = "STORE_UNAVAILABLE"
+    retry_after = timedelta(milliseconds=100)
+
+
+class ShuttingDown(Failure):
+    """This instance is stopping."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "SHUTTING_DOWN"
+    retry_after = timedelta(seconds=1)
+
+
+class InternalError(Failure):
+    """Something that should not happen; the log has the details under the trace id."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL_ERROR"
+
+
+def is_transient(failure: Failure) -> bool:
+    """Whether the same work, done again later, may succeed."""
+    return failure.code in {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+
+
+def to_status(failure: Failure) -> status_pb2.Status:
+    """Put a failure into google.rpc.Status, with ErrorInfo and, where they apply, BadRequest and RetryInfo."""
+    status = status_pb2.Status(code=failure.code.value[0], message=failure.text)
+    info = error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=failure.metadata)
+    status.details.add().Pack(info)
+    if failure.violations:
+        status.details.add().Pack(_bad_request(failure.violations))
+    if failure.retry_after is not None:
+        delay = Duration()
+        delay.FromTimedelta(failure.retry_after)
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
+            for each in violations
+        ]
+    )

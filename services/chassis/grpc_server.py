@@ -1,0 +1,102 @@
+"""The gRPC server that a service mounts its rpcs on, with health and reflection."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from services.chassis.address import split_address
+from services.chassis.health import Health
+from services.chassis.interceptors import ServerInterceptor
+from services.chassis.settings import ProcessSettings
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+# The edge routes reflection here, so that one list shows the services of the whole mesh.
+EDGE_REFLECTION = "tocsin.edge.ServerReflection"
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One service to serve: its full name, and the function that adds its handlers to the server."""
+
+    name: str
+    add: Callable[[grpc.aio.Server], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that takes calls."""
+
+    port: int
+
+
+@asynccontextmanager
+async def grpc_server(
+    process: ProcessSettings,
+    mounts: Sequence[Mount],
+    health: Health,
+    edge_services: Sequence[str] = (),
+) -> AsyncIterator[RunningServer]:
+    """Serve the mounts until the end of the block; then refuse new calls and give the running ones time to end."""
+    server = grpc.aio.server(interceptors=[ServerInterceptor()], options=_OPTIONS)
+    for mount in mounts:
+        mount.add(server)
+    names = [mount.name for mount in mounts]
+    checks = _mount_health(server, names, health)
+    _mount_reflection(server, [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name], edge_services)
+    host, port = split_address(process.listen)
+    bound = server.add_insecure_port(f"{host}:{port}")
+    await server.start()
+    try:
+        yield RunningServer(bound)
+    finally:
+        await server.stop(process.drain.total_seconds() / 2)
+        checks.cancel()
+
+
+def _mount_health(server: grpc.aio.Server, names: Sequence[str], state: Health) -> asyncio.Task[None]:
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    changed = asyncio.Event()
+    changed.set()
+    state.listen(changed.set)
+    return asyncio.create_task(_follow(state, servicer, ["", *names], changed))
+
+
+async def _follow(
+    state: Health, servicer: health.aio.HealthServicer, names: Sequence[str], changed: asyncio.Event
+) -> None:
+    """Tell grpc.health.v1 what Health says, after each change."""
+    while await changed.wait():
+        changed.clear()
+        status = health_pb2.HealthCheckResponse.ServingStatus.Value(state.snapshot().status)
+        for name in names:
+            await servicer.set(name, status)
+
+
+def _mount_reflection(server: grpc.aio.Server, names: Sequence[str], edge_services: Sequence[str]) -> None:
+    own = [*names, reflection.SERVICE_NAME]
+    reflection.enable_server_reflection(own, server)
+    if edge_services:
+        servicer = reflection.aio.ReflectionServicer(edge_services, pool=descriptor_pool.Default())
+        handler = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        handlers = grpc.method_handlers_generic_handler(EDGE_REFLECTION, {"ServerReflectionInfo": handler})
+        server.add_generic_rpc_handlers((handlers,))

@@ -1,0 +1,155 @@
+"""What happens to every rpc: tracing, counting, and failures turned into statuses in one place."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import structlog
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, StatusCode
+
+from services.chassis import telemetry
+from services.chassis.failures import Failure, InternalError, MalformedMessage, to_status
+
+log = structlog.get_logger()
+
+DETAILS = "grpc-status-details-bin"
+
+# Asked every second by machines: worth neither a span nor a series.
+_UNWATCHED = ("/grpc.health.", "/grpc.reflection.", "/tocsin.edge.")
+
+_ABORTED_BY_SERVER = grpc.aio.AbortError
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each handler; servicers raise Failures and never call `context.abort`."""
+
+    def __init__(self) -> None:
+        self._duration = telemetry.meter(__name__).create_histogram(
+            "tocsin.rpc.server.duration", unit="s", description="How long rpcs took, by method and status code."
+        )
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """Give the handler back inside of its wrapper."""
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(_UNWATCHED):
+            return handler
+        return self._wrapped(handler, details.method)
+
+    def _wrapped(self, handler: Any, method: str) -> Any:
+        act = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming])
+        decode = handler.request_deserializer or _as_it_came
+        requests_of = _decoded_stream(decode) if handler.request_streaming else _decoded(decode)
+        if handler.response_streaming:
+            behaviour = self._streaming(act, requests_of, method)
+            build = _BUILDERS[handler.request_streaming, True]
+        else:
+            behaviour = self._unary(act, requests_of, method)
+            build = _BUILDERS[handler.request_streaming, False]
+        # The bytes come as they are, so that decoding them stands inside of what is watched.
+        return build(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
+
+    def _unary(self, act: Any, requests_of: Any, method: str) -> Any:
+        async def unary(raw: Any, context: Any) -> Any:
+            async def run() -> Any:
+                return await act(requests_of(raw), context)
+
+            return await self._watched(run, method, context)
+
+        return unary
+
+    def _streaming(self, act: Any, requests_of: Any, method: str) -> Any:
+        async def streaming(raw: Any, context: Any) -> None:
+            async def run() -> None:
+                answers = act(requests_of(raw), context)
+                if not hasattr(answers, "__aiter__"):
+                    await answers
+                    return
+                async with aclosing(answers):
+                    async for answer in answers:
+                        await context.write(answer)
+
+            await self._watched(run, method, context)
+
+        return streaming
+
+    async def _watched(self, run: Callable[[], Awaitable[Any]], method: str, context: Any) -> Any:
+        started = time.perf_counter()
+        code = grpc.StatusCode.CANCELLED
+        parent = telemetry.context_of(context.invocation_metadata())
+        span = telemetry.tracer(__name__).start_span(method.lstrip("/"), parent, SpanKind.SERVER)
+        try:
+            with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+                try:
+                    answer = await run()
+                except _ABORTED_BY_SERVER:
+                    code = _given_code(context)
+                    raise
+                except Failure as failure:
+                    code = failure.code
+                    await _refuse(context, failure, span)
+                except Exception:
+                    log.exception("rpc_crashed", method=method)
+                    code = InternalError.code
+                    await _refuse(context, InternalError("internal error"), span)
+                else:
+                    code = _given_code(context)
+                    return answer
+        finally:
+            span_labels = {"method": method.lstrip("/"), "code": code.name}
+            self._duration.record(time.perf_counter() - started, span_labels)
+
+
+_KINDS = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
+}
+_BUILDERS: dict[tuple[bool, bool], Any] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def _as_it_came(raw: bytes) -> bytes:
+    return raw
+
+
+def _decoded(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def request(raw: bytes) -> Any:
+        try:
+            return decode(raw)
+        except Exception as error:
+            raise MalformedMessage("the request cannot be decoded") from error
+
+    return request
+
+
+def _decoded_stream(decode: Callable[[bytes], Any]) -> Callable[[AsyncIterator[bytes]], AsyncIterator[Any]]:
+    one = _decoded(decode)
+
+    async def requests(raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for each in raw:
+            yield one(each)
+
+    return requests
+
+
+def _given_code(context: Any) -> grpc.StatusCode:
+    """Return the code that the servicer itself has set, if it has."""
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return next((each for each in grpc.StatusCode if each.value[0] == code), grpc.StatusCode.OK)
+
+
+async def _refuse(context: Any, failure: Failure, span: trace.Span) -> None:
+    span.set_status(StatusCode.ERROR, failure.reason)
+    span.set_attribute("error.type", failure.reason)
+    details = (DETAILS, to_status(failure).SerializeToString())
+    await context.abort(failure.code, failure.text, (*context.trailing_metadata(), details))

@@ -1,0 +1,8 @@
+"""The client's own error codes, by names that are not private."""
+
+from confluent_kafka import KafkaError
+
+ALL_BROKERS_DOWN: int = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001  (the client's public codes begin with an underscore)
+MSG_TIMED_OUT: int = KafkaError._MSG_TIMED_OUT  # noqa: SLF001
+INVALID_ARG: int = KafkaError._INVALID_ARG  # noqa: SLF001
+MSG_SIZE_TOO_LARGE: int = KafkaError.MSG_SIZE_TOO_LARGE

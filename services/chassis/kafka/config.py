@@ -1,0 +1,73 @@
+"""What every producer and consumer of ours is configured with, and why."""
+
+import logging
+from typing import Any
+
+from services.chassis.settings import KafkaSettings
+
+
+def physical(settings: KafkaSettings, name: str) -> str:
+    """Return a topic's or group's name as Kafka knows it."""
+    return settings.topic_prefix + name
+
+
+def producer_config(settings: KafkaSettings, client_id: str, **overrides: Any) -> dict[str, Any]:
+    """Return the configuration of an idempotent producer; overrides win, dots written as underscores or given by **."""
+    delivery_ms = int(settings.delivery_timeout.total_seconds() * 1000)
+    return {
+        **_connection(settings, client_id),
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "lz4",
+        "linger.ms": 2,
+        "message.timeout.ms": delivery_ms,
+        "request.timeout.ms": max(1_000, min(delivery_ms - 1_000, 30_000)),
+        "message.max.bytes": 10_000_000,
+        # Our own bound is in bytes and stands in front of this one.
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 1_048_576,
+        **_dotted(overrides),
+    }
+
+
+def consumer_config(settings: KafkaSettings, group: str, **overrides: Any) -> dict[str, Any]:
+    """Return the configuration of a consumer that commits by hand; overrides as for the producer.
+
+    With `group_instance_id` the membership is static: a process that comes back under the same name takes up its
+    partitions at once, without waiting for the session of its former self to run out.
+    """
+    return {
+        **_connection(settings, group),
+        "group.id": physical(settings, group),
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "session.timeout.ms": 6_000,
+        "heartbeat.interval.ms": 1_000,
+        # By default a consumer whose queue was full waits a second, and one that is idle half a second.
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 50,
+        "fetch.error.backoff.ms": 100,
+        "queued.max.messages.kbytes": 32_768,
+        "max.partition.fetch.bytes": 10_485_760,
+        "fetch.message.max.bytes": 10_485_760,
+        **_dotted(overrides),
+    }
+
+
+def _connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": settings.brokers,
+        "client.id": client_id,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1_000,
+        "topic.metadata.refresh.interval.ms": 10_000,
+        "socket.keepalive.enable": True,
+        # Each failed attempt to connect is an error line by default; health tells that once.
+        "log_level": 2,
+        "logger": logging.getLogger("kafka"),
+    }
+
+
+def _dotted(overrides: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "."): value for name, value in overrides.items()}

@@ -1,0 +1,252 @@
+"""A member of a consumer group: the blocking client on one thread of its own, asked from asyncio."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import confluent_kafka
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from services.chassis import telemetry
+from services.chassis.health import Dependency
+from services.chassis.kafka import codes
+from services.chassis.kafka.record import Record, record_of
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+# How long a rebalance waits for the batch in hand; it is handled again elsewhere if that is not enough.
+_REVOKE_SECONDS = 3.0
+_PROBE_SECONDS = 1.0
+_LAG_EVERY_SECONDS = 1.0
+
+
+class Hold:
+    """A batch in hand, and the offsets to commit once it is done."""
+
+    def __init__(self, batch: Sequence[Record], generation: int) -> None:
+        self.offsets: dict[int, int] = {}
+        for record in batch:
+            self.offsets[record.partition] = record.offset + 1
+        self.generation = generation
+        self.is_done = False
+        self.is_abandoned = False
+        self.over = threading.Event()
+        self._abandon: Callable[[], object] | None = None
+
+    def on_abandoned(self, act: Callable[[], object]) -> None:
+        """Call `act` on the event loop when the partitions go to someone else before the batch is done."""
+        self._abandon = act
+
+    def abandon(self) -> None:
+        """Give the batch up."""
+        if not self.over.is_set():
+            self.is_abandoned = True
+            if self._abandon is not None:
+                self._abandon()
+
+    def mark_done(self) -> None:
+        """Say that every record was handled."""
+        self.is_done = not self.is_abandoned
+
+
+class GroupMember:
+    """One member of a group, on one topic; every call of the client happens on the same thread."""
+
+    def __init__(
+        self, config: dict[str, Any], prefix: str, topic: str, group: str, dependency: Dependency | None
+    ) -> None:
+        self._config = {**config, "error_cb": self._note_error, "on_commit": _note_commit}
+        self._topic, self._physical = topic, prefix + topic
+        self._dependency = dependency
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{group}")
+        self._loop = asyncio.get_running_loop()
+        self._generation = 0
+        self._hold: Hold | None = None
+        self._ahead: list[Any] = []
+        self._must_probe = False
+        self._fatal: KafkaError | None = None
+        self._lag: dict[int, int] = {}
+        self._lag_due = 0.0
+        self._labels = {"topic": topic, "group": group}
+        telemetry.meter(__name__).create_observable_gauge(
+            "tocsin.kafka.consumer.lag",
+            [self._observe_lag],
+            unit="{record}",
+            description="Records between what this instance has taken and the end of the partition.",
+        )
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator[None]:
+        """Be a member until the end of the block."""
+        self._client = confluent_kafka.Consumer(self._config)
+        await self._call(self._subscribe)
+        try:
+            yield
+        finally:
+            await asyncio.shield(self._call(self._leave))
+            self._thread.shutdown(wait=False)
+
+    async def fetch(self, most: int, within: float) -> list[Record]:
+        """Return what is there, at most `most` records; wait up to `within` for the first. Raises on fatal errors."""
+        messages, self._ahead = self._ahead, []
+        messages += await self._call(self._fetch, most, within)
+        return [record_of(each, self._topic) for each in messages if not self._is_error(each)]
+
+    @contextmanager
+    def holding(self, batch: Sequence[Record]) -> Iterator[Hold]:
+        """Keep a batch in hand; a rebalance meanwhile waits a little for it, then abandons it."""
+        hold = self._hold = Hold(batch, self._generation)
+        try:
+            yield hold
+        finally:
+            hold.over.set()
+
+    async def commit(self, hold: Hold) -> None:
+        """Commit a batch that is done, unless its partitions have gone elsewhere."""
+        await self._call(lambda: self._commit(hold, wait=False))
+
+    async def pause(self) -> None:
+        """Fetch nothing from any partition until `resume`."""
+        await self._call(lambda: self._client.pause(self._client.assignment()))
+
+    async def resume(self) -> None:
+        """Fetch again."""
+        await self._call(lambda: self._client.resume(self._client.assignment()))
+
+    async def stay(self) -> None:
+        """Show the group that this member lives, and take part in rebalances."""
+        self._ahead += await self._call(self._stay)
+
+    async def _call(self, act: Callable[..., T], *arguments: Any) -> T:
+        return await self._loop.run_in_executor(self._thread, act, *arguments)
+
+    # Below: on the member's own thread.
+
+    def _subscribe(self) -> None:
+        self._client.subscribe([self._physical], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    def _fetch(self, most: int, timeout: float) -> list[Any]:
+        # consume() waits for a full batch or for the whole time; poll() returns with the first record.
+        first = self._client.poll(timeout)
+        if self._must_probe:
+            self._probe()
+        self._measure_lag()
+        if first is None:
+            return []
+        return [first, *self._client.consume(most - 1, 0)] if most > 1 else [first]
+
+    def _stay(self) -> list[Any]:
+        assigned = self._client.assignment()
+        if assigned:
+            self._client.pause(assigned)
+        message = self._client.poll(0)
+        if self._must_probe:
+            self._probe()
+        return [] if message is None else [message]
+
+    def _commit(self, hold: Hold, *, wait: bool) -> None:
+        if not hold.is_done or hold.generation != self._generation:
+            return
+        offsets = [TopicPartition(self._physical, partition, offset) for partition, offset in hold.offsets.items()]
+        try:
+            if wait:
+                self._client.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._client.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            # The next commit covers this one; until then a crash repeats the batch, which changes nothing.
+            log.warning("commit_failed", error=error.args[0].name(), **self._labels)
+
+    def _assigned(self, _: Any, partitions: list[TopicPartition]) -> None:
+        log.info("partitions_assigned", partitions=[each.partition for each in partitions], **self._labels)
+        self._lag = {}
+        self._on_loop(self._mark, "")
+
+    def _revoked(self, _: Any, partitions: list[TopicPartition]) -> None:
+        hold = self._hold
+        if hold is not None:
+            hold.over.wait(_REVOKE_SECONDS)
+            self._commit(hold, wait=True)
+        self._let_go(partitions)
+
+    def _lost(self, _: Any, partitions: list[TopicPartition]) -> None:
+        self._let_go(partitions)
+
+    def _let_go(self, partitions: list[TopicPartition]) -> None:
+        log.info("partitions_revoked", partitions=[each.partition for each in partitions], **self._labels)
+        self._generation += 1
+        self._ahead = []
+        self._lag = {}
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            self._on_loop(hold.abandon)
+
+    def _leave(self) -> None:
+        if self._hold is not None:
+            self._commit(self._hold, wait=True)
+        self._client.close()
+
+    def _note_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
+        if error.code() == codes.ALL_BROKERS_DOWN:
+            self._must_probe = True
+            self._on_loop(self._mark, error.str())
+
+    def _probe(self) -> None:
+        try:
+            self._client.list_topics(self._physical, timeout=_PROBE_SECONDS)
+        except KafkaException as error:
+            self._on_loop(self._mark, error.args[0].str())
+        else:
+            self._must_probe = False
+            self._on_loop(self._mark, "")
+
+    def _measure_lag(self) -> None:
+        now = self._loop.time()
+        if now < self._lag_due:
+            return
+        self._lag_due = now + _LAG_EVERY_SECONDS
+        for each in self._client.position(self._client.assignment()):
+            high = self._client.get_watermark_offsets(each, cached=True)[1]
+            if high >= 0:
+                self._lag[each.partition] = max(0, high - max(each.offset, 0))
+
+    def _on_loop(self, act: Callable[..., object], *arguments: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(act, *arguments)
+
+    # Below: on the event loop.
+
+    def _is_error(self, message: Any) -> bool:
+        error = message.error()
+        if error is None:
+            return False
+        if error.fatal() or self._fatal is not None:
+            raise KafkaException(self._fatal or error)
+        log.warning("fetch_failed", error=error.name(), **self._labels)
+        return True
+
+    def _mark(self, reason: str) -> None:
+        if self._dependency is None:
+            return
+        if reason:
+            self._dependency.down(reason)
+        else:
+            self._dependency.up()
+
+    def _observe_lag(self, _: CallbackOptions) -> list[Observation]:
+        return [
+            Observation(lag, {**self._labels, "partition": partition}) for partition, lag in dict(self._lag).items()
+        ]
+
+
+def _note_commit(error: KafkaError | None, _: list[TopicPartition]) -> None:
+    if error is not None:
+        log.warning("commit_failed", error=error.name())

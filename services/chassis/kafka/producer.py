@@ -1,0 +1,249 @@
+"""A producer for asyncio: bounded, idempotent, with one thread that collects delivery reports."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import confluent_kafka
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from services.chassis import telemetry
+from services.chassis.failures import Failure, Overloaded, RequestTooLarge, StreamUnavailable
+from services.chassis.health import Dependency
+from services.chassis.kafka import codes
+from services.chassis.kafka.config import physical, producer_config
+from services.chassis.kafka.record import Headers
+from services.chassis.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+_POLL_SECONDS = 0.1
+_PROBE_SECONDS = 1.0
+
+# What a delivery report becomes: the caller's future, the record's size, and the error or none.
+_Report = tuple["asyncio.Future[None]", int, KafkaError | None]
+
+
+class Producer:
+    """Hands records over to Kafka; call it on the event loop that it was opened on.
+
+    At most `max_bytes` wait for Kafka's word at any time. A record that Kafka has not confirmed within the settings'
+    delivery timeout fails, and from then on records are refused at once until Kafka answers again.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, config: dict[str, Any], dependency: Dependency | None, max_bytes: int
+    ) -> None:
+        self._settings = settings
+        self._config = {**config, "error_cb": self._note_error}
+        self._dependency = dependency
+        self._max_bytes = max_bytes
+        self._loop = asyncio.get_running_loop()
+        self._client = confluent_kafka.Producer(self._config)
+        self._reports: list[_Report] = []
+        self._waiting_bytes = 0
+        self._is_refusing = False
+        self._must_probe = True
+        self._must_renew = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="kafka-producer", daemon=True)
+        self._observe()
+
+    def enqueue(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> asyncio.Future[None]:
+        """Hand one record over; the future is done when Kafka has it, or fails with StreamUnavailable.
+
+        Without `headers` the current trace context goes along. Raises Overloaded, StreamUnavailable, RequestTooLarge.
+        """
+        size = len(value)
+        self._admit(size)
+        future: asyncio.Future[None] = self._loop.create_future()
+        try:
+            self._client.produce(
+                physical(self._settings, topic),
+                value,
+                key,
+                partition=-1 if partition is None else partition,
+                on_delivery=self._report_of(future, size),
+                headers=[*(telemetry.headers() if headers is None else headers)],
+            )
+        except BufferError:
+            raise Overloaded("too much is waiting for Kafka") from None
+        except KafkaException as error:
+            raise _failure(error.args[0]) from error
+        self._waiting_bytes += size
+        return future
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Hand one record over and return when Kafka has it; raises as `enqueue` and its future do."""
+        await self.enqueue(topic, value, key, partition, headers)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much Kafka has not confirmed yet."""
+        return self._waiting_bytes
+
+    def start(self) -> None:
+        """Begin to collect delivery reports."""
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Wait for what is under way, at most for the delivery timeout, and fail the rest."""
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join, self._settings.delivery_timeout.total_seconds() + 2)
+
+    def _admit(self, size: int) -> None:
+        if self._is_refusing:
+            raise StreamUnavailable("Kafka does not answer")
+        if self._stopping.is_set():
+            raise StreamUnavailable("the producer is closed")
+        if self._waiting_bytes and self._waiting_bytes + size > self._max_bytes:
+            raise Overloaded("too much is waiting for Kafka")
+
+    def _report_of(self, future: asyncio.Future[None], size: int) -> Any:
+        def report(error: KafkaError | None, _: Any) -> None:
+            self._reports.append((future, size, error))
+
+        return report
+
+    # Below: on the producer's own thread.
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            self._turn(_POLL_SECONDS)
+        self._client.flush(self._settings.delivery_timeout.total_seconds())
+        self._client.purge()
+        self._client.flush(1)
+        self._pass_on()
+
+    def _turn(self, timeout: float) -> None:
+        self._client.poll(timeout)
+        self._pass_on()
+        if self._must_renew:
+            self._renew()
+        if self._must_probe:
+            self._probe()
+
+    def _pass_on(self) -> None:
+        """Wake the event loop once for all reports of one turn."""
+        if self._reports:
+            reports, self._reports = self._reports, []
+            self._on_loop(self._settle, reports)
+
+    def _probe(self) -> None:
+        try:
+            self._client.list_topics(timeout=_PROBE_SECONDS)
+        except KafkaException as error:
+            self._on_loop(self._mark_down, error.args[0].str())
+        else:
+            self._must_probe = False
+            self._on_loop(self._mark_up)
+
+    def _note_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._must_renew = True
+        if error.code() == codes.ALL_BROKERS_DOWN or error.fatal():
+            self._must_probe = True
+            self._on_loop(self._mark_down, error.str())
+
+    def _renew(self) -> None:
+        """Go on with a new client after an error that the old one cannot recover from."""
+        self._must_renew = False
+        log.error("producer_renewed")
+        old, self._client = self._client, confluent_kafka.Producer(self._config)
+        old.purge()
+        old.flush(1)
+
+    def _on_loop(self, act: Any, *arguments: Any) -> None:
+        # The loop is closed only when a process goes down without having closed its producer.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(act, *arguments)
+
+    # Below: on the event loop.
+
+    def _settle(self, reports: list[_Report]) -> None:
+        failed = 0
+        for future, size, error in reports:
+            self._waiting_bytes -= size
+            if error is not None:
+                failed += 1
+                self._note_failure(error)
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(_failure(error))
+        self._sent.add(len(reports) - failed, {"outcome": "delivered"})
+        self._sent.add(failed, {"outcome": "failed"})
+
+    def _note_failure(self, error: KafkaError) -> None:
+        if error.code() == codes.MSG_TIMED_OUT and not self._stopping.is_set():
+            self._is_refusing = True
+            self._must_probe = True
+            self._mark_down(error.str())
+
+    def _mark_up(self) -> None:
+        self._is_refusing = False
+        if self._dependency is not None:
+            self._dependency.up()
+
+    def _mark_down(self, reason: str) -> None:
+        if self._dependency is not None:
+            self._dependency.down(reason)
+
+    def _observe(self) -> None:
+        meter = telemetry.meter(__name__)
+        self._sent = meter.create_counter(
+            "tocsin.kafka.producer.records", description="Records handed over to Kafka, by what became of them."
+        )
+        meter.create_observable_gauge(
+            "tocsin.kafka.producer.waiting",
+            [self._observe_waiting],
+            unit="By",
+            description="Bytes that Kafka has not confirmed yet.",
+        )
+
+    def _observe_waiting(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(self._waiting_bytes)]
+
+
+@asynccontextmanager
+async def producer(
+    settings: KafkaSettings,
+    client_id: str,
+    *,
+    dependency: Dependency | None = None,
+    max_bytes: int = 64 * 1024 * 1024,
+    **overrides: Any,
+) -> AsyncIterator[Producer]:
+    """Open a producer; on the way out wait for what is under way, within the delivery timeout."""
+    opened = Producer(settings, producer_config(settings, client_id, **overrides), dependency, max_bytes)
+    opened.start()
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def _failure(error: KafkaError) -> Failure:
+    if error.code() in {codes.MSG_SIZE_TOO_LARGE, codes.INVALID_ARG}:
+        return RequestTooLarge("the record is larger than Kafka takes")
+    return StreamUnavailable("Kafka has not confirmed the record in time")

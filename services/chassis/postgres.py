@@ -1,0 +1,149 @@
+"""PostgreSQL: a pool with bounds, drivers' errors translated, and migrations."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+
+from services.chassis.failures import Failure, StoreConflict, StoreUnavailable
+from services.chassis.health import Dependency
+from services.chassis.lifecycle import background
+from services.chassis.migrations import migrate
+from services.chassis.settings import PostgresSettings
+
+__all__ = ["Connection", "Database", "connect", "migrate", "translate"]
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+_ACQUIRE_SECONDS = 2.0
+_COMMAND_SECONDS = 10.0
+_PROBE_EVERY = timedelta(seconds=1)
+
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+
+
+@contextmanager
+def translate() -> Iterator[None]:
+    """Turn the driver's errors into StoreUnavailable (no answer) or StoreConflict (worth another try)."""
+    try:
+        yield
+    except _CONFLICTS as error:
+        raise StoreConflict("two changes met; try again") from error
+    except _LOST as error:
+        raise StoreUnavailable("the database does not answer") from error
+
+
+class Database:
+    """A service's schema in PostgreSQL; every way to it is bounded in time and translates errors."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str, dependency: Dependency | None) -> None:
+        self.pool = pool
+        self.schema = schema
+        self._dependency = dependency
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection, outside of any transaction."""
+        try:
+            with translate():
+                async with self.pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
+                    yield connection
+        except StoreUnavailable as failure:
+            self._note_lost(failure)
+            raise
+        self._note_answer()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a connection inside of a transaction, which commits at the end of the block."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def once_more(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do idempotent work in a transaction; a lost connection or a conflict is tried a second time at once.
+
+        The first use of a pooled connection after a server's restart fails, which is why.
+        """
+        try:
+            async with self.transaction() as connection:
+                return await work(connection)
+        except (StoreUnavailable, StoreConflict):
+            await self._forget_connections()
+            async with self.transaction() as connection:
+                return await work(connection)
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Read rows; tried a second time when the connection was lost."""
+        return await self.once_more(lambda connection: connection.fetch(query, *arguments))
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        """Read one row, or none; tried a second time when the connection was lost."""
+        return await self.once_more(lambda connection: connection.fetchrow(query, *arguments))
+
+    async def watch(self) -> None:
+        """Tell health, again and again, whether the database answers."""
+        while True:
+            with suppress(Failure):
+                async with self.connection() as connection:
+                    await connection.execute("SELECT 1", timeout=_ACQUIRE_SECONDS)
+            await asyncio.sleep(_PROBE_EVERY.total_seconds())
+
+    async def _forget_connections(self) -> None:
+        # After a switchover the pool would stay on the server that has become read-only.
+        with translate():
+            await self.pool.expire_connections()
+
+    def _note_lost(self, failure: StoreUnavailable) -> None:
+        if self._dependency is not None:
+            self._dependency.down(type(failure.__cause__).__name__)
+
+    def _note_answer(self) -> None:
+        if self._dependency is not None:
+            self._dependency.up()
+
+
+@asynccontextmanager
+async def connect(
+    settings: PostgresSettings, *, schema: str, dependency: Dependency | None = None
+) -> AsyncIterator[Database]:
+    """Open a pool on `schema` without connecting yet; the database may be away, and health says so."""
+    pool = await asyncpg.create_pool(
+        settings.database_url.reveal(),
+        min_size=0,
+        max_size=settings.pool_size,
+        timeout=_ACQUIRE_SECONDS,
+        command_timeout=_COMMAND_SECONDS,
+        server_settings={"search_path": schema, "application_name": f"tocsin-{schema}"},
+    )
+    database = Database(pool, schema, dependency)
+    try:
+        async with background(database.watch(), name="watch postgres"):
+            yield database
+    finally:
+        await _close(pool)
+
+
+async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    try:
+        await asyncio.wait_for(pool.close(), 2.0)
+    except (TimeoutError, *_LOST):
+        pool.terminate()

@@ -1,0 +1,59 @@
+"""Redis that fails fast: who uses it goes on without it."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from services.chassis.health import Dependency
+from services.chassis.settings import RedisSettings
+
+_TIMEOUT_SECONDS = 0.3
+
+
+class RedisAway(Exception):  # noqa: N818  (it names the state, and is answered by going on without)
+    """Redis did not do what it was asked, in time."""
+
+
+class Cache:
+    """Redis with its key prefix; use `answering()` around commands."""
+
+    def __init__(self, client: Redis, prefix: str, dependency: Dependency | None) -> None:
+        self.client = client
+        self._prefix = prefix
+        self._dependency = dependency
+
+    def key(self, *parts: str) -> str:
+        """Return the full name of a key."""
+        return self._prefix + ":".join(parts)
+
+    @contextmanager
+    def answering(self) -> Iterator[Redis]:
+        """Give the client; its errors become RedisAway, and health follows."""
+        try:
+            yield self.client
+        except (RedisError, OSError) as error:
+            if self._dependency is not None:
+                self._dependency.down(type(error).__name__)
+            raise RedisAway(type(error).__name__) from error
+        if self._dependency is not None:
+            self._dependency.up()
+
+
+@asynccontextmanager
+async def redis_client(settings: RedisSettings, dependency: Dependency | None = None) -> AsyncIterator[Cache]:
+    """Open Redis without connecting yet; one retry, and an error after some 0.3 seconds at most for each."""
+    client = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+        health_check_interval=0,
+    )
+    try:
+        yield Cache(client, settings.redis_prefix, dependency)
+    finally:
+        await client.aclose()

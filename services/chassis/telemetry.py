@@ -1,0 +1,132 @@
+"""Traces and metrics: OpenTelemetry inside, OTLP and Prometheus outside."""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from opentelemetry import metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+Headers = Sequence[tuple[str, bytes]]
+
+# Bucket borders of every histogram whose unit is "s".
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+@dataclass(slots=True)
+class _Providers:
+    traces: trace.TracerProvider = field(default_factory=trace.NoOpTracerProvider)
+    meters: metrics.MeterProvider = field(default_factory=metrics.NoOpMeterProvider)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    tracers: dict[str, trace.Tracer] = field(default_factory=dict)
+
+
+_current = _Providers()
+
+
+@contextmanager
+def telemetry(service: str, instance: str, otlp: str, *, processors: Iterable[SpanProcessor] = ()) -> Iterator[None]:
+    """Set up traces and metrics for this process until the end of the block, then send what is left.
+
+    Without `otlp` no trace begins here, but ids are still made and a caller's trace is continued.
+    """
+    global _current  # noqa: PLW0603  (one set of providers a process; the end of the block restores the former)
+    before, (_current, close) = _current, _open(service, instance, otlp, processors)
+    try:
+        yield
+    finally:
+        _current = before
+        close()
+
+
+def tracer(name: str) -> trace.Tracer:
+    """Return the tracer of a module; cheap, so ask where the span starts."""
+    found = _current.tracers.get(name)
+    if found is None:
+        found = _current.tracers[name] = _current.traces.get_tracer(name)
+    return found
+
+
+def meter(name: str) -> metrics.Meter:
+    """Return the meter of a module; instruments belong to the object that is made inside the telemetry block."""
+    return _current.meters.get_meter(name)
+
+
+def exposition() -> tuple[bytes, str]:
+    """Return all metrics as Prometheus' text, and its content type."""
+    return generate_latest(_current.registry), CONTENT_TYPE_LATEST
+
+
+def headers(context: Context | None = None) -> list[tuple[str, bytes]]:
+    """Return the given or current trace context as Kafka headers; none outside of a trace."""
+    return [(key, value.encode()) for key, value in carrier(context).items()]
+
+
+def carrier(context: Context | None = None) -> dict[str, str]:
+    """Return the given or current trace context as HTTP headers or gRPC metadata."""
+    found: dict[str, str] = {}
+    _PROPAGATOR.inject(found, context)
+    return found
+
+
+def context_of(headers: Iterable[tuple[str, bytes | str]] | None) -> Context:
+    """Return the trace context that headers carry; an empty one where they carry none."""
+    found = {
+        key.lower(): value.decode("ascii", "replace") if isinstance(value, bytes) else value
+        for key, value in headers or ()
+        if key.lower() in _PROPAGATOR.fields
+    }
+    return _PROPAGATOR.extract(found, Context())
+
+
+def links_of(many: Iterable[Iterable[tuple[str, bytes | str]] | None], *, limit: int = 32) -> list[trace.Link]:
+    """Return links to the traces of many records, each once and at most `limit`."""
+    found: dict[int, trace.SpanContext] = {}
+    for headers in many:
+        context = trace.get_current_span(context_of(headers)).get_span_context()
+        if context.is_valid:
+            found.setdefault(context.trace_id, context)
+        if len(found) >= limit:
+            break
+    return [trace.Link(each) for each in found.values()]
+
+
+def _open(
+    service: str, instance: str, otlp: str, processors: Iterable[SpanProcessor]
+) -> tuple[_Providers, Callable[[], None]]:
+    resource = Resource({"service.name": service, "service.namespace": "tocsin", "service.instance.id": instance})
+    processors = [*processors, *_exporting(otlp)]
+    sampler = ParentBased(ALWAYS_ON if processors else ALWAYS_OFF)
+    traces = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)
+    for each in processors:
+        traces.add_span_processor(each)
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
+    by_seconds = View(
+        instrument_type=Histogram, instrument_unit="s", aggregation=ExplicitBucketHistogramAggregation(SECONDS)
+    )
+    meters = MeterProvider([reader], resource=resource, views=[by_seconds], shutdown_on_exit=False)
+
+    def close() -> None:
+        traces.shutdown()
+        meters.shutdown()
+
+    return _Providers(traces, meters, registry), close
+
+
+def _exporting(otlp: str) -> list[SpanProcessor]:
+    return [importlib.import_module("services.chassis.exporting").exporting_to(otlp)] if otlp else []
