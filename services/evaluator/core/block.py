@@ -1,0 +1,79 @@
+"""Blocks: stretches of 256 offsets of a source partition, and what has been counted in one so far."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Tally, partition_of
+
+BLOCK_RECORDS = 256
+
+
+def block_of(offset: int) -> int:
+    """Give the number of the block that an offset belongs to."""
+    return offset // BLOCK_RECORDS
+
+
+def first_offset(block: int) -> int:
+    """Give its first offset."""
+    return block * BLOCK_RECORDS
+
+
+def end_offset(block: int) -> int:
+    """Give the first offset after it."""
+    return (block + 1) * BLOCK_RECORDS
+
+
+@dataclass(slots=True)
+class Block:
+    """One block while it is being counted. Changed in place: it is the accumulator of the hot path.
+
+    What it holds is a function of the block's records up to `up_to` and of the rules, however they were cut into
+    fetches and flushes.
+    """
+
+    number: int
+    start: int
+    up_to: int
+    sent_up_to: int
+    rows: dict[RowKey, Tally] = field(default_factory=dict)
+    _outputs: dict[RowKey, int] = field(default_factory=dict)
+    _changed: dict[int, dict[RowKey, None]] = field(default_factory=dict)
+    _samples_sent: dict[RowKey, int] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, offset: int) -> "Block":
+        """Begin with an offset: the first of its block, unless what came before is gone."""
+        return cls(number=block_of(offset), start=offset, up_to=offset, sent_up_to=offset)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its offsets are contained."""
+        return self.up_to >= end_offset(self.number)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it contains records that the last flush did not."""
+        return self.up_to > self.sent_up_to
+
+    def put(self, key: RowKey, tally: Tally, outputs: int) -> None:
+        """Replace a row."""
+        output = self._outputs.get(key)
+        if output is None:
+            output = self._outputs[key] = partition_of(key.rule_id, key.group, outputs)
+        self.rows[key] = tally
+        self._changed.setdefault(output, {})[key] = None
+
+    def flush(self, progress: Progress, outputs: int) -> list[tuple[int, PartialBatch]]:
+        """Tell each output partition how far this block is and what changed since the last flush."""
+        changed, self._changed = self._changed, {}
+        self.sent_up_to = self.up_to
+        return [(output, self._batch(progress, changed.get(output, {}))) for output in range(outputs)]
+
+    def _batch(self, progress: Progress, keys: Iterable[RowKey]) -> PartialBatch:
+        return PartialBatch(progress=progress, rows=tuple(self._row(key) for key in keys))
+
+    def _row(self, key: RowKey) -> Row:
+        tally = self.rows[key]
+        known = self._samples_sent.get(key, 0)
+        self._samples_sent[key] = len(tally.samples)
+        return Row(key, tally._replace(samples=()) if known == len(tally.samples) else tally)

@@ -1,0 +1,189 @@
+"""From columns and rules to rows: what each rule counts in each block, pane and group, without an object per event."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.evaluator.core.arrival import Arrivals, Ints, event_times_ns
+from services.evaluator.core.block import Block
+from services.evaluator.core.columns import values
+from services.evaluator.core.frame import Frame, frame_of
+from services.evaluator.core.partial import MAX_SAMPLES, NOTHING, RowKey, Sample, Tally
+from services.evaluator.core.ruleset import ReadyRule, RuleSet
+from services.evaluator.core.sampling import first_of_each, samples_of
+from services.evaluator.core.source import Source
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(slots=True, kw_only=True)
+class Fetch:
+    """One fetch with everything that several rules use worked out at most once."""
+
+    arrivals: Arrivals
+    blocks: list[Block]
+    times_ns: Ints
+    record_of_event: Ints
+    block_of_event: Ints
+    _scopes: dict[str, Mask | None] = field(default_factory=dict)
+    _frames: dict[tuple[str, tuple[str, ...], int], Frame] = field(default_factory=dict)
+    _values: dict[str, tuple[Floats, Mask]] = field(default_factory=dict)
+
+    def frame(self, ready: ReadyRule) -> Frame:
+        """Give the cells of this rule's scope, groups and window."""
+        if ready.frame not in self._frames:
+            self._frames[ready.frame] = frame_of(
+                self.arrivals.columns,
+                self._scope(ready),
+                ready.rule.group_by,
+                ready.window_ns,
+                times_ns=self.times_ns,
+                blocks=self.block_of_event,
+            )
+        return self._frames[ready.frame]
+
+    def values(self, value_field: str) -> tuple[Floats, Mask]:
+        """Give the numbers to aggregate, and which events have one."""
+        if value_field not in self._values:
+            numbers, present = values(self.arrivals.columns, value_field)
+            self._values[value_field] = numbers, present & np.isfinite(numbers)
+        return self._values[value_field]
+
+    def _scope(self, ready: ReadyRule) -> Mask | None:
+        scope = ready.rule.scope
+        if not scope:
+            return None
+        if scope not in self._scopes:
+            self._scopes[scope] = ready.scope(self.arrivals.columns, None)
+        return self._scopes[scope]
+
+
+def match(arrivals: Arrivals, rules: RuleSet, sources: Mapping[int, Source], outputs: int) -> None:
+    """Add the events of a fetch to the blocks of their sources."""
+    fetch = _taken(arrivals, sources)
+    for ready in rules.rules.values() if len(arrivals.columns) else ():
+        frame = fetch.frame(ready)
+        for block, key, tally in _extended(fetch, frame, ready):
+            block.put(key, tally, outputs)
+
+
+def _taken(arrivals: Arrivals, sources: Mapping[int, Source]) -> Fetch:
+    numbers: dict[tuple[int, int], int] = {}
+    blocks: list[Block] = []
+    block_of_record = np.empty(len(arrivals.records), dtype=np.int64)
+    for index, record in enumerate(arrivals.records):
+        block = sources[record.partition].take(record.offset, record.arrival_ns)
+        number = numbers.setdefault((record.partition, block.number), len(blocks))
+        if number == len(blocks):
+            blocks.append(block)
+        block_of_record[index] = number
+    record_of_event = arrivals.record_of_event()
+    arrived_ns = arrivals.arrivals_ns()[record_of_event]
+    times_ns = event_times_ns(arrivals.columns, arrived_ns)
+    _note_event_times(arrivals, sources, np.minimum(times_ns, arrived_ns))
+    return Fetch(
+        arrivals=arrivals,
+        blocks=blocks,
+        times_ns=times_ns,
+        record_of_event=record_of_event,
+        block_of_event=block_of_record[record_of_event],
+    )
+
+
+def _note_event_times(arrivals: Arrivals, sources: Mapping[int, Source], bounded_ns: Ints) -> None:
+    filled = np.flatnonzero(arrivals.lengths)
+    if not len(filled):
+        return
+    starts = (np.cumsum(arrivals.lengths) - arrivals.lengths)[filled]
+    for index, latest in zip(filled.tolist(), np.maximum.reduceat(bounded_ns, starts).tolist(), strict=True):
+        sources[arrivals.records[index].partition].saw(latest)
+
+
+def _extended(fetch: Fetch, frame: Frame, ready: ReadyRule) -> Iterator[tuple[Block, RowKey, Tally]]:
+    """Give each row of one rule that this fetch changes, with its new numbers."""
+    rule = ready.rule
+    keys = [RowKey(rule.id, rule.selection_revision, cell.group, cell.pane_ns) for cell in frame.cells]
+    blocks = [fetch.blocks[cell.block] for cell in frame.cells]
+    before = [block.rows.get(key, NOTHING) for block, key in zip(blocks, keys, strict=True)]
+    events = np.flatnonzero(ready.filter(fetch.arrivals.columns, frame.selected))
+    hits = _Hits(events, frame.of_event[events])
+    counted = _counted(fetch, hits, before, rule.value_field) if len(events) else before
+    for index, (block, key, old, tally) in enumerate(zip(blocks, keys, before, counted, strict=True)):
+        last = frame.last_event_ns[index]
+        yield (
+            block,
+            key,
+            tally._replace(
+                total=old.total + frame.total[index],
+                last_event_ns=last if old.last_event_ns is None else max(last, old.last_event_ns),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Hits:
+    """The events that a rule's filter selected, and the row of each."""
+
+    events: Ints
+    rows: Ints
+
+
+def _counted(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) -> list[Tally]:
+    """Add the events that the filter selected to their rows."""
+    counts = np.bincount(hits.rows, minlength=len(before)).tolist()
+    # Of several entries with the same index the last one stays.
+    last_record = np.zeros(len(before), dtype=np.int64)
+    last_record[hits.rows] = fetch.record_of_event[hits.events]
+    samples = _samples(fetch, hits, before)
+    valued = _valued(fetch, hits, before, value_field)
+    records = fetch.arrivals.records
+    return [
+        tally._replace(
+            counted=tally.counted + count,
+            samples=tally.samples + samples.get(index, ()),
+            traceparent=records[last].traceparent,
+        )
+        if count
+        else tally
+        for index, (tally, count, last) in enumerate(zip(valued, counts, last_record.tolist(), strict=True))
+    ]
+
+
+def _valued(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) -> list[Tally]:
+    """Add the numbers of those selected events that have one."""
+    numbers, present = fetch.values(value_field)
+    chosen = present[hits.events]
+    if not chosen.any():
+        return before
+    rows, added = hits.rows[chosen], numbers[hits.events[chosen]]
+    counts = np.bincount(rows, minlength=len(before))
+    # Summing begins with the sum so far and goes event by event, so it does not matter how fetches were cut.
+    sums = np.array([tally.sum for tally in before])
+    np.add.at(sums, rows, added)
+    least = np.array([np.inf if tally.min is None else tally.min for tally in before])
+    np.minimum.at(least, rows, added)
+    greatest = np.array([-np.inf if tally.max is None else tally.max for tally in before])
+    np.maximum.at(greatest, rows, added)
+    columns = (counts.tolist(), sums.tolist(), least.tolist(), greatest.tolist())
+    return [
+        tally._replace(value_count=tally.value_count + count, sum=total, min=low, max=high) if count else tally
+        for tally, count, total, low, high in zip(before, *columns, strict=True)
+    ]
+
+
+def _samples(fetch: Fetch, hits: _Hits, before: list[Tally]) -> dict[int, tuple[Sample, ...]]:
+    """Give the events that rows still lack as evidence."""
+    lacking = np.array([MAX_SAMPLES - len(tally.samples) for tally in before])
+    chosen = first_of_each(hits.rows, lacking)
+    if not len(chosen):
+        return {}
+    events = hits.events[chosen]
+    records = [fetch.arrivals.records[index] for index in fetch.record_of_event[events].tolist()]
+    found: dict[int, tuple[Sample, ...]] = {}
+    made = samples_of(fetch.arrivals.columns, events, fetch.times_ns[events], records)
+    for row, sample in zip(hits.rows[chosen].tolist(), made, strict=True):
+        found[row] = (*found.get(row, ()), sample)
+    return found

@@ -1,0 +1,98 @@
+"""One group's numbers in one pane, merged from the blocks of all sources."""
+
+import heapq
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from services.evaluator.core.partial import MAX_SAMPLES, Sample, Tally
+
+# Doubles are whole multiples of this power of two, so their sums can be kept exactly, in any order, as integers.
+_SCALE_BITS = 1074
+
+_Number = TypeVar("_Number", int, float)
+
+
+class Totals(NamedTuple):
+    """Merged numbers; merging is exact, so neither order nor grouping matters."""
+
+    counted: int = 0
+    total: int = 0
+    value_count: int = 0
+    scaled_sum: int = 0
+    min: float | None = None
+    max: float | None = None
+    last_event_ns: int | None = None
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def sum(self) -> float:
+        """The sum of the values, rounded once."""
+        return _unscaled(self.scaled_sum)
+
+    def plus(self, tally: Tally) -> "Totals":
+        """Add the numbers of one block."""
+        return Totals(
+            self.counted + tally.counted,
+            self.total + tally.total,
+            self.value_count + tally.value_count,
+            self.scaled_sum + _scaled(tally.sum) if tally.sum else self.scaled_sum,
+            _least(self.min, tally.min),
+            _greatest(self.max, tally.max),
+            _greatest(self.last_event_ns, tally.last_event_ns),
+            _first(self.samples, tally.samples),
+        )
+
+
+@dataclass(slots=True)
+class Pane:
+    """What is folded, and for each source the row of its block that may still grow. Changed in place."""
+
+    folded: Totals = field(default_factory=Totals)
+    growing: dict[int, Tally] = field(default_factory=dict)
+
+    def put(self, source: int, tally: Tally) -> None:
+        """Replace the row of a source's current block."""
+        self.growing[source] = tally
+
+    def fold(self, source: int) -> None:
+        """Add the row of a source's block for good: the block has ended."""
+        tally = self.growing.pop(source, None)
+        if tally is not None:
+            self.folded = self.folded.plus(tally)
+
+    def totals(self) -> Totals:
+        """Give the numbers of everything known."""
+        totals = self.folded
+        for tally in self.growing.values():
+            totals = totals.plus(tally)
+        return totals
+
+
+def _scaled(number: float) -> int:
+    numerator, denominator = number.as_integer_ratio()
+    return numerator << (_SCALE_BITS + 1 - denominator.bit_length())
+
+
+def _unscaled(scaled: int) -> float:
+    try:
+        return scaled / (1 << _SCALE_BITS)
+    except OverflowError:
+        return float("inf") if scaled > 0 else float("-inf")
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _greatest(one: _Number | None, other: _Number | None) -> _Number | None:
+    return other if one is None else one if other is None else max(one, other)
+
+
+def _first(ones: tuple[Sample, ...], others: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    if not others:
+        return ones
+    return tuple(heapq.nsmallest(MAX_SAMPLES, (*ones, *others), key=_order))
+
+
+def _order(sample: Sample) -> tuple[int, list[str]]:
+    return sample.event_ns, [str(part) for part in sample[1:]]

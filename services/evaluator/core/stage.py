@@ -1,0 +1,224 @@
+"""The window stage of one partition of `window-partials`: a function of its records, one after the other.
+
+Its inputs are only these records, the rules and what was restored, so reading the same records again gives the same
+transitions, wherever reading begins again.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from services.evaluator.core.chain import Chain, Reception
+from services.evaluator.core.episode import Episode
+from services.evaluator.core.moment import SECOND_NS
+from services.evaluator.core.partial import Group, PartialBatch, Progress, Row
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.transition import Transition
+from services.evaluator.core.watermark import Watermark
+from services.evaluator.core.window import RuleWindows
+
+# How long rows are kept for a rule that nobody here knows (yet).
+_UNCLAIMED_NS = 60 * SECOND_NS
+
+Selection = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """From where, and with what, a partition can be taken up again exactly.
+
+    Reading begins at `offset`, the oldest record that an open window needs. Records before `position` were judged
+    already; `watermark_ns` says which windows were closed by then.
+    """
+
+    offset: int
+    position: int
+    watermark_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What came of one record."""
+
+    transitions: tuple[Transition, ...]
+    reception: Reception
+    late_events: int
+
+
+@dataclass(slots=True)
+class WindowStage:
+    """All rules' windows of one output partition. Changed in place."""
+
+    watermark: Watermark
+    position: int
+    _judged_until: int
+    _rules: RuleSet | None = None
+    _chains: dict[int, Chain] = field(default_factory=dict)
+    _windows: dict[Selection, RuleWindows] = field(default_factory=dict)
+
+    @classmethod
+    def restored(cls, checkpoint: Checkpoint, states: Iterable[Transition], allowance_ns: int) -> "WindowStage":
+        """Take a partition up: `states` are the last transitions of its groups."""
+        stage = cls(
+            watermark=Watermark(allowance_ns=allowance_ns, value_ns=checkpoint.watermark_ns),
+            position=checkpoint.offset,
+            _judged_until=checkpoint.position,
+        )
+        for transition in states:
+            windows = stage._of(transition.rule_id, transition.selection_revision, 0)
+            windows.episodes[transition.group] = Episode.after(transition)
+        return stage
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was judged before has been read again."""
+        return self.position >= self._judged_until
+
+    @property
+    def open_groups(self) -> int:
+        """How many groups have an open window."""
+        return sum(len(window.panes) for windows in self._windows.values() for window in windows.windows.values())
+
+    @property
+    def firing_groups(self) -> int:
+        """How many groups have an open alert."""
+        return sum(episode.is_open for windows in self._windows.values() for episode in windows.episodes.values())
+
+    def learn(self, rules: RuleSet, now_ns: int) -> list[Transition]:
+        """Take over new rules: judge again what they changed, end the alerts of those that are gone."""
+        self._rules = rules
+        return [step for windows in self._windows.values() for step in self._adopt(windows, rules, now_ns)]
+
+    def observe(self, offset: int, batch: PartialBatch, now_ns: int) -> Observed:
+        """Take in one record: first its rows, then how far its source has come."""
+        was_caught_up = self.is_caught_up
+        self.position = offset + 1
+        reception = self._follow(batch.progress)
+        rows = () if reception is Reception.PAST else batch.rows
+        changed, late_events = self._merge(offset, batch.progress, rows, now_ns)
+        steps: list[Transition] = []
+        if was_caught_up:
+            steps += self._judge(changed, now_ns)
+        elif self.is_caught_up:
+            steps += self._judge_all(now_ns)
+        self.watermark.observe(batch.progress)
+        steps += self._close(now_ns)
+        return Observed(transitions=tuple(steps), reception=reception, late_events=late_events)
+
+    def checkpoint(self, now_ns: int) -> Checkpoint:
+        """Say from where this partition could be taken up now, once all transitions so far have been delivered."""
+        self._drop_unclaimed(now_ns)
+        needed = [low for windows in self._windows.values() if (low := windows.low_water()) is not None]
+        return Checkpoint(
+            offset=min(needed, default=self.position),
+            position=max(self.position, self._judged_until),
+            watermark_ns=self.watermark.value_ns,
+        )
+
+    def forget(self, committed: Checkpoint) -> list[tuple[str, Group]]:
+        """Let go of ended alerts that a restart from the checkpoint cannot repeat; give those whose state can go."""
+        if committed.watermark_ns is None:
+            return []
+        gone = [
+            (windows.rule_id, group)
+            for windows in self._windows.values()
+            for group in windows.forget(committed.watermark_ns)
+        ]
+        held = {(windows.rule_id, group) for windows in self._windows.values() for group in windows.episodes}
+        return [key for key in gone if key not in held]
+
+    def _follow(self, progress: Progress) -> Reception:
+        """Fold a source's block when a later one has begun."""
+        chain = self._chains.get(progress.source_partition)
+        if chain is None:
+            self._chains[progress.source_partition] = Chain.begun_by(progress)
+            return Reception.SAME_BLOCK
+        reception = chain.follows(progress)
+        if progress.block > chain.block:
+            self._fold(progress.source_partition, chain)
+            self._chains[progress.source_partition] = Chain.begun_by(progress)
+        return reception
+
+    def _fold(self, source: int, chain: Chain) -> None:
+        for key in chain.rows:
+            windows = self._windows.get((key.rule_id, key.selection_revision))
+            pane = windows.existing_pane(key) if windows else None
+            if pane is not None:
+                pane.fold(source)
+
+    def _merge(self, offset: int, progress: Progress, rows: Iterable[Row], now_ns: int) -> tuple[list[Row], int]:
+        """Put rows into their panes; give those that changed something, and how many events came too late."""
+        changed: list[Row] = []
+        late_events = 0
+        chain = self._chains[progress.source_partition]
+        for row in rows:
+            replaced = chain.replace(row, progress.up_to)
+            if replaced is None:
+                continue
+            tally, before = replaced
+            pane = self._of(row.key.rule_id, row.key.selection_revision, now_ns).pane(row.key, offset)
+            if pane is None:
+                late_events += tally.total - (before.total if before else 0)
+            else:
+                pane.put(progress.source_partition, tally)
+                changed.append(row)
+        chain.reach(progress.up_to)
+        return changed, late_events
+
+    def _judge(self, rows: list[Row], now_ns: int) -> Iterator[Transition]:
+        # The earliest window first: an alert begins with it when several meet the condition at once.
+        for key, tally in sorted(rows, key=_pane_of):
+            windows = self._windows[key.rule_id, key.selection_revision]
+            yield from windows.judge(key.group, key.pane_ns, now_ns, tally.traceparent)
+
+    def _judge_all(self, now_ns: int) -> Iterator[Transition]:
+        for windows in self._windows.values():
+            yield from windows.judge_all(now_ns)
+
+    def _close(self, now_ns: int) -> Iterator[Transition]:
+        for windows in self._windows.values():
+            yield from windows.close(self.watermark.value_ns, now_ns)
+        # Where nothing arrives at all the wall clock decides, as far as something is open: it does not make
+        # the next event late.
+        idle_until_ns = self.watermark.idle_until_ns
+        while idle_until_ns is not None and (due_ns := self._due_ns()) is not None and due_ns <= idle_until_ns:
+            self.watermark.jump(due_ns)
+            for windows in self._windows.values():
+                yield from windows.close(self.watermark.value_ns, now_ns)
+
+    def _due_ns(self) -> int | None:
+        return min((due for windows in self._windows.values() if (due := windows.due_ns()) is not None), default=None)
+
+    def _adopt(self, windows: RuleWindows, rules: RuleSet, now_ns: int) -> Iterator[Transition]:
+        ready = rules.current(windows.rule_id, windows.selection_revision)
+        if ready is None:
+            windows.detach(now_ns)
+            yield from windows.end(rules, now_ns)
+        elif ready is not windows.ready:
+            windows.attach(ready, self.watermark.value_ns)
+            if self.is_caught_up:
+                yield from windows.judge_all(now_ns)
+            yield from windows.close(self.watermark.value_ns, now_ns)
+
+    def _drop_unclaimed(self, now_ns: int) -> None:
+        for selection, windows in list(self._windows.items()):
+            since_ns = windows.unclaimed_since_ns
+            if since_ns is not None and now_ns - since_ns > _UNCLAIMED_NS:
+                windows.windows.clear()
+                if not windows.episodes:
+                    del self._windows[selection]
+
+    def _of(self, rule_id: str, selection_revision: int, now_ns: int) -> RuleWindows:
+        selection = rule_id, selection_revision
+        windows = self._windows.get(selection)
+        if windows is None:
+            windows = self._windows[selection] = RuleWindows(rule_id=rule_id, selection_revision=selection_revision)
+            ready = self._rules.current(*selection) if self._rules else None
+            if ready is None:
+                windows.detach(now_ns)
+            else:
+                windows.attach(ready, self.watermark.value_ns)
+        return windows
+
+
+def _pane_of(row: Row) -> int:
+    return row.key.pane_ns
