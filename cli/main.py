@@ -3,7 +3,9 @@
 import typer
 
 from cli import alerts, notifications, rules
+from cli.demo.command import demo
 from cli.send import send_file
+from cli.system import down, status, up
 
 app = typer.Typer(
     name="tocsin",
@@ -11,6 +13,10 @@ app = typer.Typer(
     help="Tocsin watches log streams and tells the right people once. Exit codes: 0 done, 1 refused, 2 wrong usage, "
     "3 not reachable.",
 )
+app.command()(up)
+app.command()(down)
+app.command()(status)
+app.command()(demo)
 app.command("send")(send_file)
 app.add_typer(rules.app, name="rules")
 app.add_typer(alerts.app, name="alerts")

@@ -1,0 +1,106 @@
+"""What the demo does with a running system."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from cli.demo.rest import Rest
+from cli.demo.trouble import batches, missing, surplus
+from cli.lines.formats import LineFormat
+from cli.sending import Tally, send
+from cli.source import Source, Times, read, timed
+from services.chassis.clock import SystemClock
+
+Progress = Callable[[str], None]
+
+# How long to wait for what must come, and how long to watch afterwards for what must not.
+PATIENCE = 30.0
+WATCH = 3.0
+_PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What came of the trouble."""
+
+    alerts: list[Any]
+    deliveries: list[Any]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What is missing and what is too much; empty when all is as expected."""
+        absent = [f"missing: {what}" for what in missing(self.alerts, self.deliveries)]
+        return absent + [f"not expected: {what}" for what in surplus(self.alerts, self.deliveries)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSent:
+    """What became of a file's lines."""
+
+    name: str
+    form: str
+    lines: int
+    tally: Tally
+
+
+def make_trouble(edge: Rest, progress: Progress) -> int:
+    """Send the trouble through REST; the number of events."""
+    sent = 0
+    for batch in batches():
+        sent += int(edge.post("/api/logs/batch", batch)["acceptedCount"])
+        progress(f"{sent} events accepted over REST")
+    return sent
+
+
+def watch(edge: Rest, sinks: Rest, progress: Progress) -> Seen:
+    """What the system makes of it: until all that is expected is there, and a little longer for anything else."""
+    deadline = time.monotonic() + PATIENCE
+    seen = _look(edge, sinks)
+    while missing(seen.alerts, seen.deliveries) and time.monotonic() < deadline:
+        progress(f"{len(seen.alerts)} alerts, {len(seen.deliveries)} deliveries so far")
+        time.sleep(_PAUSE)
+        seen = _look(edge, sinks)
+    progress("watching whether anything comes twice")
+    quiet_until = time.monotonic() + WATCH
+    while time.monotonic() < quiet_until and not seen.complaints:
+        time.sleep(_PAUSE)
+        seen = _look(edge, sinks)
+    return seen
+
+
+def send_file(server: str, path: Path, kind: LineFormat | None = None) -> FileSent:
+    """Send a log file as `tocsin send --times arrival` does. Raises OSError, grpc.RpcError."""
+    now = SystemClock().now()
+    source = Source(path)
+    try:
+        name, reads = read(source.lines(), kind=kind, service=path.stem, now=now)
+        with grpc.insecure_channel(server) as channel:
+            tally = send(channel, timed(reads, Times.ARRIVAL, now=now), progress=lambda _: None)
+    finally:
+        source.close()
+    return FileSent(name=path.name, form=name, lines=source.lines_read, tally=tally)
+
+
+def fired(edge: Rest) -> Iterator[tuple[str, str]]:
+    """Rule and resource of every alert that there is."""
+    for alert in edge.get("/api/alerts?pageSize=500")["alerts"]:
+        yield alert["ruleName"], alert["resource"]
+
+
+def await_judged(metrics: Callable[[], float], events: int) -> bool:
+    """Whether the evaluator has judged so many events in time."""
+    deadline = time.monotonic() + PATIENCE
+    while metrics() < events:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
+def _look(edge: Rest, sinks: Rest) -> Seen:
+    alerts = edge.get("/api/alerts?states=FIRING&pageSize=500")["alerts"]
+    return Seen(alerts=alerts, deliveries=sinks.get("/deliveries?accepted=true")["deliveries"])
