@@ -1,0 +1,109 @@
+"""How long an alert takes: probes that make a rule fire, seen on the topic `alerts` and at the sink."""
+
+import json
+import time
+from datetime import datetime
+from http.client import HTTPConnection
+
+import grpc
+from confluent_kafka import Consumer
+
+from tocsin.alerts.v1.alert_pb2 import AlertTransition
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
+from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+
+PREFIX = "bench-probe-"
+_THRESHOLD = 5
+# Seconds to wait for the last of them.
+_PATIENCE = 20.0
+
+
+def create_rule(channel: grpc.Channel) -> None:
+    """The rule that probes make fire: more than five events of one service; told on one channel."""
+    rule = AlertRule(
+        name=f"bench probe {time.monotonic_ns()}",
+        type=AlertRule.CUSTOM,
+        filter=f'service.startsWith("{PREFIX}")',
+        condition="count > threshold",
+        threshold=_THRESHOLD,
+        window_minutes=60,
+        severity=AlertRule.MEDIUM,
+    )
+    AlertRuleServiceStub(channel).CreateAlertRule(CreateAlertRuleRequest(alert_rule=rule), timeout=10)
+
+
+def probe(channel: grpc.Channel, *, count: int, pause: float, brokers: str) -> dict[str, float]:
+    """Send probes one after the other; seconds from each one's last event to its alert on Kafka, by resource."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": brokers,
+            "group.id": f"bench-{time.monotonic_ns()}",
+            "auto.offset.reset": "latest",
+            "fetch.wait.max.ms": 5,
+        }
+    )
+    consumer.subscribe(["alerts"])
+    while not consumer.assignment():
+        consumer.poll(0.1)
+    seen: dict[str, float] = {}
+    for number in range(count):
+        due = time.monotonic() + pause
+        _send(channel, f"{PREFIX}{number}")
+        while time.monotonic() < due:
+            _note(consumer, seen, 0.005)
+    deadline = time.monotonic() + _PATIENCE
+    while len(seen) < count and time.monotonic() < deadline:
+        _note(consumer, seen, 0.05)
+    consumer.close()
+    return seen
+
+
+def delivered(sinks: int, *, count: int) -> dict[str, float]:
+    """Seconds from each probe's last event to its delivery, by resource."""
+    deadline = time.monotonic() + _PATIENCE
+    found: dict[str, float] = {}
+    while len(found) < count and time.monotonic() < deadline:
+        found = _delivered(sinks)
+        time.sleep(0.2)
+    return found
+
+
+def _delivered(sinks: int) -> dict[str, float]:
+    connection = HTTPConnection("127.0.0.1", sinks, timeout=10)
+    try:
+        connection.request("GET", "/deliveries?accepted=true&channel=slack")
+        deliveries = json.loads(connection.getresponse().read())["deliveries"]
+    finally:
+        connection.close()
+    found = {}
+    for delivery in deliveries:
+        # Each probe's last message carries its own time, which the evidence in the notification repeats.
+        text = json.dumps(delivery["body"])
+        start = text.find(f"{PREFIX}sent-")
+        if start >= 0:
+            number, sent = text[start + len(PREFIX) + 5 :].split("@", 2)[:2]
+            found[number] = datetime.fromisoformat(delivery["time"]).timestamp() - float(sent)
+    return found
+
+
+def _send(channel: grpc.Channel, service: str) -> None:
+    # The events' time is told by the sender: the delay counts from here.
+    now = time.time_ns()
+    number = service.removeprefix(PREFIX)
+    event = LogEvent(service=service, level=LogEvent.WARN, message=f"{PREFIX}sent-{number}@{now / 1e9:.6f}@")
+    event.event_time.FromNanoseconds(now)
+    LogIngestServiceStub(channel).IngestBatch(IngestBatchRequest(events=[event] * (_THRESHOLD + 1)), timeout=15)
+
+
+def _note(consumer: Consumer, seen: dict[str, float], patience: float) -> None:
+    message = consumer.poll(patience)
+    if message is None or message.error():
+        return
+    transition = AlertTransition.FromString(message.value())
+    if transition.resource.startswith(PREFIX) and transition.state == AlertTransition.FIRING:
+        sent = transition.window.last_event_time.ToNanoseconds() / 1e9
+        seen.setdefault(transition.resource.removeprefix(PREFIX), time.time() - sent)
