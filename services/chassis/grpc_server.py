@@ -52,7 +52,8 @@ async def grpc_server(
     edge_services: Sequence[str] = (),
 ) -> AsyncIterator[RunningServer]:
     """Serve the mounts until the end of the block; then refuse new calls and give the running ones time to end."""
-    server = grpc.aio.server(interceptors=[ServerInterceptor()], options=_OPTIONS)
+    interceptor = ServerInterceptor()
+    server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
     for mount in mounts:
         mount.add(server)
     names = [mount.name for mount in mounts]
@@ -64,6 +65,7 @@ async def grpc_server(
     try:
         yield RunningServer(bound)
     finally:
+        interceptor.end_streams()
         await server.stop(process.drain.total_seconds() / 2)
         checks.cancel()
 

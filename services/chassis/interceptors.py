@@ -1,7 +1,8 @@
 """What happens to every rpc: tracing, counting, and failures turned into statuses in one place."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -11,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
-from services.chassis.failures import Failure, InternalError, MalformedMessage, to_status
+from services.chassis.failures import Failure, InternalError, MalformedMessage, ShuttingDown, to_status
 
 log = structlog.get_logger()
 
@@ -27,9 +28,17 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler; servicers raise Failures and never call `context.abort`."""
 
     def __init__(self) -> None:
+        self._streams: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
         self._duration = telemetry.meter(__name__).create_histogram(
             "tocsin.rpc.server.duration", unit="s", description="How long rpcs took, by method and status code."
         )
+
+    def end_streams(self) -> None:
+        """End the streams that are open, with ShuttingDown: by themselves they would outlive any grace."""
+        self._is_stopping = True
+        for task in self._streams:
+            task.cancel()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Give the handler back inside of its wrapper."""
@@ -63,17 +72,28 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, act: Any, requests_of: Any, method: str) -> Any:
         async def streaming(raw: Any, context: Any) -> None:
             async def run() -> None:
-                answers = act(requests_of(raw), context)
-                if not hasattr(answers, "__aiter__"):
-                    await answers
-                    return
-                async with aclosing(answers):
-                    async for answer in answers:
-                        await context.write(answer)
+                await self._until_stopping(_pump(act(requests_of(raw), context), context))
 
             await self._watched(run, method, context)
 
         return streaming
+
+    async def _until_stopping(self, pumping: Coroutine[Any, Any, None]) -> None:
+        """Run a stream that may have no end of its own; raises ShuttingDown when the server stops."""
+        if self._is_stopping:
+            pumping.close()
+            raise ShuttingDown("this instance is stopping")
+        task = asyncio.create_task(pumping)
+        self._streams.add(task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if self._is_stopping:
+                raise ShuttingDown("this instance is stopping") from None
+            raise
+        finally:
+            task.cancel()
+            self._streams.discard(task)
 
     async def _watched(self, run: Callable[[], Awaitable[Any]], method: str, context: Any) -> Any:
         started = time.perf_counter()
@@ -114,6 +134,16 @@ _BUILDERS: dict[tuple[bool, bool], Any] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+
+
+async def _pump(answers: Any, context: Any) -> None:
+    """Write what a servicer yields; or let it write by itself."""
+    if not hasattr(answers, "__aiter__"):
+        await answers
+        return
+    async with aclosing(answers):
+        async for answer in answers:
+            await context.write(answer)
 
 
 def _as_it_came(raw: bytes) -> bytes:

@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -62,44 +63,102 @@ async def background(
 
     On the way out `stop` is called, the work has `within` to end by itself, and then it is cancelled.
     """
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(work, name=name)
-        try:
-            yield
-        finally:
-            if stop is not None:
-                stop()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(_ended(task)), within.total_seconds())
-            task.cancel()
+    beside = _Beside(asyncio.create_task(work, name=name))
+    try:
+        yield
+    except asyncio.CancelledError:
+        beside.raise_crash()
+        raise
+    finally:
+        await beside.end(stop, within)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait({task})
+class _Beside:
+    """A task that runs beside a block, and takes the block down with it when it crashes."""
+
+    def __init__(self, task: "asyncio.Task[None]") -> None:
+        self._task = task
+        self._block = asyncio.current_task()
+        self._has_cancelled = False
+        task.add_done_callback(self._ended)
+
+    def raise_crash(self) -> None:
+        """Raise what the task crashed with, if that is why the block was cancelled."""
+        if self._has_cancelled and self._block is not None:
+            self._has_cancelled = False
+            self._block.uncancel()
+            self._task.result()
+
+    async def end(self, stop: Callable[[], None] | None, within: timedelta) -> None:
+        """Bring the task to its end."""
+        self._block = None
+        if stop is not None and not self._task.done():
+            stop()
+            await asyncio.wait({self._task}, timeout=within.total_seconds())
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("background_crashed", task=task.get_name(), exc_info=task.exception())
+        if self._block is not None:
+            self._has_cancelled = True
+            self._block.cancel()
 
 
 async def _run(service: str, app: AbstractAsyncContextManager[None], drain: timedelta) -> int:
-    stop = asyncio.Event()
+    stop, started = asyncio.Event(), asyncio.Event()
+    life = asyncio.create_task(_live(service, app, drain, started, stop))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _told_to_stop, started, stop, life)
     try:
-        async with app:
-            await stop.wait()
-            log.info("service_stopping")
-            # Beyond its bound the way out is cut short: what was not committed comes again.
-            loop.call_later(drain.total_seconds(), _give_up, service)
+        await life
+    except asyncio.CancelledError:
+        log.info("service_stopped_while_starting")
     except Exception:
         log.exception("service_crashed")
         return EX_CRASHED
-    log.info("service_stopped")
+    else:
+        log.info("service_stopped")
     return 0
 
 
-def _give_up(service: str) -> None:
-    log.error("shutdown_overran", service=service)
-    sys.stdout.flush()
-    os._exit(EX_STUCK)
+async def _live(
+    service: str,
+    app: AbstractAsyncContextManager[None],
+    drain: timedelta,
+    started: asyncio.Event,
+    stop: asyncio.Event,
+) -> None:
+    async with app:
+        started.set()
+        try:
+            await stop.wait()
+        finally:
+            log.info("service_stopping")
+            _bound_the_way_out(service, drain)
+
+
+def _told_to_stop(started: asyncio.Event, stop: asyncio.Event, life: "asyncio.Task[None]") -> None:
+    stop.set()
+    if not started.is_set():
+        # Still starting, perhaps waiting for a database: there is nothing to drain.
+        life.cancel()
+
+
+def _bound_the_way_out(service: str, drain: timedelta) -> None:
+    """End the process after `drain`, even where a library's thread hangs: what was not committed comes again."""
+
+    def give_up() -> None:
+        log.error("shutdown_overran", service=service)
+        sys.stdout.flush()
+        os._exit(EX_STUCK)
+
+    timer = threading.Timer(drain.total_seconds(), give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _help(service: str, settings_type: type[Any], prefix: str) -> str:

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from services.chassis.failures import Failure, StoreConflict, StoreUnavailable
+from services.chassis.failures import Failure, Overloaded, StoreConflict, StoreUnavailable
 from services.chassis.health import Dependency
 from services.chassis.lifecycle import background
 from services.chassis.migrations import migrate
@@ -31,11 +31,12 @@ _LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,
 )
 _CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
@@ -43,12 +44,20 @@ _CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg
 
 @contextmanager
 def translate() -> Iterator[None]:
-    """Turn the driver's errors into StoreUnavailable (no answer) or StoreConflict (worth another try)."""
+    """Turn the driver's errors into StoreUnavailable (no answer) or StoreConflict (worth another try).
+
+    Errors of the query itself (a broken constraint, wrong SQL) stay as they are.
+    """
     try:
         yield
     except _CONFLICTS as error:
         raise StoreConflict("two changes met; try again") from error
     except _LOST as error:
+        raise StoreUnavailable("the database does not answer") from error
+    except asyncpg.InterfaceError as error:
+        # The driver says in this way, too, that it was called wrongly.
+        if "clos" not in str(error):
+            raise
         raise StoreUnavailable("the database does not answer") from error
 
 
@@ -68,6 +77,8 @@ class Database:
                 async with self.pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
                     yield connection
         except StoreUnavailable as failure:
+            if self._is_exhausted():
+                raise Overloaded("too many calls wait for the database") from failure
             self._note_lost(failure)
             raise
         self._note_answer()
@@ -86,8 +97,10 @@ class Database:
         try:
             async with self.transaction() as connection:
                 return await work(connection)
-        except (StoreUnavailable, StoreConflict):
-            await self._forget_connections()
+        except (StoreUnavailable, StoreConflict) as failure:
+            if isinstance(failure.__cause__, asyncpg.ReadOnlySQLTransactionError):
+                # After a switchover the pool would stay on the server that has become read-only.
+                await self.pool.expire_connections()
             async with self.transaction() as connection:
                 return await work(connection)
 
@@ -107,10 +120,8 @@ class Database:
                     await connection.execute("SELECT 1", timeout=_ACQUIRE_SECONDS)
             await asyncio.sleep(_PROBE_EVERY.total_seconds())
 
-    async def _forget_connections(self) -> None:
-        # After a switchover the pool would stay on the server that has become read-only.
-        with translate():
-            await self.pool.expire_connections()
+    def _is_exhausted(self) -> bool:
+        return self.pool.get_size() == self.pool.get_max_size() and self.pool.get_idle_size() == 0
 
     def _note_lost(self, failure: StoreUnavailable) -> None:
         if self._dependency is not None:

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 Handle = Callable[[list[Record]], Awaitable[None]]
 
-_FETCH_SECONDS = 0.1
+_FETCH_SECONDS = 0.25
 # After this long with one batch the member is shown to the group as alive but busy.
 _HOLD_SECONDS = 1.0
 # A batch that crashes this often is taken apart, to find the record that it crashes on.

@@ -23,6 +23,7 @@ T = TypeVar("T")
 # How long a rebalance waits for the batch in hand; it is handled again elsewhere if that is not enough.
 _REVOKE_SECONDS = 3.0
 _PROBE_SECONDS = 1.0
+_LEAVE_SECONDS = 3.0
 _LAG_EVERY_SECONDS = 1.0
 
 
@@ -89,8 +90,14 @@ class GroupMember:
         try:
             yield
         finally:
-            await asyncio.shield(self._call(self._leave))
-            self._thread.shutdown(wait=False)
+            await self._part()
+
+    async def _part(self) -> None:
+        """Commit, leave, and let the thread go; a client that hangs is left behind."""
+        done, _ = await asyncio.wait({asyncio.ensure_future(self._call(self._leave))}, timeout=_LEAVE_SECONDS)
+        if not done:
+            log.warning("consumer_hangs", **self._labels)
+        self._thread.shutdown(wait=False)
 
     async def fetch(self, most: int, within: float) -> list[Record]:
         """Return what is there, at most `most` records; wait up to `within` for the first. Raises on fatal errors."""
