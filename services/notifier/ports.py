@@ -1,8 +1,9 @@
 """What the notifier needs from the world."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
@@ -54,30 +55,52 @@ class Plans(Protocol):
         ...
 
 
+class Wanted(StrEnum):
+    """Which of a channel's jobs to take, always in the order of each alert's life.
+
+    DUE: whose time has come. BY_HAND: of those, the ones that somebody retries. WAITING: all that wait for their first
+    or next attempt, due or not, except those retried by hand. DUE_PROBE: a failed one whose time to try the channel
+    has come. PROBE: a failed one, due or not.
+    """
+
+    DUE = "DUE"
+    BY_HAND = "BY_HAND"
+    WAITING = "WAITING"
+    DUE_PROBE = "DUE_PROBE"
+    PROBE = "PROBE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What waits for a channel: how much, and when the next time comes that is not here yet."""
+
+    waiting: int
+    failed: int
+    next_due: datetime | None
+
+
 class Queue(Protocol):
     """The deliveries that wait, shared by all instances. A job that is taken is held under a lease.
 
     All methods raise StoreUnavailable when the database does not answer.
     """
 
-    async def take(self, channel: str, *, most: int, now: datetime) -> list[Job]:
-        """Take jobs of a channel that are due, in the order of each alert's life."""
+    async def take(
+        self, channel: str, wanted: Wanted, *, most: int, now: datetime, held: Collection[UUID] = ()
+    ) -> list[Job]:
+        """Take jobs, but none of those that this process still holds."""
         ...
 
-    async def take_back(self, channel: str, *, most: int, now: datetime) -> list[Job]:
-        """Take jobs that wait for a channel whose breaker is open, due or not; not those retried by hand."""
-        ...
-
-    async def take_probe(self, channel: str, *, now: datetime) -> Job | None:
-        """Take the oldest failed one whose time has come, to see whether the channel is back."""
-        ...
-
-    async def next_due(self, channel: str, *, now: datetime) -> datetime | None:
-        """When there will be something to take, as far as is known now; None when nothing waits."""
+    async def outlook(self, channel: str, *, now: datetime) -> Outlook:
+        """Look ahead."""
         ...
 
     async def reclaim(self, *, now: datetime) -> int:
         """Make jobs due that an earlier life of this instance held when it ended. Only before anything is taken."""
+        ...
+
+    async def channels(self) -> frozenset[str]:
+        """The channels that something waits for, whether they are still in the routes file or not."""
         ...
 
 

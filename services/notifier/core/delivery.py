@@ -6,6 +6,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from services.notifier.core.answer import Accepted, Answer, Misconfigured, Refused, TurnedAway, Unavailable
+from services.notifier.core.dispatch import Door
 from services.notifier.core.message import Kind
 from services.notifier.core.retry import RetryPolicy
 
@@ -105,6 +106,17 @@ def after(
 def is_first_failure(before: Delivery, now: Delivery) -> bool:
     """Whether this is the moment at which to say that it failed and to find who stands in."""
     return now.state is State.FAILED and before.failed_at is None
+
+
+def shows_return(turn: Turn, answer: Answer, *, before: Door, after: Door) -> bool:
+    """Whether an attempt has shown that the channel is back, so that all that failed there is sent again.
+
+    Either the breaker closed by it, or it was made to see that (the breaker forgets when the process ends; the
+    deliveries do not).
+    """
+    if after is not Door.CLOSED:
+        return False
+    return before is not Door.CLOSED or (turn is not Turn.REGULAR and isinstance(answer, Accepted))
 
 
 def _may_wait(delivery: Delivery, retry: RetryPolicy) -> bool:

@@ -1,0 +1,156 @@
+"""Recording what became of deliveries, with all that follows from it, in one transaction."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.chassis import outbox
+from services.chassis.postgres import Connection, Database
+from services.notifier.adapters.plans import PLAN
+from services.notifier.core.delivery import Delivery, State, Turn, is_first_failure
+from services.notifier.core.message import Kind
+from services.notifier.core.routing import delivery_id, stand_ins
+from services.notifier.ports import Ending
+from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+
+_KINDS = {
+    Kind.FIRING: Notification.FIRING,
+    Kind.ACKNOWLEDGED: Notification.ACKNOWLEDGED,
+    Kind.RESOLVED: Notification.RESOLVED,
+}
+_TOPIC = "notification-results"
+
+# Only who holds the lease may say how it went; except that what was delivered was delivered, whoever holds it now.
+_RECORD = """
+UPDATE deliveries
+SET state = $2, turn = $3, attempt_count = $4, due_at = $5, reason = $6, last_error = $7, failed_at = $8,
+    updated_at = $9, holder = ''
+WHERE id = $1
+  AND (state = 'IN_FLIGHT' AND holder = $10 AND attempt_count = $11
+       OR $2 = 'DELIVERED' AND state <> 'DELIVERED')
+RETURNING failed_at
+"""
+
+_SUPERSEDE = """
+UPDATE deliveries SET state = 'SUPERSEDED', updated_at = $4
+WHERE alert_id = $1 AND channel = $2 AND kind < $3 AND state IN ('PENDING', 'FAILED')
+"""
+
+_REDRIVE = """
+UPDATE deliveries
+SET state = 'PENDING', turn = 'REGULAR', round_start = attempt_count, due_at = $2, updated_at = $2
+WHERE channel = $1 AND state = 'FAILED' AND reason <> 'REFUSED'
+"""
+
+_PUT_OFF = """
+UPDATE deliveries SET due_at = $2 WHERE channel = $1 AND state = 'FAILED' AND due_at < $2
+"""
+
+_LOCK = "SELECT alert_id FROM notifications WHERE id = $1 FOR NO KEY UPDATE"
+_STATES = "SELECT channel, state FROM deliveries WHERE notification_id = $1"
+
+
+class PostgresOutcomes:
+    """Records endings for one instance."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        instance: str,
+        fallbacks: Mapping[str, tuple[str, ...]],
+        reset_timeout: timedelta,
+    ) -> None:
+        self._database = database
+        self._instance = instance
+        self._fallbacks = fallbacks
+        self._reset_timeout = reset_timeout
+
+    async def record(self, ending: Ending, *, now: datetime) -> frozenset[str]:
+        """Keep it; gives the channels that have new work by it."""
+
+        async def work(connection: Connection) -> frozenset[str]:
+            return await self._record(connection, ending, now)
+
+        return await self._database.once_more(work)
+
+    async def _record(self, connection: Connection, ending: Ending, now: datetime) -> frozenset[str]:
+        before, after = ending.before, ending.after
+        if not await self._keep(connection, before, after, now):
+            return frozenset()
+        found: set[str] = set()
+        if after.state is State.DELIVERED:
+            await connection.execute(_SUPERSEDE, after.alert_id, after.channel, after.kind, now)
+            await _tell_manager(connection, after, now)
+        if is_first_failure(before, after):
+            found |= await self._find_stand_ins(connection, after, now)
+            await _tell_manager(connection, after, now)
+        if ending.channel_is_back:
+            await connection.execute(_REDRIVE, after.channel, now)
+            found.add(after.channel)
+        elif before.turn is Turn.PROBE:
+            await connection.execute(_PUT_OFF, after.channel, now + self._reset_timeout)
+        return frozenset(found)
+
+    async def _keep(self, connection: Connection, before: Delivery, after: Delivery, now: datetime) -> bool:
+        row = await connection.fetchrow(
+            _RECORD,
+            after.id,
+            after.state.value,
+            after.turn.value,
+            after.attempt_count,
+            after.due_at,
+            after.reason.value if after.reason else None,
+            after.last_error,
+            after.failed_at,
+            now,
+            self._instance,
+            before.attempt_count,
+        )
+        return row is not None
+
+    async def _find_stand_ins(self, connection: Connection, failed: Delivery, now: datetime) -> set[str]:
+        # Two channels of one notification that fail at the same moment must see each other: one after the other, and
+        # the states are read by a statement of its own, after the lock.
+        await connection.execute(_LOCK, failed.notification_id)
+        states = {
+            row["channel"]: State(row["state"]) for row in await connection.fetch(_STATES, failed.notification_id)
+        }
+        found = stand_ins(self._fallbacks, states)
+        ids: list[UUID] = [delivery_id(failed.notification_id, one.channel) for one in found]
+        rows = await connection.fetch(
+            PLAN,
+            ids,
+            [failed.notification_id] * len(found),
+            [failed.alert_id] * len(found),
+            [failed.kind] * len(found),
+            [one.channel for one in found],
+            [one.fallback_for for one in found],
+            now,
+        )
+        return {row["channel"] for row in rows}
+
+
+async def _tell_manager(connection: Connection, delivery: Delivery, now: datetime) -> None:
+    is_delivered = delivery.state is State.DELIVERED
+    result = NotificationResult(
+        delivery_id=str(delivery.id),
+        notification_id=str(delivery.notification_id),
+        alert_id=delivery.alert_id,
+        kind=_KINDS[delivery.kind],
+        channel=delivery.channel,
+        outcome=NotificationResult.DELIVERED if is_delivered else NotificationResult.FAILED,
+        attempt_count=delivery.attempt_count,
+        reason="" if is_delivered else delivery.last_error,
+        fallback_for=delivery.fallback_for,
+        create_time=_stamp(now),
+    )
+    await outbox.put(connection, _TOPIC, delivery.alert_id.encode(), result.SerializeToString())
+
+
+def _stamp(time: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp

@@ -1,0 +1,1 @@
+"""The schema `notifier`, revision by revision."""

@@ -1,0 +1,1 @@
+"""The loops: notifications in from Kafka, deliveries out through each channel."""

@@ -1,0 +1,82 @@
+"""Takes notifications from Kafka and keeps their deliveries, before their offsets are committed."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from services.chassis.clock import Clock
+from services.chassis.kafka import Poison, Record
+from services.notifier.core.routing import Reason, Routes
+from services.notifier.messages import UnreadableError, message_of
+from services.notifier.metrics import Metrics
+from services.notifier.ports import Planned, Plans
+from tocsin.logs.v1.log_event_pb2 import DeadLetter
+
+log = structlog.get_logger()
+
+TOPIC = "notifications"
+GROUP = "notification-service-group"
+
+
+class Intake:
+    """Handles batches of the topic `notifications`; doing one twice changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        routes: Routes,
+        plans: Plans,
+        clock: Clock,
+        metrics: Metrics,
+        wake: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._routes = routes
+        self._plans = plans
+        self._clock = clock
+        self._metrics = metrics
+        self._wake = wake
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        """Keep the deliveries of a batch. Raises Poison for what is no notification, and StoreUnavailable."""
+        planned = [self._plan(record) for record in records]
+        channels = await self._plans.add(planned, now=self._clock.now())
+        # The caller commits the offsets after this returns, never before.
+        self._wake(channels)
+
+    def _plan(self, record: Record) -> Planned:
+        try:
+            message = message_of(record.value or b"")
+        except UnreadableError:
+            raise Poison(record, "UNREADABLE_NOTIFICATION") from None
+        channels, reason = self._routes.channels_of(message.severity, message.labels)
+        log.info(
+            "notification_planned",
+            notification=str(message.notification_id),
+            alert=message.alert_id,
+            kind=message.kind.name,
+            reason=reason.value,
+            channels=channels,
+        )
+        if reason is Reason.NO_ROUTE:
+            self._metrics.unrouted()
+        return Planned(
+            notification_id=message.notification_id,
+            alert_id=message.alert_id,
+            kind=message.kind,
+            record=record.value or b"",
+            traceparent=_traceparent(record),
+            channels=channels,
+        )
+
+
+def dead_letter(record: Record, reason: str) -> bytes:
+    """The value of the dead letter for a record that is no notification."""
+    letter = DeadLetter(
+        topic=record.topic, partition=record.partition, offset=record.offset, reason=reason, value=record.value or b""
+    )
+    return letter.SerializeToString()
+
+
+def _traceparent(record: Record) -> str:
+    found = (value for name, value in record.headers or () if name.lower() == "traceparent")
+    return next((value.decode("ascii", "replace") for value in found if value), "")

@@ -1,0 +1,162 @@
+"""One attempt: ask the channel through its breaker, decide, record. And then forget it: the rows know."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from services.chassis.backoff import Backoff
+from services.chassis.breaker import Breaker, BreakerOpen, BreakerState
+from services.chassis.clock import Clock
+from services.chassis.failures import Failure
+from services.chassis.telemetry import context_of, tracer
+from services.notifier.core.answer import Answer, Misconfigured, Refused, TurnedAway, Unavailable
+from services.notifier.core.delivery import (
+    Delivery,
+    Patience,
+    Reason,
+    State,
+    Turn,
+    after,
+    is_first_failure,
+    shows_return,
+)
+from services.notifier.core.dispatch import Door
+from services.notifier.core.message import Message
+from services.notifier.messages import UnreadableError, message_of
+from services.notifier.metrics import Metrics
+from services.notifier.ports import Channel, Ending, Job, Outcomes
+
+log = structlog.get_logger()
+
+_DOORS: Mapping[BreakerState, Door] = {
+    BreakerState.CLOSED: Door.CLOSED,
+    BreakerState.OPEN: Door.OPEN,
+    BreakerState.HALF_OPEN: Door.HALF_OPEN,
+}
+
+
+class ChannelFailedError(Exception):
+    """What the breaker counts: the channel itself is in trouble."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.text)
+        self.answer = answer
+
+
+def door_of(breaker: Breaker) -> Door:
+    """The breaker's state in the core's word."""
+    return _DOORS[breaker.state]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Sends one channel's jobs. Its methods raise nothing but cancellation."""
+
+    channel: Channel
+    breaker: Breaker
+    outcomes: Outcomes
+    patience: Patience
+    clock: Clock
+    chance: Callable[[], float]
+    metrics: Metrics
+    wake: Callable[[frozenset[str]], None]
+    backoff: Backoff
+
+    async def send(self, job: Job) -> None:
+        """Make one attempt and record what became of it."""
+        delivery = job.delivery
+        with tracer(__name__).start_as_current_span(
+            f"deliver {delivery.channel}",
+            context=context_of([("traceparent", job.traceparent)]),
+            kind=SpanKind.CLIENT,
+            attributes={
+                "tocsin.alert.id": delivery.alert_id,
+                "tocsin.notification.kind": delivery.kind.name,
+                "tocsin.channel": delivery.channel,
+                "tocsin.attempt": delivery.attempt_count,
+            },
+        ) as span:
+            door = door_of(self.breaker)
+            message, answer = await self._ask(job)
+            returned = shows_return(delivery.turn, answer, before=door, after=door_of(self.breaker))
+            reason = await self._settle(delivery, answer, message=message, channel_is_back=returned)
+            span.set_attribute("tocsin.outcome", reason.value)
+
+    async def turn_away(self, job: Job, answer: Answer | None = None) -> None:
+        """Make no attempt: the fallbacks tell it, and it stands among the failed ones."""
+        await self._settle(job.delivery, answer or TurnedAway(), message=None, channel_is_back=False)
+
+    async def _ask(self, job: Job) -> tuple[Message | None, Answer]:
+        try:
+            message = message_of(job.record)
+        except UnreadableError:
+            return None, Refused("the notification cannot be read")
+
+        async def attempt() -> Answer:
+            answer = await self._attempt(message, job.delivery)
+            if isinstance(answer, Unavailable | Misconfigured):
+                raise ChannelFailedError(answer)
+            return answer
+
+        try:
+            if job.delivery.turn is Turn.BY_HAND:
+                return message, await attempt()
+            return message, await self.breaker.call(attempt)
+        except BreakerOpen:
+            return message, TurnedAway()
+        except ChannelFailedError as failed:
+            return message, failed.answer
+        except TimeoutError:
+            return message, Unavailable("no answer in time")
+
+    async def _attempt(self, message: Message, delivery: Delivery) -> Answer:
+        try:
+            return await self.channel.send(message, delivery.id)
+        except Exception as error:  # noqa: BLE001 - a message that a channel chokes on must not stop the others
+            # The text of an unforeseen error may hold an address or a key: only its name is told.
+            log.error("channel_crashed", channel=delivery.channel, error=type(error).__name__)  # noqa: TRY400 - as above
+            return Refused("the message cannot be put into the channel's form")
+
+    async def _settle(
+        self, delivery: Delivery, answer: Answer, *, message: Message | None, channel_is_back: bool
+    ) -> Reason:
+        """Decide and record; a database that is away is waited for, because only this process knows the answer."""
+        now = self.clock.now()
+        ended, reason = after(delivery, answer, self.patience, now=now, chance=self.chance())
+        ending = Ending(before=delivery, after=ended, channel_is_back=channel_is_back)
+        attempt = 0
+        while True:
+            try:
+                woken = await self.outcomes.record(ending, now=now)
+                break
+            except Failure as failure:
+                log.warning("outcome_waits", delivery=str(delivery.id), reason=failure.reason, attempt=attempt)
+                await asyncio.sleep(self.backoff.delay(attempt).total_seconds())
+                attempt += 1
+        self._observe(ending, reason, message)
+        self.wake(woken)
+        return reason
+
+    def _observe(self, ending: Ending, reason: Reason, message: Message | None) -> None:
+        before, ended = ending.before, ending.after
+        self.metrics.attempted(ended.channel, reason, is_retry=before.attempt_count > 1)
+        if ended.state is State.DELIVERED and message is not None:
+            self.metrics.delivered(ended.channel, ended.kind, self.clock.now() - message.change_time)
+        elif is_first_failure(before, ended):
+            self.metrics.failed()
+        tell = log.info if ended.state is State.DELIVERED else log.warning
+        tell(
+            "delivery_ended" if ended.state is not State.PENDING else "delivery_postponed",
+            delivery=str(ended.id),
+            alert=ended.alert_id,
+            channel=ended.channel,
+            kind=ended.kind.name,
+            reason=reason.value,
+            attempts=ended.attempt_count,
+            error=ended.last_error,
+            fallback_for=ended.fallback_for,
+            channel_is_back=ending.channel_is_back,
+        )
