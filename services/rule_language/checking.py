@@ -7,7 +7,6 @@ from services.rule_language.complaints import ExpressionError, explained, mistak
 from services.rule_language.decoding import part_of, tree_of
 from services.rule_language.environment import Language, Program, RefusedError, events, regex_mistake, windows
 from services.rule_language.tree import Call, Constant, Kind, Node, names, walk
-from services.rule_language.wire import DecodeError
 
 MAX_CHARACTERS = 4096
 
@@ -53,11 +52,9 @@ def _check(text: str, language: Language) -> Expression:
         raise ExpressionError(text, mistake_at(text, 0, "is empty", expected=("an expression that is true or false",)))
     try:
         program = language.compile(text)
-        tree = tree_of(program.wire, language.constants)
     except RefusedError as refused:
         raise ExpressionError(text, explained(refused.complaint, text, language)) from None
-    except DecodeError:
-        raise ExpressionError(text, mistake_at(text, 0, "is nested too deeply")) from None
+    tree = tree_of(program.wire, language.constants)
     _refuse_other_than_bool(tree, text)
     _refuse_bad_patterns(tree, text)
     return Expression(text, tree, names(tree) & language.fields.keys(), language, program)

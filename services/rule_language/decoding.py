@@ -1,7 +1,7 @@
-"""From the wire form of a checked expression to the tree."""
+"""From the wire form of a checked expression, `cel.expr.CheckedExpr`, to the tree."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
 
 from services.rule_language.tree import (
     Attribute,
@@ -15,9 +15,54 @@ from services.rule_language.tree import (
     Opaque,
     Place,
 )
-from services.rule_language.wire import PRIMITIVES, decode, encode
+from services.rule_language.wire import Message
 
-_KINDS = {kind.value: kind for kind in Kind}
+
+class _Any(IntEnum):
+    """Numbers of fields: google.protobuf.Any, and below the messages of cel.expr."""
+
+    VALUE = 2
+
+
+class _Checked(IntEnum):
+    TYPES = 3
+    EXPR = 4
+    SOURCE = 5
+
+
+_SOURCE_POSITIONS = 4
+_KEY, _VALUE = 1, 2
+_TYPE_PRIMITIVE = 3
+# cel.expr.Type.PrimitiveType
+_PRIMITIVES = {1: Kind.BOOL, 2: Kind.INT, 4: Kind.DOUBLE, 5: Kind.STRING}
+
+
+class _Expr(IntEnum):
+    ID = 2
+    CONSTANT = 3
+    NAME = 4
+    SELECT = 5
+    CALL = 6
+    LIST = 7
+    STRUCT = 8
+    LOOP = 9
+
+
+class _Constant(IntEnum):
+    BOOL = 2
+    INT = 3
+    DOUBLE = 5
+    STRING = 6
+
+
+_NAME_TEXT = 1
+_SELECT_OPERAND, _SELECT_FIELD, _SELECT_TEST = 1, 2, 3
+_CALL_TARGET, _CALL_FUNCTION, _CALL_ARGUMENTS = 1, 2, 3
+_LIST_ELEMENTS = 1
+_STRUCT_ENTRIES, _ENTRY_KEY, _ENTRY_VALUE = 2, 3, 4
+# iter_range, accu_init, loop_condition, loop_step, result
+_LOOP_PARTS = (2, 4, 5, 6, 7)
+
 # As the library calls them → as they are written.
 _OPERATORS = {
     "_&&_": "&&",
@@ -31,17 +76,15 @@ _OPERATORS = {
 
 
 def tree_of(wire: bytes, constants: Mapping[str, int]) -> Node:
-    """Read the tree."""
-    return _Reader(decode(wire), constants).root()
+    """Read the tree; `constants` are names that stand for numbers."""
+    return _Reader(_checked(wire), constants).root()
 
 
 def part_of(wire: bytes, node_id: int) -> bytes:
     """The wire form of the part of an expression that has this id."""
-    checked = decode(wire)
-    part = next(expr for expr in _all(checked.expr) if expr.id == node_id)
-    kept = type(part).FromString(part.SerializeToString())
-    checked.expr.CopyFrom(kept)
-    return encode(checked)
+    checked = _checked(wire)
+    part = next(expr for expr in _all(checked.message(_Checked.EXPR)) if expr.integer(_Expr.ID) == node_id)
+    return Message(wire).replaced(_Any.VALUE, checked.replaced(_Checked.EXPR, part.on_the_wire()))
 
 
 def written(function: str) -> str:
@@ -52,122 +95,144 @@ def written(function: str) -> str:
 class _Reader:
     """Turns one expression's nodes into ours."""
 
-    def __init__(self, checked: Any, constants: Mapping[str, int]) -> None:
-        self._expr = checked.expr
+    def __init__(self, checked: Message, constants: Mapping[str, int]) -> None:
+        self._expr = checked.message(_Checked.EXPR)
         self._constants = constants
-        self._types = {entry.key: PRIMITIVES.get(entry.value.primitive, "") for entry in checked.type_map}
-        self._offsets = {entry.key: entry.value for entry in checked.source_info.positions}
+        self._kinds = {
+            entry.integer(_KEY): _PRIMITIVES.get(entry.message(_VALUE).integer(_TYPE_PRIMITIVE), Kind.OTHER)
+            for entry in checked.messages(_Checked.TYPES)
+        }
+        self._offsets = {
+            entry.integer(_KEY): entry.integer(_VALUE)
+            for entry in checked.message(_Checked.SOURCE).messages(_SOURCE_POSITIONS)
+        }
 
     def root(self) -> Node:
         return self._node(self._expr)
 
-    def _node(self, expr: Any) -> Node:
-        match expr.WhichOneof("kind"):
-            case "const_expr":
+    def _node(self, expr: Message) -> Node:
+        match _form(expr):
+            case _Expr.CONSTANT if self._kind(expr) is not Kind.OTHER:
                 return self._constant(expr)
-            case "ident_expr":
+            case _Expr.NAME:
                 return self._name(expr)
-            case "select_expr":
-                return self._selected(expr)
-            case "call_expr":
+            case _Expr.SELECT if _is_attributes(_operand(expr)):
+                return self._attribute(expr)
+            case _Expr.CALL:
                 return self._call(expr)
-            case "list_expr":
-                return Listing(elements=self._nodes(expr.list_expr.elements), place=self._place(expr))
+            case _Expr.LIST:
+                return Listing(elements=self._nodes(_below(expr)), place=self._place(expr))
             case _:
                 return self._opaque(expr)
 
-    def _nodes(self, exprs: Any) -> tuple[Node, ...]:
+    def _nodes(self, exprs: Sequence[Message]) -> tuple[Node, ...]:
         return tuple(self._node(expr) for expr in exprs)
 
-    def _constant(self, expr: Any) -> Node:
-        kind = self._kind(expr)
-        if kind is Kind.OTHER:
-            return self._opaque(expr)
-        return Constant(
-            value=getattr(expr.const_expr, expr.const_expr.WhichOneof("kind")), kind=kind, place=self._place(expr)
-        )
+    def _constant(self, expr: Message) -> Node:
+        literal, kind = expr.message(_Expr.CONSTANT), self._kind(expr)
+        match kind:
+            case Kind.BOOL:
+                return Constant(value=bool(literal.integer(_Constant.BOOL)), kind=kind, place=self._place(expr))
+            case Kind.INT:
+                return Constant(value=literal.integer(_Constant.INT), kind=kind, place=self._place(expr))
+            case Kind.DOUBLE:
+                return Constant(value=literal.double(_Constant.DOUBLE), kind=kind, place=self._place(expr))
+            case _:
+                return Constant(value=literal.text(_Constant.STRING), kind=kind, place=self._place(expr))
 
-    def _name(self, expr: Any) -> Node:
-        name = expr.ident_expr.name
+    def _name(self, expr: Message) -> Node:
+        name = expr.message(_Expr.NAME).text(_NAME_TEXT)
         if name in self._constants:
             return Constant(value=self._constants[name], kind=Kind.INT, place=self._place(expr))
         return Field(name=name, kind=self._kind(expr), place=self._place(expr))
 
-    def _selected(self, expr: Any) -> Node:
-        select = expr.select_expr
-        if not _is_attributes(select.operand):
-            return self._opaque(expr)
-        kind = HasAttribute if select.test_only else Attribute
-        return kind(key=select.field, place=self._place(expr))
+    def _attribute(self, expr: Message) -> Node:
+        select = expr.message(_Expr.SELECT)
+        kind = HasAttribute if select.integer(_SELECT_TEST) else Attribute
+        return kind(key=select.text(_SELECT_FIELD), place=self._place(expr))
 
-    def _call(self, expr: Any) -> Node:
-        call = expr.call_expr
-        given = [*([call.target] if call.HasField("target") else []), *call.args]
-        match call.function, given:
+    def _call(self, expr: Message) -> Node:
+        function, given = expr.message(_Expr.CALL).text(_CALL_FUNCTION), _below(expr)
+        match function, given:
             case "_[_]", [subject, key] if _is_attributes(subject) and _is_text(key):
-                return Attribute(key=key.const_expr.string_value, place=self._place(expr))
+                return Attribute(key=_text(key), place=self._place(expr))
             case "@in", [key, subject] if _is_attributes(subject) and _is_text(key):
-                return HasAttribute(key=key.const_expr.string_value, place=self._place(expr))
+                return HasAttribute(key=_text(key), place=self._place(expr))
             case _:
                 return Call(
-                    function=written(call.function),
+                    function=written(function),
                     arguments=self._nodes(given),
                     kind=self._kind(expr),
                     place=self._place(expr),
                 )
 
-    def _opaque(self, expr: Any) -> Node:
+    def _opaque(self, expr: Message) -> Node:
         return Opaque(
-            form=_form(expr),
-            parts=self._nodes(_below(expr)),
-            kind=self._kind(expr),
-            place=self._place(expr),
+            form=_apart(expr), parts=self._nodes(_below(expr)), kind=self._kind(expr), place=self._place(expr)
         )
 
-    def _kind(self, expr: Any) -> Kind:
-        return _KINDS.get(self._types.get(expr.id, ""), Kind.OTHER)
+    def _kind(self, expr: Message) -> Kind:
+        return self._kinds.get(expr.integer(_Expr.ID), Kind.OTHER)
 
-    def _place(self, expr: Any) -> Place:
-        return Place(id=expr.id, offset=self._offsets.get(expr.id, 0))
-
-
-def _is_attributes(expr: Any) -> bool:
-    return bool(expr.WhichOneof("kind") == "ident_expr" and expr.ident_expr.name == "attributes")
+    def _place(self, expr: Message) -> Place:
+        number = expr.integer(_Expr.ID)
+        return Place(id=number, offset=self._offsets.get(number, 0))
 
 
-def _is_text(expr: Any) -> bool:
-    return bool(expr.WhichOneof("kind") == "const_expr" and expr.const_expr.WhichOneof("kind") == "string_value")
+def _checked(wire: bytes) -> Message:
+    return Message(wire).message(_Any.VALUE)
 
 
-def _below(expr: Any) -> list[Any]:
+def _form(expr: Message) -> _Expr:
+    return next((form for form in _Expr if form is not _Expr.ID and expr.has(form)), _Expr.ID)
+
+
+def _is_attributes(expr: Message) -> bool:
+    return expr.message(_Expr.NAME).text(_NAME_TEXT) == "attributes"
+
+
+def _is_text(expr: Message) -> bool:
+    return expr.message(_Expr.CONSTANT).has(_Constant.STRING)
+
+
+def _text(expr: Message) -> str:
+    return expr.message(_Expr.CONSTANT).text(_Constant.STRING)
+
+
+def _operand(expr: Message) -> Message:
+    return expr.message(_Expr.SELECT).message(_SELECT_OPERAND)
+
+
+def _below(expr: Message) -> list[Message]:
     """The parts of any expression."""
-    match expr.WhichOneof("kind"):
-        case "select_expr":
-            return [expr.select_expr.operand]
-        case "call_expr":
-            call = expr.call_expr
-            return [*([call.target] if call.HasField("target") else []), *call.args]
-        case "list_expr":
-            return list(expr.list_expr.elements)
-        case "struct_expr":
-            return [part for entry in expr.struct_expr.entries for part in (entry.map_key, entry.value)]
-        case "comprehension_expr":
-            loop = expr.comprehension_expr
-            return [loop.iter_range, loop.accu_init, loop.loop_condition, loop.loop_step, loop.result]
+    match _form(expr):
+        case _Expr.SELECT:
+            return [_operand(expr)]
+        case _Expr.CALL:
+            call = expr.message(_Expr.CALL)
+            return [*call.messages(_CALL_TARGET), *call.messages(_CALL_ARGUMENTS)]
+        case _Expr.LIST:
+            return expr.message(_Expr.LIST).messages(_LIST_ELEMENTS)
+        case _Expr.STRUCT:
+            entries = expr.message(_Expr.STRUCT).messages(_STRUCT_ENTRIES)
+            return [entry.message(part) for entry in entries for part in (_ENTRY_KEY, _ENTRY_VALUE)]
+        case _Expr.LOOP:
+            return [expr.message(_Expr.LOOP).message(part) for part in _LOOP_PARTS]
         case _:
             return []
 
 
-def _all(expr: Any) -> list[Any]:
+def _all(expr: Message) -> list[Message]:
     return [expr, *(one for part in _below(expr) for one in _all(part))]
 
 
-def _form(expr: Any) -> str:
+def _apart(expr: Message) -> str:
     """What an expression is, apart from where it stands and from its parts."""
-    match expr.WhichOneof("kind"):
-        case "select_expr":
-            return f"select {expr.select_expr.test_only} {expr.select_expr.field}"
-        case "const_expr":
-            return f"constant {expr.const_expr!r}"
-        case kind:
-            return str(kind)
+    match _form(expr):
+        case _Expr.SELECT:
+            select = expr.message(_Expr.SELECT)
+            return f"select {select.integer(_SELECT_TEST)} {select.text(_SELECT_FIELD)}"
+        case _Expr.CONSTANT:
+            return f"constant {expr.data(_Expr.CONSTANT).hex()}"
+        case form:
+            return form.name

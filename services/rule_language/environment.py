@@ -152,8 +152,13 @@ class Program:
 
     def evaluate(self, values: Mapping[str, object]) -> bool | None:
         """Say true or false; None where that depends on something absent, or cannot be computed at all."""
-        answer = self._compiled.eval(data=values).plain_value()
+        answer = self.value(values)
         return answer if isinstance(answer, bool) else None
+
+    def value(self, values: Mapping[str, object]) -> object:
+        """Compute the value; None where that depends on something absent, or cannot be done at all."""
+        result = self._compiled.eval(data=values)
+        return None if result.type() == cel.Type.ERROR else result.plain_value()
 
     def obstacle(self, values: Mapping[str, object]) -> str:
         """Why nothing can be computed, in the library's words; empty when it can."""
@@ -213,10 +218,22 @@ def windows() -> Language:
 
 def regex_mistake(pattern: str) -> str | None:
     """What is wrong with a regular expression of RE2; None when nothing is."""
-    obstacle = _pattern_program().obstacle({"message": "", "host": pattern})
+    obstacle = _program("message.matches(host)").obstacle({"message": "", "host": pattern})
     return obstacle.partition("invalid regular expression: ")[2] or None
 
 
+def int_of(text: str) -> int | None:
+    """What `int(text)` is; None when the text is no whole number of 64 bits."""
+    number = _program("int(host)").value({"host": text})
+    return number if isinstance(number, int) else None
+
+
+def double_of(text: str) -> float | None:
+    """What `double(text)` is; None when the text is no number."""
+    number = _program("double(host)").value({"host": text})
+    return number if isinstance(number, float) else None
+
+
 @functools.cache
-def _pattern_program() -> Program:
-    return events().compile("message.matches(host)")
+def _program(text: str) -> Program:
+    return events().compile(text)

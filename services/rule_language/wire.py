@@ -1,109 +1,96 @@
-"""The wire form of a checked expression: the few fields of CEL's public `cel.expr.CheckedExpr` that are read here.
+"""Reading protobuf's wire format, without generated classes.
 
-No package carries these messages without a hundred megabytes of others, so they are described below. Fields that are
-not described survive parsing and serializing.
+A checked expression comes as bytes of CEL's public `cel.expr.CheckedExpr`. The package that carries its classes brings
+a hundred megabytes of others, and these few lines keep protobuf out of everything that judges events.
 """
 
-from typing import Any
+import struct
+from collections.abc import Iterator
 
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
-
-_PACKAGE = "tocsin.cel"
-_Field = descriptor_pb2.FieldDescriptorProto
-_SCALARS = {
-    "bool": _Field.TYPE_BOOL,
-    "int32": _Field.TYPE_INT32,
-    "int64": _Field.TYPE_INT64,
-    "uint64": _Field.TYPE_UINT64,
-    "double": _Field.TYPE_DOUBLE,
-    "string": _Field.TYPE_STRING,
-    "bytes": _Field.TYPE_BYTES,
-}
-
-# Message → (number, name, type), with `*` before the type of a repeated field and `|` before one of a oneof. A map is
-# what it is on the wire: repeated entries of key and value.
-_MESSAGES: dict[str, list[tuple[int, str, str]]] = {
-    "CheckedExpr": [(3, "type_map", "*TypeEntry"), (4, "expr", "Expr"), (5, "source_info", "SourceInfo")],
-    "TypeEntry": [(1, "key", "int64"), (2, "value", "Type")],
-    "Type": [(3, "primitive", "int32")],
-    "SourceInfo": [(4, "positions", "*PositionEntry")],
-    "PositionEntry": [(1, "key", "int64"), (2, "value", "int32")],
-    "Expr": [
-        (2, "id", "int64"),
-        (3, "const_expr", "|Constant"),
-        (4, "ident_expr", "|Ident"),
-        (5, "select_expr", "|Select"),
-        (6, "call_expr", "|Call"),
-        (7, "list_expr", "|CreateList"),
-        (8, "struct_expr", "|CreateStruct"),
-        (9, "comprehension_expr", "|Comprehension"),
-    ],
-    "Constant": [
-        (2, "bool_value", "|bool"),
-        (3, "int64_value", "|int64"),
-        (4, "uint64_value", "|uint64"),
-        (5, "double_value", "|double"),
-        (6, "string_value", "|string"),
-        (7, "bytes_value", "|bytes"),
-    ],
-    "Ident": [(1, "name", "string")],
-    "Select": [(1, "operand", "Expr"), (2, "field", "string"), (3, "test_only", "bool")],
-    "Call": [(1, "target", "Expr"), (2, "function", "string"), (3, "args", "*Expr")],
-    "CreateList": [(1, "elements", "*Expr")],
-    "CreateStruct": [(2, "entries", "*Entry")],
-    "Entry": [(3, "map_key", "Expr"), (4, "value", "Expr")],
-    "Comprehension": [
-        (2, "iter_range", "Expr"),
-        (4, "accu_init", "Expr"),
-        (5, "loop_condition", "Expr"),
-        (6, "loop_step", "Expr"),
-        (7, "result", "Expr"),
-    ],
-}
-
-# Numbers of `cel.expr.Type.PrimitiveType`.
-PRIMITIVES = {1: "bool", 2: "int", 3: "uint", 4: "double", 5: "string", 6: "bytes"}
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
-def _checked_expr() -> type[Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="tocsin/cel.proto", package=_PACKAGE, syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        message.oneof_decl.add(name="kind")
-        for number, field, kind in fields:
-            _describe(message.field.add(name=field, number=number), kind)
-        if not any(kind.startswith("|") for _, _, kind in fields):
-            del message.oneof_decl[:]
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.CheckedExpr"))
+class Message:
+    """The fields of one message by their numbers; what is not there reads as protobuf's default."""
+
+    def __init__(self, data: bytes) -> None:
+        self._fields: dict[int, list[int | bytes]] = {}
+        self._raw: list[tuple[int, bytes]] = []
+        for number, value, raw in _fields(data):
+            self._fields.setdefault(number, []).append(value)
+            self._raw.append((number, raw))
+
+    def has(self, number: int) -> bool:
+        """Whether the field is there."""
+        return number in self._fields
+
+    def integer(self, number: int) -> int:
+        """A field of type int64, int32, bool or enum."""
+        value = self._fields.get(number, [0])[-1]
+        return value - 2**64 if isinstance(value, int) and value >= 2**63 else int(value)
+
+    def double(self, number: int) -> float:
+        """A field of type double."""
+        (value,) = struct.unpack("<d", self.data(number) or bytes(8))
+        return float(value)
+
+    def text(self, number: int) -> str:
+        """A field of type string."""
+        return self.data(number).decode()
+
+    def data(self, number: int) -> bytes:
+        """A field of type bytes, or any other as it is on the wire."""
+        value = self._fields.get(number, [b""])[-1]
+        return value if isinstance(value, bytes) else b""
+
+    def message(self, number: int) -> "Message":
+        """A field that is a message."""
+        return Message(self.data(number))
+
+    def messages(self, number: int) -> "list[Message]":
+        """A repeated field of messages; the entries of a map have fields 1 and 2."""
+        return [Message(value) for value in self._fields.get(number, []) if isinstance(value, bytes)]
+
+    def replaced(self, number: int, data: bytes) -> bytes:
+        """The message on the wire, with other bytes in this field."""
+        others = b"".join(raw for field, raw in self._raw if field != number)
+        return others + _varint(number << 3 | _BYTES) + _varint(len(data)) + data
+
+    def on_the_wire(self) -> bytes:
+        """The message as it was read."""
+        return b"".join(raw for _, raw in self._raw)
 
 
-def _describe(field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
-    field.label = _Field.LABEL_REPEATED if kind.startswith("*") else _Field.LABEL_OPTIONAL
-    if kind.startswith("|"):
-        field.oneof_index = 0
-    bare = kind.lstrip("*|")
-    if bare in _SCALARS:
-        field.type = _SCALARS[bare]
-    else:
-        field.type, field.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{bare}"
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
+    """Each field's number, its value, and its bytes with the tag."""
+    position = 0
+    while position < len(data):
+        start = position
+        tag, position = _read_varint(data, position)
+        kind = tag & 7
+        if kind == _VARINT:
+            value: int | bytes
+            value, position = _read_varint(data, position)
+        else:
+            size, position = _read_varint(data, position) if kind == _BYTES else (_SIZES[kind], position)
+            value, position = data[position : position + size], position + size
+        yield tag >> 3, value, data[start:position]
 
 
-_CheckedExpr = _checked_expr()
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follows
+            return value, position
 
 
-def decode(wire: bytes) -> Any:
-    """Read a CheckedExpr out of the Any around it."""
-    return _CheckedExpr.FromString(any_pb2.Any.FromString(wire).value)
-
-
-def encode(checked: Any) -> bytes:
-    """Put a CheckedExpr into an Any, as `decode` reads it."""
-    return any_pb2.Any(
-        type_url="type.googleapis.com/cel.expr.CheckedExpr", value=checked.SerializeToString()
-    ).SerializeToString()
-
-
-__all__ = ["PRIMITIVES", "DecodeError", "decode", "encode"]
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - what fits into seven bits
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])

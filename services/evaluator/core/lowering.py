@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from services.evaluator.core.columns import Columns
+from services.rule_language.environment import double_of, int_of
 from services.rule_language.tree import Attribute, Call, Constant, Field, HasAttribute, Kind, Listing, Node, Scalar
 
 # An array of the events' length, or a scalar. pa.ArrowInvalid: some row cannot be computed this way; ask CEL.
@@ -123,6 +124,30 @@ def _remainder(left: Vector, right: Vector) -> Vector:
     return pc.subtract_checked(left, pc.multiply_checked(_whole_quotient(left, right), right))
 
 
+def _whole_part(number: Vector) -> Vector:
+    """Cut towards zero."""
+    if pc.any(pc.invert(pc.less(pc.abs(number), _WHOLE_BOUND))).as_py():
+        raise pa.ArrowInvalid("beyond what whole numbers can hold")
+    return pc.cast(pc.trunc(number), pa.int64())
+
+
+def _read(pattern: str, kind: Kind, read: Callable[[str], int | float | None]) -> _Operation:
+    """Read numbers from texts: at once where they are written plainly, else by CEL, each different text once."""
+
+    def operation(texts: Vector) -> Vector:
+        if isinstance(texts, pa.Scalar):
+            return _scalar(None if texts.as_py() is None else read(texts.as_py()), kind)
+        encoded = pc.dictionary_encode(texts)
+        words = encoded.dictionary
+        is_plain = pc.match_substring_regex(words, pattern)
+        numbers = pc.cast(pc.if_else(is_plain, words, _scalar(None, Kind.STRING)), _TYPES[kind])
+        others = [read(word) for word in words.filter(pc.invert(is_plain)).to_pylist()]
+        typed: Any = pa.array
+        return pc.replace_with_mask(numbers, pc.invert(is_plain), typed(others, _TYPES[kind])).take(encoded.indices)
+
+    return operation
+
+
 def _on_doubles(operation: _Operation) -> _Operation:
     return lambda left, right: operation(_as_double(left), _as_double(right))
 
@@ -152,6 +177,9 @@ _BROKEN: Mapping[str, _Operation] = {"+": pc.add, "-": pc.subtract, "*": pc.mult
 _BOOL, _INT, _DOUBLE, _STRING = Kind.BOOL, Kind.INT, Kind.DOUBLE, Kind.STRING
 _COMPARABLE = [*product((_INT, _DOUBLE), repeat=2), (_STRING, _STRING), (_BOOL, _BOOL)]
 
+# Below this, a double cut towards zero is surely a whole number of 64 bits.
+_WHOLE_BOUND = 2.0**62
+
 # What computes a function of arguments of these types.
 _OPERATIONS: Mapping[tuple[str | Kind, ...], _Operation] = {
     ("&&", _BOOL, _BOOL): pc.and_kleene,
@@ -173,4 +201,7 @@ _OPERATIONS: Mapping[tuple[str | Kind, ...], _Operation] = {
     ("int", _INT): _same,
     ("double", _DOUBLE): _same,
     ("double", _INT): _as_double,
+    ("int", _DOUBLE): _whole_part,
+    ("int", _STRING): _read(r"^-?[0-9]{1,18}$", _INT, int_of),
+    ("double", _STRING): _read(r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$", _DOUBLE, double_of),
 }

@@ -5,6 +5,7 @@ it true" and "where is it false" are ever asked, so that masks of two values are
 the rows that are still open, the cheapest test first.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,9 +14,10 @@ import pyarrow as pa
 from services.evaluator.core.columns import Columns, Mask, mask_of
 from services.evaluator.core.lowering import Lowered, lower
 from services.rule_language.checking import Expression
-from services.rule_language.tree import Attribute, Call, Field, HasAttribute, Kind, Node, walk
+from services.rule_language.tree import Attribute, Call, Field, HasAttribute, Kind, Node, names, walk
 
-# Says which of the given rows (all, when None) are selected.
+# Says which of the given rows (all, when None) are selected. The answer may be the mask that was given: do not write
+# into either.
 Selection = Callable[[Columns, Mask | None], Mask]
 _Plan = Callable[[Columns, Mask], Mask]
 
@@ -81,20 +83,32 @@ def _any(parts: Sequence[tuple[int, _Plan]]) -> tuple[int, _Plan]:
 
 
 def _test(expression: Expression, node: Node, *, wanted: bool) -> tuple[int, _Plan]:
+    by_row = functools.partial(_row_by_row, _Part(expression, node), wanted=wanted)
     lowered = lower(node)
-    part = expression.part(node)
     if lowered is None:
-        return _ROW_BY_ROW, lambda columns, among: _row_by_row(part, columns, among, wanted=wanted)
+        return _ROW_BY_ROW, by_row
 
     def ask(columns: Columns, among: Mask) -> Mask:
         try:
             return _answers(node, lowered, columns, wanted=wanted) & among
         except pa.ArrowInvalid:
             # A row of these goes beyond what whole numbers can hold: CEL says what that means.
-            return _row_by_row(part, columns, among, wanted=wanted)
+            return by_row(columns, among)
 
-    cost = _cost(node)
-    return cost, (_narrowed(ask, sorted(part.names)) if cost >= _COSTLY else ask)
+    cost, needed = _cost(node), sorted(names(node))
+    return cost, (_narrowed(ask, needed) if needed and cost >= _COSTLY else ask)
+
+
+class _Part:
+    """A test as an expression of its own, made when CEL is asked for the first time."""
+
+    def __init__(self, expression: Expression, node: Node) -> None:
+        self._expression = expression
+        self._node = node
+
+    @functools.cached_property
+    def expression(self) -> Expression:
+        return self._expression.part(self._node)
 
 
 def _answers(node: Node, lowered: Lowered, columns: Columns, *, wanted: bool) -> Mask:
@@ -123,11 +137,13 @@ def _narrowed(ask: _Plan, names: Sequence[str]) -> _Plan:
     return plan
 
 
-def _row_by_row(part: Expression, columns: Columns, among: Mask, *, wanted: bool) -> Mask:
+def _row_by_row(part: _Part, columns: Columns, among: Mask, *, wanted: bool) -> Mask:
     rows = np.flatnonzero(among)
     found = np.zeros(len(columns), dtype=np.bool_)
-    events = columns.take(rows, sorted(part.names)).batch.to_pylist() if part.names else [{} for _ in rows]
-    found[rows] = [part.evaluate(_present(event)) is wanted for event in events]
+    expression = part.expression
+    needed = sorted(expression.names)
+    events = columns.take(rows, needed).batch.to_pylist() if needed else [{} for _ in rows]
+    found[rows] = [expression.evaluate(_present(event)) is wanted for event in events]
     return found
 
 

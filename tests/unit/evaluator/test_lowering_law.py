@@ -1,0 +1,55 @@
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.evaluator.core.columns import Columns
+from services.evaluator.core.condition import Numbers, condition
+from services.evaluator.core.selection import selection
+from services.rule_language.checking import check_condition, check_filter
+from tests.unit.evaluator.expressions import batch_of, conditions, events, filters, not_too_deep, present
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=filters, happened=st.lists(st.tuples(events, st.booleans()), max_size=6))
+def test_a_lowered_filter_selects_what_cel_selects(text: str, happened: list[tuple[dict[str, Any], bool]]) -> None:
+    with not_too_deep():
+        expression = check_filter(text)
+    columns = Columns.of(batch_of([event for event, _ in happened]))
+    judged = [expression.evaluate(present(event)) for event, _ in happened]
+    select = selection(expression)
+    assert select(columns, None).tolist() == [answer is True for answer in judged]
+    among = np.array([asked for _, asked in happened], dtype=np.bool_)
+    expected = [asked and answer is True for (_, asked), answer in zip(happened, judged, strict=True)]
+    assert select(columns, among).tolist() == expected
+
+
+_amounts = st.none() | st.sampled_from([0.0, -1.5, 2.5, 1e308]) | st.floats(-1e6, 1e6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=conditions,
+    count=st.integers(0, 9) | st.just(2**53 + 1),
+    others=st.integers(0, 9),
+    least=_amounts,
+    value_count=st.integers(0, 3),
+    threshold=st.sampled_from([0.0, 0.5, 3.0, 100.0]),
+)
+def test_a_lowered_condition_judges_as_cel_does(
+    text: str, count: int, others: int, least: float | None, value_count: int, threshold: float
+) -> None:
+    with not_too_deep():
+        expression = check_condition(text)
+    numbers = Numbers(
+        count=count,
+        total=count + others,
+        threshold=threshold,
+        value_count=value_count,
+        sum=(least or 0.0) * value_count,
+        min=least,
+        max=least,
+    )
+    values = {name: getattr(numbers, name) for name in expression.names}
+    assert condition(expression)(numbers) is (expression.evaluate(present(values)) is True)
