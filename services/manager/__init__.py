@@ -1,0 +1,1 @@
+"""Owns alert rules and alerts: their storage, their changes, their history."""

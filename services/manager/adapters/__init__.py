@@ -1,0 +1,1 @@
+"""The manager's ports on real servers."""

@@ -1,0 +1,65 @@
+"""Hearing what any instance has committed."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from services.chassis.failures import Failure
+from services.chassis.postgres import Database, translate
+
+log = structlog.get_logger()
+
+_TRY_AGAIN_SECONDS = 0.5
+# How soon a connection that died in silence is noticed.
+_PROBE_SECONDS = 5.0
+
+
+async def listen(
+    database: Database, channels: Mapping[str, Callable[[str], None]], *, connected: Callable[[], None]
+) -> None:
+    """Call the channel's function for each notification, for ever.
+
+    `connected` is called each time that hearing begins: what was said before that was missed.
+    """
+    while True:
+        try:
+            async with database.connection() as connection:
+                await _hear(connection, channels, connected)
+        except Failure as failure:
+            log.warning("listening_interrupted", reason=failure.reason)
+        await asyncio.sleep(_TRY_AGAIN_SECONDS)
+
+
+async def _hear(connection: Any, channels: Mapping[str, Callable[[str], None]], connected: Callable[[], None]) -> None:
+    ended = asyncio.Event()
+
+    def over(_: object) -> None:
+        ended.set()
+
+    def heard(_: object, __: int, channel: str, payload: object) -> None:
+        channels[channel](str(payload))
+
+    connection.add_termination_listener(over)
+    try:
+        for channel in channels:
+            await connection.add_listener(channel, heard)
+        connected()
+        while not ended.is_set():
+            await _pause(ended)
+            await connection.execute("select 1")
+    finally:
+        if not connection.is_closed():
+            connection.remove_termination_listener(over)
+            with translate():
+                for channel in channels:
+                    await connection.remove_listener(channel, heard)
+
+
+async def _pause(ended: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            await ended.wait()
+    except TimeoutError:
+        return

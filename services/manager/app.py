@@ -1,0 +1,176 @@
+"""Where the manager is put together, and what is opened is closed in reverse."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from uuid_utils import uuid7
+
+from services.chassis.admin import admin_server
+from services.chassis.clock import SystemClock
+from services.chassis.grpc_server import Mount, grpc_server
+from services.chassis.health import Health, serving
+from services.chassis.kafka import DeadLetters, consuming, producer
+from services.chassis.lifecycle import background
+from services.chassis.outbox import relaying
+from services.chassis.postgres import Database, connect, migrate
+from services.chassis.redis import Cache, redis_client
+from services.manager.adapters.feeds.alerts import AlertHub
+from services.manager.adapters.feeds.rules import RuleHub
+from services.manager.adapters.postgres import ALERTS_CHANGED, RULES_CHANGED
+from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
+from services.manager.adapters.postgres.house import PostgresHouse
+from services.manager.adapters.postgres.listening import listen
+from services.manager.adapters.postgres.requests import KEPT_FOR
+from services.manager.adapters.postgres.rule_reader import PostgresRuleReader
+from services.manager.adapters.postgres.store import PostgresStore
+from services.manager.adapters.redis.answers import RedisAnswers
+from services.manager.adapters.redis.asking import Asking
+from services.manager.adapters.redis.claims import RedisClaims
+from services.manager.metrics import Metrics
+from services.manager.rpc.alert_commands import AlertCommands
+from services.manager.rpc.alert_queries import AlertQueries
+from services.manager.rpc.alerts import Alerts
+from services.manager.rpc.rule_commands import RuleCommands
+from services.manager.rpc.rule_queries import RuleQueries
+from services.manager.rpc.rules import AlertRules
+from services.manager.rpc.seeding import sow_default_rules
+from services.manager.settings import Settings
+from services.manager.worker import results, transitions
+from services.manager.worker.dead_letter import DeadLetterForm
+from services.manager.worker.housekeeping import Housekeeper, Rhythm
+from tocsin.alerts.v1 import alert_service_pb2, alert_service_pb2_grpc
+from tocsin.rules.v1 import alert_rule_service_pb2, alert_rule_service_pb2_grpc
+
+SCHEMA = "manager"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_SWEEP = timedelta(hours=1)
+
+
+@asynccontextmanager
+async def manager(settings: Settings) -> AsyncIterator[None]:
+    """Keep rules and alerts until the end of the block."""
+    health = Health("manager")
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
+        await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
+        database = await stack.enter_async_context(
+            connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
+        )
+        cache = await stack.enter_async_context(
+            redis_client(settings.redis, health.dependency("redis", required=False))
+        )
+        kafka = await stack.enter_async_context(
+            producer(
+                settings.kafka,
+                f"manager-{settings.process.instance}",
+                dependency=health.dependency("kafka", required=False),
+            )
+        )
+        await stack.enter_async_context(relaying(database, kafka))
+        parts = _Parts(settings, database, cache)
+        await parts.begin()
+        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
+        await stack.enter_async_context(parts.following())
+        dead_letters = DeadLetters(producer=kafka, encode=DeadLetterForm(parts.clock).encode)
+        for module, handle in ((transitions, parts.transitions.handle), (results, parts.results.handle)):
+            await stack.enter_async_context(
+                consuming(
+                    settings.kafka,
+                    topic=module.TOPIC,
+                    group=module.GROUP,
+                    handle=handle,
+                    dependency=health.dependency("kafka", required=False),
+                    instance=settings.process.instance,
+                    dead_letters=dead_letters,
+                    max_batch=settings.max_batch,
+                )
+            )
+        await stack.enter_async_context(serving(health, settings.process.notice))
+        yield
+
+
+class _Parts:
+    """What the manager is made of, between its servers."""
+
+    def __init__(self, settings: Settings, database: Database, cache: Cache) -> None:
+        self._settings = settings
+        self._database = database
+        self.clock = SystemClock()
+        self._metrics = Metrics()
+        asking = Asking(cache, self.clock)
+        self._store = PostgresStore(database)
+        self._claims = RedisClaims(asking, settings.claim_ttl)
+        self._answers = RedisAnswers(asking, settings.cache_ttl, self._metrics)
+        self._rule_reader = PostgresRuleReader(database)
+        self._alert_reader = PostgresAlertReader(database)
+        self._rules = RuleHub(self._rule_reader)
+        self._alerts = AlertHub(self._alert_reader, limit=settings.follower_limit)
+        self.transitions = transitions.TransitionWorker(self._store, self._claims, self.clock, self._metrics)
+        self.results = results.ResultWorker(self._store, self._metrics)
+        self._metrics.watch(
+            "followers", "{follower}", "Callers that follow alerts in this instance.", lambda: self._alerts.followers
+        )
+
+    async def begin(self) -> None:
+        """What must be there before the first caller."""
+        await sow_default_rules(self._store, _new_id, self.clock.now())
+        await self._rules.load()
+
+    def mounts(self) -> list[Mount]:
+        """The two public services."""
+        rules = AlertRules(
+            RuleCommands(self._store, self._claims, self.clock, _new_id, self._metrics),
+            RuleQueries(self._rule_reader, self._answers, self._rules, self._settings.sign_of_life),
+        )
+        alerts = Alerts(
+            AlertCommands(self._store, self._claims, self.clock),
+            AlertQueries(self._alert_reader, self._answers, self._alerts),
+        )
+        return [
+            Mount(
+                alert_rule_service_pb2.DESCRIPTOR.services_by_name["AlertRuleService"].full_name,
+                lambda server: alert_rule_service_pb2_grpc.add_AlertRuleServiceServicer_to_server(rules, server),
+            ),
+            Mount(
+                alert_service_pb2.DESCRIPTOR.services_by_name["AlertService"].full_name,
+                lambda server: alert_service_pb2_grpc.add_AlertServiceServicer_to_server(alerts, server),
+            ),
+        ]
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow what any instance commits; at the end send away those who follow us, so that the server can stop."""
+        channels: dict[str, Callable[[str], None]] = {
+            RULES_CHANGED: self._rules.wake,
+            ALERTS_CHANGED: self._alerts.wake,
+        }
+        heard = listen(self._database, channels, connected=self._heard_again)
+        rhythm = Rhythm(
+            look=self._settings.look,
+            sweep=_SWEEP,
+            keep_transitions=self._settings.keep_transitions,
+            keep_requests=KEPT_FOR,
+        )
+        keeper = Housekeeper(PostgresHouse(self._database), rhythm, self.clock, self._metrics)
+        async with (
+            background(heard, name="listen to postgres"),
+            background(self._rules.run(), name="follow rules"),
+            background(self._alerts.run(), name="follow alerts"),
+            background(keeper.run(), name="housekeeping"),
+        ):
+            try:
+                yield
+            finally:
+                self._rules.close()
+                self._alerts.close()
+
+    def _heard_again(self) -> None:
+        self._rules.wake()
+        self._alerts.missed()
+
+
+def _new_id() -> str:
+    return str(uuid7())

@@ -1,0 +1,1 @@
+"""Pure decisions of the manager: no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""What changes things: transitions, commands of people, edits of rules."""

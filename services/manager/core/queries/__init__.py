@@ -1,0 +1,1 @@
+"""What only reads: pages and followers."""

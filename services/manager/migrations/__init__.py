@@ -1,0 +1,1 @@
+"""The manager's schema, brought up to date at its start."""

@@ -1,0 +1,1 @@
+"""Revisions, each plain SQL."""

@@ -1,0 +1,85 @@
+"""What reading and following need."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from services.manager.core.alert import Alert, Entry
+from services.manager.core.queries.filters import AlertFilter, RuleFilter
+from services.manager.core.queries.following import Follower
+from services.manager.core.queries.paging import Page
+from services.manager.core.rule import KeptRule, RuleSet
+
+
+class RuleReader(Protocol):
+    """The rules as they are."""
+
+    async def revision(self) -> int:
+        """The revision of the rules as a whole; cheap."""
+
+    async def version(self) -> str:
+        """Another text after each change of any rule, and in each database; cheap."""
+
+    async def get(self, rule_id: str) -> KeptRule | None:
+        """One rule."""
+
+    async def page(self, wanted: RuleFilter, page: Page) -> Sequence[KeptRule]:
+        """Up to one more than the page's size, in the order of names after the page's `after` (a name)."""
+
+    async def enabled(self) -> RuleSet:
+        """All enabled rules and the revision of the whole, as of one moment."""
+
+
+class AlertReader(Protocol):
+    """The alerts as they are."""
+
+    async def version(self, alert_id: str) -> str | None:
+        """Another text after each change of an alert or its history; cheap. None when there is no such alert."""
+
+    async def get(self, alert_id: str) -> tuple[Alert, Sequence[Entry]] | None:
+        """One alert and the newest thousand lines of its history, the oldest first, as of one moment."""
+
+    async def page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
+        """Up to one more than the page's size, the newest first, after `after` (fire time in ISO form, id)."""
+
+    async def open(self, wanted: AlertFilter) -> Sequence[Alert]:
+        """All open alerts that are wanted, the oldest first."""
+
+    async def named(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        """Those of these alerts that exist."""
+
+
+class Answers(Protocol):
+    """Answers that need not be worked out again: what is kept under a key never changes."""
+
+    async def get(self, key: str, work_out: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The answer kept under the key, else the one worked out now, which is kept. Never fails by itself."""
+
+
+class RuleFeed(Protocol):
+    """The enabled rules as they change."""
+
+    @property
+    def current(self) -> RuleSet:
+        """The newest set that is known."""
+
+    async def after(self, revision: int) -> RuleSet:
+        """Wait for a set whose revision is another. Raises Failure when the service stops."""
+
+
+class AlertFeed(Protocol):
+    """Changes of alerts, as they are committed by any instance."""
+
+    def following(self, wanted: AlertFilter) -> AbstractAsyncContextManager["Following"]:
+        """Follow from now on."""
+
+
+class Following(Protocol):
+    """One follower's view."""
+
+    @property
+    def follower(self) -> Follower:
+        """Its queue."""
+
+    async def wait(self) -> None:
+        """Until there is something to take, or it is behind. Raises Failure when the service stops."""

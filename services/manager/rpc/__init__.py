@@ -1,0 +1,1 @@
+"""The rpcs: decode, decide, act, answer."""

@@ -1,0 +1,148 @@
+"""Changing alert rules: each change, its history, its answer and its effect on alerts in one transaction."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from services.chassis.clock import Clock
+from services.chassis.failures import InvalidRequest, Violation
+from services.chassis.telemetry import headers
+from services.domain.alert import Command
+from services.manager.core.commands.change import Order, carry_out
+from services.manager.core.commands.masks import MaskError, fields_meant
+from services.manager.core.commands.rules import created, edited, merged, says_the_same, switched
+from services.manager.core.rule import Edit, KeptRule
+from services.manager.metrics import Metrics
+from services.manager.ports.commands import Claims, NameTakenError, Store, Writing
+from services.manager.rpc.failures import RuleNameTaken, RuleNotFound
+from services.manager.rpc.requests import check, check_etag, once, refuse, repeatable
+from services.manager.wire.rules import draft, message, present
+from services.rule_language.rule import Draft, Rule, RuleError, complete
+from tocsin.rules.v1 import alert_rule_service_pb2 as pb
+
+
+def completed(given: Draft) -> Rule:
+    """The rule with everything filled in; InvalidRequest names each field that is not allowed."""
+    try:
+        return complete(given)
+    except RuleError as error:
+        refuse(*(Violation(problem.field, problem.description) for problem in error.problems))
+        raise
+
+
+class RuleCommands:
+    """What may be done to alert rules."""
+
+    def __init__(self, store: Store, claims: Claims, clock: Clock, new_id: Callable[[], str], metrics: Metrics) -> None:
+        self._store = store
+        self._claims = claims
+        self._clock = clock
+        self._new_id = new_id
+        self._metrics = metrics
+
+    async def create(self, request: pb.CreateAlertRuleRequest) -> pb.CreateAlertRuleResponse:
+        """Add a rule."""
+        check(request)
+        rule = completed(draft(request.alert_rule))
+        now = self._clock.now()
+
+        async def act() -> pb.CreateAlertRuleResponse:
+            kept = created(rule, self._new_id(), await writing.rules.next_revision(), now=now)
+            await _keep(writing, kept, Edit.CREATED)
+            self._metrics.edited()
+            return pb.CreateAlertRuleResponse(alert_rule=message(kept))
+
+        async with self._store.writing() as writing:
+            return await once(writing.requests, repeatable(request), pb.CreateAlertRuleResponse, now, act)
+
+    async def update(self, request: pb.UpdateAlertRuleRequest) -> pb.UpdateAlertRuleResponse:
+        """Change the fields that the mask means."""
+        check(request, "id")
+        fields = _fields(request)
+        given = draft(request.alert_rule)
+        now = self._clock.now()
+
+        async def act() -> pb.UpdateAlertRuleResponse:
+            kept = await _found(writing, request.id)
+            check_etag(request.alert_rule.etag, kept.etag)
+            rule = completed(given if fields is None else merged(kept.rule, given, fields))
+            return pb.UpdateAlertRuleResponse(alert_rule=message(await self._edit(writing, kept, rule, now)))
+
+        async with self._store.writing() as writing:
+            return await once(writing.requests, repeatable(request), pb.UpdateAlertRuleResponse, now, act)
+
+    async def replace(self, request: pb.ReplaceAlertRuleRequest) -> pb.ReplaceAlertRuleResponse:
+        """Put another rule in this one's place."""
+        check(request, "id")
+        rule = completed(draft(request.alert_rule))
+        now = self._clock.now()
+
+        async def act() -> pb.ReplaceAlertRuleResponse:
+            kept = await _found(writing, request.id)
+            check_etag(request.alert_rule.etag, kept.etag)
+            return pb.ReplaceAlertRuleResponse(alert_rule=message(await self._edit(writing, kept, rule, now)))
+
+        async with self._store.writing() as writing:
+            return await once(writing.requests, repeatable(request), pb.ReplaceAlertRuleResponse, now, act)
+
+    async def delete(self, request: pb.DeleteAlertRuleRequest) -> pb.DeleteAlertRuleResponse:
+        """Remove a rule and resolve its alerts."""
+        check(request, "id")
+        now = self._clock.now()
+        async with self._store.writing() as writing:
+            kept = await _found(writing, request.id)
+            check_etag(request.etag, kept.etag)
+            await writing.rules.remove(kept, await writing.rules.next_revision(), now)
+            await self._resolve_alerts(writing, kept, "the rule was deleted", now)
+        self._metrics.edited()
+        return pb.DeleteAlertRuleResponse()
+
+    async def switch(self, rule_id: str, *, enabled: bool) -> KeptRule:
+        """Enable or disable a rule; nothing changes when it is so already."""
+        async with self._store.writing() as writing:
+            kept = await _found(writing, rule_id)
+            return await self._edit(writing, kept, switched(kept.rule, enabled=enabled), self._clock.now())
+
+    async def _edit(self, writing: Writing, kept: KeptRule, rule: Rule, now: datetime) -> KeptRule:
+        if says_the_same(kept.rule, rule):
+            return kept
+        after = edited(kept, rule, await writing.rules.next_revision(), now=now)
+        await _keep(writing, after, Edit.UPDATED)
+        self._metrics.edited()
+        if kept.rule.enabled and not after.rule.enabled:
+            await self._resolve_alerts(writing, after, "the rule was disabled", now)
+        return after
+
+    async def _resolve_alerts(self, writing: Writing, kept: KeptRule, why: str, now: datetime) -> None:
+        # The evaluator says so too, if it still knows the group. An alert must not stay open when it does not.
+        order = Order(command=Command.RESOLVE, comment=why)
+        steps = [carry_out(alert, order, now=now) for alert in await writing.alerts.open_of(kept.rule.id)]
+        changes = [change for change, _ in steps if change is not None]
+        await writing.alerts.save([(change, headers()) for change in changes])
+        await self._claims.release([change.alert.subject.fingerprint for change in changes])
+
+
+async def _found(writing: Writing, rule_id: str) -> KeptRule:
+    kept = await writing.rules.find(rule_id)
+    if kept is None:
+        raise RuleNotFound("there is no alert rule with this id", rule_id=rule_id)
+    return kept
+
+
+async def _keep(writing: Writing, kept: KeptRule, edit: Edit) -> None:
+    try:
+        await writing.rules.keep(kept, edit)
+    except NameTakenError as error:
+        raise RuleNameTaken("an alert rule of this name exists already", name=kept.rule.name) from error
+
+
+def _fields(request: pb.UpdateAlertRuleRequest) -> frozenset[str] | None:
+    try:
+        fields = fields_meant(request.update_mask.paths, present(request.alert_rule))
+    except MaskError as error:
+        refuse(*(Violation("updateMask", f'"{path}" {why}') for path, why in error.paths.items()))
+        raise
+    if fields is not None and not request.update_mask.paths and not fields:
+        raise InvalidRequest(
+            "nothing to change", violations=[Violation("alertRule", "sets no field that can be changed")]
+        )
+    return fields

@@ -1,0 +1,84 @@
+"""Alert rules on the wire."""
+
+from datetime import timedelta
+
+from services.domain.severity import Severity
+from services.manager.core.rule import KeptRule
+from services.manager.wire.times import duration, span, stamp
+from services.rule_language.rule import Draft, RuleType
+from tocsin.rules.v1 import alert_rule_pb2 as pb
+
+_MINUTE = timedelta(minutes=1)
+# Longer than any rule may say, so that a duration out of range is refused like any other that is too long.
+_TOO_LONG = timedelta.max
+_TYPES = {int(kind) for kind in RuleType}
+_SEVERITIES = {int(severity) for severity in Severity}
+
+
+def draft(message: pb.AlertRule) -> Draft:
+    """What a client said, with what it did not say left out."""
+    return Draft(
+        id=message.id,
+        name=message.name,
+        description=message.description,
+        type=RuleType(message.type) if message.type in _TYPES else None,
+        scope=message.scope,
+        filter=message.filter,
+        group_by=tuple(message.group_by),
+        value_field=message.value_field,
+        condition=message.condition,
+        threshold=message.threshold if message.HasField("threshold") else None,
+        window_minutes=message.window_minutes if message.HasField("window_minutes") else None,
+        window=_span(message, "window"),
+        lateness=_span(message, "lateness"),
+        severity=Severity(message.severity) if message.severity in _SEVERITIES else None,
+        labels=dict(message.labels),
+        enabled=message.enabled if message.HasField("enabled") else None,
+        revision=message.revision,
+        selection_revision=message.selection_revision,
+    )
+
+
+def present(message: pb.AlertRule) -> set[str]:
+    """The names of the fields that are set."""
+    return {field.name for field, _ in message.ListFields()}
+
+
+def message(kept: KeptRule) -> pb.AlertRule:
+    """A kept rule as clients see it."""
+    rule = kept.rule
+    found = pb.AlertRule(
+        id=rule.id,
+        name=rule.name,
+        description=rule.description,
+        type=pb.AlertRule.Type.ValueType(rule.type),
+        scope=rule.scope,
+        filter=rule.filter,
+        group_by=rule.group_by,
+        value_field=rule.value_field,
+        condition=rule.condition,
+        threshold=rule.threshold,
+        lateness=duration(rule.lateness),
+        severity=pb.AlertRule.Severity.ValueType(rule.severity),
+        labels=rule.labels,
+        enabled=rule.enabled,
+        revision=rule.revision,
+        selection_revision=rule.selection_revision,
+        etag=kept.etag if rule.id else "",
+        create_time=stamp(kept.create_time) if rule.id else None,
+        update_time=stamp(kept.update_time) if rule.id else None,
+    )
+    if rule.window % _MINUTE:
+        found.window.CopyFrom(duration(rule.window))
+    else:
+        found.window_minutes = rule.window // _MINUTE
+    return found
+
+
+def _span(message: pb.AlertRule, field: str) -> timedelta | None:
+    if not message.HasField(field):  # type: ignore[arg-type]  # the two callers name fields of the message
+        return None
+    try:
+        return span(getattr(message, field))
+    except ValueError:
+        return _TOO_LONG

@@ -1,0 +1,1 @@
+"""The consuming loops: decode, decide, act, commit."""

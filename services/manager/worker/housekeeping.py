@@ -1,0 +1,62 @@
+"""What is looked after from time to time: numbers to show, and rows that have served their time."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from services.chassis.clock import Clock
+from services.chassis.failures import Failure
+from services.manager.metrics import Metrics
+from services.manager.ports.housekeeping import Figures, House
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rhythm:
+    """How often, and how long things are kept."""
+
+    look: timedelta
+    sweep: timedelta
+    keep_transitions: timedelta
+    keep_requests: timedelta
+
+
+class Housekeeper:
+    """Counts and sweeps, for ever."""
+
+    def __init__(self, house: House, rhythm: Rhythm, clock: Clock, metrics: Metrics) -> None:
+        self._house = house
+        self._rhythm = rhythm
+        self._clock = clock
+        self._figures = Figures()
+        self._swept = float("-inf")
+        metrics.watch("rules", "{rule}", "Alert rules.", lambda: self._figures.rules)
+        metrics.watch("rules.enabled", "{rule}", "Enabled alert rules.", lambda: self._figures.enabled_rules)
+        metrics.watch("alerts.open", "{alert}", "Alerts that are not resolved.", lambda: self._figures.open_alerts)
+        metrics.watch(
+            "outbox.depth", "{record}", "Notifications not yet handed to Kafka.", lambda: self._figures.outbox
+        )
+
+    async def run(self) -> None:
+        """Look and sweep until cancelled; a store that is away is asked again later."""
+        while True:
+            try:
+                await self.turn()
+            except Failure as failure:
+                log.debug("housekeeping_put_off", reason=failure.reason)
+            await asyncio.sleep(self._rhythm.look.total_seconds())
+
+    async def turn(self) -> None:
+        """Look once, and sweep when it is time."""
+        self._figures = await self._house.figures()
+        if self._clock.monotonic() - self._swept < self._rhythm.sweep.total_seconds():
+            return
+        now = self._clock.now()
+        removed = await self._house.sweep(
+            transitions_before=now - self._rhythm.keep_transitions, requests_before=now - self._rhythm.keep_requests
+        )
+        self._swept = self._clock.monotonic()
+        log.info("rows_swept", rows=removed)
