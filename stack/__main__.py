@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stack.claim import ClaimError
-from stack.doors import doors
+from stack.doors import doors, server_doors
 from stack.jars import JarsError
 from stack.processes import StartError
 from stack.shared import Servers
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     starting = commands.add_parser("up", help="start everything and leave it running")
     starting.add_argument("--otlp", default="", metavar="HOST:PORT", help="where traces go")
     starting.add_argument("--routes", type=Path, help="where notifications go, instead of to local sinks")
+    starting.add_argument("--servers-only", action="store_true", help="Kafka, PostgreSQL and Redis, no services")
     starting.set_defaults(act=_up)
     stopping = commands.add_parser("down", help="stop everything")
     stopping.add_argument("--purge", action="store_true", help="remove all data as well")
@@ -57,11 +58,11 @@ def _up(chosen: argparse.Namespace) -> int:
             if not _console.is_terminal or "jars" not in text:
                 _console.print(f"  {text}", style="dim")
 
-        connected = up(progress, otlp=chosen.otlp, routes=chosen.routes)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for door in doors(connected):
-        table.add_row(door.name, door.address, door.example, style=None)
-    _console.print(table)
+        how = {"otlp": chosen.otlp, "routes": chosen.routes, "servers_only": chosen.servers_only}
+        connected = up(progress, **how)
+    for door in server_doors(connected) if chosen.servers_only else doors(connected):
+        # Never cut or wrapped: these lines are there to be copied.
+        _console.print(f"[bold]{door.name:<13}[/] {door.address}\n{'':<13} [dim]{door.example}[/]", soft_wrap=True)
     return 0
 
 

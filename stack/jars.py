@@ -23,12 +23,17 @@ class JarsError(Exception):
     """The jars could not be had, or are not the recorded ones."""
 
 
+def home() -> Path:
+    """Give the folder of Kafka's jars, whether they are there yet or not."""
+    return cache() / f"kafka-{KAFKA}-{_digest(_LOCK)[:12]}"
+
+
 def classpath(progress: Progress) -> str:
     """Give Java's class path for Kafka, downloading the jars when this user has none yet."""
-    home = cache() / f"kafka-{KAFKA}-{_digest(_LOCK)[:12]}"
-    if not home.exists():
-        _fill(home, progress)
-    return str(home / "*")
+    if not home().exists():
+        _fill(home(), progress)
+    # Spelled out in a fixed order: what Java remembers of a start is good for the very same path only.
+    return os.pathsep.join(sorted(str(jar) for jar in home().glob("*.jar")))
 
 
 def cache() -> Path:
@@ -57,18 +62,18 @@ def lock() -> None:
         _LOCK.write_text("".join(f"{_digest(path)}  {name}\n" for name, path in sorted(jars.items())))
 
 
-def _fill(home: Path, progress: Progress) -> None:
+def _fill(target: Path, progress: Progress) -> None:
     # Two first runs at once: the second waits for the first one's jars.
     with (cache() / "kafka.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        if home.exists():
+        if target.exists():
             return
         recorded = {name: digest for digest, name in (line.split() for line in _LOCK.read_text().splitlines())}
         scratch = Path(tempfile.mkdtemp(dir=cache()))
         try:
             _install(_download(list(recorded), scratch / "repository", progress), recorded, scratch / "jars")
             # In one step, so that an interrupted run leaves no half-filled folder under the final name.
-            (scratch / "jars").rename(home)
+            (scratch / "jars").rename(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -89,12 +94,12 @@ def _download(coordinates: list[str], repository: Path, progress: Progress) -> d
     return jars
 
 
-def _install(jars: dict[str, Path], recorded: dict[str, str], home: Path) -> None:
-    home.mkdir()
+def _install(jars: dict[str, Path], recorded: dict[str, str], target: Path) -> None:
+    target.mkdir()
     for name, path in jars.items():
         if _digest(path) != recorded[name]:
             raise JarsError(f"{name} is not the jar recorded in {_LOCK.name}")
-        shutil.copyfile(path, home / path.name)
+        shutil.copyfile(path, target / path.name)
 
 
 def _digest(path: Path) -> str:

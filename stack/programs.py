@@ -33,6 +33,7 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
     environ = _surroundings() | service_environ(name, wiring, processes.data(name))
     if name == "notifier" and wiring.routes is None:
         environ |= json.loads((processes.data("sinks") / "environment.json").read_text())
+    environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
     return Program(
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),

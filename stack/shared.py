@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 import uuid
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from stack.guard import guarded
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.servers import SERVERS, Addresses, Progress, local, program
@@ -27,7 +27,8 @@ class Servers:
         self._progress = progress
         self._starter = Starter(self._processes, progress)
         self._started: set[str] = set()
-        self._guard = _guard(folder)
+        self._guard = ExitStack()
+        self._guard.enter_context(guarded(folder))
 
     def address(self, name: str) -> str:
         """Give a server's address; the first to ask waits until it answers."""
@@ -54,7 +55,7 @@ class Servers:
     def stop(self) -> None:
         """Stop what was started, last first, and throw the data away."""
         self._starter.stop(self._processes.running())
-        self._guard.communicate()
+        self._guard.close()
         shutil.rmtree(self._processes.folder, ignore_errors=True)
 
     def announce(self) -> None:
@@ -72,13 +73,3 @@ def announced(folder: Path) -> Addresses:
 def fresh_name() -> str:
     """Give a name that no other test has, fit for a database and for the front of topics."""
     return f"t{uuid.uuid4().hex[:10]}"
-
-
-def _guard(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a process that stops the servers when this one has gone, however it went."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "stack.guard", str(folder)],
-        stdin=subprocess.PIPE,
-        cwd=Path(__file__).resolve().parent.parent,
-        start_new_session=True,
-    )

@@ -1,13 +1,10 @@
 """The local system as a whole: up, down, status."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +14,7 @@ from stack.claim import claimed, taken_over
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.servers import SERVERS, Addresses, Progress
+from stack.signals import ended_by_sigterm, undisturbed
 from stack.starting import Starter
 from stack.system import System
 from stack.topics import create_topics
@@ -46,23 +44,30 @@ def up(
     ports: Ports | None = None,
     otlp: str = "",
     routes: Path | None = None,
+    servers_only: bool = False,
 ) -> Wiring:
     """Start what does not run yet, and return when everything answers; on a failure or Ctrl-C leave nothing behind.
 
     Raises StartError, JarsError, ClaimError or OSError, each with a text for a person.
     """
     home = folder or default_folder()
+    chosen = ports or Ports.read()
     with claimed(home), ended_by_sigterm():
         processes = Processes(home)
         if strays := processes.sweep():
             progress(f"{strays} processes of a start that was cut off are ended")
         starter = Starter(processes, progress)
         try:
-            return _start(processes, starter, progress, ports=ports or Ports.read(), otlp=otlp, routes=routes)
+            addresses = _start_servers(processes, starter, progress, chosen)
+            connected = Wiring(addresses=addresses, ports=chosen, otlp=otlp, routes=routes)
+            _write(home / _FILE, connected)
+            if not servers_only:
+                System(processes, connected, starter).start()
         except BaseException:
             with undisturbed():
                 starter.take_back()
             raise
+        return connected
 
 
 def down(progress: Progress, *, folder: Path | None = None, purge: bool = False) -> int:
@@ -96,9 +101,7 @@ def wiring(*, folder: Path | None = None) -> Wiring | None:
     return Wiring(addresses=Addresses(**record["addresses"]), ports=Ports(**record["ports"]), otlp=record["otlp"])
 
 
-def _start(
-    processes: Processes, starter: Starter, progress: Progress, *, ports: Ports, otlp: str, routes: Path | None
-) -> Wiring:
+def _start_servers(processes: Processes, starter: Starter, progress: Progress, ports: Ports) -> Addresses:
     elsewhere = servers.given()
     for name, address in elsewhere.items():
         starter.await_answer(partial(servers.answers, name, address))
@@ -107,10 +110,7 @@ def _start(
     starter.start([partial(servers.program, name, processes, ports, progress) for name in own])
     addresses = dataclasses.replace(servers.local(ports), **elsewhere)
     create_topics(addresses.kafka)
-    connected = Wiring(addresses=addresses, ports=ports, otlp=otlp, routes=routes)
-    _write(processes.folder / _FILE, connected)
-    System(processes, connected, starter).start()
-    return connected
+    return addresses
 
 
 def _write(path: Path, connected: Wiring) -> None:
@@ -121,33 +121,3 @@ def _write(path: Path, connected: Wiring) -> None:
     }
     path.touch(mode=0o600)  # an address may carry a password
     path.write_text(json.dumps(record, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM and a closed terminal for Ctrl-C while inside; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and its like while inside: a second one would leave half of the programs running."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
