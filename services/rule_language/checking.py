@@ -32,7 +32,7 @@ class Expression:
     def part(self, node: Node) -> "Expression":
         """A node of the tree, which must be true or false itself, as an expression of its own."""
         program = self._language.load(part_of(self._program.wire, node.place.id))
-        return Expression(self.text, node, names(node) & self.names, self._language, program)
+        return Expression(self.text, node, self.names.intersection(names(node)), self._language, program)
 
 
 def check_filter(text: str) -> Expression:
@@ -57,7 +57,7 @@ def _check(text: str, language: Language) -> Expression:
     tree = tree_of(program.wire, language.constants)
     _refuse_other_than_bool(tree, text)
     _refuse_bad_patterns(tree, text)
-    return Expression(text, tree, names(tree) & language.fields.keys(), language, program)
+    return Expression(text, tree, names(tree).intersection(language.fields), language, program)
 
 
 def _refuse_other_than_bool(tree: Node, text: str) -> None:

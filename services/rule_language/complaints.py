@@ -125,7 +125,12 @@ def _unreadable(spot: _Spot, found: str) -> Mistake:
 
 
 def _fieldless(spot: _Spot, kind: str) -> Mistake:
-    return spot.mistake(f"a {kind} has no fields", *(['attributes["name.with.dots"]'] if kind == "string" else []))
+    hint = ('attributes["name.with.dots"]',) if kind == "string" else ()
+    return spot.mistake(f"a value of type {kind} has no fields", *hint)
+
+
+def _not_askable(spot: _Spot) -> Mistake:
+    return spot.mistake("only attributes can be asked for", "has(attributes.NAME)")
 
 
 _EXPLANATIONS: Mapping[str, Callable[..., Mistake]] = {
@@ -135,6 +140,7 @@ _EXPLANATIONS: Mapping[str, Callable[..., Mistake]] = {
     r"Syntax error: missing '(.*)' at '(.*)'$": _missing,
     r"Syntax error: token recognition error at: '(.*)'$": _unreadable,
     r"expression of type '(.*)' cannot be the operand of a select operation": _fieldless,
+    r"has\(\) argument must be a field selection": _not_askable,
 }
 
 

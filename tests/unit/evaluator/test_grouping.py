@@ -1,0 +1,46 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.domain.level import Level
+from services.evaluator.core import grouping
+from services.evaluator.core.columns import Columns
+from services.evaluator.core.grouping import groups
+from tests.unit.evaluator.expressions import batch_of, events
+
+FIELDS = ["service", "level", "host", "status_code", "attributes.a", "attributes.b c"]
+
+
+def value(event: dict[str, Any], field: str) -> str:
+    if field.startswith("attributes."):
+        return str(event["attributes"].get(field.removeprefix("attributes."), ""))
+    if field == "level":
+        return Level(event["level"]).name
+    return "" if event[field] is None else str(event[field])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    happened=st.lists(st.tuples(events, st.booleans()), max_size=20),
+    group_by=st.lists(st.sampled_from(FIELDS), max_size=4, unique=True),
+    table_cells=st.sampled_from([0, 65536]),
+)
+def test_a_row_belongs_to_the_group_of_its_values(
+    happened: list[tuple[dict[str, Any], bool]], group_by: list[str], table_cells: int
+) -> None:
+    columns = Columns.of(batch_of([event for event, _ in happened]))
+    rows = np.flatnonzero([asked for _, asked in happened])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grouping, "_TABLE_CELLS", table_cells)
+        found = groups(columns, group_by, rows)
+    keys = [found.keys[number] for number in found.ids]
+    assert keys == [tuple(value(happened[row][0], field) for field in group_by) for row in rows]
+    assert sorted(set(keys)) == sorted(found.keys)
+
+
+def test_a_level_without_name_is_its_number() -> None:
+    event = {"level": 99, "attributes": {}, "service": "a"}
+    assert groups(Columns.of(batch_of([event])), ["level"], np.array([0])).keys == [("99",)]

@@ -1,0 +1,64 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.evaluator.core.columns import Columns
+from services.evaluator.core.selection import selection
+from services.rule_language.checking import check_filter
+from tests.unit.evaluator.expressions import batch_of
+
+EVENTS: list[dict[str, Any]] = [
+    {"service": "pay", "level": 5, "message": "timeout", "status_code": 504, "attributes": {"size": "12"}},
+    {"service": "pay", "level": 3, "message": "done", "response_time": 2500.0, "attributes": {"size": "big"}},
+    {"service": "shop", "level": 6, "message": "refused", "status_code": 200, "attributes": {}},
+    {"service": "shop", "level": 4, "message": "timeout", "response_time": 1e300, "attributes": {"size": "-3"}},
+]
+
+
+def selected(text: str, among: list[int] | None = None) -> list[int]:
+    asked = None if among is None else np.isin(np.arange(len(EVENTS)), among)
+    mask = selection(check_filter(text))(Columns.of(batch_of(EVENTS)), asked)
+    return np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("level >= ERROR", [0, 2]),
+        ("response_time > 2000.0", [1, 3]),
+        ("status_code >= 500", [0]),
+        ("!(status_code >= 500)", [2]),
+        ('service == "pay" && message.matches("time|refused")', [0]),
+        ('!(service == "pay" || message == "refused")', [3]),
+        ("int(attributes.size) > 0", [0]),
+        ("double(attributes.size) < 0", [3]),
+        ("int(response_time) > 2000", [1]),
+        ('int(message) == 1 || int("x") == 1 || int("12") == 11 + size(service) - size(service) + 1', [0, 1, 2, 3]),
+        ("level + 9223372036854775804 > 0", [1]),
+        ("true", [0, 1, 2, 3]),
+        ("false || 1 / 0 == 1", []),
+        ("level > WARN ? status_code > 500 : has(attributes.size)", [0, 1, 3]),
+        ('service.startsWith(message) || "s" + "hop" == service', [2, 3]),
+        ('size("abc") > 2 && attributes.exists(key, attributes[key] == "big")', [1]),
+        ("size(attributes) == 0", [2]),
+    ],
+)
+def test_a_filter_selects_the_events_for_which_it_is_true(text: str, rows: list[int]) -> None:
+    assert selected(text) == rows
+    assert selected(text, [0, 3]) == [row for row in rows if row in {0, 3}]
+    assert selected(text, [1]) == [row for row in rows if row == 1]
+    assert selected(text, []) == []
+
+
+def test_no_filter_selects_everything() -> None:
+    columns = Columns.of(batch_of(EVENTS))
+    assert selection(None)(columns, None).all()
+    among = np.array([True, False, True, False])
+    assert selection(None)(columns, among).tolist() == among.tolist()
+
+
+def test_a_filter_of_no_events_selects_nothing() -> None:
+    columns = Columns.of(batch_of([]))
+    for text in ("level > 1", 'host.matches("a")', "true", "size(attributes) > 1"):
+        assert selection(check_filter(text))(columns, None).tolist() == []
