@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from services.ingest.core.columns import Offsets
+from services.ingest.core.columns import Columns, Offsets
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -21,10 +21,10 @@ class Wire(Protocol):
     def frames(self, request: bytes) -> pa.BinaryArray:
         """Cut a batch's request into the bytes of its events; raise UnreadableError when that cannot be done."""
 
-    def events(self, request: bytes) -> pa.StructArray:
+    def events(self, request: bytes) -> Columns:
         """Read the columns of a batch that every reader of the topic can read too, or raise UnreadableError.
 
-        The columns are named as in the contract; the event time is in seconds and nanoseconds as they were sent.
+        They have the names of the contract's fields; the event time is in seconds and nanoseconds, as it was sent.
         """
 
     def single(self, request: bytes) -> bytes | None:

@@ -12,7 +12,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
 from services.chassis.grpc_server import Mount
 from services.ingest.core.checks import Field
-from services.ingest.core.columns import Numbers, sizes_of
+from services.ingest.core.columns import Columns, Numbers, sizes_of
 from services.ingest.core.framing import cut, framed
 from services.ingest.core.limits import Limits
 from services.ingest.core.verdict import Fault, Judge, Verdict
@@ -104,7 +104,7 @@ class IngestRpc:
         if len(request) > self._limits.max_request_bytes:
             raise RequestTooLarge(f"expected at most {self._limits.max_request_bytes} bytes, got {len(request)}")
 
-    def _read(self, request: bytes) -> tuple[pa.BinaryArray, Numbers, pa.StructArray]:
+    def _read(self, request: bytes) -> tuple[pa.BinaryArray, Numbers, Columns]:
         try:
             frames = self._wire.frames(request)
             # Before the columns are made: a request of empty events would become fifty times as large.
@@ -122,7 +122,7 @@ class IngestRpc:
         if events > most:
             raise RequestTooLarge("the request holds too many events", violations=[violation])
 
-    def _answer(self, verdict: Verdict, events: pa.StructArray) -> IngestBatchResponse:
+    def _answer(self, verdict: Verdict, events: Columns) -> IngestBatchResponse:
         if not verdict.missed:
             return IngestBatchResponse(accepted_count=verdict.count)
         faults = list(verdict.first_faults())
@@ -145,8 +145,8 @@ class IngestRpc:
         return self._wire.batches(frames.filter(pa.array(accepted)), cut(sizes[accepted], most))
 
 
-def _refused(faults: Sequence[Fault], events: pa.StructArray) -> list[RefusedEvent]:
-    record_ids: list[Any] = events.field("record_id").take(pa.array([fault.index for fault in faults])).to_pylist()
+def _refused(faults: Sequence[Fault], events: Columns) -> list[RefusedEvent]:
+    record_ids: list[Any] = events["record_id"].take(pa.array([fault.index for fault in faults])).to_pylist()
     return [
         RefusedEvent(
             index=fault.index,

@@ -7,16 +7,18 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from services.domain.level import Level
 from services.ingest.core.columns import (
     Column,
     Mask,
-    Numbers,
-    characters_are_outside,
-    holds_other_than_hex,
+    any_of,
+    bytes_outside,
+    characters_outside,
+    numbers_of,
     offsets_of,
+    other_than_hex,
+    outside,
     rows_of,
     sizes_of,
 )
@@ -31,10 +33,12 @@ _MAX_STATUS = 999
 _TRACE_ID_DIGITS = 32
 _MAX_KEY = 128
 _MAX_VALUE = 1024
-_NANOS = 1_000_000_000
+_LAST_NANO = 999_999_999
+_MAX_FLOAT = float(np.finfo(np.float64).max)
 
 # Takes a column and the moment; which kind of column belongs to which field stands in the contract.
-Wrong = Callable[[Any, datetime], Mask]
+# None: no row is wrong.
+Wrong = Callable[[Any, datetime], Mask | None]
 
 
 class Field(Enum):
@@ -97,54 +101,56 @@ def checks_for(limits: Limits) -> tuple[Check, ...]:
 
 
 def _text(least: int, most: int) -> Wrong:
-    return lambda column, _now: characters_are_outside(column, least, most)
+    return lambda column, _now: characters_outside(column, least, most)
 
 
 def _bytes(least: int, most: int) -> Wrong:
-    def wrong(column: Column, _now: datetime) -> Mask:
-        sizes = sizes_of(column)
-        return (sizes < least) | (sizes > most)
-
-    return wrong
+    return lambda column, _now: bytes_outside(column, least, most)
 
 
-def _level_is_wrong(column: Column, _now: datetime) -> Mask:
-    levels = column.to_numpy()
-    return (levels < min(Level)) | (levels > max(Level))
+def _level_is_wrong(column: Column, _now: datetime) -> Mask | None:
+    return outside(numbers_of(column, np.int32), min(Level), max(Level))
 
 
-def _status_is_wrong(column: Column, _now: datetime) -> Mask:
-    codes = column.fill_null(0).to_numpy()
-    return (codes < 0) | (codes > _MAX_STATUS)
+def _status_is_wrong(column: Column, _now: datetime) -> Mask | None:
+    wrong = outside(numbers_of(column, np.int32), 0, _MAX_STATUS)
+    return None if wrong is None else wrong & _present(column)
 
 
-def _duration_is_wrong(column: Column, _now: datetime) -> Mask:
-    durations = column.fill_null(0.0).to_numpy()
-    # Written so that "not a number", which is neither, is wrong.
-    return np.logical_not((durations >= 0) & (durations < np.inf))
+def _duration_is_wrong(column: Column, _now: datetime) -> Mask | None:
+    wrong = outside(numbers_of(column, np.float64), 0.0, _MAX_FLOAT)
+    return None if wrong is None else wrong & _present(column)
 
 
-def _time_is_wrong(column: pa.StructArray, now: datetime) -> Mask:
+def _time_is_wrong(column: Any, now: datetime) -> Mask | None:
     """An absent time is the time of arrival. The columns are seconds and nanoseconds, so nothing is rounded before."""
-    seconds: Numbers
-    nanos: Numbers
-    seconds, nanos = (part.fill_null(0).to_numpy() for part in column.flatten())
-    latest = (now + MAX_AHEAD - _EPOCH) // timedelta(microseconds=1)
-    last_second, last_nano = latest // 1_000_000, latest % 1_000_000 * 1000
-    is_late = (seconds > last_second) | ((seconds == last_second) & (nanos > last_nano))
-    wrong: Mask = (seconds < 0) | (nanos < 0) | (nanos >= _NANOS) | is_late
-    return wrong
+    if column.null_count == len(column):
+        return None
+    seconds, nanos = numbers_of(column.field(0), np.int64), numbers_of(column.field(1), np.int32)
+    last_second, last_micro = divmod((now + MAX_AHEAD - _EPOCH) // timedelta(microseconds=1), 1_000_000)
+    is_last_but_late = None
+    if seconds.max() >= last_second:
+        is_last_but_late = (seconds == last_second) & (nanos > last_micro * 1000)
+    wrong = any_of(outside(seconds, 0, last_second), outside(nanos, 0, _LAST_NANO), is_last_but_late)
+    return None if wrong is None else wrong & _present(column)
 
 
-def _trace_is_wrong(column: Column, _now: datetime) -> Mask:
+def _present(column: Column) -> Mask:
+    return column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _trace_is_wrong(column: Column, _now: datetime) -> Mask | None:
     sizes = sizes_of(column)
-    wrong: Mask = ((sizes != 0) & (sizes != _TRACE_ID_DIGITS)) | holds_other_than_hex(column)
-    return wrong
+    if not sizes.any():
+        return None
+    return any_of((sizes != 0) & (sizes != _TRACE_ID_DIGITS), other_than_hex(column))
 
 
 def _attributes(most: int) -> Wrong:
-    def wrong(column: Any, _now: datetime) -> Mask:
-        entries = characters_are_outside(column.keys, 1, _MAX_KEY) | characters_are_outside(column.items, 0, _MAX_VALUE)
-        return (sizes_of(column) > most) | rows_of(entries, offsets_of(column))
+    def wrong(column: Any, _now: datetime) -> Mask | None:
+        entries = any_of(characters_outside(column.keys, 1, _MAX_KEY), characters_outside(column.items, 0, _MAX_VALUE))
+        offsets = offsets_of(column)
+        rows = None if entries is None else rows_of(entries, offsets)
+        return any_of(outside(offsets[1:] - offsets[:-1], 0, most), rows)
 
     return wrong

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-import pyarrow as pa
 
 from services.ingest.core.checks import Check, Field, checks_for
-from services.ingest.core.columns import Mask, Numbers
+from services.ingest.core.columns import Columns, Mask, Numbers, outside
 from services.ingest.core.limits import Limits
 
 
@@ -58,18 +57,26 @@ class Judge:
     """Judges batches by the given limits."""
 
     def __init__(self, limits: Limits) -> None:
-        self._checks = checks_for(limits)
+        self._checks = tuple((check.field.name.lower(), check) for check in checks_for(limits))
         self._max_event_bytes = limits.max_record_bytes
         self._whole = Check(
-            field=Field.EVENT,
-            expected=f"an event of at most {limits.max_record_bytes} bytes in all",
-            wrong=lambda column, _now: np.zeros(len(column), dtype=np.bool_),
+            field=Field.EVENT, expected=f"an event of at most {limits.max_record_bytes} bytes in all", wrong=_never
         )
 
-    def judge(self, events: pa.StructArray, sizes: Numbers, now: datetime) -> Verdict:
+    def judge(self, columns: Columns, sizes: Numbers, now: datetime) -> Verdict:
         """Judge events that lie on the wire with the given framed sizes, in the same order."""
-        columns = dict(zip((field.name for field in events.type), events.flatten(), strict=True))
-        found = [(check, check.wrong(columns[check.field.name.lower()], now)) for check in self._checks]
-        # Fields that the contract does not know have no check; a size has.
-        found.append((self._whole, sizes > self._max_event_bytes))
-        return Verdict(count=len(events), missed=tuple((check, rows) for check, rows in found if rows.any()))
+        missed = []
+        for name, check in self._checks:
+            rows = check.wrong(columns[name], now)
+            # A closer look may clear what looked wrong at first.
+            if rows is not None and rows.any():
+                missed.append((check, rows))
+        # Fields that the contract does not know have no check of their own, but they have a size.
+        rows = outside(sizes, 0, self._max_event_bytes)
+        if rows is not None:
+            missed.append((self._whole, rows))
+        return Verdict(count=len(sizes), missed=tuple(missed))
+
+
+def _never(_column: object, _now: datetime) -> None:
+    return None

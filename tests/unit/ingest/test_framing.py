@@ -1,12 +1,12 @@
 """Records are cut between events, and never too large."""
 
-from collections.abc import Sequence
+import contextlib
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingest.adapters.wire import ProtobufWire
@@ -104,9 +104,29 @@ def test_a_request_without_an_event_has_none() -> None:
     assert WIRE.single(b"") is None
 
 
-def _columns(events: Sequence[LogEvent]) -> list[str]:
-    return [field.name for field in WIRE.events(LogBatch(events=events).SerializeToString()).type]
-
-
 def test_columns_are_the_contracts_fields() -> None:
-    assert _columns([an_event()]) == list(LogEvent.DESCRIPTOR.fields_by_name)
+    columns = WIRE.events(LogBatch(events=[an_event()]).SerializeToString())
+    assert list(columns) == list(LogEvent.DESCRIPTOR.fields_by_name)
+
+
+mutations = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from([0, 1, 2, 3]), st.integers(0, 255)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(any_events, min_size=1, max_size=2), mutations)
+def test_what_can_be_read_here_can_be_read_by_every_reader(
+    events: list[LogEvent], changes: list[tuple[float, int, int]]
+) -> None:
+    request = bytearray(LogBatch(events=events).SerializeToString())
+    for place, removed, inserted in changes:
+        at = int(place * len(request))
+        request[at : at + removed] = bytes([inserted])
+    with contextlib.suppress(UnreadableError):
+        frames, columns = WIRE.frames(bytes(request)), WIRE.events(bytes(request))
+        read = LogBatch.FromString(bytes(request))
+        assert len(frames) == len(read.events)
+        assert columns["service"].to_pylist() == [event.service for event in read.events]
