@@ -155,6 +155,7 @@ class Processes:
 
     def running(self) -> list[Running]:
         """List what was started here and is alive, in the order of starting."""
+        self._reap()
         found = [self.find(path.stem) for path in sorted(self._pids.glob("*.json"))]
         return sorted((running for running in found if running is not None), key=lambda running: running.stage)
 
@@ -188,6 +189,7 @@ class Processes:
         """End by force what was started here and not written down, and say how many those were."""
         strays = self.strays()
         _kill(strays)
+        self._reap()
         return len(strays)
 
     def tail(self, name: str, lines: int = 20) -> str:
@@ -195,6 +197,11 @@ class Processes:
         path = self.log(name)
         text = path.read_text(errors="replace").splitlines() if path.exists() else []
         return "\n".join([f"last lines of {path}:", *text[-lines:]])
+
+    def _reap(self) -> None:
+        """Take note of children that somebody else has ended."""
+        for child in self._children.values():
+            child.poll()
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

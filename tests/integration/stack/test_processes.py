@@ -1,0 +1,166 @@
+"""Child processes: found again, stopped whole, never mistaken for a stranger."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from socket import create_server
+
+import psutil
+import pytest
+
+from stack.ports import Ports
+from stack.processes import Processes, Program, StartError
+from stack.starting import Starter
+
+SAY_READY = "import pathlib, signal; pathlib.Path('ready').touch(); "
+WAIT_FOR_EVER = SAY_READY + "signal.pause()"
+IGNORE_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+HAVE_A_CHILD = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {IGNORE_SIGTERM + WAIT_FOR_EVER!r}]); "
+
+MakeProgram = Callable[..., Program]
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    found = Processes(tmp_path)
+    yield found
+    Starter(found, print).stop(found.running())
+    found.sweep()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> MakeProgram:
+    def is_ready() -> None:
+        if not (tmp_path / "ready").exists():
+            raise ConnectionError("it did not say that it is ready")
+
+    def program(code: str, **more: object) -> Program:
+        command = (sys.executable, "-c", code)
+        how: dict[str, object] = {"name": "child", "command": command, "ready": is_ready} | more
+        return Program(patience=timedelta(seconds=20), grace=timedelta(seconds=0.3), **how)  # type: ignore[arg-type]
+
+    return program
+
+
+def start(processes: Processes, *programs: Program) -> list[str]:
+    told: list[str] = []
+    Starter(processes, told.append).start([lambda one=one: one for one in programs])
+    return told
+
+
+def test_what_one_process_started_another_finds_and_stops(processes: Processes, make: MakeProgram) -> None:
+    start(processes, make(WAIT_FOR_EVER))
+    later = Processes(processes.folder)
+    assert [running.name for running in later.running()] == ["child"]
+    assert later.stop("child")
+    assert later.running() == []
+    assert not later.stop("child")
+
+
+def test_a_stranger_that_got_an_old_pid_is_left_alone(processes: Processes, make: MakeProgram) -> None:
+    start(processes, make(WAIT_FOR_EVER))
+    record = processes.folder / "pids" / "child.json"
+    ours = json.loads(record.read_text())
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as stranger:
+        record.write_text(json.dumps(ours | {"pid": stranger.pid}))
+        assert processes.find("child") is None
+        assert not processes.stop("child")
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_children_that_ignore_the_request_end_with_their_parent(processes: Processes, make: MakeProgram) -> None:
+    start(processes, make(HAVE_A_CHILD + "import signal; signal.pause()"))
+    running = processes.find("child")
+    assert running is not None
+    family = [running.process, *running.process.children(recursive=True)]
+    assert len(family) == 2
+    processes.stop("child")
+    assert not any(member.is_running() for member in family)
+
+
+def test_a_killed_program_counts_as_ended_and_starts_again(processes: Processes, make: MakeProgram) -> None:
+    start(processes, make(WAIT_FOR_EVER))
+    processes.kill("child")
+    assert processes.find("child") is None
+    assert start(processes, make(WAIT_FOR_EVER)) == ["child answers"]
+
+
+def test_a_running_program_is_kept_and_with_other_settings_started_anew(
+    processes: Processes, make: MakeProgram
+) -> None:
+    start(processes, make(WAIT_FOR_EVER))
+    before = processes.find("child")
+    assert start(processes, make(WAIT_FOR_EVER)) == ["child answers, it ran already"]
+    start(processes, make(WAIT_FOR_EVER, environ={"LEVEL": "DEBUG"}))
+    after = processes.find("child")
+    assert before is not None
+    assert after is not None
+    assert before.pid != after.pid
+
+
+def test_a_program_that_ends_before_it_answers_is_reported_with_its_last_words(
+    processes: Processes, make: MakeProgram
+) -> None:
+    with pytest.raises(StartError, match=r"ended before it answered(.|\n)*no such setting"):
+        start(processes, make("raise SystemExit('no such setting')"))
+
+
+def test_a_port_that_is_taken_is_reported_with_its_owner(processes: Processes, make: MakeProgram) -> None:
+    port = Ports.free().edge
+    with create_server(("127.0.0.1", port)), pytest.raises(StartError, match=rf"port {port}: .*pid {os.getpid()}"):
+        start(processes, make(WAIT_FOR_EVER, ports=(port,)))
+
+
+def test_one_failure_gives_up_the_others_and_takes_them_back(processes: Processes, make: MakeProgram) -> None:
+    def never() -> None:
+        raise ConnectionError("not yet")
+
+    starter = Starter(processes, print)
+    slow = make("import signal; signal.pause()", name="slow", ready=never)
+    with pytest.raises(StartError, match="broken ended before"):
+        starter.start([lambda: slow, lambda: make("raise SystemExit(1)", name="broken")])
+    starter.take_back()
+    assert processes.running() == []
+
+
+def test_what_was_started_and_not_written_down_is_swept_up(processes: Processes, make: MakeProgram) -> None:
+    start(processes, make(WAIT_FOR_EVER))
+    running = processes.find("child")
+    assert running is not None
+    assert processes.sweep() == 0
+    (processes.folder / "pids" / "child.json").unlink()
+    assert processes.sweep() == 1
+    assert not psutil.pid_exists(running.pid) or running.process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_stopping_waits_until_the_program_has_gone(processes: Processes, make: MakeProgram) -> None:
+    farewell = "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('bye').touch(), exit())); signal.pause()"
+    program = make(SAY_READY.replace("pathlib.Path", "0 or pathlib.Path") + farewell)
+    start(processes, program)
+    processes.stop("child")
+    assert (processes.folder / "bye").exists()
+
+
+def test_later_stages_stop_first(processes: Processes, make: MakeProgram) -> None:
+    start(processes, make(WAIT_FOR_EVER, name="below", stage=0), make(WAIT_FOR_EVER, name="above", stage=2))
+    told: list[str] = []
+    Starter(processes, told.append).stop(processes.running())
+    assert told == ["above stopped", "below stopped"]
+
+
+def test_giving_up_ends_a_wait_at_once(processes: Processes, make: MakeProgram) -> None:
+    def never() -> None:
+        raise ConnectionError("not yet")
+
+    program = make("import signal; signal.pause()", ready=never)
+    processes.start(program)
+    given_up = threading.Event()
+    given_up.set()
+    with pytest.raises(StartError, match="given up"):
+        processes.wait(program, given_up)

@@ -1,0 +1,144 @@
+"""The local system's servers as a person starts and stops them, also when the starter dies."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stack import servers
+from stack.ports import Ports
+from stack.processes import Processes
+from stack.up import down, status, wiring
+
+pytestmark = pytest.mark.integration
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Give an environment in which `python -m stack` works in a folder and on ports of its own."""
+    ports = {f"TOCSIN_PORT_{name.upper()}": str(port) for name, port in dataclasses.asdict(Ports.free()).items()}
+    given = {"TOCSIN_KAFKA", "TOCSIN_POSTGRES", "TOCSIN_REDIS"}
+    kept = {name: value for name, value in os.environ.items() if name not in given}
+    return kept | ports | {"TOCSIN_RUN": str(tmp_path / "run")}
+
+
+@pytest.fixture
+def folder(environ: dict[str, str]) -> Iterator[Path]:
+    found = Path(environ["TOCSIN_RUN"])
+    yield found
+    down(print, folder=found, purge=True)
+
+
+def stack(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stack", *arguments]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+
+def begin(environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the servers without waiting for them."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "stack", "up", "--servers-only"], env=environ, stdout=subprocess.DEVNULL
+    )
+
+
+def await_start(folder: Path, name: str) -> psutil.Process:
+    """Wait until a server's process is there, and give it."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if found := Processes(folder).find(name):
+            return found.process
+    raise TimeoutError(f"{name} was not started")
+
+
+def leftovers(folder: Path) -> list[str]:
+    """List every process whose command line names the folder."""
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [" ".join(line) for line in lines if any(str(folder) in part for part in line)]
+
+
+def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, str], folder: Path) -> None:
+    started = stack(environ, "up", "--servers-only")
+    assert started.returncode == 0, started.stdout
+    connected = wiring(folder=folder)
+    assert connected is not None
+    for name in servers.SERVERS:
+        assert getattr(connected.addresses, name) in started.stdout
+        servers.answers(name, getattr(connected.addresses, name))
+    assert {state.name for state in status(folder=folder)} == set(servers.SERVERS)
+
+    again = stack(environ, "up", "--servers-only")
+    assert again.stdout.count("it ran already") == len(servers.SERVERS)
+
+    stopped = stack(environ, "down")
+    assert stopped.returncode == 0
+    assert stopped.stdout.count("stopped") == len(servers.SERVERS)
+    assert leftovers(folder) == []
+    assert (folder / "data" / "postgres").exists()
+    assert "nothing was running" in stack(environ, "down").stdout
+
+    assert stack(environ, "down", "--purge").returncode == 0
+    assert not folder.exists()
+
+
+def test_after_a_starter_that_was_killed_the_next_one_takes_over(environ: dict[str, str], folder: Path) -> None:
+    with begin(environ) as starter:
+        broker = await_start(folder, "kafka")
+        starter.kill()
+    assert broker.is_running()
+    assert stack(environ, "up", "--servers-only").returncode == 0
+    found = Processes(folder).find("kafka")
+    assert found is not None
+    assert found.pid == broker.pid
+    down(print, folder=folder)
+    assert leftovers(folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_starter_that_is_told_to_end_takes_back_what_it_started(
+    environ: dict[str, str], folder: Path, number: signal.Signals
+) -> None:
+    with begin(environ) as starter:
+        await_start(folder, "kafka")
+        starter.send_signal(number)
+        assert starter.wait(PATIENCE) == 130
+    assert status(folder=folder) == []
+    assert leftovers(folder) == []
+
+
+def test_down_ends_a_starter_that_is_still_at_work(environ: dict[str, str], folder: Path) -> None:
+    with begin(environ) as starter:
+        await_start(folder, "kafka")
+        assert down(print, folder=folder) == 0
+        assert starter.wait(PATIENCE) == 130
+    assert leftovers(folder) == []
+
+
+def test_two_starters_at_once_do_not_mix(environ: dict[str, str], folder: Path) -> None:
+    with begin(environ) as starter:
+        await_start(folder, "redis")
+        second = stack(environ, "up", "--servers-only")
+        assert second.returncode == 1
+        assert f"process {starter.pid} is at work" in second.stdout
+        assert starter.wait(PATIENCE) == 0
+    assert {state.name for state in status(folder=folder)} == set(servers.SERVERS)
+
+
+def test_a_server_that_is_elsewhere_is_used_and_not_started(
+    environ: dict[str, str], folder: Path, kafka: str, postgres: str, redis_url: str
+) -> None:
+    given = {"TOCSIN_KAFKA": kafka, "TOCSIN_POSTGRES": postgres, "TOCSIN_REDIS": redis_url}
+    started = stack(environ | given, "up", "--servers-only")
+    assert started.returncode == 0, started.stdout
+    assert status(folder=folder) == []
+    connected = wiring(folder=folder)
+    assert connected is not None
+    assert dataclasses.astuple(connected.addresses) == (kafka, postgres, redis_url)
