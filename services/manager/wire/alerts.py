@@ -9,7 +9,6 @@ from tocsin.alerts.v1 import alert_pb2 as pb
 from tocsin.notifications.v1 import notification_pb2
 from tocsin.rules.v1 import alert_rule_pb2
 
-
 _SEVERITIES = {int(severity) for severity in Severity}
 
 

@@ -47,19 +47,20 @@ _IDS_IN_ONE_NOTICE = 200
 def _unnest(names: str) -> str:
     listed = [name.strip() for name in names.split(",")]
     arrays = ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(listed, 1))
-    return f"unnest({arrays}) as given ({', '.join(listed)})"
+    return f"unnest({arrays}) with ordinality as given ({', '.join(listed)}, place)"
 
 
 # ruff: noqa: S608  (made of our own column names)
-_INSERT = f"insert into alerts ({ALERT_COLUMNS}) select * from {_unnest(ALERT_COLUMNS)}"
+_INSERT = f"insert into alerts ({ALERT_COLUMNS}) select {ALERT_COLUMNS} from {_unnest(ALERT_COLUMNS)}"
 _UPDATE = f"""
     update alerts set {", ".join(f"{name.strip()} = given.{name.strip()}" for name in _CHANGING.split(","))}
     from {_unnest(ALERT_COLUMNS)} where alerts.id = given.id
 """
 _NOTE = f"""
     insert into alert_history ({ENTRY_COLUMNS})
-    select given.* from {_unnest(ENTRY_COLUMNS)}
+    select {ENTRY_COLUMNS} from {_unnest(ENTRY_COLUMNS)}
     where exists (select from alerts where alerts.id = given.alert_id)
+    order by place
     on conflict (id) do nothing
     returning alert_id
 """

@@ -1,0 +1,211 @@
+"""A whole manager in this process, on real servers."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+from confluent_kafka import Consumer
+
+from services.chassis.grpc_client import channel
+from services.chassis.kafka import Producer, producer
+from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, RedisSettings, Secret
+from services.domain.fingerprint import digest, fingerprint
+from services.domain.severity import Severity
+from services.manager.app import manager
+from services.manager.settings import Settings
+from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
+from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
+from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+
+T = TypeVar("T")
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+async def until(ask: Callable[[], Awaitable[T]], *, within: float = 15) -> T:
+    """Ask again and again until the answer is true."""
+    deadline = time.monotonic() + within
+    while not (answer := await ask()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {within} s: {answer!r}")
+        await asyncio.sleep(0.02)
+    return answer
+
+
+@pytest.fixture
+def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings:
+    return Settings(
+        process=ProcessSettings(
+            listen=f"127.0.0.1:{free_port()}",
+            admin_listen=f"127.0.0.1:{free_port()}",
+            instance="manager-1",
+            notice=timedelta(0),
+            drain=timedelta(seconds=4),
+        ),
+        kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),
+        postgres=PostgresSettings(database_url=Secret(database)),
+        redis=RedisSettings(redis_url=redis_url, redis_prefix=topics),
+        sign_of_life=timedelta(milliseconds=200),
+        look=timedelta(milliseconds=200),
+    )
+
+
+def again(settings: Settings, instance: str = "manager-2") -> Settings:
+    """The settings of another instance."""
+    process = replace(
+        settings.process,
+        listen=f"127.0.0.1:{free_port()}",
+        admin_listen=f"127.0.0.1:{free_port()}",
+        instance=instance,
+    )
+    return replace(settings, process=process)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a test sees of a running manager."""
+
+    settings: Settings
+    stream: Producer
+    rules: Any
+    alerts: Any
+
+    async def publish(self, *sent: AlertTransition, traceparent: str = "") -> None:
+        """As the evaluator does: keyed by fingerprint."""
+        headers = [("traceparent", traceparent.encode())] if traceparent else []
+        for one in sent:
+            await self.stream.send("alerts", one.SerializeToString(), one.fingerprint.encode(), None, headers)
+
+    async def report(self, *results: NotificationResult) -> None:
+        """As the notifier does."""
+        for one in results:
+            await self.stream.send("notification-results", one.SerializeToString(), one.alert_id.encode(), None, [])
+
+    async def listed(self, **filters: Any) -> list[Alert]:
+        """All alerts, the newest first."""
+        answer = await self.alerts.ListAlerts(alerts_pb.ListAlertsRequest(page_size=500, **filters))
+        return list(answer.alerts)
+
+    async def settled(self, transitions: int) -> None:
+        """Wait until this many transitions are recorded."""
+
+        async def done() -> bool:
+            return bool(await self.value("select count(*) from alert_transitions") >= transitions)
+
+        await until(done)
+
+    async def history(self, alert_id: str) -> list[str]:
+        """The kinds of an alert's lines of history."""
+        answer = await self.alerts.GetAlert(alerts_pb.GetAlertRequest(id=alert_id))
+        return [type(entry).Kind.Name(entry.kind) for entry in answer.history]
+
+    async def value(self, query: str, *arguments: Any) -> Any:
+        """Look into the schema."""
+        connection = await asyncpg.connect(self.settings.postgres.database_url.reveal())
+        try:
+            await connection.execute("set search_path to manager")
+            return await connection.fetchval(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def told(self, count: int, *, within: float = 15) -> list[tuple[Notification, dict[str, bytes]]]:
+        """The first `count` notifications on the topic, and whatever came with them."""
+        return await asyncio.to_thread(_read, self.settings.kafka, count, within)
+
+
+def _read(kafka: KafkaSettings, count: int, within: float) -> list[tuple[Notification, dict[str, bytes]]]:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.brokers,
+            "group.id": f"{kafka.topic_prefix}test",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    found: list[tuple[Notification, dict[str, bytes]]] = []
+    try:
+        consumer.subscribe([f"{kafka.topic_prefix}notifications"])
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            for message in consumer.consume(100, timeout=0.3 if len(found) >= count else 1.0):
+                found.append((Notification.FromString(message.value()), dict(message.headers() or ())))
+            if len(found) >= count:
+                # One more look: nothing must come after what was expected.
+                late = consumer.consume(100, timeout=0.3)
+                found += [(Notification.FromString(each.value()), dict(each.headers() or ())) for each in late]
+                return found
+    finally:
+        consumer.close()
+    raise AssertionError(f"{len(found)} of {count} notifications within {within} s")
+
+
+Run = Callable[[Settings], AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture
+def running() -> Run:
+    @asynccontextmanager
+    async def run(settings: Settings) -> AsyncIterator[World]:
+        async with (
+            manager(settings),
+            producer(settings.kafka, "test") as stream,
+            channel(settings.process.listen) as calls,
+        ):
+            yield World(settings, stream, AlertRuleServiceStub(calls), AlertServiceStub(calls))
+
+    return run
+
+
+@pytest.fixture
+async def world(settings: Settings, running: Run) -> AsyncIterator[World]:
+    async with running(settings) as found:
+        yield found
+
+
+def transition(
+    state: str = "FIRING",
+    *,
+    resource: str = "payment-service",
+    episode: int = 0,
+    window: int | None = None,
+    severity: Severity = Severity.CRITICAL,
+    rule_id: str = "rule-1",
+    second: int = 0,
+    revision: int = 1,
+) -> AlertTransition:
+    """One word of the evaluator."""
+    at = window if window is not None else episode
+    first = START + episode * timedelta(minutes=5)
+    found = AlertTransition(
+        id=digest(rule_id, resource, str(at), state),
+        state=AlertTransition.State.Value(state),
+        fingerprint=fingerprint(rule_id=rule_id, resource=resource, severity=severity),
+        rule_id=rule_id,
+        rule_revision=revision,
+        rule_name="High error count",
+        description="Many errors.",
+        severity=int(severity),  # type: ignore[arg-type]
+        resource=resource,
+        group={"service": resource},
+        labels={"team": "payments"},
+        samples=[SampleEvent(service=resource, message="Database connection failed")],
+    )
+    found.window.count = 120
+    found.first_window_time.FromDatetime(first)
+    found.create_time.FromDatetime(START + at * timedelta(minutes=5) + timedelta(seconds=second))
+    return found

@@ -1,0 +1,217 @@
+"""Alerts, from the evaluator's word to the notification and the API."""
+
+import grpc
+import pytest
+
+from services.domain.severity import Severity
+from tests.integration.manager.conftest import TRACEPARENT, World, transition, until
+from tocsin.alerts.v1 import alert_service_pb2 as pb
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
+from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+
+pytestmark = pytest.mark.integration
+
+
+async def fired(world: World, sent: AlertTransition) -> Alert:
+    await world.publish(sent)
+
+    async def found() -> list[Alert]:
+        return [alert for alert in await world.listed() if alert.fingerprint == sent.fingerprint]
+
+    return (await until(found))[0]
+
+
+async def test_a_firing_becomes_an_alert_with_its_evidence_and_one_notification(world: World) -> None:
+    sent = transition()
+    await world.publish(sent, traceparent=TRACEPARENT)
+    await world.settled(1)
+    (alert,) = await world.listed()
+    assert alert.state == Alert.FIRING
+    assert (alert.resource, alert.rule_id, alert.severity) == ("payment-service", "rule-1", Severity.CRITICAL)
+    assert alert.group == {"service": "payment-service"}
+    assert alert.labels == {"team": "payments"}
+    assert alert.window == sent.window
+    assert list(alert.samples) == list(sent.samples)
+    assert alert.fire_time == sent.create_time
+    ((told, headers),) = await world.told(1)
+    assert told.kind == Notification.FIRING
+    assert told.alert == alert
+    assert headers["traceparent"].decode().split("-")[1] == TRACEPARENT.split("-")[1]
+    assert await world.history(alert.id) == ["FIRED"]
+
+
+async def test_delivered_twice_is_told_once(world: World) -> None:
+    await world.publish(transition(), transition(), transition("RESOLVED", window=1))
+    await world.publish(transition(), transition("RESOLVED", window=1), transition(episode=9, resource="other"))
+    await world.settled(3)
+    kinds = [(told.alert.resource, Notification.Kind.Name(told.kind)) for told, _ in await world.told(3)]
+    assert sorted(kinds) == [("other", "FIRING"), ("payment-service", "FIRING"), ("payment-service", "RESOLVED")]
+
+
+async def test_firing_again_while_open_is_counted_and_not_told(world: World) -> None:
+    await world.publish(transition(), transition(window=1), transition(window=2))
+    await world.settled(3)
+    (alert,) = await world.listed()
+    assert alert.repeat_count == 2
+    assert await world.history(alert.id) == ["FIRED", "REPEATED", "REPEATED"]
+    assert len(await world.told(1)) == 1
+
+
+async def test_an_alert_lives_from_firing_over_acknowledged_to_resolved(world: World) -> None:
+    alert = await fired(world, transition())
+    taken = (
+        await world.alerts.AcknowledgeAlert(
+            pb.AcknowledgeAlertRequest(id=alert.id, actor="ana", comment="looking", etag=alert.etag)
+        )
+    ).alert
+    assert (taken.state, taken.acknowledged_by) == (Alert.ACKNOWLEDGED, "ana")
+    assert taken.etag != alert.etag
+    again = (await world.alerts.AcknowledgeAlert(pb.AcknowledgeAlertRequest(id=alert.id, actor="bob"))).alert
+    assert again == taken
+    await world.publish(transition("RESOLVED", window=1))
+    await world.settled(2)
+    read = await world.alerts.GetAlert(pb.GetAlertRequest(id=alert.id))
+    assert read.alert.state == Alert.RESOLVED
+    assert read.alert.resolved_by == ""
+    assert [(entry.actor, entry.comment) for entry in read.history] == [("", ""), ("ana", "looking"), ("", "")]
+    assert [Notification.Kind.Name(told.kind) for told, _ in await world.told(3)] == [
+        "FIRING",
+        "ACKNOWLEDGED",
+        "RESOLVED",
+    ]
+
+
+async def test_commands_are_refused_with_reasons(world: World) -> None:
+    alert = await fired(world, transition())
+    with pytest.raises(grpc.aio.AioRpcError) as stale:
+        await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=alert.id, etag="another"))
+    assert stale.value.code() is grpc.StatusCode.ABORTED
+    with pytest.raises(grpc.aio.AioRpcError) as missing:
+        await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id="no such\0"))
+    assert missing.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await world.alerts.GetAlert(pb.GetAlertRequest(id="no such"))
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+    first = await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=alert.id, actor="ana"))
+    second = await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=alert.id, actor="bob"))
+    assert first == second
+    with pytest.raises(grpc.aio.AioRpcError) as over:
+        await world.alerts.AcknowledgeAlert(pb.AcknowledgeAlertRequest(id=alert.id))
+    assert over.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_resolved_by_hand_stays_quiet_for_the_episode_and_fires_in_the_next(world: World) -> None:
+    alert = await fired(world, transition())
+    await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=alert.id, actor="ana"))
+    await world.publish(transition(window=1), transition("RESOLVED", window=2))
+    await world.settled(3)
+    assert [each.id for each in await world.listed()] == [alert.id]
+    await world.publish(transition(episode=5))
+    await world.settled(4)
+    newest, oldest = await world.listed()
+    assert (newest.state, oldest.id) == (Alert.FIRING, alert.id)
+
+
+async def test_what_became_of_deliveries_stands_in_the_history_once(world: World) -> None:
+    alert = await fired(world, transition())
+    failed = NotificationResult(
+        delivery_id="d1",
+        alert_id=alert.id,
+        kind=Notification.FIRING,
+        channel="slack",
+        outcome=NotificationResult.FAILED,
+        reason="HTTP 500",
+    )
+    stood_in = NotificationResult(
+        delivery_id="d2",
+        alert_id=alert.id,
+        kind=Notification.FIRING,
+        channel="mail",
+        outcome=NotificationResult.DELIVERED,
+        fallback_for="slack",
+    )
+    unknown = NotificationResult(
+        delivery_id="d3", alert_id="nobody", channel="mail", outcome=NotificationResult.DELIVERED
+    )
+    await world.alerts.GetAlert(pb.GetAlertRequest(id=alert.id))
+    await world.report(failed, failed, stood_in, unknown, failed)
+
+    async def noted() -> bool:
+        return len(await world.history(alert.id)) == 3
+
+    await until(noted)
+    read = await world.alerts.GetAlert(pb.GetAlertRequest(id=alert.id))
+    assert [(entry.channel, entry.comment) for entry in read.history[1:]] == [
+        ("slack", "FIRING; HTTP 500"),
+        ("mail", "FIRING; in place of slack"),
+    ]
+
+
+async def test_what_is_no_transition_is_put_aside_and_the_rest_goes_on(world: World) -> None:
+    await world.stream.send("alerts", b"\xff\xff", b"x", None, [])
+    await world.stream.send("alerts", AlertTransition(id="half").SerializeToString(), b"x", None, [])
+    alert = await fired(world, transition(resource="nul\0inside"))
+    assert alert.resource == "nul\N{REPLACEMENT CHARACTER}inside"
+
+
+async def test_lists_are_filtered_and_paged_visiting_each_alert_once(world: World) -> None:
+    for n in range(7):
+        severity = Severity.CRITICAL if n % 2 else Severity.LOW
+        await world.publish(transition(resource=f"service-{n}", episode=n // 2, severity=severity))
+    await world.settled(7)
+    everything = await world.listed()
+    assert [alert.fire_time.seconds for alert in everything] == sorted(
+        (alert.fire_time.seconds for alert in everything), reverse=True
+    )
+    seen, token = [], ""
+    while True:
+        page = await world.alerts.ListAlerts(pb.ListAlertsRequest(page_size=2, page_token=token))
+        seen += list(page.alerts)
+        if not (token := page.next_page_token):
+            break
+    assert seen == everything
+    assert {each.resource for each in await world.listed(severities=["LOW"])} == {
+        "service-0",
+        "service-2",
+        "service-4",
+        "service-6",
+    }
+    assert len(await world.listed(resource="service-3", states=["FIRING"], rule_id="rule-1")) == 1
+    assert await world.listed(states=["RESOLVED"]) == []
+    after = everything[2].fire_time
+    assert all(alert.fire_time.seconds >= after.seconds for alert in await world.listed(fired_after=after))
+    assert all(alert.fire_time.seconds < after.seconds for alert in await world.listed(fired_before=after))
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        (pb.ListAlertsRequest(page_token="nonsense"), b"pageToken"),
+        (pb.ListAlertsRequest(page_size=-1), b"pageSize"),
+        (pb.ListAlertsRequest(states=[0]), b"states[0]"),
+        (pb.ListAlertsRequest(severities=[77]), b"severities[0]"),
+    ],
+)
+async def test_a_bad_list_request_names_its_field(world: World, asked: pb.ListAlertsRequest, field: bytes) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.alerts.ListAlerts(asked)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = dict(refused.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    assert field in details
+
+
+async def test_following_gives_the_open_ones_first_and_then_each_change(world: World) -> None:
+    old = await fired(world, transition(resource="old"))
+    over = await fired(world, transition(resource="over"))
+    await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=over.id))
+    calls = world.alerts.WatchAlerts(pb.WatchAlertsRequest(severities=["CRITICAL"]))
+    first = await calls.read()
+    assert first.alert == old
+    new = await fired(world, transition(resource="new"))
+    assert (await calls.read()).alert.id == new.id
+    await world.alerts.AcknowledgeAlert(pb.AcknowledgeAlertRequest(id=old.id))
+    assert (await calls.read()).alert.state == Alert.ACKNOWLEDGED
+    await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=new.id))
+    changed = (await calls.read()).alert
+    assert (changed.id, changed.state) == (new.id, Alert.RESOLVED)
+    calls.cancel()
