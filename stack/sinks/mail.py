@@ -11,7 +11,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from stack.sinks.certificates import Certificate
 from stack.sinks.journal import Delivery, Journal, now
 
-USERNAME = "tocsin"
+USERNAME = "tocsin-mailer"
 PASSWORD = "made-up-mail-password"  # noqa: S105 - known to nobody but the sink and who tests against it
 _OK = 250
 _MULTIPLE = 300

@@ -47,12 +47,12 @@ class Fields:
     world: World
     report: Report
     known: set[str] = field(default_factory=lambda: set(_SHARED))
-    is_sound: bool = True
+    mistakes: int = 0
 
     def wrong(self, name: str, why: str) -> str:
         """Note a problem; the empty text stands for the value."""
         self.report(f"{self.place}.{name} {why}")
-        self.is_sound = False
+        self.mistakes += 1
         return ""
 
     def text(self, name: str, default: str | None = None) -> str:
@@ -61,7 +61,7 @@ class Fields:
         value = self.body.get(name, default)
         if value is None or value == "":
             return default if default is not None else self.wrong(name, "is required")
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
             return self.wrong(name, "must be a text")
         return self._resolved(name, str(value))
 
@@ -72,7 +72,7 @@ class Fields:
             return self._content(f"{name}_file")
         value = self.body.get(name)
         match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
+        if match is None or match[2] is not None:
             return self.wrong(name, f"must be a reference ${{NAME}}, or {name}_file a path: no secret in this file")
         return self._resolved(name, f"${{{match[1]}}}")
 
@@ -105,13 +105,17 @@ class Fields:
         value = self.body.get(name)
         if value is None and not required:
             return ()
+        before = self.mistakes
         items = cast("list[object]", value) if isinstance(value, list) else [value]
         texts = [item for item in items if isinstance(item, str)]
         if len(texts) < len(items):
             self.wrong(name, "must be a word or a list of words")
             return ()
-        words = [word.strip() for text in texts for word in self._resolved(name, text).split(",")]
-        return tuple(word for word in words if word)
+        split = [word.strip() for text in texts for word in self._resolved(name, text).split(",")]
+        words = tuple(word for word in split if word)
+        if required and not words and self.mistakes == before:
+            self.wrong(name, "is required")
+        return words
 
     def flag(self, name: str) -> bool:
         """True or false; false when absent."""
@@ -142,7 +146,7 @@ def channel_of(name: str, body: Mapping[str, object], world: World, report: Repo
     fields = Fields(place=f"channels.{name}", body=body, world=world, report=report)
     if _NAME.fullmatch(name) is None:
         report(f"channels: {name!r} must be lower-case letters, digits, - and _, at most 63")
-        fields.is_sound = False
+        fields.mistakes += 1
     read = _KINDS.get(str(body.get("kind")))
     if read is None:
         fields.wrong("kind", f"must be one of {', '.join(_KINDS)}")
@@ -157,7 +161,7 @@ def channel_of(name: str, body: Mapping[str, object], world: World, report: Repo
     )
     for unknown in sorted(body.keys() - fields.known):
         fields.wrong(unknown, f"is not known for kind {body['kind']}")
-    return spec if fields.is_sound else None
+    return spec if not fields.mistakes else None
 
 
 def _slack(fields: Fields) -> ChannelKind:
@@ -189,7 +193,7 @@ def _email(fields: Fields) -> ChannelKind:
         ca_file=fields.text("ca_file", ""),
     )
     for name, addresses in (("from", (settings.sender,)), ("to", settings.recipients)):
-        if not addresses or not all(_is_address(address) for address in addresses):
+        if not all(_is_address(address) for address in addresses if address):
             fields.wrong(name, "must be mail addresses, name@host")
     return settings
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from services.notifier.core.answer import Accepted, Answer, Misconfigured, Refused, TurnedAway, Unavailable
+from services.notifier.core.answer import Accepted, Answer, Misconfigured, Refused, Unavailable
 from services.notifier.core.dispatch import Door
 from services.notifier.core.message import Kind
 from services.notifier.core.retry import RetryPolicy
@@ -96,9 +96,9 @@ def after(
             reason = Reason.MISCONFIGURED
         case Refused():
             reason = Reason.REFUSED
-        case TurnedAway():
+        case _:
             reason = Reason.BREAKER_OPEN
-            # The channel was not asked, so this was no attempt.
+            # Turned away: the channel was not asked, so this was no attempt.
             delivery = replace(delivery, attempt_count=max(delivery.attempt_count - 1, 0))
     return _failed(delivery, reason, answer.text, now=now, again=now + patience.reset_timeout), reason
 

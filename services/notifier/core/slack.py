@@ -16,7 +16,7 @@ from services.notifier.core.wording import evidence, facts, headline, many_lines
 _HEADER = 150
 _FIELD = 1900
 _SAMPLE = 2400
-_EVIDENCE = 500
+_CONTEXT = 500
 _DESCRIPTION = 2900
 _TEXT = 1000
 
@@ -50,9 +50,8 @@ def _blocks(message: Message, delivery: UUID) -> list[Json]:
     if message.description:
         blocks.append({"type": "section", "text": _plain(fitting(many_lines(message.description), _DESCRIPTION))})
     for sample in message.samples:
-        text = f"{fitting(evidence(sample), _EVIDENCE)}\n```{_fenced(sample.text)}```"
-        blocks.append({"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": text}})
-    blocks.append({"type": "context", "elements": [_plain(fitting(f"Alert {message.alert_id}", _FIELD))]})
+        blocks += [_context(evidence(sample)), _code(sample.text)]
+    blocks.append(_context(f"Alert {message.alert_id}"))
     return blocks
 
 
@@ -60,10 +59,14 @@ def _plain(text: str) -> Json:
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
+def _context(text: str) -> Json:
+    return {"type": "context", "elements": [_plain(fitting(text, _CONTEXT) or " ")]}
+
+
+def _code(text: str) -> Json:
+    fenced = fitting(many_lines(text).replace("`", "'"), _SAMPLE) or " "
+    return {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": f"```{fenced}```"}}
+
+
 def _field(name: str, value: str) -> str:
     return fitting(f"{name}: {value}", _FIELD)
-
-
-def _fenced(text: str) -> str:
-    """The text so that it cannot end the code fence around it."""
-    return fitting(many_lines(text).replace("`", "'"), _SAMPLE) or " "

@@ -1,0 +1,131 @@
+"""A whole notifier in this process, with real servers, and sinks at the end of its channels."""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+
+from services.chassis.grpc_client import channel
+from services.chassis.kafka import Producer, producer
+from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, Secret
+from services.notifier.app import notifier
+from services.notifier.settings import DeliverySettings, Settings
+from stack.sinks import Sinks, running_sinks
+from tocsin.notifications.v1.notification_pb2 import Notification
+from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
+
+ROUTES = Path(__file__).parents[3] / "services/notifier/routes.example.yaml"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sinks")
+
+
+@pytest.fixture
+async def sinks(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sinks]:
+    async with running_sinks(certificates) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def settings(database: str, kafka: str, topics: str) -> Settings:
+    return Settings(
+        process=ProcessSettings(
+            listen=f"127.0.0.1:{free_port()}",
+            admin_listen="127.0.0.1:0",
+            instance="notifier-1",
+            notice=timedelta(0),
+            drain=timedelta(seconds=2),
+        ),
+        kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),
+        postgres=PostgresSettings(database_url=Secret(database)),
+        delivery=DeliverySettings(
+            max_attempts=3,
+            retry_base=timedelta(milliseconds=20),
+            retry_cap=timedelta(milliseconds=100),
+            breaker_fail_max=3,
+            breaker_reset=timedelta(milliseconds=400),
+        ),
+        routes=ROUTES,
+        lease=timedelta(seconds=20),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a test sees of a running notifier."""
+
+    settings: Settings
+    sinks: Sinks
+    stream: Producer
+    calls: grpc.aio.Channel
+
+    async def publish(self, *sent: Notification, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
+        """As the manager does: keyed by alert."""
+        for one in sent:
+            await self.stream.send("notifications", one.SerializeToString(), one.alert.id.encode(), None, headers)
+
+    @property
+    def rpc(self) -> NotificationServiceStub:
+        """The service's own gRPC door."""
+        return NotificationServiceStub(self.calls)
+
+    async def until(self, query: str, *arguments: Any, within: float = 10.0) -> list[asyncpg.Record]:
+        """Wait until a query on the schema finds something."""
+        async with asyncio.timeout(within):
+            while not (found := await self.rows(query, *arguments)):
+                await asyncio.sleep(0.02)
+        return found
+
+    async def rows(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Look into the schema."""
+        connection = await asyncpg.connect(self.settings.postgres.database_url.reveal())
+        try:
+            await connection.execute("SET search_path TO notifier")
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+def running(settings: Settings, sinks: Sinks) -> Callable[[], AbstractAsyncContextManager[World]]:
+    @asynccontextmanager
+    async def run() -> AsyncIterator[World]:
+        async with (
+            producer(settings.kafka, "test") as stream,
+            notifier(settings),
+            channel(settings.process.listen) as calls,
+        ):
+            yield World(settings, sinks, stream, calls)
+
+    return run
+
+
+@pytest.fixture
+async def world(running: Callable[[], AbstractAsyncContextManager[World]]) -> AsyncIterator[World]:
+    async with running() as found:
+        yield found
+
+
+@pytest.fixture
+def alert() -> str:
+    return str(uuid.uuid4())
+

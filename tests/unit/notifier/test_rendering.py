@@ -1,0 +1,189 @@
+import hashlib
+import hmac
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain.severity import Severity
+from services.notifier.core.mail import Envelope, mail
+from services.notifier.core.message import Kind, Message, Sample
+from services.notifier.core.pagerduty import pagerduty_body
+from services.notifier.core.slack import escaped, fitting, slack_body
+from services.notifier.core.webhook import webhook_body, webhook_headers
+from services.notifier.core.wording import cut, facts, headline, length, many_lines, moment, one_line
+from stack.sinks.schemas import problems
+from tests.fakes.notifier import EVIL, NOW, message
+
+DELIVERY = UUID(int=42)
+ENVELOPE = Envelope(sender="tocsin@example.com", recipients=["a@example.com", "b@example.com"], date=NOW)
+
+texts = st.text(max_size=300) | st.sampled_from([EVIL, "<!here>" * 400, "&" * 3000, "`" * 3000])
+messages = st.builds(
+    message, kind=st.sampled_from(Kind), severity=st.sampled_from(Severity), text=texts, rule=texts, resource=texts
+)
+
+
+def strings(node: object) -> list[str]:
+    if isinstance(node, dict):
+        return [text for value in node.values() for text in strings(value)]
+    if isinstance(node, list):
+        return [text for value in node for text in strings(value)]
+    return [node] if isinstance(node, str) else []
+
+
+def test_a_message_says_what_where_and_how_much() -> None:
+    told = message()
+    assert headline(told) == "[CRITICAL] FIRING: High Error Rate on payment-service"
+    assert dict(facts(told)) == {
+        "Rule": "High Error Rate",
+        "Resource": "payment-service",
+        "Severity": "CRITICAL",
+        "Count": "101 of 250",
+        "Threshold": "100",
+        "Window": "5 min from 2026-03-01 11:55:00 UTC",
+        "Condition": "count > threshold",
+        "Fired": "2026-03-01 12:00:00 UTC",
+    }
+
+
+def test_who_ended_it_is_told() -> None:
+    assert dict(facts(message(kind=Kind.RESOLVED)))["Resolved"] == "2026-03-01 12:02:00 UTC by ada"
+    assert dict(facts(replace(message(kind=Kind.RESOLVED), actor="")))["Resolved"] == "2026-03-01 12:02:00 UTC"
+
+
+def test_an_alert_without_window_or_condition_is_told_too() -> None:
+    bare = replace(message(), window=None, description="", labels={}, samples=())
+    assert "Count" not in dict(facts(bare))
+    assert problems("slack", slack_body(bare, DELIVERY)) == []
+    assert problems("pagerduty", pagerduty_body(bare, "k" * 32)) == []
+    assert json.loads(webhook_body(bare, DELIVERY))["alert"]["window"] is None
+    assert "Labels" not in mail(bare, DELIVERY, ENVELOPE).get_content()
+    window = message().window
+    assert window is not None
+    assert "Condition" not in dict(facts(replace(message(), window=replace(window, condition=""))))
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [(timedelta(hours=2), "2 h"), (timedelta(minutes=5), "5 min"), (timedelta(seconds=90), "90 s")],
+)
+def test_spans_are_put_shortly(span: timedelta, expected: str) -> None:
+    assert length(span) == expected
+
+
+def test_texts_are_made_harmless_and_short() -> None:
+    assert one_line("a\r\nb\x1b[31m\u2028c\td") == "a b [31m c d"
+    assert many_lines("a\nb\tc\x00d") == "a\nb\tc d"
+    assert (cut("abc", 3), cut("abcd", 3)) == ("abc", "ab…")
+    assert moment(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2026-01-02 03:04:05 UTC"
+
+
+@given(texts, st.integers(1, 400))
+def test_what_fits_is_kept_and_no_entity_is_cut(text: str, most: int) -> None:
+    found = fitting(text, most)
+    assert len(found) <= most
+    assert found == escaped(text) or escaped(text).startswith(found[:-1])
+    assert "<" not in found
+    for part in found.rstrip("…").split("&")[1:]:
+        assert part.startswith(("amp;", "lt;", "gt;"))
+
+
+@given(messages, st.sampled_from(["", EVIL]))
+def test_slack_takes_any_alert_and_finds_no_markup_in_it(told: Message, description: str) -> None:
+    body = slack_body(replace(told, description=description), DELIVERY)
+    assert problems("slack", body) == []
+    assert [text for text in strings(body) if "<" in text or ">" in text] == []
+    blocks = body["blocks"]
+    assert isinstance(blocks, list)
+    fenced = [block["text"]["text"] for block in blocks if block.get("text", {}).get("type") == "mrkdwn"]
+    assert [(text[:3], text[-3:], text.count("`")) for text in fenced] == [("```", "```", 6)] * len(told.samples)
+
+
+def test_slack_shows_the_delivery_the_alert_and_the_samples() -> None:
+    body = slack_body(message(text="a < b & c"), DELIVERY)
+    blocks = body["blocks"]
+    assert isinstance(blocks, list)
+    assert blocks[0]["block_id"] == str(DELIVERY)
+    assert blocks[-1]["elements"][0]["text"] == f"Alert {message().alert_id}"
+    assert "trace 4bf92f3577b34da64bf92f3577b34da6" in blocks[3]["elements"][0]["text"]
+    assert blocks[4]["text"]["text"] == "```a &lt; b &amp; c```"
+
+
+@pytest.mark.parametrize(("kind", "action"), list(zip(Kind, ["trigger", "acknowledge", "resolve"], strict=True)))
+def test_pagerduty_follows_the_alert_by_one_key(kind: Kind, action: str) -> None:
+    body = pagerduty_body(message(kind=kind), "k" * 32)
+    assert (body["event_action"], body["dedup_key"]) == (action, message().alert_id)
+    assert ("payload" in body) == (kind is Kind.FIRING)
+
+
+@pytest.mark.parametrize(
+    ("severity", "expected"),
+    [
+        (Severity.CRITICAL, "critical"),
+        (Severity.HIGH, "error"),
+        (Severity.MEDIUM, "warning"),
+        (Severity.LOW, "info"),
+    ],
+)
+def test_pagerduty_has_severities_of_its_own(severity: Severity, expected: str) -> None:
+    payload = pagerduty_body(message(severity=severity), "k" * 32)["payload"]
+    assert isinstance(payload, dict)
+    assert payload["severity"] == expected
+
+
+@given(messages)
+def test_pagerduty_takes_any_alert(told: Message) -> None:
+    assert problems("pagerduty", pagerduty_body(told, "k" * 32)) == []
+
+
+@given(messages)
+def test_a_mail_has_the_headers_that_it_should_have_and_no_others(told: Message) -> None:
+    parsed = message_from_bytes(mail(told, DELIVERY, ENVELOPE).as_bytes(), policy=policy.default)
+    expected = {"From", "To", "Subject", "Date", "Message-ID", "References", "Auto-Submitted", "Tocsin-Alert"}
+    expected |= {"Tocsin-Kind", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"}
+    assert set(parsed.keys()) - {"Importance"} == expected
+    assert ("Importance" in parsed) == (told.severity is Severity.CRITICAL)
+    assert parsed["To"] == "a@example.com, b@example.com"
+    assert parsed["Message-ID"] == f"<{DELIVERY}@example.com>"
+
+
+def test_a_mail_tells_the_evidence() -> None:
+    text = mail(message(text="one\ntwo"), DELIVERY, ENVELOPE).get_content()
+    assert "2026-03-01 12:00:00 UTC ERROR payment-service node-1 trace 4bf92f" in text
+    assert "    one\n    two" in text
+    assert "Labels: team=payments" in text
+
+
+def test_an_alert_id_of_another_form_breaks_no_header() -> None:
+    assert mail(message(alert="a b>\r\nc"), DELIVERY, ENVELOPE)["Tocsin-Alert"] == "a-b---c"
+
+
+def test_a_webhook_is_signed_over_time_and_body() -> None:
+    body = webhook_body(message(), DELIVERY)
+    headers = webhook_headers(body, DELIVERY, key="secret", now=NOW)
+    signed = headers["Tocsin-Timestamp"].encode() + b"." + body
+    assert headers["Tocsin-Signature"] == "v1=" + hmac.new(b"secret", signed, hashlib.sha256).hexdigest()
+    assert headers["Tocsin-Timestamp"] == str(int(NOW.timestamp()))
+    assert headers["Idempotency-Key"] == str(DELIVERY)
+
+
+@given(messages)
+def test_a_webhook_gets_texts_as_they_are(told: Message) -> None:
+    document = json.loads(webhook_body(told, DELIVERY))
+    assert problems("webhook", document) == []
+    assert document["alert"]["ruleName"] == told.rule
+    assert [sample["message"] for sample in document["alert"]["samples"]] == [sample.text for sample in told.samples]
+
+
+def test_a_sample_without_host_and_trace_is_told_by_what_it_has() -> None:
+    bare = replace(message(), samples=(Sample(time=NOW, service="a", level="ERROR", text=""),))
+    blocks = slack_body(bare, DELIVERY)["blocks"]
+    assert isinstance(blocks, list)
+    assert blocks[3]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a"
+    assert blocks[4]["text"]["text"] == "``` ```"

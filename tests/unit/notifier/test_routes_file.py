@@ -1,0 +1,237 @@
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.domain.severity import Severity
+from services.notifier.adapters.routes import load_routes
+from services.notifier.core.channel import EmailSettings, PagerDutySettings, SlackSettings, WebhookSettings
+from services.notifier.core.channel_fields import World
+from services.notifier.core.routes_file import RoutesError, routes_of
+from services.notifier.core.routing import Routes
+from stack.sinks.running import environment
+
+EXAMPLE = Path(__file__).parents[3] / "services/notifier/routes.example.yaml"
+ENVIRON = environment("127.0.0.1", 9300, 9325, Path("authority.pem"))
+SECRETS = ("SLACK_WEBHOOK_URL", "PAGERDUTY_ROUTING_KEY", "SMTP_USERNAME", "SMTP_PASSWORD", "WEBHOOK_SIGNING_KEY")
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    return deepcopy(found)
+
+
+def read(changed: object, environ: dict[str, str] | None = None, files: dict[str, str] | None = None) -> Routes:
+    def file(path: str) -> str:
+        if path not in (files or {}):
+            raise FileNotFoundError(path)
+        return (files or {})[path]
+
+    return routes_of(changed, World(environ=ENVIRON if environ is None else environ, read=file))
+
+
+def problems(changed: object, **world: Any) -> list[str]:
+    with pytest.raises(RoutesError) as refused:
+        read(changed, **world)
+    return refused.value.problems
+
+
+def test_the_example_is_valid_and_says_what_it_should() -> None:
+    routes = load_routes(EXAMPLE, ENVIRON)
+    told = {severity.name: routes.channels_of(severity, {})[0] for severity in Severity}
+    assert told == {
+        "CRITICAL": ("pagerduty", "slack", "email"),
+        "HIGH": ("slack", "email"),
+        "MEDIUM": ("slack",),
+        "LOW": ("webhook",),
+    }
+    assert routes.fallbacks["slack"] == ("email", "webhook")
+    kinds = {name: type(spec.kind) for name, spec in routes.channels.items()}
+    assert kinds == {
+        "pagerduty": PagerDutySettings,
+        "slack": SlackSettings,
+        "email": EmailSettings,
+        "webhook": WebhookSettings,
+    }
+
+
+def test_no_secret_is_in_the_words_of_the_routes() -> None:
+    shown = repr(load_routes(EXAMPLE, ENVIRON))
+    assert [name for name in SECRETS if ENVIRON[name] in shown] == []
+
+
+def test_the_defaults_lead_to_the_vendor() -> None:
+    environ = {name: value for name, value in ENVIRON.items() if name != "PAGERDUTY_URL"}
+    kind = read(document(), environ).channels["pagerduty"].kind
+    assert isinstance(kind, PagerDutySettings)
+    assert kind.url == "https://events.pagerduty.com/v2/enqueue"
+
+
+def test_what_is_missing_in_the_environment_is_reported_whole() -> None:
+    found = problems(document(), environ={})
+    assert [problem for problem in found if "not set" in problem] == found
+    assert len(found) == 9
+
+
+def set_in(*path: str, to: object) -> Change:
+    def change(found: dict[str, Any]) -> None:
+        node = found
+        for name in path[:-1]:
+            node = node[name]
+        node[path[-1]] = to
+
+    return change
+
+
+def drop(*path: str) -> Change:
+    def change(found: dict[str, Any]) -> None:
+        node = found
+        for name in path[:-1]:
+            node = node[name]
+        del node[path[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(set_in("extra", to=1), "extra is not known; there are channels and routes", id="unknown top"),
+        pytest.param(set_in("channels", to=[]), "channels must be a mapping", id="channels a list"),
+        pytest.param(set_in("channels", to={}), "channels names no channel", id="no channels"),
+        pytest.param(drop("channels", "webhook"), "'webhook' is no other channel", id="unknown fallback"),
+        pytest.param(
+            set_in("channels", "slack", "fallback", to="slack"), "'slack' is no other channel", id="its own fallback"
+        ),
+        pytest.param(set_in("channels", "slack", to="x"), "channels.slack must be a mapping", id="channel a word"),
+        pytest.param(
+            set_in("channels", "slack", "kind", to="teams"),
+            "channels.slack.kind must be one of slack, pagerduty, webhook, email",
+            id="unknown kind",
+        ),
+        pytest.param(
+            set_in("channels", "slack", "colour", to="red"), "channels.slack.colour is not known", id="unknown field"
+        ),
+        pytest.param(
+            set_in("channels", "slack", "url", to="https://hooks.slack.com/services/T/B/secret"),
+            "no secret in this file",
+            id="a secret in the file",
+        ),
+        pytest.param(
+            set_in("channels", "slack", "url", to="${SLACK_WEBHOOK_URL:-x}"), "no secret in this file", id="its default"
+        ),
+        pytest.param(set_in("channels", "slack", "workers", to=0), "channels.slack.workers must be", id="no workers"),
+        pytest.param(set_in("channels", "slack", "timeout", to="long"), "channels.slack.timeout must be", id="no time"),
+        pytest.param(
+            set_in("channels", "slack", "timeout", to=[1]), "timeout must be a text", id="a list for a number"
+        ),
+        pytest.param(set_in("channels", "Slack!", to={}), "'Slack!' must be lower-case", id="a strange name"),
+        pytest.param(set_in("channels", "webhook", "url", to="ftp://x"), "webhook.url must be an http", id="no http"),
+        pytest.param(set_in("channels", "webhook", "url", to="http://[x"), "webhook.url must be an http", id="no url"),
+        pytest.param(set_in("channels", "webhook", "url", to=""), "channels.webhook.url is required", id="no address"),
+        pytest.param(set_in("channels", "webhook", "allow_private", to="maybe"), "must be true or false", id="no flag"),
+        pytest.param(set_in("channels", "email", "port", to=99999), "channels.email.port must be", id="no port"),
+        pytest.param(set_in("channels", "email", "to", to=[1]), "channels.email.to must be a word", id="no words"),
+        pytest.param(
+            set_in("channels", "email", "to", to="a@b, c"), "email.to must be mail addresses", id="no address"
+        ),
+        pytest.param(drop("channels", "email", "to"), "email.to must be", id="nobody"),
+        pytest.param(set_in("channels", "email", "to", to=" , "), "email.to is required", id="an empty list"),
+        pytest.param(set_in("channels", "email", "from", to="x\r\ny@z"), "email.from must be mail", id="a line break"),
+        pytest.param(
+            set_in("channels", "slack", "url_file", to="nowhere"), "slack.url_file cannot be read", id="no such file"
+        ),
+        pytest.param(set_in("channels", "slack", "url_file", to=""), "slack.url_file is required", id="no path"),
+        pytest.param(set_in("channels", "slack", "url_file", to="empty"), "slack.url_file is empty", id="empty file"),
+        pytest.param(set_in("routes", to={}), "routes must be a list", id="routes a mapping"),
+        pytest.param(set_in("routes", to=["x"]), "routes[0] must be a mapping", id="route a word"),
+        pytest.param(set_in("routes", to=[]), "no route without labels takes LOW", id="nobody is told"),
+        pytest.param(
+            lambda found: found["routes"][3].update(labels={"team": "a"}), "takes LOW", id="only some are told"
+        ),
+        pytest.param(lambda found: found["routes"][0].update(x=1), "routes[0].x is not known", id="unknown in route"),
+        pytest.param(
+            lambda found: found["routes"][0].update(severity="URGENT"), "'URGENT' is no severity", id="severity"
+        ),
+        pytest.param(
+            lambda found: found["routes"][0].update(channels=["teams"]), "'teams' is no other channel", id="no channel"
+        ),
+        pytest.param(
+            lambda found: found["routes"][0].update(channels=[]), "must be a word or a list", id="no channels"
+        ),
+        pytest.param(lambda found: found["routes"][0].update(labels={1: "a"}), "labels must be a mapping", id="labels"),
+    ],
+)
+def test_each_mistake_is_named(change: Change, expected: str) -> None:
+    changed = document()
+    change(changed)
+    found = problems(changed, files={"empty": "\n"})
+    assert any(expected in problem for problem in found), found
+    assert "secret" not in " ".join(found).replace("no secret in this file", "")
+
+
+def test_no_problem_shows_the_value_of_a_secret() -> None:
+    environ = dict.fromkeys(ENVIRON, "\x00not usable") | {"SLACK_WEBHOOK_URL": "hidden-word"}
+    assert [problem for problem in problems(document(), environ=environ) if "hidden-word" in problem] == []
+
+
+def test_a_file_that_is_no_mapping_is_refused() -> None:
+    assert "the file must be a mapping" in problems(["x"])
+
+
+def test_a_secret_may_lie_in_a_file_and_numbers_may_be_numbers() -> None:
+    changed = document()
+    changed["channels"]["slack"] = {
+        "kind": "slack",
+        "url_file": "slack.txt",
+        "workers": 2,
+        "timeout": 1.5,
+        "fallback": "email",
+    }
+    changed["channels"]["webhook"]["allow_private"] = True
+    routes = read(changed, files={"slack.txt": "https://hooks.slack.com/services/x\n"})
+    spec = routes.channels["slack"]
+    assert spec.kind == SlackSettings(url="https://hooks.slack.com/services/x")
+    assert (spec.workers, spec.timeout, spec.fallback) == (2, timedelta(seconds=1.5), ("email",))
+    assert routes.channels["webhook"].kind == WebhookSettings(
+        url=ENVIRON["WEBHOOK_URL"], signing_key=ENVIRON["WEBHOOK_SIGNING_KEY"], allow_private=True
+    )
+
+
+def test_labels_may_list_their_values() -> None:
+    changed = document()
+    changed["routes"].insert(0, {"severity": ["LOW", "HIGH"], "labels": {"team": ["a", "b"]}, "channels": "email"})
+    assert read(changed).channels_of(Severity.LOW, {"team": "b"})[0] == ("email",)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"channels: [", "is not YAML: line 1", id="no YAML"),
+        pytest.param(b"\xff\xfe\xff", "is not UTF-8", id="no text"),
+        pytest.param(b"a: \x01", "is not YAML", id="control characters"),
+        pytest.param(None, "cannot be read: No such file or directory", id="no file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    path = tmp_path / "routes.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RoutesError, match=expected):
+        load_routes(path, {})
+
+
+def test_files_beside_the_routes_file_are_found(tmp_path: Path) -> None:
+    changed = document()
+    changed["channels"]["slack"] = {"kind": "slack", "url_file": "slack.txt"}
+    (tmp_path / "slack.txt").write_text("https://hooks.slack.com/services/x")
+    (tmp_path / "routes.yaml").write_text(yaml.safe_dump(changed))
+    assert load_routes(tmp_path / "routes.yaml", ENVIRON).channels["slack"].kind == SlackSettings(
+        url="https://hooks.slack.com/services/x"
+    )
