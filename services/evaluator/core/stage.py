@@ -15,6 +15,7 @@ from services.evaluator.core.ruleset import RuleSet
 from services.evaluator.core.transition import Transition
 from services.evaluator.core.watermark import Watermark
 from services.evaluator.core.window import RuleWindows
+from services.rule_language.rule import RuleType
 
 # How long rows are kept for a rule that nobody here knows (yet).
 _UNCLAIMED_NS = 60 * SECOND_NS
@@ -82,6 +83,12 @@ class WindowStage:
     def firing_groups(self) -> int:
         """How many groups have an open alert."""
         return sum(episode.is_open for windows in self._windows.values() for episode in windows.episodes.values())
+
+    def census(self, kind: RuleType) -> tuple[int, int]:
+        """Count the groups with an open window, and those with an open alert, of one type of rule."""
+        of_kind = [each for each in self._windows.values() if each.ready and each.ready.rule.type is kind]
+        groups = sum(len(window.panes) for windows in of_kind for window in windows.windows.values())
+        return groups, sum(episode.is_open for windows in of_kind for episode in windows.episodes.values())
 
     def learn(self, rules: RuleSet, now_ns: int) -> list[Transition]:
         """Take over new rules: judge again what they changed, end the alerts of those that are gone."""

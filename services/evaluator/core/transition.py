@@ -38,18 +38,13 @@ class Window:
     end_ns: int
     count: int
     total: int
-    value_count: int
     sum: float
+    avg: float | None
     min: float | None
     max: float | None
     condition: str
     threshold: float
     last_event_ns: int | None
-
-    @property
-    def avg(self) -> float | None:
-        """The mean of the values; None where there were none."""
-        return self.sum / self.value_count if self.value_count else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +85,8 @@ def window_of(ready: ReadyRule, start_ns: int, totals: Totals) -> Window:
         end_ns=start_ns + ready.window_ns,
         count=totals.counted,
         total=totals.total,
-        value_count=totals.value_count,
         sum=totals.sum,
+        avg=totals.sum / totals.value_count if totals.value_count else None,
         min=totals.min,
         max=totals.max,
         condition=ready.rule.condition,

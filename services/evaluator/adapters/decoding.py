@@ -1,0 +1,69 @@
+"""Records of `log-events` into columns, a whole fetch at once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ptars import HandlerPool
+
+from services.chassis.kafka import Record as KafkaRecord
+from services.evaluator.core.arrival import Arrivals, Record
+from services.evaluator.core.columns import Columns
+from services.evaluator.ports import Poisoned
+from tocsin.logs.v1 import log_event_pb2
+
+UNDECODABLE = "UNDECODABLE"
+
+_MILLISECOND_NS = 1_000_000
+
+
+class LogDecoder:
+    """Decodes log batches with ptars; no Python object is made for an event."""
+
+    def __init__(self) -> None:
+        pool = HandlerPool([log_event_pb2.DESCRIPTOR])
+        self._handler = pool.get_for_message(log_event_pb2.LogBatch.DESCRIPTOR)
+
+    def decode(self, records: Sequence[KafkaRecord]) -> tuple[Arrivals, tuple[Poisoned, ...]]:
+        """Decode a fetch. A record that cannot be decoded is poisoned, and arrives without events."""
+        arrived = tuple(_arrival(record) for record in records)
+        values = [record.value for record in records]
+        try:
+            return self._arrivals(arrived, values), ()
+        except ValueError:
+            sound = [self._is_sound(value) for value in values]
+        poisoned = tuple(
+            Poisoned(record=record, reason=UNDECODABLE, value=value)
+            for record, value, is_sound in zip(arrived, values, sound, strict=True)
+            if not is_sound
+        )
+        kept = [value if is_sound else b"" for value, is_sound in zip(values, sound, strict=True)]
+        return self._arrivals(arrived, kept), poisoned
+
+    def _arrivals(self, records: tuple[Record, ...], values: list[bytes]) -> Arrivals:
+        batches = self._handler.list_to_record_batch(values).column("events")
+        lengths = np.diff(batches.offsets.to_numpy()).astype(np.int64)
+        return Arrivals(records=records, lengths=lengths, columns=Columns.of(batches.flatten()))
+
+    def _is_sound(self, value: bytes) -> bool:
+        try:
+            self._handler.list_to_record_batch([value])
+        except ValueError:
+            return False
+        return True
+
+
+def _arrival(record: KafkaRecord) -> Record:
+    return Record(
+        partition=record.partition,
+        offset=record.offset,
+        arrival_ns=record.timestamp_ms * _MILLISECOND_NS,
+        traceparent=traceparent_of(record.headers),
+    )
+
+
+def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:
+    """Give the W3C traceparent among a record's headers; empty when there is none."""
+    for name, value in headers:
+        if name == "traceparent":
+            return value.decode("ascii", "replace")
+    return ""

@@ -1,0 +1,169 @@
+"""The evaluator's topics, in the words of its ports."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from services.chassis.kafka import Producer, Record
+from services.evaluator.adapters.decoding import LogDecoder, traceparent_of
+from services.evaluator.adapters.member import Member
+from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
+from services.evaluator.adapters.transition_wire import encode_transition
+from services.evaluator.core.partial import PartialBatch
+from services.evaluator.core.transition import Transition
+from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned
+from tocsin.logs.v1 import log_event_pb2
+
+log = structlog.get_logger()
+
+LOG_EVENTS, WINDOW_PARTIALS, ALERTS, DEAD_LETTERS = (
+    "log-events",
+    "window-partials",
+    "alerts",
+    "log-events-dead-letter",
+)
+MATCH_GROUP, WINDOW_GROUP = "alert-rule-engine-group", "alert-rule-engine-window-group"
+
+
+class KafkaLogSource:
+    """`log-events`, as a member of the match group."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._decoder = LogDecoder()
+
+    async def fetch(self, most: int, within: float) -> LogFetch:
+        """Give what came, decoded."""
+        share, records = await self._member.gather(most, within)
+        records.sort(key=lambda record: (record.partition, record.offset))
+        arrivals, poisoned = await self._member.call(self._decoder.decode, records)
+        return LogFetch(share=share, arrivals=arrivals, poisoned=poisoned)
+
+    async def commit(self, marks: Sequence[Mark]) -> bool:
+        """Keep marks."""
+        return await self._member.commit(marks)
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read on from there."""
+        await self._member.rewind(partition, offset)
+
+    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Ask for the next offset of each partition."""
+        return await self._member.ends(partitions)
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic has."""
+        return self._member.partitions
+
+
+class KafkaPartialSource:
+    """`window-partials`, as a member of the window group."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    async def fetch(self, most: int, within: float) -> PartialFetch:
+        """Give what there is, decoded. What nobody could have written is passed over with a line in the log."""
+        share, records = await self._member.next(most, within)
+        partials = await self._member.call(lambda: [partial for record in records for partial in _partial(record)])
+        return PartialFetch(share=share, partials=tuple(partials))
+
+    async def commit(self, marks: Sequence[Mark]) -> bool:
+        """Keep marks."""
+        return await self._member.commit(marks)
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read on from there."""
+        await self._member.rewind(partition, offset)
+
+
+class KafkaPartialSink:
+    """`window-partials`, for writing."""
+
+    def __init__(self, producer: Producer, outputs: int) -> None:
+        self._producer = producer
+        self.outputs = outputs
+
+    async def send(self, batches: Sequence[tuple[int, PartialBatch]]) -> None:
+        """Write each batch to its partition."""
+        values = await asyncio.to_thread(lambda: [(output, encode_batch(batch)) for output, batch in batches])
+        await delivered(self._producer.enqueue(WINDOW_PARTIALS, value, partition=output) for output, value in values)
+
+
+class KafkaTransitionSink:
+    """`alerts`, keyed by fingerprint."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    async def send(self, transitions: Sequence[Transition]) -> None:
+        """Write transitions; each carries its own trace."""
+        await delivered(
+            self._producer.enqueue(
+                ALERTS,
+                encode_transition(transition),
+                key=transition.fingerprint.encode(),
+                headers=[("traceparent", transition.traceparent.encode())] if transition.traceparent else (),
+            )
+            for transition in transitions
+        )
+
+
+class KafkaDeadLetters:
+    """`log-events-dead-letter`."""
+
+    def __init__(self, producer: Producer, now: Callable[[], datetime]) -> None:
+        self._producer = producer
+        self._now = now
+
+    async def keep(self, poisoned: Sequence[Poisoned]) -> None:
+        """Put records aside as they were; their trace goes with them."""
+        await delivered(
+            self._producer.enqueue(
+                DEAD_LETTERS,
+                self._letter(each),
+                headers=[("traceparent", each.record.traceparent.encode())] if each.record.traceparent else (),
+            )
+            for each in poisoned
+        )
+
+    def _letter(self, poisoned: Poisoned) -> bytes:
+        letter = log_event_pb2.DeadLetter(
+            topic=LOG_EVENTS,
+            partition=poisoned.record.partition,
+            offset=poisoned.record.offset,
+            reason=poisoned.reason,
+            value=poisoned.value,
+        )
+        letter.create_time.FromDatetime(self._now())
+        return letter.SerializeToString()
+
+
+async def delivered(handed_over: Iterable[asyncio.Future[None]]) -> None:
+    """Return when Kafka has everything that the iterable hands over; else raise the first failure."""
+    futures: list[asyncio.Future[None]] = []
+    try:
+        futures.extend(handed_over)
+    finally:
+        # Also those before a refused one: nothing may be under way any more when the caller tries again.
+        results = await asyncio.gather(*futures, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _partial(record: Record) -> Iterator[Partial]:
+    try:
+        batch = decode_batch(record.value)
+    except Malformed:
+        log.exception("partial_refused", partition=record.partition, offset=record.offset)
+    else:
+        yield Partial(
+            partition=record.partition,
+            offset=record.offset,
+            batch=batch,
+            traceparent=traceparent_of(record.headers),
+        )

@@ -1,0 +1,187 @@
+"""A member of a consumer group that tells how its share changes, and from which mark each partition is taken up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import confluent_kafka
+import structlog
+from confluent_kafka import KafkaException, TopicPartition
+
+from services.chassis.kafka import Record, consumer_config, physical, record_of
+from services.chassis.settings import KafkaSettings
+from services.evaluator.ports import Mark, Share
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_ASK_SECONDS = 5.0
+_ASK_ATTEMPTS = 12
+
+
+@dataclass(slots=True)
+class _Changes:
+    lost: list[int] = field(default_factory=list)
+    taken: list[Mark] = field(default_factory=list)
+
+
+class Member:
+    """Every call of the client happens on one thread of its own. Partitions move one by one (cooperative)."""
+
+    def __init__(self, settings: KafkaSettings, *, topic: str, group: str, instance: str, **overrides: Any) -> None:
+        self._topic, self._group = topic, group
+        self._physical = physical(settings, topic)
+        self._config = consumer_config(
+            settings,
+            group,
+            group_instance_id=instance,
+            partition_assignment_strategy="cooperative-sticky",
+            **overrides,
+        )
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{group}")
+        self._changes = _Changes()
+        self.partitions = 0
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator["Member"]:
+        """Be a member until the end of the block."""
+        self._client = confluent_kafka.Consumer(self._config)
+        await self._call(self._subscribe)
+        try:
+            yield self
+        finally:
+            await asyncio.shield(self._call(self._client.close))
+            self._thread.shutdown(wait=False)
+
+    async def gather(self, most: int, within: float) -> tuple[Share, list[Record]]:
+        """Give `most` records, or what came `within` seconds."""
+        return await self._settled(await self._call(self._client.consume, most, within))
+
+    async def next(self, most: int, within: float) -> tuple[Share, list[Record]]:
+        """Give what there is, as soon as there is something, at most `most` records."""
+        return await self._settled(await self._call(self._next, most, within))
+
+    async def commit(self, marks: Sequence[Mark]) -> bool:
+        """Keep marks; False when Kafka did not take them."""
+        return await self._call(self._commit, marks)
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read on from there."""
+        await self._call(self._rewind, TopicPartition(self._physical, partition, offset))
+
+    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Ask the broker for the next offset of each partition; those that it does not tell are left out."""
+        return await self._call(self._ends, partitions)
+
+    async def lags(self) -> Mapping[int, int]:
+        """Give how many records each partition is behind, as far as the client knows without asking."""
+        return await self._call(self._lags)
+
+    async def call(self, act: Callable[..., T], *arguments: Any) -> T:
+        """Do something on the member's thread."""
+        return await self._call(act, *arguments)
+
+    async def _call(self, act: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
+
+    async def _settled(self, messages: list[Any]) -> tuple[Share, list[Record]]:
+        changes, self._changes = self._changes, _Changes()
+        records = [record_of(message, self._topic) for message in messages if self._is_sound(message)]
+        # What was fetched before a partition went must not be taken for what comes since it is back.
+        for mark in changes.taken:
+            if mark.partition in changes.lost:
+                await self.rewind(mark.partition, mark.offset)
+        records = [record for record in records if record.partition not in changes.lost]
+        return Share(lost=tuple(changes.lost), taken=tuple(changes.taken)), records
+
+    def _is_sound(self, message: Any) -> bool:
+        error = message.error()
+        if error is not None and error.fatal():
+            raise KafkaException(error)
+        if error is not None:
+            log.warning("fetch_failed", topic=self._topic, error=error.name())
+        return error is None
+
+    # Below: on the member's own thread.
+
+    def _subscribe(self) -> None:
+        self._client.subscribe(
+            [self._physical], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+
+    def _next(self, most: int, within: float) -> list[Any]:
+        first = self._client.poll(within)
+        return [] if first is None else [first, *self._client.consume(most - 1, 0)]
+
+    def _rewind(self, where: TopicPartition) -> None:
+        # A seek is refused while fetching has not begun; being assigned anew is not.
+        self._client.incremental_unassign([where])
+        self._client.incremental_assign([where])
+
+    def _commit(self, marks: Sequence[Mark]) -> bool:
+        offsets = [
+            TopicPartition(self._physical, mark.partition, mark.offset, metadata=mark.note or None) for mark in marks
+        ]
+        try:
+            self._client.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # The next commit covers this one; until then a restart only does more again, which changes nothing.
+            log.warning("commit_failed", topic=self._topic, error=error.args[0].name())
+            return False
+        return True
+
+    def _ends(self, partitions: Sequence[int]) -> dict[int, int]:
+        found = {}
+        for partition in partitions:
+            try:
+                where = TopicPartition(self._physical, partition)
+                found[partition] = self._client.get_watermark_offsets(where, timeout=1.0)[1]
+            except KafkaException:
+                continue
+        return found
+
+    def _lags(self) -> dict[int, int]:
+        lags = {}
+        for each in self._client.position(self._client.assignment()):
+            high = self._client.get_watermark_offsets(each, cached=True)[1]
+            if high >= 0 and each.offset >= 0:
+                lags[each.partition] = max(0, high - each.offset)
+        return lags
+
+    def _assigned(self, client: Any, partitions: list[TopicPartition]) -> None:
+        marks = [self._mark(each) for each in self._asked(client.committed, partitions, timeout=_ASK_SECONDS)]
+        topics = self._asked(client.list_topics, self._physical, timeout=_ASK_SECONDS).topics
+        self.partitions = len(topics[self._physical].partitions)
+        client.incremental_assign([TopicPartition(self._physical, mark.partition, mark.offset) for mark in marks])
+        self._changes.taken += marks
+        log.info("partitions_assigned", topic=self._topic, group=self._group, marks=_offsets(marks))
+
+    def _mark(self, committed: TopicPartition) -> Mark:
+        """Say where a partition is taken up: where it was left, or at the oldest record that there is still."""
+        where = TopicPartition(self._physical, committed.partition)
+        low, high = self._asked(self._client.get_watermark_offsets, where, timeout=_ASK_SECONDS)
+        if low <= committed.offset <= high:
+            return Mark(partition=committed.partition, offset=committed.offset, note=committed.metadata or "")
+        note = (committed.metadata or "") if committed.offset >= 0 else ""
+        return Mark(partition=committed.partition, offset=low, note=note)
+
+    def _asked(self, ask: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        for _ in range(_ASK_ATTEMPTS - 1):
+            try:
+                return ask(*arguments, **named)
+            except KafkaException as error:
+                log.warning("question_failed", topic=self._topic, error=error.args[0].name())
+        return ask(*arguments, **named)
+
+    def _revoked(self, _: Any, partitions: list[TopicPartition]) -> None:
+        lost = [each.partition for each in partitions]
+        self._changes.lost += lost
+        self._changes.taken = [mark for mark in self._changes.taken if mark.partition not in lost]
+        log.info("partitions_revoked", topic=self._topic, group=self._group, partitions=lost)
+
+
+def _offsets(marks: Sequence[Mark]) -> dict[int, int]:
+    return {mark.partition: mark.offset for mark in marks}

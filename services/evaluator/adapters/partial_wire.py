@@ -1,0 +1,116 @@
+"""Partial batches and samples as bytes."""
+
+from google.protobuf.message import DecodeError
+
+from services.domain.level import Level
+from services.evaluator.adapters.times import nanoseconds, stamp
+from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
+from tocsin.alerts.v1 import alert_pb2
+from tocsin.evaluation.v1 import partial_pb2
+from tocsin.logs.v1 import log_event_pb2
+
+
+class Malformed(Exception):  # noqa: N818  (it names the thing, as Failure's kin do)
+    """Bytes are not the message that they should be."""
+
+
+def encode_batch(batch: PartialBatch) -> bytes:
+    """Write a batch as the value of a record."""
+    progress = batch.progress
+    message = partial_pb2.PartialBatch(
+        source_partition=progress.source_partition,
+        source_partitions=progress.source_partitions,
+        block=progress.block,
+        up_to=progress.up_to,
+        previous_up_to=progress.previous_up_to,
+        rows=[_row_message(row) for row in batch.rows],
+    )
+    if progress.max_event_ns is not None:
+        message.max_event_time.CopyFrom(stamp(progress.max_event_ns))
+    if progress.max_arrival_ns is not None:
+        message.max_arrival_time.CopyFrom(stamp(progress.max_arrival_ns))
+    if progress.idle_ns is not None:
+        message.idle_time.CopyFrom(stamp(progress.idle_ns))
+    return message.SerializeToString()
+
+
+def decode_batch(value: bytes) -> PartialBatch:
+    """Read the value of a record; raises Malformed."""
+    try:
+        message = partial_pb2.PartialBatch.FromString(value)
+    except DecodeError as error:
+        raise Malformed(str(error)) from None
+    progress = Progress(
+        source_partition=message.source_partition,
+        source_partitions=message.source_partitions,
+        block=message.block,
+        up_to=message.up_to,
+        previous_up_to=message.previous_up_to,
+        max_event_ns=nanoseconds(message.max_event_time) if message.HasField("max_event_time") else None,
+        max_arrival_ns=nanoseconds(message.max_arrival_time) if message.HasField("max_arrival_time") else None,
+        idle_ns=nanoseconds(message.idle_time) if message.HasField("idle_time") else None,
+    )
+    return PartialBatch(progress=progress, rows=tuple(_row(row) for row in message.rows))
+
+
+def sample_message(sample: Sample) -> alert_pb2.SampleEvent:
+    """Write a sample."""
+    return alert_pb2.SampleEvent(
+        event_time=stamp(sample.event_ns),
+        service=sample.service,
+        level=log_event_pb2.LogEvent.Level.ValueType(sample.level or 0),
+        message=sample.message,
+        status_code=sample.status_code,
+        response_time=sample.response_time,
+        host=sample.host,
+        trace_id=sample.trace_id,
+    )
+
+
+def sample_of(message: alert_pb2.SampleEvent) -> Sample:
+    """Read a sample."""
+    return Sample(
+        event_ns=nanoseconds(message.event_time),
+        service=message.service,
+        level=Level(message.level) if message.level else None,
+        message=message.message,
+        status_code=message.status_code if message.HasField("status_code") else None,
+        response_time=message.response_time if message.HasField("response_time") else None,
+        host=message.host,
+        trace_id=message.trace_id,
+    )
+
+
+def _row_message(row: Row) -> partial_pb2.PartialRow:
+    key, tally = row
+    return partial_pb2.PartialRow(
+        rule_id=key.rule_id,
+        selection_revision=key.selection_revision,
+        group=key.group,
+        pane_time=stamp(key.pane_ns),
+        count=tally.counted,
+        total=tally.total,
+        value_count=tally.value_count,
+        sum=tally.sum,
+        min=tally.min,
+        max=tally.max,
+        samples=[sample_message(sample) for sample in tally.samples],
+        last_event_time=None if tally.last_event_ns is None else stamp(tally.last_event_ns),
+        traceparent=tally.traceparent,
+    )
+
+
+def _row(message: partial_pb2.PartialRow) -> Row:
+    key = RowKey(message.rule_id, message.selection_revision, tuple(message.group), nanoseconds(message.pane_time))
+    tally = Tally(
+        counted=message.count,
+        total=message.total,
+        value_count=message.value_count,
+        sum=message.sum,
+        min=message.min if message.HasField("min") else None,
+        max=message.max if message.HasField("max") else None,
+        last_event_ns=nanoseconds(message.last_event_time) if message.HasField("last_event_time") else None,
+        samples=tuple(sample_of(sample) for sample in message.samples),
+        traceparent=message.traceparent,
+    )
+    return Row(key, tally)

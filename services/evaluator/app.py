@@ -1,0 +1,109 @@
+"""Puts the evaluator together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from services.chassis.admin import admin_server
+from services.chassis.clock import SystemClock
+from services.chassis.grpc_client import channel
+from services.chassis.grpc_server import grpc_server
+from services.chassis.health import Health, serving
+from services.chassis.kafka import producer
+from services.chassis.lifecycle import background
+from services.evaluator.adapters.kafka import (
+    LOG_EVENTS,
+    MATCH_GROUP,
+    WINDOW_GROUP,
+    WINDOW_PARTIALS,
+    KafkaDeadLetters,
+    KafkaLogSource,
+    KafkaPartialSink,
+    KafkaPartialSource,
+    KafkaTransitionSink,
+)
+from services.evaluator.adapters.member import Member
+from services.evaluator.adapters.rules import RuleBook, RuleCopy, follow
+from services.evaluator.adapters.state import KafkaStateStore
+from services.evaluator.adapters.topic import partitions_of
+from services.evaluator.metrics import Metrics
+from services.evaluator.rpc import MOUNTS
+from services.evaluator.settings import Settings
+from services.evaluator.worker.match import MatchWorker, Pace
+from services.evaluator.worker.window import WindowWorker
+
+# Enough for the flush of some hundred thousand groups.
+_MOST_BYTES_UNDER_WAY = 256 * 1024 * 1024
+_LAG_EVERY_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def app(settings: Settings) -> AsyncIterator[None]:
+    """Open everything in order; close it in reverse."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        process, kafka = settings.process, settings.kafka
+        health = Health("evaluator")
+        await enter(admin_server(process.admin_listen, health))
+        await enter(grpc_server(process, MOUNTS, health))
+        book = await enter(_rules(settings, health))
+        stream = await enter(
+            producer(
+                kafka,
+                f"evaluator@{process.instance}",
+                dependency=health.dependency("kafka"),
+                max_bytes=_MOST_BYTES_UNDER_WAY,
+            )
+        )
+        outputs = await partitions_of(kafka, WINDOW_PARTIALS)
+        metrics, clock = Metrics(), SystemClock()
+        states = KafkaStateStore(kafka, stream)
+        windows = await enter(
+            Member(kafka, topic=WINDOW_PARTIALS, group=WINDOW_GROUP, instance=process.instance).joined()
+        )
+        events = await enter(Member(kafka, topic=LOG_EVENTS, group=MATCH_GROUP, instance=process.instance).joined())
+        window = WindowWorker(
+            source=KafkaPartialSource(windows),
+            states=states,
+            alerts=KafkaTransitionSink(stream),
+            rules=book,
+            metrics=metrics,
+            clock=clock,
+            commit=settings.commit,
+            idle=settings.idle,
+        )
+        match = MatchWorker(
+            source=KafkaLogSource(events),
+            sink=KafkaPartialSink(stream, outputs),
+            dead_letters=KafkaDeadLetters(stream, clock.now),
+            rules=book,
+            metrics=metrics,
+            clock=clock,
+            pace=Pace(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
+        )
+        within = process.drain / 2
+        await enter(background(window.run(), name="window", stop=window.stop, within=within))
+        await enter(background(match.run(), name="match", stop=match.stop, within=within))
+        await enter(background(_report_lags({"match": events, "window": windows}, metrics), name="lags"))
+        await enter(serving(health, process.notice))
+        yield
+
+
+@asynccontextmanager
+async def _rules(settings: Settings, health: Health) -> AsyncIterator[RuleBook]:
+    """Know the rules: from the copy at once, from the manager as soon as it answers."""
+    known = health.dependency("rules")
+    book = RuleBook(RuleCopy(settings.cache_dir), lambda _: known.up())
+    await book.open_copy()
+    async with channel(settings.manager_target) as mesh:
+        manager = health.dependency("alert-manager", required=False)
+        async with background(follow(mesh, book, manager), name="follow rules"):
+            yield book
+
+
+async def _report_lags(members: Mapping[str, Member], metrics: Metrics) -> None:
+    while True:
+        for stage, member in members.items():
+            for partition, records in (await member.lags()).items():
+                metrics.lag(stage, partition, records)
+        await asyncio.sleep(_LAG_EVERY_SECONDS)

@@ -1,0 +1,23 @@
+"""The note that stands beside a committed offset of `window-partials`: what is needed to take up a partition there."""
+
+import json
+
+from services.evaluator.core.stage import Checkpoint
+
+_VERSION = 1
+
+
+def note_of(checkpoint: Checkpoint) -> str:
+    """Write the note of a checkpoint."""
+    return json.dumps({"v": _VERSION, "position": checkpoint.position, "watermark": checkpoint.watermark_ns})
+
+
+def checkpoint_of(offset: int, note: str) -> Checkpoint:
+    """Read it again; without a note, or with one of another version, everything from there on is judged anew."""
+    try:
+        said = json.loads(note) if note else {}
+        if said.get("v") == _VERSION:
+            return Checkpoint(offset=offset, position=int(said["position"]), watermark_ns=said["watermark"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return Checkpoint(offset=offset, position=offset, watermark_ns=None)

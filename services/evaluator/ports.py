@@ -1,0 +1,158 @@
+"""What the evaluator needs from the world."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.evaluator.core.arrival import Arrivals, Record
+from services.evaluator.core.partial import Group, PartialBatch
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.transition import Transition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """From where a partition is read after a restart, and a note for the one who reads it then."""
+
+    partition: int
+    offset: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How this instance's share of a topic changed since the last fetch: first `lost`, then `taken`."""
+
+    lost: tuple[int, ...] = ()
+    taken: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poisoned:
+    """A record that cannot be decoded, as it was."""
+
+    record: Record
+    reason: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFetch:
+    """What a fetch of `log-events` brought."""
+
+    share: Share
+    arrivals: Arrivals
+    poisoned: tuple[Poisoned, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partial:
+    """One record of `window-partials`; `traceparent` is the flush that wrote it."""
+
+    partition: int
+    offset: int
+    batch: PartialBatch
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialFetch:
+    """What a fetch of `window-partials` brought, each partition's records in order."""
+
+    share: Share
+    partials: tuple[Partial, ...]
+
+
+class Reading(Protocol):
+    """A consumer group's member, reading its share of a topic. Nothing here raises while Kafka is away; it waits."""
+
+    async def commit(self, marks: Sequence[Mark]) -> bool:
+        """Keep marks; False when Kafka did not take them."""
+        ...
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read on from there. What was fetched of the partition before and not yet given out is not given out."""
+        ...
+
+
+class LogSource(Reading, Protocol):
+    """`log-events`, decoded. For the match loop only, one call at a time."""
+
+    async def fetch(self, most: int, within: float) -> LogFetch:
+        """Give what came, after `most` records or `within` seconds."""
+        ...
+
+    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Ask Kafka now for the next offset of each partition; those that it does not tell are left out."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic has; known from the first taken partition on."""
+        ...
+
+
+class PartialSource(Reading, Protocol):
+    """`window-partials`, decoded. For the window loop only, one call at a time."""
+
+    async def fetch(self, most: int, within: float) -> PartialFetch:
+        """Give what there is, as soon as there is something."""
+        ...
+
+
+class PartialSink(Protocol):
+    """`window-partials`, for writing."""
+
+    @property
+    def outputs(self) -> int:
+        """How many partitions it has."""
+        ...
+
+    async def send(self, batches: Sequence[tuple[int, PartialBatch]]) -> None:
+        """Write each batch to its partition, in order; return when Kafka has all. Raises a transient Failure."""
+        ...
+
+
+class TransitionSink(Protocol):
+    """`alerts`."""
+
+    async def send(self, transitions: Sequence[Transition]) -> None:
+        """Write transitions of different groups; return when Kafka has all. Raises a transient Failure."""
+        ...
+
+
+class StateStore(Protocol):
+    """`window-state`: the last transition of each group."""
+
+    async def load(self, partitions: Sequence[int]) -> Mapping[int, Sequence[Transition]]:
+        """Read all that is kept of these partitions. Raises a transient Failure."""
+        ...
+
+    async def save(self, states: Sequence[tuple[int, Transition]]) -> None:
+        """Keep transitions of different groups; return when Kafka has all. Raises a transient Failure."""
+        ...
+
+    async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
+        """Keep nothing more of these rules' groups. Raises a transient Failure."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Where records go that cannot be decoded."""
+
+    async def keep(self, poisoned: Sequence[Poisoned]) -> None:
+        """Put records aside; return when Kafka has them. Raises a transient Failure."""
+        ...
+
+
+class Rules(Protocol):
+    """The rules as they are known now."""
+
+    @property
+    def current(self) -> RuleSet | None:
+        """None until they were known for the first time: then nothing may be matched or judged."""
+        ...
+
+    async def known(self) -> RuleSet:
+        """Wait until there are rules."""
+        ...

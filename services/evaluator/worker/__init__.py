@@ -1,0 +1,1 @@
+"""The evaluator's consuming loops: one for each stage."""

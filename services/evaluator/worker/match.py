@@ -1,0 +1,197 @@
+"""The match loop: fetch, match, flush, commit at block borders."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from services.chassis.backoff import Backoff
+from services.chassis.clock import Clock
+from services.chassis.failures import Failure
+from services.chassis.telemetry import links_of, tracer
+from services.evaluator.core.arrival import Arrivals
+from services.evaluator.core.match import match
+from services.evaluator.core.moment import moment_ns
+from services.evaluator.core.partial import PartialBatch
+from services.evaluator.core.source import Source
+from services.evaluator.metrics import Metrics
+from services.evaluator.ports import DeadLetters, LogSource, Mark, PartialSink, Poisoned, Rules, Share
+
+log = structlog.get_logger()
+
+_HEARTBEAT_SECONDS = 1.0
+_MOST_LINKS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much at once, and how often."""
+
+    fetch_records: int
+    flush: timedelta
+    idle: timedelta
+
+
+class MatchWorker:
+    """Counts what rules select in the partitions of `log-events` that this instance has.
+
+    A record is committed once everything of its block is in `window-partials`. A crash, a rebalance or a flush that
+    failed begins the current blocks again; what was sent of them before is then sent again, which changes nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: LogSource,
+        sink: PartialSink,
+        dead_letters: DeadLetters,
+        rules: Rules,
+        metrics: Metrics,
+        clock: Clock,
+        pace: Pace,
+        retry: Backoff = Backoff(),
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._dead_letters = dead_letters
+        self._rules = rules
+        self._metrics = metrics
+        self._clock = clock
+        self._pace = pace
+        self._retry = retry
+        self._sources: dict[int, Source] = {}
+        self._committed: dict[int, int] = {}
+        self._busy_at: dict[int, float] = {}
+        self._heartbeat_at = 0.0
+        self._flushed_at = 0.0
+        self._failures = 0
+        self._events = 0
+        self._carriers: list[str] = []
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._is_stopping = True
+
+    async def run(self) -> None:
+        """Work until stopped. Nothing is taken before the rules are known: it would count for nothing."""
+        await self._rules.known()
+        while not self._is_stopping:
+            await self.turn()
+        await self._flush()
+
+    async def turn(self) -> None:
+        """Fetch once, and flush if it is time."""
+        due = self._flushed_at + self._pace.flush.total_seconds() - self._clock.monotonic()
+        fetched = await self._source.fetch(self._pace.fetch_records, max(due, 0.0))
+        self._reassign(fetched.share)
+        await self._put_aside(fetched.poisoned)
+        await self._match(fetched.arrivals)
+        if self._clock.monotonic() >= self._flushed_at + self._pace.flush.total_seconds():
+            await self._flush()
+
+    def _reassign(self, share: Share) -> None:
+        for partition in share.lost:
+            self._sources.pop(partition, None)
+        for mark in share.taken:
+            self._sources[mark.partition] = Source.at(mark.partition, mark.offset)
+            self._committed[mark.partition] = mark.offset
+            self._busy_at[mark.partition] = self._clock.monotonic()
+
+    async def _put_aside(self, poisoned: tuple[Poisoned, ...]) -> None:
+        attempt = 0
+        while poisoned and not self._is_stopping:
+            try:
+                await self._dead_letters.keep(poisoned)
+            except Failure as failure:
+                log.warning("dead_letters_failed", reason=failure.reason)
+                await asyncio.sleep(self._retry.delay(attempt).total_seconds())
+                attempt += 1
+            else:
+                self._note(poisoned)
+                return
+        if poisoned:
+            # Stopping without having kept them: nothing after them may be committed.
+            self._sources.clear()
+
+    def _note(self, poisoned: tuple[Poisoned, ...]) -> None:
+        self._metrics.poisoned(len(poisoned))
+        for each in poisoned:
+            where = {"partition": each.record.partition, "offset": each.record.offset}
+            log.error("record_put_aside", reason=each.reason, **where)
+
+    async def _match(self, arrivals: Arrivals) -> None:
+        rules = self._rules.current
+        if rules is None or not arrivals.records or not self._sources:
+            return
+        began = self._clock.monotonic()
+        for record in arrivals.records:
+            self._busy_at[record.partition] = began
+        await asyncio.to_thread(match, arrivals, rules, self._sources, self._sink.outputs)
+        self._events += len(arrivals.columns)
+        self._carriers += [record.traceparent for record in arrivals.records if record.traceparent]
+        self._metrics.matched(self._clock.monotonic() - began)
+
+    async def _flush(self) -> None:
+        """Tell what is new; commit the blocks that are whole."""
+        self._flushed_at = self._clock.monotonic()
+        batches = self._news(await self._idle())
+        carriers, self._carriers = self._carriers, []
+        events, self._events = self._events, 0
+        if not batches:
+            return
+        links = links_of(([("traceparent", each)] for each in carriers), limit=_MOST_LINKS)
+        with tracer(__name__).start_as_current_span("flush window-partials", links=links):
+            try:
+                await self._sink.send(batches)
+            except Failure as failure:
+                await self._begin_again(failure)
+                return
+        self._failures = 0
+        self._metrics.flushed(events, sum(len(batch.rows) for _, batch in batches))
+        await self._commit()
+
+    def _news(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
+        return [
+            news
+            for source in self._sources.values()
+            for news in source.flush(
+                outputs=self._sink.outputs,
+                source_partitions=self._source.partitions,
+                idle_ns=idle_ns.get(source.partition),
+            )
+        ]
+
+    async def _idle(self) -> dict[int, int]:
+        """Find the partitions that have been silent for a while and hold nothing now; say since when that is known."""
+        now = self._clock.monotonic()
+        if now < self._heartbeat_at + _HEARTBEAT_SECONDS:
+            return {}
+        self._heartbeat_at = now
+        silent_since = now - self._pace.idle.total_seconds()
+        quiet = [partition for partition in self._sources if self._busy_at[partition] <= silent_since]
+        # The moment before the question: what comes after the answer comes after it too.
+        asked_ns = moment_ns(self._clock.now())
+        ends = await self._source.ends(quiet) if quiet else {}
+        return {partition: asked_ns for partition, end in ends.items() if end == self._sources[partition].position}
+
+    async def _commit(self) -> None:
+        marks = [
+            Mark(partition=source.partition, offset=source.committable)
+            for source in self._sources.values()
+            if source.committable > self._committed[source.partition]
+        ]
+        if marks and await self._source.commit(marks):
+            self._committed.update({mark.partition: mark.offset for mark in marks})
+
+    async def _begin_again(self, failure: Failure) -> None:
+        """Go back to what is committed: of a flush that failed nobody knows what was delivered."""
+        log.warning("flush_failed", reason=failure.reason)
+        self._metrics.rewound()
+        for partition in self._sources:
+            offset = self._committed[partition]
+            self._sources[partition] = Source.at(partition, offset)
+            await self._source.rewind(partition, offset)
+        await asyncio.sleep(self._retry.delay(self._failures).total_seconds())
+        self._failures += 1

@@ -1,0 +1,229 @@
+"""The window loop: fetch, merge, judge, tell, commit."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import structlog
+
+from services.chassis.backoff import Backoff
+from services.chassis.clock import Clock
+from services.chassis.failures import Failure
+from services.evaluator.core.chain import Reception
+from services.evaluator.core.moment import SECOND_NS, moment_ns, span_ns
+from services.evaluator.core.note import checkpoint_of, note_of
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.stage import Checkpoint, WindowStage
+from services.evaluator.core.store import STORES
+from services.evaluator.core.transition import Transition
+from services.evaluator.metrics import Metrics
+from services.evaluator.ports import Mark, Partial, PartialSource, Rules, Share, StateStore, TransitionSink
+from services.evaluator.worker.telling import Decided, Teller, traced
+
+log = structlog.get_logger()
+
+_FETCH_RECORDS = 200
+_FETCH_SECONDS = 0.25
+# After so many records others get a turn on the event loop.
+_STRETCH_RECORDS = 10
+
+
+class WindowWorker:
+    """Judges the partitions of `window-partials` that this instance has.
+
+    A partition is taken up from its committed mark with the states of its groups, and is then exactly where it was.
+    What is decided is told before anything is committed; telling it twice changes nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: PartialSource,
+        states: StateStore,
+        alerts: TransitionSink,
+        rules: Rules,
+        metrics: Metrics,
+        clock: Clock,
+        commit: timedelta,
+        idle: timedelta,
+        retry: Backoff = Backoff(),
+    ) -> None:
+        self._source = source
+        self._states = states
+        self._teller = Teller(
+            alerts=alerts, states=states, metrics=metrics, is_stopping=lambda: self._is_stopping, retry=retry
+        )
+        self._rules = rules
+        self._metrics = metrics
+        self._clock = clock
+        self._commit_seconds = commit.total_seconds()
+        self._idle_ns = span_ns(idle)
+        self._retry = retry
+        self._stages: dict[int, WindowStage] = {}
+        self._committed: dict[int, Checkpoint] = {}
+        self._behind: set[int] = set()
+        self._learned: RuleSet | None = None
+        self._read_again: set[tuple[int, int, int]] = set()
+        self._commit_at = 0.0
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._is_stopping = True
+
+    async def run(self) -> None:
+        """Work until stopped. Nothing is judged before the rules are known."""
+        await self._rules.known()
+        while not self._is_stopping:
+            await self.turn()
+        await self._commit()
+
+    async def turn(self) -> None:
+        """Fetch once, judge, tell, and commit if it is time."""
+        fetched = await self._source.fetch(_FETCH_RECORDS, _FETCH_SECONDS)
+        await self._reassign(fetched.share)
+        decided = [*self._learn(), *await self._observe(fetched.partials)]
+        self._report_restored()
+        if not await self._teller.tell(decided):
+            # Stopping without having told: what is committed stays where it is.
+            self._stages.clear()
+            return
+        if self._clock.monotonic() >= self._commit_at:
+            await self._commit()
+
+    async def _reassign(self, share: Share) -> None:
+        for partition in share.lost:
+            self._stages.pop(partition, None)
+            self._behind.discard(partition)
+        marks = {mark.partition: checkpoint_of(mark.offset, mark.note) for mark in share.taken}
+        await self._take_up(marks)
+
+    async def _take_up(self, checkpoints: dict[int, Checkpoint]) -> None:
+        if not checkpoints:
+            return
+        states = await self._load(list(checkpoints))
+        if states is None:
+            return
+        for partition, checkpoint in checkpoints.items():
+            self._committed[partition] = checkpoint
+            self._behind.add(partition)
+            self._stages[partition] = WindowStage.restored(checkpoint, states.get(partition, ()), self._idle_ns)
+        # Every stage learns the rules anew; for those that know them this changes nothing.
+        self._learned = None
+
+    async def _load(self, partitions: list[int]) -> dict[int, Sequence[Transition]] | None:
+        """Read the states; None when the service stops before they are there."""
+        attempt = 0
+        while not self._is_stopping:
+            try:
+                return dict(await self._states.load(partitions))
+            except Failure as failure:
+                log.warning("states_delayed", reason=failure.reason, partitions=partitions)
+                await asyncio.sleep(self._retry.delay(attempt).total_seconds())
+                attempt += 1
+        return None
+
+    def _learn(self) -> list[Decided]:
+        rules = self._rules.current
+        if rules is None or rules is self._learned:
+            return []
+        self._learned = rules
+        now_ns = self._now_ns()
+        return [
+            (partition, traced(transition, ""))
+            for partition, stage in self._stages.items()
+            for transition in stage.learn(rules, now_ns)
+        ]
+
+    async def _observe(self, partials: Sequence[Partial]) -> list[Decided]:
+        decided: list[Decided] = []
+        spoilt: dict[int, Checkpoint] = {}
+        for count, partial in enumerate(partials, start=1):
+            if partial.partition in self._stages and partial.partition not in spoilt:
+                decided += self._merge(partial, spoilt)
+            if count % _STRETCH_RECORDS == 0:
+                await asyncio.sleep(0)
+        await self._read_anew(spoilt)
+        return [each for each in decided if each[0] not in spoilt]
+
+    def _merge(self, partial: Partial, spoilt: dict[int, Checkpoint]) -> Iterator[Decided]:
+        observed = self._stages[partial.partition].observe(partial.offset, partial.batch, self._now_ns())
+        if observed.late_events:
+            self._metrics.late(observed.late_events)
+        if observed.reception is Reception.GAP and self._is_new_gap(partial):
+            spoilt[partial.partition] = self._committed[partial.partition]
+        for transition in observed.transitions:
+            yield partial.partition, traced(transition, partial.traceparent)
+
+    def _is_new_gap(self, partial: Partial) -> bool:
+        """Count a gap when it is seen first. When reading again does not fill it, it stays."""
+        progress = partial.batch.progress
+        gap = partial.partition, progress.source_partition, partial.offset
+        is_new = gap not in self._read_again
+        if is_new:
+            self._read_again.add(gap)
+            self._metrics.gap()
+            log.error("gap_noticed", partition=gap[0], source_partition=gap[1], offset=gap[2], block=progress.block)
+        return is_new
+
+    async def _read_anew(self, spoilt: dict[int, Checkpoint]) -> None:
+        for partition, checkpoint in spoilt.items():
+            await self._source.rewind(partition, checkpoint.offset)
+        await self._take_up(spoilt)
+
+    async def _commit(self) -> None:
+        self._commit_at = self._clock.monotonic() + self._commit_seconds
+        now_ns = self._now_ns()
+        checkpoints = {partition: stage.checkpoint(now_ns) for partition, stage in self._stages.items()}
+        self._report(checkpoints, now_ns)
+        changed = {each: at for each, at in checkpoints.items() if at != self._committed.get(each)}
+        marks = [Mark(partition=each, offset=at.offset, note=note_of(at)) for each, at in changed.items()]
+        if marks and await self._source.commit(marks):
+            self._committed.update(changed)
+            await self._forget(changed)
+
+    async def _forget(self, committed: dict[int, Checkpoint]) -> None:
+        keys = [
+            (partition, rule_id, group)
+            for partition, checkpoint in committed.items()
+            for rule_id, group in self._stages[partition].forget(checkpoint)
+        ]
+        try:
+            if keys:
+                await self._states.forget(keys)
+        except Failure as failure:
+            # What is kept too long is read at the next start, and goes then.
+            log.warning("states_kept", reason=failure.reason, groups=len(keys))
+
+    def _report(self, checkpoints: dict[int, Checkpoint], now_ns: int) -> None:
+        for partition, stage in self._stages.items():
+            watermark_ns = checkpoints[partition].watermark_ns
+            self._metrics.stage(
+                partition,
+                watermark_age=None if watermark_ns is None else (now_ns - watermark_ns) / SECOND_NS,
+                open_groups=stage.open_groups,
+                firing_groups=stage.firing_groups,
+            )
+
+    def _report_restored(self) -> None:
+        """Say what is in the stores once everything that was there before has been read again."""
+        if not self._behind or not all(self._stages[each].is_caught_up for each in self._behind):
+            return
+        partitions = sorted(self._behind)
+        self._behind.clear()
+        rules = self._rules.current
+        kinds = Counter(ready.rule.type for ready in rules.rules.values()) if rules else Counter()
+        for kind, store in STORES.items():
+            held = [self._stages[each].census(kind) for each in partitions]
+            log.info(
+                "store_restored",
+                store=store,
+                partitions=partitions,
+                rules=kinds[kind],
+                groups=sum(groups for groups, _ in held),
+                firing=sum(firing for _, firing in held),
+            )
+
+    def _now_ns(self) -> int:
+        return moment_ns(self._clock.now())
