@@ -46,7 +46,9 @@ local function violation(text)
     return path, expected(type_name) .. " is expected, not " .. value
   end
   path = text:match("^([%w_%.%[%]]*): Proto field is not repeating, cannot start list%.$")
-  if path then return path, "a list where one value is expected" end
+  if path == "" then return path, "a list where one value is expected" end
+  -- The transcoder does not say which.
+  if path then return path, "one of its fields has a list where one value is expected" end
   local unknown = text:match('^Could not find field "(.-)" in the type')
   if unknown then return unknown, "there is no such query parameter" end
   local bound = text:match("^The binding value .* of the field ([%w_%.]+) is conflicting")
@@ -64,7 +66,8 @@ local function answer(text)
   elseif field == "" then
     field = "body"
   end
-  field = json_name(field)
+  -- The body of such a request is the event, or the rule, so that its fields stand at the top.
+  field = json_name(field):gsub("^event%.", ""):gsub("^alertRule%.", "")
   return '{"code":3,"message":' .. quoted(field .. ": " .. description)
     .. ',"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"' .. reason
     .. '","domain":"tocsin.dev","metadata":{}},{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":'

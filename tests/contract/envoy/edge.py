@@ -1,0 +1,41 @@
+"""One running Envoy and everything around it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.ports import Ports
+from tests.contract.envoy.doors import Door
+from tests.contract.envoy.relay import Relay
+from tests.contract.envoy.spans import SpanReceiver
+from tests.contract.envoy.upstream import Upstream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """Everything around one running Envoy."""
+
+    ports: Ports
+    ingest: Upstream
+    manager: Upstream
+    notifier: Upstream
+    # Stands between Envoy and the manager.
+    manager_relay: Relay
+    spans: SpanReceiver
+    access_log: Path
+    log: Path
+
+    @property
+    def all(self) -> Door:
+        return Door(self.ports.edge)
+
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.access_log.read_text().splitlines()]
+
+
+def is_healthy(ports: Ports, cluster: str) -> bool:
+    """Whether Envoy's own health checks find the cluster's only instance healthy."""
+    text = Door(ports.envoy_admin).get("/clusters").text
+    return any(
+        line.startswith(f"{cluster}::") and line.endswith("::health_flags::healthy") for line in text.splitlines()
+    )

@@ -1,0 +1,102 @@
+"""The configuration agrees with the contracts, and Envoy finds it valid."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import MethodDescriptor
+
+from stack.envoy import EnvoySettings, command, render, validate
+from tests.contract.envoy.upstream import CONTRACTS
+
+NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+METHODS = [
+    pytest.param(owner, method, id=method.name)
+    for owner, services in CONTRACTS.items()
+    for service in services
+    for method in service.methods
+]
+
+
+@pytest.mark.parametrize("otlp", ["", "127.0.0.1:4317"], ids=["without traces", "with traces"])
+def test_envoy_finds_it_valid(tmp_path: Path, otlp: str) -> None:
+    config = tmp_path / "envoy.json"
+    config.write_text(render(EnvoySettings(otlp=otlp)))
+    validate(config)
+    assert ("OpenTelemetryConfig" in config.read_text()) == bool(otlp)
+
+
+def test_what_envoy_refuses_is_reported(tmp_path: Path) -> None:
+    config = tmp_path / "envoy.json"
+    config.write_text(render(EnvoySettings()).replace('"ingest_admin"', '"nowhere"', 1))
+    with pytest.raises(ValueError, match="nowhere"):
+        validate(config)
+
+
+def test_an_address_without_a_port_is_refused() -> None:
+    with pytest.raises(ValueError, match="not host:port: manager"):
+        render(EnvoySettings(manager="manager"))
+
+
+def test_at_least_one_thread_is_needed() -> None:
+    with pytest.raises(ValueError, match="concurrency"):
+        EnvoySettings(concurrency=0)
+    assert command(Path("c"), concurrency=2)[3:5] == ["--concurrency", "2"]
+
+
+@pytest.mark.parametrize(("owner", "method"), METHODS)
+def test_each_public_rpc_leads_to_its_service(owner: str, method: MethodDescriptor) -> None:
+    route = route_of("edge" if is_public(method) else "mesh", method)
+    assert route["route"]["cluster"] == owner
+    assert route_of("mesh", method) | {"name": ""} == route | {"name": ""}
+    if is_public(method) and owner != "ingest":
+        assert route_of(owner, method) == route
+
+
+@pytest.mark.parametrize(("owner", "method"), METHODS)
+def test_only_queries_are_sent_again_after_the_service_may_have_seen_them(owner: str, method: MethodDescriptor) -> None:
+    policy = route_of("mesh", method)["route"]["retry_policy"]["retry_on"].split(",")
+    assert {"connect-failure", "refused-stream"} <= set(policy)
+    assert ("reset" in policy) == (method.GetOptions().idempotency_level == NO_SIDE_EFFECTS), owner
+
+
+@pytest.mark.parametrize(("owner", "method"), METHODS)
+def test_only_streams_have_no_deadline(owner: str, method: MethodDescriptor) -> None:
+    assert (route_of("mesh", method)["route"]["timeout"] == "0s") == method.server_streaming, owner
+
+
+def test_rules_are_not_followed_at_the_edge() -> None:
+    (watch,) = [each.values[1] for each in METHODS if each.values[1].name == "WatchAlertRules"]
+    for listener in ("edge", "manager", "evaluator", "notifier"):
+        assert route_of(listener, watch)["direct_response"]["status"] == 404
+
+
+def is_public(method: MethodDescriptor) -> bool:
+    return method.GetOptions().HasExtension(annotations_pb2.http)
+
+
+def route_of(listener: str, method: MethodDescriptor) -> dict:
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    return next(route for route in routes(listener) if fits(route["match"], path))
+
+
+def routes(listener: str) -> Iterator[dict]:
+    (found,) = [each for each in config()["static_resources"]["listeners"] if each["name"] == listener]
+    manager = found["filter_chains"][0]["filters"][0]["typed_config"]
+    yield from manager["route_config"]["virtual_hosts"][0]["routes"]
+
+
+@cache
+def config() -> dict:
+    return json.loads(render(EnvoySettings()))
+
+
+def fits(match: dict, path: str) -> bool:
+    if "safe_regex" in match:
+        return re.fullmatch(match["safe_regex"]["regex"], path) is not None
+    return path == match["path"] if "path" in match else path.startswith(match["prefix"])

@@ -1,0 +1,158 @@
+"""What callers see when a service is not well, and that nothing is ever done twice."""
+
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2
+from grpc_status import rpc_status
+
+from tests.contract.envoy.doors import Door, wait_until
+from tests.contract.envoy.edge import Edge, is_healthy
+from tests.contract.envoy.upstream import Behaviour
+from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2, log_ingest_service_pb2_grpc
+from tocsin.notifications.v1 import notification_service_pb2, notification_service_pb2_grpc
+from tocsin.rules.v1 import alert_rule_service_pb2, alert_rule_service_pb2_grpc
+
+pytestmark = pytest.mark.integration
+
+EVENT = log_event_pb2.LogEvent(service="a", level=log_event_pb2.LogEvent.ERROR, message="m")
+
+
+@pytest.fixture
+def notifier_away(edge: Edge) -> Iterator[Edge]:
+    edge.notifier.stop()
+    yield edge
+    edge.notifier.start()
+    wait_until(lambda: is_healthy(edge.ports, "notifier"))
+
+
+def test_health_is_the_services_own_answer(edge: Edge) -> None:
+    answer = edge.all.get("/health")
+    assert (answer.status, answer.json["service"], answer.json["dependencies"]) == (200, "ingest", {"kafka": "UP"})
+    answer = Door(edge.ports.edge_manager).get("/health")
+    assert (answer.status, answer.json["dependencies"]) == (503, {"db": "DOWN"})
+
+
+def test_a_service_that_is_away_is_not_healthy(edge: Edge) -> None:
+    for port, service in ((edge.ports.edge_evaluator, "evaluator"), (edge.ports.edge_notifier, "notifier")):
+        answer = Door(port).get("/health")
+        assert (answer.status, answer.json) == (503, {"service": service, "status": "NOT_SERVING"})
+
+
+def test_a_service_that_is_away_is_unavailable_with_a_retry_hint(notifier_away: Edge) -> None:
+    answer = notifier_away.all.get("/api/circuit-breakers")
+    assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, 14, "1")
+    assert answer.json["details"] == [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}]
+
+
+def test_grpc_callers_get_the_same_hint(notifier_away: Edge) -> None:
+    with notifier_away.all.channel() as channel, pytest.raises(grpc.RpcError) as failed:
+        notification_service_pb2_grpc.NotificationServiceStub(channel).ListCircuitBreakers(
+            notification_service_pb2.ListCircuitBreakersRequest(), timeout=5
+        )
+    assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
+    hint = error_details_pb2.RetryInfo()
+    assert rpc_status.from_call(failed.value).details[0].Unpack(hint)
+    assert hint.retry_delay.seconds == 1
+
+
+def test_a_service_that_came_back_is_used_within_two_seconds(edge: Edge) -> None:
+    edge.notifier.stop()
+    assert edge.all.get("/api/circuit-breakers").status == 503
+    edge.notifier.start()
+    assert wait_until(lambda: edge.all.get("/api/circuit-breakers").status == 200) < 2
+    assert wait_until(lambda: is_healthy(edge.ports, "notifier")) < 2
+
+
+def test_a_service_that_cannot_work_still_says_why(edge: Edge) -> None:
+    edge.ingest.say(health_pb2.HealthCheckResponse.NOT_SERVING)
+    wait_until(lambda: not is_healthy(edge.ports, "ingest"))
+    edge.ingest.on("Ingest", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "Kafka does not answer"))
+    answer = edge.all.post("/api/logs", {"service": "a"})
+    assert (answer.status, answer.json["message"]) == (503, "Kafka does not answer")
+    assert len(edge.ingest.calls) == 1
+    edge.ingest.say(health_pb2.HealthCheckResponse.SERVING)
+    wait_until(lambda: is_healthy(edge.ports, "ingest"))
+
+
+def test_a_command_is_not_sent_again_when_the_answer_was_lost(edge: Edge) -> None:
+    edge.manager.on("CreateAlertRule", cut_first(edge))
+    answer = edge.all.post("/api/alert-rules", {"name": "r"})
+    assert (answer.status, answer.json["code"]) == (502, 2)
+    assert "may have been carried out" in answer.json["message"]
+    assert [call.rpc for call in edge.manager.calls] == ["CreateAlertRule"]
+
+
+def test_grpc_callers_learn_that_nobody_knows(edge: Edge) -> None:
+    edge.manager.on("DeleteAlertRule", cut_first(edge))
+    with edge.all.channel() as channel, pytest.raises(grpc.RpcError) as failed:
+        alert_rule_service_pb2_grpc.AlertRuleServiceStub(channel).DeleteAlertRule(
+            alert_rule_service_pb2.DeleteAlertRuleRequest(id="r"), timeout=5
+        )
+    assert failed.value.code() == grpc.StatusCode.UNKNOWN
+    assert "may have been carried out" in failed.value.details()
+    assert len(edge.manager.calls) == 1
+
+
+def test_a_query_is_sent_again_when_the_answer_was_lost(edge: Edge) -> None:
+    edge.manager.on("GetAlertRule", cut_first(edge))
+    assert edge.all.get("/api/alert-rules/r1").status == 200
+    assert len(edge.manager.calls) == 2
+
+
+def test_a_service_that_does_not_answer_in_time_is_late(edge: Edge) -> None:
+    given_up = threading.Event()
+    edge.manager.on("CreateAlertRule", lambda *_: given_up.wait(10))
+    answer = edge.all.post("/api/alert-rules", {"name": "r"})
+    assert (answer.status, answer.json["code"]) == (504, 4)
+    with edge.all.channel() as channel, pytest.raises(grpc.RpcError) as failed:
+        alert_rule_service_pb2_grpc.AlertRuleServiceStub(channel).CreateAlertRule(
+            alert_rule_service_pb2.CreateAlertRuleRequest(), timeout=10
+        )
+    given_up.set()
+    assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert failed.value.details() == answer.json["message"]
+    assert len(edge.manager.calls) == 2
+
+
+def test_callers_cannot_ask_envoy_to_send_events_again(edge: Edge) -> None:
+    edge.ingest.on("Ingest", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no"))
+    wish = {"x-envoy-retry-on": "5xx,gateway-error", "x-envoy-retry-grpc-on": "unavailable", "x-envoy-max-retries": "5"}
+    assert edge.all.post("/api/logs", {"service": "a"}, wish).status == 503
+    assert len(edge.ingest.calls) == 1
+
+
+def test_a_command_waits_for_a_service_that_is_just_starting(edge: Edge) -> None:
+    edge.notifier.stop()
+    wait_until(lambda: not is_healthy(edge.ports, "notifier"))
+    back = threading.Thread(target=edge.notifier.start)
+    back.start()
+    wait_until(lambda: edge.all.post("/api/notifications/n1/retry", "").status == 200)
+    back.join()
+    assert len(edge.notifier.calls) == 1
+
+
+def test_events_pass_while_another_service_is_away(notifier_away: Edge) -> None:
+    with notifier_away.all.channel() as channel:
+        log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).Ingest(
+            log_ingest_service_pb2.IngestRequest(event=EVENT), timeout=5
+        )
+    assert len(notifier_away.ingest.calls) == 1
+
+
+def cut_first(edge: Edge) -> Behaviour:
+    """Break the wire to the manager when its first call has arrived; later ones are answered."""
+    calls: list[object] = []
+
+    def behave(request: Message, _: grpc.ServicerContext) -> Message:
+        calls.append(request)
+        if len(calls) == 1:
+            edge.manager_relay.cut()
+        name = type(request).__name__.replace("Request", "Response")
+        return getattr(alert_rule_service_pb2, name)()
+
+    return behave

@@ -1,0 +1,179 @@
+"""gRPC and gRPC-Web through the edge, and calls over the mesh."""
+
+import struct
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.contract.envoy.doors import Door
+from tests.contract.envoy.edge import Edge
+from tests.contract.envoy.upstream import PUBLIC
+from tocsin.alerts.v1 import alert_pb2, alert_service_pb2, alert_service_pb2_grpc
+from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2, log_ingest_service_pb2_grpc
+from tocsin.rules.v1 import alert_rule_service_pb2, alert_rule_service_pb2_grpc
+
+pytestmark = pytest.mark.integration
+
+EVENT = log_event_pb2.LogEvent(service="a", level=log_event_pb2.LogEvent.ERROR, message="m")
+
+
+@pytest.fixture
+def channel(edge: Edge) -> Iterator[grpc.Channel]:
+    with edge.all.channel() as channel:
+        yield channel
+
+
+def test_a_call_goes_through(edge: Edge, channel: grpc.Channel) -> None:
+    edge.ingest.on(
+        "IngestBatch", lambda request, _: log_ingest_service_pb2.IngestBatchResponse(accepted_count=len(request.events))
+    )
+    request = log_ingest_service_pb2.IngestBatchRequest(events=[EVENT] * 500)
+    answer = log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).IngestBatch(request, timeout=5)
+    assert answer.accepted_count == 500
+    assert edge.ingest.requests == [request]
+
+
+def test_the_callers_deadline_reaches_the_service(edge: Edge, channel: grpc.Channel) -> None:
+    log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).Ingest(
+        log_ingest_service_pb2.IngestRequest(event=EVENT), timeout=3
+    )
+    assert 0 < edge.ingest.calls[0].seconds_left <= 3
+
+
+def test_a_stream_gives_each_message_when_it_is_sent(edge: Edge, channel: grpc.Channel) -> None:
+    first_was_seen = threading.Event()
+
+    def watch(*_: object) -> Iterator[alert_service_pb2.WatchAlertsResponse]:
+        yield alert_service_pb2.WatchAlertsResponse(alert=alert_pb2.Alert(id="a"))
+        assert first_was_seen.wait(5)
+        yield alert_service_pb2.WatchAlertsResponse(alert=alert_pb2.Alert(id="b"))
+
+    edge.manager.on("WatchAlerts", watch)
+    stream = alert_service_pb2_grpc.AlertServiceStub(channel).WatchAlerts(
+        alert_service_pb2.WatchAlertsRequest(), timeout=10
+    )
+    assert next(stream).alert.id == "a"
+    first_was_seen.set()
+    assert [each.alert.id for each in stream] == ["b"]
+
+
+def test_grpc_web_goes_through(edge: Edge) -> None:
+    edge.ingest.on("Ingest", lambda *_: log_ingest_service_pb2.IngestResponse(accepted_count=1))
+    data, trailers = grpc_web(
+        edge.all, "/tocsin.logs.v1.LogIngestService/Ingest", log_ingest_service_pb2.IngestRequest(event=EVENT)
+    )
+    assert log_ingest_service_pb2.IngestResponse.FromString(data).accepted_count == 1
+    assert trailers["grpc-status"] == "0"
+
+
+def test_grpc_web_hears_what_is_refused(edge: Edge) -> None:
+    edge.manager.on("GetAlertRule", lambda _, context: context.abort(grpc.StatusCode.NOT_FOUND, "no such rule"))
+    answer = edge.all.post(
+        "/tocsin.rules.v1.AlertRuleService/GetAlertRule",
+        framed(alert_rule_service_pb2.GetAlertRuleRequest(id="r")),
+        GRPC_WEB,
+    )
+    assert (answer.headers["grpc-status"], answer.headers["grpc-message"]) == ("5", "no such rule")
+
+
+def test_an_rpc_that_is_not_listed_is_unimplemented(channel: grpc.Channel) -> None:
+    call = channel.unary_unary("/tocsin.logs.v1.LogIngestService/Erase", lambda _: b"", lambda _: _)
+    with pytest.raises(grpc.RpcError) as refused:
+        call(None, timeout=5)
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert refused.value.details() == "there is nothing at this path"
+
+
+def test_rules_are_followed_over_the_mesh_only(edge: Edge) -> None:
+    edge.manager.on(
+        "WatchAlertRules", lambda *_: iter([alert_rule_service_pb2.WatchAlertRulesResponse(revision=n) for n in (1, 2)])
+    )
+    request = alert_rule_service_pb2.WatchAlertRulesRequest()
+    with Door(edge.ports.mesh).channel() as mesh:
+        stream = alert_rule_service_pb2_grpc.AlertRuleServiceStub(mesh).WatchAlertRules(request, timeout=5)
+        assert [each.revision for each in stream] == [1, 2]
+    for port in (edge.ports.edge, edge.ports.edge_manager):
+        with Door(port).channel() as outside, pytest.raises(grpc.RpcError) as refused:
+            list(alert_rule_service_pb2_grpc.AlertRuleServiceStub(outside).WatchAlertRules(request, timeout=5))
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_mesh_speaks_no_rest(edge: Edge) -> None:
+    assert Door(edge.ports.mesh).get("/api/alerts").status == 404
+
+
+def test_reflection_at_the_edge_lists_everything_public(channel: grpc.Channel) -> None:
+    assert listed(channel) == sorted(PUBLIC)
+
+
+def test_reflection_at_the_edge_describes_what_it_lists(channel: grpc.Channel) -> None:
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="tocsin.alerts.v1.AlertService")
+    (answer,) = reflected(channel, request)
+    names = [
+        FileDescriptorProto.FromString(each).name for each in answer.file_descriptor_response.file_descriptor_proto
+    ]
+    assert "tocsin/alerts/v1/alert_service.proto" in names
+
+
+def test_a_caller_who_asks_for_newer_reflection_is_told_so_at_once(channel: grpc.Channel) -> None:
+    call = channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", lambda each: each, lambda each: each
+    )
+    still_open = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+        still_open.wait(5)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        next(call(requests(), timeout=5))
+    still_open.set()
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_services_own_port_reflects_its_own_services(edge: Edge) -> None:
+    with Door(edge.ports.edge_notifier).channel() as channel:
+        assert listed(channel) == ["grpc.health.v1.Health", "tocsin.notifications.v1.NotificationService"]
+
+
+def test_health_is_callable_at_the_edge(channel: grpc.Channel) -> None:
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def listed(channel: grpc.Channel) -> list[str]:
+    (answer,) = reflected(channel, reflection_pb2.ServerReflectionRequest(list_services=""))
+    return sorted(service.name for service in answer.list_services_response.service)
+
+
+def reflected(
+    channel: grpc.Channel, request: reflection_pb2.ServerReflectionRequest
+) -> list[reflection_pb2.ServerReflectionResponse]:
+    return list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=5))
+
+
+GRPC_WEB = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
+
+
+def framed(message: Message) -> bytes:
+    content = message.SerializeToString()
+    return struct.pack(">BI", 0, len(content)) + content
+
+
+def grpc_web(door: Door, path: str, message: Message) -> tuple[bytes, dict[str, str]]:
+    """Call as a browser does; gives the answer's bytes and its trailers."""
+    answer = door.post(path, framed(message), GRPC_WEB)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/grpc-web+proto")
+    frames: dict[int, bytes] = {}
+    rest = answer.content
+    while rest:
+        kind, length = struct.unpack(">BI", rest[:5])
+        frames[kind], rest = rest[5 : 5 + length], rest[5 + length :]
+    trailers = dict(line.split(":", 1) for line in frames[0x80].decode().splitlines())
+    return frames[0], trailers

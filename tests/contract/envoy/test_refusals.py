@@ -1,0 +1,161 @@
+"""What is wrong with a REST request is said in JSON, and names the field."""
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from tests.contract.envoy.edge import Edge
+from tests.contract.envoy.upstream import Behaviour
+
+pytestmark = pytest.mark.integration
+
+
+def event(**changes: object) -> dict[str, object]:
+    return {"service": "a", "level": "ERROR", "message": "m", **changes}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "description"),
+    [
+        pytest.param("/api/logs", event(level="ERRRR"), "level", 'not "ERRRR"', id="unknown enum value"),
+        pytest.param("/api/logs", event(statusCode="abc"), "statusCode", "a 32-bit integer", id="text for a number"),
+        pytest.param(
+            "/api/logs", event(statusCode=1.5), "statusCode", "a 32-bit integer", id="fraction for an integer"
+        ),
+        pytest.param("/api/logs", event(service=5), "service", "a string", id="number for text"),
+        pytest.param("/api/logs", event(statusCode={"a": 1}), "statusCode", "an object", id="object for a number"),
+        pytest.param("/api/logs", event(eventTime="yesterday"), "eventTime", "timestamp", id="no timestamp"),
+        pytest.param("/api/logs", event(attributes={"a": 1}), "attributes[0].value", "a string", id="number in a map"),
+        pytest.param("/api/logs/batch", [event(), event(level=["x"])], "events[1]", "a list", id="list for an enum"),
+        pytest.param("/api/logs/batch", [event(), event(level="x")], "events[1].level", 'not "x"', id="in a batch"),
+        pytest.param("/api/alert-rules", {"severity": "dire"}, "severity", 'not "dire"', id="unknown severity"),
+        pytest.param("/api/alert-rules", {"windowMinutes": "5m"}, "windowMinutes", "a 32-bit", id="text for minutes"),
+        pytest.param("/api/alert-rules", {"window": "5 min"}, "window", "duration", id="no duration"),
+        pytest.param("/api/alert-rules", {"window": "5s", "windowMinutes": 1}, "windowMinutes", "excludes", id="both"),
+        pytest.param("/api/alerts/a/resolve", {"id": "b"}, "id", "path", id="another id than in the path"),
+        # Which field it is the transcoder does not tell, only in what.
+        pytest.param("/api/logs", event(service=["a"]), "event", "a list", id="list for one value"),
+        pytest.param("/api/logs", [event()], "body", "a list", id="list for an event"),
+        pytest.param("/api/logs", '"text"', "event", "LogEvent", id="text for an event"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_its_field(
+    edge: Edge, path: str, body: object, field: str, description: str
+) -> None:
+    answer = edge.all.post(path, body)
+    assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
+    assert (answer.json["code"], answer.reason) == (3, "INVALID_REQUEST")
+    ((named, told),) = answer.violations
+    assert named == field
+    assert description in told
+    assert field in answer.json["message"]
+    assert not edge.ingest.calls + edge.manager.calls
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"service":"a","level":', '{"service":"a" "level":"ERROR"}', '{"service":"a"} and more', "service=a"],
+    ids=["cut off", "comma missing", "something follows", "a form"],
+)
+def test_what_is_not_json_is_answered_with_the_place(edge: Edge, body: str) -> None:
+    answer = edge.all.post("/api/logs", body)
+    assert (answer.status, answer.json["code"], answer.reason) == (400, 3, "MALFORMED_MESSAGE")
+    ((field, description),) = answer.violations
+    assert field == "body"
+    assert description.startswith("not valid JSON: ")
+
+
+def test_quotes_and_controls_of_the_request_do_not_break_the_answer(edge: Edge) -> None:
+    answer = edge.all.post("/api/logs", event(level='"\\\n\t\x01é'))
+    assert answer.violations[0][0] == "level"
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("states=BURNING", "states"),
+        ("pageSize=many", "pageSize"),
+        ("firedAfter=today", "firedAfter"),
+        ("colour=red", "colour"),
+    ],
+)
+def test_a_wrong_or_unknown_query_parameter_is_named(edge: Edge, query: str, field: str) -> None:
+    answer = edge.all.get(f"/api/alerts?{query}")
+    assert answer.status == 400
+    assert [named for named, _ in answer.violations] == [field]
+
+
+def test_what_the_service_finds_wrong_comes_out_with_its_details(edge: Edge) -> None:
+    violation = error_details_pb2.BadRequest.FieldViolation(field="message", description="is required")
+    info = error_details_pb2.ErrorInfo(reason="INVALID_REQUEST", domain="tocsin.dev")
+    details = [packed(info), packed(error_details_pb2.BadRequest(field_violations=[violation]))]
+    edge.ingest.on("Ingest", refusing(status_pb2.Status(code=3, message="no message", details=details)))
+    answer = edge.all.post("/api/logs", {"service": "a"})
+    assert (answer.status, answer.json["code"], answer.reason) == (400, 3, "INVALID_REQUEST")
+    assert answer.json["message"] == "no message"
+    assert answer.violations == [("message", "is required")]
+
+
+def test_a_retry_hint_comes_out_too(edge: Edge) -> None:
+    hint = error_details_pb2.RetryInfo()
+    hint.retry_delay.FromSeconds(2)
+    edge.ingest.on("Ingest", refusing(status_pb2.Status(code=8, message="busy", details=[packed(hint)])))
+    answer = edge.all.post("/api/logs", event())
+    assert answer.status == 429
+    assert answer.json["details"] == [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"}]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.NOT_FOUND, 404),
+        (grpc.StatusCode.ALREADY_EXISTS, 409),
+        (grpc.StatusCode.ABORTED, 409),
+        (grpc.StatusCode.FAILED_PRECONDITION, 400),
+        (grpc.StatusCode.UNAVAILABLE, 503),
+        (grpc.StatusCode.INTERNAL, 500),
+    ],
+)
+def test_codes_become_the_usual_http_statuses(edge: Edge, code: grpc.StatusCode, status: int) -> None:
+    edge.manager.on("GetAlertRule", refusing(status_pb2.Status(code=code.value[0], message="so")))
+    answer = edge.all.get("/api/alert-rules/r1")
+    assert (answer.status, answer.json) == (status, {"code": code.value[0], "message": "so", "details": []})
+
+
+def test_a_body_over_the_limit_is_too_large(edge: Edge) -> None:
+    answer = edge.all.post("/api/logs/batch", [event(message="x" * 1000)] * 9000)
+    assert (answer.status, answer.reason) == (413, "REQUEST_TOO_LARGE")
+    assert not edge.ingest.calls
+
+
+def test_a_body_below_the_limit_goes_through_whole(edge: Edge) -> None:
+    assert edge.all.post("/api/logs/batch", [event(message="x" * 1000)] * 7000).status == 200
+    assert len(edge.ingest.requests[0].events) == 7000
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/api/nothing"),
+        ("POST", "/api/alerts"),
+        ("GET", "/metrics"),
+        ("GET", "/stats/prometheus"),
+        ("POST", "/tocsin.logs.v1.LogIngestService/Ingest"),
+    ],
+)
+def test_what_is_not_listed_is_not_there(edge: Edge, method: str, path: str) -> None:
+    answer = edge.all.send(method, path, "{}" if method == "POST" else None)
+    assert (answer.status, answer.json["code"]) == (404, 5)
+
+
+def packed(detail: object) -> AnyMessage:
+    wrapped = AnyMessage()
+    wrapped.Pack(detail)
+    return wrapped
+
+
+def refusing(status: status_pb2.Status) -> Behaviour:
+    return lambda _, context: context.abort_with_status(rpc_status.to_status(status))

@@ -1,0 +1,175 @@
+"""REST as its users' curl lines have it."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.contract.envoy.edge import Edge
+from tocsin.alerts.v1 import alert_pb2, alert_service_pb2
+from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2
+from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
+
+pytestmark = pytest.mark.integration
+
+EVENT = (
+    '{"service":"payment-service","level":"ERROR","message":"Database connection failed",'
+    '"statusCode":500,"responseTime":5000}'
+)
+RULE = (
+    '{"name":"High Error Rate","description":"…","type":"ERROR_THRESHOLD","condition":"count > threshold",'
+    '"threshold":100,"windowMinutes":5,"severity":"CRITICAL","enabled":true}'
+)
+BATCH = (
+    '[{"service":"api-service","level":"ERROR","message":"Timeout","statusCode":504},'
+    '{"service":"api-service","level":"warn","message":"slow"}]'
+)
+
+
+def test_one_event_is_the_body(edge: Edge) -> None:
+    edge.ingest.on("Ingest", lambda *_: log_ingest_service_pb2.IngestResponse(accepted_count=1))
+    answer = edge.all.post("/api/logs", EVENT)
+    assert (answer.status, answer.json) == (200, {"acceptedCount": 1})
+    assert edge.ingest.requests == [
+        log_ingest_service_pb2.IngestRequest(
+            event=log_event_pb2.LogEvent(
+                service="payment-service",
+                level=log_event_pb2.LogEvent.ERROR,
+                message="Database connection failed",
+                status_code=500,
+                response_time=5000,
+            )
+        )
+    ]
+
+
+def test_curl_need_not_say_that_it_sends_json(edge: Edge) -> None:
+    answer = edge.all.post("/api/logs", EVENT, {"content-type": "application/x-www-form-urlencoded"})
+    assert answer.status == 200
+
+
+def test_a_bare_list_is_a_batch_and_levels_are_read_in_any_case(edge: Edge) -> None:
+    refused = log_ingest_service_pb2.RefusedEvent(index=1, field="message", reason="is empty")
+    response = log_ingest_service_pb2.IngestBatchResponse(accepted_count=1, refused_count=1, refused=[refused])
+    edge.ingest.on("IngestBatch", lambda *_: response)
+    answer = edge.all.post("/api/logs/batch", BATCH)
+    assert answer.json == {
+        "acceptedCount": 1,
+        "refusedCount": 1,
+        "refused": [{"index": 1, "recordId": "", "field": "message", "reason": "is empty"}],
+    }
+    (request,) = edge.ingest.requests
+    assert [event.level for event in request.events] == [log_event_pb2.LogEvent.ERROR, log_event_pb2.LogEvent.WARN]
+    assert request.events[0].status_code == 504
+
+
+@pytest.mark.parametrize("body", ["", "{}", "null", '{"servise":"a"}'], ids=["nothing", "empty", "null", "misspelt"])
+def test_what_is_missing_is_for_the_service_to_say(edge: Edge, body: str) -> None:
+    edge.all.post("/api/logs", body)
+    (request,) = edge.ingest.requests
+    assert request.event == log_event_pb2.LogEvent()
+
+
+def test_a_rule_is_created_from_the_body_that_users_have(edge: Edge) -> None:
+    edge.manager.on(
+        "CreateAlertRule",
+        lambda request, _: alert_rule_service_pb2.CreateAlertRuleResponse(alert_rule=request.alert_rule),
+    )
+    answer = edge.all.post("/api/alert-rules", RULE)
+    (request,) = edge.manager.requests
+    assert request.alert_rule == alert_rule_pb2.AlertRule(
+        name="High Error Rate",
+        description="…",
+        type=alert_rule_pb2.AlertRule.ERROR_THRESHOLD,
+        condition="count > threshold",
+        threshold=100,
+        window_minutes=5,
+        severity=alert_rule_pb2.AlertRule.CRITICAL,
+        enabled=True,
+    )
+    shown = answer.json["alertRule"]
+    assert (shown["type"], shown["severity"], shown["windowMinutes"]) == ("ERROR_THRESHOLD", "CRITICAL", 5)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "rpc"),
+    [
+        ("GET", "/api/alert-rules", "ListAlertRules"),
+        ("GET", "/api/alert-rules/r1", "GetAlertRule"),
+        ("PUT", "/api/alert-rules/r1", "ReplaceAlertRule"),
+        ("PATCH", "/api/alert-rules/r1", "UpdateAlertRule"),
+        ("DELETE", "/api/alert-rules/r1", "DeleteAlertRule"),
+        ("POST", "/api/alert-rules/r1/enable", "EnableAlertRule"),
+        ("POST", "/api/alert-rules/r1/disable", "DisableAlertRule"),
+        ("POST", "/api/alert-rules:validate", "ValidateAlertRule"),
+        ("GET", "/api/alerts", "ListAlerts"),
+        ("GET", "/api/alerts/a1", "GetAlert"),
+        ("GET", "/api/alerts/watch", "WatchAlerts"),
+        ("POST", "/api/alerts/a1/acknowledge", "AcknowledgeAlert"),
+        ("POST", "/api/alerts/a1/resolve", "ResolveAlert"),
+        ("GET", "/api/notifications/failed", "ListFailedNotifications"),
+        ("POST", "/api/notifications/failed/n1/retry", "RetryFailedNotification"),
+        ("POST", "/api/notifications/n1/retry", "RetryFailedNotification"),
+        ("GET", "/api/circuit-breakers", "ListCircuitBreakers"),
+    ],
+)
+def test_each_path_leads_to_its_rpc(edge: Edge, method: str, path: str, rpc: str) -> None:
+    answer = edge.all.send(method, path, None if method in {"GET", "DELETE"} else "{}")
+    assert answer.status == 200
+    (call,) = [*edge.manager.calls, *edge.notifier.calls]
+    assert call.rpc == rpc
+    own_id = next((part for part in path.split("/") if part in {"r1", "a1", "n1"}), None)
+    assert own_id is None or call.request.id == own_id
+
+
+def test_a_patch_brings_the_fields_that_the_body_sets_and_no_mask(edge: Edge) -> None:
+    edge.all.send("PATCH", "/api/alert-rules/r1", {"threshold": 0, "enabled": False, "description": ""})
+    (request,) = edge.manager.requests
+    # Envoy does not fill in the mask. What has presence is seen though it is 0 or false; an empty string is not.
+    assert not request.HasField("update_mask")
+    assert {field.name for field, _ in request.alert_rule.ListFields()} == {"threshold", "enabled"}
+
+
+def test_a_patch_may_name_its_fields_so_that_they_can_be_cleared(edge: Edge) -> None:
+    edge.all.send("PATCH", "/api/alert-rules/r1?updateMask=description,windowMinutes", {"windowMinutes": 3})
+    (request,) = edge.manager.requests
+    assert list(request.update_mask.paths) == ["description", "window_minutes"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "states=FIRING&states=ACKNOWLEDGED&severities=HIGH&rule_id=a%20b&page_size=7&fired_after=2026-11-01T00:00:00Z",
+        "states=firing&states=Acknowledged&severities=high&ruleId=a%20b&pageSize=7&firedAfter=2026-11-01T01:00:00%2B01:00",
+    ],
+    ids=["names of the contract", "names of the JSON, any case"],
+)
+def test_filters_are_query_parameters(edge: Edge, query: str) -> None:
+    assert edge.all.get(f"/api/alerts?{query}").status == 200
+    expected = alert_service_pb2.ListAlertsRequest(
+        states=[alert_pb2.Alert.FIRING, alert_pb2.Alert.ACKNOWLEDGED],
+        severities=[alert_rule_pb2.AlertRule.HIGH],
+        rule_id="a b",
+        page_size=7,
+    )
+    expected.fired_after.FromDatetime(datetime(2026, 11, 1, tzinfo=UTC))
+    assert edge.manager.requests == [expected]
+
+
+def test_an_empty_list_is_shown_as_a_list(edge: Edge) -> None:
+    assert edge.all.get("/api/alerts").json == {"alerts": [], "nextPageToken": ""}
+
+
+def test_a_watch_is_a_line_of_json_for_each_change(edge: Edge) -> None:
+    changes = [alert_service_pb2.WatchAlertsResponse(alert=alert_pb2.Alert(id=name)) for name in ("a", "b")]
+    edge.manager.on("WatchAlerts", lambda *_: iter(changes))
+    answer = edge.all.get("/api/alerts/watch")
+    assert [json_line["alert"]["id"] for json_line in answer.json_lines] == ["a", "b"]
+
+
+def test_each_service_has_a_port_of_its_own(edge: Edge) -> None:
+    ports = edge.ports
+    door = type(edge.all)
+    assert door(ports.edge_manager).get("/api/alerts").status == 200
+    assert door(ports.edge_notifier).get("/actuator/circuitbreakers").json == {"circuitBreakers": []}
+    assert door(ports.edge_notifier).get("/api/alerts").status == 404
+    assert door(ports.edge_evaluator).get("/api/alerts").status == 404

@@ -1,0 +1,61 @@
+"""What Envoy leaves behind of a request: its id, its span, its line in the access log, its metrics."""
+
+import pytest
+
+from tests.contract.envoy.doors import Door, wait_until
+from tests.contract.envoy.edge import Edge
+
+pytestmark = pytest.mark.integration
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+
+
+def test_every_answer_names_its_request_and_a_callers_own_id_is_kept(edge: Edge) -> None:
+    assert len(edge.all.get("/api/alerts").headers["x-request-id"]) == 36
+    assert edge.all.get("/api/alerts", {"x-request-id": "mine"}).headers["x-request-id"] == "mine"
+    assert [call.metadata["x-request-id"] for call in edge.manager.calls][1] == "mine"
+    assert "x-request-id" in edge.all.get("/api/nothing").headers
+
+
+def test_a_trace_continues_through_envoy(edge: Edge) -> None:
+    edge.all.get("/api/alerts", {"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    version, trace, span, flags = edge.manager.calls[0].metadata["traceparent"].split("-")
+    assert (version, trace, flags) == ("00", TRACE, "01")
+    wait_until(lambda: any(each.span_id.hex() == span for _, each in edge.spans.spans))
+    (found,) = [(service, each) for service, each in edge.spans.spans if each.span_id.hex() == span]
+    assert found[0] == "api-gateway"
+    assert (found[1].trace_id.hex(), found[1].parent_span_id.hex()) == (TRACE, PARENT)
+
+
+def test_a_caller_without_a_trace_begins_one(edge: Edge) -> None:
+    edge.all.get("/api/alerts")
+    assert edge.manager.calls[0].metadata["traceparent"].startswith("00-")
+
+
+def test_each_request_is_a_line_of_json(edge: Edge) -> None:
+    edge.all.get("/api/alerts?states=FIRING", {"x-request-id": "look-for-me", "traceparent": f"00-{TRACE}-{PARENT}-01"})
+    wait_until(lambda: any(line["request_id"] == "look-for-me" for line in edge.lines()), seconds=15)
+    (line,) = [line for line in edge.lines() if line["request_id"] == "look-for-me"]
+    expected = {
+        "method": "GET",
+        "path": "/api/alerts?states=FIRING",
+        "rpc": "/tocsin.alerts.v1.AlertService/ListAlerts",
+        "status": 200,
+        "grpc_status": "OK",
+        "cluster": "manager",
+        "trace_id": TRACE,
+        "port": edge.ports.edge,
+    }
+    assert {name: line[name] for name in expected} == expected
+
+
+def test_metrics_are_read_at_the_mesh(edge: Edge) -> None:
+    answer = Door(edge.ports.mesh).get("/stats/prometheus")
+    assert "envoy_cluster_upstream_rq_total" in answer.text
+    assert Door(edge.ports.mesh).get("/quitquitquit").status == 404
+
+
+def test_envoy_complains_about_nothing(edge: Edge) -> None:
+    assert not [line for line in edge.log.read_text().splitlines() if "][warning]" not in line and line.startswith("[")]
+    assert "eprecated" not in edge.log.read_text()
