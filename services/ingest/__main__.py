@@ -1,8 +1,8 @@
 """Run ingest: python -m services.ingest."""
 
 from services.chassis.lifecycle import main
-from services.ingest.app import ingest
+from services.ingest.app import app
 from services.ingest.settings import Settings
 
 if __name__ == "__main__":
-    main("ingest", Settings, "INGEST_", ingest)
+    main("ingest", Settings, "INGEST_", app)

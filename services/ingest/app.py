@@ -40,7 +40,7 @@ _PUBLIC = tuple(
 
 
 @asynccontextmanager
-async def ingest(settings: Settings) -> AsyncIterator[None]:
+async def app(settings: Settings) -> AsyncIterator[None]:
     """Take log events in until the end of the block."""
     health = Health("ingest")
     async with AsyncExitStack() as stack:

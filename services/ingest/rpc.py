@@ -153,7 +153,7 @@ def _refused(faults: Sequence[Fault], events: Columns) -> list[RefusedEvent]:
             # Too long a record_id may be what is wrong.
             record_id=record_id[:_MAX_RECORD_ID],
             field=fault.field.value,
-            reason=f"expected {fault.expected}",
+            reason=fault.reason,
         )
         for fault, record_id in zip(faults, record_ids, strict=True)
     ]
@@ -164,7 +164,7 @@ def _none_allowed(verdict: Verdict) -> InvalidRequest:
     for fault in verdict.faults():
         if len(violations) == _MAX_VIOLATIONS:
             break
-        violations.append(Violation(_path(fault), f"expected {fault.expected}"))
+        violations.append(Violation(_path(fault), fault.reason))
     return InvalidRequest(f"none of the {verdict.count} events is allowed", violations=violations)
 
 

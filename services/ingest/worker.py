@@ -136,5 +136,5 @@ def _answer(to: Sequence[_Waiting], failure: BaseException | None) -> None:
 def _refusals(verdict: Verdict) -> dict[int, Failure]:
     violations: dict[int, list[Violation]] = {}
     for fault in verdict.faults():
-        violations.setdefault(fault.index, []).append(Violation(fault.field.value, f"expected {fault.expected}"))
+        violations.setdefault(fault.index, []).append(Violation(fault.field.value, fault.reason))
     return {index: InvalidRequest("the event is not allowed", violations=found) for index, found in violations.items()}

@@ -58,45 +58,35 @@ class Field(Enum):
     """The event as a whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One field's demand: `wrong` marks the rows that miss it, `expected` says it in a sentence."""
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a field must be, in words that end the sentence "expected …"."""
 
     field: Field
     expected: str
-    wrong: Wrong
+
+
+Check = tuple[Demand, Wrong]
 
 
 def checks_for(limits: Limits) -> tuple[Check, ...]:
     """One check for each field, in the contract's order."""
+    attributes = (
+        f"at most {limits.max_attributes} entries with keys of 1 to {_MAX_KEY} characters"
+        f" and values of at most {_MAX_VALUE}"
+    )
+    most_bytes = limits.max_message_bytes
     return (
-        Check(field=Field.RECORD_ID, expected=f"at most {_MAX_RECORD_ID} characters", wrong=_text(0, _MAX_RECORD_ID)),
-        Check(
-            field=Field.EVENT_TIME,
-            expected="a valid time, from 1970 to ten minutes ahead of now",
-            wrong=_time_is_wrong,
-        ),
-        Check(field=Field.SERVICE, expected=f"1 to {_MAX_SERVICE} characters", wrong=_text(1, _MAX_SERVICE)),
-        Check(field=Field.LEVEL, expected=f"one of {', '.join(Level.__members__)}", wrong=_level_is_wrong),
-        Check(
-            field=Field.MESSAGE,
-            expected=f"1 to {limits.max_message_bytes} bytes",
-            wrong=_bytes(1, limits.max_message_bytes),
-        ),
-        Check(field=Field.STATUS_CODE, expected=f"a number from 0 to {_MAX_STATUS}", wrong=_status_is_wrong),
-        Check(
-            field=Field.RESPONSE_TIME,
-            expected="a finite number of milliseconds, 0 or more",
-            wrong=_duration_is_wrong,
-        ),
-        Check(field=Field.HOST, expected=f"at most {_MAX_HOST} characters", wrong=_text(0, _MAX_HOST)),
-        Check(field=Field.TRACE_ID, expected="32 lower-case hexadecimal digits, or nothing", wrong=_trace_is_wrong),
-        Check(
-            field=Field.ATTRIBUTES,
-            expected=f"at most {limits.max_attributes} entries with keys of 1 to {_MAX_KEY} characters"
-            f" and values of at most {_MAX_VALUE}",
-            wrong=_attributes(limits.max_attributes),
-        ),
+        (Demand(Field.RECORD_ID, f"at most {_MAX_RECORD_ID} characters"), _text(0, _MAX_RECORD_ID)),
+        (Demand(Field.EVENT_TIME, "a valid time, from 1970 to ten minutes ahead of now"), _time_is_wrong),
+        (Demand(Field.SERVICE, f"1 to {_MAX_SERVICE} characters"), _text(1, _MAX_SERVICE)),
+        (Demand(Field.LEVEL, f"one of {', '.join(Level.__members__)}"), _level_is_wrong),
+        (Demand(Field.MESSAGE, f"1 to {most_bytes} bytes"), _bytes(1, most_bytes)),
+        (Demand(Field.STATUS_CODE, f"a number from 0 to {_MAX_STATUS}"), _status_is_wrong),
+        (Demand(Field.RESPONSE_TIME, "a finite number of milliseconds, 0 or more"), _duration_is_wrong),
+        (Demand(Field.HOST, f"at most {_MAX_HOST} characters"), _text(0, _MAX_HOST)),
+        (Demand(Field.TRACE_ID, "32 lower-case hexadecimal digits, or nothing"), _trace_is_wrong),
+        (Demand(Field.ATTRIBUTES, attributes), _attributes(limits.max_attributes)),
     )
 
 

@@ -63,11 +63,9 @@ def outside(numbers: Any, least: float, most: float) -> Mask | None:
 
 
 def other_than_hex(column: Column) -> Mask | None:
-    """Where a string has a character that is not a lower-case hexadecimal digit."""
+    """Where a string has a character that is not a lower-case hexadecimal digit; not all may be empty."""
     offsets = offsets_of(column)
     begin, end = int(offsets[0]), int(offsets[-1])
-    if begin == end:
-        return None
     text = np.frombuffer(_buffer(column, 2), np.uint8, end - begin, begin)
     # Unsigned: what lies below "0" or "a" becomes a large number.
     is_hex: Mask = ((text - ord("0")) < 10) | ((text - ord("a")) < 6)  # noqa: PLR2004  (ten digits, six letters)

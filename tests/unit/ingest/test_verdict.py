@@ -102,7 +102,7 @@ def test_allowed_events_are_taken(events: list[LogEvent]) -> None:
 def test_a_fault_names_the_field_and_what_was_expected(event: LogEvent, field: Field, expected: str) -> None:
     (fault,) = judged([an_event(), event]).faults()
     assert (fault.index, fault.field) == (1, field)
-    assert expected in fault.expected
+    assert expected in fault.reason
 
 
 def test_an_event_that_fits_no_record_is_refused_as_a_whole() -> None:
@@ -110,7 +110,7 @@ def test_an_event_that_fits_no_record_is_refused_as_a_whole() -> None:
     large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)  # field 31, which the contract does not know
     (fault,) = judged([an_event(), large, an_event()]).first_faults()
     assert (fault.index, fault.field) == (1, Field.EVENT)
-    assert "20000 bytes" in fault.expected
+    assert "20000 bytes" in fault.reason
 
 
 def test_characters_count_as_code_points() -> None:
