@@ -9,9 +9,11 @@ import os
 import pwd
 import sys
 
-_PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 8, 47, 2
+_PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 28, 47, 2
+# Changing the user keeps capabilities, and access(2) reckons with them.
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _CAPABILITY_VERSION_3 = 0x20080522
-_CAP_DAC_READ_SEARCH = 2
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 
 
 class _Header(ctypes.Structure):
@@ -32,15 +34,23 @@ def become() -> None:
     """Give up root for good; where the kernel allows it, folders that are closed to others stay reachable."""
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = user()
-    libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    bit = 1 << _CAP_DAC_READ_SEARCH
+    # Reading and searching is enough, but containers often have only the other one. Without either, the command
+    # itself will say what it cannot reach.
+    if not _keep(libc, _CAP_DAC_READ_SEARCH):
+        _keep(libc, _CAP_DAC_OVERRIDE)
+
+
+def _keep(libc: ctypes.CDLL, capability: int) -> bool:
+    """Drop every capability but this one, and hand it on to what is executed; say whether the kernel let us."""
+    bit = 1 << capability
     sets = (_Sets * 2)(_Sets(bit, bit, bit), _Sets(0, 0, 0))
-    # Both may be refused, as in a container without this capability. Then the command itself says what it cannot read.
-    libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION_3, 0)), sets)
-    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_READ_SEARCH, 0, 0)
+    if libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION_3, 0)), sets) != 0:
+        return False
+    return bool(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0)
 
 
 if __name__ == "__main__":
