@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stack.postgres import create_database, drop_database, in_database
-from stack.servers import Addresses, given
+from stack.servers import SERVERS, Addresses, given
 from stack.shared import Servers, announced, fresh_name
 from stack.system import System
 from stack.topics import create_topics, delete_topics
@@ -76,6 +76,24 @@ def tocsin(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.T
     """Give the whole system, shared by all tests that leave it running; its doors are in `tocsin.wiring.ports`."""
     servers = Addresses(kafka=kafka, postgres=postgres, redis=redis_url)
     with own_corner(servers) as wiring, trial_system(wiring, tmp_path_factory.mktemp("tocsin"), print) as system:
+        yield system
+
+
+@pytest.fixture
+def own_servers(tmp_path: Path) -> Iterator[Servers]:
+    """Give servers that no other test uses, for one that kills them: `own_servers.kill("redis")`, `.start("redis")`."""
+    servers = Servers(tmp_path / "servers", print)
+    try:
+        servers.start(*SERVERS)
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def own_tocsin(own_servers: Servers, tmp_path: Path) -> Iterator[System]:
+    """Give a whole system on `own_servers`."""
+    with own_corner(own_servers.addresses) as wiring, trial_system(wiring, tmp_path / "system", print) as system:
         yield system
 
 

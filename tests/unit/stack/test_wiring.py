@@ -1,0 +1,63 @@
+"""What the stack tells each program is what that program asks for."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from services.chassis.settings import describe
+from stack.doors import doors
+from stack.envoy import PREFIX, EnvoySettings
+from stack.ports import Ports
+from stack.postgres import in_database
+from stack.servers import given, local
+from stack.wiring import SERVICES, Wiring, gateway_environ, service_environ
+
+WIRING = Wiring(addresses=local(Ports()), ports=Ports(), otlp="127.0.0.1:4317")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_gets_every_setting_that_it_requires_and_none_that_it_does_not_know(service: str) -> None:
+    settings = importlib.import_module(f"services.{service}.settings").Settings
+    known = describe(settings, f"{service.upper()}_")
+    passed = set(service_environ(service, WIRING, Path("data")))
+    assert passed <= {one.name for one in known}
+    assert {one.name for one in known if one.required} <= passed
+
+
+def test_envoy_gets_only_settings_that_it_knows() -> None:
+    known = {one.name for one in describe(EnvoySettings, PREFIX)}
+    assert set(gateway_environ(WIRING, Path("access.log"))) <= known
+
+
+def test_the_design_ports_are_the_default_and_each_can_be_moved() -> None:
+    assert Ports.read({}) == Ports()
+    assert Ports.read({"TOCSIN_PORT_EDGE": "18080"}).edge == 18080
+
+
+@pytest.mark.parametrize("text", ["http", "0", "65536", "-1"])
+def test_a_port_that_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match="TOCSIN_PORT_KAFKA"):
+        Ports.read({"TOCSIN_PORT_KAFKA": text})
+
+
+def test_no_two_programs_share_a_port() -> None:
+    for ports in (Ports(), Ports.free()):
+        values = [getattr(ports, name) for name in Ports.__slots__]
+        assert len(set(values)) == len(values)
+
+
+def test_an_empty_address_means_that_the_server_is_started_here() -> None:
+    assert given({"TOCSIN_KAFKA": "", "TOCSIN_REDIS": "redis://cache:6379/1"}) == {"redis": "redis://cache:6379/1"}
+
+
+def test_another_database_keeps_the_rest_of_the_address() -> None:
+    address = "postgresql://user:secret@db:5433/one?sslmode=require"
+    assert in_database(address, "two") == "postgresql://user:secret@db:5433/two?sslmode=require"
+
+
+def test_every_door_has_an_address_and_a_line_to_try_it_with() -> None:
+    found = {door.name: door for door in doors(WIRING)}
+    assert {"REST", "gRPC", "database", "metrics"} <= set(found)
+    assert found["REST"].address == "http://127.0.0.1:8080"
+    assert all(door.address and door.example for door in found.values())
