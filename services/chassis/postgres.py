@@ -31,6 +31,8 @@ _LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
+    # Said of a connection whose end was seen, but not yet dealt with, when it was used.
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -98,8 +100,8 @@ class Database:
             async with self.transaction() as connection:
                 return await work(connection)
         except (StoreUnavailable, StoreConflict) as failure:
-            if isinstance(failure.__cause__, asyncpg.ReadOnlySQLTransactionError):
-                # After a switchover the pool would stay on the server that has become read-only.
+            if isinstance(failure, StoreUnavailable):
+                # The others of the pool are as dead as this one, or on a server that has become read-only.
                 await self.pool.expire_connections()
             async with self.transaction() as connection:
                 return await work(connection)

@@ -1,7 +1,8 @@
 """Redis that fails fast: who uses it goes on without it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -9,9 +10,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.chassis.health import Dependency
+from services.chassis.lifecycle import background
 from services.chassis.settings import RedisSettings
 
 _TIMEOUT_SECONDS = 0.3
+_PROBE_EVERY_SECONDS = 1.0
 
 
 class RedisAway(Exception):  # noqa: N818  (it names the state, and is answered by going on without)
@@ -42,6 +45,13 @@ class Cache:
         if self._dependency is not None:
             self._dependency.up()
 
+    async def watch(self) -> None:
+        """Tell health, again and again, whether Redis answers."""
+        while True:
+            with suppress(RedisAway), self.answering() as client:
+                await client.ping()
+            await asyncio.sleep(_PROBE_EVERY_SECONDS)
+
 
 @asynccontextmanager
 async def redis_client(settings: RedisSettings, dependency: Dependency | None = None) -> AsyncIterator[Cache]:
@@ -53,7 +63,9 @@ async def redis_client(settings: RedisSettings, dependency: Dependency | None = 
         retry=Retry(NoBackoff(), 1),
         health_check_interval=0,
     )
+    cache = Cache(client, settings.redis_prefix, dependency)
     try:
-        yield Cache(client, settings.redis_prefix, dependency)
+        async with background(cache.watch(), name="watch redis"):
+            yield cache
     finally:
         await client.aclose()

@@ -1,0 +1,251 @@
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from services.chassis import outbox
+from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailable
+from services.chassis.health import Health
+from services.chassis.kafka import Record, consuming, producer
+from services.chassis.postgres import Connection, Database, connect, migrate
+from services.chassis.settings import KafkaSettings, PostgresSettings, Secret
+from stack.shared import Servers
+
+pytestmark = pytest.mark.integration
+
+FIRST = '''
+"""Creates the notes."""
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE note (id int PRIMARY KEY, text text NOT NULL)")
+    op.execute("""{outbox}""")
+'''
+SECOND = '''
+"""Adds a column."""
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE note ADD COLUMN author text")
+'''
+
+
+@pytest.fixture
+def postgres_settings(database: str) -> PostgresSettings:
+    return PostgresSettings(database_url=Secret(database), pool_size=4)
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    (versions / "0001_notes.py").write_text(FIRST.format(outbox=outbox.SQL))
+    return tmp_path
+
+
+@pytest.fixture
+async def store(postgres_settings: PostgresSettings, scripts: Path) -> AsyncIterator[Database]:
+    await migrate(postgres_settings, schema="notes", scripts=scripts)
+    async with connect(postgres_settings, schema="notes") as opened:
+        yield opened
+
+
+async def test_migrating_twice_and_side_by_side_is_migrating_once(
+    postgres_settings: PostgresSettings, scripts: Path
+) -> None:
+    several = [migrate(postgres_settings, schema="notes", scripts=scripts) for _ in range(3)]
+    await asyncio.gather(*several)
+    (scripts / "versions" / "0002_author.py").write_text(SECOND)
+    await migrate(postgres_settings, schema="notes", scripts=scripts)
+    async with connect(postgres_settings, schema="notes") as store:
+        assert await store.fetchrow("SELECT count(author) AS n FROM note") == (0,)
+        assert [row["version_num"] for row in await store.fetch("SELECT * FROM alembic_version")] == ["0002"]
+
+
+async def test_two_schemas_in_one_database_do_not_meet(postgres_settings: PostgresSettings, scripts: Path) -> None:
+    for schema in ("manager", "notifier"):
+        await migrate(postgres_settings, schema=schema, scripts=scripts)
+        async with connect(postgres_settings, schema=schema) as store:
+            await store.fetch("INSERT INTO note VALUES (1, $1)", schema)
+    async with connect(postgres_settings, schema="manager") as store:
+        assert [row["text"] for row in await store.fetch("SELECT text FROM note")] == ["manager"]
+
+
+async def test_migrating_without_a_database_gives_up_in_time(scripts: Path) -> None:
+    nowhere = PostgresSettings(database_url=Secret("postgresql://u:secret@127.0.0.1:1/x"))
+    with pytest.raises(StoreUnavailable) as failure:
+        await migrate(nowhere, schema="notes", scripts=scripts, patience=timedelta(milliseconds=300))
+    assert "secret" not in str(failure.value)
+
+
+async def test_a_transaction_that_fails_leaves_nothing_behind(store: Database) -> None:
+    async def fail(connection: Connection) -> None:
+        await connection.execute("INSERT INTO note VALUES (1, 'x')")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.once_more(fail)
+    assert await store.fetch("SELECT * FROM note") == []
+
+
+async def test_an_error_of_the_query_stays_what_it_is(store: Database) -> None:
+    await store.fetch("INSERT INTO note VALUES (1, 'x')")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await store.fetch("INSERT INTO note VALUES (1, 'x')")
+    with pytest.raises(asyncpg.InterfaceError):
+        await store.fetch("SELECT $1::int", 1, 2)
+
+
+async def test_a_killed_connection_is_replaced_within_the_same_call(store: Database, database: str) -> None:
+    await store.fetch("SELECT 1")
+    await _kill_connections(database)
+    assert await store.fetchrow("SELECT 1") == (1,)
+
+
+async def test_a_conflict_is_told_apart_from_absence(store: Database) -> None:
+    async with store.transaction() as one:
+        await one.execute("LOCK TABLE note")
+        with pytest.raises(StoreConflict):
+            async with store.transaction() as other:
+                await other.execute("LOCK TABLE note NOWAIT")
+
+
+async def test_work_that_conflicts_once_succeeds_at_the_second_try(store: Database) -> None:
+    tries = 0
+
+    async def work(connection: Connection) -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise StoreConflict("made up")
+        return int(await connection.fetchval("SELECT 7"))
+
+    assert await store.once_more(work) == 7
+
+
+async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_database(
+    postgres_settings: PostgresSettings,
+) -> None:
+    small = PostgresSettings(database_url=postgres_settings.database_url, pool_size=1)
+    dependency = Health("test").dependency("postgres")
+    async with connect(small, schema="public", dependency=dependency) as store, store.connection():
+        with pytest.raises(Overloaded):
+            await store.fetch("SELECT 1")
+
+
+async def test_health_follows_the_database(own_servers: Servers, eventually: Any) -> None:
+    dependency = Health("test").dependency("postgres")
+    settings = PostgresSettings(database_url=Secret(own_servers.address("postgres")))
+    async with connect(settings, schema="public", dependency=dependency) as store:
+        await eventually(lambda: dependency.is_up)
+        await asyncio.to_thread(own_servers.kill, "postgres")
+        await eventually(lambda: not dependency.is_up)
+        with pytest.raises(StoreUnavailable):
+            await store.fetch("SELECT 1")
+        await asyncio.to_thread(own_servers.start, "postgres")
+        await eventually(lambda: dependency.is_up)
+        assert await store.fetchrow("SELECT 1") == (1,)
+
+
+async def test_the_outbox_publishes_what_was_committed_in_order_and_nothing_else(
+    store: Database, settings: KafkaSettings, eventually: Any
+) -> None:
+    seen: list[Record] = []
+
+    async def handle(records: list[Record]) -> None:
+        seen.extend(records)
+
+    async def put_and_fail(connection: Connection) -> None:
+        await outbox.put(connection, "notifications", b"k", b"never")
+        raise ZeroDivisionError
+
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="notifications", group="g", handle=handle),
+        outbox.relaying(store, stream),
+    ):
+        for number in range(20):
+            async with store.transaction() as connection:
+                await outbox.put(connection, "notifications", b"k", str(number).encode(), [("h", b"v")])
+        with pytest.raises(ZeroDivisionError):
+            await store.once_more(put_and_fail)
+        await eventually(lambda: len(seen) >= 20)
+    assert [record.value for record in seen] == [str(number).encode() for number in range(20)]
+    assert list(seen[0].headers) == [("h", b"v")]
+    assert await store.fetch("SELECT * FROM outbox") == []
+
+
+async def test_a_record_in_the_outbox_is_published_within_a_moment(
+    store: Database, settings: KafkaSettings, eventually: Any
+) -> None:
+    arrived: list[float] = []
+
+    async def handle(records: list[Record]) -> None:
+        arrived.extend(asyncio.get_running_loop().time() for _ in records)
+
+    delays = []
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="notifications", group="g", handle=handle),
+        outbox.relaying(store, stream),
+    ):
+        for number in range(5):
+            async with store.transaction() as connection:
+                await outbox.put(connection, "notifications", None, b"x", ())
+            started = asyncio.get_running_loop().time()
+            await eventually(lambda: len(arrived) > number)  # noqa: B023  (awaited at once)
+            delays.append(arrived[-1] - started)
+    assert min(delays) < 0.3
+
+
+async def test_the_outbox_waits_for_kafka_and_keeps_everything(store: Database) -> None:
+    nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(seconds=1))
+    async with producer(nowhere, "test") as stream, outbox.relaying(store, stream):
+        async with store.transaction() as connection:
+            await outbox.put(connection, "notifications", None, b"x")
+        with pytest.raises(Exception, match="Kafka"):
+            await stream.send("notifications", b"y")
+    assert len(await store.fetch("SELECT * FROM outbox")) == 1
+
+
+async def test_the_outbox_survives_losing_its_connections(
+    store: Database, database: str, settings: KafkaSettings, eventually: Any
+) -> None:
+    seen: list[bytes] = []
+
+    async def handle(records: list[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="notifications", group="g", handle=handle),
+        outbox.relaying(store, stream),
+    ):
+        await _kill_connections(database)
+
+        async def work(connection: Connection) -> None:
+            await outbox.put(connection, "notifications", None, b"x")
+
+        await store.once_more(work)
+        await eventually(lambda: seen)
+
+
+async def _kill_connections(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
