@@ -30,7 +30,9 @@ def demo(log: Log = None) -> None:
 
     Ends with 0 only when exactly the expected alerts came and each was delivered once to each channel of its route.
     """
-    folder = default_folder() / "demo"
+    # Beside the folder of `tocsin up`, never inside: whoever stops that one stops all that lies in it.
+    home = default_folder()
+    folder = home.with_name(f"{home.name}-demo")
     down(_say, folder=folder, purge=True)
     try:
         wiring = up(_say, folder=folder, ports=Ports.free())
