@@ -1,0 +1,101 @@
+"""The manager's rule stream, as far as the evaluator sees it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import (
+    AlertRuleServiceServicer,
+    add_AlertRuleServiceServicer_to_server,
+)
+
+AlertRule = alert_rule_pb2.AlertRule
+Snapshot = alert_rule_service_pb2.WatchAlertRulesResponse
+
+
+def a_rule(**changed: Any) -> AlertRule:
+    """Give a complete rule as the manager keeps it, with the given fields changed."""
+    fields: dict[str, Any] = {
+        "id": "rule-errors",
+        "name": "High Error Rate",
+        "type": AlertRule.ERROR_THRESHOLD,
+        "filter": "level >= ERROR",
+        "group_by": ["service"],
+        "value_field": "response_time",
+        "condition": "count > threshold",
+        "threshold": 100.0,
+        "window_minutes": 5,
+        "severity": AlertRule.CRITICAL,
+        "enabled": True,
+        "revision": 1,
+        "selection_revision": 1,
+    }
+    return AlertRule(**(fields | changed))
+
+
+def default_rules() -> list[AlertRule]:
+    """Give the three rules that the manager starts with."""
+    return [
+        a_rule(),
+        a_rule(
+            id="rule-latency",
+            name="Slow Responses",
+            type=AlertRule.LATENCY_THRESHOLD,
+            filter="response_time > 2000.0",
+            threshold=50.0,
+            severity=AlertRule.HIGH,
+        ),
+        a_rule(
+            id="rule-rate",
+            name="Server Errors",
+            type=AlertRule.ERROR_RATE,
+            filter="status_code >= 500",
+            threshold=25.0,
+            severity=AlertRule.HIGH,
+        ),
+    ]
+
+
+class FakeManager(AlertRuleServiceServicer):
+    """Streams the rules; call it on the event loop that serves it."""
+
+    def __init__(self, *rules: AlertRule) -> None:
+        self._rules = list(rules)
+        self._revision = max([1, *(rule.revision for rule in rules)])
+        self._changed = asyncio.Condition()
+        self._server: grpc.aio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Serve, on the same port each time."""
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        add_AlertRuleServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Be gone."""
+        if self._server is not None:
+            await self._server.stop(0)
+            self._server = None
+
+    async def set(self, *rules: AlertRule) -> None:
+        """Change the rules as a whole; the revision rises."""
+        async with self._changed:
+            self._rules = list(rules)
+            self._revision = max([self._revision + 1, *(rule.revision for rule in rules)])
+            self._changed.notify_all()
+
+    async def WatchAlertRules(self, request: Any, context: Any) -> AsyncIterator[Snapshot]:  # noqa: N802  (gRPC's name)
+        known = request.known_revision
+        if known == self._revision:
+            yield Snapshot(revision=self._revision)
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._revision != known)
+                known = self._revision
+                snapshot = Snapshot(revision=known, is_snapshot=True, alert_rules=self._rules)
+            yield snapshot
