@@ -98,8 +98,8 @@ async def test_what_stands_beside_the_events_does_not_reach_the_topic(bench: Ben
     assert [batch for batch, _ in bench.stream.records] == [events]
 
 
-@settings(max_examples=60)
-@given(st.lists(any_events, min_size=1, max_size=12))
+@settings(max_examples=50)
+@given(st.lists(any_events, min_size=1, max_size=6))
 def test_each_event_is_taken_or_refused_and_the_taken_ones_are_written_in_order(events: list[LogEvent]) -> None:
     async def scenario() -> None:
         bench = a_bench(max_record_bytes=6_000)

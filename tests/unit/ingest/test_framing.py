@@ -44,7 +44,8 @@ def _varint(number: int) -> bytes:
     return out + bytes([number])
 
 
-@given(st.lists(any_events, max_size=8), st.integers(min_value=1, max_value=3000))
+@settings(max_examples=40)
+@given(st.lists(any_events, max_size=5), st.integers(min_value=1, max_value=3000))
 def test_batches_hold_the_bytes_of_the_events(events: list[LogEvent], most: int) -> None:
     request = LogBatch(events=events).SerializeToString()
     frames = WIRE.frames(request)
@@ -53,7 +54,8 @@ def test_batches_hold_the_bytes_of_the_events(events: list[LogEvent], most: int)
     assert framed(sizes_of(frames)).sum() == len(request)
 
 
-@given(st.lists(st.tuples(any_events, st.booleans()), max_size=8))
+@settings(max_examples=40)
+@given(st.lists(st.tuples(any_events, st.booleans()), max_size=5))
 def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, bool]]) -> None:
     events, keep = [event for event, _ in given_events], [kept for _, kept in given_events]
     frames = WIRE.frames(LogBatch(events=events).SerializeToString())
@@ -116,7 +118,7 @@ mutations = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(any_events, min_size=1, max_size=2), mutations)
 def test_what_can_be_read_here_can_be_read_by_every_reader(
     events: list[LogEvent], changes: list[tuple[float, int, int]]

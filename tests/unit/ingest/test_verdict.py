@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingest.adapters.wire import ProtobufWire
@@ -52,7 +52,7 @@ def wrong_fields(event: LogEvent) -> Iterator[Field]:
     yield from (field for field, wrong in is_wrong.items() if wrong)
 
 
-@given(st.lists(any_events, max_size=8))
+@given(st.lists(any_events, max_size=4))
 def test_columns_say_what_a_plain_look_at_each_event_says(events: list[LogEvent]) -> None:
     expected = [(index, field) for index, event in enumerate(events) for field in wrong_fields(event)]
     verdict = judged(events)
@@ -60,7 +60,7 @@ def test_columns_say_what_a_plain_look_at_each_event_says(events: list[LogEvent]
     assert verdict.refused.tolist() == [bool(list(wrong_fields(event))) for event in events]
 
 
-@given(st.lists(any_events, max_size=8))
+@given(st.lists(any_events, max_size=4))
 def test_a_refused_event_is_listed_once_with_its_first_wrong_field(events: list[LogEvent]) -> None:
     first = {index: next(wrong_fields(event), None) for index, event in enumerate(events)}
     found = {fault.index: fault.field for fault in judged(events).first_faults()}
@@ -68,7 +68,8 @@ def test_a_refused_event_is_listed_once_with_its_first_wrong_field(events: list[
     assert list(found) == sorted(found)
 
 
-@given(st.lists(allowed_events, max_size=8))
+@settings(max_examples=40)
+@given(st.lists(allowed_events, max_size=4))
 def test_allowed_events_are_taken(events: list[LogEvent]) -> None:
     assert judged(events).missed == ()
 

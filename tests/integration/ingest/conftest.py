@@ -1,0 +1,130 @@
+"""Ingest as it runs, in this process, against a real Kafka."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from services.chassis.settings import load
+from services.chassis.telemetry import telemetry
+from services.ingest.app import app
+from services.ingest.settings import Settings
+from stack.ports import Ports
+from stack.shared import Servers
+from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """An ingest that takes calls."""
+
+    channel: grpc.aio.Channel
+    admin: str
+    exporter: InMemorySpanExporter
+
+    @property
+    def stub(self) -> Any:
+        return LogIngestServiceStub(self.channel)
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        return self.exporter.get_finished_spans()
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{self.admin}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def until_health_is(self, status: int, within: float = 20.0) -> None:
+        async with asyncio.timeout(within):
+            while (await self.get("/health"))[0] != status:  # noqa: ASYNC110  (asked as Envoy asks)
+                await asyncio.sleep(0.05)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+@pytest.fixture
+def start() -> Start:
+    """Run ingest with the given brokers, topic prefix and further settings, and wait until it is healthy."""
+
+    @asynccontextmanager
+    async def running(brokers: str, prefix: str, **changed: str) -> AsyncIterator[Running]:
+        ports, exporter = Ports.free(), InMemorySpanExporter()
+        listen, admin = f"127.0.0.1:{ports.ingest}", f"127.0.0.1:{ports.ingest_admin}"
+        environ = {
+            "INGEST_LISTEN": listen,
+            "INGEST_ADMIN_LISTEN": admin,
+            "INGEST_BROKERS": brokers,
+            "INGEST_TOPIC_PREFIX": prefix,
+            "INGEST_NOTICE": "0s",
+        } | {f"INGEST_{name.upper()}": value for name, value in changed.items()}
+        with telemetry("ingest", "test", "", processors=[SimpleSpanProcessor(exporter)]):
+            async with app(load(Settings, "INGEST_", environ)), grpc.aio.insecure_channel(listen) as channel:
+                ingest = Running(channel=channel, admin=admin, exporter=exporter)
+                await ingest.until_health_is(200)
+                yield ingest
+
+    return running
+
+
+@pytest.fixture
+async def ingest(start: Start, kafka: str, topics: str) -> AsyncIterator[Running]:
+    async with start(kafka, topics) as running:
+        yield running
+
+
+def written(brokers: str, prefix: str) -> list[Message]:
+    """Read all that stands on `log-events`, by partition."""
+    topic = f"{prefix}log-events"
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "test", "enable.auto.commit": False})
+    try:
+        messages = []
+        for partition in consumer.list_topics(topic, 10).topics[topic].partitions:
+            first, end = _watermarks(consumer, TopicPartition(topic, partition))
+            consumer.assign([TopicPartition(topic, partition, first)])
+            found: list[Message] = []
+            while len(found) < end - first:
+                found += consumer.consume(end - first - len(found), timeout=10)
+            messages += found
+        return messages
+    finally:
+        consumer.close()
+
+
+def _watermarks(consumer: Consumer, partition: TopicPartition, attempts: int = 20) -> tuple[int, int]:
+    """Ask again while the partition of a young topic has no leader yet."""
+    try:
+        return consumer.get_watermark_offsets(partition, timeout=10)
+    except KafkaException as error:
+        if not attempts or error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+            raise
+    consumer.poll(0.1)
+    return _watermarks(consumer, partition, attempts - 1)
+
+
+@pytest.fixture
+def records(kafka: str, topics: str) -> Callable[[], list[Message]]:
+    """Give what was written, when asked."""
+    return lambda: written(kafka, topics)
+
+
+@pytest.fixture
+def own_servers() -> Iterator[Servers]:
+    """Servers of this test's own, which it may kill."""
+    with tempfile.TemporaryDirectory(prefix="tocsin-test-", ignore_cleanup_errors=True) as scratch:
+        servers = Servers(Path(scratch), lambda _: None)
+        try:
+            yield servers
+        finally:
+            servers.stop()

@@ -1,0 +1,195 @@
+"""Both rpcs over gRPC, with a real topic behind."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import grpc
+import pytest
+from confluent_kafka import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
+
+from tests.fakes.log_events import an_event
+from tests.integration.ingest.conftest import Running, Start
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestRequest
+
+pytestmark = pytest.mark.integration
+
+Records = Callable[[], list[Message]]
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+def events_of(messages: list[Message]) -> list[LogEvent]:
+    return [event for message in messages for event in LogBatch.FromString(message.value() or b"").events]
+
+
+def details_of(error: grpc.aio.AioRpcError) -> dict[str, object]:
+    metadata = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+    kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    found: dict[str, object] = {}
+    for detail in status.details:
+        for kind in kinds:
+            if detail.Is(kind.DESCRIPTOR):
+                found[kind.DESCRIPTOR.name] = kind.FromString(detail.value)
+    return found
+
+
+async def test_a_batch_stands_on_the_topic_as_the_bytes_that_came(ingest: Running, records: Records) -> None:
+    request = IngestBatchRequest(events=[an_event(record_id=str(index)) for index in range(500)])
+    answer = await ingest.stub.IngestBatch(request)
+    assert (answer.accepted_count, answer.refused_count) == (500, 0)
+    (record,) = records()
+    assert record.value() == request.SerializeToString()
+    assert record.key() is None
+
+
+async def test_a_batch_is_accepted_in_part(ingest: Running, records: Records) -> None:
+    events = [an_event(record_id="a"), an_event(record_id="b", level=0), an_event(record_id="c")]
+    answer = await ingest.stub.IngestBatch(IngestBatchRequest(events=events))
+    assert (answer.accepted_count, answer.refused_count) == (2, 1)
+    assert (answer.refused[0].index, answer.refused[0].record_id, answer.refused[0].field) == (1, "b", "level")
+    assert events_of(records()) == [events[0], events[2]]
+
+
+async def test_a_request_of_four_mebibytes_goes_in_several_records(ingest: Running, records: Records) -> None:
+    events = [an_event(record_id=str(index), message="x" * 32_000) for index in range(130)]
+    request = IngestBatchRequest(events=events)
+    assert 4_100_000 < request.ByteSize() <= 4 * 1024 * 1024
+    assert (await ingest.stub.IngestBatch(request)).accepted_count == 130
+    found = records()
+    assert len(found) == 5
+    assert {event.record_id for event in events_of(found)} == {event.record_id for event in events}
+
+
+async def test_a_refused_batch_names_each_field(ingest: Running, records: Records) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event(status_code=1000, service="")]))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = details_of(refused.value)
+    assert details["ErrorInfo"].reason == "INVALID_REQUEST"  # type: ignore[attr-defined]
+    fields = [each.field for each in details["BadRequest"].field_violations]  # type: ignore[attr-defined]
+    assert fields == ["events[0].service", "events[0].statusCode"]
+    assert records() == []
+
+
+async def test_the_longest_list_of_violations_reaches_the_caller(ingest: Running) -> None:
+    wrong = LogEvent(
+        record_id="r" * 129, host="h" * 257, trace_id="x", attributes={"": ""}, status_code=-1, response_time=-1.0
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await ingest.stub.IngestBatch(IngestBatchRequest(events=[wrong] * 1_000))
+    details = details_of(refused.value)
+    assert len(details["BadRequest"].field_violations) == 25  # type: ignore[attr-defined]
+
+
+async def test_bytes_that_are_no_message_are_malformed(ingest: Running) -> None:
+    for method in ("Ingest", "IngestBatch"):
+        call = ingest.channel.unary_unary(f"/tocsin.logs.v1.LogIngestService/{method}")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(b"\x0a\x04\x1a\x02\xff\xfe")
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert details_of(refused.value)["ErrorInfo"].reason == "MALFORMED_MESSAGE"  # type: ignore[attr-defined]
+
+
+async def test_single_events_go_together_and_each_caller_is_answered(
+    start: Start, kafka: str, topics: str, records: Records
+) -> None:
+    async with start(kafka, topics, gather="1s", gather_events="3") as ingest:
+        requests = [IngestRequest(event=an_event(record_id=name)) for name in ("a", "b", "c")]
+        requests[1].event.service = ""
+        answers = await asyncio.gather(*map(ingest.stub.Ingest, requests), return_exceptions=True)
+    assert [getattr(answer, "accepted_count", None) for answer in answers] == [1, None, 1]
+    assert isinstance(answers[1], grpc.aio.AioRpcError)
+    assert answers[1].code() is grpc.StatusCode.INVALID_ARGUMENT
+    (record,) = records()
+    assert {event.record_id for event in events_of([record])} == {"a", "c"}
+
+
+async def test_the_record_of_a_batch_continues_its_callers_trace(ingest: Running, records: Records) -> None:
+    await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event()]), metadata=(("traceparent", PARENT),))
+    (record,) = records()
+    assert _traceparent(record).split("-")[1] == TRACE
+
+
+async def test_the_record_of_single_events_continues_one_trace_and_links_all(
+    start: Start, kafka: str, topics: str, records: Records
+) -> None:
+    async with start(kafka, topics, gather="1s", gather_events="2") as ingest:
+        request, others = IngestRequest(event=an_event()), PARENT.replace("0af7", "ffff")
+        await asyncio.gather(
+            *(ingest.stub.Ingest(request, metadata=(("traceparent", parent),)) for parent in (PARENT, others))
+        )
+        (span,) = [each for each in ingest.spans if each.name == "log-events gather"]
+    assert {_trace_id(link.context.trace_id) for link in span.links} == {TRACE, TRACE.replace("0af7", "ffff")}
+    (record,) = records()
+    assert _traceparent(record).split("-")[1:3] == [
+        _trace_id(_context(span).trace_id),
+        f"{_context(span).span_id:016x}",
+    ]
+
+
+async def test_health_and_metrics_stand_on_the_admin_port(ingest: Running) -> None:
+    status, text = await ingest.get("/health")
+    assert (status, json.loads(text)["dependencies"]) == (200, {"kafka": "UP"})
+    await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event(), an_event(level=0)]))
+    _, metrics = await ingest.get("/metrics")
+    assert "tocsin_ingest_events_accepted_total 1.0" in metrics
+    assert 'tocsin_ingest_events_refused_total{reason="level"} 1.0' in metrics
+    assert 'tocsin_ingest_events_refused_total{reason="service"} 0.0' in metrics
+    assert "tocsin_ingest_in_flight_bytes 0.0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("method", "services"),
+    [
+        pytest.param(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            {"tocsin.logs.v1.LogIngestService"},
+            id="its own port lists its own services",
+        ),
+        pytest.param(
+            "/tocsin.edge.ServerReflection/ServerReflectionInfo",
+            {
+                "tocsin.logs.v1.LogIngestService",
+                "tocsin.rules.v1.AlertRuleService",
+                "tocsin.alerts.v1.AlertService",
+                "tocsin.notifications.v1.NotificationService",
+            },
+            id="the edge lists those of the whole mesh",
+        ),
+    ],
+)
+async def test_reflection_lists_services(ingest: Running, method: str, services: set[str]) -> None:
+    call = ingest.channel.stream_stream(
+        method,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    answers = call(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    answer = await anext(aiter(answers))
+    listed = {service.name for service in answer.list_services_response.service}
+    assert {name for name in listed if name.startswith("tocsin.")} == services
+    assert "grpc.health.v1.Health" in listed
+
+
+def _traceparent(record: Message) -> str:
+    headers = dict(record.headers() or ())
+    value = headers["traceparent"]
+    assert isinstance(value, bytes)
+    return value.decode()
+
+
+def _trace_id(number: int) -> str:
+    return f"{number:032x}"
+
+
+def _context(span: ReadableSpan) -> SpanContext:
+    context = span.get_span_context()
+    assert context is not None
+    return context

@@ -1,0 +1,87 @@
+"""While there is no Kafka nothing is acknowledged, and what was acknowledged is there afterwards."""
+
+import asyncio
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from stack.shared import Servers, fresh_name
+from stack.topics import create_topics
+from tests.fakes.log_events import an_event
+from tests.integration.ingest.conftest import Running, Start, written
+from tocsin.logs.v1.log_event_pb2 import LogBatch
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestRequest
+
+pytestmark = pytest.mark.integration
+
+
+def retry_after(error: grpc.aio.AioRpcError) -> float:
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata() or ())["grpc-status-details-bin"])
+    info = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(info) for detail in status.details)
+    return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+
+
+class Sender:
+    """Sends events one after the other by both rpcs, and remembers for which ingest said yes."""
+
+    def __init__(self, ingest: Running) -> None:
+        self.ingest = ingest
+        self.acknowledged: set[str] = set()
+        self.failures: list[grpc.aio.AioRpcError] = []
+        self.number = 0
+
+    async def send(self) -> None:
+        self.number += 1
+        event = an_event(record_id=str(self.number))
+        try:
+            if self.number % 2:
+                await self.ingest.stub.Ingest(IngestRequest(event=event))
+            else:
+                await self.ingest.stub.IngestBatch(IngestBatchRequest(events=[event]))
+        except grpc.aio.AioRpcError as error:
+            self.failures.append(error)
+        else:
+            self.acknowledged.add(event.record_id)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await asyncio.gather(*(self.send() for _ in range(10)))
+            await asyncio.sleep(0.01)
+
+
+async def test_kafka_goes_away_and_comes_back(start: Start, own_servers: Servers) -> None:
+    brokers, prefix, stop = own_servers.address("kafka"), fresh_name() + ".", asyncio.Event()
+    create_topics(brokers, prefix)
+    async with start(brokers, prefix, delivery_timeout="2s") as ingest:
+        sender = Sender(ingest)
+        sending = asyncio.create_task(sender.until(stop))
+        async with asyncio.timeout(10):
+            while not sender.acknowledged:  # noqa: ASYNC110  (what is waited for happens in another process)
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(own_servers.kill, "kafka")
+        await ingest.until_health_is(503)
+        before = len(sender.acknowledged)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event()]))
+        assert asyncio.get_running_loop().time() - began < 5
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert retry_after(refused.value) > 0
+        assert len(sender.acknowledged) == before
+        await asyncio.to_thread(own_servers.start, "kafka")
+        await ingest.until_health_is(200)
+        async with asyncio.timeout(15):
+            while len(sender.acknowledged) == before:  # noqa: ASYNC110  (likewise)
+                await asyncio.sleep(0.01)
+        stop.set()
+        await sending
+    assert {failure.code() for failure in sender.failures} <= {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+    found = [
+        event for record in written(brokers, prefix) for event in LogBatch.FromString(record.value() or b"").events
+    ]
+    assert sender.acknowledged <= {event.record_id for event in found}
