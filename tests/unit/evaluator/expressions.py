@@ -41,7 +41,7 @@ _WORDS = [
     "inf",
     "-0",
 ]
-_texts = st.sampled_from(_WORDS) | st.text(alphabet="ab\n é", max_size=4)
+_texts = st.sampled_from(["a", "ab", "zwölf €"]) | st.sampled_from(_WORDS) | st.text(alphabet="ab\n é", max_size=4)
 _attributes = st.dictionaries(st.sampled_from(["a", "b c", "n"]), _texts, max_size=3)
 
 events = st.fixed_dictionaries(
@@ -49,7 +49,7 @@ events = st.fixed_dictionaries(
         "service": _texts,
         "level": st.integers(1, 6),
         "message": _texts,
-        "status_code": st.none() | st.integers(0, 999),
+        "status_code": st.none() | st.sampled_from([200, 404, 500]) | st.integers(0, 999),
         "response_time": st.none() | st.sampled_from([0.0, 1.5, 2000.0, 2001.0]) | st.floats(0, 1e300),
         "host": _texts,
         "trace_id": _texts,
@@ -118,7 +118,8 @@ def _booleans(tests: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
             _joined("(", inner, " || ", inner, ")"),
             _joined("!(", inner, ")"),
             _joined("(", inner, " ? ", inner, " : ", inner, ")"),
-            _joined("((", inner, ") == (", inner, "))"),
+            _joined("((", inner, ") ", st.sampled_from(["==", "!="]), " (", inner, "))"),
+            _joined("((", inner, st.sampled_from([" || ", " && "]), inner, ") == true)"),
         )
 
     return st.recursive(tests, extended, max_leaves=6)
@@ -144,8 +145,21 @@ _event_texts = st.one_of(
     _joined("(status_code > 400 ? attributes.a : ", _strings, ")"),
 )
 
+# Tests that are true of some events, false of others and absent for a third kind, so that what joins them shows.
+_plain_filters = st.one_of(
+    _joined("level ", _COMPARED, " ", st.sampled_from(["INFO", "WARN", "ERROR"])),
+    _joined("status_code ", _COMPARED, " ", st.sampled_from(["404", "500.0"])),
+    _joined("status_code in [", st.sampled_from(["200", "404, 500", "404.0"]), "]"),
+    _joined("response_time ", _COMPARED, " ", st.sampled_from(["1.5", "2000"])),
+    _joined(st.sampled_from(["service", "attributes.a", "host"]), " ", _COMPARED, ' "a"'),
+    _joined(st.sampled_from(["service", "attributes.a"]), '.contains("b")'),
+    st.sampled_from(["status_code / 100 == 5", "-status_code % 7 == -3", "size(message) == 7", "has(attributes.a)"]),
+)
+
 filters = _booleans(
-    st.one_of(
+    _plain_filters
+    | _plain_filters
+    | st.one_of(
         _joined(_event_numbers, " ", _COMPARED, " ", _event_numbers),
         _joined(_event_texts, " ", _COMPARED, " ", _event_texts),
         _joined(
@@ -184,8 +198,16 @@ _window_ints = _numbers(["count", "total"], "int", st.nothing())
 _window_doubles = _numbers(["rate", "sum", "avg", "min", "max", "threshold"], "double", _window_ints)
 _window_numbers = _window_ints | _window_doubles
 
+_plain_conditions = st.one_of(
+    _joined(st.sampled_from(["count", "total"]), " ", _COMPARED, " ", st.sampled_from(["3", "5.0", "threshold"])),
+    _joined(st.sampled_from(["avg", "min"]), " ", _COMPARED, " ", st.sampled_from(["0", "2.5", "threshold"])),
+    st.sampled_from(["rate > 0.5", "(1 - count) / 2 == -1", "(1 - total) % 3 == -2", "sum / count > 1.0"]),
+)
+
 conditions = _booleans(
-    st.one_of(
+    _plain_conditions
+    | _plain_conditions
+    | st.one_of(
         _joined(_window_numbers, " ", _COMPARED, " ", _window_numbers),
         _joined(_window_numbers, " in ", _lists(["0", "1", "5"])),
         st.sampled_from(

@@ -12,7 +12,7 @@ from tests.unit.evaluator.expressions import batch_of, conditions, events, filte
 
 
 @settings(max_examples=150, deadline=None)
-@given(text=filters, happened=st.lists(st.tuples(events, st.booleans()), max_size=6))
+@given(text=filters, happened=st.lists(st.tuples(events, st.booleans()), min_size=1, max_size=12))
 def test_a_lowered_filter_selects_what_cel_selects(text: str, happened: list[tuple[dict[str, Any], bool]]) -> None:
     with not_too_deep():
         expression = check_filter(text)
@@ -34,7 +34,7 @@ _amounts = st.none() | st.sampled_from([0.0, -1.5, 2.5, 1e308]) | st.floats(-1e6
     count=st.integers(0, 9) | st.just(2**53 + 1),
     others=st.integers(0, 9),
     least=_amounts,
-    value_count=st.integers(0, 3),
+    value_count=st.integers(0, 1),
     threshold=st.sampled_from([0.0, 0.5, 3.0, 100.0]),
 )
 def test_a_lowered_condition_judges_as_cel_does(
