@@ -91,7 +91,7 @@ class World:
     async def until(self, query: str, *arguments: Any, within: float = 10.0) -> list[asyncpg.Record]:
         """Wait until a query on the schema finds something."""
         async with asyncio.timeout(within):
-            while not (found := await self.rows(query, *arguments)):
+            while not (found := await self.rows(query, *arguments)):  # noqa: ASYNC110 - nobody tells of rows
                 await asyncio.sleep(0.02)
         return found
 
@@ -128,4 +128,3 @@ async def world(running: Callable[[], AbstractAsyncContextManager[World]]) -> As
 @pytest.fixture
 def alert() -> str:
     return str(uuid.uuid4())
-

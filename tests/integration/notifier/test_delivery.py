@@ -1,22 +1,190 @@
-"""From a record on `notifications` to the channels."""
+"""From a record on `notifications` to the channels, when all goes well and when channels are in trouble."""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime
 
 import pytest
 
+from services.chassis.kafka import Record, consuming
+from stack.sinks import Behaviour
 from tests.fakes.notifications import notification
 from tests.integration.notifier.conftest import World
-from tocsin.notifications.v1.notification_pb2 import Notification
+from tocsin.logs.v1.log_event_pb2 import DeadLetter
+from tocsin.notifications.v1.notification_pb2 import (
+    CircuitBreaker,
+    FailedNotification,
+    Notification,
+    NotificationResult,
+)
+from tocsin.notifications.v1.notification_service_pb2 import (
+    ListCircuitBreakersRequest,
+    ListFailedNotificationsRequest,
+    RetryFailedNotificationRequest,
+)
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
+
+DOWN = Behaviour(status=500)
+
+
+async def read(world: World, topic: str, count: int) -> list[Record]:
+    """The first records of a topic."""
+    found: list[Record] = []
+    enough = asyncio.Event()
+
+    async def handle(records: list[Record]) -> None:
+        found.extend(records)
+        if len(found) >= count:
+            enough.set()
+
+    async with consuming(world.settings.kafka, topic=topic, group=f"test-{uuid.uuid4()}", handle=handle):
+        await asyncio.wait_for(enough.wait(), 15)
+    return found
+
+
+async def accepted(world: World, count: int, channel: str | None = None) -> list[tuple[str, str]]:
+    """Channel and kind of what the sinks took, once there are so many."""
+    await world.sinks.journal.until(lambda journal: len(journal.accepted(channel)) >= count)
+    return [(one.channel, one.kind) for one in world.sinks.journal.accepted(channel)]
 
 
 async def test_an_alert_reaches_each_channel_of_its_route_once(world: World, alert: str) -> None:
     told = notification(alert=alert)
     await world.publish(told, told)
     await world.publish(told)
-    await world.sinks.journal.until(lambda journal: len(journal.accepted()) >= 3)
+    await accepted(world, 3)
     await world.publish(notification(alert=alert, kind=Notification.RESOLVED))
-    await world.sinks.journal.until(lambda journal: len(journal.accepted()) >= 6)
-    reached = sorted((one.channel, one.kind) for one in world.sinks.journal.deliveries)
+    reached = sorted(await accepted(world, 6))
     assert reached == sorted((c, k) for c in ("email", "pagerduty", "slack") for k in ("FIRING", "RESOLVED"))
+    assert len(world.sinks.journal.deliveries) == 6
     assert {one.alert for one in world.sinks.journal.deliveries} == {alert}
+
+
+async def test_it_is_quick_and_the_manager_hears_of_it(world: World, alert: str) -> None:
+    await world.publish(notification(alert="warm", severity=AlertRule.LOW))
+    await accepted(world, 1, "webhook")
+    begin = datetime.now(UTC)
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    await accepted(world, 1, "slack")
+    [slack] = world.sinks.journal.accepted("slack")
+    assert (slack.time - begin).total_seconds() < 1
+    results = [NotificationResult.FromString(record.value) for record in await read(world, "notification-results", 2)]
+    [result] = [one for one in results if one.alert_id == alert]
+    assert (result.channel, result.outcome, result.attempt_count) == ("slack", NotificationResult.DELIVERED, 1)
+    assert result.delivery_id == slack.key
+
+
+async def test_trouble_that_passes_is_retried(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=503, times=2))
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    assert await accepted(world, 1) == [("slack", "FIRING")]
+    assert [one.status for one in world.sinks.journal.deliveries] == [503, 503, 200]
+    await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' AND attempt_count = 3")
+
+
+async def test_retry_after_is_honoured(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=429, retry_after="1", times=1))
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    await accepted(world, 1)
+    first, second = world.sinks.journal.deliveries
+    assert (second.time - first.time).total_seconds() >= 1
+
+
+async def test_a_channel_that_is_down_opens_its_breaker_and_all_is_told_elsewhere_then_redriven(
+    world: World, alert: str
+) -> None:
+    world.sinks.journal.behave("slack", DOWN)
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    # The fallback tells it, and the failed one is stored.
+    assert await accepted(world, 1) == [("email", "FIRING")]
+    [row] = await world.until("SELECT * FROM failed_notifications")
+    assert (row["channel"], row["status"], row["attempt_count"], row["last_error"]) == (
+        "slack",
+        "PENDING",
+        3,
+        "answered 500: error",
+    )
+    breakers = await world.rpc.ListCircuitBreakers(ListCircuitBreakersRequest())
+    states = {one.channel: one.state for one in breakers.circuit_breakers}
+    assert states["slack"] in {CircuitBreaker.OPEN, CircuitBreaker.HALF_OPEN}
+    assert states["email"] == CircuitBreaker.CLOSED
+    # Open: what comes now goes to the fallback at once.
+    await world.publish(notification(alert=alert, kind=Notification.RESOLVED, severity=AlertRule.MEDIUM))
+    assert await accepted(world, 2) == [("email", "FIRING"), ("email", "RESOLVED")]
+    await world.until("SELECT 1 FROM failed_notifications WHERE kind = 'RESOLVED' AND status = 'PENDING'")
+    # Back: both are told there as well, in order.
+    world.sinks.journal.behave("slack", None)
+    assert await accepted(world, 2, "slack") == [("slack", "FIRING"), ("slack", "RESOLVED")]
+    await world.until("SELECT 1 FROM failed_notifications WHERE status = 'DELIVERED' HAVING count(*) = 2")
+    await world.until("SELECT 1 FROM (SELECT count(*) AS waiting FROM outbox) AS counted WHERE waiting = 0")
+    results = [NotificationResult.FromString(one.value) for one in await read(world, "notification-results", 6)]
+    outcomes = sorted((one.channel, one.outcome, one.fallback_for) for one in results)
+    assert outcomes == sorted(
+        [("slack", 2, ""), ("slack", 1, ""), ("email", 1, "slack")] * 2,
+    )
+
+
+async def test_a_channel_that_hangs_holds_up_no_other(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(delay=30))
+    await world.publish(*[notification(alert=f"{alert}-{n}", severity=AlertRule.HIGH) for n in range(8)])
+    await accepted(world, 8, "email")
+    assert await world.rows("SELECT 1 FROM deliveries WHERE channel = 'slack' AND state = 'DELIVERED'") == []
+    world.sinks.journal.behave("slack", None)
+
+
+async def test_a_refused_message_is_not_retried_but_told_elsewhere(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=400, times=1))
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    assert await accepted(world, 1) == [("email", "FIRING")]
+    assert [one.status for one in world.sinks.journal.deliveries if one.channel == "slack"] == [400]
+    # By hand it is sent again.
+    listed = await world.rpc.ListFailedNotifications(ListFailedNotificationsRequest())
+    [failed] = listed.failed_notifications
+    assert (failed.status, failed.alert_id) == (FailedNotification.PENDING, alert)
+    answer = await world.rpc.RetryFailedNotification(RetryFailedNotificationRequest(id=failed.id))
+    assert answer.failed_notification.status == FailedNotification.RETRYING
+    assert await accepted(world, 1, "slack") == [("slack", "FIRING")]
+
+
+async def test_by_hand_goes_through_an_open_breaker(world: World, alert: str) -> None:
+    world.sinks.journal.behave("pagerduty", DOWN)
+    await world.publish(notification(alert=alert))
+    [row] = await world.until("SELECT id FROM failed_notifications WHERE channel = 'pagerduty' AND status = 'PENDING'")
+    before = len(world.sinks.journal.deliveries)
+    await world.rpc.RetryFailedNotification(RetryFailedNotificationRequest(id=str(row["id"])))
+    await world.sinks.journal.until(
+        lambda journal: any(one.channel == "pagerduty" for one in journal.deliveries[before:])
+    )
+    await world.until("SELECT 1 FROM failed_notifications WHERE status = 'PENDING' AND attempt_count >= 4")
+
+
+async def test_firing_is_told_before_resolved_however_slow_it_is(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=503, times=1, delay=0.3))
+    kinds = (Notification.FIRING, Notification.ACKNOWLEDGED, Notification.RESOLVED)
+    await world.publish(*[notification(alert=alert, kind=kind, severity=AlertRule.MEDIUM) for kind in kinds])
+    told = [("slack", "FIRING"), ("slack", "ACKNOWLEDGED"), ("slack", "RESOLVED")]
+    assert await accepted(world, 3) == told
+
+
+async def test_firing_is_not_told_after_resolved(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=400, times=1))
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    await world.until("SELECT 1 FROM failed_notifications WHERE status = 'PENDING'")
+    await world.publish(notification(alert=alert, kind=Notification.RESOLVED, severity=AlertRule.MEDIUM))
+    assert await accepted(world, 1, "slack") == [("slack", "RESOLVED")]
+    [row] = await world.until("SELECT * FROM failed_notifications WHERE status = 'SUPERSEDED'")
+    assert row["kind"] == "FIRING"
+
+
+async def test_what_is_no_notification_is_put_aside_and_the_stream_goes_on(world: World, alert: str) -> None:
+    await world.stream.send("notifications", b"\xff not a message", alert.encode(), 0, ())
+    await world.stream.send("notifications", Notification(id=str(uuid.uuid4())).SerializeToString(), b"", 0, ())
+    await world.stream.send(
+        "notifications", notification(alert=alert, severity=AlertRule.LOW).SerializeToString(), b"", 0
+    )
+    assert await accepted(world, 1) == [("webhook", "FIRING")]
+    letters = [DeadLetter.FromString(one.value) for one in await read(world, "log-events-dead-letter", 2)]
+    assert [(one.topic, one.reason) for one in letters] == [("notifications", "UNREADABLE_NOTIFICATION")] * 2
+    assert letters[0].value == b"\xff not a message"

@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 _MOST_ANSWER_BYTES = 4096
 _FIRST_ERROR = 400
+# Leads through a translator to the IPv4 address in its last four bytes.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressRefusedError(OSError):
@@ -114,6 +116,8 @@ def is_public(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         wrapped = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+        if found in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
     return found.is_global and not found.is_multicast

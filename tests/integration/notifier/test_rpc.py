@@ -1,0 +1,159 @@
+"""NotificationService, and what can be seen of a running notifier."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import aiohttp
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from services.chassis.telemetry import exposition, telemetry
+from stack.sinks import Behaviour
+from tests.fakes.notifications import notification
+from tests.integration.notifier.conftest import World
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
+from tocsin.notifications.v1.notification_service_pb2 import (
+    ListCircuitBreakersRequest,
+    ListFailedNotificationsRequest,
+    RetryFailedNotificationRequest,
+)
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+pytestmark = pytest.mark.integration
+
+Run = Callable[[], AbstractAsyncContextManager[World]]
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def details(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
+    """The reason and the fields of a refused call."""
+    status = rpc_status.from_call(error)
+    info, fields = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details if status else []:
+        _ = detail.Unpack(info) or detail.Unpack(fields)
+    return info.reason, [one.field for one in fields.field_violations]
+
+
+async def test_paging_visits_each_failed_notification_once(world: World) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=400))
+    alerts = {f"alert-{number}" for number in range(7)}
+    await world.publish(*[notification(alert=alert, severity=AlertRule.MEDIUM) for alert in alerts])
+    await world.until("SELECT 1 FROM failed_notifications HAVING count(*) = 7")
+    seen: list[FailedNotification] = []
+    request = ListFailedNotificationsRequest(page_size=3, channel="slack")
+    while True:
+        page = await world.rpc.ListFailedNotifications(request)
+        seen += page.failed_notifications
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert sorted(one.alert_id for one in seen) == sorted(alerts)
+    times = [one.create_time.ToDatetime() for one in seen]
+    assert times == sorted(times, reverse=True)
+    other = await world.rpc.ListFailedNotifications(ListFailedNotificationsRequest(channel="email"))
+    assert (len(other.failed_notifications), other.next_page_token) == (0, "")
+    delivered = ListFailedNotificationsRequest(statuses=[FailedNotification.DELIVERED])
+    assert len((await world.rpc.ListFailedNotifications(delivered)).failed_notifications) == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        pytest.param(ListFailedNotificationsRequest(page_size=-1), "page_size", id="negative size"),
+        pytest.param(ListFailedNotificationsRequest(page_token="x"), "page_token", id="made-up token"),
+        pytest.param(ListFailedNotificationsRequest(statuses=[0]), "statuses", id="no status"),
+    ],
+)
+async def test_a_wrong_field_is_named(world: World, request_: ListFailedNotificationsRequest, field: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.rpc.ListFailedNotifications(request_)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(refused.value) == ("INVALID_REQUEST", [field])
+
+
+async def test_what_cannot_be_retried_says_why(world: World, alert: str) -> None:
+    async def refused(identity: str) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await world.rpc.RetryFailedNotification(RetryFailedNotificationRequest(id=identity))
+        return error.value.code(), details(error.value)[0]
+
+    assert await refused("7") == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert await refused(str(uuid.uuid4())) == (grpc.StatusCode.NOT_FOUND, "FAILED_NOTIFICATION_NOT_FOUND")
+    world.sinks.journal.behave("slack", Behaviour(status=500, times=3))
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    [row] = await world.until("SELECT id FROM failed_notifications WHERE status = 'DELIVERED'")
+    assert await refused(str(row["id"])) == (grpc.StatusCode.FAILED_PRECONDITION, "NOTIFICATION_ALREADY_DELIVERED")
+
+
+async def test_breakers_are_listed_by_name(world: World) -> None:
+    answer = await world.rpc.ListCircuitBreakers(ListCircuitBreakersRequest())
+    assert [one.channel for one in answer.circuit_breakers] == ["email", "pagerduty", "slack", "webhook"]
+    assert {(one.state, one.failure_count, one.failure_threshold) for one in answer.circuit_breakers} == {
+        (CircuitBreaker.CLOSED, 0, 3)
+    }
+
+
+async def test_health_is_serving_once_it_is_ready(world: World) -> None:
+    stub = health_pb2_grpc.HealthStub(world.calls)
+    async with asyncio.timeout(15):
+        while True:
+            answer = await stub.Check(health_pb2.HealthCheckRequest())
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                break
+            await asyncio.sleep(0.05)
+
+
+async def test_the_trace_of_the_alert_goes_on_to_the_channel(running: Run, alert: str) -> None:
+    exporter = InMemorySpanExporter()
+    with telemetry("notifier", "notifier-1", "", processors=[SimpleSpanProcessor(exporter)]):
+        async with running() as world:
+            told = notification(alert=alert, severity=AlertRule.MEDIUM)
+            await world.publish(told, headers=(("traceparent", PARENT.encode()),))
+            await world.sinks.journal.until(lambda journal: journal.accepted("slack"))
+            await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED'")
+        [slack] = world.sinks.journal.accepted("slack")
+        [span] = [one for one in exporter.get_finished_spans() if one.name == "deliver slack"]
+    assert span.parent is not None
+    assert f"{span.parent.span_id:016x}" == PARENT.split("-")[2]
+    context = span.get_span_context()
+    assert context is not None
+    assert slack.headers["traceparent"] == f"{PARENT[:35]}-{context.span_id:016x}-01"
+
+
+async def test_metrics_are_there_from_the_start_and_count(running: Run, alert: str) -> None:
+    with telemetry("notifier", "notifier-1", ""):
+        async with running() as world:
+            begin = exposition()[0].decode()
+            assert 'notifications_sent_total{status="success"} 0.0' in begin
+            assert 'notifications_sent_total{status="failure"} 0.0' in begin
+            assert 'tocsin_notifier_breaker_state{channel="slack"} 0.0' in begin
+            world.sinks.journal.behave("slack", Behaviour(status=500))
+            await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+            await world.sinks.journal.until(lambda journal: journal.accepted("email"))
+            await world.until("SELECT 1 FROM deliveries WHERE channel = 'email' AND state = 'DELIVERED'")
+            await world.until("SELECT 1 FROM deliveries WHERE channel = 'slack' AND state = 'FAILED'")
+            end = exposition()[0].decode()
+    assert 'notifications_sent_total{status="success"} 1.0' in end
+    assert 'notifications_sent_total{status="failure"} 1.0' in end
+    assert 'tocsin_notifier_retries_total{channel="slack"} 2.0' in end
+    assert 'tocsin_notifier_breaker_state{channel="slack"} 2.0' in end
+    assert 'tocsin_notifier_notification_latency_seconds_count{channel="email",kind="FIRING"} 1.0' in end
+    assert alert not in end
+
+
+async def test_the_sinks_show_what_came(world: World, alert: str) -> None:
+    await world.publish(notification(alert=alert, severity=AlertRule.LOW))
+    await world.sinks.journal.until(lambda journal: journal.accepted("webhook"))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{world.sinks.url}/deliveries?channel=webhook") as answer,
+    ):
+        [shown] = (await answer.json())["deliveries"]
+    assert (shown["alert"], shown["kind"], shown["isAccepted"]) == (alert, "FIRING", True)

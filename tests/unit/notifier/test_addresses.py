@@ -1,0 +1,44 @@
+import aiohttp
+import pytest
+
+from services.chassis.clock import SystemClock
+from services.notifier.adapters.channels.http import Poster, http_session, is_public
+from services.notifier.core.answer import Misconfigured
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:93.184.215.14", True),
+        ("2002:7f00:1::", False),
+        ("64:ff9b::7f00:1", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, *, expected: bool) -> None:
+    assert is_public(address) is expected
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "0x7f000001", "2130706433", "127.1"])
+async def test_no_way_of_writing_it_leads_to_a_private_address(host: str) -> None:
+    async with http_session(connections=1, allow_private=False) as session:
+        reply = await Poster(session, f"http://{host}:9/", 2, SystemClock()).post(b"{}", {})
+    # Some ways are refused as no address at all.
+    assert isinstance(reply.answer, Misconfigured)
+
+
+async def test_an_address_that_is_none_is_a_mistake_in_the_file() -> None:
+    async with aiohttp.ClientSession() as session:
+        reply = await Poster(session, "http://", 2, SystemClock()).post(b"{}", {})
+    assert reply.answer == Misconfigured("its address cannot be used")
