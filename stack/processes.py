@@ -186,8 +186,12 @@ class Processes:
         return [process for process in psutil.process_iter() if process.pid not in known and self._is_ours(process)]
 
     def sweep(self) -> int:
-        """End by force what was started here and not written down, and say how many those were."""
+        """End what was started here and not written down, by force where need be, and say how many those were."""
         strays = self.strays()
+        for process in strays:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(strays, timeout=3)
         _kill(strays)
         self._reap()
         return len(strays)
@@ -208,9 +212,9 @@ class Processes:
             if process.environ().get(MARK) == str(self.folder):
                 return True
             # Redis and PostgreSQL write their titles over their environment. They are known by a binary of this
-            # installation at work in the folder; a person's shell that stands there is not.
+            # installation at work on the data; a person's shell that stands there is not.
             where, what = Path(process.cwd()), Path(process.exe())
-            return where.is_relative_to(self.folder) and what.is_relative_to(sys.prefix)
+            return where.is_relative_to(self.folder / "data") and what.is_relative_to(sys.prefix)
         except (psutil.Error, OSError):
             return False
 

@@ -25,6 +25,10 @@ class System:
         before = ("envoy",) if self.wiring.routes else ("envoy", "sinks")
         self._starter.start([partial(program, name, self._processes, self.wiring) for name in before])
         self._starter.start([partial(program, name, self._processes, self.wiring) for name in SERVICES])
+        self.await_doors()
+
+    def await_doors(self) -> None:
+        """Return when a call through Envoy reaches every service, as it will again a moment after a restart."""
         self._starter.await_answer(partial(doors_answer, self.wiring.ports))
 
     def start_one(self, name: str) -> None:
