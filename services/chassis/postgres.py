@@ -58,7 +58,7 @@ def translate() -> Iterator[None]:
         raise StoreUnavailable("the database does not answer") from error
     except asyncpg.InterfaceError as error:
         # The driver says in this way, too, that it was called wrongly.
-        if "clos" not in str(error):
+        if not any(word in str(error) for word in ("closed", "closing", "released")):
             raise
         raise StoreUnavailable("the database does not answer") from error
 

@@ -1,0 +1,264 @@
+"""Rpcs through the server and channel of the chassis, as a client sees them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_status import rpc_status
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from services.chassis import telemetry
+from services.chassis.failures import InvalidRequest, Overloaded, Violation
+from services.chassis.grpc_client import channel
+from services.chassis.grpc_server import EDGE_REFLECTION, Mount, grpc_server
+from services.chassis.health import Health
+from services.chassis.settings import ProcessSettings
+
+Ping = health_pb2.HealthCheckRequest
+Pong = health_pb2.HealthCheckResponse
+NAME = "test.Pings"
+
+
+class Pings:
+    """A servicer that does what the request's `service` says."""
+
+    def __init__(self) -> None:
+        self.has_ended = asyncio.Event()
+        self.trace_headers: list[tuple[str, bytes]] = []
+
+    async def one(self, request: Any, context: Any) -> Any:
+        self.trace_headers = telemetry.headers()
+        match request.service:
+            case "refuse":
+                raise InvalidRequest("no", violations=[Violation("service", "must not be refuse")], given="refuse")
+            case "overload":
+                raise Overloaded("later", retry_after=timedelta(milliseconds=1500))
+            case "crash":
+                raise ValueError("secret of the driver")
+            case "not-found":
+                context.set_code(grpc.StatusCode.NOT_FOUND)
+        return Pong(status=Pong.SERVING)
+
+    async def many(self, request: Any, _: Any) -> AsyncIterator[Any]:
+        try:
+            yield Pong(status=Pong.SERVING)
+            if request.service == "refuse":
+                raise InvalidRequest("no more")
+            await asyncio.Event().wait()
+        finally:
+            self.has_ended.set()
+
+    async def count(self, requests: AsyncIterator[Any], _: Any) -> Any:
+        return Pong(status=len([request async for request in requests]))
+
+    async def raw(self, request: bytes, _: Any) -> bytes:
+        return request[::-1]
+
+    def mount(self) -> Mount:
+        decoding = {"request_deserializer": Ping.FromString, "response_serializer": Pong.SerializeToString}
+        handlers: dict[str, Any] = {
+            "One": grpc.unary_unary_rpc_method_handler(self.one, **decoding),
+            "Many": grpc.unary_stream_rpc_method_handler(self.many, **decoding),
+            "Count": grpc.stream_unary_rpc_method_handler(self.count, **decoding),
+            "Raw": grpc.unary_unary_rpc_method_handler(self.raw),
+        }
+        generic = grpc.method_handlers_generic_handler(NAME, handlers)
+        return Mount(NAME, lambda server: server.add_generic_rpc_handlers((generic,)))
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    with telemetry.telemetry("test", "i", "", processors=[SimpleSpanProcessor(exporter)]):
+        yield exporter
+
+
+@pytest.fixture
+def process() -> ProcessSettings:
+    return ProcessSettings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", drain=timedelta(seconds=4))
+
+
+@pytest.fixture
+def pings() -> Pings:
+    return Pings()
+
+
+@pytest.fixture
+async def client(
+    spans: InMemorySpanExporter,  # noqa: ARG001  (opened before the server)
+    process: ProcessSettings,
+    pings: Pings,
+) -> AsyncIterator[Any]:
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), ["a.B", "c.D"]) as server,
+        channel(f"127.0.0.1:{server.port}") as opened,
+    ):
+        yield opened
+
+
+def one(client: Any, method: str = "One") -> Any:
+    return client.unary_unary(f"/{NAME}/{method}", Ping.SerializeToString, Pong.FromString)
+
+
+def details(error: grpc.aio.AioRpcError) -> tuple[status_pb2.Status, dict[str, Any]]:
+    status = rpc_status.from_call(error)
+    assert status is not None
+    found = {}
+    for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
+        for each in status.details:
+            if each.Is(kind.DESCRIPTOR):
+                found[kind.__name__] = kind.FromString(each.value)
+    return status, found
+
+
+async def test_a_failure_arrives_with_its_code_reason_and_fields(client: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await one(client)(Ping(service="refuse"))
+    status, found = details(refused.value)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert status.message == "no"
+    info = found["ErrorInfo"]
+    assert (info.reason, info.domain, dict(info.metadata)) == ("INVALID_REQUEST", "tocsin.dev", {"given": "refuse"})
+    assert found["BadRequest"].field_violations[0].field == "service"
+
+
+async def test_an_overload_says_when_to_come_again(client: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await one(client)(Ping(service="overload"))
+    delay = details(refused.value)[1]["RetryInfo"].retry_delay
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert delay.ToTimedelta() == timedelta(milliseconds=1500)
+
+
+async def test_a_crash_tells_the_caller_nothing_of_its_insides(client: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as crashed:
+        await one(client)(Ping(service="crash"))
+    assert crashed.value.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in str(crashed.value)
+    assert details(crashed.value)[1]["ErrorInfo"].reason == "INTERNAL_ERROR"
+
+
+@pytest.mark.parametrize("method", ["One", "Count"])
+async def test_bytes_that_are_no_message_are_an_invalid_argument(client: Any, method: str) -> None:
+    streaming = method == "Count"
+    build = client.stream_unary if streaming else client.unary_unary
+    call = build(f"/{NAME}/{method}", None, Pong.FromString)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(iter([b"\xff\xff"]) if streaming else b"\xff\xff")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(refused.value)[1]["ErrorInfo"].reason == "MALFORMED_MESSAGE"
+
+
+async def test_requests_can_be_taken_as_bytes(client: Any) -> None:
+    assert await client.unary_unary(f"/{NAME}/Raw")(b"abc") == b"cba"
+
+
+async def test_a_stream_of_requests_is_decoded(client: Any) -> None:
+    call = client.stream_unary(f"/{NAME}/Count", Ping.SerializeToString, Pong.FromString)
+    assert (await call(iter([Ping()] * 2))).status == 2
+
+
+async def test_a_stream_ends_with_its_failure(client: Any, pings: Pings) -> None:
+    call = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString, Pong.FromString)(Ping(service="refuse"))
+    assert (await call.read()).status == Pong.SERVING
+    with pytest.raises(grpc.aio.AioRpcError, match="no more"):
+        await call.read()
+    assert pings.has_ended.is_set()
+
+
+async def test_a_stream_whose_client_goes_is_ended(client: Any, pings: Pings) -> None:
+    call = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString, Pong.FromString)(Ping())
+    await call.read()
+    call.cancel()
+    async with asyncio.timeout(5):
+        await pings.has_ended.wait()
+
+
+async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, pings: Pings) -> None:
+    server = grpc_server(process, [pings.mount()], Health("test"))
+    async with server as running, channel(f"127.0.0.1:{running.port}") as client:
+        call = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString, Pong.FromString)(Ping())
+        await call.read()
+        started = asyncio.get_running_loop().time()
+        stopping = asyncio.create_task(server.__aexit__(None, None, None))
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+        await stopping
+        assert asyncio.get_running_loop().time() - started < 1
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details(ended.value)[1]["ErrorInfo"].reason == "SHUTTING_DOWN"
+
+
+async def test_the_trace_goes_from_the_caller_into_the_servicer(
+    client: Any, pings: Pings, spans: InMemorySpanExporter
+) -> None:
+    with telemetry.tracer("test").start_as_current_span("caller") as caller:
+        await one(client)(Ping())
+    served = next(span for span in spans.get_finished_spans() if span.name == f"{NAME}/One")
+    assert served.context.trace_id == caller.get_span_context().trace_id
+    assert served.parent.span_id == caller.get_span_context().span_id
+    assert f"{served.context.span_id:016x}".encode() in dict(pings.trace_headers)["traceparent"]
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        pytest.param("", "OK", id="an answer"),
+        pytest.param("refuse", "INVALID_ARGUMENT", id="a failure"),
+        pytest.param("crash", "INTERNAL", id="a crash"),
+        pytest.param("not-found", "NOT_FOUND", id="a code set by the servicer"),
+    ],
+)
+async def test_every_rpc_is_counted_by_its_code(client: Any, what: str, code: str) -> None:
+    await asyncio.gather(one(client)(Ping(service=what)), return_exceptions=True)
+    text = telemetry.exposition()[0].decode()
+    assert f'tocsin_rpc_server_duration_seconds_count{{code="{code}",method="{NAME}/One"}} 1.0' in text
+    assert 'le="0.0025"' in text
+
+
+async def test_health_is_answered_for_the_server_and_each_service(process: ProcessSettings, pings: Pings) -> None:
+    health = Health("test")
+    database = health.dependency("postgres")
+    async with (
+        grpc_server(process, [pings.mount()], health) as server,
+        channel(f"127.0.0.1:{server.port}") as client,
+    ):
+        check = health_pb2_grpc.HealthStub(client)
+        watching = check.Watch(Ping(service=NAME))
+        assert (await watching.read()).status == Pong.NOT_SERVING
+        health.mark_ready()
+        database.up()
+        assert (await watching.read()).status == Pong.SERVING
+        assert (await check.Check(Ping())).status == Pong.SERVING
+        health.mark_stopping()
+        assert (await watching.read()).status == Pong.NOT_SERVING
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        pytest.param(
+            "grpc.reflection.v1alpha.ServerReflection",
+            {NAME, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"},
+            id="the service's own list",
+        ),
+        pytest.param(EDGE_REFLECTION, {"a.B", "c.D"}, id="the list for the edge"),
+    ],
+)
+async def test_reflection_lists_the_services(client: Any, path: str, expected: set[str]) -> None:
+    call = client.stream_stream(
+        f"/{path}/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    answers = call(iter([reflection_pb2.ServerReflectionRequest(list_services="*")]))
+    answer = await answers.read()
+    assert {each.name for each in answer.list_services_response.service} == expected
+    await answers.read()
