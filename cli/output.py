@@ -1,6 +1,7 @@
 """Tables for people, JSON for programs."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -9,11 +10,14 @@ import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape, render
 from rich.table import Table
 
-console = Console()
+# Where nobody looks at a terminal, in files and CI, tables have room.
+console = Console(width=None if sys.stdout.isatty() else 160)
 _errors = Console(stderr=True)
 
 SEVERITY_STYLE = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "cyan"}
@@ -47,8 +51,15 @@ def as_json(message: Message) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
     """A table; cells may hold markup, so texts that come from outside go through `plain` first."""
-    table = Table(*columns, title=title, title_justify="left", header_style="bold")
-    for row in rows:
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    cells = [list(row) for row in rows]
+    widths = [
+        max(cell_len(render(row[place]).plain) for row in [list(columns), *cells]) for place in range(len(columns))
+    ]
+    for column, width in zip(columns, widths, strict=True):
+        # When room is short, the widest column gives way: ids and states stay whole.
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=None if width == max(widths) else width)
+    for row in cells:
         table.add_row(*row)
     console.print(table)
 

@@ -28,7 +28,7 @@ def show_alerts(seen: Seen) -> None:
             ]
         )
     print_table(
-        ["Alert", "Severity", "Resource", "Count", "To firing", "To delivery", "Told once on", "Sample"],
+        ["Alert", "Severity", "Resource", "Count", "To firing", "To delivery", "Channels", "Sample line"],
         rows,
         title="Alerts (times from the deciding event)",
     )
