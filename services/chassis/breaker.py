@@ -56,6 +56,7 @@ class Breaker:
         self._reset_timeout = reset_timeout
         self._opened_at: datetime | None = None
         self._on_change = on_change
+        self._told = BreakerState.CLOSED
         self._breaker: Any = pybreaker.CircuitBreaker(
             fail_max=fail_max,
             # Its own waiting goes by the machine's clock; ours, by the clock that we are given, stands in front.
@@ -117,9 +118,12 @@ class Breaker:
         raise answer
 
     def _changed(self, state: BreakerState) -> None:
-        self._opened_at = self._clock.now() if state is BreakerState.OPEN else self._opened_at
-        if state is BreakerState.CLOSED:
-            self._opened_at = None
+        if state is self._told:
+            # A straggler from before it opened has failed, too.
+            return
+        self._told = state
+        if state is not BreakerState.HALF_OPEN:
+            self._opened_at = self._clock.now() if state is BreakerState.OPEN else None
         if self._on_change is not None:
             self._on_change(self.name, state)
 

@@ -1,0 +1,131 @@
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.chassis.settings import (
+    KafkaSettings,
+    PostgresSettings,
+    ProcessSettings,
+    Secret,
+    SettingsError,
+    describe,
+    load,
+    part,
+    setting,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    process: ProcessSettings = part(listen="127.0.0.1:50051", admin_listen="127.0.0.1:9101")
+    kafka: KafkaSettings = part()
+    postgres: PostgresSettings = part()
+    max_batch: int = setting("Most events in one batch.", default=100)
+    ratio: float = setting("A ratio.", default=0.5)
+    strict: bool = setting("Whether it is strict.", default=False)
+    folder: Path = setting("A folder.", default=Path("x"))
+    names: tuple[str, ...] = setting("Names.", default=("a", "b"))
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1:
+            raise ValueError("max_batch must be at least 1")
+
+
+REQUIRED = {"X_BROKERS": "kafka:9092", "X_DATABASE_URL": "postgresql://u:p@h/d"}
+
+
+def loaded(**environ: str) -> Settings:
+    return load(Settings, "X_", REQUIRED | {f"X_{name}": value for name, value in environ.items()})
+
+
+def test_nested_parts_are_read_under_the_same_prefix_with_the_service_s_own_defaults() -> None:
+    settings = loaded(LISTEN="0.0.0.0:1", TOPIC_PREFIX="t.")
+    assert settings.process.listen == "0.0.0.0:1"
+    assert settings.process.admin_listen == "127.0.0.1:9101"
+    assert settings.kafka == KafkaSettings(brokers="kafka:9092", topic_prefix="t.")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("MAX_BATCH", "7", 7),
+        ("RATIO", "0.25", 0.25),
+        ("STRICT", "Yes", True),
+        ("STRICT", "off", False),
+        ("FOLDER", "/a/b", Path("/a/b")),
+        ("NAMES", "x, y,", ("x", "y")),
+        ("NAMES", "", ()),
+    ],
+)
+def test_texts_become_values(name: str, text: str, value: object) -> None:
+    assert getattr(loaded(**{name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("250ms", timedelta(milliseconds=250)),
+        ("5s", timedelta(seconds=5)),
+        ("1.5s", timedelta(seconds=1.5)),
+        ("2m", timedelta(minutes=2)),
+        ("1h", timedelta(hours=1)),
+    ],
+)
+def test_durations_carry_their_unit(text: str, duration: timedelta) -> None:
+    assert loaded(DRAIN=text).process.drain == duration
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(SettingsError) as error:
+        load(Settings, "X_", {"X_DATABASE_URL": "x", "X_MAX_BATCH": "many", "X_DRAIN": "5", "X_LOG_LEVEL": "LOUD"})
+    assert error.value.problems == [
+        "X_DRAIN is not a valid duration",
+        "X_BROKERS is required",
+        "X_MAX_BATCH is not a valid int",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [("MAX_BATCH", "0", "max_batch must be at least 1"), ("LOG_LEVEL", "LOUD", "log_level must be one of")],
+)
+def test_a_value_that_the_dataclass_refuses_is_a_problem(name: str, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        loaded(**{name: text})
+
+
+def test_a_secret_shows_nowhere_but_where_it_is_revealed() -> None:
+    settings = loaded()
+    assert settings.postgres.database_url.reveal() == "postgresql://u:p@h/d"
+    assert "u:p" not in f"{settings!r} {settings} {settings.postgres.database_url!s}"
+    assert settings.postgres.database_url == Secret("postgresql://u:p@h/d")
+
+
+def test_a_bad_value_of_a_setting_is_not_repeated_in_the_problem() -> None:
+    with pytest.raises(SettingsError) as error:
+        loaded(MAX_BATCH="hunter2")
+    assert "hunter2" not in str(error.value)
+
+
+def test_describing_names_each_setting_with_type_default_and_help() -> None:
+    docs = {doc.name: doc for doc in describe(Settings, "X_")}
+    assert docs["X_LISTEN"].default == "127.0.0.1:50051"
+    assert docs["X_BROKERS"].required
+    assert docs["X_BROKERS"].default is None
+    assert docs["X_INSTANCE"].default == "the host's name"
+    assert (docs["X_DRAIN"].type, docs["X_DRAIN"].default) == ("duration", "10s")
+    assert (docs["X_NAMES"].type, docs["X_NAMES"].default) == ("list of str", "a,b")
+    assert (docs["X_STRICT"].default, docs["X_DATABASE_URL"].type) == ("false", "secret")
+    assert all(doc.help.endswith(".") for doc in docs.values())
+
+
+@given(st.dictionaries(st.sampled_from([doc.name for doc in describe(Settings, "X_")]), st.text()))
+def test_any_environment_either_loads_or_is_reported(environ: dict[str, Any]) -> None:
+    with suppress(SettingsError):
+        assert load(Settings, "X_", environ).max_batch >= 1

@@ -1,0 +1,86 @@
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import get_current_span
+
+from services.chassis import telemetry
+
+CALLER = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+TRACE = int("0af7651916cd43dd8448eb211c80319c", 16)
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    with telemetry.telemetry("test", "i", "", processors=[SimpleSpanProcessor(exporter)]):
+        yield exporter
+
+
+def exposed() -> list[str]:
+    return telemetry.exposition()[0].decode().splitlines()
+
+
+@pytest.mark.usefixtures("spans")
+def test_metrics_come_out_under_the_names_that_users_chart() -> None:
+    meter = telemetry.meter("test")
+    meter.create_counter("alerts_processed").add(2)
+    meter.create_counter("notifications_sent").add(1, {"status": "success"})
+    meter.create_counter("tocsin.notifier.notifications.suppressed", unit="{notification}").add(1)
+    meter.create_histogram("tocsin.delivery.duration", unit="s").record(0.003)
+    lines = exposed()
+    assert "alerts_processed_total 2.0" in lines
+    assert 'notifications_sent_total{status="success"} 1.0' in lines
+    assert "tocsin_notifier_notifications_suppressed_total 1.0" in lines
+    assert 'tocsin_delivery_duration_seconds_bucket{le="0.005"} 1.0' in lines
+    assert not any("otel_scope" in line or "target_info" in line for line in lines)
+
+
+def test_a_trace_continues_through_headers(spans: InMemorySpanExporter) -> None:
+    context = telemetry.context_of([("other", b"x"), CALLER])
+    with telemetry.tracer("test").start_as_current_span("judge", context):
+        name, value = telemetry.headers()[0]
+    assert (name, value[3:35]) == ("traceparent", CALLER[1][3:35])
+    assert spans.get_finished_spans()[0].parent.span_id == int("b7ad6b7169203331", 16)
+
+
+@pytest.mark.usefixtures("spans")
+@pytest.mark.parametrize("headers", [None, [], [("traceparent", b"nonsense")], [("traceparent", b"\xff")]])
+def test_headers_without_a_trace_begin_a_new_one(headers: list[tuple[str, bytes]] | None) -> None:
+    assert not get_current_span(telemetry.context_of(headers)).get_span_context().is_valid
+    with telemetry.tracer("test").start_as_current_span("judge", telemetry.context_of(headers)) as span:
+        assert span.get_span_context().is_valid
+
+
+def test_a_trace_is_not_taken_from_the_surroundings_when_headers_have_none(spans: InMemorySpanExporter) -> None:
+    with telemetry.tracer("test").start_as_current_span("around"):
+        telemetry.tracer("test").start_span("inside", telemetry.context_of([])).end()
+    assert spans.get_finished_spans()[0].parent is None
+
+
+def test_links_name_each_trace_once_and_are_bounded() -> None:
+    other = ("traceparent", b"00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    assert telemetry.links_of([[CALLER], None, [CALLER], [other]])[0].context.trace_id == TRACE
+    assert len(telemetry.links_of([[CALLER], None, [CALLER], [other]])) == 2
+    assert len(telemetry.links_of([[CALLER], [other]], limit=1)) == 1
+
+
+def test_outside_of_a_trace_there_are_no_headers() -> None:
+    assert telemetry.headers() == []
+
+
+def test_without_a_receiver_ids_are_made_but_nothing_is_recorded() -> None:
+    with telemetry.telemetry("test", "i", ""), telemetry.tracer("test").start_as_current_span("x") as span:
+        assert span.get_span_context().is_valid
+        assert not span.is_recording()
+        assert telemetry.headers()
+
+
+def test_the_end_of_a_block_brings_the_former_one_back() -> None:
+    with telemetry.telemetry("outer", "i", ""):
+        telemetry.meter("test").create_counter("outer").add(1)
+        with telemetry.telemetry("inner", "i", ""):
+            telemetry.meter("test").create_counter("inner").add(1)
+            assert not any("outer" in line for line in exposed())
+        assert any("outer_total" in line for line in exposed())
