@@ -104,7 +104,8 @@ def complete(draft: Draft) -> Rule:
     filled: Any = _filled(draft)
     kept = {one.name: getattr(filled, one.name) for one in fields(Rule)}
     minutes = filled.window_minutes
-    return Rule(**{**kept, "window": filled.window if minutes is None else timedelta(minutes=minutes)})
+    window = filled.window if minutes is None else timedelta(minutes=minutes)
+    return Rule(**{**kept, "threshold": float(filled.threshold), "window": window})
 
 
 def problems(draft: Draft) -> list[Problem]:

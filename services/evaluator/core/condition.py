@@ -1,12 +1,12 @@
 """Whether a window is an alert."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
 from services.rule_language.checking import Expression
-from services.rule_language.environment import quotient
+from services.rule_language.environment import WINDOW_FIELDS, quotient
 from services.rule_language.tree import Call, Constant, Field, Kind, Node
 
 
@@ -41,13 +41,14 @@ def condition(expression: Expression) -> Condition:
     """What judges windows by the expression."""
     computed = _computed(expression.tree)
     if computed is None:
-        names = sorted(expression.names)
-        return lambda numbers: expression.evaluate(_present(numbers, names)) is True
+        return lambda numbers: expression.evaluate(_present(numbers, expression.names)) is True
     return lambda numbers: computed(numbers) is True
 
 
-def _present(numbers: Numbers, names: list[str]) -> Mapping[str, object]:
-    return {name: value for name in names if (value := getattr(numbers, name)) is not None}
+def _present(numbers: Numbers, names: Iterable[str]) -> Mapping[str, object]:
+    """The numbers as CEL takes them: those that there are, each of its type."""
+    given = {name: value for name in names if (value := getattr(numbers, name)) is not None}
+    return {name: float(value) if WINDOW_FIELDS[name] == "double" else value for name, value in given.items()}
 
 
 # None is what CEL calls an error: something absent, or what cannot be computed.
@@ -138,7 +139,7 @@ def _remainder(left: int, right: int) -> int | None:
     return None if quotient is None else left - quotient * right
 
 
-def _broken(compute: Callable[[float, float], float]) -> Callable[[float, float], float]:
+def _broken(compute: Callable[[float, float], _Value]) -> Callable[[float, float], _Value]:
     return lambda left, right: compute(float(left), float(right))
 
 
@@ -155,7 +156,9 @@ _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 _NUMBER_PAIRS = list(product((Kind.INT, Kind.DOUBLE), repeat=2))
 _OPERATIONS: Mapping[tuple[str | Kind, ...], Callable[..., _Value]] = {
     ("!", Kind.BOOL): operator.not_,
-    **{(sign, *pair): compare for sign, compare in _COMPARISONS.items() for pair in _NUMBER_PAIRS},
+    # Whole numbers meet broken ones as broken numbers, exact up to 2**53: so does CEL.
+    **{(sign, *pair): _broken(compare) for sign, compare in _COMPARISONS.items() for pair in _NUMBER_PAIRS},
+    **{(sign, Kind.INT, Kind.INT): compare for sign, compare in _COMPARISONS.items()},
     **{(sign, *pair): _broken(compute) for sign, compute in _ARITHMETIC.items() for pair in _NUMBER_PAIRS},
     **{("/", *pair): _broken(quotient) for pair in _NUMBER_PAIRS},
     **{(sign, Kind.INT, Kind.INT): _whole(compute) for sign, compute in _ARITHMETIC.items()},

@@ -5,6 +5,7 @@ from services.rule_language.checking import check_condition
 
 MANY = Numbers(count=101, total=500, threshold=100.0, value_count=4, sum=10.0, min=-1.0, max=7.5)
 NONE = Numbers(count=0, total=0, threshold=100.0)
+WHOLE = Numbers(count=4, total=5, threshold=2, value_count=1, sum=3, min=3, max=3)
 HUGE = Numbers(count=2**63 - 1, total=2**63 - 1, threshold=0.0)
 
 
@@ -36,9 +37,11 @@ HUGE = Numbers(count=2**63 - 1, total=2**63 - 1, threshold=0.0)
         pytest.param("(-count - 1) % -1 == 0", HUGE, False, id="beyond 64 bits by remainder"),
         pytest.param("count * 2.0 - total > 0.0 && -rate < 0.0", MANY, False, id="mixed"),
         pytest.param("double(count) + double(rate) + 1.0 > 102 && int(count) == 101", MANY, True, id="conversions"),
+        pytest.param("count == count + rate && count != count - 1", HUGE, True, id="broken numbers are not that exact"),
         pytest.param("int(avg) == 2", MANY, True, id="left to CEL"),
         pytest.param("count in [100, 101]", MANY, True, id="a list is left to CEL"),
         pytest.param("int(avg) == 0 || true", NONE, True, id="left to CEL with something absent"),
+        pytest.param("int(threshold * 1.5) == 3 && max * 2.0 == 6.0", WHOLE, True, id="whole numbers in double fields"),
         pytest.param("int(avg) == 0", NONE, False, id="absent for CEL too"),
     ],
 )
