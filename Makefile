@@ -6,6 +6,8 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 READY := .venv/ready
+# What fails soonest first.
+LEVELS := unit contract integration e2e
 
 # The first of these that really runs, is 3.11 or 3.12 and can make environments. PYTHON=… names another.
 PYTHON :=
@@ -41,7 +43,7 @@ lint: $(READY) ## format, rules, types, imports, contracts, spelling
 	$(BIN)/codespell
 
 test: lint ## lint, then all tests on one set of real servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(wildcard $(LEVELS:%=tests/%)))
 
 demo: $(READY) ## start everything, send logs, show the alerts they cause, stop; LOG=file sends your own
 	$(BIN)/tocsin demo $(if $(LOG),--log "$(LOG)")

@@ -1,0 +1,59 @@
+"""Servers for test runs: none outlives the run, however that ends."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stack import servers
+from stack.shared import Servers, announced
+
+pytestmark = pytest.mark.integration
+
+KEEP_REDIS = """
+import sys, time
+from pathlib import Path
+from stack.shared import Servers
+Servers(Path(sys.argv[1]), print).start("redis")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def await_end(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < deadline, "the server outlived the run that started it"
+
+
+def test_when_a_run_is_killed_its_servers_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KEEP_REDIS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "redis answers\n"
+        assert run.stdout.readline() == "ready\n"
+        (redis,) = [one for one in psutil.Process(run.pid).children() if one.name() == "redis-server"]
+        run.kill()
+    await_end(redis.pid)
+
+
+def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) -> None:
+    kept = Servers(tmp_path / "servers", print)
+    try:
+        address = kept.address("postgres")
+        kept.kill("postgres")
+        with pytest.raises(OSError, match="refused"):
+            servers.answers("postgres", address)
+        assert kept.address("postgres") == address
+        servers.answers("postgres", address)
+    finally:
+        kept.stop()
+    assert not (tmp_path / "servers").exists()
+
+
+def test_announced_servers_are_found_by_other_runs(tmp_path: Path) -> None:
+    (tmp_path / "addresses.json").write_text('{"kafka": "k:1", "postgres": "postgresql://p/d", "redis": "redis://r"}')
+    assert announced(tmp_path).kafka == "k:1"
