@@ -62,7 +62,7 @@ def test_a_bare_list_is_a_batch_and_levels_are_read_in_any_case(edge: Edge) -> N
     assert request.events[0].status_code == 504
 
 
-@pytest.mark.parametrize("body", ["", "{}", "null", '{"servise":"a"}'], ids=["nothing", "empty", "null", "misspelt"])
+@pytest.mark.parametrize("body", ["", "{}", "null", '{"svc":"a"}'], ids=["nothing", "empty", "null", "misspelt"])
 def test_what_is_missing_is_for_the_service_to_say(edge: Edge, body: str) -> None:
     edge.all.post("/api/logs", body)
     (request,) = edge.ingest.requests

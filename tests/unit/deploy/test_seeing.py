@@ -1,0 +1,117 @@
+"""Prometheus asks where the services answer, and the dashboard charts what they tell."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from opentelemetry.metrics import Meter, Observation
+
+from services.chassis import telemetry
+
+ROOT = Path(__file__).resolve().parents[3]
+DEPLOY = ROOT / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "tocsin.json").read_text())
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+# Names that users chart already.
+KEPT = {"alerts_processed_total", "alerts_deduplicated_total", "notifications_sent_total"}
+# Told by the Prometheus client and by Envoy.
+OTHERS = {
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "envoy_http_downstream_rq_xx",
+    "envoy_cluster_membership_healthy",
+}
+
+
+def instruments() -> Iterator[tuple[str, str, str]]:
+    """Every instrument that the services make: its kind, name and unit, as their source says."""
+    for path in (ROOT / "services").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr=making), args=[ast.Constant(value=str(name)), *rest]) if (
+                    making.startswith("create_")
+                ):
+                    named = [each.value for each in node.keywords if each.arg == "unit"]
+                    (unit, *_) = [each.value for each in [*rest, *named] if isinstance(each, ast.Constant)] or [""]
+                    yield making, name, str(unit)
+
+
+def make(meter: Meter, making: str, name: str, unit: str) -> None:
+    if making.startswith("create_observable"):
+        getattr(meter, making)(name, [lambda _: [Observation(1)]], unit=unit)
+        return
+    made = getattr(meter, making)(name, unit=unit)
+    write = next(getattr(made, verb) for verb in ("add", "record", "set") if hasattr(made, verb))
+    write(1)
+
+
+@pytest.fixture(scope="module")
+def told() -> set[str]:
+    """The names under which the services' instruments reach Prometheus."""
+    with telemetry.telemetry("test", "1", ""):
+        for making, name, unit in set(instruments()):
+            make(telemetry.meter("test"), making, name, unit)
+        exposed, _ = telemetry.exposition()
+    return {re.split(r"[{ ]", line)[0] for line in exposed.decode().splitlines() if not line.startswith("#")}
+
+
+def charted() -> set[str]:
+    expressions = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
+    # A metric stands before a selector, a range or a closing bracket; labels stand in brackets of their own.
+    without_labels = re.sub(r"by \([^)]*\)|\{[^}]*\}", "", expressions)
+    return set(re.findall(r"[a-z]+(?:_[a-z0-9]+)+(?=[\[\s)])", without_labels)) - {"histogram_quantile"}
+
+
+def test_every_metric_on_the_dashboard_is_told(told: set[str]) -> None:
+    assert charted() <= told | OTHERS
+
+
+def test_metrics_that_users_chart_keep_their_names(told: set[str]) -> None:
+    assert told >= KEPT
+    assert charted() >= KEPT
+
+
+def test_each_panel_says_what_it_shows_and_none_lies_over_another() -> None:
+    places = [(x, y) for panel in PANELS for x in range(*span(panel, "x", "w")) for y in range(*span(panel, "y", "h"))]
+    assert len(places) == len(set(places))
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert all(panel["title"] and panel["targets"] for panel in PANELS)
+
+
+def test_the_dashboard_asks_a_source_that_is_provisioned() -> None:
+    sources = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/tocsin.yaml").read_text())["datasources"]
+    assert {panel["datasource"]["uid"] for panel in PANELS} <= {source["uid"] for source in sources}
+    for source in sources:
+        host = re.fullmatch(r"http://([a-z]+):\d+", source["url"])
+        assert host
+        assert host[1] in COMPOSE
+
+
+def test_the_dashboard_lies_where_grafana_looks() -> None:
+    (provider,) = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/tocsin.yaml").read_text())["providers"]
+    folder = provider["options"]["path"]
+    assert f"./deploy/grafana/dashboards:{folder}:ro" in COMPOSE["grafana"]["volumes"]
+    home = COMPOSE["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{folder}/tocsin.json"
+
+
+def test_prometheus_asks_every_service_where_it_answers() -> None:
+    jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {(each["names"][0], each["port"]) for job in jobs for each in job["dns_sd_configs"]}
+    admin = {
+        (service, int(value.rpartition(":")[2]))
+        for service, content in COMPOSE.items()
+        for name, value in content.get("environment", {}).items()
+        if name.endswith("_ADMIN_LISTEN")
+    }
+    assert asked == admin | {("api-gateway", 10000)}
+
+
+def span(panel: dict, start: str, length: str) -> tuple[int, int]:
+    place = panel["gridPos"]
+    return place[start], place[start] + place[length]
