@@ -122,9 +122,7 @@ class Member:
         self._client.incremental_assign([where])
 
     def _commit(self, marks: Sequence[Mark]) -> bool:
-        offsets = [
-            TopicPartition(self._physical, mark.partition, mark.offset, metadata=mark.note or None) for mark in marks
-        ]
+        offsets = [TopicPartition(self._physical, mark.partition, mark.offset, metadata=mark.note) for mark in marks]
         try:
             self._client.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
