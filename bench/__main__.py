@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import grpc
 from rich.console import Console
@@ -21,7 +20,7 @@ from bench.probes import create_rule, delivered, probe
 from bench.processes import Cost, costs, cpu_micros_per_event
 from bench.scrape import counter
 from stack.ports import Ports
-from stack.up import down, up
+from stack.up import default_folder, down, up
 from stack.wiring import Wiring
 
 console = Console(highlight=False)
@@ -38,15 +37,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="how long the full load lasts")
     parser.add_argument("--rest-seconds", type=float, default=15, help="how long the REST load lasts")
     given = parser.parse_args()
-    with TemporaryDirectory(prefix="tocsin-bench-") as name:
-        folder = Path(name) / "run"
-        try:
-            wiring = up(_say, folder=folder, ports=Ports.free())
-            rows = [*_singles(wiring, given.rest_seconds), *_latency(wiring)]
-            throughput, per_process = _throughput(wiring, folder, given.seconds)
-            _print(throughput + rows, per_process)
-        finally:
-            down(_say, folder=folder)
+    home = default_folder()
+    folder = home.with_name(f"{home.name}-bench")
+    down(_say, folder=folder, purge=True)
+    try:
+        wiring = up(_say, folder=folder, ports=Ports.free())
+        throughput, per_process = _throughput(wiring, folder, given.seconds)
+        _print([*throughput, *_singles(wiring, given.rest_seconds), *_latency(wiring)], per_process)
+    finally:
+        down(_say, folder=folder)
 
 
 Row = tuple[str, str, str]
