@@ -15,12 +15,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 
-async def upgrade(url: str, schema: str, scripts: Path) -> None:
-    """Bring the schema to the newest revision; raises ConnectionError when the database does not answer."""
+async def upgrade(url: str, schema: str, scripts: Path, mark: str) -> None:
+    """Bring the schema to the newest revision and leave `mark` as its comment, in one transaction.
+
+    Raises ConnectionError when the database does not answer.
+    """
     engine = create_async_engine(_dialect(url), poolclass=NullPool, connect_args={"timeout": 2})
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(_upgrade, schema, scripts)
+            await connection.run_sync(_upgrade, schema, scripts, mark)
     except DBAPIError as error:
         if _is_away(error):
             raise ConnectionError(type(error).__name__) from error
@@ -29,7 +32,7 @@ async def upgrade(url: str, schema: str, scripts: Path) -> None:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, schema: str, scripts: Path) -> None:
+def _upgrade(connection: Connection, schema: str, scripts: Path, mark: str) -> None:
     # Two instances that start together: the second waits here, and then finds nothing to do.
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(f"migrate {schema}".encode())})
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
@@ -42,6 +45,7 @@ def _upgrade(connection: Connection, schema: str, scripts: Path) -> None:
     with EnvironmentContext(Config(), directory, fn=steps, destination_rev="head") as environment:
         environment.configure(connection=connection, version_table_schema=schema)
         environment.run_migrations()
+    connection.execute(text(f"COMMENT ON SCHEMA \"{schema}\" IS '{mark}'"))
 
 
 def _dialect(url: str) -> str:

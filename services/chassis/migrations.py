@@ -1,10 +1,12 @@
 """Migrations: each service brings its own schema up to date when it starts."""
 
 import asyncio
+import hashlib
 import importlib
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import structlog
 
 from services.chassis.backoff import Backoff
@@ -14,6 +16,10 @@ from services.chassis.settings import PostgresSettings
 log = structlog.get_logger()
 
 _BACKOFF = Backoff(most=timedelta(seconds=2))
+_CONNECT_SECONDS = 2.0
+
+# The driver's ways of saying that there is nobody to talk to.
+_AWAY = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError)
 
 
 async def migrate(
@@ -24,23 +30,51 @@ async def migrate(
     Each revision is an alembic file whose `upgrade()` calls `op.execute("…")`, one SQL statement a call. Waits for a
     database that is away as long as `patience`, then raises StoreUnavailable.
     """
-    runner = importlib.import_module("services.chassis.alembic_runner")
     try:
         async with asyncio.timeout(patience.total_seconds()):
-            await _until_answered(runner, settings.database_url.reveal(), schema, scripts)
+            await _until_answered(settings.database_url.reveal(), schema, scripts)
     except TimeoutError as error:
         raise StoreUnavailable("the database does not answer") from error
 
 
-async def _until_answered(runner: object, url: str, schema: str, scripts: Path) -> None:
-    attempt = 0
+async def _until_answered(url: str, schema: str, scripts: Path) -> None:
+    mark, attempt = _mark_of(scripts), 0
     while True:
         try:
-            await runner.upgrade(url, schema, scripts)  # type: ignore[attr-defined]
-        except OSError as error:
+            await _bring_up_to_date(url, schema, scripts, mark)
+        except _AWAY as error:
             log.warning("migration_waits", schema=schema, error=type(error).__name__, attempt=attempt)
         else:
-            log.info("schema_migrated", schema=schema)
             return
         await asyncio.sleep(_BACKOFF.delay(attempt).total_seconds())
         attempt += 1
+
+
+async def _bring_up_to_date(url: str, schema: str, scripts: Path, mark: str) -> None:
+    if await _read_mark(url, schema) == mark:
+        log.info("schema_found_current", schema=schema)
+        return
+    # Half a second to load, and at most starts there is nothing for it to do.
+    runner = importlib.import_module("services.chassis.alembic_runner")
+    await runner.upgrade(url, schema, scripts, mark)
+    log.info("schema_migrated", schema=schema)
+
+
+async def _read_mark(url: str, schema: str) -> str | None:
+    """Return what the last complete migration has left as the schema's comment."""
+    connection = await asyncpg.connect(url, timeout=_CONNECT_SECONDS)
+    try:
+        mark: str | None = await connection.fetchval(
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", schema
+        )
+        return mark
+    finally:
+        await connection.close(timeout=_CONNECT_SECONDS)
+
+
+def _mark_of(scripts: Path) -> str:
+    """Return a text that changes when any of the scripts does."""
+    content = hashlib.sha256()
+    for script in sorted((scripts / "versions").glob("*.py")):
+        content.update(script.name.encode() + b"\0" + script.read_bytes() + b"\0")
+    return f"migrated by scripts {content.hexdigest()[:32]}"

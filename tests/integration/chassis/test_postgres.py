@@ -74,6 +74,26 @@ async def test_migrating_twice_and_side_by_side_is_migrating_once(
         assert [row["version_num"] for row in await store.fetch("SELECT * FROM alembic_version")] == ["0002"]
 
 
+async def test_a_schema_that_is_current_is_left_alone(
+    store: Database, postgres_settings: PostgresSettings, scripts: Path
+) -> None:
+    # Nothing of alembic's is touched: its table is gone, and nobody misses it.
+    await store.fetch("DROP TABLE alembic_version")
+    await migrate(postgres_settings, schema="notes", scripts=scripts)
+    assert await store.fetch("SELECT * FROM note") == []
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(postgres_settings: PostgresSettings, scripts: Path) -> None:
+    broken = scripts / "versions" / "0002_author.py"
+    broken.write_text(SECOND.replace("ALTER TABLE note", "ALTER TABLE nothing"))
+    with pytest.raises(Exception, match="nothing"):
+        await migrate(postgres_settings, schema="notes", scripts=scripts)
+    broken.write_text(SECOND)
+    await migrate(postgres_settings, schema="notes", scripts=scripts)
+    async with connect(postgres_settings, schema="notes") as store:
+        assert await store.fetchrow("SELECT count(author) AS n FROM note") == (0,)
+
+
 async def test_two_schemas_in_one_database_do_not_meet(postgres_settings: PostgresSettings, scripts: Path) -> None:
     for schema in ("manager", "notifier"):
         await migrate(postgres_settings, schema=schema, scripts=scripts)
