@@ -101,7 +101,7 @@ def test_conditions_judge_the_numbers_of_a_window(text: str, answer: object) -> 
 @pytest.mark.parametrize(
     ("text", "place", "description", "expected"),
     [
-        pytest.param('mesage == "a"', (1, 1), 'unknown name "mesage"', "message", id="an unknown name"),
+        pytest.param('msg == "a"', (1, 1), 'unknown name "msg"', "message", id="an unknown name"),
         pytest.param('level > 1 &&\n  "é" == hots', (2, 10), 'unknown name "hots"', "host", id="on the second line"),
         pytest.param("level == ERR0R", (1, 10), 'unknown name "ERR0R"', "ERROR", id="an unknown level"),
         pytest.param("true && other.name == 1", (1, 9), 'unknown name "other.name"', "attributes", id="a dotted name"),

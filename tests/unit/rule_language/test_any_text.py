@@ -1,0 +1,30 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.rule_language.checking import check_condition, check_filter
+from services.rule_language.complaints import ExpressionError
+
+_PIECES = st.sampled_from(
+    [
+        *("level", "host", "attributes", "count", "avg", "ERROR", "nothing", "true", "null", "in", "has", "size"),
+        *(">=", "==", "=", "&&", "&", "||", "!", "?", ":", "+", "-", "/", "%", ".", ",", "(", ")", "[", "]", "{", "}"),
+        *("1", "2.5", "1u", "99999999999999999999", '"text"', '"open', "b'x'", r"'\q'", "\n", "// note", "é", "\x00"),
+        *("matches", "contains", "exists(key, ", ".matches('(')", "attributes.a", 'attributes["a"]', "@", "$", "`a`"),
+    ]
+)
+_texts = (
+    st.text(max_size=20) | st.lists(_PIECES, max_size=12).map(" ".join) | st.lists(_PIECES, max_size=8).map("".join)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_texts)
+def test_any_text_is_allowed_or_refused_with_a_place_in_it(text: str) -> None:
+    for check in (check_filter, check_condition):
+        try:
+            check(text)
+        except ExpressionError as error:
+            lines = text.split("\n")
+            assert 1 <= error.line <= len(lines)
+            assert 1 <= error.column <= len(lines[error.line - 1]) + 1
+            assert error.description
