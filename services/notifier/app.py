@@ -46,6 +46,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 # A breaker's own time-out is the last resort behind the channel's.
 _LAST_RESORT = timedelta(seconds=2)
+_DATABASE_PAUSE = timedelta(seconds=1)
 
 
 @asynccontextmanager
@@ -150,7 +151,7 @@ class _Parts:
             chance=random.random,
             metrics=self._metrics,
             wake=self._switchboard.wake,
-            backoff=Backoff(),
+            backoff=Backoff(most=_DATABASE_PAUSE),
         )
         made = Dispatcher(
             spec.name,
@@ -160,7 +161,7 @@ class _Parts:
             breaker=breaker,
             clock=self._clock,
             metrics=self._metrics,
-            backoff=Backoff(),
+            backoff=Backoff(most=_DATABASE_PAUSE),
         )
         self._switchboard.add(made)
         return made
@@ -169,7 +170,7 @@ class _Parts:
         """The handler of the topic `notifications`."""
         return Intake(
             routes=self._routes,
-            plans=PostgresPlans(self._database),
+            plans=PostgresPlans(self._database, channels=self._routes.channels),
             clock=self._clock,
             metrics=self._metrics,
             wake=self._switchboard.wake,

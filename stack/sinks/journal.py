@@ -85,7 +85,7 @@ class Journal:
             self._deliveries.append(delivery)
             self._changed.notify_all()
 
-    async def until(self, holds: Callable[["Journal"], object], *, within: float = 10.0) -> None:
+    async def until(self, holds: Callable[["Journal"], object], *, within: float = 30.0) -> None:
         """Wait until something holds; raises TimeoutError when it does not in time."""
         async with asyncio.timeout(within), self._changed:
             await self._changed.wait_for(lambda: bool(holds(self)))

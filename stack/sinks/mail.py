@@ -1,6 +1,7 @@
 """The sink that is reached by SMTP: STARTTLS, then login, then mail."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
@@ -61,6 +62,8 @@ def _is_known(_server: object, _session: object, _envelope: object, _mechanism: 
 @asynccontextmanager
 async def mail_sink(journal: Journal, certificate: Certificate, *, host: str, port: int) -> AsyncIterator[int]:
     """Serve SMTP; gives the port."""
+    # The library warns of a name that it uses itself.
+    logging.getLogger("mail.log").setLevel(logging.ERROR)
     context = certificate.server_context()
     open_ones: list[SMTP] = []
 

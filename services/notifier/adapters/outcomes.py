@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis import outbox
 from services.chassis.postgres import Connection, Database
-from services.notifier.adapters.plans import PLAN
+from services.notifier.adapters.rows import NewDelivery, insert, lock_alerts
 from services.notifier.core.delivery import Delivery, State, Turn, is_first_failure
 from services.notifier.core.message import Kind
-from services.notifier.core.routing import delivery_id, stand_ins
+from services.notifier.core.routing import stand_ins
 from services.notifier.ports import Ending
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 
@@ -48,8 +47,8 @@ _PUT_OFF = """
 UPDATE deliveries SET due_at = $2 WHERE channel = $1 AND state = 'FAILED' AND due_at < $2
 """
 
-_LOCK = "SELECT alert_id FROM notifications WHERE id = $1 FOR NO KEY UPDATE"
 _STATES = "SELECT channel, state FROM deliveries WHERE notification_id = $1"
+_LATER = "SELECT id, kind FROM notifications WHERE alert_id = $1 AND kind > $2"
 
 
 class PostgresOutcomes:
@@ -111,26 +110,23 @@ class PostgresOutcomes:
         )
         return row is not None
 
-    async def _find_stand_ins(self, connection: Connection, failed: Delivery, now: datetime) -> set[str]:
+    async def _find_stand_ins(self, connection: Connection, failed: Delivery, now: datetime) -> frozenset[str]:
         # Two channels of one notification that fail at the same moment must see each other: one after the other, and
         # the states are read by a statement of its own, after the lock.
-        await connection.execute(_LOCK, failed.notification_id)
+        await lock_alerts(connection, [failed.alert_id])
         states = {
             row["channel"]: State(row["state"]) for row in await connection.fetch(_STATES, failed.notification_id)
         }
         found = stand_ins(self._fallbacks, states)
-        ids: list[UUID] = [delivery_id(failed.notification_id, one.channel) for one in found]
-        rows = await connection.fetch(
-            PLAN,
-            ids,
-            [failed.notification_id] * len(found),
-            [failed.alert_id] * len(found),
-            [failed.kind] * len(found),
-            [one.channel for one in found],
-            [one.fallback_for for one in found],
-            now,
-        )
-        return {row["channel"] for row in rows}
+        # Who is told by a stand-in that it began hears from it how it ended, also when that came in meanwhile.
+        later = await connection.fetch(_LATER, failed.alert_id, failed.kind) if found else []
+        told = [(failed.notification_id, int(failed.kind)), *((row["id"], row["kind"]) for row in later)]
+        new = [
+            NewDelivery(notification, failed.alert_id, kind, one.channel, one.fallback_for)
+            for notification, kind in told
+            for one in found
+        ]
+        return await insert(connection, new, now=now)
 
 
 async def _tell_manager(connection: Connection, delivery: Delivery, now: datetime) -> None:

@@ -1,6 +1,6 @@
 """Which channels a notification goes to, and who stands in for a channel that did not take it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID, uuid5
@@ -57,10 +57,21 @@ def delivery_id(notification: UUID, channel: str) -> UUID:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandIn:
-    """A channel that is to tell a notification for another one."""
+    """A channel that is to tell a notification, perhaps for another one."""
 
     channel: str
-    fallback_for: str
+    fallback_for: str = ""
+
+
+def audience(routed: Sequence[str], told_before: Iterable[StandIn]) -> tuple[StandIn, ...]:
+    """Where a notification goes: the channels of its route, and those that tell an earlier one of the same alert.
+
+    Who heard that it began, because a channel failed or the routes were others then, hears how it ends.
+    """
+    known = dict.fromkeys(routed, "") | {
+        one.channel: one.fallback_for for one in told_before if one.channel not in routed
+    }
+    return tuple(StandIn(channel=channel, fallback_for=failed) for channel, failed in known.items())
 
 
 _SERVED = frozenset({State.PENDING, State.IN_FLIGHT, State.DELIVERED, State.SUPERSEDED})

@@ -65,6 +65,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._held: dict[UUID, asyncio.Task[None]] = {}
         self._probe: asyncio.Task[None] | None = None
+        self._has_failed = True
         self._is_stopping = False
 
     def wake(self) -> None:
@@ -100,9 +101,8 @@ class Dispatcher:
             case Step.SEND:
                 # Only what can be sent at once is taken: a lease that waits in memory helps nobody.
                 jobs = await self._take(Wanted.DUE, most=self._free, now=now)
-                probes = (
-                    [] if probing else await self._take(Wanted.DUE_PROBE, most=min(self._free - len(jobs), 1), now=now)
-                )
+                most = 1 if self._has_failed and not probing and len(jobs) < self._free else 0
+                probes = await self._take(Wanted.DUE_PROBE, most=most, now=now)
                 self._start(group, jobs)
                 self._start_probe(group, probes)
                 return bool(jobs or probes)
@@ -161,6 +161,7 @@ class Dispatcher:
         """Sleep until woken, until the next job is due, or for the longest nap."""
         now = self._clock.now()
         ahead = await self._queue.outlook(self.channel, now=now)
+        self._has_failed = ahead.failed > 0
         self._metrics.waiting(self.channel, waiting=ahead.waiting, failed=ahead.failed)
         nap = _LOOK if ahead.next_due is None else min(ahead.next_due - now, _LOOK)
         if door_of(self.breaker) is Door.OPEN:

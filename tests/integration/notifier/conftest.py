@@ -88,7 +88,7 @@ class World:
         """The service's own gRPC door."""
         return NotificationServiceStub(self.calls)
 
-    async def until(self, query: str, *arguments: Any, within: float = 10.0) -> list[asyncpg.Record]:
+    async def until(self, query: str, *arguments: Any, within: float = 30.0) -> list[asyncpg.Record]:
         """Wait until a query on the schema finds something."""
         async with asyncio.timeout(within):
             while not (found := await self.rows(query, *arguments)):  # noqa: ASYNC110 - nobody tells of rows

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from services.domain.severity import Severity
 from services.notifier.core.delivery import State
-from services.notifier.core.routing import Reason, Route, Routes, StandIn, delivery_id, stand_ins
+from services.notifier.core.routing import Reason, Route, Routes, StandIn, audience, delivery_id, stand_ins
 from tests.fakes.notifier import message
 
 CHANNELS = ("pagerduty", "slack", "email", "webhook")
@@ -70,6 +70,11 @@ def test_a_delivery_has_the_same_id_each_time_it_is_planned() -> None:
 def test_who_stands_in(states: dict[str, State], expected: list[tuple[str, str]]) -> None:
     chains = {"slack": ("email", "webhook"), "email": ("webhook",), "webhook": ()}
     assert stand_ins(chains, states) == tuple(StandIn(channel=name, fallback_for=failed) for name, failed in expected)
+
+
+def test_who_heard_that_it_began_hears_how_it_ends() -> None:
+    before = [StandIn(channel="email", fallback_for="slack"), StandIn(channel="slack", fallback_for="pagerduty")]
+    assert audience(("slack",), before) == (StandIn(channel="slack"), StandIn(channel="email", fallback_for="slack"))
 
 
 @given(fallbacks, states)
