@@ -40,6 +40,7 @@ HUGE = Numbers(count=2**63 - 1, total=2**63 - 1, threshold=0.0)
         pytest.param("count == count + rate && count != count - 1", HUGE, True, id="broken numbers are not that exact"),
         pytest.param("int(avg) == 2", MANY, True, id="left to CEL"),
         pytest.param("count in [100, 101]", MANY, True, id="a list is left to CEL"),
+        pytest.param("[count, total].exists(n, n == 500)", MANY, True, id="a loop is left to CEL"),
         pytest.param("int(avg) == 0 || true", NONE, True, id="left to CEL with something absent"),
         pytest.param("int(threshold * 1.5) == 3 && max * 2.0 == 6.0", WHOLE, True, id="whole numbers in double fields"),
         pytest.param("int(avg) == 0", NONE, False, id="absent for CEL too"),

@@ -22,7 +22,7 @@ def value(event: dict[str, Any], field: str) -> str:
     return "" if event[field] is None else str(event[field])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     happened=st.lists(st.tuples(events, st.booleans()), max_size=20),
     group_by=st.lists(st.sampled_from(FIELDS), max_size=4, unique=True),

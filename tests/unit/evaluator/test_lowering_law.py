@@ -11,7 +11,7 @@ from services.rule_language.checking import check_condition, check_filter
 from tests.unit.evaluator.expressions import batch_of, conditions, events, filters, not_too_deep, present
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=filters, happened=st.lists(st.tuples(events, st.booleans()), min_size=1, max_size=12))
 def test_a_lowered_filter_selects_what_cel_selects(text: str, happened: list[tuple[dict[str, Any], bool]]) -> None:
     with not_too_deep():
@@ -28,7 +28,7 @@ def test_a_lowered_filter_selects_what_cel_selects(text: str, happened: list[tup
 _amounts = st.none() | st.sampled_from([0.0, -1.5, 2.5, 1e308]) | st.floats(-1e6, 1e6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     text=conditions,
     count=st.integers(0, 9) | st.just(2**53 + 1),
