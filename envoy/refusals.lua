@@ -14,8 +14,31 @@ end
 
 local ESCAPES = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\t"] = "\\t"}
 
+local UTF8 = {
+  "^[%z\1-\127]+", "^[\194-\223][\128-\191]", "^\224[\160-\191][\128-\191]", "^[\225-\236\238\239][\128-\191][\128-\191]",
+  "^\237[\128-\159][\128-\191]", "^\240[\144-\191][\128-\191][\128-\191]", "^[\241-\243][\128-\191][\128-\191][\128-\191]",
+  "^\244[\128-\143][\128-\191][\128-\191]",
+}
+
+-- The request is quoted in the complaint, at any length and cut anywhere; this makes text that JSON can hold.
+local MOST_BYTES = 400
+
+local function readable(text)
+  local pieces, at = {}, 1
+  text = #text > MOST_BYTES and text:sub(1, MOST_BYTES) .. "..." or text
+  while at <= #text do
+    local piece
+    for _, pattern in ipairs(UTF8) do
+      piece = piece or text:match(pattern, at)
+    end
+    pieces[#pieces + 1] = piece or "?"
+    at = at + #pieces[#pieces]
+  end
+  return table.concat(pieces)
+end
+
 local function quoted(text)
-  local escaped = text:gsub('[%c"\\]', function(char)
+  local escaped = readable(text):gsub('[%c"\\]', function(char)
     return ESCAPES[char] or string.format("\\u%04x", char:byte())
   end)
   return '"' .. escaped .. '"'
@@ -58,14 +81,7 @@ local function violation(text)
   return nil, text
 end
 
-local function answer(text)
-  local field, description = violation(text)
-  local reason = "INVALID_REQUEST"
-  if not field then
-    field, reason, description = "body", "MALFORMED_MESSAGE", "not valid JSON: " .. description
-  elseif field == "" then
-    field = "body"
-  end
+local function answer(reason, field, description)
   -- The body of such a request is the event, or the rule, so that its fields stand at the top.
   field = json_name(field):gsub("^event%.", ""):gsub("^alertRule%.", "")
   return '{"code":3,"message":' .. quoted(field .. ": " .. description)
@@ -74,14 +90,37 @@ local function answer(text)
     .. quoted(field) .. ',"description":' .. quoted(description) .. "}]}]}"
 end
 
-function envoy_on_response(handle)
-  if not handle:headers():get("x-tocsin-refused") then return end
-  local body = handle:body(true)
-  local length = body:length()
-  local text = length > 0 and body:getBytes(0, length) or "the request is not valid"
-  -- Asked for again: what was given before the body had come is out of scope.
+local function refusal(text)
+  local field, description = violation(text)
+  if not field then
+    return answer("MALFORMED_MESSAGE", "body", "not valid JSON: " .. description)
+  end
+  return answer("INVALID_REQUEST", field == "" and "body" or field, description)
+end
+
+local function replace(handle, body, text)
+  -- Asked for again: headers that were given before the body had come are out of scope.
   local headers = handle:headers()
   headers:remove("x-tocsin-refused")
   headers:replace("content-type", "application/json")
-  headers:replace("content-length", tostring(body:setBytes(answer(text))))
+  headers:replace("content-length", tostring(body:setBytes(text)))
+end
+
+-- An object as a value in a map of strings the transcoder does not refuse: it writes bytes that are no message, which the
+-- service then refuses. Nothing else of JSON becomes such bytes, and each request has one map at most. By route:
+local MAPS = {take_events = "attributes", rule_commands = "labels", rule_queries = "labels"}
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  if headers:get(":status") ~= "400" then return end
+  if headers:get("x-tocsin-refused") then
+    local body = handle:body(true)
+    replace(handle, body, refusal(body:length() > 0 and body:getBytes(0, body:length()) or "nothing more is known"))
+  elseif headers:get("content-type") == "application/json" then
+    local map = MAPS[handle:streamInfo():routeName()]
+    local body = handle:body(true)
+    if map and body:getBytes(0, body:length()):find('"MALFORMED_MESSAGE"', 1, true) then
+      replace(handle, body, answer("INVALID_REQUEST", map, "one of its values is an object, not a string"))
+    end
+  end
 end

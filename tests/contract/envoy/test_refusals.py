@@ -67,6 +67,33 @@ def test_what_is_not_json_is_answered_with_the_place(edge: Edge, body: str) -> N
     assert description.startswith("not valid JSON: ")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/api/logs", event(attributes={"user": {"id": 1}}), "attributes"),
+        ("/api/logs/batch", [event(), event(attributes={"user": {}}), event()], "attributes"),
+        ("/api/alert-rules", {"name": "r", "labels": {"team": {"name": "a"}}}, "labels"),
+    ],
+)
+def test_an_object_in_a_map_which_the_transcoder_lets_pass_is_named_all_the_same(
+    edge: Edge, path: str, body: object, field: str
+) -> None:
+    answer = edge.all.post(path, body)
+    assert (answer.status, answer.reason) == (400, "INVALID_REQUEST")
+    assert answer.violations == [(field, "one of its values is an object, not a string")]
+
+
+def test_text_that_is_not_utf_8_is_not_json(edge: Edge) -> None:
+    answer = edge.all.post("/api/logs", b'{"service":"a\xff","level":"ERROR"}')
+    assert (answer.status, answer.reason) == (400, "MALFORMED_MESSAGE")
+
+
+def test_a_long_wrong_value_is_not_sent_back_whole(edge: Edge) -> None:
+    answer = edge.all.post("/api/logs", event(level="ä" * 100_000))
+    assert answer.violations[0][0] == "level"
+    assert len(answer.content) < 3000
+
+
 def test_quotes_and_controls_of_the_request_do_not_break_the_answer(edge: Edge) -> None:
     answer = edge.all.post("/api/logs", event(level='"\\\n\t\x01é'))
     assert answer.violations[0][0] == "level"

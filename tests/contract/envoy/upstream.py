@@ -7,9 +7,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_status import rpc_status
 
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
@@ -25,6 +28,10 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
     "notifier": (notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],),
 }
 PUBLIC = [service.full_name for services in CONTRACTS.values() for service in services] + ["grpc.health.v1.Health"]
+
+# What the services answer to bytes that are no message.
+MALFORMED = status_pb2.Status(code=3, message="the request cannot be decoded")
+MALFORMED.details.add().Pack(error_details_pb2.ErrorInfo(reason="MALFORMED_MESSAGE", domain="tocsin.dev"))
 
 # Given the request and the call; gives the answer, or an iterable of them for a stream.
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
@@ -84,6 +91,8 @@ class Upstream:
         request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
 
         def answer(message: Any, context: grpc.ServicerContext) -> Any:
+            if isinstance(message, bytes):
+                context.abort_with_status(rpc_status.to_status(MALFORMED))
             metadata = dict(context.invocation_metadata())
             self.calls.append(Call(method.name, message, metadata, context.time_remaining()))
             return self._behaviours.get(method.name, lambda *_: response())(message, context)
@@ -95,9 +104,17 @@ class Upstream:
         kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
         return kind(
             stream if method.server_streaming else answer,
-            request_deserializer=request.FromString,
+            request_deserializer=lambda content: _decoded(request, content),
             response_serializer=response.SerializeToString,
         )
+
+
+def _decoded(kind: type[Message], content: bytes) -> Message | bytes:
+    # Not None: that would be answered before the handler is asked.
+    try:
+        return kind.FromString(content)
+    except DecodeError:
+        return content
 
 
 def _edge_reflection() -> grpc.GenericRpcHandler:
