@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -22,6 +22,7 @@ from services.ingest.app import app
 from services.ingest.settings import Settings
 from stack.ports import Ports
 from stack.shared import Servers
+from tests.fakes.kafka_topic import written
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
 
@@ -84,39 +85,10 @@ async def ingest(start: Start, kafka: str, topics: str) -> AsyncIterator[Running
         yield running
 
 
-def written(brokers: str, prefix: str) -> list[Message]:
-    """Read all that stands on `log-events`, by partition."""
-    topic = f"{prefix}log-events"
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "test", "enable.auto.commit": False})
-    try:
-        messages = []
-        for partition in consumer.list_topics(topic, 10).topics[topic].partitions:
-            first, end = _watermarks(consumer, TopicPartition(topic, partition))
-            consumer.assign([TopicPartition(topic, partition, first)])
-            found: list[Message] = []
-            while len(found) < end - first:
-                found += consumer.consume(end - first - len(found), timeout=10)
-            messages += found
-        return messages
-    finally:
-        consumer.close()
-
-
-def _watermarks(consumer: Consumer, partition: TopicPartition, attempts: int = 20) -> tuple[int, int]:
-    """Ask again while the partition of a young topic has no leader yet."""
-    try:
-        return consumer.get_watermark_offsets(partition, timeout=10)
-    except KafkaException as error:
-        if not attempts or error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
-            raise
-    consumer.poll(0.1)
-    return _watermarks(consumer, partition, attempts - 1)
-
-
 @pytest.fixture
 def records(kafka: str, topics: str) -> Callable[[], list[Message]]:
     """Give what was written, when asked."""
-    return lambda: written(kafka, topics)
+    return lambda: written(kafka, f"{topics}log-events")
 
 
 @pytest.fixture

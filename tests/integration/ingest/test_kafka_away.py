@@ -8,8 +8,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from stack.shared import Servers, fresh_name
 from stack.topics import create_topics
+from tests.fakes.kafka_topic import written
 from tests.fakes.log_events import an_event
-from tests.integration.ingest.conftest import Running, Start, written
+from tests.integration.ingest.conftest import Running, Start
 from tocsin.logs.v1.log_event_pb2 import LogBatch
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestRequest
 
@@ -82,6 +83,8 @@ async def test_kafka_goes_away_and_comes_back(start: Start, own_servers: Servers
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     }
     found = [
-        event for record in written(brokers, prefix) for event in LogBatch.FromString(record.value() or b"").events
+        event
+        for record in written(brokers, f"{prefix}log-events")
+        for event in LogBatch.FromString(record.value() or b"").events
     ]
     assert sender.acknowledged <= {event.record_id for event in found}
