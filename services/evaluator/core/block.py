@@ -35,6 +35,9 @@ class Block:
     start: int
     up_to: int
     sent_up_to: int
+    # The greatest times among its own records.
+    max_event_ns: int | None = None
+    max_arrival_ns: int | None = None
     rows: dict[RowKey, Tally] = field(default_factory=dict)
     _outputs: dict[RowKey, int] = field(default_factory=dict)
     _changed: dict[int, dict[RowKey, None]] = field(default_factory=dict)
@@ -54,6 +57,15 @@ class Block:
     def has_news(self) -> bool:
         """Whether it contains records that the last flush did not."""
         return self.up_to > self.sent_up_to
+
+    def take(self, offset: int, arrival_ns: int) -> None:
+        """Contain one more record."""
+        self.up_to = offset + 1
+        self.max_arrival_ns = later(self.max_arrival_ns, arrival_ns)
+
+    def saw(self, event_ns: int) -> None:
+        """Note the time of an event, at most its arrival."""
+        self.max_event_ns = later(self.max_event_ns, event_ns)
 
     def put(self, key: RowKey, tally: Tally, outputs: int) -> None:
         """Replace a row."""
@@ -77,3 +89,8 @@ class Block:
         known = self._samples_sent.get(key, 0)
         self._samples_sent[key] = len(tally.samples)
         return Row(key, tally._replace(samples=()) if known == len(tally.samples) else tally)
+
+
+def later(one: int | None, other: int | None) -> int | None:
+    """Give the later of two moments, either of which may be unknown."""
+    return max((moment for moment in (one, other) if moment is not None), default=None)

@@ -24,22 +24,30 @@ class Chain:
 
     block: int
     up_to: int
+    # Whether everything of this block was heard: not of the first one, after beginning in the middle.
+    is_complete: bool
     rows: dict[RowKey, tuple[int, Tally]] = field(default_factory=dict)
 
     @classmethod
     def begun_by(cls, progress: Progress) -> "Chain":
         """Begin with the first flush that is heard; what was before it is not needed by anything open."""
-        return cls(block=progress.block, up_to=progress.previous_up_to)
+        return cls(block=progress.block, up_to=progress.previous_up_to, is_complete=False)
+
+    def after(self, progress: Progress) -> "Chain":
+        """Go on with the block of this flush."""
+        return Chain(block=progress.block, up_to=progress.previous_up_to, is_complete=True)
 
     def follows(self, progress: Progress) -> Reception:
         """Say how a flush fits to what was heard so far."""
         if progress.block < self.block:
             return Reception.PAST
         if progress.block > self.block:
+            if not self.is_complete:
+                return Reception.NEXT_BLOCK
             is_whole = self.up_to >= end_offset(self.block)
             is_begun = progress.previous_up_to <= first_offset(progress.block)
             return Reception.NEXT_BLOCK if is_whole and is_begun else Reception.GAP
-        if progress.previous_up_to > self.up_to:
+        if self.is_complete and progress.previous_up_to > self.up_to:
             return Reception.GAP
         return Reception.SAME_BLOCK
 

@@ -1,6 +1,6 @@
 """From columns and rules to rows: what each rule counts in each block, pane and group, without an object per event."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,7 +83,7 @@ def _taken(arrivals: Arrivals, sources: Mapping[int, Source]) -> Fetch:
     record_of_event = arrivals.record_of_event()
     arrived_ns = arrivals.arrivals_ns()[record_of_event]
     times_ns = event_times_ns(arrivals.columns, arrived_ns)
-    _note_event_times(arrivals, sources, np.minimum(times_ns, arrived_ns))
+    _note_event_times(arrivals, [blocks[number] for number in block_of_record], np.minimum(times_ns, arrived_ns))
     return Fetch(
         arrivals=arrivals,
         blocks=blocks,
@@ -93,13 +93,13 @@ def _taken(arrivals: Arrivals, sources: Mapping[int, Source]) -> Fetch:
     )
 
 
-def _note_event_times(arrivals: Arrivals, sources: Mapping[int, Source], bounded_ns: Ints) -> None:
+def _note_event_times(arrivals: Arrivals, blocks: Sequence[Block], bounded_ns: Ints) -> None:
     filled = np.flatnonzero(arrivals.lengths)
     if not len(filled):
         return
     starts = (np.cumsum(arrivals.lengths) - arrivals.lengths)[filled]
     for index, latest in zip(filled.tolist(), np.maximum.reduceat(bounded_ns, starts).tolist(), strict=True):
-        sources[arrivals.records[index].partition].saw(latest)
+        blocks[index].saw(latest)
 
 
 def _extended(fetch: Fetch, frame: Frame, ready: ReadyRule) -> Iterator[tuple[Block, RowKey, Tally]]:

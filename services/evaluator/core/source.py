@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.evaluator.core.block import Block, block_of, end_offset, first_offset
+from services.evaluator.core.block import Block, block_of, end_offset, first_offset, later
 from services.evaluator.core.partial import PartialBatch, Progress
 
 
@@ -39,18 +39,16 @@ class Source:
             block.up_to = end_offset(block.number)
             block = Block.at(first_offset(block_of(offset)))
             self.blocks.append(block)
-        block.up_to = offset + 1
-        self.max_arrival_ns = _later(self.max_arrival_ns, arrival_ns)
+        block.take(offset, arrival_ns)
         return block
-
-    def saw(self, event_ns: int) -> None:
-        """Note the time of an event, at most its arrival."""
-        self.max_event_ns = _later(self.max_event_ns, event_ns)
 
     def flush(self, *, outputs: int, source_partitions: int, idle_ns: int | None) -> list[tuple[int, PartialBatch]]:
         """Tell every output partition what is new here; whole blocks are let go."""
         told: list[tuple[int, PartialBatch]] = []
         for block in self.blocks:
+            # Block by block: the times of a later one must not overtake the rows of an earlier one.
+            self.max_event_ns = later(self.max_event_ns, block.max_event_ns)
+            self.max_arrival_ns = later(self.max_arrival_ns, block.max_arrival_ns)
             if block.has_news or idle_ns is not None:
                 told += block.flush(self._progress(block, source_partitions, idle_ns), outputs)
         last = self.blocks[-1]
@@ -68,7 +66,3 @@ class Source:
             max_arrival_ns=self.max_arrival_ns,
             idle_ns=idle_ns,
         )
-
-
-def _later(known: int | None, new: int) -> int:
-    return new if known is None or new > known else known

@@ -109,7 +109,8 @@ class WindowStage:
             steps += self._judge_all(now_ns)
         self.watermark.observe(batch.progress)
         steps += self._close(now_ns)
-        return Observed(transitions=tuple(steps), reception=reception, late_events=late_events)
+        # What is read again was counted when it was read first.
+        return Observed(transitions=tuple(steps), reception=reception, late_events=late_events if was_caught_up else 0)
 
     def checkpoint(self, now_ns: int) -> Checkpoint:
         """Say from where this partition could be taken up now, once all transitions so far have been delivered."""
@@ -142,7 +143,7 @@ class WindowStage:
         reception = chain.follows(progress)
         if progress.block > chain.block:
             self._fold(progress.source_partition, chain)
-            self._chains[progress.source_partition] = Chain.begun_by(progress)
+            self._chains[progress.source_partition] = chain.after(progress)
         return reception
 
     def _fold(self, source: int, chain: Chain) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.evaluator.core.block import later
 from services.evaluator.core.moment import SECOND_NS
 from services.evaluator.core.partial import Progress
 
@@ -35,14 +36,14 @@ class Watermark:
         """Take in what one flush says of its source."""
         self._sources = max(self._sources, progress.source_partitions)
         heard = self._heard.setdefault(progress.source_partition, _Heard())
-        heard.event_ns = _latest(heard.event_ns, progress.max_event_ns)
+        heard.event_ns = later(heard.event_ns, progress.max_event_ns)
         heard.idle_ns = progress.idle_ns
         if not self._all_idle:
             self._advance()
 
     def jump(self, moment_ns: int) -> None:
         """Go on to a moment, because the wall clock decided."""
-        self.value_ns = _latest(self.value_ns, moment_ns)
+        self.value_ns = later(self.value_ns, moment_ns)
 
     @property
     def idle_until_ns(self) -> int | None:
@@ -61,8 +62,4 @@ class Watermark:
             self.jump(min(known) // _STEP_NS * _STEP_NS)
 
     def _reached(self, heard: _Heard) -> int | None:
-        return _latest(heard.event_ns, None if heard.idle_ns is None else heard.idle_ns - self.allowance_ns)
-
-
-def _latest(one: int | None, other: int | None) -> int | None:
-    return max((moment for moment in (one, other) if moment is not None), default=None)
+        return later(heard.event_ns, None if heard.idle_ns is None else heard.idle_ns - self.allowance_ns)

@@ -1,0 +1,70 @@
+"""What should come out, by going through all events one by one."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.evaluator.core.condition import Numbers
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.transition import State
+from tests.unit.evaluator.pipeline import Event, Told
+
+WINDOW = 10
+
+
+@dataclass
+class Seen:
+    """One window of one group."""
+
+    count: int = 0
+    total: int = 0
+    values: list[float] = field(default_factory=list)
+
+    def numbers(self, threshold: float) -> Numbers:
+        return Numbers(
+            count=self.count,
+            total=self.total,
+            threshold=threshold,
+            value_count=len(self.values),
+            sum=sum(self.values),
+            min=min(self.values, default=None),
+            max=max(self.values, default=None),
+        )
+
+
+def windows_of(events: Iterable[Event]) -> dict[str, dict[int, Seen]]:
+    """Count the events of rules over errors, by service and window."""
+    seen: dict[str, dict[int, Seen]] = defaultdict(lambda: defaultdict(Seen))
+    for event in events:
+        window = seen[event.service][int(event.second // WINDOW) * WINDOW]
+        window.total += 1
+        if event.level in {"ERROR", "FATAL"}:
+            window.count += 1
+            window.values += [] if event.response_time is None else [event.response_time]
+    return seen
+
+
+def holding(rules: RuleSet, events: Iterable[Event]) -> dict[tuple[str, str], set[int]]:
+    """Say for each rule and service which windows meet the condition in the end."""
+    windows = windows_of(events)
+    return {
+        (ready.rule.id, service): {
+            start for start, seen in starts.items() if ready.condition(seen.numbers(ready.rule.threshold))
+        }
+        for ready in rules.rules.values()
+        for service, starts in windows.items()
+    }
+
+
+def expected(rules: RuleSet, events: Iterable[Event]) -> set[Told]:
+    """Say what is told when every window is complete before the next begins, and all are closed in the end."""
+    found: set[Told] = set()
+    for (rule_id, service), starts in holding(rules, events).items():
+        for start in starts:
+            if start - WINDOW not in starts:
+                end = start
+                while end in starts:
+                    end += WINDOW
+                found.add((rule_id, service, State.FIRING, float(start), float(start)))
+                found.add((rule_id, service, State.RESOLVED, float(end), float(start)))
+    return found

@@ -1,0 +1,253 @@
+"""Both stages in memory, with everything that can go wrong between them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from services.chassis.kafka import Record as KafkaRecord
+from services.domain.severity import Severity
+from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.adapters.partial_wire import decode_batch, encode_batch
+from services.evaluator.adapters.transition_wire import decode_state, encode_state
+from services.evaluator.core.match import match
+from services.evaluator.core.moment import SECOND_NS
+from services.evaluator.core.note import checkpoint_of, note_of
+from services.evaluator.core.partial import Group
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.source import Source
+from services.evaluator.core.stage import Checkpoint, WindowStage
+from services.evaluator.core.transition import State, Transition
+from services.rule_language.rule import Draft, Rule, RuleType, complete
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+
+START = 1_700_000_000 // 60 * 60
+ALLOWANCE_NS = 2 * SECOND_NS
+DECODER = LogDecoder()
+
+
+@dataclass(frozen=True)
+class Event:
+    """What tests say of an event; `second` counts from START."""
+
+    second: float
+    service: str = "a"
+    level: str = "ERROR"
+    response_time: float | None = None
+
+    def message(self) -> LogEvent:
+        event = LogEvent(
+            service=self.service,
+            level=LogEvent.Level.Value(self.level),
+            message=f"{self.level} at {self.second}",
+            response_time=self.response_time,
+        )
+        event.event_time.FromNanoseconds(moment(self.second))
+        return event
+
+
+def moment(second: float) -> int:
+    return START * SECOND_NS + int(second * SECOND_NS)
+
+
+def rule(name: str, condition: str, threshold: float = 2, **changed: object) -> Rule:
+    fields: dict[str, object] = {
+        "id": name,
+        "name": name,
+        "type": RuleType.CUSTOM,
+        "filter": "level >= ERROR",
+        "group_by": ("service",),
+        "condition": condition,
+        "threshold": threshold,
+        "window": _seconds(10),
+        "lateness": _seconds(5),
+        "severity": Severity.HIGH,
+        "revision": 1,
+        "selection_revision": 1,
+    }
+    return complete(Draft(**(fields | changed)))  # type: ignore[arg-type]
+
+
+def _seconds(count: float) -> object:
+    from datetime import timedelta
+
+    return timedelta(seconds=count)
+
+
+@dataclass
+class Matcher:
+    """One instance of the match stage; several may believe that they own a partition."""
+
+    sources: dict[int, Source]
+    positions: dict[int, int]
+
+
+@dataclass
+class Window:
+    """One instance of the window stage on one partition."""
+
+    stage: WindowStage
+    position: int
+
+
+@dataclass
+class Pipeline:
+    """Kafka and both stages."""
+
+    rules: RuleSet
+    inputs: int = 3
+    outputs: int = 2
+    log: dict[int, list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
+    partials: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    alerts: dict[str, Transition] = field(default_factory=dict)
+    states: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    match_marks: dict[int, int] = field(default_factory=dict)
+    window_marks: dict[int, tuple[int, str]] = field(default_factory=dict)
+    late_events: int = 0
+    gaps: int = 0
+    now_ns: int = moment(0)
+
+    def append(self, partition: int, events: Iterable[Event], arrival: float | None = None) -> None:
+        events = list(events)
+        value = LogBatch(events=[event.message() for event in events]).SerializeToString()
+        arrived = arrival if arrival is not None else max((event.second for event in events), default=0.0) + 1
+        self.log[partition].append((value, int((START + arrived) * 1000)))
+
+    def matcher(self) -> Matcher:
+        marks = {partition: self.match_marks.get(partition, 0) for partition in range(self.inputs)}
+        return Matcher({each: Source.at(each, offset) for each, offset in marks.items()}, marks)
+
+    def match(self, matcher: Matcher, partition: int, most: int) -> int:
+        first = matcher.positions[partition]
+        chosen = self.log[partition][first : first + most]
+        records = [
+            KafkaRecord("log-events", partition, offset, None, value, (), arrived_ms)
+            for offset, (value, arrived_ms) in enumerate(chosen, start=first)
+        ]
+        arrivals, poisoned = DECODER.decode(records)
+        assert not poisoned
+        match(arrivals, self.rules, matcher.sources, self.outputs)
+        matcher.positions[partition] += len(records)
+        return len(records)
+
+    def flush(self, matcher: Matcher, idle: float | None = None) -> None:
+        """Tell what is new, also that every partition is idle if so, and commit."""
+        for source in matcher.sources.values():
+            idle_ns = None if idle is None else moment(idle)
+            for output, batch in source.flush(outputs=self.outputs, source_partitions=self.inputs, idle_ns=idle_ns):
+                self.partials[output].append(encode_batch(batch))
+            self.match_marks[source.partition] = source.committable
+
+    def window(self, output: int) -> Window:
+        offset, note = self.window_marks.get(output, (0, ""))
+        known: dict[tuple[str, Group], Transition] = {}
+        for value in self.states[output]:
+            transition = decode_state(value)
+            name = transition.rule_id, transition.group
+            if name not in known or transition.rank >= known[name].rank:
+                known[name] = transition
+        stage = WindowStage.restored(checkpoint_of(offset, note), known.values(), ALLOWANCE_NS)
+        window = Window(stage, offset)
+        self.tell(output, stage.learn(self.rules, self.now_ns))
+        return window
+
+    def judge(self, output: int, window: Window, most: int, *, tells_state: bool = True) -> int:
+        values = self.partials[output][window.position : window.position + most]
+        for value in values:
+            observed = window.stage.observe(window.position, decode_batch(value), self.now_ns)
+            window.position += 1
+            self.late_events += observed.late_events
+            self.gaps += observed.reception.value == "gap"
+            self.tell(output, observed.transitions, tells_state=tells_state)
+        return len(values)
+
+    def tell(self, output: int, transitions: Sequence[Transition], *, tells_state: bool = True) -> None:
+        for transition in transitions:
+            self.alerts.setdefault(transition.id, transition)
+            if tells_state:
+                self.states[output].append(encode_state(transition))
+
+    def commit(self, output: int, window: Window) -> None:
+        checkpoint: Checkpoint = window.stage.checkpoint(self.now_ns)
+        self.window_marks[output] = checkpoint.offset, note_of(checkpoint)
+        window.stage.forget(checkpoint)
+
+
+def run(pipeline: Pipeline, end: float = 1000.0) -> Pipeline:
+    """Everything goes well: one match, one flush, one reading."""
+    matcher = pipeline.matcher()
+    for partition in range(pipeline.inputs):
+        pipeline.match(matcher, partition, 10**6)
+    pipeline.flush(matcher)
+    pipeline.flush(matcher, idle=end)
+    for output in range(pipeline.outputs):
+        pipeline.judge(output, pipeline.window(output), 10**6)
+    return pipeline
+
+
+class Chaos:
+    """Drives a pipeline in a random order, with crashes of either stage, and two owners at once."""
+
+    def __init__(self, pipeline: Pipeline, random: Random) -> None:
+        self.pipeline, self.random = pipeline, random
+        self.matchers = [pipeline.matcher(), pipeline.matcher()]
+        self.windows = {output: [pipeline.window(output)] for output in range(pipeline.outputs)}
+
+    def step(self) -> None:
+        """Do something that may happen at any time."""
+        pipeline, random = self.pipeline, self.random
+        output = random.randrange(pipeline.outputs)
+        kind = random.choice(("match", "match", "flush", "judge", "judge", "commit", "crash match", "crash window"))
+        owners = self.windows[output]
+        window = random.choice(owners)
+        matcher = random.choice(self.matchers)
+        match kind:
+            case "match":
+                pipeline.match(matcher, random.randrange(pipeline.inputs), random.randint(1, 4))
+            case "flush":
+                pipeline.flush(matcher)
+            case "judge":
+                pipeline.judge(output, window, random.randint(1, 6))
+            case "commit":
+                pipeline.commit(output, window)
+            case "crash match":
+                self.matchers[self.matchers.index(matcher)] = pipeline.matcher()
+            case "crash window":
+                # Between writing to alerts and writing the state, at worst.
+                pipeline.judge(output, window, random.randint(0, 6), tells_state=random.random() < 0.5)
+                owners[owners.index(window)] = pipeline.window(output)
+                if random.random() < 0.3:
+                    owners[:] = [pipeline.window(output), pipeline.window(output)]
+
+    def settle(self) -> None:
+        """Let everything that is in the logs reach the end of the pipe."""
+        matcher = self.matchers[0]
+        for partition in range(self.pipeline.inputs):
+            self.pipeline.match(matcher, partition, 10**6)
+        self.pipeline.flush(matcher)
+        for output, owners in self.windows.items():
+            for window in owners:
+                self.pipeline.judge(output, window, 10**6)
+
+    def finish(self, end: float) -> None:
+        """Let the wall clock close everything."""
+        self.settle()
+        self.pipeline.flush(self.matchers[0], idle=end)
+        self.settle()
+
+
+# What a transition says, as far as it must be the same however the events came.
+Told = tuple[str, str, State, float, float]
+
+
+def told(transitions: Iterable[Transition]) -> set[Told]:
+    return {
+        (
+            each.rule_id,
+            each.resource,
+            each.state,
+            (each.window.start_ns - moment(0)) / SECOND_NS,
+            (each.first_window_ns - moment(0)) / SECOND_NS,
+        )
+        for each in transitions
+    }

@@ -1,0 +1,162 @@
+"""The promise: the same events give the same alerts, whatever happens on the way."""
+
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.evaluator.core import block
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.transition import State, Transition
+from tests.unit.evaluator.naive import WINDOW, expected, holding, windows_of
+from tests.unit.evaluator.pipeline import Chaos, Event, Pipeline, rule, run, told
+
+RULES = RuleSet.of(
+    1,
+    [
+        rule("count", "count > threshold"),
+        rule("sum", "sum >= threshold", 20.0),
+        rule("greatest", "max > threshold", 9.0, scope='service != "c"'),
+    ],
+)
+END = 500.0
+# Enough to fail when something is broken; for a long search set the number higher.
+EXAMPLES = int(os.environ.get("TOCSIN_EXACTNESS_EXAMPLES", "12"))
+
+seeds = st.integers(min_value=0, max_value=2**32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(block, "BLOCK_RECORDS", 3)
+        yield
+
+
+def some_events(random: Random, count: int, windows: int = 6) -> list[Event]:
+    return [
+        Event(
+            second=random.randrange(windows * WINDOW * 4) / 4,
+            service=random.choice("aab"),
+            level=random.choice(("INFO", "ERROR", "FATAL")),
+            response_time=random.choice((None, 0.25, 3.5, 9.75)),
+        )
+        for _ in range(count)
+    ]
+
+
+def in_records(random: Random, events: list[Event]) -> Iterator[tuple[int, list[Event]]]:
+    """Cut events into records of random partitions, some of them empty."""
+    left = list(events)
+    while left:
+        size = random.randrange(5)
+        yield random.randrange(3), left[:size]
+        left = left[size:]
+
+
+def window_by_window(events: list[Event]) -> list[list[Event]]:
+    starts = sorted({event.second // WINDOW for event in events})
+    return [[event for event in events if event.second // WINDOW == start] for start in starts]
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seeds)
+def test_crashes_flush_borders_and_two_owners_change_nothing(seed: int) -> None:
+    random = Random(seed)
+    events = some_events(random, random.randrange(60))
+    pipeline = Pipeline(RULES)
+    chaos = Chaos(pipeline, random)
+    for window in window_by_window(events):
+        for partition, record in in_records(random, window):
+            pipeline.append(partition, record)
+            for _ in range(random.randrange(4)):
+                chaos.step()
+        chaos.settle()
+    chaos.finish(END)
+    assert told(pipeline.alerts.values()) == expected(RULES, events)
+    assert pipeline.gaps == 0
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seeds)
+def test_going_straight_no_event_is_late_and_no_trouble_left_out(seed: int) -> None:
+    random = Random(seed)
+    events = sorted(some_events(random, 60), key=lambda event: event.second)
+    pipeline = Pipeline(RULES)
+    for partition, record in in_records(random, events):
+        pipeline.append(partition, record)
+    run(pipeline, END)
+    assert pipeline.late_events == 0
+    check_all_told(pipeline, events)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seeds)
+def test_whatever_the_order_every_trouble_is_told(seed: int) -> None:
+    """Partitions run ahead of each other by several windows; then an alert may begin with a later window."""
+    random = Random(seed)
+    events = some_events(random, random.randrange(80))
+    by_partition: dict[int, list[Event]] = {0: [], 1: [], 2: []}
+    for event in events:
+        by_partition[random.randrange(3)].append(event)
+    pipeline = Pipeline(RULES)
+    for partition, chosen in by_partition.items():
+        for start in range(0, len(chosen), 3):
+            pipeline.append(partition, sorted(chosen, key=lambda event: event.second)[start : start + 3], arrival=END)
+    chaos = Chaos(pipeline, random)
+    for _ in range(60):
+        chaos.step()
+    chaos.finish(END + 400)
+    check_all_told(pipeline, events)
+
+
+def check_all_told(pipeline: Pipeline, events: list[Event]) -> None:
+    for (rule_id, service), starts in holding(RULES, events).items():
+        steps = [each for each in pipeline.alerts.values() if (each.rule_id, each.resource) == (rule_id, service)]
+        check_told(steps, starts)
+
+
+def check_told(steps: list[Transition], starts: set[int]) -> None:
+    """Steps alternate, begin with windows that hold, end with ones that do not, and leave out no window."""
+    episodes = [(each.first_window_ns, each) for each in steps if each.state is State.FIRING]
+    ends = {each.first_window_ns: each for each in steps if each.state is State.RESOLVED}
+    assert {first for first, _ in episodes} == set(ends)
+    spans = sorted((start_of(fired), start_of(ends[first])) for first, fired in episodes)
+    assert all(one[1] <= other[0] for one, other in pairwise(spans))
+    assert {first for first, _ in spans} <= starts
+    assert not {end for _, end in spans} & starts
+    latest = max((first for first, _ in spans), default=-1)
+    for start in starts:
+        assert any(first <= start < end for first, end in spans) or start < latest
+
+
+def start_of(transition: Transition) -> int:
+    return told([transition]).pop()[3].__int__()
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seeds)
+def test_the_last_window_is_counted_to_the_last_event(seed: int) -> None:
+    random = Random(seed)
+    events = some_events(random, 60)
+    pipeline = Pipeline(RuleSet.of(1, [rule("any", "total > 0 && count < 1000", 1)]))
+    chaos = Chaos(pipeline, random)
+    for window in window_by_window(events):
+        for partition, record in in_records(random, window):
+            pipeline.append(partition, record)
+            chaos.step()
+        chaos.settle()
+    windows = windows_of(events)
+    for output, (stage, *_) in chaos.windows.items():
+        for (_, _), held in stage.stage._windows.items():
+            for start_ns, panes in held.windows.items():
+                for group, pane in panes.panes.items():
+                    start = int((start_ns // 10**9) - (1_700_000_000 // 60 * 60))
+                    seen, totals = windows[group[0]][start], pane.totals()
+                    assert (totals.counted, totals.total, totals.sum) == (seen.count, seen.total, sum(seen.values))
+                    assert len(totals.samples) == min(3, seen.count)
+        assert output >= 0
