@@ -12,7 +12,14 @@ EVENTS: list[dict[str, Any]] = [
     {"service": "pay", "level": 5, "message": "timeout", "status_code": 504, "attributes": {"size": "12"}},
     {"service": "pay", "level": 3, "message": "done", "response_time": 2500.0, "attributes": {"size": "big"}},
     {"service": "shop", "level": 6, "message": "refused", "status_code": 200, "attributes": {}},
-    {"service": "shop", "level": 4, "message": "timeout", "response_time": 1e300, "attributes": {"size": "-3"}},
+    {
+        "service": "shop",
+        "level": 4,
+        "message": "timeout",
+        "response_time": 1e300,
+        "status_code": None,
+        "attributes": {"size": "-3"},
+    },
 ]
 
 
@@ -33,6 +40,7 @@ def selected(text: str, among: list[int] | None = None) -> list[int]:
         ('!(service == "pay" || message == "refused")', [3]),
         ("int(attributes.size) > 0", [0]),
         ("double(attributes.size) < 0", [3]),
+        ("level in [status_code / 100]", [0]),
         ("int(response_time) > 2000 && int(level) == 3 && double(level) < 3.5", [1]),
         ("level / 2 == 2 && level % 2 == 1 && -level == -5", [0]),
         ("level + 0.5 > 5.0 && -response_time > 0.0 || level * 2.0 > 11.0", [2]),
@@ -65,3 +73,9 @@ def test_a_filter_of_no_events_selects_nothing() -> None:
     columns = Columns.of(batch_of([]))
     for text in ("level > 1", 'host.matches("a")', "true", "size(attributes) > 1"):
         assert selection(check_filter(text))(columns, None).tolist() == []
+
+
+def test_doubles_are_cut_towards_zero() -> None:
+    columns = Columns.of(batch_of([{"response_time": 1.9, "attributes": {}}, {"attributes": {}}]))
+    for text in ("int(response_time) == 1", "int(-response_time) == -1"):
+        assert selection(check_filter(text))(columns, None).tolist() == [True, False]
