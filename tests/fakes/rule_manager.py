@@ -89,13 +89,13 @@ class FakeManager(AlertRuleServiceServicer):
             self._revision = max([self._revision + 1, *(rule.revision for rule in rules)])
             self._changed.notify_all()
 
-    async def WatchAlertRules(self, request: Any, context: Any) -> AsyncIterator[Snapshot]:  # noqa: N802  (gRPC's name)
+    async def WatchAlertRules(self, request: Any, _context: Any) -> AsyncIterator[Snapshot]:  # noqa: N802  (gRPC's name)
         known = request.known_revision
         if known == self._revision:
             yield Snapshot(revision=self._revision)
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda: self._revision != known)
+                await self._changed.wait_for(lambda seen=known: self._revision != seen)
                 known = self._revision
                 snapshot = Snapshot(revision=known, is_snapshot=True, alert_rules=self._rules)
             yield snapshot

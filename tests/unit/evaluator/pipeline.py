@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from random import Random
 
 from services.chassis.kafka import Record as KafkaRecord
@@ -68,9 +69,7 @@ def rule(name: str, condition: str, threshold: float = 2, **changed: object) -> 
     return complete(Draft(**(fields | changed)))  # type: ignore[arg-type]
 
 
-def _seconds(count: float) -> object:
-    from datetime import timedelta
-
+def _seconds(count: float) -> timedelta:
     return timedelta(seconds=count)
 
 
