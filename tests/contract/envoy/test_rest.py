@@ -1,7 +1,11 @@
 """REST as its users' curl lines have it."""
 
+import http.client
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import grpc
 import pytest
 
 from tests.contract.envoy.edge import Edge
@@ -164,6 +168,22 @@ def test_a_watch_is_a_line_of_json_for_each_change(edge: Edge) -> None:
     edge.manager.on("WatchAlerts", lambda *_: iter(changes))
     answer = edge.all.get("/api/alerts/watch")
     assert [json_line["alert"]["id"] for json_line in answer.json_lines] == ["a", "b"]
+
+
+def test_a_watch_is_answered_before_the_first_change_when_the_service_says_so(edge: Edge) -> None:
+    ended = threading.Event()
+
+    def watch(_: object, context: grpc.ServicerContext) -> Iterator[alert_service_pb2.WatchAlertsResponse]:
+        context.send_initial_metadata(())
+        ended.wait(10)
+        yield alert_service_pb2.WatchAlertsResponse()
+
+    edge.manager.on("WatchAlerts", watch)
+    connection = http.client.HTTPConnection("127.0.0.1", edge.ports.edge, timeout=5)
+    connection.request("GET", "/api/alerts/watch")
+    assert connection.getresponse().status == 200
+    ended.set()
+    connection.close()
 
 
 def test_each_service_has_a_port_of_its_own(edge: Edge) -> None:
