@@ -1,7 +1,8 @@
 """What ingest costs: each step of the judging alone, and the whole rpc against a real Kafka.
 
-`python -m bench.ingest [--brokers HOST:PORT]` prints two tables; without brokers it starts a Kafka of its own.
-Figures are for batches of 500 OpenStack lines. "On one core" is what the CPU time of the ingest process allows.
+`python -m bench.ingest [--brokers HOST:PORT]` prints three tables; without brokers it starts a Kafka of its own.
+Batches are of 500 OpenStack lines; single events come over REST, through Envoy. "On one core" is what the CPU time of
+the ingest process allows.
 """
 
 import argparse
@@ -21,8 +22,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench import rest
 from bench.lines import batches
-from bench.load import Sent, load
+from bench.load import load
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.columns import sizes_of
 from services.ingest.core.framing import cut, framed
@@ -69,50 +71,65 @@ def judging() -> dict[str, float]:
 
 
 @contextmanager
-def running(brokers: str, prefix: str) -> Iterator[tuple[psutil.Process, str]]:
-    """An ingest process on free ports: the process, and its address."""
-    ports = Ports.free()
-    listen, admin = f"127.0.0.1:{ports.ingest}", f"127.0.0.1:{ports.ingest_admin}"
-    settings = {
+def running(brokers: str, ports: Ports) -> Iterator[psutil.Process]:
+    """An ingest process behind an Envoy."""
+    prefix = fresh_name() + "."
+    create_topics(brokers, prefix)
+    ingest = {
         "INGEST_BROKERS": brokers,
         "INGEST_TOPIC_PREFIX": prefix,
-        "INGEST_LISTEN": listen,
-        "INGEST_ADMIN_LISTEN": admin,
+        "INGEST_LISTEN": f"127.0.0.1:{ports.ingest}",
+        "INGEST_ADMIN_LISTEN": f"127.0.0.1:{ports.ingest_admin}",
     }
-    with subprocess.Popen(
-        [sys.executable, "-m", "services.ingest"], env=os.environ | settings, stdout=subprocess.DEVNULL
-    ) as child:
+    gateway = {
+        "GATEWAY_INGEST": ingest["INGEST_LISTEN"],
+        "GATEWAY_INGEST_ADMIN": ingest["INGEST_ADMIN_LISTEN"],
+        "GATEWAY_EDGE_PORT": str(ports.edge),
+        "GATEWAY_EVALUATOR_PORT": str(ports.edge_evaluator),
+        "GATEWAY_MANAGER_PORT": str(ports.edge_manager),
+        "GATEWAY_NOTIFIER_PORT": str(ports.edge_notifier),
+        "GATEWAY_MESH_PORT": str(ports.mesh),
+        "GATEWAY_ADMIN_PORT": str(ports.envoy_admin),
+        "GATEWAY_ACCESS_LOG": os.devnull,
+    }
+    try:
+        with child("services.ingest", ingest) as process, child("stack.envoy", gateway):
+            wait_until_healthy(f"http://127.0.0.1:{ports.edge}/health")
+            yield process
+    finally:
+        delete_topics(brokers, prefix)
+
+
+@contextmanager
+def child(module: str, settings: dict[str, str]) -> Iterator[psutil.Process]:
+    """A program that runs until the end of the block."""
+    command, quiet = [sys.executable, "-m", module], subprocess.DEVNULL
+    with subprocess.Popen(command, env=os.environ | settings, stdout=quiet, stderr=quiet) as started:
         try:
-            _wait_until_serving(admin)
-            yield psutil.Process(child.pid), listen
+            yield psutil.Process(started.pid)
         finally:
-            child.terminate()
+            started.terminate()
 
 
-def _wait_until_serving(admin: str, seconds: float = 20.0) -> None:
+def wait_until_healthy(url: str, seconds: float = 30.0) -> None:
+    """Return when Envoy has found ingest serving."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://{admin}/health", timeout=1):
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310  (our own address)
                 return
         except OSError:
             time.sleep(0.1)
-    raise TimeoutError("ingest does not answer")
+    raise TimeoutError("ingest does not answer through Envoy")
 
 
-def rpc(brokers: str, seconds: float, in_flight: int) -> tuple[Sent, float]:
-    """Load for some seconds; gives what was sent, and the process's CPU seconds."""
-    prefix = fresh_name() + "."
-    create_topics(brokers, prefix)
-    try:
-        with running(brokers, prefix) as (process, listen):
-            asyncio.run(load(listen, seconds=1, size=SIZE, in_flight=in_flight, rate=None))
-            before = process.cpu_times()
-            sent = asyncio.run(load(listen, seconds=seconds, size=SIZE, in_flight=in_flight, rate=None))
-            after = process.cpu_times()
-        return sent, after.user + after.system - before.user - before.system
-    finally:
-        delete_topics(brokers, prefix)
+@contextmanager
+def cpu_of(process: psutil.Process) -> Iterator[list[float]]:
+    """The CPU seconds that a process takes within the block, in a list once the block has ended."""
+    before, taken = process.cpu_times(), list[float]()
+    yield taken
+    after = process.cpu_times()
+    taken.append(after.user + after.system - before.user - before.system)
 
 
 def show(title: str, rows: dict[str, str]) -> None:
@@ -123,6 +140,37 @@ def show(title: str, rows: dict[str, str]) -> None:
     Console().print(table)
 
 
+def batch_rows(process: psutil.Process, target: str, seconds: float, in_flight: int) -> dict[str, str]:
+    """Batches over gRPC, as fast as they are taken."""
+    asyncio.run(load(target, seconds=1, size=SIZE, in_flight=in_flight, rate=None))
+    with cpu_of(process) as cpu:
+        sent = asyncio.run(load(target, seconds=seconds, size=SIZE, in_flight=in_flight, rate=None))
+    latencies = sorted(sent.latencies)
+    return {
+        "events/s, client and Kafka on the same machine": f"{sent.events / sent.seconds:,.0f}",
+        "CPU µs/event of ingest": f"{cpu[0] / sent.events * 1e6:.2f}",
+        "events/s on one core": f"{sent.events / cpu[0]:,.0f}",
+        "p50 ms": f"{latencies[len(latencies) // 2]:.1f}",
+        "p99 ms": f"{latencies[int(len(latencies) * 0.99)]:.1f}",
+        "calls that failed": str(sum(sent.refused_calls.values())),
+    }
+
+
+def single_rows(process: psutil.Process, port: int, seconds: float, rate: float | None) -> dict[str, str]:
+    """Single events over REST."""
+    asyncio.run(rest.run("127.0.0.1", port, seconds=1, connections=32, rate=rate))
+    with cpu_of(process) as cpu:
+        figures = asyncio.run(rest.run("127.0.0.1", port, seconds=seconds, connections=32, rate=rate))
+    calls = float(str(figures["per_second"])) * seconds
+    return {
+        "calls/s": f"{figures['per_second']:,.0f}",
+        "CPU µs/call of ingest": f"{cpu[0] / calls * 1e6:.0f}",
+        "p50 ms": f"{figures['p50_ms']:.1f}",
+        "p99 ms": f"{figures['p99_ms']:.1f}",
+        "calls that failed": str(figures["failures"] or 0),
+    }
+
+
 def main() -> None:
     """Run as a program."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -130,26 +178,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--in-flight", type=int, default=8)
     given = parser.parse_args()
-    steps = judging()
-    show("judging alone, µs/event", {name: f"{cost:.3f}" for name, cost in steps.items()})
+    show("judging alone, µs/event", {name: f"{cost:.3f}" for name, cost in judging().items()})
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-", ignore_cleanup_errors=True) as scratch:
-        servers = None if given.brokers else Servers(Path(scratch), print)
+        if given.brokers:
+            whole(given.brokers, given.seconds, given.in_flight)
+            return
+        servers = Servers(Path(scratch), print)
         try:
-            brokers = given.brokers or servers.address("kafka")
-            sent, cpu = rpc(brokers, given.seconds, given.in_flight)
+            whole(servers.address("kafka"), given.seconds, given.in_flight)
         finally:
-            if servers is not None:
-                servers.stop()
-    latencies = sorted(sent.latencies)
-    rows = {
-        "events/s, client and Kafka on the same machine": f"{sent.events / sent.seconds:,.0f}",
-        "CPU µs/event of ingest": f"{cpu / sent.events * 1e6:.2f}",
-        "events/s on one core": f"{sent.events / cpu:,.0f}",
-        "p50 ms": f"{latencies[len(latencies) // 2]:.1f}",
-        "p99 ms": f"{latencies[int(len(latencies) * 0.99)]:.1f}",
-        "calls that failed": str(sum(sent.refused_calls.values())),
-    }
-    show(f"IngestBatch, {SIZE} events a call, {given.in_flight} calls under way", rows)
+            servers.stop()
+
+
+def whole(brokers: str, seconds: float, in_flight: int) -> None:
+    """Measure a running ingest."""
+    ports = Ports.free()
+    with running(brokers, ports) as process:
+        rows = batch_rows(process, f"127.0.0.1:{ports.ingest}", seconds, in_flight)
+        show(f"IngestBatch, {SIZE} events a call, {in_flight} calls under way", rows)
+        for rate in (2000.0, None):
+            rows = single_rows(process, ports.edge, seconds, rate)
+            show(f"POST /api/logs, 32 connections, {'as fast as possible' if rate is None else '2,000/s wanted'}", rows)
 
 
 if __name__ == "__main__":

@@ -109,18 +109,28 @@ class Gatherer:
         links = [trace.Link(each.span.get_span_context()) for each in accepted]
         span = telemetry.tracer(__name__).start_span("log-events gather", parent, trace.SpanKind.PRODUCER, links=links)
         headers = telemetry.headers(trace.set_span_in_context(span))
-        written = self._handover.append(b"".join([each.batch for each in accepted]), headers)
+        try:
+            written = self._handover.append(b"".join([each.batch for each in accepted]), headers)
+        except Failure as failure:
+            _end(span, failure)
+            raise
         for each in accepted:
             each.hold.keep_until(written)
 
         def settled(outcome: asyncio.Future[None]) -> None:
-            span.end()
             failure = outcome.exception()
+            _end(span, failure)
             if failure is None:
                 self._metrics.accepted(len(accepted))
             _answer(accepted, failure)
 
         written.add_done_callback(settled)
+
+
+def _end(span: trace.Span, failure: BaseException | None) -> None:
+    if failure is not None:
+        span.set_status(trace.StatusCode.ERROR, getattr(failure, "reason", type(failure).__name__))
+    span.end()
 
 
 def _answer(to: Sequence[_Waiting], failure: BaseException | None) -> None:
