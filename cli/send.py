@@ -63,7 +63,7 @@ def send_file(
     lines = timed(reads, times, now=now)
     started = time.monotonic()
     with connected(server) as channel, _progress(quiet=output is Form.JSON) as bar:
-        task = bar.add_task(source.name, total=source.size)
+        task = bar.add_task(source.name, total=source.size, events=0)
         tally = send(
             channel, lines, progress=lambda done: bar.update(task, completed=source.bytes_read, events=done.accepted)
         )

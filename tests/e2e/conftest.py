@@ -1,0 +1,22 @@
+import pytest
+
+from stack.system import System
+from tests.e2e.world import World
+
+
+@pytest.fixture
+def world(tocsin: System) -> World:
+    """The system that all tests share: use services of your own in what you send."""
+    return World(tocsin)
+
+
+@pytest.fixture
+def own_world(own_tocsin: System) -> World:
+    """A system on servers of its own, for a test that breaks things."""
+    return World(own_tocsin)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/e2e" in str(item.path):
+            item.add_marker(pytest.mark.e2e)

@@ -1,0 +1,97 @@
+"""The tocsin command against a running system."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from tests.e2e.world import World, until
+
+RULE = {
+    "name": "command line rule",
+    "type": "CUSTOM",
+    "filter": 'service == "command-test"',
+    "condition": "count >= 3 && threshold < 5.0",
+    "threshold": 3,
+    "windowMinutes": 5,
+    "severity": "LOW",
+    "labels": {"team": "cli"},
+}
+
+
+def test_a_rule_lives_from_file_to_deletion(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text(yaml.safe_dump(RULE))
+    assert world.command("rules", "validate", str(file)).returncode == 0
+    done = world.command("rules", "create", str(file), "--output", "json")
+    assert done.returncode == 0, done.stderr
+    (created,) = json.loads(done.stdout)
+    assert created["groupBy"] == ["service"]
+
+    file.write_text(json.dumps({"threshold": 4}))
+    (updated,) = json.loads(world.command("rules", "update", created["id"], str(file), "-o", "json").stdout)
+    assert (updated["threshold"], updated["name"]) == (4, RULE["name"])
+    assert json.loads(world.command("rules", "disable", created["id"], "-o", "json").stdout)[0]["enabled"] is False
+    assert json.loads(world.command("rules", "enable", created["id"], "-o", "json").stdout)[0]["enabled"] is True
+    assert "command line rule" in world.command("rules", "list").stdout
+    assert world.command("rules", "delete", created["id"]).returncode == 0
+    gone = world.command("rules", "get", created["id"])
+    assert gone.returncode == 1
+    assert "NOT_FOUND" in gone.stderr
+
+
+def test_a_bad_rule_is_refused_with_the_field_and_the_place(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "rule.json"
+    file.write_text(json.dumps(RULE | {"filter": "servce == 'x'"}))
+    done = world.command("rules", "validate", str(file))
+    assert done.returncode == 1
+    assert "filter" in done.stderr
+    assert "column 1" in done.stderr
+
+
+def test_a_file_that_holds_no_rule_is_wrong_usage(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text("thresold: 3\n")
+    done = world.command("rules", "create", str(file))
+    assert done.returncode == 2
+    assert "thresold" in done.stderr
+
+
+def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text(yaml.safe_dump(RULE | {"name": "command line alert", "filter": 'service == "command-alert"'}))
+    assert world.command("rules", "create", str(file)).returncode == 0
+    lines = "".join(f"ERROR: broken {number}\n" for number in range(4))
+
+    assert world.command("send", "-", "--service", "command-alert", text=lines).returncode == 0
+    until(lambda: world.alerts("&resource=command-alert"), what="the alert fires")
+    done = world.command("alerts", "list", "--resource", "command-alert", "--state", "firing", "-o", "json")
+    (alert,) = json.loads(done.stdout)
+    assert alert["labels"] == {"team": "cli"}
+    assert "broken" in world.command("alerts", "show", alert["id"]).stdout
+    acknowledged = world.command("alerts", "ack", alert["id"], "--actor", "ann", "-m", "mine", "-o", "json")
+    assert json.loads(acknowledged.stdout)[0]["acknowledgedBy"] == "ann"
+    resolved = world.command("alerts", "resolve", alert["id"], "--actor", "ann", "-o", "json")
+    assert json.loads(resolved.stdout)[0]["state"] == "RESOLVED"
+    shown = json.loads(world.command("alerts", "show", alert["id"], "-o", "json").stdout)
+    kinds = [entry["kind"] for entry in shown["history"] if entry["kind"] not in {"NOTIFIED", "REPEATED"}]
+    assert kinds == ["FIRED", "ACKNOWLEDGED", "RESOLVED"]
+    until(
+        lambda: (
+            [one["kind"] for one in world.deliveries("webhook") if one["alert"] == alert["id"]]
+            == ["FIRING", "ACKNOWLEDGED", "RESOLVED"]
+        ),
+        what="each step is told once, in order",
+    )
+
+
+def test_failed_notifications_and_breakers_are_shown(world: World) -> None:
+    assert world.command("notifications", "failed").returncode == 0
+    breakers = json.loads(world.command("notifications", "breakers", "-o", "json").stdout)
+    assert {one["channel"] for one in breakers["circuitBreakers"]} >= {"slack", "email", "pagerduty", "webhook"}
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so(world: World) -> None:
+    done = world.command("alerts", "list", "--server", "127.0.0.1:1")
+    assert done.returncode == 3
+    assert "UNAVAILABLE" in done.stderr

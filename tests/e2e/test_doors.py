@@ -1,0 +1,168 @@
+"""Each door answers as the design says."""
+
+from collections.abc import Callable
+
+import asyncpg
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from cli.demo.trouble import batches, missing
+from tests.e2e.world import World, until
+from tocsin.alerts.v1 import alert_service_pb2
+from tocsin.logs.v1 import log_ingest_service_pb2
+from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.rules.v1 import alert_rule_service_pb2
+
+SERVICES = {
+    service.full_name: service
+    for file in (log_ingest_service_pb2, alert_rule_service_pb2, alert_service_pb2, notification_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+}
+PUBLIC = set(SERVICES)
+OWN = {
+    "ingest": {"tocsin.logs.v1.LogIngestService"},
+    "evaluator": set(),
+    "manager": {"tocsin.rules.v1.AlertRuleService", "tocsin.alerts.v1.AlertService"},
+    "notifier": {"tocsin.notifications.v1.NotificationService"},
+}
+
+
+def listed(address: str) -> set[str]:
+    with grpc.insecure_channel(address) as channel:
+        return set(ProtoReflectionDescriptorDatabase(channel).get_services())
+
+
+def test_the_edge_lists_all_public_services(world: World) -> None:
+    assert PUBLIC | {"grpc.health.v1.Health"} <= listed(world.address)
+
+
+@pytest.mark.parametrize("service", list(OWN))
+def test_each_service_lists_its_own(world: World, service: str) -> None:
+    found = listed(f"127.0.0.1:{getattr(world.system.wiring.ports, service)}")
+    assert {name for name in found if name.startswith("tocsin.") and "edge" not in name} == OWN[service]
+    assert "grpc.health.v1.Health" in found
+
+
+def test_every_public_rpc_can_be_called_through_the_edge(world: World) -> None:
+    with grpc.insecure_channel(world.address) as channel:
+        for service in sorted(PUBLIC):
+            for method in SERVICES[service].methods:
+                code = called(channel, method)
+                # What only evaluators call is not offered at the edge.
+                expected_hidden = method.name == "WatchAlertRules"
+                assert (code is grpc.StatusCode.UNIMPLEMENTED) == expected_hidden, f"{method.full_name}: {code}"
+                assert code not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}, f"{method.full_name}: {code}"
+
+
+def called(channel: grpc.Channel, method: MethodDescriptor) -> grpc.StatusCode:
+    """The status of a call with an empty request; of a stream, of its beginning."""
+    name = f"/{method.containing_service.full_name}/{method.name}"
+    request = GetMessageClass(method.input_type)()
+    kinds: dict[bool, Callable[..., object]] = {False: channel.unary_unary, True: channel.unary_stream}
+    call = kinds[method.server_streaming](name, request_serializer=lambda message: message.SerializeToString())
+    try:
+        if method.server_streaming:
+            next(iter(call(request, timeout=2)), None)
+        else:
+            call(request, timeout=10)
+    except grpc.RpcError as error:
+        return grpc.StatusCode.OK if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else error.code()
+    return grpc.StatusCode.OK
+
+
+def test_health_is_told_on_four_ports(world: World) -> None:
+    named = {}
+    for port in world.system.wiring.ports.doors:
+        status, answer = world.ask("GET", "/health", port=port)
+        assert (status, answer["status"]) == (200, "SERVING"), answer
+        assert set(answer["dependencies"].values()) == {"UP"}, answer
+        named[answer["service"]] = set(answer["dependencies"])
+    assert list(named) == ["ingest", "evaluator", "manager", "notifier"]
+    assert named["manager"] >= {"kafka", "postgres", "redis"}
+
+
+def test_the_users_own_curl_lines_work_unchanged(world: World) -> None:
+    single = (
+        b'{"service":"payment-service","level":"ERROR","message":"Database connection failed",'
+        b'"statusCode":500,"responseTime":5000}'
+    )
+    assert world.ask("POST", "/api/logs", single) == (200, {"acceptedCount": 1})
+    batch = b'[{"service":"api-service","level":"ERROR","message":"Timeout","statusCode":504}]'
+    status, answer = world.ask("POST", "/api/logs/batch", batch)
+    assert (status, answer["acceptedCount"], answer["refused"]) == (200, 1, [])
+    rule = (
+        '{"name":"High Error Rate","description":"…","type":"ERROR_THRESHOLD","condition":"count > threshold",'
+        '"threshold":100,"windowMinutes":5,"severity":"CRITICAL","enabled":true}'
+    ).encode()
+    status, answer = world.ask("POST", "/api/alert-rules", rule)
+    assert status == 200, answer
+    kept = answer["alertRule"]
+    assert (kept["type"], kept["severity"], kept["enabled"]) == ("ERROR_THRESHOLD", "CRITICAL", True)
+    assert world.ask("GET", f"/api/alert-rules/{kept['id']}")[1]["alertRule"] == kept
+    status, answer = world.ask("PATCH", f"/api/alert-rules/{kept['id']}", {"threshold": 50})
+    assert (status, answer["alertRule"]["threshold"], answer["alertRule"]["name"]) == (200, 50, "High Error Rate")
+    status, answer = world.ask("PUT", f"/api/alert-rules/{kept['id']}", rule)
+    assert (status, answer["alertRule"]["threshold"]) == (200, 100)
+    for verb, is_enabled in (("disable", False), ("enable", True)):
+        status, answer = world.ask("POST", f"/api/alert-rules/{kept['id']}/{verb}")
+        assert (status, answer["alertRule"]["enabled"]) == (200, is_enabled)
+    assert world.ask("POST", "/api/alert-rules:validate", rule)[0] in {200, 409}
+    assert world.ask("DELETE", f"/api/alert-rules/{kept['id']}")[0] == 200
+    assert world.ask("GET", f"/api/alert-rules/{kept['id']}")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        pytest.param(b'{"service":"s","level":"ERROR","message":"m","statusCode":"high"}', "status", id="a wrong type"),
+        pytest.param(b'{"service":"s","level":"LOUD","message":"m"}', "level", id="an unknown enum value"),
+        pytest.param(b'{"service":"s","level":"ERROR","mesage":"m"}', "message", id="a missing field"),
+    ],
+)
+def test_a_bad_event_is_answered_with_400_and_the_field(world: World, body: bytes, field: str) -> None:
+    status, answer = world.ask("POST", "/api/logs", body)
+    assert status == 400
+    assert field in str(answer)
+
+
+def test_malformed_json_is_answered_with_400(world: World) -> None:
+    status, answer = world.ask("POST", "/api/logs", b'{"service":"s",')
+    assert status == 400
+    assert answer["message"]
+
+
+def test_breakers_are_shown_on_both_paths(world: World) -> None:
+    status, answer = world.ask("GET", "/api/circuit-breakers")
+    assert status == 200
+    again = world.ask("GET", "/actuator/circuitbreakers", port=world.system.wiring.ports.edge_notifier)
+    assert again == (200, answer)
+
+
+async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> None:
+    for batch in batches():
+        assert own_world.ask("POST", "/api/logs/batch", batch)[0] == 200
+
+    def all_there() -> bool:
+        seen = own_world.seen()
+        return not missing(seen.alerts, seen.deliveries)
+
+    until(all_there, what="three alerts delivered")
+    assert not own_world.seen().complaints
+
+    def timeline(alert: str) -> list[str]:
+        return [one["kind"] for one in own_world.edge.get(f"/api/alerts/{alert}")["history"]]
+
+    def is_complete(alert: dict[str, str]) -> bool:
+        kinds = timeline(alert["id"])
+        return kinds[0] == "FIRED" and kinds.count("NOTIFIED") == {"CRITICAL": 3, "HIGH": 2}[alert["severity"]]
+
+    until(lambda: all(map(is_complete, own_world.alerts())), what="each delivery is noted")
+    connection = await asyncpg.connect(own_world.system.wiring.addresses.postgres)
+    try:
+        rows = await connection.fetch("SELECT kind, count(*) AS n FROM manager.alert_history GROUP BY kind")
+    finally:
+        await connection.close()
+    assert {row["n"] for row in rows} == {3, 8}

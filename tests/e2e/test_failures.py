@@ -1,0 +1,109 @@
+"""Whatever breaks in the middle: every alert comes, and comes once."""
+
+from collections.abc import Callable
+
+import pytest
+
+from cli.demo.trouble import EXPECTED, batches, missing
+from stack.shared import Servers
+from tests.e2e.world import World, never, until
+
+# How long nothing more may come after all that was expected has come.
+QUIET = 3.0
+
+Break = Callable[[World, Servers], None]
+
+
+def send(world: World, part: list[list[dict[str, object]]]) -> None:
+    for batch in part:
+        status, answer = world.ask("POST", "/api/logs/batch", batch)
+        assert (status, answer["acceptedCount"]) == (200, len(batch))
+
+
+def exactly_the_expected_alerts(world: World) -> None:
+    def all_there() -> bool:
+        seen = world.seen()
+        return not missing(seen.alerts, seen.deliveries)
+
+    until(all_there, within=60, what="three alerts on all their channels")
+    never(lambda: world.seen().complaints, during=QUIET)
+    assert len(world.alerts()) == len(EXPECTED)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("service", ["evaluator", "manager", "notifier"])
+def test_a_killed_service_costs_no_alert_and_doubles_none(own_world: World, service: str) -> None:
+    all_batches = batches()
+    send(own_world, all_batches[:3])
+    own_world.system.kill(service)
+    send(own_world, all_batches[3:])
+    own_world.system.start_one(service)
+    exactly_the_expected_alerts(own_world)
+
+
+@pytest.mark.timeout(240)
+def test_services_killed_just_after_the_last_event_cost_no_alert_and_double_none(own_world: World) -> None:
+    send(own_world, batches())
+    services = ("evaluator", "manager", "notifier")
+    for service in services:
+        own_world.system.kill(service)
+    for service in services:
+        own_world.system.start_one(service)
+    exactly_the_expected_alerts(own_world)
+
+
+@pytest.mark.timeout(240)
+def test_without_redis_the_alerts_are_the_same(own_world: World, own_servers: Servers) -> None:
+    all_batches = batches()
+    send(own_world, all_batches[:3])
+    own_servers.kill("redis")
+    send(own_world, all_batches[3:])
+    exactly_the_expected_alerts(own_world)
+
+
+@pytest.mark.timeout(240)
+def test_without_kafka_ingest_refuses_with_a_retry_hint_and_keeps_its_word(
+    own_world: World, own_servers: Servers
+) -> None:
+    all_batches = batches()
+    send(own_world, all_batches[:3])
+    own_servers.kill("kafka")
+
+    def refusal() -> object:
+        status, answer = own_world.ask("POST", "/api/logs/batch", all_batches[3])
+        return answer if status in {429, 503} else None
+
+    answer = until(refusal, within=30, what="a refusal")
+    assert any(detail["@type"].endswith("RetryInfo") for detail in answer["details"]), answer
+    own_servers.start("kafka")
+    until(lambda: own_world.ask("GET", "/health")[0] == 200, within=60, what="ingest finds Kafka again")
+    # What was refused is sent again, and together with what had been accepted before it makes the alerts.
+    send(own_world, all_batches[3:])
+    exactly_the_expected_alerts(own_world)
+
+
+@pytest.mark.timeout(240)
+def test_a_channel_that_fails_opens_its_breaker_and_is_made_up_for(own_world: World) -> None:
+    own_world.behave("slack", status=500)
+    send(own_world, batches())
+
+    def breaker() -> str:
+        breakers = own_world.edge.get("/api/circuit-breakers")["circuitBreakers"]
+        return str(next(one["state"] for one in breakers if one["channel"] == "slack"))
+
+    until(lambda: breaker() != "CLOSED", what="Slack's breaker opens")
+    failed = until(
+        lambda: own_world.edge.get("/api/notifications/failed")["failedNotifications"], what="failures stored"
+    )
+    assert {one["channel"] for one in failed} == {"slack"}
+    assert all(one["status"] in {"PENDING", "RETRYING"} for one in failed)
+    # The route itself tells e-mail as well, so the fallback that is left for Slack is the webhook.
+    until(
+        lambda: {one["channel"] for one in own_world.deliveries()} >= {"webhook", "email"}, what="the fallback delivers"
+    )
+
+    own_world.behave("slack")
+    until(lambda: len(own_world.deliveries("slack")) == len(EXPECTED), within=90, what="Slack is told after all")
+    until(lambda: breaker() == "CLOSED", what="Slack's breaker closes")
+    until(lambda: not own_world.edge.get("/api/notifications/failed")["failedNotifications"], what="nothing waits")
+    never(lambda: len(own_world.deliveries("slack")) > len(EXPECTED), during=QUIET)

@@ -1,0 +1,41 @@
+"""Log files go through `tocsin send` whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.scrape import counter
+from tests.e2e.world import ROOT, World, until
+
+OPENSTACK = ROOT.parent / "shared" / "data" / "OpenStack_2k.log"
+
+
+@pytest.mark.skipif(not OPENSTACK.is_file(), reason="the real logs are not here")
+def test_every_line_of_a_real_log_is_sent_and_judged(world: World) -> None:
+    port = world.system.wiring.ports.evaluator_admin
+    before = counter(port, "events_evaluated_total")
+    done = world.command("send", str(OPENSTACK), "--times", "arrival", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["format"], told["lines"], told["accepted"], told["refused"]) == ("openstack", 2000, 2000, [])
+    assert told["byLevel"] == {"INFO": 1969, "WARN": 31}
+    until(lambda: counter(port, "events_evaluated_total") - before >= 2000, what="all judged")
+
+
+def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    too_long = "x" * 40_000
+    file.write_text(f"INFO: fine\nERROR: {too_long}\n\nINFO: fine too\n  with a second line\n")
+    done = world.command("send", str(file), "--output", "json", "--service", "file-test")
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["lines"], told["accepted"]) == (5, 2)
+    assert [(one["line"], one["field"]) for one in told["refused"]] == [(2, "message")]
+
+
+def test_standard_input_takes_json_lines(world: World) -> None:
+    line = '{"service":"stdin-test","level":"warn","message":"from a pipe","statusCode":404}\n'
+    done = world.command("send", "-", "--output", "json", text=line * 3)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["byLevel"] == {"WARN": 3}
