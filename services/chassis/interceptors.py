@@ -28,6 +28,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler; servicers raise Failures and never call `context.abort`."""
 
     def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, Any]] = {}
         self._streams: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._duration = telemetry.meter(__name__).create_histogram(
@@ -45,20 +46,21 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or details.method.startswith(_UNWATCHED):
             return handler
-        return self._wrapped(handler, details.method)
+        known = self._known.get(details.method)
+        if known is None or known[0] is not handler:
+            known = self._known[details.method] = handler, self._wrapped(handler, details.method)
+        return known[1]
 
     def _wrapped(self, handler: Any, method: str) -> Any:
         act = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming])
         decode = handler.request_deserializer or _as_it_came
         requests_of = _decoded_stream(decode) if handler.request_streaming else _decoded(decode)
-        if handler.response_streaming:
-            behaviour = self._streaming(act, requests_of, method)
-            build = _BUILDERS[handler.request_streaming, True]
-        else:
-            behaviour = self._unary(act, requests_of, method)
-            build = _BUILDERS[handler.request_streaming, False]
+        around = self._streaming if handler.response_streaming else self._unary
+        build = _BUILDERS[handler.request_streaming, handler.response_streaming]
         # The bytes come as they are, so that decoding them stands inside of what is watched.
-        return build(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
+        return build(
+            around(act, requests_of, method), request_deserializer=None, response_serializer=handler.response_serializer
+        )
 
     def _unary(self, act: Any, requests_of: Any, method: str) -> Any:
         async def unary(raw: Any, context: Any) -> Any:
@@ -146,6 +148,9 @@ async def _pump(answers: Any, context: Any) -> None:
             await context.write(answer)
 
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def _as_it_came(raw: bytes) -> bytes:
     return raw
 
@@ -173,9 +178,7 @@ def _decoded_stream(decode: Callable[[bytes], Any]) -> Callable[[AsyncIterator[b
 def _given_code(context: Any) -> grpc.StatusCode:
     """Return the code that the servicer itself has set, if it has."""
     code = context.code()
-    if isinstance(code, grpc.StatusCode):
-        return code
-    return next((each for each in grpc.StatusCode if each.value[0] == code), grpc.StatusCode.OK)
+    return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.OK)
 
 
 async def _refuse(context: Any, failure: Failure, span: trace.Span) -> None:

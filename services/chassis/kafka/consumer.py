@@ -29,6 +29,8 @@ _FETCH_SECONDS = 0.25
 _HOLD_SECONDS = 1.0
 # A batch that crashes this often is taken apart, to find the record that it crashes on.
 _CRASHES = 3
+# When as many in a row crash it, the fault is not theirs: then nothing more is put aside for that.
+_MOST_CRASHED = 20
 
 
 class Poison(Exception):  # noqa: N818  (it names the thing, as Failure's kin do)
@@ -72,7 +74,8 @@ async def consuming(
 
     `handle` gets records of any partitions, each partition's in order, and may see a record again: after a crash,
     a rebalance, or its own failure. A transient Failure is tried again without end, with growing pauses, while the
-    member stays in its group. Poison goes to the dead letters; so does a record that crashes the handler each time.
+    member stays in its group. Poison goes to the dead letters; so does a record that crashes the handler each time,
+    unless every record does: then the fault is the handler's, and the stream waits for a better one.
     A fatal error of the client ends the service.
     """
     if instance:
@@ -145,6 +148,7 @@ class _Settling:
         self._dead_letters = dead_letters
         self._retry = retry
         self._topic = topic
+        self._crashed_in_a_row = 0
         meter = telemetry.meter(__name__)
         self._records = meter.create_counter(
             "tocsin.kafka.consumer.records", description="Records consumed, by what became of them."
@@ -174,9 +178,10 @@ class _Settling:
                 crashes += 1
                 log.exception("batch_crashed", topic=self._topic, records=len(left))
             else:
+                self._crashed_in_a_row = 0
                 self._count(len(left), "handled")
                 return
-            if crashes >= _CRASHES:
+            if crashes >= _CRASHES and self._crashed_in_a_row < _MOST_CRASHED:
                 await self._take_apart(left)
                 return
             await self._pause(attempt, reason)
@@ -185,6 +190,7 @@ class _Settling:
     async def _take_apart(self, batch: list[Record]) -> None:
         """Handle each record by itself; put those aside that crash the handler even then."""
         if len(batch) == 1:
+            self._crashed_in_a_row += 1
             await self._put_aside(batch[0], "the handler crashes on it")
             return
         for record in batch:

@@ -101,6 +101,8 @@ class GroupMember:
 
     async def fetch(self, most: int, within: float) -> list[Record]:
         """Return what is there, at most `most` records; wait up to `within` for the first. Raises on fatal errors."""
+        if self._fatal is not None:
+            raise KafkaException(self._fatal)
         messages, self._ahead = self._ahead, []
         messages += await self._call(self._fetch, most, within)
         return [record_of(each, self._topic) for each in messages if not self._is_error(each)]
@@ -235,7 +237,7 @@ class GroupMember:
         error = message.error()
         if error is None:
             return False
-        if error.fatal() or self._fatal is not None:
+        if error.fatal() or error.code() == codes.FATAL:
             raise KafkaException(self._fatal or error)
         log.warning("fetch_failed", error=error.name(), **self._labels)
         return True

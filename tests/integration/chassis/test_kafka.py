@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import get_current_span
@@ -154,6 +155,70 @@ async def test_a_record_that_crashes_the_handler_is_found_and_put_aside(
             await eventually(lambda: len(good) == 2 and dead.records)
     assert good == [b"1", b"2"]
     assert dead.values() == [b"bad"]
+
+
+async def test_a_handler_that_crashes_on_everything_does_not_empty_the_topic(
+    settings: KafkaSettings, eventually: Any
+) -> None:
+    calls, dead = [], Seen()
+
+    async def handle(records: list[Record]) -> None:
+        calls.append(len(records))
+        raise ValueError("a bad release")
+
+    fastest = Backoff(first=timedelta(milliseconds=1), most=timedelta(milliseconds=1))
+    async with producer(settings, "test") as stream:
+        letters = DeadLetters(producer=stream, encode=lambda record, _: record.value)
+        for _ in range(60):
+            stream.enqueue("alerts", b"good", partition=0)
+        async with consuming(
+            settings,
+            topic="alerts",
+            group="g",
+            handle=handle,
+            dead_letters=letters,
+            retry=fastest,
+            max_batch=10,
+            drain=timedelta(),
+        ):
+            await eventually(lambda: len(calls) > 80)
+        async with consuming(settings, topic="log-events-dead-letter", group="d", handle=dead.handle):
+            await eventually(lambda: len(dead.records) >= 20)
+    assert len(dead.records) == 20
+
+
+async def test_a_second_process_under_the_same_name_ends_the_first(settings: KafkaSettings) -> None:
+    second = Seen()
+    joined = asyncio.Event()
+
+    async def tell(_: list[Record]) -> None:
+        joined.set()
+
+    async def twice() -> None:
+        async with (
+            producer(settings, "test") as stream,
+            consuming(settings, topic="alerts", group="g", handle=tell, instance="same"),
+        ):
+            await stream.send("alerts", b"one", b"k")
+            await joined.wait()
+            async with consuming(settings, topic="alerts", group="g", handle=second.handle, instance="same"):
+                await asyncio.Event().wait()
+
+    with pytest.raises(KafkaException, match=r"[Ff]enced"):
+        async with asyncio.timeout(20):
+            await twice()
+
+
+async def test_a_member_without_partitions_is_well(settings: KafkaSettings, eventually: Any) -> None:
+    health = Health("test")
+    members = [health.dependency("kafka") for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        for member in members:
+            seen = Seen()
+            await stack.enter_async_context(
+                consuming(settings, topic="log-events-dead-letter", group="g", handle=seen.handle, dependency=member)
+            )
+        await eventually(lambda: all(member.is_up for member in members))
 
 
 async def test_stopping_lets_the_batch_in_hand_end_and_commits_it(settings: KafkaSettings, eventually: Any) -> None:
