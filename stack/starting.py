@@ -17,6 +17,7 @@ Progress = Callable[[str], None]
 Preparation = Callable[[], Program]
 
 _PATIENCE = timedelta(seconds=30)
+_RELEASE = timedelta(seconds=3)
 
 
 class Starter:
@@ -98,8 +99,18 @@ def _first_failure(pending: Sequence[Future[None]]) -> None:
 
 def _refuse_taken_ports(program: Program) -> None:
     for port in program.ports:
-        if not is_free(port):
+        if not _becomes_free(port):
             raise StartError(f"{program.name} cannot listen on port {port}: {_owner(port)} has it")
+
+
+def _becomes_free(port: int) -> bool:
+    """Wait a moment: the last thread of a killed predecessor may still hold its sockets."""
+    deadline = time.monotonic() + _RELEASE.total_seconds()
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _owner(port: int) -> str:
