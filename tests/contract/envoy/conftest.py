@@ -14,8 +14,8 @@ from stack.ports import Ports
 from tests.contract.envoy.doors import Door, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.relay import Relay
-from tests.contract.envoy.spans import SpanReceiver
 from tests.contract.envoy.upstream import Upstream
+from tests.fakes.otlp import SpanReceiver
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 from stack.ports import Ports
 from tests.contract.envoy.doors import Door
 from tests.contract.envoy.relay import Relay
-from tests.contract.envoy.spans import SpanReceiver
 from tests.contract.envoy.upstream import Upstream
+from tests.fakes.otlp import SpanReceiver
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """A small OTLP receiver."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
@@ -16,6 +17,12 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def Export(  # noqa: N802  (the name in the generated stub)
         self, request: trace_service_pb2.ExportTraceServiceRequest, _: grpc.ServicerContext
