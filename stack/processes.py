@@ -22,6 +22,10 @@ from stack import identity
 MARK = "TOCSIN_STACK_FOLDER"
 
 
+# Children belong to the whole process, whichever object started them: held here, so that each is reaped when it ends.
+_CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
+
+
 class StartError(Exception):
     """A program did not come up; the text ends with the last lines of its log."""
 
@@ -72,8 +76,6 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self._pids = self.folder / "pids"
-        # Held so that those who end are reaped while their starter lives.
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def data(self, name: str) -> Path:
         """Give the folder in which this program keeps what must survive a restart."""
@@ -102,7 +104,7 @@ class Processes:
                 # A session of its own: Ctrl-C in the starter's terminal is for the starter alone.
                 start_new_session=True,
             )
-        self._children[child.pid] = child
+        _CHILDREN[child.pid] = child
         record = {
             "pid": child.pid,
             "started": identity.started(child.pid),
@@ -141,7 +143,7 @@ class Processes:
         path = self._pids / f"{name}.json"
         try:
             record = json.loads(path.read_text())
-            child = self._children.get(record["pid"])
+            child = _CHILDREN.get(record["pid"])
             if child is not None and child.poll() is not None:
                 return None
             if identity.started(record["pid"]) != record.pop("started"):
@@ -155,7 +157,7 @@ class Processes:
 
     def running(self) -> list[Running]:
         """List what was started here and is alive, in the order of starting."""
-        self._reap()
+        _reap()
         found = [self.find(path.stem) for path in sorted(self._pids.glob("*.json"))]
         return sorted((running for running in found if running is not None), key=lambda running: running.stage)
 
@@ -166,9 +168,9 @@ class Processes:
             family = _family(running.process)
             with contextlib.suppress(psutil.NoSuchProcess):
                 running.process.send_signal(running.stop_signal)
-            self._await_end(running, running.grace_seconds)
+            _await_end([running.process], running.grace_seconds)
             _kill(family)
-            self._await_end(running, 5.0)
+            _reap()
         (self._pids / f"{name}.json").unlink(missing_ok=True)
         return running is not None
 
@@ -177,8 +179,8 @@ class Processes:
         running = self.find(name)
         if running is None:
             raise ProcessLookupError(f"{name} is not running")
-        running.process.kill()
-        self._await_end(running, 5.0)
+        _kill([running.process])
+        _reap()
 
     def strays(self) -> list[psutil.Process]:
         """Find what was started here and not written down, because the starter died in between."""
@@ -191,9 +193,9 @@ class Processes:
         for process in strays:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        psutil.wait_procs(strays, timeout=3)
+        _await_end(strays, 3.0)
         _kill(strays)
-        self._reap()
+        _reap()
         return len(strays)
 
     def tail(self, name: str, lines: int = 20) -> str:
@@ -201,11 +203,6 @@ class Processes:
         path = self.log(name)
         text = path.read_text(errors="replace").splitlines() if path.exists() else []
         return "\n".join([f"last lines of {path}:", *text[-lines:]])
-
-    def _reap(self) -> None:
-        """Take note of children that somebody else has ended."""
-        for child in self._children.values():
-            child.poll()
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
@@ -218,13 +215,12 @@ class Processes:
         except (psutil.Error, OSError):
             return False
 
-    def _await_end(self, running: Running, seconds: float) -> None:
-        child = self._children.get(running.pid)
-        with contextlib.suppress(psutil.TimeoutExpired, subprocess.TimeoutExpired):
-            if child is not None:
-                child.wait(seconds)
-            else:
-                running.process.wait(seconds)
+
+def _reap() -> None:
+    """Take note of children that have ended."""
+    for child in list(_CHILDREN.values()):
+        if child.poll() is not None:
+            _CHILDREN.pop(child.pid, None)
 
 
 def _write(path: Path, text: str) -> None:
@@ -245,4 +241,21 @@ def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=5)
+    _await_end(processes, 5.0)
+
+
+def _await_end(processes: list[psutil.Process], seconds: float) -> None:
+    """Return when all have ended, or after this time."""
+    deadline = time.monotonic() + seconds
+    while not all(map(_has_ended, processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    # One that its parent has not taken note of has ended all the same: in containers the first process, which
+    # inherits orphans, often never does. But its ports are its own until the last of its threads is gone.
+    try:
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        return is_zombie or not process.is_running()
+    except psutil.NoSuchProcess:
+        return True
