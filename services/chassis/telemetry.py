@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
@@ -90,6 +90,16 @@ def context_of(headers: Iterable[tuple[str, bytes | str]] | None) -> Context:
         if key.lower() in _PROPAGATOR.fields
     }
     return _PROPAGATOR.extract(found, Context())
+
+
+@contextmanager
+def continuing(headers: Iterable[tuple[str, bytes | str]] | None) -> Iterator[None]:
+    """Stand in the trace that headers carry, without a span of one's own: what is logged here names that trace."""
+    token = attach(context_of(headers))
+    try:
+        yield
+    finally:
+        detach(token)
 
 
 def links_of(many: Iterable[Iterable[tuple[str, bytes | str]] | None], *, limit: int = 32) -> list[trace.Link]:

@@ -9,7 +9,7 @@ import structlog
 from services.chassis.backoff import Backoff
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
-from services.chassis.telemetry import links_of, tracer
+from services.chassis.telemetry import continuing, links_of, tracer
 from services.evaluator.core.arrival import Arrivals
 from services.evaluator.core.match import match
 from services.evaluator.core.moment import moment_ns
@@ -119,7 +119,8 @@ class MatchWorker:
         self._metrics.poisoned(len(poisoned))
         for each in poisoned:
             where = {"partition": each.record.partition, "offset": each.record.offset}
-            log.error("record_put_aside", reason=each.reason, **where)
+            with continuing([("traceparent", each.record.traceparent)]):
+                log.error("record_put_aside", reason=each.reason, **where)
 
     async def _match(self, arrivals: Arrivals) -> None:
         rules = self._rules.current

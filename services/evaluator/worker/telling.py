@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import structlog
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import SpanKind
 
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
-from services.chassis.telemetry import carrier, context_of, links_of, tracer
+from services.chassis.telemetry import carrier, context_of, continuing, links_of, tracer
 from services.evaluator.core.transition import Transition
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import StateStore, TransitionSink
@@ -64,16 +64,17 @@ class Teller:
     def _note(self, wave: list[Decided]) -> None:
         for _, transition in wave:
             self._metrics.transition(transition.reason)
-            log.info(
-                "group_moved",
-                state=transition.state.name,
-                transition=transition.id,
-                rule_id=transition.rule_id,
-                rule=transition.rule_name,
-                resource=transition.resource,
-                reason=transition.reason.value,
-                count=transition.window.count,
-            )
+            with continuing([("traceparent", transition.traceparent)]):
+                log.info(
+                    "group_moved",
+                    state=transition.state.name,
+                    transition=transition.id,
+                    rule_id=transition.rule_id,
+                    rule=transition.rule_name,
+                    resource=transition.resource,
+                    reason=transition.reason.value,
+                    count=transition.window.count,
+                )
 
 
 def waves(decided: Iterable[Decided]) -> Iterator[list[Decided]]:
@@ -93,8 +94,8 @@ def waves(decided: Iterable[Decided]) -> Iterator[list[Decided]]:
 
 def traced(transition: Transition, flush: str) -> Transition:
     """Give the step a span: it continues the trace of the record that decided, and links to the flush between."""
-    parent = context_of([("traceparent", transition.traceparent)] if transition.traceparent else ())
-    links: list[Link] = links_of([[("traceparent", flush)]]) if flush else []
+    parent = context_of([("traceparent", transition.traceparent)])
+    links = links_of([[("traceparent", flush)]])
     attributes = {"tocsin.rule": transition.rule_name, "tocsin.transition": transition.id}
     with tracer(__name__).start_as_current_span(
         "judge", context=parent, links=links, kind=SpanKind.CONSUMER, attributes=attributes

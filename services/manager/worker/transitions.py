@@ -10,7 +10,7 @@ from opentelemetry import trace
 from services.chassis.clock import Clock
 from services.chassis.failures import StoreConflict
 from services.chassis.kafka import Poison, Record
-from services.chassis.telemetry import context_of, headers, links_of, tracer
+from services.chassis.telemetry import context_of, continuing, headers, links_of, tracer
 from services.domain.alert import Fired, Reason
 from services.manager.core.commands.change import Change
 from services.manager.core.commands.transitions import Outcome, Transition, decide
@@ -46,7 +46,7 @@ class TransitionWorker:
             new = await self._claims.claim(_claimable(transitions))
             outcomes = await self._record(transitions, records, new)
             await self._claims.release(_over(outcomes))
-        self._report(outcomes)
+        self._report(outcomes, records)
 
     async def _record(
         self, transitions: Sequence[Transition], records: Sequence[Record], guess: Collection[str]
@@ -75,18 +75,19 @@ class TransitionWorker:
             await writing.alerts.save(_traced(outcomes, records))
         return outcomes
 
-    def _report(self, outcomes: Sequence[Outcome]) -> None:
+    def _report(self, outcomes: Sequence[Outcome], records: Sequence[Record]) -> None:
         now = self._clock.now()
-        for outcome in outcomes:
+        for outcome, record in zip(outcomes, records, strict=True):
             seconds = (now - outcome.transition.verdict.time).total_seconds()
             self._metrics.transition(outcome.reason, seconds)
-            log.info(
-                "transition_recorded",
-                reason=outcome.reason.value,
-                transition=outcome.transition.id,
-                rule_id=outcome.transition.subject.rule_id,
-                alert_id=outcome.change.alert.id if outcome.change else None,
-            )
+            with continuing(record.headers):
+                log.info(
+                    "transition_recorded",
+                    reason=outcome.reason.value,
+                    transition=outcome.transition.id,
+                    rule_id=outcome.transition.subject.rule_id,
+                    alert_id=outcome.change.alert.id if outcome.change else None,
+                )
 
 
 def _decoded(record: Record) -> Transition:

@@ -6,6 +6,7 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.kafka import Poison, Record
+from services.chassis.telemetry import continuing
 from services.notifier.core.routing import Reason, Routes
 from services.notifier.messages import UnreadableError, message_of
 from services.notifier.metrics import Metrics
@@ -49,14 +50,15 @@ class Intake:
         except UnreadableError:
             raise Poison(record, "UNREADABLE_NOTIFICATION") from None
         channels, reason = self._routes.channels_of(message.severity, message.labels)
-        log.info(
-            "notification_planned",
-            notification=str(message.notification_id),
-            alert=message.alert_id,
-            kind=message.kind.name,
-            reason=reason.value,
-            channels=channels,
-        )
+        with continuing(record.headers):
+            log.info(
+                "notification_planned",
+                notification=str(message.notification_id),
+                alert=message.alert_id,
+                kind=message.kind.name,
+                reason=reason.value,
+                channels=channels,
+            )
         if reason is Reason.NO_ROUTE:
             self._metrics.unrouted()
         return Planned(

@@ -59,6 +59,12 @@ def test_a_trace_is_not_taken_from_the_surroundings_when_headers_have_none(spans
     assert spans.get_finished_spans()[0].parent is None
 
 
+def test_what_continues_a_trace_hands_it_on_until_its_end() -> None:
+    with telemetry.continuing([CALLER]):
+        assert telemetry.headers() == [CALLER]
+    assert telemetry.headers() == []
+
+
 def test_links_name_each_trace_once_and_are_bounded() -> None:
     other = ("traceparent", b"00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     assert telemetry.links_of([[CALLER], None, [CALLER], [other]])[0].context.trace_id == TRACE
