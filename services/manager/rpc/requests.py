@@ -1,6 +1,6 @@
 """What all requests have in common: ids, texts, pages, and calls that may be repeated."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -106,17 +106,17 @@ def _json_name(name: str) -> str:
 
 def _with_nul(message: Message) -> Iterable[str]:
     for field, value in message.ListFields():
-        if any("\0" in text for text in _texts(value)):
+        if isinstance(value, Message):
+            yield from _with_nul(value)
+        elif any("\0" in text for text in _texts(value)):
             yield field.json_name
 
 
 def _texts(value: object) -> Iterable[str]:
+    """The texts of a field that is no message: one, several, or those of a map."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Message):
-        for _, inner in value.ListFields():
-            yield from _texts(inner)
-    elif hasattr(value, "items"):
-        yield from (text for pair in value.items() for part in pair for text in _texts(part))
+    elif isinstance(value, Mapping):
+        yield from (text for pair in value.items() for text in pair if isinstance(text, str))
     elif not isinstance(value, bytes) and isinstance(value, Iterable):
-        yield from (text for item in value for text in _texts(item))
+        yield from (text for text in value if isinstance(text, str))

@@ -142,12 +142,11 @@ def _read(kafka: KafkaSettings, count: int, within: float) -> list[tuple[Notific
         consumer.subscribe([f"{kafka.topic_prefix}notifications"])
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
-            for message in consumer.consume(100, timeout=0.3 if len(found) >= count else 1.0):
-                found.append((Notification.FromString(message.value()), dict(message.headers() or ())))
-            if len(found) >= count:
-                # One more look: nothing must come after what was expected.
-                late = consumer.consume(100, timeout=0.3)
-                found += [(Notification.FromString(each.value()), dict(each.headers() or ())) for each in late]
+            was_enough = len(found) >= count
+            messages = consumer.consume(100, timeout=0.3)
+            found += [(Notification.FromString(each.value()), dict(each.headers() or ())) for each in messages]
+            # One more look after the last one: nothing must come after what was expected.
+            if was_enough:
                 return found
     finally:
         consumer.close()

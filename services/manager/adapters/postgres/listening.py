@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
+from asyncpg import InterfaceError, PostgresConnectionError
 
 from services.chassis.failures import Failure
-from services.chassis.postgres import Database, translate
+from services.chassis.postgres import Database
 
 log = structlog.get_logger()
 
@@ -47,14 +49,14 @@ async def _hear(connection: Any, channels: Mapping[str, Callable[[str], None]], 
             await connection.add_listener(channel, heard)
         connected()
         while not ended.is_set():
-            await _pause(ended)
             await connection.execute("select 1")
+            await _pause(ended)
     finally:
-        if not connection.is_closed():
+        # A connection that is gone has nothing to be taken back from.
+        with suppress(InterfaceError, PostgresConnectionError, OSError):
             connection.remove_termination_listener(over)
-            with translate():
-                for channel in channels:
-                    await connection.remove_listener(channel, heard)
+            for channel in channels:
+                await connection.remove_listener(channel, heard)
 
 
 async def _pause(ended: asyncio.Event) -> None:

@@ -1,0 +1,115 @@
+"""What edits make of rules."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain.severity import Severity
+from services.manager.core.commands.defaults import DEFAULT_RULES
+from services.manager.core.commands.masks import CHANGEABLE
+from services.manager.core.commands.rules import created, edited, merged, says_the_same, switched
+from services.rule_language.rule import Draft, Rule, RuleType, complete
+from tests.unit.manager.stories import NOW
+
+
+def rule(**said: Any) -> Rule:
+    given = {
+        "name": "a rule",
+        "type": RuleType.ERROR_THRESHOLD,
+        "threshold": 5.0,
+        "window_minutes": 5,
+        "severity": Severity.HIGH,
+    }
+    return complete(Draft(**{**given, **said}))
+
+
+GIVEN = Draft(
+    name="another",
+    description="given",
+    type=RuleType.ERROR_RATE,
+    scope='service == "a"',
+    filter="level >= WARN",
+    group_by=("host",),
+    value_field="status_code",
+    condition="count > 1",
+    threshold=1.0,
+    window_minutes=7,
+    lateness=timedelta(seconds=1),
+    severity=Severity.LOW,
+    labels={"a": "b"},
+    enabled=False,
+)
+
+
+def test_only_the_fields_that_are_meant_change() -> None:
+    kept = rule(description="kept")
+    after = complete(merged(kept, GIVEN, {"threshold", "labels"}))
+    assert after == replace(kept, threshold=1.0, labels={"a": "b"})
+
+
+def test_either_way_to_say_the_window_replaces_the_other() -> None:
+    assert complete(merged(rule(), GIVEN, {"window_minutes"})).window == timedelta(minutes=7)
+    seconds = replace(GIVEN, window_minutes=None, window=timedelta(seconds=42))
+    assert complete(merged(rule(), seconds, {"window"})).window == timedelta(seconds=42)
+
+
+def test_another_type_brings_its_presets_but_keeps_what_was_said() -> None:
+    slow = replace(GIVEN, type=RuleType.LATENCY_THRESHOLD)
+    by_preset = complete(merged(rule(), slow, {"type"}))
+    assert by_preset.filter == rule(type=RuleType.LATENCY_THRESHOLD).filter
+    own = complete(merged(rule(filter="level >= FATAL"), slow, {"type"}))
+    assert own.filter == "level >= FATAL"
+    custom = rule(type=RuleType.CUSTOM, filter="level >= FATAL", condition="count > 2")
+    assert complete(merged(custom, slow, {"type"})).filter == "level >= FATAL"
+
+
+@given(st.sets(st.sampled_from(sorted(CHANGEABLE - {"window"}))))
+def test_applying_an_update_twice_equals_once(fields: set[str]) -> None:
+    once = complete(merged(rule(), GIVEN, fields))
+    assert complete(merged(once, GIVEN, fields)) == once
+    assert says_the_same(once, complete(merged(once, GIVEN, fields)))
+
+
+def test_a_new_rule_counts_from_its_first_revision() -> None:
+    kept = created(rule(), "id", 7, now=NOW)
+    assert (kept.rule.id, kept.rule.revision, kept.rule.selection_revision) == ("id", 7, 7)
+    assert kept.create_time == kept.update_time == NOW
+
+
+@pytest.mark.parametrize(
+    ("change", "is_fresh"),
+    [
+        pytest.param({"threshold": 9.0}, False, id="threshold"),
+        pytest.param({"name": "other", "severity": Severity.LOW}, False, id="text and severity"),
+        pytest.param({"filter": "level >= WARN"}, True, id="filter"),
+        pytest.param({"window": timedelta(minutes=1)}, True, id="window"),
+        pytest.param({"enabled": False}, False, id="switched off"),
+    ],
+)
+def test_counting_begins_afresh_when_the_selection_changed(change: dict[str, Any], *, is_fresh: bool) -> None:
+    kept = created(rule(), "id", 7, now=NOW)
+    later = NOW + timedelta(hours=1)
+    after = edited(kept, replace(kept.rule, **change), 8, now=later)
+    assert after.rule.revision == 8
+    assert after.rule.selection_revision == (8 if is_fresh else 7)
+    assert (after.create_time, after.update_time) == (NOW, later)
+    assert after.etag != kept.etag
+
+
+def test_counting_begins_afresh_when_it_was_switched_on_again() -> None:
+    off = edited(created(rule(), "id", 1, now=NOW), switched(rule(), enabled=False), 2, now=NOW)
+    on = edited(off, switched(off.rule, enabled=True), 3, now=NOW)
+    assert on.rule.selection_revision == 3
+    assert switched(on.rule, enabled=True) == on.rule
+
+
+def test_the_default_rules_are_allowed() -> None:
+    found = [complete(draft) for draft in DEFAULT_RULES]
+    assert [each.threshold for each in found] == [100, 50, 25]
+    assert {each.group_by for each in found} == {("service",)}
+    assert {each.window for each in found} == {timedelta(minutes=5)}
+    assert "2000" in found[1].filter
