@@ -20,6 +20,7 @@ from services.chassis.lifecycle import background
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
+from services.notifier.adapters.archive import PostgresArchive
 from services.notifier.adapters.channels.making import open_channel
 from services.notifier.adapters.failed import PostgresFailedOnes
 from services.notifier.adapters.outcomes import PostgresOutcomes
@@ -35,6 +36,7 @@ from services.notifier.ports import Channel
 from services.notifier.rpc import NotificationRpc
 from services.notifier.settings import Settings
 from services.notifier.worker.dispatching import Dispatcher, Switchboard
+from services.notifier.worker.housekeeping import housekeeping
 from services.notifier.worker.intake import GROUP, TOPIC, Intake, dead_letter
 from services.notifier.worker.leftovers import give_up_unknown
 from services.notifier.worker.sending import Sender, door_of
@@ -72,6 +74,8 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
         await parts.recover()
         for spec in routes.channels.values():
             await stack.enter_async_context(_running(parts, spec, clock))
+        tidying = housekeeping(PostgresArchive(database), clock, settings.retention)
+        await stack.enter_async_context(background(tidying, name="housekeeping"))
         await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health))
         await stack.enter_async_context(
             consuming(

@@ -154,3 +154,11 @@ class FailedOnes(Protocol):
     async def retry(self, delivery: UUID, *, now: datetime) -> Failed | None:
         """Make one due at once when its state allows; gives it as it is now, None when there is none."""
         ...
+
+
+class Archive(Protocol):
+    """What was delivered long ago. Raises StoreUnavailable."""
+
+    async def forget(self, *, before: datetime) -> int:
+        """Forget a portion of what came before that moment and has ended well; gives how many, 0 when none is left."""
+        ...

@@ -50,4 +50,8 @@ class Settings:
         "After this time another instance takes over what an instance was about to send; above all time-outs.",
         default=timedelta(seconds=30),
     )
+    retention: timedelta = setting(
+        "How long what was delivered is remembered; longer than Kafka keeps notifications, or a replay tells it again.",
+        default=timedelta(days=30),
+    )
     max_batch: int = setting("Most notifications that are taken from Kafka at once.", default=200)

@@ -202,6 +202,8 @@ class GroupMember:
         self._client.close()
 
     def _note_error(self, error: KafkaError) -> None:
+        if error.code() not in codes.ABSENCE:
+            log.warning("consumer_troubled", error=error.name(), text=error.str(), **self._labels)
         if error.fatal():
             self._fatal = error
         if error.code() == codes.ALL_BROKERS_DOWN:

@@ -157,6 +157,8 @@ class Producer:
             self._on_loop(self._mark_up)
 
     def _note_error(self, error: KafkaError) -> None:
+        if error.code() not in codes.ABSENCE:
+            log.warning("producer_troubled", error=error.name(), text=error.str())
         if error.fatal():
             self._must_renew = True
         if error.code() == codes.ALL_BROKERS_DOWN or error.fatal():

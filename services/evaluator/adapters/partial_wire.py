@@ -1,6 +1,9 @@
 """Partial batches and samples as bytes."""
 
+from functools import lru_cache
+
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.domain.level import Level
 from services.evaluator.adapters.times import nanoseconds, stamp
@@ -81,13 +84,18 @@ def sample_of(message: alert_pb2.SampleEvent) -> Sample:
     )
 
 
+@lru_cache(maxsize=1024)
+def _pane_stamp(pane_ns: int) -> Timestamp:
+    return stamp(pane_ns)
+
+
 def _row_message(row: Row) -> partial_pb2.PartialRow:
     key, tally = row
     return partial_pb2.PartialRow(
         rule_id=key.rule_id,
         selection_revision=key.selection_revision,
         group=key.group,
-        pane_time=stamp(key.pane_ns),
+        pane_time=_pane_stamp(key.pane_ns),
         count=tally.counted,
         total=tally.total,
         value_count=tally.value_count,

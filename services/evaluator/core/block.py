@@ -88,7 +88,7 @@ class Block:
         tally = self.rows[key]
         known = self._samples_sent.get(key, 0)
         self._samples_sent[key] = len(tally.samples)
-        return Row(key, tally._replace(samples=()) if known == len(tally.samples) else tally)
+        return Row(key, Tally(*tally[:-2], (), tally.traceparent) if known == len(tally.samples) else tally)
 
 
 def later(one: int | None, other: int | None) -> int | None:

@@ -18,6 +18,10 @@ from services.evaluator.core.source import Source
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+# Count, sum, least and greatest.
+_Values = tuple[int, float, float | None, float | None]
+_NO_VALUES: _Values = NOTHING.value_count, NOTHING.sum, NOTHING.min, NOTHING.max
+
 
 @dataclass(slots=True, kw_only=True)
 class Fetch:
@@ -110,17 +114,8 @@ def _extended(fetch: Fetch, frame: Frame, ready: ReadyRule) -> Iterator[tuple[Bl
     before = [block.rows.get(key, NOTHING) for block, key in zip(blocks, keys, strict=True)]
     events = np.flatnonzero(ready.filter(fetch.arrivals.columns, frame.selected))
     hits = _Hits(events, frame.of_event[events])
-    counted = _counted(fetch, hits, before, rule.value_field) if len(events) else before
-    for index, (block, key, old, tally) in enumerate(zip(blocks, keys, before, counted, strict=True)):
-        last = frame.last_event_ns[index]
-        yield (
-            block,
-            key,
-            tally._replace(
-                total=old.total + frame.total[index],
-                last_event_ns=last if old.last_event_ns is None else max(last, old.last_event_ns),
-            ),
-        )
+    tallies = _counted(fetch, frame, hits, before, rule.value_field)
+    return zip(blocks, keys, tallies, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,47 +126,72 @@ class _Hits:
     rows: Ints
 
 
-def _counted(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) -> list[Tally]:
-    """Add the events that the filter selected to their rows."""
+def _counted(fetch: Fetch, frame: Frame, hits: _Hits, before: list[Tally], value_field: str) -> list[Tally]:
+    """Add a fetch to its rows."""
+    if not len(hits.events):
+        return [
+            old._replace(total=old.total + total, last_event_ns=_later(old.last_event_ns, last))
+            for old, total, last in zip(before, frame.total, frame.last_event_ns, strict=True)
+        ]
     counts = np.bincount(hits.rows, minlength=len(before)).tolist()
-    # Of several entries with the same index the last one stays.
-    last_record = np.zeros(len(before), dtype=np.int64)
-    last_record[hits.rows] = fetch.record_of_event[hits.events]
     samples = _samples(fetch, hits, before)
-    valued = _valued(fetch, hits, before, value_field)
-    records = fetch.arrivals.records
     return [
-        tally._replace(
-            counted=tally.counted + count,
-            samples=tally.samples + samples.get(index, ()),
-            traceparent=records[last].traceparent,
+        Tally(
+            old.counted + count,
+            old.total + total,
+            values[0],
+            values[1],
+            values[2],
+            values[3],
+            _later(old.last_event_ns, last),
+            old.samples + samples[index] if index in samples else old.samples,
+            traceparent if count else old.traceparent,
         )
-        if count
-        else tally
-        for index, (tally, count, last) in enumerate(zip(valued, counts, last_record.tolist(), strict=True))
+        for index, (old, count, total, last, values, traceparent) in enumerate(
+            zip(
+                before,
+                counts,
+                frame.total,
+                frame.last_event_ns,
+                _valued(fetch, hits, before, value_field),
+                _traceparents(fetch, hits, len(before)),
+                strict=True,
+            )
+        )
     ]
 
 
-def _valued(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) -> list[Tally]:
-    """Add the numbers of those selected events that have one."""
+def _valued(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) -> list[_Values]:
+    """Give count, sum, least and greatest of each row's values, those of the selected events added."""
     numbers, present = fetch.values(value_field)
     chosen = present[hits.events]
     if not chosen.any():
-        return before
+        return [(old.value_count, old.sum, old.min, old.max) for old in before]
     rows, added = hits.rows[chosen], numbers[hits.events[chosen]]
-    counts = np.bincount(rows, minlength=len(before))
+    counts = np.array([old.value_count for old in before])
+    np.add.at(counts, rows, 1)
     # Summing begins with the sum so far and goes event by event, so it does not matter how fetches were cut.
-    sums = np.array([tally.sum for tally in before])
+    sums = np.array([old.sum for old in before])
     np.add.at(sums, rows, added)
-    least = np.array([np.inf if tally.min is None else tally.min for tally in before])
+    least = np.array([np.inf if old.min is None else old.min for old in before])
     np.minimum.at(least, rows, added)
-    greatest = np.array([-np.inf if tally.max is None else tally.max for tally in before])
+    greatest = np.array([-np.inf if old.max is None else old.max for old in before])
     np.maximum.at(greatest, rows, added)
-    columns = (counts.tolist(), sums.tolist(), least.tolist(), greatest.tolist())
-    return [
-        tally._replace(value_count=tally.value_count + count, sum=total, min=low, max=high) if count else tally
-        for tally, count, total, low, high in zip(before, *columns, strict=True)
-    ]
+    columns = zip(counts.tolist(), sums.tolist(), least.tolist(), greatest.tolist(), strict=True)
+    return [row if row[0] else _NO_VALUES for row in columns]
+
+
+def _traceparents(fetch: Fetch, hits: _Hits, rows: int) -> list[str]:
+    """Give for each row the trace that brought its last selected event."""
+    last_record = np.zeros(rows, dtype=np.int64)
+    # Of several entries with the same index the last one stays.
+    last_record[hits.rows] = fetch.record_of_event[hits.events]
+    records = fetch.arrivals.records
+    return [records[index].traceparent for index in last_record.tolist()]
+
+
+def _later(known: int | None, new: int) -> int:
+    return new if known is None or new > known else known
 
 
 def _samples(fetch: Fetch, hits: _Hits, before: list[Tally]) -> dict[int, tuple[Sample, ...]]:

@@ -1,6 +1,5 @@
 """One group's numbers in one pane, merged from the blocks of all sources."""
 
-import heapq
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -22,7 +21,6 @@ class Totals(NamedTuple):
     min: float | None = None
     max: float | None = None
     last_event_ns: int | None = None
-    samples: tuple[Sample, ...] = ()
 
     @property
     def sum(self) -> float:
@@ -39,7 +37,6 @@ class Totals(NamedTuple):
             _least(self.min, tally.min),
             _greatest(self.max, tally.max),
             _greatest(self.last_event_ns, tally.last_event_ns),
-            _first(self.samples, tally.samples),
         )
 
 
@@ -47,7 +44,8 @@ class Totals(NamedTuple):
 class Pane:
     """What is folded, and for each source the row of its block that may still grow. Changed in place."""
 
-    folded: Totals = field(default_factory=Totals)
+    folded: Totals = Totals()  # noqa: RUF009  (a named tuple cannot be changed)
+    folded_samples: tuple[Sample, ...] = ()
     growing: dict[int, Tally] = field(default_factory=dict)
 
     def put(self, source: int, tally: Tally) -> None:
@@ -59,6 +57,7 @@ class Pane:
         tally = self.growing.pop(source, None)
         if tally is not None:
             self.folded = self.folded.plus(tally)
+            self.folded_samples = _first(self.folded_samples, tally.samples)
 
     def totals(self) -> Totals:
         """Give the numbers of everything known."""
@@ -66,6 +65,13 @@ class Pane:
         for tally in self.growing.values():
             totals = totals.plus(tally)
         return totals
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Give the earliest events among the samples of all blocks."""
+        samples = self.folded_samples
+        for tally in self.growing.values():
+            samples = _first(samples, tally.samples)
+        return samples
 
 
 def _scaled(number: float) -> int:
@@ -89,9 +95,9 @@ def _greatest(one: _Number | None, other: _Number | None) -> _Number | None:
 
 
 def _first(ones: tuple[Sample, ...], others: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    if not others:
-        return ones
-    return tuple(heapq.nsmallest(MAX_SAMPLES, (*ones, *others), key=_order))
+    if len(ones) == MAX_SAMPLES:
+        others = tuple(sample for sample in others if sample.event_ns <= ones[-1].event_ns)
+    return tuple(sorted((*ones, *others), key=_order)[:MAX_SAMPLES]) if others else ones
 
 
 def _order(sample: Sample) -> tuple[int, list[str]]:

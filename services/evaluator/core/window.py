@@ -7,7 +7,7 @@ from services.evaluator.core.condition import Numbers
 from services.evaluator.core.episode import Episode, may_fire
 from services.evaluator.core.moment import EARLIEST_NS, SECOND_NS, start_of
 from services.evaluator.core.pane import Pane, Totals
-from services.evaluator.core.partial import Group, RowKey
+from services.evaluator.core.partial import Group, RowKey, Sample
 from services.evaluator.core.ruleset import ReadyRule, RuleSet
 from services.evaluator.core.transition import Reason, Transition, firing, resolved, window_of
 
@@ -70,8 +70,7 @@ class RuleWindows:
 
     def existing_pane(self, key: RowKey) -> Pane | None:
         """Give the pane of a row, if its window is open."""
-        found = self.windows.get(key.pane_ns)
-        return found.panes.get(key.group) if found else None
+        return self._pane(key.group, key.pane_ns)
 
     def judge(self, group: Group, start_ns: int, now_ns: int, traceparent: str = "") -> Iterator[Transition]:
         """Begin the group's alert if this window meets the condition and none covers it."""
@@ -81,7 +80,7 @@ class RuleWindows:
         if totals is None or not self._holds(self.ready, totals):
             return
         window = window_of(self.ready, start_ns, totals)
-        transition = firing(self.ready, group, window, totals.samples, now_ns)
+        transition = firing(self.ready, group, window, self._samples(group, start_ns), now_ns)
         yield self._taken(replace(transition, traceparent=traceparent))
 
     def judge_all(self, now_ns: int) -> Iterator[Transition]:
@@ -151,17 +150,24 @@ class RuleWindows:
         self, ready: ReadyRule, fired: Transition, start_ns: int, totals: Totals | None, now_ns: int
     ) -> Transition:
         reason = Reason.SILENT if totals is None else Reason.CONDITION_ENDED
-        seen = totals or Totals()
-        return self._taken(resolved(fired, window_of(ready, start_ns, seen), seen.samples, reason, now_ns))
+        window = window_of(ready, start_ns, totals or Totals())
+        return self._taken(resolved(fired, window, self._samples(fired.group, start_ns), reason, now_ns))
 
     def _taken(self, transition: Transition) -> Transition:
         self.episodes[transition.group] = Episode.after(transition)
         return transition
 
     def _totals(self, group: Group, start_ns: int) -> Totals | None:
-        window = self.windows.get(start_ns)
-        pane = window.panes.get(group) if window else None
+        pane = self._pane(group, start_ns)
         return pane.totals() if pane else None
+
+    def _samples(self, group: Group, start_ns: int) -> tuple[Sample, ...]:
+        pane = self._pane(group, start_ns)
+        return pane.samples() if pane else ()
+
+    def _pane(self, group: Group, start_ns: int) -> Pane | None:
+        window = self.windows.get(start_ns)
+        return window.panes.get(group) if window else None
 
     def _holds(self, ready: ReadyRule, totals: Totals) -> bool:
         return ready.condition(

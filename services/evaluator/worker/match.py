@@ -22,6 +22,9 @@ log = structlog.get_logger()
 
 _HEARTBEAT_SECONDS = 1.0
 _MOST_LINKS = 32
+# A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third of this.
+_PAUSE_SECONDS_PER_ROW = 0.00015
+_LONGEST_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ class MatchWorker:
         self._committed: dict[int, int] = {}
         self._busy_at: dict[int, float] = {}
         self._heartbeat_at = 0.0
-        self._flushed_at = 0.0
+        self._flush_at = 0.0
         self._failures = 0
         self._events = 0
         self._carriers: list[str] = []
@@ -83,12 +86,12 @@ class MatchWorker:
 
     async def turn(self) -> None:
         """Fetch once, and flush if it is time."""
-        due = self._flushed_at + self._pace.flush.total_seconds() - self._clock.monotonic()
+        due = self._flush_at - self._clock.monotonic()
         fetched = await self._source.fetch(self._pace.fetch_records, max(due, 0.0))
         self._reassign(fetched.share)
         await self._put_aside(fetched.poisoned)
         await self._match(fetched.arrivals)
-        if self._clock.monotonic() >= self._flushed_at + self._pace.flush.total_seconds():
+        if self._clock.monotonic() >= self._flush_at:
             await self._flush()
 
     def _reassign(self, share: Share) -> None:
@@ -136,8 +139,10 @@ class MatchWorker:
 
     async def _flush(self) -> None:
         """Tell what is new; commit the blocks that are whole."""
-        self._flushed_at = self._clock.monotonic()
         batches = self._news(await self._idle())
+        rows = sum(len(batch.rows) for _, batch in batches)
+        pause = min(rows * _PAUSE_SECONDS_PER_ROW, _LONGEST_PAUSE_SECONDS)
+        self._flush_at = self._clock.monotonic() + max(pause, self._pace.flush.total_seconds())
         carriers, self._carriers = self._carriers, []
         events, self._events = self._events, 0
         if not batches:
@@ -150,7 +155,7 @@ class MatchWorker:
                 await self._begin_again(failure)
                 return
         self._failures = 0
-        self._metrics.flushed(events, sum(len(batch.rows) for _, batch in batches))
+        self._metrics.flushed(events, rows)
         await self._commit()
 
     def _news(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:

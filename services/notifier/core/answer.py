@@ -8,7 +8,7 @@ from services.notifier.core.retry import retry_after_of
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The channel took it."""
+    """The channel took it; perhaps not for everybody, and then the text says so."""
 
     text: str = ""
 

@@ -85,7 +85,8 @@ def after(
     """What becomes of a delivery in flight by the channel's answer, and why."""
     match answer:
         case Accepted():
-            return replace(delivery, state=State.DELIVERED, reason=Reason.DELIVERED, last_error=""), Reason.DELIVERED
+            ended = replace(delivery, state=State.DELIVERED, reason=Reason.DELIVERED, last_error=answer.text)
+            return ended, Reason.DELIVERED
         case Unavailable() if _may_wait(delivery, patience.retry):
             wait = patience.retry.wait(delivery.attempts_in_round, chance=chance, retry_after=answer.retry_after)
             return _later(delivery, answer.text, due_at=now + wait), Reason.RETRY_LATER

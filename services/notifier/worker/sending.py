@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import structlog
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span, SpanKind
 
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerOpen, BreakerState
@@ -51,6 +52,22 @@ def door_of(breaker: Breaker) -> Door:
     return _DOORS[breaker.state]
 
 
+def _span(verb: str, job: Job) -> AbstractContextManager[Span]:
+    """A span in the trace of the log line that decided."""
+    delivery = job.delivery
+    return tracer(__name__).start_as_current_span(
+        f"{verb} {delivery.channel}",
+        context=context_of([("traceparent", job.traceparent)]),
+        kind=SpanKind.CLIENT,
+        attributes={
+            "tocsin.alert.id": delivery.alert_id,
+            "tocsin.notification.kind": delivery.kind.name,
+            "tocsin.channel": delivery.channel,
+            "tocsin.attempt": delivery.attempt_count,
+        },
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """Sends one channel's jobs. Its methods raise nothing but cancellation."""
@@ -68,17 +85,7 @@ class Sender:
     async def send(self, job: Job) -> None:
         """Make one attempt and record what became of it."""
         delivery = job.delivery
-        with tracer(__name__).start_as_current_span(
-            f"deliver {delivery.channel}",
-            context=context_of([("traceparent", job.traceparent)]),
-            kind=SpanKind.CLIENT,
-            attributes={
-                "tocsin.alert.id": delivery.alert_id,
-                "tocsin.notification.kind": delivery.kind.name,
-                "tocsin.channel": delivery.channel,
-                "tocsin.attempt": delivery.attempt_count,
-            },
-        ) as span:
+        with _span("deliver", job) as span:
             door = door_of(self.breaker)
             message, answer = await self._ask(job)
             returned = shows_return(delivery.turn, answer, before=door, after=door_of(self.breaker))
@@ -87,7 +94,8 @@ class Sender:
 
     async def turn_away(self, job: Job, answer: Answer | None = None) -> None:
         """Make no attempt: the fallbacks tell it, and it stands among the failed ones."""
-        await self._settle(job.delivery, answer or TurnedAway(), message=None, channel_is_back=False)
+        with _span("divert", job):
+            await self._settle(job.delivery, answer or TurnedAway(), message=None, channel_is_back=False)
 
     async def _ask(self, job: Job) -> tuple[Message | None, Answer]:
         try:

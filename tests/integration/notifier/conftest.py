@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +106,20 @@ class World:
             await connection.close()
 
 
+@asynccontextmanager
+async def run_notifier(settings: Settings, sinks: Sinks) -> AsyncIterator[World]:
+    """Run a notifier until the end of the block."""
+    async with (
+        producer(settings.kafka, "test") as stream,
+        notifier(settings),
+        channel(settings.process.listen) as calls,
+    ):
+        yield World(settings, sinks, stream, calls)
+
+
 @pytest.fixture
 def running(settings: Settings, sinks: Sinks) -> Callable[[], AbstractAsyncContextManager[World]]:
-    @asynccontextmanager
-    async def run() -> AsyncIterator[World]:
-        async with (
-            producer(settings.kafka, "test") as stream,
-            notifier(settings),
-            channel(settings.process.listen) as calls,
-        ):
-            yield World(settings, sinks, stream, calls)
-
-    return run
+    return partial(run_notifier, settings, sinks)
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ _STATEMENTS = (
     """,
     "CREATE INDEX deliveries_open ON deliveries (channel, due_at) WHERE state IN ('PENDING', 'IN_FLIGHT', 'FAILED')",
     "CREATE INDEX deliveries_of_alert ON deliveries (alert_id, channel, kind)",
+    "CREATE INDEX notifications_by_age ON notifications (created_at)",
+    "CREATE INDEX notifications_of_alert ON notifications (alert_id)",
     "CREATE INDEX deliveries_ever_failed ON deliveries (failed_at DESC, id DESC) WHERE failed_at IS NOT NULL",
     """
     CREATE VIEW failed_notifications AS
