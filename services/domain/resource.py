@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def resource_of(group_by: Sequence[str], values: Sequence[str]) -> str:
     """The value itself for one field, "service=a,host=b" for several, "all" without grouping.
 
-    Commas, equals signs and backslashes inside names and values of several fields are escaped, so different groups never look the same.
+    Commas, equals signs and backslashes of several fields are escaped, so different groups never look the same.
     Raises ValueError when names and values are not of the same number.
     """
     if len(group_by) != len(values):
