@@ -1,11 +1,12 @@
 """Kafka's jars: from Maven's central repository into the user's cache, each checked against a recorded digest."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -14,6 +15,13 @@ _ROOT = f"org.apache.kafka:kafka_2.13:{KAFKA}"
 # Without a binding for its logging interface Kafka would say nothing at all. Taken without its own
 # dependencies, which would move those of Kafka to other versions.
 _BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
+# Where the distributions keep the authorities that they trust.
+_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
 _LOCK = Path(__file__).with_name("kafka.lock")
 
 Progress = Callable[[str], None]
@@ -48,7 +56,7 @@ def resolve() -> list[str]:
     """Work out the coordinates of everything that Kafka needs; asks the repository."""
     from jgo.maven import MavenContext  # noqa: PLC0415 - brings an HTTP client, needed on a first run only
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _machine_certificates():
         context = MavenContext(repo_cache=Path(scratch), timeout=60)
         roots, others = context.resolver.resolve([context.create_dependency(_ROOT)])
         found = [dependency.artifact for dependency in [*roots, *others]]
@@ -83,7 +91,7 @@ def _download(coordinates: list[str], repository: Path, progress: Progress) -> d
 
     context = MavenContext(repo_cache=repository, timeout=60)
     jars: dict[str, Path] = {}
-    with ThreadPoolExecutor(8) as pool:
+    with _machine_certificates(), ThreadPoolExecutor(8) as pool:
         pending = {pool.submit(context.create_dependency(name).artifact.resolve): name for name in coordinates}
         for done in as_completed(pending):
             try:
@@ -92,6 +100,21 @@ def _download(coordinates: list[str], repository: Path, progress: Progress) -> d
                 raise JarsError(f"{pending[done]} could not be downloaded: {failure}") from failure
             progress(f"Kafka {KAFKA}: {len(jars)} of {len(pending)} jars, first time only")
     return jars
+
+
+@contextlib.contextmanager
+def _machine_certificates() -> Iterator[None]:
+    """Let the HTTP client trust what this machine trusts, not only what its own package brings."""
+    # Where a company's proxy re-signs traffic, its authority stands in the machine's list alone.
+    found = next((path for path in _CERTIFICATES if Path(path).exists()), None)
+    if found is None or "REQUESTS_CA_BUNDLE" in os.environ or "CURL_CA_BUNDLE" in os.environ:
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = found
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
 
 
 def _install(jars: dict[str, Path], recorded: dict[str, str], target: Path) -> None:
