@@ -1,0 +1,176 @@
+"""What the evaluator's work costs, on batches in memory: `python -m bench.evaluator [--profile]`.
+
+Match: decode a fetch of LogBatch records of 500 events, match three default rules, flush, encode. Window: decode what was
+flushed, merge and judge it.
+"""
+
+import argparse
+import cProfile
+import pstats
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from services.chassis.kafka import Record
+from services.domain.severity import Severity
+from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.adapters.partial_wire import decode_batch, encode_batch
+from services.evaluator.core.match import match
+from services.evaluator.core.partial import PartialBatch
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.source import Source
+from services.evaluator.core.stage import Checkpoint, WindowStage
+from services.rule_language.rule import Draft, Rule, RuleType, complete
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+
+T = TypeVar("T")
+
+SIZE = 500
+PARTITIONS = OUTPUTS = 4
+START_MS = 1_700_000_000_000
+# A hundred milliseconds at 150,000 events a second.
+ROUND_RECORDS = 30
+
+
+@dataclass
+class Costs:
+    """Seconds by step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def of(self, step: str, act: Callable[[], T]) -> T:
+        """Do something, and note how long it took."""
+        began = time.process_time()
+        done = act()
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - began
+        return done
+
+
+class Bench:
+    """Both stages on records in memory."""
+
+    def __init__(self, services: int) -> None:
+        chance = random.Random(7)
+        self.values = [_batch(chance, number, services) for number in range(64)]
+        self.rules = RuleSet.of(1, default_rules())
+        self.decoder = LogDecoder()
+        self.sources = {each: Source.at(each, 0) for each in range(PARTITIONS)}
+        start = Checkpoint(offset=0, position=0, watermark_ns=None)
+        self.stages = [WindowStage.restored(start, (), 10**10) for _ in range(OUTPUTS)]
+        for stage in self.stages:
+            stage.learn(self.rules, 0)
+        self.offsets = [0] * PARTITIONS
+        self.written = [0] * OUTPUTS
+        self.costs = Costs()
+
+    def round(self, records: int) -> None:
+        """One fetch, one flush, one reading."""
+        fetched = self._fetch(records)
+        arrivals, _ = self.costs.of("decode", lambda: self.decoder.decode(fetched))
+        self.costs.of("match", lambda: match(arrivals, self.rules, self.sources, OUTPUTS))
+        told = self.costs.of("flush", self._flush)
+        values = self.costs.of("encode", lambda: [(output, encode_batch(batch)) for output, batch in told])
+        batches = self.costs.of("window: decode", lambda: [(output, decode_batch(value)) for output, value in values])
+        self.costs.of("window: judge", lambda: self._observe(batches))
+
+    def _fetch(self, records: int) -> list[Record]:
+        fetched = []
+        for number in range(records):
+            partition = number * PARTITIONS // records
+            offset, self.offsets[partition] = self.offsets[partition], self.offsets[partition] + 1
+            value = self.values[number % len(self.values)]
+            fetched.append(Record("log-events", partition, offset, None, value, (), START_MS))
+        return fetched
+
+    def _flush(self) -> list[tuple[int, PartialBatch]]:
+        return [
+            told
+            for source in self.sources.values()
+            for told in source.flush(outputs=OUTPUTS, source_partitions=PARTITIONS, idle_ns=None)
+        ]
+
+    def _observe(self, batches: list[tuple[int, PartialBatch]]) -> None:
+        for output, batch in batches:
+            self.stages[output].observe(self.written[output], batch, 0)
+            self.written[output] += 1
+
+
+def default_rules() -> list[Rule]:
+    """Give the three rules that the manager starts with."""
+    kinds = [(RuleType.ERROR_THRESHOLD, 100.0), (RuleType.LATENCY_THRESHOLD, 50.0), (RuleType.ERROR_RATE, 25.0)]
+    return [
+        complete(
+            Draft(
+                id=kind.name,
+                name=kind.name,
+                type=kind,
+                threshold=threshold,
+                window_minutes=5,
+                severity=Severity.HIGH,
+                revision=1,
+                selection_revision=1,
+            )
+        )
+        for kind, threshold in kinds
+    ]
+
+
+def _batch(chance: random.Random, number: int, services: int) -> bytes:
+    batch = LogBatch()
+    for index in range(SIZE):
+        event = batch.events.add(
+            service=f"service-{chance.randrange(services)}",
+            level=chance.choice((LogEvent.INFO,) * 8 + (LogEvent.WARN, LogEvent.ERROR)),
+            message=f"nova.compute.manager [instance: {index}] Terminating instance after {number} seconds",
+            host=f"host-{chance.randrange(5)}",
+        )
+        event.event_time.FromMilliseconds(START_MS + number * 10)
+        if chance.random() < 0.5:  # noqa: PLR2004  (half of them)
+            event.status_code = chance.choice((200, 200, 404, 500))
+            event.response_time = chance.random() * 2200
+    return batch.SerializeToString()
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.evaluator", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--profile", action="store_true")
+    given = parser.parse_args()
+    console = Console(highlight=False)
+    table = Table(title=f"CPU microseconds an event, {ROUND_RECORDS} records of {SIZE} events a round, three rules")
+    steps = ["decode", "match", "flush", "encode", "window: decode", "window: judge"]
+    for column in ("services", *steps, "all", "events/s of match", "ms a round"):
+        table.add_column(column, justify="right")
+    for services in (3, 20, 200):
+        bench = Bench(services)
+        bench.round(ROUND_RECORDS)
+        bench.costs = Costs()
+        profile = cProfile.Profile()
+        if given.profile:
+            profile.enable()
+        for _ in range(given.rounds):
+            bench.round(ROUND_RECORDS)
+        if given.profile:
+            profile.disable()
+            pstats.Stats(profile).sort_stats("tottime").print_stats(20)
+        table.add_row(str(services), *_row(bench.costs, steps, given.rounds))
+    console.print(table)
+
+
+def _row(costs: Costs, steps: list[str], rounds: int) -> list[str]:
+    events = rounds * ROUND_RECORDS * SIZE
+    micros = [costs.seconds[step] / events * 1e6 for step in steps]
+    matching = sum(micros[:2])
+    in_all = sum(micros)
+    figures = [f"{each:.3f}" for each in (*micros, in_all)]
+    return [*figures, f"{1e6 / matching:,.0f}", f"{in_all * ROUND_RECORDS * SIZE / 1e3:.1f}"]
+
+
+if __name__ == "__main__":
+    main()
