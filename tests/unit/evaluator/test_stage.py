@@ -1,0 +1,305 @@
+"""The window stage: rules that come and go, late events, conditions that stop holding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from services.evaluator.core.chain import Reception
+from services.evaluator.core.moment import SECOND_NS
+from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey, Tally
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.stage import Checkpoint, Observed, WindowStage
+from services.evaluator.core.transition import Reason, State, Transition
+from services.rule_language.rule import Rule, RuleType
+from tests.unit.evaluator.pipeline import rule
+
+FRESH = Checkpoint(offset=0, position=0, watermark_ns=None)
+COUNT = rule("count", "count > threshold")
+
+
+@dataclass
+class Board:
+    """One partition, one source, told in few words; moments in seconds."""
+
+    stage: WindowStage
+    offset: int = 0
+    up_to: int = 0
+    steps: list[Transition] = field(default_factory=list)
+
+    @classmethod
+    def with_rules(cls, *rules: Rule, revision: int = 1, states: Sequence[Transition] = ()) -> "Board":
+        board = cls(WindowStage.restored(FRESH, states, allowance_ns=SECOND_NS))
+        board.learn(*rules, revision=revision)
+        return board
+
+    def learn(self, *rules: Rule, revision: int = 1, now: float = 0) -> list[str]:
+        return self._note(self.stage.learn(RuleSet.of(revision, rules), int(now * SECOND_NS)))
+
+    def hear(self, *rows: Row, event: float | None = None, idle: float | None = None) -> list[str]:
+        """Give what is decided by one flush: "FIRING a 0" for state, group and window."""
+        return self._note(self.observe(*rows, event=event, idle=idle).transitions)
+
+    def observe(self, *rows: Row, event: float | None = None, idle: float | None = None) -> Observed:
+        before, self.up_to = self.up_to, self.up_to + 1
+        progress = Progress(
+            source_partition=0,
+            source_partitions=1,
+            block=0,
+            up_to=self.up_to,
+            previous_up_to=before,
+            max_event_ns=None if event is None else int(event * SECOND_NS),
+            idle_ns=None if idle is None else int(idle * SECOND_NS),
+        )
+        return self.take(PartialBatch(progress=progress, rows=rows))
+
+    def take(self, batch: PartialBatch) -> Observed:
+        observed = self.stage.observe(self.offset, batch, 0)
+        self.offset += 1
+        return observed
+
+    def _note(self, transitions: Sequence[Transition]) -> list[str]:
+        self.steps += transitions
+        return [f"{each.state.name} {each.resource} {each.window.start_ns // SECOND_NS}" for each in transitions]
+
+
+def row(counted: int, pane: int = 0, group: Group = ("a",), total: int | None = None, **changed: object) -> Row:
+    key = RowKey("count", 1, group, pane * SECOND_NS)
+    return Row(key._replace(**changed), Tally(counted=counted, total=counted if total is None else total))
+
+
+def test_it_fires_at_once_stays_one_alert_and_ends_with_the_first_window_without() -> None:
+    board = Board.with_rules(COUNT)
+    assert board.hear(row(2), event=1) == []
+    assert board.hear(row(3), event=2) == ["FIRING a 0"]
+    assert board.hear(row(9), event=3) == []
+    assert board.hear(row(4, pane=10), event=15) == []
+    assert board.hear(row(1, pane=20), event=25) == []
+    assert board.hear(event=34.9) == []
+    assert board.hear(event=35) == ["RESOLVED a 20"]
+    fired, ended = board.steps
+    assert (ended.reason, ended.first_window_ns, ended.window.count) == (Reason.CONDITION_ENDED, 0, 1)
+    assert fired.id != ended.id
+
+
+def test_a_silent_group_ends_with_the_first_window_in_which_nothing_was_heard() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=2)
+    assert board.hear(row(1, pane=50, group=("b",)), event=50) == ["RESOLVED a 10"]
+    assert board.steps[-1].reason is Reason.SILENT
+
+
+def test_where_nothing_arrives_the_clock_ends_the_alert_and_the_next_event_is_not_late() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=2)
+    assert board.hear(idle=25.9) == []
+    assert board.hear(idle=26) == ["RESOLVED a 10"]
+    assert board.hear(idle=10_000) == []
+    assert board.hear(row(3, pane=30), event=31) == ["FIRING a 30"]
+
+
+def test_a_condition_that_no_longer_holds_ends_with_its_window() -> None:
+    board = Board.with_rules(rule("count", "rate > 0.5 && total > 2"))
+    assert board.hear(row(3, total=4), event=1) == ["FIRING a 0"]
+    assert board.hear(row(3, total=40), event=2) == []
+    assert board.hear(event=15) == ["RESOLVED a 0"]
+
+
+def test_the_earliest_of_several_windows_begins_the_alert() -> None:
+    board = Board.with_rules(COUNT)
+    assert board.hear(row(3, pane=10), row(3, pane=0), event=11) == ["FIRING a 0"]
+
+
+def test_a_window_after_the_one_that_ended_fires_at_once() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    assert board.hear(row(3, pane=20), event=24.9) == []
+    assert board.hear(event=25) == ["RESOLVED a 10", "FIRING a 20"]
+
+
+def test_late_events_are_counted_and_not_judged() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(1), event=1)
+    board.hear(row(1, group=("b",), pane=10), event=16)
+    observed = board.observe(row(9))
+    assert (observed.transitions, observed.late_events) == ((), 8)
+    assert board.observe(row(10)).late_events == 1
+
+
+def test_events_within_the_lateness_count() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(1), event=14.9)
+    assert board.hear(row(3)) == ["FIRING a 0"]
+
+
+def test_another_threshold_is_judged_at_once_and_keeps_what_was_counted() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(2), event=1)
+    assert board.learn(rule("count", "count > threshold", 1, revision=2), revision=2) == ["FIRING a 0"]
+    assert board.learn(rule("count", "count > threshold", 99, revision=3), revision=3) == []
+    assert board.hear(event=15) == ["RESOLVED a 0"]
+
+
+def test_an_alert_ends_with_the_words_and_fingerprint_with_which_it_began() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    board.learn(replace(COUNT, name="renamed", severity=COUNT.severity.CRITICAL, revision=2), revision=2)
+    board.hear(event=25)
+    fired, ended = board.steps
+    assert (fired.fingerprint, fired.rule_name) == (ended.fingerprint, ended.rule_name)
+
+
+def test_a_rule_that_goes_ends_its_alerts() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    assert board.learn(revision=2) == ["RESOLVED a 0"]
+    assert board.steps[-1].reason is Reason.RULE_ENDED
+    assert board.learn(revision=3) == []
+
+
+def test_a_rule_that_is_switched_on_again_does_not_tell_the_same_window_twice() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    board.learn(revision=2)
+    assert board.learn(replace(COUNT, revision=3), revision=3) == []
+    assert board.hear(row(5), event=2) == []
+    assert board.hear(row(3, pane=10), event=11) == ["FIRING a 10"]
+
+
+def test_another_selection_ends_the_alert_and_starts_afresh() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    edited = rule("count", "count > threshold", filter="level >= FATAL", revision=2, selection_revision=2)
+    assert board.learn(edited, revision=2) == ["RESOLVED a 0"]
+    assert board.hear(row(9), event=2) == []
+    assert board.hear(row(3, selection_revision=2), event=3) == ["FIRING a 0"]
+
+
+def test_rules_older_than_an_alert_do_not_end_it() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    states = [replace(board.steps[0], rule_revision=7)]
+    assert Board.with_rules(revision=6, states=states).steps == []
+    assert len(Board.with_rules(revision=7, states=states).steps) == 1
+
+
+def test_a_rule_that_cannot_be_compiled_is_left_alone() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    broken = replace(COUNT, condition="count >", revision=2)
+    assert board.learn(broken, revision=2) == []
+    assert "count" in RuleSet.of(2, [broken]).refused
+
+
+def test_rows_of_a_rule_that_is_not_known_yet_wait_for_it() -> None:
+    board = Board.with_rules()
+    assert board.hear(row(3), event=1) == []
+    assert board.hear(event=100) == []
+    assert board.learn(COUNT, revision=2) == ["FIRING a 0", "RESOLVED a 10"]
+
+
+def test_rows_that_nobody_asks_for_are_dropped_after_a_while() -> None:
+    board = Board.with_rules()
+    board.hear(row(3), event=1)
+    assert board.stage.checkpoint(60 * SECOND_NS).offset == 0
+    assert board.stage.checkpoint(61 * SECOND_NS).offset == 1
+    assert board.learn(COUNT, revision=2) == []
+
+
+def test_a_checkpoint_names_the_oldest_record_that_an_open_window_needs() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(1), event=1)
+    board.hear(row(1, pane=10), event=11)
+    assert board.stage.checkpoint(0).offset == 0
+    board.hear(event=15)
+    assert board.stage.checkpoint(0) == Checkpoint(offset=1, position=3, watermark_ns=15 * SECOND_NS)
+
+
+def test_ended_alerts_are_forgotten_once_their_window_is_closed() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    assert board.stage.forget(FRESH) == []
+    board.hear(event=25)
+    assert board.stage.forget(board.stage.checkpoint(0)) == [("count", ("a",))]
+    assert board.stage.forget(board.stage.checkpoint(0)) == []
+
+
+def test_a_state_that_a_newer_selection_needs_is_not_forgotten() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    edited = rule("count", "count > threshold", filter="level >= FATAL", revision=2, selection_revision=2)
+    board.learn(edited, revision=2)
+    board.hear(row(3, selection_revision=2, pane=5000), event=5000)
+    assert board.stage.forget(board.stage.checkpoint(0)) == []
+
+
+def test_what_is_restored_is_where_it_was() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    board.hear(row(3, pane=10), event=15)
+    checkpoint = board.stage.checkpoint(0)
+    again = Board(WindowStage.restored(checkpoint, board.steps, SECOND_NS), offset=1, up_to=1)
+    assert not again.stage.is_caught_up
+    assert again.learn(COUNT) == []
+    assert again.hear(row(3, pane=10), event=15) == []
+    assert again.stage.is_caught_up
+    assert again.hear(row(1, pane=20), event=35) == ["RESOLVED a 20"]
+
+
+def test_a_rule_changed_meanwhile_is_judged_when_all_has_been_read_again() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(1), event=1)
+    board.hear(row(2), event=2)
+    again = Board(WindowStage.restored(board.stage.checkpoint(0), [], SECOND_NS))
+    again.learn(rule("count", "count == threshold", 1, revision=2), revision=2)
+    assert again.hear(row(1), event=1) == []
+    assert again.hear(row(2), event=2) == []
+    again.learn(rule("count", "count == threshold", 2, revision=3), revision=3)
+    assert [each.state for each in again.steps] == [State.FIRING]
+
+
+def progress(block: int, previous: int, up_to: int) -> Progress:
+    return Progress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=previous)
+
+
+@pytest.mark.parametrize(
+    ("flushes", "receptions"),
+    [
+        pytest.param([(0, 0, 5), (0, 5, 9)], ["same_block", "same_block"], id="one after the other"),
+        pytest.param([(0, 0, 5), (0, 0, 3)], ["same_block", "same_block"], id="a repeat"),
+        pytest.param([(0, 0, 256), (1, 256, 260)], ["same_block", "next_block"], id="the next block"),
+        pytest.param([(0, 0, 256), (1, 256, 257), (0, 0, 9)], ["same_block", "next_block", "past"], id="the past"),
+        pytest.param([(0, 0, 256), (1, 256, 257), (1, 259, 260)], ["same_block", "next_block", "gap"], id="a gap"),
+        pytest.param([(0, 0, 256), (1, 257, 260)], ["same_block", "next_block"], id="unsure at first"),
+        pytest.param(
+            [(0, 0, 256), (1, 256, 300), (2, 512, 513)], ["same_block", "next_block", "gap"], id="a block cut short"
+        ),
+    ],
+)
+def test_flushes_follow_each_other(flushes: list[tuple[int, int, int]], receptions: list[str]) -> None:
+    board = Board.with_rules(COUNT)
+    assert [board.take(PartialBatch(progress=progress(*each))).reception.value for each in flushes] == receptions
+
+
+def test_a_row_is_replaced_only_by_a_newer_one() -> None:
+    board = Board.with_rules(COUNT)
+    board.take(PartialBatch(progress=progress(0, 0, 9), rows=(row(2),)))
+    board.take(PartialBatch(progress=progress(0, 0, 5), rows=(row(9),)))
+    assert board.steps == []
+    assert board.take(PartialBatch(progress=progress(0, 9, 10), rows=(row(3),))).reception is Reception.SAME_BLOCK
+
+
+def test_the_stores_can_be_counted() -> None:
+    board = Board.with_rules(replace(COUNT, type=RuleType.ERROR_THRESHOLD))
+    board.hear(row(3), row(1, group=("b",)), event=1)
+    assert board.stage.census(RuleType.ERROR_THRESHOLD) == (2, 1)
+    assert board.stage.census(RuleType.CUSTOM) == (0, 0)
+    assert (board.stage.open_groups, board.stage.firing_groups) == (2, 1)
+
+
+def test_a_longer_lateness_does_not_open_closed_windows() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(1), event=20)
+    board.learn(replace(COUNT, lateness=timedelta(minutes=5), revision=2), revision=2)
+    assert board.hear(row(9)) == []
