@@ -144,11 +144,12 @@ def obey(life: Life, command: Command) -> tuple[Life, Reason]:
 
 
 def _fired(memory: Memory, verdict: Verdict) -> tuple[Life | None, Reason]:
+    is_over = memory.ended is not None and not verdict.is_after(memory.ended)
+    if is_over and memory.fired is not None:
+        return None, Reason.LATE
     if memory.alert is not None:
-        return _repeated(memory.alert, verdict), Reason.REPEATED
-    if memory.ended is not None and not verdict.is_after(memory.ended):
-        if memory.fired is not None:
-            return None, Reason.LATE
+        return _repeated(memory.alert, verdict, is_over=is_over), Reason.REPEATED
+    if is_over:
         return Life(state=State.RESOLVED, last_firing=verdict), Reason.FIRED_AND_OVER
     if memory.fired is not None and not verdict.is_after(memory.fired):
         return None, Reason.EPISODE_CLOSED
@@ -163,9 +164,10 @@ def _ended(memory: Memory, verdict: Verdict) -> tuple[Life | None, Reason]:
     return replace(memory.alert, state=State.RESOLVED), Reason.RECOVERED
 
 
-def _repeated(life: Life, verdict: Verdict) -> Life:
-    last = verdict if verdict.is_after(life.last_firing) else life.last_firing
-    return replace(life, repeat_count=life.repeat_count + 1, last_firing=last)
+def _repeated(life: Life, verdict: Verdict, *, is_over: bool) -> Life:
+    # What is over already must not keep the alert open: its end will not come again.
+    is_later = not is_over and verdict.is_after(life.last_firing)
+    return replace(life, repeat_count=life.repeat_count + 1, last_firing=verdict if is_later else life.last_firing)
 
 
 def _newer(known: Verdict | None, verdict: Verdict) -> Verdict:

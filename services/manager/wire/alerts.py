@@ -21,6 +21,8 @@ def transition(message: pb.AlertTransition) -> Transition:
     for field in ("id", "fingerprint", "rule_id"):
         if not getattr(message, field):
             raise UnusableRecordError(f"{field} is missing")
+        if "\0" in getattr(message, field):
+            raise UnusableRecordError(f"{field} has the character NUL")
     if message.severity not in _SEVERITIES:
         raise UnusableRecordError("severity is missing")
     subject = Subject(

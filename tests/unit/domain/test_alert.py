@@ -46,6 +46,13 @@ def alert(last: Verdict | None = None, state: State = State.FIRING) -> Life:
             Memory(fired=verdict(), ended=verdict(second=9)), Fired(verdict()), Reason.LATE, None, id="a late repeat"
         ),
         pytest.param(
+            Memory(alert=alert(), fired=verdict(1), ended=verdict(1)),
+            Fired(verdict(1)),
+            Reason.LATE,
+            None,
+            id="a late repeat while another episode is open",
+        ),
+        pytest.param(
             Memory(fired=verdict(revision=1), ended=verdict(revision=2, second=9)),
             Fired(verdict(revision=3, second=20)),
             Reason.FIRED,

@@ -107,7 +107,7 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         subject.fingerprint,
         life.state.value,
         subject.severity.name,
-        storable(subject.rule_id),
+        subject.rule_id,
         storable(subject.rule_name),
         storable(subject.description),
         storable(subject.resource),
@@ -143,7 +143,7 @@ def entry_row(entry: Entry) -> tuple[str, str, str, datetime, str, str, str]:
     """The values of ENTRY_COLUMNS."""
     return (
         entry.id,
-        entry.alert_id,
+        storable(entry.alert_id),
         entry.kind.value,
         entry.create_time,
         storable(entry.actor),
