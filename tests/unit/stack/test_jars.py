@@ -1,0 +1,52 @@
+"""Kafka's jars are the recorded ones, kept where this user keeps things that can be had again."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from stack import jars, training
+
+
+def recorded() -> dict[str, str]:
+    lines = Path(jars.__file__).with_name("kafka.lock").read_text().splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}
+
+
+def test_every_jar_is_recorded_with_version_and_digest() -> None:
+    assert f"org.apache.kafka:kafka_2.13:{jars.KAFKA}" in recorded()
+    for name, digest in recorded().items():
+        assert name.count(":") == 2
+        assert len(bytes.fromhex(digest)) == hashlib.sha256().digest_size
+
+
+def test_a_jar_with_other_contents_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jar").write_bytes(b"something else")
+    with pytest.raises(jars.JarsError, match="g:a:1 is not the jar recorded"):
+        jars._install({"g:a:1": tmp_path / "a.jar"}, {"g:a:1": "00" * 32}, tmp_path / "jars")
+
+
+def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert jars.home().is_relative_to(tmp_path)
+
+
+def test_what_java_remembers_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jars.home().mkdir(parents=True)
+    told: list[str] = []
+    first = training.flags(lambda output: output.write_bytes(b"start") and None, told.append)
+    second = training.flags(lambda _: pytest.fail("trained twice"), told.append)
+    assert first == second
+    assert first[0].startswith("-XX:AOTCache=")
+    assert len(told) == 1
+
+
+def test_without_a_memory_java_starts_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jars.home().mkdir(parents=True)
+    assert training.flags(fail, print) == ()
+    assert training.flags(lambda _: pytest.fail("tried again"), print) == ()
