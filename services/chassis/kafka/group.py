@@ -74,8 +74,10 @@ class GroupMember:
         self._fatal: KafkaError | None = None
         self._lag: dict[int, int] = {}
         self._lag_due = 0.0
+        self._starts: dict[int, int] = {}
         self._labels = {"topic": topic, "group": group}
-        telemetry.meter(__name__).create_observable_gauge(
+        # A meter for each group: of two gauges with one name a meter would ask only the first.
+        telemetry.meter(f"{__name__}.{group}").create_observable_gauge(
             "tocsin.kafka.consumer.lag",
             [self._observe_lag],
             unit="{record}",
@@ -174,7 +176,7 @@ class GroupMember:
 
     def _assigned(self, _: Any, partitions: list[TopicPartition]) -> None:
         log.info("partitions_assigned", partitions=[each.partition for each in partitions], **self._labels)
-        self._lag = {}
+        self._lag, self._starts = {}, {}
         self._on_loop(self._mark, "")
 
     def _revoked(self, _: Any, partitions: list[TopicPartition]) -> None:
@@ -191,7 +193,7 @@ class GroupMember:
         log.info("partitions_revoked", partitions=[each.partition for each in partitions], **self._labels)
         self._generation += 1
         self._ahead = []
-        self._lag = {}
+        self._lag, self._starts = {}, {}
         hold, self._hold = self._hold, None
         if hold is not None:
             self._on_loop(hold.abandon)
@@ -221,13 +223,27 @@ class GroupMember:
 
     def _measure_lag(self) -> None:
         now = self._loop.time()
-        if now < self._lag_due:
+        if now < self._lag_due or self._must_probe:
             return
         self._lag_due = now + _LAG_EVERY_SECONDS
         for each in self._client.position(self._client.assignment()):
-            high = self._client.get_watermark_offsets(each, cached=True)[1]
+            _, high = self._client.get_watermark_offsets(each, cached=True)
+            taken = each.offset if each.offset >= 0 else self._start(each)
+            if taken is None:
+                return
             if high >= 0:
-                self._lag[each.partition] = max(0, high - max(each.offset, 0))
+                self._lag[each.partition] = max(0, high - taken)
+
+    def _start(self, where: TopicPartition) -> int | None:
+        """Say where a partition begins of which nothing has come yet; None when the broker does not tell in time."""
+        if where.partition not in self._starts:
+            try:
+                (committed,) = self._client.committed([where], timeout=_PROBE_SECONDS)
+                low, _ = self._client.get_watermark_offsets(where, timeout=_PROBE_SECONDS)
+            except KafkaException:
+                return None
+            self._starts[where.partition] = max(committed.offset, low)
+        return self._starts[where.partition]
 
     def _on_loop(self, act: Callable[..., object], *arguments: Any) -> None:
         if not self._loop.is_closed():
