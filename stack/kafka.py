@@ -81,6 +81,8 @@ def _java(classpath: str, heap: str, more: tuple[str, ...]) -> tuple[str, ...]:
         f"-Xmx{heap}",
         "-Xms128m",
         "-XX:+UseSerialGC",
+        # A broker without memory left is better gone, and seen to be, than half alive.
+        "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={_LOGGING}",

@@ -21,6 +21,7 @@ from stack import identity
 # Every child carries this, so that one started by somebody who died before writing its pid down is found all the same.
 MARK = "TOCSIN_STACK_FOLDER"
 
+_MAX_LOG_BYTES = 50_000_000
 
 # Children belong to the whole process, whichever object started them: held here, so that each is reaped when it ends.
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
@@ -93,6 +94,7 @@ class Processes:
         """Start the program, and return before it answers; the caller has made sure that it does not run already."""
         self._pids.mkdir(parents=True, exist_ok=True)
         environ = {**os.environ, **program.environ, MARK: str(self.folder)}
+        _turn_over(self.log(program.name))
         with self.log(program.name).open("ab") as log:
             child = subprocess.Popen(
                 program.command,
@@ -221,6 +223,12 @@ def _reap() -> None:
     for child in list(_CHILDREN.values()):
         if child.poll() is not None:
             _CHILDREN.pop(child.pid, None)
+
+
+def _turn_over(log: Path) -> None:
+    """Put a log that has grown large aside, in place of the one put aside before."""
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
 
 
 def _write(path: Path, text: str) -> None:

@@ -37,7 +37,7 @@ TOPICS = (
 
 def create_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0) -> None:
     """Create what is missing, and return when the broker has; one that is there already is left as it is."""
-    wanted = [NewTopic(prefix + topic.name, topic.partitions, 1, config=topic.config) for topic in topics]
+    wanted = [NewTopic(prefix + topic.name, topic.partitions, config=topic.config) for topic in topics]
     client = admin(brokers)
     created = client.create_topics(wanted, operation_timeout=seconds, request_timeout=seconds)
     for answer in created.values():
