@@ -104,6 +104,5 @@ async def _rules(settings: Settings, health: Health) -> AsyncIterator[RuleBook]:
 async def _report_lags(members: Mapping[str, Member], metrics: Metrics) -> None:
     while True:
         for stage, member in members.items():
-            for partition, records in (await member.lags()).items():
-                metrics.lag(stage, partition, records)
+            metrics.lags(stage, await member.lags())
         await asyncio.sleep(_LAG_EVERY_SECONDS)

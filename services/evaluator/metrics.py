@@ -1,7 +1,21 @@
 """The evaluator's instruments, one method for each observation."""
 
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from opentelemetry.metrics import CallbackOptions, Observation
+
 from services.chassis.telemetry import meter
 from services.evaluator.core.transition import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """How one partition of the window stage stands; the watermark's age is None while there is no watermark."""
+
+    watermark_age: float | None
+    open_groups: int
+    firing_groups: int
 
 
 class Metrics:
@@ -35,17 +49,28 @@ class Metrics:
         self._transitions = instruments.create_counter(
             "tocsin.evaluator.transitions", description="Steps of groups written to alerts, by reason."
         )
-        self._watermark_age = instruments.create_gauge(
-            "tocsin.evaluator.watermark.age", unit="s", description="How far the watermark is behind the wall clock."
+        # Observed, not set: a partition that another instance has taken over must not be told here any more.
+        self._figures: Mapping[int, Figures] = {}
+        self._lags: dict[str, Mapping[int, int]] = {}
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.watermark.age",
+            [self._observe(lambda figures: figures.watermark_age)],
+            unit="s",
+            description="How far the watermark is behind the wall clock.",
         )
-        self._groups = instruments.create_gauge(
-            "tocsin.evaluator.groups.open", description="Groups with an open window, by partition of window-partials."
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.groups.open",
+            [self._observe(lambda figures: figures.open_groups)],
+            description="Groups with an open window, by partition of window-partials.",
         )
-        self._firing = instruments.create_gauge(
-            "tocsin.evaluator.groups.firing", description="Groups with an open alert, by partition of window-partials."
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.groups.firing",
+            [self._observe(lambda figures: figures.firing_groups)],
+            description="Groups with an open alert, by partition of window-partials.",
         )
-        self._lag = instruments.create_gauge(
+        instruments.create_observable_gauge(
             "tocsin.evaluator.lag",
+            [self._observe_lags],
             description="Records between what a stage has taken and the end, by stage and partition.",
         )
         for counter in (self._events, self._poisoned, self._rewinds, self._late, self._gaps):
@@ -82,14 +107,24 @@ class Metrics:
         """A group took a step, and Kafka has it."""
         self._transitions.add(1, {"reason": reason.value})
 
-    def stage(self, partition: int, *, watermark_age: float | None, open_groups: int, firing_groups: int) -> None:
-        """Tell the state of one partition of the window stage."""
-        where = {"partition": partition}
-        if watermark_age is not None:
-            self._watermark_age.set(watermark_age, where)
-        self._groups.set(open_groups, where)
-        self._firing.set(firing_groups, where)
+    def stages(self, figures: Mapping[int, Figures]) -> None:
+        """Tell the state of the window stage: the partitions that this instance has, and no others."""
+        self._figures = figures
 
-    def lag(self, stage: str, partition: int, records: int) -> None:
-        """Tell how far a stage is behind."""
-        self._lag.set(records, {"stage": stage, "partition": partition})
+    def lags(self, stage: str, records: Mapping[int, int]) -> None:
+        """Tell how far a stage is behind in the partitions that this instance has."""
+        self._lags[stage] = records
+
+    def _observe(self, figure: Callable[[Figures], float | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            for partition, figures in self._figures.items():
+                value = figure(figures)
+                if value is not None:
+                    yield Observation(value, {"partition": partition})
+
+        return observe
+
+    def _observe_lags(self, _: CallbackOptions) -> Iterable[Observation]:
+        for stage, lags in dict(self._lags).items():
+            for partition, records in lags.items():
+                yield Observation(records, {"stage": stage, "partition": partition})

@@ -43,6 +43,7 @@ class Member:
         )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{group}")
         self._changes = _Changes()
+        self._starts: dict[int, int] = {}
         self.partitions = 0
 
     @asynccontextmanager
@@ -145,8 +146,10 @@ class Member:
         lags = {}
         for each in self._client.position(self._client.assignment()):
             high = self._client.get_watermark_offsets(each, cached=True)[1]
-            if high >= 0 and each.offset >= 0:
-                lags[each.partition] = max(0, high - each.offset)
+            # The client has no position where nothing has come yet.
+            taken = each.offset if each.offset >= 0 else self._starts[each.partition]
+            if high >= 0:
+                lags[each.partition] = max(0, high - taken)
         return lags
 
     def _assigned(self, client: Any, partitions: list[TopicPartition]) -> None:
@@ -155,6 +158,7 @@ class Member:
         self.partitions = len(topics[self._physical].partitions)
         client.incremental_assign([TopicPartition(self._physical, mark.partition, mark.offset) for mark in marks])
         self._changes.taken += marks
+        self._starts.update(_offsets(marks))
         log.info("partitions_assigned", topic=self._topic, group=self._group, marks=_offsets(marks))
 
     def _mark(self, committed: TopicPartition) -> Mark:

@@ -17,7 +17,7 @@ from services.evaluator.core.ruleset import RuleSet
 from services.evaluator.core.stage import Checkpoint, WindowStage
 from services.evaluator.core.store import STORES
 from services.evaluator.core.transition import Transition
-from services.evaluator.metrics import Metrics
+from services.evaluator.metrics import Figures, Metrics
 from services.evaluator.ports import Mark, Partial, PartialSource, Rules, Share, StateStore, TransitionSink
 from services.evaluator.worker.telling import Decided, Teller, traced
 
@@ -197,14 +197,15 @@ class WindowWorker:
             log.warning("states_kept", reason=failure.reason, groups=len(keys))
 
     def _report(self, checkpoints: dict[int, Checkpoint], now_ns: int) -> None:
+        figures = {}
         for partition, stage in self._stages.items():
             watermark_ns = checkpoints[partition].watermark_ns
-            self._metrics.stage(
-                partition,
+            figures[partition] = Figures(
                 watermark_age=None if watermark_ns is None else (now_ns - watermark_ns) / SECOND_NS,
                 open_groups=stage.open_groups,
                 firing_groups=stage.firing_groups,
             )
+        self._metrics.stages(figures)
 
     def _report_restored(self) -> None:
         """Say what is in the stores once everything that was there before has been read again."""
