@@ -10,7 +10,7 @@ def moment(stamp: Timestamp) -> datetime:
     """An aware moment, to the microsecond. Raises ValueError outside of the years 1 to 9999."""
     try:
         return stamp.ToDatetime(UTC)
-    except OverflowError as error:
+    except (OverflowError, ValueError) as error:
         raise ValueError("out of range") from error
 
 
@@ -27,7 +27,7 @@ def span(duration: Duration) -> timedelta:
     """A duration to the microsecond. Raises ValueError when it is longer than Python can say."""
     try:
         return duration.ToTimedelta()
-    except OverflowError as error:
+    except (OverflowError, ValueError) as error:
         raise ValueError("out of range") from error
 
 

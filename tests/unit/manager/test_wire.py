@@ -1,0 +1,166 @@
+"""The contract's messages to values and back."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.domain.alert import Command, Ended, Fired, State
+from services.domain.severity import Severity
+from services.manager.core.alert import Kind, Notice, entry_id, notification_id
+from services.manager.core.commands.change import Order, carry_out
+from services.manager.core.commands.rules import created
+from services.manager.core.commands.transitions import Book, decide
+from services.manager.wire import alerts, results, rules, times
+from services.rule_language.rule import RuleType, complete
+from tests.unit.manager.stories import NOW, word
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
+from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+
+def sent(**said: object) -> AlertTransition:
+    given: dict[str, object] = {
+        "id": "t1",
+        "state": "FIRING",
+        "fingerprint": "f1",
+        "rule_id": "r1",
+        "rule_revision": 3,
+        "severity": "HIGH",
+        "resource": "a",
+        "group": {"service": "a"},
+        "labels": {"team": "x"},
+        "samples": [SampleEvent(message="no")],
+        "first_window_time": Timestamp(seconds=100),
+        "create_time": Timestamp(seconds=200, nanos=1500),
+    }
+    return AlertTransition(**{**given, **said})  # type: ignore[arg-type]
+
+
+def test_a_transition_becomes_an_alert_with_all_its_evidence() -> None:
+    message = sent()
+    message.window.count = 5
+    book, _ = decide(Book(), [alerts.transition(message)], NOW)
+    shown = alerts.alert(book.open["f1"])
+    assert (shown.window, dict(shown.group), dict(shown.labels)) == (message.window, {"service": "a"}, {"team": "x"})
+    assert list(shown.samples) == list(message.samples)
+    assert (shown.state, shown.severity, shown.rule_id) == (Alert.FIRING, AlertRule.HIGH, "r1")
+    assert shown.fire_time == Timestamp(seconds=200, nanos=1000)
+    assert not shown.HasField("resolve_time")
+    assert not alerts.alert(decide(Book(), [alerts.transition(sent())], NOW)[0].open["f1"]).HasField("window")
+
+
+def test_the_two_words_of_the_evaluator() -> None:
+    assert isinstance(alerts.transition(sent()).word, Fired)
+    ended = alerts.transition(sent(state="RESOLVED"))
+    assert isinstance(ended.word, Ended)
+    assert ended.verdict.episode == datetime(1970, 1, 1, 0, 1, 40, tzinfo=UTC)
+    assert ended.verdict.revision == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"id": ""}, "id is missing"),
+        ({"fingerprint": "a\0"}, "fingerprint has the character NUL"),
+        ({"rule_id": ""}, "rule_id is missing"),
+        ({"severity": 0}, "severity is missing"),
+        ({"severity": 99}, "severity is missing"),
+        ({"state": 0}, "state is missing"),
+        ({"first_window_time": None}, "first_window_time is missing"),
+        ({"create_time": Timestamp(seconds=10**12)}, "out of range"),
+    ],
+)
+def test_a_transition_that_lacks_something_says_what(said: dict[str, object], problem: str) -> None:
+    with pytest.raises(alerts.UnusableRecordError, match=problem):
+        alerts.transition(sent(**said))
+
+
+def test_a_notification_shows_the_alert_as_it_was_then() -> None:
+    book, _ = decide(Book(), [word()], NOW)
+    (alert,) = book.open.values()
+    change, _ = carry_out(alert, Order(command=Command.RESOLVE, actor="ana"), now=NOW)
+    assert change is not None
+    told = alerts.notification(change.alert, Notice.RESOLVED)
+    assert (told.kind, told.alert.state, told.alert.resolved_by) == (Notification.RESOLVED, Alert.RESOLVED, "ana")
+    assert told.id == notification_id(alert.id, Notice.RESOLVED) != notification_id(alert.id, Notice.FIRING)
+    assert told.alert.etag == change.alert.etag != alert.etag
+
+
+def test_states_of_the_contract() -> None:
+    assert alerts.state(Alert.ACKNOWLEDGED) is State.ACKNOWLEDGED
+    with pytest.raises(ValueError, match="STATE_UNSPECIFIED"):
+        alerts.state(Alert.STATE_UNSPECIFIED)
+
+
+def result(**said: object) -> NotificationResult:
+    given: dict[str, object] = {
+        "delivery_id": "d1",
+        "alert_id": "a1",
+        "kind": "FIRING",
+        "channel": "slack",
+        "outcome": "DELIVERED",
+        "create_time": Timestamp(seconds=5),
+    }
+    return NotificationResult(**{**given, **said})  # type: ignore[arg-type]
+
+
+def test_a_result_becomes_a_line_of_history() -> None:
+    taken = results.entry(result())
+    assert (taken.kind, taken.channel, taken.comment) == (Kind.NOTIFIED, "slack", "FIRING")
+    failed = results.entry(result(outcome="FAILED", reason="HTTP 500", fallback_for="pager"))
+    assert (failed.kind, failed.comment) == (Kind.NOTIFICATION_FAILED, "FIRING; in place of pager; HTTP 500")
+    assert failed.id != taken.id == results.entry(result(attempt_count=3)).id
+    assert taken.id == entry_id("a1", Kind.NOTIFIED, "d1")
+    assert results.entry(result(kind=77)).comment == ""
+
+
+@pytest.mark.parametrize("said", [{"delivery_id": ""}, {"alert_id": ""}, {"channel": ""}, {"outcome": 0}])
+def test_a_result_that_lacks_something_says_what(said: dict[str, object]) -> None:
+    with pytest.raises(alerts.UnusableRecordError, match="missing"):
+        results.entry(result(**said))
+
+
+def test_a_result_from_no_time_is_refused() -> None:
+    with pytest.raises(alerts.UnusableRecordError, match="create_time"):
+        results.entry(result(create_time=Timestamp(seconds=-(10**12))))
+
+
+def test_a_rule_goes_there_and_back() -> None:
+    said = AlertRule(
+        name="n",
+        type=AlertRule.ERROR_RATE,
+        threshold=0,
+        window_minutes=5,
+        severity=AlertRule.LOW,
+        labels={"a": "b"},
+        group_by=["host", "attributes.zone"],
+    )
+    kept = created(complete(rules.draft(said)), "id", 4, now=NOW)
+    shown = rules.message(kept)
+    assert shown.WhichOneof("length") == "window_minutes"
+    assert (shown.threshold, shown.enabled, shown.etag) == (0, True, kept.etag)
+    assert complete(rules.draft(shown)) == kept.rule
+    seconds = rules.draft(AlertRule(window=Duration(seconds=90), lateness=Duration(seconds=1)))
+    assert (seconds.window, seconds.lateness) == (timedelta(seconds=90), timedelta(seconds=1))
+
+
+def test_what_a_client_did_not_say_is_left_out() -> None:
+    empty = rules.draft(AlertRule(type=99, severity=99))  # type: ignore[arg-type]
+    assert (empty.type, empty.severity, empty.threshold, empty.enabled, empty.window) == (None,) * 5
+    assert rules.present(AlertRule(enabled=False, name="")) == {"enabled"}
+    assert rules.draft(AlertRule(type=AlertRule.CUSTOM)).type is RuleType.CUSTOM
+
+
+def test_spans_and_moments_out_of_range_are_said_to_be_so() -> None:
+    assert rules.draft(AlertRule(window=Duration(seconds=10**15))).window == timedelta.max
+    with pytest.raises(ValueError, match="out of range"):
+        times.moment(Timestamp(seconds=10**12))
+    assert times.stamp(None) is None
+
+
+def test_severities_have_the_contracts_numbers() -> None:
+    assert {each.name: each.value for each in Severity} == {
+        name: number for name, number in AlertRule.Severity.items() if number
+    }
