@@ -1,10 +1,12 @@
 """A whole notifier in this process, with real servers, and sinks at the end of its channels."""
 
 import asyncio
+import os
 import socket
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -89,21 +91,31 @@ class World:
         """The service's own gRPC door."""
         return NotificationServiceStub(self.calls)
 
-    async def until(self, query: str, *arguments: Any, within: float = 30.0) -> list[asyncpg.Record]:
+    async def until(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Wait until a query on the schema finds something."""
-        async with asyncio.timeout(within):
-            while not (found := await self.rows(query, *arguments)):  # noqa: ASYNC110 - nobody tells of rows
-                await asyncio.sleep(0.02)
-        return found
+        return await until(self.settings.postgres.database_url.reveal(), query, *arguments)
 
     async def rows(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Look into the schema."""
-        connection = await asyncpg.connect(self.settings.postgres.database_url.reveal())
-        try:
-            await connection.execute("SET search_path TO notifier")
-            return await connection.fetch(query, *arguments)
-        finally:
-            await connection.close()
+        return await rows(self.settings.postgres.database_url.reveal(), query, *arguments)
+
+
+async def rows(url: str, query: str, *arguments: Any) -> list[asyncpg.Record]:
+    """Look into the schema."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SET search_path TO notifier")
+        return await connection.fetch(query, *arguments)
+    finally:
+        await connection.close()
+
+
+async def until(url: str, query: str, *arguments: Any) -> list[asyncpg.Record]:
+    """Wait until a query on the schema finds something."""
+    async with asyncio.timeout(30):
+        while not (found := await rows(url, query, *arguments)):  # noqa: ASYNC110 - nobody tells of rows
+            await asyncio.sleep(0.02)
+    return found
 
 
 @asynccontextmanager
@@ -115,6 +127,36 @@ async def run_notifier(settings: Settings, sinks: Sinks) -> AsyncIterator[World]
         channel(settings.process.listen) as calls,
     ):
         yield World(settings, sinks, stream, calls)
+
+
+@asynccontextmanager
+async def process(settings: Settings, sinks: Sinks) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The notifier as a process of its own, which is killed at the end."""
+    environment = {
+        **os.environ,
+        **sinks.environment,
+        "NOTIFIER_LISTEN": settings.process.listen,
+        "NOTIFIER_ADMIN_LISTEN": "127.0.0.1:0",
+        "NOTIFIER_INSTANCE": "notifier-1",
+        "NOTIFIER_BROKERS": settings.kafka.brokers,
+        "NOTIFIER_TOPIC_PREFIX": settings.kafka.topic_prefix,
+        "NOTIFIER_DATABASE_URL": settings.postgres.database_url.reveal(),
+        "NOTIFIER_ROUTES": str(settings.routes),
+    }
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.notifier",
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            started.kill()
+        await started.communicate()
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """What a notifier finds when it starts again."""
 
-import asyncio
-import os
 import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from services.chassis.kafka import producer
 from services.notifier.settings import Settings
 from stack.sinks import Behaviour, Sinks
 from tests.fakes.notifications import notification
-from tests.integration.notifier.conftest import World
+from tests.integration.notifier.conftest import World, process
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
@@ -66,31 +65,6 @@ async def test_what_waits_for_a_channel_that_is_gone_goes_to_its_fallback(runnin
         assert (row["status"], row["reason"]) == ("PENDING", "MISCONFIGURED")
 
 
-@asynccontextmanager
-async def process(settings: Settings, sinks: Sinks) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The notifier as a process of its own, which is killed at the end."""
-    environment = {
-        **os.environ,
-        **sinks.environment,
-        "NOTIFIER_LISTEN": settings.process.listen,
-        "NOTIFIER_ADMIN_LISTEN": "127.0.0.1:0",
-        "NOTIFIER_INSTANCE": "notifier-1",
-        "NOTIFIER_BROKERS": settings.kafka.brokers,
-        "NOTIFIER_TOPIC_PREFIX": settings.kafka.topic_prefix,
-        "NOTIFIER_DATABASE_URL": settings.postgres.database_url.reveal(),
-        "NOTIFIER_ROUTES": str(settings.routes),
-    }
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.notifier", env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        yield started
-    finally:
-        with suppress(ProcessLookupError):
-            started.kill()
-        await started.communicate()
-
-
 async def test_killed_again_and_again_it_misses_nothing(settings: Settings, sinks: Sinks) -> None:
     alerts = [f"alert-{number}" for number in range(40)]
     async with producer(settings.kafka, "test") as stream:
@@ -130,3 +104,16 @@ async def test_told_to_stop_it_finishes_what_it_is_sending_and_shows_no_secret(
     secrets = ("SLACK_WEBHOOK_URL", "PAGERDUTY_ROUTING_KEY", "SMTP_PASSWORD", "WEBHOOK_SIGNING_KEY", "SMTP_USERNAME")
     assert [name for name in secrets if sinks.environment[name].encode() in output] == []
     assert sinks.environment["SLACK_WEBHOOK_URL"].rpartition("/")[2].encode() not in output
+
+
+async def test_a_routes_file_that_cannot_be_used_is_reported_whole_and_without_secrets(
+    settings: Settings, sinks: Sinks, tmp_path: Path
+) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text(settings.routes.read_text().replace("kind: slack", "kind: teams").replace("${SMTP_FROM}", "nobody"))
+    async with process(replace(settings, routes=path), sinks) as refused:
+        output, _ = await refused.communicate()
+    assert refused.returncode not in {0, None}
+    assert b"channels.slack.kind must be one of" in output
+    assert b"channels.email.from must be mail addresses" in output
+    assert sinks.environment["SMTP_PASSWORD"].encode() not in output

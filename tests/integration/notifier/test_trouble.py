@@ -1,0 +1,77 @@
+"""The database goes away; and more than one instance works at once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+
+from services.chassis.kafka import producer
+from services.chassis.settings import PostgresSettings, Secret
+from services.notifier.app import notifier
+from services.notifier.settings import Settings
+from stack.sinks import Behaviour, Sinks
+from tests.fakes.notifications import notification
+from tests.fakes.wire import wire_to
+from tests.integration.notifier.conftest import World, free_port, process, run_notifier, until
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+pytestmark = pytest.mark.integration
+
+
+async def test_what_was_sent_while_the_database_went_away_is_not_sent_again(
+    settings: Settings, sinks: Sinks, alert: str
+) -> None:
+    direct = settings.postgres.database_url.reveal()
+    parts = urlsplit(direct)
+    async with wire_to(parts.hostname or "", parts.port or 5432) as wire:
+        cut_off = direct.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{wire.port}")
+        assert str(wire.port) in cut_off
+        through_wire = replace(settings, postgres=PostgresSettings(database_url=Secret(cut_off)))
+        async with process(through_wire, sinks), producer(settings.kafka, "test") as stream:
+            sinks.journal.behave("slack", Behaviour(delay=0.5))
+            told = notification(alert=alert, severity=AlertRule.MEDIUM)
+            await stream.send("notifications", told.SerializeToString(), alert.encode(), None, ())
+            await sinks.journal.until(lambda journal: journal.deliveries)
+            wire.cut()
+            # This one waits in Kafka.
+            waiting = notification(alert=f"{alert}-2", severity=AlertRule.LOW)
+            await stream.send("notifications", waiting.SerializeToString(), waiting.alert.id.encode(), None, ())
+            # The answer of Slack comes in this time, and nobody can write it down.
+            await asyncio.sleep(1.5)
+            wire.mend()
+            await sinks.journal.until(lambda journal: journal.accepted("webhook"))
+            await until(direct, "SELECT 1 FROM deliveries WHERE channel = 'slack' AND state = 'DELIVERED'")
+            assert [one.channel for one in sinks.journal.deliveries] == ["slack", "webhook"]
+
+
+async def test_two_instances_share_the_work_and_tell_each_thing_once(settings: Settings, sinks: Sinks) -> None:
+    process = replace(settings.process, instance="notifier-2", listen=f"127.0.0.1:{free_port()}")
+    alerts = [f"alert-{number}" for number in range(60)]
+    async with run_notifier(settings, sinks) as world, notifier(replace(settings, process=process)):
+        await world.publish(*[notification(alert=alert, severity=AlertRule.MEDIUM) for alert in alerts])
+        await sinks.journal.until(lambda journal: len(journal.accepted()) >= len(alerts))
+        await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' HAVING count(*) = 60")
+    assert Counter(one.alert for one in sinks.journal.deliveries) == Counter(alerts)
+
+
+async def test_what_ended_well_long_ago_is_forgotten(
+    settings: Settings, sinks: Sinks, running: Callable[[], AbstractAsyncContextManager[World]], alert: str
+) -> None:
+    async with running() as world:
+        sinks.journal.behave("slack", Behaviour(status=400))
+        await world.publish(
+            notification(alert=alert, severity=AlertRule.LOW),
+            notification(alert=f"{alert}-2", severity=AlertRule.MEDIUM),
+        )
+        await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' HAVING count(*) = 2")
+    async with run_notifier(replace(settings, retention=timedelta(0)), sinks) as world:
+        await world.until(
+            "SELECT 1 FROM (SELECT count(*) AS left FROM notifications) AS counted WHERE counted.left = 1"
+        )
+        rows = await world.rows("SELECT channel, state FROM deliveries ORDER BY channel")
+        assert [tuple(row) for row in rows] == [("email", "DELIVERED"), ("slack", "FAILED")]
