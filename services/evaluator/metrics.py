@@ -29,6 +29,9 @@ class Metrics:
         self._poisoned = instruments.create_counter(
             "tocsin.evaluator.records.poisoned", description="Records of log-events that could not be decoded."
         )
+        self._failed = instruments.create_counter(
+            "tocsin.evaluator.rules.failed", description="Fetches that a rule could not be evaluated on."
+        )
         self._match = instruments.create_histogram(
             "tocsin.evaluator.match.duration", unit="s", description="Time to match one fetch."
         )
@@ -73,7 +76,7 @@ class Metrics:
             [self._observe_lags],
             description="Records between what a stage has taken and the end, by stage and partition.",
         )
-        for counter in (self._events, self._poisoned, self._rewinds, self._late, self._gaps):
+        for counter in (self._events, self._poisoned, self._failed, self._rewinds, self._late, self._gaps):
             counter.add(0)
         for reason in Reason:
             self._transitions.add(0, {"reason": reason.value})
@@ -90,6 +93,10 @@ class Metrics:
     def poisoned(self, records: int) -> None:
         """Records were put aside."""
         self._poisoned.add(records)
+
+    def rule_failed(self) -> None:
+        """A rule could not be evaluated on one fetch."""
+        self._failed.add(1)
 
     def rewound(self) -> None:
         """The match stage began its blocks again."""

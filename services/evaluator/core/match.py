@@ -65,13 +65,24 @@ class Fetch:
         return self._scopes[scope]
 
 
-def match(arrivals: Arrivals, rules: RuleSet, sources: Mapping[int, Source], outputs: int) -> None:
-    """Add the events of a fetch to the blocks of their sources."""
+def match(
+    arrivals: Arrivals, rules: RuleSet, sources: Mapping[int, Source], outputs: int
+) -> dict[ReadyRule, Exception]:
+    """Add the events of a fetch to the blocks of their sources.
+
+    Give the rules that could not be evaluated, and why: they miss this fetch, the others do not.
+    """
     fetch = _taken(arrivals, sources)
+    failed: dict[ReadyRule, Exception] = {}
     for ready in rules.rules.values() if len(arrivals.columns) else ():
-        frame = fetch.frame(ready)
-        for block, key, tally in _extended(fetch, frame, ready):
+        try:
+            rows = _extended(fetch, fetch.frame(ready), ready)
+        except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
+            failed[ready] = error
+            continue
+        for block, key, tally in rows:
             block.put(key, tally, outputs)
+    return failed
 
 
 def _taken(arrivals: Arrivals, sources: Mapping[int, Source]) -> Fetch:

@@ -11,7 +11,7 @@ from services.rule_language.checking import check_condition, check_filter
 from services.rule_language.rule import Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReadyRule:
     """A rule with its expressions compiled."""
 

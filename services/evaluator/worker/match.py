@@ -14,6 +14,7 @@ from services.evaluator.core.arrival import Arrivals
 from services.evaluator.core.match import match
 from services.evaluator.core.moment import moment_ns
 from services.evaluator.core.partial import PartialBatch
+from services.evaluator.core.ruleset import ReadyRule
 from services.evaluator.core.source import Source
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import DeadLetters, LogSource, Mark, PartialSink, Poisoned, Rules, Share
@@ -71,6 +72,7 @@ class MatchWorker:
         self._failures = 0
         self._events = 0
         self._carriers: list[str] = []
+        self._complaints: dict[str, ReadyRule] = {}
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -132,10 +134,19 @@ class MatchWorker:
         began = self._clock.monotonic()
         for record in arrivals.records:
             self._busy_at[record.partition] = began
-        await asyncio.to_thread(match, arrivals, rules, self._sources, self._sink.outputs)
+        failed = await asyncio.to_thread(match, arrivals, rules, self._sources, self._sink.outputs)
+        for ready, error in failed.items():
+            self._complain(ready, error)
         self._events += len(arrivals.columns)
         self._carriers += [record.traceparent for record in arrivals.records if record.traceparent]
         self._metrics.matched(self._clock.monotonic() - began)
+
+    def _complain(self, ready: ReadyRule, error: Exception) -> None:
+        """Count each failure of a rule; tell the first of each revision."""
+        self._metrics.rule_failed()
+        if self._complaints.get(ready.rule.id) is not ready:
+            self._complaints[ready.rule.id] = ready
+            log.error("rule_failed", rule_id=ready.rule.id, rule=ready.rule.name, exc_info=error)
 
     async def _flush(self) -> None:
         """Tell what is new; commit the blocks that are whole."""

@@ -1,8 +1,11 @@
 """Matching: what a block says depends on its records alone, not on how they were fetched."""
 
 from collections import defaultdict
+from dataclasses import replace
 from random import Random
+from typing import NoReturn
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,3 +194,23 @@ def test_many_groups_are_found_by_sorting() -> None:
         event.event_time.FromSeconds(START - number * 10)
     block = one_block(*events, *spread)
     assert sum(tally.counted for key, tally in block.rows.items() if key.rule_id == "plain") == 3000
+
+
+def test_a_rule_that_fails_does_not_stop_the_others() -> None:
+    def crash(*_: object) -> NoReturn:
+        raise RuntimeError("no")
+
+    good, bad = RULES.rules["plain"], replace(RULES.rules["scoped"], filter=crash)
+    rules = RuleSet(revision=1, rules={"bad": bad, "good": good})
+    value = LogBatch(events=[error()]).SerializeToString()
+    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    source = Source.at(0, 0)
+    failed = match(arrivals, rules, {0: source}, outputs=4)
+    assert list(failed) == [bad]
+    assert plain(source.blocks[0]).counted == 1
+
+
+def test_lengths_must_fit_the_events() -> None:
+    arrivals, _ = DECODER.decode([])
+    with pytest.raises(ValueError, match="lengths"):
+        replace(arrivals, lengths=np.array([1]))

@@ -1,0 +1,117 @@
+"""What the evaluator writes it reads again as it was."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain.level import Level
+from services.domain.severity import Severity
+from services.evaluator.adapters.decoding import traceparent_of
+from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
+from services.evaluator.adapters.transition_wire import decode_state, encode_state
+from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
+from services.evaluator.core.transition import Reason, State, Transition, Window
+
+texts = st.text(max_size=4)
+counts = st.integers(0, 2**40)
+moments = st.integers(-(2**55), 2**62)
+numbers = st.floats(allow_nan=False)
+samples = st.builds(
+    Sample,
+    moments,
+    texts,
+    st.none() | st.sampled_from(Level),
+    texts,
+    st.none() | st.integers(0, 999),
+    st.none() | numbers,
+    texts,
+    texts,
+)
+tallies = st.builds(
+    Tally,
+    counts,
+    counts,
+    counts,
+    numbers,
+    st.none() | numbers,
+    st.none() | numbers,
+    st.none() | moments,
+    st.lists(samples, max_size=3).map(tuple),
+    texts,
+)
+keys = st.builds(RowKey, texts, counts, st.lists(texts, max_size=3).map(tuple), moments)
+batches = st.builds(
+    PartialBatch,
+    progress=st.builds(
+        Progress,
+        source_partition=st.integers(0, 99),
+        source_partitions=st.integers(0, 99),
+        block=counts,
+        up_to=counts,
+        previous_up_to=counts,
+        max_event_ns=st.none() | moments,
+        max_arrival_ns=st.none() | moments,
+        idle_ns=st.none() | moments,
+    ),
+    rows=st.lists(st.builds(Row, keys, tallies), max_size=3).map(tuple),
+)
+transitions = st.builds(
+    Transition,
+    id=texts,
+    state=st.sampled_from(State),
+    reason=st.just(Reason.RESTORED),
+    rule_id=texts,
+    selection_revision=counts,
+    rule_revision=counts,
+    rule_name=texts,
+    description=texts,
+    severity=st.sampled_from(Severity),
+    resource=texts,
+    group=st.lists(texts, max_size=3).map(tuple),
+    group_fields=st.dictionaries(texts, texts, max_size=2),
+    labels=st.dictionaries(texts, texts, max_size=2),
+    fingerprint=texts,
+    window=st.builds(
+        Window,
+        start_ns=moments,
+        end_ns=moments,
+        count=counts,
+        total=counts,
+        sum=numbers,
+        avg=st.none() | numbers,
+        min=st.none() | numbers,
+        max=st.none() | numbers,
+        condition=texts,
+        threshold=numbers,
+        last_event_ns=st.none() | moments,
+    ),
+    first_window_ns=moments,
+    samples=st.lists(samples, max_size=3).map(tuple),
+    created_ns=moments,
+)
+
+
+@given(batches)
+def test_partial_batches(batch: PartialBatch) -> None:
+    assert decode_batch(encode_batch(batch)) == batch
+
+
+@given(transitions)
+def test_states(transition: Transition) -> None:
+    assert decode_state(encode_state(transition)) == transition
+
+
+@pytest.mark.parametrize("decode", [decode_batch, decode_state])
+def test_nonsense_is_malformed(decode: object) -> None:
+    with pytest.raises(Malformed):
+        decode(b"\xff")  # type: ignore[operator]
+
+
+def test_a_state_without_a_transition_is_malformed() -> None:
+    with pytest.raises(Malformed):
+        decode_state(b"")
+
+
+def test_a_trace_is_found_among_headers() -> None:
+    assert traceparent_of([("x", b"1"), ("traceparent", b"00-a")]) == "00-a"
+    assert traceparent_of([]) == ""
