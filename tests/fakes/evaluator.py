@@ -1,0 +1,147 @@
+"""What the evaluator's loops talk to, in memory."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from services.chassis.failures import StreamUnavailable
+from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.core.partial import Group, PartialBatch
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.transition import Transition
+from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned, Share
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Failing:
+    """Refuses the next calls."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def pass_or_fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StreamUnavailable("Kafka does not answer")
+
+
+class MemoryLog:
+    """`log-events`: gives one prepared fetch after the other."""
+
+    def __init__(self, partitions: int = 1) -> None:
+        self.partitions = partitions
+        self.fetches: deque[LogFetch] = deque()
+        self.commits: list[Mark] = []
+        self.rewinds: list[tuple[int, int]] = []
+        self.known_ends: dict[int, int] = {}
+        self.takes_commits = True
+
+    async def fetch(self, most: int, within: float) -> LogFetch:
+        assert most > 0
+        assert within >= 0
+        empty = LogFetch(share=Share(), arrivals=LogDecoder().decode([])[0])
+        return self.fetches.popleft() if self.fetches else empty
+
+    async def commit(self, marks: Sequence[Mark]) -> bool:
+        if self.takes_commits:
+            self.commits += marks
+        return self.takes_commits
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        self.rewinds.append((partition, offset))
+
+    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        return {each: self.known_ends[each] for each in partitions if each in self.known_ends}
+
+
+class MemoryPartials(Failing):
+    """`window-partials`: keeps what is written, gives prepared fetches."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.written: list[tuple[int, PartialBatch]] = []
+        self.fetches: deque[PartialFetch] = deque()
+        self.commits: list[Mark] = []
+        self.rewinds: list[tuple[int, int]] = []
+        self.takes_commits = True
+
+    async def send(self, batches: Sequence[tuple[int, PartialBatch]]) -> None:
+        self.pass_or_fail()
+        self.written += batches
+
+    async def fetch(self, most: int, within: float) -> PartialFetch:
+        assert most > 0
+        assert within >= 0
+        return self.fetches.popleft() if self.fetches else PartialFetch(share=Share(), partials=())
+
+    async def commit(self, marks: Sequence[Mark]) -> bool:
+        if self.takes_commits:
+            self.commits += marks
+        return self.takes_commits
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        self.rewinds.append((partition, offset))
+
+    def bring(self, *batches: PartialBatch, first: int = 0, share: Share | None = None) -> None:
+        """Prepare a fetch of partition 0."""
+        partials = tuple(Partial(partition=0, offset=first + n, batch=batch) for n, batch in enumerate(batches))
+        self.fetches.append(PartialFetch(share=share or Share(), partials=partials))
+
+
+class MemoryAlerts(Failing):
+    """`alerts`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[Transition] = []
+
+    async def send(self, transitions: Sequence[Transition]) -> None:
+        self.pass_or_fail()
+        self.written += transitions
+
+
+class MemoryStates(Failing):
+    """`window-state`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[tuple[int, str, Group], Transition] = {}
+
+    async def load(self, partitions: Sequence[int]) -> Mapping[int, Sequence[Transition]]:
+        self.pass_or_fail()
+        return {each: [state for key, state in self.kept.items() if key[0] == each] for each in partitions}
+
+    async def save(self, states: Sequence[tuple[int, Transition]]) -> None:
+        self.pass_or_fail()
+        for partition, state in states:
+            self.kept[partition, state.rule_id, state.group] = state
+
+    async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
+        self.pass_or_fail()
+        for key in keys:
+            self.kept.pop(key, None)
+
+
+class MemoryDeadLetters(Failing):
+    """`log-events-dead-letter`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Poisoned] = []
+
+    async def keep(self, poisoned: Sequence[Poisoned]) -> None:
+        self.pass_or_fail()
+        self.kept += poisoned
+
+
+class MemoryRules:
+    """The rules, known from the start."""
+
+    def __init__(self, current: RuleSet) -> None:
+        self.current: RuleSet | None = current
+
+    async def known(self) -> RuleSet:
+        assert self.current is not None
+        return self.current

@@ -1,0 +1,136 @@
+"""The match loop: what is committed, and what happens when something does not go through."""
+
+from datetime import timedelta
+
+import pytest
+
+from services.chassis.backoff import Backoff
+from services.chassis.kafka import Record
+from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.core.block import BLOCK_RECORDS
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.metrics import Metrics
+from services.evaluator.ports import LogFetch, Mark, Share
+from services.evaluator.worker.match import MatchWorker, Pace
+from tests.fakes.clock import FakeClock
+from tests.fakes.evaluator import NOW, MemoryDeadLetters, MemoryLog, MemoryPartials, MemoryRules
+from tests.unit.evaluator.pipeline import rule
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+
+AT_ONCE = Backoff(first=timedelta(), most=timedelta())
+GOOD = LogBatch(events=[LogEvent(service="a", level=LogEvent.ERROR, message="no")]).SerializeToString()
+
+
+class Loop:
+    """The worker with everything around it."""
+
+    def __init__(self) -> None:
+        self.log, self.partials, self.letters = MemoryLog(), MemoryPartials(), MemoryDeadLetters()
+        self.clock = FakeClock(NOW)
+        self.worker = MatchWorker(
+            source=self.log,
+            sink=self.partials,
+            dead_letters=self.letters,
+            rules=MemoryRules(RuleSet.of(1, [rule("count", "count > threshold")])),
+            metrics=Metrics(),
+            clock=self.clock,
+            pace=Pace(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
+            retry=AT_ONCE,
+        )
+
+    async def bring(self, *values: bytes, first: int = 0, taken: int | None = None, lost: bool = False) -> None:
+        """One fetch, and the flush that follows it."""
+        records = [
+            Record("log-events", 0, first + number, None, value, (), int(NOW.timestamp() * 1000))
+            for number, value in enumerate(values)
+        ]
+        arrivals, poisoned = LogDecoder().decode(records)
+        marks = () if taken is None else (Mark(partition=0, offset=taken),)
+        share = Share(lost=(0,) if lost else (), taken=marks)
+        self.log.fetches.append(LogFetch(share=share, arrivals=arrivals, poisoned=poisoned))
+        self.clock.advance(timedelta(seconds=2))
+        await self.worker.turn()
+
+    def told(self) -> list[tuple[int, int, int, int]]:
+        """Give block, previous, up_to and rows of each flush."""
+        return [
+            (batch.progress.block, batch.progress.previous_up_to, batch.progress.up_to, len(batch.rows))
+            for _, batch in self.partials.written
+        ]
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+async def test_only_whole_blocks_are_committed(loop: Loop) -> None:
+    await loop.bring(*[GOOD] * 255, taken=0)
+    assert loop.log.commits == []
+    await loop.bring(GOOD, GOOD, first=255)
+    assert loop.told() == [(0, 0, 255, 1), (0, 255, 256, 1), (1, 256, 257, 1)]
+    assert loop.log.commits == [Mark(partition=0, offset=BLOCK_RECORDS)]
+    await loop.bring(GOOD, first=257)
+    assert len(loop.log.commits) == 1
+
+
+async def test_a_commit_that_was_not_taken_is_tried_again(loop: Loop) -> None:
+    loop.log.takes_commits = False
+    await loop.bring(*[GOOD] * 256, taken=0)
+    loop.log.takes_commits = True
+    await loop.bring(GOOD, first=256)
+    assert loop.log.commits == [Mark(partition=0, offset=256)]
+
+
+async def test_a_flush_that_failed_begins_the_block_again(loop: Loop) -> None:
+    await loop.bring(*[GOOD] * 256, taken=0)
+    loop.partials.failures = 1
+    await loop.bring(GOOD, first=256)
+    assert loop.log.rewinds == [(0, 256)]
+    await loop.bring(GOOD, GOOD, first=256)
+    assert loop.told()[-1] == (1, 256, 258, 1)
+
+
+async def test_a_poisoned_record_is_kept_aside_before_anything_is_committed(loop: Loop) -> None:
+    loop.letters.failures = 2
+    await loop.bring(*[GOOD] * 255, b"\xff", taken=0)
+    assert [each.record.offset for each in loop.letters.kept] == [255]
+    assert loop.log.commits == [Mark(partition=0, offset=256)]
+
+
+async def test_stopping_before_a_poisoned_record_is_kept_commits_nothing(loop: Loop) -> None:
+    loop.worker.stop()
+    await loop.bring(*[GOOD] * 255, b"\xff", taken=0)
+    assert (loop.letters.kept, loop.log.commits, loop.partials.written) == ([], [], [])
+
+
+async def test_a_partition_that_went_is_not_spoken_of(loop: Loop) -> None:
+    await loop.bring(GOOD, taken=0)
+    await loop.bring(lost=True)
+    await loop.bring()
+    assert len(loop.told()) == 1
+
+
+async def test_a_partition_that_comes_back_begins_where_it_was_committed(loop: Loop) -> None:
+    await loop.bring(GOOD, GOOD, taken=0)
+    await loop.bring(GOOD, taken=0, lost=True)
+    assert loop.told() == [(0, 0, 2, 1), (0, 0, 1, 1)]
+
+
+async def test_a_silent_partition_is_called_idle_only_when_kafka_says_that_it_is_empty(loop: Loop) -> None:
+    await loop.bring(GOOD, taken=0)
+    loop.log.known_ends = {0: 2}
+    for _ in range(6):
+        await loop.bring()
+    assert len(loop.told()) == 1
+    loop.log.known_ends = {0: 1}
+    await loop.bring()
+    (_, batch) = loop.partials.written[-1]
+    assert batch.progress.idle_ns == int(loop.clock.now().timestamp()) * 10**9
+
+
+async def test_when_it_stops_it_tells_what_it_has(loop: Loop) -> None:
+    await loop.bring(taken=0)
+    loop.worker.stop()
+    await loop.worker.run()
+    assert loop.told() == []

@@ -1,0 +1,176 @@
+"""The window loop: told before committed, taken up exactly, read again after a gap."""
+
+from datetime import timedelta
+
+import pytest
+
+from services.chassis.backoff import Backoff
+from services.evaluator.core.moment import SECOND_NS
+from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Tally
+from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.transition import State
+from services.evaluator.metrics import Metrics
+from services.evaluator.ports import Mark, Share
+from services.evaluator.worker.telling import waves
+from services.evaluator.worker.window import WindowWorker
+from tests.fakes.clock import FakeClock
+from tests.fakes.evaluator import NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
+from tests.unit.evaluator.pipeline import rule
+
+AT_ONCE = Backoff(first=timedelta(), most=timedelta())
+TAKEN = Share(taken=(Mark(partition=0, offset=0),))
+
+
+class Loop:
+    """The worker with everything around it."""
+
+    def __init__(self) -> None:
+        self.partials, self.alerts, self.states = MemoryPartials(), MemoryAlerts(), MemoryStates()
+        self.rules = MemoryRules(RuleSet.of(1, [rule("count", "count > threshold")]))
+        self.clock = FakeClock(NOW)
+        self.worker = self.started()
+
+    def started(self) -> WindowWorker:
+        return WindowWorker(
+            source=self.partials,
+            states=self.states,
+            alerts=self.alerts,
+            rules=self.rules,
+            metrics=Metrics(),
+            clock=self.clock,
+            commit=timedelta(seconds=1),
+            idle=timedelta(seconds=1),
+            retry=AT_ONCE,
+        )
+
+    async def bring(self, *batches: PartialBatch, first: int = 0, share: Share | None = None) -> None:
+        self.partials.bring(*batches, first=first, share=share)
+        self.clock.advance(timedelta(seconds=2))
+        await self.worker.turn()
+
+    def steps(self) -> list[State]:
+        return [each.state for each in self.alerts.written]
+
+
+def flush(
+    up_to: int, counted: int = 0, *, previous: int | None = None, event: float = 1, block: int = 1
+) -> PartialBatch:
+    """Give a flush of group "a" in the window from 0; `up_to` counts from the block's start."""
+    key = RowKey("count", 1, ("a",), 0)
+    start = block * 256
+    return PartialBatch(
+        progress=Progress(
+            source_partition=0,
+            source_partitions=1,
+            block=block,
+            up_to=start + up_to,
+            previous_up_to=start + (up_to - 1 if previous is None else previous),
+            max_event_ns=int(event * SECOND_NS),
+        ),
+        rows=(Row(key, Tally(counted=counted, total=counted)),) if counted else (),
+    )
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+async def test_what_is_decided_is_told_and_kept_and_then_committed(loop: Loop) -> None:
+    await loop.bring(flush(1, 3), share=TAKEN)
+    assert loop.steps() == [State.FIRING]
+    assert [state.id for state in loop.states.kept.values()] == [each.id for each in loop.alerts.written]
+    (mark,) = loop.partials.commits
+    assert (mark.partition, mark.offset) == (0, 0)
+
+
+async def test_nothing_is_committed_while_alerts_does_not_take_it(loop: Loop) -> None:
+    loop.alerts.failures = 3
+    await loop.bring(flush(1, 3), share=TAKEN)
+    assert loop.steps() == [State.FIRING]
+    assert loop.alerts.failures == 0
+
+
+async def test_a_state_that_was_not_kept_is_told_again_not_lost(loop: Loop) -> None:
+    loop.states.failures = 0
+    await loop.bring(share=TAKEN)
+    loop.states.failures = 1
+    await loop.bring(flush(1, 3))
+    assert loop.steps() == [State.FIRING, State.FIRING]
+    assert len({each.id for each in loop.alerts.written}) == 1
+
+
+async def test_stopping_before_it_is_told_commits_nothing(loop: Loop) -> None:
+    await loop.bring(share=TAKEN)
+    commits = list(loop.partials.commits)
+    loop.worker.stop()
+    await loop.bring(flush(1, 3))
+    await loop.worker.run()
+    assert (loop.steps(), loop.partials.commits) == ([], commits)
+
+
+async def test_a_successor_goes_on_where_it_was(loop: Loop) -> None:
+    batches = [flush(1, 3), flush(2, 4, event=2)]
+    await loop.bring(*batches, share=TAKEN)
+    (mark,) = loop.partials.commits
+    loop.worker = loop.started()
+    await loop.bring(*batches, share=Share(taken=(mark,)))
+    await loop.bring(flush(3, event=25), first=2)
+    assert loop.steps() == [State.FIRING, State.RESOLVED]
+
+
+async def test_states_are_waited_for(loop: Loop) -> None:
+    loop.states.failures = 2
+    await loop.bring(flush(1, 3), share=TAKEN)
+    assert loop.steps() == [State.FIRING]
+
+
+async def test_new_rules_are_judged_without_a_new_event(loop: Loop) -> None:
+    await loop.bring(flush(1, 2), share=TAKEN)
+    loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
+    await loop.bring()
+    assert loop.steps() == [State.FIRING]
+    loop.rules.current = RuleSet.of(3, [])
+    await loop.bring()
+    assert loop.steps() == [State.FIRING, State.RESOLVED]
+
+
+async def test_after_a_gap_it_reads_again_from_the_last_mark(loop: Loop) -> None:
+    await loop.bring(flush(256, 1, previous=0, block=0), share=TAKEN)
+    await loop.bring(flush(1, 1), flush(3, 3, previous=2), first=1)
+    assert loop.partials.rewinds == [(0, 0)]
+    assert loop.steps() == []
+    await loop.bring(flush(256, 1, previous=0, block=0), flush(1, 1), flush(2, 2), flush(3, 3), first=0)
+    assert loop.steps() == [State.FIRING]
+
+
+async def test_a_gap_that_stays_is_read_again_once(loop: Loop) -> None:
+    batches = [flush(256, 1, previous=0, block=0), flush(1, 1), flush(3, 3, previous=2)]
+    await loop.bring(*batches, share=TAKEN)
+    await loop.bring(*batches)
+    assert loop.partials.rewinds == [(0, 0)]
+    assert loop.steps() == [State.FIRING]
+
+
+async def test_a_partition_that_went_is_not_committed(loop: Loop) -> None:
+    await loop.bring(flush(1, 1), share=TAKEN)
+    commits = list(loop.partials.commits)
+    await loop.bring(flush(2, 3), first=1, share=Share(lost=(0,)))
+    assert (loop.steps(), loop.partials.commits) == ([], commits)
+
+
+async def test_ended_alerts_are_forgotten_after_the_commit(loop: Loop) -> None:
+    await loop.bring(flush(1, 3), share=TAKEN)
+    loop.partials.takes_commits = False
+    await loop.bring(flush(2, event=25), first=1)
+    assert len(loop.states.kept) == 1
+    loop.partials.takes_commits = True
+    await loop.bring(flush(3, event=26), first=2)
+    assert loop.states.kept == {}
+
+
+async def test_a_group_occurs_once_in_each_wave(loop: Loop) -> None:
+    await loop.bring(flush(1, 3), share=TAKEN)
+    (step,) = loop.alerts.written
+    assert [len(wave) for wave in waves([(0, step), (0, step)])] == [1, 1]
+    assert list(waves([])) == []
