@@ -42,7 +42,7 @@ class RuleCommands:
     async def create(self, request: pb.CreateAlertRuleRequest) -> pb.CreateAlertRuleResponse:
         """Add a rule."""
         check(request)
-        rule = completed(draft(request.alert_rule))
+        rule, first = completed(draft(request.alert_rule)), repeatable(request)
         now = self._clock.now()
 
         async def act() -> pb.CreateAlertRuleResponse:
@@ -52,12 +52,12 @@ class RuleCommands:
             return pb.CreateAlertRuleResponse(alert_rule=message(kept))
 
         async with self._store.writing() as writing:
-            return await once(writing.requests, repeatable(request), pb.CreateAlertRuleResponse, now, act)
+            return await once(writing.requests, first, pb.CreateAlertRuleResponse, now, act)
 
     async def update(self, request: pb.UpdateAlertRuleRequest) -> pb.UpdateAlertRuleResponse:
         """Change the fields that the mask means."""
         check(request, "id")
-        fields = _fields(request)
+        fields, first = _fields(request), repeatable(request)
         given = draft(request.alert_rule)
         now = self._clock.now()
 
@@ -68,12 +68,12 @@ class RuleCommands:
             return pb.UpdateAlertRuleResponse(alert_rule=message(await self._edit(writing, kept, rule, now)))
 
         async with self._store.writing() as writing:
-            return await once(writing.requests, repeatable(request), pb.UpdateAlertRuleResponse, now, act)
+            return await once(writing.requests, first, pb.UpdateAlertRuleResponse, now, act)
 
     async def replace(self, request: pb.ReplaceAlertRuleRequest) -> pb.ReplaceAlertRuleResponse:
         """Put another rule in this one's place."""
         check(request, "id")
-        rule = completed(draft(request.alert_rule))
+        rule, first = completed(draft(request.alert_rule)), repeatable(request)
         now = self._clock.now()
 
         async def act() -> pb.ReplaceAlertRuleResponse:
@@ -82,7 +82,7 @@ class RuleCommands:
             return pb.ReplaceAlertRuleResponse(alert_rule=message(await self._edit(writing, kept, rule, now)))
 
         async with self._store.writing() as writing:
-            return await once(writing.requests, repeatable(request), pb.ReplaceAlertRuleResponse, now, act)
+            return await once(writing.requests, first, pb.ReplaceAlertRuleResponse, now, act)
 
     async def delete(self, request: pb.DeleteAlertRuleRequest) -> pb.DeleteAlertRuleResponse:
         """Remove a rule and resolve its alerts."""

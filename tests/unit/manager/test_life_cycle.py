@@ -1,0 +1,83 @@
+"""A machine that does to one fingerprint whatever may be done to it."""
+
+from collections import Counter
+from datetime import timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from services.domain.alert import Command, Ended, Fired, State
+from services.manager.core.alert import Alert, Notice
+from services.manager.core.commands.change import Change, Order, carry_out
+from services.manager.core.commands.transitions import Book, decide
+from tests.unit.manager.stories import NOW, word
+
+_ORDER = {State.FIRING: 0, State.ACKNOWLEDGED: 1, State.RESOLVED: 2}
+
+
+class LifeCycle(RuleBasedStateMachine):
+    """Every alert goes one way only, and each thing is told once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = Book()
+        self.alerts: dict[str, Alert] = {}
+        self.told: Counter[tuple[str, Notice]] = Counter()
+        self.now = NOW
+
+    @rule(
+        kind=st.sampled_from([Fired, Ended]),
+        episode=st.integers(0, 3),
+        later=st.integers(0, 3),
+        revision=st.integers(1, 3),
+    )
+    def hear(self, kind: type[Fired] | type[Ended], episode: int, later: int, revision: int) -> None:
+        """The evaluator says something, perhaps again."""
+        said = word(kind, episode=episode, window=episode + later, revision=revision)
+        self.book, outcomes = decide(self.book, [said], self.now)
+        self._take([outcome.change for outcome in outcomes])
+
+    @rule(command=st.sampled_from(list(Command)), data=st.data())
+    def command(self, command: Command, data: st.DataObject) -> None:
+        """Somebody does something to an alert, also to an old one."""
+        if self.alerts:
+            alert = data.draw(st.sampled_from(sorted(self.alerts.values(), key=lambda each: each.id)))
+            change, _ = carry_out(alert, Order(command=command, actor="ana"), now=self.now)
+            self._take([change])
+            if change is not None:
+                self.book.open.pop(alert.subject.fingerprint)
+                if change.alert.life.is_open:
+                    self.book.open[alert.subject.fingerprint] = change.alert
+
+    def _take(self, changes: list[Change | None]) -> None:
+        self.now += timedelta(seconds=1)
+        for change in changes:
+            if change is None:
+                continue
+            before = self.alerts.get(change.alert.id)
+            if before is not None:
+                assert change.alert.version == before.version + 1
+                assert _ORDER[change.alert.life.state] >= _ORDER[before.life.state]
+                assert before.life.is_open
+            self.alerts[change.alert.id] = change.alert
+            self.told.update((change.alert.id, notice) for notice in change.notices)
+
+    @invariant()
+    def at_most_one_is_open(self) -> None:
+        """The book knows the open one."""
+        still_open = [alert for alert in self.alerts.values() if alert.life.is_open]
+        assert still_open == list(self.book.open.values())
+
+    @invariant()
+    def each_thing_is_told_once(self) -> None:
+        """Each alert is told to be firing, and to be over exactly when it is."""
+        assert all(count == 1 for count in self.told.values())
+        for alert in self.alerts.values():
+            assert (alert.id, Notice.FIRING) in self.told
+            assert ((alert.id, Notice.RESOLVED) in self.told) == (alert.life.state is State.RESOLVED)
+            assert ((alert.id, Notice.ACKNOWLEDGED) in self.told) == (alert.acknowledge_time is not None)
+
+
+LifeCycle.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLifeCycle = LifeCycle.TestCase
