@@ -103,12 +103,12 @@ def continuing(headers: Iterable[tuple[str, bytes | str]] | None) -> Iterator[No
 
 
 def links_of(many: Iterable[Iterable[tuple[str, bytes | str]] | None], *, limit: int = 32) -> list[trace.Link]:
-    """Return links to the traces of many records, each once and at most `limit`."""
-    found: dict[int, trace.SpanContext] = {}
+    """Return links to the spans that many records come from, each once and at most `limit`."""
+    found: dict[tuple[int, int], trace.SpanContext] = {}
     for headers in many:
         context = trace.get_current_span(context_of(headers)).get_span_context()
         if context.is_valid:
-            found.setdefault(context.trace_id, context)
+            found.setdefault((context.trace_id, context.span_id), context)
         if len(found) >= limit:
             break
     return [trace.Link(each) for each in found.values()]

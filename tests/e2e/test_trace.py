@@ -13,6 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from bench.scrape import counter
 from stack.servers import Addresses
 from stack.trial import own_corner, trial_system
+from tests.e2e.moments import together
 from tests.e2e.world import World, until
 from tests.fakes.otlp import SpanReceiver
 
@@ -104,10 +105,11 @@ def by_a_single_event(traced: World) -> tuple[Client, str]:
     """A caller whose one event, on top of what another had sent before, decides an alert; and that alert's id."""
     port = traced.system.wiring.ports.evaluator_admin
     before = counter(port, "events_evaluated_total")
-    Client.new().post(traced, "/api/logs/batch", [ERROR] * ERRORS)
+    *errors, deciding = together([ERROR] * (ERRORS + 1))
+    Client.new().post(traced, "/api/logs/batch", errors)
     until(lambda: counter(port, "events_evaluated_total") - before >= ERRORS, what="the first events are judged")
     client = Client.new()
-    client.post(traced, "/api/logs", ERROR)
+    client.post(traced, "/api/logs", deciding)
     return client, alert_of(traced, "trace-single", channels=3)
 
 
@@ -115,7 +117,7 @@ def by_a_single_event(traced: World) -> tuple[Client, str]:
 def by_a_batch(traced: World) -> tuple[Client, str]:
     """A caller whose batch decides an alert; and that alert's id."""
     client = Client.new()
-    client.post(traced, "/api/logs/batch", [SLOW] * (SLOW_ONES + 1))
+    client.post(traced, "/api/logs/batch", together([SLOW] * (SLOW_ONES + 1)))
     return client, alert_of(traced, "trace-batch", channels=2)
 
 
@@ -210,6 +212,24 @@ def test_the_spans_name_what_they_are_about(receiver: SpanReceiver, by_a_batch: 
     (delivered,) = until(lambda: spans.named("notifier", "deliver slack", trace=client.trace), what="the delivery's")
     assert attributes(delivered)["tocsin.outcome"] == "DELIVERED"
     assert all(span.status.code != span.status.STATUS_CODE_ERROR for _, span in spans.of(client.trace))
+
+
+def test_a_command_is_told_in_its_callers_trace(
+    traced: World, receiver: SpanReceiver, by_a_single_event: tuple[Client, str]
+) -> None:
+    _, alert = by_a_single_event
+    client = Client.new()
+    client.post(traced, f"/api/alerts/{alert}/acknowledge", {"actor": "ann"})
+    (delivery,) = until(
+        lambda: [each for each in told(traced, alert, "pagerduty") if each["kind"] == "ACKNOWLEDGED"],
+        what="PagerDuty hears of the acknowledgement",
+    )
+    _, trace, span, _ = delivery["headers"]["traceparent"].split("-")
+    assert trace == client.trace
+    spans = Spans(receiver)
+    until(lambda: spans.way(trace, span)[0] == client.span, what="the way is whole")
+    way = [step for step in spans.way(trace, span)[1:] if not step.startswith("api-gateway: ")]
+    assert way == ["manager: tocsin.alerts.v1.AlertService/AcknowledgeAlert", "notifier: deliver pagerduty"]
 
 
 def attributes(span: Span) -> dict[str, str]:

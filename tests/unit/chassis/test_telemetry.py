@@ -65,7 +65,9 @@ def test_what_continues_a_trace_hands_it_on_until_its_end() -> None:
     assert telemetry.headers() == []
 
 
-def test_links_name_each_trace_once_and_are_bounded() -> None:
+def test_links_name_each_span_once_and_are_bounded() -> None:
+    sibling = (CALLER[0], CALLER[1].replace(b"b7ad", b"c7ad"))
+    assert len(telemetry.links_of([[CALLER], [sibling], [CALLER]])) == 2
     other = ("traceparent", b"00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     assert telemetry.links_of([[CALLER], None, [CALLER], [other]])[0].context.trace_id == TRACE
     assert len(telemetry.links_of([[CALLER], None, [CALLER], [other]])) == 2

@@ -1,0 +1,251 @@
+"""What each service tells Prometheus: the names that users chart, from the start, moving with the flow."""
+
+import json
+import re
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+import confluent_kafka
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from cli.demo.trouble import EXPECTED, batches, missing
+from stack.servers import Addresses
+from stack.trial import own_corner, trial_system
+from stack.wiring import SERVICES
+from tests.e2e.moments import together
+from tests.e2e.world import World, until
+from tests.unit.deploy.test_seeing import charted
+from tocsin.alerts.v1.alert_pb2 import AlertTransition
+
+EVENTS = sum(map(len, batches()))
+DELIVERIES = sum(len(expected.channels) for expected in EXPECTED)
+CHANNELS = {"pagerduty", "slack", "email", "webhook"}
+PARTITIONS = {"0", "1", "2", "3"}
+# One failure opens a breaker, and it stays open; a partition without events is known to be idle after a second.
+SETTINGS = {
+    "NOTIFIER_BREAKER_FAIL_MAX": "1",
+    "NOTIFIER_MAX_ATTEMPTS": "1",
+    "NOTIFIER_BREAKER_RESET": "10m",
+    "EVALUATOR_IDLE": "1s",
+    "MANAGER_LOOK": "200ms",
+}
+# Stands in every field of an event that can hold text.
+MARK = "content-of-a-log"
+
+Labels = dict[str, str]
+
+
+def text(port: int, path: str = "/metrics") -> str:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+class Told:
+    """What one look at all services' metrics shows."""
+
+    def __init__(self, world: World) -> None:
+        ports = world.system.wiring.ports
+        self.texts = {name: text(getattr(ports, f"{name}_admin")) for name in SERVICES}
+        self._samples = {
+            name: [sample for family in text_string_to_metric_families(shown) for sample in family.samples]
+            for name, shown in self.texts.items()
+        }
+
+    def series(self, service: str, name: str, **labels: str) -> list[tuple[Labels, float]]:
+        return [
+            (sample.labels, sample.value)
+            for sample in self._samples[service]
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+
+    def sum(self, service: str, name: str, **labels: str) -> float:
+        """The sum over what is left; fails when there is no such series."""
+        found = self.series(service, name, **labels)
+        assert found, f"{service} does not tell {name} {labels}"
+        return sum(value for _, value in found)
+
+    def by(self, service: str, name: str, label: str, **labels: str) -> dict[str, float]:
+        return {each[label]: value for each, value in self.series(service, name, **labels)}
+
+    def names(self) -> set[str]:
+        return {sample.name for samples in self._samples.values() for sample in samples}
+
+
+@pytest.fixture(scope="module")
+def metered(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    servers, folder = Addresses(kafka=kafka, postgres=postgres, redis=redis_url), tmp_path_factory.mktemp("metered")
+    with own_corner(servers) as wiring, trial_system(wiring, folder, print, settings=SETTINGS) as system:
+        yield World(system)
+
+
+@pytest.fixture(scope="module")
+def before(metered: World) -> Told:
+    """What is told before anything happens."""
+    return Told(metered)
+
+
+@pytest.fixture(scope="module")
+def after(metered: World, before: Told) -> Told:  # noqa: ARG001 - looked at first
+    """What is told when three alerts have been delivered and all is quiet again."""
+    metered.edge.post("/api/logs/batch", together([event for batch in batches() for event in batch]))
+
+    def is_delivered() -> bool:
+        seen = metered.seen()
+        return not missing(seen.alerts, seen.deliveries)
+
+    def quiet() -> Told | None:
+        told = Told(metered)
+        settled = told.sum("manager", "tocsin_manager_results_total") == DELIVERIES
+        ages = told.series("evaluator", "tocsin_evaluator_watermark_age_seconds")
+        return told if settled and len(ages) == len(PARTITIONS) else None
+
+    until(is_delivered, what="three alerts delivered")
+    return until(quiet, what="results noted and the watermark known")
+
+
+def test_the_names_that_users_chart_are_there_from_the_start(before: Told) -> None:
+    assert before.sum("manager", "alerts_processed_total") == 0
+    assert before.sum("manager", "alerts_deduplicated_total") == 0
+    assert before.by("notifier", "notifications_sent_total", "status") == {"success": 0, "failure": 0}
+    # As they are written in charts, to the letter.
+    assert "\nalerts_processed_total 0.0\n" in before.texts["manager"]
+    assert "\nalerts_deduplicated_total 0.0\n" in before.texts["manager"]
+    assert '\nnotifications_sent_total{status="success"} 0.0\n' in before.texts["notifier"]
+    assert '\nnotifications_sent_total{status="failure"} 0.0\n' in before.texts["notifier"]
+
+
+def test_what_does_not_wait_for_events_is_told_from_the_start(before: Told) -> None:
+    assert before.sum("ingest", "tocsin_ingest_events_accepted_total") == 0
+    assert before.sum("evaluator", "events_evaluated_total") == 0
+    assert before.sum("evaluator", "late_events_total") == 0
+    assert before.by("notifier", "tocsin_notifier_breaker_state", "channel") == dict.fromkeys(CHANNELS, 0)
+    assert before.by("notifier", "tocsin_notifier_queue_depth", "channel", state="waiting").keys() == CHANNELS
+    assert before.sum("manager", "tocsin_outbox_waiting") == before.sum("notifier", "tocsin_outbox_waiting") == 0
+
+
+def test_counts_follow_the_flow(after: Told) -> None:
+    assert after.sum("ingest", "tocsin_ingest_events_accepted_total") == EVENTS
+    assert after.sum("evaluator", "events_evaluated_total") == EVENTS
+    assert after.sum("evaluator", "tocsin_evaluator_transitions_total", reason="condition_met") == len(EXPECTED)
+    assert after.sum("manager", "alerts_processed_total") == len(EXPECTED)
+    assert after.sum("manager", "alerts_deduplicated_total") == 0
+    assert after.by("notifier", "notifications_sent_total", "status") == {"success": DELIVERIES, "failure": 0}
+    assert after.sum("evaluator", "tocsin_evaluator_groups_firing") == len(EXPECTED)
+
+
+def test_the_time_from_alert_to_notification_is_a_histogram(after: Told) -> None:
+    name = "tocsin_notifier_notification_latency_seconds"
+    assert after.sum("notifier", f"{name}_count", kind="FIRING") == DELIVERIES
+    assert after.sum("notifier", f"{name}_bucket", le="+Inf") == DELIVERIES
+    # It begins when the evaluator decided: no earlier than that, and no later than all deliveries were seen.
+    assert 0 < after.sum("notifier", f"{name}_sum") < DELIVERIES * 30
+    borders = sorted(float(labels["le"]) for labels, _ in after.series("notifier", f"{name}_bucket", channel="slack"))
+    assert borders[0] <= 0.01
+    assert borders[-2] >= 30
+
+
+def test_each_consumer_tells_its_lag_in_each_partition(after: Told) -> None:
+    for stage in ("match", "window"):
+        assert after.by("evaluator", "tocsin_evaluator_lag", "partition", stage=stage).keys() == PARTITIONS
+    for service, group in (
+        ("manager", "alert-manager-group"),
+        ("manager", "alert-manager-results-group"),
+        ("notifier", "notification-service-group"),
+    ):
+        lags = after.by(service, "tocsin_kafka_consumer_lag", "partition", group=group)
+        assert lags.keys() == PARTITIONS, group
+
+
+def test_the_watermark_is_not_far_behind(after: Told) -> None:
+    ages = after.by("evaluator", "tocsin_evaluator_watermark_age_seconds", "partition")
+    assert ages.keys() == PARTITIONS
+    assert all(-1 < age < 60 for age in ages.values())
+
+
+@pytest.mark.usefixtures("after")
+def test_a_firing_of_what_was_told_already_counts_as_deduplicated(metered: World) -> None:
+    processed = Told(metered).sum("manager", "alerts_processed_total")
+    again(metered)
+    until(lambda: Told(metered).sum("manager", "alerts_deduplicated_total") == 1, what="one is deduplicated")
+    assert Told(metered).sum("manager", "alerts_processed_total") == processed + 1
+
+
+def again(world: World) -> None:
+    """Write what the evaluator writes when a group fires again that nobody has seen recover: with another window."""
+    wiring = world.system.wiring
+    topic = wiring.topic_prefix + "alerts"
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": wiring.addresses.kafka, "group.id": "reader"})
+    try:
+        consumer.assign([TopicPartition(topic, int(each), OFFSET_BEGINNING) for each in PARTITIONS])
+        record = until(lambda: consumer.poll(1.0), what="a record of alerts")
+    finally:
+        consumer.close()
+    transition = AlertTransition.FromString(record.value())
+    transition.id = transition.id[::-1]
+    for moment in (transition.window.start_time, transition.window.end_time):
+        moment.seconds += 300
+    producer = confluent_kafka.Producer({"bootstrap.servers": wiring.addresses.kafka})
+    producer.produce(topic, transition.SerializeToString(), key=record.key())
+    assert producer.flush(10) == 0
+
+
+@pytest.mark.usefixtures("after")
+def test_a_channel_that_fails_shows_in_breaker_failures_and_depth(metered: World) -> None:
+    metered.behave("slack", status=500)
+    slow = {"service": "breaker-test", "level": "WARN", "message": "slow", "responseTime": 3000}
+    metered.edge.post("/api/logs/batch", together([slow] * 60))
+
+    def shows() -> bool:
+        told = Told(metered)
+        return (
+            told.sum("notifier", "tocsin_notifier_breaker_state", channel="slack") == 2
+            and told.sum("notifier", "notifications_sent_total", status="failure") >= 1
+            and told.sum("notifier", "tocsin_notifier_queue_depth", channel="slack", state="failed") >= 1
+        )
+
+    until(shows, what="the open breaker, the failure and what waits are told")
+
+
+@pytest.mark.usefixtures("after")
+def test_no_label_holds_what_stood_in_a_log(metered: World) -> None:
+    event = {
+        "service": MARK,
+        "level": "ERROR",
+        "message": MARK,
+        "statusCode": 503,
+        "responseTime": 9000,
+        "host": MARK,
+        "attributes": {MARK: MARK},
+    }
+    bad = event | {"traceId": MARK}
+    status, answer = metered.ask("POST", "/api/logs/batch", together([*[event] * 120, bad]))
+    assert (status, answer["acceptedCount"]) == (200, 120)
+    assert metered.ask("GET", f"/api/{MARK}")[0] == 404
+    assert metered.ask("GET", f"/api/alerts/{MARK}")[0] in {400, 404}
+    until(lambda: len(metered.alerts(f"&resource={MARK}")) == 3, what="three alerts")
+    until(lambda: len(mine(metered)) >= 2, what="somebody is told")
+    shown = [*Told(metered).texts.values(), text(metered.system.wiring.ports.mesh, "/stats/prometheus")]
+    assert not [each for each in shown if MARK in each]
+
+
+def mine(world: World) -> list[dict]:
+    ids = {alert["id"] for alert in world.alerts(f"&resource={MARK}")}
+    return [each for each in world.deliveries() if each["alert"] in ids]
+
+
+def test_every_metric_on_the_dashboard_is_told_by_the_running_system(metered: World, after: Told) -> None:
+    # Read by hand: the client's parser gives Envoy's counters another name.
+    gateway = set(re.findall(r"^(\w+)[{ ]", text(metered.system.wiring.ports.mesh, "/stats/prometheus"), re.MULTILINE))
+    assert charted() <= after.names() | gateway
+
+
+def test_health_and_metrics_stand_on_the_same_port(metered: World) -> None:
+    for name in SERVICES:
+        health = json.loads(text(getattr(metered.system.wiring.ports, f"{name}_admin"), "/health"))
+        assert (health["service"], health["status"]) == (name, "SERVING")
