@@ -42,11 +42,8 @@ def program(processes: Processes, ports: Ports, progress: jars.Progress, *, heap
 
 def java_command(progress: jars.Progress, heap: str) -> tuple[str, ...]:
     """Give the command in front of one of Kafka's classes, fetching and preparing what it needs."""
-    is_first = not jars.home().exists()
     classpath = jars.classpath(progress)
-    # Preparing takes longer than it saves on one start, so the very first one goes without.
-    remembered = () if is_first else training.flags(lambda output: _train(classpath, output), progress)
-    return _java(classpath, heap, remembered)
+    return _java(classpath, heap, training.flags(lambda output: _train(classpath, output), progress))
 
 
 def _train(classpath: str, output: Path) -> None:
