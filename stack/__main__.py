@@ -55,8 +55,7 @@ def _up(chosen: argparse.Namespace) -> int:
 
         def progress(text: str) -> None:
             shown.update(text)
-            if not _console.is_terminal or "jars" not in text:
-                _console.print(f"  {text}", style="dim")
+            _console.print(f"  {text}", style="dim")
 
         how = {"otlp": chosen.otlp, "routes": chosen.routes, "servers_only": chosen.servers_only}
         connected = up(progress, **how)

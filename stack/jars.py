@@ -15,6 +15,8 @@ _ROOT = f"org.apache.kafka:kafka_2.13:{KAFKA}"
 # Without a binding for its logging interface Kafka would say nothing at all. Taken without its own
 # dependencies, which would move those of Kafka to other versions.
 _BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
+# After how many jars the progress is told again.
+_STEP = 10
 # Where the distributions keep the authorities that they trust.
 _CERTIFICATES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -98,7 +100,8 @@ def _download(coordinates: list[str], repository: Path, progress: Progress) -> d
                 jars[pending[done]] = done.result()
             except Exception as failure:
                 raise JarsError(f"{pending[done]} could not be downloaded: {failure}") from failure
-            progress(f"Kafka {KAFKA}: {len(jars)} of {len(pending)} jars, first time only")
+            if len(jars) % _STEP == 0 or len(jars) == len(pending):
+                progress(f"Kafka {KAFKA}: {len(jars)} of {len(pending)} jars, first time only")
     return jars
 
 
