@@ -1,13 +1,12 @@
 """Values and fakes for tests of the notifier."""
 
-import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
 from services.domain.severity import Severity
 from services.notifier.core.answer import Accepted, Answer
 from services.notifier.core.message import Kind, Message, Sample, Window
+from services.notifier.ports import Ending
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SPACE = UUID("6b1c1c5e-0c53-4a7e-8a37-7f0b5a1d2c3e")
@@ -57,26 +56,30 @@ def message(
 class FakeChannel:
     """Answers as told and remembers what it was sent."""
 
-    def __init__(self, answer: Answer | None = None) -> None:
-        self.answer: Answer = answer or Accepted()
+    def __init__(self) -> None:
+        self.answer: Answer = Accepted()
         self.answers: list[Answer] = []
+        self.error: Exception | None = None
         self.sent: list[tuple[Message, UUID]] = []
-        self.open = asyncio.Event()
-        self.open.set()
-        self._changed = asyncio.Condition()
 
     async def send(self, message: Message, delivery: UUID) -> Answer:
-        async with self._changed:
-            self.sent.append((message, delivery))
-            self._changed.notify_all()
-        await self.open.wait()
+        self.sent.append((message, delivery))
+        if self.error is not None:
+            raise self.error
         return self.answers.pop(0) if self.answers else self.answer
 
-    @property
-    def kinds(self) -> list[Kind]:
-        """What it was told, in order."""
-        return [message.kind for message, _ in self.sent]
 
-    async def until(self, holds: Callable[["FakeChannel"], object], *, within: float = 10.0) -> None:
-        async with asyncio.timeout(within), self._changed:
-            await self._changed.wait_for(lambda: bool(holds(self)))
+class FakeOutcomes:
+    """Remembers endings; fails as told before that."""
+
+    def __init__(self) -> None:
+        self.endings: list[Ending] = []
+        self.failures: list[Exception] = []
+        self.woken: frozenset[str] = frozenset()
+
+    async def record(self, ending: Ending, *, now: datetime) -> frozenset[str]:
+        assert now.tzinfo is not None
+        if self.failures:
+            raise self.failures.pop()
+        self.endings.append(ending)
+        return self.woken

@@ -51,5 +51,5 @@ class ChannelSpec:
     name: str
     kind: ChannelKind
     fallback: tuple[str, ...] = ()
-    workers: int = 4
+    workers: int = 8
     timeout: timedelta = timedelta(seconds=5)

@@ -156,7 +156,7 @@ def channel_of(name: str, body: Mapping[str, object], world: World, report: Repo
         name=name,
         kind=kind,
         fallback=fields.words("fallback", required=False),
-        workers=int(fields.number("workers", 4, most=_MAX_WORKERS)) or 1,
+        workers=int(fields.number("workers", 8, most=_MAX_WORKERS)) or 1,
         timeout=timedelta(seconds=fields.number("timeout", 5, most=_MAX_TIMEOUT)),
     )
     for unknown in sorted(body.keys() - fields.known):

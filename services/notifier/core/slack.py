@@ -35,9 +35,9 @@ def escaped(text: str) -> str:
 
 def fitting(text: str, most: int) -> str:
     """The text escaped, or as much of its beginning as leaves room for an ellipsis within `most` characters."""
-    pieces = [escaped(char) for char in text[: most + 1]]
-    if sum(map(len, pieces)) <= most:
-        return "".join(pieces)
+    if len(whole := escaped(text)) <= most:
+        return whole
+    pieces = [escaped(char) for char in text[:most]]
     lengths = accumulate(map(len, pieces))
     return "".join(piece for piece, end in zip(pieces, lengths, strict=True) if end < most) + "…"
 

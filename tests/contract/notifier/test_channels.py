@@ -4,7 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID, uuid4
@@ -75,7 +75,12 @@ class ChannelContract(ABC):
             def poster(url: str) -> Poster:
                 return Poster(session, environment[url], PATIENCE, SystemClock())
 
-            yield self.made(environment, poster)
+            channel = self.made(environment, poster)
+            try:
+                yield channel
+            finally:
+                if isinstance(channel, EmailChannel):
+                    channel.close()
 
     @abstractmethod
     def made(self, environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel: ...
@@ -235,3 +240,14 @@ class TestEmail(ChannelContract):
 
     def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
         return (environment["SMTP_PASSWORD"],)
+
+    async def test_a_kept_connection_that_died_is_replaced(self, certificates: Path) -> None:
+        async with AsyncExitStack() as first:
+            sinks = await first.enter_async_context(running_sinks(certificates))
+            async with self.reaching(sinks) as channel:
+                for _ in range(2):
+                    assert isinstance(await channel.send(message(), uuid4()), Accepted)
+                await first.aclose()
+                async with running_sinks(certificates, smtp_port=sinks.smtp_port) as second:
+                    assert isinstance(await channel.send(message(), uuid4()), Accepted)
+                    assert len(second.journal.accepted("email")) == 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import aiosmtplib
@@ -13,15 +13,19 @@ from services.notifier.core.channel import EmailSettings
 from services.notifier.core.mail import Envelope, mail
 from services.notifier.core.message import Message
 
+# Mail servers end connections that say nothing for long.
+_MOST_IDLE_SECONDS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class EmailChannel:
-    """Sends one mail to all recipients, over a connection of its own each time: mail servers drop idle ones."""
+    """Sends one mail to all recipients; keeps connections for a while, because each costs a handshake and a login."""
 
     settings: EmailSettings
     tls: ssl.SSLContext
     seconds: float
     clock: Clock
+    _idle: list[tuple[float, aiosmtplib.SMTP]] = field(default_factory=list, init=False, repr=False)
 
     async def send(self, message: Message, delivery: UUID) -> Answer:
         """Tell it once: the Message-ID is the delivery's id."""
@@ -36,7 +40,38 @@ class EmailChannel:
         except (aiosmtplib.SMTPException, OSError, ValueError) as problem:
             return of_problem(problem)
 
+    def close(self) -> None:
+        """Leave all connections. The mails were taken or they were not: no farewell is needed."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
     async def _exchange(self, content: bytes) -> Answer:
+        client = await self._kept() or await self._connected()
+        try:
+            refused, _ = await client.sendmail(self.settings.sender, list(self.settings.recipients), content)
+        except BaseException:
+            client.close()
+            raise
+        self._idle.append((self.clock.monotonic(), client))
+        return Accepted(f"{len(refused)} of {len(self.settings.recipients)} recipients refused" if refused else "")
+
+    async def _kept(self) -> aiosmtplib.SMTP | None:
+        """A connection that was used not long ago and still answers."""
+        while self._idle:
+            since, client = self._idle.pop()
+            try:
+                if self.clock.monotonic() - since < _MOST_IDLE_SECONDS:
+                    await client.rset()
+                    return client
+            except aiosmtplib.SMTPException:
+                pass
+            except BaseException:
+                client.close()
+                raise
+            client.close()
+        return None
+
+    async def _connected(self) -> aiosmtplib.SMTP:
         settings = self.settings
         client = aiosmtplib.SMTP(
             hostname=settings.host,
@@ -50,11 +85,10 @@ class EmailChannel:
         )
         try:
             await client.connect()
-            refused, _ = await client.sendmail(settings.sender, list(settings.recipients), content)
-        finally:
-            # The mail was taken or it was not; a polite farewell would only lengthen the time until that is recorded.
+        except BaseException:
             client.close()
-        return Accepted(f"{len(refused)} recipients refused" if refused else "")
+            raise
+        return client
 
 
 def tls_context(ca_file: str) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """Makes a channel from what the routes file says of it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 from services.chassis.clock import Clock
 from services.notifier.adapters.channels.email import EmailChannel, tls_context
@@ -24,7 +24,8 @@ async def open_channel(spec: ChannelSpec, clock: Clock) -> AsyncIterator[Channel
     """A channel with connections of its own. Raises OSError when a file that it needs cannot be read."""
     kind, seconds = spec.kind, spec.timeout.total_seconds()
     if isinstance(kind, EmailSettings):
-        yield EmailChannel(kind, tls_context(kind.ca_file), seconds, clock)
+        with closing(EmailChannel(kind, tls_context(kind.ca_file), seconds, clock)) as mail:
+            yield mail
         return
     # Slack and PagerDuty are named by who runs this; only a webhook may have been named by somebody else.
     allow_private = kind.allow_private if isinstance(kind, WebhookSettings) else True
