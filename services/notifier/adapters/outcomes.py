@@ -81,7 +81,8 @@ class PostgresOutcomes:
             return frozenset()
         found: set[str] = set()
         if after.state is State.DELIVERED:
-            await connection.execute(_SUPERSEDE, after.alert_id, after.channel, after.kind, now)
+            if after.kind is not Kind.FIRING:
+                await connection.execute(_SUPERSEDE, after.alert_id, after.channel, after.kind, now)
             await _tell_manager(connection, after, now)
         if is_first_failure(before, after):
             found |= await self._find_stand_ins(connection, after, now)
