@@ -11,15 +11,20 @@ import grpc
 import pytest
 from redis.asyncio import Redis
 
+from services.chassis.grpc_client import channel
+from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, RedisSettings, Secret
 from services.manager.settings import Settings
 from stack.postgres import create_database, in_database
 from stack.shared import Servers
 from tests.integration.manager.conftest import Run, World, again, free_port, transition, until
+from tests.integration.manager.processes import process, serving
 from tests.integration.manager.refusals import refusal
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert
+from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 pytestmark = pytest.mark.integration
 
@@ -83,7 +88,7 @@ async def test_a_stale_key_swallows_no_alert_and_a_forgotten_one_doubles_none(wo
 
 
 async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_lost(
-    settings: Settings, running: Run, own_servers: Servers
+    settings: Settings, own_servers: Servers
 ) -> None:
     url = own_servers.address("postgres")
     await asyncio.to_thread(create_database, url, "away")
@@ -92,7 +97,13 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
     await connection.execute("alter database away set synchronous_commit = on")
     await connection.close()
     own = replace(settings, postgres=PostgresSettings(database_url=Secret(in_database(url, "away"))))
-    async with running(own) as world:
+    async with (
+        process(own),
+        producer(own.kafka, "test") as stream,
+        channel(own.process.listen) as calls,
+    ):
+        await until(lambda: serving(own), within=40)
+        world = World(own, stream, AlertRuleServiceStub(calls), AlertServiceStub(calls))
         followed = world.rules.WatchAlertRules(pb.WatchAlertRulesRequest())
         assert (await followed.read()).is_snapshot
         await world.publish(transition(resource="before"))
