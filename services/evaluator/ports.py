@@ -95,8 +95,12 @@ class LogSource(Reading, Protocol):
 class PartialSource(Reading, Protocol):
     """`window-partials`, decoded. For the window loop only, one call at a time."""
 
-    async def fetch(self, most: int, within: float) -> PartialFetch:
-        """Give what there is, as soon as there is something."""
+    async def fetch(self, most: int, within: float, settled: Mapping[int, int]) -> PartialFetch:
+        """Give what there is, as soon as there is something.
+
+        What was written to a partition before `settled` is not judged any more: rows there may be left out when a
+        later one of the same fetch replaces them.
+        """
         ...
 
 

@@ -61,6 +61,7 @@ class MemoryPartials(Failing):
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
         self.outputs = outputs
+        self.settled: Mapping[int, int] = {}
         self.written: list[tuple[int, PartialBatch]] = []
         self.fetches: deque[PartialFetch] = deque()
         self.commits: list[Mark] = []
@@ -71,9 +72,10 @@ class MemoryPartials(Failing):
         self.pass_or_fail()
         self.written += batches
 
-    async def fetch(self, most: int, within: float) -> PartialFetch:
+    async def fetch(self, most: int, within: float, settled: Mapping[int, int]) -> PartialFetch:
         assert most > 0
         assert within >= 0
+        self.settled = settled
         return self.fetches.popleft() if self.fetches else PartialFetch(share=Share(), partials=())
 
     async def commit(self, marks: Sequence[Mark]) -> bool:

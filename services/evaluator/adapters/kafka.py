@@ -9,6 +9,7 @@ import structlog
 from services.chassis.kafka import Producer, Record
 from services.evaluator.adapters.decoding import LogDecoder, traceparent_of
 from services.evaluator.adapters.member import Member
+from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
 from services.evaluator.adapters.transition_wire import encode_transition
 from services.evaluator.core.partial import PartialBatch
@@ -64,12 +65,24 @@ class KafkaPartialSource:
 
     def __init__(self, member: Member) -> None:
         self._member = member
+        self._decoder = PartialDecoder()
 
-    async def fetch(self, most: int, within: float) -> PartialFetch:
+    async def fetch(self, most: int, within: float, settled: Mapping[int, int]) -> PartialFetch:
         """Give what there is, decoded. What nobody could have written is passed over with a line in the log."""
         share, records = await self._member.next(most, within)
-        partials = await self._member.call(lambda: [partial for record in records for partial in _partial(record)])
-        return PartialFetch(share=share, partials=tuple(partials))
+        return PartialFetch(share=share, partials=await self._member.call(self._decoded, records, settled))
+
+    def _decoded(self, records: Sequence[Record], settled: Mapping[int, int]) -> tuple[Partial, ...]:
+        """Decode all at once; one by one when that fails."""
+        try:
+            batches = self._decoder.decode(
+                [record.value for record in records],
+                [record.offset < settled.get(record.partition, 0) for record in records],
+                [record.partition for record in records],
+            )
+        except ValueError:
+            return tuple(partial for record in records for partial in _partial(record))
+        return tuple(map(_as_partial, records, batches))
 
     async def commit(self, marks: Sequence[Mark]) -> bool:
         """Keep marks."""
@@ -161,9 +174,13 @@ def _partial(record: Record) -> Iterator[Partial]:
     except Malformed:
         log.exception("partial_refused", partition=record.partition, offset=record.offset)
     else:
-        yield Partial(
-            partition=record.partition,
-            offset=record.offset,
-            batch=batch,
-            traceparent=traceparent_of(record.headers),
-        )
+        yield _as_partial(record, batch)
+
+
+def _as_partial(record: Record, batch: PartialBatch) -> Partial:
+    return Partial(
+        partition=record.partition,
+        offset=record.offset,
+        batch=batch,
+        traceparent=traceparent_of(record.headers),
+    )

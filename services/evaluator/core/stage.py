@@ -51,7 +51,7 @@ class WindowStage:
 
     watermark: Watermark
     position: int
-    _judged_until: int
+    judged_until: int
     _rules: RuleSet | None = None
     _chains: dict[int, Chain] = field(default_factory=dict)
     _windows: dict[Selection, RuleWindows] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class WindowStage:
         stage = cls(
             watermark=Watermark(allowance_ns=allowance_ns, value_ns=checkpoint.watermark_ns),
             position=checkpoint.offset,
-            _judged_until=checkpoint.position,
+            judged_until=checkpoint.position,
         )
         for transition in states:
             windows = stage._of(transition.rule_id, transition.selection_revision, 0)
@@ -72,7 +72,7 @@ class WindowStage:
     @property
     def is_caught_up(self) -> bool:
         """Whether everything that was judged before has been read again."""
-        return self.position >= self._judged_until
+        return self.position >= self.judged_until
 
     @property
     def open_groups(self) -> int:
@@ -118,7 +118,7 @@ class WindowStage:
         needed = [low for windows in self._windows.values() if (low := windows.low_water()) is not None]
         return Checkpoint(
             offset=min(needed, default=self.position),
-            position=max(self.position, self._judged_until),
+            position=max(self.position, self.judged_until),
             watermark_ns=self.watermark.value_ns,
         )
 

@@ -24,6 +24,8 @@ from services.evaluator.worker.telling import Decided, Teller, traced
 log = structlog.get_logger()
 
 _FETCH_RECORDS = 200
+# What was judged before goes the faster the more is read at once.
+_REPLAY_RECORDS = 2000
 _FETCH_SECONDS = 0.25
 # After so many records others get a turn on the event loop.
 _STRETCH_RECORDS = 10
@@ -81,7 +83,9 @@ class WindowWorker:
 
     async def turn(self) -> None:
         """Fetch once, judge, tell, and commit if it is time."""
-        fetched = await self._source.fetch(_FETCH_RECORDS, _FETCH_SECONDS)
+        settled = {partition: stage.judged_until for partition, stage in self._stages.items()}
+        most = _REPLAY_RECORDS if self._behind else _FETCH_RECORDS
+        fetched = await self._source.fetch(most, _FETCH_SECONDS, settled)
         await self._reassign(fetched.share)
         decided = [*self._learn(), *await self._observe(fetched.partials)]
         self._report_restored()

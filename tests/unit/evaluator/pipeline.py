@@ -9,7 +9,8 @@ from random import Random
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.severity import Severity
 from services.evaluator.adapters.decoding import LogDecoder
-from services.evaluator.adapters.partial_wire import decode_batch, encode_batch
+from services.evaluator.adapters.partial_columns import PartialDecoder
+from services.evaluator.adapters.partial_wire import encode_batch
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
 from services.evaluator.core.match import match
 from services.evaluator.core.moment import SECOND_NS
@@ -25,6 +26,7 @@ from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 START = 1_700_000_000 // 60 * 60
 ALLOWANCE_NS = 2 * SECOND_NS
 DECODER = LogDecoder()
+PARTIALS = PartialDecoder()
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,9 @@ class Pipeline:
 
     def judge(self, output: int, window: Window, most: int, *, tells_state: bool = True) -> int:
         values = self.partials[output][window.position : window.position + most]
-        for value in values:
-            observed = window.stage.observe(window.position, decode_batch(value), self.now_ns)
+        settled = [window.position + number < window.stage.judged_until for number in range(len(values))]
+        for batch in PARTIALS.decode(values, settled, [output] * len(values)):
+            observed = window.stage.observe(window.position, batch, self.now_ns)
             window.position += 1
             self.late_events += observed.late_events
             self.gaps += observed.reception.value == "gap"

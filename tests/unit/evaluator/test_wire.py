@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from services.domain.level import Level
 from services.domain.severity import Severity
 from services.evaluator.adapters.decoding import traceparent_of
+from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
 from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
 from services.evaluator.core.transition import Reason, State, Transition, Window
 
+PARTIALS = PartialDecoder()
 texts = st.text(max_size=4)
 counts = st.integers(0, 2**40)
 moments = st.integers(-(2**55), 2**62)
@@ -94,6 +96,31 @@ transitions = st.builds(
 @given(batches)
 def test_partial_batches(batch: PartialBatch) -> None:
     assert decode_batch(encode_batch(batch)) == batch
+
+
+@given(st.lists(batches, max_size=4))
+def test_partial_batches_through_columns(given: list[PartialBatch]) -> None:
+    values = [encode_batch(batch) for batch in given]
+    assert PARTIALS.decode(values) == given
+
+
+def test_settled_rows_that_are_replaced_later_are_left_out() -> None:
+    def batch(up_to: int, *rows: Row, block: int = 0) -> PartialBatch:
+        progress = Progress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0)
+        return PartialBatch(progress=progress, rows=rows)
+
+    sample = Sample(1, "a", None, "m", None, None, "", "")
+    one, two, longer = (RowKey("r", 1, group, 0) for group in (("a",), ("b",), ("a", "")))
+    given = [
+        batch(1, Row(one, Tally(1, samples=(sample,))), Row(two, Tally(1)), Row(longer, Tally(1))),
+        batch(2, Row(one, Tally(2)), Row(two, Tally(2))),
+        batch(3, Row(one, Tally(3)), block=1),
+        batch(4, Row(two, Tally(4))),
+        batch(5, Row(two, Tally(5))),
+    ]
+    kept = PARTIALS.decode([encode_batch(each) for each in given], [True, True, True, False, False], [0] * 5)
+    assert [[row.tally.counted for row in each.rows] for each in kept] == [[1, 1], [2], [3], [4], [5]]
+    assert PARTIALS.decode([]) == []
 
 
 @given(transitions)

@@ -1,0 +1,156 @@
+"""A whole fetch of partial batches at once, through columns: several times as fast as message by message."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from ptars import HandlerPool
+
+from services.domain.level import Level
+from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
+from tocsin.evaluation.v1 import partial_pb2
+
+Ints = NDArray[np.int64]
+
+_HEADER = {
+    "source_partition": "source_partition",
+    "source_partitions": "source_partitions",
+    "block": "block",
+    "up_to": "up_to",
+    "previous_up_to": "previous_up_to",
+    "max_event_ns": "max_event_time",
+    "max_arrival_ns": "max_arrival_time",
+    "idle_ns": "idle_time",
+}
+_NUMBERS = ("count", "total", "value_count", "sum", "min", "max", "last_event_time")
+
+
+class PartialDecoder:
+    """Decodes partial batches with ptars."""
+
+    def __init__(self) -> None:
+        pool = HandlerPool([partial_pb2.DESCRIPTOR])
+        self._handler = pool.get_for_message(partial_pb2.PartialBatch.DESCRIPTOR)
+
+    def decode(
+        self, values: Sequence[bytes], settled: Sequence[bool] = (), partitions: Sequence[int] = ()
+    ) -> list[PartialBatch]:
+        """Decode batches; ValueError when one of them is malformed.
+
+        Of a batch that is settled, rows are left out that a later one of the same partition, source and block replaces.
+        """
+        columns = self._handler.list_to_record_batch(list(values))
+        lists = columns.column("rows")
+        counts = np.diff(lists.offsets.to_numpy()).astype(np.int64)
+        rows = lists.flatten()
+        batch_of_row = np.repeat(np.arange(len(values)), counts)
+        if any(settled):
+            written_to = np.asarray(partitions, dtype=np.int64)
+            kept = _kept(columns, rows, batch_of_row, np.asarray(settled, dtype=bool), written_to)
+            rows, batch_of_row = rows.take(pa.array(kept)), batch_of_row[kept]
+        borders = np.searchsorted(batch_of_row, np.arange(len(values) + 1)).tolist()
+        made = _rows(rows)
+        return [
+            PartialBatch(progress=progress, rows=tuple(made[start:end]))
+            for progress, (start, end) in zip(_progress(columns), pairwise(borders), strict=True)
+        ]
+
+
+def _progress(columns: Any) -> list[Progress]:
+    fields = [_listed(columns.column(name)) for name in _HEADER.values()]
+    return [Progress(**dict(zip(_HEADER, values, strict=True))) for values in zip(*fields, strict=True)]
+
+
+def _rows(rows: Any) -> list[Row]:
+    groups = map(tuple, rows.field("group").to_pylist())
+    keys = map(
+        RowKey,
+        rows.field("rule_id").to_pylist(),
+        rows.field("selection_revision").to_pylist(),
+        groups,
+        _listed(rows.field("pane_time")),
+    )
+    numbers = [_listed(rows.field(name)) for name in _NUMBERS]
+    tallies = map(Tally, *numbers, _samples(rows.field("samples")), rows.field("traceparent").to_pylist())
+    return list(map(Row, keys, tallies))
+
+
+def _samples(lists: Any) -> list[tuple[Sample, ...]]:
+    """Give each row's samples; most rows have none."""
+    found: list[tuple[Sample, ...]] = [()] * len(lists)
+    filled = np.flatnonzero(np.diff(lists.offsets.to_numpy()))
+    taken = lists.take(pa.array(filled))
+    made = _made(taken.flatten())
+    start = 0
+    for index, count in zip(filled.tolist(), np.diff(taken.offsets.to_numpy()).tolist(), strict=True):
+        found[index], start = tuple(made[start : start + count]), start + count
+    return found
+
+
+def _made(samples: Any) -> list[Sample]:
+    levels = [Level(level) if level else None for level in samples.field("level").to_pylist()]
+    texts = {name: samples.field(name).to_pylist() for name in ("service", "message", "host", "trace_id")}
+    return list(
+        map(
+            Sample,
+            _listed(samples.field("event_time").fill_null(0)),
+            texts["service"],
+            levels,
+            texts["message"],
+            samples.field("status_code").to_pylist(),
+            samples.field("response_time").to_pylist(),
+            texts["host"],
+            texts["trace_id"],
+        )
+    )
+
+
+def _listed(column: Any) -> list[Any]:
+    """Give a column's values; moments as nanoseconds."""
+    listed: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    return listed
+
+
+def _kept(columns: Any, rows: Any, batch_of_row: Ints, settled: NDArray[np.bool_], written_to: Ints) -> Ints:
+    """Find the rows that are not replaced later; those with samples stay, since later ones may leave them out."""
+    keys = [columns.column(name).to_numpy()[batch_of_row] for name in ("source_partition", "block")]
+    keys.append(written_to[batch_of_row])
+    keys += [rows.field("selection_revision").to_numpy(), rows.field("pane_time").cast(pa.int64()).to_numpy()]
+    keys += [_codes(rows.field("rule_id")), *_group_codes(rows.field("group"))]
+    last = _last_of_each(keys)
+    has_samples = np.diff(rows.field("samples").offsets.to_numpy()) > 0
+    return np.flatnonzero(last | has_samples | ~settled[batch_of_row])
+
+
+def _codes(texts: Any) -> Ints:
+    return np.asarray(texts.dictionary_encode().indices.to_numpy(), dtype=np.int64)
+
+
+def _group_codes(groups: Any) -> list[Ints]:
+    """Give a number for each value of each group, by place; -1 where a group has fewer."""
+    offsets = groups.offsets.to_numpy()
+    lengths = np.diff(offsets)
+    values = _codes(groups.flatten())
+    places = []
+    for place in range(int(lengths.max(initial=0))):
+        codes = np.full(len(lengths), -1, dtype=np.int64)
+        has = lengths > place
+        codes[has] = values[offsets[:-1][has] - offsets[0] + place]
+        places.append(codes)
+    return places
+
+
+def _last_of_each(keys: Sequence[Ints]) -> NDArray[np.bool_]:
+    """Mark the last row of each key."""
+    # lexsort is stable: rows with the same key stay in order.
+    order = np.lexsort(list(keys))
+    ends = np.zeros(len(order), dtype=bool)
+    ends[-1:] = True
+    for key in keys:
+        ends[:-1] |= np.diff(key[order]) != 0
+    last = np.zeros(len(order), dtype=bool)
+    last[order] = ends
+    return last
