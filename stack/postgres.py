@@ -17,7 +17,8 @@ import asyncpg
 
 from stack import unprivileged
 from stack.ports import Ports
-from stack.processes import Processes, Program, StartError
+from stack.processes import Processes, StartError
+from stack.program import Program
 
 USER = "alertuser"
 DATABASE = "alertdb"

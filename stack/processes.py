@@ -1,22 +1,20 @@
 """Child processes that outlive their starter: written down with pid and start time, found again, stopped whole."""
 
 import contextlib
-import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from stack import identity
+from stack.ending import await_end, family, kill
+from stack.program import Program
 
 # Every child carries this, so that one started by somebody who died before writing its pid down is found all the same.
 MARK = "TOCSIN_STACK_FOLDER"
@@ -29,33 +27,6 @@ _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 
 class StartError(Exception):
     """A program did not come up; the text ends with the last lines of its log."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """What to run, how to see that it answers, and how long to wait for its start and its end."""
-
-    name: str
-    command: tuple[str, ...]
-    environ: Mapping[str, str] = field(default_factory=dict)
-    # Which the program reads at its start: other contents are another way of running it.
-    files: tuple[Path, ...] = ()
-    # On which it will listen, so that a stranger on one of them is named before the start.
-    ports: tuple[int, ...] = ()
-    # Returns when the program really answers, raises anything while it does not.
-    ready: Callable[[], object]
-    patience: timedelta = timedelta(seconds=60)
-    grace: timedelta = timedelta(seconds=15)
-    stop_signal: signal.Signals = signal.SIGTERM
-    # Lower stages are started first and stopped last; what is of one stage goes up and down together.
-    stage: int = 0
-
-    @property
-    def digest(self) -> str:
-        """Tell apart two ways of running the program."""
-        contents = [path.read_text() for path in self.files]
-        text = json.dumps([self.command, sorted(self.environ.items()), self.ports, contents])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,11 +138,11 @@ class Processes:
         """Ask the process to end, and end it and its children by force after its grace; say whether it was running."""
         running = self.find(name)
         if running is not None:
-            family = _family(running.process)
+            relatives = family(running.process)
             with contextlib.suppress(psutil.NoSuchProcess):
                 running.process.send_signal(running.stop_signal)
-            _await_end([running.process], running.grace_seconds)
-            _kill(family)
+            await_end([running.process], running.grace_seconds)
+            kill(relatives)
             _reap()
         (self._pids / f"{name}.json").unlink(missing_ok=True)
         return running is not None
@@ -181,12 +152,12 @@ class Processes:
         running = self.find(name)
         if running is None:
             raise ProcessLookupError(f"{name} is not running")
-        _kill([running.process])
+        kill([running.process])
         _reap()
 
     def strays(self) -> list[psutil.Process]:
         """Find what was started here and not written down, because the starter died in between."""
-        known = {member.pid for running in self.running() for member in _family(running.process)}
+        known = {member.pid for running in self.running() for member in family(running.process)}
         return [process for process in psutil.process_iter() if process.pid not in known and self._is_ours(process)]
 
     def sweep(self) -> int:
@@ -195,8 +166,8 @@ class Processes:
         for process in strays:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        _await_end(strays, 3.0)
-        _kill(strays)
+        await_end(strays, 3.0)
+        kill(strays)
         _reap()
         return len(strays)
 
@@ -236,34 +207,3 @@ def _write(path: Path, text: str) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(text)
     draft.replace(path)
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [process, *process.children(recursive=True)]
-    return []
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    # psutil compares start times before it sends a signal, so a pid that was given away is left alone.
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    _await_end(processes, 5.0)
-
-
-def _await_end(processes: list[psutil.Process], seconds: float) -> None:
-    """Return when all have ended, or after this time."""
-    deadline = time.monotonic() + seconds
-    while not all(map(_has_ended, processes)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    # One that its parent has not taken note of has ended all the same: in containers the first process, which
-    # inherits orphans, often never does. But its ports are its own until the last of its threads is gone.
-    try:
-        is_zombie = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
-        return is_zombie or not process.is_running()
-    except psutil.NoSuchProcess:
-        return True

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stack.answers import http
 from stack.ports import Ports
-from stack.processes import Processes, Program
+from stack.processes import Processes
+from stack.program import Program
 from stack.wiring import ROOT, SERVICES, Wiring, gateway_environ, service_environ
 
 # Envoy and the sinks do not wait for any service, so they start first, and stop when the services have drained.

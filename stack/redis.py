@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stack.ports import Ports
-from stack.processes import Processes, Program
+from stack.processes import Processes
+from stack.program import Program
 
 
 def program(processes: Processes, ports: Ports) -> Program:

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from stack import kafka, postgres, redis
 from stack.ports import Ports
-from stack.processes import Processes, Program
+from stack.processes import Processes
+from stack.program import Program
 
 Progress = Callable[[str], None]
 

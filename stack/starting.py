@@ -10,7 +10,8 @@ from itertools import groupby
 import psutil
 
 from stack.ports import is_free
-from stack.processes import Processes, Program, Running, StartError
+from stack.processes import Processes, Running, StartError
+from stack.program import Program
 
 Progress = Callable[[str], None]
 # Preparing a program may take seconds (a download, a database's folder), so it is done inside its own thread.

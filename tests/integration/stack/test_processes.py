@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from stack.ports import Ports
-from stack.processes import Processes, Program, StartError
+from stack.processes import Processes, StartError
+from stack.program import Program
 from stack.starting import Starter
 
 SAY_READY = "import pathlib, signal; pathlib.Path('ready').touch(); "
