@@ -21,6 +21,9 @@ log = structlog.get_logger()
 EX_CRASHED, EX_SETTINGS, EX_STUCK = 1, 2, 70
 
 
+_CANCEL_AGAIN_SECONDS = 0.5
+
+
 class HasProcess(Protocol):
     """What every service's settings have."""
 
@@ -95,8 +98,10 @@ class _Beside:
         if stop is not None and not self._task.done():
             stop()
             await asyncio.wait({self._task}, timeout=within.total_seconds())
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        while not self._task.done():
+            # More than once if need be: an error while the work cleans up can take the place of its cancellation.
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_CANCEL_AGAIN_SECONDS)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled() or task.exception() is None:

@@ -6,7 +6,7 @@ A record is published at least once. `SQL` belongs into the first migration of a
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import asyncpg
@@ -35,6 +35,7 @@ CREATE TABLE outbox (
 """
 
 _POLL = timedelta(seconds=1)
+_CHECK = timedelta(seconds=5)
 _BATCH = 500
 
 
@@ -109,30 +110,33 @@ class _Relay:
 
     async def listen(self) -> None:
         """Wake the relay when a record was committed; the slow poll goes on where listening fails."""
-        channel = f"outbox_{self._database.schema}"
         while True:
             try:
                 async with self._database.connection() as connection:
-                    await connection.add_listener(channel, self._notified)
-                    try:
-                        while not connection.is_closed():
-                            await connection.execute("SELECT 1")
-                            await asyncio.sleep(5)
-                    finally:
-                        with translate():
-                            await connection.remove_listener(channel, self._notified)
+                    await self._listen_on(connection)
             except Failure:
                 await asyncio.sleep(_POLL.total_seconds())
+
+    async def _listen_on(self, connection: Connection) -> None:
+        """Listen until the connection is lost."""
+        channel, lost = f"outbox_{self._database.schema}", asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        await connection.add_listener(channel, self._notified)
+        try:
+            while not await _is_set_within(lost, _CHECK):
+                await connection.execute("SELECT 1")
+        finally:
+            if not lost.is_set():
+                # Nothing that goes wrong here may take the place of a cancellation.
+                with suppress(Failure), translate():
+                    await connection.remove_listener(channel, self._notified)
 
     def _notified(self, *_: object) -> None:
         self._wake.set()
 
     async def _nap(self, most: timedelta) -> None:
         if not self._is_stopping:
-            try:
-                await asyncio.wait_for(self._wake.wait(), most.total_seconds())
-            except TimeoutError:
-                return
+            await _is_set_within(self._wake, most)
 
     async def _publish(self) -> int:
         """Publish the oldest records and remove them; returns how many."""
@@ -153,3 +157,10 @@ class _Relay:
 
     def _observe(self, _: CallbackOptions) -> list[Observation]:
         return [Observation(self._waiting)]
+
+
+async def _is_set_within(event: asyncio.Event, most: timedelta) -> bool:
+    try:
+        return await asyncio.wait_for(event.wait(), most.total_seconds())
+    except TimeoutError:
+        return False

@@ -74,7 +74,7 @@ async def test_both_go_on_when_kafka_is_back_and_nothing_confirmed_is_missing(
 
     async with (
         producer(settings, "test", dependency=writes) as stream,
-        consuming(settings, topic="alerts", group="g", handle=handle, dependency=reads),
+        consuming(settings, topic="alerts", group="g", handle=handle, dependency=reads, instance="a"),
     ):
 
         async def send(value: bytes) -> None:
