@@ -1,5 +1,7 @@
 """tocsin up, down, status: the whole system on this machine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -7,15 +9,9 @@ from typing import Annotated
 import typer
 
 from cli.client import Exit
-from cli.output import Form, Output, complain, console, plain, print_json, print_table
-from stack import up as stack
-from stack.claim import ClaimError
-from stack.doors import doors
-from stack.jars import JarsError
-from stack.processes import StartError
-
-# What can go wrong while the system starts; each has a text for a person.
-START_ERRORS = (StartError, JarsError, ClaimError)
+from cli.output import Form, Output, complain, print_json
+from stack.console import FAILURES, as_lines, bring_down, bring_up
+from stack.up import status as running
 
 
 def up(
@@ -23,33 +19,35 @@ def up(
     routes: Annotated[
         Path | None, typer.Option(exists=True, help="A routes file; absent: notifications go to local sinks.")
     ] = None,
+    *,
+    servers_only: Annotated[bool, typer.Option("--servers-only", help="Kafka, PostgreSQL and Redis alone.")] = False,
 ) -> None:
     """Start Kafka, PostgreSQL, Redis, Envoy and the services, as far as they do not run yet."""
-    try:
-        wiring = stack.up(_say, otlp=otlp, routes=routes)
-    except (OSError, *START_ERRORS) as error:
-        complain(str(error))
-        raise typer.Exit(Exit.REFUSED) from None
-    rows = [[door.name, plain(door.address), plain(door.example)] for door in doors(wiring)]
-    print_table(["Door", "Address", "Try"], rows)
+    with _failing_in_words():
+        bring_up(otlp=otlp, routes=routes, servers_only=servers_only)
 
 
 def down(*, purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False) -> None:
     """Stop everything that `tocsin up` started."""
-    stopped = stack.down(_say, purge=purge)
-    _say(f"{stopped} programs stopped" if stopped else "nothing was running")
+    with _failing_in_words():
+        bring_down(purge=purge)
 
 
 def status(output: Output = Form.TABLE) -> None:
     """Show what runs. Ends with 3 when nothing does."""
-    states = stack.status()
+    states = running()
     if output is Form.JSON:
         print_json([asdict(state) | {"log": str(state.log)} for state in states])
     else:
-        print_table(["Program", "Pid", "Log"], [[one.name, str(one.pid), plain(one.log)] for one in states])
+        typer.echo("\n".join(as_lines(states)))
     if not states:
         raise typer.Exit(Exit.UNREACHABLE)
 
 
-def _say(text: str) -> None:
-    console.print(f"· {text}", markup=False, highlight=False)
+@contextmanager
+def _failing_in_words() -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as failure:
+        complain(str(failure))
+        raise typer.Exit(Exit.REFUSED) from None

@@ -5,19 +5,11 @@ import signal
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from stack.claim import ClaimError
-from stack.doors import doors, server_doors
-from stack.jars import JarsError
-from stack.processes import StartError
+from stack.console import FAILURES, as_lines, bring_down, bring_up, console
 from stack.shared import Servers
-from stack.up import down, status, up
+from stack.up import status
 
 _FAILED, _INTERRUPTED = 1, 130
-
-_console = Console(highlight=False)
 
 
 def main(arguments: list[str]) -> int:
@@ -25,8 +17,8 @@ def main(arguments: list[str]) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.act(chosen))
-    except (StartError, JarsError, ClaimError, OSError, ValueError) as failure:
-        _console.print(str(failure), style="red", markup=False)
+    except FAILURES as failure:
+        console.print(str(failure), style="red", markup=False)
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -51,41 +43,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(chosen: argparse.Namespace) -> int:
-    with _console.status("starting") as shown:
-
-        def progress(text: str) -> None:
-            shown.update(text)
-            _console.print(f"  {text}", style="dim")
-
-        how = {"otlp": chosen.otlp, "routes": chosen.routes, "servers_only": chosen.servers_only}
-        connected = up(progress, **how)
-    for door in server_doors(connected) if chosen.servers_only else doors(connected):
-        # Never cut or wrapped: these lines are there to be copied.
-        _console.print(f"[bold]{door.name:<13}[/] {door.address}\n{'':<13} [dim]{door.example}[/]", soft_wrap=True)
+    bring_up(otlp=chosen.otlp, routes=chosen.routes, servers_only=chosen.servers_only)
     return 0
 
 
 def _down(chosen: argparse.Namespace) -> int:
-    stopped = down(lambda text: _console.print(f"  {text}", style="dim"), purge=chosen.purge)
-    if not stopped:
-        _console.print("nothing was running")
+    bring_down(purge=chosen.purge)
     return 0
 
 
 def _status(_: argparse.Namespace) -> int:
-    running = status()
-    table = Table("program", "pid", "log", box=None, pad_edge=False)
-    for state in running:
-        table.add_row(state.name, str(state.pid), str(state.log))
-    _console.print(table if running else "nothing runs")
+    console.print("\n".join(as_lines(status())), markup=False, soft_wrap=True)
     return 0
 
 
 def _test_servers(chosen: argparse.Namespace) -> int:
-    servers = Servers(chosen.folder, _console.print)
+    servers = Servers(chosen.folder, console.print)
     try:
         servers.announce()
-        _console.print(f"TOCSIN_TEST_SERVERS={chosen.folder}  (Ctrl-C or SIGTERM ends them)")
+        console.print(f"TOCSIN_TEST_SERVERS={chosen.folder}  (Ctrl-C or SIGTERM ends them)")
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
     finally:
         servers.stop()

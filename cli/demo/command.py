@@ -14,7 +14,7 @@ from cli.demo.rest import Rest, RestError
 from cli.demo.steps import FileSent, Seen, await_judged, fired, make_trouble, send_file, watch
 from cli.demo.trouble import batches
 from cli.output import complain, console
-from cli.system import START_ERRORS
+from stack.console import FAILURES, say
 from stack.ports import Ports
 from stack.up import default_folder, down, up
 from stack.wiring import Wiring
@@ -33,15 +33,15 @@ def demo(log: Log = None) -> None:
     # Beside the folder of `tocsin up`, never inside: whoever stops that one stops all that lies in it.
     home = default_folder()
     folder = home.with_name(f"{home.name}-demo")
-    down(_say, folder=folder, purge=True)
+    down(say, folder=folder, purge=True)
     try:
-        wiring = up(_say, folder=folder, ports=Ports.free())
+        wiring = up(say, folder=folder, ports=Ports.free())
         is_good = _show(wiring, folder, log)
-    except (OSError, RestError, http.client.HTTPException, grpc.RpcError, *START_ERRORS) as error:
+    except (RestError, http.client.HTTPException, grpc.RpcError, *FAILURES) as error:
         complain(f"the demo ended early: {error}")
         is_good = False
     finally:
-        down(_say, folder=folder)
+        down(say, folder=folder)
     if not is_good:
         complain(f"not as expected; the logs are in {folder / 'logs'}")
         raise typer.Exit(Exit.REFUSED)
@@ -68,7 +68,7 @@ def _show(wiring: Wiring, folder: Path, log: Path | None) -> bool:
 def _trouble(edge: Rest, sinks: Rest) -> Seen:
     with console.status("sending trouble") as status:
         accepted = make_trouble(edge, status.update)
-        _say(f"{accepted} events accepted over REST in {len(batches())} batches")
+        say(f"{accepted} events accepted over REST in {len(batches())} batches")
         return watch(edge, sinks, status.update)
 
 
@@ -100,7 +100,3 @@ def _judged(port: int) -> Callable[[], float]:
         return sum(map(float, values))
 
     return ask
-
-
-def _say(text: str) -> None:
-    console.print(f"· {text}", markup=False, highlight=False)

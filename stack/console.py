@@ -1,0 +1,50 @@
+"""What a person sees of up, down and status: `python -m stack` and the `tocsin` command print the same."""
+
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from stack.claim import ClaimError
+from stack.doors import doors, server_doors
+from stack.jars import JarsError
+from stack.processes import StartError
+from stack.up import State, down, up
+
+# What can go wrong while the system starts or stops; each has a text for a person.
+FAILURES = (StartError, JarsError, ClaimError, OSError, ValueError)
+
+console = Console(highlight=False)
+# "7 of 46 jars" moves on at a terminal, and would fill a file.
+_COUNTING = re.compile(r"\d+ of \d+")
+
+
+def say(text: str) -> None:
+    """A step that was done."""
+    if not _COUNTING.search(text):
+        console.print(f"  {text}", style="dim", markup=False)
+
+
+def bring_up(*, otlp: str = "", routes: Path | None = None, servers_only: bool = False) -> None:
+    """Start what does not run yet, and print the doors. Raises one of FAILURES."""
+    with console.status("starting") as shown:
+
+        def progress(text: str) -> None:
+            shown.update(text)
+            say(text)
+
+        connected = up(progress, otlp=otlp, routes=routes, servers_only=servers_only)
+    for door in server_doors(connected) if servers_only else doors(connected):
+        # Never cut or wrapped: these lines are there to be copied.
+        console.print(f"[bold]{door.name:<13}[/] {door.address}\n{'':<13} [dim]{door.example}[/]", soft_wrap=True)
+
+
+def bring_down(*, purge: bool = False) -> None:
+    """Stop everything, and say so. Raises one of FAILURES."""
+    if not down(say, purge=purge):
+        console.print("nothing was running")
+
+
+def as_lines(states: list[State]) -> list[str]:
+    """A line for each program that runs."""
+    return [f"{one.name:<12}{one.pid:>8}  {one.log}" for one in states] or ["nothing runs"]
