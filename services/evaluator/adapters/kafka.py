@@ -12,7 +12,7 @@ from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
 from services.evaluator.adapters.transition_wire import encode_transition
-from services.evaluator.core.partial import PartialBatch
+from services.evaluator.core.partial import PartialBatch, halves
 from services.evaluator.core.transition import Transition
 from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned
 from tocsin.logs.v1 import log_event_pb2
@@ -25,6 +25,8 @@ LOG_EVENTS, WINDOW_PARTIALS, ALERTS, DEAD_LETTERS = (
     "alerts",
     "log-events-dead-letter",
 )
+# Half of what a broker takes by default.
+MOST_BYTES = 512 * 1024
 MATCH_GROUP, WINDOW_GROUP = "alert-rule-engine-group", "alert-rule-engine-window-group"
 
 
@@ -102,7 +104,9 @@ class KafkaPartialSink:
 
     async def send(self, batches: Sequence[tuple[int, PartialBatch]]) -> None:
         """Write each batch to its partition."""
-        values = await asyncio.to_thread(lambda: [(output, encode_batch(batch)) for output, batch in batches])
+        values = await asyncio.to_thread(
+            lambda: [(output, value) for output, batch in batches for value in encoded(batch)]
+        )
         await delivered(self._producer.enqueue(WINDOW_PARTIALS, value, partition=output) for output, value in values)
 
 
@@ -153,6 +157,16 @@ class KafkaDeadLetters:
         )
         letter.create_time.FromDatetime(self._now())
         return letter.SerializeToString()
+
+
+def encoded(batch: PartialBatch, most_bytes: int = MOST_BYTES) -> Iterator[bytes]:
+    """Write a batch as one record, or as several when it is large."""
+    value = encode_batch(batch)
+    if len(value) <= most_bytes or len(batch.rows) < 2:  # noqa: PLR2004  (one row cannot be cut)
+        yield value
+        return
+    for half in halves(batch):
+        yield from encoded(half, most_bytes)
 
 
 async def delivered(handed_over: Iterable[asyncio.Future[None]]) -> None:

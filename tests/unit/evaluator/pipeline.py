@@ -9,8 +9,8 @@ from random import Random
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.severity import Severity
 from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.adapters.kafka import encoded
 from services.evaluator.adapters.partial_columns import PartialDecoder
-from services.evaluator.adapters.partial_wire import encode_batch
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
 from services.evaluator.core.match import match
 from services.evaluator.core.moment import SECOND_NS
@@ -133,11 +133,21 @@ class Pipeline:
 
     def flush(self, matcher: Matcher, idle: float | None = None) -> None:
         """Tell what is new, also that every partition is idle if so, and commit."""
+        for output, value in self.news(matcher, idle):
+            self.partials[output].append(value)
         for source in matcher.sources.values():
-            idle_ns = None if idle is None else moment(idle)
-            for output, batch in source.flush(outputs=self.outputs, source_partitions=self.inputs, idle_ns=idle_ns):
-                self.partials[output].append(encode_batch(batch))
             self.match_marks[source.partition] = source.committable
+
+    def news(self, matcher: Matcher, idle: float | None = None) -> list[tuple[int, bytes]]:
+        """Give the records of a flush; each is cut as small as it can be."""
+        return [
+            (output, value)
+            for source in matcher.sources.values()
+            for output, batch in source.flush(
+                outputs=self.outputs, source_partitions=self.inputs, idle_ns=None if idle is None else moment(idle)
+            )
+            for value in encoded(batch, most_bytes=1)
+        ]
 
     def window(self, output: int) -> Window:
         offset, note = self.window_marks.get(output, (0, ""))
@@ -213,13 +223,23 @@ class Chaos:
             case "commit":
                 pipeline.commit(output, window)
             case "crash match":
-                self.matchers[self.matchers.index(matcher)] = pipeline.matcher()
+                self._crash_match(matcher)
             case "crash window":
-                # Between writing to alerts and writing the state, at worst.
-                pipeline.judge(output, window, random.randint(0, 6), tells_state=random.random() < 0.5)
-                owners[owners.index(window)] = pipeline.window(output)
-                if random.random() < 0.3:
-                    owners[:] = [pipeline.window(output), pipeline.window(output)]
+                self._crash_window(output, window)
+
+    def _crash_match(self, matcher: Matcher) -> None:
+        """In the middle of a flush: some of it has been written, and nothing committed."""
+        for output, value in self.pipeline.news(matcher)[: self.random.randrange(6)]:
+            self.pipeline.partials[output].append(value)
+        self.matchers[self.matchers.index(matcher)] = self.pipeline.matcher()
+
+    def _crash_window(self, output: int, window: Window) -> None:
+        """Between writing to alerts and writing the state, at worst; or it hangs, and two go on after it."""
+        pipeline, random, owners = self.pipeline, self.random, self.windows[output]
+        pipeline.judge(output, window, random.randint(0, 6), tells_state=random.random() < 0.5)
+        owners[owners.index(window)] = pipeline.window(output)
+        if random.random() < 0.3:
+            owners[:] = [pipeline.window(output), pipeline.window(output)]
 
     def settle(self) -> None:
         """Let everything that is in the logs reach the end of the pipe."""
