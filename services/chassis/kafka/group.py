@@ -1,7 +1,6 @@
 """A member of a consumer group: the blocking client on one thread of its own, asked from asyncio."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -10,11 +9,11 @@ from typing import Any, TypeVar
 import confluent_kafka
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from opentelemetry.metrics import CallbackOptions, Observation
 
-from services.chassis import telemetry
 from services.chassis.health import Dependency
 from services.chassis.kafka import codes
+from services.chassis.kafka.hold import Hold
+from services.chassis.kafka.lag import Lag
 from services.chassis.kafka.record import Record, record_of
 
 log = structlog.get_logger()
@@ -24,36 +23,6 @@ T = TypeVar("T")
 _REVOKE_SECONDS = 3.0
 _PROBE_SECONDS = 1.0
 _LEAVE_SECONDS = 3.0
-_LAG_EVERY_SECONDS = 1.0
-
-
-class Hold:
-    """A batch in hand, and the offsets to commit once it is done."""
-
-    def __init__(self, batch: Sequence[Record], generation: int) -> None:
-        self.offsets: dict[int, int] = {}
-        for record in batch:
-            self.offsets[record.partition] = record.offset + 1
-        self.generation = generation
-        self.is_done = False
-        self.is_abandoned = False
-        self.over = threading.Event()
-        self._abandon: Callable[[], object] | None = None
-
-    def on_abandoned(self, act: Callable[[], object]) -> None:
-        """Call `act` on the event loop when the partitions go to someone else before the batch is done."""
-        self._abandon = act
-
-    def abandon(self) -> None:
-        """Give the batch up."""
-        if not self.over.is_set():
-            self.is_abandoned = True
-            if self._abandon is not None:
-                self._abandon()
-
-    def mark_done(self) -> None:
-        """Say that every record was handled."""
-        self.is_done = not self.is_abandoned
 
 
 class GroupMember:
@@ -72,17 +41,8 @@ class GroupMember:
         self._ahead: list[Any] = []
         self._must_probe = False
         self._fatal: KafkaError | None = None
-        self._lag: dict[int, int] = {}
-        self._lag_due = 0.0
-        self._starts: dict[int, int] = {}
+        self._lag = Lag(topic, group)
         self._labels = {"topic": topic, "group": group}
-        # A meter for each group: of two gauges with one name a meter would ask only the first.
-        telemetry.meter(f"{__name__}.{group}").create_observable_gauge(
-            "tocsin.kafka.consumer.lag",
-            [self._observe_lag],
-            unit="{record}",
-            description="Records between what this instance has taken and the end of the partition.",
-        )
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
@@ -147,7 +107,8 @@ class GroupMember:
         first = self._client.poll(timeout)
         if self._must_probe:
             self._probe()
-        self._measure_lag()
+        if not self._must_probe:
+            self._lag.measure(self._client)
         if first is None:
             return []
         return [first, *self._client.consume(most - 1, 0)] if most > 1 else [first]
@@ -176,7 +137,7 @@ class GroupMember:
 
     def _assigned(self, _: Any, partitions: list[TopicPartition]) -> None:
         log.info("partitions_assigned", partitions=[each.partition for each in partitions], **self._labels)
-        self._lag, self._starts = {}, {}
+        self._lag.forget()
         self._on_loop(self._mark, "")
 
     def _revoked(self, _: Any, partitions: list[TopicPartition]) -> None:
@@ -193,7 +154,7 @@ class GroupMember:
         log.info("partitions_revoked", partitions=[each.partition for each in partitions], **self._labels)
         self._generation += 1
         self._ahead = []
-        self._lag, self._starts = {}, {}
+        self._lag.forget()
         hold, self._hold = self._hold, None
         if hold is not None:
             self._on_loop(hold.abandon)
@@ -221,30 +182,6 @@ class GroupMember:
             self._must_probe = False
             self._on_loop(self._mark, "")
 
-    def _measure_lag(self) -> None:
-        now = self._loop.time()
-        if now < self._lag_due or self._must_probe:
-            return
-        self._lag_due = now + _LAG_EVERY_SECONDS
-        for each in self._client.position(self._client.assignment()):
-            _, high = self._client.get_watermark_offsets(each, cached=True)
-            taken = each.offset if each.offset >= 0 else self._start(each)
-            if taken is None:
-                return
-            if high >= 0:
-                self._lag[each.partition] = max(0, high - taken)
-
-    def _start(self, where: TopicPartition) -> int | None:
-        """Say where a partition begins of which nothing has come yet; None when the broker does not tell in time."""
-        if where.partition not in self._starts:
-            try:
-                (committed,) = self._client.committed([where], timeout=_PROBE_SECONDS)
-                low, _ = self._client.get_watermark_offsets(where, timeout=_PROBE_SECONDS)
-            except KafkaException:
-                return None
-            self._starts[where.partition] = max(committed.offset, low)
-        return self._starts[where.partition]
-
     def _on_loop(self, act: Callable[..., object], *arguments: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(act, *arguments)
@@ -267,11 +204,6 @@ class GroupMember:
             self._dependency.down(reason)
         else:
             self._dependency.up()
-
-    def _observe_lag(self, _: CallbackOptions) -> list[Observation]:
-        return [
-            Observation(lag, {**self._labels, "partition": partition}) for partition, lag in dict(self._lag).items()
-        ]
 
 
 def _note_commit(error: KafkaError | None, _: list[TopicPartition]) -> None:

@@ -54,6 +54,16 @@ async def test_what_is_sent_is_handled_with_key_and_headers(settings: KafkaSetti
     assert record.timestamp_ms > 0
 
 
+async def test_a_producer_that_is_beyond_recovery_is_replaced(settings: KafkaSettings, eventually: Any) -> None:
+    async with producer(settings, "test") as stream:
+        await stream.send("alerts", b"one")
+        broken = stream._client
+        stream._must_renew = True
+        await eventually(lambda: stream._client is not broken)
+        await stream.send("alerts", b"two")
+        assert stream.waiting_bytes == 0
+
+
 async def test_a_second_instance_goes_on_where_the_first_has_stopped(settings: KafkaSettings, eventually: Any) -> None:
     first, second = Seen(), Seen()
     async with producer(settings, "test") as stream:
