@@ -23,12 +23,14 @@ from stack.ports import Ports
 from stack.up import default_folder, down, up
 from stack.wiring import Wiring
 
-console = Console(highlight=False)
+# In a file and in CI tables have room.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 SIZE = 500
 RATE = 50_000
 PROBES = 100
 PROBE_PAUSE = 0.15
+WARM_UP = 15.0
 
 
 def main() -> None:
@@ -52,6 +54,8 @@ Row = tuple[str, str, str]
 
 
 def _throughput(wiring: Wiring, folder: Path, seconds: float) -> tuple[list[Row], Table]:
+    _say(f"warming up for {WARM_UP:.0f} s: a Java program that has just started compiles itself")
+    _start("bench.load", wiring, "--seconds", str(WARM_UP), "--size", str(SIZE)).communicate()
     _say(f"full load: batches of {SIZE} events for {seconds:.0f} s")
     port = wiring.ports.evaluator_admin
     before, judged, started = costs(folder), _judged(port), time.monotonic()

@@ -6,7 +6,7 @@ from datetime import datetime
 from http.client import HTTPConnection
 
 import grpc
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -42,13 +42,16 @@ def probe(channel: grpc.Channel, *, count: int, pause: float, brokers: str) -> d
         {
             "bootstrap.servers": brokers,
             "group.id": f"bench-{time.monotonic_ns()}",
-            "auto.offset.reset": "latest",
             "fetch.wait.max.ms": 5,
         }
     )
-    consumer.subscribe(["alerts"])
-    while not consumer.assignment():
-        consumer.poll(0.1)
+    # From where the topic ends now; a subscription would find that out only when it fetches first.
+    partitions = [
+        TopicPartition("alerts", number) for number in consumer.list_topics("alerts").topics["alerts"].partitions
+    ]
+    for partition in partitions:
+        partition.offset = consumer.get_watermark_offsets(partition)[1]
+    consumer.assign(partitions)
     seen: dict[str, float] = {}
     for number in range(count):
         due = time.monotonic() + pause
@@ -103,7 +106,7 @@ def _note(consumer: Consumer, seen: dict[str, float], patience: float) -> None:
     message = consumer.poll(patience)
     if message is None or message.error():
         return
-    transition = AlertTransition.FromString(message.value())
+    transition = AlertTransition.FromString(message.value() or b"")
     if transition.resource.startswith(PREFIX) and transition.state == AlertTransition.FIRING:
         sent = transition.window.last_event_time.ToNanoseconds() / 1e9
         seen.setdefault(transition.resource.removeprefix(PREFIX), time.time() - sent)

@@ -96,7 +96,8 @@ class AlertServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveAlert(self, request, context):
-        """Ends an alert by hand; nothing changes when it is resolved already.
+        """Ends an alert by hand; nothing changes when it is resolved already. As long as the condition holds without a
+        break nothing more is told of it; it fires anew when the condition becomes true again after a window without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

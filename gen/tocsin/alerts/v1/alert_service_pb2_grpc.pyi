@@ -44,7 +44,9 @@ class AlertServiceStub:
     FAILED_PRECONDITION.
     """
     ResolveAlert: _grpc.UnaryUnaryMultiCallable[_alert_service_pb2.ResolveAlertRequest, _alert_service_pb2.ResolveAlertResponse]
-    """Ends an alert by hand; nothing changes when it is resolved already."""
+    """Ends an alert by hand; nothing changes when it is resolved already. As long as the condition holds without a
+    break nothing more is told of it; it fires anew when the condition becomes true again after a window without it.
+    """
 
 @_typing.type_check_only
 class AlertServiceAsyncStub(AlertServiceStub):
@@ -62,7 +64,9 @@ class AlertServiceAsyncStub(AlertServiceStub):
     FAILED_PRECONDITION.
     """
     ResolveAlert: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.ResolveAlertRequest, _alert_service_pb2.ResolveAlertResponse]  # type: ignore[assignment]
-    """Ends an alert by hand; nothing changes when it is resolved already."""
+    """Ends an alert by hand; nothing changes when it is resolved already. As long as the condition holds without a
+    break nothing more is told of it; it fires anew when the condition becomes true again after a window without it.
+    """
 
 class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads alerts and acts on them."""
@@ -107,6 +111,8 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_service_pb2.ResolveAlertRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_service_pb2.ResolveAlertResponse, _abc.Awaitable[_alert_service_pb2.ResolveAlertResponse]]:
-        """Ends an alert by hand; nothing changes when it is resolved already."""
+        """Ends an alert by hand; nothing changes when it is resolved already. As long as the condition holds without a
+        break nothing more is told of it; it fires anew when the condition becomes true again after a window without it.
+        """
 
 def add_AlertServiceServicer_to_server(servicer: AlertServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -113,7 +113,9 @@ class LogEvent(_message.Message):
     """The W3C trace id of the operation that wrote the line: 32 lower-case hexadecimal digits."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened; the time of arrival when absent. More than ten minutes ahead of arrival is refused."""
+        """When it happened; the time of arrival when absent. Before 1970, or more than ten minutes ahead of arrival, is
+        refused.
+        """
 
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
