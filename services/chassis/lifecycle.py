@@ -45,8 +45,7 @@ def main(service: str, settings_type: type[S], prefix: str, app: App[S]) -> None
     try:
         settings = load(settings_type, prefix, os.environ)  # noqa: TID251  (the one place that reads it)
     except SettingsError as error:
-        sys.stderr.write("".join(f"{service}: {problem}\n" for problem in error.problems))
-        sys.exit(EX_SETTINGS)
+        sys.exit(_refused(service, error))
     process = settings.process
     configure_logs(service, process.instance, process.log_level)
     with telemetry(service, process.instance, process.otlp):
@@ -112,6 +111,11 @@ class _Beside:
             self._block.cancel()
 
 
+def _refused(service: str, error: SettingsError) -> int:
+    sys.stderr.write("".join(f"{service}: {problem}\n" for problem in error.problems))
+    return EX_SETTINGS
+
+
 async def _run(service: str, app: AbstractAsyncContextManager[None], drain: timedelta) -> int:
     stop, started = asyncio.Event(), asyncio.Event()
     life = asyncio.create_task(_live(service, app, drain, started, stop))
@@ -122,6 +126,9 @@ async def _run(service: str, app: AbstractAsyncContextManager[None], drain: time
         await life
     except asyncio.CancelledError:
         log.info("service_stopped_while_starting")
+    except SettingsError as error:
+        # What a setting points at, a routes file say, is read when the service starts.
+        return _refused(service, error)
     except Exception:
         log.exception("service_crashed")
         return EX_CRASHED

@@ -112,7 +112,7 @@ def _query(request: service.ListFailedNotificationsRequest) -> FailedQuery:
     violations = []
     most = page_size(request.page_size)
     if most is None:
-        violations.append(Violation("page_size", "must not be negative"))
+        violations.append(Violation("pageSize", "must not be negative"))
     unknown = [status for status in request.statuses if status not in _STATES]
     if unknown:
         violations.append(Violation("statuses", "must be PENDING, RETRYING, DELIVERED or SUPERSEDED"))
@@ -120,7 +120,7 @@ def _query(request: service.ListFailedNotificationsRequest) -> FailedQuery:
         position = position_of(request.page_token, _filters(request))
     except TokenError:
         position = None
-        violations.append(Violation("page_token", "is not one that this list gave with these filters"))
+        violations.append(Violation("pageToken", "is not one that this list gave with these filters"))
     if most is None or violations:
         raise InvalidRequest("the request holds fields that are wrong", violations=violations)
     wanted = request.statuses or [FailedNotification.PENDING, FailedNotification.RETRYING]

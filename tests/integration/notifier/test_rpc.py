@@ -66,8 +66,8 @@ async def test_paging_visits_each_failed_notification_once(world: World) -> None
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        pytest.param(ListFailedNotificationsRequest(page_size=-1), "page_size", id="negative size"),
-        pytest.param(ListFailedNotificationsRequest(page_token="x"), "page_token", id="made-up token"),
+        pytest.param(ListFailedNotificationsRequest(page_size=-1), "pageSize", id="negative size"),
+        pytest.param(ListFailedNotificationsRequest(page_token="x"), "pageToken", id="made-up token"),
         pytest.param(ListFailedNotificationsRequest(statuses=[0]), "statuses", id="no status"),
     ],
 )
