@@ -31,8 +31,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-gen: $(READY) ## write gen/ from proto/
+gen: $(READY) ## write gen/ from proto/, and the tables of docs/operations.md from the code
 	$(BIN)/python proto/generate.py
+	$(BIN)/python docs/tables.py
 
 lint: $(READY) ## format, rules, types, imports, contracts, spelling
 	$(BIN)/ruff format --check --quiet

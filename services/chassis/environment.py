@@ -200,8 +200,16 @@ def _type_name(hint: Any) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-        return f"{seconds:g}s" if seconds >= 1 or not seconds else f"{seconds * 1000:g}ms"
+        return _duration_text(value)
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _duration_text(value: timedelta) -> str:
+    """Write a duration as `load` reads it, in the largest unit of which it is a whole number."""
+    if not value:
+        return "0s"
+    fitting = (unit for unit in reversed(_UNITS) if not value % timedelta(seconds=_UNITS[unit]))
+    unit = next(fitting)
+    return f"{value // timedelta(seconds=_UNITS[unit])}{unit}"

@@ -70,6 +70,27 @@ def test_texts_become_values(name: str, text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "duration"),
     [
+        ("0s", timedelta()),
+        ("250us", timedelta(microseconds=250)),
+        ("1500ms", timedelta(seconds=1.5)),
+        ("90s", timedelta(seconds=90)),
+        ("1h", timedelta(hours=1)),
+        ("14d", timedelta(days=14)),
+    ],
+)
+def test_a_default_is_shown_as_it_would_be_written(text: str, duration: timedelta) -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Waiting:
+        wait: timedelta = setting("How long.", default=duration)
+
+    (described,) = describe(Waiting, "X_")
+    assert described.default == text
+    assert load(Waiting, "X_", {"X_WAIT": text}).wait == duration
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
         ("250ms", timedelta(milliseconds=250)),
         ("5s", timedelta(seconds=5)),
         ("1.5s", timedelta(seconds=1.5)),

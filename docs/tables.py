@@ -1,0 +1,170 @@
+"""Write the tables of docs/operations.md from the code that they describe: settings, ports, topics, consumer groups.
+
+`python docs/tables.py` writes; with `--check` it compares instead and exits 1 when the document is stale.
+"""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+from services.chassis.settings import SettingDoc, describe
+from services.evaluator.adapters import kafka as evaluator_topics
+from services.evaluator.settings import Settings as EvaluatorSettings
+from services.ingest.settings import Settings as IngestSettings
+from services.manager.settings import Settings as ManagerSettings
+from services.manager.worker import results, transitions
+from services.notifier.settings import Settings as NotifierSettings
+from services.notifier.worker import intake
+from stack.envoy import PREFIX, EnvoySettings
+from stack.ports import Ports
+from stack.topics import TOPICS, Topic
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "docs" / "operations.md"
+
+SERVICES = {
+    "INGEST_": IngestSettings,
+    "EVALUATOR_": EvaluatorSettings,
+    "MANAGER_": ManagerSettings,
+    "NOTIFIER_": NotifierSettings,
+}
+
+DOORS = {
+    "kafka": "Kafka",
+    "kafka_controller": "Kafka's controller",
+    "postgres": "PostgreSQL",
+    "redis": "Redis",
+    "edge": "Envoy: REST, gRPC, gRPC-Web of all services; `/health` of ingest",
+    "edge_evaluator": "Envoy: `/health` of the evaluator",
+    "edge_manager": "Envoy: rules and alerts; `/health` of the manager",
+    "edge_notifier": "Envoy: notifications, `/actuator/circuitbreakers`; `/health` of the notifier",
+    "mesh": "Envoy: calls between services; `/stats/prometheus`",
+    "envoy_admin": "Envoy's administration, on the loopback interface only",
+    "ingest": "ingest: gRPC",
+    "evaluator": "evaluator: gRPC",
+    "manager": "manager: gRPC",
+    "notifier": "notifier: gRPC",
+    "ingest_admin": "ingest: `/metrics`, `/health`",
+    "evaluator_admin": "evaluator: `/metrics`, `/health`",
+    "manager_admin": "manager: `/metrics`, `/health`",
+    "notifier_admin": "notifier: `/metrics`, `/health`",
+    "sinks": "the local sinks of Slack, PagerDuty and webhook; what they were sent",
+    "sinks_smtp": "the local sink of e-mail",
+}
+
+CONTENTS = {
+    "log-events": ("`LogBatch`, without a key", "ingest", "evaluator: match"),
+    "log-events-dead-letter": ("`DeadLetter`: what could not be read, and why", "all consumers", "people"),
+    "window-partials": ("`PartialBatch`", "evaluator: match", "evaluator: window"),
+    "window-state": ("the evaluator's open alerts", "evaluator: window", "evaluator: window, at start"),
+    "alerts": ("`AlertTransition` by fingerprint", "evaluator: window", "manager"),
+    "notifications": ("`Notification` by alert", "manager", "notifier"),
+    "notification-results": ("`NotificationResult` by alert", "notifier", "manager"),
+}
+
+GROUPS = (
+    (evaluator_topics.MATCH_GROUP, "evaluator: match", evaluator_topics.LOG_EVENTS),
+    (evaluator_topics.WINDOW_GROUP, "evaluator: window", evaluator_topics.WINDOW_PARTIALS),
+    (transitions.GROUP, "manager", transitions.TOPIC),
+    (results.GROUP, "manager", results.TOPIC),
+    (intake.GROUP, "notifier", intake.TOPIC),
+)
+
+
+def tables() -> dict[str, str]:
+    """Every table by the name under which the document has it."""
+    described = {prefix: describe(kind, prefix) for prefix, kind in SERVICES.items()}
+    shared = _shared(described)
+    own = {
+        f"settings {prefix.rstrip('_').lower()}": _settings(
+            each for each in docs if each.name.removeprefix(prefix) not in shared
+        )
+        for prefix, docs in described.items()
+    }
+    return {
+        "settings of all services": _settings(shared.values()),
+        **own,
+        "settings of the gateway": _settings(describe(EnvoySettings, PREFIX)),
+        "ports": _ports(),
+        "topics": _topics(),
+        "consumer groups": _table(
+            ("group", "service", "topic"), ((f"`{group}`", who, f"`{topic}`") for group, who, topic in GROUPS)
+        ),
+    }
+
+
+def filled(document: str) -> str:
+    """The document with the tables as they must be; ValueError when it lacks the place of one."""
+    for name, table in tables().items():
+        begin, end = f"<!-- table: {name} -->", "<!-- end -->"
+        pattern = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+        document, places = pattern.subn(lambda _, new=f"{begin}\n{table}\n{end}": new, document)  # type: ignore[misc]
+        if places != 1:
+            raise ValueError(f"{begin} stands {places} times in the document")
+    return document
+
+
+def _shared(described: dict[str, list[SettingDoc]]) -> dict[str, SettingDoc]:
+    """What every service has, without prefix; defaults that differ are told for each."""
+    by_name = [{each.name.removeprefix(prefix): each for each in docs} for prefix, docs in described.items()]
+    found = {}
+    for name, first in by_name[0].items():
+        if all(name in each for each in by_name):
+            defaults = [each[name].default for each in by_name]
+            text = defaults[0] if len(set(defaults)) == 1 else ", ".join(each or "" for each in defaults)
+            found[name] = dataclasses.replace(first, name=f"…_{name}", default=text)
+    return found
+
+
+def _settings(docs: Iterable[SettingDoc]) -> str:
+    return _table(("setting", "default", "meaning"), ((f"`{each.name}`", _default(each), each.help) for each in docs))
+
+
+def _default(doc: SettingDoc) -> str:
+    if doc.required:
+        return "**required**"
+    # What lies beside the sources is told from there.
+    return (doc.default or "empty").replace(f"{ROOT}/", "")
+
+
+def _ports() -> str:
+    ports = Ports()
+    rows = (
+        (str(getattr(ports, field.name)), DOORS[field.name], f"`TOCSIN_PORT_{field.name.upper()}`")
+        for field in dataclasses.fields(Ports)
+    )
+    return _table(("port", "what answers", "moved by"), rows)
+
+
+def _topics() -> str:
+    rows = ((f"`{each.name}`", str(each.partitions), _kept(each), *CONTENTS[each.name]) for each in TOPICS)
+    return _table(("topic", "partitions", "kept", "value", "written by", "read by"), rows)
+
+
+def _kept(topic: Topic) -> str:
+    if topic.config["cleanup.policy"] == "compact":
+        return "the last of each key"
+    hours = timedelta(milliseconds=int(topic.config["retention.ms"])) // timedelta(hours=1)
+    return f"{hours // 24} days" if hours > 24 else f"{hours} h"  # noqa: PLR2004 - hours of a day
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def main() -> int:
+    """Write or check; the exit code."""
+    document = DOCUMENT.read_text()
+    right = filled(document)
+    if "--check" in sys.argv[1:]:
+        return int(document != right)
+    DOCUMENT.write_text(right)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The manual of operations says what is so."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli.main import app
+from stack.ports import Ports
+from tests.unit.deploy.test_seeing import OTHERS, instruments, told
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = (ROOT / "docs" / "operations.md").read_text()
+MADE = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+COMMANDS = "\n".join(re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
+
+__all__ = ["told"]
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    assert MADE["filled"](TEXT) == TEXT, "stale: python docs/tables.py writes them anew"
+
+
+def test_no_table_names_a_path_of_the_machine_it_was_made_on() -> None:
+    assert str(ROOT) not in TEXT
+
+
+def test_every_metric_that_is_named_is_told(told: set[str]) -> None:
+    assert list(instruments())
+    named = set(re.findall(r"`((?:tocsin|envoy|process|alerts|events|late|notifications)_[a-z_]+)[`{]", TEXT))
+    histograms = {name.removesuffix("_count") for name in told if name.endswith("_count")}
+    assert named - {"envoy_admin"} <= told | histograms | OTHERS
+
+
+def test_every_command_of_tocsin_exists() -> None:
+    root = typer.main.get_command(app)
+    used = re.findall(r"\btocsin ([a-z]+)(?: ([a-z]+))?", COMMANDS)
+    assert used
+    for first, second in used:
+        found = root.commands[first]
+        if hasattr(found, "commands"):
+            assert second in found.commands
+
+
+def test_every_target_of_make_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = set(re.findall(r"\bmake ([a-z]+)", TEXT))
+    assert used
+    assert used <= targets
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
+def test_what_it_points_to_exists(path: str) -> None:
+    assert (ROOT / "docs" / path).exists()
+
+
+def test_every_port_in_a_command_is_a_door() -> None:
+    doors = {getattr(Ports(), field) for field in Ports.__dataclass_fields__}
+    used = {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", COMMANDS)}
+    assert used <= doors | {4317}
