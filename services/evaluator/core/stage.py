@@ -108,7 +108,9 @@ class WindowStage:
         elif self.is_caught_up:
             steps += self._judge_all(now_ns)
         self.watermark.observe(batch.progress)
-        steps += self._close(now_ns)
+        # What is read again has not all been counted yet: nothing may end by it.
+        if self.is_caught_up:
+            steps += self._close(now_ns)
         # What is read again was counted when it was read first.
         return Observed(transitions=tuple(steps), reception=reception, late_events=late_events if was_caught_up else 0)
 
@@ -205,7 +207,7 @@ class WindowStage:
             windows.attach(ready, self.watermark.value_ns)
             if self.is_caught_up:
                 yield from windows.judge_all(now_ns)
-            yield from windows.close(self.watermark.value_ns, now_ns)
+                yield from windows.close(self.watermark.value_ns, now_ns)
 
     def _drop_unclaimed(self, now_ns: int) -> None:
         for selection, windows in list(self._windows.items()):

@@ -95,3 +95,14 @@ async def test_without_a_manager_it_starts_with_the_copy(world: World) -> None:
     send_trouble(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
     assert any(each["source"] == "copy" for each in second.events("rules_learned"))
+
+
+async def test_it_follows_a_manager_that_was_away(world: World) -> None:
+    evaluator = await world.evaluator()
+    await until(lambda: bool(evaluator.events("store_restored")), "it runs")
+    await world.manager.stop()
+    send_trouble(world)
+    await until(lambda: len(world.fired()) == len(EXPECTED), "it goes on with the rules that it has")
+    await world.manager.start()
+    await world.manager.set(a_rule())
+    await until(lambda: len(world.resolved()) == 2, "the two that are gone are resolved")

@@ -26,6 +26,7 @@ RULES = RuleSet.of(
     [
         rule("plain", "count > threshold"),
         rule("scoped", "rate > threshold", scope='service != "b"', group_by=("service", "attributes.zone")),
+        rule("wide", "total > threshold", scope='service != "b"', group_by=("service",)),
         rule("coded", "max > threshold", filter="status_code >= 500", value_field="status_code", group_by=("host",)),
         rule("none", "count > threshold", filter='message.contains("never")'),
     ],
@@ -84,6 +85,7 @@ def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, 
             rows = [
                 ("plain", True, (event.service,), error),
                 ("scoped", event.service != "b", (event.service, zone), error),
+                ("wide", event.service != "b", (event.service,), error),
                 ("coded", True, (event.host,), event.status_code >= 500),
                 ("none", True, (event.service,), False),
             ]

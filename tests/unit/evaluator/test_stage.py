@@ -303,3 +303,41 @@ def test_a_longer_lateness_does_not_open_closed_windows() -> None:
     board.hear(row(1), event=20)
     board.learn(replace(COUNT, lateness=timedelta(minutes=5), revision=2), revision=2)
     assert board.hear(row(9)) == []
+
+
+def test_nothing_ends_while_it_is_read_again() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    board.hear(row(4), event=11)
+    again = Board(WindowStage.restored(board.stage.checkpoint(0), board.steps, SECOND_NS))
+    again.learn(COUNT)
+    hasty = replace(COUNT, lateness=timedelta(), revision=2)
+    assert again.hear(row(1), event=1) == []
+    assert again.learn(hasty, revision=2) == []
+    assert again.hear(row(4), event=11) == []
+    assert again.hear(event=20) == ["RESOLVED a 10"]
+
+
+def test_the_clock_waits_for_rules_too() -> None:
+    board = Board.with_rules()
+    board.hear(row(3), event=1)
+    assert board.hear(idle=1000) == []
+    assert board.stage.watermark.value_ns == SECOND_NS
+
+
+def test_an_ended_alert_of_a_rule_that_is_gone_outlasts_its_rows() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    board.learn(revision=2)
+    checkpoint = board.stage.checkpoint(100 * SECOND_NS)
+    assert checkpoint.offset == 1
+    assert board.stage.forget(checkpoint) == []
+    assert board.stage.forget(replace(checkpoint, watermark_ns=3610 * SECOND_NS)) == [("count", ("a",))]
+
+
+def test_hearing_the_same_rules_again_changes_nothing() -> None:
+    board = Board.with_rules()
+    rules = RuleSet.of(2, [COUNT])
+    board.stage.learn(rules, 0)
+    board.hear(row(3), event=1)
+    assert board.stage.learn(RuleSet.of(3, [COUNT], rules), 0) == []

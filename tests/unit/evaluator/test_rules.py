@@ -1,0 +1,61 @@
+"""The rules as they are known, and their copy."""
+
+from pathlib import Path
+
+import pytest
+
+from services.evaluator.adapters.rules import RuleBook, RuleCopy, Snapshot
+from services.evaluator.core.ruleset import RuleSet
+from tests.fakes.rule_manager import a_rule
+
+
+def snapshot(*rules: object, revision: int = 1) -> Snapshot:
+    return Snapshot(revision=revision, is_snapshot=True, alert_rules=rules)  # type: ignore[arg-type]
+
+
+async def test_what_was_heard_is_there_at_the_next_start(tmp_path: Path) -> None:
+    told: list[RuleSet] = []
+    book = RuleBook(RuleCopy(tmp_path / "new"), told.append)
+    await book.open_copy()
+    assert book.current is None
+    await book.take(snapshot(a_rule()))
+    again = RuleBook(RuleCopy(tmp_path / "new"))
+    await again.open_copy()
+    assert list((await again.known()).rules) == ["rule-errors"]
+    assert [each.revision for each in told] == [1]
+
+
+async def test_a_copy_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    (tmp_path / "rules.binpb").write_bytes(b"\xff")
+    assert RuleCopy(tmp_path).read() is None
+
+
+async def test_a_copy_that_cannot_be_written_does_not_stop_anything(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    book = RuleBook(RuleCopy(tmp_path / "file"))
+    await book.take(snapshot(a_rule()))
+    assert (await book.known()).revision == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"condition": "count >"}, id="an expression"),
+        pytest.param({"type": 77}, id="a type of the future"),
+        pytest.param({"window_minutes": 0}, id="no window"),
+    ],
+)
+async def test_a_rule_that_is_not_understood_is_left_alone(tmp_path: Path, changed: dict[str, object]) -> None:
+    book = RuleBook(RuleCopy(tmp_path))
+    await book.take(snapshot(a_rule(), a_rule(id="odd", **changed)))
+    rules = await book.known()
+    assert (list(rules.rules), list(rules.refused)) == (["rule-errors"], ["odd"])
+    assert not rules.has_ended("odd", 1, 1)
+
+
+async def test_a_rule_that_did_not_change_is_not_compiled_again(tmp_path: Path) -> None:
+    book = RuleBook(RuleCopy(tmp_path))
+    await book.take(snapshot(a_rule()))
+    before = (await book.known()).rules["rule-errors"]
+    await book.take(snapshot(a_rule(), a_rule(id="new"), revision=2))
+    assert (await book.known()).rules["rule-errors"] is before
