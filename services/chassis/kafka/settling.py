@@ -102,7 +102,13 @@ class Settling:
 
     async def _put_aside(self, record: Record, reason: str) -> None:
         where = {"topic": self._topic, "partition": record.partition, "offset": record.offset}
-        log.error("record_put_aside", reason=reason, kept=self._dead_letters is not None, **where)
+        # In the record's own trace, as its dead letter is.
+        with telemetry.continuing(record.headers):
+            log.error("record_put_aside", reason=reason, kept=self._dead_letters is not None, **where)
+            await self._keep(record, reason)
+        self._count(1, "put_aside")
+
+    async def _keep(self, record: Record, reason: str) -> None:
         attempt = 0
         while self._dead_letters is not None:
             try:
@@ -111,7 +117,6 @@ class Settling:
             except Failure as failure:
                 await self._pause(attempt, failure.reason)
                 attempt += 1
-        self._count(1, "put_aside")
 
     async def _pause(self, attempt: int, reason: str) -> None:
         self._retries.add(1, {"topic": self._topic, "reason": reason})

@@ -18,6 +18,7 @@ from services.chassis.settings import KafkaSettings
 
 pytestmark = pytest.mark.integration
 
+TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 FAST = Backoff(first=timedelta(milliseconds=10), most=timedelta(milliseconds=50))
 
 
@@ -134,10 +135,11 @@ async def test_poison_goes_to_the_dead_letters_and_the_rest_is_handled(
             consuming(settings, topic="log-events-dead-letter", group="d", handle=dead.handle),
         ):
             for value in (b"1", b"bad", b"2"):
-                stream.enqueue("alerts", value, partition=0)
+                stream.enqueue("alerts", value, partition=0, headers=[TRACE])
             await eventually(lambda: len(good) == 2 and dead.records)
     assert good == [b"1", b"2"]
     assert dead.values() == [b"bad: cannot be decoded"]
+    assert list(dead.records[0].headers) == [TRACE]
 
 
 @pytest.mark.parametrize(
