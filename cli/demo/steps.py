@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from cli.demo.rest import Rest
-from cli.demo.trouble import batches, missing, surplus
+from cli.demo.trouble import batches, missing, seconds_left, surplus
 from cli.lines.formats import LineFormat
 from cli.sending import Tally, send
 from cli.source import Source, Times, read, timed
@@ -20,6 +20,8 @@ Progress = Callable[[str], None]
 # How long to wait for what must come, and how long to watch afterwards for what must not.
 PATIENCE = 30.0
 WATCH = 3.0
+# How many seconds of a window sending the trouble may take.
+ROOM = 10.0
 _PAUSE = 0.1
 
 
@@ -48,7 +50,13 @@ class FileSent:
 
 
 def make_trouble(edge: Rest, progress: Progress) -> int:
-    """Send the trouble through REST; the number of events."""
+    """Send the trouble through REST; the number of events.
+
+    The events say no time, so they happen now, and must all fall into one window of the default rules.
+    """
+    while (left := seconds_left(SystemClock().now())) < ROOM:
+        progress(f"the next window of the rules begins in {left:.0f} s")
+        time.sleep(min(left, 1.0))
     sent = 0
     for batch in batches():
         sent += int(edge.post("/api/logs/batch", batch)["acceptedCount"])

@@ -9,6 +9,8 @@ from typing import Any
 Event = dict[str, Any]
 
 BATCH = 35
+# Seconds: the window of the default rules.
+WINDOW = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,11 @@ def of_resource(alerts: Sequence[Any], deliveries: Sequence[Any], resource: str)
     """The deliveries that tell the firing of a resource's alerts."""
     ids = {alert["id"] for alert in alerts if alert["resource"] == resource}
     return [one for one in deliveries if one["alert"] in ids and one["isAccepted"]]
+
+
+def seconds_left(now: datetime) -> float:
+    """How long the default rules' window goes on; windows are aligned to the epoch."""
+    return WINDOW - now.timestamp() % WINDOW
 
 
 def seconds_between(earlier: str, later: str) -> float:

@@ -4,13 +4,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cli.demo.trouble import batches
+
 WINDOW = timedelta(minutes=5)
 NEEDED = timedelta(minutes=1)
 
 
 def together(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The events, all at one moment: now, or in the next window when this one is nearly over."""
-    now = datetime.now(UTC)
+    moment = roomy(datetime.now(UTC)).isoformat()
+    return [{**event, "eventTime": moment} for event in events]
+
+
+def trouble() -> list[list[dict[str, Any]]]:
+    """The demo's trouble, in its batches, all at one such moment."""
+    moment = roomy(datetime.now(UTC)).isoformat()
+    return [[{**event, "eventTime": moment} for event in batch] for batch in batches()]
+
+
+def roomy(now: datetime) -> datetime:
+    """This moment, or the beginning of the next window."""
     left = WINDOW - (now - datetime.min.replace(tzinfo=UTC)) % WINDOW
-    moment = now if left > NEEDED else now + left
-    return [{**event, "eventTime": moment.isoformat()} for event in events]
+    return now if left > NEEDED else now + left

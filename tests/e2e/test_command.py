@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.e2e.moments import together
 from tests.e2e.world import World, until
 
 RULE = {
@@ -61,9 +62,11 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
     file = tmp_path / "rule.yaml"
     file.write_text(yaml.safe_dump(RULE | {"name": "command line alert", "filter": 'service == "command-alert"'}))
     assert world.command("rules", "create", str(file)).returncode == 0
-    lines = "".join(f"ERROR: broken {number}\n" for number in range(4))
+    event = {"service": "command-alert", "level": "ERROR"}
+    events = together([event | {"message": f"broken {number}"} for number in range(4)])
+    lines = "".join(json.dumps(one) + "\n" for one in events)
 
-    assert world.command("send", "-", "--service", "command-alert", text=lines).returncode == 0
+    assert world.command("send", "-", text=lines).returncode == 0
     until(lambda: world.alerts("&resource=command-alert"), what="the alert fires")
     done = world.command("alerts", "list", "--resource", "command-alert", "--state", "firing", "-o", "json")
     (alert,) = json.loads(done.stdout)

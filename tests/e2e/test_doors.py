@@ -9,7 +9,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from cli.demo.trouble import batches, missing
+from cli.demo.trouble import missing
+from tests.e2e.moments import trouble
 from tests.e2e.world import World, until
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
@@ -142,7 +143,7 @@ def test_breakers_are_shown_on_both_paths(world: World) -> None:
 
 
 async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> None:
-    for batch in batches():
+    for batch in trouble():
         assert own_world.ask("POST", "/api/logs/batch", batch)[0] == 200
 
     def all_there() -> bool:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from cli.demo.trouble import EXPECTED, batches, missing
+from cli.demo.trouble import EXPECTED, missing
 from stack.shared import Servers
+from tests.e2e.moments import trouble
 from tests.e2e.world import World, never, until
 
 # How long nothing more may come after all that was expected has come.
@@ -45,7 +46,7 @@ def deliveries_of(world: World, alert: str) -> list[dict[str, str]]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("service", ["evaluator", "manager", "notifier"])
 def test_a_killed_service_costs_no_alert_and_doubles_none(own_world: World, service: str) -> None:
-    all_batches = batches()
+    all_batches = trouble()
     send(own_world, all_batches[:3])
     own_world.system.kill(service)
     send(own_world, all_batches[3:])
@@ -55,7 +56,7 @@ def test_a_killed_service_costs_no_alert_and_doubles_none(own_world: World, serv
 
 @pytest.mark.timeout(240)
 def test_services_killed_just_after_the_last_event_cost_no_alert_and_double_none(own_world: World) -> None:
-    send(own_world, batches())
+    send(own_world, trouble())
     services = ("evaluator", "manager", "notifier")
     for service in services:
         own_world.system.kill(service)
@@ -66,7 +67,7 @@ def test_services_killed_just_after_the_last_event_cost_no_alert_and_double_none
 
 @pytest.mark.timeout(240)
 def test_without_redis_the_alerts_are_the_same(own_world: World, own_servers: Servers) -> None:
-    all_batches = batches()
+    all_batches = trouble()
     send(own_world, all_batches[:3])
     own_servers.kill("redis")
     send(own_world, all_batches[3:])
@@ -77,7 +78,7 @@ def test_without_redis_the_alerts_are_the_same(own_world: World, own_servers: Se
 def test_without_kafka_ingest_refuses_with_a_retry_hint_and_keeps_its_word(
     own_world: World, own_servers: Servers
 ) -> None:
-    all_batches = batches()
+    all_batches = trouble()
     send(own_world, all_batches[:3])
     own_servers.kill("kafka")
 
@@ -100,7 +101,7 @@ def test_a_channel_that_fails_opens_its_breaker_and_is_made_up_for(own_world: Wo
     status, _ = own_world.ask("POST", "/api/alert-rules", ONLY_SLACK)
     assert status == 200
     own_world.behave("slack", status=500)
-    send(own_world, batches())
+    send(own_world, trouble())
 
     def breaker() -> str:
         breakers = own_world.edge.get("/api/circuit-breakers")["circuitBreakers"]
