@@ -19,6 +19,8 @@ Preparation = Callable[[], Program]
 
 _PATIENCE = timedelta(seconds=30)
 _RELEASE = timedelta(seconds=3)
+# Linux remembers a closed connection for a minute, and with it the port that it had on this side.
+_TIME_WAIT = timedelta(seconds=65)
 
 
 class Starter:
@@ -77,7 +79,7 @@ class Starter:
         self._progress(f"{program.name} answers" + ("" if running is None else ", it ran already"))
 
     def _start(self, program: Program) -> None:
-        _refuse_taken_ports(program)
+        _refuse_taken_ports(program, self._progress)
         # Either it is started, and taken back with the others, or it is not started any more.
         with self._starting:
             if self._given_up.is_set():
@@ -98,15 +100,23 @@ def _first_failure(pending: Sequence[Future[None]]) -> None:
         done.result()
 
 
-def _refuse_taken_ports(program: Program) -> None:
+def _refuse_taken_ports(program: Program, progress: Progress) -> None:
     for port in program.ports:
-        if not _becomes_free(port):
-            raise StartError(f"{program.name} cannot listen on port {port}: {_owner(port)} has it")
+        if not _becomes_free(port, _RELEASE) and not _is_left_over(port, program, progress):
+            raise StartError(f"{program.name} cannot listen on port {port}: {_owner(port) or 'a connection'} has it")
 
 
-def _becomes_free(port: int) -> bool:
+def _is_left_over(port: int, program: Program, progress: Progress) -> bool:
+    """Whether the port was held by nothing but the rest of a closed connection, and has become free."""
+    if _owner(port):
+        return False
+    progress(f"{program.name} waits for port {port}, which a connection closed a moment ago still holds")
+    return _becomes_free(port, _TIME_WAIT)
+
+
+def _becomes_free(port: int, within: timedelta) -> bool:
     """Wait a moment: the last thread of a killed predecessor may still hold its sockets."""
-    deadline = time.monotonic() + _RELEASE.total_seconds()
+    deadline = time.monotonic() + within.total_seconds()
     while not is_free(port):
         if time.monotonic() > deadline:
             return False
@@ -115,12 +125,12 @@ def _becomes_free(port: int) -> bool:
 
 
 def _owner(port: int) -> str:
-    """Name the process that listens on the port, as far as this user may see it."""
+    """Name who listens on the port, as far as this user may see it; empty when nobody does."""
     try:
         for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr
-            if listens and tuple(connection.laddr)[-1] == port and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and tuple(connection.laddr)[-1] == port:
+                pid = connection.pid
+                return f"{psutil.Process(pid).name()} (pid {pid})" if pid else "another process"
     except psutil.Error:
-        pass
-    return "another process"
+        return "another process"
+    return ""
