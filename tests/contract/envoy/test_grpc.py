@@ -43,7 +43,8 @@ def test_the_callers_deadline_reaches_the_service(edge: Edge, channel: grpc.Chan
     log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).Ingest(
         log_ingest_service_pb2.IngestRequest(event=EVENT), timeout=3
     )
-    assert 0 < edge.ingest.calls[0].seconds_left <= 3
+    # On the wire a deadline is a duration, which gRPC rounds up by a per cent.
+    assert 0 < edge.ingest.calls[0].seconds_left <= 3.1
 
 
 def test_a_stream_gives_each_message_when_it_is_sent(edge: Edge, channel: grpc.Channel) -> None:
