@@ -27,7 +27,8 @@ def _kept(milliseconds: int) -> dict[str, str]:
 TOPICS = (
     Topic(name="log-events", partitions=4, config=_kept(_DAY_MS)),
     Topic(name="log-events-dead-letter", partitions=1, config=_kept(7 * _DAY_MS)),
-    Topic(name="window-partials", partitions=4, config=_kept(_HOUR_MS)),
+    # As long as the longest window, its lateness and some time to come back: what is open is rebuilt from it.
+    Topic(name="window-partials", partitions=4, config=_kept(26 * _HOUR_MS)),
     Topic(name="window-state", partitions=4, config={"cleanup.policy": "compact"}),
     Topic(name="alerts", partitions=4, config=_kept(7 * _DAY_MS)),
     Topic(name="notifications", partitions=4, config=_kept(7 * _DAY_MS)),
