@@ -55,9 +55,11 @@ Row = tuple[str, str, str]
 
 def _throughput(wiring: Wiring, folder: Path, seconds: float) -> tuple[list[Row], Table]:
     _say(f"warming up for {WARM_UP:.0f} s: a Java program that has just started compiles itself")
-    _start("bench.load", wiring, "--seconds", str(WARM_UP), "--size", str(SIZE)).communicate()
-    _say(f"full load: batches of {SIZE} events for {seconds:.0f} s")
     port = wiring.ports.evaluator_admin
+    warm = _start("bench.load", wiring, "--seconds", str(WARM_UP), "--size", str(SIZE))
+    warmed = json.loads(warm.communicate()[0])["events"]
+    _await(lambda: _judged(port) >= warmed)
+    _say(f"full load: batches of {SIZE} events for {seconds:.0f} s")
     before, judged, started = costs(folder), _judged(port), time.monotonic()
     load = _start("bench.load", wiring, "--seconds", str(seconds), "--size", str(SIZE))
     sent = json.loads(load.communicate()[0])
