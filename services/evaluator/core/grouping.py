@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -48,6 +49,9 @@ def _encode(columns: Columns, name: str) -> tuple[NDArray[np.int64], list[str]]:
         column = columns.attribute(name.removeprefix(_ATTRIBUTE_PREFIX))
     else:
         column = columns.column(name)
+    if pa.types.is_string(column.type):
+        # An absent text and an empty one are the same group, so they must be the same number as well.
+        column = pc.fill_null(column, pa.scalar(""))
     encoded: Any = pc.dictionary_encode(column, null_encoding="encode")
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, [_word(name, value) for value in encoded.dictionary.to_pylist()]

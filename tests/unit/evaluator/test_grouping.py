@@ -41,6 +41,13 @@ def test_a_row_belongs_to_the_group_of_its_values(
     assert sorted(set(keys)) == sorted(found.keys)
 
 
+def test_an_absent_attribute_and_an_empty_one_are_one_group() -> None:
+    plain = {"level": 1, "service": "a", "message": "", "status_code": None, "response_time": None, "host": None}
+    empty, absent = ({**plain, "trace_id": None, "attributes": attributes} for attributes in ({"a": ""}, {}))
+    found = groups(Columns.of(batch_of([empty, absent, empty])), ["attributes.a"], np.arange(3))
+    assert (found.keys, found.ids.tolist()) == ([("",)], [0, 0, 0])
+
+
 def test_a_level_without_name_is_its_number() -> None:
     event = {"level": 99, "attributes": {}, "service": "a"}
     assert groups(Columns.of(batch_of([event])), ["level"], np.array([0])).keys == [("99",)]
