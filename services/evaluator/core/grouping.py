@@ -51,7 +51,7 @@ def _encode(columns: Columns, name: str) -> tuple[NDArray[np.int64], list[str]]:
         column = columns.column(name)
     if pa.types.is_string(column.type):
         # An absent text and an empty one are the same group, so they must be the same number as well.
-        column = pc.fill_null(column, pa.scalar(""))
+        column = column.fill_null("")
     encoded: Any = pc.dictionary_encode(column, null_encoding="encode")
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, [_word(name, value) for value in encoded.dictionary.to_pylist()]
