@@ -19,7 +19,8 @@ help: ## list the targets
 
 setup: $(READY) ## make .venv with everything in it, from requirements.lock
 
-# Written last, so that a set-up that was cut off is taken up again.
+# Written last, so that a set-up that was cut off is taken up again. The lock is complete, so nothing is resolved (an older
+# pip looks at the newest release for a name with extras, and refuses it for want of a hash); `pip check` proves it.
 $(READY): requirements.lock pyproject.toml
 	@if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
 		for name in $(CANDIDATES); do if "$$name" -c '$(FIT)' 2>/dev/null; then found="$$name"; break; fi; done; \
@@ -27,8 +28,9 @@ $(READY): requirements.lock pyproject.toml
 		"$$found" -m venv --clear .venv; \
 	fi
 	@echo "packages from requirements.lock: a minute or two the first time"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	@touch $@
 
 gen: $(READY) ## write gen/ from proto/, and the tables of docs/operations.md from the code
