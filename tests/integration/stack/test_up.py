@@ -38,6 +38,14 @@ def folder(environ: dict[str, str]) -> Iterator[Path]:
     down(print, folder=found, purge=True)
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let the starters hear SIGINT also where the tests run in a shell's background: what is ignored is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def stack(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stack", *arguments]
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE)
