@@ -11,6 +11,8 @@ import json
 import random
 import time
 
+import uvloop
+
 BODY = b'{"service":"payment-service","level":"INFO","message":"Payment accepted","statusCode":200,"responseTime":12.5}'
 REQUEST = (
     b"POST /api/logs HTTP/1.1\r\nhost: tocsin\r\ncontent-type: application/json\r\ncontent-length: "
@@ -82,7 +84,7 @@ def main() -> None:
     given = parser.parse_args()
     host, port = given.target.rsplit(":", 1)
     figures = run(host, int(port), seconds=given.seconds, connections=given.connections, rate=given.rate)
-    print(json.dumps(asyncio.run(figures)))
+    print(json.dumps(uvloop.run(figures)))
 
 
 if __name__ == "__main__":
