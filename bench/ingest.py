@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -158,9 +159,9 @@ def batch_rows(process: psutil.Process, target: str, seconds: float, in_flight: 
 
 def single_rows(process: psutil.Process, port: int, seconds: float, rate: float | None) -> dict[str, str]:
     """Single events over REST."""
-    asyncio.run(rest.run("127.0.0.1", port, seconds=1, connections=32, rate=rate))
+    uvloop.run(rest.run("127.0.0.1", port, seconds=1, connections=32, rate=rate))
     with cpu_of(process) as cpu:
-        figures = asyncio.run(rest.run("127.0.0.1", port, seconds=seconds, connections=32, rate=rate))
+        figures = uvloop.run(rest.run("127.0.0.1", port, seconds=seconds, connections=32, rate=rate))
     calls = float(str(figures["per_second"])) * seconds
     return {
         "calls/s": f"{figures['per_second']:,.0f}",

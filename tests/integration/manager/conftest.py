@@ -109,6 +109,14 @@ class World:
 
         await until(done)
 
+    async def relayed(self) -> None:
+        """Wait until nothing stands in the outbox."""
+
+        async def done() -> bool:
+            return bool(await self.value("select count(*) = 0 from outbox"))
+
+        await until(done)
+
     async def history(self, alert_id: str) -> list[str]:
         """The kinds of an alert's lines of history."""
         answer = await self.alerts.GetAlert(alerts_pb.GetAlertRequest(id=alert_id))

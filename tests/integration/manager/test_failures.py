@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +14,6 @@ from redis.asyncio import Redis
 from services.chassis.grpc_client import channel
 from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, RedisSettings, Secret
-from services.manager.app import SCHEMA
 from services.manager.settings import Settings
 from stack.postgres import create_database, in_database
 from stack.shared import Servers
@@ -89,15 +87,6 @@ async def test_a_stale_key_swallows_no_alert_and_a_forgotten_one_doubles_none(wo
     assert len(await world.told(3)) == 3
 
 
-async def relayed(postgres: PostgresSettings) -> bool:
-    """Say whether the outbox is empty."""
-    connection = await asyncpg.connect(postgres.database_url.reveal(), server_settings={"search_path": SCHEMA})
-    try:
-        return not await connection.fetchval("SELECT count(*) FROM outbox")
-    finally:
-        await connection.close()
-
-
 async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_lost(
     settings: Settings, own_servers: Servers
 ) -> None:
@@ -120,7 +109,7 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
         await world.publish(transition(resource="before"))
         await world.settled(1)
         # What is published when PostgreSQL dies, and not yet taken out of the outbox, is published again.
-        await until(partial(relayed, own.postgres), within=15)
+        await world.relayed()
         await asyncio.to_thread(own_servers.kill, "postgres")
         for call in (
             world.rules.ListAlertRules(pb.ListAlertRulesRequest()),
