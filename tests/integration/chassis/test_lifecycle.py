@@ -15,6 +15,7 @@ import pytest
 
 SERVICE = """
 import asyncio
+import gc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -54,6 +55,7 @@ async def app(settings):
         try:
             yield
         finally:
+            log.info("frozen", objects=gc.get_freeze_count(), others=len(gc.get_objects()))
             if settings.mood == "stuck":
                 await asyncio.sleep(60)
 
@@ -102,6 +104,17 @@ async def test_it_ends_well_when_told_to(tmp_path: Path, number: signal.Signals)
         process.send_signal(number)
         await told(process, "service_stopped")
         assert await process.wait() == 0
+
+
+async def test_no_garbage_collection_walks_through_what_start_up_has_made(tmp_path: Path) -> None:
+    async with started(tmp_path) as process:
+        await told(process, "service_ready")
+        process.terminate()
+        end = await told(process, "frozen")
+        frozen, others = end["objects"], end["others"]
+        assert isinstance(frozen, int)
+        assert isinstance(others, int)
+        assert frozen > 10 * others
 
 
 async def test_the_admin_port_answers_and_turns_before_the_end(tmp_path: Path) -> None:
