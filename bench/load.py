@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
+from typing import TypeAlias
 
 import grpc
 
@@ -18,6 +19,8 @@ from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
 
 METHOD = "/tocsin.logs.v1.LogIngestService/IngestBatch"
 DEADLINE = 15.0
+
+Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse]"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +40,7 @@ async def load(target: str, *, seconds: float, size: int, in_flight: int, rate: 
     started = time.monotonic()
     options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(target, options=options) as channel:
-        call = channel.unary_unary(METHOD, response_deserializer=IngestBatchResponse.FromString)
+        call: Method = channel.unary_unary(METHOD, response_deserializer=IngestBatchResponse.FromString)
         turns = _turns(started, seconds, size, rate)
         workers = [_worker(call, source, turns, sent) for _ in range(in_flight)]
         await asyncio.gather(*workers)
@@ -46,7 +49,7 @@ async def load(target: str, *, seconds: float, size: int, in_flight: int, rate: 
 
 
 async def _worker(
-    call: "grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse]",
+    call: Method,
     source: Iterator[bytes],
     turns: Iterator[float],
     sent: Sent,
