@@ -52,8 +52,7 @@ class Fetch:
     def values(self, value_field: str) -> tuple[Floats, Mask]:
         """Give the numbers to aggregate, and which events have one."""
         if value_field not in self._values:
-            numbers, present = values(self.arrivals.columns, value_field)
-            self._values[value_field] = numbers, present & np.isfinite(numbers)
+            self._values[value_field] = values(self.arrivals.columns, value_field)
         return self._values[value_field]
 
     def _scope(self, ready: ReadyRule) -> Mask | None:
@@ -182,8 +181,10 @@ def _valued(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) ->
     counts = np.array([old.value_count for old in before])
     np.add.at(counts, rows, 1)
     # Summing begins with the sum so far and goes event by event, so it does not matter how fetches were cut.
+    # A sum may become infinite; the window stage knows what that counts for.
     sums = np.array([old.sum for old in before])
-    np.add.at(sums, rows, added)
+    with np.errstate(over="ignore"):
+        np.add.at(sums, rows, added)
     least = np.array([np.inf if old.min is None else old.min for old in before])
     np.minimum.at(least, rows, added)
     greatest = np.array([-np.inf if old.max is None else old.max for old in before])

@@ -1,5 +1,7 @@
 """One group's numbers in one pane, merged from the blocks of all sources."""
 
+import math
+import sys
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -75,6 +77,9 @@ class Pane:
 
 
 def _scaled(number: float) -> int:
+    if math.isinf(number):
+        # The values were finite, their sum within one block was not: count the largest there is.
+        number = math.copysign(sys.float_info.max, number)
     numerator, denominator = number.as_integer_ratio()
     return numerator << (_SCALE_BITS + 1 - denominator.bit_length())
 

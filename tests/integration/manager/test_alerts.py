@@ -1,5 +1,7 @@
 """Alerts, from the evaluator's word to the notification and the API."""
 
+import random
+
 import grpc
 import pytest
 
@@ -152,6 +154,14 @@ async def test_what_is_no_transition_is_put_aside_and_the_rest_goes_on(world: Wo
     await world.stream.send("alerts", AlertTransition(id="half").SerializeToString(), b"x", None, [])
     alert = await fired(world, transition(resource="nul\0inside"))
     assert alert.resource == "nul\N{REPLACEMENT CHARACTER}inside"
+
+
+async def test_a_resource_may_be_as_long_as_its_fields_make_it(world: World) -> None:
+    # What cannot be compressed does not become short enough for an index's page by itself.
+    resource = "service=a," + "".join(chr(0x4E00 + random.randrange(20_000)) for _ in range(20_000))
+    alert = await fired(world, transition(resource=resource))
+    assert await world.listed(resource=resource) == [alert]
+    assert await world.listed(resource=resource[:-1]) == []
 
 
 async def test_lists_are_filtered_and_paged_visiting_each_alert_once(world: World) -> None:

@@ -155,3 +155,11 @@ def test_the_last_window_is_counted_to_the_last_event(random: Random) -> None:
                     seen, totals = windows[group[0]][start], pane.totals()
                     assert (totals.counted, totals.total, totals.sum) == (seen.count, seen.total, sum(seen.values))
                     assert len(pane.samples()) == min(3, seen.count)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_whose_sum_is_beyond_all_numbers_stop_nothing() -> None:
+    pipeline = Pipeline(RULES)
+    pipeline.append(0, [Event(second, response_time=1e308) for second in (1, 2, 3)])
+    run(pipeline)
+    assert {alert.rule_id for alert in pipeline.alerts.values()} == {"count", "sum", "greatest"}

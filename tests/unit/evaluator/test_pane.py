@@ -1,6 +1,7 @@
 """Panes: merging is exact in any order."""
 
 import math
+import sys
 from fractions import Fraction
 from itertools import permutations
 
@@ -28,7 +29,7 @@ tallies = st.builds(
     counted=st.integers(0, 9),
     total=st.integers(0, 9),
     value_count=st.integers(0, 9),
-    sum=finite,
+    sum=st.floats(allow_nan=False),
     min=st.none() | finite,
     max=st.none() | finite,
     last_event_ns=st.none() | st.integers(0, 99),
@@ -85,3 +86,8 @@ def test_the_earliest_samples_stay(order: tuple[int, ...]) -> None:
 def test_a_sum_beyond_all_numbers_is_infinite(sign: int) -> None:
     largest = Tally(sum=sign * 1.7e308)
     assert Totals().plus(largest).plus(largest).sum == sign * math.inf
+
+
+def test_an_infinite_sum_counts_as_the_largest_number() -> None:
+    totals = Totals().plus(Tally(sum=math.inf)).plus(Tally(sum=-1e300))
+    assert totals.sum == sys.float_info.max - 1e300

@@ -75,7 +75,7 @@ def _conditions(wanted: AlertFilter) -> tuple[list[str], list[Any]]:
         ("state = any({})", [state.value for state in wanted.states]),
         ("severity = any({})", [severity.name for severity in wanted.severities]),
         ("rule_id = {}", wanted.rule_id),
-        ("resource = {}", wanted.resource),
+        ("md5(resource) = md5({0}) and resource = {0}", wanted.resource),
         ("fire_time >= {}", wanted.fired_after),
         ("fire_time < {}", wanted.fired_before),
     ]
