@@ -57,7 +57,7 @@ class Cache:
 async def redis_client(settings: RedisSettings, dependency: Dependency | None = None) -> AsyncIterator[Cache]:
     """Open Redis without connecting yet; one retry, and an error after some 0.3 seconds at most for each."""
     client = Redis.from_url(
-        settings.redis_url,
+        settings.redis_url.reveal(),
         socket_timeout=_TIMEOUT_SECONDS,
         socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 1),

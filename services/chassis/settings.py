@@ -12,6 +12,7 @@ and `load(Settings, "INGEST_", environ)` reads INGEST_LISTEN, INGEST_BROKERS, IN
 dataclass is flattened under the same prefix. `part(...)` gives a nested one this service's own defaults.
 """
 
+import re
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
@@ -77,10 +78,30 @@ class PostgresSettings:
     database_url: Secret = setting("PostgreSQL's address, postgresql://user:password@host:port/database.")
     pool_size: int = setting("Most connections that this instance opens.", default=10)
 
+    def __post_init__(self) -> None:
+        _check_url("database_url", self.database_url, "postgresql", "postgres")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
     """Which Redis."""
 
-    redis_url: str = setting("Redis's address, redis://host:port/number.")
+    redis_url: Secret = setting("Redis's address, redis://user:password@host:port/number.")
     redis_prefix: str = setting("Stands in front of every key.", default="")
+
+    def __post_init__(self) -> None:
+        _check_url("redis_url", self.redis_url, "redis", "rediss")
+
+
+_HOST = r"(?:[^\s/?#@:,\[\]]*|\[[^\s\]]+\])(?::\d+)?"
+_REST_OF_URL = re.compile(rf"(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?(?:\?[^#]*)?")
+
+
+def _check_url(name: str, url: Secret, *schemes: str) -> None:
+    """Raise ValueError where a driver would, but without the password that drivers repeat."""
+    scheme, _, rest = url.reveal().partition("://")
+    if scheme not in schemes or not _REST_OF_URL.fullmatch(rest):
+        raise ValueError(
+            f"{name} must be {schemes[0]}://user:password@host:port/name,"
+            " with / ? # @ of a password written as %2F %3F %23 %40"
+        )

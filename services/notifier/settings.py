@@ -18,6 +18,10 @@ class DeliverySettings:
     max_attempts: int = setting("Attempts at a delivery before it counts as failed.", default=5)
     retry_base: timedelta = setting("Longest pause before the second attempt.", default=timedelta(milliseconds=500))
     retry_cap: timedelta = setting("Longest pause before any attempt, unless told.", default=timedelta(seconds=30))
+    longest_retry_after: timedelta = setting(
+        "Who is asked to wait longer than this stops trying for now, and a fallback tells the alert.",
+        default=timedelta(minutes=1),
+    )
     breaker_fail_max: int = setting("Failures in a row that open a channel's breaker.", default=5)
     breaker_reset: timedelta = setting(
         "How long a breaker stays open before one attempt shows whether the channel is back.",
@@ -33,7 +37,12 @@ class DeliverySettings:
     @property
     def patience(self) -> Patience:
         """The same for the core. Raises ValueError."""
-        retry = RetryPolicy(max_attempts=self.max_attempts, base=self.retry_base, cap=self.retry_cap)
+        retry = RetryPolicy(
+            max_attempts=self.max_attempts,
+            base=self.retry_base,
+            cap=self.retry_cap,
+            longest_retry_after=self.longest_retry_after,
+        )
         return Patience(retry=retry, reset_timeout=self.breaker_reset)
 
 

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     DELIVERED = "DELIVERED"
     RETRY_LATER = "RETRY_LATER"
     ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
+    ASKED_TO_WAIT = "ASKED_TO_WAIT"
     REFUSED = "REFUSED"
     MISCONFIGURED = "MISCONFIGURED"
     BREAKER_OPEN = "BREAKER_OPEN"
@@ -83,16 +84,17 @@ def after(
     delivery: Delivery, answer: Answer, patience: Patience, *, now: datetime, chance: float
 ) -> tuple[Delivery, Reason]:
     """What becomes of a delivery in flight by the channel's answer, and why."""
+    again = now + patience.reset_timeout
     match answer:
         case Accepted():
             ended = replace(delivery, state=State.DELIVERED, reason=Reason.DELIVERED, last_error=answer.text)
             return ended, Reason.DELIVERED
-        case Unavailable() if _may_wait(delivery, patience.retry):
-            wait = patience.retry.wait(delivery.attempts_in_round, chance=chance, retry_after=answer.retry_after)
-            return _later(delivery, answer.text, due_at=now + wait), Reason.RETRY_LATER
         case Unavailable():
-            regular = delivery.turn is Turn.REGULAR
-            reason = Reason.ATTEMPTS_EXHAUSTED if regular else Reason.STILL_DOWN
+            reason = _given_up(delivery, answer, patience.retry)
+            if reason is None:
+                wait = patience.retry.wait(delivery.attempts_in_round, chance=chance, retry_after=answer.retry_after)
+                return _later(delivery, answer.text, due_at=now + wait), Reason.RETRY_LATER
+            again = max(again, now + (answer.retry_after or timedelta(0)))
         case Misconfigured():
             reason = Reason.MISCONFIGURED
         case Refused():
@@ -101,7 +103,7 @@ def after(
             reason = Reason.BREAKER_OPEN
             # Turned away: the channel was not asked, so this was no attempt.
             delivery = replace(delivery, attempt_count=max(delivery.attempt_count - 1, 0))
-    return _failed(delivery, reason, answer.text, now=now, again=now + patience.reset_timeout), reason
+    return _failed(delivery, reason, answer.text, now=now, again=again), reason
 
 
 def is_first_failure(before: Delivery, now: Delivery) -> bool:
@@ -120,8 +122,15 @@ def shows_return(turn: Turn, answer: Answer, *, before: Door, after: Door) -> bo
     return before is not Door.CLOSED or (turn is not Turn.REGULAR and isinstance(answer, Accepted))
 
 
-def _may_wait(delivery: Delivery, retry: RetryPolicy) -> bool:
-    return delivery.turn is Turn.REGULAR and delivery.attempts_in_round < retry.max_attempts
+def _given_up(delivery: Delivery, answer: Unavailable, retry: RetryPolicy) -> Reason | None:
+    """Why there is no further attempt in this round; None when there is one."""
+    if delivery.turn is not Turn.REGULAR:
+        return Reason.STILL_DOWN
+    if not retry.allows(delivery.attempts_in_round):
+        return Reason.ATTEMPTS_EXHAUSTED
+    if answer.retry_after is not None and answer.retry_after > retry.longest_retry_after:
+        return Reason.ASKED_TO_WAIT
+    return None
 
 
 def _later(delivery: Delivery, text: str, *, due_at: datetime) -> Delivery:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+_DAY = timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -12,7 +14,8 @@ class RetryPolicy:
     max_attempts: int = 5
     base: timedelta = timedelta(milliseconds=500)
     cap: timedelta = timedelta(seconds=30)
-    longest_retry_after: timedelta = timedelta(minutes=10)
+    longest_retry_after: timedelta = timedelta(minutes=1)
+    """Who is asked to wait longer stops trying for now, so that a fallback tells the alert meanwhile."""
 
     def __post_init__(self) -> None:
         """Refuse what could never end or never wait."""
@@ -21,6 +24,10 @@ class RetryPolicy:
         if not timedelta(0) < self.base <= self.cap:
             raise ValueError(f"base must be more than 0 and at most cap, got {self.base} and {self.cap}")
 
+    def allows(self, attempts: int) -> bool:
+        """Whether there may be another attempt after so many."""
+        return attempts < self.max_attempts
+
     def wait(self, attempt: int, *, chance: float, retry_after: timedelta | None = None) -> timedelta:
         """How long to wait after the attempt of this number (from 1); chance is in [0, 1).
 
@@ -28,21 +35,20 @@ class RetryPolicy:
         come back together.
         """
         ceiling = min(self.cap, self.base * (1 << min(attempt - 1, 32)))
-        asked = min(retry_after or timedelta(0), self.longest_retry_after)
-        return asked + ceiling * chance
+        return (retry_after or timedelta(0)) + ceiling * chance
 
 
 def retry_after_of(header: str | None, *, now: datetime) -> timedelta | None:
-    """What a Retry-After header asks for, as seconds or as a date; None when it says nothing that can be read."""
+    """What a Retry-After header asks for (RFC 9110, section 10.2.3), at most a day; None when it cannot be read."""
     if header is None:
         return None
     text = header.strip()
     if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text[:9]), 86_400))
+        return min(timedelta(seconds=int(text[:9])), _DAY)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         return None
-    return max(moment - now, timedelta(0))
+    return min(max(moment - now, timedelta(0)), _DAY)

@@ -9,7 +9,7 @@ import pytest
 
 from services.chassis.clock import SystemClock
 from services.chassis.redis import redis_client
-from services.chassis.settings import RedisSettings
+from services.chassis.settings import RedisSettings, Secret
 from services.chassis.telemetry import telemetry
 from services.manager.adapters.redis.answers import RedisAnswers
 from services.manager.adapters.redis.asking import Asking
@@ -92,7 +92,7 @@ def metrics() -> Iterator[Metrics]:
 
 
 async def asking_at(url: str) -> AsyncIterator[Asking]:
-    async with redis_client(RedisSettings(redis_url=url, redis_prefix=f"{uuid.uuid4().hex}.")) as cache:
+    async with redis_client(RedisSettings(redis_url=Secret(url), redis_prefix=f"{uuid.uuid4().hex}.")) as cache:
         yield Asking(cache, SystemClock())
 
 

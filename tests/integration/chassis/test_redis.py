@@ -6,7 +6,7 @@ import pytest
 
 from services.chassis.health import Health
 from services.chassis.redis import RedisAway, redis_client
-from services.chassis.settings import RedisSettings
+from services.chassis.settings import RedisSettings, Secret
 from stack.shared import Servers, fresh_name
 
 pytestmark = pytest.mark.integration
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 async def test_keys_stand_under_the_prefix(redis_url: str) -> None:
     prefix = fresh_name() + ":"
-    async with redis_client(RedisSettings(redis_url=redis_url, redis_prefix=prefix)) as cache:
+    async with redis_client(RedisSettings(redis_url=Secret(redis_url), redis_prefix=prefix)) as cache:
         with cache.answering() as redis:
             assert cache.key("dedup", "x") == f"{prefix}dedup:x"
             assert await redis.set(cache.key("dedup", "x"), b"1", nx=True, px=60_000)
@@ -24,7 +24,7 @@ async def test_keys_stand_under_the_prefix(redis_url: str) -> None:
 async def test_a_redis_that_hangs_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        async with redis_client(RedisSettings(redis_url=url)) as cache:
+        async with redis_client(RedisSettings(redis_url=Secret(url))) as cache:
             started = asyncio.get_running_loop().time()
             with pytest.raises(RedisAway), cache.answering() as redis:
                 await redis.get("x")
@@ -34,7 +34,7 @@ async def test_a_redis_that_hangs_is_given_up_in_time() -> None:
 async def test_it_answers_again_when_redis_is_back(own_servers: Servers, eventually: Any) -> None:
     dependency = Health("test").dependency("redis", required=False)
     url = own_servers.address("redis")
-    async with redis_client(RedisSettings(redis_url=url), dependency) as cache:
+    async with redis_client(RedisSettings(redis_url=Secret(url)), dependency) as cache:
         with cache.answering() as redis:
             await redis.ping()
         assert dependency.is_up

@@ -59,7 +59,7 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
         ),
         kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),
         postgres=PostgresSettings(database_url=Secret(database)),
-        redis=RedisSettings(redis_url=redis_url, redis_prefix=topics),
+        redis=RedisSettings(redis_url=Secret(redis_url), redis_prefix=topics),
         sign_of_life=timedelta(milliseconds=200),
         look=timedelta(milliseconds=200),
     )

@@ -21,7 +21,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MANAGER_BROKERS": settings.kafka.brokers,
         "MANAGER_TOPIC_PREFIX": settings.kafka.topic_prefix,
         "MANAGER_DATABASE_URL": settings.postgres.database_url.reveal(),
-        "MANAGER_REDIS_URL": settings.redis.redis_url,
+        "MANAGER_REDIS_URL": settings.redis.redis_url.reveal(),
         "MANAGER_REDIS_PREFIX": settings.redis.redis_prefix,
         "MANAGER_LOOK": "100ms",
         "MANAGER_SIGN_OF_LIFE": f"{settings.sign_of_life.total_seconds()}s",

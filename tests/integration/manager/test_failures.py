@@ -49,7 +49,7 @@ async def rule_names(world: World) -> list[str]:
 
 
 async def test_without_redis_everything_is_as_it_should_be(settings: Settings, running: Run) -> None:
-    nowhere = RedisSettings(redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    nowhere = RedisSettings(redis_url=Secret(f"redis://127.0.0.1:{free_port()}/0"))
     async with running(replace(settings, redis=nowhere)) as world:
         await world.publish(transition(), transition(), transition(window=1), transition("RESOLVED", window=2))
         await world.settled(3)

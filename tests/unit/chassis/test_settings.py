@@ -12,6 +12,7 @@ from services.chassis.settings import (
     KafkaSettings,
     PostgresSettings,
     ProcessSettings,
+    RedisSettings,
     Secret,
     SettingsError,
     describe,
@@ -104,7 +105,11 @@ def test_durations_carry_their_unit(text: str, duration: timedelta) -> None:
 
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as error:
-        load(Settings, "X_", {"X_DATABASE_URL": "x", "X_MAX_BATCH": "many", "X_DRAIN": "5", "X_LOG_LEVEL": "LOUD"})
+        load(
+            Settings,
+            "X_",
+            {"X_DATABASE_URL": "postgresql://h", "X_MAX_BATCH": "many", "X_DRAIN": "5", "X_LOG_LEVEL": "LOUD"},
+        )
     assert error.value.problems == [
         "X_DRAIN is not a valid duration",
         "X_BROKERS is required",
@@ -126,6 +131,24 @@ def test_a_secret_shows_nowhere_but_where_it_is_revealed() -> None:
     assert settings.postgres.database_url.reveal() == "postgresql://u:p@h/d"
     assert "u:p" not in f"{settings!r} {settings} {settings.postgres.database_url!s}"
     assert settings.postgres.database_url == Secret("postgresql://u:p@h/d")
+
+
+@pytest.mark.parametrize(
+    "rest", ["u:hunter/2@h:5432/d", "u:hunter#2@h/d", "u:hunter?2@h/d", "u:1/2@h", "u:hunter/2@h", "h:hunter", "h h/d"]
+)
+def test_an_address_that_a_driver_would_repeat_is_refused_without_its_password(rest: str) -> None:
+    for url, kind in (("X_DATABASE_URL", PostgresSettings), ("X_REDIS_URL", RedisSettings)):
+        scheme = "postgresql" if kind is PostgresSettings else "redis"
+        with pytest.raises(SettingsError, match="must be") as error:
+            load(kind, "X_", {url: f"{scheme}://{rest}"})
+        assert "hunter" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "rest", ["h", "h/d", "u@h:1/d", "u:p%2F@h/d", "u:p@p@[::1]:5432/d", "h1:1,h2:2/d?target_session_attrs=any", "/d"]
+)
+def test_the_addresses_that_drivers_take_are_taken(rest: str) -> None:
+    assert load(PostgresSettings, "X_", {"X_DATABASE_URL": f"postgres://{rest}"}).database_url.reveal().endswith(rest)
 
 
 def test_a_bad_value_of_a_setting_is_not_repeated_in_the_problem() -> None:

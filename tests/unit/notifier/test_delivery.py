@@ -79,6 +79,18 @@ def test_a_retry_waits_at_least_as_long_as_was_asked() -> None:
     assert found.due_at == NOW + timedelta(seconds=7.5)
 
 
+def test_who_is_asked_to_wait_long_stops_for_now_and_comes_back_no_earlier() -> None:
+    found, why = ended(IN_FLIGHT, Unavailable("answered 429", retry_after=timedelta(hours=1)))
+    assert (found.state, why, found.due_at) == (State.FAILED, Reason.ASKED_TO_WAIT, NOW + timedelta(hours=1))
+
+
+@pytest.mark.parametrize("changes", [{"attempt_count": 3}, {"turn": Turn.PROBE}])
+def test_the_last_attempt_too_heeds_how_long_it_is_asked_to_wait(changes: dict[str, object]) -> None:
+    last = replace(IN_FLIGHT, **changes)
+    assert ended(last, Unavailable("answered 429", timedelta(minutes=5)))[0].due_at == NOW + timedelta(minutes=5)
+    assert ended(last, Unavailable("answered 429", timedelta(0)))[0].due_at == NOW + PATIENCE.reset_timeout
+
+
 def test_being_turned_away_is_no_attempt_and_keeps_what_the_channel_said() -> None:
     found, _ = ended(replace(IN_FLIGHT, attempt_count=2, last_error="answered 500"), TurnedAway())
     assert (found.attempt_count, found.last_error) == (1, "answered 500")
@@ -104,7 +116,13 @@ def test_it_never_stays_in_flight_and_always_says_why(answer: Answer, attempts: 
 
 def test_a_refused_message_is_sent_again_by_hand_only() -> None:
     assert Reason.REFUSED not in REDRIVEN
-    assert {Reason.ATTEMPTS_EXHAUSTED, Reason.MISCONFIGURED, Reason.BREAKER_OPEN, Reason.STILL_DOWN} == REDRIVEN
+    assert {
+        Reason.ATTEMPTS_EXHAUSTED,
+        Reason.ASKED_TO_WAIT,
+        Reason.MISCONFIGURED,
+        Reason.BREAKER_OPEN,
+        Reason.STILL_DOWN,
+    } == REDRIVEN
 
 
 @pytest.mark.parametrize(
