@@ -117,9 +117,13 @@ function envoy_on_response(handle)
     local body = handle:body(true)
     replace(handle, body, refusal(body:length() > 0 and body:getBytes(0, body:length()) or "nothing more is known"))
   elseif headers:get("content-type") == "application/json" then
-    local map = MAPS[handle:streamInfo():routeName()]
     local body = handle:body(true)
-    if map and body:getBytes(0, body:length()):find('"MALFORMED_MESSAGE"', 1, true) then
+    local text = body:getBytes(0, body:length())
+    local map = MAPS[handle:streamInfo():routeName()]
+    if text:find('"REQUEST_TOO_LARGE"', 1, true) then
+      -- gRPC has one code for all that is wrong with a request, HTTP has one for its size.
+      handle:headers():replace(":status", "413")
+    elseif map and text:find('"MALFORMED_MESSAGE"', 1, true) then
       replace(handle, body, answer("INVALID_REQUEST", map, "one of its values is an object, not a string"))
     end
   end

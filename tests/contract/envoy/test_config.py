@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
@@ -51,10 +50,10 @@ def test_at_least_one_thread_is_needed() -> None:
 
 @pytest.mark.parametrize(("owner", "method"), METHODS)
 def test_each_public_rpc_leads_to_its_service(owner: str, method: MethodDescriptor) -> None:
-    route = route_of("edge" if is_public(method) else "mesh", method)
+    route = route_of("edge", method)
     assert route["route"]["cluster"] == owner
     assert route_of("mesh", method) | {"name": ""} == route | {"name": ""}
-    if is_public(method) and owner != "ingest":
+    if owner != "ingest":
         assert route_of(owner, method) == route
 
 
@@ -68,16 +67,6 @@ def test_only_queries_are_sent_again_after_the_service_may_have_seen_them(owner:
 @pytest.mark.parametrize(("owner", "method"), METHODS)
 def test_only_streams_have_no_deadline(owner: str, method: MethodDescriptor) -> None:
     assert (route_of("mesh", method)["route"]["timeout"] == "0s") == method.server_streaming, owner
-
-
-def test_rules_are_not_followed_at_the_edge() -> None:
-    (watch,) = [each.values[1] for each in METHODS if each.values[1].name == "WatchAlertRules"]
-    for listener in ("edge", "manager", "evaluator", "notifier"):
-        assert route_of(listener, watch)["direct_response"]["status"] == 404
-
-
-def is_public(method: MethodDescriptor) -> bool:
-    return method.GetOptions().HasExtension(annotations_pb2.http)
 
 
 def route_of(listener: str, method: MethodDescriptor) -> dict:

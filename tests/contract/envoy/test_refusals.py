@@ -157,6 +157,16 @@ def test_a_body_over_the_limit_is_too_large(edge: Edge) -> None:
     assert not edge.ingest.calls
 
 
+def test_what_the_service_finds_too_large_is_that_too(edge: Edge) -> None:
+    violation = error_details_pb2.BadRequest.FieldViolation(field="events", description="expected 1 to 5 events, got 6")
+    info = error_details_pb2.ErrorInfo(reason="REQUEST_TOO_LARGE", domain="tocsin.dev")
+    details = [packed(info), packed(error_details_pb2.BadRequest(field_violations=[violation]))]
+    edge.ingest.on("IngestBatch", refusing(status_pb2.Status(code=3, message="too many", details=details)))
+    answer = edge.all.post("/api/logs/batch", [event()])
+    assert (answer.status, answer.json["code"], answer.reason) == (413, 3, "REQUEST_TOO_LARGE")
+    assert answer.violations == [("events", "expected 1 to 5 events, got 6")]
+
+
 def test_a_body_below_the_limit_goes_through_whole(edge: Edge) -> None:
     assert edge.all.post("/api/logs/batch", [event(message="x" * 1000)] * 7000).status == 200
     assert len(edge.ingest.requests[0].events) == 7000

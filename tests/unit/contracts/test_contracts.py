@@ -11,7 +11,7 @@ GEN = Path(__file__).parents[3] / "gen"
 FILES = descriptor_pb2.FileDescriptorSet.FromString((GEN / "descriptor.binpb").read_bytes())
 OURS = [file for file in FILES.file if file.package.startswith("tocsin.")]
 
-# For evaluators, which call it through the mesh.
+# For evaluators; people list rules.
 WITHOUT_REST = {"WatchAlertRules"}
 
 

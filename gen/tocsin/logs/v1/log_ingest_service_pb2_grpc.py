@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class LogIngestServiceStub:
     """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo, and nothing of the request was kept then for sure.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
+    again delivers at least once.
     """
 
     def __init__(self, channel):
@@ -50,7 +51,8 @@ class LogIngestServiceStub:
 
 class LogIngestServiceServicer:
     """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo, and nothing of the request was kept then for sure.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
+    again delivers at least once.
     """
 
     def Ingest(self, request, context):
@@ -91,7 +93,8 @@ def add_LogIngestServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class LogIngestService:
     """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo, and nothing of the request was kept then for sure.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
+    again delivers at least once.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class LogIngestServiceStub:
     """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo, and nothing of the request was kept then for sure.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
+    again delivers at least once.
     """
 
     @_typing.overload
@@ -45,7 +46,8 @@ class LogIngestServiceStub:
 @_typing.type_check_only
 class LogIngestServiceAsyncStub(LogIngestServiceStub):
     """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo, and nothing of the request was kept then for sure.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
+    again delivers at least once.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -58,7 +60,8 @@ class LogIngestServiceAsyncStub(LogIngestServiceStub):
 
 class LogIngestServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo, and nothing of the request was kept then for sure.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
+    again delivers at least once.
     """
 
     @_abc_1.abstractmethod

@@ -157,7 +157,7 @@ class AlertRuleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchAlertRules(self, request, context):
-        """Follows the enabled rules: first all of them, then each change as it is made. For evaluators.
+        """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,7 @@ class AlertRuleServiceStub:
     ValidateAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ValidateAlertRuleRequest, _alert_rule_service_pb2.ValidateAlertRuleResponse]
     """Checks a rule without keeping it, and gives it back with everything filled in."""
     WatchAlertRules: _grpc.UnaryStreamMultiCallable[_alert_rule_service_pb2.WatchAlertRulesRequest, _alert_rule_service_pb2.WatchAlertRulesResponse]
-    """Follows the enabled rules: first all of them, then each change as it is made. For evaluators."""
+    """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made."""
 
 @_typing.type_check_only
 class AlertRuleServiceAsyncStub(AlertRuleServiceStub):
@@ -82,7 +82,7 @@ class AlertRuleServiceAsyncStub(AlertRuleServiceStub):
     ValidateAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ValidateAlertRuleRequest, _alert_rule_service_pb2.ValidateAlertRuleResponse]  # type: ignore[assignment]
     """Checks a rule without keeping it, and gives it back with everything filled in."""
     WatchAlertRules: _aio.UnaryStreamMultiCallable[_alert_rule_service_pb2.WatchAlertRulesRequest, _alert_rule_service_pb2.WatchAlertRulesResponse]  # type: ignore[assignment]
-    """Follows the enabled rules: first all of them, then each change as it is made. For evaluators."""
+    """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made."""
 
 class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
@@ -167,6 +167,6 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.WatchAlertRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_alert_rule_service_pb2.WatchAlertRulesResponse], _abc.AsyncIterator[_alert_rule_service_pb2.WatchAlertRulesResponse]]:
-        """Follows the enabled rules: first all of them, then each change as it is made. For evaluators."""
+        """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made."""
 
 def add_AlertRuleServiceServicer_to_server(servicer: AlertRuleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
