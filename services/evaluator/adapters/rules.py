@@ -104,7 +104,7 @@ async def follow(
     attempt = 0
     while True:
         try:
-            async for snapshot in _snapshots(mesh, book):
+            async for snapshot in _snapshots(mesh):
                 manager.up()
                 attempt = 0
                 if snapshot.is_snapshot:
@@ -115,11 +115,9 @@ async def follow(
         attempt += 1
 
 
-async def _snapshots(mesh: grpc.aio.Channel, book: RuleBook) -> AsyncIterator[Snapshot]:
-    known = book.current.revision if book.current else 0
-    call = AlertRuleServiceStub(mesh).WatchAlertRules(
-        alert_rule_service_pb2.WatchAlertRulesRequest(known_revision=known)
-    )
+async def _snapshots(mesh: grpc.aio.Channel) -> AsyncIterator[Snapshot]:
+    # All of them each time: the same revision of a database that was made anew means other rules.
+    call = AlertRuleServiceStub(mesh).WatchAlertRules(alert_rule_service_pb2.WatchAlertRulesRequest())
     try:
         while isinstance(snapshot := await asyncio.wait_for(call.read(), _SILENCE_SECONDS), Snapshot):
             yield snapshot

@@ -1,12 +1,15 @@
 """The rules as they are known, and their copy."""
 
+import asyncio
 from pathlib import Path
 
+import grpc
 import pytest
 
-from services.evaluator.adapters.rules import RuleBook, RuleCopy, Snapshot
+from services.chassis.health import Health
+from services.evaluator.adapters.rules import RuleBook, RuleCopy, Snapshot, follow
 from services.evaluator.core.ruleset import RuleSet
-from tests.fakes.rule_manager import a_rule
+from tests.fakes.rule_manager import FakeManager, a_rule
 
 
 def snapshot(*rules: object, revision: int = 1) -> Snapshot:
@@ -59,3 +62,20 @@ async def test_a_rule_that_did_not_change_is_not_compiled_again(tmp_path: Path) 
     before = (await book.known()).rules["rule-errors"]
     await book.take(snapshot(a_rule(), a_rule(id="new"), revision=2))
     assert (await book.known()).rules["rule-errors"] is before
+
+
+async def test_the_manager_is_believed_at_whatever_revision_it_is(tmp_path: Path) -> None:
+    RuleCopy(tmp_path).write(snapshot(a_rule(id="of-another-database")))
+    learned = asyncio.Queue[RuleSet]()
+    book = RuleBook(RuleCopy(tmp_path), learned.put_nowait)
+    await book.open_copy()
+    before = await learned.get()
+    manager = FakeManager(a_rule())
+    await manager.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{manager.port}") as mesh:
+        following = asyncio.create_task(follow(mesh, book, Health("evaluator").dependency("manager")))
+        async with asyncio.timeout(10):
+            after = await learned.get()
+        following.cancel()
+    await manager.stop()
+    assert (after.revision, list(after.rules)) == (before.revision, ["rule-errors"])
