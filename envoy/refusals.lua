@@ -55,13 +55,56 @@ local function expected(type_name)
   return VALUE_EXPECTED[type_name] or ("a value of " .. (message or type_name))
 end
 
+-- The fields of the contracts that take lists.
+local TAKES_LIST = {groupBy = true, group_by = true}
+
+-- Where the JSON value at a place ends; notes the path of each list in it. An error where it is no JSON.
+local function walk(json, at, path, lists)
+  at = assert(json:find("%S", at))
+  local first = json:sub(at, at)
+  if first == '"' then
+    repeat at = assert(json:find('["\\]', at + 1)) + 1 until json:sub(at - 1, at - 1) == '"'
+    return at
+  elseif first ~= "{" and first ~= "[" then
+    return assert(json:find("[,%]}%s]", at))
+  end
+  local index, key = 0, nil
+  if first == "[" then lists[#lists + 1] = path end
+  at = assert(json:find("[^,%s]", at + 1))
+  while not json:find("^[%]}]", at) do
+    if first == "{" then
+      key, at = assert(json:match('^"([^"]*)"%s*:%s*()', at))
+      at = walk(json, at, join(path, key), lists)
+    else
+      -- The transcoder passes over null and does not count it.
+      local is_null = json:find("^null", at)
+      at = walk(json, at, path .. "[" .. index .. "]", lists)
+      index = is_null and index or index + 1
+    end
+    at = assert(json:find("[^,%s]", at))
+  end
+  return at + 1
+end
+
+-- The first field that has a list and may not; nil when the body was not kept.
+local function with_list(json)
+  local lists = {}
+  -- What comes after the list that stopped the transcoder may be no JSON.
+  pcall(walk, json or "", 1, json and json:find("^%s*%[") and "events" or "", lists)
+  for _, found in ipairs(lists) do
+    if found ~= "" and found ~= "events" and not TAKES_LIST[found] then return found end
+  end
+end
+
 -- The field that a complaint is about, and what is wrong with it; the field is nil when the text is not JSON at all.
-local function violation(text)
+local function violation(text, json)
   local path, value, type_name = text:match("^([%w_%.%[%]]*): invalid value (.*) for type ([^%s]+)$")
   if path then
     if value == "Starting an object on a scalar field" then
       return join(path, type_name), "an object where one value is expected"
     end
+    local map = value:match("^Cannot bind a list to map for field '([%w_]+)'%.$")
+    if map then return join(path, map), "a list where an object is expected" end
     local twice = value:match("^oneof field '[%w_]+' is already set%. Cannot set '([%w_]+)'$")
     if twice then return join(path, twice), "another field that excludes it is set as well" end
     local explained = value:match("^Field '[%w_]+', (.*)$")
@@ -70,8 +113,14 @@ local function violation(text)
   end
   path = text:match("^([%w_%.%[%]]*): Proto field is not repeating, cannot start list%.$")
   if path == "" then return path, "a list where one value is expected" end
-  -- The transcoder does not say which.
-  if path then return path, "one of its fields has a list where one value is expected" end
+  if path then
+    -- The transcoder does not say which.
+    local field = with_list(json)
+    if field then return field, "a list where one value is expected" end
+    return path, "one of its fields has a list where one value is expected"
+  end
+  path = text:match("^([%w_%.%[%]]+)%.value: Proto fields must have a name%.$")
+  if path then return path, "a list where a string is expected" end
   local unknown = text:match('^Could not find field "(.-)" in the type')
   if unknown then return unknown, "there is no such query parameter" end
   local bound = text:match("^The binding value .* of the field ([%w_%.]+) is conflicting")
@@ -90,8 +139,8 @@ local function answer(reason, field, description)
     .. quoted(field) .. ',"description":' .. quoted(description) .. "}]}]}"
 end
 
-local function refusal(text)
-  local field, description = violation(text)
+local function refusal(text, json)
+  local field, description = violation(text, json)
   if not field then
     return answer("MALFORMED_MESSAGE", "body", "not valid JSON: " .. description)
   end
@@ -110,12 +159,27 @@ end
 -- service then refuses. Nothing else of JSON becomes such bytes, and each request has one map at most. By route:
 local MAPS = {take_events = "attributes", rule_commands = "labels", rule_queries = "labels"}
 
+-- What is longer is a batch, of which the transcoder names at least the event.
+local MOST_KEPT = 65536
+local KEPT = "tocsin.refusals"
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if headers:get(":method") == "GET" or (headers:get("content-type") or ""):find("^application/grpc") then return end
+  local body = handle:body()
+  if body and body:length() <= MOST_KEPT then
+    handle:streamInfo():dynamicMetadata():set(KEPT, "json", body:getBytes(0, body:length()))
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   if headers:get(":status") ~= "400" then return end
   if headers:get("x-tocsin-refused") then
     local body = handle:body(true)
-    replace(handle, body, refusal(body:length() > 0 and body:getBytes(0, body:length()) or "nothing more is known"))
+    local text = body:length() > 0 and body:getBytes(0, body:length()) or "nothing more is known"
+    local kept = handle:streamInfo():dynamicMetadata():get(KEPT)
+    replace(handle, body, refusal(text, kept and kept.json))
   elseif headers:get("content-type") == "application/json" then
     local body = handle:body(true)
     local text = body:getBytes(0, body:length())

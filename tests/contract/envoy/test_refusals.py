@@ -28,15 +28,38 @@ def event(**changes: object) -> dict[str, object]:
         pytest.param("/api/logs", event(statusCode={"a": 1}), "statusCode", "an object", id="object for a number"),
         pytest.param("/api/logs", event(eventTime="yesterday"), "eventTime", "timestamp", id="no timestamp"),
         pytest.param("/api/logs", event(attributes={"a": 1}), "attributes[0].value", "a string", id="number in a map"),
-        pytest.param("/api/logs/batch", [event(), event(level=["x"])], "events[1]", "a list", id="list for an enum"),
+        pytest.param(
+            "/api/logs/batch", [event(), event(level=["x"])], "events[1].level", "a list", id="list for an enum"
+        ),
+        pytest.param(
+            "/api/logs/batch",
+            [None, event(), event(level=["x"])],
+            "events[1].level",
+            "a list",
+            id="null is not counted",
+        ),
+        pytest.param(
+            "/api/logs/batch", [event(message="m" * 99)] * 900 + [event(level=[])], "events[900]", "a list", id="large"
+        ),
         pytest.param("/api/logs/batch", [event(), event(level="x")], "events[1].level", 'not "x"', id="in a batch"),
         pytest.param("/api/alert-rules", {"severity": "dire"}, "severity", 'not "dire"', id="unknown severity"),
         pytest.param("/api/alert-rules", {"windowMinutes": "5m"}, "windowMinutes", "a 32-bit", id="text for minutes"),
         pytest.param("/api/alert-rules", {"window": "5 min"}, "window", "duration", id="no duration"),
         pytest.param("/api/alert-rules", {"window": "5s", "windowMinutes": 1}, "windowMinutes", "excludes", id="both"),
         pytest.param("/api/alerts/a/resolve", {"id": "b"}, "id", "path", id="another id than in the path"),
-        # Which field it is the transcoder does not tell, only in what.
-        pytest.param("/api/logs", event(service=["a"]), "event", "a list", id="list for one value"),
+        pytest.param("/api/logs", event(service=["a"]), "service", "a list", id="list for one value"),
+        pytest.param(
+            "/api/logs", event(message='"[\\', statusCode=[5]), "statusCode", "a list", id="list after quotes"
+        ),
+        pytest.param("/api/logs", event(attributes=["a"]), "attributes", "a list", id="list for a map"),
+        pytest.param("/api/logs", event(attributes={"a": ["b"]}), "attributes[0]", "a list", id="list in a map"),
+        pytest.param(
+            "/api/alert-rules",
+            {"groupBy": ["service"], "labels": {}, "threshold": [1]},
+            "threshold",
+            "a list",
+            id="rule",
+        ),
         pytest.param("/api/logs", [event()], "body", "a list", id="list for an event"),
         pytest.param("/api/logs", '"text"', "event", "LogEvent", id="text for an event"),
     ],
