@@ -25,6 +25,9 @@ from stack.topics import TOPICS, Topic
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "operations.md"
 
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
 SERVICES = {
     "INGEST_": IngestSettings,
     "EVALUATOR_": EvaluatorSettings,
@@ -147,8 +150,13 @@ def _topics() -> str:
 def _kept(topic: Topic) -> str:
     if topic.config["cleanup.policy"] == "compact":
         return "the last of each key"
-    hours = timedelta(milliseconds=int(topic.config["retention.ms"])) // timedelta(hours=1)
-    return f"{hours // 24} days" if hours > 24 else f"{hours} h"  # noqa: PLR2004 - hours of a day
+    kept = timedelta(milliseconds=int(topic.config["retention.ms"]))
+    # Never rounded: people create topics with these numbers.
+    if kept > _DAY and not kept % _DAY:
+        return f"{kept // _DAY} days"
+    if kept % _HOUR:
+        raise ValueError(f"{topic.name} is kept {kept}, which is no number of hours")
+    return f"{kept // _HOUR} hours"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

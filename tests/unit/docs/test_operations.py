@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import typer
 
 from cli.main import app
 from stack.ports import Ports
+from stack.topics import TOPICS, Topic
 from tests.unit.deploy.test_seeing import OTHERS, instruments, told
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,6 +23,19 @@ __all__ = ["told"]
 
 def test_the_tables_are_those_of_the_code() -> None:
     assert MADE["filled"](TEXT) == TEXT, "stale: python docs/tables.py writes them anew"
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_a_topic_made_with_the_numbers_of_the_table_is_the_right_one(topic: Topic) -> None:
+    row = re.search(rf"^\| `{topic.name}` \| (\d+) \| ([^|]+) \|", TEXT, re.MULTILINE)
+    assert row
+    partitions, kept = row.groups()
+    assert int(partitions) == topic.partitions
+    if topic.config["cleanup.policy"] == "compact":
+        assert kept == "the last of each key"
+    else:
+        number, unit = kept.split()
+        assert timedelta(**{unit: int(number)}) == timedelta(milliseconds=int(topic.config["retention.ms"]))
 
 
 def test_no_table_names_a_path_of_the_machine_it_was_made_on() -> None:
