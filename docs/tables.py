@@ -60,7 +60,11 @@ DOORS = {
 
 CONTENTS = {
     "log-events": ("`LogBatch`, without a key", "ingest", "evaluator: match"),
-    "log-events-dead-letter": ("`DeadLetter`: what could not be read, and why", "all consumers", "people"),
+    "log-events-dead-letter": (
+        "`DeadLetter`: what could not be read, and why",
+        "evaluator: match, manager, notifier",
+        "people",
+    ),
     "window-partials": ("`PartialBatch`", "evaluator: match", "evaluator: window"),
     "window-state": ("the evaluator's open alerts", "evaluator: window", "evaluator: window, at start"),
     "alerts": ("`AlertTransition` by fingerprint", "evaluator: window", "manager"),

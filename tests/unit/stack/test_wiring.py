@@ -1,12 +1,14 @@
 """What the stack tells each program is what that program asks for."""
 
 import importlib
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from services.chassis.settings import describe
-from stack.doors import doors
+from stack.doors import doors, server_doors
 from stack.envoy import PREFIX, EnvoySettings
 from stack.ports import Ports
 from stack.postgres import in_database
@@ -61,3 +63,12 @@ def test_every_door_has_an_address_and_a_line_to_try_it_with() -> None:
     assert {"REST", "gRPC", "database", "metrics"} <= set(found)
     assert found["REST"].address == "http://127.0.0.1:8080"
     assert all(door.address and door.example for door in found.values())
+
+
+@pytest.mark.parametrize("name", ["database", "Kafka", "Redis"])
+def test_a_server_is_tried_with_a_program_that_came_with_the_system(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    (door,) = [door for door in server_doors(WIRING) if door.name == name]
+    program, *arguments = shlex.split(door.example)
+    assert shutil.which(program)
+    assert any(door.address in argument for argument in arguments)
