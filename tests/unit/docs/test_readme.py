@@ -1,0 +1,29 @@
+"""What the front page shows works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cli.rule_files import rules_of
+from services.manager.wire.rules import draft
+from services.rule_language.rule import complete
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_the_rule_file_is_a_rule_that_the_manager_takes(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    file = tmp_path / "rule.yaml"
+    file.write_text(shown)
+    (rule,) = rules_of(file)
+    kept = complete(draft(rule))
+    # Nothing of it is filled in by chance.
+    assert (kept.group_by, kept.threshold, kept.severity.name) == (("host",), 20.0, "HIGH")
+    assert "timeout" in kept.filter
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
+def test_what_it_points_to_exists(path: str) -> None:
+    assert (ROOT / path).exists()
