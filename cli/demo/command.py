@@ -54,12 +54,12 @@ def _show(wiring: Wiring, folder: Path, log: Path | None) -> bool:
     seen = _trouble(edge, sinks)
     show_alerts(seen)
     show_complaints(seen.complaints)
-    before = set(fired(edge))
+    before = fired(edge)
     files = _files(folder, log)
     sent = [send_file(f"127.0.0.1:{wiring.ports.edge}", path) for path in files]
     expected = sum(len(batch) for batch in batches()) + sum(one.tally.accepted for one in sent)
     is_judged = await_judged(_judged(wiring.ports.evaluator_admin), expected)
-    show_files(sent, sorted(set(fired(edge)) - before))
+    show_files(sent, fired(edge) - before)
     if not is_judged:
         complain(f"the evaluator has not judged all {expected:,} events")
     return not seen.complaints and is_judged and _all_accounted_for(sent)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cli.demo.steps import FileSent, Seen
-from cli.demo.trouble import of_resource, seconds_between
+from cli.demo.trouble import seconds_between, told
 from cli.output import SEVERITY_STYLE, complain, console, plain, print_table, styled
 
 
@@ -12,9 +12,9 @@ def show_alerts(seen: Seen) -> None:
     """A row for each alert: what fired, how fast, who was told, and its evidence."""
     rows = []
     for alert in sorted(seen.alerts, key=lambda one: one["fireTime"]):
-        told = of_resource(seen.alerts, seen.deliveries, alert["resource"])
+        deliveries = told(alert, seen.deliveries)
         last = alert["window"]["lastEventTime"]
-        delays = [seconds_between(last, one["time"]) for one in told]
+        delays = [seconds_between(last, one["time"]) for one in deliveries]
         rows.append(
             [
                 plain(alert["ruleName"]),
@@ -23,7 +23,7 @@ def show_alerts(seen: Seen) -> None:
                 alert["window"]["count"],
                 _milliseconds(seconds_between(last, alert["fireTime"])),
                 _milliseconds(max(delays)) if delays else "-",
-                ", ".join(sorted(one["channel"] for one in told)),
+                ", ".join(sorted(one["channel"] for one in deliveries)),
                 plain(alert["samples"][0]["message"] if alert["samples"] else "-"),
             ]
         )
@@ -40,8 +40,8 @@ def show_complaints(complaints: Iterable[str]) -> None:
         complain(complaint)
 
 
-def show_files(files: Sequence[FileSent], fired: Iterable[tuple[str, str]]) -> None:
-    """What was sent from files, by level, what was refused and why, and which rules have fired since."""
+def show_files(files: Sequence[FileSent], fired: Counter[tuple[str, str]]) -> None:
+    """What was sent from files, by level, what was refused and why, and how often which rules fired on it."""
     levels = sorted({level for sent in files for level in sent.tally.by_level})
     print_table(
         ["File", "Format", "Lines", "Events", *levels, "Continuations", "Blank", "Refused"],
@@ -55,9 +55,8 @@ def show_files(files: Sequence[FileSent], fired: Iterable[tuple[str, str]]) -> N
             [[plain(name), str(one.line), plain(one.field), plain(one.reason)] for name, one in refused[:20]],
             title=f"Refused ({min(20, len(refused))} of {len(refused)})",
         )
-    rules = Counter(fired)
-    if rules:
-        rows = [[plain(rule), plain(resource), str(count)] for (rule, resource), count in rules.items()]
+    if fired:
+        rows = [[plain(rule), plain(resource), str(count)] for (rule, resource), count in sorted(fired.items())]
         print_table(["Rule", "Resource", "Alerts"], rows, title="Rules that fired on them")
     else:
         console.print("No rule fired on them.")

@@ -1,10 +1,12 @@
 """What the demo does with a running system."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 
@@ -93,10 +95,9 @@ def send_file(server: str, path: Path, kind: LineFormat | None = None) -> FileSe
     return FileSent(name=path.name, form=name, lines=source.lines_read, tally=tally)
 
 
-def fired(edge: Rest) -> Iterator[tuple[str, str]]:
-    """Rule and resource of every alert that there is."""
-    for alert in edge.get("/api/alerts?pageSize=500")["alerts"]:
-        yield alert["ruleName"], alert["resource"]
+def fired(edge: Rest) -> Counter[tuple[str, str]]:
+    """How many alerts there are of each rule and resource."""
+    return Counter((alert["ruleName"], alert["resource"]) for alert in _alerts(edge))
 
 
 def await_judged(metrics: Callable[[], float], events: int) -> bool:
@@ -110,5 +111,15 @@ def await_judged(metrics: Callable[[], float], events: int) -> bool:
 
 
 def _look(edge: Rest, sinks: Rest) -> Seen:
-    alerts = edge.get("/api/alerts?states=FIRING&pageSize=500")["alerts"]
-    return Seen(alerts=alerts, deliveries=sinks.get("/deliveries?accepted=true")["deliveries"])
+    return Seen(alerts=list(_alerts(edge)), deliveries=sinks.get("/deliveries?accepted=true")["deliveries"])
+
+
+def _alerts(edge: Rest) -> Iterator[Any]:
+    """Every alert that there is, whatever its state."""
+    token = ""
+    while True:
+        page = edge.get(f"/api/alerts?pageSize=500&pageToken={quote(token)}")
+        yield from page["alerts"]
+        token = page.get("nextPageToken", "")
+        if not token:
+            return

@@ -63,7 +63,7 @@ class World:
         return list(self.sinks.get(f"/deliveries?accepted=true{more}")["deliveries"])
 
     def seen(self) -> Seen:
-        return Seen(alerts=self.alerts("&states=FIRING"), deliveries=self.deliveries())
+        return Seen(alerts=self.alerts(), deliveries=self.deliveries())
 
     def behave(self, channel: str, **behaviour: object) -> None:
         """Tell a sink how to answer; with nothing, as its protocol has it."""
