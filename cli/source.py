@@ -27,7 +27,7 @@ class Times(StrEnum):
 
 
 class Source:
-    """The lines of a file or of standard input ("-"); knows how many bytes have been read."""
+    """The lines of a file or of standard input ("-"); knows how many bytes, lines and blank lines have been read."""
 
     def __init__(self, path: Path) -> None:
         """Open the file; raises OSError."""
@@ -37,13 +37,16 @@ class Source:
         self.size = None if self.is_stdin else path.stat().st_size
         self.bytes_read = 0
         self.lines_read = 0
+        self.blank_lines = 0
 
     def lines(self) -> Iterator[str]:
         """Each line without its end; bytes that are no UTF-8 are replaced."""
         for raw in self._stream:
             self.bytes_read += len(raw)
             self.lines_read += 1
-            yield raw.decode("utf-8", "replace").rstrip("\r\n").replace("\x00", "")
+            line = raw.decode("utf-8", "replace").rstrip("\r\n").replace("\x00", "")
+            self.blank_lines += not line.strip()
+            yield line
 
     def close(self) -> None:
         """Close the file; standard input stays open."""

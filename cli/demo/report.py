@@ -64,7 +64,7 @@ def show_files(files: Sequence[FileSent], fired: Counter[tuple[str, str]]) -> No
 
 def is_accounted_for(sent: FileSent) -> bool:
     """Whether every line is an event, a part of one, blank or refused."""
-    return sent.tally.lines + _blank(sent) == sent.lines and _blank(sent) >= 0
+    return sent.tally.lines + sent.blank == sent.lines
 
 
 def _file_row(sent: FileSent, levels: Sequence[str]) -> list[str]:
@@ -77,13 +77,9 @@ def _file_row(sent: FileSent, levels: Sequence[str]) -> list[str]:
         f"{tally.accepted:,}",
         *(f"{tally.by_level[level]:,}" for level in levels),
         f"{inside:,}",
-        f"{_blank(sent):,}",
+        f"{sent.blank:,}",
         f"{len(tally.refused):,}",
     ]
-
-
-def _blank(sent: FileSent) -> int:
-    return sent.lines - sent.tally.lines
 
 
 def _milliseconds(seconds: float) -> str:

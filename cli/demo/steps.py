@@ -48,6 +48,7 @@ class FileSent:
     name: str
     form: str
     lines: int
+    blank: int
     tally: Tally
 
 
@@ -92,7 +93,7 @@ def send_file(server: str, path: Path, kind: LineFormat | None = None) -> FileSe
             tally = send(channel, timed(reads, Times.ARRIVAL, now=now), progress=lambda _: None)
     finally:
         source.close()
-    return FileSent(name=path.name, form=name, lines=source.lines_read, tally=tally)
+    return FileSent(name=path.name, form=name, lines=source.lines_read, blank=source.blank_lines, tally=tally)
 
 
 def fired(edge: Rest) -> Counter[tuple[str, str]]:
