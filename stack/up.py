@@ -45,9 +45,11 @@ def up(
     otlp: str = "",
     routes: Path | None = None,
     servers_only: bool = False,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Wiring:
     """Start what does not run yet, and return when everything answers; on a failure or Ctrl-C leave nothing behind.
 
+    Servers whose addresses stand in `elsewhere` are not started; when it is None, those that the environment gives.
     Raises StartError, JarsError, ClaimError or OSError, each with a text for a person.
     """
     home = folder or default_folder()
@@ -58,7 +60,9 @@ def up(
             progress(f"{strays} processes of a start that was cut off are ended")
         starter = Starter(processes, progress)
         try:
-            addresses = _start_servers(processes, starter, progress, chosen)
+            addresses = _start_servers(
+                processes, starter, progress, chosen, servers.given() if elsewhere is None else elsewhere
+            )
             connected = Wiring(addresses=addresses, ports=chosen, otlp=otlp, routes=routes)
             _write(home / _FILE, connected)
             if not servers_only:
@@ -101,8 +105,9 @@ def wiring(*, folder: Path | None = None) -> Wiring | None:
     return Wiring(addresses=Addresses(**record["addresses"]), ports=Ports(**record["ports"]), otlp=record["otlp"])
 
 
-def _start_servers(processes: Processes, starter: Starter, progress: Progress, ports: Ports) -> Addresses:
-    elsewhere = servers.given()
+def _start_servers(
+    processes: Processes, starter: Starter, progress: Progress, ports: Ports, elsewhere: Mapping[str, str]
+) -> Addresses:
     for name, address in elsewhere.items():
         starter.await_answer(partial(servers.answers, name, address))
         progress(f"{name} answers at the address given")

@@ -28,6 +28,7 @@ Log = Annotated[
 def demo(log: Log = None) -> None:
     """Start the real system on free ports, let it find trouble and tell about it, and stop it.
 
+    It always runs on servers of its own: TOCSIN_KAFKA, TOCSIN_POSTGRES and TOCSIN_REDIS are left alone.
     Ends with 0 only when exactly the expected alerts came and each was delivered once to each channel of its route.
     """
     # Beside the folder of `tocsin up`, never inside: whoever stops that one stops all that lies in it.
@@ -35,7 +36,8 @@ def demo(log: Log = None) -> None:
     folder = home.with_name(f"{home.name}-demo")
     down(say, folder=folder, purge=True)
     try:
-        wiring = up(say, folder=folder, ports=Ports.free())
+        # Made-up trouble has no place among somebody's own events and alerts.
+        wiring = up(say, folder=folder, ports=Ports.free(), elsewhere={})
         is_good = _show(wiring, folder, log)
     except (RestError, http.client.HTTPException, grpc.RpcError, *FAILURES) as error:
         complain(f"the demo ended early: {error}")
@@ -83,6 +85,8 @@ def _all_accounted_for(files: list[FileSent]) -> bool:
     lost = [sent.name for sent in files if not is_accounted_for(sent)]
     for name in lost:
         complain(f"{name}: not every line is accounted for")
+    if not files:
+        complain("there is no log of Kafka or PostgreSQL to send; --log names another")
     return not lost and bool(files)
 
 

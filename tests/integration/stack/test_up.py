@@ -15,7 +15,7 @@ import pytest
 from stack import servers
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.up import down, status, wiring
+from stack.up import down, status, up, wiring
 
 pytestmark = pytest.mark.integration
 
@@ -150,3 +150,13 @@ def test_a_server_that_is_elsewhere_is_used_and_not_started(
     connected = wiring(folder=folder)
     assert connected is not None
     assert dataclasses.astuple(connected.addresses) == (kafka, postgres, redis_url)
+
+
+def test_servers_in_the_environment_are_left_alone_by_who_wants_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TOCSIN_KAFKA", "TOCSIN_POSTGRES", "TOCSIN_REDIS"):
+        monkeypatch.setenv(name, "127.0.0.1:1")
+    connected = up(print, folder=folder, ports=Ports.free(), servers_only=True, elsewhere={})
+    assert {state.name for state in status(folder=folder)} == set(servers.SERVERS)
+    assert connected.addresses == servers.local(connected.ports)
