@@ -1,6 +1,5 @@
 """tocsin send: log files into Tocsin."""
 
-import re
 import time
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -14,7 +13,7 @@ from cli.client import DEFAULT_SERVER, Exit, Server, connected
 from cli.lines.formats import FORMATS, LineFormat, custom
 from cli.output import Form, Output, complain, console, plain, print_json, print_table
 from cli.sending import Tally, send
-from cli.source import Source, Times, read, timed
+from cli.source import Source, Times, read, service_of, timed
 from services.chassis.clock import SystemClock
 
 # Refused lines that a table lists; JSON lists them all.
@@ -58,7 +57,7 @@ def send_file(
     except OSError as error:
         complain(f"{file}: {error.strerror}")
         raise typer.Exit(Exit.USAGE) from None
-    default_service = service or re.sub(r"[._]?(log|txt|jsonl?|2k)\b.*", "", source.name) or source.name
+    default_service = service or service_of(source.name)
     name, reads = read(source.lines(), kind=kind, as_json=form == "json", service=default_service, now=now)
     lines = timed(reads, times, now=now)
     started = time.monotonic()

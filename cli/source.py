@@ -1,5 +1,6 @@
 """Where lines come from, and how much of them is read."""
 
+import re
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -16,6 +17,10 @@ from cli.sending import Line
 
 # How many lines are looked at to find out their format.
 SAMPLE = 200
+# The endings of a log file's name: its kind, and the number or the date that rotation gave it.
+_ENDINGS = re.compile(
+    r"(?:\.(?:log|txt|json|jsonl|ndjson|gz|\d{1,4})|[._-]\d{4}-?\d\d-?\d\d(?:[T_-]?\d\d(?::?\d\d){0,2})?)+\Z", re.ASCII
+)
 
 
 class Times(StrEnum):
@@ -24,6 +29,11 @@ class Times(StrEnum):
     LOG = "log"
     ARRIVAL = "arrival"
     SHIFT = "shift"
+
+
+def service_of(file_name: str) -> str:
+    """The service that a log file is named after: "shop" for shop.log-20260101.gz; the whole name when that is all."""
+    return _ENDINGS.sub("", file_name) or file_name
 
 
 class Source:
