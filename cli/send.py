@@ -2,9 +2,10 @@
 
 import time
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
@@ -42,6 +43,9 @@ def send_file(
         Times,
         typer.Option("--times", help="log: the times in the lines; arrival: now; shift: the last line is now."),
     ] = Times.LOG,
+    timezone: Annotated[
+        str, typer.Option(help="The zone of times that name none, such as Europe/Berlin or UTC.")
+    ] = "UTC",
     output: Output = Form.TABLE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
@@ -51,6 +55,7 @@ def send_file(
     some were refused, 3 when Tocsin could not be reached.
     """
     kind = _format(pattern, form)
+    zone = _zone(timezone)
     now = SystemClock().now()
     try:
         source = Source(file)
@@ -58,7 +63,7 @@ def send_file(
         complain(f"{file}: {error.strerror}")
         raise typer.Exit(Exit.USAGE) from None
     default_service = service or service_of(source.name)
-    name, reads = read(source.lines(), kind=kind, as_json=form == "json", service=default_service, now=now)
+    name, reads = read(source.lines(), kind=kind, as_json=form == "json", service=default_service, now=now, zone=zone)
     lines = timed(reads, times, now=now)
     started = time.monotonic()
     with connected(server) as channel, _progress(quiet=output is Form.JSON) as bar:
@@ -117,6 +122,14 @@ def _format(pattern: str, form: str) -> LineFormat | None:
         if kind.name == form:
             return kind
     raise typer.BadParameter(f"must be json or one of {_NAMES}", param_hint="--format")
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        text = f"{name!r} is not known here; expected a name such as UTC or Europe/Berlin"
+        raise typer.BadParameter(text, param_hint="--timezone") from None
 
 
 def _say_if_old(oldest: int | None, now: datetime) -> None:

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
@@ -65,25 +65,33 @@ class Source:
 
 
 def read(
-    lines: Iterator[str], *, kind: LineFormat | None, as_json: bool = False, service: str, now: datetime
+    lines: Iterator[str],
+    *,
+    kind: LineFormat | None,
+    as_json: bool = False,
+    service: str,
+    now: datetime,
+    zone: tzinfo = UTC,
 ) -> tuple[str, Iterator[Read]]:
     """The format's name and the events of some lines; the format is found out from the first lines when None."""
     sample = list(islice(lines, SAMPLE))
     everything = chain(sample, lines)
     full = [line for line in sample if line.strip()]
     if as_json or (kind is None and full and all(is_json_object(line) for line in full)):
-        return "json", _json_events(everything, service=service, now=now)
+        return "json", _json_events(everything, service=service, now=now, zone=zone)
     kind = kind or detect(sample)
-    return kind.name, events(everything, kind, service=service, now=now)
+    return kind.name, events(everything, kind, service=service, now=now, zone=zone)
 
 
-def _json_events(lines: Iterator[str], *, service: str, now: datetime) -> Iterator[Read]:
+def _json_events(lines: Iterator[str], *, service: str, now: datetime, zone: tzinfo) -> Iterator[Read]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        event = parsed_json(line, service=service, now=now)
+        event = parsed_json(line, service=service, now=now, zone=zone)
         if event is None:
-            yield from (_at(read, number) for read in events([line], detect([line]), service=service, now=now))
+            yield from (
+                _at(read, number) for read in events([line], detect([line]), service=service, now=now, zone=zone)
+            )
         else:
             yield Read(event=event, first_line=number, line_count=1)
 

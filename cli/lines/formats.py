@@ -1,13 +1,16 @@
 """The usual formats of log lines, as patterns with named groups.
 
 A group's name says what it is: service, level, time, message, status_code, response_time (milliseconds),
-response_seconds, host, trace_id, record_id; a group of any other name becomes an attribute.
+response_seconds, host, trace_id, record_id, priority (syslog's); a group of any other name becomes an attribute.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from re import Pattern
 
+from cli.lines.names import named
 from services.domain.level import Level
 
 
@@ -22,9 +25,41 @@ class LineFormat:
     # The level of lines that say none.
     level: Level = Level.INFO
 
+    def found(self, line: str) -> Mapping[str, str] | None:
+        """What a line says, by the names of the groups; None when it does not fit."""
+        match = self.pattern.fullmatch(line)
+        if match is None:
+            return None
+        found = {name: value for name, value in match.groupdict().items() if value is not None}
+        if self.within is not None and (inner := self.within.search(found["message"])) is not None:
+            found |= inner.groupdict()
+        return found
+
+
+class Logfmt(LineFormat):
+    """Lines of key=value pairs; the keys are the names that loggers use."""
+
+    def found(self, line: str) -> Mapping[str, str] | None:
+        """What a line says, by the names of the groups; None when it does not fit."""
+        if self.pattern.fullmatch(line) is None:
+            return None
+        return named((key, _unquoted(value)) for key, value in _PAIR.findall(line))
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return str(json.loads(value)) if value.startswith('"') else value
+    except ValueError:
+        return value.strip('"')
+
 
 _WORDS = "TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|FATAL"
 _ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?"
+# Dates of Spark and Hadoop, of Go and nginx; a time alone is logback's.
+_TIME = rf"{_ISO}|(?:\d\d)?\d\d/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?"
+# A key and a value of logfmt; possessive, so that a line is gone through once.
+_PAIR = re.compile(r'([\w.@/-]++)=("(?:[^"\\]|\\.)*+"|[^\s"]*+)')
+_A_LOGGERS_KEY = r"(?:time|ts|timestamp|level|lvl|severity|msg|message)="
 
 # The more particular ones first: of those that read equally many lines, the first is taken.
 FORMATS = (
@@ -84,18 +119,41 @@ FORMATS = (
         ),
     ),
     LineFormat(
+        name="syslog-5424",
+        pattern=re.compile(
+            rf"<(?P<priority>\d{{1,3}})>\d{{1,2}} (?:-|(?P<time>{_ISO})) (?:-|(?P<host>\S+)) (?:-|(?P<service>\S+)) "
+            r"(?:-|(?P<pid>\S+)) (?:-|(?P<message_id>\S+)) (?:-|(?P<structured_data>(?:\[(?:[^\]\\]|\\.)*+\])++))"
+            r"(?: \ufeff?(?P<message>.*))?"
+        ),
+    ),
+    LineFormat(
+        name="klog",
+        pattern=re.compile(
+            r"(?P<level>[IWEF])(?P<time>\d{4} \d\d:\d\d:\d\d\.\d{6})\s+(?P<thread>\d+) (?P<source>[^\s\]]+:\d+)\] "
+            r"(?P<message>.*)"
+        ),
+    ),
+    Logfmt(
+        name="logfmt",
+        pattern=re.compile(rf"(?=(?:.*\s)?{_A_LOGGERS_KEY})\s*{_PAIR.pattern}(?:\s+{_PAIR.pattern})++\s*"),
+    ),
+    LineFormat(
         name="syslog",
         pattern=re.compile(
-            rf"(?:<\d{{1,3}}>1? ?)?(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d|{_ISO}) (?P<host>[\w.-]+) "
-            r"(?P<service>[\w./-]+)(?:\[(?P<pid>\d+)\])?: (?P<message>.*)"
+            rf"(?:<(?P<priority>\d{{1,3}})>1? ?)?(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d|{_ISO}) "
+            r"(?P<host>[\w.-]+) (?P<service>[\w./-]+)(?:\[(?P<pid>\d+)\])?: (?P<message>.*)"
         ),
     ),
     LineFormat(
         name="time-level",
         pattern=re.compile(
-            rf"\[?(?P<time>{_ISO})\]?[\s|:-]+(?:\[?(?P<thread>[\w.-]+)\]?\s+)??"
+            rf"\[?(?P<time>{_TIME})\]?[\s|:-]+(?:(?:\[(?P<thread>[^\]]*)\]|(?P<logger>[\w.$-]+))[\s|:-]+)??"
             rf"[\[(]?(?i:(?P<level>{_WORDS}))[\])]?[\s|:-]+(?P<message>.+)"
         ),
+    ),
+    LineFormat(
+        name="python",
+        pattern=re.compile(rf"(?P<level>{_WORDS}):(?P<logger>[^\s:]+):(?P<message>.+)"),
     ),
     LineFormat(
         name="level-first",

@@ -1,36 +1,13 @@
 """Lines of JSON become events."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from cli.lines.event import LineEvent
+from cli.lines.names import named
 from cli.lines.reading import event_of
 from services.domain.level import Level
-
-# Names that loggers use, and what they are called here; later ones win.
-_NAMES = {
-    "msg": "message",
-    "event": "message",
-    "severity": "level",
-    "levelname": "level",
-    "log.level": "level",
-    "ts": "time",
-    "timestamp": "time",
-    "@timestamp": "time",
-    "eventTime": "time",
-    "event_time": "time",
-    "app": "service",
-    "service.name": "service",
-    "logger": "logger",
-    "hostname": "host",
-    "status": "status_code",
-    "statusCode": "status_code",
-    "responseTime": "response_time",
-    "duration_ms": "response_time",
-    "traceId": "trace_id",
-    "recordId": "record_id",
-}
 
 
 def is_json_object(line: str) -> bool:
@@ -38,7 +15,7 @@ def is_json_object(line: str) -> bool:
     return line.lstrip().startswith("{") and line.rstrip().endswith("}")
 
 
-def parsed_json(line: str, *, service: str, now: datetime) -> LineEvent | None:
+def parsed_json(line: str, *, service: str, now: datetime, zone: tzinfo = UTC) -> LineEvent | None:
     """One JSON object as an event, None when it is none; nested values become attributes with dotted names."""
     try:
         value = json.loads(line)
@@ -46,10 +23,7 @@ def parsed_json(line: str, *, service: str, now: datetime) -> LineEvent | None:
         return None
     if not isinstance(value, dict):
         return None
-    found: dict[str, str] = {}
-    for name, text in _flat(value):
-        found[_NAMES.get(name, name).removeprefix("attributes.")] = text
-    return event_of(found, service=service, level=Level.INFO, now=now)
+    return event_of(named(_flat(value)), service=service, level=Level.INFO, now=now, zone=zone)
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

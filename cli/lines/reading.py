@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from math import isfinite
 
 from cli.lines.event import LineEvent
 from cli.lines.formats import FORMATS, PLAIN, LineFormat
-from cli.lines.values import level_of, time_of
+from cli.lines.values import level_of, level_of_priority, time_of
 from services.domain.level import Level
 
 # Which groups are fields of the event; the others become attributes.
@@ -24,6 +24,7 @@ _FIELDS = frozenset(
         "trace_id",
         "record_id",
         "epoch",
+        "priority",
     ]
 )
 # A format is believed when it reads at least this share of the lines that it is shown.
@@ -44,12 +45,14 @@ def detect(lines: Sequence[str]) -> LineFormat:
     wanted = [line for line in lines if line.strip()]
     if not wanted:
         return PLAIN
-    hits = {kind.name: sum(kind.pattern.fullmatch(line) is not None for line in wanted) for kind in FORMATS}
+    hits = {kind.name: sum(kind.found(line) is not None for line in wanted) for kind in FORMATS}
     best = max(FORMATS, key=lambda kind: hits[kind.name])
     return best if hits[best.name] >= _BELIEVED * len(wanted) else PLAIN
 
 
-def events(lines: Iterable[str], kind: LineFormat, *, service: str, now: datetime) -> Iterator[Read]:
+def events(
+    lines: Iterable[str], kind: LineFormat, *, service: str, now: datetime, zone: tzinfo = UTC
+) -> Iterator[Read]:
     """Read lines by a format; what does not fit continues the event before it, as stack traces do.
 
     Blank lines give nothing. A line that fits nothing and continues nothing is an event of its own, with the line as
@@ -59,7 +62,7 @@ def events(lines: Iterable[str], kind: LineFormat, *, service: str, now: datetim
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        event = parsed(line, kind, service=service, now=now)
+        event = parsed(line, kind, service=service, now=now, zone=zone)
         if event is None and held is not None:
             held = _continued(held, line)
             continue
@@ -70,24 +73,19 @@ def events(lines: Iterable[str], kind: LineFormat, *, service: str, now: datetim
         yield held
 
 
-def parsed(line: str, kind: LineFormat, *, service: str, now: datetime) -> LineEvent | None:
+def parsed(line: str, kind: LineFormat, *, service: str, now: datetime, zone: tzinfo = UTC) -> LineEvent | None:
     """One line by a format; None when it does not fit."""
-    match = kind.pattern.fullmatch(line)
-    if match is None:
-        return None
-    found = {name: value for name, value in match.groupdict().items() if value is not None}
-    if kind.within is not None and (inner := kind.within.search(found["message"])) is not None:
-        found |= inner.groupdict()
-    return event_of(found, service=service, level=kind.level, now=now)
+    found = kind.found(line)
+    return None if found is None else event_of(found, service=service, level=kind.level, now=now, zone=zone)
 
 
-def event_of(found: Mapping[str, str], *, service: str, level: Level, now: datetime) -> LineEvent:
+def event_of(found: Mapping[str, str], *, service: str, level: Level, now: datetime, zone: tzinfo) -> LineEvent:
     """An event of named texts, which are named as the groups of formats are."""
     return LineEvent(
-        level=level_of(found.get("level", "")) or level,
+        level=level_of(found.get("level", "")) or level_of_priority(found.get("priority", "")) or level,
         message=found.get("message", "").strip() or " ".join(found.values()),
         service=found.get("service") or service,
-        event_time=time_of(found.get("time", ""), now=now) or time_of(found.get("epoch", ""), now=now),
+        event_time=_time(found, now, zone),
         status_code=int(found["status_code"]) if found.get("status_code", "").isdigit() else None,
         response_time=_milliseconds(found),
         host=found.get("host", ""),
@@ -95,6 +93,11 @@ def event_of(found: Mapping[str, str], *, service: str, level: Level, now: datet
         record_id=found.get("record_id", ""),
         attributes={name: value for name, value in found.items() if name not in _FIELDS and value},
     )
+
+
+def _time(found: Mapping[str, str], now: datetime, zone: tzinfo) -> datetime | None:
+    times = (time_of(found.get(name, ""), now=now, zone=zone) for name in ("time", "epoch"))
+    return next((time for time in times if time), None)
 
 
 def _milliseconds(found: Mapping[str, str]) -> float | None:

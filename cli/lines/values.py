@@ -1,6 +1,8 @@
 """The spellings of levels and times that are usual in log files."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from decimal import Decimal
 
 from services.domain.level import Level
 
@@ -14,6 +16,22 @@ _LEVELS = {
     Level.FATAL: ("FATAL", "CRITICAL", "CRIT", "ALERT", "EMERG", "EMERGENCY", "PANIC", "F", "C"),
 }
 LEVEL_BY_WORD = {word: level for level, words in _LEVELS.items() for word in words}
+# pino's and bunyan's numbers, from the gravest down; what lies between two has the lower one's level.
+_NUMBERED = ((60, Level.FATAL), (50, Level.ERROR), (40, Level.WARN), (30, Level.INFO), (20, Level.DEBUG))
+# Syslog's severities by number, which GELF and journald use as well; below pino's numbers.
+_SEVERITIES = (*[Level.FATAL] * 3, Level.ERROR, Level.WARN, Level.INFO, Level.INFO, Level.DEBUG)
+_HIGHEST_NUMBER = 69
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their digits.
+_SINCE_1970 = re.compile(r"(\d{10}|\d{13}|\d{16}|\d{19})(?:\.\d+)?", re.ASCII)
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?", re.ASCII)
+_ABBREVIATED_ZONE = re.compile(r"(?P<local>.*\d) (?P<zone>[A-Z]{2,5})")
+# How far ahead of now a time without a date, or without a year, may be: clocks differ.
+_AHEAD = timedelta(minutes=10)
+_AHEAD_WITHOUT_YEAR = timedelta(days=1)
+# 29 February comes again after eight years at most.
+_YEARS_BACK = 8
 
 # Tried in this order where datetime.fromisoformat does not understand a time.
 _TIME_FORMATS = (
@@ -26,51 +44,102 @@ _TIME_FORMATS = (
     "%Y/%m/%d %H:%M:%S.%f",
     "%y/%m/%d %H:%M:%S",  # Spark and Hadoop
 )
+_TIME_FORMATS_WITHOUT_YEAR = (
+    "%Y %b %d %H:%M:%S",  # syslog (RFC 3164)
+    "%Y %m%d %H:%M:%S.%f",  # klog
+)
 
 
 def level_of(word: str) -> Level | None:
-    """The level that a word or sign means, in any case; None when it means none."""
-    return LEVEL_BY_WORD.get(word.strip().upper())
+    """The level that a word, a sign or a number means, in any case; None when it means none."""
+    word = word.strip().upper()
+    return LEVEL_BY_WORD.get(word) or _numbered(word)
 
 
-def time_of(text: str, *, now: datetime) -> datetime | None:
-    """The moment that a text means, None when it is no time; without a zone it is UTC, without a year the last one."""
+def level_of_priority(priority: str) -> Level | None:
+    """The level in a syslog line's <priority>, which is facility * 8 + severity."""
+    return _SEVERITIES[int(priority) % len(_SEVERITIES)] if priority else None
+
+
+def _numbered(word: str) -> Level | None:
+    number = int(word) if re.fullmatch(r"[0-9]{1,2}", word) else _HIGHEST_NUMBER + 1
+    if number < len(_SEVERITIES):
+        return _SEVERITIES[number]
+    if number < 10 or number > _HIGHEST_NUMBER:  # noqa: PLR2004 - pino's TRACE
+        return None
+    return next((level for least, level in _NUMBERED if number >= least), Level.TRACE)
+
+
+def time_of(text: str, *, now: datetime, zone: tzinfo = UTC) -> datetime | None:
+    """The moment in UTC that a text means, None when it is no time.
+
+    Without a zone it is in `zone`; without a year or a date it is the last such moment.
+    """
     text = text.strip()
-    return _iso(text) or _known(text) or _epoch(text) or _without_year(text, now=now)
-
-
-def _iso(text: str) -> datetime | None:
     try:
-        return _aware(datetime.fromisoformat(text.replace(",", ".").removesuffix(" UTC").removesuffix(" GMT")))
-    except ValueError:
+        moment = _since_1970(text) or _iso(text, zone) or _known(text, zone) or _incomplete(text, now, zone)
+        return moment and moment.astimezone(UTC)
+    except OverflowError:
         return None
 
 
-def _known(text: str) -> datetime | None:
+def _since_1970(text: str) -> datetime | None:
+    match = _SINCE_1970.fullmatch(text)
+    return match and _EPOCH + timedelta(microseconds=int(Decimal(text).scaleb(16 - len(match[1]))))
+
+
+def _iso(text: str, zone: tzinfo) -> datetime | None:
+    text = text.replace(",", ".").removesuffix(" UTC").removesuffix(" GMT")
+    try:
+        return _in_zone(datetime.fromisoformat(text), zone)
+    except ValueError:
+        return _abbreviated(text, zone)
+
+
+def _abbreviated(text: str, zone: tzinfo) -> datetime | None:
+    """PostgreSQL's "2026-11-23 12:00:00.123 CET", which is understood when `zone` calls itself so at that time."""
+    match = _ABBREVIATED_ZONE.fullmatch(text)
+    moment = match and _iso(match["local"], zone)
+    return moment if match and moment and moment.tzname() == match["zone"] else None
+
+
+def _known(text: str, zone: tzinfo) -> datetime | None:
     for pattern in _TIME_FORMATS:
         try:
-            return _aware(datetime.strptime(text, pattern))  # noqa: DTZ007 - _aware adds the zone
+            return _in_zone(datetime.strptime(text, pattern), zone)  # noqa: DTZ007 - _in_zone adds the zone
         except ValueError:
             continue
     return None
 
 
-def _epoch(text: str) -> datetime | None:
-    """Seconds, or milliseconds when there are 13 digits, since 1970."""
-    digits, _, _ = text.partition(".")
-    if not digits.isdigit() or len(digits) not in (10, 13):
+def _incomplete(text: str, now: datetime, zone: tzinfo) -> datetime | None:
+    here = now.astimezone(zone)
+    return _without_date(text, here) or _without_year(text, here)
+
+
+def _without_date(text: str, now: datetime) -> datetime | None:
+    """The last day's moment at this time of day."""
+    if not _TIME_OF_DAY.fullmatch(text):
         return None
-    return datetime.fromtimestamp(float(text) / (1000 if len(digits) == 13 else 1), UTC)  # noqa: PLR2004
-
-
-def _without_year(text: str, *, now: datetime) -> datetime | None:
-    """Syslog's "Nov 23 12:41:23" (RFC 3164): the year that makes it the latest moment that is not tomorrow."""
     try:
-        moment = datetime.strptime(f"{now.year} {text}", "%Y %b %d %H:%M:%S").replace(tzinfo=UTC)
+        moment = datetime.combine(now, time.fromisoformat(text.replace(",", ".")), now.tzinfo)
     except ValueError:
         return None
-    return moment if (moment - now).days < 1 else moment.replace(year=now.year - 1)
+    return moment if moment - now <= _AHEAD else moment - timedelta(days=1)
 
 
-def _aware(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _without_year(text: str, now: datetime) -> datetime | None:
+    """The last year's moment on this day."""
+    for year in range(now.year, now.year - _YEARS_BACK, -1):
+        for pattern in _TIME_FORMATS_WITHOUT_YEAR:
+            try:
+                moment = datetime.strptime(f"{year} {text}", pattern).replace(tzinfo=now.tzinfo)
+            except ValueError:
+                continue
+            if moment - now < _AHEAD_WITHOUT_YEAR:
+                return moment
+    return None
+
+
+def _in_zone(moment: datetime, zone: tzinfo) -> datetime:
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment

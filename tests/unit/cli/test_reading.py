@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -67,6 +68,65 @@ LINES = [
     pytest.param(
         "time-level", "2026-11-23T11:00:00Z [warning] slow", {"level": Level.WARN, "message": "slow"}, id="time, level"
     ),
+    pytest.param(
+        "time-level",
+        "2026-11-23 11:00:00,123 - app.db - ERROR - boom",
+        {"level": Level.ERROR, "message": "boom", "attributes": {"logger": "app.db"}},
+        id="python, with the logger",
+    ),
+    pytest.param(
+        "time-level",
+        "2026-11-23 11:00:00,123 ERROR boom",
+        {"level": Level.ERROR, "message": "boom", "attributes": {}},
+        id="python, without",
+    ),
+    pytest.param(
+        "python",
+        "CRITICAL:app.db:boom",
+        {"level": Level.FATAL, "message": "boom", "attributes": {"logger": "app.db"}},
+        id="python's basicConfig",
+    ),
+    pytest.param(
+        "time-level",
+        "17/06/09 20:10:40 WARN executor.Executor: slow",
+        {"level": Level.WARN, "event_time": datetime(2017, 6, 9, 20, 10, 40, tzinfo=UTC)},
+        id="spark",
+    ),
+    pytest.param(
+        "time-level",
+        "14:05:11.123 [http-nio-1 x] ERROR c.e.App - boom",
+        {
+            "level": Level.ERROR,
+            "event_time": datetime(2026, 11, 22, 14, 5, 11, 123000, tzinfo=UTC),
+            "attributes": {"thread": "http-nio-1 x"},
+        },
+        id="logback, of yesterday",
+    ),
+    pytest.param(
+        "klog",
+        "E0102 15:04:05.678901       1 reflector.go:138] Failed to watch",
+        {
+            "level": Level.ERROR,
+            "message": "Failed to watch",
+            "event_time": datetime(2026, 1, 2, 15, 4, 5, 678901, tzinfo=UTC),
+        },
+        id="klog",
+    ),
+    pytest.param(
+        "logfmt",
+        r'ts=2026-11-23T11:00:00Z level=error msg="it is \"broken\"" service=shop n=3',
+        {"level": Level.ERROR, "message": 'it is "broken"', "service": "shop", "attributes": {"n": "3"}},
+        id="logfmt",
+    ),
+    pytest.param(
+        "syslog-5424",
+        r'<35>1 2026-11-23T11:00:00.003Z web-1 sshd 42 - [a@1 b="\]"][c@1] no route',
+        {"level": Level.ERROR, "service": "sshd", "host": "web-1", "message": "no route"},
+        id="syslog of RFC 5424",
+    ),
+    pytest.param(
+        "syslog", "<34>Oct 11 22:14:15 web-1 su: failed", {"level": Level.FATAL, "service": "su"}, id="syslog, priority"
+    ),
     pytest.param("level-first", "ERROR: no space left", {"level": Level.ERROR, "message": "no space left"}, id="level"),
 ]
 
@@ -120,8 +180,51 @@ def test_levels_are_known_in_any_case() -> None:
     assert [level_of(word) for word in ("warning", "Err", "NOTICE", "?")] == [Level.WARN, Level.ERROR, Level.INFO, None]
 
 
+@pytest.mark.parametrize(
+    ("number", "level"),
+    [
+        ("60", Level.FATAL),
+        ("50", Level.ERROR),
+        ("35", Level.INFO),
+        ("10", Level.TRACE),
+        ("3", Level.ERROR),
+        ("99", None),
+    ],
+)
+def test_levels_are_known_by_the_numbers_of_pino_and_syslog(number: str, level: Level | None) -> None:
+    assert level_of(number) == level
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [
+        ("2026-07-01 12:00:00", 10),
+        ("2026-01-01 12:00:00", 11),
+        ("2026-01-01 12:00:00.5 CET", 11),
+        ("01/Jul/2026:12:00:00 +0000", 12),
+        ("2026-07-01T12:00:00Z", 12),
+        ("Jul  1 12:00:00", 10),
+        ("11:59:00", 10),
+    ],
+)
+def test_a_time_without_a_zone_is_in_the_zone_that_was_asked_for(text: str, hour: int) -> None:
+    moment = time_of(text, now=NOW, zone=ZoneInfo("Europe/Berlin"))
+    assert moment is not None
+    assert (moment.tzinfo, moment.hour) == (UTC, hour)
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+def test_a_number_is_the_time_since_1970_in_its_unit(unit: int) -> None:
+    assert time_of(str(1_700_000_000 * unit), now=NOW) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_29_february_is_that_of_the_last_leap_year() -> None:
+    assert time_of("Feb 29 12:00:00", now=NOW) == datetime(2024, 2, 29, 12, tzinfo=UTC)
+
+
 def test_a_time_that_is_none_is_none() -> None:
-    assert time_of("not a time", now=NOW) is None
+    for text in ("not a time", "1764245000.x", "²" * 10, "0001-01-01T00:00:00+10:00", "2026-01-01 12:00:00 XYZ"):
+        assert time_of(text, now=NOW) is None, text
 
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"))))
@@ -132,9 +235,14 @@ def test_every_line_is_in_exactly_one_event_or_blank(lines: list[str]) -> None:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real logs are not here")
-@pytest.mark.parametrize("name", ["OpenStack_2k.log", "BGL_2k.log", "Apache_2k.log"])
-def test_each_line_of_a_real_log_is_one_event_with_a_time(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("OpenStack_2k.log", "openstack"), ("BGL_2k.log", "bluegene"), ("Apache_2k.log", "apache-error")],
+)
+def test_each_line_of_a_real_log_is_one_event_with_a_time(name: str, kind: str) -> None:
     lines = (DATA / name).read_text().splitlines()
-    read = list(events(lines, detect(lines[:200]), service="s", now=NOW))
+    found = detect(lines[:200])
+    assert found.name == kind
+    read = list(events(lines, found, service="s", now=NOW))
     assert len(read) == len(lines) == 2000
     assert all(item.event.event_time for item in read)
