@@ -21,7 +21,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from services.chassis.address import split_address
-from services.chassis.settings import SettingsError, load, setting
+from services.chassis.settings import SettingsError, address, address_or_nothing, load, setting
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "envoy"
@@ -39,15 +39,17 @@ class EnvoySettings:
     notifier_port: int = setting("Port for the notifier alone.", default=8083)
     mesh_port: int = setting("Port for calls between services.", default=10000)
     admin_port: int = setting("Port of Envoy's own administration, on the loopback interface.", default=9901)
-    ingest: str = setting("The ingest service's gRPC server, host:port.", default="127.0.0.1:50051")
-    ingest_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9101")
-    evaluator: str = setting("The evaluator's gRPC server, host:port.", default="127.0.0.1:50052")
-    evaluator_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9102")
-    manager: str = setting("The manager's gRPC server, host:port.", default="127.0.0.1:50053")
-    manager_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9103")
-    notifier: str = setting("The notifier's gRPC server, host:port.", default="127.0.0.1:50054")
-    notifier_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9104")
-    otlp: str = setting("Where spans go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="")
+    ingest: str = setting("The ingest service's gRPC server, host:port.", default="127.0.0.1:50051", check=address)
+    ingest_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9101", check=address)
+    evaluator: str = setting("The evaluator's gRPC server, host:port.", default="127.0.0.1:50052", check=address)
+    evaluator_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9102", check=address)
+    manager: str = setting("The manager's gRPC server, host:port.", default="127.0.0.1:50053", check=address)
+    manager_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9103", check=address)
+    notifier: str = setting("The notifier's gRPC server, host:port.", default="127.0.0.1:50054", check=address)
+    notifier_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9104", check=address)
+    otlp: str = setting(
+        "Where spans go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
+    )
     access_log: Path = setting("File of the access log.", default=Path("/dev/stdout"))
     descriptor: Path = setting("The contracts' descriptor set.", default=ROOT / "gen" / "descriptor.binpb")
     concurrency: int = setting("Worker threads.", default=1)
@@ -114,8 +116,8 @@ def main() -> None:
     try:
         settings = load(EnvoySettings, PREFIX, os.environ)
         text = render(settings)
-    except (SettingsError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
+    except SettingsError as error:
+        sys.stderr.write("".join(f"envoy: {problem}\n" for problem in error.problems))
         sys.exit(2)
     config = Path(tempfile.mkdtemp(prefix="envoy-")) / "envoy.yaml"
     config.write_text(text)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
-_HELP, _SHOWN, _DEFAULTS = "help", "shown", "defaults"
+_HELP, _SHOWN, _CHECK, _DEFAULTS = "help", "shown", "check", "defaults"
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})")
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -66,9 +66,13 @@ def setting(
     default: Any = MISSING,
     default_factory: Callable[[], Any] | None = None,
     shown: str | None = None,
+    check: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Declare one setting; without a default it is required. `shown` describes a default that is worked out."""
-    metadata = {_HELP: help, _SHOWN: shown}
+    """Declare one setting; without a default it is required. `shown` describes a default that is worked out.
+
+    `check` raises ValueError with what the value must be, in words that go on after the setting's name.
+    """
+    metadata = {_HELP: help, _SHOWN: shown, _CHECK: check}
     if default_factory is not None:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -130,16 +134,22 @@ def _read(
     problems: list[str],
 ) -> Any:
     raw = environ.get(name)
-    if raw is None:
-        has_default, default = _default(field, overrides)
+    has_default, default = _default(field, overrides)
+    if raw is None or not (has_default or raw.strip()):
         if not has_default:
             problems.append(f"{name} is required")
         return default() if callable(default) else default
     try:
-        return parse(hint, raw)
+        value = parse(hint, raw)
     except ValueError:
         problems.append(f"{name} is not a valid {_type_name(hint)}")
         return None
+    try:
+        if check := field.metadata[_CHECK]:
+            check(value)
+    except ValueError as error:
+        problems.append(f"{name} {error}")
+    return value
 
 
 def parse(hint: Any, raw: str) -> Any:

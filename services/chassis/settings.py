@@ -14,9 +14,11 @@ dataclass is flattened under the same prefix. `part(...)` gives a nested one thi
 
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.chassis.address import split_address
 from services.chassis.environment import Secret, SettingDoc, SettingsError, describe, load, part, setting
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "Secret",
     "SettingDoc",
     "SettingsError",
+    "address",
+    "address_or_nothing",
     "describe",
     "load",
     "part",
@@ -34,30 +38,75 @@ __all__ = [
 ]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_HOST = r"(?:[^\s/?#@:,\[\]]*|\[[^\s\]]+\])(?::\d+)?"
+_REST_OF_URL = re.compile(rf"(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?(?:\?[^#]*)?")
+
+
+def address(value: str) -> None:
+    """Check that a setting is host:port."""
+    try:
+        split_address(value)
+    except ValueError:
+        raise ValueError("must be host:port") from None
+
+
+def address_or_nothing(value: str) -> None:
+    """Check that a setting is host:port or empty."""
+    if value:
+        address(value)
+
+
+def _level(value: str) -> None:
+    if value not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+
+
+def _some_time(value: timedelta) -> None:
+    if not value:
+        raise ValueError("must be longer than nothing")
+
+
+def _one_or_more(value: int) -> None:
+    if value < 1:
+        raise ValueError("must be at least 1")
+
+
+def _url(*schemes: str) -> Callable[[Secret], None]:
+    """Check an address where a driver would, but without saying the password that drivers repeat."""
+
+    def check(url: Secret) -> None:
+        scheme, _, rest = url.reveal().partition("://")
+        if scheme not in schemes or not _REST_OF_URL.fullmatch(rest):
+            raise ValueError(
+                f"must be {schemes[0]}://user:password@host:port/name,"
+                " with / ? # @ of a password written as %2F %3F %23 %40"
+            )
+
+    return check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
     """Where a service listens, what it calls itself, and how it stops."""
 
-    listen: str = setting("Address of the gRPC server, host:port; port 0 takes a free one.")
-    admin_listen: str = setting("Address of /metrics and /health over HTTP, host:port.")
+    listen: str = setting("Address of the gRPC server, host:port; port 0 takes a free one.", check=address)
+    admin_listen: str = setting("Address of /metrics and /health over HTTP, host:port.", check=address)
     instance: str = setting(
         "Name of this instance, different from every other instance's of the same service.",
         default_factory=socket.gethostname,
         shown="the host's name",
     )
-    otlp: str = setting("Where traces go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="")
-    log_level: str = setting(f"Least severe log line that is written: {', '.join(_LEVELS)}.", default="INFO")
+    otlp: str = setting(
+        "Where traces go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
+    )
+    log_level: str = setting(
+        f"Least severe log line that is written: {', '.join(_LEVELS)}.", default="INFO", check=_level
+    )
     notice: timedelta = setting(
         "How long calls are still taken after health said NOT_SERVING, so that Envoy notices first.",
         default=timedelta(milliseconds=500),
     )
-    drain: timedelta = setting("Longest time that stopping may take.", default=timedelta(seconds=10))
-
-    def __post_init__(self) -> None:
-        if self.log_level not in _LEVELS:
-            raise ValueError(f"log_level must be one of {', '.join(_LEVELS)}, got {self.log_level}")
+    drain: timedelta = setting("Longest time that stopping may take.", default=timedelta(seconds=10), check=_some_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +116,9 @@ class KafkaSettings:
     brokers: str = setting("Kafka's bootstrap servers, host:port, separated by commas.")
     topic_prefix: str = setting("Stands in front of every topic's and consumer group's name.", default="")
     delivery_timeout: timedelta = setting(
-        "After this time a record that Kafka has not confirmed counts as failed.", default=timedelta(seconds=5)
+        "After this time a record that Kafka has not confirmed counts as failed.",
+        default=timedelta(seconds=5),
+        check=_some_time,
     )
 
 
@@ -75,33 +126,17 @@ class KafkaSettings:
 class PostgresSettings:
     """Which PostgreSQL."""
 
-    database_url: Secret = setting("PostgreSQL's address, postgresql://user:password@host:port/database.")
-    pool_size: int = setting("Most connections that this instance opens.", default=10)
-
-    def __post_init__(self) -> None:
-        _check_url("database_url", self.database_url, "postgresql", "postgres")
+    database_url: Secret = setting(
+        "PostgreSQL's address, postgresql://user:password@host:port/database.", check=_url("postgresql", "postgres")
+    )
+    pool_size: int = setting("Most connections that this instance opens.", default=10, check=_one_or_more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
     """Which Redis."""
 
-    redis_url: Secret = setting("Redis's address, redis://user:password@host:port/number.")
+    redis_url: Secret = setting(
+        "Redis's address, redis://user:password@host:port/number.", check=_url("redis", "rediss")
+    )
     redis_prefix: str = setting("Stands in front of every key.", default="")
-
-    def __post_init__(self) -> None:
-        _check_url("redis_url", self.redis_url, "redis", "rediss")
-
-
-_HOST = r"(?:[^\s/?#@:,\[\]]*|\[[^\s\]]+\])(?::\d+)?"
-_REST_OF_URL = re.compile(rf"(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?(?:\?[^#]*)?")
-
-
-def _check_url(name: str, url: Secret, *schemes: str) -> None:
-    """Raise ValueError where a driver would, but without the password that drivers repeat."""
-    scheme, _, rest = url.reveal().partition("://")
-    if scheme not in schemes or not _REST_OF_URL.fullmatch(rest):
-        raise ValueError(
-            f"{name} must be {schemes[0]}://user:password@host:port/name,"
-            " with / ? # @ of a password written as %2F %3F %23 %40"
-        )

@@ -104,26 +104,36 @@ def test_durations_carry_their_unit(text: str, duration: timedelta) -> None:
 
 
 def test_all_problems_are_reported_at_once() -> None:
+    given = {
+        "X_LISTEN": "127.0.0.1:99999",
+        "X_ADMIN_LISTEN": "somewhere",
+        "X_LOG_LEVEL": "LOUD",
+        "X_NOTICE": "5",
+        "X_DRAIN": "0s",
+        "X_BROKERS": " ",
+        "X_DATABASE_URL": "h",
+        "X_MAX_BATCH": "many",
+    }
     with pytest.raises(SettingsError) as error:
-        load(
-            Settings,
-            "X_",
-            {"X_DATABASE_URL": "postgresql://h", "X_MAX_BATCH": "many", "X_DRAIN": "5", "X_LOG_LEVEL": "LOUD"},
-        )
+        load(Settings, "X_", given)
     assert error.value.problems == [
-        "X_DRAIN is not a valid duration",
+        "X_LISTEN must be host:port",
+        "X_ADMIN_LISTEN must be host:port",
+        "X_LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR",
+        "X_NOTICE is not a valid duration",
+        "X_DRAIN must be longer than nothing",
         "X_BROKERS is required",
+        (
+            "X_DATABASE_URL must be postgresql://user:password@host:port/name,"
+            " with / ? # @ of a password written as %2F %3F %23 %40"
+        ),
         "X_MAX_BATCH is not a valid int",
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [("MAX_BATCH", "0", "max_batch must be at least 1"), ("LOG_LEVEL", "LOUD", "log_level must be one of")],
-)
-def test_a_value_that_the_dataclass_refuses_is_a_problem(name: str, text: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
-        loaded(**{name: text})
+def test_a_value_that_the_dataclass_refuses_is_a_problem() -> None:
+    with pytest.raises(SettingsError, match="X: max_batch must be at least 1"):
+        loaded(MAX_BATCH="0")
 
 
 def test_a_secret_shows_nowhere_but_where_it_is_revealed() -> None:
