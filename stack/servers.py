@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from stack import kafka, postgres, redis
 from stack.ports import Ports
@@ -15,7 +14,7 @@ Progress = Callable[[str], None]
 SERVERS = ("kafka", "postgres", "redis")
 
 # Whoever has such a server already says where it is, and none is started.
-_VARIABLES = {"kafka": "TOCSIN_KAFKA", "postgres": "TOCSIN_POSTGRES", "redis": "TOCSIN_REDIS"}
+VARIABLES = {"kafka": "TOCSIN_KAFKA", "postgres": "TOCSIN_POSTGRES", "redis": "TOCSIN_REDIS"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +31,13 @@ def local(ports: Ports) -> Addresses:
     return Addresses(
         kafka=f"127.0.0.1:{ports.kafka}",
         postgres=postgres.url(ports),
-        redis=f"redis://127.0.0.1:{ports.redis}/0",
+        redis=redis.url(ports),
     )
 
 
 def given(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Give the addresses of servers that somebody else runs, by name."""
-    return {name: environ[variable] for name, variable in _VARIABLES.items() if environ.get(variable)}
+    return {name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)}
 
 
 def program(name: str, processes: Processes, ports: Ports, progress: Progress, *, durable: bool = True) -> Program:
@@ -62,7 +61,6 @@ def answers(name: str, address: str) -> None:
         case "postgres":
             postgres.answers(address)
         case "redis":
-            parts = urlsplit(address)
-            redis.answers(parts.hostname or "127.0.0.1", parts.port or 6379)
+            redis.answers(address)
         case _:
             raise ValueError(f"there is no server called {name}")

@@ -44,15 +44,15 @@ class Starter:
                     self._given_up.set()
                 raise
 
-    def await_answer(self, check: Callable[[], object], patience: timedelta = _PATIENCE) -> None:
-        """Return when the check does; StartError with what it raised last when that takes too long."""
+    def await_answer(self, name: str, check: Callable[[], object], patience: timedelta = _PATIENCE) -> None:
+        """Return when the check does; StartError with the name and what it raised last when that takes too long."""
         deadline = time.monotonic() + patience.total_seconds()
         while True:
             try:
                 check()
             except Exception as silence:
                 if self._given_up.wait(0.05) or time.monotonic() > deadline:
-                    raise StartError(f"not everything answers: {silence}") from silence
+                    raise StartError(f"{name} does not answer: {silence}") from silence
             else:
                 return
 

@@ -29,7 +29,7 @@ class System:
 
     def await_doors(self) -> None:
         """Return when a call through Envoy reaches every service, as it will again a moment after a restart."""
-        self._starter.await_answer(partial(doors_answer, self.wiring.ports))
+        self._starter.await_answer("a service behind Envoy", partial(doors_answer, self.wiring.ports))
 
     def start_one(self, name: str) -> None:
         """Start what was killed or stopped, and return when it answers."""

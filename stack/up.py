@@ -109,7 +109,7 @@ def _start_servers(
     processes: Processes, starter: Starter, progress: Progress, ports: Ports, elsewhere: Mapping[str, str]
 ) -> Addresses:
     for name, address in elsewhere.items():
-        starter.await_answer(partial(servers.answers, name, address))
+        starter.await_answer(f"the {name} of {servers.VARIABLES[name]}", partial(servers.answers, name, address))
         progress(f"{name} answers at the address given")
     own = [name for name in SERVERS if name not in elsewhere]
     starter.start([partial(servers.program, name, processes, ports, progress) for name in own])

@@ -3,13 +3,16 @@
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
 from stack import servers
-from stack.shared import Servers, announced
+from stack.shared import Servers, announced, fresh_name
 
 pytestmark = pytest.mark.integration
 
@@ -57,3 +60,15 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) ->
 def test_announced_servers_are_found_by_other_runs(tmp_path: Path) -> None:
     (tmp_path / "addresses.json").write_text('{"kafka": "k:1", "postgres": "postgresql://p/d", "redis": "redis://r"}')
     assert announced(tmp_path).kafka == "k:1"
+
+
+def test_a_redis_with_a_password_answers_who_has_it(redis_url: str) -> None:
+    user = fresh_name().replace(".", "-")
+    with closing(Redis.from_url(redis_url)) as client:
+        client.acl_setuser(user, enabled=True, passwords=["+right"], commands=["+ping"])
+        try:
+            servers.answers("redis", redis_url.replace("//", f"//{user}:right@"))
+            with pytest.raises(RedisError, match="invalid username-password"):
+                servers.answers("redis", redis_url.replace("//", f"//{user}:wrong@"))
+        finally:
+            client.acl_deluser(user)

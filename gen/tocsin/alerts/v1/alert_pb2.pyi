@@ -134,7 +134,7 @@ class Alert(_message.Message):
     acknowledged_by: _builtins.str
     """Who acknowledged it."""
     resolved_by: _builtins.str
-    """Who resolved it; empty when the trouble went away by itself."""
+    """Who resolved it; empty when the trouble went away by itself, or when the caller did not say."""
     repeat_count: _builtins.int
     """How many times it fired again while it was open; these were not told again."""
     etag: _builtins.str

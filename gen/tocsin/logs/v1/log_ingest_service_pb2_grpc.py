@@ -64,7 +64,8 @@ class LogIngestServiceServicer:
 
     def IngestBatch(self, request, context):
         """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-        When all are refused the answer is INVALID_ARGUMENT.
+        When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
+        is not the JSON of an events' list is refused as a whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,8 @@ class LogIngestServiceStub:
     """Takes one event. An event that is not allowed is answered with INVALID_ARGUMENT, which names each field."""
     IngestBatch: _grpc.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestBatchRequest, _log_ingest_service_pb2.IngestBatchResponse]
     """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-    When all are refused the answer is INVALID_ARGUMENT.
+    When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
+    is not the JSON of an events' list is refused as a whole.
     """
 
 @_typing.type_check_only
@@ -55,7 +56,8 @@ class LogIngestServiceAsyncStub(LogIngestServiceStub):
     """Takes one event. An event that is not allowed is answered with INVALID_ARGUMENT, which names each field."""
     IngestBatch: _aio.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestBatchRequest, _log_ingest_service_pb2.IngestBatchResponse]  # type: ignore[assignment]
     """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-    When all are refused the answer is INVALID_ARGUMENT.
+    When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
+    is not the JSON of an events' list is refused as a whole.
     """
 
 class LogIngestServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -79,7 +81,8 @@ class LogIngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_ingest_service_pb2.IngestBatchResponse, _abc.Awaitable[_log_ingest_service_pb2.IngestBatchResponse]]:
         """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-        When all are refused the answer is INVALID_ARGUMENT.
+        When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
+        is not the JSON of an events' list is refused as a whole.
         """
 
 def add_LogIngestServiceServicer_to_server(servicer: LogIngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

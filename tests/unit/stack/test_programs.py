@@ -1,0 +1,44 @@
+"""What makes another way of running a program, so that `up` starts it anew."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stack.ports import Ports
+from stack.processes import Processes, StartError
+from stack.programs import program
+from stack.servers import Addresses
+from stack.starting import Starter
+from stack.wiring import Wiring
+
+ADDRESSES = Addresses(kafka="127.0.0.1:1", postgres="postgresql://u@127.0.0.1:2/d", redis="redis://127.0.0.1:3/0")
+
+
+def digest(name: str, folder: Path, routes: Path) -> str:
+    return program(name, Processes(folder), Wiring(addresses=ADDRESSES, ports=Ports(), routes=routes)).digest
+
+
+def test_a_setting_of_the_shell_is_another_way_for_its_service_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: digest(name, tmp_path, tmp_path) for name in ("ingest", "evaluator")}
+    monkeypatch.setenv("INGEST_MAX_MESSAGE_BYTES", "100")
+    assert digest("ingest", tmp_path, tmp_path) != before["ingest"]
+    assert digest("evaluator", tmp_path, tmp_path) == before["evaluator"]
+
+
+def test_other_routes_in_the_same_file_are_another_way(tmp_path: Path) -> None:
+    routes = tmp_path / "routes.yaml"
+    routes.write_text("one")
+    before = digest("notifier", tmp_path, routes)
+    routes.write_text("another")
+    assert digest("notifier", tmp_path, routes) != before
+
+
+def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
+    def silent() -> None:
+        raise ConnectionError("refused")
+
+    with pytest.raises(StartError, match="the redis of TOCSIN_REDIS does not answer: refused"):
+        Starter(Processes(tmp_path), print).await_answer("the redis of TOCSIN_REDIS", silent, timedelta())
