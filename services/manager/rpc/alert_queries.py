@@ -1,6 +1,6 @@
 """Reading and following alerts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -68,20 +68,27 @@ class AlertQueries:
         token = token_of(_key(shown[-1]), filters=filters) if len(rows) > page.size else ""
         return pb.ListAlertsResponse(alerts=map(wire.alert, shown), next_page_token=token)
 
-    async def watch(self, request: pb.WatchAlertsRequest) -> AsyncIterator[pb.WatchAlertsResponse]:
-        """The open alerts, then each one that changes, as it is then."""
+    async def watch(
+        self, request: pb.WatchAlertsRequest, begun: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[pb.WatchAlertsResponse]:
+        """The open alerts, then each one that changes, as it is then.
+
+        Calls `begun` when all is well: where nothing is open, the first alert may be long in coming.
+        """
         check(request)
         wanted = AlertFilter(severities=_severities(request), rule_id=request.rule_id, resource=request.resource)
         async with self._feed.following(wanted) as following:
             follower = following.follower
             follower.fall_behind()
+            await self._bring_up_to_date(follower)
+            await begun()
             while True:
-                while follower.is_behind:
-                    await self._bring_up_to_date(follower)
                 while alert := follower.take():
                     yield pb.WatchAlertsResponse(alert=wire.alert(alert))
                 if not follower.is_behind:
                     await following.wait()
+                while follower.is_behind:
+                    await self._bring_up_to_date(follower)
 
     async def _bring_up_to_date(self, follower: Follower) -> None:
         # First the flag: what is missed while we read must be looked for again.

@@ -1,5 +1,7 @@
 """Alerts, from the evaluator's word to the notification and the API."""
 
+import asyncio
+
 import grpc
 import pytest
 
@@ -222,4 +224,11 @@ async def test_following_gives_the_open_ones_first_and_then_each_change(world: W
     await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=new.id))
     changed = (await calls.read()).alert
     assert (changed.id, changed.state) == (new.id, Alert.RESOLVED)
+    calls.cancel()
+
+
+async def test_following_is_answered_at_once_where_nothing_is_open(world: World) -> None:
+    calls = world.alerts.WatchAlerts(pb.WatchAlertsRequest(resource="nobody"))
+    async with asyncio.timeout(10):
+        await calls.initial_metadata()
     calls.cancel()
