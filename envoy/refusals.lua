@@ -58,8 +58,8 @@ end
 -- The fields of the contracts that take lists.
 local TAKES_LIST = {groupBy = true, group_by = true}
 
--- Where the JSON value at a place ends; notes the path of each list in it. An error where it is no JSON.
-local function walk(json, at, path, lists)
+-- Where the JSON value at a place ends; notes the path of each list and each field in it. An error where it is no JSON.
+local function walk(json, at, path, lists, fields)
   at = assert(json:find("%S", at))
   local first = json:sub(at, at)
   if first == '"' then
@@ -74,11 +74,12 @@ local function walk(json, at, path, lists)
   while not json:find("^[%]}]", at) do
     if first == "{" then
       key, at = assert(json:match('^"([^"]*)"%s*:%s*()', at))
-      at = walk(json, at, join(path, key), lists)
+      fields[#fields + 1] = join(path, key)
+      at = walk(json, at, join(path, key), lists, fields)
     else
       -- The transcoder passes over null and does not count it.
       local is_null = json:find("^null", at)
-      at = walk(json, at, path .. "[" .. index .. "]", lists)
+      at = walk(json, at, path .. "[" .. index .. "]", lists, fields)
       index = is_null and index or index + 1
     end
     at = assert(json:find("[^,%s]", at))
@@ -90,9 +91,28 @@ end
 local function with_list(json)
   local lists = {}
   -- What comes after the list that stopped the transcoder may be no JSON.
-  pcall(walk, json or "", 1, json and json:find("^%s*%[") and "events" or "", lists)
+  pcall(walk, json or "", 1, json and json:find("^%s*%[") and "events" or "", lists, {})
   for _, found in ipairs(lists) do
     if found ~= "" and found ~= "events" and not TAKES_LIST[found] then return found end
+  end
+end
+
+-- The transcoder passes over fields that it does not know. Of a rule that would be one that judges something else than its
+-- author meant, so it is refused here.
+local RULE_FIELDS = "id name description type scope filter groupBy valueField condition threshold windowMinutes window"
+  .. " lateness severity labels enabled revision selectionRevision etag createTime updateTime"
+local IS_RULE_FIELD = {}
+for name in RULE_FIELDS:gmatch("%w+") do
+  IS_RULE_FIELD[name] = true
+  IS_RULE_FIELD[name:gsub("%u", function(letter) return "_" .. letter:lower() end)] = true
+end
+
+local function unknown_rule_field(json)
+  local fields = {}
+  -- What is no JSON the transcoder refuses.
+  if not pcall(walk, json, 1, "", {}, fields) then return end
+  for _, field in ipairs(fields) do
+    if not field:find(".", 1, true) and not IS_RULE_FIELD[field] then return field end
   end
 end
 
@@ -123,6 +143,8 @@ local function violation(text, json)
   if path then return path, "a list where a string is expected" end
   local unknown = text:match('^Could not find field "(.-)" in the type')
   if unknown then return unknown, "there is no such query parameter" end
+  local misspelt = text:match('^There is no field "(.*)" in a rule$')
+  if misspelt then return misspelt, "there is no such field; expected one of " .. RULE_FIELDS:gsub(" ", ", ") end
   local bound = text:match("^The binding value .* of the field ([%w_%.]+) is conflicting")
   if bound then return bound, "the path has another value" end
   path = text:match("^([%w_%.%[%]]+): ")
@@ -166,10 +188,14 @@ local KEPT = "tocsin.refusals"
 function envoy_on_request(handle)
   local headers = handle:headers()
   if headers:get(":method") == "GET" or (headers:get("content-type") or ""):find("^application/grpc") then return end
+  -- Before the body: when that has come the headers are out of scope.
+  local is_rule = headers:get(":path"):find("^/api/alert%-rules[:/]?[^/]*$")
   local body = handle:body()
-  if body and body:length() <= MOST_KEPT then
-    handle:streamInfo():dynamicMetadata():set(KEPT, "json", body:getBytes(0, body:length()))
-  end
+  if not body or body:length() > MOST_KEPT then return end
+  local json = body:getBytes(0, body:length())
+  handle:streamInfo():dynamicMetadata():set(KEPT, "json", json)
+  local unknown = is_rule and unknown_rule_field(json)
+  if unknown then handle:respond({[":status"] = "400"}, 'There is no field "' .. unknown .. '" in a rule') end
 end
 
 function envoy_on_response(handle)

@@ -8,6 +8,7 @@ from grpc_status import rpc_status
 
 from tests.contract.envoy.edge import Edge
 from tests.contract.envoy.upstream import Behaviour
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +61,8 @@ def event(**changes: object) -> dict[str, object]:
             "a list",
             id="rule",
         ),
+        pytest.param("/api/alert-rules", {"name": "x", "fliter": "true"}, "fliter", "filter", id="misspelt"),
+        pytest.param("/api/alert-rules:validate", {"fooBar": {"name": 1}}, "fooBar", "no such", id="misspelt to check"),
         pytest.param("/api/logs", [event()], "body", "a list", id="list for an event"),
         pytest.param("/api/logs", '"text"', "event", "LogEvent", id="text for an event"),
     ],
@@ -75,6 +78,23 @@ def test_a_wrong_value_is_answered_with_its_field(
     assert description in told
     assert field in answer.json["message"]
     assert not edge.ingest.calls + edge.manager.calls
+
+
+@pytest.mark.parametrize("name", ["json_name", "name"])
+def test_every_field_of_a_rule_is_known(edge: Edge, name: str) -> None:
+    fields = [getattr(field, name) for field in AlertRule.DESCRIPTOR.fields]
+    for method, path in (
+        ("POST", "/api/alert-rules"),
+        ("PUT", "/api/alert-rules/r"),
+        ("PATCH", "/api/alert-rules/r?x=1"),
+    ):
+        for field in fields:
+            answer = edge.all.send(method, path, {field: None})
+            assert "no such field" not in answer.text, field
+
+
+def test_what_is_no_field_of_an_event_is_passed_over(edge: Edge) -> None:
+    assert edge.all.post("/api/logs", event(fliter="x")).status == 200
 
 
 @pytest.mark.parametrize(
