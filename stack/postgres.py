@@ -46,7 +46,7 @@ def program(processes: Processes, ports: Ports, *, durable: bool = True) -> Prog
     }
     if not durable:
         # For data that nobody needs after the machine's own crash; a crash of the server alone loses nothing.
-        settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+        settings |= {"fsync": "off", "full_page_writes": "off"}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return Program(
         name="postgres",

@@ -28,6 +28,15 @@ def send(world: World, part: list[list[dict[str, object]]]) -> None:
         assert (status, answer["acceptedCount"]) == (200, len(batch))
 
 
+def is_taken(world: World, batch: list[dict[str, object]]) -> bool:
+    try:
+        status, _ = world.ask("POST", "/api/logs/batch", batch)
+    except ConnectionError:
+        return False
+    assert status in {200, 503}
+    return status == 200
+
+
 def exactly_the_expected_alerts(world: World) -> None:
     def all_there() -> bool:
         seen = world.seen()
@@ -51,6 +60,32 @@ def test_a_killed_service_costs_no_alert_and_doubles_none(own_world: World, serv
     own_world.system.kill(service)
     send(own_world, all_batches[3:])
     own_world.system.start_one(service)
+    exactly_the_expected_alerts(own_world)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("program", ["ingest", "envoy"])
+def test_a_killed_door_takes_nothing_and_keeps_what_it_took(own_world: World, program: str) -> None:
+    all_batches = trouble()
+    send(own_world, all_batches[:3])
+    own_world.system.kill(program)
+    assert not is_taken(own_world, all_batches[3])
+    own_world.system.start_one(program)
+    own_world.system.await_doors()
+    send(own_world, all_batches[3:])
+    exactly_the_expected_alerts(own_world)
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_postgres_costs_no_alert_and_doubles_none(own_world: World, own_servers: Servers) -> None:
+    all_batches = trouble()
+    send(own_world, all_batches[:3])
+    own_servers.kill("postgres")
+    # Taking events and judging them goes on.
+    send(own_world, all_batches[3:])
+    until(lambda: own_world.ask("GET", "/api/alerts")[0] == 503, what="questions are refused")
+    own_servers.start("postgres")
+    own_world.system.await_doors()
     exactly_the_expected_alerts(own_world)
 
 

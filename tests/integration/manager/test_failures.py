@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import asyncpg
 import grpc
 import pytest
 from redis.asyncio import Redis
@@ -38,7 +37,7 @@ def own_servers(tmp_path: Path) -> Iterator[Servers]:
 
 @pytest.fixture
 async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    client = Redis.from_url(settings.redis.redis_url)
+    client = Redis.from_url(settings.redis.redis_url.reveal())
     yield client
     await client.aclose()
 
@@ -92,10 +91,6 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
 ) -> None:
     url = own_servers.address("postgres")
     await asyncio.to_thread(create_database, url, "away")
-    # Servers of tests may forget their last moments when they are killed; this one must not.
-    connection = await asyncpg.connect(url)
-    await connection.execute("alter database away set synchronous_commit = on")
-    await connection.close()
     own = replace(settings, postgres=PostgresSettings(database_url=Secret(in_database(url, "away"))))
     async with (
         process(own),
