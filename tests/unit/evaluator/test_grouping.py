@@ -51,3 +51,12 @@ def test_an_absent_attribute_and_an_empty_one_are_one_group() -> None:
 def test_a_level_without_name_is_its_number() -> None:
     event = {"level": 99, "attributes": {}, "service": "a"}
     assert groups(Columns.of(batch_of([event])), ["level"], np.array([0])).keys == [("99",)]
+
+
+@pytest.mark.parametrize("table_cells", [0, 65536], ids=["sorted", "by table"])
+def test_an_absent_number_is_the_group_of_the_empty_word(table_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "_TABLE_CELLS", table_cells)
+    plain = {"level": 1, "service": "a", "message": "", "response_time": None, "host": None, "trace_id": None}
+    happened = [{**plain, "status_code": code, "attributes": {}} for code in (500, None, 200)]
+    found = groups(Columns.of(batch_of(happened)), ["status_code"], np.arange(2))
+    assert [found.keys[number] for number in found.ids] == [("500",), ("",)]

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from services.chassis.kafka import Record
 from services.evaluator.adapters.decoding import LogDecoder
 from services.evaluator.core.block import Block
+from services.evaluator.core.frame import _compact
 from services.evaluator.core.match import match
 from services.evaluator.core.moment import SECOND_NS
 from services.evaluator.core.partial import RowKey, Tally
 from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.sampling import first_of_each
 from services.evaluator.core.source import Source
 from tests.unit.evaluator.pipeline import START, rule
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
@@ -216,3 +218,30 @@ def test_lengths_must_fit_the_events() -> None:
     arrivals, _ = DECODER.decode([])
     with pytest.raises(ValueError, match="lengths"):
         replace(arrivals, lengths=np.array([1]))
+
+
+def test_who_has_three_samples_gets_no_more_of_a_later_fetch() -> None:
+    def record(offset: int, *messages: str) -> Record:
+        value = LogBatch(events=[error(message=message) for message in messages]).SerializeToString()
+        return Record("log-events", 0, offset, None, value, (), START * 1000)
+
+    blocks = matched([record(0, "one", "two", "three"), record(1, "four")], [1])[0]
+    (tally,) = [tally for key, tally in blocks[0].items() if key.rule_id == "plain"]
+    assert tally.counted == 4
+    assert [sample.message for sample in tally.samples] == ["one", "two", "three"]
+
+
+def test_nothing_is_chosen_where_nothing_is_wanted() -> None:
+    assert first_of_each(np.array([0, 1, 0]), np.array([0, 0])).tolist() == []
+    assert first_of_each(np.array([0, 1, 0]), np.array([1, 0])).tolist() == [0]
+
+
+def test_codes_far_apart_are_compacted_like_close_ones() -> None:
+    for code in (7, 10**9):
+        present, index, counts = _compact(np.array([code, 0, code]))
+        assert (present.tolist(), index.tolist(), counts.tolist()) == ([0, code], [1, 0, 1], [1, 2])
+
+
+def test_a_scope_that_no_event_is_in_counts_nothing() -> None:
+    block = one_block(error(service="b"))
+    assert {key.rule_id for key in block.rows} == {"plain", "coded", "none"}

@@ -290,6 +290,16 @@ def test_a_row_is_replaced_only_by_a_newer_one() -> None:
     assert board.take(PartialBatch(progress=progress(0, 9, 10), rows=(row(3),))).reception is Reception.SAME_BLOCK
 
 
+def test_a_block_that_ends_after_its_windows_counts_for_none_of_the_later_ones() -> None:
+    board = Board.with_rules(COUNT)
+    board.take(PartialBatch(progress=progress(0, 0, 200), rows=(row(2),)))
+    board.take(PartialBatch(progress=replace(progress(0, 200, 256), max_event_ns=100 * SECOND_NS)))
+    assert board.stage.open_groups == 0
+    later = (row(2, pane=100), row(3, pane=100, group=("b",)))
+    steps = board.take(PartialBatch(progress=progress(1, 256, 257), rows=later)).transitions
+    assert [(step.group, step.window.count) for step in steps] == [(("b",), 3)]
+
+
 def test_the_stores_can_be_counted() -> None:
     board = Board.with_rules(replace(COUNT, type=RuleType.ERROR_THRESHOLD))
     board.hear(row(3), row(1, group=("b",)), event=1)

@@ -81,3 +81,15 @@ def test_the_order_in_which_an_event_names_its_attributes_is_no_part_of_its_grou
     group_by = [f"attributes.{name}" for name in attributes]
     found = groups(Columns.of(batch_of(both)), group_by, np.arange(2))
     assert found.keys == [tuple(attributes.values())]
+
+
+def test_an_end_ranks_above_its_beginning_a_later_window_above_both_and_a_new_selection_above_all() -> None:
+    begun = fired()
+    steps = [
+        begun,
+        resolved(begun, begun.window, (), Reason.CONDITION_ENDED, 8),
+        fired(start_ns=60),
+        fired(selection_revision=2),
+    ]
+    ranks = [step.rank for step in steps]
+    assert ranks == sorted(set(ranks))

@@ -124,3 +124,13 @@ def test_a_filter_selects_by_all_that_is_given() -> None:
     ):
         assert not wanted.selects(found)
     assert AlertFilter(fired_after=START, fired_before=START + WINDOW).selects(replace(found))
+
+
+def test_one_that_was_seen_to_end_is_not_named_as_gone() -> None:
+    follower = Follower(ANY)
+    for each in (alert("a"), alert("b")):
+        follower.offer(each)
+    drained(follower)
+    follower.offer(alert("a", 2, State.RESOLVED))
+    assert drained(follower) == [alert("a", 2, State.RESOLVED)]
+    assert follower.catch_up([]) == ["b"]

@@ -51,3 +51,7 @@ def test_sizes(asked: int, meant: int) -> None:
 def test_a_negative_size_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         page_size(-1)
+
+
+def test_the_values_come_back_in_their_order() -> None:
+    assert after_of(token_of(("b", "a"), filters="f"), filters="f", width=2) == ("b", "a")

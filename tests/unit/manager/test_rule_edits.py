@@ -113,3 +113,9 @@ def test_the_default_rules_are_allowed() -> None:
     assert {each.group_by for each in found} == {("service",)}
     assert {each.window for each in found} == {timedelta(minutes=5)}
     assert "2000" in found[1].filter
+
+
+def test_who_wrote_a_rule_down_when_is_no_part_of_what_it_says() -> None:
+    kept = replace(rule(), id="r", revision=7, selection_revision=3)
+    assert says_the_same(kept, rule())
+    assert not says_the_same(kept, rule(threshold=6.0))

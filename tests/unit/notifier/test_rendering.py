@@ -187,3 +187,14 @@ def test_a_sample_without_host_and_trace_is_told_by_what_it_has() -> None:
     assert isinstance(blocks, list)
     assert blocks[3]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a"
     assert blocks[4]["text"]["text"] == "``` ```"
+
+
+@pytest.mark.parametrize(("severity", "importance"), [(Severity.CRITICAL, "high"), (Severity.HIGH, None)])
+def test_only_a_critical_mail_is_marked_important(severity: Severity, importance: str | None) -> None:
+    assert mail(message(severity=severity), DELIVERY, ENVELOPE)["Importance"] == importance
+
+
+def test_a_long_text_is_cut_between_escaped_characters() -> None:
+    assert fitting("a&b", 7) == "a&amp;b"
+    assert fitting("a&bc", 7) == "a&amp;…"
+    assert fitting("ab&c", 7) == "ab…"
