@@ -32,7 +32,7 @@ async def test_what_was_sent_while_the_database_went_away_is_not_sent_again(
         cut_off = direct.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{wire.port}")
         assert str(wire.port) in cut_off
         through_wire = replace(settings, postgres=PostgresSettings(database_url=Secret(cut_off)))
-        async with process(through_wire, sinks), producer(settings.kafka, "test") as stream:
+        async with process(through_wire, sinks) as running, producer(settings.kafka, "test") as stream:
             sinks.journal.behave("slack", Behaviour(delay=0.5))
             told = notification(alert=alert, severity=AlertRule.MEDIUM)
             await stream.send("notifications", told.SerializeToString(), alert.encode(), None, ())
@@ -41,12 +41,20 @@ async def test_what_was_sent_while_the_database_went_away_is_not_sent_again(
             # This one waits in Kafka.
             waiting = notification(alert=f"{alert}-2", severity=AlertRule.LOW)
             await stream.send("notifications", waiting.SerializeToString(), waiting.alert.id.encode(), None, ())
-            # The answer of Slack comes in this time, and nobody can write it down.
-            await asyncio.sleep(1.5)
+            # Slack has answered, and nobody can write it down.
+            await logged(running, b"outcome_waits")
             wire.mend()
             await sinks.journal.until(lambda journal: journal.accepted("webhook"))
             await until(direct, "SELECT 1 FROM deliveries WHERE channel = 'slack' AND state = 'DELIVERED'")
             assert [one.channel for one in sinks.journal.deliveries] == ["slack", "webhook"]
+
+
+async def logged(running: asyncio.subprocess.Process, event: bytes) -> None:
+    """Read what the process writes until it tells of this event."""
+    assert running.stdout
+    async with asyncio.timeout(30):
+        while event not in (line := await running.stdout.readline()):
+            assert line, "the process has ended"
 
 
 async def test_two_instances_share_the_work_and_tell_each_thing_once(settings: Settings, sinks: Sinks) -> None:
