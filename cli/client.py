@@ -1,6 +1,7 @@
 """Calling the services, and saying what went wrong in words."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, NoReturn
@@ -10,7 +11,8 @@ import typer
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from cli.output import complain
+from cli.output import Detail, Form, Problem, tell
+from stack.ports import Ports
 
 
 class Exit(IntEnum):
@@ -22,11 +24,21 @@ class Exit(IntEnum):
     UNREACHABLE = 3
 
 
+def default_server(environ: Mapping[str, str] = os.environ) -> str:
+    """The edge on this machine, on the port that TOCSIN_PORT_EDGE moves it to."""
+    return f"127.0.0.1:{environ.get('TOCSIN_PORT_EDGE') or Ports().edge}"
+
+
 Server = Annotated[
     str,
-    typer.Option("--server", envvar="TOCSIN_SERVER", help="Where Tocsin answers gRPC: host:port."),
+    typer.Option(
+        "--server",
+        envvar="TOCSIN_SERVER",
+        help="Where Tocsin answers gRPC: host:port. Without it and without TOCSIN_SERVER: 127.0.0.1, on the port of "
+        "TOCSIN_PORT_EDGE.",
+    ),
 ]
-DEFAULT_SERVER = "127.0.0.1:8080"
+DEFAULT_SERVER = default_server()
 # Seconds that a call may take.
 DEADLINE = 15.0
 
@@ -34,22 +46,25 @@ _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, 
 
 
 @contextmanager
-def connected(server: str) -> Iterator[grpc.Channel]:
+def connected(server: str, form: Form = Form.TABLE) -> Iterator[grpc.Channel]:
     """A channel to the server; a call that fails inside ends the command with a clear text and exit code."""
     with grpc.insecure_channel(server) as channel:
         try:
             yield channel
         except grpc.RpcError as error:
-            fail(error, server)
+            fail(error, server, form)
 
 
-def fail(error: grpc.RpcError, server: str) -> NoReturn:
+def fail(error: grpc.RpcError, server: str, form: Form = Form.TABLE) -> NoReturn:
     """End the command: 3 when the server could not be reached or could not answer, 1 when it refused."""
-    code = error.code()
-    complain(f"{server}: {code.name}: {error.details()}")
-    for field, description in violations(error):
-        complain(f"  {field}: {description}")
-    raise typer.Exit(Exit.UNREACHABLE if code in _UNREACHABLE else Exit.REFUSED) from None
+    tell(problem_of(error), form, where=server)
+    raise typer.Exit(Exit.UNREACHABLE if error.code() in _UNREACHABLE else Exit.REFUSED) from None
+
+
+def problem_of(error: grpc.RpcError) -> Problem:
+    """What the server says is wrong."""
+    details = [Detail(field=field, description=description) for field, description in violations(error)]
+    return Problem(code=error.code().name, message=error.details() or "", details=details)
 
 
 def violations(error: grpc.RpcError) -> list[tuple[str, str]]:

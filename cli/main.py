@@ -11,7 +11,7 @@ app = typer.Typer(
     name="tocsin",
     no_args_is_help=True,
     help="Tocsin watches log streams and tells the right people once. Exit codes: 0 done, 1 refused, 2 wrong usage, "
-    "3 not reachable.",
+    "3 not reachable. TOCSIN_SERVER says where Tocsin is, TOCSIN_PORT_EDGE on which port of this machine.",
 )
 app.command()(up)
 app.command()(down)

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -23,6 +24,10 @@ _errors = Console(stderr=True)
 SEVERITY_STYLE = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "cyan"}
 STATE_STYLE = {"FIRING": "bold red", "ACKNOWLEDGED": "yellow", "RESOLVED": "green"}
 
+# What a text that may be cut keeps, and what stands between two columns.
+_LEAST = 10
+_GAP = 3
+
 
 class Form(StrEnum):
     """How results are printed."""
@@ -31,7 +36,45 @@ class Form(StrEnum):
     JSON = "json"
 
 
-Output = Annotated[Form, typer.Option("--output", "-o", help="A table for people or JSON for programs.")]
+Output = Annotated[
+    Form,
+    typer.Option(
+        "--output",
+        "-o",
+        help="A table for people or JSON for programs: one object for one thing, an array for several. "
+        'What goes wrong is told on standard error, in JSON as {"error": {"code", "message", "details"}}.',
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """One field that is wrong, and in which rule when it is one of several."""
+
+    field: str
+    description: str
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What went wrong: the name of a gRPC status code, a sentence, and the fields."""
+
+    code: str
+    message: str
+    details: Sequence[Detail] = ()
+
+
+def tell(problem: Problem, form: Form, *, where: str) -> None:
+    """Say on standard error what went wrong, in the form that was asked for."""
+    if form is Form.JSON:
+        details = [{name: text for name, text in asdict(one).items() if text} for one in problem.details]
+        error = {"code": problem.code, "message": problem.message, "details": details}
+        typer.echo(json.dumps({"error": error}, indent=2, ensure_ascii=False), err=True)
+        return
+    complain(f"{where}: {problem.code}: {problem.message}")
+    for one in problem.details:
+        complain(f"  {one.field}{f' ({one.rule})' if one.rule else ''}: {one.description}")
 
 
 def complain(text: str) -> None:
@@ -49,18 +92,71 @@ def as_json(message: Message) -> Any:
     return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A table; cells may hold markup, so texts that come from outside go through `plain` first."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, cut: Collection[str] = ()
+) -> None:
+    """A table; cells may hold markup, so texts that come from outside go through `plain` first.
+
+    When room is short, the columns named in `cut`, or the widest one, are cut; then the last columns are left out, and
+    that is said. All others, ids above all, stay whole.
+    """
     cells = [list(row) for row in rows]
     widths = [
         max(cell_len(render(row[place]).plain) for row in [list(columns), *cells]) for place in range(len(columns))
     ]
-    for column, width in zip(columns, widths, strict=True):
-        # When room is short, the widest column gives way: ids and states stay whole.
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=None if width == max(widths) else width)
+    may_cut = [name in cut if cut else width == max(widths) for name, width in zip(columns, widths, strict=True)]
+    fitting = fitted(widths, may_cut, console.width)
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for column, width in zip(columns, fitting, strict=False):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*row[: len(fitting)])
+    console.print(table)
+    if left_out := columns[len(fitting) :]:
+        console.print(f"No room for: {', '.join(left_out)}. --output json shows all.", style="dim")
+
+
+def fitted(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> list[int]:
+    """The widths of the columns that there is room for: the first ones, with texts cut to what is left for them."""
+    least = [min(width, _LEAST) if cut else width for width, cut in zip(widths, may_cut, strict=True)]
+    count = len(widths)
+    while count > 1 and sum(least[:count]) + _GAP * count + 1 > room:
+        count -= 1
+    spare = room - sum(least[:count]) - _GAP * count - 1
+    for place in range(count):
+        more = max(0, min(spare, widths[place] - least[place]))
+        least[place] += more
+        spare -= more
+    return least[:count]
+
+
+def number(value: float) -> str:
+    """A number as people write it: without an exponent as long as that is exact."""
+    return f"{value:.15g}"
+
+
+def value(thing: Any) -> str:
+    """A value of JSON as people read it; a dash for nothing."""
+    match thing:
+        case bool():
+            return "yes" if thing else "no"
+        case float():
+            return number(thing)
+        case list():
+            return ", ".join(map(value, thing)) or "-"
+        case dict():
+            return ", ".join(f"{name}={value(inner)}" for name, inner in sorted(thing.items())) or "-"
+        case _:
+            return str(thing) or "-"
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Names and values, one below the other, whole."""
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("Field", no_wrap=True)
+    table.add_column("Value", overflow="fold")
+    for name, thing in fields.items():
+        table.add_row(plain(name), plain(value(thing)))
     console.print(table)
 
 

@@ -1,25 +1,31 @@
 """tocsin rules: what to watch for."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 import typer
-from google.protobuf.message import Message
+from google.protobuf.field_mask_pb2 import FieldMask
 
-from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
+from cli.client import DEADLINE, DEFAULT_SERVER, Exit, Server, connected, problem_of
 from cli.output import (
     SEVERITY_STYLE,
     Form,
     Output,
+    Problem,
     as_json,
     console,
+    number,
     plain,
+    print_fields,
     print_json,
     print_table,
     show,
     styled,
+    tell,
 )
-from cli.rule_files import rules_of
+from cli.rule_files import Given, refuse, rules_of
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
@@ -29,13 +35,16 @@ app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
 RuleId = Annotated[str, typer.Argument(help="The rule's id, as `tocsin rules list` shows it.")]
 RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or more rules; - is standard input.")]
 
+# What the server says against one rule, after which the others can go on.
+_OF_THE_RULE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
+
 
 @app.command("list")
 def list_rules(output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
     """Show all rules."""
     rules: list[AlertRule] = []
     request = service.ListAlertRulesRequest()
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
         while True:
             page = stub.ListAlertRules(request, timeout=DEADLINE)
@@ -49,76 +58,125 @@ def list_rules(output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> 
 @app.command()
 def get(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
     """Show one rule with everything filled in."""
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         answer = AlertRuleServiceStub(channel).GetAlertRule(service.GetAlertRuleRequest(id=rule_id), timeout=DEADLINE)
-    show(answer.alert_rule, output, lambda: _print_fields(answer.alert_rule))
+    show(answer.alert_rule, output, lambda: print_fields(as_json(answer.alert_rule)))
 
 
 @app.command()
 def create(file: RuleFile, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Add the rules of a file."""
-    kept = []
-    with connected(server) as channel:
+    """Add the rules of a file: none when one is not allowed, all but those whose names are taken.
+
+    Ends with 1 when a rule was not added; each is named.
+    """
+    given = rules_of(file, output)
+    added: list[AlertRule] = []
+    with connected(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
-        for rule in rules_of(file):
-            answer = stub.CreateAlertRule(service.CreateAlertRuleRequest(alert_rule=rule), timeout=DEADLINE)
-            kept.append(answer.alert_rule)
-    _print_rules(kept, output)
+        _end_if_any(_refused(given, lambda rule: _checked(stub, rule)), "not allowed", file, output)
+        try:
+            taken = _refused(given, lambda rule: added.append(_added(stub, rule)))
+        finally:
+            # Whatever comes between, what was added is told.
+            _print_rules(added, output)
+    _end_if_any(taken, "not added", file, output)
 
 
 @app.command()
 def update(rule_id: RuleId, file: RuleFile, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Change the fields of a rule that a file gives; the others stay."""
-    (rule,) = _just_one(file)
-    request = service.UpdateAlertRuleRequest(id=rule_id, alert_rule=rule)
-    with connected(server) as channel:
+    """Change the fields of a rule that a file gives, also to nothing; the others stay."""
+    rules = rules_of(file, output)
+    if len(rules) != 1:
+        refuse(file, f"there must be exactly one rule in it, there are {len(rules)}", form=output)
+    (given,) = rules
+    if given.rule.id not in {"", rule_id}:
+        refuse(file, f"it is of the rule {given.rule.id}, not of {rule_id}", form=output)
+    request = service.UpdateAlertRuleRequest(
+        id=rule_id, alert_rule=given.rule, update_mask=FieldMask(paths=given.fields)
+    )
+    with connected(server, output) as channel:
         answer = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=DEADLINE)
-    _print_rules([answer.alert_rule], output)
+    _print_rule(answer.alert_rule, output)
 
 
 @app.command()
-def delete(rule_id: RuleId, server: Server = DEFAULT_SERVER) -> None:
+def delete(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
     """Remove a rule; its open alerts are resolved."""
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         AlertRuleServiceStub(channel).DeleteAlertRule(service.DeleteAlertRuleRequest(id=rule_id), timeout=DEADLINE)
-    console.print(f"deleted {rule_id}", markup=False)
+    if output is Form.JSON:
+        print_json({"id": rule_id, "deleted": True})
+    else:
+        console.print(f"deleted {rule_id}", markup=False)
 
 
 @app.command()
 def enable(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
     """Start evaluating a rule."""
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         request = service.EnableAlertRuleRequest(id=rule_id)
         answer = AlertRuleServiceStub(channel).EnableAlertRule(request, timeout=DEADLINE)
-    _print_rules([answer.alert_rule], output)
+    _print_rule(answer.alert_rule, output)
 
 
 @app.command()
 def disable(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
     """Stop evaluating a rule; its open alerts are resolved."""
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         request = service.DisableAlertRuleRequest(id=rule_id)
         answer = AlertRuleServiceStub(channel).DisableAlertRule(request, timeout=DEADLINE)
-    _print_rules([answer.alert_rule], output)
+    _print_rule(answer.alert_rule, output)
 
 
 @app.command()
 def validate(file: RuleFile, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Check the rules of a file without keeping them, and show them with everything filled in."""
-    checked = []
-    with connected(server) as channel:
+    """Check the rules of a file without keeping them, and show them with everything filled in.
+
+    Ends with 1 when a rule is not allowed; each is named.
+    """
+    given = rules_of(file, output)
+    allowed: list[AlertRule] = []
+    with connected(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
-        for rule in rules_of(file):
-            answer = stub.ValidateAlertRule(service.ValidateAlertRuleRequest(alert_rule=rule), timeout=DEADLINE)
-            checked.append(answer.alert_rule)
-    _print_rules(checked, output)
+        wrong = _refused(given, lambda rule: allowed.append(_checked(stub, rule)))
+    _print_rules(allowed, output)
+    _end_if_any(wrong, "not allowed", file, output)
 
 
-def _just_one(file: Path) -> list[AlertRule]:
-    rules = rules_of(file)
-    if len(rules) != 1:
-        raise typer.BadParameter(f"{file} must hold exactly one rule, it holds {len(rules)}")
-    return rules
+def _checked(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
+    return stub.ValidateAlertRule(service.ValidateAlertRuleRequest(alert_rule=rule), timeout=DEADLINE).alert_rule
+
+
+def _added(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
+    return stub.CreateAlertRule(service.CreateAlertRuleRequest(alert_rule=rule), timeout=DEADLINE).alert_rule
+
+
+def _refused(given: Sequence[Given], call: Callable[[AlertRule], object]) -> list[tuple[Given, Problem]]:
+    """Call with each rule; the rules that the server refused, and why. Raises grpc.RpcError for any other failure."""
+    refused = []
+    for each in given:
+        try:
+            call(each.rule)
+        except grpc.RpcError as error:
+            if error.code() not in _OF_THE_RULE:
+                raise
+            refused.append((each, problem_of(error)))
+    return refused
+
+
+def _end_if_any(refused: Sequence[tuple[Given, Problem]], what: str, file: Path, output: Form) -> None:
+    """End the command when some rules were refused, naming each."""
+    if not refused:
+        return
+    names = [f'"{given.rule.name}"' for given, _ in refused]
+    details = [detail for given, found in refused for detail in given.objections(found)]
+    problem = Problem(code=refused[0][1].code, message=f"{what}: {', '.join(names)}", details=details)
+    tell(problem, output, where=str(file))
+    raise typer.Exit(Exit.REFUSED)
+
+
+def _print_rule(rule: AlertRule, output: Form) -> None:
+    show(rule, output, lambda: _print_rules([rule], output))
 
 
 def _print_rules(rules: list[AlertRule], output: Form) -> None:
@@ -126,26 +184,23 @@ def _print_rules(rules: list[AlertRule], output: Form) -> None:
         print_json([as_json(rule) for rule in rules])
         return
     print_table(
-        ["ID", "Name", "Severity", "Filter", "Condition", "Threshold", "Window", "By", "Enabled"],
+        ["ID", "Name", "Severity", "Enabled", "Threshold", "Window", "By", "Condition", "Filter"],
         [
             [
                 rule.id or "-",
                 plain(rule.name),
                 styled(AlertRule.Severity.Name(rule.severity), SEVERITY_STYLE),
-                plain(rule.filter),
-                plain(rule.condition),
-                f"{rule.threshold:g}",
+                "yes" if rule.enabled else "no",
+                number(rule.threshold),
                 _window(rule),
                 plain(", ".join(rule.group_by)),
-                "yes" if rule.enabled else "no",
+                plain(rule.condition),
+                plain(rule.filter),
             ]
             for rule in rules
         ],
+        cut={"Name", "By", "Condition", "Filter"},
     )
-
-
-def _print_fields(rule: Message) -> None:
-    print_table(["Field", "Value"], [[name, plain(value)] for name, value in as_json(rule).items()])
 
 
 def _window(rule: AlertRule) -> str:

@@ -17,8 +17,8 @@ def test_the_rule_file_is_a_rule_that_the_manager_takes(tmp_path: Path) -> None:
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     file = tmp_path / "rule.yaml"
     file.write_text(shown)
-    (rule,) = rules_of(file)
-    kept = complete(draft(rule))
+    (given,) = rules_of(file)
+    kept = complete(draft(given.rule))
     # Nothing of it is filled in by chance.
     assert (kept.group_by, kept.threshold, kept.severity.name) == (("host",), 20.0, "HIGH")
     assert "timeout" in kept.filter

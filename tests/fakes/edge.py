@@ -1,0 +1,105 @@
+"""What the command line talks to: real rules on a store in memory, alerts and deliveries as they are told to be."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from uuid_utils import uuid7
+
+from services.chassis.failures import Failure, StoreUnavailable
+from services.chassis.interceptors import ServerInterceptor
+from services.manager.adapters.feeds.rules import RuleHub
+from services.manager.metrics import Metrics
+from services.manager.rpc.failures import AlertNotFound
+from services.manager.rpc.rule_commands import RuleCommands
+from services.manager.rpc.rule_queries import RuleQueries
+from services.manager.rpc.rules import AlertRules
+from tests.fakes.clock import FakeClock
+from tests.fakes.manager import MemoryAnswers, MemoryClaims, MemoryRuleReader, MemoryStore
+from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
+from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
+from tocsin.alerts.v1.alert_pb2 import Alert
+from tocsin.notifications.v1 import notification_service_pb2 as notifications_pb
+from tocsin.notifications.v1 import notification_service_pb2_grpc as notifications_grpc
+from tocsin.notifications.v1.notification_pb2 import FailedNotification
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import add_AlertRuleServiceServicer_to_server
+
+
+class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServiceServicer):
+    """Serves what stands in `alerts` and `failed`, and keeps the requests; `store` holds the rules."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.store = MemoryStore()
+        self.alerts: list[Alert] = []
+        self.failed: list[FailedNotification] = []
+        self.requests: list[Any] = []
+        # How a stream of alerts ends; None: in good order.
+        self.stream_failure: Failure | None = None
+
+    def mount(self, server: grpc.aio.Server) -> None:
+        reader = MemoryRuleReader(self.store)
+        rules = AlertRules(
+            RuleCommands(self.store, MemoryClaims(), FakeClock(), lambda: str(uuid7()), Metrics()),
+            RuleQueries(reader, MemoryAnswers(), RuleHub(reader), timedelta(seconds=10)),
+        )
+        add_AlertRuleServiceServicer_to_server(rules, server)
+        alerts_grpc.add_AlertServiceServicer_to_server(self, server)
+        notifications_grpc.add_NotificationServiceServicer_to_server(self, server)
+
+    async def ListAlerts(self, request: Any, _context: Any) -> alerts_pb.ListAlertsResponse:  # noqa: N802
+        self.requests.append(request)
+        return alerts_pb.ListAlertsResponse(alerts=self.alerts)
+
+    async def WatchAlerts(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        self.requests.append(request)
+        for alert in self.alerts:
+            yield alerts_pb.WatchAlertsResponse(alert=alert)
+        if self.stream_failure is not None:
+            raise self.stream_failure
+
+    async def AcknowledgeAlert(self, request: Any, _context: Any) -> alerts_pb.AcknowledgeAlertResponse:  # noqa: N802
+        self.requests.append(request)
+        for alert in self.alerts:
+            if alert.id == request.id:
+                return alerts_pb.AcknowledgeAlertResponse(alert=alert)
+        raise AlertNotFound("there is no alert with this id", alert_id=request.id)
+
+    async def ListFailedNotifications(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        self.requests.append(request)
+        return notifications_pb.ListFailedNotificationsResponse(failed_notifications=self.failed)
+
+    async def RetryFailedNotification(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        self.requests.append(request)
+        for one in self.failed:
+            if one.id == request.id:
+                return notifications_pb.RetryFailedNotificationResponse(failed_notification=one)
+        raise StoreUnavailable("the database does not answer")
+
+
+@contextmanager
+def running_edge() -> Iterator[Edge]:
+    """Serve on a loop in a thread of its own, since the command blocks the caller's."""
+    edge = Edge()
+    loop = asyncio.new_event_loop()
+
+    async def start() -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[ServerInterceptor()])
+        edge.mount(server)
+        edge.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        return server
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(loop.run_forever)
+        server = asyncio.run_coroutine_threadsafe(start(), loop).result()
+        try:
+            yield edge
+        finally:
+            asyncio.run_coroutine_threadsafe(server.stop(None), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+    loop.close()

@@ -1,0 +1,24 @@
+from collections.abc import Iterator
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from tests.fakes.edge import Edge, running_edge
+from tests.unit.cli.saying import Command
+
+
+@pytest.fixture
+def edge() -> Iterator[Edge]:
+    with running_edge() as found:
+        yield found
+
+
+@pytest.fixture
+def tocsin(edge: Edge) -> Command:
+    """The command against this edge."""
+
+    def run(*arguments: str, text: str | None = None) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--server", edge.address], input=text)
+
+    return run

@@ -1,0 +1,14 @@
+"""What commands say."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from typer.testing import Result
+
+Command = Callable[..., Result]
+
+
+def error_of(done: Result) -> Any:
+    """What a command that was asked for JSON says on standard error."""
+    return json.loads(done.stderr)["error"]

@@ -1,0 +1,167 @@
+"""Rules from files, against the manager's own rules on a store in memory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.rule_files import read
+from services.chassis.failures import StoreUnavailable
+from tests.fakes.edge import Edge
+from tests.unit.cli.saying import Command, error_of
+
+RULE = {
+    "name": "first",
+    "description": "what to do",
+    "type": "ERROR_THRESHOLD",
+    "threshold": 1_000_000,
+    "windowMinutes": 5,
+    "severity": "HIGH",
+    "labels": {"team": "cli", "tier": "1"},
+}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    def write(*rules: Any) -> str:
+        file = tmp_path / "rules.yaml"
+        file.write_text(yaml.safe_dump_all(rules))
+        return str(file)
+
+    return write
+
+
+def names(edge: Edge) -> set[str]:
+    return {kept.rule.name for kept in edge.store.kept.rules.values()}
+
+
+def test_each_rule_of_a_file_is_added_and_told(tocsin: Command, written: Callable[..., str], edge: Edge) -> None:
+    done = tocsin("rules", "create", written(RULE, RULE | {"name": "second"}), "-o", "json")
+    assert done.exit_code == 0, done.output
+    assert [rule["name"] for rule in json.loads(done.stdout)] == ["first", "second"]
+    assert names(edge) == {"first", "second"}
+
+
+@pytest.mark.parametrize("command", ["create", "validate"])
+def test_every_bad_rule_is_named_and_none_is_added(
+    tocsin: Command, written: Callable[..., str], edge: Edge, command: str
+) -> None:
+    file = written(RULE, RULE | {"name": "bad", "filter": "servce == 'x'"}, RULE | {"name": "worse", "threshold": -1})
+    done = tocsin("rules", command, file, "-o", "json")
+    assert done.exit_code == 1
+    error = error_of(done)
+    assert (error["code"], error["message"]) == ("INVALID_ARGUMENT", 'not allowed: "bad", "worse"')
+    assert [(one["field"], one["rule"]) for one in error["details"]] == [
+        ("rules[1].filter", "bad"),
+        ("rules[2].threshold", "worse"),
+    ]
+    assert names(edge) == set()
+    words = tocsin("rules", command, file).stderr
+    assert "rules[1].filter (bad): " in words
+    assert "rules[2].threshold (worse): " in words
+
+
+def test_a_rule_that_exists_is_named_and_the_others_are_added(
+    tocsin: Command, written: Callable[..., str], edge: Edge
+) -> None:
+    assert tocsin("rules", "create", written(RULE)).exit_code == 0
+    done = tocsin("rules", "create", written(RULE, RULE | {"name": "second"}), "-o", "json")
+    assert done.exit_code == 1
+    assert [rule["name"] for rule in json.loads(done.stdout)] == ["second"]
+    error = error_of(done)
+    assert (error["code"], error["message"]) == ("ALREADY_EXISTS", 'not added: "first"')
+    assert [one["field"] for one in error["details"]] == ["rules[0]"]
+    assert names(edge) == {"first", "second"}
+
+
+def test_what_was_added_is_told_when_the_server_goes_away(
+    tocsin: Command, written: Callable[..., str], edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = edge.store.writing
+
+    def once() -> Any:
+        if edge.store.kept.rules:
+            raise StoreUnavailable("the database does not answer")
+        return writing()
+
+    monkeypatch.setattr(edge.store, "writing", once)
+    done = tocsin("rules", "create", written(RULE, RULE | {"name": "second"}), "-o", "json")
+    assert done.exit_code == 3
+    assert [rule["name"] for rule in json.loads(done.stdout)] == ["first"]
+    assert error_of(done)["code"] == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "[]"])
+@pytest.mark.parametrize("command", ["create", "validate"])
+def test_a_file_without_a_rule_is_wrong_usage(tocsin: Command, command: str, text: str) -> None:
+    done = tocsin("rules", command, "-", "-o", "json", text=text)
+    assert done.exit_code == 2
+    assert error_of(done)["message"] == "there is no rule in it"
+
+
+def test_every_rule_that_cannot_be_read_is_named() -> None:
+    given, wrong = read([RULE, {"name": "odd", "thresold": 3}, 7])
+    assert [one.rule.name for one in given] == ["first"]
+    assert [(one.field, one.rule) for one in wrong] == [("rules[1]", "odd"), ("rules[2]", "")]
+    assert "thresold" in wrong[0].description
+
+
+@pytest.fixture
+def kept(tocsin: Command, written: Callable[..., str]) -> Any:
+    """A rule that is kept."""
+    (rule,) = json.loads(tocsin("rules", "create", written(RULE), "-o", "json").stdout)
+    return rule
+
+
+def test_what_a_file_gives_is_changed_also_to_nothing_and_the_rest_stays(
+    tocsin: Command, written: Callable[..., str], kept: Any
+) -> None:
+    done = tocsin("rules", "update", kept["id"], written({"description": "", "labels": {}}), "-o", "json")
+    assert done.exit_code == 0, done.output
+    changed = json.loads(done.stdout)
+    assert (changed["description"], changed["labels"]) == ("", {})
+    server_set = {"description", "labels", "revision", "etag", "updateTime"}
+    assert {name for name in kept if kept[name] != changed[name]} <= server_set
+
+
+def test_a_rule_as_it_is_shown_can_be_edited_and_given_back(
+    tocsin: Command, written: Callable[..., str], kept: Any
+) -> None:
+    shown = json.loads(tocsin("rules", "get", kept["id"], "-o", "json").stdout)
+    done = tocsin("rules", "update", kept["id"], written(shown | {"threshold": 7}), "-o", "json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["threshold"] == 7
+
+
+def test_a_file_of_another_rule_changes_nothing(tocsin: Command, written: Callable[..., str], kept: Any) -> None:
+    done = tocsin("rules", "update", kept["id"], written({"id": "another", "threshold": 7}), "-o", "json")
+    assert done.exit_code == 2
+    assert "another" in error_of(done)["message"]
+    assert json.loads(tocsin("rules", "get", kept["id"], "-o", "json").stdout)["threshold"] == RULE["threshold"]
+
+
+def test_commands_about_one_rule_print_one_object_and_lists_an_array(tocsin: Command, kept: Any) -> None:
+    for verb in ("get", "enable", "disable"):
+        assert json.loads(tocsin("rules", verb, kept["id"], "-o", "json").stdout)["id"] == kept["id"]
+    assert [one["id"] for one in json.loads(tocsin("rules", "list", "-o", "json").stdout)] == [kept["id"]]
+    done = tocsin("rules", "delete", kept["id"], "-o", "json")
+    assert json.loads(done.stdout) == {"id": kept["id"], "deleted": True}
+    gone = tocsin("rules", "delete", kept["id"], "-o", "json")
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert error_of(gone) == {"code": "NOT_FOUND", "message": "there is no alert rule with this id", "details": []}
+
+
+def test_a_rule_is_shown_as_people_write_it(tocsin: Command, kept: Any) -> None:
+    shown = tocsin("rules", "get", kept["id"]).stdout
+    fields = {
+        line.split()[0]: line.split(maxsplit=1)[1].strip() for line in shown.splitlines() if len(line.split()) > 1
+    }
+    assert fields["threshold"] == "1000000"
+    assert fields["groupBy"] == "service"
+    assert fields["labels"] == "team=cli, tier=1"
+    assert fields["enabled"] == "yes"
+    assert fields["scope"] == "-"
+    assert "1000000" in tocsin("rules", "list").stdout
