@@ -1,7 +1,9 @@
 """tocsin alerts: what is wrong now, and what was."""
 
+import getpass
 import json
-from collections.abc import Iterable
+import os
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,6 +17,7 @@ from cli.output import (
     as_json,
     console,
     moment,
+    number,
     plain,
     print_json,
     print_table,
@@ -29,12 +32,40 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 app = typer.Typer(no_args_is_help=True, help="See alerts and act on them.")
 
+
+class State(StrEnum):
+    """How far an alert is; the contract's words."""
+
+    FIRING = "FIRING"
+    ACKNOWLEDGED = "ACKNOWLEDGED"
+    RESOLVED = "RESOLVED"
+
+
+class Severity(StrEnum):
+    """How urgent an alert is; the contract's words."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+
+def user_name() -> str:
+    """Who runs the command; where the machine has no name for them, the user's number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
 AlertId = Annotated[str, typer.Argument(help="The alert's id, as `tocsin alerts list` shows it.")]
-Actor = Annotated[str, typer.Option("--actor", envvar="USER", help="Who does it.")]
+Actor = Annotated[
+    str, typer.Option("--actor", default_factory=user_name, show_default="your user name", help="Who does it.")
+]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="What to say about it.")]
 Severities = Annotated[
-    list[str] | None,
-    typer.Option("--severity", help="Only this severity, LOW to CRITICAL; may be repeated."),
+    list[Severity] | None,
+    typer.Option("--severity", case_sensitive=False, help="Only this severity; may be repeated."),
 ]
 RuleFilter = Annotated[str, typer.Option("--rule", help="Only alerts of the rule with this id.")]
 ResourceFilter = Annotated[str, typer.Option("--resource", help="Only alerts of this resource.")]
@@ -46,8 +77,8 @@ _COLUMNS = ["ID", "State", "Severity", "Rule", "Resource", "Count", "Fired", "Re
 def list_alerts(  # each option is a filter of the rpc
     *,
     states: Annotated[
-        list[str] | None,
-        typer.Option("--state", help="Only this state; may be repeated: FIRING, ACKNOWLEDGED, RESOLVED."),
+        list[State] | None,
+        typer.Option("--state", case_sensitive=False, help="Only this state; may be repeated."),
     ] = None,
     severities: Severities = None,
     rule: RuleFilter = "",
@@ -58,13 +89,13 @@ def list_alerts(  # each option is a filter of the rpc
 ) -> None:
     """Show alerts, the newest first."""
     request = service.ListAlertsRequest(
-        states=[_state(word) for word in states or []],
-        severities=[_severity(word) for word in severities or []],
+        states=[Alert.State.Value(state) for state in states or []],
+        severities=_numbers(severities),
         rule_id=rule,
         resource=resource,
     )
     alerts: list[Alert] = []
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         stub = AlertServiceStub(channel)
         while len(alerts) < limit:
             request.page_size = min(500, limit - len(alerts))
@@ -79,7 +110,7 @@ def list_alerts(  # each option is a filter of the rpc
 @app.command("show")
 def show_alert(alert_id: AlertId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
     """Show one alert with its evidence and history."""
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         answer = AlertServiceStub(channel).GetAlert(service.GetAlertRequest(id=alert_id), timeout=DEADLINE)
     show(answer, output, lambda: _print_whole(answer))
 
@@ -87,31 +118,31 @@ def show_alert(alert_id: AlertId, output: Output = Form.TABLE, server: Server = 
 @app.command()
 def ack(
     alert_id: AlertId,
-    actor: Actor = "",
+    actor: Actor,
     comment: Comment = "",
     output: Output = Form.TABLE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Take an alert on."""
     request = service.AcknowledgeAlertRequest(id=alert_id, actor=actor, comment=comment)
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         answer = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=DEADLINE)
-    _print_alerts([answer.alert], output)
+    show(answer.alert, output, lambda: _print_alerts([answer.alert], output))
 
 
 @app.command()
 def resolve(
     alert_id: AlertId,
-    actor: Actor = "",
+    actor: Actor,
     comment: Comment = "",
     output: Output = Form.TABLE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """End an alert by hand."""
     request = service.ResolveAlertRequest(id=alert_id, actor=actor, comment=comment)
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         answer = AlertServiceStub(channel).ResolveAlert(request, timeout=DEADLINE)
-    _print_alerts([answer.alert], output)
+    show(answer.alert, output, lambda: _print_alerts([answer.alert], output))
 
 
 @app.command()
@@ -123,9 +154,8 @@ def watch(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Follow alerts until Ctrl-C: first the open ones, then each change. JSON comes one alert a line."""
-    severity_numbers = [_severity(word) for word in severities or []]
-    request = service.WatchAlertsRequest(severities=severity_numbers, rule_id=rule, resource=resource)
-    with connected(server) as channel:
+    request = service.WatchAlertsRequest(severities=_numbers(severities), rule_id=rule, resource=resource)
+    with connected(server, output) as channel:
         try:
             for answer in AlertServiceStub(channel).WatchAlerts(request):
                 _print_change(answer.alert, output)
@@ -133,26 +163,15 @@ def watch(
             raise typer.Exit from None
 
 
-def _state(word: str) -> "Alert.State.ValueType":
-    return Alert.State.Value(_one_of(Alert.State.keys(), "--state", word))
-
-
-def _severity(word: str) -> "AlertRule.Severity.ValueType":
-    return AlertRule.Severity.Value(_one_of(AlertRule.Severity.keys(), "--severity", word))
-
-
-def _one_of(words: Iterable[str], option: str, word: str) -> str:
-    allowed = [name for name in words if not name.endswith("UNSPECIFIED")]
-    if word.upper() not in allowed:
-        raise typer.BadParameter(f"{option} must be one of {', '.join(allowed)}, got {word}")
-    return word.upper()
+def _numbers(severities: list[Severity] | None) -> "list[AlertRule.Severity.ValueType]":
+    return [AlertRule.Severity.Value(severity) for severity in severities or []]
 
 
 def _print_alerts(alerts: list[Alert], output: Form) -> None:
     if output is Form.JSON:
         print_json([as_json(alert) for alert in alerts])
     else:
-        print_table(_COLUMNS, [_row(alert) for alert in alerts])
+        print_table(_COLUMNS, [_row(alert) for alert in alerts], cut={"Rule", "Resource"})
 
 
 def _row(alert: Alert) -> list[str]:
@@ -179,7 +198,7 @@ def _print_change(alert: Alert, output: Form) -> None:
 def _print_whole(answer: service.GetAlertResponse) -> None:
     alert = answer.alert
     _print_alerts([alert], Form.TABLE)
-    condition = f"{alert.window.condition} (threshold {alert.window.threshold:g})"
+    condition = f"{alert.window.condition} (threshold {number(alert.window.threshold)})"
     window = f"{moment(alert.window.start_time)} to {moment(alert.window.end_time)}"
     console.print(f"condition {condition} in the window {window}", markup=False)
     print_table(
@@ -195,6 +214,7 @@ def _print_whole(answer: service.GetAlertResponse) -> None:
             for event in alert.samples
         ],
         title="Evidence",
+        cut={"Service", "Message"},
     )
     print_table(
         ["Time", "What", "Channel", "Who", "Comment"],
@@ -209,4 +229,5 @@ def _print_whole(answer: service.GetAlertResponse) -> None:
             for entry in answer.history
         ],
         title="History",
+        cut={"Who", "Comment"},
     )

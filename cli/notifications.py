@@ -24,7 +24,7 @@ def failed(
 ) -> None:
     """Show deliveries that failed in the end and wait, the newest first."""
     request = service.ListFailedNotificationsRequest(channel=channel_name, page_size=limit)
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         answer = NotificationServiceStub(channel).ListFailedNotifications(request, timeout=DEADLINE)
     _print_failed(list(answer.failed_notifications), output)
 
@@ -37,18 +37,19 @@ def retry(
 ) -> None:
     """Try a failed delivery again at once."""
     request = service.RetryFailedNotificationRequest(id=notification_id)
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         answer = NotificationServiceStub(channel).RetryFailedNotification(request, timeout=DEADLINE)
-    _print_failed([answer.failed_notification], output)
+    row = answer.failed_notification
+    show(row, output, lambda: _print_failed([row], output))
 
 
 @app.command()
 def breakers(output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
     """Show each channel's circuit breaker."""
-    with connected(server) as channel:
+    with connected(server, output) as channel:
         request = service.ListCircuitBreakersRequest()
         answer = NotificationServiceStub(channel).ListCircuitBreakers(request, timeout=DEADLINE)
-    show(answer, output, lambda: _print_breakers(list(answer.circuit_breakers)))
+    _print_breakers(list(answer.circuit_breakers), output)
 
 
 def _print_failed(rows: list[FailedNotification], output: Form) -> None:
@@ -56,23 +57,27 @@ def _print_failed(rows: list[FailedNotification], output: Form) -> None:
         print_json([as_json(row) for row in rows])
         return
     print_table(
-        ["ID", "Channel", "Alert", "Status", "Attempts", "Last error", "Failed"],
+        ["ID", "Channel", "Status", "Last error", "Attempts", "Failed", "Alert"],
         [
             [
                 row.id,
                 plain(row.channel),
-                row.alert_id,
                 FailedNotification.Status.Name(row.status),
-                str(row.attempt_count),
                 plain(row.last_error),
+                str(row.attempt_count),
                 moment(row.create_time),
+                row.alert_id,
             ]
             for row in rows
         ],
+        cut={"Channel", "Last error"},
     )
 
 
-def _print_breakers(rows: list[CircuitBreaker]) -> None:
+def _print_breakers(rows: list[CircuitBreaker], output: Form) -> None:
+    if output is Form.JSON:
+        print_json([as_json(row) for row in rows])
+        return
     print_table(
         ["Channel", "State", "Failures", "Opens at", "Next probe"],
         [

@@ -30,10 +30,10 @@ def test_a_rule_lives_from_file_to_deletion(world: World, tmp_path: Path) -> Non
     assert created["groupBy"] == ["service"]
 
     file.write_text(json.dumps({"threshold": 4}))
-    (updated,) = json.loads(world.command("rules", "update", created["id"], str(file), "-o", "json").stdout)
+    updated = json.loads(world.command("rules", "update", created["id"], str(file), "-o", "json").stdout)
     assert (updated["threshold"], updated["name"]) == (4, RULE["name"])
-    assert json.loads(world.command("rules", "disable", created["id"], "-o", "json").stdout)[0]["enabled"] is False
-    assert json.loads(world.command("rules", "enable", created["id"], "-o", "json").stdout)[0]["enabled"] is True
+    assert json.loads(world.command("rules", "disable", created["id"], "-o", "json").stdout)["enabled"] is False
+    assert json.loads(world.command("rules", "enable", created["id"], "-o", "json").stdout)["enabled"] is True
     assert "command line rule" in world.command("rules", "list").stdout
     assert world.command("rules", "delete", created["id"]).returncode == 0
     gone = world.command("rules", "get", created["id"])
@@ -73,9 +73,9 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
     assert alert["labels"] == {"team": "cli"}
     assert "broken" in world.command("alerts", "show", alert["id"]).stdout
     acknowledged = world.command("alerts", "ack", alert["id"], "--actor", "ann", "-m", "mine", "-o", "json")
-    assert json.loads(acknowledged.stdout)[0]["acknowledgedBy"] == "ann"
+    assert json.loads(acknowledged.stdout)["acknowledgedBy"] == "ann"
     resolved = world.command("alerts", "resolve", alert["id"], "--actor", "ann", "-o", "json")
-    assert json.loads(resolved.stdout)[0]["state"] == "RESOLVED"
+    assert json.loads(resolved.stdout)["state"] == "RESOLVED"
     shown = json.loads(world.command("alerts", "show", alert["id"], "-o", "json").stdout)
     kinds = [entry["kind"] for entry in shown["history"] if entry["kind"] not in {"NOTIFIED", "REPEATED"}]
     assert kinds == ["FIRED", "ACKNOWLEDGED", "RESOLVED"]
@@ -91,7 +91,7 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
 def test_failed_notifications_and_breakers_are_shown(world: World) -> None:
     assert world.command("notifications", "failed").returncode == 0
     breakers = json.loads(world.command("notifications", "breakers", "-o", "json").stdout)
-    assert {one["channel"] for one in breakers["circuitBreakers"]} >= {"slack", "email", "pagerduty", "webhook"}
+    assert {one["channel"] for one in breakers} >= {"slack", "email", "pagerduty", "webhook"}
 
 
 def test_a_server_that_is_not_there_is_said_to_be_so(world: World) -> None:

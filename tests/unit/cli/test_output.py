@@ -1,0 +1,103 @@
+"""Tables keep ids whole at any width that has room for one."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cli import alerts, notifications, output, rules
+from cli.output import Form, fitted, number, value
+from tocsin.alerts.v1.alert_pb2 import Alert
+from tocsin.notifications.v1.notification_pb2 import FailedNotification
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+ID = "01234567-89ab-7def-8123-456789abcdef"
+LONG = "a long text that does not fit " * 5
+
+TABLES = [
+    pytest.param(
+        lambda: alerts._print_alerts([Alert(id=ID, rule_name=LONG, resource=LONG, severity=4, state=2)], Form.TABLE),
+        ["ACKNOWLEDGED", "CRITICAL", "a long t"],
+        id="alerts",
+    ),
+    pytest.param(
+        lambda: rules._print_rules(
+            [AlertRule(id=ID, name=LONG, filter=LONG, condition=LONG, group_by=["service"], severity=4)], Form.TABLE
+        ),
+        ["CRITICAL", "a long t", "no"],
+        id="rules",
+    ),
+    pytest.param(
+        lambda: notifications._print_failed(
+            [FailedNotification(id=ID, channel="pagerduty", alert_id=ID, status=4, last_error=LONG)], Form.TABLE
+        ),
+        ["SUPERSEDED", "pagerduty"],
+        id="failed notifications",
+    ),
+]
+
+
+@pytest.fixture(params=[80, 100, 120, 140])
+def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A terminal of some width."""
+    text = io.StringIO()
+    monkeypatch.setattr(output, "console", Console(file=text, width=request.param, force_terminal=False))
+    return text
+
+
+@pytest.mark.parametrize(("show", "whole"), TABLES)
+def test_ids_and_states_stay_whole_on_narrow_terminals(screen: io.StringIO, show: Any, whole: list[str]) -> None:
+    show()
+    (row,) = [line for line in screen.getvalue().splitlines() if ID in line]
+    assert all(word in row for word in whole), row
+
+
+def test_what_there_was_no_room_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(output, "console", Console(file=text, width=80))
+    rows = [[ID, "n" * 50, "r" * 30, "m"]]
+    output.print_table(["ID", "Name", "Rest", "More"], rows, cut={"Name"})
+    assert "No room for: Rest, More." in text.getvalue()
+    output.print_table(["ID", "Name", "Rest", "More"], rows, cut={"Name", "Rest"})
+    assert text.getvalue().count("No room") == 1
+
+
+@pytest.mark.parametrize(
+    ("widths", "may_cut", "room", "left"),
+    [
+        pytest.param([36, 20, 8], [False, True, False], 100, [36, 20, 8], id="room for all"),
+        pytest.param([36, 20, 8], [False, True, False], 70, [36, 16, 8], id="a text is cut"),
+        pytest.param([36, 20, 8], [False, True, False], 60, [36, 17], id="the last is left out"),
+        pytest.param([36, 9, 8], [False, True, False], 57, [36, 9], id="short texts are not padded"),
+        pytest.param([36, 20], [False, True], 20, [36], id="the first always stays"),
+    ],
+)
+def test_columns_share_the_room(widths: list[int], may_cut: list[bool], room: int, left: list[int]) -> None:
+    assert fitted(widths, may_cut, room) == left
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [(1e6, "1000000"), (0.1, "0.1"), (100.0, "100"), (2.5, "2.5"), (999_999_999_999_999.0, "999999999999999")],
+)
+def test_numbers_have_no_exponent(given: float, text: str) -> None:
+    assert number(given) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (["service", "host"], "service, host"),
+        ({"team": "a"}, "team=a"),
+        ([], "-"),
+        ({}, "-"),
+        ("", "-"),
+        (True, "yes"),
+        (False, "no"),
+        (1e6, "1000000"),
+        (3, "3"),
+    ],
+)
+def test_values_are_no_code(given: Any, text: str) -> None:
+    assert value(given) == text
