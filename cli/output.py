@@ -113,7 +113,7 @@ def print_table(
         table.add_row(*row[: len(fitting)])
     console.print(table)
     if left_out := columns[len(fitting) :]:
-        console.print(f"No room for: {', '.join(left_out)}. --output json shows all.", style="dim")
+        console.print(f"No room for: {', '.join(left_out)}. A wider terminal shows all.", style="dim")
 
 
 def fitted(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> list[int]:

@@ -2,8 +2,10 @@
 
 import re
 import runpy
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -75,3 +77,16 @@ def test_every_port_in_a_command_is_a_door() -> None:
     doors = {getattr(Ports(), field) for field in Ports.__dataclass_fields__}
     used = {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", COMMANDS)}
     assert used <= doors | {4317}
+
+
+def test_every_variable_that_leads_the_command_line_is_named() -> None:
+    options = [option for command in commands(typer.main.get_command(app)) for option in command.params]
+    variables = {option.envvar for option in options if option.envvar}
+    assert "TOCSIN_SERVER" in variables
+    assert {name for name in variables if f"`{name}" not in TEXT} == set()
+
+
+def commands(command: Any) -> Iterator[Any]:
+    yield command
+    for inner in getattr(command, "commands", {}).values():
+        yield from commands(inner)
