@@ -61,7 +61,7 @@ def event(**changes: object) -> dict[str, object]:
             "a list",
             id="rule",
         ),
-        pytest.param("/api/alert-rules", {"name": "x", "fliter": "true"}, "fliter", "filter", id="misspelt"),
+        pytest.param("/api/alert-rules", {"name": "x", "colour": "true"}, "colour", "filter", id="misspelt"),
         pytest.param("/api/alert-rules:validate", {"fooBar": {"name": 1}}, "fooBar", "no such", id="misspelt to check"),
         pytest.param("/api/logs", [event()], "body", "a list", id="list for an event"),
         pytest.param("/api/logs", '"text"', "event", "LogEvent", id="text for an event"),
@@ -94,7 +94,7 @@ def test_every_field_of_a_rule_is_known(edge: Edge, name: str) -> None:
 
 
 def test_what_is_no_field_of_an_event_is_passed_over(edge: Edge) -> None:
-    assert edge.all.post("/api/logs", event(fliter="x")).status == 200
+    assert edge.all.post("/api/logs", event(colour="x")).status == 200
 
 
 @pytest.mark.parametrize(
