@@ -6,6 +6,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from cli.events import to_proto
+from cli.lines.event import LineEvent
 from cli.lines.reading import detect, events
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
@@ -23,7 +24,7 @@ def openstack_events(path: Path = OPENSTACK) -> list[LogEvent]:
     """The same as events, as `tocsin send --times arrival` sends them."""
     lines = openstack_lines(path)
     reads = events(lines, detect(lines[:200]), service="openstack", now=datetime(2026, 1, 1, tzinfo=UTC))
-    return [to_proto(read.event, shift=None) for read in reads]
+    return [to_proto(read.event, shift=None) for read in reads if isinstance(read.event, LineEvent)]
 
 
 def batches(size: int, path: Path = OPENSTACK) -> list[bytes]:

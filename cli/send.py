@@ -1,8 +1,9 @@
 """tocsin send: log files into Tocsin."""
 
 import time
-from dataclasses import asdict
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,16 +12,16 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.client import DEFAULT_SERVER, Exit, Server, connected
+from cli.interrupts import interruptible
 from cli.lines.formats import FORMATS, LineFormat, custom
-from cli.output import Form, Output, complain, console, plain, print_json, print_table
-from cli.sending import Tally, send
+from cli.output import Form, Output, complain, console
+from cli.send_report import report, say_if_old
+from cli.sending import Span, Tally, send
 from cli.source import Source, Times, read, service_of, timed
 from services.chassis.clock import SystemClock
 
-# Refused lines that a table lists; JSON lists them all.
-LISTED = 20
-# Events older than this are worth a word, since rules may have closed their windows.
-_OLD = timedelta(hours=1)
+# What a shell says of a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 _NAMES = ", ".join(kind.name for kind in FORMATS)
 
@@ -31,8 +32,9 @@ def send_file(
     pattern: Annotated[
         str,
         typer.Option(
-            help="A regular expression with named groups: message, level, time, service, status_code, "
-            "response_time (ms), response_seconds, host, trace_id; others become attributes."
+            help="A regular expression, searched for anywhere in a line (^ and $ tie it to the ends), with named "
+            "groups: message, level, time, service, status_code, response_time (ms), response_seconds, host, "
+            "trace_id; others become attributes. Lines without it continue the event before them."
         ),
     ] = "",
     form: Annotated[str, typer.Option("--format", help=f"json or one of: {_NAMES}. Found out when absent.")] = "",
@@ -49,65 +51,73 @@ def send_file(
     output: Output = Form.TABLE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Send a log file: plain text of the usual formats, or JSON lines.
+    """Send a log file, gzip or not: text of the usual formats, or JSON lines.
 
-    Lines that do not fit the format continue the event before them. Ends with 0 when every event was accepted, 1 when
-    some were refused, 3 when Tocsin could not be reached.
+    Lines that do not fit the format continue the event before them. What standard input brings is sent within two
+    seconds; Ctrl-C sends what was read. Ends with 0 when every event was accepted, 1 when some were refused, 2 when
+    the file cannot be read, 3 when Tocsin could not be reached, 130 after Ctrl-C.
     """
     kind = _format(pattern, form)
     zone = _zone(timezone)
     now = SystemClock().now()
+    with interruptible() as is_stopped, _opened(file, is_stopped) as source:
+        name, reads = read(
+            source.lines(),
+            kind=kind,
+            as_json=form == "json",
+            service=service or service_of(source.name),
+            now=now,
+            zone=zone,
+        )
+        tally = Tally()
+        with connected(server) as channel, _reporting(tally, name, source, output):
+            with _progress(quiet=output is Form.JSON) as bar:
+                task = bar.add_task(source.name, total=source.size, events=0)
+                send(
+                    channel,
+                    timed(reads, times, now=now),
+                    progress=lambda done: bar.update(task, completed=source.bytes_read, events=done.accepted),
+                    tally=tally,
+                )
+            if is_stopped() and not source.is_whole and not source.is_stdin:
+                tally.unsent.append(Span(first=source.lines_read + 1, last=None))
+        if output is Form.TABLE:
+            say_if_old(tally.oldest, now)
+        _exit(tally, source, "--pattern" if pattern else f"--format {form}" if form else "", is_stopped())
+
+
+@contextmanager
+def _opened(file: Path, is_stopped: Callable[[], bool]) -> Iterator[Source]:
     try:
-        source = Source(file)
+        with closing(Source(file, is_stopped=is_stopped)) as source:
+            yield source
     except OSError as error:
         complain(f"{file}: {error.strerror}")
         raise typer.Exit(Exit.USAGE) from None
-    default_service = service or service_of(source.name)
-    name, reads = read(source.lines(), kind=kind, as_json=form == "json", service=default_service, now=now, zone=zone)
-    lines = timed(reads, times, now=now)
+
+
+@contextmanager
+def _reporting(tally: Tally, name: str, source: Source, output: Form) -> Iterator[None]:
+    """Say what became of the lines, also when sending ends early."""
     started = time.monotonic()
-    with connected(server) as channel, _progress(quiet=output is Form.JSON) as bar:
-        task = bar.add_task(source.name, total=source.size, events=0)
-        tally = send(
-            channel, lines, progress=lambda done: bar.update(task, completed=source.bytes_read, events=done.accepted)
-        )
-    source.close()
-    report(tally, name, source, time.monotonic() - started, output)
-    if output is Form.TABLE:
-        _say_if_old(tally.oldest, now)
+    try:
+        yield
+    finally:
+        report(tally, name, source, time.monotonic() - started, output)
+
+
+def _exit(tally: Tally, source: Source, asked_for: str, is_stopped: bool) -> None:  # noqa: FBT001
+    """End the command with the code that fits."""
+    if source.error is not None:
+        complain(f"{source.name}: cannot be read beyond line {source.lines_read}: {source.error.strerror}")
+    if asked_for and tally.refused and not tally.accepted and all(one.field == "line" for one in tally.refused):
+        complain(f"{source.name}: {asked_for} fits no line")
+    if is_stopped:
+        raise typer.Exit(INTERRUPTED)
+    if source.error is not None:
+        raise typer.Exit(Exit.USAGE)
     if tally.refused:
         raise typer.Exit(Exit.REFUSED)
-
-
-def report(tally: Tally, name: str, source: Source, seconds: float, output: Form) -> None:
-    """What became of the lines."""
-    rate = tally.accepted / seconds if seconds else 0.0
-    if output is Form.JSON:
-        print_json(
-            {
-                "file": source.name,
-                "format": name,
-                "lines": source.lines_read,
-                "accepted": tally.accepted,
-                "refused": [asdict(refusal) for refusal in tally.refused],
-                "byLevel": dict(tally.by_level),
-                "eventsPerSecond": round(rate),
-            }
-        )
-        return
-    inside = tally.lines - tally.accepted - len(tally.refused)
-    blank = source.lines_read - tally.lines
-    console.print(
-        f"{source.name}: {source.lines_read:,} lines read as {name}: {tally.accepted:,} events accepted, "
-        f"{len(tally.refused):,} refused, {inside:,} continuation lines, {blank:,} blank; {rate:,.0f} events/s",
-        markup=False,
-        highlight=False,
-    )
-    print_table(["Level", "Events"], [[level, f"{count:,}"] for level, count in sorted(tally.by_level.items())])
-    if tally.refused:
-        shown = tally.refused[:LISTED]
-        rows = [[str(refusal.line), plain(refusal.field), plain(refusal.reason)] for refusal in shown]
-        print_table(["Line", "Field", "Expected"], rows, title=f"Refused ({len(shown)} of {len(tally.refused)})")
 
 
 def _format(pattern: str, form: str) -> LineFormat | None:
@@ -130,15 +140,6 @@ def _zone(name: str) -> tzinfo:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         text = f"{name!r} is not known here; expected a name such as UTC or Europe/Berlin"
         raise typer.BadParameter(text, param_hint="--timezone") from None
-
-
-def _say_if_old(oldest: int | None, now: datetime) -> None:
-    if oldest is not None and now.timestamp() - oldest > _OLD.total_seconds():
-        console.print(
-            "These are old events: rules that have seen newer ones count them as late. "
-            "--times arrival or --times shift sends them as new.",
-            markup=False,
-        )
 
 
 def _progress(*, quiet: bool) -> Progress:

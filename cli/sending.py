@@ -2,9 +2,8 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 import grpc
 
@@ -14,26 +13,40 @@ from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatc
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
 BATCH = 500
+# A quarter of what ingest takes in one call (INGEST_MAX_REQUEST_BYTES).
+BATCH_BYTES = 1024 * 1024
+# The tag and the length before an event in a request.
+_FRAME_BYTES = 6
 IN_FLIGHT = 4
 ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """An event to send, and the line of the file that it began on."""
+    """An event to send, and the lines of the file that it began and ended on."""
 
     number: int
+    last: int
     event: LogEvent
     line_count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A line that the server did not take."""
+    """A line that is no event, or that the server did not take."""
 
     line: int
     field: str
     reason: str
+    line_count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Lines from the first to the last, both included; to the end when the last is None."""
+
+    first: int
+    last: int | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +57,10 @@ class Tally:
     lines: int = 0
     by_level: Counter[str] = field(default_factory=Counter)
     refused: list[Refusal] = field(default_factory=list)
+    # Lines that may have to be sent again: whether they were accepted is not known.
+    unsent: list[Span] = field(default_factory=list)
+    # The last line that was put into a call.
+    last_line: int = 0
     # The oldest event time that was sent, in seconds since 1970.
     oldest: int | None = None
 
@@ -56,25 +73,103 @@ class _Call:
     attempt: int = 1
 
 
-def send(channel: grpc.Channel, lines: Iterable[Line], *, progress: Callable[[Tally], None]) -> Tally:
-    """Send every event; `progress` is called after each batch.
+def send(
+    channel: grpc.Channel,
+    items: Iterable[Line | Refusal | None],
+    *,
+    progress: Callable[[Tally], None],
+    tally: Tally | None = None,
+) -> Tally:
+    """Send every event; `progress` is called after each batch. A None sends what there is, and waits for the answers.
 
     A batch that the server has no room for, or that finds Kafka away, is sent again after the delay that the server
-    asks for, some times. Raises grpc.RpcError when the server refuses a call for another reason or stays away.
+    asks for, some times. Raises grpc.RpcError when the server refuses a call for another reason or stays away; what
+    was sent before, and which lines were not, stands in `tally` then.
     """
     stub = LogIngestServiceStub(channel)
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     waiting: deque[_Call] = deque()
-    source = iter(lines)
-    while batch := list(islice(source, BATCH)):
-        waiting.append(_called(stub, batch))
-        if len(waiting) >= IN_FLIGHT:
-            _finish(stub, waiting.popleft(), tally)
-            progress(tally)
-    while waiting:
-        _finish(stub, waiting.popleft(), tally)
-        progress(tally)
+    is_read = False
+    try:
+        for batch in batches(items, tally):
+            if batch:
+                waiting.append(_called(stub, batch))
+                tally.last_line = batch[-1].last
+            _finish_all(stub, waiting, tally, progress, but=IN_FLIGHT - 1 if batch else 0)
+        is_read = True
+        _finish_all(stub, waiting, tally, progress)
+    except (grpc.RpcError, KeyboardInterrupt) as error:
+        _give_up(waiting, tally, is_patient=isinstance(error, grpc.RpcError))
+        if not is_read:
+            tally.unsent.append(Span(first=tally.last_line + 1, last=None))
+        raise
     return tally
+
+
+def batches(items: Iterable[Line | Refusal | None], tally: Tally) -> Iterator[list[Line]]:
+    """Batches that are small enough for one call, and an empty one for each None; refusals are counted."""
+    batch: list[Line] = []
+    size = 0
+    for item in items:
+        if isinstance(item, Refusal):
+            _refuse(item, tally)
+            continue
+        more = item.event.ByteSize() + _FRAME_BYTES if item else 0
+        if batch and (item is None or len(batch) >= BATCH or size + more > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        if item is None:
+            yield []
+        elif more > BATCH_BYTES:
+            _refuse(_refusal(item, "event", f"at most {BATCH_BYTES} bytes"), tally)
+        else:
+            batch.append(item)
+            size += more
+    if batch:
+        yield batch
+
+
+def _refuse(refusal: Refusal, tally: Tally) -> None:
+    tally.lines += refusal.line_count
+    tally.refused.append(refusal)
+
+
+def _refusal(line: Line, name: str, reason: str) -> Refusal:
+    return Refusal(line=line.number, field=name, reason=reason, line_count=line.line_count)
+
+
+def _finish_all(
+    stub: LogIngestServiceStub,
+    waiting: deque[_Call],
+    tally: Tally,
+    progress: Callable[[Tally], None],
+    but: int = 0,
+) -> None:
+    """Wait for the answers to all calls but the last few."""
+    while len(waiting) > but:
+        _finish(stub, waiting[0], tally)
+        waiting.popleft()
+        progress(tally)
+
+
+def _give_up(waiting: Iterable[_Call], tally: Tally, *, is_patient: bool) -> None:
+    """Count what is under way as it ends, without trying again; who is not patient ends it."""
+    for call in waiting:
+        if not is_patient:
+            call.answer.cancel()
+        try:
+            _count(call.batch, call.answer.result(), tally)
+        except grpc.RpcError as error:
+            if _all_refused(error):
+                _count_refused(call.batch, error, tally)
+            else:
+                tally.unsent.append(_span(call.batch))
+        except grpc.FutureCancelledError:
+            tally.unsent.append(_span(call.batch))
+
+
+def _span(batch: list[Line]) -> Span:
+    return Span(first=batch[0].number, last=batch[-1].last)
 
 
 def _called(stub: LogIngestServiceStub, batch: list[Line]) -> _Call:
@@ -108,12 +203,12 @@ def _all_refused(error: grpc.RpcError) -> bool:
 def _count(batch: list[Line], answer: IngestBatchResponse, tally: Tally) -> None:
     refused = {refusal.index: refusal for refusal in answer.refused}
     for index, line in enumerate(batch):
-        tally.lines += line.line_count
         _note_time(line.event, tally)
         if index in refused:
             reason = refused[index]
-            tally.refused.append(Refusal(line=line.number, field=reason.field, reason=reason.reason))
+            _refuse(_refusal(line, reason.field, reason.reason), tally)
         else:
+            tally.lines += line.line_count
             tally.accepted += 1
             tally.by_level[LogEvent.Level.Name(line.event.level)] += 1
 
@@ -133,5 +228,4 @@ def _count_refused(batch: list[Line], error: grpc.RpcError, tally: Tally) -> Non
             reasons.setdefault(int(place), (inner, description))
     for index, line in enumerate(batch):
         wrong, reason = reasons.get(index, ("event", "refused together with the whole batch"))
-        tally.lines += line.line_count
-        tally.refused.append(Refusal(line=line.number, field=wrong, reason=reason))
+        _refuse(_refusal(line, wrong, reason), tally)

@@ -1,8 +1,11 @@
 """Where lines come from, and how much of them is read."""
 
+import os
 import re
+import select
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from itertools import chain, islice
@@ -10,17 +13,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cli.events import to_proto
+from cli.lines.assembly import Read, assembled
+from cli.lines.choice import reader_for
+from cli.lines.event import LineEvent, Refused
 from cli.lines.formats import LineFormat
-from cli.lines.json_lines import is_json_object, parsed_json
-from cli.lines.reading import Read, detect, events
-from cli.sending import Line
+from cli.lines.splitting import split, text_only, unpacked
+from cli.sending import Line, Refusal
+from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 # How many lines are looked at to find out their format.
 SAMPLE = 200
+_BLOCK = 64 * 1024
 # The endings of a log file's name: its kind, and the number or the date that rotation gave it.
 _ENDINGS = re.compile(
     r"(?:\.(?:log|txt|json|jsonl|ndjson|gz|\d{1,4})|[._-]\d{4}-?\d\d-?\d\d(?:[T_-]?\d\d(?::?\d\d){0,2})?)+\Z", re.ASCII
 )
+_NO_TIME = Refused(field="eventTime", expected="a time such as 2026-01-31T12:00:00Z; --times arrival sends it as now")
 
 
 class Times(StrEnum):
@@ -36,76 +44,128 @@ def service_of(file_name: str) -> str:
     return _ENDINGS.sub("", file_name) or file_name
 
 
-class Source:
-    """The lines of a file or of standard input ("-"); knows how many bytes, lines and blank lines have been read."""
+def _never() -> bool:
+    return False
 
-    def __init__(self, path: Path) -> None:
-        """Open the file; raises OSError."""
+
+class Source:
+    """The lines of a file or of standard input ("-"), gzip or not; knows how much of it has been read."""
+
+    def __init__(self, path: Path, *, is_stopped: Callable[[], bool] = _never, tick: float = 1.0) -> None:
+        """Open the file; raises OSError. Nothing more is read when `is_stopped`."""
         self.is_stdin = str(path) == "-"
         self.name = "stdin" if self.is_stdin else path.name
         self._stream: BinaryIO = sys.stdin.buffer if self.is_stdin else path.open("rb")
+        self._is_stopped = is_stopped
+        self._tick = tick
         self.size = None if self.is_stdin else path.stat().st_size
         self.bytes_read = 0
         self.lines_read = 0
         self.blank_lines = 0
+        # Why reading ended before the end of the file.
+        self.error: OSError | None = None
+        self.is_whole = False
 
-    def lines(self) -> Iterator[str]:
-        """Each line without its end; bytes that are no UTF-8 are replaced."""
-        for raw in self._stream:
-            self.bytes_read += len(raw)
-            self.lines_read += 1
-            line = raw.decode("utf-8", "replace").rstrip("\r\n").replace("\x00", "")
-            self.blank_lines += not line.strip()
-            yield line
+    def lines(self) -> Iterator[str | None]:
+        """Each line without its end; of standard input also a None whenever a moment has passed.
+
+        Raises OSError when the file cannot be read at all; `error` says so when its end cannot be.
+        """
+        try:
+            for line in split(text_only(unpacked(self._blocks()))):
+                if line is not None:
+                    self.lines_read += 1
+                    self.blank_lines += not line.strip()
+                yield line
+        except OSError as error:
+            if not self.lines_read:
+                raise
+            self.error = None if self._is_stopped() else error
 
     def close(self) -> None:
         """Close the file; standard input stays open."""
         if not self.is_stdin:
             self._stream.close()
 
+    def _blocks(self) -> Iterator[bytes | None]:
+        for block in self._live_blocks() if self.is_stdin else iter(self._block, b""):
+            self.bytes_read += len(block or b"")
+            yield block
+            if self._is_stopped():
+                return
+        self.is_whole = not self._is_stopped()
+
+    def _block(self) -> bytes:
+        return os.read(self._stream.fileno(), _BLOCK)
+
+    def _live_blocks(self) -> Iterator[bytes | None]:
+        next_tick = time.monotonic() + self._tick
+        while not self._is_stopped():
+            ready, _, _ = select.select([self._stream], [], [], max(0.0, next_tick - time.monotonic()))
+            if ready:
+                block = self._block()
+                if not block:
+                    return
+                yield block
+            if time.monotonic() >= next_tick:
+                yield None
+                next_tick = time.monotonic() + self._tick
+
 
 def read(
-    lines: Iterator[str],
+    lines: Iterator[str | None],
     *,
     kind: LineFormat | None,
     as_json: bool = False,
     service: str,
     now: datetime,
     zone: tzinfo = UTC,
-) -> tuple[str, Iterator[Read]]:
+) -> tuple[str, Iterator[Read | None]]:
     """The format's name and the events of some lines; the format is found out from the first lines when None."""
-    sample = list(islice(lines, SAMPLE))
-    everything = chain(sample, lines)
-    full = [line for line in sample if line.strip()]
-    if as_json or (kind is None and full and all(is_json_object(line) for line in full)):
-        return "json", _json_events(everything, service=service, now=now, zone=zone)
-    kind = kind or detect(sample)
-    return kind.name, events(everything, kind, service=service, now=now, zone=zone)
+    sample = list(_sample(lines))
+    reader = reader_for(
+        [line for line in sample if line is not None], kind=kind, as_json=as_json, service=service, now=now, zone=zone
+    )
+    return reader.name, assembled(chain(sample, lines), reader.parse, reader.orphan)
 
 
-def _json_events(lines: Iterator[str], *, service: str, now: datetime, zone: tzinfo) -> Iterator[Read]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        event = parsed_json(line, service=service, now=now, zone=zone)
-        if event is None:
-            yield from (
-                _at(read, number) for read in events([line], detect([line]), service=service, now=now, zone=zone)
-            )
-        else:
-            yield Read(event=event, first_line=number, line_count=1)
+def _sample(lines: Iterator[str | None]) -> Iterator[str | None]:
+    """The first lines, or those that are there when a moment has passed."""
+    has_lines = False
+    for line in islice(lines, SAMPLE):
+        yield line
+        if line is None and has_lines:
+            return
+        has_lines = has_lines or line is not None
 
 
-def _at(read: Read, number: int) -> Read:
-    return Read(event=read.event, first_line=number, line_count=read.line_count)
-
-
-def timed(reads: Iterator[Read], times: Times, *, now: datetime) -> Iterator[Line]:
+def timed(reads: Iterator[Read | None], times: Times, *, now: datetime) -> Iterator[Line | Refusal | None]:
     """Events with the times that they are sent with; SHIFT reads all of them first, and ends them now."""
     shift: timedelta | None = timedelta() if times is Times.LOG else None
     if times is Times.SHIFT:
         held = list(reads)
-        latest = max((read.event.event_time for read in held if read.event.event_time), default=now)
-        shift, reads = now - latest, iter(held)
-    for item in reads:
-        yield Line(number=item.first_line, event=to_proto(item.event, shift=shift), line_count=item.line_count)
+        shift, reads = now - max(_times(held), default=now), iter(held)
+    return (None if item is None else _line(item, shift) for item in reads)
+
+
+def _times(reads: Iterable[Read | None]) -> Iterator[datetime]:
+    events = (item.event for item in reads if item is not None)
+    return (event.event_time for event in events if isinstance(event, LineEvent) and event.event_time)
+
+
+def _line(item: Read, shift: timedelta | None) -> Line | Refusal:
+    sent = _sendable(item.event, shift)
+    if isinstance(sent, Refused):
+        return Refusal(line=item.first_line, field=sent.field, reason=sent.expected, line_count=item.line_count)
+    return Line(number=item.first_line, last=item.last_line, event=sent, line_count=item.line_count)
+
+
+def _sendable(event: LineEvent | Refused, shift: timedelta | None) -> LogEvent | Refused:
+    if isinstance(event, Refused):
+        return event
+    if event.time_is_unknown and shift is not None:
+        return _NO_TIME
+    try:
+        return to_proto(event, shift=shift)
+    except OverflowError:
+        return _NO_TIME

@@ -24,10 +24,12 @@ class LineFormat:
     within: Pattern[str] | None = None
     # The level of lines that say none.
     level: Level = Level.INFO
+    # Whether the pattern must fit the whole line.
+    is_whole: bool = True
 
     def found(self, line: str) -> Mapping[str, str] | None:
         """What a line says, by the names of the groups; None when it does not fit."""
-        match = self.pattern.fullmatch(line)
+        match = self.pattern.fullmatch(line) if self.is_whole else self.pattern.search(line)
         if match is None:
             return None
         found = {name: value for name, value in match.groupdict().items() if value is not None}
@@ -165,11 +167,14 @@ PLAIN = LineFormat(name="plain", pattern=re.compile(r"(?P<message>.+)"))
 
 
 def custom(pattern: str) -> LineFormat:
-    """A format of the user's own. Raises ValueError when it is no pattern or names no message."""
+    """A format of the user's own, searched for anywhere in a line.
+
+    Raises ValueError when it is no pattern or names no message.
+    """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from None
     if "message" not in compiled.groupindex:
         raise ValueError("the pattern must have a group named message: (?P<message>...)")
-    return LineFormat(name="custom", pattern=compiled)
+    return LineFormat(name="custom", pattern=compiled, is_whole=False)

@@ -30,4 +30,9 @@ _NAMES = {
 
 def named(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Names and texts, by our names; of several for one field the last wins."""
-    return {_NAMES.get(name, name).removeprefix("attributes."): text for name, text in pairs}
+    return {_name(name, text).removeprefix("attributes."): text for name, text in pairs}
+
+
+def _name(name: str, text: str) -> str:
+    """Ours; a status in words, such as "ok", is no status code."""
+    return name if name == "status" and not text.isdecimal() else _NAMES.get(name, name)

@@ -5,6 +5,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from tests.fakes.edge import Edge, running_edge
+from tests.fakes.ingest_server import IngestServer, ingest_server
 from tests.unit.cli.saying import Command
 
 
@@ -22,3 +23,9 @@ def tocsin(edge: Edge) -> Command:
         return CliRunner().invoke(app, [*arguments, "--server", edge.address], input=text)
 
     return run
+
+
+@pytest.fixture
+def ingest() -> Iterator[IngestServer]:
+    with ingest_server() as server:
+        yield server

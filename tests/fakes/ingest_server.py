@@ -1,0 +1,54 @@
+"""Ingest as a server on a free port that keeps what comes and answers as it is told."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
+from tocsin.logs.v1.log_ingest_service_pb2_grpc import (
+    LogIngestServiceServicer,
+    add_LogIngestServiceServicer_to_server,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class IngestServer(LogIngestServiceServicer):
+    """All is accepted but the calls that `is_away` is true for."""
+
+    address: str = ""
+    is_away: Callable[[IngestBatchRequest], bool] = lambda _request: False
+    then: Callable[[], None] = lambda: None
+    requests: list[IngestBatchRequest] = field(default_factory=list)
+
+    @property
+    def events(self) -> list[LogEvent]:
+        return [event for request in self.requests for event in request.events]
+
+    @property
+    def messages(self) -> list[str]:
+        return [event.message for event in self.events]
+
+    def IngestBatch(self, request: IngestBatchRequest, context: grpc.ServicerContext) -> IngestBatchResponse:  # noqa: N802
+        if self.is_away(request):
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        self.requests.append(request)
+        self.then()
+        return IngestBatchResponse(accepted_count=len(request.events))
+
+
+@contextmanager
+def ingest_server() -> Iterator[IngestServer]:
+    """Serve until the end; calls come one after another."""
+    fake = IngestServer()
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    add_LogIngestServiceServicer_to_server(fake, server)
+    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield fake
+    finally:
+        server.stop(grace=None).wait()
