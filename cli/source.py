@@ -23,6 +23,8 @@ from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 # How many lines are looked at to find out their format.
 SAMPLE = 200
+# How long standard input may keep what it has brought, in seconds.
+TICK = 1.0
 _BLOCK = 64 * 1024
 # The endings of a log file's name: its kind, and the number or the date that rotation gave it.
 _ENDINGS = re.compile(
@@ -51,13 +53,12 @@ def _never() -> bool:
 class Source:
     """The lines of a file or of standard input ("-"), gzip or not; knows how much of it has been read."""
 
-    def __init__(self, path: Path, *, is_stopped: Callable[[], bool] = _never, tick: float = 1.0) -> None:
+    def __init__(self, path: Path, *, is_stopped: Callable[[], bool] = _never) -> None:
         """Open the file; raises OSError. Nothing more is read when `is_stopped`."""
         self.is_stdin = str(path) == "-"
         self.name = "stdin" if self.is_stdin else path.name
         self._stream: BinaryIO = sys.stdin.buffer if self.is_stdin else path.open("rb")
         self._is_stopped = is_stopped
-        self._tick = tick
         self.size = None if self.is_stdin else path.stat().st_size
         self.bytes_read = 0
         self.lines_read = 0
@@ -99,7 +100,7 @@ class Source:
         return os.read(self._stream.fileno(), _BLOCK)
 
     def _live_blocks(self) -> Iterator[bytes | None]:
-        next_tick = time.monotonic() + self._tick
+        next_tick = time.monotonic() + TICK
         while not self._is_stopped():
             ready, _, _ = select.select([self._stream], [], [], max(0.0, next_tick - time.monotonic()))
             if ready:
@@ -109,7 +110,7 @@ class Source:
                 yield block
             if time.monotonic() >= next_tick:
                 yield None
-                next_tick = time.monotonic() + self._tick
+                next_tick = time.monotonic() + TICK
 
 
 def read(

@@ -1,11 +1,160 @@
+import gzip
+import json
+import os
+import signal
+from io import TextIOWrapper
 from pathlib import Path
 
+import pytest
+import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
+from cli.interrupts import interruptible
 from cli.main import app
+from cli.output import Form
+from cli.send import send_file
+from cli.sending import BATCH_BYTES
+from tests.fakes.ingest_server import IngestServer
+
+
+def sent(ingest: IngestServer, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["send", *arguments, "--server", ingest.address])
 
 
 def test_an_unknown_time_zone_is_wrong_usage(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["send", str(tmp_path), "--timezone", "Mars/Olympus"])
     assert done.exit_code == 2
     assert "Mars/Olympus" in done.output
+
+
+def test_a_file_is_sent_with_its_times_in_the_zone_and_its_name_as_service(
+    tmp_path: Path, ingest: IngestServer
+) -> None:
+    file = tmp_path / "shop.log.gz"
+    file.write_bytes(gzip.compress(b"2026-07-01 12:00:00 ERROR boom\n"))
+    done = sent(ingest, str(file), "--timezone", "Europe/Berlin")
+    assert done.exit_code == 0, done.output
+    (event,) = ingest.events
+    assert (event.service, event.message) == ("shop", "boom")
+    assert event.event_time.ToJsonString() == "2026-07-01T10:00:00Z"
+
+
+def test_batches_are_cut_by_bytes_as_well(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.log"
+    file.write_text(f"ERROR: {'x' * 30_000}\n" * 400)
+    done = sent(ingest, str(file))
+    assert done.exit_code == 0, done.output
+    assert len(ingest.events) == 400
+    assert BATCH_BYTES - 40_000 < max(request.ByteSize() for request in ingest.requests) <= BATCH_BYTES
+
+
+def test_an_event_that_is_too_large_for_any_batch_is_refused(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.jsonl"
+    # Each of the inner names is sent with the outer one before it.
+    large = {"message": "large", "x" * 100: {str(number): 1 for number in range(20_000)}}
+    file.write_text(json.dumps(large) + '\n{"message":"small"}\n')
+    done = sent(ingest, str(file), "-o", "json")
+    assert done.exit_code == 1, done.output
+    assert ingest.messages == ["small"]
+    assert [(one["line"], one["field"]) for one in json.loads(done.stdout)["refused"]] == [(1, "event")]
+
+
+@pytest.fixture
+def long_file(tmp_path: Path) -> Path:
+    file = tmp_path / "shop.log"
+    file.write_text("".join(f"ERROR: {number}\n" for number in range(1, 5001)))
+    return file
+
+
+def test_what_a_broken_call_leaves_unsent_is_reported(long_file: Path, ingest: IngestServer) -> None:
+    ingest.is_away = lambda request: request.events[0].message in {"1001", "5001"}
+    done = sent(ingest, str(long_file), "-o", "json")
+    assert done.exit_code == 3
+    assert "UNAVAILABLE" in done.stderr
+    told = json.loads(done.stdout)
+    gap, rest = told["unsent"]
+    assert gap == {"first": 1001, "last": 1500}
+    assert rest["last"] is None
+    unsent = {*range(1001, 1501), *range(rest["first"], 5001)}
+    assert told["accepted"] == len(ingest.messages) > 1000
+    assert {int(message) for message in ingest.messages} == set(range(1, 5001)) - unsent
+
+
+def test_a_table_says_which_lines_to_send_again(long_file: Path, ingest: IngestServer) -> None:
+    ingest.is_away = lambda request: request.events[-1].message == "5000"
+    done = sent(ingest, str(long_file))
+    assert done.exit_code == 3
+    assert "4,500 events accepted, 0 refused, 0 continuation lines, 0 blank, 500 not sent" in done.stdout
+    assert "lines 4501 to 5000." in done.stdout
+
+
+def test_a_pattern_that_fits_no_line_is_said_so(long_file: Path, ingest: IngestServer) -> None:
+    done = sent(ingest, str(long_file), "--pattern", "FATAL (?P<message>.*)")
+    assert done.exit_code == 1
+    assert "--pattern fits no line" in done.stderr
+    assert not ingest.events
+
+
+def test_a_file_that_is_not_text_is_said_so(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.log"
+    file.write_bytes(b"\x00\x01")
+    done = sent(ingest, str(file))
+    assert done.exit_code == 2
+    assert "binary data" in done.stderr
+
+
+def test_a_file_that_ends_early_is_sent_as_far_as_it_goes(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.log.gz"
+    file.write_bytes(gzip.compress(b"ERROR: a\n" * 1000, compresslevel=0)[:-100])
+    done = sent(ingest, str(file))
+    assert done.exit_code == 2
+    assert "cut off" in done.stderr
+    assert len(ingest.events) > 900
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_standard_input_is_sent_before_it_ends_and_ctrl_c_reports(
+    ingest: IngestServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as pipe:
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(stdin))
+        monkeypatch.setattr("cli.source.TICK", 0.01)
+        pipe.write(b"ERROR: a\nERROR: b\n")
+
+        def more_then_interrupt() -> None:
+            ingest.then = lambda: None
+            pipe.write(b"ERROR: c\nERROR: d")
+            interrupt()
+
+        ingest.then = more_then_interrupt
+        with pytest.raises(typer.Exit) as ended:
+            send_file(Path("-"), server=ingest.address, output=Form.JSON)
+    assert ended.value.exit_code == 130
+    told = json.loads(capsys.readouterr().out)
+    assert (told["accepted"], told["unsent"]) == (len(ingest.events), [])
+    assert ingest.messages[:2] == ["a", "b"]
+
+
+def test_ctrl_c_ends_a_file_well_and_says_where(long_file: Path, ingest: IngestServer) -> None:
+    long_file.write_text(long_file.read_text() * 20)
+    ingest.then = lambda: setattr(ingest, "then", lambda: None) or interrupt()
+    done = sent(ingest, str(long_file), "-o", "json")
+    assert done.exit_code == 130
+    told = json.loads(done.stdout)
+    assert told["unsent"] == [{"first": told["lines"] + 1, "last": None}]
+    assert told["accepted"] == len(ingest.events) == told["lines"] < 100_000
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with interruptible() as is_stopped:
+        assert not is_stopped()
+        interrupt()
+        assert is_stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

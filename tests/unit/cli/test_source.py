@@ -205,8 +205,9 @@ def test_standard_input_says_when_a_moment_has_passed_and_stops_when_told(monkey
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as stdout:
         monkeypatch.setattr("sys.stdin", TextIOWrapper(stdin))
+        monkeypatch.setattr("cli.source.TICK", 0.01)
         stops = [False]
-        source = Source(Path("-"), is_stopped=lambda: stops[0], tick=0.01)
+        source = Source(Path("-"), is_stopped=lambda: stops[0])
         lines = source.lines()
         stdout.write(b"a\nb")
         assert next(lines) == "a"
