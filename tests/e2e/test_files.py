@@ -25,13 +25,23 @@ def test_every_line_of_a_real_log_is_sent_and_judged(world: World) -> None:
 
 def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Path) -> None:
     file = tmp_path / "app.log"
-    too_long = "x" * 40_000
-    file.write_text(f"INFO: fine\nERROR: {too_long}\n\nINFO: fine too\n  with a second line\n")
+    file.write_text(
+        '{"message":"fine"}\n{"message":"no trace","traceId":"x"}\n\n{"message":"fine too"}\n  with a second line\n'
+        '{"message":"no status","statusCode":"x"}\n'
+    )
     done = world.command("send", str(file), "--output", "json", "--service", "file-test")
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
-    assert (told["lines"], told["accepted"]) == (5, 2)
-    assert [(one["line"], one["field"]) for one in told["refused"]] == [(2, "message")]
+    assert (told["lines"], told["accepted"]) == (6, 2)
+    assert [(one["line"], one["field"]) for one in told["refused"]] == [(2, "traceId"), (6, "statusCode")]
+
+
+def test_a_message_that_is_too_long_is_cut(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    file.write_text(f"ERROR: {'x' * 40_000}\n")
+    done = world.command("send", str(file), "--output", "json", "--service", "file-test")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["byLevel"] == {"ERROR": 1}
 
 
 def test_standard_input_takes_json_lines(world: World) -> None:

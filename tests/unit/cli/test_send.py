@@ -2,9 +2,11 @@ import gzip
 import json
 import os
 import signal
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 
+import grpc
 import pytest
 import typer
 from click.testing import Result
@@ -14,8 +16,9 @@ from cli.interrupts import interruptible
 from cli.main import app
 from cli.output import Form
 from cli.send import send_file
-from cli.sending import BATCH_BYTES
+from cli.sending import BATCH_BYTES, Line, Tally, send
 from tests.fakes.ingest_server import IngestServer
+from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 
 def sent(ingest: IngestServer, *arguments: str) -> Result:
@@ -47,6 +50,19 @@ def test_batches_are_cut_by_bytes_as_well(tmp_path: Path, ingest: IngestServer) 
     assert done.exit_code == 0, done.output
     assert len(ingest.events) == 400
     assert BATCH_BYTES - 40_000 < max(request.ByteSize() for request in ingest.requests) <= BATCH_BYTES
+
+
+def test_a_moment_sends_what_there_is_and_waits_for_the_answers(ingest: IngestServer) -> None:
+    tally = Tally()
+
+    def items() -> Iterator[Line | None]:
+        yield Line(number=1, last=1, event=LogEvent(message="a"))
+        yield None
+        assert tally.accepted == 1
+        assert ingest.messages == ["a"]
+
+    with grpc.insecure_channel(ingest.address) as channel:
+        send(channel, items(), progress=lambda _: None, tally=tally)
 
 
 def test_an_event_that_is_too_large_for_any_batch_is_refused(tmp_path: Path, ingest: IngestServer) -> None:

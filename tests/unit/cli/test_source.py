@@ -1,7 +1,8 @@
 import gzip
 import json
 import os
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -148,6 +149,26 @@ def test_a_message_of_very_many_lines_is_cut_with_a_mark_and_every_line_counted(
     assert message.endswith(f"\n[cut, was {4 + 9 * 100_000} bytes]")
     assert MAX_MESSAGE_BYTES - 4 <= len(message.encode()) <= MAX_MESSAGE_BYTES
     assert (line.line_count, line.last) == (100_001, 100_001)
+
+
+def test_only_as_much_of_an_event_is_held_as_is_sent() -> None:
+    lines = (f"ERROR: {'x' * 100}" if number == 0 else f"  {number:0100}" for number in range(30_000))
+    _, reads = read(lines, kind=None, service="s", now=NOW)
+    tracemalloc.start()
+    try:
+        assert len(list(reads)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_format_is_found_from_what_is_there_when_a_moment_has_passed() -> None:
+    def lines() -> Iterator[str | None]:
+        yield from [None, GOOD, None]
+        pytest.fail("more was asked for")
+
+    name, _ = read(lines(), kind=None, service="s", now=NOW)
+    assert name == "json"
 
 
 def test_a_message_of_the_longest_length_is_not_cut() -> None:
