@@ -70,7 +70,7 @@ def send_file(
             zone=zone,
         )
         tally = Tally()
-        with connected(server) as channel, _reporting(tally, name, source, output):
+        with connected(server, output) as channel, _reporting(tally, name, source, output):
             with _progress(quiet=output is Form.JSON) as bar:
                 task = bar.add_task(source.name, total=source.size, events=0)
                 send(
