@@ -104,7 +104,7 @@ FORMATS = (
         name="access",
         pattern=re.compile(
             r"(?P<client>\S+) \S+ \S+ \[(?P<time>[^\]]+)\] "
-            r'(?P<message>"(?P<method>[A-Z]+) (?P<path>\S+)[^"]*" (?P<status_code>\d{3}) (?P<bytes>\d+|-).*)'
+            r'(?P<message>"(?P<method>[A-Z]+) (?P<path>[^\s"]++)[^"]*+" (?P<status_code>\d{3}) (?P<bytes>\d+|-).*)'
         ),
     ),
     LineFormat(
@@ -149,8 +149,10 @@ FORMATS = (
     LineFormat(
         name="time-level",
         pattern=re.compile(
-            rf"\[?(?P<time>{_TIME})\]?[\s|:-]+(?:(?:\[(?P<thread>[^\]]*)\]|(?P<logger>[\w.$-]+))[\s|:-]+)??"
-            rf"[\[(]?(?i:(?P<level>{_WORDS}))[\])]?[\s|:-]+(?P<message>.+)"
+            # Possessive, so that a long line that fits nearly is gone through once.
+            rf"\[?(?P<time>{_TIME})\]?[\s|:-]++"
+            r"(?:(?:\[(?P<thread>[^\]]*+)\]|(?P<logger>[\w.$][\w.$-]*+))[\s|:-]++)??"
+            rf"[\[(]?(?i:(?P<level>{_WORDS}))[\])]?[\s|:-]++(?P<message>.+)"
         ),
     ),
     LineFormat(

@@ -140,6 +140,22 @@ def test_a_line_is_recognised_and_read(name: str, line: str, expected: dict[str,
     assert {field: getattr(event, field) for field in expected} == expected
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("start", "part"),
+    [
+        ("2026-11-23 10:00:00 ", "-"),
+        ("2026-11-23 10:00:00 ", "a"),
+        ('a a a [x] "GET ', "x"),
+        ("level=x ", "a=b "),
+        ("<1>1 - - - - - ", "[a"),
+        ("", "a "),
+    ],
+)
+def test_a_long_line_that_fits_nearly_is_gone_through_once(start: str, part: str) -> None:
+    assert detect([start + part * 200_000 + '"']) is PLAIN
+
+
 def test_what_fits_no_format_is_plain() -> None:
     assert detect(["hello", "world", ""]) is PLAIN
 
