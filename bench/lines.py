@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
 
-from cli.events import to_proto
-from cli.lines.event import LineEvent
-from cli.lines.reading import detect, events
+from cli.sending import Line
+from cli.source import Times, read, timed
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
 
@@ -22,9 +21,9 @@ def openstack_lines(path: Path = OPENSTACK) -> list[str]:
 
 def openstack_events(path: Path = OPENSTACK) -> list[LogEvent]:
     """The same as events, as `tocsin send --times arrival` sends them."""
-    lines = openstack_lines(path)
-    reads = events(lines, detect(lines[:200]), service="openstack", now=datetime(2026, 1, 1, tzinfo=UTC))
-    return [to_proto(read.event, shift=None) for read in reads if isinstance(read.event, LineEvent)]
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    _, reads = read(iter(openstack_lines(path)), kind=None, service="openstack", now=now)
+    return [line.event for line in timed(reads, Times.ARRIVAL, now=now) if isinstance(line, Line)]
 
 
 def batches(size: int, path: Path = OPENSTACK) -> list[bytes]:

@@ -24,6 +24,7 @@ from cli.output import (
     show,
     styled,
 )
+from services.domain.alert import State
 from tocsin.alerts.v1 import alert_service_pb2 as service
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
@@ -31,14 +32,6 @@ from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 app = typer.Typer(no_args_is_help=True, help="See alerts and act on them.")
-
-
-class State(StrEnum):
-    """How far an alert is; the contract's words."""
-
-    FIRING = "FIRING"
-    ACKNOWLEDGED = "ACKNOWLEDGED"
-    RESOLVED = "RESOLVED"
 
 
 class Severity(StrEnum):

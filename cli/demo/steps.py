@@ -14,7 +14,7 @@ from cli.demo.rest import Rest
 from cli.demo.trouble import batches, missing, seconds_left, surplus
 from cli.lines.formats import LineFormat
 from cli.sending import Tally, send
-from cli.source import Source, Times, read, timed
+from cli.source import Source, Times, read, service_of, timed
 from services.chassis.clock import SystemClock
 
 Progress = Callable[[str], None]
@@ -88,7 +88,7 @@ def send_file(server: str, path: Path, kind: LineFormat | None = None) -> FileSe
     now = SystemClock().now()
     source = Source(path)
     try:
-        name, reads = read(source.lines(), kind=kind, service=path.stem, now=now)
+        name, reads = read(source.lines(), kind=kind, service=service_of(source.name), now=now)
         with grpc.insecure_channel(server) as channel:
             tally = send(channel, timed(reads, Times.ARRIVAL, now=now), progress=lambda _: None)
     finally:

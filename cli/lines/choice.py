@@ -58,8 +58,7 @@ class _Lines:
         return bare(line, self.service)
 
     def _by_what_fits(self, line: str) -> LineEvent | Refused | None:
-        fitting = next((kind for kind in FORMATS if kind.found(line) is not None), None)
-        return self.by(fitting)(line) if fitting else None
+        return next((event for kind in FORMATS if (event := self.by(kind)(line)) is not None), None)
 
 
 def _refused(expected: str) -> Callable[[str], Refused]:

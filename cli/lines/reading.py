@@ -1,10 +1,9 @@
 """Reading lines by a format, and finding out which format that is."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from math import inf, nan
 
-from cli.lines.assembly import Read, assembled
 from cli.lines.event import LineEvent, Refused
 from cli.lines.formats import FORMATS, PLAIN, LineFormat
 from cli.lines.values import level_of, level_of_priority, time_of
@@ -44,20 +43,6 @@ def detect(lines: Sequence[str]) -> LineFormat:
     hits = {kind.name: sum(kind.found(line) is not None for line in wanted) for kind in FORMATS}
     best = max(FORMATS, key=lambda kind: hits[kind.name])
     return best if hits[best.name] >= _BELIEVED * len(wanted) else PLAIN
-
-
-def events(
-    lines: Iterable[str], kind: LineFormat, *, service: str, now: datetime, zone: tzinfo = UTC
-) -> Iterator[Read]:
-    """Read lines by a format; what does not fit continues the event before it, as stack traces do.
-
-    Blank lines give nothing. A line that fits nothing and continues nothing is an event of its own, with the line as
-    its message.
-    """
-    reads = assembled(
-        lines, lambda line: parsed(line, kind, service=service, now=now, zone=zone), lambda line: bare(line, service)
-    )
-    return (read for read in reads if read is not None)
 
 
 def parsed(

@@ -34,7 +34,6 @@ class Fetch:
     block_of_event: Ints
     _scopes: dict[str, Mask | None] = field(default_factory=dict)
     _frames: dict[tuple[str, tuple[str, ...], int], Frame] = field(default_factory=dict)
-    _values: dict[str, tuple[Floats, Mask]] = field(default_factory=dict)
 
     def frame(self, ready: ReadyRule) -> Frame:
         """Give the cells of this rule's scope, groups and window."""
@@ -48,12 +47,6 @@ class Fetch:
                 blocks=self.block_of_event,
             )
         return self._frames[ready.frame]
-
-    def values(self, value_field: str) -> tuple[Floats, Mask]:
-        """Give the numbers to aggregate, and which events have one."""
-        if value_field not in self._values:
-            self._values[value_field] = values(self.arrivals.columns, value_field)
-        return self._values[value_field]
 
     def _scope(self, ready: ReadyRule) -> Mask | None:
         scope = ready.rule.scope
@@ -173,7 +166,7 @@ def _counted(fetch: Fetch, frame: Frame, hits: _Hits, before: list[Tally], value
 
 def _valued(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) -> list[_Values]:
     """Give count, sum, least and greatest of each row's values, those of the selected events added."""
-    numbers, present = fetch.values(value_field)
+    numbers, present = values(fetch.arrivals.columns, value_field)
     chosen = present[hits.events]
     if not chosen.any():
         return [(old.value_count, old.sum, old.min, old.max) for old in before]

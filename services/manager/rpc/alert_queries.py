@@ -79,7 +79,6 @@ class AlertQueries:
         wanted = AlertFilter(severities=_severities(request), rule_id=request.rule_id, resource=request.resource)
         async with self._feed.following(wanted) as following:
             follower = following.follower
-            follower.fall_behind()
             await self._bring_up_to_date(follower)
             await begun()
             while True:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from cli.lines.formats import FORMATS, PLAIN, custom
 from cli.lines.json_lines import parsed_json
-from cli.lines.reading import detect, events, parsed
+from cli.lines.reading import detect, parsed
 from cli.lines.values import level_of, time_of
+from cli.source import read
 from services.domain.level import Level
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -162,7 +163,7 @@ def test_what_fits_no_format_is_plain() -> None:
 
 def test_lines_that_do_not_fit_continue_the_event_before_them() -> None:
     lines = ["ERROR: boom", "  at f()", "", "  at g()", "ERROR: again"]
-    first, second = events(lines, detect(lines[:1]), service="s", now=NOW)
+    _, (first, second) = read(iter(lines), kind=detect(lines[:1]), service="s", now=NOW)
     assert (first.event.message, first.first_line, first.line_count) == ("boom\n  at f()\n  at g()", 1, 3)
     assert (second.event.message, second.first_line, second.line_count) == ("again", 5, 1)
 
@@ -246,8 +247,8 @@ def test_a_time_that_is_none_is_none() -> None:
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"))))
 def test_every_line_is_in_exactly_one_event_or_blank(lines: list[str]) -> None:
     for kind in (*FORMATS, PLAIN):
-        read = list(events(lines, kind, service="s", now=NOW))
-        assert sum(item.line_count for item in read) == sum(bool(line.strip()) for line in lines)
+        _, found = read(iter(lines), kind=kind, service="s", now=NOW)
+        assert sum(item.line_count for item in found) == sum(bool(line.strip()) for line in lines)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real logs are not here")
@@ -259,6 +260,6 @@ def test_each_line_of_a_real_log_is_one_event_with_a_time(name: str, kind: str) 
     lines = (DATA / name).read_text().splitlines()
     found = detect(lines[:200])
     assert found.name == kind
-    read = list(events(lines, found, service="s", now=NOW))
-    assert len(read) == len(lines) == 2000
-    assert all(item.event.event_time for item in read)
+    items = list(read(iter(lines), kind=found, service="s", now=NOW)[1])
+    assert len(items) == len(lines) == 2000
+    assert all(item.event.event_time for item in items)
