@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup gen lint cover test demo up down status bench
+.PHONY: help setup gen lint cover test demo up down status bench bench-pair
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -18,7 +18,7 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 /usr/bin/python3.11 /
 FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## make .venv with everything in it, from requirements.lock
 
@@ -40,13 +40,14 @@ gen: $(READY) ## write gen/ from proto/, and the tables of docs/operations.md fr
 	$(BIN)/python proto/generate.py
 	$(BIN)/python docs/tables.py
 
-lint: $(READY) ## format, rules, types, imports, contracts, spelling
+lint: $(READY) ## format, rules, types, imports, contracts, spelling, commits
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python proto/lint.py
 	$(BIN)/codespell
+	.githooks/commit-msg
 
 cover: $(READY) ## every branch of domain and cores is taken by an example
 	$(BIN)/python -m pytest -q tests/unit -m "not hypothesis" $(COVERED)
@@ -68,3 +69,6 @@ status: $(READY) ## what runs
 
 bench: $(READY) ## measure the running pipe and print a table
 	$(BIN)/python -m bench $(ARGS)
+
+bench-pair: $(READY) ## measure this tree beside BASE=commit in one run, and print ratios
+	$(BIN)/python -m bench.pair $(BASE) $(ARGS)

@@ -16,27 +16,31 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
-PREFIX = "bench-probe-"
 _THRESHOLD = 5
 # Seconds to wait for the last of them.
 _PATIENCE = 20.0
 
 
-def create_rule(channel: grpc.Channel) -> None:
-    """The rule that probes make fire: more than five events of one service; told on one channel."""
+def create_rule(channel: grpc.Channel) -> str:
+    """Create the rule that probes make fire: more than five events of one service; told on one channel.
+
+    Return how the names of the services begin that it looks at: no two calls share them.
+    """
+    prefix = f"bench-probe-{time.monotonic_ns()}-"
     rule = AlertRule(
-        name=f"bench probe {time.monotonic_ns()}",
+        name=prefix,
         type=AlertRule.CUSTOM,
-        filter=f'service.startsWith("{PREFIX}")',
+        filter=f'service.startsWith("{prefix}")',
         condition="count > threshold",
         threshold=_THRESHOLD,
         window_minutes=60,
         severity=AlertRule.MEDIUM,
     )
     AlertRuleServiceStub(channel).CreateAlertRule(CreateAlertRuleRequest(alert_rule=rule), timeout=10)
+    return prefix
 
 
-def probe(channel: grpc.Channel, *, count: int, pause: float, brokers: str) -> dict[str, float]:
+def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str) -> dict[str, float]:
     """Send probes one after the other; seconds from each one's last event to its alert on Kafka, by resource."""
     consumer = Consumer(
         {
@@ -55,27 +59,27 @@ def probe(channel: grpc.Channel, *, count: int, pause: float, brokers: str) -> d
     seen: dict[str, float] = {}
     for number in range(count):
         due = time.monotonic() + pause
-        _send(channel, f"{PREFIX}{number}")
+        _send(channel, prefix, number)
         while time.monotonic() < due:
-            _note(consumer, seen, 0.005)
+            _note(consumer, prefix, seen, 0.005)
     deadline = time.monotonic() + _PATIENCE
     while len(seen) < count and time.monotonic() < deadline:
-        _note(consumer, seen, 0.05)
+        _note(consumer, prefix, seen, 0.05)
     consumer.close()
     return seen
 
 
-def delivered(sinks: int, *, count: int) -> dict[str, float]:
+def delivered(sinks: int, prefix: str, *, count: int) -> dict[str, float]:
     """Seconds from each probe's last event to its delivery, by resource."""
     deadline = time.monotonic() + _PATIENCE
     found: dict[str, float] = {}
     while len(found) < count and time.monotonic() < deadline:
-        found = _delivered(sinks)
+        found = _delivered(sinks, prefix)
         time.sleep(0.2)
     return found
 
 
-def _delivered(sinks: int) -> dict[str, float]:
+def _delivered(sinks: int, prefix: str) -> dict[str, float]:
     connection = HTTPConnection("127.0.0.1", sinks, timeout=10)
     try:
         connection.request("GET", "/deliveries?accepted=true&channel=slack")
@@ -86,27 +90,27 @@ def _delivered(sinks: int) -> dict[str, float]:
     for delivery in deliveries:
         # Each probe's last message carries its own time, which the evidence in the notification repeats.
         text = json.dumps(delivery["body"])
-        start = text.find(f"{PREFIX}sent-")
+        start = text.find(f"{prefix}sent-")
         if start >= 0:
-            number, sent = text[start + len(PREFIX) + 5 :].split("@", 2)[:2]
+            number, sent = text[start + len(prefix) + 5 :].split("@", 2)[:2]
             found[number] = datetime.fromisoformat(delivery["time"]).timestamp() - float(sent)
     return found
 
 
-def _send(channel: grpc.Channel, service: str) -> None:
+def _send(channel: grpc.Channel, prefix: str, number: int) -> None:
     # The events' time is told by the sender: the delay counts from here.
     now = time.time_ns()
-    number = service.removeprefix(PREFIX)
-    event = LogEvent(service=service, level=LogEvent.WARN, message=f"{PREFIX}sent-{number}@{now / 1e9:.6f}@")
+    message = f"{prefix}sent-{number}@{now / 1e9:.6f}@"
+    event = LogEvent(service=f"{prefix}{number}", level=LogEvent.WARN, message=message)
     event.event_time.FromNanoseconds(now)
     LogIngestServiceStub(channel).IngestBatch(IngestBatchRequest(events=[event] * (_THRESHOLD + 1)), timeout=15)
 
 
-def _note(consumer: Consumer, seen: dict[str, float], patience: float) -> None:
+def _note(consumer: Consumer, prefix: str, seen: dict[str, float], patience: float) -> None:
     message = consumer.poll(patience)
     if message is None or message.error():
         return
     transition = AlertTransition.FromString(message.value() or b"")
-    if transition.resource.startswith(PREFIX) and transition.state == AlertTransition.FIRING:
+    if transition.resource.startswith(prefix) and transition.state == AlertTransition.FIRING:
         sent = transition.window.last_event_time.ToNanoseconds() / 1e9
-        seen.setdefault(transition.resource.removeprefix(PREFIX), time.time() - sent)
+        seen.setdefault(transition.resource.removeprefix(prefix), time.time() - sent)

@@ -1,30 +1,48 @@
-"""What each program of the running system costs."""
+"""What each program of a running system costs, found by the ports on which it listens."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
-from stack.up import status
+from stack.ports import Ports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """CPU seconds used so far and memory held now, with children."""
+    """CPU seconds used so far and memory held now, in bytes, with children."""
 
     cpu_seconds: float
     resident_bytes: int
 
 
-def costs(folder: Path) -> dict[str, Cost]:
-    """The costs of every program of the system in a folder, by name."""
-    return {state.name: _cost(state.pid) for state in status(folder=folder)}
+def costs(ports: Ports) -> dict[str, Cost]:
+    """Return the costs of every program of the system that listens on these ports, by name.
+
+    Ports say it for any version of the system, whatever it writes down of its processes.
+    """
+    named = {
+        ports.kafka: "kafka",
+        ports.postgres: "postgres",
+        ports.redis: "redis",
+        ports.edge: "envoy",
+        ports.ingest: "ingest",
+        ports.evaluator: "evaluator",
+        ports.manager: "manager",
+        ports.notifier: "notifier",
+        ports.sinks: "sinks",
+    }
+    pids = {
+        named[one.laddr.port]: one.pid
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port in named and one.pid is not None
+    }
+    return {name: _cost(pid) for name, pid in pids.items()}
 
 
-def cpu_micros_per_event(before: dict[str, Cost], after: dict[str, Cost], events: int) -> dict[str, float]:
-    """How many microseconds of CPU each program spent on an event between two looks."""
+def cpu_micros_per_event(before: Mapping[str, Cost], after: Mapping[str, Cost], events: int) -> dict[str, float]:
+    """Return how many microseconds of CPU each program spent on an event between two looks."""
     return {
         name: (after[name].cpu_seconds - before[name].cpu_seconds) * 1e6 / events for name in after if name in before
     }

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from cli.rule_files import rules_of
 from services.manager.wire.rules import draft
 from services.rule_language.rule import complete
@@ -22,8 +20,3 @@ def test_the_rule_file_is_a_rule_that_the_manager_takes(tmp_path: Path) -> None:
     # Nothing of it is filled in by chance.
     assert (kept.group_by, kept.threshold, kept.severity.name) == (("host",), 20.0, "HIGH")
     assert "timeout" in kept.filter
-
-
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
-def test_what_it_points_to_exists(path: str) -> None:
-    assert (ROOT / path).exists()

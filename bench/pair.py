@@ -1,0 +1,148 @@
+"""`make bench-pair BASE=commit`: this tree beside another commit, measured in turn, as ratios.
+
+The speed of a machine drifts within hours, so two figures compare only when they were taken side by side. Both systems
+run at once, each from its own checkout with its own packages; one is loaded while the other idles, and the order turns
+with each round. This tree's drivers load both, so that the load is the same.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import measures
+from bench.reference import Reference
+from stack.ports import Ports
+from stack.wiring import ROOT
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+_HOME = ROOT / ".run-bench-pair"
+_WARM_UP = 15.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Side:
+    """One of the two systems, and its figures by measure: one of each round."""
+
+    name: str
+    tree: Path
+    ports: Ports = field(default_factory=Ports.free)
+    figures: dict[str, list[float]] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Start the system from its own tree, on free ports."""
+        self._stack("up")
+
+    def stop(self) -> None:
+        """Stop it and remove its data."""
+        self._stack("down", "--purge")
+
+    def measure(self, seconds: float, probes: int) -> None:
+        """Load it in three ways and add one figure to each measure."""
+        full = measures.throughput(self.ports, seconds)
+        self._add("events/s end to end", full.per_second)
+        self._add("CPU µs an event, all", full.cpu_micros_in_all)
+        for name in sorted(full.cpu_micros):
+            self._add(f"CPU µs an event, {name}", full.cpu_micros[name])
+        single = measures.singles(self.ports, seconds)
+        self._add("REST single events/s", single.per_second)
+        self._add("REST single event, p99 ms", single.p99)
+        seen = measures.delays(self.ports, probes)
+        for title, delays in (("alert on Kafka", seen.to_alert), ("delivery", seen.to_delivery)):
+            for share in (0.5, 0.99):
+                value = measures.quantile(delays, share)
+                if value is not None:
+                    self._add(f"deciding event to {title}, p{share * 100:.0f} ms", value)
+
+    def _add(self, measure: str, value: float) -> None:
+        self.figures.setdefault(measure, []).append(value)
+
+    def _stack(self, *arguments: str) -> None:
+        moved = {f"TOCSIN_PORT_{name.upper()}": str(port) for name, port in dataclasses.asdict(self.ports).items()}
+        environ = {**os.environ, **moved, "TOCSIN_RUN": str(_HOME / f"run-{self.name}")}
+        command = [str(self.tree / ".venv" / "bin" / "python"), "-m", "stack", *arguments]
+        subprocess.run(command, cwd=self.tree, env=environ, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Set up the other commit, run both, print the ratios, stop both."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pair", description=__doc__)
+    parser.add_argument("base", help="the commit to measure beside this tree")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10, help="how long each load lasts")
+    parser.add_argument("--probes", type=int, default=40, help="alerts whose delay is measured, each round")
+    given = parser.parse_args()
+    reference = Reference()
+    base = Side(name="base", tree=_checked_out(given.base))
+    here = Side(name="here", tree=ROOT)
+    reference.run("before")
+    with _running(base, here):
+        for number in range(1, given.rounds + 1):
+            for side in (base, here) if number % 2 else (here, base):
+                _say(f"round {number} of {given.rounds}: {side.name}")
+                side.measure(given.seconds, given.probes)
+            reference.run(f"after round {number}")
+    _print(given.base, base, here)
+    reference.print(console)
+
+
+def _checked_out(commit: str) -> Path:
+    """Lay the commit into a folder of its own, with its own packages; both are kept for the next time."""
+    name = subprocess.run(
+        ["git", "rev-parse", "--short=12", f"{commit}^{{commit}}"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    tree = _HOME / name
+    if not (tree / ".venv" / "ready").exists():
+        _say(f"setting up {name}: a minute or two the first time")
+        shutil.rmtree(tree, ignore_errors=True)
+        tree.mkdir(parents=True)
+        archive = subprocess.run(["git", "archive", name], cwd=ROOT, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x"], cwd=tree, input=archive, check=True)
+        subprocess.run(["make", "--silent", "setup"], cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    return tree
+
+
+@contextmanager
+def _running(*sides: Side) -> Iterator[None]:
+    with ExitStack() as started:
+        for side in sides:
+            _say(f"starting {side.name}")
+            side.stop()
+            started.callback(side.stop)
+            side.start()
+        for side in sides:
+            _say(f"warming up {side.name} for {_WARM_UP:.0f} s: a Java program that has just started compiles itself")
+            measures.warm_up(side.ports, _WARM_UP)
+        yield
+
+
+def _print(commit: str, base: Side, here: Side) -> None:
+    table = Table("What", commit, "this tree", "ratio", "least", "greatest", title_justify="left")
+    table.title = "Medians of all rounds; ratios are this tree's figure by the other's of the same round"
+    for measure, values in here.figures.items():
+        others = base.figures.get(measure, [])
+        ratios = [value / other for value, other in zip(values, others, strict=False) if other]
+        if not ratios:
+            continue
+        figures = [f"{statistics.median(each):,.2f}" for each in (others, values, ratios)]
+        table.add_row(measure, *figures, f"{min(ratios):.2f}", f"{max(ratios):.2f}")
+    console.print(table)
+
+
+def _say(text: str) -> None:
+    console.print(f"· {text}", style="dim", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""What the pages point to exists."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+# A path in code marks, from the top of the project.
+_PATH = re.compile(r"`((?:services|stack|cli|envoy|proto|deploy|bench|tests|docs)/[\w./-]+)`")
+
+
+def links() -> Iterator[tuple[str, Path]]:
+    for page in PAGES:
+        text = page.read_text()
+        yield from ((page.name, page.parent / found) for found in re.findall(r"\]\((?!http|#)([^)#]+)", text))
+        yield from ((page.name, ROOT / found) for found in _PATH.findall(text))
+
+
+@pytest.mark.parametrize(
+    ("page", "path"), sorted(set(links())), ids=lambda part: part.name if isinstance(part, Path) else part
+)
+def test_what_a_page_points_to_exists(page: str, path: Path) -> None:
+    assert path.exists(), f"{page} points to {path}"
