@@ -10,7 +10,10 @@ from services.notifier.ports import Ending
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SPACE = UUID("6b1c1c5e-0c53-4a7e-8a37-7f0b5a1d2c3e")
-EVIL = "boom <!channel> <https://evil.example|click> & ```\r\nBcc: everyone@example.com\r\n\x1b[31m"
+EVIL = (
+    "boom =?utf-8?q?=0d=0aReply-To:_x@attacker.example?= <!channel> <https://evil.example|click> & ```\r\n"
+    "Bcc: everyone@example.com\r\n\x1b[31m"
+)
 
 
 def message(

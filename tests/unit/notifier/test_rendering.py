@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
+from email.header import decode_header, make_header
+from email.message import EmailMessage
 from uuid import UUID
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.notifier.core.mail import Envelope, mail
+from services.notifier.core.mail import Envelope, mail, subject
 from services.notifier.core.message import Kind, Message, Sample
 from services.notifier.core.pagerduty import pagerduty_body
 from services.notifier.core.slack import escaped, fitting, slack_body
@@ -63,7 +65,7 @@ def test_an_alert_without_window_or_condition_is_told_too() -> None:
     assert problems("slack", slack_body(bare, DELIVERY)) == []
     assert problems("pagerduty", pagerduty_body(bare, "k" * 32)) == []
     assert json.loads(webhook_body(bare, DELIVERY))["alert"]["window"] is None
-    assert "Labels" not in mail(bare, DELIVERY, ENVELOPE).get_content()
+    assert "Labels" not in read(mail(bare, DELIVERY, ENVELOPE)).get_content()
     window = message().window
     assert window is not None
     assert "Condition" not in dict(facts(replace(message(), window=replace(window, condition=""))))
@@ -142,26 +144,99 @@ def test_pagerduty_takes_any_alert(told: Message) -> None:
     assert problems("pagerduty", pagerduty_body(told, "k" * 32)) == []
 
 
+def read(content: bytes) -> EmailMessage:
+    """The mail as today's readers of it take it."""
+    return message_from_bytes(content, policy=policy.default)
+
+
+def subjects(text: str) -> list[str]:
+    """What both of the library's readers make of the subject, the old one and the new one."""
+    content = f"Subject: {subject(text)}\r\n\r\n".encode("ascii")
+    old = message_from_bytes(content, policy=policy.compat32)["Subject"]
+    return [str(make_header(decode_header(old))), str(read(content)["Subject"])]
+
+
+def field_names(content: bytes) -> list[bytes]:
+    lines = content.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    return [line.partition(b":")[0] for line in lines if not line.startswith(b" ")]
+
+
+words = st.lists(
+    st.sampled_from(
+        ["über", "Genève", "Köln", "für", "a", "=?utf-8?q?=0d=0aBcc:_x?=", "=?", "?=", "日本語" * 9, "🔥", "x" * 90]
+    )
+    | st.text(max_size=40),
+    max_size=12,
+).map(" ".join)
+
+
+@given(words.map(one_line))
+def test_a_reader_of_the_mail_sees_the_subject_that_was_meant(text: str) -> None:
+    assert subjects(text) == [text, text]
+    assert all(len(line) <= 76 for line in subject(text).split("\r\n ")[1:])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[CRITICAL] FIRING: Fehler über Genève Köln für on shop", id="neighbouring words"),
+        pytest.param("a" * 69, id="a full line"),
+        pytest.param("a" * 70, id="one more"),
+        pytest.param("=?utf-8?q?=0d=0aReply-To:_x@attacker.example?=", id="an encoded word"),
+        pytest.param("a  b", id="two spaces"),
+        pytest.param("ä" * 200, id="several words"),
+    ],
+)
+def test_a_subject_is_read_as_it_was_written(text: str) -> None:
+    assert subjects(text) == [text, text]
+    lines = f"Subject: {subject(text)}".split("\r\n")
+    assert all(len(line) <= (76 if "=?" in line else 78) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=?utf-8?q?=0d=0aReply-To:_x@attacker.example?=",
+        "=?utf-8?q?a=0d=0a=0d=0aTEXT?=",
+        "=?utf-8?b?DQpCY2M6IHhAeQ==?=",
+        "a\r\nBcc: x@attacker.example\r\n\r\nTEXT",
+    ],
+)
+def test_no_header_and_no_body_is_of_a_log_lines_making(text: str) -> None:
+    told = message(resource=text, rule=text, text=text)
+    content = mail(told, DELIVERY, ENVELOPE)
+    assert field_names(content) == field_names(mail(message(), DELIVERY, ENVELOPE))
+    parsed = read(content)
+    assert parsed["Subject"] == headline(told)
+    assert parsed.get_content().startswith(headline(told))
+
+
 @given(messages)
 def test_a_mail_has_the_headers_that_it_should_have_and_no_others(told: Message) -> None:
-    parsed = message_from_bytes(mail(told, DELIVERY, ENVELOPE).as_bytes(), policy=policy.default)
+    content = mail(told, DELIVERY, ENVELOPE)
+    parsed = read(content)
     expected = {"From", "To", "Subject", "Date", "Message-ID", "References", "Auto-Submitted", "Tocsin-Alert"}
     expected |= {"Tocsin-Kind", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"}
     assert set(parsed.keys()) - {"Importance"} == expected
     assert ("Importance" in parsed) == (told.severity is Severity.CRITICAL)
     assert parsed["To"] == "a@example.com, b@example.com"
     assert parsed["Message-ID"] == f"<{DELIVERY}@example.com>"
+    assert parsed["Date"].datetime == NOW
+    assert parsed["Subject"] == cut(headline(told), 200)
+    assert content.isascii()
+    assert b"\n" not in content.replace(b"\r\n", b"")
+    assert max(map(len, content.split(b"\r\n"))) <= 78
 
 
 def test_a_mail_tells_the_evidence() -> None:
-    text = mail(message(text="one\ntwo"), DELIVERY, ENVELOPE).get_content()
+    text = read(mail(message(text="one\ntwö"), DELIVERY, ENVELOPE)).get_content().replace("\r\n", "\n")
     assert "2026-03-01 12:00:00 UTC ERROR payment-service node-1 trace 4bf92f" in text
-    assert "    one\n    two" in text
+    assert "    one\n    twö" in text
     assert "Labels: team=payments" in text
 
 
 def test_an_alert_id_of_another_form_breaks_no_header() -> None:
-    assert mail(message(alert="a b>\r\nc"), DELIVERY, ENVELOPE)["Tocsin-Alert"] == "a-b---c"
+    assert read(mail(message(alert="a b>\r\nc"), DELIVERY, ENVELOPE))["Tocsin-Alert"] == "a-b---c"
 
 
 def test_a_webhook_is_signed_over_time_and_body() -> None:
@@ -191,7 +266,7 @@ def test_a_sample_without_host_and_trace_is_told_by_what_it_has() -> None:
 
 @pytest.mark.parametrize(("severity", "importance"), [(Severity.CRITICAL, "high"), (Severity.HIGH, None)])
 def test_only_a_critical_mail_is_marked_important(severity: Severity, importance: str | None) -> None:
-    assert mail(message(severity=severity), DELIVERY, ENVELOPE)["Importance"] == importance
+    assert read(mail(message(severity=severity), DELIVERY, ENVELOPE))["Importance"] == importance
 
 
 def test_a_long_text_is_cut_between_escaped_characters() -> None:

@@ -31,7 +31,7 @@ class EmailChannel:
         """Tell it once: the Message-ID is the delivery's id."""
         settings = self.settings
         envelope = Envelope(sender=settings.sender, recipients=settings.recipients, date=self.clock.now())
-        content = mail(message, delivery, envelope).as_bytes()
+        content = mail(message, delivery, envelope)
         try:
             async with asyncio.timeout(self.seconds):
                 return await self._exchange(content)
