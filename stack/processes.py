@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,35 @@ class Running:
     grace_seconds: float
     stage: int
     process: psutil.Process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A process of this folder, or one between them, as a single look at the process table shows it."""
+
+    pid: int
+    parent: int
+    is_ours: bool
+
+
+def strays(table: Iterable[Seen], known: Collection[int]) -> list[int]:
+    """Give the pids that are ours and have no known process above them.
+
+    Ancestry is read from the table itself: whoever lists the children of the known ones before or after it takes a
+    child that is forked in between for a stray.
+    """
+    seen = {one.pid: one for one in table}
+    return [one.pid for one in seen.values() if one.is_ours and not _stands_below(one, known, seen)]
+
+
+def _stands_below(one: Seen | None, known: Collection[int], seen: dict[int, Seen]) -> bool:
+    passed: set[int] = set()
+    while one is not None and one.pid not in passed:
+        if one.pid in known or one.parent in known:
+            return True
+        passed.add(one.pid)
+        one = seen.get(one.parent)
+    return False
 
 
 class Processes:
@@ -119,9 +149,11 @@ class Processes:
             child = _CHILDREN.get(record["pid"])
             if child is not None and child.poll() is not None:
                 return None
+            # Held before it is compared: a pid that is given away after that is another process for psutil too.
+            process = psutil.Process(record["pid"])
             if identity.started(record["pid"]) != record.pop("started"):
                 return None
-            return Running(name=name, process=psutil.Process(record["pid"]), **record)
+            return Running(name=name, process=process, **record)
         except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
             return None
         except (ValueError, KeyError, TypeError):
@@ -157,19 +189,24 @@ class Processes:
 
     def strays(self) -> list[psutil.Process]:
         """Find what was started here and not written down, because the starter died in between."""
-        known = {member.pid for running in self.running() for member in family(running.process)}
-        return [process for process in psutil.process_iter() if process.pid not in known and self._is_ours(process)]
+        known = {running.pid for running in self.running()}
+        processes, table = {}, []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                table.append(Seen(pid=process.pid, parent=process.ppid(), is_ours=self._is_ours(process)))
+                processes[process.pid] = process
+        return [processes[pid] for pid in strays(table, known)]
 
     def sweep(self) -> int:
         """End what was started here and not written down, by force where need be, and say how many those were."""
-        strays = self.strays()
-        for process in strays:
+        lost = self.strays()
+        for process in lost:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        await_end(strays, 3.0)
-        kill(strays)
+        await_end(lost, 3.0)
+        kill(lost)
         _reap()
-        return len(strays)
+        return len(lost)
 
     def tail(self, name: str, lines: int = 20) -> str:
         """Give the last lines of the program's log, for a person to read."""

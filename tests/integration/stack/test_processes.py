@@ -147,6 +147,12 @@ def test_what_was_started_and_not_written_down_is_swept_up(processes: Processes,
     assert has_ended(running.process)
 
 
+def test_what_is_forked_while_the_table_is_read_is_no_stray(processes: Processes, make: MakeProgram) -> None:
+    fork_on_and_on = "import os, time\nwhile True:\n  os.fork() or (time.sleep(0.1), os._exit(0))\n  time.sleep(0.001)"
+    start(processes, make(f"import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n{SAY_READY}\n{fork_on_and_on}"))
+    assert [processes.strays() for _ in range(20)] == [[]] * 20
+
+
 def test_stopping_waits_until_the_program_has_gone(processes: Processes, make: MakeProgram) -> None:
     farewell = "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('bye').touch(), exit())); signal.pause()"
     program = make(SAY_READY.replace("pathlib.Path", "0 or pathlib.Path") + farewell)
