@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import IO
 
 from stack import identity
 
@@ -19,9 +20,8 @@ class ClaimError(Exception):
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder; raises ClaimError naming the process that holds it already."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "claim").open("a+") as file:
+    """Hold the folder; raises ClaimError naming the process that holds it already, or the user whose folder it is."""
+    with _claim(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,10 +45,21 @@ def taken_over(folder: Path, patience: timedelta = timedelta(seconds=40)) -> Ite
         except ClaimError:
             if time.monotonic() > deadline:
                 raise
-            if not is_asked:
-                _interrupt(folder)
-                is_asked = True
+            is_asked = is_asked or _interrupt(folder)
             time.sleep(0.1)
+
+
+def _claim(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / "claim").open("a+")
+    except PermissionError:
+        raise ClaimError(f"{folder} belongs to {_nearest(folder).owner()}; TOCSIN_RUN names another folder") from None
+
+
+def _nearest(folder: Path) -> Path:
+    """Give the folder, or the one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _holder(folder: Path) -> int | None:
@@ -60,8 +71,10 @@ def _holder(folder: Path) -> int | None:
         return None
 
 
-def _interrupt(folder: Path) -> None:
+def _interrupt(folder: Path) -> bool:
+    """Ask the holder to end; False when it has not written itself down yet."""
     holder = _holder(folder)
     if holder is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(holder, signal.SIGTERM)
+    return holder is not None

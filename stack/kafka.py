@@ -33,7 +33,7 @@ def program(processes: Processes, ports: Ports, progress: jars.Progress, *, heap
         name="kafka",
         command=(*java, "kafka.Kafka", str(config)),
         files=(config,),
-        ports=(ports.kafka, ports.kafka_controller),
+        ports=ports.of("kafka"),
         ready=lambda: answers(brokers),
         patience=timedelta(seconds=90),
         # A controlled shutdown writes its snapshots; cut off, the next start would have to scan the logs.

@@ -13,6 +13,19 @@ from typing import Self
 _FREE_FROM, _FREE_TO = 20_000, 32_000
 _PORTS = 65_536
 
+_VARIABLE = "TOCSIN_PORT_"
+_USERS = {
+    "kafka": ("kafka", "kafka_controller"),
+    "postgres": ("postgres",),
+    "redis": ("redis",),
+    "envoy": ("edge", "edge_evaluator", "edge_manager", "edge_notifier", "mesh", "envoy_admin"),
+    "ingest": ("ingest", "ingest_admin"),
+    "evaluator": ("evaluator", "evaluator_admin"),
+    "manager": ("manager", "manager_admin"),
+    "notifier": ("notifier", "notifier_admin"),
+    "sinks": ("sinks", "sinks_smtp"),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
@@ -44,17 +57,30 @@ class Ports:
         """Envoy's ports towards users: for everything, then for the evaluator, the manager and the notifier alone."""
         return (self.edge, self.edge_evaluator, self.edge_manager, self.edge_notifier)
 
+    def of(self, program: str) -> tuple[int, ...]:
+        """Give the ports on which this program listens."""
+        return tuple(self.moved_by(program))
+
+    def moved_by(self, program: str) -> dict[int, str]:
+        """Give the ports on which this program listens, each with the variable that moves it."""
+        return {getattr(self, name): _variable(name) for name in _USERS[program]}
+
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """The design's ports, except those that a TOCSIN_PORT_<NAME> moves; ValueError for one that is no port."""
+        """Give the design's ports, except those that a TOCSIN_PORT_<NAME> moves.
+
+        Raises ValueError for one that is no port, and for two that are the same.
+        """
         moved = {}
         for field in dataclasses.fields(cls):
-            text = environ.get(f"TOCSIN_PORT_{field.name.upper()}", "")
+            text = environ.get(_variable(field.name), "")
             if text and not (text.isdecimal() and 0 < int(text) < _PORTS):
-                raise ValueError(f"TOCSIN_PORT_{field.name.upper()} is not a port: {text}")
+                raise ValueError(f"{_variable(field.name)} is not a port: {text}")
             if text:
                 moved[field.name] = int(text)
-        return cls(**moved)
+        found = cls(**moved)
+        _refuse_twice(dataclasses.asdict(found))
+        return found
 
     @classmethod
     def free(cls) -> Self:
@@ -67,6 +93,18 @@ class Ports:
             if is_free(candidate):
                 found.append(candidate)
         return cls(**dict(zip(names, found, strict=True)))
+
+
+def _variable(name: str) -> str:
+    return f"{_VARIABLE}{name.upper()}"
+
+
+def _refuse_twice(ports: Mapping[str, int]) -> None:
+    names: dict[int, str] = {}
+    for name, port in ports.items():
+        if port in names:
+            raise ValueError(f"{_variable(names[port])} and {_variable(name)} are the same port: {port}")
+        names[port] = name
 
 
 def is_free(port: int) -> bool:

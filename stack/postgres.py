@@ -51,7 +51,7 @@ def program(processes: Processes, ports: Ports, *, durable: bool = True) -> Prog
     return Program(
         name="postgres",
         command=(*_as_somebody(), str(binary("postgres")), "-D", str(data), *options),
-        ports=(ports.postgres,),
+        ports=ports.of("postgres"),
         ready=lambda: in_thread(_prepare(ports)),
         patience=timedelta(seconds=60),
         # "Fast": roll back what is open and end, where SIGTERM would wait until every client has gone.

@@ -30,20 +30,20 @@ def program(name: str, processes: Processes, wiring: Wiring) -> Program:
 
 
 def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
-    ports: tuple[int, int] = (getattr(wiring.ports, name), getattr(wiring.ports, f"{name}_admin"))
     given = {key: value for key, value in os.environ.items() if key.startswith(f"{name.upper()}_")}
     environ = given | _surroundings() | service_environ(name, wiring, processes.data(name))
     routes = Path(environ.get("NOTIFIER_ROUTES", ""))
     if name == "notifier" and wiring.routes is None:
         environ |= json.loads((processes.data("sinks") / "environment.json").read_text())
     environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
+    admin: int = getattr(wiring.ports, f"{name}_admin")
     return Program(
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),
         environ=environ,
         files=(routes,) if routes.is_file() else (),
-        ports=ports,
-        ready=lambda: http(ports[1], "/health"),
+        ports=wiring.ports.of(name),
+        ready=lambda: http(admin, "/health"),
         grace=timedelta(seconds=20),
         stage=_SERVICES,
     )
@@ -56,7 +56,7 @@ def _sinks(processes: Processes, ports: Ports) -> Program:
         name="sinks",
         command=(sys.executable, "-m", "stack.sinks", *where),
         environ=_surroundings(),
-        ports=(ports.sinks, ports.sinks_smtp),
+        ports=ports.of("sinks"),
         ready=lambda: _sinks_answer(folder, ports),
         stage=_BEFORE_SERVICES,
     )
@@ -84,7 +84,7 @@ def _envoy(processes: Processes, wiring: Wiring) -> Program:
         name="envoy",
         command=tuple(envoy.command(config, concurrency=settings.concurrency)),
         files=(config,),
-        ports=(*ports.doors, ports.mesh, ports.envoy_admin),
+        ports=ports.of("envoy"),
         ready=lambda: http(ports.envoy_admin, "/ready"),
         stage=_BEFORE_SERVICES,
     )

@@ -23,7 +23,7 @@ def program(processes: Processes, ports: Ports) -> Program:
             *("--save", ""),
             *("--daemonize", "no"),
         ),
-        ports=(ports.redis,),
+        ports=ports.of("redis"),
         ready=lambda: answers(url(ports)),
     )
 

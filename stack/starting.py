@@ -7,9 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from itertools import groupby
 
-import psutil
-
-from stack.ports import is_free
+from stack.listening import await_ports
 from stack.processes import Processes, Running, StartError
 from stack.program import Program
 
@@ -18,9 +16,6 @@ Progress = Callable[[str], None]
 Preparation = Callable[[], Program]
 
 _PATIENCE = timedelta(seconds=30)
-_RELEASE = timedelta(seconds=3)
-# Linux remembers a closed connection for a minute, and with it the port that it had on this side.
-_TIME_WAIT = timedelta(seconds=65)
 
 
 class Starter:
@@ -79,7 +74,7 @@ class Starter:
         self._progress(f"{program.name} answers" + ("" if running is None else ", it ran already"))
 
     def _start(self, program: Program) -> None:
-        _refuse_taken_ports(program, self._progress)
+        await_ports(program, self._progress)
         # Either it is started, and taken back with the others, or it is not started any more.
         with self._starting:
             if self._given_up.is_set():
@@ -98,39 +93,3 @@ def _first_failure(pending: Sequence[Future[None]]) -> None:
     """Wait for all, or for the first that fails."""
     for done in as_completed(pending):
         done.result()
-
-
-def _refuse_taken_ports(program: Program, progress: Progress) -> None:
-    for port in program.ports:
-        if not _becomes_free(port, _RELEASE) and not _is_left_over(port, program, progress):
-            raise StartError(f"{program.name} cannot listen on port {port}: {_owner(port) or 'a connection'} has it")
-
-
-def _is_left_over(port: int, program: Program, progress: Progress) -> bool:
-    """Whether the port was held by nothing but the rest of a closed connection, and has become free."""
-    if _owner(port):
-        return False
-    progress(f"{program.name} waits for port {port}, which a connection closed a moment ago still holds")
-    return _becomes_free(port, _TIME_WAIT)
-
-
-def _becomes_free(port: int, within: timedelta) -> bool:
-    """Wait a moment: the last thread of a killed predecessor may still hold its sockets."""
-    deadline = time.monotonic() + within.total_seconds()
-    while not is_free(port):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def _owner(port: int) -> str:
-    """Name who listens on the port, as far as this user may see it; empty when nobody does."""
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and tuple(connection.laddr)[-1] == port:
-                pid = connection.pid
-                return f"{psutil.Process(pid).name()} (pid {pid})" if pid else "another process"
-    except psutil.Error:
-        return "another process"
-    return ""

@@ -12,6 +12,11 @@ from stack.starting import Starter
 from stack.wiring import SERVICES, Wiring
 
 
+def stages(routes: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the programs that start together, and those that start when these answer."""
+    return ("envoy",) if routes else ("envoy", "sinks"), SERVICES
+
+
 class System:
     """Four services, Envoy in front of them, and local sinks unless notifications go somewhere real."""
 
@@ -22,9 +27,8 @@ class System:
 
     def start(self) -> None:
         """Start all, and return when a call through Envoy reaches every service."""
-        before = ("envoy",) if self.wiring.routes else ("envoy", "sinks")
-        self._starter.start([partial(program, name, self._processes, self.wiring) for name in before])
-        self._starter.start([partial(program, name, self._processes, self.wiring) for name in SERVICES])
+        for stage in stages(self.wiring.routes):
+            self._starter.start([partial(program, name, self._processes, self.wiring) for name in stage])
         self.await_doors()
 
     def await_doors(self) -> None:

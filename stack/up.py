@@ -11,12 +11,13 @@ from pathlib import Path
 
 from stack import servers
 from stack.claim import claimed, taken_over
+from stack.listening import refuse_taken
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.servers import SERVERS, Addresses, Progress
 from stack.signals import ended_by_sigterm, undisturbed
 from stack.starting import Starter
-from stack.system import System
+from stack.system import System, stages
 from stack.topics import create_topics
 from stack.wiring import ROOT, Wiring
 
@@ -52,17 +53,18 @@ def up(
     Servers whose addresses stand in `elsewhere` are not started; when it is None, those that the environment gives.
     Raises StartError, JarsError, ClaimError or OSError, each with a text for a person.
     """
-    home = folder or default_folder()
-    chosen = ports or Ports.read()
+    home, chosen = folder or default_folder(), ports or Ports.read()
+    given = servers.given() if elsewhere is None else elsewhere
     with claimed(home), ended_by_sigterm():
         processes = Processes(home)
         if strays := processes.sweep():
             progress(f"{strays} processes of a start that was cut off are ended")
+        own = [name for name in SERVERS if name not in given]
+        before, services = ((), ()) if servers_only else stages(routes)
+        refuse_taken([*own, *before, *services], chosen, processes.running())
         starter = Starter(processes, progress)
         try:
-            addresses = _start_servers(
-                processes, starter, progress, chosen, servers.given() if elsewhere is None else elsewhere
-            )
+            addresses = _start_servers(processes, starter, progress, chosen, given)
             connected = Wiring(addresses=addresses, ports=chosen, otlp=otlp, routes=routes)
             _write(home / _FILE, connected)
             if not servers_only:

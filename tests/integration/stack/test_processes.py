@@ -22,6 +22,13 @@ SAY_READY = "import pathlib, signal; pathlib.Path('ready').touch(); "
 WAIT_FOR_EVER = SAY_READY + "signal.pause()"
 IGNORE_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 HAVE_A_CHILD = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {IGNORE_SIGTERM + WAIT_FOR_EVER!r}]); "
+FORK_ON_AND_ON = """
+import os, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    os.fork() or (time.sleep(0.1), os._exit(0))
+    time.sleep(0.001)
+"""
 
 MakeProgram = Callable[..., Program]
 
@@ -148,8 +155,7 @@ def test_what_was_started_and_not_written_down_is_swept_up(processes: Processes,
 
 
 def test_what_is_forked_while_the_table_is_read_is_no_stray(processes: Processes, make: MakeProgram) -> None:
-    fork_on_and_on = "import os, time\nwhile True:\n  os.fork() or (time.sleep(0.1), os._exit(0))\n  time.sleep(0.001)"
-    start(processes, make(f"import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n{SAY_READY}\n{fork_on_and_on}"))
+    start(processes, make(SAY_READY + FORK_ON_AND_ON))
     assert [processes.strays() for _ in range(20)] == [[]] * 20
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import create_server
 
 import psutil
 import pytest
@@ -138,6 +139,19 @@ def test_two_starters_at_once_do_not_mix(environ: dict[str, str], folder: Path) 
         assert f"process {starter.pid} is at work" in second.stdout
         assert starter.wait(PATIENCE) == 0
     assert {state.name for state in status(folder=folder)} == set(servers.SERVERS)
+
+
+def test_ports_that_are_taken_are_all_named_before_anything_starts(environ: dict[str, str], folder: Path) -> None:
+    edge, redis = int(environ["TOCSIN_PORT_EDGE"]), int(environ["TOCSIN_PORT_REDIS"])
+    with create_server(("127.0.0.1", edge)), create_server(("127.0.0.1", redis)):
+        refused = stack(environ, "up")
+    assert refused.returncode == 1
+    here = psutil.Process()
+    for program, port in (("envoy", edge), ("redis", redis)):
+        moved = "TOCSIN_PORT_EDGE" if port == edge else "TOCSIN_PORT_REDIS"
+        line = f"{port} for {program}: {here.name()} (pid {here.pid}) listens on it; {moved} moves it"
+        assert line in refused.stdout
+    assert not (folder / "logs").exists()
 
 
 def test_a_server_that_is_elsewhere_is_used_and_not_started(

@@ -3,6 +3,8 @@
 import importlib
 import shlex
 import shutil
+from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from stack.doors import doors, server_doors
 from stack.envoy import PREFIX, EnvoySettings
 from stack.ports import Ports
 from stack.postgres import in_database
-from stack.servers import given, local
+from stack.servers import SERVERS, given, local
+from stack.system import stages
 from stack.wiring import SERVICES, Wiring, gateway_environ, service_environ
 
 WIRING = Wiring(addresses=local(Ports()), ports=Ports(), otlp="127.0.0.1:4317")
@@ -41,6 +44,17 @@ def test_the_design_ports_are_the_default_and_each_can_be_moved() -> None:
 def test_a_port_that_is_none_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match="TOCSIN_PORT_KAFKA"):
         Ports.read({"TOCSIN_PORT_KAFKA": text})
+
+
+def test_two_ports_that_are_the_same_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="TOCSIN_PORT_EDGE and TOCSIN_PORT_MESH are the same port: 8080"):
+        Ports.read({"TOCSIN_PORT_MESH": "8080"})
+
+
+def test_every_port_is_one_programs_own() -> None:
+    programs = (*SERVERS, *chain.from_iterable(stages(None)))
+    owned = [port for program in programs for port in Ports().of(program)]
+    assert sorted(owned) == sorted(astuple(Ports()))
 
 
 def test_no_two_programs_share_a_port() -> None:
