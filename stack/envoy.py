@@ -21,11 +21,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from services.chassis.address import split_address
-from services.chassis.settings import SettingsError, address, address_or_nothing, load, setting
+from services.chassis.settings import SettingsError, address_or_nothing, addresses, load, setting
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "envoy"
 PREFIX = "GATEWAY_"
+
+
+def _instances(what: str, default: str) -> Any:
+    return setting(f"{what}, host:port; several instances with commas.", default=default, check=addresses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +43,14 @@ class EnvoySettings:
     notifier_port: int = setting("Port for the notifier alone.", default=8083)
     mesh_port: int = setting("Port for calls between services.", default=10000)
     admin_port: int = setting("Port of Envoy's own administration, on the loopback interface.", default=9901)
-    ingest: str = setting("The ingest service's gRPC server, host:port.", default="127.0.0.1:50051", check=address)
-    ingest_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9101", check=address)
-    evaluator: str = setting("The evaluator's gRPC server, host:port.", default="127.0.0.1:50052", check=address)
-    evaluator_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9102", check=address)
-    manager: str = setting("The manager's gRPC server, host:port.", default="127.0.0.1:50053", check=address)
-    manager_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9103", check=address)
-    notifier: str = setting("The notifier's gRPC server, host:port.", default="127.0.0.1:50054", check=address)
-    notifier_admin: str = setting("Its admin port, host:port.", default="127.0.0.1:9104", check=address)
+    ingest: str = _instances("The ingest service's gRPC server", "127.0.0.1:50051")
+    ingest_admin: str = _instances("Its admin port", "127.0.0.1:9101")
+    evaluator: str = _instances("The evaluator's gRPC server", "127.0.0.1:50052")
+    evaluator_admin: str = _instances("Its admin port", "127.0.0.1:9102")
+    manager: str = _instances("The manager's gRPC server", "127.0.0.1:50053")
+    manager_admin: str = _instances("Its admin port", "127.0.0.1:9103")
+    notifier: str = _instances("The notifier's gRPC server", "127.0.0.1:50054")
+    notifier_admin: str = _instances("Its admin port", "127.0.0.1:9104")
     otlp: str = setting(
         "Where spans go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
     )
@@ -74,7 +78,7 @@ def render(settings: EnvoySettings) -> str:
         # Nobody talks to this address without a tracer.
         "OTLP": settings.otlp or "127.0.0.1:4317",
     }
-    values = {name: _endpoint(name.lower(), address) for name, address in upstreams.items()} | {
+    values = {name: _endpoints(name.lower(), addresses) for name, addresses in upstreams.items()} | {
         "LISTEN": settings.listen,
         "ADMIN_PORT": settings.admin_port,
         "EDGE_PORT": settings.edge_port,
@@ -130,10 +134,13 @@ def _filled(name: str, values: Mapping[str, object]) -> dict[str, Any]:
     return filled
 
 
-def _endpoint(cluster: str, address: str) -> str:
-    host, port = split_address(address)
-    endpoint = {"address": {"socket_address": {"address": host, "port_value": port}}}
-    return json.dumps({"cluster_name": cluster, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]})
+def _endpoints(cluster: str, addresses: str) -> str:
+    """Give a cluster's instances, as JSON: each address, and each that its name stands for, is one."""
+    found = []
+    for address in addresses.split(","):
+        host, port = split_address(address)
+        found.append({"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}})
+    return json.dumps({"cluster_name": cluster, "endpoints": [{"lb_endpoints": found}]})
 
 
 def _tracing(otlp: str) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "SettingsError",
     "address",
     "address_or_nothing",
+    "addresses",
     "describe",
     "load",
     "part",
@@ -48,6 +49,12 @@ def address(value: str) -> None:
         split_address(value)
     except ValueError:
         raise ValueError("must be host:port") from None
+
+
+def addresses(value: str) -> None:
+    """Check that a setting is host:port, or several of these with commas."""
+    for each in value.split(","):
+        address(each)
 
 
 def address_or_nothing(value: str) -> None:

@@ -1,10 +1,8 @@
 """A real Envoy between the tests and small servers that implement the contracts."""
 
-import json
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from stack.ports import Ports
 from tests.contract.envoy.doors import Door, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.relay import Relay
-from tests.contract.envoy.upstream import Upstream
+from tests.contract.envoy.upstream import Upstream, admin
 from tests.fakes.otlp import SpanReceiver
 
 
@@ -35,17 +33,15 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         ingest=ingest,
         manager=manager,
         notifier=notifier,
+        evaluator_admins=(ports.evaluator_admin, relayed.evaluator_admin),
         manager_relay=relay,
         spans=spans,
         access_log=folder / "access.log",
         log=folder / "envoy.log",
     )
-    admins = [
-        _admin(ports.ingest_admin, 200, {"service": "ingest", "status": "SERVING", "dependencies": {"kafka": "UP"}}),
-        _admin(
-            ports.manager_admin, 503, {"service": "manager", "status": "NOT_SERVING", "dependencies": {"db": "DOWN"}}
-        ),
-    ]
+    admins = ExitStack()
+    admins.enter_context(admin(ports.ingest_admin, "ingest", {"kafka": "UP"}))
+    admins.enter_context(admin(ports.manager_admin, "manager", {"db": "DOWN"}))
     envoy = _start(folder, edge, otlp=spans.address)
     try:
         wait_until(lambda: Door(ports.envoy_admin).get("/ready").status == 200, process=envoy, log=edge.log)
@@ -55,9 +51,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     finally:
         envoy.terminate()
         envoy.wait(timeout=10)
-        for server in admins:
-            server.shutdown()
-            server.server_close()
+        admins.close()
         for upstream in (ingest, manager, notifier):
             upstream.stop()
         relay.close()
@@ -82,7 +76,8 @@ def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
         ingest=f"127.0.0.1:{ports.ingest}",
         ingest_admin=f"127.0.0.1:{ports.ingest_admin}",
         evaluator=f"127.0.0.1:{ports.evaluator}",
-        evaluator_admin=f"127.0.0.1:{ports.evaluator_admin}",
+        # Two instances, of which a test starts what it wants.
+        evaluator_admin=",".join(f"127.0.0.1:{port}" for port in edge.evaluator_admins),
         manager=f"127.0.0.1:{ports.manager}",
         manager_admin=f"127.0.0.1:{ports.manager_admin}",
         notifier=f"127.0.0.1:{ports.notifier}",
@@ -95,21 +90,3 @@ def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
     config.write_text(render(settings).replace('"timeout": "15s"', '"timeout": "2s"'))
     with edge.log.open("wb") as log:
         return subprocess.Popen(command(config), stdout=log, stderr=log)
-
-
-def _admin(port: int, status: int, body: dict[str, object]) -> ThreadingHTTPServer:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server

@@ -19,6 +19,7 @@ class Edge:
     ingest: Upstream
     manager: Upstream
     notifier: Upstream
+    evaluator_admins: tuple[int, int]
     # Stands between Envoy and the manager.
     manager_relay: Relay
     spans: SpanReceiver

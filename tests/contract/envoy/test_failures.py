@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from tests.contract.envoy.doors import Door, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
-from tests.contract.envoy.upstream import Behaviour
+from tests.contract.envoy.upstream import Behaviour, admin
 from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2, log_ingest_service_pb2_grpc
 from tocsin.notifications.v1 import notification_service_pb2, notification_service_pb2_grpc
 from tocsin.rules.v1 import alert_rule_service_pb2, alert_rule_service_pb2_grpc
@@ -41,6 +41,22 @@ def test_a_service_that_is_away_is_not_healthy(edge: Edge) -> None:
     for port, service in ((edge.ports.edge_evaluator, "evaluator"), (edge.ports.edge_notifier, "notifier")):
         answer = Door(port).get("/health")
         assert (answer.status, answer.json) == (503, {"service": service, "status": "NOT_SERVING"})
+
+
+def test_a_service_is_healthy_as_long_as_one_instance_is(edge: Edge) -> None:
+    door, (one, other) = Door(edge.ports.edge_evaluator), edge.evaluator_admins
+    with admin(other, "evaluator", {"kafka": "DOWN"}):
+        with admin(one, "evaluator", {"kafka": "UP"}):
+            wait_until(lambda: door.get("/health").status == 200)
+            assert [door.get("/health").json["status"] for _ in range(20)] == ["SERVING"] * 20
+        # Also in the moment before Envoy has noticed.
+        left = door.get("/health")
+        assert (left.status, left.json["status"]) == (503, "NOT_SERVING")
+    with admin(one, "evaluator", {"kafka": "UP"}):
+        wait_until(lambda: door.get("/health").status == 200)
+        with admin(other, "evaluator", {"kafka": "UP"}):
+            assert [door.get("/health").status for _ in range(20)] == [200] * 20
+        assert [door.get("/health").status for _ in range(20)] == [200] * 20
 
 
 def test_a_service_that_is_away_is_unavailable_with_a_retry_hint(notifier_away: Edge) -> None:

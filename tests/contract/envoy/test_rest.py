@@ -193,3 +193,14 @@ def test_each_service_has_a_port_of_its_own(edge: Edge) -> None:
     assert door(ports.edge_notifier).get("/actuator/circuitbreakers").json == {"circuitBreakers": []}
     assert door(ports.edge_notifier).get("/api/alerts").status == 404
     assert door(ports.edge_evaluator).get("/api/alerts").status == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "resource"),
+    [("web+shop", "web shop"), ("web%20shop", "web shop"), ("web%2Bshop", "web+shop")],
+)
+def test_a_plus_in_a_query_is_a_space(edge: Edge, query: str, resource: str) -> None:
+    edge.manager.on("ListAlerts", lambda *_: alert_service_pb2.ListAlertsResponse())
+    assert edge.all.get(f"/api/alerts?resource={query}").status == 200
+    (request,) = edge.manager.requests
+    assert request.resource == resource

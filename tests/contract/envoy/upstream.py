@@ -1,8 +1,12 @@
 """A service as Envoy sees it: implements its contracts, records each call, answers what a test asks for."""
 
+import json
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -107,6 +111,32 @@ class Upstream:
             request_deserializer=lambda content: _decoded(request, content),
             response_serializer=response.SerializeToString,
         )
+
+
+@contextmanager
+def admin(port: int, service: str, dependencies: dict[str, str]) -> Iterator[None]:
+    """Answer /health as a service's admin port does: it serves when all that it depends on is UP."""
+    is_serving = set(dependencies.values()) <= {"UP"}
+    body = {"service": service, "status": "SERVING" if is_serving else "NOT_SERVING", "dependencies": dependencies}
+    content = json.dumps(body).encode()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if is_serving else 503)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def _decoded(kind: type[Message], content: bytes) -> Message | bytes:
