@@ -1,12 +1,12 @@
 """tocsin alerts: what is wrong now, and what was."""
 
 import getpass
-import json
 import os
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
 from cli.output import (
@@ -15,10 +15,10 @@ from cli.output import (
     Form,
     Output,
     as_json,
+    cell,
     console,
     moment,
     number,
-    plain,
     print_json,
     print_table,
     show,
@@ -167,13 +167,13 @@ def _print_alerts(alerts: list[Alert], output: Form) -> None:
         print_table(_COLUMNS, [_row(alert) for alert in alerts], cut={"Rule", "Resource"})
 
 
-def _row(alert: Alert) -> list[str]:
+def _row(alert: Alert) -> list[str | Text]:
     return [
         alert.id,
         styled(Alert.State.Name(alert.state), STATE_STYLE),
         styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
-        plain(alert.rule_name),
-        plain(alert.resource),
+        alert.rule_name,
+        alert.resource,
         str(alert.window.count),
         moment(alert.fire_time),
         str(alert.repeat_count),
@@ -182,10 +182,11 @@ def _row(alert: Alert) -> list[str]:
 
 def _print_change(alert: Alert, output: Form) -> None:
     if output is Form.JSON:
-        typer.echo(json.dumps(as_json(alert), ensure_ascii=False))
+        print_json(as_json(alert), indent=None)
     else:
-        row = _row(alert)
-        console.print(f"{moment(alert.update_time)}  {row[1]}  {row[2]}  {row[3]}  {row[4]}  count {row[5]}  {row[0]}")
+        name, state, severity, rule, resource, count, *_ = _row(alert)
+        parts = [moment(alert.update_time), state, severity, rule, resource, f"count {count}", name]
+        console.print(Text("  ").join(cell(part) for part in parts))
 
 
 def _print_whole(answer: service.GetAlertResponse) -> None:
@@ -193,15 +194,15 @@ def _print_whole(answer: service.GetAlertResponse) -> None:
     _print_alerts([alert], Form.TABLE)
     condition = f"{alert.window.condition} (threshold {number(alert.window.threshold)})"
     window = f"{moment(alert.window.start_time)} to {moment(alert.window.end_time)}"
-    console.print(f"condition {condition} in the window {window}", markup=False)
+    console.print(cell(f"condition {condition} in the window {window}"))
     print_table(
         ["Time", "Level", "Service", "Message", "Trace"],
         [
             [
                 moment(event.event_time),
                 LogEvent.Level.Name(event.level),
-                plain(event.service),
-                plain(event.message),
+                event.service,
+                event.message,
                 event.trace_id,
             ]
             for event in alert.samples
@@ -215,9 +216,9 @@ def _print_whole(answer: service.GetAlertResponse) -> None:
             [
                 moment(entry.create_time),
                 AlertHistoryEntry.Kind.Name(entry.kind),
-                plain(entry.channel),
-                plain(entry.actor),
-                plain(entry.comment),
+                entry.channel,
+                entry.actor,
+                entry.comment,
             ]
             for entry in answer.history
         ],

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
-from cli.output import Form, Output, as_json, moment, plain, print_json, print_table, show
+from cli.output import Form, Output, as_json, moment, print_json, print_table, show, styled
 from tocsin.notifications.v1 import notification_service_pb2 as service
 from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
@@ -61,9 +61,9 @@ def _print_failed(rows: list[FailedNotification], output: Form) -> None:
         [
             [
                 row.id,
-                plain(row.channel),
+                row.channel,
                 FailedNotification.Status.Name(row.status),
-                plain(row.last_error),
+                row.last_error,
                 str(row.attempt_count),
                 moment(row.create_time),
                 row.alert_id,
@@ -82,8 +82,8 @@ def _print_breakers(rows: list[CircuitBreaker], output: Form) -> None:
         ["Channel", "State", "Failures", "Opens at", "Next probe"],
         [
             [
-                plain(row.channel),
-                f"[{_STATES[CircuitBreaker.State.Name(row.state)]}]{CircuitBreaker.State.Name(row.state)}[/]",
+                row.channel,
+                styled(CircuitBreaker.State.Name(row.state), _STATES),
                 str(row.failure_count),
                 str(row.failure_threshold),
                 moment(row.probe_time),

@@ -1,6 +1,5 @@
-"""Tables for people, JSON for programs."""
+"""Tables for people, JSON for programs: all that the commands print goes through here or through `console`."""
 
-import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +12,15 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape, render
 from rich.table import Table
+from rich.text import Text
+
+from services.chassis.printable import json_text, visible
+from stack.terminal import Terminal
 
 # Where nobody looks at a terminal, in files and CI, tables have room.
-console = Console(width=None if sys.stdout.isatty() else 160)
-_errors = Console(stderr=True)
+console = Terminal(width=None if sys.stdout.isatty() else 160)
+_errors = Terminal(stderr=True)
 
 SEVERITY_STYLE = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "cyan"}
 STATE_STYLE = {"FIRING": "bold red", "ACKNOWLEDGED": "yellow", "RESOLVED": "green"}
@@ -70,21 +71,22 @@ def tell(problem: Problem, form: Form, *, where: str) -> None:
     if form is Form.JSON:
         details = [{name: text for name, text in asdict(one).items() if text} for one in problem.details]
         error = {"code": problem.code, "message": problem.message, "details": details}
-        typer.echo(json.dumps({"error": error}, indent=2, ensure_ascii=False), err=True)
+        typer.echo(json_text({"error": error}, indent=2), err=True)
         return
-    complain(f"{where}: {problem.code}: {problem.message}")
+    # Further lines of a text are indented, so that none looks like a line of ours.
+    complain(f"{where}: {problem.code}: {problem.message}".replace("\n", "\n  "))
     for one in problem.details:
-        complain(f"  {one.field}{f' ({one.rule})' if one.rule else ''}: {one.description}")
+        complain(f"  {one.field}{f' ({one.rule})' if one.rule else ''}: {one.description}".replace("\n", "\n    "))
 
 
 def complain(text: str) -> None:
     """A line on standard error."""
-    _errors.print(text, markup=False, highlight=False, soft_wrap=True)
+    _errors.print(text, soft_wrap=True)
 
 
-def print_json(value: Any) -> None:
-    """A JSON document on standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """A JSON document on standard output, on one line without an indent."""
+    typer.echo(json_text(value, indent=indent))
 
 
 def as_json(message: Message) -> Any:
@@ -93,17 +95,15 @@ def as_json(message: Message) -> Any:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, cut: Collection[str] = ()
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str | None = None, cut: Collection[str] = ()
 ) -> None:
-    """A table; cells may hold markup, so texts that come from outside go through `plain` first.
+    """A table. A cell is one line: a break in a text of it shows as an escape, and can begin no row of its own.
 
     When room is short, the columns named in `cut`, or the widest one, are cut; then the last columns are left out, and
     that is said. All others, ids above all, stay whole.
     """
-    cells = [list(row) for row in rows]
-    widths = [
-        max(cell_len(render(row[place]).plain) for row in [list(columns), *cells]) for place in range(len(columns))
-    ]
+    cells = [[cell(one) for one in row] for row in rows]
+    widths = [max(cell_len(str(row[place])) for row in [columns, *cells]) for place in range(len(columns))]
     may_cut = [name in cut if cut else width == max(widths) for name, width in zip(columns, widths, strict=True)]
     fitting = fitted(widths, may_cut, console.width)
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
@@ -156,19 +156,18 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     table.add_column("Field", no_wrap=True)
     table.add_column("Value", overflow="fold")
     for name, thing in fields.items():
-        table.add_row(plain(name), plain(value(thing)))
+        table.add_row(cell(name), cell(value(thing)))
     console.print(table)
 
 
-def plain(text: object) -> str:
-    """A text as a cell that shows it as it is."""
-    return escape(str(text))
-
-
-def styled(word: str, styles: dict[str, str]) -> str:
+def styled(word: str, styles: Mapping[str, str]) -> Text:
     """A word in the colour that it has."""
-    style = styles.get(word)
-    return f"[{style}]{word}[/]" if style else word
+    return Text(visible(word), style=styles.get(word, ""))
+
+
+def cell(text: str | Text) -> Text:
+    """A text as one line that shows all of it."""
+    return text if isinstance(text, Text) else Text(visible(text))
 
 
 def moment(time: Timestamp) -> str:

@@ -17,7 +17,6 @@ from cli.output import (
     as_json,
     console,
     number,
-    plain,
     print_fields,
     print_json,
     print_table,
@@ -107,7 +106,7 @@ def delete(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAUL
     if output is Form.JSON:
         print_json({"id": rule_id, "deleted": True})
     else:
-        console.print(f"deleted {rule_id}", markup=False)
+        console.print(f"deleted {rule_id}")
 
 
 @app.command()
@@ -188,14 +187,14 @@ def _print_rules(rules: list[AlertRule], output: Form) -> None:
         [
             [
                 rule.id or "-",
-                plain(rule.name),
+                rule.name,
                 styled(AlertRule.Severity.Name(rule.severity), SEVERITY_STYLE),
                 "yes" if rule.enabled else "no",
                 number(rule.threshold),
                 _window(rule),
-                plain(", ".join(rule.group_by)),
-                plain(rule.condition),
-                plain(rule.filter),
+                ", ".join(rule.group_by),
+                rule.condition,
+                rule.filter,
             ]
             for rule in rules
         ],

@@ -144,7 +144,7 @@ def _zone(name: str) -> tzinfo:
 
 def _progress(*, quiet: bool) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TextColumn("{task.fields[events]:,} events"),

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from cli.output import Form, console, plain, print_json, print_table
+from cli.output import Form, console, print_json, print_table
 from cli.sending import Span, Tally
 from cli.source import Source
 
@@ -29,7 +29,7 @@ def report(tally: Tally, name: str, source: Source, seconds: float, output: Form
     print_table(["Level", "Events"], [[level, f"{count:,}"] for level, count in sorted(tally.by_level.items())])
     if tally.refused:
         shown = tally.refused[:LISTED]
-        rows = [[str(refusal.line), plain(refusal.field), plain(refusal.reason)] for refusal in shown]
+        rows = [[str(refusal.line), refusal.field, refusal.reason] for refusal in shown]
         print_table(["Line", "Field", "Expected"], rows, title=f"Refused ({len(shown)} of {len(tally.refused)})")
     if tally.unsent:
         _say(f"Not sent, or not known to have arrived: {', '.join(map(_words, tally.unsent))}. Send these lines again.")
@@ -62,4 +62,4 @@ def _words(span: Span) -> str:
 
 
 def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)
+    console.print(text)

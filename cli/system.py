@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Exit
-from cli.output import Form, Output, complain, print_json
+from cli.output import Form, Output, complain, console, print_json
 from stack.console import FAILURES, as_lines, bring_down, bring_up
 from stack.up import status as running
 
@@ -39,7 +39,7 @@ def status(output: Output = Form.TABLE) -> None:
     if output is Form.JSON:
         print_json([asdict(state) | {"log": str(state.log)} for state in states])
     else:
-        typer.echo("\n".join(as_lines(states)))
+        console.print("\n".join(as_lines(states)), soft_wrap=True)
     if not states:
         raise typer.Exit(Exit.UNREACHABLE)
 

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     try:
         return int(chosen.act(chosen))
     except FAILURES as failure:
-        console.print(str(failure), style="red", markup=False)
+        console.print(str(failure), style="red")
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -53,7 +53,7 @@ def _down(chosen: argparse.Namespace) -> int:
 
 
 def _status(_: argparse.Namespace) -> int:
-    console.print("\n".join(as_lines(status())), markup=False, soft_wrap=True)
+    console.print("\n".join(as_lines(status())), soft_wrap=True)
     return 0
 
 

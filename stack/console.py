@@ -3,18 +3,19 @@
 import re
 from pathlib import Path
 
-from rich.console import Console
+from rich.text import Text
 
 from stack.claim import ClaimError
 from stack.doors import doors, server_doors
 from stack.jars import JarsError
 from stack.processes import StartError
+from stack.terminal import Terminal
 from stack.up import State, down, up
 
 # What can go wrong while the system starts or stops; each has a text for a person.
 FAILURES = (StartError, JarsError, ClaimError, OSError, ValueError)
 
-console = Console(highlight=False)
+console = Terminal()
 # "7 of 46 jars" moves on at a terminal, and would fill a file.
 _COUNTING = re.compile(r"\d+ of \d+")
 
@@ -22,7 +23,7 @@ _COUNTING = re.compile(r"\d+ of \d+")
 def say(text: str) -> None:
     """A step that was done."""
     if not _COUNTING.search(text):
-        console.print(f"  {text}", style="dim", markup=False)
+        console.print(f"  {text}", style="dim")
 
 
 def bring_up(*, otlp: str = "", routes: Path | None = None, servers_only: bool = False) -> None:
@@ -30,13 +31,14 @@ def bring_up(*, otlp: str = "", routes: Path | None = None, servers_only: bool =
     with console.status("starting") as shown:
 
         def progress(text: str) -> None:
-            shown.update(text)
+            shown.update(Text(text))
             say(text)
 
         connected = up(progress, otlp=otlp, routes=routes, servers_only=servers_only)
     for door in server_doors(connected) if servers_only else doors(connected):
         # Never cut or wrapped: these lines are there to be copied.
-        console.print(f"[bold]{door.name:<13}[/] {door.address}\n{'':<13} [dim]{door.example}[/]", soft_wrap=True)
+        line = Text.assemble((f"{door.name:<13} ", "bold"), f"{door.address}\n{'':<13} ", (door.example, "dim"))
+        console.print(line, soft_wrap=True)
 
 
 def bring_down(*, purge: bool = False) -> None:

@@ -47,7 +47,7 @@ def demo(log: Log = None) -> None:
     if not is_good:
         complain(f"not as expected; the logs are in {folder / 'logs'}")
         raise typer.Exit(Exit.REFUSED)
-    console.print("[bold green]All as expected.[/]")
+    console.print("All as expected.", style="bold green")
 
 
 def _show(wiring: Wiring, folder: Path, log: Path | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from cli.demo.steps import FileSent, Seen
 from cli.demo.trouble import seconds_between, told
-from cli.output import SEVERITY_STYLE, complain, console, plain, print_table, styled
+from cli.output import SEVERITY_STYLE, complain, console, print_table, styled
 
 
 def show_alerts(seen: Seen) -> None:
@@ -17,14 +17,14 @@ def show_alerts(seen: Seen) -> None:
         delays = [seconds_between(last, one["time"]) for one in deliveries]
         rows.append(
             [
-                plain(alert["ruleName"]),
+                alert["ruleName"],
                 styled(alert["severity"], SEVERITY_STYLE),
-                plain(alert["resource"]),
+                alert["resource"],
                 alert["window"]["count"],
                 _milliseconds(seconds_between(last, alert["fireTime"])),
                 _milliseconds(max(delays)) if delays else "-",
                 ", ".join(sorted(one["channel"] for one in deliveries)),
-                plain(alert["samples"][0]["message"] if alert["samples"] else "-"),
+                alert["samples"][0]["message"] if alert["samples"] else "-",
             ]
         )
     print_table(
@@ -52,11 +52,11 @@ def show_files(files: Sequence[FileSent], fired: Counter[tuple[str, str]]) -> No
     if refused:
         print_table(
             ["File", "Line", "Field", "Expected"],
-            [[plain(name), str(one.line), plain(one.field), plain(one.reason)] for name, one in refused[:20]],
+            [[name, str(one.line), one.field, one.reason] for name, one in refused[:20]],
             title=f"Refused ({min(20, len(refused))} of {len(refused)})",
         )
     if fired:
-        rows = [[plain(rule), plain(resource), str(count)] for (rule, resource), count in sorted(fired.items())]
+        rows = [[rule, resource, str(count)] for (rule, resource), count in sorted(fired.items())]
         print_table(["Rule", "Resource", "Alerts"], rows, title="Rules that fired on them")
     else:
         console.print("No rule fired on them.")
@@ -71,7 +71,7 @@ def _file_row(sent: FileSent, levels: Sequence[str]) -> list[str]:
     tally = sent.tally
     inside = tally.lines - tally.accepted - len(tally.refused)
     return [
-        plain(sent.name),
+        sent.name,
         sent.form,
         f"{sent.lines:,}",
         f"{tally.accepted:,}",

@@ -8,6 +8,8 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 
+from services.chassis.printable import json_text
+
 
 def configure_logs(service: str, instance: str, level: str) -> None:
     """Send structlog's and the standard library's lines to standard output as JSON; call once, first of all."""
@@ -20,7 +22,7 @@ def configure_logs(service: str, instance: str, level: str) -> None:
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
     ]
-    renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderer = structlog.processors.JSONRenderer(serializer=json_text)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),

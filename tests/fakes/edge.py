@@ -22,20 +22,22 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.manager import MemoryAnswers, MemoryClaims, MemoryRuleReader, MemoryStore
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
-from tocsin.alerts.v1.alert_pb2 import Alert
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
 from tocsin.notifications.v1 import notification_service_pb2 as notifications_pb
 from tocsin.notifications.v1 import notification_service_pb2_grpc as notifications_grpc
-from tocsin.notifications.v1.notification_pb2 import FailedNotification
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import add_AlertRuleServiceServicer_to_server
 
 
 class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServiceServicer):
-    """Serves what stands in `alerts` and `failed`, and keeps the requests; `store` holds the rules."""
+    """Serves what stands in its lists, and keeps the requests; `store` holds the rules."""
 
     def __init__(self) -> None:
         self.address = ""
         self.store = MemoryStore()
         self.alerts: list[Alert] = []
+        self.history: list[AlertHistoryEntry] = []
+        self.breakers: list[CircuitBreaker] = []
         self.failed: list[FailedNotification] = []
         self.requests: list[Any] = []
         # How a stream of alerts ends; None: in good order.
@@ -62,6 +64,13 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         if self.stream_failure is not None:
             raise self.stream_failure
 
+    async def GetAlert(self, request: Any, _context: Any) -> alerts_pb.GetAlertResponse:  # noqa: N802
+        self.requests.append(request)
+        for alert in self.alerts:
+            if alert.id == request.id:
+                return alerts_pb.GetAlertResponse(alert=alert, history=self.history)
+        raise AlertNotFound("there is no alert with this id", alert_id=request.id)
+
     async def AcknowledgeAlert(self, request: Any, _context: Any) -> alerts_pb.AcknowledgeAlertResponse:  # noqa: N802
         self.requests.append(request)
         for alert in self.alerts:
@@ -79,6 +88,10 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
             if one.id == request.id:
                 return notifications_pb.RetryFailedNotificationResponse(failed_notification=one)
         raise StoreUnavailable("the database does not answer")
+
+    async def ListCircuitBreakers(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        self.requests.append(request)
+        return notifications_pb.ListCircuitBreakersResponse(circuit_breakers=self.breakers)
 
 
 @contextmanager

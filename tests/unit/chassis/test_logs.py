@@ -60,3 +60,15 @@ def test_an_exception_stands_inside_its_line(capsys: pytest.CaptureFixture[str])
         structlog.get_logger().exception("batch_crashed")
     (line,) = written(capsys)
     assert "ValueError: invalid literal" in str(line["exception"])
+
+
+def test_text_of_others_in_a_line_moves_no_terminal_and_ends_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("ingest", "one", "INFO")
+    hostile = 'x\x1b[2J\x9b31m\u202e\u2028\r\n{"event":"forged"} Genève'
+    structlog.get_logger().info("event_refused", reason=hostile)
+    logging.getLogger("some.library").warning("%s", hostile)
+    text = capsys.readouterr().out
+    assert all(char.isprintable() or char == "\n" for char in text)
+    first, second = [json.loads(line) for line in text.splitlines()]
+    assert (first["reason"], second["event"]) == (hostile, hostile)
+    assert "Genève" in text
