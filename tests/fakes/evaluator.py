@@ -5,13 +5,46 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from services.chassis.failures import StreamUnavailable
+from services.domain.severity import Severity
 from services.evaluator.adapters.decoding import LogDecoder
 from services.evaluator.core.partial import Group, PartialBatch
 from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.transition import Transition
+from services.evaluator.core.transition import Reason, State, Transition, Window
 from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned, Share
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FIRED = Transition(
+    id="1" * 32,
+    state=State.FIRING,
+    reason=Reason.RESTORED,
+    rule_id="rule",
+    selection_revision=1,
+    rule_revision=2,
+    rule_name="Errors",
+    description="",
+    severity=Severity.HIGH,
+    resource="a",
+    group=("a",),
+    group_fields={"service": "a"},
+    labels={},
+    fingerprint="f",
+    window=Window(
+        start_ns=0,
+        end_ns=10,
+        count=3,
+        total=4,
+        sum=0.0,
+        avg=None,
+        min=None,
+        max=None,
+        condition="count > threshold",
+        threshold=2.0,
+        last_event_ns=None,
+    ),
+    first_window_ns=0,
+    samples=(),
+    created_ns=1,
+)
 
 
 class Failing:

@@ -56,16 +56,17 @@ class Producer:
     def enqueue(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None = None,
         partition: int | None = None,
         headers: Headers | None = None,
     ) -> asyncio.Future[None]:
         """Hand one record over; the future is done when Kafka has it, or fails with StreamUnavailable.
 
-        Without `headers` the current trace context goes along. Raises Overloaded, StreamUnavailable, RequestTooLarge.
+        Without `headers` the current trace context goes along. No value deletes the key from a compacted topic: an
+        empty one would be kept for ever. Raises Overloaded, StreamUnavailable, RequestTooLarge.
         """
-        size = len(value)
+        size = len(value or b"")
         self._admit(size)
         future: asyncio.Future[None] = self._loop.create_future()
         try:

@@ -59,9 +59,9 @@ class KafkaStateStore:
         )
 
     async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
-        """Let compaction remove these groups: an empty value says that there is none."""
+        """Let compaction remove these groups."""
         await delivered(
-            self._producer.enqueue(WINDOW_STATE, b"", key=group_key(rule_id, group), partition=partition, headers=())
+            self._producer.enqueue(WINDOW_STATE, None, key=group_key(rule_id, group), partition=partition, headers=())
             for partition, rule_id, group in keys
         )
 
@@ -95,6 +95,7 @@ class KafkaStateStore:
 
 def _keep(states: dict[bytes, Transition], key: bytes, value: bytes | None) -> None:
     """Take over a newer state. A former owner that was slow to notice may have written an older one last."""
+    # Former versions deleted by an empty value, which compaction keeps.
     if not value:
         states.pop(key, None)
         return

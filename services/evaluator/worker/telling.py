@@ -1,8 +1,10 @@
 """Telling the world what was decided: first `alerts`, then `window-state`, in the order of each group."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -16,12 +18,67 @@ from services.evaluator.ports import StateStore, TransitionSink
 
 log = structlog.get_logger()
 
-# A transition, and the partition of `window-partials` that it comes from.
-Decided = tuple[int, Transition]
+# How many transitions are sent at once; what one of them may hold is bounded.
+WAVE = 500
+
+
+class Decided(NamedTuple):
+    """A transition, the partition of `window-partials` that it comes from, and the flush that made it so."""
+
+    partition: int
+    transition: Transition
+    flush: str = ""
+
+
+class Backlog:
+    """What was decided and is not told yet: rules take turns, each group's transitions stay in order."""
+
+    def __init__(self) -> None:
+        self._by_rule: dict[str, deque[Decided]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_rule.values()))
+
+    def add(self, decided: Iterable[Decided]) -> None:
+        """Put transitions behind those that are there."""
+        for each in decided:
+            self._by_rule.setdefault(each.transition.rule_id, deque()).append(each)
+
+    def discard(self, partitions: Collection[int]) -> None:
+        """Let go of these partitions' transitions: who takes a partition up decides them again."""
+        kept = {rule_id: deque(d for d in queue if d.partition not in partitions) for rule_id, queue in self._all()}
+        self._by_rule = {rule_id: queue for rule_id, queue in kept.items() if queue}
+
+    def partitions(self) -> set[int]:
+        """Say which partitions have something here."""
+        return {each.partition for _, queue in self._all() for each in queue}
+
+    def next_wave(self, most: int = WAVE) -> list[Decided]:
+        """Take out what is told next, in which each rule's group occurs once: a failure cannot change their order."""
+        wave: list[Decided] = []
+        seen: set[object] = set()
+        turns = deque(self._all())
+        while turns and len(wave) < most:
+            rule_id, queue = turns.popleft()
+            name = rule_id, queue[0].transition.group
+            if name in seen:
+                continue
+            seen.add(name)
+            wave.append(queue.popleft())
+            if queue:
+                turns.append((rule_id, queue))
+            else:
+                del self._by_rule[rule_id]
+        # Who had no turn in this wave is first in the next.
+        self._by_rule = dict(turns) | self._by_rule
+        return wave
+
+    def _all(self) -> Iterable[tuple[str, deque[Decided]]]:
+        return self._by_rule.items()
 
 
 class Teller:
-    """Delivers transitions, however long it takes: nothing may be committed before."""
+    """Delivers transitions wave by wave, however long it takes: nothing may be committed before."""
 
     def __init__(
         self,
@@ -37,21 +94,21 @@ class Teller:
         self._metrics = metrics
         self._is_stopping = is_stopping
         self._retry = retry
+        self.backlog = Backlog()
 
-    async def tell(self, decided: Iterable[Decided]) -> bool:
-        """Deliver all; False when the service stops before Kafka has them."""
-        for wave in waves(decided):
-            if not await self._tell_wave(wave):
-                return False
-        return True
+    async def tell(self) -> None:
+        """Deliver one wave. When the service stops before Kafka has it, the wave stays in the backlog."""
+        wave = [_traced(each) for each in self.backlog.next_wave()]
+        if wave and not await self._deliver(wave):
+            self.backlog.add(wave)
 
-    async def _tell_wave(self, wave: list[Decided]) -> bool:
+    async def _deliver(self, wave: list[Decided]) -> bool:
         attempt = 0
         while not self._is_stopping():
             try:
-                await self._alerts.send([transition for _, transition in wave])
+                await self._alerts.send([each.transition for each in wave])
                 # Only now: a state that says more than `alerts` would hide an alert from a replay.
-                await self._states.save(wave)
+                await self._states.save([(each.partition, each.transition) for each in wave])
             except Failure as failure:
                 log.warning("transitions_delayed", reason=failure.reason, transitions=len(wave))
                 await asyncio.sleep(self._retry.delay(attempt).total_seconds())
@@ -62,7 +119,7 @@ class Teller:
         return False
 
     def _note(self, wave: list[Decided]) -> None:
-        for _, transition in wave:
+        for _, transition, _ in wave:
             self._metrics.transition(transition.reason)
             with continuing([("traceparent", transition.traceparent)]):
                 log.info(
@@ -77,27 +134,14 @@ class Teller:
                 )
 
 
-def waves(decided: Iterable[Decided]) -> Iterator[list[Decided]]:
-    """Cut transitions into runs in which each rule's group occurs once, so a failure cannot change their order."""
-    wave: list[Decided] = []
-    seen: set[object] = set()
-    for partition, transition in decided:
-        name = transition.rule_id, transition.group
-        if name in seen:
-            yield wave
-            wave, seen = [], set()
-        wave.append((partition, transition))
-        seen.add(name)
-    if wave:
-        yield wave
-
-
-def traced(transition: Transition, flush: str) -> Transition:
+def _traced(decided: Decided) -> Decided:
     """Give the step a span: it continues the trace of the record that decided, and links to the flush between."""
+    transition = decided.transition
     parent = context_of([("traceparent", transition.traceparent)])
-    links = links_of([[("traceparent", flush)]])
+    links = links_of([[("traceparent", decided.flush)]])
     attributes = {"tocsin.rule": transition.rule_name, "tocsin.transition": transition.id}
     with tracer(__name__).start_as_current_span(
         "judge", context=parent, links=links, kind=SpanKind.CONSUMER, attributes=attributes
     ):
-        return replace(transition, traceparent=carrier().get("traceparent", ""))
+        traced = replace(transition, traceparent=carrier().get("traceparent", ""))
+    return decided._replace(transition=traced)

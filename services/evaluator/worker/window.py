@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
@@ -19,7 +19,7 @@ from services.evaluator.core.store import STORES
 from services.evaluator.core.transition import Transition
 from services.evaluator.metrics import Figures, Metrics
 from services.evaluator.ports import Mark, Partial, PartialSource, Rules, Share, StateStore, TransitionSink
-from services.evaluator.worker.telling import Decided, Teller, traced
+from services.evaluator.worker.telling import Decided, Teller
 
 log = structlog.get_logger()
 
@@ -56,6 +56,7 @@ class WindowWorker:
         self._teller = Teller(
             alerts=alerts, states=states, metrics=metrics, is_stopping=lambda: self._is_stopping, retry=retry
         )
+        self._backlog = self._teller.backlog
         self._rules = rules
         self._metrics = metrics
         self._clock = clock
@@ -85,14 +86,14 @@ class WindowWorker:
         """Fetch once, judge, tell, and commit if it is time."""
         settled = {partition: stage.judged_until for partition, stage in self._stages.items()}
         most = _REPLAY_RECORDS if self._behind else _FETCH_RECORDS
-        fetched = await self._source.fetch(most, _FETCH_SECONDS, settled)
+        # While there is something to tell, what comes meanwhile is taken in between: it may be more urgent.
+        patience = 0.0 if self._backlog else _FETCH_SECONDS
+        fetched = await self._source.fetch(most, patience, settled)
         await self._reassign(fetched.share)
-        decided = [*self._learn(), *await self._observe(fetched.partials)]
+        self._learn()
+        await self._observe(fetched.partials)
         self._report_restored()
-        if not await self._teller.tell(decided):
-            # Stopping without having told: what is committed stays where it is.
-            self._stages.clear()
-            return
+        await self._teller.tell()
         if self._clock.monotonic() >= self._commit_at:
             await self._commit()
 
@@ -100,6 +101,7 @@ class WindowWorker:
         for partition in share.lost:
             self._stages.pop(partition, None)
             self._behind.discard(partition)
+        self._backlog.discard(share.lost)
         marks = {mark.partition: checkpoint_of(mark.offset, mark.note) for mark in share.taken}
         await self._take_up(marks)
 
@@ -128,37 +130,31 @@ class WindowWorker:
                 attempt += 1
         return None
 
-    def _learn(self) -> list[Decided]:
+    def _learn(self) -> None:
         rules = self._rules.current
         if rules is None or rules is self._learned:
-            return []
+            return
         self._learned = rules
         now_ns = self._now_ns()
-        return [
-            (partition, traced(transition, ""))
-            for partition, stage in self._stages.items()
-            for transition in stage.learn(rules, now_ns)
-        ]
+        for partition, stage in self._stages.items():
+            self._backlog.add(Decided(partition, transition) for transition in stage.learn(rules, now_ns))
 
-    async def _observe(self, partials: Sequence[Partial]) -> list[Decided]:
-        decided: list[Decided] = []
+    async def _observe(self, partials: Sequence[Partial]) -> None:
         spoilt: dict[int, Checkpoint] = {}
         for count, partial in enumerate(partials, start=1):
             if partial.partition in self._stages and partial.partition not in spoilt:
-                decided += self._merge(partial, spoilt)
+                self._merge(partial, spoilt)
             if count % _STRETCH_RECORDS == 0:
                 await asyncio.sleep(0)
         await self._read_anew(spoilt)
-        return [each for each in decided if each[0] not in spoilt]
 
-    def _merge(self, partial: Partial, spoilt: dict[int, Checkpoint]) -> Iterator[Decided]:
+    def _merge(self, partial: Partial, spoilt: dict[int, Checkpoint]) -> None:
         observed = self._stages[partial.partition].observe(partial.offset, partial.batch, self._now_ns())
         if observed.late_events:
             self._metrics.late(observed.late_events)
         if observed.reception is Reception.GAP and self._is_new_gap(partial):
             spoilt[partial.partition] = self._committed[partial.partition]
-        for transition in observed.transitions:
-            yield partial.partition, traced(transition, partial.traceparent)
+        self._backlog.add(Decided(partial.partition, each, partial.traceparent) for each in observed.transitions)
 
     def _is_new_gap(self, partial: Partial) -> bool:
         """Count a gap when it is seen first. When reading again does not fill it, it stays."""
@@ -172,6 +168,7 @@ class WindowWorker:
         return is_new
 
     async def _read_anew(self, spoilt: dict[int, Checkpoint]) -> None:
+        self._backlog.discard(spoilt)
         for partition, checkpoint in spoilt.items():
             await self._source.rewind(partition, checkpoint.offset)
         await self._take_up(spoilt)
@@ -181,7 +178,10 @@ class WindowWorker:
         now_ns = self._now_ns()
         checkpoints = {partition: stage.checkpoint(now_ns) for partition, stage in self._stages.items()}
         self._report(checkpoints, now_ns)
-        changed = {each: at for each, at in checkpoints.items() if at != self._committed.get(each)}
+        untold = self._backlog.partitions()
+        changed = {
+            each: at for each, at in checkpoints.items() if each not in untold and at != self._committed.get(each)
+        }
         marks = [Mark(partition=each, offset=at.offset, note=note_of(at)) for each, at in changed.items()]
         if marks and await self._source.commit(marks):
             self._committed.update(changed)

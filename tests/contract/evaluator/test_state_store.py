@@ -7,46 +7,15 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.kafka import producer
+from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings
-from services.domain.severity import Severity
 from services.evaluator.adapters.state import KafkaStateStore
-from services.evaluator.core.transition import Reason, State, Transition, Window
+from services.evaluator.core.partial import group_key
+from services.evaluator.core.transition import State
 from services.evaluator.ports import StateStore
-from tests.fakes.evaluator import MemoryStates
+from tests.fakes.evaluator import FIRED, MemoryStates
+from tests.integration.evaluator.conftest import Topic, until
 
-FIRED = Transition(
-    id="1" * 32,
-    state=State.FIRING,
-    reason=Reason.RESTORED,
-    rule_id="rule",
-    selection_revision=1,
-    rule_revision=2,
-    rule_name="Errors",
-    description="",
-    severity=Severity.HIGH,
-    resource="a",
-    group=("a",),
-    group_fields={"service": "a"},
-    labels={},
-    fingerprint="f",
-    window=Window(
-        start_ns=0,
-        end_ns=10,
-        count=3,
-        total=4,
-        sum=0.0,
-        avg=None,
-        min=None,
-        max=None,
-        condition="count > threshold",
-        threshold=2.0,
-        last_event_ns=None,
-    ),
-    first_window_ns=0,
-    samples=(),
-    created_ns=1,
-)
 RESOLVED = replace(FIRED, id="2" * 32, state=State.RESOLVED, window=replace(FIRED.window, start_ns=10, end_ns=20))
 OTHER = replace(FIRED, id="3" * 32, resource="b", group=("b",))
 
@@ -85,12 +54,32 @@ class TestMemoryStates(StateStoreContract):
 @pytest.mark.integration
 class TestKafkaStateStore(StateStoreContract):
     @pytest.fixture
-    async def store(self, kafka: str, topics: str) -> AsyncIterator[StateStore]:
+    async def stream(self, kafka: str, topics: str) -> AsyncIterator[Producer]:
         settings = KafkaSettings(brokers=kafka, topic_prefix=topics, delivery_timeout=timedelta(seconds=10))
-        async with producer(settings, "test") as stream:
-            yield KafkaStateStore(settings, stream)
+        async with producer(settings, "test") as opened:
+            yield opened
+
+    @pytest.fixture
+    def store(self, kafka: str, topics: str, stream: Producer) -> StateStore:
+        return KafkaStateStore(KafkaSettings(brokers=kafka, topic_prefix=topics), stream)
 
     async def test_an_owner_that_was_slow_to_notice_does_not_turn_back_time(self, store: StateStore) -> None:
         await store.save([(0, RESOLVED)])
         await store.save([(0, FIRED)])
         assert list((await store.load([0]))[0]) == [RESOLVED]
+
+    async def test_compaction_can_remove_what_is_forgotten(self, store: StateStore, kafka: str, topics: str) -> None:
+        await store.save([(0, FIRED)])
+        await store.forget([(0, "rule", ("a",))])
+        topic = Topic(kafka, topics + "window-state", 1)
+        try:
+            await until(lambda: len(topic.read()) == 2, "both are read")
+        finally:
+            topic.close()
+        kept, forgotten = topic.records
+        assert (kept.key(), forgotten.value()) == (forgotten.key(), None)
+
+    async def test_what_former_versions_deleted_is_gone(self, store: StateStore, stream: Producer) -> None:
+        await store.save([(0, FIRED)])
+        await stream.send("window-state", b"", group_key("rule", ("a",)), 0)
+        assert list((await store.load([0]))[0]) == []

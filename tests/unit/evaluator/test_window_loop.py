@@ -1,5 +1,7 @@
 """The window loop: told before committed, taken up exactly, read again after a gap."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,10 +13,10 @@ from services.evaluator.core.ruleset import RuleSet
 from services.evaluator.core.transition import State
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import Mark, Share
-from services.evaluator.worker.telling import waves
+from services.evaluator.worker.telling import WAVE, Backlog, Decided
 from services.evaluator.worker.window import WindowWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.evaluator import NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
+from tests.fakes.evaluator import FIRED, NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
 from tests.unit.evaluator.pipeline import rule
 
 AT_ONCE = Backoff(first=timedelta(), most=timedelta())
@@ -169,8 +171,67 @@ async def test_ended_alerts_are_forgotten_after_the_commit(loop: Loop) -> None:
     assert loop.states.kept == {}
 
 
-async def test_a_group_occurs_once_in_each_wave(loop: Loop) -> None:
-    await loop.bring(flush(1, 3), share=TAKEN)
-    (step,) = loop.alerts.written
-    assert [len(wave) for wave in waves([(0, step), (0, step)])] == [1, 1]
-    assert list(waves([])) == []
+def decided(rule_id: str, group: str, number: int = 0, partition: int = 0) -> Decided:
+    return Decided(partition, replace(FIRED, id=f"{rule_id}-{group}-{number}", rule_id=rule_id, group=(group,)))
+
+
+def ids(wave: Sequence[Decided]) -> list[str]:
+    return [each.transition.id for each in wave]
+
+
+def test_a_group_occurs_once_in_each_wave_and_keeps_its_order() -> None:
+    backlog = Backlog()
+    backlog.add([decided("r", "a", 1), decided("r", "a", 2), decided("r", "b", 1)])
+    assert ids(backlog.next_wave()) == ["r-a-1"]
+    assert ids(backlog.next_wave()) == ["r-a-2", "r-b-1"]
+    assert (backlog.next_wave(), len(backlog)) == ([], 0)
+
+
+def test_rules_take_turns_and_who_waited_is_first() -> None:
+    backlog = Backlog()
+    backlog.add(decided("many", str(number)) for number in range(100))
+    backlog.add([decided("one", "a"), decided("two", "a")])
+    assert ids(backlog.next_wave(3)) == ["many-0-0", "one-a-0", "two-a-0"]
+    backlog.add([decided("three", "a")])
+    assert ids(backlog.next_wave(1)) == ["many-1-0"]
+    assert ids(backlog.next_wave(1)) == ["three-a-0"]
+    assert len(backlog) == 98
+
+
+def test_what_another_takes_up_is_let_go() -> None:
+    backlog = Backlog()
+    backlog.add([decided("r", "a", partition=1), decided("r", "b", partition=2)])
+    assert backlog.partitions() == {1, 2}
+    backlog.discard([1])
+    assert ids(backlog.next_wave()) == ["r-b-0"]
+
+
+def many(count: int) -> tuple[Row, ...]:
+    return tuple(Row(RowKey("count", 1, (f"g{number}",), 0), Tally(counted=2, total=2)) for number in range(count))
+
+
+async def test_many_transitions_go_in_waves_that_are_sent_once_and_nobody_waits_for_all(loop: Loop) -> None:
+    rules = [rule("count", "count > threshold"), rule("other", "count > threshold")]
+    loop.rules.current = RuleSet.of(1, rules)
+    await loop.bring(replace(flush(1), rows=many(3 * WAVE)), share=TAKEN)
+    commits = list(loop.partials.commits)
+    loop.rules.current = RuleSet.of(2, [replace(rules[0], threshold=1.0, revision=2), rules[1]])
+    loop.alerts.failures = 1
+    await loop.bring()
+    assert len(loop.alerts.written) == WAVE
+    urgent = Row(RowKey("other", 1, ("a",), 0), Tally(counted=3, total=3))
+    await loop.bring(replace(flush(2, event=2), rows=(urgent,)), first=1)
+    assert "other" in {each.rule_id for each in loop.alerts.written}
+    assert loop.partials.commits == commits
+    for _ in range(2):
+        await loop.bring()
+    assert len({each.id for each in loop.alerts.written}) == len(loop.alerts.written) == 3 * WAVE + 1
+    assert len(loop.partials.commits) == len(commits) + 1
+
+
+async def test_what_is_not_told_of_a_partition_that_went_is_its_next_owners(loop: Loop) -> None:
+    await loop.bring(replace(flush(1), rows=many(2 * WAVE)), share=TAKEN)
+    loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
+    await loop.bring()
+    await loop.bring(share=Share(lost=(0,)))
+    assert len(loop.alerts.written) == WAVE
