@@ -26,6 +26,7 @@ from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.rules import RuleBook, RuleCopy, follow
 from services.evaluator.adapters.state import KafkaStateStore
 from services.evaluator.adapters.topic import partitions_of
+from services.evaluator.core.ruleset import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS
 from services.evaluator.settings import Settings
@@ -46,7 +47,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         health = Health("evaluator")
         await enter(admin_server(process.admin_listen, health))
         await enter(grpc_server(process, MOUNTS, health))
-        book = await enter(_rules(settings, health))
+        metrics, clock = Metrics(), SystemClock()
+        book = await enter(_rules(settings, health, metrics))
         stream = await enter(
             producer(
                 kafka,
@@ -56,7 +58,6 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         outputs = await partitions_of(kafka, WINDOW_PARTIALS)
-        metrics, clock = Metrics(), SystemClock()
         states = KafkaStateStore(kafka, stream)
         windows = await enter(
             Member(kafka, topic=WINDOW_PARTIALS, group=WINDOW_GROUP, instance=process.instance).joined()
@@ -90,10 +91,15 @@ async def app(settings: Settings) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _rules(settings: Settings, health: Health) -> AsyncIterator[RuleBook]:
+async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncIterator[RuleBook]:
     """Know the rules: from the copy at once, from the manager as soon as it answers."""
     known = health.dependency("rules")
-    book = RuleBook(RuleCopy(settings.cache_dir), lambda _: known.up())
+
+    def changed(rules: RuleSet) -> None:
+        known.up()
+        metrics.rules(len(rules.rules), len(rules.refused))
+
+    book = RuleBook(RuleCopy(settings.cache_dir), changed)
     await book.open_copy()
     async with channel(settings.manager_target) as mesh:
         manager = health.dependency("alert-manager", required=False)

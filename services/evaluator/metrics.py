@@ -55,6 +55,12 @@ class Metrics:
         # Observed, not set: a partition that another instance has taken over must not be told here any more.
         self._figures: Mapping[int, Figures] = {}
         self._lags: dict[str, Mapping[int, int]] = {}
+        self._rules: Mapping[str, int] = {}
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.rules",
+            [lambda _: [Observation(count, {"state": state}) for state, count in self._rules.items()]],
+            description="Enabled rules, by whether they are evaluated or refused (rule_refused in the log says why).",
+        )
         instruments.create_observable_gauge(
             "tocsin.evaluator.watermark.age",
             [self._observe(lambda figures: figures.watermark_age)],
@@ -117,6 +123,10 @@ class Metrics:
     def stages(self, figures: Mapping[int, Figures]) -> None:
         """Tell the state of the window stage: the partitions that this instance has, and no others."""
         self._figures = figures
+
+    def rules(self, evaluated: int, refused: int) -> None:
+        """Tell how many rules there are, and how many of them cannot be evaluated."""
+        self._rules = {"evaluated": evaluated, "refused": refused}
 
     def lags(self, stage: str, records: Mapping[int, int]) -> None:
         """Tell how far a stage is behind in the partitions that this instance has."""

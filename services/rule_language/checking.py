@@ -1,12 +1,14 @@
 """Checking what a rule says, with the place of the mistake."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.rule_language.complaints import ExpressionError, explained, mistake_at
+from services.rule_language.costs import excess
 from services.rule_language.decoding import part_of, tree_of
-from services.rule_language.environment import Language, Program, RefusedError, events, regex_mistake, windows
-from services.rule_language.tree import Call, Constant, Kind, Node, names, walk
+from services.rule_language.environment import Language, Program, RefusedError, events, windows
+from services.rule_language.tree import Kind, Node, names
 
 MAX_CHARACTERS = 4096
 
@@ -35,11 +37,14 @@ class Expression:
         return Expression(self.text, node, self.names.intersection(names(node)), self._language, program)
 
 
+# The same few texts are checked when a rule is written, compared and compiled; many rules share a condition.
+@functools.lru_cache(maxsize=256)
 def check_filter(text: str) -> Expression:
     """Check a filter or scope; ExpressionError when it is not allowed."""
     return _check(text, events())
 
 
+@functools.lru_cache(maxsize=256)
 def check_condition(text: str) -> Expression:
     """Check a condition; ExpressionError when it is not allowed."""
     return _check(text, windows())
@@ -56,7 +61,7 @@ def _check(text: str, language: Language) -> Expression:
         raise ExpressionError(text, explained(refused.complaint, text, language)) from None
     tree = tree_of(program.wire, language.constants)
     _refuse_other_than_bool(tree, text)
-    _refuse_bad_patterns(tree, text)
+    _refuse_excess(tree, text)
     return Expression(text, tree, names(tree).intersection(language.fields), language, program)
 
 
@@ -68,20 +73,7 @@ def _refuse_other_than_bool(tree: Node, text: str) -> None:
         )
 
 
-def _refuse_bad_patterns(tree: Node, text: str) -> None:
-    for node in walk(tree):
-        match node:
-            case Call(function="matches", arguments=(_, Constant(value=str(pattern)) as literal)):
-                if mistake := regex_mistake(pattern):
-                    raise ExpressionError(
-                        text, mistake_at(text, literal.place.offset, f"not a regular expression of RE2: {mistake}")
-                    )
-            case Call(function="matches", arguments=(_, pattern_node)):
-                raise ExpressionError(
-                    text,
-                    mistake_at(
-                        text, pattern_node.place.offset, "a pattern must be written out", expected=("a text in quotes",)
-                    ),
-                )
-            case _:
-                pass
+def _refuse_excess(tree: Node, text: str) -> None:
+    if found := excess(tree):
+        place = found.node.place.offset
+        raise ExpressionError(text, mistake_at(text, place, found.description, expected=found.expected))

@@ -45,7 +45,7 @@ def explained(complaint: str, text: str, language: Language) -> Mistake:
     """The first of the library's complaints, in words for the people who write rules."""
     found = [(int(line), int(column), said) for line, column, said in _COMPLAINT.findall(complaint)]
     if "recursion" in complaint:
-        return mistake_at(text, 0, "is nested too deeply")
+        return mistake_at(text, 0, "is nested too deeply: at most 32 levels are allowed")
     placed = [one for one in found if one[0] > 0 and one[1] > 0]
     if not placed:
         return mistake_at(text, len(text), "is not complete" if found else _STATUS.sub("", complaint))

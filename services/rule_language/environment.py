@@ -219,7 +219,7 @@ def windows() -> Language:
 def regex_mistake(pattern: str) -> str | None:
     """What is wrong with a regular expression of RE2; None when nothing is."""
     obstacle = _program("message.matches(host)").obstacle({"message": "", "host": pattern})
-    return obstacle.partition("invalid regular expression: ")[2] or None
+    return obstacle.removeprefix("INVALID_ARGUMENT: ").removeprefix("invalid regular expression: ") or None
 
 
 def int_of(text: str) -> int | None:

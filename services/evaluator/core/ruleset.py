@@ -59,7 +59,7 @@ class RuleSet:
             old = kept.get(rule.id)
             try:
                 ready[rule.id] = old if old is not None and old.rule == rule else ReadyRule.of(rule)
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001  (one rule that cannot be compiled must not stop the others)
                 refused[rule.id] = str(error)
         return cls(revision=revision, rules=ready, refused=refused)
 

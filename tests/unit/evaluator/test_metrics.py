@@ -36,3 +36,12 @@ def test_a_watermark_that_is_not_known_is_not_told(metrics: Metrics) -> None:
     metrics.stages({0: figures()})
     assert told("tocsin_evaluator_watermark") == []
     assert told("tocsin_evaluator_groups_open") == ['tocsin_evaluator_groups_open{partition="0"} 2.0']
+
+
+def test_a_rule_that_is_refused_is_told(metrics: Metrics) -> None:
+    assert told("tocsin_evaluator_rules{") == []
+    metrics.rules(evaluated=3, refused=1)
+    assert told("tocsin_evaluator_rules{") == [
+        'tocsin_evaluator_rules{state="evaluated"} 3.0',
+        'tocsin_evaluator_rules{state="refused"} 1.0',
+    ]

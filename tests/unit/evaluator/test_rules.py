@@ -8,7 +8,10 @@ import pytest
 
 from services.chassis.health import Health
 from services.evaluator.adapters.rules import RuleBook, RuleCopy, Snapshot, follow
+from services.evaluator.core import ruleset
+from services.evaluator.core.condition import Condition
 from services.evaluator.core.ruleset import RuleSet
+from services.rule_language.checking import Expression
 from tests.fakes.rule_manager import FakeManager, a_rule
 
 
@@ -46,6 +49,7 @@ async def test_a_copy_that_cannot_be_written_does_not_stop_anything(tmp_path: Pa
         pytest.param({"condition": "count >"}, id="an expression"),
         pytest.param({"type": 77}, id="a type of the future"),
         pytest.param({"window_minutes": 0}, id="no window"),
+        pytest.param({"filter": r'message.matches(r"\pL{1000}")'}, id="too large a pattern"),
     ],
 )
 async def test_a_rule_that_is_not_understood_is_left_alone(tmp_path: Path, changed: dict[str, object]) -> None:
@@ -54,6 +58,22 @@ async def test_a_rule_that_is_not_understood_is_left_alone(tmp_path: Path, chang
     rules = await book.known()
     assert (list(rules.rules), list(rules.refused)) == (["rule-errors"], ["odd"])
     assert not rules.has_ended("odd", 1, 1)
+
+
+async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def condition(expression: Expression) -> Condition:
+        if expression.text == "count > 7":
+            raise RecursionError("a mistake of ours")
+        return lower(expression)
+
+    lower = ruleset.condition
+    monkeypatch.setattr(ruleset, "condition", condition)
+    book = RuleBook(RuleCopy(tmp_path))
+    await book.take(snapshot(a_rule(id="odd", condition="count > 7"), a_rule()))
+    rules = await book.known()
+    assert (list(rules.rules), dict(rules.refused)) == (["rule-errors"], {"odd": "a mistake of ours"})
 
 
 async def test_a_rule_that_did_not_change_is_not_compiled_again(tmp_path: Path) -> None:

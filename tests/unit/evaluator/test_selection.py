@@ -3,9 +3,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.evaluator.core import selection as module
 from services.evaluator.core.columns import Columns
+from services.evaluator.core.lowering import Lowered, lower
 from services.evaluator.core.selection import selection
 from services.rule_language.checking import check_filter
+from services.rule_language.tree import Node
 from tests.unit.evaluator.expressions import batch_of
 
 EVENTS: list[dict[str, Any]] = [
@@ -79,3 +82,32 @@ def test_doubles_are_cut_towards_zero() -> None:
     columns = Columns.of(batch_of([{"response_time": 1.9, "attributes": {}}, {"attributes": {}}]))
     for text in ("int(response_time) == 1", "int(-response_time) == -1"):
         assert selection(check_filter(text))(columns, None).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("(" * 14 + "level > 3" + " ? level < 9 : level == 1)" * 14, id="choices in what is asked"),
+        pytest.param("level > 3 ? level < 9 : (" * 14 + "level == 1" + ")" * 14, id="choices in what is chosen"),
+        pytest.param("!(" * 7 + "level > 3" + " && level < 9 || level == 1)" * 7, id="the contrary of the contrary"),
+    ],
+)
+def test_each_test_of_a_filter_is_planned_once_and_asked_once(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Node] = []
+    asked: list[Node] = []
+
+    def noted(node: Node) -> Lowered | None:
+        lowered = lower(node)
+        assert lowered is not None
+        planned.append(node)
+        return lambda columns: (asked.append(node), lowered(columns))[1]
+
+    monkeypatch.setattr(module, "lower", noted)
+    # What is remembered would hide what is asked twice.
+    monkeypatch.setattr(Columns, "remembered", lambda _self, _key, compute: compute())
+    select = selection(check_filter(text))
+    tests = text.count("level")
+    assert len(planned) == tests
+    select(Columns.of(batch_of(EVENTS)), None)
+    # For a test that is wanted true and wanted false the column is read for each.
+    assert len(asked) <= 2 * tests
