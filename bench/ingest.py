@@ -66,7 +66,7 @@ def judging() -> dict[str, float]:
     return {
         "cut into events": microseconds(lambda: wire.frames(request)),
         "read the columns (two readers)": microseconds(lambda: wire.events(request)),
-        "judge": microseconds(lambda: judge.judge(events, sizes, NOW)),
+        "judge": microseconds(lambda: judge.weigh(judge.judge(events, NOW), sizes)),
         "write anew, where a part is refused": microseconds(lambda: wire.batches(frames, cut(sizes, 900_000))),
     }
 

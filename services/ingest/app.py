@@ -69,7 +69,13 @@ def _rpc(settings: Settings, stream: Stream) -> IngestRpc:
     metrics = Metrics(lambda: budget.taken)
     handover = Handover(stream, budget, clock, metrics)
     gatherer = Gatherer(
-        wire=wire, judge=judge, handover=handover, policy=settings.gathering, clock=clock, metrics=metrics
+        wire=wire,
+        judge=judge,
+        limits=settings.limits,
+        handover=handover,
+        policy=settings.gathering,
+        clock=clock,
+        metrics=metrics,
     )
     return IngestRpc(
         wire=wire,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
+from services.ingest.core.adjusting import Change
 from services.ingest.core.checks import Field
 
 
@@ -18,6 +19,11 @@ class Metrics:
         )
         self._refused = found.create_counter(
             "tocsin.ingest.events.refused", "{event}", "Events that were not allowed, by the first wrong field."
+        )
+        self._adjusted = found.create_counter(
+            "tocsin.ingest.values.adjusted",
+            "{value}",
+            "Values of accepted events that were put right, by field and action.",
         )
         self._written = found.create_counter(
             "tocsin.ingest.written", "By", "Bytes of events that Kafka has confirmed, before compression."
@@ -48,6 +54,10 @@ class Metrics:
     def refused(self, field: Field) -> None:
         """Count one event that was not allowed."""
         self._refused.add(1, {"reason": field.value})
+
+    def adjusted(self, change: Change, values: int) -> None:
+        """Count values that were put right in accepted events."""
+        self._adjusted.add(values, {"field": change.field.value, "action": change.action.name})
 
     def written(self, size: int, seconds: float) -> None:
         """Count a record that Kafka has confirmed."""

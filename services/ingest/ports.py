@@ -6,6 +6,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from services.ingest.core.adjusting import Change
 from services.ingest.core.columns import Columns, Offsets
 
 Headers = Sequence[tuple[str, bytes]]
@@ -36,6 +37,9 @@ class Wire(Protocol):
 
     def batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
         """Write the events from each cut to the next as one batch, byte for byte as they were cut out."""
+
+    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Change]]:
+        """Put right what is odd in one readable event, and say what was done."""
 
 
 class Stream(Protocol):

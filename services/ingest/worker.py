@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from opentelemetry import trace
 
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, MalformedMessage, Violation
+from services.ingest.core.adjusting import Change
 from services.ingest.core.gathering import Gathering, Step
+from services.ingest.core.limits import Limits
 from services.ingest.core.verdict import Judge, Verdict
 from services.ingest.handover import Handover, Hold
 from services.ingest.metrics import Metrics
@@ -24,17 +28,27 @@ class _Waiting:
     batch: bytes
     hold: Hold
     span: trace.Span
-    answer: asyncio.Future[None]
+    answer: asyncio.Future[frozenset[Change]]
+    changes: frozenset[Change] = frozenset()
 
 
 class Gatherer:
     """Gathers, judges together, hands over together, and answers each caller for its own event."""
 
     def __init__(
-        self, *, wire: Wire, judge: Judge, handover: Handover, policy: Gathering, clock: Clock, metrics: Metrics
+        self,
+        *,
+        wire: Wire,
+        judge: Judge,
+        limits: Limits,
+        handover: Handover,
+        policy: Gathering,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._wire = wire
         self._judge = judge
+        self._limits = limits
         self._handover = handover
         self._policy = policy
         self._clock = clock
@@ -43,11 +57,14 @@ class Gatherer:
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, batch: bytes, hold: Hold) -> None:
-        """Return when Kafka has the one event of the batch; raise InvalidRequest or the stream's failure."""
-        answer = asyncio.get_running_loop().create_future()
+    async def take(self, batch: bytes, hold: Hold) -> frozenset[Change]:
+        """Return when Kafka has the one event of the batch; raise InvalidRequest or the stream's failure.
+
+        Returned is what was put right in it.
+        """
+        answer: asyncio.Future[frozenset[Change]] = asyncio.get_running_loop().create_future()
         self._add(_Waiting(batch=batch, hold=hold, span=trace.get_current_span(), answer=answer))
-        await answer
+        return await answer
 
     def _add(self, one: _Waiting) -> None:
         step = self._step(one)
@@ -83,26 +100,34 @@ class Gatherer:
         except UnreadableError:
             self._hand_over_apart(together)
         except Exception as error:  # noqa: BLE001  (a caller that waits must get it; the interceptor knows what to do)
-            _answer(together, error)
+            _fail(together, error)
 
     def _hand_over_apart(self, together: Sequence[_Waiting]) -> None:
         """One caller's bytes that a reader refuses must not be the others' failure."""
         if len(together) == 1:
-            _answer(together, MalformedMessage("the event cannot be read"))
+            _fail(together, MalformedMessage("the event cannot be read"))
             return
         for each in together:
             self._hand_over([each])
 
     def _accepted(self, together: Sequence[_Waiting]) -> Sequence[_Waiting]:
-        """Answer those whose events are not allowed and return the others."""
+        """Answer those whose events are not allowed, and return the others, put right where their values are odd."""
         events = self._wire.events(b"".join([each.batch for each in together]))
-        sizes = np.array([len(each.batch) for each in together], dtype=np.int64)
-        verdict = self._judge.judge(events, sizes, self._clock.now())
+        verdict = self._judge.judge(events, self._clock.now())
+        put_right = {index: self._adjusted(together[index]) for index in verdict.to_adjust}
+        together = [put_right.get(index, each) for index, each in enumerate(together)]
+        verdict = self._judge.weigh(verdict, np.array([len(each.batch) for each in together], dtype=np.int64))
         for index, failure in _refusals(verdict).items():
-            _answer([together[index]], failure)
+            _fail([together[index]], failure)
         for fault in verdict.first_faults():
             self._metrics.refused(fault.field)
         return [each for each, refused in zip(together, verdict.refused.tolist(), strict=True) if not refused]
+
+    def _adjusted(self, one: _Waiting) -> _Waiting:
+        event: Any = self._wire.frames(one.batch)[0].as_py()
+        event, changes = self._wire.adjusted(event, self._limits.max_attributes)
+        (batch,) = self._wire.batches(pa.array([event], pa.binary()), np.array([0, 1], dtype=np.int32))
+        return replace(one, batch=batch, changes=changes)
 
     def _append(self, accepted: Sequence[_Waiting]) -> None:
         parent = trace.set_span_in_context(accepted[0].span)
@@ -120,9 +145,15 @@ class Gatherer:
         def settled(outcome: asyncio.Future[None]) -> None:
             failure = outcome.exception()
             _end(span, failure)
-            if failure is None:
-                self._metrics.accepted(len(accepted))
-            _answer(accepted, failure)
+            if failure is not None:
+                _fail(accepted, failure)
+                return
+            self._metrics.accepted(len(accepted))
+            for each in accepted:
+                for change in each.changes:
+                    self._metrics.adjusted(change, 1)
+                if not each.answer.done():
+                    each.answer.set_result(each.changes)
 
         written.add_done_callback(settled)
 
@@ -133,13 +164,9 @@ def _end(span: trace.Span, failure: BaseException | None) -> None:
     span.end()
 
 
-def _answer(to: Sequence[_Waiting], failure: BaseException | None) -> None:
-    for each in to:
-        if each.answer.done():
-            continue
-        if failure is None:
-            each.answer.set_result(None)
-        else:
+def _fail(callers: Sequence[_Waiting], failure: BaseException) -> None:
+    for each in callers:
+        if not each.answer.done():
             each.answer.set_exception(failure)
 
 

@@ -72,7 +72,9 @@ def a_bench(**changed: Any) -> Bench:
     metrics = Metrics(lambda: budget.taken)
     handover = Handover(stream, budget, clock, metrics)
     policy = Gathering(wait=wait, max_events=together, max_bytes=limits.max_record_bytes)
-    gatherer = Gatherer(wire=WIRE, judge=judge, handover=handover, policy=policy, clock=clock, metrics=metrics)
+    gatherer = Gatherer(
+        wire=WIRE, judge=judge, limits=limits, handover=handover, policy=policy, clock=clock, metrics=metrics
+    )
     rpc = IngestRpc(
         wire=WIRE,
         judge=judge,

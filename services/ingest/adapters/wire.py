@@ -11,6 +11,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
+from services.ingest.core.adjusting import Change, Sides, adjust
 from services.ingest.core.columns import Columns, Offsets
 from services.ingest.ports import UnreadableError
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
@@ -72,6 +73,32 @@ class ProtobufWire:
         rows = pa.ListArray.from_arrays(pa.array(cuts, type=pa.int32()), frames, type=self._schema.field(0).type)
         written = self._frames.record_batch_to_array(pa.RecordBatch.from_arrays([rows], schema=self._schema))
         return [batch.as_py() for batch in written]
+
+    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Change]]:
+        """Put right what is odd in one event."""
+        read = LogEvent.FromString(event)
+        sides, changes = adjust(_sides(read), max_attributes)
+        read.ClearField("status_code")
+        read.ClearField("response_time")
+        read.ClearField("attributes")
+        read.record_id, read.host, read.trace_id = sides.record_id, sides.host, sides.trace_id
+        read.MergeFrom(
+            LogEvent(
+                status_code=sides.status_code, response_time=sides.response_time, attributes=dict(sides.attributes)
+            )
+        )
+        return read.SerializeToString(), changes
+
+
+def _sides(event: LogEvent) -> Sides:
+    return Sides(
+        record_id=event.record_id,
+        status_code=event.status_code if event.HasField("status_code") else None,
+        response_time=event.response_time if event.HasField("response_time") else None,
+        host=event.host,
+        trace_id=event.trace_id,
+        attributes=dict(event.attributes),
+    )
 
 
 def _only_column(view: Any, request: bytes) -> Any:

@@ -1,4 +1,8 @@
-"""What an event must be, field by field; each check looks at a whole column."""
+"""What an event must be, field by field; each check looks at a whole column.
+
+Service, level, message and event time decide whether an event is taken. What is odd in any other field is put right
+(`adjusting`), and decides over nothing.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,12 +31,12 @@ from services.ingest.core.limits import Limits
 MAX_AHEAD = timedelta(minutes=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_SERVICE = 256
-_MAX_HOST = 256
-_MAX_RECORD_ID = 128
-_MAX_STATUS = 999
+MAX_HOST = 256
+MAX_RECORD_ID = 128
+MIN_STATUS, MAX_STATUS = 100, 599
 _TRACE_ID_DIGITS = 32
-_MAX_KEY = 128
-_MAX_VALUE = 1024
+MAX_KEY = 128
+MAX_VALUE = 1024
 _LAST_NANO = 999_999_999
 _MAX_FLOAT = float(np.finfo(np.float64).max)
 
@@ -69,24 +73,26 @@ class Demand:
 Check = tuple[Demand, Wrong]
 
 
-def checks_for(limits: Limits) -> tuple[Check, ...]:
-    """One check for each field, in the contract's order."""
-    attributes = (
-        f"at most {limits.max_attributes} entries with keys of 1 to {_MAX_KEY} characters"
-        f" and values of at most {_MAX_VALUE}"
-    )
+def demands(limits: Limits) -> tuple[Check, ...]:
+    """What refuses an event that misses it, in the contract's order."""
     most_bytes = limits.max_message_bytes
     return (
-        (Demand(Field.RECORD_ID, f"at most {_MAX_RECORD_ID} characters"), _text(0, _MAX_RECORD_ID)),
         (Demand(Field.EVENT_TIME, "a valid time, from 1970 to ten minutes ahead of now"), _time_is_wrong),
         (Demand(Field.SERVICE, f"1 to {_MAX_SERVICE} characters"), _text(1, _MAX_SERVICE)),
         (Demand(Field.LEVEL, f"one of {', '.join(Level.__members__)}"), _level_is_wrong),
         (Demand(Field.MESSAGE, f"1 to {most_bytes} bytes"), _bytes(1, most_bytes)),
-        (Demand(Field.STATUS_CODE, f"a number from 0 to {_MAX_STATUS}"), _status_is_wrong),
-        (Demand(Field.RESPONSE_TIME, "a finite number of milliseconds, 0 or more"), _duration_is_wrong),
-        (Demand(Field.HOST, f"at most {_MAX_HOST} characters"), _text(0, _MAX_HOST)),
-        (Demand(Field.TRACE_ID, "32 lower-case hexadecimal digits, or nothing"), _trace_is_wrong),
-        (Demand(Field.ATTRIBUTES, attributes), _attributes(limits.max_attributes)),
+    )
+
+
+def oddities(limits: Limits) -> tuple[tuple[Field, Wrong], ...]:
+    """What is put right where an event misses it."""
+    return (
+        (Field.RECORD_ID, _text(0, MAX_RECORD_ID)),
+        (Field.STATUS_CODE, _status_is_odd),
+        (Field.RESPONSE_TIME, _duration_is_odd),
+        (Field.HOST, _text(0, MAX_HOST)),
+        (Field.TRACE_ID, _trace_is_odd),
+        (Field.ATTRIBUTES, _attributes(limits.max_attributes)),
     )
 
 
@@ -102,12 +108,15 @@ def _level_is_wrong(column: Column, _now: datetime) -> Mask | None:
     return outside(numbers_of(column, np.int32), min(Level), max(Level))
 
 
-def _status_is_wrong(column: Column, _now: datetime) -> Mask | None:
-    wrong = outside(numbers_of(column, np.int32), 0, _MAX_STATUS)
-    return None if wrong is None else wrong & _present(column)
+def _status_is_odd(column: Column, _now: datetime) -> Mask | None:
+    if column.null_count == len(column):
+        return None
+    # Unsigned: what lies below the least becomes a large number.
+    odd: Mask = (numbers_of(column, np.int32) - MIN_STATUS).view(np.uint32) > MAX_STATUS - MIN_STATUS
+    return odd & _present(column) if np.count_nonzero(odd) else None
 
 
-def _duration_is_wrong(column: Column, _now: datetime) -> Mask | None:
+def _duration_is_odd(column: Column, _now: datetime) -> Mask | None:
     wrong = outside(numbers_of(column, np.float64), 0.0, _MAX_FLOAT)
     return None if wrong is None else wrong & _present(column)
 
@@ -129,7 +138,7 @@ def _present(column: Column) -> Mask:
     return column.is_valid().to_numpy(zero_copy_only=False)
 
 
-def _trace_is_wrong(column: Column, _now: datetime) -> Mask | None:
+def _trace_is_odd(column: Column, _now: datetime) -> Mask | None:
     sizes = sizes_of(column)
     if not sizes.any():
         return None
@@ -138,7 +147,7 @@ def _trace_is_wrong(column: Column, _now: datetime) -> Mask | None:
 
 def _attributes(most: int) -> Wrong:
     def wrong(column: Any, _now: datetime) -> Mask | None:
-        entries = any_of(characters_outside(column.keys, 1, _MAX_KEY), characters_outside(column.items, 0, _MAX_VALUE))
+        entries = any_of(characters_outside(column.keys, 1, MAX_KEY), characters_outside(column.items, 0, MAX_VALUE))
         offsets = offsets_of(column)
         rows = None if entries is None else rows_of(entries, offsets)
         return any_of(outside(offsets[1:] - offsets[:-1], 0, most), rows)

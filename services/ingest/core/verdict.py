@@ -1,13 +1,13 @@
 """Which events of a batch are taken, and what is wrong with the others."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
-from services.ingest.core.checks import Demand, Field, checks_for
-from services.ingest.core.columns import Columns, Mask, Numbers, outside
+from services.ingest.core.checks import Demand, Field, demands, oddities
+from services.ingest.core.columns import Columns, Mask, Numbers, any_of, outside
 from services.ingest.core.limits import Limits
 
 
@@ -35,6 +35,8 @@ class Verdict:
 
     count: int
     missed: tuple[tuple[Demand, Mask], ...]
+    odd: Mask | None
+    """Which events have values to put right; None when none has."""
 
     @property
     def refused(self) -> Mask:
@@ -43,6 +45,12 @@ class Verdict:
         for _, rows in self.missed:
             refused |= rows
         return refused
+
+    @property
+    def to_adjust(self) -> list[int]:
+        """The events that are taken once their odd values are put right, by rising index."""
+        rows: list[int] = [] if self.odd is None else np.flatnonzero(self.odd & ~self.refused).tolist()
+        return rows
 
     def first_faults(self) -> Iterator[Fault]:
         """Each refused event once, by rising index, with the first field of the contract that is wrong."""
@@ -65,20 +73,30 @@ class Judge:
     """Judges batches by the given limits."""
 
     def __init__(self, limits: Limits) -> None:
-        self._checks = tuple((demand.field.name.lower(), demand, wrong) for demand, wrong in checks_for(limits))
+        self._demands = tuple((demand.field.name.lower(), demand, wrong) for demand, wrong in demands(limits))
+        self._oddities = tuple((field.name.lower(), wrong) for field, wrong in oddities(limits))
         self._max_event_bytes = limits.max_record_bytes
         self._size = Demand(Field.EVENT, f"at most {limits.max_record_bytes} bytes in all")
 
-    def judge(self, columns: Columns, sizes: Numbers, now: datetime) -> Verdict:
-        """Judge events that lie on the wire with the given framed sizes, in the same order."""
-        missed = []
-        for name, demand, wrong in self._checks:
-            rows = wrong(columns[name], now)
-            # A closer look may clear what looked wrong at first.
-            if rows is not None and rows.any():
-                missed.append((demand, rows))
-        # Fields that the contract does not know have no check of their own, but they have a size.
+    def judge(self, columns: Columns, now: datetime) -> Verdict:
+        """Judge events by their fields."""
+        missed = tuple(
+            (demand, rows)
+            for name, demand, wrong in self._demands
+            if (rows := _some(wrong(columns[name], now))) is not None
+        )
+        odd = any_of(*[_some(wrong(columns[name], now)) for name, wrong in self._oddities])
+        return Verdict(count=len(columns["level"]), missed=missed, odd=odd)
+
+    def weigh(self, verdict: Verdict, sizes: Numbers) -> Verdict:
+        """Judge the same events by their framed sizes on the wire, once their odd values are put right.
+
+        Fields that the contract does not know have no check of their own, but they have a size.
+        """
         rows = outside(sizes, 0, self._max_event_bytes)
-        if rows is not None:
-            missed.append((self._size, rows))
-        return Verdict(count=len(sizes), missed=tuple(missed))
+        return verdict if rows is None else replace(verdict, missed=(*verdict.missed, (self._size, rows)))
+
+
+def _some(rows: Mask | None) -> Mask | None:
+    """None where a closer look has cleared all that looked wrong at first."""
+    return rows if rows is not None and rows.any() else None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import grpc
 import pytest
 from confluent_kafka import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from opentelemetry.sdk.trace import ReadableSpan
@@ -69,19 +70,17 @@ async def test_a_request_of_four_mebibytes_goes_in_several_records(ingest: Runni
 
 async def test_a_refused_batch_names_each_field(ingest: Running, records: Records) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event(status_code=1000, service="")]))
+        await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event(message="", service="")]))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     details = details_of(refused.value)
     assert details["ErrorInfo"].reason == "INVALID_REQUEST"  # type: ignore[attr-defined]
     fields = [each.field for each in details["BadRequest"].field_violations]  # type: ignore[attr-defined]
-    assert fields == ["events[0].service", "events[0].statusCode"]
+    assert fields == ["events[0].service", "events[0].message"]
     assert records() == []
 
 
 async def test_the_longest_list_of_violations_reaches_the_caller(ingest: Running) -> None:
-    wrong = LogEvent(
-        record_id="r" * 129, host="h" * 257, trace_id="x", attributes={"": ""}, status_code=-1, response_time=-1.0
-    )
+    wrong = LogEvent(record_id="r" * 129, event_time=Timestamp(seconds=-1))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await ingest.stub.IngestBatch(IngestBatchRequest(events=[wrong] * 1_000))
     details = details_of(refused.value)

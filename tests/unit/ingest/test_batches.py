@@ -15,7 +15,7 @@ from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, RefusedEvent
 
 GOOD = an_event()
-BAD = an_event(record_id="r7", service="", status_code=1000)
+BAD = an_event(record_id="r7", service="", message="", status_code=1000)
 
 
 def plain(events: Sequence[LogEvent]) -> list[bytes]:
@@ -42,7 +42,7 @@ async def test_when_no_event_is_allowed_all_that_is_wrong_is_named(bench: Bench)
         await bench.ingest_batch([BAD, an_event(level=0)])
     assert [violation.field for violation in refused.value.violations] == [
         "events[0].service",
-        "events[0].statusCode",
+        "events[0].message",
         "events[1].level",
     ]
     assert bench.stream.records == []
@@ -63,7 +63,7 @@ async def test_an_event_that_fits_no_record_is_named_itself(bench: Bench) -> Non
 
 
 async def test_a_refused_event_is_named_by_no_more_than_the_allowed_record_id(bench: Bench) -> None:
-    answer = await bench.ingest_batch([GOOD, an_event(record_id="é" * 500)])
+    answer = await bench.ingest_batch([GOOD, an_event(record_id="é" * 500, service="")])
     assert answer.refused[0].record_id == "é" * 128
 
 
@@ -111,8 +111,12 @@ def test_each_event_is_taken_or_refused_and_the_taken_ones_are_written_in_order(
         refused = {each.index for each in answer.refused}
         assert answer.accepted_count + answer.refused_count == len(events)
         assert len(refused) == answer.refused_count
+        adjusted = [index for value in answer.adjusted.values for index in value.indexes]
         kept = [event for index, event in enumerate(events) if index not in refused]
-        assert plain(bench.stream.events) == plain(kept)
+        assert [event.message for event in bench.stream.events] == [event.message for event in kept]
+        as_they_came = [event for index, event in enumerate(events) if index not in {*refused, *adjusted}]
+        assert [event for event in plain(as_they_came) if event not in plain(bench.stream.events)] == []
+        assert answer.adjusted.event_count == len(set(adjusted)) == len(kept) - len(as_they_came)
         assert all(len(batch) <= 6_000 for batch, _ in bench.stream.records)
         await asyncio.sleep(0)  # what a record held is given back by its callback, which may run just after the answer
         assert bench.budget.taken == 0

@@ -22,7 +22,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LogEvent(_message.Message):
-    """One line of a log."""
+    """One line of a log. What the comments below say of a field holds for what is on the topic `log-events`. On the way in
+    only event_time, service, level and message decide whether an event is taken; any other value that does not fit is
+    padded, converted, cut or kept as an attribute, and the answer says so (AdjustedEvents).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -96,7 +99,9 @@ class LogEvent(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
-    """The client's own name for this event, at most 128 characters; repeated in the answer when the event is refused."""
+    """The client's own name for this event, at most 128 characters; a longer one is cut. Repeated in the answer when the
+    event is refused.
+    """
     service: _builtins.str
     """The service that wrote it, 1 to 256 characters."""
     level: Global___LogEvent.Level.ValueType
@@ -104,13 +109,18 @@ class LogEvent(_message.Message):
     message: _builtins.str
     """The text, 1 to 32768 bytes by default (INGEST_MAX_MESSAGE_BYTES)."""
     status_code: _builtins.int
-    """The HTTP or similar status of the operation, 0 to 999."""
+    """The HTTP or similar status of the operation, 100 to 599; any other is kept as the attribute `status_code`."""
     response_time: _builtins.float
-    """How long the operation took, in milliseconds; finite and not negative."""
+    """How long the operation took, in milliseconds; finite and not negative, else it is kept as the attribute
+    `response_time`.
+    """
     host: _builtins.str
-    """The machine or pod, at most 256 characters."""
+    """The machine or pod, at most 256 characters; a longer name is cut."""
     trace_id: _builtins.str
-    """The W3C trace id of the operation that wrote the line: 32 lower-case hexadecimal digits."""
+    """The W3C trace id of the operation that wrote the line: 32 lower-case hexadecimal digits. One of 16 digits is padded
+    with zeros on the left, capitals and the dashes of a UUID are converted, anything else is kept as the attribute
+    `trace_id`.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened; the time of arrival when absent. Before 1970, or more than ten minutes ahead of arrival, is
@@ -119,7 +129,10 @@ class LogEvent(_message.Message):
 
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Anything else; at most 32 entries by default (INGEST_MAX_ATTRIBUTES), keys 1 to 128 characters, values at most 1024."""
+        """Anything else; at most 32 entries by default (INGEST_MAX_ATTRIBUTES), keys 1 to 128 characters, values at most 1024.
+        What is longer is cut. What is more is left out: first stand the values that were kept from other fields, then the
+        entries by their keys. An entry without a key gets the key `_`.
+        """
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from tocsin.logs.v1 import log_event_pb2 as tocsin_dot_logs_dot_v1_dot_log__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/logs/v1/log_ingest_service.proto\x12\x0etocsin.logs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1etocsin/logs/v1/log_event.proto\">\n\rIngestRequest\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"(\n\x0eIngestResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\"D\n\x12IngestBatchRequest\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"s\n\x13IngestBatchResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\"O\n\x0cRefusedEvent\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\xee\x01\n\x10LogIngestService\x12\x61\n\x06Ingest\x12\x1d.tocsin.logs.v1.IngestRequest\x1a\x1e.tocsin.logs.v1.IngestResponse\"\x18\x82\xd3\xe4\x93\x02\x12\"\t/api/logs:\x05\x65vent\x12w\n\x0bIngestBatch\x12\".tocsin.logs.v1.IngestBatchRequest\x1a#.tocsin.logs.v1.IngestBatchResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x0f/api/logs/batch:\x06\x65ventsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/logs/v1/log_ingest_service.proto\x12\x0etocsin.logs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1etocsin/logs/v1/log_event.proto\">\n\rIngestRequest\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"Z\n\x0eIngestResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x30\n\x08\x61\x64justed\x18\x02 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"D\n\x12IngestBatchRequest\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"\xa5\x01\n\x13IngestBatchResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\x12\x30\n\x08\x61\x64justed\x18\x04 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"T\n\x0e\x41\x64justedEvents\x12\x13\n\x0b\x65vent_count\x18\x01 \x01(\x05\x12-\n\x06values\x18\x02 \x03(\x0b\x32\x1d.tocsin.logs.v1.AdjustedValue\"\xdf\x01\n\rAdjustedValue\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x34\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32$.tocsin.logs.v1.AdjustedValue.Action\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0f\n\x07indexes\x18\x04 \x03(\x05\"i\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\n\n\x06PADDED\x10\x01\x12\r\n\tCONVERTED\x10\x02\x12\x07\n\x03\x43UT\x10\x03\x12\x15\n\x11KEPT_AS_ATTRIBUTE\x10\x04\x12\x0c\n\x08LEFT_OUT\x10\x05\"O\n\x0cRefusedEvent\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\xee\x01\n\x10LogIngestService\x12\x61\n\x06Ingest\x12\x1d.tocsin.logs.v1.IngestRequest\x1a\x1e.tocsin.logs.v1.IngestResponse\"\x18\x82\xd3\xe4\x93\x02\x12\"\t/api/logs:\x05\x65vent\x12w\n\x0bIngestBatch\x12\".tocsin.logs.v1.IngestBatchRequest\x1a#.tocsin.logs.v1.IngestBatchResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x0f/api/logs/batch:\x06\x65ventsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,13 +45,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTREQUEST']._serialized_start=154
   _globals['_INGESTREQUEST']._serialized_end=216
   _globals['_INGESTRESPONSE']._serialized_start=218
-  _globals['_INGESTRESPONSE']._serialized_end=258
-  _globals['_INGESTBATCHREQUEST']._serialized_start=260
-  _globals['_INGESTBATCHREQUEST']._serialized_end=328
-  _globals['_INGESTBATCHRESPONSE']._serialized_start=330
-  _globals['_INGESTBATCHRESPONSE']._serialized_end=445
-  _globals['_REFUSEDEVENT']._serialized_start=447
-  _globals['_REFUSEDEVENT']._serialized_end=526
-  _globals['_LOGINGESTSERVICE']._serialized_start=529
-  _globals['_LOGINGESTSERVICE']._serialized_end=767
+  _globals['_INGESTRESPONSE']._serialized_end=308
+  _globals['_INGESTBATCHREQUEST']._serialized_start=310
+  _globals['_INGESTBATCHREQUEST']._serialized_end=378
+  _globals['_INGESTBATCHRESPONSE']._serialized_start=381
+  _globals['_INGESTBATCHRESPONSE']._serialized_end=546
+  _globals['_ADJUSTEDEVENTS']._serialized_start=548
+  _globals['_ADJUSTEDEVENTS']._serialized_end=632
+  _globals['_ADJUSTEDVALUE']._serialized_start=635
+  _globals['_ADJUSTEDVALUE']._serialized_end=858
+  _globals['_ADJUSTEDVALUE_ACTION']._serialized_start=753
+  _globals['_ADJUSTEDVALUE_ACTION']._serialized_end=858
+  _globals['_REFUSEDEVENT']._serialized_start=860
+  _globals['_REFUSEDEVENT']._serialized_end=939
+  _globals['_LOGINGESTSERVICE']._serialized_start=942
+  _globals['_LOGINGESTSERVICE']._serialized_end=1180
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tocsin.logs.v1 import log_event_pb2 as _log_event_pb2
 import builtins as _builtins
 import sys
@@ -50,16 +51,22 @@ class IngestResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCEPTED_COUNT_FIELD_NUMBER: _builtins.int
+    ADJUSTED_FIELD_NUMBER: _builtins.int
     accepted_count: _builtins.int
     """How many events were taken in: 1."""
+    @_builtins.property
+    def adjusted(self) -> Global___AdjustedEvents:
+        """What was put right in it; absent when it was taken as it came."""
+
     def __init__(
         self,
         *,
         accepted_count: _builtins.int = ...,
+        adjusted: Global___AdjustedEvents | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adjusted", b"adjusted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "adjusted", b"adjusted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,6 +105,7 @@ class IngestBatchResponse(_message.Message):
     ACCEPTED_COUNT_FIELD_NUMBER: _builtins.int
     REFUSED_COUNT_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    ADJUSTED_FIELD_NUMBER: _builtins.int
     accepted_count: _builtins.int
     """How many events were taken in."""
     refused_count: _builtins.int
@@ -106,20 +114,124 @@ class IngestBatchResponse(_message.Message):
     def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedEvent]:
         """Each refused event, by rising index; an event is listed once, with the first field found wrong."""
 
+    @_builtins.property
+    def adjusted(self) -> Global___AdjustedEvents:
+        """What was put right in those that were taken in; absent when all were taken as they came."""
+
     def __init__(
         self,
         *,
         accepted_count: _builtins.int = ...,
         refused_count: _builtins.int = ...,
         refused: _abc.Iterable[Global___RefusedEvent] | None = ...,
+        adjusted: Global___AdjustedEvents | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adjusted", b"adjusted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "refused", b"refused", "refused_count", b"refused_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "adjusted", b"adjusted", "refused", b"refused", "refused_count", b"refused_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestBatchResponse: _TypeAlias = IngestBatchResponse  # noqa: Y015
+
+@_typing.final
+class AdjustedEvents(_message.Message):
+    """What was put right in the accepted events of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    event_count: _builtins.int
+    """In how many events at least one value was changed."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdjustedValue]:
+        """What was done, one entry for each field and action, in the order of the fields."""
+
+    def __init__(
+        self,
+        *,
+        event_count: _builtins.int = ...,
+        values: _abc.Iterable[Global___AdjustedValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_count", b"event_count", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustedEvents: _TypeAlias = AdjustedEvents  # noqa: Y015
+
+@_typing.final
+class AdjustedValue(_message.Message):
+    """One kind of change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AdjustedValue._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: AdjustedValue._Action.ValueType  # 0
+        """Never sent."""
+        PADDED: AdjustedValue._Action.ValueType  # 1
+        """Filled up with zeros on the left."""
+        CONVERTED: AdjustedValue._Action.ValueType  # 2
+        """Written in another form that means the same."""
+        CUT: AdjustedValue._Action.ValueType  # 3
+        """Cut to the length that is allowed."""
+        KEPT_AS_ATTRIBUTE: AdjustedValue._Action.ValueType  # 4
+        """Moved to an attribute that has the field's name in this contract, for example `trace_id`."""
+        LEFT_OUT: AdjustedValue._Action.ValueType  # 5
+        """Not kept: there were too many, or another value has its place."""
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper):
+        """What was done with a value."""
+
+    ACTION_UNSPECIFIED: AdjustedValue.Action.ValueType  # 0
+    """Never sent."""
+    PADDED: AdjustedValue.Action.ValueType  # 1
+    """Filled up with zeros on the left."""
+    CONVERTED: AdjustedValue.Action.ValueType  # 2
+    """Written in another form that means the same."""
+    CUT: AdjustedValue.Action.ValueType  # 3
+    """Cut to the length that is allowed."""
+    KEPT_AS_ATTRIBUTE: AdjustedValue.Action.ValueType  # 4
+    """Moved to an attribute that has the field's name in this contract, for example `trace_id`."""
+    LEFT_OUT: AdjustedValue.Action.ValueType  # 5
+    """Not kept: there were too many, or another value has its place."""
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    INDEXES_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field, as in the request's JSON, for example "traceId"."""
+    action: Global___AdjustedValue.Action.ValueType
+    """What was done there."""
+    count: _builtins.int
+    """In how many events."""
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The places of the first ten of them in the request, from 0."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        action: Global___AdjustedValue.Action.ValueType = ...,
+        count: _builtins.int = ...,
+        indexes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "count", b"count", "field", b"field", "indexes", b"indexes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustedValue: _TypeAlias = AdjustedValue  # noqa: Y015
 
 @_typing.final
 class RefusedEvent(_message.Message):
