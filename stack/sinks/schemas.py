@@ -65,6 +65,8 @@ SLACK: Json = {
     "properties": {
         "text": {"type": "string", "minLength": 1, "maxLength": 40000},
         "mrkdwn": {"type": "boolean"},
+        "unfurl_links": {"type": "boolean"},
+        "unfurl_media": {"type": "boolean"},
         "thread_ts": {"type": "string"},
         "blocks": {
             "type": "array",

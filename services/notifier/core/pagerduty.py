@@ -43,7 +43,8 @@ def _payload(message: Message) -> Json:
 
 def _details(message: Message) -> Json:
     details: Json = {name.lower(): value for name, value in facts(message)}
-    details |= {"description": many_lines(message.description), "labels": dict(message.labels)}
+    labels = {one_line(name): one_line(value) for name, value in message.labels.items()}
+    details |= {"description": many_lines(message.description), "labels": labels}
     if message.window is not None:
         details |= {
             "count": message.window.count,

@@ -2,6 +2,7 @@
 
 Nothing of an alert's text may become markup: `&`, `<` and `>` are escaped, so that no `<…>` (mention, link) can come
 out of a log line, values stand in plain_text objects, and samples in a code fence that they cannot close.
+Slack fetches no address that a log line names, which it would do to show a preview.
 Slack has no key by which it drops a repeated message; the first block's id is the delivery's id, by which people and
 programs recognise one.
 """
@@ -25,7 +26,13 @@ Json = dict[str, object]
 
 def slack_body(message: Message, delivery: UUID) -> Json:
     """The body of the POST."""
-    return {"text": fitting(headline(message), _TEXT), "mrkdwn": False, "blocks": _blocks(message, delivery)}
+    return {
+        "text": fitting(headline(message), _TEXT),
+        "mrkdwn": False,
+        "unfurl_links": False,
+        "unfurl_media": False,
+        "blocks": _blocks(message, delivery),
+    }
 
 
 def escaped(text: str) -> str:

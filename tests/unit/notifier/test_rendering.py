@@ -107,6 +107,11 @@ def test_slack_takes_any_alert_and_finds_no_markup_in_it(told: Message, descript
     assert [(text[:3], text[-3:], text.count("`")) for text in fenced] == [("```", "```", 6)] * len(told.samples)
 
 
+def test_slack_fetches_no_address_of_a_log_line() -> None:
+    body = slack_body(message(text="https://evil.example/x.png"), DELIVERY)
+    assert (body["unfurl_links"], body["unfurl_media"]) == (False, False)
+
+
 def test_slack_shows_the_delivery_the_alert_and_the_samples() -> None:
     body = slack_body(message(text="a < b & c"), DELIVERY)
     blocks = body["blocks"]
@@ -139,9 +144,11 @@ def test_pagerduty_has_severities_of_its_own(severity: Severity, expected: str) 
     assert payload["severity"] == expected
 
 
-@given(messages)
-def test_pagerduty_takes_any_alert(told: Message) -> None:
-    assert problems("pagerduty", pagerduty_body(told, "k" * 32)) == []
+@given(messages, texts)
+def test_pagerduty_takes_any_alert(told: Message, label: str) -> None:
+    body = pagerduty_body(replace(told, labels={label: label}), "k" * 32)
+    assert problems("pagerduty", body) == []
+    assert [text for text in strings(body) if not text.replace("\n", "").replace("\t", "").isprintable()] == []
 
 
 def read(content: bytes) -> EmailMessage:
@@ -250,7 +257,9 @@ def test_a_webhook_is_signed_over_time_and_body() -> None:
 
 @given(messages)
 def test_a_webhook_gets_texts_as_they_are(told: Message) -> None:
-    document = json.loads(webhook_body(told, DELIVERY))
+    body = webhook_body(told, DELIVERY)
+    assert body.isascii()
+    document = json.loads(body)
     assert problems("webhook", document) == []
     assert document["alert"]["ruleName"] == told.rule
     assert [sample["message"] for sample in document["alert"]["samples"]] == [sample.text for sample in told.samples]
