@@ -10,10 +10,11 @@ from stack.doors import doors, server_doors
 from stack.jars import JarsError
 from stack.processes import StartError
 from stack.terminal import Terminal
+from stack.topics import TopicsError
 from stack.up import State, down, up
 
 # What can go wrong while the system starts or stops; each has a text for a person.
-FAILURES = (StartError, JarsError, ClaimError, OSError, ValueError)
+FAILURES = (StartError, JarsError, ClaimError, TopicsError, OSError, ValueError)
 
 console = Terminal()
 # "7 of 46 jars" moves on at a terminal, and would fill a file.

@@ -5,10 +5,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
+
+
+class TopicsError(Exception):
+    """The broker does not let the topics be as they must be; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +29,11 @@ class Topic:
     name: str
     partitions: int
     config: dict[str, str]
+
+
+# Of every topic: by the clock of the host that wrote it, one that is ahead would make everybody else's events late, and
+# one that is behind would have its records expire at once.
+_TIME_OF, _BROKER = "message.timestamp.type", "LogAppendTime"
 
 
 def _kept(milliseconds: int) -> dict[str, str]:
@@ -37,12 +53,27 @@ TOPICS = (
 
 
 def create_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0) -> None:
-    """Create what is missing, and return when the broker has; one that is there already is left as it is."""
-    wanted = [NewTopic(prefix + topic.name, topic.partitions, config=topic.config) for topic in topics]
+    """Create what is missing, and return when the broker has; of one that is there only set whose time its records get.
+
+    Raises TopicsError.
+    """
+    wanted = [NewTopic(prefix + one.name, one.partitions, config=one.config | {_TIME_OF: _BROKER}) for one in topics]
     client = admin(brokers)
-    created = client.create_topics(wanted, operation_timeout=seconds, request_timeout=seconds)
-    for answer in created.values():
-        _settle(answer, KafkaError.TOPIC_ALREADY_EXISTS)
+    try:
+        created = client.create_topics(wanted, operation_timeout=seconds, request_timeout=seconds)
+        present = [name for name, answer in created.items() if not _settle(answer, KafkaError.TOPIC_ALREADY_EXISTS)]
+        _let_broker_say_time(client, present, seconds)
+    except KafkaException as failure:
+        raise TopicsError(f"the topics cannot be set up: {failure.args[0].str()}") from failure
+
+
+def _let_broker_say_time(client: AdminClient, names: Iterable[str], seconds: float) -> None:
+    # Without asking first: a broker may not know yet what its controller has just created.
+    entry = ConfigEntry(_TIME_OF, _BROKER, incremental_operation=AlterConfigOpType.SET)
+    topics = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry]) for name in names]
+    altered = client.incremental_alter_configs(topics, request_timeout=seconds) if topics else {}
+    for answer in altered.values():
+        answer.result()
 
 
 def delete_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0) -> None:
@@ -67,9 +98,12 @@ def admin(brokers: str) -> AdminClient:
     )
 
 
-def _settle(answer: Future[None], harmless: int) -> None:
+def _settle(answer: Future[None], harmless: int) -> bool:
+    """Say whether it was done; False for the one failure that is harmless."""
     try:
         answer.result()
     except KafkaException as failure:
         if failure.args[0].code() != harmless:
             raise
+        return False
+    return True

@@ -13,7 +13,7 @@ from tocsin.logs.v1 import log_event_pb2
 
 UNDECODABLE = "UNDECODABLE"
 
-_MILLISECOND_NS = 1_000_000
+MILLISECOND_NS = 1_000_000
 
 
 class LogDecoder:
@@ -56,7 +56,7 @@ def _arrival(record: KafkaRecord) -> Record:
     return Record(
         partition=record.partition,
         offset=record.offset,
-        arrival_ns=record.timestamp_ms * _MILLISECOND_NS,
+        arrival_ns=record.timestamp_ms * MILLISECOND_NS,
         traceparent=traceparent_of(record.headers),
     )
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
 
 from services.chassis.kafka import Producer, Record
-from services.evaluator.adapters.decoding import LogDecoder, traceparent_of
+from services.evaluator.adapters.decoding import MILLISECOND_NS, LogDecoder, traceparent_of
 from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
@@ -195,6 +196,14 @@ def _as_partial(record: Record, batch: PartialBatch) -> Partial:
     return Partial(
         partition=record.partition,
         offset=record.offset,
-        batch=batch,
+        batch=_idle_by_the_broker(batch, record.timestamp_ms * MILLISECOND_NS),
         traceparent=traceparent_of(record.headers),
     )
+
+
+def _idle_by_the_broker(batch: PartialBatch, appended_ns: int) -> PartialBatch:
+    """A source was idle until the broker took the record at most, whatever the clock of the host that wrote it says."""
+    idle_ns = batch.progress.idle_ns
+    if idle_ns is None or idle_ns <= appended_ns:
+        return batch
+    return replace(batch, progress=replace(batch.progress, idle_ns=appended_ns))

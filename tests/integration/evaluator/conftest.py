@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from tests.fakes.rule_manager import FakeManager, default_rules
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
+from tocsin.evaluation.v1.partial_pb2 import PartialBatch
 from tocsin.logs.v1.log_event_pb2 import DeadLetter, LogBatch, LogEvent
 
 PARTITIONS = 4
@@ -103,6 +105,7 @@ class World:
         self.brokers, self.prefix, self.folder, self.manager = brokers, prefix, folder, manager
         self._producer = confluent_kafka.Producer({"bootstrap.servers": brokers, "linger.ms": 0})
         self._alerts = Topic(brokers, prefix + "alerts", PARTITIONS)
+        self._partials = Topic(brokers, prefix + "window-partials", PARTITIONS)
         self._letters = Topic(brokers, prefix + "log-events-dead-letter", 1)
         self._evaluators: list[Evaluator] = []
 
@@ -128,12 +131,20 @@ class World:
         await made.start()
         return made
 
-    def send(self, events: Sequence[LogEvent], partition: int, headers: Any = None) -> None:
-        self.send_bytes(LogBatch(events=events).SerializeToString(), partition, headers)
+    def send(self, events: Sequence[LogEvent], partition: int, headers: Any = None, ahead: float = 0.0) -> None:
+        self.send_bytes(LogBatch(events=events).SerializeToString(), partition, headers, ahead)
 
-    def send_bytes(self, value: bytes, partition: int, headers: Any = None) -> None:
-        self._producer.produce(self.prefix + "log-events", value, partition=partition, headers=headers)
+    def send_bytes(self, value: bytes, partition: int, headers: Any = None, ahead: float = 0.0) -> None:
+        """Write a record, as a host whose clock is so many seconds ahead does."""
+        stamp = int((time.time() + ahead) * 1000)
+        topic = self.prefix + "log-events"
+        self._producer.produce(topic, value, partition=partition, headers=headers, timestamp=stamp)
         self._producer.flush(10)
+
+    def sources_heard(self) -> set[int]:
+        """Give the partitions of `log-events` of whose records the window stage was told."""
+        batches = [PartialBatch.FromString(record.value()) for record in self._partials.read()]
+        return {batch.source_partition for batch in batches if batch.HasField("max_event_time")}
 
     def transitions(self) -> list[AlertTransition]:
         """Give what is on `alerts`, each id once, as the manager takes it."""
@@ -160,6 +171,7 @@ class World:
         for each in self._evaluators:
             await each.close()
         self._alerts.close()
+        self._partials.close()
         self._letters.close()
 
 

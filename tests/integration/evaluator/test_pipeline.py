@@ -42,6 +42,15 @@ async def test_three_troubles_give_three_alerts(world: World) -> None:
     assert not world.resolved()
 
 
+async def test_a_host_whose_clock_is_ahead_makes_nobody_late(world: World) -> None:
+    await world.evaluator()
+    for partition in range(PARTITIONS):
+        world.send([LogEvent(service="any", level=LogEvent.INFO, message="ahead")], partition, ahead=540)
+    await until(lambda: len(world.sources_heard()) == PARTITIONS, "its events are counted")
+    send_trouble(world)
+    await until(lambda: len(world.fired()) == len(EXPECTED), "the others' alerts have fired")
+
+
 async def test_a_trace_goes_on_through_both_stages(world: World) -> None:
     await world.evaluator()
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -1,17 +1,26 @@
 """What the evaluator writes it reads again as it was."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.chassis.kafka import Record
 from services.domain.level import Level
 from services.domain.severity import Severity
 from services.evaluator.adapters.decoding import traceparent_of
+from services.evaluator.adapters.kafka import KafkaPartialSource
+from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
+from services.evaluator.core.moment import SECOND_NS
 from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
 from services.evaluator.core.transition import Reason, State, Transition, Window
+from services.evaluator.ports import Share
 
 PARTIALS = PartialDecoder()
 texts = st.text(max_size=4)
@@ -142,3 +151,27 @@ def test_a_state_without_a_transition_is_malformed() -> None:
 def test_a_trace_is_found_among_headers() -> None:
     assert traceparent_of([("x", b"1"), ("traceparent", b"00-a")]) == "00-a"
     assert traceparent_of([]) == ""
+
+
+class Fetched:
+    """A group's member that has fetched one record."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    async def next(self, _most: int, _within: float) -> tuple[Share, list[Record]]:
+        return Share(), [self._record]
+
+    async def call(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+
+@pytest.mark.parametrize(("said_s", "taken_s"), [(100, 100), (640, 101), (None, None)])
+async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(said_s: int, taken_s: int) -> None:
+    said_ns, taken_ns = (None if each is None else each * SECOND_NS for each in (said_s, taken_s))
+    progress = Progress(source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=said_ns)
+    value = encode_batch(PartialBatch(progress=progress))
+    record = Record("window-partials", 0, 0, None, value, (), 101_000)
+    source = KafkaPartialSource(cast("Member", Fetched(record)))
+    (partial,) = (await source.fetch(1, 0.0, {})).partials
+    assert partial.batch.progress == replace(progress, idle_ns=taken_ns)
