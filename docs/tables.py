@@ -67,7 +67,7 @@ CONTENTS = {
     ),
     "window-partials": ("`PartialBatch`", "evaluator: match", "evaluator: window"),
     "window-state": ("the evaluator's open alerts", "evaluator: window", "evaluator: window, at start"),
-    "alerts": ("`AlertTransition` by fingerprint", "evaluator: window", "manager"),
+    "alerts": ("`AlertTransition` by rule and resource", "evaluator: window", "manager"),
     "notifications": ("`Notification` by alert", "manager", "notifier"),
     "notification-results": ("`NotificationResult` by alert", "notifier", "manager"),
 }

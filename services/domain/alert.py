@@ -3,12 +3,18 @@
 An *episode* is one trouble of one fingerprint, named by the start of the window with which it began. The evaluator
 says when an episode fires (perhaps again in later windows) and when it ends; people acknowledge and resolve. Its words
 may come twice, late and in any order: the functions here find the same end from all of them.
+
+A rule that is edited while its episode is open is said again, under its newer revision. A raised severity makes
+another alert of the same episode, which takes the open one's place and is told; anything else changes the open alert's
+words and is told to nobody.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Self, assert_never
+
+from services.domain.severity import Severity
 
 
 class State(StrEnum):
@@ -20,12 +26,16 @@ class State(StrEnum):
 
 
 class Reason(StrEnum):
-    """What became of a step, and why: the first six changed something."""
+    """What became of a step, and why: the first eight changed something."""
 
     FIRED = "fired"
     # Its end was known before its beginning: the alert is told and told to be over.
     FIRED_AND_OVER = "fired_and_over"
     REPEATED = "repeated"
+    # The rule was edited: the open alert says so from now on.
+    UPDATED = "updated"
+    # The rule's severity was raised: another alert takes the open one's place.
+    RAISED = "raised"
     ACKNOWLEDGED = "acknowledged"
     RECOVERED = "recovered"
     RESOLVED_BY_HAND = "resolved_by_hand"
@@ -46,20 +56,24 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """When, and under which revision of the rule, the evaluator decided something about an episode."""
+    """When, and under which revision and severity of the rule, the evaluator decided something about an episode.
+
+    `selection` is the revision of the rule at which its counting last began afresh.
+    """
 
     episode: datetime
+    selection: int
     revision: int
     time: datetime
+    severity: Severity
 
     def is_after(self, other: Self) -> bool:
-        """Whether this is about another beginning than `other`: a later episode, or the same window judged anew.
+        """Whether this is about another beginning than `other`: a later episode, or the same window counted afresh."""
+        return (self.episode, self.selection) > (other.episode, other.selection)
 
-        Within one episode only an edited rule makes a new beginning; the clocks of two evaluators alone do not.
-        """
-        if self.episode != other.episode:
-            return self.episode > other.episode
-        return self.revision > other.revision and self.time >= other.time
+    def is_edited_from(self, other: Self) -> bool:
+        """Whether this says the same beginning, or a later one, in newer words of the rule."""
+        return not other.is_after(self) and self.revision > other.revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +162,10 @@ def _fired(memory: Memory, verdict: Verdict) -> tuple[Life | None, Reason]:
     if is_over and memory.fired is not None:
         return None, Reason.LATE
     if memory.alert is not None:
-        return _repeated(memory.alert, verdict, is_over=is_over), Reason.REPEATED
+        return _fired_while_open(memory.alert, verdict, is_over=is_over)
     if is_over:
         return Life(state=State.RESOLVED, last_firing=verdict), Reason.FIRED_AND_OVER
-    if memory.fired is not None and not verdict.is_after(memory.fired):
+    if memory.fired is not None and not _is_news(verdict, memory.fired):
         return None, Reason.EPISODE_CLOSED
     return Life(state=State.FIRING, last_firing=verdict), Reason.FIRED
 
@@ -164,14 +178,29 @@ def _ended(memory: Memory, verdict: Verdict) -> tuple[Life | None, Reason]:
     return replace(memory.alert, state=State.RESOLVED), Reason.RECOVERED
 
 
-def _repeated(life: Life, verdict: Verdict, *, is_over: bool) -> Life:
+def _fired_while_open(life: Life, verdict: Verdict, *, is_over: bool) -> tuple[Life, Reason]:
+    last = life.last_firing
     # What is over already must not keep the alert open: its end will not come again.
-    is_later = not is_over and verdict.is_after(life.last_firing)
-    return replace(life, repeat_count=life.repeat_count + 1, last_firing=verdict if is_later else life.last_firing)
+    if is_over:
+        return replace(life, repeat_count=life.repeat_count + 1), Reason.REPEATED
+    if verdict.is_edited_from(last) and verdict.severity > last.severity:
+        return Life(state=State.FIRING, last_firing=verdict), Reason.RAISED
+    if verdict.is_edited_from(last) and not verdict.is_after(last):
+        return replace(life, last_firing=verdict), Reason.UPDATED
+    # A later beginning in older words leaves the words as they are.
+    words = verdict if verdict.is_edited_from(last) else last
+    beginning = replace(verdict, revision=words.revision, severity=words.severity)
+    later = beginning if verdict.is_after(last) else last
+    return replace(life, repeat_count=life.repeat_count + 1, last_firing=later), Reason.REPEATED
+
+
+def _is_news(verdict: Verdict, fired: Verdict) -> bool:
+    """Whether people are to be told of an episode whose alert they have closed: it began anew, or is graver now."""
+    return verdict.is_after(fired) or (verdict.is_edited_from(fired) and verdict.severity > fired.severity)
 
 
 def _newer(known: Verdict | None, verdict: Verdict) -> Verdict:
-    def key(of: Verdict) -> tuple[int, datetime]:
-        return of.revision, of.time
+    def key(of: Verdict) -> tuple[int, int, datetime]:
+        return of.selection, of.revision, of.time
 
     return verdict if known is None or key(verdict) > key(known) else known

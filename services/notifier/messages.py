@@ -49,6 +49,7 @@ def _message(notification: Notification) -> Message:
         labels=dict(alert.labels),
         window=_window(alert) if alert.HasField("window") else None,
         samples=tuple(_sample(sample) for sample in alert.samples),
+        is_quiet=kind is Kind.RESOLVED and bool(alert.superseded_by),
     )
 
 

@@ -25,7 +25,10 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A notification with the channels that it goes to; `record` and `traceparent` are as they came."""
+    """A notification with the channels that it goes to; `record` and `traceparent` are as they came.
+
+    With `only`, none but these is told, whoever told an earlier one of the same alert.
+    """
 
     notification_id: UUID
     alert_id: str
@@ -33,6 +36,7 @@ class Planned:
     record: bytes
     traceparent: str
     channels: tuple[str, ...]
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

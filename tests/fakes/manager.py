@@ -84,8 +84,8 @@ class MemoryAlerts:
         done = {each.key for each in transitions} & set(self._kept.transitions)
         for each in transitions:
             self._kept.transitions.setdefault(each.key, each)
-        wanted = {each.fingerprint for each in transitions} - set(expected_new)
-        found = {alert.subject.fingerprint: alert for alert in self._kept.alerts.values() if alert.life.is_open}
+        wanted = {each.open_key for each in transitions} - set(expected_new)
+        found = {alert.subject.open_key: alert for alert in self._kept.alerts.values() if alert.life.is_open}
         return Book(open={name: alert for name, alert in found.items() if name in wanted}, past=past, done=done)
 
     async def save(self, changes: Sequence[tuple[Change, Headers]]) -> None:
@@ -93,7 +93,7 @@ class MemoryAlerts:
             self._kept.alerts[change.alert.id] = change.alert
             self._kept.outbox += [(change.alert, notice, headers) for notice in change.notices]
             await self.note(change.entries)
-        still = [alert.subject.fingerprint for alert in self._kept.alerts.values() if alert.life.is_open]
+        still = [alert.subject.open_key for alert in self._kept.alerts.values() if alert.life.is_open]
         if len(still) != len(set(still)):
             raise OpenAlertExistsError
 
@@ -102,7 +102,7 @@ class MemoryAlerts:
 
     async def open_of(self, rule_id: str) -> Sequence[Alert]:
         found = [alert for alert in self._kept.alerts.values() if alert.subject.rule_id == rule_id]
-        return sorted((alert for alert in found if alert.life.is_open), key=lambda alert: alert.subject.fingerprint)
+        return sorted((alert for alert in found if alert.life.is_open), key=lambda alert: alert.subject.open_key)
 
     async def note(self, entries: Sequence[Entry]) -> int:
         fresh = [each for each in entries if each.alert_id in self._kept.alerts and each.id not in self._kept.history]
@@ -111,7 +111,7 @@ class MemoryAlerts:
 
     def _past(self, episode: Episode) -> Memory:
         words = [each.word for each in self._kept.transitions.values() if each.episode == episode]
-        said = sorted(words, key=lambda word: (word.verdict.revision, word.verdict.time))
+        said = sorted(words, key=lambda word: (word.verdict.selection, word.verdict.revision, word.verdict.time))
         fired = [word.verdict for word in said if isinstance(word, Fired)]
         ended = [word.verdict for word in said if not isinstance(word, Fired)]
         return Memory(fired=fired[-1] if fired else None, ended=ended[-1] if ended else None)

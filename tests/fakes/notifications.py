@@ -19,6 +19,7 @@ def notification(
     kind: "Notification.Kind.ValueType" = Notification.FIRING,
     severity: "AlertRule.Severity.ValueType" = AlertRule.CRITICAL,
     message: str = "Database connection failed",
+    superseded_by: str = "",
 ) -> Notification:
     """One of an alert; the same arguments give the same id."""
     now = Timestamp()
@@ -32,6 +33,7 @@ def notification(
             fingerprint="f" * 32,
             severity=severity,
             rule_id="rule-1",
+            superseded_by=superseded_by,
             rule_name="High Error Rate",
             description="More than 100 errors in five minutes.",
             resource="payment-service",

@@ -8,6 +8,7 @@ from datetime import datetime
 import structlog
 
 from services.chassis.kafka import Producer, Record
+from services.domain.fingerprint import open_key
 from services.evaluator.adapters.decoding import MILLISECOND_NS, LogDecoder, traceparent_of
 from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
@@ -112,7 +113,7 @@ class KafkaPartialSink:
 
 
 class KafkaTransitionSink:
-    """`alerts`, keyed by fingerprint."""
+    """`alerts`, keyed by rule and resource."""
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
@@ -123,7 +124,8 @@ class KafkaTransitionSink:
             self._producer.enqueue(
                 ALERTS,
                 encode_transition(transition),
-                key=transition.fingerprint.encode(),
+                # Without the severity: what is said of a group stays in order when that is edited.
+                key=open_key(rule_id=transition.rule_id, resource=transition.resource).encode(),
                 headers=[("traceparent", transition.traceparent.encode())] if transition.traceparent else (),
             )
             for transition in transitions

@@ -72,6 +72,7 @@ def _message(transition: Transition) -> alert_pb2.AlertTransition:
         first_window_time=stamp(transition.first_window_ns),
         samples=[sample_message(sample) for sample in transition.samples],
         create_time=stamp(transition.created_ns),
+        selection_revision=transition.selection_revision,
     )
 
 

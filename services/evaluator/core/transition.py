@@ -1,7 +1,7 @@
 """One step of one group: into an alert, or out of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from services.domain.fingerprint import digest, fingerprint
@@ -10,6 +10,7 @@ from services.domain.severity import Severity
 from services.evaluator.core.pane import Totals
 from services.evaluator.core.partial import Group, Sample
 from services.evaluator.core.ruleset import ReadyRule
+from services.rule_language.rule import Rule
 
 
 class State(Enum):
@@ -26,6 +27,8 @@ class Reason(Enum):
     CONDITION_ENDED = "condition_ended"
     SILENT = "silent"
     RULE_ENDED = "rule_ended"
+    # The rule was edited while the alert is open: it says so in the rule's new words.
+    RULE_EDITED = "rule_edited"
     # Known from the state topic only.
     RESTORED = "restored"
 
@@ -73,9 +76,9 @@ class Transition:
     traceparent: str = ""
 
     @property
-    def rank(self) -> tuple[int, int, int]:
+    def rank(self) -> tuple[int, int, int, int]:
         """Orders the transitions of a rule's group by how far they are."""
-        return self.selection_revision, self.window.start_ns, self.state.value
+        return self.selection_revision, self.window.start_ns, self.state.value, self.rule_revision
 
 
 def window_of(ready: ReadyRule, start_ns: int, totals: Totals) -> Window:
@@ -121,8 +124,36 @@ def firing(ready: ReadyRule, group: Group, window: Window, samples: tuple[Sample
     )
 
 
+def reworded(fired: Transition, rule: Rule, now_ns: int) -> Transition | None:
+    """Say an open alert in the words of its edited rule; None when they are those that it was said in.
+
+    It is a step of its own, named by the revision, about the same beginning: whoever hears of it sees by the severity
+    whether people are to be told anew.
+    """
+    if (fired.severity, fired.rule_name, fired.description, fired.labels) == (
+        rule.severity,
+        rule.name,
+        rule.description,
+        rule.labels,
+    ):
+        return None
+    return replace(
+        fired,
+        id=digest("transition", fired.id, str(rule.revision)),
+        reason=Reason.RULE_EDITED,
+        rule_revision=rule.revision,
+        rule_name=rule.name,
+        description=rule.description,
+        severity=rule.severity,
+        labels=rule.labels,
+        fingerprint=fingerprint(rule_id=rule.id, resource=fired.resource, severity=rule.severity),
+        created_ns=now_ns,
+        traceparent="",
+    )
+
+
 def resolved(fired: Transition, window: Window, samples: tuple[Sample, ...], reason: Reason, now_ns: int) -> Transition:
-    """End the alert that `fired` began. It keeps its words and fingerprint, however the rule was edited meanwhile."""
+    """End the alert that `fired` said last, in its words."""
     return Transition(
         id=_id(fired.rule_id, fired.selection_revision, fired.group, window.start_ns, State.RESOLVED),
         state=State.RESOLVED,

@@ -9,7 +9,7 @@ from services.evaluator.core.moment import EARLIEST_NS, SECOND_NS, start_of
 from services.evaluator.core.pane import Pane, Totals
 from services.evaluator.core.partial import Group, RowKey, Sample
 from services.evaluator.core.ruleset import ReadyRule, RuleSet
-from services.evaluator.core.transition import Reason, Transition, firing, resolved, window_of
+from services.evaluator.core.transition import Reason, Transition, firing, resolved, reworded, window_of
 
 # What a rule may ask for at most; holds for alerts whose rule is gone.
 LONGEST_LATENESS_NS = 3600 * SECOND_NS
@@ -84,7 +84,11 @@ class RuleWindows:
         yield self._taken(replace(transition, traceparent=traceparent))
 
     def judge_all(self, now_ns: int) -> Iterator[Transition]:
-        """Judge every open window, the earliest first: the rule or what is known of it has changed."""
+        """Judge every open window, the earliest first: the rule or what is known of it has changed.
+
+        Open alerts go on, in the rule's new words.
+        """
+        yield from self._reword(now_ns)
         for start_ns in sorted(self.windows):
             for group in self.windows[start_ns].panes:
                 yield from self.judge(group, start_ns, now_ns)
@@ -127,6 +131,15 @@ class RuleWindows:
         for group in gone:
             del self.episodes[group]
         return gone
+
+    def _reword(self, now_ns: int) -> Iterator[Transition]:
+        if self.ready is None:
+            return
+        for group, episode in list(self.episodes.items()):
+            said = reworded(episode.last, self.ready.rule, now_ns) if episode.is_open else None
+            if said is not None:
+                self.episodes[group] = replace(episode, last=said)
+                yield said
 
     def _is_over(self, episode: Episode, watermark_ns: int) -> bool:
         lateness_ns = self.ready.lateness_ns if self.ready else LONGEST_LATENESS_NS

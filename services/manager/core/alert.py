@@ -21,6 +21,8 @@ class Kind(StrEnum):
     RESOLVED = "RESOLVED"
     NOTIFIED = "NOTIFIED"
     NOTIFICATION_FAILED = "NOTIFICATION_FAILED"
+    SUPERSEDED = "SUPERSEDED"
+    UPDATED = "UPDATED"
 
 
 class Notice(StrEnum):
@@ -33,8 +35,10 @@ class Notice(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What an alert is about; fixed when it fires. Nothing decides by the evidence, so it stays encoded."""
+    """What an alert is about, as its rule last said it. Nothing decides by the evidence, so it stays encoded."""
 
+    # At most one alert that is open has it.
+    open_key: str
     fingerprint: str
     severity: Severity
     rule_id: str
@@ -58,6 +62,7 @@ class Alert:
     acknowledged_by: str = ""
     resolve_time: datetime | None = None
     resolved_by: str = ""
+    superseded_by: str = ""
 
     @property
     def etag(self) -> str:

@@ -72,9 +72,9 @@ class AlertTable(Protocol):
     """The alerts and their histories."""
 
     async def book(self, transitions: Sequence[Transition], *, expected_new: Collection[str]) -> Book:
-        """What is known about the transitions' fingerprints, which nobody else changes before the transaction ends.
+        """What is known about the transitions' groups, which nobody else changes before the transaction ends.
 
-        The transitions count as done when the transaction is committed. Fingerprints in `expected_new` are taken to
+        The transitions count as done when the transaction is committed. Open keys in `expected_new` are taken to
         have no open alert without looking: if that is wrong, `save` raises OpenAlertExistsError.
         """
 
@@ -115,10 +115,10 @@ class Store(Protocol):
 
 
 class Claims(Protocol):
-    """A quick guess, never more than a guess, at which fingerprints have no open alert yet."""
+    """A quick guess, never more than a guess, at which open keys have no open alert yet."""
 
-    async def claim(self, fingerprints: Sequence[str]) -> frozenset[str]:
+    async def claim(self, keys: Sequence[str]) -> frozenset[str]:
         """Those that nobody has claimed, which are claimed now. None of them when the guess is not to be had."""
 
-    async def release(self, fingerprints: Sequence[str]) -> None:
+    async def release(self, keys: Sequence[str]) -> None:
         """Their alerts are over."""

@@ -36,7 +36,7 @@ class AlertCommands:
     async def resolve(self, request: pb.ResolveAlertRequest) -> pb.ResolveAlertResponse:
         """End an alert."""
         alert = await self._carry_out(request, Command.RESOLVE)
-        await self._claims.release([alert.subject.fingerprint])
+        await self._claims.release([alert.subject.open_key])
         return pb.ResolveAlertResponse(alert=wire.alert(alert))
 
     async def _carry_out(self, request: pb.AcknowledgeAlertRequest | pb.ResolveAlertRequest, command: Command) -> Alert:

@@ -118,7 +118,7 @@ class RuleCommands:
         steps = [carry_out(alert, order, now=now) for alert in await writing.alerts.open_of(kept.rule.id)]
         changes = [change for change, _ in steps if change is not None]
         await writing.alerts.save([(change, headers()) for change in changes])
-        await self._claims.release([change.alert.subject.fingerprint for change in changes])
+        await self._claims.release([change.alert.subject.open_key for change in changes])
 
 
 async def _found(writing: Writing, rule_id: str) -> KeptRule:

@@ -1,6 +1,7 @@
 """Alerts, their history and the evaluator's transitions on the wire."""
 
 from services.domain.alert import Ended, Fired, State, Verdict
+from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, Entry, Notice, Subject, notification_id
 from services.manager.core.commands.transitions import Transition
@@ -26,6 +27,7 @@ def transition(message: pb.AlertTransition) -> Transition:
     if message.severity not in _SEVERITIES:
         raise UnusableRecordError("severity is missing")
     subject = Subject(
+        open_key=open_key(rule_id=message.rule_id, resource=message.resource),
         fingerprint=message.fingerprint,
         severity=Severity(message.severity),
         rule_id=message.rule_id,
@@ -56,6 +58,7 @@ def alert(found: Alert) -> pb.Alert:
             acknowledged_by=found.acknowledged_by,
             resolve_time=stamp(found.resolve_time),
             resolved_by=found.resolved_by,
+            superseded_by=found.superseded_by,
             repeat_count=found.life.repeat_count,
             etag=found.etag,
             update_time=stamp(found.update_time),
@@ -104,8 +107,10 @@ def _word(message: pb.AlertTransition) -> Fired | Ended:
     try:
         verdict = Verdict(
             episode=moment(message.first_window_time),
+            selection=message.selection_revision,
             revision=message.rule_revision,
             time=moment(message.create_time),
+            severity=Severity(message.severity),
         )
     except ValueError as error:
         raise UnusableRecordError("first_window_time or create_time is out of range") from error

@@ -70,7 +70,7 @@ class TransitionWorker:
         async with self._store.writing() as writing:
             book = await writing.alerts.book(transitions, expected_new=guess)
             _, outcomes = decide(book, transitions, self._clock.now())
-            if any(each.transition.fingerprint in guess and each.reason not in _PLAIN for each in outcomes):
+            if any(each.transition.open_key in guess and each.reason not in _PLAIN for each in outcomes):
                 raise OpenAlertExistsError
             await writing.alerts.save(_traced(outcomes, records))
         return outcomes
@@ -101,15 +101,15 @@ def _decoded(record: Record) -> Transition:
 
 
 def _claimable(transitions: Sequence[Transition]) -> list[str]:
-    """Fingerprints of which one firing alone is in the batch: only there is a guess worth something."""
-    times = Counter(each.fingerprint for each in transitions)
-    return [each.fingerprint for each in transitions if isinstance(each.word, Fired) and times[each.fingerprint] == 1]
+    """Open keys of which one firing alone is in the batch: only there is a guess worth something."""
+    times = Counter(each.open_key for each in transitions)
+    return [each.open_key for each in transitions if isinstance(each.word, Fired) and times[each.open_key] == 1]
 
 
 def _over(outcomes: Sequence[Outcome]) -> list[str]:
-    """Fingerprints whose alert has ended with this batch."""
-    last = {each.transition.fingerprint: each.change for each in outcomes if each.change is not None}
-    return [fingerprint for fingerprint, change in last.items() if not change.alert.life.is_open]
+    """Open keys whose alert has ended with this batch."""
+    last = {each.transition.open_key: each.change for each in outcomes if each.change is not None}
+    return [key for key, change in last.items() if not change.alert.life.is_open]
 
 
 def _traced(outcomes: Sequence[Outcome], records: Sequence[Record]) -> list[tuple[Change, Headers]]:
@@ -127,5 +127,5 @@ def _traced(outcomes: Sequence[Outcome], records: Sequence[Record]) -> list[tupl
                 "tocsin.rule.id": outcome.transition.subject.rule_id,
             },
         ):
-            found.append((outcome.change, headers()))
+            found += [(change, headers()) for change in outcome.changes]
     return found

@@ -11,6 +11,7 @@ from services.notifier.adapters.rows import NewDelivery, insert, lock_alerts
 from services.notifier.core.delivery import Delivery, State, Turn, is_first_failure
 from services.notifier.core.message import Kind
 from services.notifier.core.routing import stand_ins
+from services.notifier.messages import UnreadableError, message_of
 from services.notifier.ports import Ending
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 
@@ -48,7 +49,7 @@ UPDATE deliveries SET due_at = $2 WHERE channel = $1 AND state = 'FAILED' AND du
 """
 
 _STATES = "SELECT channel, state FROM deliveries WHERE notification_id = $1"
-_LATER = "SELECT id, kind FROM notifications WHERE alert_id = $1 AND kind > $2"
+_TOLD = "SELECT id, kind, record FROM notifications WHERE alert_id = $1 AND kind >= $2 ORDER BY kind"
 
 
 class PostgresOutcomes:
@@ -120,14 +121,21 @@ class PostgresOutcomes:
         }
         found = stand_ins(self._fallbacks, states)
         # Who is told by a stand-in that it began hears from it how it ended, also when that came in meanwhile.
-        later = await connection.fetch(_LATER, failed.alert_id, failed.kind) if found else []
-        told = [(failed.notification_id, int(failed.kind)), *((row["id"], row["kind"]) for row in later)]
+        told = await connection.fetch(_TOLD, failed.alert_id, failed.kind) if found else []
         new = [
-            NewDelivery(notification, failed.alert_id, kind, one.channel, one.fallback_for)
-            for notification, kind in told
+            NewDelivery(row["id"], failed.alert_id, row["kind"], one.channel, one.fallback_for)
+            for row in told
+            if not _is_quiet(row["record"])
             for one in found
         ]
         return await insert(connection, new, now=now)
+
+
+def _is_quiet(record: bytes) -> bool:
+    try:
+        return message_of(record).is_quiet
+    except UnreadableError:
+        return False
 
 
 async def _tell_manager(connection: Connection, delivery: Delivery, now: datetime) -> None:

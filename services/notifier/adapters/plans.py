@@ -39,7 +39,7 @@ class PostgresPlans:
             found = [
                 NewDelivery(one.notification_id, one.alert_id, one.kind, to.channel, to.fallback_for)
                 for one in planned
-                for to in audience(one.channels, _earlier(before[one.alert_id], one.kind))
+                for to in audience(one.channels, _earlier(before[one.alert_id], one.kind), one.only)
             ]
             return await insert(connection, found, now=now)
 

@@ -65,3 +65,5 @@ class Message:
     labels: Mapping[str, str] = field(default_factory=dict)
     window: Window | None = None
     samples: tuple[Sample, ...] = ()
+    # An end that people are not told, because another alert took this one's place: it only closes what is kept open.
+    is_quiet: bool = False

@@ -6,7 +6,7 @@ from enum import StrEnum
 from uuid import UUID, uuid5
 
 from services.domain.severity import Severity
-from services.notifier.core.channel import ChannelSpec
+from services.notifier.core.channel import ChannelSpec, PagerDutySettings
 from services.notifier.core.delivery import State
 
 
@@ -45,6 +45,11 @@ class Routes:
         return (), Reason.NO_ROUTE
 
     @property
+    def keeping(self) -> frozenset[str]:
+        """The channels that keep an alert open under its id until they hear its end."""
+        return frozenset(name for name, spec in self.channels.items() if isinstance(spec.kind, PagerDutySettings))
+
+    @property
     def fallbacks(self) -> dict[str, tuple[str, ...]]:
         """For each channel those that stand in for it, in this order."""
         return {name: spec.fallback for name, spec in self.channels.items()}
@@ -63,15 +68,22 @@ class StandIn:
     fallback_for: str = ""
 
 
-def audience(routed: Sequence[str], told_before: Iterable[StandIn]) -> tuple[StandIn, ...]:
+def audience(
+    routed: Sequence[str], told_before: Iterable[StandIn], only: frozenset[str] | None = None
+) -> tuple[StandIn, ...]:
     """Where a notification goes: the channels of its route, and those that tell an earlier one of the same alert.
 
-    Who heard that it began, because a channel failed or the routes were others then, hears how it ends.
+    Who heard that it began, because a channel failed or the routes were others then, hears how it ends. With `only`,
+    nobody else is told.
     """
     known = dict.fromkeys(routed, "") | {
         one.channel: one.fallback_for for one in told_before if one.channel not in routed
     }
-    return tuple(StandIn(channel=channel, fallback_for=failed) for channel, failed in known.items())
+    return tuple(
+        StandIn(channel=channel, fallback_for=failed)
+        for channel, failed in known.items()
+        if only is None or channel in only
+    )
 
 
 _SERVED = frozenset({State.PENDING, State.IN_FLIGHT, State.DELIVERED, State.SUPERSEDED})

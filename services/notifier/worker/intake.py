@@ -58,6 +58,7 @@ class Intake:
                 kind=message.kind.name,
                 reason=reason.value,
                 channels=channels,
+                is_quiet=message.is_quiet,
             )
         if reason is Reason.NO_ROUTE:
             self._metrics.unrouted()
@@ -68,6 +69,7 @@ class Intake:
             record=record.value or b"",
             traceparent=_traceparent(record),
             channels=channels,
+            only=self._routes.keeping if message.is_quiet else None,
         )
 
 

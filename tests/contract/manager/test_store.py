@@ -109,7 +109,7 @@ class StoreContract(ABC):
     async def test_a_wrong_guess_is_found_out(self, kept: Kept) -> None:
         await hear(kept, word())
         with pytest.raises(OpenAlertExistsError):
-            await hear(kept, word(episode=3), expected_new=[subject().fingerprint])
+            await hear(kept, word(episode=3), expected_new=[subject().open_key])
         assert len(await hear(kept, word(episode=3))) == 1
 
     async def test_an_alert_may_end_and_another_begin_in_one_batch(self, kept: Kept) -> None:

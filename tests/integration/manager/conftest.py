@@ -16,7 +16,7 @@ from confluent_kafka import Consumer
 from services.chassis.grpc_client import channel
 from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, RedisSettings, Secret
-from services.domain.fingerprint import digest, fingerprint
+from services.domain.fingerprint import digest, fingerprint, open_key
 from services.domain.severity import Severity
 from services.manager.app import manager
 from services.manager.settings import Settings
@@ -86,10 +86,16 @@ class World:
     alerts: Any
 
     async def publish(self, *sent: AlertTransition, traceparent: str = "") -> None:
-        """As the evaluator does: keyed by fingerprint."""
+        """As the evaluator does: keyed by rule and resource."""
         headers = [("traceparent", traceparent.encode())] if traceparent else []
         for one in sent:
-            await self.stream.send("alerts", one.SerializeToString(), one.fingerprint.encode(), None, headers)
+            await self.stream.send(
+                "alerts",
+                one.SerializeToString(),
+                open_key(rule_id=one.rule_id, resource=one.resource).encode(),
+                None,
+                headers,
+            )
 
     async def report(self, *results: NotificationResult) -> None:
         """As the notifier does."""
@@ -199,11 +205,12 @@ def transition(
     at = window if window is not None else episode
     first = START + episode * timedelta(minutes=5)
     found = AlertTransition(
-        id=digest(rule_id, resource, str(at), state),
+        id=digest(rule_id, resource, str(at), state, str(revision)),
         state=AlertTransition.State.Value(state),
         fingerprint=fingerprint(rule_id=rule_id, resource=resource, severity=severity),
         rule_id=rule_id,
         rule_revision=revision,
+        selection_revision=1,
         rule_name="High error count",
         description="Many errors.",
         severity=int(severity),  # type: ignore[arg-type]

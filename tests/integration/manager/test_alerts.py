@@ -114,6 +114,36 @@ async def test_resolved_by_hand_stays_quiet_for_the_episode_and_fires_in_the_nex
     assert (newest.state, oldest.id) == (Alert.FIRING, alert.id)
 
 
+async def test_a_raised_severity_is_told_once_in_an_alert_of_its_own_and_a_lowered_one_to_nobody(world: World) -> None:
+    low = await fired(world, transition(severity=Severity.LOW))
+    raised = transition(severity=Severity.HIGH, revision=2)
+    await world.publish(raised, raised, transition(severity=Severity.LOW))
+    high = await fired(world, raised)
+    read = await world.alerts.GetAlert(pb.GetAlertRequest(id=low.id))
+    assert (read.alert.state, read.alert.superseded_by) == (Alert.RESOLVED, high.id)
+    assert await world.history(low.id) == ["FIRED", "SUPERSEDED"]
+    await world.alerts.AcknowledgeAlert(pb.AcknowledgeAlertRequest(id=high.id, actor="ana"))
+    await world.publish(transition(severity=Severity.MEDIUM, revision=3))
+    await world.settled(3)
+    (now,) = await world.listed(states=["FIRING", "ACKNOWLEDGED"])
+    assert (now.id, now.severity, now.acknowledged_by) == (high.id, Severity.MEDIUM, "ana")
+    await world.publish(transition("RESOLVED", window=1, severity=Severity.MEDIUM, revision=3))
+    await world.settled(4)
+    assert await world.history(high.id) == ["FIRED", "ACKNOWLEDGED", "UPDATED", "RESOLVED"]
+    told = [
+        (note.alert.id, Notification.Kind.Name(note.kind), note.alert.superseded_by) for note, _ in await world.told(5)
+    ]
+    assert sorted(told) == sorted(
+        [
+            (low.id, "FIRING", ""),
+            (low.id, "RESOLVED", high.id),
+            (high.id, "FIRING", ""),
+            (high.id, "ACKNOWLEDGED", ""),
+            (high.id, "RESOLVED", ""),
+        ]
+    )
+
+
 async def test_what_became_of_deliveries_stands_in_the_history_once(world: World) -> None:
     alert = await fired(world, transition())
     failed = NotificationResult(

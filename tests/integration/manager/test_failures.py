@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from services.chassis.grpc_client import channel
 from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, RedisSettings, Secret
+from services.domain.fingerprint import open_key
 from services.manager.settings import Settings
 from stack.postgres import create_database, in_database
 from stack.shared import Servers
@@ -60,7 +61,7 @@ async def test_without_redis_everything_is_as_it_should_be(settings: Settings, r
 
 async def test_a_stale_key_swallows_no_alert_and_a_forgotten_one_doubles_none(world: World, redis: Redis) -> None:
     sent = transition()
-    key = f"{world.settings.redis.redis_prefix}manager:open:{sent.fingerprint}"
+    key = f"{world.settings.redis.redis_prefix}manager:open:{open_key(rule_id=sent.rule_id, resource=sent.resource)}"
     # As after a crash between Redis and PostgreSQL: claimed, and nothing stored.
     await redis.set(key, b"1")
     await world.publish(sent)

@@ -62,6 +62,23 @@ async def test_an_alert_reaches_each_channel_of_its_route_once(world: World, ale
     assert {one.alert for one in world.sinks.journal.deliveries} == {alert}
 
 
+async def test_an_alert_whose_place_another_took_is_closed_where_it_is_kept_and_told_to_nobody(
+    world: World, alert: str
+) -> None:
+    await world.publish(notification(alert=alert))
+    await accepted(world, 3)
+    over = notification(alert=alert, kind=Notification.RESOLVED, superseded_by="another")
+    await world.publish(over, over)
+    assert (await accepted(world, 2, "pagerduty"))[1:] == [("pagerduty", "RESOLVED")]
+    # Where that fails nobody stands in: there is nothing to tell.
+    world.sinks.journal.behave("pagerduty", DOWN)
+    other = f"{alert} 2"
+    await world.publish(notification(alert=other, kind=Notification.RESOLVED, superseded_by="another"))
+    await world.until("SELECT 1 FROM failed_notifications WHERE alert_id = $1", other)
+    planned = await world.rows("SELECT channel FROM deliveries WHERE kind = 3 ORDER BY channel")
+    assert [row["channel"] for row in planned] == ["pagerduty", "pagerduty"]
+
+
 async def test_it_is_quick_and_the_manager_hears_of_it(world: World, alert: str) -> None:
     await world.publish(notification(alert="warm", severity=AlertRule.LOW))
     await accepted(world, 1, "webhook")

@@ -8,13 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.alert import Command, Ended, Fired, Life, Memory, Reason, State, Verdict, obey, observe, remember
+from services.domain.severity import Severity
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 WINDOW = timedelta(minutes=5)
 
 
-def verdict(episode: int = 0, *, revision: int = 1, second: int = 0) -> Verdict:
-    return Verdict(episode=START + episode * WINDOW, revision=revision, time=START + timedelta(seconds=second))
+def verdict(
+    episode: int = 0,
+    *,
+    selection: int = 1,
+    revision: int | None = None,
+    second: int = 0,
+    severity: Severity = Severity.MEDIUM,
+) -> Verdict:
+    return Verdict(
+        episode=START + episode * WINDOW,
+        selection=selection,
+        revision=revision or selection,
+        time=START + timedelta(seconds=second),
+        severity=severity,
+    )
 
 
 def alert(last: Verdict | None = None, state: State = State.FIRING) -> Life:
@@ -53,11 +67,88 @@ def alert(last: Verdict | None = None, state: State = State.FIRING) -> Life:
             id="a late repeat while another episode is open",
         ),
         pytest.param(
-            Memory(fired=verdict(revision=1), ended=verdict(revision=2, second=9)),
-            Fired(verdict(revision=3, second=20)),
+            Memory(alert=alert(), ended=verdict(1)),
+            Fired(verdict(1)),
+            Reason.REPEATED,
+            State.FIRING,
+            id="an episode that is over does not keep another one's alert open",
+        ),
+        pytest.param(
+            Memory(fired=verdict(), ended=verdict(revision=2, second=9)),
+            Fired(verdict(selection=3, second=20)),
             Reason.FIRED,
             State.FIRING,
-            id="a rule that was edited may fire anew in the same window",
+            id="a rule that counts afresh may fire anew in the same window",
+        ),
+        pytest.param(
+            Memory(alert=alert(), fired=verdict()),
+            Fired(verdict(revision=2, severity=Severity.CRITICAL)),
+            Reason.RAISED,
+            State.FIRING,
+            id="a raised severity makes another alert",
+        ),
+        pytest.param(
+            Memory(alert=alert(state=State.ACKNOWLEDGED), fired=verdict()),
+            Fired(verdict(revision=2, severity=Severity.CRITICAL)),
+            Reason.RAISED,
+            State.FIRING,
+            id="which nobody has acknowledged yet",
+        ),
+        pytest.param(
+            Memory(alert=alert(state=State.ACKNOWLEDGED), fired=verdict()),
+            Fired(verdict(revision=2, severity=Severity.LOW)),
+            Reason.UPDATED,
+            State.ACKNOWLEDGED,
+            id="a lowered one keeps the alert and its acknowledgement",
+        ),
+        pytest.param(
+            Memory(alert=alert(), fired=verdict()),
+            Fired(verdict(revision=2)),
+            Reason.UPDATED,
+            State.FIRING,
+            id="other words too",
+        ),
+        pytest.param(
+            Memory(alert=alert(verdict(revision=3, severity=Severity.LOW))),
+            Fired(verdict(revision=2, severity=Severity.CRITICAL)),
+            Reason.REPEATED,
+            State.FIRING,
+            id="older words change nothing",
+        ),
+        pytest.param(
+            Memory(alert=alert(verdict(1, revision=2))),
+            Fired(verdict(0, revision=3, severity=Severity.CRITICAL)),
+            Reason.REPEATED,
+            State.FIRING,
+            id="nor do those about an episode before the open one",
+        ),
+        pytest.param(
+            Memory(alert=alert()),
+            Fired(verdict(1, revision=2, severity=Severity.CRITICAL)),
+            Reason.RAISED,
+            State.FIRING,
+            id="a later episode may be graver than the open alert, whose end is missing",
+        ),
+        pytest.param(
+            Memory(fired=verdict()),
+            Fired(verdict(revision=2, severity=Severity.CRITICAL)),
+            Reason.FIRED,
+            State.FIRING,
+            id="what was resolved by hand is told anew when it is graver now",
+        ),
+        pytest.param(
+            Memory(fired=verdict()),
+            Fired(verdict(revision=2, severity=Severity.LOW)),
+            Reason.EPISODE_CLOSED,
+            None,
+            id="and stays quiet when only its words were edited",
+        ),
+        pytest.param(
+            Memory(fired=verdict(), ended=verdict(second=9)),
+            Fired(verdict(revision=2, second=20, severity=Severity.CRITICAL)),
+            Reason.LATE,
+            None,
+            id="what is over is not told in graver words",
         ),
         pytest.param(
             Memory(fired=verdict()),
@@ -84,6 +175,14 @@ def test_what_the_evaluators_word_makes(
     life, because = observe(memory, word)
     assert because is reason
     assert (life.state if life else None) is state
+
+
+def test_a_later_beginning_in_older_words_leaves_the_words_as_they_are() -> None:
+    known = alert(verdict(revision=3, severity=Severity.HIGH))
+    life, reason = observe(Memory(alert=known), Fired(verdict(1, revision=2, severity=Severity.LOW)))
+    assert reason is Reason.REPEATED
+    assert life is not None
+    assert life.last_firing == verdict(1, revision=3, severity=Severity.HIGH)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +219,7 @@ class World:
         life, reason = observe(memory, word)
         self.past[word.verdict.episode] = remember(memory, word)
         self.told.append(reason)
-        if reason in {Reason.FIRED, Reason.FIRED_AND_OVER, Reason.REPEATED}:
+        if reason in {Reason.FIRED, Reason.FIRED_AND_OVER, Reason.REPEATED, Reason.RAISED, Reason.UPDATED}:
             self.carried.add(word.verdict.episode)
         if life is not None:
             self.open = life if life.is_open else None
@@ -135,17 +234,18 @@ class World:
 def stories(draw: st.DrawFn) -> list[Fired | Ended]:
     """What one sound evaluator says: episodes one after the other, each but perhaps the last with its end."""
     words: list[Fired | Ended] = []
-    second, episode, revision = 0, 0, 1
+    second, episode, revision, severity = 0, 0, 1, Severity.MEDIUM
     count = draw(st.integers(1, 4))
     for index in range(count):
         episode += draw(st.integers(1, 3))
         for _ in range(draw(st.integers(1, 3))):
             second += 10
-            revision += draw(st.integers(0, 1))
-            words.append(Fired(verdict(episode, revision=revision, second=second)))
+            if draw(st.booleans()):
+                revision, severity = revision + 1, draw(st.sampled_from(Severity))
+            words.append(Fired(verdict(episode, revision=revision, second=second, severity=severity)))
         if index < count - 1 or draw(st.booleans()):
             second += 10
-            words.append(Ended(verdict(episode, revision=revision, second=second)))
+            words.append(Ended(verdict(episode, revision=revision, second=second, severity=severity)))
     return words
 
 

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from services.domain.fingerprint import fingerprint
+from services.domain.severity import Severity
 from services.evaluator.core.chain import Reception
 from services.evaluator.core.moment import SECOND_NS
 from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey, Tally
@@ -141,13 +143,65 @@ def test_another_threshold_is_judged_at_once_and_keeps_what_was_counted() -> Non
     assert board.hear(event=15) == ["RESOLVED a 0"]
 
 
-def test_an_alert_ends_with_the_words_and_fingerprint_with_which_it_began() -> None:
+def test_an_open_alert_is_said_again_at_once_in_the_words_of_its_edited_rule_and_ends_with_them() -> None:
     board = Board.with_rules(COUNT)
     board.hear(row(3), event=1)
-    board.learn(replace(COUNT, name="renamed", severity=COUNT.severity.CRITICAL, revision=2), revision=2)
+    edited = replace(COUNT, name="renamed", labels={"team": "a"}, severity=Severity.CRITICAL, revision=2)
+    assert board.learn(edited, revision=2, now=7) == ["FIRING a 0"]
+    assert board.learn(edited, revision=3) == []
+    assert board.learn(replace(edited, threshold=1, revision=4), revision=4) == []
+    assert board.hear(row(9), event=2) == []
+    assert board.hear(event=25) == ["RESOLVED a 10"]
+    fired, said, ended = board.steps
+    assert said.reason is Reason.RULE_EDITED
+    assert (said.window, said.first_window_ns, said.created_ns) == (fired.window, 0, 7 * SECOND_NS)
+    assert (said.rule_name, said.labels, said.severity) == ("renamed", {"team": "a"}, Severity.CRITICAL)
+    assert said.fingerprint == fingerprint(rule_id="count", resource="a", severity=Severity.CRITICAL)
+    assert (ended.fingerprint, ended.rule_name, ended.rule_revision) == (said.fingerprint, "renamed", 2)
+    assert len({step.id for step in board.steps}) == 3
+
+
+def test_each_edit_of_the_severity_is_a_step_of_its_own_and_the_same_however_often_it_is_decided() -> None:
+    def steps() -> list[Transition]:
+        board = Board.with_rules(COUNT)
+        board.hear(row(3), event=1)
+        for revision, severity in enumerate((Severity.LOW, Severity.HIGH, Severity.LOW, Severity.CRITICAL), 2):
+            board.learn(replace(COUNT, severity=severity, revision=revision), revision=revision)
+        return board.steps
+
+    found = steps()
+    assert len({step.id for step in found}) == 5
+    assert steps() == found
+    assert [step.rank for step in found] == sorted(step.rank for step in found)
+
+
+def test_a_restart_says_what_was_edited_meanwhile_once_all_has_been_read_again() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    board.hear(row(3, pane=10), event=15)
+    edited = replace(COUNT, severity=Severity.CRITICAL, revision=2)
+    again = Board(WindowStage.restored(board.stage.checkpoint(0), board.steps, SECOND_NS), offset=1, up_to=1)
+    assert again.learn(edited, revision=2) == []
+    assert again.hear(row(3, pane=10), event=15) == ["FIRING a 0"]
+    once_more = Board(WindowStage.restored(board.stage.checkpoint(0), again.steps, SECOND_NS), offset=1, up_to=1)
+    once_more.learn(edited, revision=2)
+    assert once_more.hear(row(3, pane=10), event=15) == []
+    assert once_more.hear(row(1, pane=20), event=35) == ["RESOLVED a 20"]
+
+
+def test_an_open_alert_whose_rule_is_not_known_yet_waits_for_it() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
+    again = Board(WindowStage.restored(board.stage.checkpoint(0), board.steps, SECOND_NS))
+    assert again.hear(row(3), event=1) == []
+    assert again.learn(replace(COUNT, severity=Severity.LOW, revision=2), revision=2) == ["FIRING a 0"]
+
+
+def test_an_edit_after_the_end_says_nothing() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(3), event=1)
     board.hear(event=25)
-    fired, ended = board.steps
-    assert (fired.fingerprint, fired.rule_name) == (ended.fingerprint, ended.rule_name)
+    assert board.learn(replace(COUNT, severity=Severity.CRITICAL, revision=2), revision=2) == []
 
 
 def test_a_rule_that_goes_ends_its_alerts() -> None:

@@ -1,4 +1,4 @@
-"""A machine that does to one fingerprint whatever may be done to it."""
+"""A machine that does to one group whatever may be done to it."""
 
 from collections import Counter
 from datetime import timedelta
@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.domain.alert import Command, Ended, Fired, State
+from services.domain.severity import Severity
 from services.manager.core.alert import Alert, Notice
 from services.manager.core.commands.change import Change, Order, carry_out
 from services.manager.core.commands.transitions import Book, decide
-from tests.unit.manager.stories import NOW, word
+from tests.unit.manager.stories import NOW, subject, word
 
 _ORDER = {State.FIRING: 0, State.ACKNOWLEDGED: 1, State.RESOLVED: 2}
 
@@ -31,12 +32,16 @@ class LifeCycle(RuleBasedStateMachine):
         episode=st.integers(0, 3),
         later=st.integers(0, 3),
         revision=st.integers(1, 3),
+        severity=st.sampled_from(Severity),
     )
-    def hear(self, kind: type[Fired] | type[Ended], episode: int, later: int, revision: int) -> None:
+    def hear(
+        self, kind: type[Fired] | type[Ended], episode: int, later: int, revision: int, severity: Severity
+    ) -> None:
         """The evaluator says something, perhaps again."""
-        said = word(kind, episode=episode, window=episode + later, revision=revision)
+        about = subject(severity=severity)
+        said = word(kind, about=about, episode=episode, window=episode + later, revision=revision)
         self.book, outcomes = decide(self.book, [said], self.now)
-        self._take([outcome.change for outcome in outcomes])
+        self._take([change for outcome in outcomes for change in outcome.changes])
 
     @rule(command=st.sampled_from(list(Command)), data=st.data())
     def command(self, command: Command, data: st.DataObject) -> None:
@@ -46,9 +51,9 @@ class LifeCycle(RuleBasedStateMachine):
             change, _ = carry_out(alert, Order(command=command, actor="ana"), now=self.now)
             self._take([change])
             if change is not None:
-                self.book.open.pop(alert.subject.fingerprint)
+                self.book.open.pop(alert.subject.open_key)
                 if change.alert.life.is_open:
-                    self.book.open[alert.subject.fingerprint] = change.alert
+                    self.book.open[alert.subject.open_key] = change.alert
 
     def _take(self, changes: list[Change | None]) -> None:
         self.now += timedelta(seconds=1)
@@ -75,6 +80,7 @@ class LifeCycle(RuleBasedStateMachine):
         assert all(count == 1 for count in self.told.values())
         for alert in self.alerts.values():
             assert (alert.id, Notice.FIRING) in self.told
+            assert alert.subject.severity is alert.life.last_firing.severity
             assert ((alert.id, Notice.RESOLVED) in self.told) == (alert.life.state is State.RESOLVED)
             assert ((alert.id, Notice.ACKNOWLEDGED) in self.told) == (alert.acknowledge_time is not None)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -46,11 +46,65 @@ def test_an_end_that_came_first_is_told_with_its_beginning() -> None:
     assert fired.change.notices == (Notice.FIRING, Notice.RESOLVED)
 
 
-def test_the_severity_is_not_in_the_transitions_id_but_tells_alerts_apart() -> None:
-    low, high = word(about=subject(severity=Severity.LOW)), word(about=subject(severity=Severity.HIGH))
-    assert low.id == high.id
-    book, _ = decide(Book(), [low, high], NOW)
-    assert len(book.open) == 2
+def said(severity: Severity, revision: int, kind: type[Fired] | type[Ended] = Fired, **changed: str) -> Transition:
+    return word(kind, about=replace(subject(severity=severity), **changed), revision=revision)  # type: ignore[arg-type]
+
+
+def test_a_raised_severity_ends_the_alert_untold_and_tells_another_once() -> None:
+    low, critical = said(Severity.LOW, 1), said(Severity.CRITICAL, 2)
+    ended = said(Severity.CRITICAL, 2, Ended)
+    book, outcomes = decide(Book(), [low, critical, critical, low, ended], NOW)
+    assert [outcome.reason for outcome in outcomes] == [
+        Reason.FIRED,
+        Reason.RAISED,
+        Reason.DELIVERED_AGAIN,
+        Reason.DELIVERED_AGAIN,
+        Reason.RECOVERED,
+    ]
+    old, new, over = (change for outcome in outcomes[1:] for change in outcome.changes)
+    assert (old.alert.subject.severity, old.alert.life.state) == (Severity.LOW, State.RESOLVED)
+    assert old.alert.superseded_by == new.alert.id
+    assert [(entry.kind, entry.comment) for entry in old.entries] == [(Kind.SUPERSEDED, f"by {new.alert.id}")]
+    assert (new.alert.subject.severity, new.notices) == (Severity.CRITICAL, (Notice.FIRING,))
+    assert (over.alert.id, over.alert.superseded_by, book.open) == (new.alert.id, "", {})
+
+
+def test_a_lowered_severity_and_new_words_are_taken_over_and_told_to_nobody() -> None:
+    book, _ = decide(Book(), [said(Severity.HIGH, 1)], NOW)
+    (alert,) = book.open.values()
+    taken, _ = carry_out(alert, Order(command=Command.ACKNOWLEDGE, actor="ana"), now=NOW)
+    assert taken is not None
+    book.open[alert.subject.open_key] = taken.alert
+    lowered, reworded = said(Severity.LOW, 2), said(Severity.LOW, 3, description="other")
+    book, outcomes = decide(book, [lowered, reworded, lowered], NOW)
+    assert [outcome.reason for outcome in outcomes] == [Reason.UPDATED, Reason.UPDATED, Reason.DELIVERED_AGAIN]
+    changes = [change for outcome in outcomes for change in outcome.changes]
+    assert {(change.alert.id, change.notices) for change in changes} == {(alert.id, ())}
+    assert [entry.comment for change in changes for entry in change.entries] == [
+        "severity HIGH to LOW",
+        "the rule was edited",
+    ]
+    (after,) = book.open.values()
+    assert (after.subject, after.acknowledged_by) == (reworded.subject, "ana")
+    assert (after.life.state, after.life.repeat_count) == (State.ACKNOWLEDGED, 0)
+
+
+def test_each_raise_is_told_once_however_often_the_severity_is_edited() -> None:
+    severities = [Severity.LOW, Severity.HIGH, Severity.LOW, Severity.CRITICAL, Severity.HIGH, Severity.CRITICAL]
+    words = [said(severity, revision) for revision, severity in enumerate(severities, 1)]
+    book, outcomes = decide(Book(), words, NOW)
+    told = [change.alert.subject.severity for each in outcomes if (change := each.change) and change.notices]
+    assert told == [Severity.LOW, Severity.HIGH, Severity.CRITICAL, Severity.CRITICAL]
+    assert len(book.open) == 1
+    late, _ = decide(Book(), [words[-1], *words], NOW)
+    assert [alert.subject for alert in late.open.values()] == [words[-1].subject]
+
+
+def test_a_later_episode_brings_its_words_to_an_alert_whose_end_is_missing() -> None:
+    later = word(about=replace(subject(severity=Severity.LOW), description="other"), episode=3, revision=2)
+    book, (_, outcome) = decide(Book(), [said(Severity.HIGH, 1), later], NOW)
+    assert outcome.reason is Reason.REPEATED
+    assert [alert.subject for alert in book.open.values()] == [later.subject]
 
 
 def test_what_was_known_is_left_as_it_was() -> None:
@@ -78,9 +132,10 @@ def record(transition: Transition, offset: int = 0) -> Record:
     message = AlertTransition(
         id=transition.id,
         state=AlertTransition.FIRING if isinstance(transition.word, Fired) else AlertTransition.RESOLVED,
-        fingerprint=transition.fingerprint,
+        fingerprint=transition.subject.fingerprint,
         rule_id=transition.subject.rule_id,
         rule_revision=transition.verdict.revision,
+        selection_revision=transition.verdict.selection,
         severity=int(transition.subject.severity),  # type: ignore[arg-type]
         resource=transition.subject.resource,
     )
@@ -158,7 +213,7 @@ def _disturb(world: World, disturbance: str) -> None:
     if disturbance == "redis forgets":
         world.claims.held.clear()
     if disturbance == "redis is stale":
-        world.claims.held |= {subject("a").fingerprint, subject("b").fingerprint}
+        world.claims.held |= {subject("a").open_key, subject("b").open_key}
     if disturbance == "commit is lost":
         world.store.fail_commits = 2
 

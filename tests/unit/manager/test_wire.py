@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.domain.alert import Command, Ended, Fired, State
+from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
 from services.manager.core.alert import Kind, Notice, entry_id, notification_id
 from services.manager.core.commands.change import Order, carry_out
@@ -42,13 +43,14 @@ def test_a_transition_becomes_an_alert_with_all_its_evidence() -> None:
     message = sent()
     message.window.count = 5
     book, _ = decide(Book(), [alerts.transition(message)], NOW)
-    shown = alerts.alert(book.open["f1"])
+    shown = alerts.alert(book.open[open_key(rule_id="r1", resource="a")])
     assert (shown.window, dict(shown.group), dict(shown.labels)) == (message.window, {"service": "a"}, {"team": "x"})
     assert list(shown.samples) == list(message.samples)
     assert (shown.state, shown.severity, shown.rule_id) == (Alert.FIRING, AlertRule.HIGH, "r1")
     assert shown.fire_time == Timestamp(seconds=200, nanos=1000)
     assert not shown.HasField("resolve_time")
-    assert not alerts.alert(decide(Book(), [alerts.transition(sent())], NOW)[0].open["f1"]).HasField("window")
+    (bare,) = decide(Book(), [alerts.transition(sent())], NOW)[0].open.values()
+    assert not alerts.alert(bare).HasField("window")
 
 
 def test_the_two_words_of_the_evaluator() -> None:

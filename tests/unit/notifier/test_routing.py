@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
+from services.notifier.core.channel import ChannelSpec, PagerDutySettings, SlackSettings
 from services.notifier.core.delivery import State
 from services.notifier.core.routing import Reason, Route, Routes, StandIn, audience, delivery_id, stand_ins
 from tests.fakes.notifier import message
@@ -75,6 +76,20 @@ def test_who_stands_in(states: dict[str, State], expected: list[tuple[str, str]]
 def test_who_heard_that_it_began_hears_how_it_ends() -> None:
     before = [StandIn(channel="email", fallback_for="slack"), StandIn(channel="slack", fallback_for="pagerduty")]
     assert audience(("slack",), before) == (StandIn(channel="slack"), StandIn(channel="email", fallback_for="slack"))
+
+
+def test_an_end_that_people_are_not_told_reaches_only_who_keeps_the_alert_open() -> None:
+    pager = PagerDutySettings(url="https://pager", routing_key="k")
+    routes = Routes(
+        channels={
+            "pager": ChannelSpec(name="pager", kind=pager),
+            "slack": ChannelSpec(name="slack", kind=SlackSettings(url="https://slack")),
+        },
+        routes=(),
+    )
+    assert routes.keeping == {"pager"}
+    before = [StandIn(channel="slack"), StandIn(channel="pager", fallback_for="slack")]
+    assert audience(("slack",), before, routes.keeping) == (StandIn(channel="pager", fallback_for="slack"),)
 
 
 @given(fallbacks, states)

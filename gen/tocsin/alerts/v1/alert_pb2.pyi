@@ -115,20 +115,25 @@ class Alert(_message.Message):
     REPEAT_COUNT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Set by the server: a UUID."""
     fingerprint: _builtins.str
-    """Of rule, resource and severity: at most one alert that is not resolved has it."""
+    """Of rule, resource and severity: at most one alert that is not resolved has it. At most one of a rule and a resource
+    is open, whatever its severity.
+    """
     state: Global___Alert.State.ValueType
     """Where it stands."""
     severity: _alert_rule_pb2.AlertRule.Severity.ValueType
-    """How urgent it is."""
+    """How urgent it is. When the rule's severity is lowered while the alert is open, the alert takes the lower one; when
+    it is raised, another alert takes this one's place (see superseded_by).
+    """
     rule_id: _builtins.str
     """The rule that it comes from."""
     rule_name: _builtins.str
-    """That rule's name when it fired."""
+    """That rule's name when it fired, or when it was last edited while the alert was open."""
     description: _builtins.str
-    """That rule's description when it fired."""
+    """That rule's description, likewise."""
     resource: _builtins.str
     """What is in trouble: the group's value, "payment-service", or "service=a,host=b" for several fields."""
     acknowledged_by: _builtins.str
@@ -139,13 +144,17 @@ class Alert(_message.Message):
     """How many times it fired again while it was open; these were not told again."""
     etag: _builtins.str
     """Changes with each change of the alert."""
+    superseded_by: _builtins.str
+    """The alert that took its place when the rule's severity was raised, and that is told instead; empty when it ended
+    otherwise.
+    """
     @_builtins.property
     def group(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The group's fields and values."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The rule's labels when it fired."""
+        """The rule's labels, likewise."""
 
     @_builtins.property
     def window(self) -> Global___WindowResult:
@@ -157,7 +166,7 @@ class Alert(_message.Message):
 
     @_builtins.property
     def fire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the evaluator saw the condition become true."""
+        """When the evaluator saw the condition become true, or a raised severity made an alert of its own of it."""
 
     @_builtins.property
     def acknowledge_time(self) -> _timestamp_pb2.Timestamp:
@@ -194,10 +203,11 @@ class Alert(_message.Message):
         repeat_count: _builtins.int = ...,
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        superseded_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "fire_time", b"fire_time", "resolve_time", b"resolve_time", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "severity", b"severity", "state", b"state", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "severity", b"severity", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,8 +353,10 @@ Global___SampleEvent: _TypeAlias = SampleEvent  # noqa: Y015
 
 @_typing.final
 class AlertTransition(_message.Message):
-    """The value of a record on the topic `alerts`, keyed by fingerprint: one step of one group. Doing the same transition
-    twice changes nothing: the id is a function of rule, selection revision, group, window start and state.
+    """The value of a record on the topic `alerts`, keyed by a digest of rule and resource: one step of one group. Doing the
+    same transition twice changes nothing: the id is a function of rule, selection revision, group, window start and
+    state. When the rule's severity, name, description or labels are edited while the condition holds, FIRING is sent once
+    more under the new revision, with the same first_window_time and an id of its own.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -427,6 +439,7 @@ class AlertTransition(_message.Message):
     FIRST_WINDOW_TIME_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SELECTION_REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The transition's id: 32 hexadecimal digits."""
     state: Global___AlertTransition.State.ValueType
@@ -445,6 +458,8 @@ class AlertTransition(_message.Message):
     """The rule's severity."""
     resource: _builtins.str
     """What is in trouble."""
+    selection_revision: _builtins.int
+    """The revision of the rule at which its counting last began afresh."""
     @_builtins.property
     def group(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The group's fields and values."""
@@ -487,10 +502,11 @@ class AlertTransition(_message.Message):
         first_window_time: _timestamp_pb2.Timestamp | None = ...,
         samples: _abc.Iterable[Global___SampleEvent] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        selection_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_window_time", b"first_window_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "fingerprint", b"fingerprint", "first_window_time", b"first_window_time", "group", b"group", "id", b"id", "labels", b"labels", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "rule_revision", b"rule_revision", "samples", b"samples", "severity", b"severity", "state", b"state", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "fingerprint", b"fingerprint", "first_window_time", b"first_window_time", "group", b"group", "id", b"id", "labels", b"labels", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "rule_revision", b"rule_revision", "samples", b"samples", "selection_revision", b"selection_revision", "severity", b"severity", "state", b"state", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -522,6 +538,12 @@ class AlertHistoryEntry(_message.Message):
         """A channel took a notification."""
         NOTIFICATION_FAILED: AlertHistoryEntry._Kind.ValueType  # 6
         """A channel did not take a notification in the end."""
+        SUPERSEDED: AlertHistoryEntry._Kind.ValueType  # 7
+        """The rule's severity was raised: another alert, which its comment names, took its place, and this one's end is
+        told to nobody.
+        """
+        UPDATED: AlertHistoryEntry._Kind.ValueType  # 8
+        """It took over what was edited in the rule: a lower severity, the name, the description or the labels."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened."""
@@ -540,6 +562,12 @@ class AlertHistoryEntry(_message.Message):
     """A channel took a notification."""
     NOTIFICATION_FAILED: AlertHistoryEntry.Kind.ValueType  # 6
     """A channel did not take a notification in the end."""
+    SUPERSEDED: AlertHistoryEntry.Kind.ValueType  # 7
+    """The rule's severity was raised: another alert, which its comment names, took its place, and this one's end is
+    told to nobody.
+    """
+    UPDATED: AlertHistoryEntry.Kind.ValueType  # 8
+    """It took over what was edited in the rule: a lower severity, the name, the description or the labels."""
 
     ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int

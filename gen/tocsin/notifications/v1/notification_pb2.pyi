@@ -40,7 +40,9 @@ class Notification(_message.Message):
         ACKNOWLEDGED: Notification._Kind.ValueType  # 2
         """Somebody took it on."""
         RESOLVED: Notification._Kind.ValueType  # 3
-        """It is over."""
+        """It is over. One whose alert has superseded_by is told to nobody: it only closes the alert where a channel keeps it
+        open under its id (PagerDuty).
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What there is to tell."""
@@ -52,7 +54,9 @@ class Notification(_message.Message):
     ACKNOWLEDGED: Notification.Kind.ValueType  # 2
     """Somebody took it on."""
     RESOLVED: Notification.Kind.ValueType  # 3
-    """It is over."""
+    """It is over. One whose alert has superseded_by is told to nobody: it only closes the alert where a channel keeps it
+    open under its id (PagerDuty).
+    """
 
     ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int

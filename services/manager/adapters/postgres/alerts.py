@@ -8,6 +8,7 @@ from asyncpg import UniqueViolationError
 from services.chassis import outbox
 from services.chassis.postgres import Connection
 from services.domain.alert import Fired, Memory, Verdict
+from services.domain.severity import Severity
 from services.manager.adapters.postgres import ALERTS_CHANGED
 from services.manager.adapters.postgres.rows import (
     ALERT_COLUMNS,
@@ -30,6 +31,7 @@ _TYPES = {
     "resolve_time": "timestamptz",
     "repeat_count": "integer",
     "last_episode": "timestamptz",
+    "last_selection": "bigint",
     "last_revision": "bigint",
     "last_firing_time": "timestamptz",
     "version": "bigint",
@@ -37,8 +39,9 @@ _TYPES = {
     "create_time": "timestamptz",
 }
 _CHANGING = (
-    "state, acknowledge_time, acknowledged_by, resolve_time, resolved_by, repeat_count, last_episode, last_revision,"
-    " last_firing_time, version, update_time"
+    "fingerprint, state, severity, rule_name, description, evidence, acknowledge_time, acknowledged_by, resolve_time,"
+    " resolved_by, superseded_by, repeat_count, last_episode, last_selection, last_revision, last_firing_time, version,"
+    " update_time"
 )
 # One NOTIFY carries at most 8000 bytes.
 _IDS_IN_ONE_NOTICE = 200
@@ -75,18 +78,18 @@ class PostgresAlerts:
 
     async def book(self, transitions: Sequence[Transition], *, expected_new: Collection[str]) -> Book:
         """See AlertTable."""
-        fingerprints = sorted({transition.fingerprint for transition in transitions})
-        await self._lock(fingerprints)
+        keys = sorted({transition.open_key for transition in transitions})
+        await self._lock(keys)
         past = await self._past(transitions)
         done = await self._mark_done(transitions)
-        known = [fingerprint for fingerprint in fingerprints if fingerprint not in set(expected_new)]
+        known = [key for key in keys if key not in set(expected_new)]
         rows = await self._connection.fetch(
-            f"""select {ALERT_COLUMNS} from alerts where fingerprint = any($1) and state <> 'RESOLVED'
-                order by fingerprint for update""",
+            f"""select {ALERT_COLUMNS} from alerts where open_key = any($1) and state <> 'RESOLVED'
+                order by open_key for update""",
             known,
         )
         found = self._found(rows)
-        return Book(open={alert.subject.fingerprint: alert for alert in found}, past=past, done=done)
+        return Book(open={alert.subject.open_key: alert for alert in found}, past=past, done=done)
 
     async def save(self, changes: Sequence[tuple[Change, Headers]]) -> None:
         """See AlertTable."""
@@ -111,7 +114,7 @@ class PostgresAlerts:
         """See AlertTable."""
         rows = await self._connection.fetch(
             f"""select {ALERT_COLUMNS} from alerts where rule_id = $1 and state <> 'RESOLVED'
-                order by fingerprint for update""",
+                order by open_key for update""",
             rule_id,
         )
         return self._found(rows)
@@ -120,28 +123,35 @@ class PostgresAlerts:
         """See AlertTable."""
         return await self._write(entries)
 
-    async def _lock(self, fingerprints: Sequence[str]) -> None:
+    async def _lock(self, keys: Sequence[str]) -> None:
         # In one order everywhere, so that two instances that have the same partition for a moment never wait
         # for each other in a circle.
         await self._connection.execute(
-            """select pg_advisory_xact_lock(hashtextextended(fingerprint, 0))
-               from unnest($1::text[]) with ordinality as given (fingerprint, position) order by position""",
-            fingerprints,
+            """select pg_advisory_xact_lock(hashtextextended(key, 0))
+               from unnest($1::text[]) with ordinality as given (key, position) order by position""",
+            keys,
         )
 
     async def _past(self, transitions: Sequence[Transition]) -> dict[Episode, Memory]:
         episodes = sorted({transition.episode for transition in transitions})
         rows = await self._connection.fetch(
-            """select distinct on (fingerprint, episode, state) fingerprint, episode, state, revision, decide_time
+            """select distinct on (open_key, episode, state)
+                      open_key, episode, state, selection, revision, decide_time, severity
                from alert_transitions
-               join unnest($1::text[], $2::timestamptz[]) as given (fingerprint, episode) using (fingerprint, episode)
-               order by fingerprint, episode, state, revision desc, decide_time desc""",
+               join unnest($1::text[], $2::timestamptz[]) as given (open_key, episode) using (open_key, episode)
+               order by open_key, episode, state, selection desc, revision desc, decide_time desc""",
             *columns(episodes),
         )
         past: dict[Episode, Memory] = {}
         for row in rows:
-            episode = (row["fingerprint"], row["episode"])
-            verdict = Verdict(episode=row["episode"], revision=row["revision"], time=row["decide_time"])
+            episode = (row["open_key"], row["episode"])
+            verdict = Verdict(
+                episode=row["episode"],
+                selection=row["selection"],
+                revision=row["revision"],
+                time=row["decide_time"],
+                severity=Severity[row["severity"]],
+            )
             before = past.get(episode, Memory())
             is_firing = row["state"] == "FIRING"
             past[episode] = Memory(
@@ -152,9 +162,10 @@ class PostgresAlerts:
     async def _mark_done(self, transitions: Sequence[Transition]) -> set[tuple[str, str]]:
         rows = {transition.key: _transition_row(transition) for transition in transitions}
         fresh = await self._connection.fetch(
-            """insert into alert_transitions (id, fingerprint, state, episode, revision, decide_time)
-               select * from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[],
-                                    $6::timestamptz[])
+            """insert into alert_transitions
+                   (id, fingerprint, state, episode, selection, revision, decide_time, severity, open_key)
+               select * from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[],
+                                    $7::timestamptz[], $8::text[], $9::text[])
                on conflict do nothing returning id, fingerprint""",
             *columns(list(rows.values())),
         )
@@ -197,4 +208,13 @@ class PostgresAlerts:
 def _transition_row(transition: Transition) -> tuple[Any, ...]:
     verdict = transition.verdict
     state = "FIRING" if isinstance(transition.word, Fired) else "RESOLVED"
-    return transition.id, transition.fingerprint, state, verdict.episode, verdict.revision, verdict.time
+    return (
+        *transition.key,
+        state,
+        verdict.episode,
+        verdict.selection,
+        verdict.revision,
+        verdict.time,
+        verdict.severity.name,
+        transition.open_key,
+    )

@@ -28,7 +28,7 @@ class PostgresHouse:
         async def work(connection: Connection) -> int:
             transitions = await connection.execute(
                 """delete from alert_transitions as old where create_time < $1 and not exists (
-                       select from alerts where fingerprint = old.fingerprint and state <> 'RESOLVED')""",
+                       select from alerts where open_key = old.open_key and state <> 'RESOLVED')""",
                 transitions_before,
             )
             requests = await connection.execute("delete from request_ids where create_time < $1", requests_before)

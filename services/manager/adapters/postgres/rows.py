@@ -18,8 +18,8 @@ RULE_COLUMNS = """id, name, description, type, scope, filter, group_by, value_fi
     lateness, severity, labels, enabled, revision, selection_revision, create_time, update_time"""
 
 ALERT_COLUMNS = """id, fingerprint, state, severity, rule_id, rule_name, description, resource, evidence, fire_time,
-    acknowledge_time, acknowledged_by, resolve_time, resolved_by, repeat_count, last_episode, last_revision,
-    last_firing_time, version, update_time"""
+    acknowledge_time, acknowledged_by, resolve_time, resolved_by, superseded_by, repeat_count, last_episode,
+    last_selection, last_revision, last_firing_time, version, update_time, open_key"""
 
 ENTRY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel"
 
@@ -76,10 +76,17 @@ def rule_row(kept: KeptRule) -> tuple[Any, ...]:
 
 def alert_of(row: Record) -> Alert:
     """An alert from ALERT_COLUMNS."""
-    last = Verdict(episode=row["last_episode"], revision=row["last_revision"], time=row["last_firing_time"])
+    last = Verdict(
+        episode=row["last_episode"],
+        selection=row["last_selection"],
+        revision=row["last_revision"],
+        time=row["last_firing_time"],
+        severity=Severity[row["severity"]],
+    )
     return Alert(
         id=row["id"],
         subject=Subject(
+            open_key=row["open_key"],
             fingerprint=row["fingerprint"],
             severity=Severity[row["severity"]],
             rule_id=row["rule_id"],
@@ -96,6 +103,7 @@ def alert_of(row: Record) -> Alert:
         acknowledged_by=row["acknowledged_by"],
         resolve_time=row["resolve_time"],
         resolved_by=row["resolved_by"],
+        superseded_by=row["superseded_by"],
     )
 
 
@@ -117,12 +125,15 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         storable(alert.acknowledged_by),
         alert.resolve_time,
         storable(alert.resolved_by),
+        alert.superseded_by,
         life.repeat_count,
         life.last_firing.episode,
+        life.last_firing.selection,
         life.last_firing.revision,
         life.last_firing.time,
         alert.version,
         alert.update_time,
+        subject.open_key,
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from services.domain.alert import Command, Life, Reason, Verdict, obey
+from services.domain.alert import Command, Life, Reason, State, Verdict, obey
 from services.manager.core.alert import Alert, Entry, Kind, Notice, Subject, alert_id, entry_id
 
 
@@ -39,7 +39,9 @@ def begun(subject: Subject, transition_id: str, life: Life, *, now: datetime) ->
     return Change(alert=alert, entries=(entry,), notices=(Notice.FIRING,))
 
 
-def repeated(alert: Alert, transition_id: str, life: Life, verdict: Verdict, *, now: datetime) -> Change:
+def repeated(
+    alert: Alert, transition_id: str, life: Life, verdict: Verdict, subject: Subject, *, now: datetime
+) -> Change:
     """It fired again while it was open; nobody is told."""
     entry = Entry(
         id=entry_id(alert.id, Kind.REPEATED, transition_id),
@@ -47,7 +49,35 @@ def repeated(alert: Alert, transition_id: str, life: Life, verdict: Verdict, *, 
         kind=Kind.REPEATED,
         create_time=verdict.time,
     )
-    return Change(alert=_next(alert, life, now), entries=(entry,))
+    is_edited = life.last_firing.revision > alert.life.last_firing.revision
+    after = replace(_next(alert, life, now), subject=subject if is_edited else alert.subject)
+    return Change(alert=after, entries=(entry,))
+
+
+def updated(alert: Alert, transition_id: str, life: Life, subject: Subject, *, now: datetime) -> Change:
+    """Its rule was edited while it is open; nobody is told."""
+    entry = Entry(
+        id=entry_id(alert.id, Kind.UPDATED, transition_id),
+        alert_id=alert.id,
+        kind=Kind.UPDATED,
+        create_time=life.last_firing.time,
+        comment=_difference(alert.subject, subject),
+    )
+    return Change(alert=replace(_next(alert, life, now), subject=subject), entries=(entry,))
+
+
+def superseded(alert: Alert, successor: str, verdict: Verdict, *, now: datetime) -> Change:
+    """Another alert takes its place and is told instead; its own end only closes what a channel keeps open."""
+    entry = Entry(
+        id=entry_id(alert.id, Kind.SUPERSEDED),
+        alert_id=alert.id,
+        kind=Kind.SUPERSEDED,
+        create_time=verdict.time,
+        comment=f"by {successor}",
+    )
+    life = replace(alert.life, state=State.RESOLVED)
+    over = replace(_next(alert, life, now), resolve_time=verdict.time, superseded_by=successor)
+    return Change(alert=over, entries=(entry,), notices=(Notice.RESOLVED,))
 
 
 def recovered(alert: Alert, life: Life, verdict: Verdict, *, now: datetime) -> Change:
@@ -77,6 +107,12 @@ def carry_out(alert: Alert, order: Order, *, now: datetime) -> tuple[Change | No
         comment=order.comment,
     )
     return Change(alert=after, entries=(entry,), notices=(notice,)), reason
+
+
+def _difference(before: Subject, after: Subject) -> str:
+    if before.severity is not after.severity:
+        return f"severity {before.severity.name} to {after.severity.name}"
+    return "the rule was edited"
 
 
 def _next(alert: Alert, life: Life, now: datetime) -> Alert:

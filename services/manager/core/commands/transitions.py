@@ -6,23 +6,23 @@ from datetime import datetime
 
 from services.domain.alert import Ended, Fired, Life, Memory, Reason, Verdict, observe, remember
 from services.manager.core.alert import Alert, Subject
-from services.manager.core.commands.change import Change, begun, recovered, repeated
+from services.manager.core.commands.change import Change, begun, recovered, repeated, superseded, updated
 
 Episode = tuple[str, datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One word of the evaluator about one fingerprint."""
+    """One word of the evaluator about one group of one rule."""
 
     id: str
     subject: Subject
     word: Fired | Ended
 
     @property
-    def fingerprint(self) -> str:
-        """Whose alert it is about."""
-        return self.subject.fingerprint
+    def open_key(self) -> str:
+        """Whose open alert it is about."""
+        return self.subject.open_key
 
     @property
     def verdict(self) -> Verdict:
@@ -31,27 +31,36 @@ class Transition:
 
     @property
     def episode(self) -> Episode:
-        """Which episode of which fingerprint it is about."""
-        return self.fingerprint, self.verdict.episode
+        """Which episode of which group it is about."""
+        return self.open_key, self.verdict.episode
 
     @property
     def key(self) -> tuple[str, str]:
         """What must come once. The severity is in the fingerprint but not in the id, hence both."""
-        return self.id, self.fingerprint
+        return self.id, self.subject.fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one transition, and the change when there is one."""
+    """What became of one transition, and the change when there is one.
+
+    A raised severity makes two: the end of the alert before, and the beginning of the one that takes its place.
+    """
 
     transition: Transition
     reason: Reason
     change: Change | None = None
+    before: Change | None = None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """All changes, in their order."""
+        return tuple(change for change in (self.before, self.change) if change is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """What is known before a batch: open alerts by fingerprint, what was said of its episodes, and what was done."""
+    """What is known before a batch: open alerts by their open key, what was said of its episodes, and what was done."""
 
     open: dict[str, Alert] = field(default_factory=dict)
     past: dict[Episode, Memory] = field(default_factory=dict)
@@ -71,28 +80,33 @@ def decide(known: Book, transitions: Iterable[Transition], now: datetime) -> tup
 def _decide(book: Book, transition: Transition, now: datetime) -> Outcome:
     if transition.key in book.done:
         return Outcome(transition=transition, reason=Reason.DELIVERED_AGAIN)
-    alert = book.open.get(transition.fingerprint)
+    alert = book.open.get(transition.open_key)
     memory = replace(book.past.get(transition.episode, Memory()), alert=alert.life if alert else None)
     life, reason = observe(memory, transition.word)
-    change = _change(transition, alert, life, memory, now)
+    change = _change(transition, alert, life, memory, reason, now)
+    before = None
+    if reason is Reason.RAISED and alert is not None and change is not None:
+        before = superseded(alert, change.alert.id, transition.verdict, now=now)
     book.done.add(transition.key)
     book.past[transition.episode] = remember(memory, transition.word)
     if change is not None:
-        book.open.pop(transition.fingerprint, None)
+        book.open.pop(transition.open_key, None)
         if change.alert.life.is_open:
-            book.open[transition.fingerprint] = change.alert
-    return Outcome(transition=transition, reason=reason, change=change)
+            book.open[transition.open_key] = change.alert
+    return Outcome(transition=transition, reason=reason, change=change, before=before)
 
 
 def _change(
-    transition: Transition, alert: Alert | None, life: Life | None, memory: Memory, now: datetime
+    transition: Transition, alert: Alert | None, life: Life | None, memory: Memory, reason: Reason, now: datetime
 ) -> Change | None:
     if life is None:
         return None
-    if alert is None:
+    if alert is None or reason is Reason.RAISED:
         return _begun(transition, life, memory, now)
+    if reason is Reason.UPDATED:
+        return updated(alert, transition.id, life, transition.subject, now=now)
     if life.is_open:
-        return repeated(alert, transition.id, life, transition.verdict, now=now)
+        return repeated(alert, transition.id, life, transition.verdict, transition.subject, now=now)
     return recovered(alert, life, transition.verdict, now=now)
 
 
