@@ -37,6 +37,8 @@ class Failure(Exception):  # noqa: N818  (house rule 9 names it; its kin are nam
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     reason: ClassVar[str] = "INTERNAL_ERROR"
+    dependency: ClassVar[str] = ""
+    """What the service needs and did not get, by its name in health."""
     retry_after: timedelta | None = None
 
     def __init__(
@@ -89,14 +91,16 @@ class StreamUnavailable(Failure):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "STREAM_UNAVAILABLE"
+    dependency = "kafka"
     retry_after = timedelta(seconds=2)
 
 
 class StoreUnavailable(Failure):
-    """The database does not answer."""
+    """The database does not answer, or cannot do now what it was asked."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "STORE_UNAVAILABLE"
+    dependency = "postgres"
     retry_after = timedelta(seconds=2)
 
 
@@ -105,7 +109,15 @@ class StoreConflict(Failure):
 
     code = grpc.StatusCode.ABORTED
     reason = "STORE_UNAVAILABLE"
+    dependency = "postgres"
     retry_after = timedelta(milliseconds=100)
+
+
+class StoreRefused(Failure):
+    """The database refuses these very values, and would do so again; a service should have refused them before."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL_ERROR"
 
 
 class ShuttingDown(Failure):

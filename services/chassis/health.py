@@ -60,6 +60,7 @@ class Health:
         self._dependencies: list[Dependency] = []
         self._listeners: list[Callable[[], None]] = []
         self._is_ready = False
+        self._failing: dict[str, str] = {}
 
     def dependency(self, name: str, *, required: bool = True) -> Dependency:
         """Register one user of a dependency; a name is UP when all of its users say so."""
@@ -67,6 +68,19 @@ class Health:
         self._dependencies.append(dependency)
         self._tell()
         return dependency
+
+    def mark_failing(self, work: str, dependency: str) -> None:
+        """Show `dependency` as DOWN while background work keeps failing; calls are served meanwhile as they can be."""
+        if self._failing.get(work) != dependency:
+            self._failing[work] = dependency
+            log.warning("work_failing", work=work, dependency=dependency)
+            self._tell()
+
+    def mark_working(self, work: str) -> None:
+        """Say that background work succeeds again."""
+        if self._failing.pop(work, None) is not None:
+            log.info("work_recovered", work=work)
+            self._tell()
 
     def mark_ready(self) -> None:
         """Say that the service has started."""
@@ -88,6 +102,7 @@ class Health:
         for each in self._dependencies:
             if states.get(each.name) != "DOWN":
                 states[each.name] = "UP" if each.is_up else "DOWN"
+        states.update(dict.fromkeys(self._failing.values(), "DOWN"))
         required_up = all(each.is_up for each in self._dependencies if each.required)
         return Snapshot(service=self.service, is_serving=self._is_ready and required_up, dependencies=states)
 

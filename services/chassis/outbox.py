@@ -5,22 +5,19 @@ A record is published at least once. `SQL` belongs into the first migration of a
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import asyncpg
-import structlog
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis import telemetry
-from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
+from services.chassis.health import Health
 from services.chassis.kafka import Headers, Producer
-from services.chassis.lifecycle import background
+from services.chassis.loops import Loop, looping
 from services.chassis.postgres import Connection, Database, translate
-
-log = structlog.get_logger()
 
 SQL = """
 CREATE TABLE outbox (
@@ -59,13 +56,12 @@ async def put(
 
 
 @asynccontextmanager
-async def relaying(database: Database, producer: Producer) -> AsyncIterator[None]:
+async def relaying(database: Database, producer: Producer, health: Health | None = None) -> AsyncIterator[None]:
     """Publish what stands in the outbox until the end of the block; of several instances one does at a time."""
     relay = _Relay(database, producer)
-    async with (
-        background(relay.run(), name="relay outbox", stop=relay.stop, within=timedelta(seconds=3)),
-        background(relay.listen(), name="listen to outbox"),
-    ):
+    publishing = Loop(relay.publish, name="relay outbox", health=health, every=_POLL)
+    listening = Loop(lambda: relay.listen(publishing.wake), name="listen to outbox", health=health, every=_POLL)
+    async with looping(publishing, within=timedelta(seconds=3)), looping(listening):
         yield
 
 
@@ -73,11 +69,8 @@ class _Relay:
     def __init__(self, database: Database, producer: Producer) -> None:
         self._database = database
         self._producer = producer
-        self._wake = asyncio.Event()
-        self._is_stopping = False
         self._lock_key = zlib.crc32(f"outbox {database.schema}".encode())
         self._waiting = 0
-        self._backoff = Backoff()
         telemetry.meter(__name__).create_observable_gauge(
             "tocsin.outbox.waiting",
             [self._observe],
@@ -85,43 +78,24 @@ class _Relay:
             description="Records in the outbox that the last look found, at most one batch.",
         )
 
-    def stop(self) -> None:
-        self._is_stopping = True
-        self._wake.set()
+    async def publish(self) -> None:
+        """Publish all that is there."""
+        while await self._publish() == _BATCH:
+            pass
 
-    async def run(self) -> None:
-        """Publish until stopped, and a last time then."""
-        attempt = 0
-        while True:
-            was_stopping = self._is_stopping
-            self._wake.clear()
-            try:
-                while await self._publish() == _BATCH:
-                    pass
-                attempt = 0
-            except Failure as failure:
-                log.warning("outbox_waits", reason=failure.reason, attempt=attempt)
-                await self._nap(self._backoff.delay(attempt))
-                attempt += 1
-            else:
-                await self._nap(_POLL)
-            if was_stopping:
-                return
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Wake the relay when a record was committed, until the connection is lost; the slow poll goes on then."""
+        async with self._database.connection() as connection:
+            await self._listen_on(connection, wake)
 
-    async def listen(self) -> None:
-        """Wake the relay when a record was committed; the slow poll goes on where listening fails."""
-        while True:
-            try:
-                async with self._database.connection() as connection:
-                    await self._listen_on(connection)
-            except Failure:
-                await asyncio.sleep(_POLL.total_seconds())
-
-    async def _listen_on(self, connection: Connection) -> None:
-        """Listen until the connection is lost."""
+    async def _listen_on(self, connection: Connection, wake: Callable[[], None]) -> None:
         channel, lost = f"outbox_{self._database.schema}", asyncio.Event()
+
+        def notified(*_: object) -> None:
+            wake()
+
         connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener(channel, self._notified)
+        await connection.add_listener(channel, notified)
         try:
             while not await _is_set_within(lost, _CHECK):
                 await connection.execute("SELECT 1")
@@ -129,14 +103,7 @@ class _Relay:
             if not lost.is_set():
                 # Nothing that goes wrong here may take the place of a cancellation.
                 with suppress(Failure), translate():
-                    await connection.remove_listener(channel, self._notified)
-
-    def _notified(self, *_: object) -> None:
-        self._wake.set()
-
-    async def _nap(self, most: timedelta) -> None:
-        if not self._is_stopping:
-            await _is_set_within(self._wake, most)
+                    await connection.remove_listener(channel, notified)
 
     async def _publish(self) -> int:
         """Publish the oldest records and remove them; returns how many."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar
 
@@ -10,9 +10,10 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from services.chassis.failures import Failure, Overloaded, StoreConflict, StoreUnavailable
+from services.chassis.database_errors import DRIVER_ERRORS, Meaning, failure_of, meaning_of, name_of
+from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailable
 from services.chassis.health import Dependency
-from services.chassis.lifecycle import background
+from services.chassis.loops import Loop, looping
 from services.chassis.migrations import migrate
 from services.chassis.settings import PostgresSettings
 
@@ -27,40 +28,21 @@ _ACQUIRE_SECONDS = 2.0
 _COMMAND_SECONDS = 10.0
 _PROBE_EVERY = timedelta(seconds=1)
 
-_LOST = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    # Said of a connection whose end was seen, but not yet dealt with, when it was used.
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
-_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+# A session that stands still (its process is stopped, or its host is gone) must not hold up the others for longer.
+_SESSION = {
+    "statement_timeout": "9s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "5s",
+}
 
 
 @contextmanager
 def translate() -> Iterator[None]:
-    """Turn the driver's errors into StoreUnavailable (no answer) or StoreConflict (worth another try).
-
-    Errors of the query itself (a broken constraint, wrong SQL) stay as they are.
-    """
+    """Turn the driver's errors into StoreUnavailable, StoreConflict or StoreRefused."""
     try:
         yield
-    except _CONFLICTS as error:
-        raise StoreConflict("two changes met; try again") from error
-    except _LOST as error:
-        raise StoreUnavailable("the database does not answer") from error
-    except asyncpg.InterfaceError as error:
-        # The driver says in this way, too, that it was called wrongly.
-        if not any(word in str(error) for word in ("closed", "closing", "released")):
-            raise
-        raise StoreUnavailable("the database does not answer") from error
+    except DRIVER_ERRORS as error:
+        raise failure_of(error) from error
 
 
 class Database:
@@ -79,9 +61,14 @@ class Database:
                 async with self.pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
                     yield connection
         except StoreUnavailable as failure:
-            if self._is_exhausted():
+            cause = failure.__cause__ or failure
+            if isinstance(cause, TimeoutError) and self._is_exhausted():
                 raise Overloaded("too many calls wait for the database") from failure
-            self._note_lost(failure)
+            log.warning("database_failed", schema=self.schema, error=name_of(cause))
+            if meaning_of(cause) is Meaning.SESSION:
+                # The others of the pool are as dead as this one, or on a server that has become read-only.
+                await self.pool.expire_connections()
+                self._note_lost(name_of(cause))
             raise
         self._note_answer()
 
@@ -99,10 +86,7 @@ class Database:
         try:
             async with self.transaction() as connection:
                 return await work(connection)
-        except (StoreUnavailable, StoreConflict) as failure:
-            if isinstance(failure, StoreUnavailable):
-                # The others of the pool are as dead as this one, or on a server that has become read-only.
-                await self.pool.expire_connections()
+        except (StoreUnavailable, StoreConflict):
             async with self.transaction() as connection:
                 return await work(connection)
 
@@ -114,20 +98,20 @@ class Database:
         """Read one row, or none; tried a second time when the connection was lost."""
         return await self.once_more(lambda connection: connection.fetchrow(query, *arguments))
 
-    async def watch(self) -> None:
-        """Tell health, again and again, whether the database answers."""
-        while True:
-            with suppress(Failure):
-                async with self.connection() as connection:
-                    await connection.execute("SELECT 1", timeout=_ACQUIRE_SECONDS)
-            await asyncio.sleep(_PROBE_EVERY.total_seconds())
+    async def probe(self) -> None:
+        """Tell health whether the database answers at all."""
+        try:
+            async with self.connection() as connection:
+                await connection.execute("SELECT 1", timeout=_ACQUIRE_SECONDS)
+        except StoreUnavailable as failure:
+            self._note_lost(name_of(failure.__cause__ or failure))
 
     def _is_exhausted(self) -> bool:
         return self.pool.get_size() == self.pool.get_max_size() and self.pool.get_idle_size() == 0
 
-    def _note_lost(self, failure: StoreUnavailable) -> None:
+    def _note_lost(self, reason: str) -> None:
         if self._dependency is not None:
-            self._dependency.down(type(failure.__cause__).__name__)
+            self._dependency.down(reason)
 
     def _note_answer(self) -> None:
         if self._dependency is not None:
@@ -145,11 +129,11 @@ async def connect(
         max_size=settings.pool_size,
         timeout=_ACQUIRE_SECONDS,
         command_timeout=_COMMAND_SECONDS,
-        server_settings={"search_path": schema, "application_name": f"tocsin-{schema}"},
+        server_settings={"search_path": schema, "application_name": f"tocsin-{schema}", **_SESSION},
     )
     database = Database(pool, schema, dependency)
     try:
-        async with background(database.watch(), name="watch postgres"):
+        async with looping(Loop(database.probe, name="watch postgres", every=_PROBE_EVERY)):
             yield database
     finally:
         await _close(pool)
@@ -158,5 +142,5 @@ async def connect(
 async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
     try:
         await asyncio.wait_for(pool.close(), 2.0)
-    except (TimeoutError, *_LOST):
+    except DRIVER_ERRORS:
         pool.terminate()

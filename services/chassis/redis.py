@@ -1,8 +1,8 @@
 """Redis that fails fast: who uses it goes on without it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -10,11 +10,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.chassis.health import Dependency
-from services.chassis.lifecycle import background
+from services.chassis.loops import Loop, looping
 from services.chassis.settings import RedisSettings
 
 _TIMEOUT_SECONDS = 0.3
-_PROBE_EVERY_SECONDS = 1.0
+_PROBE_EVERY = timedelta(seconds=1)
 
 
 class RedisAway(Exception):  # noqa: N818  (it names the state, and is answered by going on without)
@@ -45,12 +45,10 @@ class Cache:
         if self._dependency is not None:
             self._dependency.up()
 
-    async def watch(self) -> None:
-        """Tell health, again and again, whether Redis answers."""
-        while True:
-            with suppress(RedisAway), self.answering() as client:
-                await client.ping()
-            await asyncio.sleep(_PROBE_EVERY_SECONDS)
+    async def probe(self) -> None:
+        """Tell health whether Redis answers."""
+        with suppress(RedisAway), self.answering() as client:
+            await client.ping()
 
 
 @asynccontextmanager
@@ -65,7 +63,7 @@ async def redis_client(settings: RedisSettings, dependency: Dependency | None = 
     )
     cache = Cache(client, settings.redis_prefix, dependency)
     try:
-        async with background(cache.watch(), name="watch redis"):
+        async with looping(Loop(cache.probe, name="watch redis", every=_PROBE_EVERY)):
             yield cache
     finally:
         await client.aclose()

@@ -1,8 +1,9 @@
 """Puts the evaluator together."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
 
 from services.chassis.admin import admin_server
 from services.chassis.clock import SystemClock
@@ -11,6 +12,7 @@ from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, serving
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import background
+from services.chassis.loops import Loop, looping
 from services.evaluator.adapters.kafka import (
     LOG_EVENTS,
     MATCH_GROUP,
@@ -35,7 +37,7 @@ from services.evaluator.worker.window import WindowWorker
 
 # Enough for the flush of some hundred thousand groups.
 _MOST_BYTES_UNDER_WAY = 256 * 1024 * 1024
-_LAG_EVERY_SECONDS = 1.0
+_LAG_EVERY = timedelta(seconds=1)
 
 
 @asynccontextmanager
@@ -85,7 +87,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         within = process.drain / 2
         await enter(background(window.run(), name="window", stop=window.stop, within=within))
         await enter(background(match.run(), name="match", stop=match.stop, within=within))
-        await enter(background(_report_lags({"match": events, "window": windows}, metrics), name="lags"))
+        lags = partial(_report_lags, {"match": events, "window": windows}, metrics)
+        await enter(looping(Loop(lags, name="lags", every=_LAG_EVERY)))
         await enter(serving(health, process.notice))
         yield
 
@@ -108,7 +111,5 @@ async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncI
 
 
 async def _report_lags(members: Mapping[str, Member], metrics: Metrics) -> None:
-    while True:
-        for stage, member in members.items():
-            metrics.lags(stage, await member.lags())
-        await asyncio.sleep(_LAG_EVERY_SECONDS)
+    for stage, member in members.items():
+        metrics.lags(stage, await member.lags())

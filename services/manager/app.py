@@ -12,12 +12,12 @@ from services.chassis.clock import SystemClock
 from services.chassis.grpc_server import Mount, grpc_server
 from services.chassis.health import Health, serving
 from services.chassis.kafka import DeadLetters, consuming, producer
-from services.chassis.lifecycle import background
+from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.redis import Cache, redis_client
 from services.manager.adapters.feeds.alerts import AlertHub
-from services.manager.adapters.feeds.rules import RuleHub
+from services.manager.adapters.feeds.rules import LOOK, RuleHub
 from services.manager.adapters.postgres import ALERTS_CHANGED, RULES_CHANGED
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.house import PostgresHouse
@@ -47,6 +47,7 @@ SCHEMA = "manager"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _SWEEP = timedelta(hours=1)
+_LISTEN_AGAIN = timedelta(milliseconds=500)
 
 
 @asynccontextmanager
@@ -69,9 +70,9 @@ async def manager(settings: Settings) -> AsyncIterator[None]:
                 dependency=health.dependency("kafka", required=False),
             )
         )
-        await stack.enter_async_context(relaying(database, kafka))
-        parts = _Parts(settings, database, cache)
-        await parts.begin()
+        await stack.enter_async_context(relaying(database, kafka, health))
+        parts = _Parts(settings, database, cache, health)
+        await Loop(parts.begin, name="begin", health=health).until_success()
         await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
         await stack.enter_async_context(parts.following())
         dead_letters = DeadLetters(producer=kafka, encode=DeadLetterForm(parts.clock).encode)
@@ -83,6 +84,7 @@ async def manager(settings: Settings) -> AsyncIterator[None]:
                     group=module.GROUP,
                     handle=handle,
                     dependency=health.dependency("kafka", required=False),
+                    health=health,
                     instance=settings.process.instance,
                     dead_letters=dead_letters,
                     max_batch=settings.max_batch,
@@ -95,8 +97,9 @@ async def manager(settings: Settings) -> AsyncIterator[None]:
 class _Parts:
     """What the manager is made of, between its servers."""
 
-    def __init__(self, settings: Settings, database: Database, cache: Cache) -> None:
+    def __init__(self, settings: Settings, database: Database, cache: Cache, health: Health) -> None:
         self._settings = settings
+        self._health = health
         self._database = database
         self.clock = SystemClock()
         self._metrics = Metrics()
@@ -143,33 +146,43 @@ class _Parts:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Follow what any instance commits; at the end send away those who follow us, so that the server can stop."""
+        follow_rules = Loop(self._rules.load, name="follow rules", health=self._health, every=LOOK)
         channels: dict[str, Callable[[str], None]] = {
-            RULES_CHANGED: self._rules.wake,
+            RULES_CHANGED: lambda _: follow_rules.wake(),
             ALERTS_CHANGED: self._alerts.wake,
         }
-        heard = listen(self._database, channels, connected=self._heard_again)
-        rhythm = Rhythm(
-            look=self._settings.look,
-            sweep=_SWEEP,
-            keep_transitions=self._settings.keep_transitions,
-            keep_requests=KEPT_FOR,
+
+        def connected() -> None:
+            follow_rules.wake()
+            self._alerts.missed()
+
+        loops = (
+            Loop(
+                lambda: listen(self._database, channels, connected=connected),
+                name="listen to postgres",
+                health=self._health,
+                every=_LISTEN_AGAIN,
+            ),
+            follow_rules,
+            Loop(self._alerts.turn, name="follow alerts", health=self._health),
+            Loop(self._keeper().turn, name="housekeeping", health=self._health, every=self._settings.look),
         )
-        keeper = Housekeeper(PostgresHouse(self._database), rhythm, self.clock, self._metrics)
-        async with (
-            background(heard, name="listen to postgres"),
-            background(self._rules.run(), name="follow rules"),
-            background(self._alerts.run(), name="follow alerts"),
-            background(keeper.run(), name="housekeeping"),
-        ):
+        async with AsyncExitStack() as stack:
+            for loop in loops:
+                await stack.enter_async_context(looping(loop))
             try:
                 yield
             finally:
                 self._rules.close()
                 self._alerts.close()
 
-    def _heard_again(self) -> None:
-        self._rules.wake()
-        self._alerts.missed()
+    def _keeper(self) -> Housekeeper:
+        rhythm = Rhythm(
+            sweep=_SWEEP,
+            keep_transitions=self._settings.keep_transitions,
+            keep_requests=KEPT_FOR,
+        )
+        return Housekeeper(PostgresHouse(self._database), rhythm, self.clock, self._metrics)
 
 
 def _new_id() -> str:

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -17,6 +18,7 @@ from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, serving
 from services.chassis.kafka import DeadLetters, consuming, producer
 from services.chassis.lifecycle import background
+from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
@@ -36,7 +38,7 @@ from services.notifier.ports import Channel
 from services.notifier.rpc import NotificationRpc
 from services.notifier.settings import Settings
 from services.notifier.worker.dispatching import Dispatcher, Switchboard
-from services.notifier.worker.housekeeping import housekeeping
+from services.notifier.worker.housekeeping import EVERY, forget
 from services.notifier.worker.intake import GROUP, TOPIC, Intake, dead_letter
 from services.notifier.worker.leftovers import give_up_unknown
 from services.notifier.worker.sending import Sender, door_of
@@ -69,13 +71,13 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
                 dependency=health.dependency("kafka", required=False),
             )
         )
-        await stack.enter_async_context(relaying(database, kafka))
-        parts = _Parts(settings, routes, database, clock)
-        await parts.recover()
+        await stack.enter_async_context(relaying(database, kafka, health))
+        parts = _Parts(settings, routes, database, clock, health)
+        await Loop(parts.recover, name="recover", health=health).until_success()
         for spec in routes.channels.values():
             await stack.enter_async_context(_running(parts, spec, clock))
-        tidying = housekeeping(PostgresArchive(database), clock, settings.retention)
-        await stack.enter_async_context(background(tidying, name="housekeeping"))
+        tidy = partial(forget, PostgresArchive(database), clock, settings.retention)
+        await stack.enter_async_context(looping(Loop(tidy, name="housekeeping", health=health, every=EVERY)))
         await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health))
         await stack.enter_async_context(
             consuming(
@@ -84,6 +86,7 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
                 group=GROUP,
                 handle=parts.intake().handle,
                 dependency=health.dependency("kafka"),
+                health=health,
                 instance=settings.process.instance,
                 dead_letters=DeadLetters(producer=kafka, encode=dead_letter),
                 max_batch=settings.max_batch,
@@ -114,8 +117,9 @@ def _routes(settings: Settings) -> Routes:
 class _Parts:
     """What the pieces of one notifier share, and how they are made of it."""
 
-    def __init__(self, settings: Settings, routes: Routes, database: Database, clock: Clock) -> None:
+    def __init__(self, settings: Settings, routes: Routes, database: Database, clock: Clock, health: Health) -> None:
         self._settings = settings
+        self._health = health
         self._routes = routes
         self._clock = clock
         self._database = database
@@ -165,6 +169,7 @@ class _Parts:
             breaker=breaker,
             clock=self._clock,
             metrics=self._metrics,
+            health=self._health,
             backoff=Backoff(most=_DATABASE_PAUSE),
         )
         self._switchboard.add(made)

@@ -1,20 +1,24 @@
 """Consuming: fetch a batch, have it handled, commit. In that order, whatever happens."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import structlog
+from confluent_kafka import KafkaException
 
 from services.chassis.backoff import Backoff
-from services.chassis.health import Dependency
+from services.chassis.health import Dependency, Health
+from services.chassis.kafka import codes
 from services.chassis.kafka.config import consumer_config
 from services.chassis.kafka.group import GroupMember
+from services.chassis.kafka.lag import Lag
 from services.chassis.kafka.record import Record
 from services.chassis.kafka.settling import DeadLetters, Handle, Settling
 from services.chassis.lifecycle import background
+from services.chassis.loops import Loop
 from services.chassis.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -32,6 +36,7 @@ async def consuming(
     group: str,
     handle: Handle,
     dependency: Dependency | None = None,
+    health: Health | None = None,
     instance: str | None = None,
     dead_letters: DeadLetters | None = None,
     max_batch: int = 500,
@@ -43,16 +48,27 @@ async def consuming(
 
     `handle` gets records of any partitions, each partition's in order, and may see a record again: after a crash,
     a rebalance, or its own failure. A transient Failure is tried again without end, with growing pauses, while the
-    member stays in its group. Poison goes to the dead letters; so does a record that crashes the handler each time,
-    unless every record does: then the fault is the handler's, and the stream waits for a better one.
-    A fatal error of the client ends the service.
+    member stays in its group, and `health` shows what is waited for. Poison goes to the dead letters; so does a record
+    that crashes the handler each time, unless every record does: then the fault is the handler's, and the stream waits
+    for a better one. After any other trouble of the client the member leaves and joins again; only a second process
+    under the same instance name ends the service.
     """
     if instance:
         overrides = {"group_instance_id": instance, **overrides}
     config = consumer_config(settings, group, **overrides)
-    member = GroupMember(config, settings.topic_prefix, topic, group, dependency)
-    worker = _Worker(member, Settling(handle, dead_letters, retry, topic), max_batch)
-    async with background(worker.run(), name=f"consume {topic}", stop=worker.stop, within=drain):
+    name, lag = f"consume {topic}", Lag(topic, group)
+
+    def member() -> GroupMember:
+        return GroupMember(config, settings.topic_prefix, topic, lag, dependency)
+
+    worker = _Worker(member, Settling(handle, dead_letters, retry, topic, health), max_batch)
+    loop = Loop(worker.run, name=name, health=health, ends=_is_fatal)
+
+    def stop() -> None:
+        worker.stop()
+        loop.stop()
+
+    async with background(loop.run(), name=name, stop=stop, within=drain):
         try:
             yield
         finally:
@@ -62,8 +78,8 @@ async def consuming(
 class _Worker:
     """The loop: fetch, settle, commit."""
 
-    def __init__(self, member: GroupMember, settling: Settling, max_batch: int) -> None:
-        self._member = member
+    def __init__(self, member: Callable[[], GroupMember], settling: Settling, max_batch: int) -> None:
+        self._new_member = member
         self._settling = settling
         self._max_batch = max_batch
         self._is_stopping = False
@@ -73,7 +89,10 @@ class _Worker:
         self._is_stopping = True
 
     async def run(self) -> None:
-        """Work until stopped."""
+        """Be a member and work until stopped; what was fetched and not committed is fetched again by the next one."""
+        if self._is_stopping:
+            return
+        self._member = self._new_member()
         async with self._member.joined():
             while not self._is_stopping:
                 batch = await self._member.fetch(self._max_batch, _FETCH_SECONDS)
@@ -107,3 +126,9 @@ class _Worker:
             await asyncio.wait({task}, timeout=_HOLD_SECONDS)
             await self._member.stay()
         await self._member.resume()
+
+
+def _is_fatal(error: Exception) -> bool:
+    if not isinstance(error, KafkaException):
+        return False
+    return bool(error.args[0].fatal()) or error.args[0].code() == codes.FATAL

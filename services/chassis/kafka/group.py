@@ -29,20 +29,20 @@ class GroupMember:
     """One member of a group, on one topic; every call of the client happens on the same thread."""
 
     def __init__(
-        self, config: dict[str, Any], prefix: str, topic: str, group: str, dependency: Dependency | None
+        self, config: dict[str, Any], prefix: str, topic: str, lag: Lag, dependency: Dependency | None
     ) -> None:
         self._config = {**config, "error_cb": self._note_error, "on_commit": _note_commit}
         self._topic, self._physical = topic, prefix + topic
         self._dependency = dependency
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{group}")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{lag.group}")
         self._loop = asyncio.get_running_loop()
         self._generation = 0
         self._hold: Hold | None = None
         self._ahead: list[Any] = []
         self._must_probe = False
         self._fatal: KafkaError | None = None
-        self._lag = Lag(topic, group)
-        self._labels = {"topic": topic, "group": group}
+        self._lag = lag
+        self._labels = {"topic": topic, "group": lag.group}
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:

@@ -15,6 +15,7 @@ class Lag:
     """Records between what this member has taken and the end of each of its partitions, measured every second."""
 
     def __init__(self, topic: str, group: str) -> None:
+        self.group = group
         self._labels = {"topic": topic, "group": group}
         self._lag: dict[int, int] = {}
         self._starts: dict[int, int] = {}

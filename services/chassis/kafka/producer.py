@@ -128,7 +128,12 @@ class Producer:
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
-            self._turn(_POLL_SECONDS)
+            try:
+                self._turn(_POLL_SECONDS)
+            except Exception:
+                # Without this thread no record would ever be confirmed again.
+                log.exception("producer_poll_failed")
+                self._stopping.wait(_POLL_SECONDS)
         self._client.flush(self._settings.delivery_timeout.total_seconds())
         self._client.purge()
         self._client.flush(1)

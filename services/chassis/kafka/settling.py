@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import grpc
 import structlog
 
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure, is_transient
+from services.chassis.health import Health
 from services.chassis.kafka.producer import Producer
 from services.chassis.kafka.record import Record
 
@@ -18,8 +20,10 @@ Handle = Callable[[list[Record]], Awaitable[None]]
 
 # A batch that crashes this often is taken apart, to find the record that it crashes on.
 _CRASHES = 3
-# When as many in a row crash it, the fault is not theirs: then nothing more is put aside for that.
-_MOST_CRASHED = 20
+# So many single records in a row, each a batch of its own, may be put aside before the fault is not taken for theirs.
+_MOST_ALONE = 3
+# After so many pauses in a row health shows what is waited for.
+_PAUSES_SHOWN = 3
 
 
 class Poison(Exception):  # noqa: N818  (it names the thing, as Failure's kin do)
@@ -44,15 +48,33 @@ class DeadLetters:
         await self.producer.send(self.topic, self.encode(record, reason), record.key, None, record.headers)
 
 
+class _OutOfResources(Failure):
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "OUT_OF_RESOURCES"
+
+
+class _Crashed(Failure):
+    reason = "CRASHED"
+
+
 class Settling:
     """Has a batch handled until every record of it is either done or put aside."""
 
-    def __init__(self, handle: Handle, dead_letters: DeadLetters | None, retry: Backoff, topic: str) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        dead_letters: DeadLetters | None,
+        retry: Backoff,
+        topic: str,
+        health: Health | None = None,
+    ) -> None:
         self._handle = handle
         self._dead_letters = dead_letters
         self._retry = retry
         self._topic = topic
-        self._crashed_in_a_row = 0
+        self._health = health
+        self._name = f"handle {topic}"
+        self._alone = 0
         meter = telemetry.meter(__name__)
         self._records = meter.create_counter(
             "tocsin.kafka.consumer.records", description="Records consumed, by what became of them."
@@ -65,40 +87,61 @@ class Settling:
         """Return when nothing of the batch is left to do."""
         left = list(batch)
         crashes = attempt = 0
+        while left and (trouble := await self._try(left)):
+            crashes += not is_transient(trouble)
+            if crashes == _CRASHES:
+                left, crashes = await self._take_apart(left), 0
+            if left:
+                await self._pause(attempt, trouble)
+                attempt += 1
+
+    async def _try(self, left: list[Record]) -> Failure | None:
+        """Have these handled, without what is poison; gives why they are not."""
         while left:
             try:
                 await self._handle(left)
             except Poison as poison:
                 await self._put_aside(poison.record, poison.reason)
                 left.remove(poison.record)
-                continue
             except Failure as failure:
-                reason = failure.reason
                 if not is_transient(failure):
-                    crashes += 1
-                    log.exception("batch_refused", topic=self._topic, reason=reason)
+                    log.exception("batch_refused", topic=self._topic, reason=failure.reason)
+                return failure
+            except (OSError, MemoryError) as error:
+                log.warning("batch_without_resources", topic=self._topic, error=type(error).__name__)
+                return _OutOfResources("the machine cannot do this now")
             except Exception:
-                reason = "CRASHED"
-                crashes += 1
                 log.exception("batch_crashed", topic=self._topic, records=len(left))
+                return _Crashed("the handler crashes")
             else:
-                self._crashed_in_a_row = 0
-                self._count(len(left), "handled")
-                return
-            if crashes >= _CRASHES and self._crashed_in_a_row < _MOST_CRASHED:
-                await self._take_apart(left)
-                return
-            await self._pause(attempt, reason)
-            attempt += 1
+                self._worked(len(left))
+                return None
+        return None
 
-    async def _take_apart(self, batch: list[Record]) -> None:
-        """Handle each record by itself; put those aside that crash the handler even then."""
-        if len(batch) == 1:
-            self._crashed_in_a_row += 1
-            await self._put_aside(batch[0], "the handler crashes on it")
-            return
-        for record in batch:
-            await self.settle([record])
+    async def _take_apart(self, batch: list[Record]) -> list[Record]:
+        """Handle each record by itself and put those aside that crash even then; gives what is left to do.
+
+        That others of the batch are handled shows that the fault is the record's own. Where none is, nothing is put
+        aside, except for a few records that came alone.
+        """
+        crashed = [record for record in batch if await self._crashes(record)]
+        is_alone = len(batch) == 1
+        if len(crashed) == len(batch) and not (is_alone and self._alone < _MOST_ALONE):
+            return batch
+        for record in crashed:
+            await self._put_aside(record, "the handler crashes on it")
+        self._alone += is_alone
+        return []
+
+    async def _crashes(self, record: Record) -> bool:
+        """Have one record handled, however long that takes, or find that it cannot be."""
+        attempt = 0
+        while trouble := await self._try([record]):
+            if not is_transient(trouble):
+                return True
+            await self._pause(attempt, trouble)
+            attempt += 1
+        return False
 
     async def _put_aside(self, record: Record, reason: str) -> None:
         where = {"topic": self._topic, "partition": record.partition, "offset": record.offset}
@@ -115,13 +158,21 @@ class Settling:
                 await self._dead_letters.keep(record, reason)
                 break
             except Failure as failure:
-                await self._pause(attempt, failure.reason)
+                await self._pause(attempt, failure)
                 attempt += 1
 
-    async def _pause(self, attempt: int, reason: str) -> None:
-        self._retries.add(1, {"topic": self._topic, "reason": reason})
-        log.warning("batch_retried", topic=self._topic, reason=reason, attempt=attempt)
+    async def _pause(self, attempt: int, trouble: Failure) -> None:
+        self._retries.add(1, {"topic": self._topic, "reason": trouble.reason})
+        log.warning("batch_retried", topic=self._topic, reason=trouble.reason, attempt=attempt)
+        if self._health is not None and attempt >= _PAUSES_SHOWN:
+            self._health.mark_failing(self._name, trouble.dependency or self._name)
         await asyncio.sleep(self._retry.delay(attempt).total_seconds())
+
+    def _worked(self, records: int) -> None:
+        self._alone = 0
+        self._count(records, "handled")
+        if self._health is not None:
+            self._health.mark_working(self._name)
 
     def _count(self, records: int, outcome: str) -> None:
         self._records.add(records, {"topic": self._topic, "outcome": outcome})

@@ -11,7 +11,9 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from services.chassis.backoff import Backoff
+from services.chassis.failures import Failure
 from services.chassis.health import Dependency
+from services.chassis.loops import Loop
 from services.domain.severity import Severity
 from services.evaluator.core.ruleset import RuleSet
 from services.rule_language.rule import Draft, Rule, RuleError, RuleType, complete
@@ -25,6 +27,13 @@ _SILENCE_SECONDS = 25.0
 _COPY = "rules.binpb"
 
 Snapshot = alert_rule_service_pb2.WatchAlertRulesResponse
+
+
+class RulesUnavailable(Failure):
+    """The manager does not tell its rules."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "RULES_UNAVAILABLE"
 
 
 class RuleBook:
@@ -101,18 +110,21 @@ async def follow(
     mesh: grpc.aio.Channel, book: RuleBook, manager: Dependency, retry: Backoff = Backoff(most=timedelta(seconds=2))
 ) -> None:
     """Follow the manager's rules for ever; while it is away go on with what is known."""
-    attempt = 0
-    while True:
+
+    async def turn() -> None:
         try:
             async for snapshot in _snapshots(mesh):
                 manager.up()
-                attempt = 0
                 if snapshot.is_snapshot:
                     await book.take(snapshot)
-        except (grpc.aio.AioRpcError, TimeoutError) as error:
-            manager.down(str(error.code().name) if isinstance(error, grpc.aio.AioRpcError) else "no sign of life")
-        await asyncio.sleep(retry.delay(attempt).total_seconds())
-        attempt += 1
+        except grpc.aio.AioRpcError as error:
+            manager.down(error.code().name)
+            raise RulesUnavailable("the manager does not answer") from error
+        except TimeoutError as error:
+            manager.down("no sign of life")
+            raise RulesUnavailable("the manager does not answer") from error
+
+    await Loop(turn, name="follow rules", every=retry.first, backoff=retry).run()
 
 
 async def _snapshots(mesh: grpc.aio.Channel) -> AsyncIterator[Snapshot]:

@@ -1,13 +1,11 @@
 """What is looked after from time to time: numbers to show, and rows that have served their time."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
 from services.chassis.clock import Clock
-from services.chassis.failures import Failure
 from services.manager.metrics import Metrics
 from services.manager.ports.housekeeping import Figures, House
 
@@ -18,14 +16,13 @@ log = structlog.get_logger()
 class Rhythm:
     """How often, and how long things are kept."""
 
-    look: timedelta
     sweep: timedelta
     keep_transitions: timedelta
     keep_requests: timedelta
 
 
 class Housekeeper:
-    """Counts and sweeps, for ever."""
+    """Counts and sweeps, a turn at a time."""
 
     def __init__(self, house: House, rhythm: Rhythm, clock: Clock, metrics: Metrics) -> None:
         self._house = house
@@ -39,15 +36,6 @@ class Housekeeper:
         metrics.watch(
             "outbox.depth", "{record}", "Notifications not yet handed to Kafka.", lambda: self._figures.outbox
         )
-
-    async def run(self) -> None:
-        """Look and sweep until cancelled; a store that is away is asked again later."""
-        while True:
-            try:
-                await self.turn()
-            except Failure as failure:
-                log.debug("housekeeping_put_off", reason=failure.reason)
-            await asyncio.sleep(self._rhythm.look.total_seconds())
 
     async def turn(self) -> None:
         """Look once, and sweep when it is time."""

@@ -12,7 +12,8 @@ import structlog
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker
 from services.chassis.clock import Clock
-from services.chassis.failures import Failure
+from services.chassis.health import Health
+from services.chassis.loops import Loop
 from services.notifier.core.answer import Answer
 from services.notifier.core.dispatch import Door, Guard, Step, step
 from services.notifier.metrics import Metrics
@@ -52,6 +53,7 @@ class Dispatcher:
         breaker: Breaker,
         clock: Clock,
         metrics: Metrics,
+        health: Health,
         backoff: Backoff,
     ) -> None:
         self.channel = channel
@@ -61,36 +63,30 @@ class Dispatcher:
         self._sender = sender
         self._clock = clock
         self._metrics = metrics
-        self._backoff = backoff
-        self._woken = asyncio.Event()
+        self._loop = Loop(self._turn, name=f"channel {channel}", health=health, backoff=backoff)
         self._held: dict[UUID, asyncio.Task[None]] = {}
         self._probe: asyncio.Task[None] | None = None
         self._has_failed = True
-        self._is_stopping = False
 
     def wake(self) -> None:
         """There may be something to take."""
-        self._woken.set()
+        self._loop.wake()
 
     def stop(self) -> None:
         """Take nothing more; what is being sent is finished."""
-        self._is_stopping = True
-        self._woken.set()
+        self._loop.stop()
 
     async def run(self) -> None:
-        """Work until stopped."""
-        attempt = 0
+        """Work until stopped, and wait for what is being sent."""
         async with asyncio.TaskGroup() as group:
-            while not self._is_stopping:
-                self._woken.clear()
-                try:
-                    if not await self._work(group):
-                        await self._rest()
-                    attempt = 0
-                except Failure as failure:
-                    log.warning("queue_waits", channel=self.channel, reason=failure.reason, attempt=attempt)
-                    await asyncio.sleep(self._backoff.delay(attempt).total_seconds())
-                    attempt += 1
+            self._group = group
+            await self._loop.run()
+
+    async def _turn(self) -> timedelta:
+        """Take what there is and have it sent; gives how long to sleep after that."""
+        if self._loop.is_stopping or await self._work(self._group):
+            return timedelta()
+        return await self._nap()
 
     async def _work(self, group: asyncio.TaskGroup) -> bool:
         """Take what the breaker allows; says whether there was anything."""
@@ -155,10 +151,10 @@ class Dispatcher:
         self._held.pop(delivery)
         if self._probe is task:
             self._probe = None
-        self._woken.set()
+        self._loop.wake()
 
-    async def _rest(self) -> None:
-        """Sleep until woken, until the next job is due, or for the longest nap."""
+    async def _nap(self) -> timedelta:
+        """Until the next job is due, or as long as a nap may be."""
         now = self._clock.now()
         ahead = await self._queue.outlook(self.channel, now=now)
         self._has_failed = ahead.failed > 0
@@ -166,11 +162,7 @@ class Dispatcher:
         nap = _LOOK if ahead.next_due is None else min(ahead.next_due - now, _LOOK)
         if door_of(self.breaker) is Door.OPEN:
             nap = max(min(nap, self.breaker.retry_at - now), _BLINK)
-        try:
-            async with asyncio.timeout(nap.total_seconds()):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+        return nap
 
 
 class Switchboard:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import get_current_span
@@ -14,6 +14,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.failures import InvalidRequest, StoreUnavailable
 from services.chassis.health import Health
 from services.chassis.kafka import DeadLetters, Poison, Record, consuming, producer
+from services.chassis.kafka.group import GroupMember
 from services.chassis.settings import KafkaSettings
 
 pytestmark = pytest.mark.integration
@@ -79,7 +80,7 @@ async def test_a_second_instance_goes_on_where_the_first_has_stopped(settings: K
 async def test_a_dependency_that_is_away_delays_the_batch_and_loses_nothing(
     settings: KafkaSettings, eventually: Any
 ) -> None:
-    seen = Seen(StoreUnavailable("away"), StoreUnavailable("away"))
+    seen = Seen(StoreUnavailable("away"), OSError("no more files"))
     async with (
         producer(settings, "test") as stream,
         consuming(settings, topic="alerts", group="g", handle=seen.handle, retry=FAST),
@@ -172,7 +173,7 @@ async def test_a_record_that_crashes_the_handler_is_found_and_put_aside(
 async def test_a_handler_that_crashes_on_everything_does_not_empty_the_topic(
     settings: KafkaSettings, eventually: Any
 ) -> None:
-    calls, dead = [], Seen()
+    calls, dead, health = [], Seen(), Health("test")
 
     async def handle(records: list[Record]) -> None:
         calls.append(len(records))
@@ -191,12 +192,70 @@ async def test_a_handler_that_crashes_on_everything_does_not_empty_the_topic(
             dead_letters=letters,
             retry=fastest,
             max_batch=10,
+            health=health,
             drain=timedelta(),
         ):
             await eventually(lambda: len(calls) > 80)
+        assert health.snapshot().dependencies == {"handle alerts": "DOWN"}
+        await stream.send("log-events-dead-letter", b"the first")
         async with consuming(settings, topic="log-events-dead-letter", group="d", handle=dead.handle):
-            await eventually(lambda: len(dead.records) >= 20)
-    assert len(dead.records) == 20
+            await eventually(lambda: dead.records)
+    assert dead.values() == [b"the first"]
+
+
+async def test_a_few_records_that_come_alone_are_put_aside_and_then_the_stream_waits(
+    settings: KafkaSettings, eventually: Any
+) -> None:
+    dead, calls = Seen(), []
+
+    async def handle(records: list[Record]) -> None:
+        calls.append(records[0].value)
+        raise ValueError("a bad release")
+
+    fastest = Backoff(first=timedelta(milliseconds=1), most=timedelta(milliseconds=1))
+    async with producer(settings, "test") as stream:
+        letters = DeadLetters(producer=stream, encode=lambda record, _: record.value)
+        for number in range(6):
+            await stream.send("alerts", str(number).encode(), partition=0)
+        async with (
+            consuming(
+                settings,
+                topic="alerts",
+                group="g",
+                handle=handle,
+                dead_letters=letters,
+                retry=fastest,
+                max_batch=1,
+                drain=timedelta(),
+            ),
+            consuming(settings, topic="log-events-dead-letter", group="d", handle=dead.handle),
+        ):
+            await eventually(lambda: calls.count(b"3") > 20)
+            await eventually(lambda: len(dead.records) >= 3)
+    assert dead.values() == [b"0", b"1", b"2"]
+
+
+async def test_after_a_trouble_of_the_client_the_member_joins_again_and_misses_nothing(
+    settings: KafkaSettings, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, troubles = Seen(), [KafkaException(KafkaError(KafkaError._STATE))]
+    fetch = GroupMember.fetch
+
+    async def broken_once(member: GroupMember, most: int, within: float) -> list[Record]:
+        found = await fetch(member, most, within)
+        if found and troubles:
+            raise troubles.pop()
+        return found
+
+    monkeypatch.setattr(GroupMember, "fetch", broken_once)
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="alerts", group="g", handle=seen.handle, retry=FAST),
+    ):
+        await stream.send("alerts", b"one")
+        await eventually(lambda: seen.records)
+    assert not troubles
+    assert seen.values() == [b"one"]
 
 
 async def test_a_second_process_under_the_same_name_ends_the_first(settings: KafkaSettings) -> None:

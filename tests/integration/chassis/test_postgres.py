@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from services.chassis import outbox
-from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailable
+from services.chassis.failures import Overloaded, StoreConflict, StoreRefused, StoreUnavailable
 from services.chassis.health import Health
 from services.chassis.kafka import Record, consuming, producer
 from services.chassis.postgres import Connection, Database, connect, migrate
@@ -120,12 +120,18 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(store: Database) -
     assert await store.fetch("SELECT * FROM note") == []
 
 
-async def test_an_error_of_the_query_stays_what_it_is(store: Database) -> None:
+async def test_refused_values_are_told_apart_from_what_may_succeed_later(store: Database) -> None:
     await store.fetch("INSERT INTO note VALUES (1, 'x')")
-    with pytest.raises(asyncpg.UniqueViolationError):
-        await store.fetch("INSERT INTO note VALUES (1, 'x')")
-    with pytest.raises(asyncpg.InterfaceError):
-        await store.fetch("SELECT $1::int", 1, 2)
+    for query, values in (
+        ("INSERT INTO note VALUES (1, 'x')", ()),
+        ("INSERT INTO note VALUES ($1, 'x')", (2**40,)),
+        ("INSERT INTO note VALUES (2, $1)", ("\0",)),
+    ):
+        with pytest.raises(StoreRefused):
+            await store.fetch(query, *values)
+    for query, values in (("SELECT $1::int", (1, 2)), ("SELECT * FROM nothing", ())):
+        with pytest.raises(StoreUnavailable):
+            await store.fetch(query, *values)
 
 
 async def test_a_killed_connection_is_replaced_within_the_same_call(store: Database, database: str) -> None:

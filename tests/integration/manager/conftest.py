@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
 from services.chassis.grpc_client import channel
 from services.chassis.kafka import Producer, producer
@@ -137,9 +137,32 @@ class World:
         finally:
             await connection.close()
 
+    async def execute(self, statements: str) -> None:
+        """Change the schema."""
+        connection = await asyncpg.connect(self.settings.postgres.database_url.reveal())
+        try:
+            await connection.execute("set search_path to manager")
+            await connection.execute(statements)
+        finally:
+            await connection.close()
+
+    async def dead_letters(self) -> int:
+        """How many records were put aside."""
+        return await asyncio.to_thread(_count, self.settings.kafka, "log-events-dead-letter")
+
     async def told(self, count: int, *, within: float = 15) -> list[tuple[Notification, dict[str, bytes]]]:
         """The first `count` notifications on the topic, and whatever came with them."""
         return await asyncio.to_thread(_read, self.settings.kafka, count, within)
+
+
+def _count(kafka: KafkaSettings, topic: str) -> int:
+    name = kafka.topic_prefix + topic
+    consumer = Consumer({"bootstrap.servers": kafka.brokers, "group.id": f"{kafka.topic_prefix}count"})
+    try:
+        partitions = consumer.list_topics(name, timeout=5).topics[name].partitions
+        return sum(consumer.get_watermark_offsets(TopicPartition(name, each), timeout=5)[1] for each in partitions)
+    finally:
+        consumer.close()
 
 
 def _read(kafka: KafkaSettings, count: int, within: float) -> list[tuple[Notification, dict[str, bytes]]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
 from services.chassis.kafka import producer
@@ -83,3 +84,26 @@ async def test_what_ended_well_long_ago_is_forgotten(
         )
         rows = await world.rows("SELECT channel, state FROM deliveries ORDER BY channel")
         assert [tuple(row) for row in rows] == [("email", "DELIVERED"), ("slack", "FAILED")]
+
+
+async def test_a_table_that_cannot_be_read_for_a_while_ends_no_background_work(
+    settings: Settings, sinks: Sinks, alert: str
+) -> None:
+    process = replace(settings.process, admin_listen=f"127.0.0.1:{free_port()}")
+    async with run_notifier(replace(settings, process=process), sinks) as world:
+        await world.rows("ALTER TABLE deliveries RENAME TO kept")
+        await shows(process.admin_listen, "DOWN")
+        await world.publish(notification(alert=alert, severity=AlertRule.LOW))
+        await world.rows("ALTER TABLE kept RENAME TO deliveries")
+        await shows(process.admin_listen, "UP")
+        await sinks.journal.until(lambda journal: journal.accepted("webhook"))
+
+
+async def shows(admin: str, state: str) -> None:
+    """Wait until health shows this state of the database."""
+    async with asyncio.timeout(20), aiohttp.ClientSession(f"http://{admin}") as client:
+        while True:
+            async with client.get("/health") as answer:
+                if (await answer.json())["dependencies"]["postgres"] == state:
+                    return
+            await asyncio.sleep(0.02)

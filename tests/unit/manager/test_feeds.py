@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 
+from services.chassis.backoff import Backoff
 from services.chassis.failures import ShuttingDown, StoreUnavailable
+from services.chassis.loops import Loop
 from services.domain.alert import Life, State
 from services.manager.adapters.feeds import alerts as alert_feed
 from services.manager.adapters.feeds.alerts import AlertHub
-from services.manager.adapters.feeds.rules import RuleHub
+from services.manager.adapters.feeds.rules import LOOK, RuleHub
 from services.manager.core.alert import Alert
 from services.manager.core.queries.filters import AlertFilter
 from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryStore
@@ -70,7 +73,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def test_a_changed_alert_reaches_who_wants_it(flaky: Flaky) -> None:
     hub = AlertHub(FlakyAlerts(flaky))
-    running = asyncio.create_task(hub.run())
+    running = asyncio.create_task(Loop(hub.turn, name="alerts").run())
     hub.wake("a")
     async with hub.following(AlertFilter(resource="b")) as following:
         assert hub.followers == 1
@@ -84,7 +87,7 @@ async def test_a_changed_alert_reaches_who_wants_it(flaky: Flaky) -> None:
 
 async def test_changes_that_could_not_be_read_make_everybody_look_again(flaky: Flaky) -> None:
     hub = AlertHub(FlakyAlerts(flaky))
-    running = asyncio.create_task(hub.run())
+    running = asyncio.create_task(Loop(hub.turn, name="alerts").run())
     async with hub.following(AlertFilter()) as following:
         flaky.failures = 1
         hub.wake("a")
@@ -98,7 +101,7 @@ async def test_too_many_changes_at_once_make_everybody_look_again(
 ) -> None:
     monkeypatch.setattr(alert_feed, "_MOST_CHANGED", 2)
     hub = AlertHub(FlakyAlerts(flaky))
-    running = asyncio.create_task(hub.run())
+    running = asyncio.create_task(Loop(hub.turn, name="alerts").run())
     async with hub.following(AlertFilter()) as following:
         hub.wake("a,b,c")
         await following.wait()
@@ -126,8 +129,8 @@ async def test_rules_that_could_not_be_read_are_read_again(flaky: Flaky) -> None
     await hub.load()
     flaky.store.kept.revision = 5
     flaky.failures = 1
-    running = asyncio.create_task(hub.run())
-    hub.wake()
+    loop = Loop(hub.load, name="rules", every=LOOK, backoff=Backoff(most=timedelta(milliseconds=1)))
+    running = asyncio.create_task(loop.run())
     async with asyncio.timeout(5):
         assert (await hub.after(0)).revision == 5
     await ended(running)

@@ -4,15 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-import structlog
-
-from services.chassis.failures import Failure, ShuttingDown
+from services.chassis.failures import ShuttingDown
 from services.manager.core.alert import Alert
 from services.manager.core.queries.filters import AlertFilter
 from services.manager.core.queries.following import Follower
 from services.manager.ports.queries import AlertReader
-
-log = structlog.get_logger()
 
 # More changed alerts than this at once, and everybody looks at all open ones instead.
 _MOST_CHANGED = 10_000
@@ -75,13 +71,16 @@ class AlertHub:
             following.follower.fall_behind()
             following.bell.set()
 
-    async def run(self) -> None:
-        """Hand changes out for ever."""
-        while True:
-            await self._said.wait()
-            self._said.clear()
-            changed, self._changed = self._changed, set()
+    async def turn(self) -> None:
+        """Wait for changes and hand them out; when they cannot be read everybody looks again."""
+        await self._said.wait()
+        self._said.clear()
+        changed, self._changed = self._changed, set()
+        try:
             await self._hand_out(changed)
+        except Exception:
+            self.missed()
+            raise
 
     def close(self) -> None:
         """Send everybody away."""
@@ -92,13 +91,7 @@ class AlertHub:
         if len(changed) > _MOST_CHANGED:
             self.missed()
             return
-        try:
-            alerts = await self._reader.named(sorted(changed))
-        except Failure as failure:
-            log.warning("changed_alerts_not_read", reason=failure.reason)
-            self.missed()
-        else:
-            self._offer(alerts)
+        self._offer(await self._reader.named(sorted(changed)))
 
     def _offer(self, alerts: Iterable[Alert]) -> None:
         found = list(alerts)

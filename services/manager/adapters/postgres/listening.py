@@ -5,15 +5,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import structlog
 from asyncpg import InterfaceError, PostgresConnectionError
 
-from services.chassis.failures import Failure
 from services.chassis.postgres import Database
 
-log = structlog.get_logger()
-
-_TRY_AGAIN_SECONDS = 0.5
 # How soon a connection that died in silence is noticed.
 _PROBE_SECONDS = 5.0
 
@@ -21,17 +16,12 @@ _PROBE_SECONDS = 5.0
 async def listen(
     database: Database, channels: Mapping[str, Callable[[str], None]], *, connected: Callable[[], None]
 ) -> None:
-    """Call the channel's function for each notification, for ever.
+    """Call the channel's function for each notification, until the connection is lost.
 
-    `connected` is called each time that hearing begins: what was said before that was missed.
+    `connected` is called when hearing begins: what was said before that was missed.
     """
-    while True:
-        try:
-            async with database.connection() as connection:
-                await _hear(connection, channels, connected)
-        except Failure as failure:
-            log.warning("listening_interrupted", reason=failure.reason)
-        await asyncio.sleep(_TRY_AGAIN_SECONDS)
+    async with database.connection() as connection:
+        await _hear(connection, channels, connected)
 
 
 async def _hear(connection: Any, channels: Mapping[str, Callable[[str], None]], connected: Callable[[], None]) -> None:

@@ -33,6 +33,5 @@ class PostgresStore:
                 connection = await stack.enter_async_context(self._database.transaction())
             except StoreUnavailable:
                 # Nothing was written yet. Connections from before a restart of the server fail once.
-                await self._database.pool.expire_connections()
                 connection = await stack.enter_async_context(self._database.transaction())
             yield PostgresWriting(connection)
