@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cli.sending import Line
 from cli.source import Times, read, timed
+from services.chassis.clock import SystemClock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
 
@@ -21,9 +22,9 @@ def openstack_lines(path: Path = OPENSTACK) -> list[str]:
 
 def openstack_events(path: Path = OPENSTACK) -> list[LogEvent]:
     """The same as events, as `tocsin send --times arrival` sends them."""
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    _, reads = read(iter(openstack_lines(path)), kind=None, service="openstack", now=now)
-    return [line.event for line in timed(reads, Times.ARRIVAL, now=now) if isinstance(line, Line)]
+    clock = SystemClock()
+    _, reads = read(iter(openstack_lines(path)), kind=None, service="openstack", clock=clock)
+    return [line.event for line in timed(reads, Times.ARRIVAL, now=clock.now()) if isinstance(line, Line)]
 
 
 def batches(size: int, path: Path = OPENSTACK) -> list[bytes]:

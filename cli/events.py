@@ -7,21 +7,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cli.lines.event import LineEvent
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
-# What the contract allows; what is longer is cut rather than refused, since the line itself is kept whole.
-_MAX_SERVICE = 256
-_MAX_ATTRIBUTE = 1024
-
 
 def to_proto(event: LineEvent, *, shift: timedelta | None = timedelta()) -> LogEvent:
     """The contract's event; its time is moved by `shift`, or left to the time of arrival when that is None."""
     sent = LogEvent(
         record_id=event.record_id,
-        service=event.service[:_MAX_SERVICE],
+        service=event.service,
         level=LogEvent.Level.Name(event.level),  # type: ignore[arg-type]  # protobuf takes an enum's name as well
         message=event.message,
         host=event.host,
         trace_id=event.trace_id,
-        attributes={name: value[:_MAX_ATTRIBUTE] for name, value in event.attributes.items()},
+        attributes=event.attributes,
     )
     if event.status_code is not None:
         sent.status_code = event.status_code

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 
 from cli.client import DEFAULT_SERVER, Exit, Server, connected
 from cli.interrupts import interruptible
-from cli.lines.formats import FORMATS, LineFormat, custom
+from cli.lines.formats import FORMATS, custom
+from cli.lines.kinds import LineFormat
 from cli.output import Form, Output, complain, console
 from cli.send_report import report, say_if_old
 from cli.sending import Span, Tally, send
@@ -37,7 +38,7 @@ def send_file(
             "trace_id; others become attributes. Lines without it continue the event before them."
         ),
     ] = "",
-    form: Annotated[str, typer.Option("--format", help=f"json or one of: {_NAMES}. Found out when absent.")] = "",
+    form: Annotated[str, typer.Option("--format", help=f"One of: {_NAMES}. Found out when absent.")] = "",
     service: Annotated[
         str, typer.Option(help="The service of lines that name none; the file's name when absent.")
     ] = "",
@@ -53,24 +54,24 @@ def send_file(
 ) -> None:
     """Send a log file, gzip or not: text of the usual formats, or JSON lines.
 
-    Lines that do not fit the format continue the event before them. What standard input brings is sent within two
-    seconds; Ctrl-C sends what was read. Ends with 0 when every event was accepted, 1 when some were refused, 2 when
-    the file cannot be read, 3 when Tocsin could not be reached, 130 after Ctrl-C.
+    A line that says no time or level of its own continues the event before it. What standard input brings is sent
+    within two seconds; Ctrl-C sends what was read. Ends with 0 when every event was accepted, 1 when some were
+    refused, 2 when the file cannot be read, 3 when Tocsin could not be reached, 130 after Ctrl-C.
     """
     kind = _format(pattern, form)
     zone = _zone(timezone)
-    now = SystemClock().now()
+    clock = SystemClock()
+    now = clock.now()
     with interruptible() as is_stopped, _opened(file, is_stopped) as source:
-        name, reads = read(
+        reader, reads = read(
             source.lines(),
             kind=kind,
-            as_json=form == "json",
             service=service or service_of(source.name),
-            now=now,
+            clock=clock,
             zone=zone,
         )
         tally = Tally()
-        with connected(server, output) as channel, _reporting(tally, name, source, output):
+        with connected(server, output) as channel, _reporting(tally, reader.name, source, output):
             with _progress(quiet=output is Form.JSON) as bar:
                 task = bar.add_task(source.name, total=source.size, events=0)
                 send(
@@ -126,12 +127,12 @@ def _format(pattern: str, form: str) -> LineFormat | None:
             return custom(pattern)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--pattern") from None
-    if not form or form == "json":
+    if not form:
         return None
     for kind in FORMATS:
         if kind.name == form:
             return kind
-    raise typer.BadParameter(f"must be json or one of {_NAMES}", param_hint="--format")
+    raise typer.BadParameter(f"must be one of {_NAMES}", param_hint="--format")
 
 
 def _zone(name: str) -> tzinfo:

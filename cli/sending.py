@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 import grpc
 
 from cli.client import DEADLINE, retry_delay, violations
+from cli.lines.event import Note
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
 BATCH = 500
-# A quarter of what ingest takes in one call (INGEST_MAX_REQUEST_BYTES).
+# A quarter of what ingest takes in one call (INGEST_MAX_REQUEST_BYTES), and more than any event has.
 BATCH_BYTES = 1024 * 1024
 # The tag and the length before an event in a request.
 _FRAME_BYTES = 6
 IN_FLIGHT = 4
 ATTEMPTS = 8
+# How many words that are no levels are remembered, and how much of each.
+_WORDS = 20
+_LONGEST_WORD = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,8 @@ class Line:
     last: int
     event: LogEvent
     line_count: int = 1
+    notes: tuple[Note, ...] = ()
+    unknown_level: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,9 @@ class Tally:
     lines: int = 0
     by_level: Counter[str] = field(default_factory=Counter)
     refused: list[Refusal] = field(default_factory=list)
+    # How many of the accepted events there is something to be told of, and the words of their unknown levels.
+    notes: Counter[Note] = field(default_factory=Counter)
+    unknown_levels: Counter[str] = field(default_factory=Counter)
     # Lines that may have to be sent again: whether they were accepted is not known.
     unsent: list[Span] = field(default_factory=list)
     # The last line that was put into a call.
@@ -94,7 +103,7 @@ def send(
         for batch in batches(items, tally):
             if batch:
                 waiting.append(_called(stub, batch))
-                tally.last_line = batch[-1].last
+                tally.last_line = max(tally.last_line, *(line.last for line in batch))
             _finish_all(stub, waiting, tally, progress, but=IN_FLIGHT - 1 if batch else 0)
         is_read = True
         _finish_all(stub, waiting, tally, progress)
@@ -120,8 +129,6 @@ def batches(items: Iterable[Line | Refusal | None], tally: Tally) -> Iterator[li
             batch, size = [], 0
         if item is None:
             yield []
-        elif more > BATCH_BYTES:
-            _refuse(_refusal(item, "event", f"at most {BATCH_BYTES} bytes"), tally)
         else:
             batch.append(item)
             size += more
@@ -169,7 +176,8 @@ def _give_up(waiting: Iterable[_Call], tally: Tally, *, is_patient: bool) -> Non
 
 
 def _span(batch: list[Line]) -> Span:
-    return Span(first=batch[0].number, last=batch[-1].last)
+    # The streams of a container's log may overlap.
+    return Span(first=min(line.number for line in batch), last=max(line.last for line in batch))
 
 
 def _called(stub: LogIngestServiceStub, batch: list[Line]) -> _Call:
@@ -211,6 +219,14 @@ def _count(batch: list[Line], answer: IngestBatchResponse, tally: Tally) -> None
             tally.lines += line.line_count
             tally.accepted += 1
             tally.by_level[LogEvent.Level.Name(line.event.level)] += 1
+            _note(line, tally)
+
+
+def _note(line: Line, tally: Tally) -> None:
+    tally.notes.update(line.notes)
+    word = line.unknown_level[:_LONGEST_WORD]
+    if word and (word in tally.unknown_levels or len(tally.unknown_levels) < _WORDS):
+        tally.unknown_levels[word] += 1
 
 
 def _note_time(event: LogEvent, tally: Tally) -> None:

@@ -14,11 +14,12 @@ from typing import BinaryIO
 
 from cli.events import to_proto
 from cli.lines.assembly import Read, assembled
-from cli.lines.choice import reader_for
 from cli.lines.event import LineEvent, Refused
-from cli.lines.formats import LineFormat
+from cli.lines.kinds import LineFormat
+from cli.lines.reading import Reader
 from cli.lines.splitting import split, text_only, unpacked
 from cli.sending import Line, Refusal
+from services.chassis.clock import Clock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 # How many lines are looked at to find out their format.
@@ -114,20 +115,12 @@ class Source:
 
 
 def read(
-    lines: Iterator[str | None],
-    *,
-    kind: LineFormat | None,
-    as_json: bool = False,
-    service: str,
-    now: datetime,
-    zone: tzinfo = UTC,
-) -> tuple[str, Iterator[Read | None]]:
-    """The format's name and the events of some lines; the format is found out from the first lines when None."""
+    lines: Iterator[str | None], *, kind: LineFormat | None, service: str, clock: Clock, zone: tzinfo = UTC
+) -> tuple[Reader, Iterator[Read | None]]:
+    """How some lines are read, and their events; the format is found out from the first lines when None."""
     sample = list(_sample(lines))
-    reader = reader_for(
-        [line for line in sample if line is not None], kind=kind, as_json=as_json, service=service, now=now, zone=zone
-    )
-    return reader.name, assembled(chain(sample, lines), reader.parse, reader.orphan)
+    reader = Reader([line for line in sample if line is not None], kind=kind, service=service, now=clock.now, zone=zone)
+    return reader, assembled(chain(sample, lines), reader)
 
 
 def _sample(lines: Iterator[str | None]) -> Iterator[str | None]:
@@ -158,7 +151,15 @@ def _line(item: Read, shift: timedelta | None) -> Line | Refusal:
     sent = _sendable(item.event, shift)
     if isinstance(sent, Refused):
         return Refusal(line=item.first_line, field=sent.field, reason=sent.expected, line_count=item.line_count)
-    return Line(number=item.first_line, last=item.last_line, event=sent, line_count=item.line_count)
+    notes, level = (item.event.notes, item.event.unknown_level) if isinstance(item.event, LineEvent) else ((), "")
+    return Line(
+        number=item.first_line,
+        last=item.last_line,
+        event=sent,
+        line_count=item.line_count,
+        notes=tuple(notes),
+        unknown_level=level,
+    )
 
 
 def _sendable(event: LineEvent | Refused, shift: timedelta | None) -> LogEvent | Refused:

@@ -12,7 +12,7 @@ import grpc
 
 from cli.demo.rest import Rest
 from cli.demo.trouble import batches, missing, seconds_left, surplus
-from cli.lines.formats import LineFormat
+from cli.lines.kinds import LineFormat
 from cli.sending import Tally, send
 from cli.source import Source, Times, read, service_of, timed
 from services.chassis.clock import SystemClock
@@ -85,15 +85,15 @@ def watch(edge: Rest, sinks: Rest, progress: Progress) -> Seen:
 
 def send_file(server: str, path: Path, kind: LineFormat | None = None) -> FileSent:
     """Send a log file as `tocsin send --times arrival` does. Raises OSError, grpc.RpcError."""
-    now = SystemClock().now()
+    clock = SystemClock()
     source = Source(path)
     try:
-        name, reads = read(source.lines(), kind=kind, service=service_of(source.name), now=now)
+        reader, reads = read(source.lines(), kind=kind, service=service_of(source.name), clock=clock)
         with grpc.insecure_channel(server) as channel:
-            tally = send(channel, timed(reads, Times.ARRIVAL, now=now), progress=lambda _: None)
+            tally = send(channel, timed(reads, Times.ARRIVAL, now=clock.now()), progress=lambda _: None)
     finally:
         source.close()
-    return FileSent(name=path.name, form=name, lines=source.lines_read, blank=source.blank_lines, tally=tally)
+    return FileSent(name=path.name, form=reader.name, lines=source.lines_read, blank=source.blank_lines, tally=tally)
 
 
 def fired(edge: Rest) -> Counter[tuple[str, str]]:

@@ -3,8 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from services.domain.level import Level
+
+
+class Note(StrEnum):
+    """What was not understood of an event, or not sent as it stood."""
+
+    NO_TIME = "say no time, and are sent with that of the line before or of arrival"
+    NO_LEVEL = "say no level that is understood, and are sent as INFO"
+    UNKNOWN_LEVEL = "say an unknown level, and are sent as INFO"
+    TRACE_ID_PADDED = "have a shorter traceId, which is padded with zeros"
+    TRACE_ID_KEPT = "have an odd traceId, which is kept as an attribute"
+    STATUS_KEPT = "have an odd statusCode, which is kept as an attribute"
+    DURATION_CONVERTED = "have a responseTime with a unit, which is converted to milliseconds"
+    DURATION_KEPT = "have an odd responseTime, which is kept as an attribute"
+    RECORD_ID_KEPT = "have a recordId that is too long, which is kept as an attribute"
+    TEXT_CUT = "have a service, host or attribute that is too long, which is cut"
+    TEXT_REPLACED = "hold characters that are no Unicode, which are replaced"
+    ATTRIBUTES_LEFT_OUT = "have more attributes than are taken, of which the last are left out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +41,9 @@ class LineEvent:
     trace_id: str = ""
     record_id: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
+    # What is to be told of it, and of an unknown level also the word.
+    notes: frozenset[Note] = frozenset()
+    unknown_level: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

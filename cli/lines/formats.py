@@ -1,80 +1,50 @@
-"""The usual formats of log lines, as patterns with named groups.
+"""The usual formats of log lines, as data: their names, who writes them, a line of each, and how it is read."""
 
-A group's name says what it is: service, level, time, message, status_code, response_time (milliseconds),
-response_seconds, host, trace_id, record_id, priority (syslog's); a group of any other name becomes an attribute.
-"""
-
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from re import Pattern
 
-from cli.lines.names import named
+from cli.lines.general import General
+from cli.lines.json_lines import Json
+from cli.lines.kinds import KEY, VALUE, LineFormat, Logfmt, W3c
+from cli.lines.times import ISO
 from services.domain.level import Level
 
+_LEVEL = "TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|FATAL"
+_A_LOGGERS_KEY = r"(?:time|ts|timestamp|level|lvl|severity|msg|message|at)="
+_NO_LEVEL_WORD = rf"(?!(?i:{_LEVEL}|LOG)\b)"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineFormat:
-    """How one kind of line is read."""
+GENERAL = General(
+    name="time-level",
+    pattern=re.compile(""),
+    writers="most others: log4j, logback, log4net, NLog, Serilog, Python, Go, Rust, Ruby, loguru, Celery, Spring Boot, "
+    "Elasticsearch, RabbitMQ, MySQL, Hadoop, the error logs of Apache and nginx",
+    example="2026-11-27 10:00:00,123 [main] ERROR c.e.App - no space left",
+)
 
-    name: str
-    pattern: Pattern[str]
-    # More groups, searched for inside the message.
-    within: Pattern[str] | None = None
-    # The level of lines that say none.
-    level: Level = Level.INFO
-    # Whether the pattern must fit the whole line.
-    is_whole: bool = True
-
-    def found(self, line: str) -> Mapping[str, str] | None:
-        """What a line says, by the names of the groups; None when it does not fit."""
-        match = self.pattern.fullmatch(line) if self.is_whole else self.pattern.search(line)
-        if match is None:
-            return None
-        found = {name: value for name, value in match.groupdict().items() if value is not None}
-        if self.within is not None and (inner := self.within.search(found["message"])) is not None:
-            found |= inner.groupdict()
-        return found
-
-
-class Logfmt(LineFormat):
-    """Lines of key=value pairs; the keys are the names that loggers use."""
-
-    def found(self, line: str) -> Mapping[str, str] | None:
-        """What a line says, by the names of the groups; None when it does not fit."""
-        if self.pattern.fullmatch(line) is None:
-            return None
-        return named((key, _unquoted(value)) for key, value in _PAIR.findall(line))
-
-
-def _unquoted(value: str) -> str:
-    try:
-        return str(json.loads(value)) if value.startswith('"') else value
-    except ValueError:
-        return value.strip('"')
-
-
-_WORDS = "TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|FATAL"
-_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?"
-# Dates of Spark and Hadoop, of Go and nginx; a time alone is logback's.
-_TIME = rf"{_ISO}|(?:\d\d)?\d\d/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?"
-# A key and a value of logfmt; possessive, so that a line is gone through once.
-_PAIR = re.compile(r'([\w.@/-]++)=("(?:[^"\\]|\\.)*+"|[^\s"]*+)')
-_A_LOGGERS_KEY = r"(?:time|ts|timestamp|level|lvl|severity|msg|message)="
-
-# The more particular ones first: of those that read equally many lines, the first is taken.
-FORMATS = (
+# The more particular ones first: of those that read equally many lines, the first is tried first.
+FORMATS: tuple[LineFormat, ...] = (
+    Json(
+        name="json",
+        pattern=re.compile(r"\s*+\{.*"),
+        writers="loggers of every language, ECS, OpenTelemetry, Google Cloud, journald, MongoDB, PostgreSQL's jsonlog",
+        example='{"timestamp":"2026-11-27T10:00:00Z","level":"error","message":"no space left"}',
+    ),
     LineFormat(
         name="openstack",
+        writers="OpenStack",
+        example="2026-11-27 10:00:00.123 42 ERROR nova.compute [req-1 - -] no space left",
         pattern=re.compile(
             r"(?:(?P<service>[\w-]+)\.log\S* )?(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) (?P<pid>\d+) "
-            rf"(?P<level>{_WORDS}) (?P<logger>\S+) \[(?P<request>[^\]]*)\] (?P<message>.*)"
+            rf"(?P<level>{_LEVEL}) (?P<logger>\S+) \[(?P<request>[^\]]*)\] (?P<message>.*)"
         ),
-        within=re.compile(r"status: (?P<status_code>\d{3}) len: (?P<bytes>\d+) time: (?P<response_seconds>[\d.]+)"),
+        within=(
+            "message",
+            re.compile(r"status: (?P<status_code>\d{3}) len: (?P<bytes>\d+) time: (?P<response_seconds>[\d.]+)"),
+        ),
     ),
     LineFormat(
         name="bluegene",
+        writers="BlueGene/L",
+        example="- 1795773600 2026.11.27 R02 2026-11-27-10.00.00.123456 R02 RAS KERNEL FATAL parity error",
         pattern=re.compile(
             r"(?P<label>\S+) (?P<epoch>\d{10}) \d{4}\.\d\d\.\d\d (?P<host>\S+) "
             r"(?P<time>\d{4}-\d\d-\d\d-\d\d\.\d\d\.\d\d\.\d{6}) \S+ (?P<facility>\S+) (?P<service>\S+) "
@@ -83,53 +53,83 @@ FORMATS = (
     ),
     LineFormat(
         name="postgresql",
+        writers="PostgreSQL, with any prefix that begins with the time",
+        example="2026-11-27 10:00:00.123 UTC [42]: user=ann,db=shop,app=my shop ERROR:  no space left",
         pattern=re.compile(
-            rf"(?P<time>{_ISO}|\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z]+) \[(?P<pid>\d+)\] (?:\S+ )?"
-            r"(?P<level>LOG|ERROR|FATAL|PANIC|WARNING|NOTICE|INFO|DEBUG\d|STATEMENT|DETAIL|HINT|CONTEXT):\s+"
+            rf"(?P<time>{ISO})[ :](?P<prefix>.{{0,300}}?)\b"
+            r"(?P<level>LOG|ERROR|FATAL|PANIC|WARNING|NOTICE|INFO|DEBUG[1-5]|STATEMENT|DETAIL|HINT|CONTEXT|QUERY):  "
             r"(?P<message>.*)"
         ),
+        within=("prefix", re.compile(r"\[(?P<pid>\d+)\](?:.*?\buser=(?P<user>[^,]*),db=(?P<database>[^, ]*))?")),
     ),
     LineFormat(
         name="redis",
+        writers="Redis, Valkey",
+        example="42:M 27 Nov 2026 10:00:00.123 # no space left",
         pattern=re.compile(
             r"(?P<pid>\d+):(?P<role>[XCSM]) (?P<time>\d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}) "
             r"(?P<level>[-.*#]) (?P<message>.*)"
         ),
     ),
     LineFormat(
-        name="log4j",
-        pattern=re.compile(rf"\[(?P<time>{_ISO})\] (?P<level>{_WORDS}) (?P<message>.*?)(?: \((?P<logger>[\w.$]+)\))?"),
-    ),
-    LineFormat(
         name="access",
+        writers="Apache, nginx, Traefik, gunicorn, Django; a virtual host before, anything after",
+        example='192.0.2.1 - ann [27/Nov/2026:10:00:00 +0000] "GET /cart HTTP/1.1" 503 19 "-" "curl"',
+        level=Level.INFO,
+        continues=False,
         pattern=re.compile(
-            r"(?P<client>\S+) \S+ \S+ \[(?P<time>[^\]]+)\] "
-            r'(?P<message>"(?P<method>[A-Z]+) (?P<path>[^\s"]++)[^"]*+" (?P<status_code>\d{3}) (?P<bytes>\d+|-).*)'
+            r"(?:(?:(?P<vhost>\S+) (?=(?:[\d.]+|[\da-fA-F:]*:[\da-fA-F:]*) ))?"
+            r"(?P<client>\S+) \S+ (?P<user>[^\[\]\"]{1,256}?) )?"
+            r"\[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}[: ][\d:.]{8,15}(?: [+-]\d{4})?)\] "
+            r'(?P<message>"(?P<request>(?:[^"\\]|\\.)*+)" (?P<status_code>\d{3}|-) (?P<bytes>\d+|-).*)'
+        ),
+        within=("request", re.compile(r"^(?P<method>[A-Z][A-Z-]*) (?P<path>\S+)")),
+    ),
+    LineFormat(
+        name="haproxy",
+        writers="HAProxy's HTTP log, behind syslog or alone",
+        example='192.0.2.1:42 [27/Nov/2026:10:00:00.123] web shop/s1 0/0/1/2/3 503 19 - - ---- 1/1 0/0 "GET /"',
+        level=Level.INFO,
+        continues=False,
+        pattern=re.compile(
+            r"(?P<client>\S+):\d+ \[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:[\d:.]+)\] (?P<message>(?P<frontend>\S+) "
+            r"(?P<backend>[^\s/]+)/(?P<server>\S+) (?:-?\d+/)+\+?(?P<response_time>\d+) (?P<status_code>-?\d+) .*)"
         ),
     ),
     LineFormat(
-        name="apache-error",
+        name="alb",
+        writers="AWS's Application Load Balancer",
+        example="http 2026-11-27T10:00:00.1Z app/lb/1 192.0.2.1:42 10.0.0.1:80 0.0 0.1 0.0 503 503 1 2 …",
+        level=Level.INFO,
+        continues=False,
         pattern=re.compile(
-            r"\[(?P<time>[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d(?:\.\d+)? \d{4})\] "
-            r"\[(?:(?P<module>\w+):)?(?P<level>\w+)\] (?P<message>.*)"
+            r"(?:https?|h2|grpcs|wss?) (?P<time>\d{4}-\S+Z) (?P<balancer>\S+) (?P<client>\S+):\d+ (?P<target>\S+) "
+            r"[\d.-]+ (?P<response_seconds>[\d.-]+) [\d.-]+ (?P<status_code>\d{3}|-) (?P<message>.*)"
         ),
     ),
-    LineFormat(
-        name="nginx-error",
-        pattern=re.compile(
-            r"(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(?P<level>\w+)\] (?P<pid>\d+)#\d+: (?P<message>.*)"
-        ),
+    W3c(
+        name="w3c",
+        writers="IIS and others with a #Fields line",
+        example="#Fields: date time c-ip cs-method cs-uri-stem sc-status time-taken",
+        level=Level.INFO,
+        continues=False,
+        pattern=re.compile(r"#(?:Software|Version|Date|Fields|Start-Date|End-Date|Remark): "),
     ),
     LineFormat(
         name="syslog-5424",
+        writers="syslog as in RFC 5424",
+        example='<11>1 2026-11-27T10:00:00.003Z web-1 shop 42 - [id@1 a="b"] no space left',
+        continues=False,
         pattern=re.compile(
-            rf"<(?P<priority>\d{{1,3}})>\d{{1,2}} (?:-|(?P<time>{_ISO})) (?:-|(?P<host>\S+)) (?:-|(?P<service>\S+)) "
+            rf"<(?P<priority>\d{{1,3}})>\d{{1,2}} (?:-|(?P<time>{ISO})) (?:-|(?P<host>\S+)) (?:-|(?P<service>\S+)) "
             r"(?:-|(?P<pid>\S+)) (?:-|(?P<message_id>\S+)) (?:-|(?P<structured_data>(?:\[(?:[^\]\\]|\\.)*+\])++))"
             r"(?: \ufeff?(?P<message>.*))?"
         ),
     ),
     LineFormat(
         name="klog",
+        writers="Kubernetes, glog",
+        example="E1127 10:00:00.123456       1 reflector.go:138] no space left",
         pattern=re.compile(
             r"(?P<level>[IWEF])(?P<time>\d{4} \d\d:\d\d:\d\d\.\d{6})\s+(?P<thread>\d+) (?P<source>[^\s\]]+:\d+)\] "
             r"(?P<message>.*)"
@@ -137,35 +137,40 @@ FORMATS = (
     ),
     Logfmt(
         name="logfmt",
-        pattern=re.compile(rf"(?=(?:.*\s)?{_A_LOGGERS_KEY})\s*{_PAIR.pattern}(?:\s+{_PAIR.pattern})++\s*"),
+        writers="Go's loggers, Heroku, Grafana's programs",
+        example='time=2026-11-27T10:00:00Z level=error msg="no space left" service=shop',
+        pattern=re.compile(rf"(?=(?:.*\s)?{_A_LOGGERS_KEY})\s*{KEY}={VALUE}(?:\s++{KEY}(?:={VALUE})?)*+\s*"),
     ),
     LineFormat(
         name="syslog",
+        writers="syslog as in RFC 3164, rsyslog, journalctl",
+        example="Nov 27 10:00:00 web-1 shop[42]: error: no space left",
+        continues=False,
         pattern=re.compile(
-            rf"(?:<(?P<priority>\d{{1,3}})>1? ?)?(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d|{_ISO}) "
-            r"(?P<host>[\w.-]+) (?P<service>[\w./-]+)(?:\[(?P<pid>\d+)\])?: (?P<message>.*)"
+            r"(?:<(?P<priority>\d{1,3})>1? ?)?"
+            rf"(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|(?=\S{{22}}){ISO}) "
+            rf"{_NO_LEVEL_WORD}(?P<host>[\w.:-]+) {_NO_LEVEL_WORD}(?P<service>[\w./@-]+)(?:\[(?P<pid>\d+)\])?: "
+            r"(?P<message>.*)"
         ),
     ),
-    LineFormat(
-        name="time-level",
-        pattern=re.compile(
-            # Possessive, so that a long line that fits nearly is gone through once.
-            rf"\[?(?P<time>{_TIME})\]?[\s|:-]++"
-            r"(?:(?:\[(?P<thread>[^\]]*+)\]|(?P<logger>[\w.$][\w.$-]*+))[\s|:-]++)??"
-            rf"[\[(]?(?i:(?P<level>{_WORDS}))[\])]?[\s|:-]++(?P<message>.+)"
-        ),
-    ),
-    LineFormat(
-        name="python",
-        pattern=re.compile(rf"(?P<level>{_WORDS}):(?P<logger>[^\s:]+):(?P<message>.+)"),
-    ),
-    LineFormat(
-        name="level-first",
-        pattern=re.compile(rf"[\[(]?(?P<level>{_WORDS})[\])]?:?\s+(?P<message>.+)"),
-    ),
+    GENERAL,
 )
 
-PLAIN = LineFormat(name="plain", pattern=re.compile(r"(?P<message>.+)"))
+# Lines that one program hands on from another; what they hand on is read as if it stood alone.
+TRANSPORTS = (
+    LineFormat(
+        name="cri",
+        writers="Kubernetes' containers (CRI)",
+        example="2026-11-27T10:00:00.1Z stderr F ERROR: no space left",
+        pattern=re.compile(rf"(?P<time>{ISO}) (?P<stream>stdout|stderr) (?P<part>[FP])[\w:]* ?(?P<message>.*)"),
+    ),
+    LineFormat(
+        name="compose",
+        writers="docker compose logs",
+        example="web-1  | ERROR: no space left",
+        pattern=re.compile(r"(?P<service>[A-Za-z][\w.-]*?)(?P<stream>[-_]\d+) +\| ?(?P<message>.*)"),
+    ),
+)
 
 
 def custom(pattern: str) -> LineFormat:
@@ -179,4 +184,4 @@ def custom(pattern: str) -> LineFormat:
         raise ValueError(f"not a regular expression: {error}") from None
     if "message" not in compiled.groupindex:
         raise ValueError("the pattern must have a group named message: (?P<message>...)")
-    return LineFormat(name="custom", pattern=compiled, is_whole=False)
+    return LineFormat(name="custom", pattern=compiled, is_whole=False, level=Level.INFO)

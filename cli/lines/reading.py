@@ -1,112 +1,201 @@
-"""Reading lines by a format, and finding out which format that is."""
+"""Which way the lines of a file are read.
 
+A file is read by the formats that explain its first lines, those that explain most of them first; the general one, a
+time and a level near a line's start, comes last. A line that none explains belongs to the line before it when it looks
+like that; else it is an event of its own, and what it does not say is noted. What names no level is looked into again,
+because formats hand on lines of others: containers, syslog, collectors.
+"""
+
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
-from math import inf, nan
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 
 from cli.lines.event import LineEvent, Refused
-from cli.lines.formats import FORMATS, PLAIN, LineFormat
-from cli.lines.values import level_of, level_of_priority, time_of
+from cli.lines.fields import event_of
+from cli.lines.formats import FORMATS, GENERAL, TRANSPORTS
+from cli.lines.general import last_resort
+from cli.lines.json_lines import docker
+from cli.lines.kinds import Found, LineFormat
+from cli.lines.times import Now, is_exact
 from services.domain.level import Level
 
-# Which groups are fields of the event, and their names in the contract; the others become attributes.
-_FIELDS = {
-    "service": "service",
-    "level": "level",
-    "priority": "level",
-    "time": "eventTime",
-    "epoch": "eventTime",
-    "message": "message",
-    "status_code": "statusCode",
-    "response_time": "responseTime",
-    "response_seconds": "responseTime",
-    "host": "host",
-    "trace_id": "traceId",
-    "record_id": "recordId",
-}
-# How a line says that it does not say something; access logs write a dash.
-_NOTHING = ""
-_NOTHINGS = (_NOTHING, "-")
-_MAX_STATUS = 999
-# A format is believed when it reads at least this share of the lines that it is shown.
+PLAIN = "plain"
+MIXED = "mixed"
+# A format, or all of them, must explain this share of the first lines to be believed.
 _BELIEVED = 0.5
+# A line is handed on at most so often.
+_DEEPEST = 4
+
+# What is told of a line that a container wrote without a text.
+_BLANK = "(blank line)"
+
+_COLOUR = re.compile(r"(?:\x1b|#033)(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)?|[@-Z\\^_])")
+# How lines begin and end that go on with what stands before them.
+_GOES_ON = re.compile(
+    r"(?:at |Caused by: |Suppressed: |\.\.\. \d+ more|from .*:\d+:in |goroutine \d+ \[|#\d+ |stack backtrace:|"
+    r"During handling of the above|The above exception was|[\w.$]+(?:Error|Exception|Exit|Interrupt)\b)"
+    r"|[\])}]+[,;]?\Z"
+)
 
 
-def detect(lines: Sequence[str]) -> LineFormat:
-    """The format that reads the most of some lines, PLAIN when none reads half of them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A line without what handed it on: which stream of the file it belongs to, and whether its rest is to come."""
 
-    Indented lines continue others, as in stack traces, and do not count.
-    """
-    wanted = [line for line in lines if line.strip() and not line[0].isspace()]
-    if not wanted:
-        return PLAIN
-    hits = {kind.name: sum(kind.found(line) is not None for line in wanted) for kind in FORMATS}
-    best = max(FORMATS, key=lambda kind: hits[kind.name])
-    return best if hits[best.name] >= _BELIEVED * len(wanted) else PLAIN
+    text: str
+    outer: Found = field(default_factory=dict)
+    transports: Sequence[str] = ()
+    is_part: bool = False
 
-
-def parsed(
-    line: str, kind: LineFormat, *, service: str, now: datetime, zone: tzinfo = UTC
-) -> LineEvent | Refused | None:
-    """One line by a format; None when it does not fit."""
-    found = kind.found(line)
-    return None if found is None else event_of(found, service=service, level=kind.level, now=now, zone=zone)
+    @property
+    def stream(self) -> str:
+        """Where lines that go on are looked for."""
+        return self.outer.get("service", "") + self.outer.get("stream", "")
 
 
-def event_of(
-    found: Mapping[str, str], *, service: str, level: Level, now: datetime, zone: tzinfo
-) -> LineEvent | Refused:
-    """An event of named texts, which are named as the groups of formats are; refused when a number is none."""
-    status_code, response_time = _number(found, "status_code"), _milliseconds(found)
-    if status_code is not None and not (status_code.is_integer() and 0 <= status_code <= _MAX_STATUS):
-        return Refused(field="statusCode", expected=f"a number from 0 to {_MAX_STATUS}")
-    if response_time is not None and not 0 <= response_time < inf:
-        return Refused(field="responseTime", expected="a finite number of milliseconds, 0 or more")
-    event_time, is_unknown = _time(found, now, zone)
-    return LineEvent(
-        level=level_of(found.get("level", "")) or level_of_priority(found.get("priority", "")) or level,
-        message=found.get("message", "").strip() or " ".join(found.values()),
-        service=found.get("service") or service,
-        event_time=event_time,
-        time_is_unknown=is_unknown,
-        status_code=None if status_code is None else int(status_code),
-        response_time=response_time,
-        host=found.get("host", ""),
-        trace_id=found.get("trace_id", ""),
-        record_id=found.get("record_id", ""),
-        attributes={name: value for name, value in found.items() if name not in _FIELDS and value},
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What a line says, by which format, and the level of lines of that format that say none."""
+
+    found: Found
+    name: str
+    level: Level | None
+    continues: bool
 
 
-def field_of(name: str) -> str:
-    """The contract's name for what a line names so."""
-    return _FIELDS.get(name, "attributes")
+def unwrapped(line: str) -> Piece:
+    """A line without colours, and without what a container's log or the like stands before it."""
+    outer: dict[str, str] = {}
+    transports: list[str] = []
+    text = _COLOUR.sub("", line) if "\x1b" in line or "#033" in line else line
+    while len(transports) < _DEEPEST:
+        name, found = _transport(text)
+        if found is None:
+            break
+        transports.append(name)
+        outer |= found
+        text = outer.pop("message")
+    is_part = outer.pop("part", "F") == "P"
+    return Piece(text=text, outer=outer, transports=transports, is_part=is_part)
 
 
-def _time(found: Mapping[str, str], now: datetime, zone: tzinfo) -> tuple[datetime | None, bool]:
-    """The time, and whether there is one that is not understood."""
-    texts = [text for name in ("time", "epoch") if (text := found.get(name, _NOTHING)) not in _NOTHINGS]
-    times = (time_of(text, now=now, zone=zone) for text in texts)
-    moment = next((time for time in times if time), None)
-    return moment, bool(texts) and moment is None
+def _transport(text: str) -> tuple[str, Found | None]:
+    if (found := docker(text)) is not None:
+        return "docker", found
+    for kind in TRANSPORTS:
+        given = kind.found(text)
+        if given is not None and not isinstance(given, Refused):
+            return kind.name, given
+    return "", None
 
 
-def _milliseconds(found: Mapping[str, str]) -> float | None:
-    milliseconds, seconds = _number(found, "response_time"), _number(found, "response_seconds")
-    return seconds * 1000 if milliseconds is None and seconds is not None else milliseconds
+class Reader:
+    """How each line of a file is read."""
 
+    def __init__(
+        self, sample: Sequence[str], *, kind: LineFormat | None, service: str, now: Now, zone: tzinfo = UTC
+    ) -> None:
+        """Look at some lines; a format that is asked for is tried first, and one of the user's own alone."""
+        self._service, self._now, self._zone, self._asked = service, now, zone, kind
+        pieces = [piece for line in sample if (piece := unwrapped(line)).text.strip()]
+        looked_at = [piece for piece in pieces if not piece.text[0].isspace()]
+        # Where all lines are indented, that says nothing.
+        self._is_indented = bool(pieces) and not looked_at
+        self._formats, self._leading = _ranked([piece.text.strip() for piece in looked_at or pieces], kind)
+        names = Counter(self.explanation(piece) for piece in looked_at or pieces)
+        self.shares = {name: count / names.total() for name, count in names.most_common()}
+        # Whether most lines begin in a way that tells them from those that go on.
+        self._is_headed = kind is not None or (names.total() > 0 and self.shares.get(PLAIN, 0.0) <= _BELIEVED)
+        # Whether lines may go on with the one before: that of an access log or of syslog is whole.
+        self._continues = self._leading is None or self._leading.continues
+        self.name = kind.name if kind else self._best()
 
-def _number(found: Mapping[str, str], name: str) -> float | None:
-    """None when there is none, NaN when it is not a number."""
-    text = found.get(name, _NOTHING)
-    if text in _NOTHINGS:
+    def _best(self) -> str:
+        name, share = next(iter(self.shares.items()), (PLAIN, 1.0))
+        return name if share >= _BELIEVED else MIXED
+
+    def read(self, piece: Piece) -> LineEvent | Refused | None:
+        """A line's event; None when it goes on with the line before it."""
+        text, is_indented = piece.text.strip(), piece.text[:1].isspace() and not self._is_indented
+        if is_indented and not (text.startswith("{") and self._is_json()):
+            return None
+        explained = self._explained(text, piece.outer)
+        if isinstance(explained, Refused):
+            return explained
+        if explained is not None:
+            self._continues = explained.continues
+            return self._event(explained.found, explained.level)
+        goes_on = (self._is_headed and self._continues) or _GOES_ON.match(text)
+        return None if goes_on else self._alone(piece)
+
+    def orphan(self, piece: Piece) -> LineEvent | Refused:
+        """What a line is that goes on, when there is none before it."""
+        if self._asked is not None:
+            expected = "a JSON object" if self._is_json() else f"a line of the format {self._asked.name}"
+            return Refused(field="line", expected=expected)
+        return self._alone(piece)
+
+    def explanation(self, piece: Piece) -> str:
+        """The name of what explains a line."""
+        explained = self._explained(piece.text.strip(), piece.outer)
+        if isinstance(explained, Refused) and self._leading is not None:
+            return self._leading.name
+        name = explained.name if isinstance(explained, Explained) else PLAIN
+        return "/".join([*piece.transports, name]) if name != PLAIN or not piece.transports else piece.transports[-1]
+
+    def _is_json(self) -> bool:
+        return self._leading is not None and self._leading.name == "json"
+
+    def _alone(self, piece: Piece) -> LineEvent:
+        """The event of a line that no format explains."""
+        return self._event(_handed_on(piece.outer, last_resort(piece.text.strip() or _BLANK)), None)
+
+    def _event(self, found: Found, level: Level | None) -> LineEvent:
+        return event_of(found, service=self._service, level=level, now=self._now, zone=self._zone)
+
+    def _explained(self, text: str, outer: Found, depth: int = 0) -> Explained | Refused | None:
+        for kind in self._formats:
+            found = kind.found(text)
+            if isinstance(found, Refused):
+                if depth == 0 and kind is self._leading:
+                    return found
+            elif found is not None:
+                return self._looked_into(kind, found, outer, depth)
         return None
-    try:
-        return float(text)
-    except ValueError:
-        return nan
+
+    def _looked_into(self, kind: LineFormat, found: Found, outer: Found, depth: int) -> Explained:
+        """What a format found, and what the message says when that names no level."""
+        merged = _handed_on(outer, found)
+        message = found.get("message", "")
+        if kind.level is not None or "level" in found or not message or depth >= _DEEPEST:
+            return Explained(found=merged, name=kind.name, level=kind.level, continues=kind.continues)
+        inner = self._explained(message, merged, depth + 1)
+        if isinstance(inner, Explained):
+            return Explained(found=inner.found, name=kind.name, level=inner.level, continues=kind.continues)
+        found = _handed_on(merged, last_resort(message))
+        return Explained(found=found, name=kind.name, level=None, continues=kind.continues)
 
 
-def bare(line: str, service: str) -> LineEvent:
-    """A line as it is."""
-    return LineEvent(level=Level.INFO, message=line.strip(), service=service)
+def _ranked(texts: Sequence[str], asked: LineFormat | None) -> tuple[tuple[LineFormat, ...], LineFormat | None]:
+    """The formats in the order in which they are tried, and the one that most lines have, if there is one."""
+    if asked is not None and asked not in FORMATS:
+        return (asked,), asked
+    kinds = [kind.fresh() for kind in FORMATS]
+    hits = {kind.name: sum(isinstance(kind.found(text), Mapping) for text in texts) for kind in kinds}
+    if asked is not None:
+        hits[asked.name] = len(texts) + 1
+    else:
+        hits[GENERAL.name] *= max((hits[kind.name] for kind in kinds[:-1]), default=0) < _BELIEVED * len(texts)
+    kinds.sort(key=lambda kind: (kind.name == GENERAL.name and asked is not GENERAL, -hits[kind.name]))
+    best = max(kinds, key=lambda kind: hits[kind.name])
+    return tuple(kinds), best if texts and hits[best.name] >= _BELIEVED * len(texts) else None
+
+
+def _handed_on(outer: Found, inner: Found) -> dict[str, str]:
+    """What two lines say, one in the other; the inner one counts, unless its time is the less exact one."""
+    said = {name: text for name, text in inner.items() if text or name == "message"}
+    if "time" in outer and not is_exact(said.get("time", "")):
+        said.pop("time", None)
+    return {**outer, **said}

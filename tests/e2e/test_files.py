@@ -26,14 +26,14 @@ def test_every_line_of_a_real_log_is_sent_and_judged(world: World) -> None:
 def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Path) -> None:
     file = tmp_path / "app.log"
     file.write_text(
-        '{"message":"fine"}\n{"message":"no trace","traceId":"x"}\n\n{"message":"fine too"}\n  with a second line\n'
-        '{"message":"no status","statusCode":"x"}\n'
+        '{"message":"fine"}\n{"message":"no time","time":"x"}\n\n{"message":"fine too","traceId":"x"}\n  goes on\n'
+        '{"message":"far ahead","time":"2999-01-01T00:00:00Z"}\n'
     )
     done = world.command("send", str(file), "--output", "json", "--service", "file-test")
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     assert (told["lines"], told["accepted"]) == (6, 2)
-    assert [(one["line"], one["field"]) for one in told["refused"]] == [(2, "traceId"), (6, "statusCode")]
+    assert [(one["line"], one["field"]) for one in told["refused"]] == [(2, "eventTime"), (6, "eventTime")]
 
 
 def test_a_message_that_is_too_long_is_cut(world: World, tmp_path: Path) -> None:

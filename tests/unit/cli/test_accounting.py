@@ -1,6 +1,5 @@
 """Every line of a file is an event, a part of one, blank or refused; one that is none of these is missed."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from cli.demo.report import is_accounted_for
 from cli.demo.steps import FileSent
 from cli.sending import Tally
 from cli.source import Source, read
+from tests.fakes.clock import FakeClock
 
 TEXT = "INFO: one\n\nERROR: two\n  goes on\n \t\nINFO: three\n"
 
@@ -17,7 +17,7 @@ def test_blank_lines_are_counted_where_they_are_read(tmp_path: Path) -> None:
     file = tmp_path / "app.log"
     file.write_text(TEXT)
     source = Source(file)
-    _, reads = read(source.lines(), kind=None, service="app", now=datetime(2026, 1, 1, tzinfo=UTC))
+    _, reads = read(source.lines(), kind=None, service="app", clock=FakeClock())
     assert sum(one.line_count for one in reads) == 4
     source.close()
     assert (source.lines_read, source.blank_lines) == (6, 2)

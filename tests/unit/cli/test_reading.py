@@ -1,4 +1,7 @@
-from datetime import UTC, datetime
+"""Which format a file has, which lines go on with the one before, and what is told of what was not understood."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -6,139 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.lines.formats import FORMATS, PLAIN, custom
-from cli.lines.json_lines import parsed_json
-from cli.lines.reading import detect, parsed
-from cli.lines.values import level_of, time_of
+from cli.lines.event import Note
+from cli.lines.formats import FORMATS, TRANSPORTS, custom
+from cli.lines.kinds import LineFormat
+from cli.lines.levels import level_of
+from cli.lines.reading import Reader
+from cli.lines.times import time_of
 from cli.source import read
 from services.domain.level import Level
+from tests.fakes.clock import FakeClock
+from tests.unit.cli.reading import NOW as NOON
+from tests.unit.cli.reading import event_of, events_of
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
-LINES = [
-    pytest.param(
-        "openstack",
-        "nova-api.log.1.2017-05-16_13:53:08 2017-05-16 00:00:00.008 25746 INFO nova.osapi_compute.wsgi.server [r]"
-        ' 10.11.10.1 "GET /v2 HTTP/1.1" status: 200 len: 1893 time: 0.25',
-        {"service": "nova-api", "level": Level.INFO, "status_code": 200, "response_time": 250.0},
-        id="openstack",
-    ),
-    pytest.param(
-        "bluegene",
-        "- 1117838570 2005.06.03 R02-M1-N0 2005-06-03-15.42.50.675872 R02-M1-N0 RAS KERNEL FATAL parity error",
-        {"service": "KERNEL", "level": Level.FATAL, "host": "R02-M1-N0", "message": "parity error"},
-        id="bluegene",
-    ),
-    pytest.param(
-        "apache-error",
-        "[Sun Dec 04 04:47:44 2005] [error] mod_jk child in error state 6",
-        {"level": Level.ERROR, "message": "mod_jk child in error state 6"},
-        id="apache",
-    ),
-    pytest.param(
-        "access",
-        '10.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /x HTTP/1.0" 503 2326 "-" "curl"',
-        {"status_code": 503, "event_time": datetime(2000, 10, 10, 20, 55, 36, tzinfo=UTC)},
-        id="access",
-    ),
-    pytest.param(
-        "postgresql",
-        "2026-11-23 11:00:00.123 UTC [42] FATAL:  the database system is starting up",
-        {"level": Level.FATAL, "message": "the database system is starting up"},
-        id="postgresql",
-    ),
-    pytest.param(
-        "redis",
-        "42:M 23 Nov 2026 11:00:00.123 # WARNING overcommit_memory is set to 0!",
-        {"level": Level.WARN, "event_time": datetime(2026, 11, 23, 11, 0, 0, 123000, tzinfo=UTC)},
-        id="redis",
-    ),
-    pytest.param(
-        "log4j",
-        "[2026-11-23 11:00:00,123] ERROR Disk failed (kafka.server.LogDirFailureHandler)",
-        {"level": Level.ERROR, "message": "Disk failed", "attributes": {"logger": "kafka.server.LogDirFailureHandler"}},
-        id="kafka",
-    ),
-    pytest.param(
-        "syslog",
-        "Dec 24 10:00:00 web-1 sshd[42]: Failed password for root",
-        {"service": "sshd", "host": "web-1", "event_time": datetime(2025, 12, 24, 10, tzinfo=UTC)},
-        id="syslog of last year",
-    ),
-    pytest.param(
-        "time-level", "2026-11-23T11:00:00Z [warning] slow", {"level": Level.WARN, "message": "slow"}, id="time, level"
-    ),
-    pytest.param(
-        "time-level",
-        "2026-11-23 11:00:00,123 - app.db - ERROR - boom",
-        {"level": Level.ERROR, "message": "boom", "attributes": {"logger": "app.db"}},
-        id="python, with the logger",
-    ),
-    pytest.param(
-        "time-level",
-        "2026-11-23 11:00:00,123 ERROR boom",
-        {"level": Level.ERROR, "message": "boom", "attributes": {}},
-        id="python, without",
-    ),
-    pytest.param(
-        "python",
-        "CRITICAL:app.db:boom",
-        {"level": Level.FATAL, "message": "boom", "attributes": {"logger": "app.db"}},
-        id="python's basicConfig",
-    ),
-    pytest.param(
-        "time-level",
-        "17/06/09 20:10:40 WARN executor.Executor: slow",
-        {"level": Level.WARN, "event_time": datetime(2017, 6, 9, 20, 10, 40, tzinfo=UTC)},
-        id="spark",
-    ),
-    pytest.param(
-        "time-level",
-        "14:05:11.123 [http-nio-1 x] ERROR c.e.App - boom",
-        {
-            "level": Level.ERROR,
-            "event_time": datetime(2026, 11, 22, 14, 5, 11, 123000, tzinfo=UTC),
-            "attributes": {"thread": "http-nio-1 x"},
-        },
-        id="logback, of yesterday",
-    ),
-    pytest.param(
-        "klog",
-        "E0102 15:04:05.678901       1 reflector.go:138] Failed to watch",
-        {
-            "level": Level.ERROR,
-            "message": "Failed to watch",
-            "event_time": datetime(2026, 1, 2, 15, 4, 5, 678901, tzinfo=UTC),
-        },
-        id="klog",
-    ),
-    pytest.param(
-        "logfmt",
-        r'ts=2026-11-23T11:00:00Z level=error msg="it is \"broken\"" service=shop n=3',
-        {"level": Level.ERROR, "message": 'it is "broken"', "service": "shop", "attributes": {"n": "3"}},
-        id="logfmt",
-    ),
-    pytest.param(
-        "syslog-5424",
-        r'<35>1 2026-11-23T11:00:00.003Z web-1 sshd 42 - [a@1 b="\]"][c@1] no route',
-        {"level": Level.ERROR, "service": "sshd", "host": "web-1", "message": "no route"},
-        id="syslog of RFC 5424",
-    ),
-    pytest.param(
-        "syslog", "<34>Oct 11 22:14:15 web-1 su: failed", {"level": Level.FATAL, "service": "su"}, id="syslog, priority"
-    ),
-    pytest.param("level-first", "ERROR: no space left", {"level": Level.ERROR, "message": "no space left"}, id="level"),
-]
+CLOCK = FakeClock(NOW)
 
 
-@pytest.mark.parametrize(("name", "line", "expected"), LINES)
-def test_a_line_is_recognised_and_read(name: str, line: str, expected: dict[str, object]) -> None:
-    kind = detect([line])
-    event = parsed(line, kind, service="default", now=NOW)
-    assert kind.name == name
-    assert event is not None
-    assert {field: getattr(event, field) for field in expected} == expected
+def reader_of(*lines: str) -> Reader:
+    return Reader(lines, kind=None, service="s", now=CLOCK.now)
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, *TRANSPORTS], ids=lambda kind: kind.name)
+def test_a_format_is_recognised_by_its_own_example(kind: LineFormat) -> None:
+    lines = [kind.example, "2026-11-27 10:00:00 192.0.2.1 GET /cart 503 12"][: 2 if kind.name == "w3c" else 1]
+    assert kind.name in reader_of(*lines).name.split("/")
 
 
 @pytest.mark.timeout(20)
@@ -147,31 +43,230 @@ def test_a_line_is_recognised_and_read(name: str, line: str, expected: dict[str,
     [
         ("2026-11-23 10:00:00 ", "-"),
         ("2026-11-23 10:00:00 ", "a"),
+        ("2026-11-23 10:00:00 ", "[a] "),
+        ("2026-11-23 10:00:00 ERROR ", "a."),
+        ("2026-11-23 10:00:00 UTC [1] ", "user=a,db="),
         ('a a a [x] "GET ', "x"),
+        ('a a a [27/Nov/2026:10:00:00 +0000] "GET ', "\\\\"),
+        ("a - ", "a "),
         ("level=x ", "a=b "),
+        ("level=x ", "a "),
         ("<1>1 - - - - - ", "[a"),
         ("", "a "),
+        ("", "a."),
+        ("", "\x1b["),
+        ("", "\x1b]"),
+        ("", "{"),
+        ("#Fields: ", "a "),
+        ("a-1 ", " "),
+        ("at=x ", '"'),
     ],
 )
 def test_a_long_line_that_fits_nearly_is_gone_through_once(start: str, part: str) -> None:
-    assert detect([start + part * 200_000 + '"']) is PLAIN
+    line = start + part * 200_000 + '"'
+    for kind in FORMATS:
+        kind.fresh().found(line)
+    assert events_of([line])
 
 
 def test_what_fits_no_format_is_plain() -> None:
-    assert detect(["hello", "world", ""]) is PLAIN
+    assert reader_of("hello", "world", "").name == "plain"
 
 
 def test_lines_that_do_not_fit_continue_the_event_before_them() -> None:
     lines = ["ERROR: boom", "  at f()", "", "  at g()", "ERROR: again"]
-    _, (first, second) = read(iter(lines), kind=detect(lines[:1]), service="s", now=NOW)
+    _, (first, second) = read(iter(lines), kind=None, service="s", clock=CLOCK)
     assert (first.event.message, first.first_line, first.line_count) == ("boom\n  at f()\n  at g()", 1, 3)
     assert (second.event.message, second.first_line, second.line_count) == ("again", 5, 1)
 
 
+ACCESS = '198.51.100.1 - - [27/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 1 "-" "-"'
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ('192.0.2.1 - - [27/Nov/2026:10:00:01 +0000] "" 400 0 "-" "-"', 400),
+        ('192.0.2.1 - - [27/Nov/2026:10:00:01 +0000] "-" 408 - "-" "-"', 408),
+        (r'192.0.2.1 - - [27/Nov/2026:10:00:01 +0000] "\x16\x03" 400 1 "-" "-"', 400),
+        (r'192.0.2.1 - - [27/Nov/2026:10:00:01 +0000] "GET /?q=\"a\" HTTP/1.1" 503 1 "-" "-"', 503),
+        ('192.0.2.1 - - [27/Nov/2026:10:00:01 +0000] "M-SEARCH * HTTP/1.1" 405 1 "-" "-"', 405),
+        ('192.0.2.1 - Jo Doe [27/Nov/2026:10:00:01 +0000] "GET / HTTP/1.1" 401 1 "-" "-"', 401),
+        ('2001:db8::1 - - [27/Nov/2026:10:00:01 +0000] "GET / HTTP/1.1" 503 1 "-" "-"', 503),
+        ('192.0.2.1 - - [27/Nov/2026:10:00:01 +0000] "GET / HTTP/1.1', None),
+        ("192.0.2.1 - - [27/Nov/2026:10:00:01 +0000] (unreadable)", None),
+    ],
+)
+def test_a_request_of_any_form_is_an_event_of_its_own(line: str, status: int | None) -> None:
+    _, second = events_of([ACCESS, line])
+    assert second.status_code == status
+    assert second.event_time == datetime(2026, 11, 27, 10, 0, 1, tzinfo=UTC)
+
+
+def test_no_line_of_an_access_log_goes_on_with_another() -> None:
+    first, second = events_of([ACCESS, "(something else)"])
+    assert "something" not in first.message
+    assert (second.message, second.notes) == ("(something else)", {Note.NO_TIME, Note.NO_LEVEL})
+
+
+def test_parts_of_a_line_are_joined_within_their_stream() -> None:
+    lines = [
+        "2026-11-27T10:00:00.1Z stdout P ERROR: one ",
+        "2026-11-27T10:00:00.2Z stderr F WARN: other",
+        "2026-11-27T10:00:00.3Z stdout P and ",
+        "2026-11-27T10:00:00.4Z stdout F half",
+        '{"log":"ERROR: two ","stream":"stdout","time":"2026-11-27T10:00:01Z"}',
+        '{"log":"halves\\n","stream":"stdout","time":"2026-11-27T10:00:01Z"}',
+    ]
+    events = events_of(lines)
+    assert [event.message for event in events] == ["one and half", "other", "two halves"]
+    assert [event.level for event in events] == [Level.ERROR, Level.WARN, Level.ERROR]
+
+
+def test_a_stack_trace_in_a_container_goes_on_within_its_stream() -> None:
+    lines = [
+        "2026-11-27T10:00:00.1Z stderr F ERROR: boom",
+        "2026-11-27T10:00:00.1Z stderr F \tat shop.Cart.total(Cart.java:1)",
+        "2026-11-27T10:00:00.1Z stdout F INFO: fine",
+        "2026-11-27T10:00:00.1Z stderr F \tat shop.Cart.main(Cart.java:2)",
+    ]
+    assert {event.message for event in events_of(lines)} == {
+        "boom\n\tat shop.Cart.total(Cart.java:1)\n\tat shop.Cart.main(Cart.java:2)",
+        "fine",
+    }
+
+
+def test_many_streams_in_one_file_are_held_within_a_bound() -> None:
+    lines = [f"web-{number}  | ERROR: boom" for number in range(1000)]
+    _, reads = read(iter(lines), kind=None, service="s", clock=CLOCK)
+    assert next(reads).first_line == 1
+    assert len(list(reads)) == 999
+
+
+def test_an_unfinished_part_is_handed_on_after_a_moment() -> None:
+    line = "2026-11-27T10:00:00.1Z stderr P ERROR: half"
+    _, reads = read(iter([line, None, None, None, None]), kind=None, service="s", clock=CLOCK)
+    assert [item and item.event.message for item in reads] == [None, None, "half", None, None]
+
+
+def test_an_entry_of_the_journal_with_many_fields_is_taken() -> None:
+    fields = "".join(f',"_FIELD_{number}":"x"' for number in range(40))
+    event = event_of(f'{{"MESSAGE":"boom","PRIORITY":"3","__REALTIME_TIMESTAMP":"1795773600123456"{fields}}}')
+    assert (event.level, event.message) == (Level.ERROR, "boom")
+    assert event.event_time == datetime(2026, 11, 27, 10, 0, 0, 123456, tzinfo=UTC)
+    assert len(event.attributes) == 32
+    assert event.notes == {Note.ATTRIBUTES_LEFT_OUT}
+
+
+@pytest.mark.parametrize(
+    ("pair", "field", "value", "note"),
+    [
+        ('"traceId":"a3ce929d0e0e4736"', "trace_id", "0" * 16 + "a3ce929d0e0e4736", Note.TRACE_ID_PADDED),
+        ('"traceId":"0AF76519-16CD-43DD-8448-EB211C80319C"', "trace_id", "0af7651916cd43dd8448eb211c80319c", None),
+        ('"traceId":"x"', "attributes", {"traceId": "x"}, Note.TRACE_ID_KEPT),
+        ('"status":503', "status_code", 503, None),
+        ('"status":"503"', "status_code", 503, None),
+        ('"status":1006', "attributes", {"statusCode": "1006"}, Note.STATUS_KEPT),
+        ('"status":"ok"', "attributes", {"status": "ok"}, None),
+        ('"statusCode":99999999999999', "attributes", {"statusCode": "99999999999999"}, Note.STATUS_KEPT),
+        ('"responseTime":"12ms"', "response_time", 12.0, Note.DURATION_CONVERTED),
+        ('"responseTime":"1.5s"', "response_time", 1500.0, Note.DURATION_CONVERTED),
+        ('"responseTime":"250µs"', "response_time", 0.25, Note.DURATION_CONVERTED),
+        ('"responseTime":12', "response_time", 12.0, None),
+        ('"request_time":0.5', "response_time", 500.0, None),
+        ('"event":{"duration":12000000}', "response_time", 12.0, None),
+        ('"responseTime":1e999', "attributes", {"responseTime": "Infinity"}, Note.DURATION_KEPT),
+        ('"responseTime":-1', "attributes", {"responseTime": "-1"}, Note.DURATION_KEPT),
+        ('"responseTime":"soon"', "attributes", {"responseTime": "soon"}, Note.DURATION_KEPT),
+        (f'"recordId":"{"k" * 129}"', "attributes", {"recordId": "k" * 129}, Note.RECORD_ID_KEPT),
+        (f'"host":"{"k" * 300}"', "host", "k" * 256, Note.TEXT_CUT),
+        (f'"a":"{"k" * 1025}"', "attributes", {"a": "k" * 1024}, Note.TEXT_CUT),
+        (f'"{"k" * 129}":1', "attributes", {"k" * 128: "1"}, Note.TEXT_CUT),
+        (r'"a":"\ud800"', "attributes", {"a": "\ufffd"}, Note.TEXT_REPLACED),
+        (r'"\udfff":"a"', "attributes", {"\ufffd": "a"}, Note.TEXT_REPLACED),
+        ('"priority":"high"', "attributes", {"priority": "high"}, None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_an_odd_value_at_the_side_does_not_refuse_an_event(
+    pair: str, field: str, value: object, note: Note | None
+) -> None:
+    event = event_of(f'{{"level":"ERROR","time":"2026-11-27T10:00:00Z","message":"boom",{pair}}}')
+    assert (event.level, event.message) == (Level.ERROR, "boom")
+    assert getattr(event, field) == value
+    assert event.notes == ({note} if note else set())
+
+
+def test_an_unknown_level_is_told_with_its_word() -> None:
+    event = event_of('{"level":"sev5","time":"2026-11-27T10:00:00Z","message":"boom"}')
+    assert (event.level, event.unknown_level, event.notes) == (Level.INFO, "sev5", {Note.UNKNOWN_LEVEL})
+
+
+def test_a_line_without_a_level_is_told() -> None:
+    assert event_of("Nov 27 10:00:00 web-1 shop[42]: started").notes == {Note.NO_LEVEL}
+    assert event_of(ACCESS).notes == set()
+
+
+def test_a_graver_priority_of_syslog_counts_more_than_the_text() -> None:
+    assert event_of("<11>Nov 27 10:00:00 web-1 shop[42]: INFO done").level is Level.ERROR
+    assert event_of("<14>Nov 27 10:00:00 web-1 shop[42]: ERROR boom").level is Level.ERROR
+
+
+def test_a_record_of_syslog_without_a_message_has_none() -> None:
+    event = event_of("<11>1 2026-11-27T10:00:00.003Z web-1 shop 42 - -")
+    assert (event.service, event.level, event.message) == ("shop", Level.ERROR, "")
+
+
+def test_a_line_without_a_time_happened_with_the_one_before_it() -> None:
+    lines = ["2026-11-27 10:00:00 ERROR boom", "WARN: more"]
+    first, second = events_of(lines)
+    assert second.event_time == first.event_time
+    assert second.notes == {Note.NO_TIME}
+
+
+def test_a_line_without_a_time_that_comes_later_happened_as_it_arrives() -> None:
+    lines = ["2026-11-27 10:00:00 ERROR boom", None, "WARN: more"]
+    _, reads = read(iter(lines), kind=None, service="s", clock=CLOCK)
+    assert [item.event.event_time is None for item in reads if item] == [False, True]
+
+
+def test_formats_in_one_file_are_each_read() -> None:
+    lines = [
+        '{"level":"error","message":"a"}',
+        "level=error msg=b",
+        "E1127 10:00:00.123456 1 x.go:1] c",
+        "2026-11-27 10:00:00 ERROR d",
+        "<11>Nov 27 10:00:00 web-1 shop[42]: e",
+        "f without anything",
+        "  that goes on",
+        "Traceback (most recent call last):",
+        '  File "a.py", line 1, in f',
+        "ValueError: no",
+    ]
+    events = events_of(lines)
+    assert [event.message for event in events] == [
+        *("a", "b", "c", "d", "e"),
+        "f without anything\n  that goes on",
+        'Traceback (most recent call last):\n  File "a.py", line 1, in f\nValueError: no',
+    ]
+    assert [event.level for event in events] == [*[Level.ERROR] * 5, Level.INFO, Level.ERROR]
+
+
+def test_the_last_resort_finds_a_time_and_a_level_in_any_line() -> None:
+    event = event_of("the shop (at 2026-11-27 10:00:00) says: ERROR in cart")
+    assert (event.level, event.event_time) == (Level.ERROR, datetime(2026, 11, 27, 10, tzinfo=UTC))
+
+
+def test_a_sentence_before_a_time_or_a_level_stays_in_the_message() -> None:
+    lines = ["2026-11-27 10:00:00 INFO fine", "Caused by: no answer since 2026-11-27 09:00:00"]
+    (event,) = events_of(lines)
+    assert event.message == "fine\nCaused by: no answer since 2026-11-27 09:00:00"
+    assert event_of("2026-11-27 10:00:00 a user typed ERROR twice").message == "a user typed ERROR twice"
+
+
 def test_a_custom_pattern_names_fields_and_attributes() -> None:
     kind = custom(r"(?P<level>\w)/(?P<service>\w+) took (?P<response_seconds>[\d.]+): (?P<message>.*) u=(?P<user>\w+)")
-    event = parsed("E/shop took 1.5: failed u=ann", kind, service="", now=NOW)
-    assert event is not None
+    event = event_of("E/shop took 1.5: failed u=ann", kind=kind)
     assert (event.level, event.service, event.response_time) == (Level.ERROR, "shop", 1500.0)
     assert event.attributes == {"user": "ann"}
 
@@ -183,11 +278,9 @@ def test_a_bad_custom_pattern_is_refused_with_its_reason(pattern: str, said: str
 
 
 def test_json_lines_know_the_names_that_loggers_use() -> None:
-    line = (
+    event = event_of(
         '{"msg":"m","severity":"err","ts":1700000000,"service":{"name":"s"},"statusCode":504,"a":{"b":true},"n":null}'
     )
-    event = parsed_json(line, service="", now=NOW)
-    assert event is not None
     assert (event.message, event.level, event.service, event.status_code) == ("m", Level.ERROR, "s", 504)
     assert event.event_time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert event.attributes == {"a.b": "true"}
@@ -206,6 +299,9 @@ def test_levels_are_known_in_any_case() -> None:
         ("10", Level.TRACE),
         ("3", Level.ERROR),
         ("99", None),
+        ("400", Level.ERROR),
+        ("250", Level.INFO),
+        ("40000", Level.ERROR),
     ],
 )
 def test_levels_are_known_by_the_numbers_of_pino_and_syslog(number: str, level: Level | None) -> None:
@@ -225,41 +321,93 @@ def test_levels_are_known_by_the_numbers_of_pino_and_syslog(number: str, level: 
     ],
 )
 def test_a_time_without_a_zone_is_in_the_zone_that_was_asked_for(text: str, hour: int) -> None:
-    moment = time_of(text, now=NOW, zone=ZoneInfo("Europe/Berlin"))
+    moment = time_of(text, now=CLOCK.now, zone=ZoneInfo("Europe/Berlin"))
     assert moment is not None
     assert (moment.tzinfo, moment.hour) == (UTC, hour)
 
 
 @pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
 def test_a_number_is_the_time_since_1970_in_its_unit(unit: int) -> None:
-    assert time_of(str(1_700_000_000 * unit), now=NOW) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert time_of(str(1_700_000_000 * unit), now=CLOCK.now) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
 
 def test_29_february_is_that_of_the_last_leap_year() -> None:
-    assert time_of("Feb 29 12:00:00", now=NOW) == datetime(2024, 2, 29, 12, tzinfo=UTC)
+    assert time_of("Feb 29 12:00:00", now=CLOCK.now) == datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 
 def test_a_time_that_is_none_is_none() -> None:
     for text in ("not a time", "1764245000.x", "²" * 10, "0001-01-01T00:00:00+10:00", "2026-01-01 12:00:00 XYZ"):
-        assert time_of(text, now=NOW) is None, text
+        assert time_of(text, now=CLOCK.now) is None, text
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "zone", "right"),
+    [
+        ("Jan  1 00:00:01", "2026-12-31T23:59:58Z", "UTC", "2027-01-01T00:00:01Z"),
+        ("Dec 31 23:59:59", "2027-01-01T00:00:01Z", "UTC", "2026-12-31T23:59:59Z"),
+        ("00:00:03", "2026-12-31T23:59:58Z", "UTC", "2027-01-01T00:00:03Z"),
+        ("23:59:58", "2027-01-01T00:00:01Z", "UTC", "2026-12-31T23:59:58Z"),
+        ("2026-10-25 02:30:00 CEST", "2026-11-27T12:00:00Z", "Europe/Berlin", "2026-10-25T00:30:00Z"),
+        ("2026-10-25 02:30:00 CET", "2026-11-27T12:00:00Z", "Europe/Berlin", "2026-10-25T01:30:00Z"),
+        ("2026-11-01 01:30:00 EDT", "2026-11-27T12:00:00Z", "America/New_York", "2026-11-01T05:30:00Z"),
+        ("2026-11-01 01:30:00 EST", "2026-11-27T12:00:00Z", "America/New_York", "2026-11-01T06:30:00Z"),
+        ("2026-12-31 23:59:60", "2026-12-31T12:00:00Z", "UTC", "2027-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60.5Z", "2026-12-31T12:00:00Z", "UTC", "2017-01-01T00:00:00.5Z"),
+        ("31/Dec/2016:23:59:60 +0000", "2026-12-31T12:00:00Z", "UTC", "2017-01-01T00:00:00Z"),
+        ("2026-11-27 13:00:00 +03", "2026-11-27T12:00:00Z", "UTC", "2026-11-27T10:00:00Z"),
+        ("11/27/2026 1:00:00 PM", "2026-11-27T12:00:00Z", "UTC", "2026-11-27T13:00:00Z"),
+        ("Nov 27, 2026 12:00:00 AM", "2026-11-27T12:00:00Z", "UTC", "2026-11-27T00:00:00Z"),
+    ],
+)
+def test_times_at_the_borders_of_days_years_and_zones(text: str, now: str, zone: str, right: str) -> None:
+    moment = time_of(text, now=lambda: datetime.fromisoformat(now), zone=ZoneInfo(zone))
+    assert moment == datetime.fromisoformat(right)
+
+
+def test_now_is_asked_for_each_line() -> None:
+    clock = FakeClock(NOON)
+
+    def lines() -> Iterator[str | None]:
+        yield "11:59:00.000 [main] ERROR c.e.App - boom"
+        yield None
+        clock.advance(timedelta(hours=1))
+        yield "12:59:30.000 [main] ERROR c.e.App - boom"
+
+    _, reads = read(lines(), kind=None, service="s", clock=clock)
+    times = [item.event.event_time for item in reads if item]
+    assert times == [datetime(2026, 11, 27, 11, 59, tzinfo=UTC), datetime(2026, 11, 27, 12, 59, 30, tzinfo=UTC)]
+
+
+def test_fields_of_w3c_are_those_that_the_file_names() -> None:
+    lines = [
+        "#Software: Microsoft Internet Information Services 10.0",
+        "#Fields: date time c-ip cs-method cs-uri-stem sc-status time-taken",
+        "2026-11-27 10:00:00 192.0.2.1 GET /cart 503 12",
+        "2026-11-27 10:00:01 192.0.2.1 GET - 200 -",
+    ]
+    *_, third, fourth = events_of(lines)
+    assert (third.status_code, third.response_time, third.level) == (503, 12.0, Level.INFO)
+    assert third.event_time == datetime(2026, 11, 27, 10, tzinfo=UTC)
+    assert (fourth.status_code, fourth.response_time) == (200, None)
+    assert events_of([lines[2]])[0].status_code is None
 
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"))))
 def test_every_line_is_in_exactly_one_event_or_blank(lines: list[str]) -> None:
-    for kind in (*FORMATS, PLAIN):
-        _, found = read(iter(lines), kind=kind, service="s", now=NOW)
+    for kind in (*FORMATS, None):
+        _, found = read(iter(lines), kind=kind, service="s", clock=CLOCK)
         assert sum(item.line_count for item in found) == sum(bool(line.strip()) for line in lines)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real logs are not here")
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("OpenStack_2k.log", "openstack"), ("BGL_2k.log", "bluegene"), ("Apache_2k.log", "apache-error")],
+    [("OpenStack_2k.log", "openstack"), ("BGL_2k.log", "bluegene"), ("Apache_2k.log", "time-level")],
 )
 def test_each_line_of_a_real_log_is_one_event_with_a_time(name: str, kind: str) -> None:
     lines = (DATA / name).read_text().splitlines()
-    found = detect(lines[:200])
-    assert found.name == kind
-    items = list(read(iter(lines), kind=found, service="s", now=NOW)[1])
+    reader, reads = read(iter(lines), kind=None, service="s", clock=CLOCK)
+    items = list(reads)
+    assert reader.name == kind
     assert len(items) == len(lines) == 2000
-    assert all(item.event.event_time for item in items)
+    assert all(item.event.event_time and not item.event.notes for item in items)
