@@ -32,6 +32,10 @@ class Metrics:
         self._failed = instruments.create_counter(
             "tocsin.evaluator.rules.failed", description="Fetches that a rule could not be evaluated on."
         )
+        self._given_up = instruments.create_counter(
+            "tocsin.evaluator.events.given_up",
+            description="Events that a rule's expression would have taken too many steps for; it did not select them.",
+        )
         self._match = instruments.create_histogram(
             "tocsin.evaluator.match.duration", unit="s", description="Time to match one fetch."
         )
@@ -82,7 +86,15 @@ class Metrics:
             [self._observe_lags],
             description="Records between what a stage has taken and the end, by stage and partition.",
         )
-        for counter in (self._events, self._poisoned, self._failed, self._rewinds, self._late, self._gaps):
+        for counter in (
+            self._events,
+            self._poisoned,
+            self._failed,
+            self._given_up,
+            self._rewinds,
+            self._late,
+            self._gaps,
+        ):
             counter.add(0)
         for reason in Reason:
             self._transitions.add(0, {"reason": reason.value})
@@ -103,6 +115,10 @@ class Metrics:
     def rule_failed(self) -> None:
         """A rule could not be evaluated on one fetch."""
         self._failed.add(1)
+
+    def given_up(self, events: int) -> None:
+        """An expression gave up on events of one fetch."""
+        self._given_up.add(events)
 
     def rewound(self) -> None:
         """The match stage began its blocks again."""

@@ -27,7 +27,7 @@ class Expression:
         """Judge one event or window by CEL itself: slow, and what every faster way has to agree with.
 
         Leave absent fields out of `values`. None: the answer depends on something absent or impossible, such as a
-        division by zero; the event is not selected.
+        division by zero; the event is not selected. Raises GivenUpError.
         """
         return self._program.evaluate(values)
 

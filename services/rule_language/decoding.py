@@ -1,8 +1,9 @@
 """From the wire form of a checked expression, `cel.expr.CheckedExpr`, to the tree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 
+from services.rule_language import wire as on_wire
 from services.rule_language.tree import (
     Attribute,
     Call,
@@ -60,8 +61,18 @@ _SELECT_OPERAND, _SELECT_FIELD, _SELECT_TEST = 1, 2, 3
 _CALL_TARGET, _CALL_FUNCTION, _CALL_ARGUMENTS = 1, 2, 3
 _LIST_ELEMENTS = 1
 _STRUCT_ENTRIES, _ENTRY_KEY, _ENTRY_VALUE = 2, 3, 4
-# iter_range, accu_init, loop_condition, loop_step, result
-_LOOP_PARTS = (2, 4, 5, 6, 7)
+# iter_var, and iter_range, accu_init, loop_condition, loop_step, result
+_LOOP_VARIABLE, _LOOP_RANGE = 1, 2
+_LOOP_PARTS = (_LOOP_RANGE, 4, 5, 6, 7)
+# In which fields of a form other expressions stand.
+_PARTS = {
+    _Expr.SELECT: (_SELECT_OPERAND,),
+    _Expr.CALL: (_CALL_TARGET, _CALL_ARGUMENTS),
+    _Expr.LIST: (_LIST_ELEMENTS,),
+    _Expr.LOOP: _LOOP_PARTS,
+}
+# What is known of a node hangs on its id: nodes that are put in have ids that no other has.
+_NEW_ID = 1 << 20
 
 # As the library calls them → as they are written.
 _OPERATORS = {
@@ -85,6 +96,36 @@ def part_of(wire: bytes, node_id: int) -> bytes:
     checked = _checked(wire)
     part = next(expr for expr in _all(checked.message(_Checked.EXPR)) if expr.integer(_Expr.ID) == node_id)
     return Message(wire).replaced(_Any.VALUE, checked.replaced(_Checked.EXPR, part.on_the_wire()))
+
+
+def read_from_map(wire: bytes, names: Collection[str], variable: str) -> bytes:
+    """The wire form of the expression that reads these variables as entries of one, a map."""
+    checked = _checked(wire)
+    expr = _read_from_map(checked.message(_Checked.EXPR), frozenset(names), variable)
+    return Message(wire).replaced(_Any.VALUE, checked.replaced(_Checked.EXPR, expr))
+
+
+def _read_from_map(expr: Message, names: frozenset[str], variable: str) -> bytes:
+    form = _form(expr)
+    if form is _Expr.NAME and (name := expr.message(_Expr.NAME).text(_NAME_TEXT)) in names:
+        return _entry(variable, name, expr.integer(_Expr.ID) + _NEW_ID)
+    inner = expr.message(form)
+    # A loop's own variable hides another of its name, except in what the loop goes over.
+    own = inner.text(_LOOP_VARIABLE) if form is _Expr.LOOP else ""
+
+    def changed(number: int, part: bytes) -> bytes:
+        return _read_from_map(Message(part), names if number == _LOOP_RANGE else names - {own}, variable)
+
+    return expr.replaced(form, inner.mapped(_PARTS[form], changed)) if form in _PARTS else expr.on_the_wire()
+
+
+def _entry(variable: str, key: str, node_id: int) -> bytes:
+    """An expression that is one entry of a map variable."""
+    name = on_wire.written(_Expr.ID, node_id + _NEW_ID) + on_wire.written(
+        _Expr.NAME, on_wire.written(_NAME_TEXT, variable.encode())
+    )
+    select = on_wire.written(_SELECT_OPERAND, name) + on_wire.written(_SELECT_FIELD, key.encode())
+    return on_wire.written(_Expr.ID, node_id) + on_wire.written(_Expr.SELECT, select)
 
 
 def written(function: str) -> str:

@@ -14,8 +14,10 @@ from itertools import product
 from typing import Any
 
 from cel_expr_python import cel
+from google.protobuf.struct_pb2 import Struct, Value
 
 from services.domain.level import Level
+from services.rule_language.decoding import read_from_map
 
 # What an event is made of. status_code, response_time and each attribute may be absent.
 EVENT_FIELDS: Mapping[str, str] = {
@@ -39,6 +41,9 @@ WINDOW_FIELDS: Mapping[str, str] = {
     "max": "double",
     "threshold": "double",
 }
+_TEXT_FIELDS = [name for name, kind in EVENT_FIELDS.items() if kind == "string"]
+# A name that no expression can write.
+_TEXTS = "@texts"
 LEVELS: Mapping[str, int] = {level.name: level.value for level in Level}
 
 _NUMBERS = ("int", "double")
@@ -139,10 +144,15 @@ class RefusedError(ValueError):
         self.complaint = complaint
 
 
+class GivenUpError(Exception):
+    """The library gave up: computing would have taken more steps than it allows."""
+
+
 class Program:
     """A text that was parsed and type-checked."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, env: Any, compiled: Any) -> None:
+        self._env = env
         self._compiled = compiled
 
     @property
@@ -151,19 +161,36 @@ class Program:
         return bytes(self._compiled.serialize())
 
     def evaluate(self, values: Mapping[str, object]) -> bool | None:
-        """Say true or false; None where that depends on something absent, or cannot be computed at all."""
+        """Say true or false; None where that depends on something absent, or cannot be computed. See `value`."""
         answer = self.value(values)
         return answer if isinstance(answer, bool) else None
 
     def value(self, values: Mapping[str, object]) -> object:
-        """Compute the value; None where that depends on something absent, or cannot be done at all."""
-        result = self._compiled.eval(data=values)
+        """Compute the value; None where that depends on something absent, or cannot be done. Raises GivenUpError."""
+        result = self._result(values)
         return None if result.type() == cel.Type.ERROR else result.plain_value()
 
     def obstacle(self, values: Mapping[str, object]) -> str:
         """Why nothing can be computed, in the library's words; empty when it can."""
-        result = self._compiled.eval(data=values)
+        result = self._result(values)
         return str(result.plain_value()) if result.type() == cel.Type.ERROR else ""
+
+    def _result(self, values: Mapping[str, object]) -> Any:
+        try:
+            if any(map(_has_nul, values.values())):
+                return self._on_structs.eval(data=_as_structs(values))
+            return self._compiled.eval(data=values)
+        except RuntimeError as error:
+            raise GivenUpError(str(error)) from None
+
+    @functools.cached_property
+    def _on_structs(self) -> Any:
+        """The program for values with the character NUL, at which the library cuts every text that Python gives it.
+
+        What comes in a protobuf message stays whole. A map may be such a message and a text may not, so this program
+        reads its texts from a map.
+        """
+        return self._env.deserialize(read_from_map(self.wire, _TEXT_FIELDS, _TEXTS))
 
 
 class Language:
@@ -180,13 +207,36 @@ class Language:
     def compile(self, text: str) -> Program:
         """Parse and type-check; RefusedError when it is not allowed."""
         try:
-            return Program(self._env.compile(text))
+            return Program(self._env, self._env.compile(text))
         except RuntimeError as error:
             raise RefusedError(str(error)) from None
 
     def load(self, wire: bytes) -> Program:
         """The program whose `wire` this is."""
-        return Program(self._env.deserialize(wire))
+        return Program(self._env, self._env.deserialize(wire))
+
+
+def _has_nul(value: object) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case Mapping():
+            return any("\0" in text for pair in value.items() for text in pair)
+        case _:
+            return False
+
+
+def _as_structs(values: Mapping[str, object]) -> Mapping[str, object]:
+    """Maps as messages, and the texts in one of their own."""
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    others = {name: value for name, value in values.items() if name not in texts}
+    return {_TEXTS: _struct(texts)} | {
+        name: _struct(value) if isinstance(value, Mapping) else value for name, value in others.items()
+    }
+
+
+def _struct(texts: Mapping[str, str]) -> Struct:
+    return Struct(fields={name: Value(string_value=text) for name, text in texts.items()})
 
 
 def _configuration(fields: Mapping[str, str], constants: Mapping[str, int]) -> Mapping[str, object]:

@@ -5,7 +5,7 @@ a hundred megabytes of others, and these few lines keep protobuf out of everythi
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIZES = {_FIXED64: 8, _FIXED32: 4}
@@ -16,10 +16,10 @@ class Message:
 
     def __init__(self, data: bytes) -> None:
         self._fields: dict[int, list[int | bytes]] = {}
-        self._raw: list[tuple[int, bytes]] = []
+        self._raw: list[tuple[int, int | bytes, bytes]] = []
         for number, value, raw in _fields(data):
             self._fields.setdefault(number, []).append(value)
-            self._raw.append((number, raw))
+            self._raw.append((number, value, raw))
 
     def has(self, number: int) -> bool:
         """Whether the field is there."""
@@ -54,12 +54,26 @@ class Message:
 
     def replaced(self, number: int, data: bytes) -> bytes:
         """The message on the wire, with other bytes in this field."""
-        others = b"".join(raw for field, raw in self._raw if field != number)
-        return others + _varint(number << 3 | _BYTES) + _varint(len(data)) + data
+        others = b"".join(raw for field, _, raw in self._raw if field != number)
+        return others + written(number, data)
+
+    def mapped(self, numbers: Collection[int], change: Callable[[int, bytes], bytes]) -> bytes:
+        """The message on the wire, with the bytes of each of these fields changed."""
+        return b"".join(
+            written(number, change(number, value)) if number in numbers and isinstance(value, bytes) else raw
+            for number, value, raw in self._raw
+        )
 
     def on_the_wire(self) -> bytes:
         """The message as it was read."""
-        return b"".join(raw for _, raw in self._raw)
+        return b"".join(raw for _, _, raw in self._raw)
+
+
+def written(number: int, value: int | bytes) -> bytes:
+    """One field on the wire: a number that is not negative, or bytes, a text or a message."""
+    if isinstance(value, int):
+        return _varint(number << 3 | _VARINT) + _varint(value)
+    return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:

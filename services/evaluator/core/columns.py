@@ -1,5 +1,6 @@
 """One fetch's events, column by column, under the names of the rule language."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -28,6 +29,8 @@ class Columns:
     """
 
     batch: pa.RecordBatch
+    # How many of these events could not be judged, by the text of the expression; those of a part are counted here too.
+    given_up: Counter[str] = field(default_factory=Counter)
     _memory: dict[object, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -62,7 +65,7 @@ class Columns:
     def take(self, rows: Rows, names: Sequence[str] | None = None) -> "Columns":
         """Only these rows, and only these fields when some are named."""
         batch = self.batch if names is None else self.batch.select(list(names))
-        return Columns(batch.take(rows))
+        return Columns(batch.take(rows), self.given_up)
 
     def _attribute(self, key: str) -> Array:
         # The last entry is the one that counts when a writer repeated a key.

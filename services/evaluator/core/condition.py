@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from services.rule_language.checking import Expression
-from services.rule_language.environment import WINDOW_FIELDS, quotient
+from services.rule_language.environment import WINDOW_FIELDS, GivenUpError, quotient
 from services.rule_language.tree import Call, Constant, Field, Kind, Node
 
 
@@ -41,8 +41,15 @@ def condition(expression: Expression) -> Condition:
     """What judges windows by the expression."""
     computed = _computed(expression.tree)
     if computed is None:
-        return lambda numbers: expression.evaluate(_present(numbers, expression.names)) is True
+        return lambda numbers: _evaluated(expression, numbers) is True
     return lambda numbers: computed(numbers) is True
+
+
+def _evaluated(expression: Expression, numbers: Numbers) -> bool | None:
+    try:
+        return expression.evaluate(_present(numbers, expression.names))
+    except GivenUpError:
+        return None
 
 
 def _present(numbers: Numbers, names: Iterable[str]) -> Mapping[str, object]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from services.evaluator.core.columns import Columns, Mask, Rows, mask_of
 from services.evaluator.core.lowering import Lowered, lower
 from services.rule_language.checking import Expression
+from services.rule_language.environment import GivenUpError
 from services.rule_language.tree import Attribute, Call, Field, HasAttribute, Kind, Node, names, walk
 
 # Says which of the given rows (all, when None) are selected. The answer may be the mask that was given: do not write
@@ -169,9 +170,18 @@ def _row_by_row(part: _Part, columns: Columns, among: Mask) -> _Answers:
     expression = part.expression
     needed = sorted(expression.names)
     events = columns.take(rows, needed).batch.to_pylist() if needed else [{} for _ in rows]
-    answers = [expression.evaluate(_present(event)) for event in events]
+    answers = [_evaluated(expression, event, columns) for event in events]
     no, yes = (np.array([answer is wanted for answer in answers], dtype=np.bool_) for wanted in (False, True))
     return _spread(no, rows, columns), _spread(yes, rows, columns)
+
+
+def _evaluated(expression: Expression, event: dict[str, object], columns: Columns) -> bool | None:
+    """Judge one event; one that CEL gives up on is not selected, and counted."""
+    try:
+        return expression.evaluate(_present(event))
+    except GivenUpError:
+        columns.given_up[expression.text] += 1
+        return None
 
 
 def _present(event: dict[str, object]) -> dict[str, object]:

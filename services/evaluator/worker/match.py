@@ -1,6 +1,7 @@
 """The match loop: fetch, match, flush, commit at block borders."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -73,6 +74,7 @@ class MatchWorker:
         self._events = 0
         self._carriers: list[str] = []
         self._complaints: dict[str, ReadyRule] = {}
+        self._given_up: set[str] = set()
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -137,6 +139,7 @@ class MatchWorker:
         failed = await asyncio.to_thread(match, arrivals, rules, self._sources, self._sink.outputs)
         for ready, error in failed.items():
             self._complain(ready, error)
+        self._report_given_up(arrivals.columns.given_up)
         self._events += len(arrivals.columns)
         self._carriers += [record.traceparent for record in arrivals.records if record.traceparent]
         self._metrics.matched(self._clock.monotonic() - began)
@@ -147,6 +150,13 @@ class MatchWorker:
         if self._complaints.get(ready.rule.id) is not ready:
             self._complaints[ready.rule.id] = ready
             log.error("rule_failed", rule_id=ready.rule.id, rule=ready.rule.name, exc_info=error)
+
+    def _report_given_up(self, events: Mapping[str, int]) -> None:
+        """Count the events that an expression gave up on; tell the first of each expression."""
+        self._metrics.given_up(sum(events.values()))
+        for text in events.keys() - self._given_up:
+            log.error("expression_gave_up", expression=text, events=events[text])
+        self._given_up |= events.keys()
 
     async def _flush(self) -> None:
         """Tell what is new; commit the blocks that are whole."""

@@ -40,9 +40,11 @@ _WORDS = [
     "1e3",
     "inf",
     "-0",
+    "a\0b",
+    "7\0",
 ]
-_texts = st.sampled_from(["a", "ab", "zwölf €"]) | st.sampled_from(_WORDS) | st.text(alphabet="ab\n é", max_size=4)
-_attributes = st.dictionaries(st.sampled_from(["a", "b c", "n"]), _texts, max_size=3)
+_texts = st.sampled_from(["a", "ab", "zwölf €"]) | st.sampled_from(_WORDS) | st.text(alphabet="ab\n\0 é", max_size=4)
+_attributes = st.dictionaries(st.sampled_from(["a", "a\0", "b c", "n"]), _texts, max_size=3)
 
 events = st.fixed_dictionaries(
     {
@@ -68,23 +70,23 @@ def present(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def not_too_deep() -> Iterator[None]:
-    """Throw away the example when it is nested deeper than the language allows."""
+def within_limits() -> Iterator[None]:
+    """Throw away the example when it is larger than the language allows."""
     try:
         yield
     except ExpressionError as error:
-        assume("nested too deeply" not in error.description)
+        assume(not any(limit in error.description for limit in ("nested too deeply", "joins texts")))
         raise
 
 
 def literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\0", "\\000")
     return f'"{escaped}"'
 
 
 _INTS = ["0", "1", "-1", "2", "5", "500", "2147483648", "9007199254740993", "9223372036854775807"]
 _DOUBLES = ["0.0", "-0.0", "0.5", "1.5", "2000.0", "1e308", "-3.25", "9007199254740992.0"]
-_PATTERNS = ["", "a", "^a", "b$", "time.ut|refused", r"(?i)TIMEOUT", r"\\d+", "[^a]", "é", "."]
+_PATTERNS = ["", "a", "^a", "b$", "time.ut|refused", r"(?i)TIMEOUT", r"\\d+", "[^a]", "é", ".", "a.b", r"\\x00$"]
 _COMPARED = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 _strings = st.sampled_from(_WORDS).map(literal)
 
@@ -181,6 +183,9 @@ filters = _booleans(
                 "has(attributes.a)",
                 '"n" in attributes',
                 "service in attributes",
+                '"a\\000" in attributes',
+                "attributes.exists(message, message.contains(host))",
+                "[message].exists(message, message.endsWith(service))",
                 "size(attributes) > 1",
                 "int(attributes.n) > 3",
                 "int(response_time) == 1",

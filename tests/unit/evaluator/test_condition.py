@@ -1,7 +1,8 @@
 import pytest
 
 from services.evaluator.core.condition import Numbers, condition
-from services.rule_language.checking import check_condition
+from services.rule_language.checking import Expression, check_condition
+from services.rule_language.environment import GivenUpError
 
 MANY = Numbers(count=101, total=500, threshold=100.0, value_count=4, sum=10.0, min=-1.0, max=7.5)
 NONE = Numbers(count=0, total=0, threshold=100.0)
@@ -48,3 +49,13 @@ HUGE = Numbers(count=2**63 - 1, total=2**63 - 1, threshold=0.0)
 )
 def test_a_condition_judges_a_window(text: str, numbers: Numbers, *, holds: bool) -> None:
     assert condition(check_condition(text))(numbers) is holds
+
+
+def test_a_condition_that_the_library_gives_up_on_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate(*_: object) -> bool:
+        raise GivenUpError
+
+    judge = condition(check_condition("[count].exists(n, n > 0)"))
+    assert judge(MANY)
+    monkeypatch.setattr(Expression, "evaluate", evaluate)
+    assert not judge(MANY)

@@ -8,13 +8,13 @@ from services.evaluator.core.columns import Columns
 from services.evaluator.core.condition import Numbers, condition
 from services.evaluator.core.selection import selection
 from services.rule_language.checking import check_condition, check_filter
-from tests.unit.evaluator.expressions import batch_of, conditions, events, filters, not_too_deep, present
+from tests.unit.evaluator.expressions import batch_of, conditions, events, filters, present, within_limits
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=filters, happened=st.lists(st.tuples(events, st.booleans()), min_size=1, max_size=12))
 def test_a_lowered_filter_selects_what_cel_selects(text: str, happened: list[tuple[dict[str, Any], bool]]) -> None:
-    with not_too_deep():
+    with within_limits():
         expression = check_filter(text)
     columns = Columns.of(batch_of([event for event, _ in happened]))
     judged = [expression.evaluate(present(event)) for event, _ in happened]
@@ -40,7 +40,7 @@ _amounts = st.none() | st.sampled_from([0.0, -1.5, 2.5, 1e308]) | st.floats(-1e6
 def test_a_lowered_condition_judges_as_cel_does(
     text: str, count: int, others: int, least: float | None, value_count: int, threshold: float
 ) -> None:
-    with not_too_deep():
+    with within_limits():
         expression = check_condition(text)
     numbers = Numbers(
         count=count,

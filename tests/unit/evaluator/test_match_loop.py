@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import Record
 from services.evaluator.adapters.decoding import LogDecoder
@@ -12,6 +13,7 @@ from services.evaluator.core.ruleset import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import LogFetch, Mark, Share
 from services.evaluator.worker.match import MatchWorker, Pace
+from services.rule_language.rule import Rule
 from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import NOW, MemoryDeadLetters, MemoryLog, MemoryPartials, MemoryRules
 from tests.unit.evaluator.pipeline import rule
@@ -24,14 +26,14 @@ GOOD = LogBatch(events=[LogEvent(service="a", level=LogEvent.ERROR, message="no"
 class Loop:
     """The worker with everything around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *rules: Rule) -> None:
         self.log, self.partials, self.letters = MemoryLog(), MemoryPartials(), MemoryDeadLetters()
         self.clock = FakeClock(NOW)
         self.worker = MatchWorker(
             source=self.log,
             sink=self.partials,
             dead_letters=self.letters,
-            rules=MemoryRules(RuleSet.of(1, [rule("count", "count > threshold")])),
+            rules=MemoryRules(RuleSet.of(1, rules or [rule("count", "count > threshold")])),
             metrics=Metrics(),
             clock=self.clock,
             pace=Pace(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
@@ -127,6 +129,18 @@ async def test_a_silent_partition_is_called_idle_only_when_kafka_says_that_it_is
     await loop.bring()
     (_, batch) = loop.partials.written[-1]
     assert batch.progress.idle_ns == int(loop.clock.now().timestamp()) * 10**9
+
+
+async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others_are_judged() -> None:
+    pairs = rule("pairs", "count > threshold", filter="attributes.all(a, attributes.all(b, a != service))")
+    many = LogEvent(service="a", attributes={str(number): "" for number in range(150)})
+    with telemetry.telemetry("test", "i", ""):
+        loop = Loop(pairs)
+        await loop.bring(LogBatch(events=[LogEvent(service="a"), many, many]).SerializeToString(), GOOD, taken=0)
+        told = telemetry.exposition()[0].decode()
+    assert [row.tally.counted for _, batch in loop.partials.written for row in batch.rows] == [2]
+    assert "tocsin_evaluator_events_given_up_total 2.0" in told
+    assert "tocsin_evaluator_rules_failed_total 0.0" in told
 
 
 async def test_when_it_stops_it_tells_what_it_has(loop: Loop) -> None:

@@ -111,3 +111,43 @@ def test_each_test_of_a_filter_is_planned_once_and_asked_once(text: str, monkeyp
     select(Columns.of(batch_of(EVENTS)), None)
     # For a test that is wanted true and wanted false the column is read for each.
     assert len(asked) <= 2 * tests
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('message.contains("refused")', id="searched in columns"),
+        pytest.param(r'message.matches("(?s)^fine.\\x00ref")', id="matched in columns"),
+        pytest.param(r'message == "fine\n\000refused"', id="compared in columns"),
+        pytest.param("message.endsWith(host)", id="judged row by row"),
+        pytest.param("attributes.exists(key, attributes[key].contains(host))", id="in a loop"),
+        pytest.param("[message].exists(host, host.size() == 13)", id="in a loop that takes another's name"),
+        pytest.param('attributes["a\\000b"].startsWith("x")', id="under an attribute's name"),
+        pytest.param('attributes.exists(key, key == "a\\000b")', id="in an attribute's name"),
+        pytest.param('!(int(attributes.n) == 1) && has(attributes.n) || "7" in attributes', id="no number"),
+    ],
+)
+def test_a_text_is_read_beyond_the_character_nul(text: str) -> None:
+    refused = {
+        "service": "s",
+        "level": 3,
+        "message": "fine\n\0refused",
+        "host": "refused",
+        "trace_id": "",
+        "attributes": {"a\0b": "x\0refused", "n": "1\0", "7": "seven"},
+    }
+    fine = {**refused, "message": "fine", "host": "other", "attributes": {"a": "x", "n": "1"}}
+    assert check_filter(text).evaluate(refused) is True
+    columns = Columns.of(batch_of([refused, fine]))
+    assert selection(check_filter(text))(columns, None).tolist() == [True, False]
+
+
+def test_an_event_that_would_take_too_many_steps_is_passed_over_and_counted() -> None:
+    text = "attributes.all(a, attributes.all(b, a != service && b != service))"
+    few, many = ({"service": "s", "attributes": {str(n): "" for n in range(size)}} for size in (3, 150))
+    columns = Columns.of(batch_of([few, many, few]))
+    assert selection(check_filter(text))(columns, None).tolist() == [True, False, True]
+    assert selection(check_filter(f"!({text})"))(columns, None).tolist() == [False, False, False]
+    # Some rows only: they are counted where the fetch is looked at.
+    assert selection(check_filter(f"level > 1 || {text}"))(columns, np.array([False, True, False])).sum() == 0
+    assert columns.given_up == {text: 1, f"!({text})": 1, f"level > 1 || {text}": 1}
