@@ -100,7 +100,7 @@ def update(rule_id: RuleId, file: RuleFile, output: Output = Form.TABLE, server:
 
 @app.command()
 def delete(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Remove a rule; its open alerts are resolved."""
+    """Remove a rule; its open alerts are resolved soon after."""
     with connected(server, output) as channel:
         AlertRuleServiceStub(channel).DeleteAlertRule(service.DeleteAlertRuleRequest(id=rule_id), timeout=DEADLINE)
     if output is Form.JSON:
@@ -120,7 +120,7 @@ def enable(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAUL
 
 @app.command()
 def disable(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Stop evaluating a rule; its open alerts are resolved."""
+    """Stop evaluating a rule; its open alerts are resolved soon after."""
     with connected(server, output) as channel:
         request = service.DisableAlertRuleRequest(id=rule_id)
         answer = AlertRuleServiceStub(channel).DisableAlertRule(request, timeout=DEADLINE)

@@ -4,9 +4,11 @@ A record is published at least once. `SQL` belongs into the first migration of a
 """
 
 import asyncio
+import json
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
@@ -34,6 +36,42 @@ CREATE TABLE outbox (
 _POLL = timedelta(seconds=1)
 _CHECK = timedelta(seconds=5)
 _BATCH = 500
+_NOTIFY = "SELECT pg_notify('outbox_' || current_schema(), '')"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is to be published."""
+
+    key: bytes | None
+    value: bytes
+    headers: Headers
+
+
+_PUT = """
+INSERT INTO outbox (topic, key, value, header_names, header_values)
+SELECT $1, given.key, given.value,
+       ARRAY(SELECT header ->> 0
+             FROM jsonb_array_elements(given.headers) WITH ORDINALITY AS each (header, n) ORDER BY n),
+       ARRAY(SELECT decode(header ->> 1, 'hex')
+             FROM jsonb_array_elements(given.headers) WITH ORDINALITY AS each (header, n) ORDER BY n)
+FROM unnest($2::bytea[], $3::bytea[], $4::jsonb[]) WITH ORDINALITY AS given (key, value, headers, place)
+ORDER BY place
+"""
+
+
+async def put_all(connection: Connection, topic: str, records: Sequence[Record]) -> None:
+    """Write records into the outbox, in their order; published once the connection's transaction has committed."""
+    if not records:
+        return
+    await connection.execute(
+        _PUT,
+        topic,
+        [record.key for record in records],
+        [record.value for record in records],
+        [json.dumps([(name, text.hex()) for name, text in record.headers]) for record in records],
+    )
+    await connection.execute(_NOTIFY)
 
 
 async def put(
@@ -44,15 +82,7 @@ async def put(
     Without `headers` the current trace context goes along.
     """
     given = telemetry.headers() if headers is None else headers
-    await connection.execute(
-        "INSERT INTO outbox (topic, key, value, header_names, header_values) VALUES ($1, $2, $3, $4, $5)",
-        topic,
-        key,
-        value,
-        [name for name, _ in given],
-        [text for _, text in given],
-    )
-    await connection.execute("SELECT pg_notify('outbox_' || current_schema(), '')")
+    await put_all(connection, topic, [Record(key=key, value=value, headers=given)])
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from services.chassis.postgres import Database, connect, migrate
 from services.chassis.redis import Cache, redis_client
 from services.manager.adapters.feeds.alerts import AlertHub
 from services.manager.adapters.feeds.rules import LOOK, RuleHub
-from services.manager.adapters.postgres import ALERTS_CHANGED, RULES_CHANGED
+from services.manager.adapters.postgres import ALERTS_CHANGED, RULE_ENDED, RULES_CHANGED
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.house import PostgresHouse
 from services.manager.adapters.postgres.listening import listen
@@ -39,6 +39,7 @@ from services.manager.rpc.seeding import sow_default_rules
 from services.manager.settings import Settings
 from services.manager.worker import results, transitions
 from services.manager.worker.dead_letter import DeadLetterForm
+from services.manager.worker.ending import EndingWorker
 from services.manager.worker.housekeeping import Housekeeper, Rhythm
 from tocsin.alerts.v1 import alert_service_pb2, alert_service_pb2_grpc
 from tocsin.rules.v1 import alert_rule_service_pb2, alert_rule_service_pb2_grpc
@@ -47,6 +48,8 @@ SCHEMA = "manager"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _SWEEP = timedelta(hours=1)
+# What another instance has left is taken up after this long.
+_LOOK_FOR_ENDINGS = timedelta(seconds=1)
 _LISTEN_AGAIN = timedelta(milliseconds=500)
 
 
@@ -112,6 +115,7 @@ class _Parts:
         self._rules = RuleHub(self._rule_reader)
         self._alerts = AlertHub(self._alert_reader, limit=settings.follower_limit)
         self.transitions = transitions.TransitionWorker(self._store, self._claims, self.clock, self._metrics)
+        self._endings = EndingWorker(self._store, self._claims, self.clock, self._metrics)
         self.results = results.ResultWorker(self._store, self._metrics)
         self._metrics.watch(
             "followers", "{follower}", "Callers that follow alerts in this instance.", lambda: self._alerts.followers
@@ -125,7 +129,7 @@ class _Parts:
     def mounts(self) -> list[Mount]:
         """The two public services."""
         rules = AlertRules(
-            RuleCommands(self._store, self._claims, self.clock, _new_id, self._metrics),
+            RuleCommands(self._store, self.clock, _new_id, self._metrics),
             RuleQueries(self._rule_reader, self._answers, self._rules, self._settings.sign_of_life),
         )
         alerts = Alerts(
@@ -147,9 +151,11 @@ class _Parts:
     async def following(self) -> AsyncIterator[None]:
         """Follow what any instance commits; at the end send away those who follow us, so that the server can stop."""
         follow_rules = Loop(self._rules.load, name="follow rules", health=self._health, every=LOOK)
+        end_alerts = Loop(self._endings.turn, name="end alerts of rules", health=self._health, every=_LOOK_FOR_ENDINGS)
         channels: dict[str, Callable[[str], None]] = {
             RULES_CHANGED: lambda _: follow_rules.wake(),
             ALERTS_CHANGED: self._alerts.wake,
+            RULE_ENDED: lambda _: end_alerts.wake(),
         }
 
         def connected() -> None:
@@ -164,6 +170,7 @@ class _Parts:
                 every=_LISTEN_AGAIN,
             ),
             follow_rules,
+            end_alerts,
             Loop(self._alerts.turn, name="follow alerts", health=self._health),
             Loop(self._keeper().turn, name="housekeeping", health=self._health, every=self._settings.look),
         )

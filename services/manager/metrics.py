@@ -28,6 +28,12 @@ class Metrics:
         )
         self._edits = found.create_counter("tocsin.manager.rule.edits", "{edit}", "Changes of alert rules.")
         self._edits.add(0)
+        self._ended = found.create_counter(
+            "tocsin.manager.rule.alerts.ended",
+            "{alert}",
+            "Alerts that ended because their rule was disabled or deleted.",
+        )
+        self._ended.add(0)
         for value in ("hit", "miss"):
             self._cache.add(0, {"outcome": value})
         for value in ("right", "wrong"):
@@ -79,6 +85,10 @@ class Metrics:
     def edited(self) -> None:
         """Count a change of a rule."""
         self._edits.add(1)
+
+    def ended(self, alerts: int) -> None:
+        """Count alerts that ended with their rule."""
+        self._ended.add(alerts)
 
     def watch(self, name: str, unit: str, description: str, value: Callable[[], int]) -> None:
         """Show a number as it is when somebody looks."""

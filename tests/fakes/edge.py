@@ -19,7 +19,7 @@ from services.manager.rpc.rule_commands import RuleCommands
 from services.manager.rpc.rule_queries import RuleQueries
 from services.manager.rpc.rules import AlertRules
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryAnswers, MemoryClaims, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import MemoryAnswers, MemoryRuleReader, MemoryStore
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
@@ -46,7 +46,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
     def mount(self, server: grpc.aio.Server) -> None:
         reader = MemoryRuleReader(self.store)
         rules = AlertRules(
-            RuleCommands(self.store, MemoryClaims(), FakeClock(), lambda: str(uuid7()), Metrics()),
+            RuleCommands(self.store, FakeClock(), lambda: str(uuid7()), Metrics()),
             RuleQueries(reader, MemoryAnswers(), RuleHub(reader), timedelta(seconds=10)),
         )
         add_AlertRuleServiceServicer_to_server(rules, server)

@@ -11,6 +11,7 @@ from services.chassis.failures import StoreUnavailable
 from services.domain.alert import Fired, Memory
 from services.manager.core.alert import Alert, Entry, Notice
 from services.manager.core.commands.change import Change
+from services.manager.core.commands.rules import Ending
 from services.manager.core.commands.transitions import Book, Episode, Transition
 from services.manager.core.queries.filters import AlertFilter, RuleFilter
 from services.manager.core.queries.paging import Page
@@ -29,6 +30,7 @@ class Kept:
     rules: dict[str, KeptRule] = field(default_factory=dict)
     rule_history: list[tuple[int, Edit]] = field(default_factory=list)
     requests: dict[str, tuple[Answered, datetime]] = field(default_factory=dict)
+    endings: dict[int, Ending] = field(default_factory=dict)
     seeds: set[str] = field(default_factory=set)
     revision: int = 0
 
@@ -100,9 +102,13 @@ class MemoryAlerts:
     async def find(self, alert_id: str) -> Alert | None:
         return self._kept.alerts.get(alert_id)
 
-    async def open_of(self, rule_id: str) -> Sequence[Alert]:
-        found = [alert for alert in self._kept.alerts.values() if alert.subject.rule_id == rule_id]
-        return sorted((alert for alert in found if alert.life.is_open), key=lambda alert: alert.subject.open_key)
+    async def open_of(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
+        found = [
+            alert
+            for alert in self._kept.alerts.values()
+            if alert.subject.rule_id == rule_id and alert.life.is_open and alert.life.last_firing.revision < before
+        ]
+        return sorted(found, key=lambda alert: alert.subject.open_key)[:limit]
 
     async def note(self, entries: Sequence[Entry]) -> int:
         fresh = [each for each in entries if each.alert_id in self._kept.alerts and each.id not in self._kept.history]
@@ -117,11 +123,26 @@ class MemoryAlerts:
         return Memory(fired=fired[-1] if fired else None, ended=ended[-1] if ended else None)
 
 
+class MemoryEndings:
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+
+    async def add(self, ending: Ending, now: datetime) -> None:  # noqa: ARG002  (the port's)
+        self._kept.endings[ending.revision] = ending
+
+    async def next(self) -> Ending | None:
+        return min(self._kept.endings.values(), key=lambda ending: ending.revision, default=None)
+
+    async def done(self, ending: Ending) -> None:
+        del self._kept.endings[ending.revision]
+
+
 class MemoryWriting:
     def __init__(self, kept: Kept) -> None:
         self.requests = MemoryRequests(kept)
         self.rules = MemoryRules(kept)
         self.alerts = MemoryAlerts(kept)
+        self.endings = MemoryEndings(kept)
 
 
 class MemoryStore:

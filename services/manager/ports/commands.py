@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.manager.core.alert import Alert, Entry
 from services.manager.core.commands.change import Change
+from services.manager.core.commands.rules import Ending
 from services.manager.core.commands.transitions import Book, Transition
 from services.manager.core.rule import Edit, KeptRule
 
@@ -84,11 +85,24 @@ class AlertTable(Protocol):
     async def find(self, alert_id: str) -> Alert | None:
         """The alert as it is now; nobody else changes it before the transaction ends."""
 
-    async def open_of(self, rule_id: str) -> Sequence[Alert]:
-        """The open alerts of a rule, likewise."""
+    async def open_of(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
+        """Some of a rule's open alerts that a revision of it before this one said last, likewise."""
 
     async def note(self, entries: Sequence[Entry]) -> int:
         """Add lines of history, each id once; gives how many were new. Lines of unknown alerts are passed over."""
+
+
+class EndingTable(Protocol):
+    """The rules whose alerts have to end, the oldest ending first."""
+
+    async def add(self, ending: Ending, now: datetime) -> None:
+        """Keep one; whoever ends alerts is told when it is committed."""
+
+    async def next(self) -> Ending | None:
+        """One that nobody else works on before the transaction ends."""
+
+    async def done(self, ending: Ending) -> None:
+        """All of its alerts have ended."""
 
 
 class Writing(Protocol):
@@ -105,6 +119,10 @@ class Writing(Protocol):
     @property
     def alerts(self) -> AlertTable:
         """The alerts."""
+
+    @property
+    def endings(self) -> EndingTable:
+        """The rules whose alerts have to end."""
 
 
 class Store(Protocol):

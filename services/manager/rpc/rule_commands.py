@@ -1,18 +1,16 @@
-"""Changing alert rules: each change, its history, its answer and its effect on alerts in one transaction."""
+"""Changing alert rules: each change, its history, its answer and what its alerts are to do in one transaction."""
 
 from collections.abc import Callable
 from datetime import datetime
 
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, Violation
-from services.chassis.telemetry import headers
-from services.domain.alert import Command
-from services.manager.core.commands.change import Order, carry_out
+from services.chassis.telemetry import carrier
 from services.manager.core.commands.masks import MaskError, fields_meant
-from services.manager.core.commands.rules import created, edited, merged, says_the_same, switched
+from services.manager.core.commands.rules import Ending, created, edited, merged, says_the_same, switched
 from services.manager.core.rule import Edit, KeptRule
 from services.manager.metrics import Metrics
-from services.manager.ports.commands import Claims, NameTakenError, Store, Writing
+from services.manager.ports.commands import NameTakenError, Store, Writing
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound
 from services.manager.rpc.requests import check, check_etag, once, refuse, repeatable
 from services.manager.wire.rules import draft, message, present
@@ -32,9 +30,8 @@ def completed(given: Draft) -> Rule:
 class RuleCommands:
     """What may be done to alert rules."""
 
-    def __init__(self, store: Store, claims: Claims, clock: Clock, new_id: Callable[[], str], metrics: Metrics) -> None:
+    def __init__(self, store: Store, clock: Clock, new_id: Callable[[], str], metrics: Metrics) -> None:
         self._store = store
-        self._claims = claims
         self._clock = clock
         self._new_id = new_id
         self._metrics = metrics
@@ -85,14 +82,15 @@ class RuleCommands:
             return await once(writing.requests, first, pb.ReplaceAlertRuleResponse, now, act)
 
     async def delete(self, request: pb.DeleteAlertRuleRequest) -> pb.DeleteAlertRuleResponse:
-        """Remove a rule and resolve its alerts."""
+        """Remove a rule; its alerts end soon after."""
         check(request, "id")
         now = self._clock.now()
         async with self._store.writing() as writing:
             kept = await _found(writing, request.id)
             check_etag(request.etag, kept.etag)
-            await writing.rules.remove(kept, await writing.rules.next_revision(), now)
-            await self._resolve_alerts(writing, kept, "the rule was deleted", now)
+            revision = await writing.rules.next_revision()
+            await writing.rules.remove(kept, revision, now)
+            await _end_alerts(writing, kept, revision, "the rule was deleted", now)
         self._metrics.edited()
         return pb.DeleteAlertRuleResponse()
 
@@ -109,16 +107,15 @@ class RuleCommands:
         await _keep(writing, after, Edit.UPDATED)
         self._metrics.edited()
         if kept.rule.enabled and not after.rule.enabled:
-            await self._resolve_alerts(writing, after, "the rule was disabled", now)
+            await _end_alerts(writing, after, after.rule.revision, "the rule was disabled", now)
         return after
 
-    async def _resolve_alerts(self, writing: Writing, kept: KeptRule, why: str, now: datetime) -> None:
-        # The evaluator says so too, if it still knows the group. An alert must not stay open when it does not.
-        order = Order(command=Command.RESOLVE, comment=why)
-        steps = [carry_out(alert, order, now=now) for alert in await writing.alerts.open_of(kept.rule.id)]
-        changes = [change for change, _ in steps if change is not None]
-        await writing.alerts.save([(change, headers()) for change in changes])
-        await self._claims.release([change.alert.subject.open_key for change in changes])
+
+async def _end_alerts(writing: Writing, kept: KeptRule, revision: int, why: str, now: datetime) -> None:
+    # The evaluator says so too, if it still knows the group. An alert must not stay open when it does not. There may
+    # be many, so they end after the answer.
+    ending = Ending(revision=revision, rule_id=kept.rule.id, comment=why, traceparent=carrier().get("traceparent", ""))
+    await writing.endings.add(ending, now)
 
 
 async def _found(writing: Writing, rule_id: str) -> KeptRule:

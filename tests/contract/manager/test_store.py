@@ -10,15 +10,15 @@ import pytest
 
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from services.domain.alert import Command, Ended, State
+from services.domain.alert import Command, Ended, Fired, State
 from services.domain.severity import Severity
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.rule_reader import PostgresRuleReader
-from services.manager.adapters.postgres.store import PostgresStore
+from services.manager.adapters.postgres.store import PostgresStore, PostgresWriting
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert import Alert, Entry, Kind
 from services.manager.core.commands.change import Order, carry_out
-from services.manager.core.commands.rules import created, edited
+from services.manager.core.commands.rules import Ending, created, edited
 from services.manager.core.commands.transitions import Transition, decide
 from services.manager.core.queries.filters import AlertFilter, RuleFilter
 from services.manager.core.queries.paging import Page
@@ -139,7 +139,8 @@ class StoreContract(ABC):
             found = await writing.alerts.find(alert.id)
             assert found == alert
             assert await writing.alerts.find("nobody") is None
-            assert await writing.alerts.open_of("rule-1") == [alert]
+            assert await writing.alerts.open_of("rule-1", before=2, limit=1) == [alert]
+            assert await writing.alerts.open_of("rule-1", before=1, limit=1) == []
             order = Order(command=Command.ACKNOWLEDGE, actor="ana", comment="nul\0")
             change, _ = carry_out(found, order, now=NOW)
             assert change is not None
@@ -148,6 +149,18 @@ class StoreContract(ABC):
         assert read is not None
         assert read[0].acknowledged_by == "ana"
         assert read[0].acknowledge_time == NOW
+
+    async def test_endings_wait_in_their_order_until_they_are_done(self, kept: Kept) -> None:
+        endings = [Ending(revision=n, rule_id="r", comment="why", traceparent="t") for n in (1, 2)]
+        async with kept.store.writing() as writing:
+            for ending in reversed(endings):
+                await writing.endings.add(ending, NOW)
+        for ending in endings:
+            async with kept.store.writing() as writing:
+                assert await writing.endings.next() == ending
+                await writing.endings.done(ending)
+        async with kept.store.writing() as writing:
+            assert await writing.endings.next() is None
 
     async def test_notes_are_written_once_and_only_to_alerts_that_exist(self, kept: Kept) -> None:
         (alert,) = await hear(kept, word())
@@ -277,3 +290,27 @@ class TestPostgresStore(StoreContract):
         await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
         async with connect(settings, schema=SCHEMA) as opened:
             yield Kept(PostgresStore(opened), PostgresAlertReader(opened), PostgresRuleReader(opened))
+
+
+@pytest.mark.integration
+async def test_a_batch_is_written_with_the_same_statements_however_large_it_is(database: str) -> None:
+    settings = PostgresSettings(database_url=Secret(database))
+    await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
+
+    async def statements(count: int, kind: type[Fired] | type[Ended]) -> int:
+        words = [word(kind, about=subject(f"service {count} {n}")) for n in range(count)]
+        seen: list[str] = []
+        async with connect(settings, schema=SCHEMA) as opened, opened.transaction() as connection:
+            with connection.query_logger(lambda record: seen.append(record.query)):
+                writing = PostgresWriting(connection)
+                book = await writing.alerts.book(words, expected_new=())
+                _, outcomes = decide(book, words, NOW)
+                headers = [("traceparent", b"t"), ("other", b"\xff")]
+                await writing.alerts.save([(outcome.change, headers) for outcome in outcomes if outcome.change])
+        return len(seen)
+
+    for kind in (Fired, Ended):
+        assert await statements(300, kind) - await statements(2, kind) == 0
+    async with connect(settings, schema=SCHEMA) as opened:
+        rows = await opened.fetch("select distinct header_names, header_values from outbox")
+        assert [tuple(row) for row in rows] == [(["traceparent", "other"], [b"t", b"\xff"])]

@@ -204,6 +204,7 @@ async def test_switching_off_resolves_the_alerts_and_on_again_counts_afresh(worl
     off = (await world.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=kept.id))).alert_rule
     assert not off.enabled
     assert (await world.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=kept.id))).alert_rule == off
+    await until(lambda: world.listed(states=["RESOLVED"]))
     states = {alert.rule_id: alert.state for alert in await world.listed()}
     assert states == {kept.id: Alert.RESOLVED, "another rule": Alert.FIRING}
     kinds = [told.kind for told, _ in await world.told(3) if told.alert.rule_id == kept.id]
@@ -217,8 +218,8 @@ async def test_removing_a_rule_resolves_its_alerts(world: World) -> None:
     await world.publish(transition(rule_id=kept.id))
     await world.settled(1)
     await world.rules.DeleteAlertRule(pb.DeleteAlertRuleRequest(id=kept.id))
-    (alert,) = await world.listed()
-    assert alert.state == Alert.RESOLVED
+    (alert,) = await until(lambda: world.listed(states=["RESOLVED"]))
+    assert await world.value("select count(*) from rule_endings") == 0
     await world.publish(transition("RESOLVED", rule_id=kept.id, window=1))
     await world.settled(2)
     assert await world.history(alert.id) == ["FIRED", "RESOLVED"]

@@ -129,7 +129,7 @@ class AlertRuleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlertRule(self, request, context):
-        """Removes a rule; its open alerts are resolved.
+        """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +143,8 @@ class AlertRuleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DisableAlertRule(self, request, context):
-        """Stops evaluating a rule; its open alerts are resolved. Nothing changes when it is disabled already.
+        """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
+        it is disabled already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,11 +46,13 @@ class AlertRuleServiceStub:
     ReplaceAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ReplaceAlertRuleRequest, _alert_rule_service_pb2.ReplaceAlertRuleResponse]
     """Replaces a rule: what the new one leaves out is cleared, or filled in by its type."""
     DeleteAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DeleteAlertRuleRequest, _alert_rule_service_pb2.DeleteAlertRuleResponse]
-    """Removes a rule; its open alerts are resolved."""
+    """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time."""
     EnableAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.EnableAlertRuleRequest, _alert_rule_service_pb2.EnableAlertRuleResponse]
     """Starts evaluating a rule; nothing changes when it is enabled already."""
     DisableAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DisableAlertRuleRequest, _alert_rule_service_pb2.DisableAlertRuleResponse]
-    """Stops evaluating a rule; its open alerts are resolved. Nothing changes when it is disabled already."""
+    """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
+    it is disabled already.
+    """
     ValidateAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ValidateAlertRuleRequest, _alert_rule_service_pb2.ValidateAlertRuleResponse]
     """Checks a rule without keeping it, and gives it back with everything filled in."""
     WatchAlertRules: _grpc.UnaryStreamMultiCallable[_alert_rule_service_pb2.WatchAlertRulesRequest, _alert_rule_service_pb2.WatchAlertRulesResponse]
@@ -74,11 +76,13 @@ class AlertRuleServiceAsyncStub(AlertRuleServiceStub):
     ReplaceAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ReplaceAlertRuleRequest, _alert_rule_service_pb2.ReplaceAlertRuleResponse]  # type: ignore[assignment]
     """Replaces a rule: what the new one leaves out is cleared, or filled in by its type."""
     DeleteAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DeleteAlertRuleRequest, _alert_rule_service_pb2.DeleteAlertRuleResponse]  # type: ignore[assignment]
-    """Removes a rule; its open alerts are resolved."""
+    """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time."""
     EnableAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.EnableAlertRuleRequest, _alert_rule_service_pb2.EnableAlertRuleResponse]  # type: ignore[assignment]
     """Starts evaluating a rule; nothing changes when it is enabled already."""
     DisableAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DisableAlertRuleRequest, _alert_rule_service_pb2.DisableAlertRuleResponse]  # type: ignore[assignment]
-    """Stops evaluating a rule; its open alerts are resolved. Nothing changes when it is disabled already."""
+    """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
+    it is disabled already.
+    """
     ValidateAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ValidateAlertRuleRequest, _alert_rule_service_pb2.ValidateAlertRuleResponse]  # type: ignore[assignment]
     """Checks a rule without keeping it, and gives it back with everything filled in."""
     WatchAlertRules: _aio.UnaryStreamMultiCallable[_alert_rule_service_pb2.WatchAlertRulesRequest, _alert_rule_service_pb2.WatchAlertRulesResponse]  # type: ignore[assignment]
@@ -135,7 +139,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.DeleteAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.DeleteAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.DeleteAlertRuleResponse]]:
-        """Removes a rule; its open alerts are resolved."""
+        """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time."""
 
     @_abc_1.abstractmethod
     def EnableAlertRule(
@@ -151,7 +155,9 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.DisableAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.DisableAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.DisableAlertRuleResponse]]:
-        """Stops evaluating a rule; its open alerts are resolved. Nothing changes when it is disabled already."""
+        """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
+        it is disabled already.
+        """
 
     @_abc_1.abstractmethod
     def ValidateAlertRule(

@@ -110,12 +110,15 @@ class PostgresAlerts:
         rows = await self._connection.fetch(f"select {ALERT_COLUMNS} from alerts where id = $1 for update", alert_id)
         return next(iter(self._found(rows)), None)
 
-    async def open_of(self, rule_id: str) -> Sequence[Alert]:
+    async def open_of(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
         """See AlertTable."""
         rows = await self._connection.fetch(
-            f"""select {ALERT_COLUMNS} from alerts where rule_id = $1 and state <> 'RESOLVED'
-                order by open_key for update""",
+            f"""select {ALERT_COLUMNS} from alerts
+                where rule_id = $1 and state <> 'RESOLVED' and last_revision < $2
+                order by open_key limit $3 for update""",
             rule_id,
+            before,
+            limit,
         )
         return self._found(rows)
 
@@ -188,21 +191,25 @@ class PostgresAlerts:
         return len(await self._connection.fetch(_NOTE, *columns([entry_row(entry) for entry in entries])))
 
     async def _enqueue(self, changes: Sequence[tuple[Change, Headers]]) -> None:
-        for change, headers in changes:
-            for notice in change.notices:
-                message = notification(change.alert, notice)
-                await outbox.put(
-                    self._connection,
-                    "notifications",
-                    change.alert.id.encode(),
-                    message.SerializeToString(),
-                    headers,
-                )
+        records = [
+            outbox.Record(
+                key=change.alert.id.encode(),
+                value=notification(change.alert, notice).SerializeToString(),
+                headers=headers,
+            )
+            for change, headers in changes
+            for notice in change.notices
+        ]
+        await outbox.put_all(self._connection, "notifications", records)
 
     async def _tell(self, alert_ids: Sequence[str]) -> None:
-        for first in range(0, len(alert_ids), _IDS_IN_ONE_NOTICE):
-            listed = ",".join(alert_ids[first : first + _IDS_IN_ONE_NOTICE])
-            await self._connection.execute("select pg_notify($1, $2)", ALERTS_CHANGED, listed)
+        listed = [
+            ",".join(alert_ids[first : first + _IDS_IN_ONE_NOTICE])
+            for first in range(0, len(alert_ids), _IDS_IN_ONE_NOTICE)
+        ]
+        await self._connection.execute(
+            "select pg_notify($1, listed) from unnest($2::text[]) as listed", ALERTS_CHANGED, listed
+        )
 
 
 def _transition_row(transition: Transition) -> tuple[Any, ...]:

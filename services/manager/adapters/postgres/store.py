@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from services.chassis.failures import StoreUnavailable
 from services.chassis.postgres import Connection, Database
 from services.manager.adapters.postgres.alerts import PostgresAlerts
+from services.manager.adapters.postgres.endings import PostgresEndings
 from services.manager.adapters.postgres.requests import PostgresRequests
 from services.manager.adapters.postgres.rules import PostgresRules
 
@@ -17,6 +18,7 @@ class PostgresWriting:
         self.requests = PostgresRequests(connection)
         self.rules = PostgresRules(connection)
         self.alerts = PostgresAlerts(connection)
+        self.endings = PostgresEndings(connection)
 
 
 class PostgresStore:

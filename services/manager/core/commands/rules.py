@@ -1,7 +1,7 @@
 """What an edit makes of a rule."""
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.domain.severity import Severity
@@ -11,6 +11,17 @@ from services.rule_language.rule import Draft, Rule, RuleType, complete, draft_o
 # What a type may fill in.
 _PRESET = ("scope", "filter", "group_by", "value_field", "condition")
 _LENGTH = frozenset({"window", "window_minutes"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The open alerts of a rule that have to end: those that an older revision than this one said last."""
+
+    revision: int
+    rule_id: str
+    comment: str
+    # The trace of the command.
+    traceparent: str = ""
 
 
 def created(rule: Rule, rule_id: str, revision: int, *, now: datetime) -> KeptRule:
