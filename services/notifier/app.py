@@ -171,6 +171,7 @@ class _Parts:
             metrics=self._metrics,
             health=self._health,
             backoff=Backoff(most=_DATABASE_PAUSE),
+            max_wait=delivery.max_wait,
         )
         self._switchboard.add(made)
         return made

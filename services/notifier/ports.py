@@ -90,9 +90,19 @@ class Queue(Protocol):
     """
 
     async def take(
-        self, channel: str, wanted: Wanted, *, most: int, now: datetime, held: Collection[UUID] = ()
+        self,
+        channel: str,
+        wanted: Wanted,
+        *,
+        most: int,
+        now: datetime,
+        held: Collection[UUID] = (),
+        due_by: datetime | None = None,
     ) -> list[Job]:
-        """Take jobs, but none of those that this process still holds."""
+        """Take jobs, the first in the queue first, but none of those that this process still holds.
+
+        With `due_by` only those that have been due since then, or longer.
+        """
         ...
 
     async def outlook(self, channel: str, *, now: datetime) -> Outlook:

@@ -18,9 +18,9 @@ class DeliverySettings:
     max_attempts: int = setting("Attempts at a delivery before it counts as failed.", default=5)
     retry_base: timedelta = setting("Longest pause before the second attempt.", default=timedelta(milliseconds=500))
     retry_cap: timedelta = setting("Longest pause before any attempt, unless told.", default=timedelta(seconds=30))
-    longest_retry_after: timedelta = setting(
-        "Who is asked to wait longer than this stops trying for now, and a fallback tells the alert.",
-        default=timedelta(minutes=1),
+    max_wait: timedelta = setting(
+        "How long a notification waits for a channel that asks to wait; then a fallback tells the alert.",
+        default=timedelta(minutes=5),
     )
     breaker_fail_max: int = setting("Failures in a row that open a channel's breaker.", default=5)
     breaker_reset: timedelta = setting(
@@ -41,7 +41,7 @@ class DeliverySettings:
             max_attempts=self.max_attempts,
             base=self.retry_base,
             cap=self.retry_cap,
-            longest_retry_after=self.longest_retry_after,
+            max_wait=self.max_wait,
         )
         return Patience(retry=retry, reset_timeout=self.breaker_reset)
 

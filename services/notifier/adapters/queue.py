@@ -1,6 +1,7 @@
 """The deliveries that wait, shared by all instances."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,8 +24,9 @@ _CONDITIONS = {
 # sent. SKIP LOCKED: what another instance is taking right now is left to it.
 _TAKE = """
 WITH taken AS (
-    SELECT mine.id FROM deliveries AS mine
+    SELECT mine.id, mine.due_at AS place FROM deliveries AS mine
     WHERE mine.channel = $1 AND {condition} AND mine.id <> ALL ($6)
+      AND mine.due_at <= coalesce($7::timestamptz, 'infinity')
       AND NOT EXISTS (
           SELECT 1 FROM deliveries AS other
           WHERE other.alert_id = mine.alert_id AND other.channel = mine.channel
@@ -38,11 +40,11 @@ WITH taken AS (
     SET state = 'IN_FLIGHT', holder = $4, due_at = $5, updated_at = $2, attempt_count = mine.attempt_count + 1,
         turn = {turn}
     FROM taken WHERE mine.id = taken.id
-    RETURNING mine.*
+    RETURNING mine.*, taken.place
 )
-SELECT {columns}, record, traceparent
+SELECT {columns}, mine.place, record, traceparent
 FROM leased AS mine JOIN notifications AS told ON told.id = mine.notification_id
-ORDER BY {order}
+ORDER BY {placed}
 """
 
 _OUTLOOK = """
@@ -59,10 +61,12 @@ _CHANNELS = "SELECT DISTINCT channel FROM deliveries WHERE state IN ('PENDING', 
 
 def _statement(wanted: Wanted) -> str:
     is_probe = wanted in {Wanted.PROBE, Wanted.DUE_PROBE}
+    # The oldest trouble shows best whether the channel is back, and is told first when it is.
+    oldest = "mine.created_at, mine.kind"
     return _TAKE.format(
         condition=_CONDITIONS[wanted],
-        # The oldest trouble shows best whether the channel is back, and is told first when it is.
-        order="mine.created_at, mine.kind" if is_probe else "mine.due_at, mine.kind",
+        order=oldest if is_probe else f"mine.due_at, {oldest}",
+        placed=oldest if is_probe else f"mine.place, {oldest}",
         turn="'PROBE'" if is_probe else "mine.turn",
         columns=", ".join(f"mine.{name.strip()}" for name in COLUMNS.split(",")),
     )
@@ -80,14 +84,28 @@ class PostgresQueue:
         self._lease = lease
 
     async def take(
-        self, channel: str, wanted: Wanted, *, most: int, now: datetime, held: Collection[UUID] = ()
+        self,
+        channel: str,
+        wanted: Wanted,
+        *,
+        most: int,
+        now: datetime,
+        held: Collection[UUID] = (),
+        due_by: datetime | None = None,
     ) -> list[Job]:
         """Take jobs; not repeated on errors, because a lease that nobody knows of would only cost time."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                _STATEMENTS[wanted], channel, now, most, self._instance, now + self._lease, list(held)
+                _STATEMENTS[wanted], channel, now, most, self._instance, now + self._lease, list(held), due_by
             )
-        return [Job(delivery=delivery_of(row), record=row["record"], traceparent=row["traceparent"]) for row in rows]
+        return [
+            Job(
+                delivery=replace(delivery_of(row), due_at=row["place"]),
+                record=row["record"],
+                traceparent=row["traceparent"],
+            )
+            for row in rows
+        ]
 
     async def outlook(self, channel: str, *, now: datetime) -> Outlook:
         """Look ahead."""

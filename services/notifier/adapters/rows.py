@@ -49,7 +49,8 @@ class NewDelivery(NamedTuple):
     fallback_for: str
 
 
-# What comes after something newer about its alert was told on a channel is not told there any more.
+# What comes after something newer about its alert was told on a channel is not told there any more. Those that come
+# together keep their order by a microsecond each.
 _INSERT = """
 INSERT INTO deliveries
     (id, notification_id, alert_id, kind, channel, fallback_for, state, due_at, created_at, updated_at)
@@ -58,9 +59,12 @@ SELECT new.id, new.notification_id, new.alert_id, new.kind, new.channel, new.fal
                          WHERE newer.alert_id = new.alert_id AND newer.channel = new.channel
                            AND newer.kind > new.kind AND newer.state = 'DELIVERED')
             THEN 'SUPERSEDED' ELSE 'PENDING' END,
-       $7, $7, $7
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::smallint[], $5::text[], $6::text[])
-     AS new (id, notification_id, alert_id, kind, channel, fallback_for)
+       new.planned_at, new.planned_at, $7
+FROM (
+    SELECT *, $7::timestamptz + place * interval '1 microsecond' AS planned_at
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::smallint[], $5::text[], $6::text[])
+         WITH ORDINALITY AS given (id, notification_id, alert_id, kind, channel, fallback_for, place)
+) AS new
 ON CONFLICT DO NOTHING
 RETURNING channel
 """

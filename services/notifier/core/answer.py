@@ -18,7 +18,14 @@ class Unavailable:
     """The channel cannot just now: worth another try, and a failure of the channel."""
 
     text: str
-    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedToWait:
+    """The channel works and asks to be left alone for a while: no failure of the channel, and no attempt."""
+
+    text: str
+    wait: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +49,13 @@ class TurnedAway:
     text: str = "the channel's breaker is open"
 
 
-Answer = Accepted | Unavailable | Misconfigured | Refused | TurnedAway
+Answer = Accepted | Unavailable | AskedToWait | Misconfigured | Refused | TurnedAway
 
-_TRY_AGAIN = frozenset({408, 425, 429})
+_TOO_MANY_REQUESTS = 429
+_SERVICE_UNAVAILABLE = 503
+# How long to leave a channel alone that does not say how long.
+_UNTOLD_WAIT = timedelta(seconds=5)
+_TRY_AGAIN = frozenset({408, 425})
 _OUR_ACCESS = frozenset({401, 402, 403, 404, 405, 407, 410})
 
 
@@ -53,8 +64,11 @@ def of_http(status: int, *, retry_after: str | None, now: datetime, words: str =
     text = f"answered {status}" + (f": {words}" if words else "")
     if 200 <= status < 300:  # noqa: PLR2004 - the numbers of HTTP
         return Accepted()
+    wait = retry_after_of(retry_after, now=now)
+    if status == _TOO_MANY_REQUESTS or (status == _SERVICE_UNAVAILABLE and wait is not None):
+        return AskedToWait(text, _UNTOLD_WAIT if wait is None else wait)
     if status in _TRY_AGAIN or status >= 500:  # noqa: PLR2004 - the numbers of HTTP
-        return Unavailable(text, retry_after_of(retry_after, now=now))
+        return Unavailable(text)
     if status in _OUR_ACCESS or status < 400:  # noqa: PLR2004 - the numbers of HTTP
         # Redirects are not followed: an address that moved must be changed by a person.
         return Misconfigured(text)

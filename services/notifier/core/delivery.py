@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from services.notifier.core.answer import Accepted, Answer, Misconfigured, Refused, Unavailable
+from services.notifier.core.answer import Accepted, Answer, AskedToWait, Misconfigured, Refused, Unavailable
 from services.notifier.core.dispatch import Door
 from services.notifier.core.message import Kind
 from services.notifier.core.retry import RetryPolicy
@@ -48,7 +48,10 @@ REDRIVEN = frozenset(Reason) - {Reason.REFUSED, Reason.DELIVERED, Reason.RETRY_L
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One notification on its way through one channel."""
+    """One notification on its way through one channel.
+
+    `due_at` is also its place in the channel's queue; a delivery in flight has the one that it had before.
+    """
 
     id: UUID
     notification_id: UUID
@@ -90,19 +93,23 @@ def after(
             ended = replace(delivery, state=State.DELIVERED, reason=Reason.DELIVERED, last_error=answer.text)
             return ended, Reason.DELIVERED
         case Unavailable():
-            reason = _given_up(delivery, answer, patience.retry)
+            reason = _given_up(delivery, patience.retry)
             if reason is None:
-                wait = patience.retry.wait(delivery.attempts_in_round, chance=chance, retry_after=answer.retry_after)
-                return _later(delivery, answer.text, due_at=now + wait), Reason.RETRY_LATER
-            again = max(again, now + (answer.retry_after or timedelta(0)))
+                wait = patience.retry.wait(delivery.attempts_in_round, chance=chance)
+                return _pending(delivery, Reason.RETRY_LATER, answer.text, due_at=now + wait), Reason.RETRY_LATER
+        case AskedToWait():
+            reason = Reason.ASKED_TO_WAIT
+            delivery, again = _not_attempted(delivery), now + answer.wait
+            if again - delivery.due_at < patience.retry.max_wait:
+                # It keeps its place: the channel's dispatcher waits, and sends the first one first.
+                return _pending(delivery, reason, answer.text, due_at=delivery.due_at), reason
         case Misconfigured():
             reason = Reason.MISCONFIGURED
         case Refused():
             reason = Reason.REFUSED
         case _:
             reason = Reason.BREAKER_OPEN
-            # Turned away: the channel was not asked, so this was no attempt.
-            delivery = replace(delivery, attempt_count=max(delivery.attempt_count - 1, 0))
+            delivery = _not_attempted(delivery)
     return _failed(delivery, reason, answer.text, now=now, again=again), reason
 
 
@@ -122,19 +129,21 @@ def shows_return(turn: Turn, answer: Answer, *, before: Door, after: Door) -> bo
     return before is not Door.CLOSED or (turn is not Turn.REGULAR and isinstance(answer, Accepted))
 
 
-def _given_up(delivery: Delivery, answer: Unavailable, retry: RetryPolicy) -> Reason | None:
+def _not_attempted(delivery: Delivery) -> Delivery:
+    return replace(delivery, attempt_count=max(delivery.attempt_count - 1, 0))
+
+
+def _given_up(delivery: Delivery, retry: RetryPolicy) -> Reason | None:
     """Why there is no further attempt in this round; None when there is one."""
     if delivery.turn is not Turn.REGULAR:
         return Reason.STILL_DOWN
     if not retry.allows(delivery.attempts_in_round):
         return Reason.ATTEMPTS_EXHAUSTED
-    if answer.retry_after is not None and answer.retry_after > retry.longest_retry_after:
-        return Reason.ASKED_TO_WAIT
     return None
 
 
-def _later(delivery: Delivery, text: str, *, due_at: datetime) -> Delivery:
-    return replace(delivery, state=State.PENDING, due_at=due_at, reason=Reason.RETRY_LATER, last_error=text)
+def _pending(delivery: Delivery, reason: Reason, text: str, *, due_at: datetime) -> Delivery:
+    return replace(delivery, state=State.PENDING, due_at=due_at, reason=reason, last_error=text)
 
 
 def _failed(delivery: Delivery, reason: Reason, text: str, *, now: datetime, again: datetime) -> Delivery:

@@ -14,8 +14,8 @@ class RetryPolicy:
     max_attempts: int = 5
     base: timedelta = timedelta(milliseconds=500)
     cap: timedelta = timedelta(seconds=30)
-    longest_retry_after: timedelta = timedelta(minutes=1)
-    """Who is asked to wait longer stops trying for now, so that a fallback tells the alert meanwhile."""
+    max_wait: timedelta = timedelta(minutes=5)
+    """How long a delivery waits for a channel that asks for it; then a fallback tells the alert."""
 
     def __post_init__(self) -> None:
         """Refuse what could never end or never wait."""
@@ -28,14 +28,9 @@ class RetryPolicy:
         """Whether there may be another attempt after so many."""
         return attempts < self.max_attempts
 
-    def wait(self, attempt: int, *, chance: float, retry_after: timedelta | None = None) -> timedelta:
-        """How long to wait after the attempt of this number (from 1); chance is in [0, 1).
-
-        A Retry-After is the least wait; the jitter comes on top, so that those who were told the same moment do not
-        come back together.
-        """
-        ceiling = min(self.cap, self.base * (1 << min(attempt - 1, 32)))
-        return (retry_after or timedelta(0)) + ceiling * chance
+    def wait(self, attempt: int, *, chance: float) -> timedelta:
+        """How long to wait after the attempt of this number (from 1); chance is in [0, 1)."""
+        return min(self.cap, self.base * (1 << min(attempt - 1, 32))) * chance
 
 
 def retry_after_of(header: str | None, *, now: datetime) -> timedelta | None:

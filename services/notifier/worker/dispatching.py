@@ -1,7 +1,12 @@
-"""One channel's bulkhead: its own bounded pool, its own queue, its own breaker."""
+"""One channel's bulkhead: its own bounded pool, its own queue, its own breaker.
+
+A channel that asks to wait is left alone for so long by this process. What waits for it keeps its place; what would
+wait beyond the limit goes to the fallbacks. After that it is sent to one by one, the first one first, until nothing
+waits any more: several at once would be told to wait again, and those that are not would overtake the others.
+"""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -14,7 +19,7 @@ from services.chassis.breaker import Breaker
 from services.chassis.clock import Clock
 from services.chassis.health import Health
 from services.chassis.loops import Loop
-from services.notifier.core.answer import Answer
+from services.notifier.core.answer import Answer, AskedToWait, TurnedAway
 from services.notifier.core.dispatch import Door, Guard, Step, step
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Job, Queue, Wanted
@@ -31,11 +36,11 @@ _TURNED_AWAY_AT_ONCE = 100
 class Sends(Protocol):
     """Sends jobs of one channel; raises nothing but cancellation."""
 
-    async def send(self, job: Job) -> None:
-        """Make one attempt and record what became of it."""
+    async def send(self, job: Job) -> Answer:
+        """Make one attempt and record what became of it; gives what the channel said."""
         ...
 
-    async def turn_away(self, job: Job, answer: Answer | None = None) -> None:
+    async def turn_away(self, job: Job, answer: Answer) -> None:
         """Record that no attempt was made, and why."""
         ...
 
@@ -55,6 +60,7 @@ class Dispatcher:
         metrics: Metrics,
         health: Health,
         backoff: Backoff,
+        max_wait: timedelta,
     ) -> None:
         self.channel = channel
         self.breaker = breaker
@@ -64,6 +70,9 @@ class Dispatcher:
         self._clock = clock
         self._metrics = metrics
         self._loop = Loop(self._turn, name=f"channel {channel}", health=health, backoff=backoff)
+        self._max_wait = max_wait
+        # Until when the channel asked to be left alone; in the past while what waited is sent one by one.
+        self._wait_until: datetime | None = None
         self._held: dict[UUID, asyncio.Task[None]] = {}
         self._probe: asyncio.Task[None] | None = None
         self._has_failed = True
@@ -92,7 +101,12 @@ class Dispatcher:
         """Take what the breaker allows; says whether there was anything."""
         now = self._clock.now()
         probing = self._probe is not None
-        guard = Guard(door=door_of(self.breaker), probe_at=self.breaker.retry_at, is_probing=probing)
+        guard = Guard(
+            door=door_of(self.breaker),
+            probe_at=self.breaker.retry_at,
+            is_probing=probing,
+            wait_until=self._wait_until,
+        )
         match step(guard, now=now):
             case Step.SEND:
                 # Only what can be sent at once is taken: a lease that waits in memory helps nobody.
@@ -101,7 +115,11 @@ class Dispatcher:
                 probes = await self._take(Wanted.DUE_PROBE, most=most, now=now)
                 self._start(group, jobs)
                 self._start_probe(group, probes)
+                if not self._held and self._wait_until is not None and self._wait_until <= now:
+                    self._wait_until = None
                 return bool(jobs or probes)
+            case Step.WAIT:
+                return await self._turn_away_late(now)
             case Step.PROBE:
                 probes = await self._take(Wanted.PROBE, most=1, now=now) or await self._take(
                     Wanted.DUE, most=1, now=now
@@ -111,23 +129,31 @@ class Dispatcher:
             case Step.DIVERT:
                 jobs = await self._take(Wanted.BY_HAND, most=self._free, now=now)
                 self._start(group, jobs)
-                return await self._turn_away(now) or bool(jobs)
+                waiting = await self._take(Wanted.WAITING, most=_TURNED_AWAY_AT_ONCE, now=now)
+                return await self._turn_away(waiting, TurnedAway()) or bool(jobs)
 
-    async def _turn_away(self, now: datetime) -> bool:
+    async def _turn_away_late(self, now: datetime) -> bool:
+        """Hand on what would wait too long, given how long the channel still wants to be left alone."""
+        left = (self._wait_until or now) - now
+        late = await self._take(
+            Wanted.DUE, most=_TURNED_AWAY_AT_ONCE, now=now, due_by=min(now, now + left - self._max_wait)
+        )
+        return await self._turn_away(late, AskedToWait("asks to be left alone", left))
+
+    async def _turn_away(self, jobs: Sequence[Job], answer: Answer) -> bool:
         # One after the other: an alert's notifications reach the fallback in the order of its life.
-        jobs = await self._take(Wanted.WAITING, most=_TURNED_AWAY_AT_ONCE, now=now)
         for job in jobs:
-            await self._sender.turn_away(job)
+            await self._sender.turn_away(job, answer)
         return bool(jobs)
 
-    async def _take(self, wanted: Wanted, *, most: int, now: datetime) -> list[Job]:
+    async def _take(self, wanted: Wanted, *, most: int, now: datetime, due_by: datetime | None = None) -> list[Job]:
         if most <= 0:
             return []
-        return await self._queue.take(self.channel, wanted, most=most, now=now, held=list(self._held))
+        return await self._queue.take(self.channel, wanted, most=most, now=now, held=list(self._held), due_by=due_by)
 
     @property
     def _free(self) -> int:
-        return self._workers - len(self._held)
+        return (self._workers if self._wait_until is None else 1) - len(self._held)
 
     def _start(self, group: asyncio.TaskGroup, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -137,7 +163,10 @@ class Dispatcher:
 
     async def _send(self, job: Job) -> None:
         try:
-            await self._sender.send(job)
+            answer = await self._sender.send(job)
+            if isinstance(answer, AskedToWait):
+                until = self._clock.now() + answer.wait
+                self._wait_until = until if self._wait_until is None else max(self._wait_until, until)
         except Exception:
             # Nothing foreseen: the lease runs out and it is tried again, while the others go on.
             log.exception("delivery_crashed", channel=self.channel, delivery=str(job.delivery.id))
@@ -162,6 +191,8 @@ class Dispatcher:
         nap = _LOOK if ahead.next_due is None else min(ahead.next_due - now, _LOOK)
         if door_of(self.breaker) is Door.OPEN:
             nap = max(min(nap, self.breaker.retry_at - now), _BLINK)
+        if self._wait_until is not None and now < self._wait_until:
+            nap = max(min(nap, self._wait_until - now), _BLINK)
         return nap
 
 

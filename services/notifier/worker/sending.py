@@ -82,8 +82,8 @@ class Sender:
     wake: Callable[[frozenset[str]], None]
     backoff: Backoff
 
-    async def send(self, job: Job) -> None:
-        """Make one attempt and record what became of it."""
+    async def send(self, job: Job) -> Answer:
+        """Make one attempt and record what became of it; gives what the channel said."""
         delivery = job.delivery
         with _span("deliver", job) as span:
             door = door_of(self.breaker)
@@ -91,11 +91,12 @@ class Sender:
             returned = shows_return(delivery.turn, answer, before=door, after=door_of(self.breaker))
             reason = await self._settle(delivery, answer, message=message, channel_is_back=returned)
             span.set_attribute("tocsin.outcome", reason.value)
+            return answer
 
-    async def turn_away(self, job: Job, answer: Answer | None = None) -> None:
+    async def turn_away(self, job: Job, answer: Answer) -> None:
         """Make no attempt: the fallbacks tell it, and it stands among the failed ones."""
         with _span("divert", job):
-            await self._settle(job.delivery, answer or TurnedAway(), message=None, channel_is_back=False)
+            await self._settle(job.delivery, answer, message=None, channel_is_back=False)
 
     async def _ask(self, job: Job) -> tuple[Message | None, Answer]:
         try:

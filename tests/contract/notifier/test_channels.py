@@ -17,7 +17,7 @@ from services.notifier.adapters.channels.http import Poster, http_session
 from services.notifier.adapters.channels.pagerduty import PagerDutyChannel
 from services.notifier.adapters.channels.slack import SlackChannel
 from services.notifier.adapters.channels.webhook import WebhookChannel
-from services.notifier.core.answer import Accepted, Answer, Misconfigured, Refused, Unavailable
+from services.notifier.core.answer import Accepted, Answer, AskedToWait, Misconfigured, Refused, Unavailable
 from services.notifier.core.channel import EmailSettings
 from services.notifier.core.message import Kind
 from services.notifier.ports import Channel
@@ -58,7 +58,8 @@ async def unhelpful_server(answer: bytes | None) -> AsyncIterator[int]:
 
 class ChannelContract(ABC):
     sink: ClassVar[str]
-    retried: ClassVar[tuple[int, ...]] = (408, 425, 429, 500, 502, 503, 504)
+    retried: ClassVar[tuple[int, ...]] = (408, 425, 500, 502, 503, 504)
+    waited: ClassVar[tuple[int, ...]] = (429, 503)
     misconfigured: ClassVar[tuple[int, ...]] = (301, 307, 401, 403, 404, 405, 410)
     refused: ClassVar[tuple[int, ...]] = (400, 413, 422)
 
@@ -124,6 +125,14 @@ class ChannelContract(ABC):
             sinks.journal.behave(self.sink, Behaviour(status=code))
             answer = await channel.send(message(), uuid4())
             assert isinstance(answer, meaning), (code, answer)
+            assert str(code) in answer.text
+
+    async def test_being_asked_to_wait_says_how_long(self, channel: Channel, sinks: Sinks) -> None:
+        for code in self.waited:
+            sinks.journal.behave(self.sink, Behaviour(status=code, retry_after="7"))
+            answer = await channel.send(message(), uuid4())
+            assert isinstance(answer, AskedToWait), answer
+            assert answer.wait.total_seconds() == 7
             assert str(code) in answer.text
 
     async def test_the_deadline_is_kept_when_the_answer_is_late(self, channel: Channel, sinks: Sinks) -> None:
@@ -221,6 +230,8 @@ class TestWebhook(ChannelContract):
 class TestEmail(ChannelContract):
     sink = "email"
     retried = (421, 450, 451, 452)
+    # SMTP has no word for how long to wait.
+    waited = ()
     misconfigured = (530, 535, 550, 553)
     refused = (552, 554)
 

@@ -109,6 +109,40 @@ async def test_retry_after_is_honoured(world: World, alert: str) -> None:
     assert (second.time - first.time).total_seconds() >= 1
 
 
+async def test_a_channel_that_asks_to_wait_gets_everything_in_order_after_that(world: World, alert: str) -> None:
+    # More often than opens the breaker, and again when it has begun to take them.
+    world.sinks.journal.behave("slack", Behaviour(status=429, retry_after="1", times=8))
+    alerts = [f"{alert}-{number}" for number in range(20)]
+    await world.publish(*[notification(alert=one, severity=AlertRule.MEDIUM) for one in alerts])
+    await accepted(world, 3)
+    world.sinks.journal.behave("slack", Behaviour(status=429, retry_after="1", times=1))
+    await accepted(world, 20)
+    rows = await world.rows("SELECT alert_id FROM deliveries ORDER BY created_at")
+    taken = [one.alert for one in world.sinks.journal.accepted()]
+    assert taken == [row["alert_id"] for row in rows]
+    assert len(world.sinks.journal.deliveries) <= 20 + 8 + 1
+    assert {one.channel for one in world.sinks.journal.deliveries} == {"slack"}
+    assert await world.rows("SELECT 1 FROM failed_notifications") == []
+    breakers = await world.rpc.ListCircuitBreakers(ListCircuitBreakersRequest())
+    assert {one.state for one in breakers.circuit_breakers} == {CircuitBreaker.CLOSED}
+
+
+async def test_a_wait_beyond_the_limit_is_not_waited_for(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=429, retry_after="900", times=1))
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    assert await accepted(world, 1) == [("email", "FIRING")]
+    # What comes meanwhile goes there too, and the channel is left alone.
+    await world.publish(notification(alert=f"{alert}-2", severity=AlertRule.MEDIUM))
+    assert await accepted(world, 2) == [("email", "FIRING")] * 2
+    found = await world.until(
+        "SELECT array_agg(reason) AS reasons FROM failed_notifications WHERE status = 'PENDING' HAVING count(*) = 2"
+    )
+    assert found[0]["reasons"] == ["ASKED_TO_WAIT"] * 2
+    assert len([one for one in world.sinks.journal.deliveries if one.channel == "slack"]) == 1
+    breakers = await world.rpc.ListCircuitBreakers(ListCircuitBreakersRequest())
+    assert {one.state for one in breakers.circuit_breakers} == {CircuitBreaker.CLOSED}
+
+
 async def test_a_channel_that_is_down_opens_its_breaker_and_all_is_told_elsewhere_then_redriven(
     world: World, alert: str
 ) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.notifier.core.answer import (
     Accepted,
     Answer,
+    AskedToWait,
     Misconfigured,
     Refused,
     TurnedAway,
@@ -32,7 +33,11 @@ from services.notifier.core.message import Kind
 from services.notifier.core.retry import RetryPolicy
 from tests.fakes.notifier import NOW, SPACE
 
-PATIENCE = Patience(retry=RetryPolicy(max_attempts=3, base=timedelta(seconds=1)), reset_timeout=timedelta(seconds=30))
+MAX_WAIT = timedelta(minutes=2)
+PATIENCE = Patience(
+    retry=RetryPolicy(max_attempts=3, base=timedelta(seconds=1), max_wait=MAX_WAIT),
+    reset_timeout=timedelta(seconds=30),
+)
 IN_FLIGHT = Delivery(
     id=UUID(int=1),
     notification_id=SPACE,
@@ -40,13 +45,16 @@ IN_FLIGHT = Delivery(
     kind=Kind.FIRING,
     channel="slack",
     created_at=NOW,
-    due_at=NOW + timedelta(seconds=20),
+    due_at=NOW - timedelta(seconds=20),
     state=State.IN_FLIGHT,
     attempt_count=1,
 )
 DOWN = Unavailable("answered 503")
+BUSY = AskedToWait("answered 429", timedelta(seconds=30))
 
-answers = st.sampled_from([Accepted(), DOWN, Misconfigured("answered 404"), Refused("answered 400"), TurnedAway()])
+answers = st.sampled_from(
+    [Accepted(), DOWN, BUSY, Misconfigured("answered 404"), Refused("answered 400"), TurnedAway()]
+)
 
 
 def ended(delivery: Delivery, answer: Answer) -> tuple[Delivery, Reason]:
@@ -66,6 +74,9 @@ def ended(delivery: Delivery, answer: Answer) -> tuple[Delivery, Reason]:
         pytest.param({"turn": Turn.BY_HAND}, DOWN, State.FAILED, Reason.STILL_DOWN, id="by hand too"),
         pytest.param({}, Misconfigured("x"), State.FAILED, Reason.MISCONFIGURED, id="nothing to wait for"),
         pytest.param({}, Refused("x"), State.FAILED, Reason.REFUSED, id="this message never"),
+        pytest.param({}, BUSY, State.PENDING, Reason.ASKED_TO_WAIT, id="asked to wait"),
+        pytest.param({"attempt_count": 9}, BUSY, State.PENDING, Reason.ASKED_TO_WAIT, id="which is no attempt"),
+        pytest.param({"turn": Turn.PROBE}, BUSY, State.PENDING, Reason.ASKED_TO_WAIT, id="in any turn"),
         pytest.param({}, TurnedAway(), State.FAILED, Reason.BREAKER_OPEN, id="the breaker is open"),
     ],
 )
@@ -74,21 +85,27 @@ def test_what_becomes_of_a_delivery(changes: dict[str, object], answer: Answer, 
     assert (found.state, why, found.reason) == (state, reason, reason)
 
 
-def test_a_retry_waits_at_least_as_long_as_was_asked() -> None:
-    found, _ = ended(IN_FLIGHT, Unavailable("answered 429", retry_after=timedelta(seconds=7)))
-    assert found.due_at == NOW + timedelta(seconds=7.5)
+def test_a_retry_comes_after_a_while() -> None:
+    assert ended(IN_FLIGHT, DOWN)[0].due_at == NOW + timedelta(seconds=0.5)
 
 
-def test_who_is_asked_to_wait_long_stops_for_now_and_comes_back_no_earlier() -> None:
-    found, why = ended(IN_FLIGHT, Unavailable("answered 429", retry_after=timedelta(hours=1)))
-    assert (found.state, why, found.due_at) == (State.FAILED, Reason.ASKED_TO_WAIT, NOW + timedelta(hours=1))
+def test_who_is_asked_to_wait_keeps_its_place_and_its_attempts() -> None:
+    found, _ = ended(replace(IN_FLIGHT, attempt_count=2), BUSY)
+    assert (found.due_at, found.attempt_count, found.last_error) == (IN_FLIGHT.due_at, 1, "answered 429")
 
 
-@pytest.mark.parametrize("changes", [{"attempt_count": 3}, {"turn": Turn.PROBE}])
-def test_the_last_attempt_too_heeds_how_long_it_is_asked_to_wait(changes: dict[str, object]) -> None:
-    last = replace(IN_FLIGHT, **changes)
-    assert ended(last, Unavailable("answered 429", timedelta(minutes=5)))[0].due_at == NOW + timedelta(minutes=5)
-    assert ended(last, Unavailable("answered 429", timedelta(0)))[0].due_at == NOW + PATIENCE.reset_timeout
+@pytest.mark.parametrize(
+    ("waited", "asked", "state"),
+    [
+        pytest.param(timedelta(0), MAX_WAIT - timedelta(seconds=1), State.PENDING, id="within the limit"),
+        pytest.param(timedelta(0), MAX_WAIT, State.FAILED, id="a wait that is too long"),
+        pytest.param(MAX_WAIT - timedelta(seconds=1), timedelta(seconds=1), State.FAILED, id="one too many"),
+    ],
+)
+def test_a_wait_beyond_the_limit_fails_and_is_tried_after_it(waited: timedelta, asked: timedelta, state: State) -> None:
+    found, why = ended(replace(IN_FLIGHT, due_at=NOW - waited), AskedToWait("answered 429", asked))
+    assert (found.state, why) == (state, Reason.ASKED_TO_WAIT)
+    assert found.due_at == (NOW + asked if state is State.FAILED else NOW - waited)
 
 
 def test_being_turned_away_is_no_attempt_and_keeps_what_the_channel_said() -> None:
@@ -150,6 +167,9 @@ LATER = NOW + timedelta(seconds=1)
     [
         pytest.param(Guard(door=Door.CLOSED), Step.SEND, id="closed"),
         pytest.param(Guard(door=Door.CLOSED, is_probing=True), Step.SEND, id="closed, a probe under way"),
+        pytest.param(Guard(door=Door.CLOSED, wait_until=LATER), Step.WAIT, id="asked to wait"),
+        pytest.param(Guard(door=Door.CLOSED, wait_until=NOW), Step.SEND, id="waited long enough"),
+        pytest.param(Guard(door=Door.OPEN, probe_at=NOW, wait_until=LATER), Step.DIVERT, id="open and asked to wait"),
         pytest.param(Guard(door=Door.OPEN, probe_at=LATER), Step.DIVERT, id="open"),
         pytest.param(Guard(door=Door.OPEN, probe_at=NOW), Step.PROBE, id="open long enough"),
         pytest.param(Guard(door=Door.OPEN, probe_at=NOW, is_probing=True), Step.DIVERT, id="one probe is enough"),
@@ -168,13 +188,20 @@ def test_each_http_status_means_one_thing(code: int) -> None:
     match answer:
         case Accepted():
             assert 200 <= code < 300
+        case AskedToWait():
+            assert code in {429, 503}
+            assert answer.wait == timedelta(seconds=3)
         case Unavailable():
-            assert code >= 500 or code in {408, 425, 429}
-            assert answer.retry_after == timedelta(seconds=3)
+            assert code >= 500 or code in {408, 425}
         case Misconfigured():
             assert code < 200 or 300 <= code < 400 or code in {401, 402, 403, 404, 405, 407, 410}
         case _:
             assert isinstance(answer, Refused)
+
+
+def test_a_channel_that_does_not_say_how_long_to_wait() -> None:
+    assert of_http(429, retry_after="soon", now=NOW) == AskedToWait("answered 429", timedelta(seconds=5))
+    assert of_http(503, retry_after=None, now=NOW) == Unavailable("answered 503")
 
 
 def test_safe_words_of_the_answer_are_kept() -> None:

@@ -26,13 +26,6 @@ def test_the_ceiling_doubles() -> None:
     assert waits == [0.5, 1, 2, 4, 5, 5]
 
 
-@given(st.integers(1, 100), chances, st.integers(0, 1000))
-def test_a_retry_after_is_the_least_wait(attempt: int, chance: float, seconds: int) -> None:
-    asked = timedelta(seconds=seconds)
-    wait = POLICY.wait(attempt, chance=chance, retry_after=asked)
-    assert asked <= wait <= asked + POLICY.cap
-
-
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

@@ -7,7 +7,7 @@ import pytest
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerState
 from services.chassis.failures import StoreUnavailable
-from services.notifier.core.answer import Accepted, Misconfigured, Refused, Unavailable
+from services.notifier.core.answer import Accepted, AskedToWait, Misconfigured, Refused, TurnedAway, Unavailable
 from services.notifier.core.delivery import Delivery, Patience, Reason, State, Turn
 from services.notifier.core.message import Kind
 from services.notifier.core.retry import RetryPolicy
@@ -114,6 +114,14 @@ async def test_a_refused_message_does_not_count(bench: Bench) -> None:
     assert bench.breaker.state is BreakerState.CLOSED
 
 
+async def test_being_asked_to_wait_is_no_failure_of_the_channel(bench: Bench) -> None:
+    bench.channel.answer = AskedToWait("answered 429", timedelta(seconds=1))
+    answers = [await bench.sender.send(job()) for _ in range(6)]
+    assert (bench.breaker.state, bench.breaker.failure_count) == (BreakerState.CLOSED, 0)
+    assert bench.reasons == [Reason.ASKED_TO_WAIT] * 6
+    assert answers == [bench.channel.answer] * 6
+
+
 async def test_the_attempt_that_closes_the_breaker_shows_that_the_channel_is_back(bench: Bench) -> None:
     bench.channel.answers = [Unavailable("answered 500")] * 2
     for _ in range(2):
@@ -141,7 +149,7 @@ async def test_an_answer_is_kept_until_the_database_takes_it(bench: Bench) -> No
 
 
 async def test_turned_away_is_recorded_without_asking(bench: Bench) -> None:
-    await bench.sender.turn_away(job())
+    await bench.sender.turn_away(job(), TurnedAway())
     assert (bench.reasons, bench.channel.sent) == ([Reason.BREAKER_OPEN], [])
     assert bench.outcomes.endings[0].after.attempt_count == 0
 
