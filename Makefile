@@ -36,7 +36,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	@touch $@
 
-gen: $(READY) ## write gen/ from proto/, and the tables of docs/operations.md from the code
+gen: $(READY) ## write gen/ from proto/, and the tables of docs/*.md from the code
 	$(BIN)/python proto/generate.py
 	$(BIN)/python docs/tables.py
 

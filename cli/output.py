@@ -84,6 +84,16 @@ def complain(text: str) -> None:
     _errors.print(text, soft_wrap=True)
 
 
+def ask(question: str) -> bool:
+    """Whether who sits at a terminal says yes; nobody does where there is none."""
+    return is_terminal() and typer.confirm(question, default=True, err=True)
+
+
+def is_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """A JSON document on standard output, on one line without an indent."""
     typer.echo(json_text(value, indent=indent))

@@ -15,10 +15,10 @@ from cli.client import DEFAULT_SERVER, Exit, Server, connected
 from cli.interrupts import interruptible
 from cli.lines.formats import FORMATS, custom
 from cli.lines.kinds import LineFormat
-from cli.output import Form, Output, complain, console
-from cli.send_report import report, say_if_old
+from cli.output import Form, Output, ask, complain, console
+from cli.send_report import explain, report, say_if_old, warn
 from cli.sending import Span, Tally, send
-from cli.source import Source, Times, read, service_of, timed
+from cli.source import Chosen, Source, Times, timed
 from services.chassis.clock import SystemClock
 
 # What a shell says of a program that Ctrl-C ended.
@@ -43,12 +43,20 @@ def send_file(
         str, typer.Option(help="The service of lines that name none; the file's name when absent.")
     ] = "",
     times: Annotated[
-        Times,
-        typer.Option("--times", help="log: the times in the lines; arrival: now; shift: the last line is now."),
-    ] = Times.LOG,
+        Times | None,
+        typer.Option(
+            "--times",
+            help="log: the times in the lines, which is so when absent; arrival: now; shift: all times are moved by "
+            "the same amount, so that the last line is now.",
+        ),
+    ] = None,
     timezone: Annotated[
         str, typer.Option(help="The zone of times that name none, such as Europe/Berlin or UTC.")
     ] = "UTC",
+    is_explained: Annotated[
+        bool,
+        typer.Option("--explain", help="Show what is recognised and the fields of the first events; send nothing."),
+    ] = False,
     output: Output = Form.TABLE,
     server: Server = DEFAULT_SERVER,
 ) -> None:
@@ -58,33 +66,41 @@ def send_file(
     within two seconds; Ctrl-C sends what was read. Ends with 0 when every event was accepted, 1 when some were
     refused, 2 when the file cannot be read, 3 when Tocsin could not be reached, 130 after Ctrl-C.
     """
-    kind = _format(pattern, form)
-    zone = _zone(timezone)
     clock = SystemClock()
-    now = clock.now()
+    chosen = Chosen(kind=_format(pattern, form), service=service, clock=clock, zone=_zone(timezone))
     with interruptible() as is_stopped, _opened(file, is_stopped) as source:
-        reader, reads = read(
-            source.lines(),
-            kind=kind,
-            service=service or service_of(source.name),
-            clock=clock,
-            zone=zone,
-        )
+        if is_explained:
+            reader, first = chosen.first(source)
+            explain(reader, source, first, output)
+            return
+        is_asked = times is None and chosen.is_old(file)
+        times = times or (_old_times(source.name, output) if is_asked else Times.LOG)
+        reader, reads = chosen.read(source)
         tally = Tally()
-        with connected(server, output) as channel, _reporting(tally, reader.name, source, output):
+        with connected(server, output) as channel, _reporting(tally, reader.name, source, output, times):
             with _progress(quiet=output is Form.JSON) as bar:
                 task = bar.add_task(source.name, total=source.size, events=0)
                 send(
                     channel,
-                    timed(reads, times, now=now),
+                    timed(reads, times, now=clock.now()),
                     progress=lambda done: bar.update(task, completed=source.bytes_read, events=done.accepted),
                     tally=tally,
                 )
             if is_stopped() and not source.is_whole and not source.is_stdin:
                 tally.unsent.append(Span(first=source.lines_read + 1, last=None))
-        if output is Form.TABLE:
-            say_if_old(tally.oldest, now)
+        if output is Form.TABLE and not is_asked:
+            say_if_old(tally.oldest, clock.now())
         _exit(tally, source, "--pattern" if pattern else f"--format {form}" if form else "", is_stopped())
+
+
+def _old_times(name: str, output: Form) -> Times:
+    """Ask, where somebody can answer, what is to become of a file of old events; else say what can."""
+    complain(
+        f"{name}: all lines are old: rules count them as late, and no alert is made. --times shift moves all times by "
+        "the same amount, so that the last line is now; --times log says that this is meant."
+    )
+    is_wanted = output is Form.TABLE and ask("Send them with --times shift?")
+    return Times.SHIFT if is_wanted else Times.LOG
 
 
 @contextmanager
@@ -98,13 +114,14 @@ def _opened(file: Path, is_stopped: Callable[[], bool]) -> Iterator[Source]:
 
 
 @contextmanager
-def _reporting(tally: Tally, name: str, source: Source, output: Form) -> Iterator[None]:
+def _reporting(tally: Tally, name: str, source: Source, output: Form, times: Times) -> Iterator[None]:
     """Say what became of the lines, also when sending ends early."""
     started = time.monotonic()
     try:
         yield
     finally:
         report(tally, name, source, time.monotonic() - started, output)
+        warn(tally, source.name, times)
 
 
 def _exit(tally: Tally, source: Source, asked_for: str, is_stopped: bool) -> None:  # noqa: FBT001

@@ -6,6 +6,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from itertools import chain, islice
@@ -17,13 +18,19 @@ from cli.lines.assembly import Read, assembled
 from cli.lines.event import LineEvent, Refused
 from cli.lines.kinds import LineFormat
 from cli.lines.reading import Reader
-from cli.lines.splitting import split, text_only, unpacked
+from cli.lines.splitting import GZIP, split, text_only, unpacked
 from cli.sending import Line, Refusal
 from services.chassis.clock import Clock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 # How many lines are looked at to find out their format.
 SAMPLE = 200
+# How many events are explained.
+EXPLAINED = 20
+# Of events older than this rules may have closed the windows.
+OLD = timedelta(hours=1)
+# How much of a file's end is looked at to find out how old it is.
+TAIL = 64 * 1024
 # How long standard input may keep what it has brought, in seconds.
 TICK = 1.0
 _BLOCK = 64 * 1024
@@ -131,6 +138,58 @@ def _sample(lines: Iterator[str | None]) -> Iterator[str | None]:
         if line is None and has_lines:
             return
         has_lines = has_lines or line is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What was asked for of the lines of a file."""
+
+    kind: LineFormat | None
+    service: str
+    clock: Clock
+    zone: tzinfo
+
+    def read(self, source: Source) -> tuple[Reader, Iterator[Read | None]]:
+        """All of a file."""
+        return self._read(source.lines(), source.name)
+
+    def first(self, source: Source) -> tuple[Reader, list[Read]]:
+        """The first events of a file."""
+        reader, reads = self._read(islice(source.lines(), SAMPLE), source.name)
+        return reader, [_judged(read) for read in islice((read for read in reads if read is not None), EXPLAINED)]
+
+    def is_old(self, path: Path) -> bool:
+        """Whether rules may have closed the windows of all lines of a regular file: those of its last ones."""
+        if not path.is_file():
+            return False
+        _, reads = self._read(split(iter([tail(path)])), path.name)
+        newest = max(_times(reads), default=None)
+        return newest is not None and self.clock.now() - newest > OLD
+
+    def _read(self, lines: Iterator[str | None], name: str) -> tuple[Reader, Iterator[Read | None]]:
+        service = self.service or service_of(name)
+        return read(lines, kind=self.kind, service=service, clock=self.clock, zone=self.zone)
+
+
+def _judged(read: Read) -> Read:
+    is_refused = isinstance(read.event, LineEvent) and read.event.time_is_unknown
+    return replace(read, event=_NO_TIME) if is_refused else read
+
+
+def tail(path: Path) -> bytes:
+    """The last lines of a file, gzip or not, as far as it can be read."""
+    end = b""
+    with path.open("rb") as stream:
+        if stream.read(2) == GZIP:
+            stream.seek(0)
+        else:
+            stream.seek(max(0, path.stat().st_size - TAIL))
+        try:
+            for block in unpacked(iter(lambda: stream.read(_BLOCK), b"")):
+                end = (end + (block or b""))[-TAIL:]
+        except OSError:
+            pass
+    return end if len(end) < TAIL else end.partition(b"\n")[2]
 
 
 def timed(reads: Iterator[Read | None], times: Times, *, now: datetime) -> Iterator[Line | Refusal | None]:

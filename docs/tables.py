@@ -1,15 +1,21 @@
-"""Write the tables of docs/operations.md from the code that they describe: settings, ports, topics, consumer groups.
+"""Write the tables of the documents from the code that they describe: settings, ports, topics, formats of log lines.
 
-`python docs/tables.py` writes; with `--check` it compares instead and exits 1 when the document is stale.
+`python docs/tables.py` writes; with `--check` it compares instead and exits 1 when a document is stale.
 """
 
 import dataclasses
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
+from cli.lines.event import Note
+from cli.lines.formats import FORMATS, TRANSPORTS
+from cli.lines.kinds import LineFormat
+from cli.lines.levels import WORDS
+from cli.lines.names import DIALECTS, NAMES
+from cli.lines.times import SPELLINGS
 from services.chassis.settings import SettingDoc, describe
 from services.evaluator.adapters import kafka as evaluator_topics
 from services.evaluator.settings import Settings as EvaluatorSettings
@@ -23,7 +29,7 @@ from stack.ports import Ports
 from stack.topics import TOPICS, Topic
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENT = ROOT / "docs" / "operations.md"
+DOCS = ROOT / "docs"
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -103,9 +109,29 @@ def tables() -> dict[str, str]:
     }
 
 
-def filled(document: str) -> str:
-    """The document with the tables as they must be; ValueError when it lacks the place of one."""
-    for name, table in tables().items():
+def log_tables() -> dict[str, str]:
+    """The tables of docs/log_formats.md."""
+    dialects = (
+        (who, f"`{mark}`", ", ".join(f"`{name}` is {field}" for name, field in names.items()))
+        for who, (mark, names) in DIALECTS.items()
+    )
+    return {
+        "formats": _formats(FORMATS),
+        "transports": _formats(TRANSPORTS),
+        "names": _table(("field", "names"), ((field, _codes(names)) for field, names in NAMES.items())),
+        "dialects": _table(("program", "known by", "names"), dialects),
+        "levels": _table(("level", "words"), ((level.name, _codes(words.split())) for level, words in WORDS.items())),
+        "times": _table(("spelling",), ((f"`{spelling}`",) for spelling in SPELLINGS)),
+        "notes": _table(("name", "events that"), ((f"`{note.name}`", note.value) for note in Note)),
+    }
+
+
+DOCUMENTS = {"operations.md": tables, "log_formats.md": log_tables}
+
+
+def filled(document: str, made: Callable[[], dict[str, str]] = tables) -> str:
+    """A document with the tables as they must be; ValueError when it lacks the place of one."""
+    for name, table in made().items():
         begin, end = f"<!-- table: {name} -->", "<!-- end -->"
         pattern = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
         document, places = pattern.subn(lambda _, new=f"{begin}\n{table}\n{end}": new, document)  # type: ignore[misc]
@@ -163,6 +189,15 @@ def _kept(topic: Topic) -> str:
     return f"{kept // _HOUR} hours"
 
 
+def _formats(kinds: Iterable[LineFormat]) -> str:
+    rows = ((f"`{each.name}`", each.writers, f"`` {each.example} ``") for each in kinds)
+    return _table(("format", "written by", "a line"), rows)
+
+
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
@@ -170,12 +205,14 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def main() -> int:
     """Write or check; the exit code."""
-    document = DOCUMENT.read_text()
-    right = filled(document)
-    if "--check" in sys.argv[1:]:
-        return int(document != right)
-    DOCUMENT.write_text(right)
-    return 0
+    stale = False
+    for name, made in DOCUMENTS.items():
+        document = (DOCS / name).read_text()
+        right = filled(document, made)
+        stale |= document != right
+        if "--check" not in sys.argv[1:]:
+            (DOCS / name).write_text(right)
+    return int(stale and "--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -57,7 +57,6 @@ def event_of(found: Mapping[str, str], *, service: str, level: Level | None, now
     elif said is None and level is None:
         odd.note(Note.NO_LEVEL)
     status_code, response_time, trace_id = odd.status(found), odd.duration(found), odd.trace_id(found)
-    record_id = odd.record_id(found)
     return LineEvent(
         level=said or level or Level.INFO,
         message=found.get("message", "").strip(),
@@ -68,7 +67,7 @@ def event_of(found: Mapping[str, str], *, service: str, level: Level | None, now
         response_time=response_time,
         host=odd.cut(_said(found, "host"), _MAX_HOST),
         trace_id=trace_id,
-        record_id=record_id,
+        record_id=odd.cut(found.get("record_id", ""), _MAX_RECORD_ID),
         attributes=odd.attributes(found),
         notes=frozenset(odd.notes),
         unknown_level=unknown_level,
@@ -126,7 +125,7 @@ class _Odd:
             return None
         if re.fullmatch(r"\d{3}(?:\.0)?", text, re.ASCII) and int(text[:3]) in _STATUSES:
             return int(text[:3])
-        self._keep("statusCode", text, Note.STATUS_KEPT)
+        self._keep("status_code", text, Note.STATUS_KEPT)
         return None
 
     def duration(self, found: Mapping[str, str]) -> float | None:
@@ -139,7 +138,7 @@ class _Odd:
         unit = _UNITS.get(match[2] or _IN_NAME[name]) if match else None
         duration = float(match[1]) * unit if match and unit else -1.0
         if not (isfinite(duration) and duration >= 0):
-            self._keep("responseTime", text, Note.DURATION_KEPT)
+            self._keep("response_time", text, Note.DURATION_KEPT)
             return None
         if match and match[2]:
             self.note(Note.DURATION_CONVERTED)
@@ -153,14 +152,7 @@ class _Odd:
         if _SHORT_TRACE_ID.fullmatch(digits):
             self.note(Note.TRACE_ID_PADDED)
             return digits.rjust(32, "0")
-        self._keep("traceId", text, Note.TRACE_ID_KEPT)
-        return ""
-
-    def record_id(self, found: Mapping[str, str]) -> str:
-        text = found.get("record_id", "")
-        if len(text) <= _MAX_RECORD_ID:
-            return text
-        self._keep("recordId", text, Note.RECORD_ID_KEPT)
+        self._keep("trace_id", text, Note.TRACE_ID_KEPT)
         return ""
 
     def cut(self, text: str, most: int) -> str:

@@ -3,7 +3,7 @@
 import re
 
 from cli.lines.general import General
-from cli.lines.json_lines import Json
+from cli.lines.json_lines import Docker, Json
 from cli.lines.kinds import KEY, VALUE, LineFormat, Logfmt, W3c
 from cli.lines.times import ISO
 from services.domain.level import Level
@@ -163,6 +163,12 @@ TRANSPORTS = (
         writers="Kubernetes' containers (CRI)",
         example="2026-11-27T10:00:00.1Z stderr F ERROR: no space left",
         pattern=re.compile(rf"(?P<time>{ISO}) (?P<stream>stdout|stderr) (?P<part>[FP])[\w:]* ?(?P<message>.*)"),
+    ),
+    Docker(
+        name="docker",
+        writers="Docker's json-file driver",
+        example='{"log":"ERROR: no space left\\n","stream":"stderr","time":"2026-11-27T10:00:00.1Z"}',
+        pattern=re.compile(r"\{.*"),
     ),
     LineFormat(
         name="compose",

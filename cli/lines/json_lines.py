@@ -32,19 +32,22 @@ class Json(LineFormat):
         return found if found.get("message") else {**found, "message": line.strip()}
 
 
-def docker(line: str) -> Found | None:
-    """What Docker's json-file driver says of a line: the line itself, without its end, is the message."""
-    if not (line.startswith("{") and '"log"' in line and '"stream"' in line):
-        return None
-    try:
-        given = json.loads(line)
-    except (RecursionError, ValueError):
-        return None
-    text = given.get("log")
-    if not isinstance(text, str) or not given.keys() <= {"log", "stream", "time", "attrs"}:
-        return None
-    found = {name: str(given[name]) for name in ("stream", "time") if name in given}
-    return {**found, "message": text.removesuffix("\n"), "part": "F" if text.endswith("\n") else "P"}
+class Docker(LineFormat):
+    """A line of Docker's json-file driver: an object whose log is the line itself, with its end unless more comes."""
+
+    def found(self, line: str) -> Found | Refused | None:
+        """The line, its stream and its time; None of other objects."""
+        if not (line.startswith("{") and '"log"' in line and '"stream"' in line):
+            return None
+        try:
+            given = json.loads(line)
+        except (RecursionError, ValueError):
+            return None
+        text = given.get("log")
+        if not isinstance(text, str) or not given.keys() <= {"log", "stream", "time", "attrs"}:
+            return None
+        found = {name: str(given[name]) for name in ("stream", "time") if name in given}
+        return {**found, "message": text.removesuffix("\n"), "part": "F" if text.endswith("\n") else "P"}
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

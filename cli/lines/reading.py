@@ -16,7 +16,6 @@ from cli.lines.event import LineEvent, Refused
 from cli.lines.fields import event_of
 from cli.lines.formats import FORMATS, GENERAL, TRANSPORTS
 from cli.lines.general import last_resort
-from cli.lines.json_lines import docker
 from cli.lines.kinds import Found, LineFormat
 from cli.lines.times import Now, is_exact
 from services.domain.level import Level
@@ -82,8 +81,6 @@ def unwrapped(line: str) -> Piece:
 
 
 def _transport(text: str) -> tuple[str, Found | None]:
-    if (found := docker(text)) is not None:
-        return "docker", found
     for kind in TRANSPORTS:
         given = kind.found(text)
         if given is not None and not isinstance(given, Refused):

@@ -8,7 +8,8 @@ from itertools import chain
 # What is longer is cut: no event may have as much.
 MAX_LINE_BYTES = 1024 * 1024
 
-_GZIP = b"\x1f\x8b"
+# How gzip begins.
+GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
@@ -18,10 +19,10 @@ def unpacked(blocks: Iterable[bytes | None]) -> Iterator[bytes | None]:
     head = b""
     for block in source:
         head += block or b""
-        if len(head) >= len(_GZIP):
+        if len(head) >= len(GZIP):
             break
     whole = chain([head], source)
-    return _unzipped(whole) if head.startswith(_GZIP) else whole
+    return _unzipped(whole) if head.startswith(GZIP) else whole
 
 
 def text_only(blocks: Iterable[bytes | None]) -> Iterator[bytes | None]:

@@ -17,8 +17,11 @@ from cli.main import app
 from cli.output import Form
 from cli.send import send_file
 from cli.sending import BATCH_BYTES, Line, Tally, send
+from services.chassis.clock import SystemClock
 from tests.fakes.ingest_server import IngestServer
 from tocsin.logs.v1.log_event_pb2 import LogEvent
+
+NOW = SystemClock().now()
 
 
 def sent(ingest: IngestServer, *arguments: str) -> Result:
@@ -106,6 +109,131 @@ def test_a_table_says_which_lines_to_send_again(long_file: Path, ingest: IngestS
     assert done.exit_code == 3
     assert "4,500 events accepted, 0 refused, 0 continuation lines, 0 blank, 500 not sent" in done.stdout
     assert "lines 4501 to 5000." in done.stdout
+
+
+MIXED = """\
+2026-11-27 10:00:00 ERROR boom
+  at f()
+2026-11-27 10:00:01 started
+{"level":"sev5","message":"odd","time":"2026-11-27T10:00:02Z","traceId":"a3ce929d0e0e4736","status":1006}
+WARN: no time
+2026-11-27 10:00:03 INFO fine
+"""
+
+
+def test_what_was_not_understood_is_told_with_its_count(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.log"
+    file.write_text(MIXED)
+    done = sent(ingest, str(file), "-o", "json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["lines"], told["accepted"], told["continuations"], told["blank"]) == (6, 5, 1, 0)
+    assert told["notes"] == {
+        "NO_LEVEL": 1,
+        "NO_TIME": 1,
+        "STATUS_KEPT": 1,
+        "TRACE_ID_PADDED": 1,
+        "UNKNOWN_LEVEL": 1,
+    }
+    assert told["unknownLevels"] == {"sev5": 1}
+    assert "shop.log: 1 events say no level that is understood" in done.stderr
+    assert "shop.log: 1 events say an unknown level, and are sent as INFO: 'sev5' (1)" in done.stderr
+    assert "shop.log: 1 events say no time" in done.stderr
+
+
+def test_words_that_are_no_levels_are_remembered_within_a_bound(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.jsonl"
+    file.write_text("".join(f'{{"level":"odd{number}{"x" * 100}","message":"m"}}\n' for number in range(100)))
+    told = json.loads(sent(ingest, str(file), "-o", "json").stdout)
+    assert told["notes"]["UNKNOWN_LEVEL"] == 100
+    assert len(told["unknownLevels"]) == 20
+    assert max(map(len, told["unknownLevels"])) == 40
+
+
+def test_a_missing_time_does_not_matter_where_that_of_arrival_is_sent(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.log"
+    file.write_text("ERROR: boom\n")
+    assert sent(ingest, str(file), "--times", "arrival").stderr == ""
+
+
+def test_explain_shows_what_was_recognised_and_sends_nothing(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.log"
+    file.write_text(MIXED + '{"time":"soon","message":"m"}\n' * 40)
+    told = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)
+    assert told["format"] == "json"
+    assert sum(told["shares"].values()) == pytest.approx(1.0, abs=0.001)
+    first, *_, last = told["events"]
+    assert first == {
+        "line": 1,
+        "lastLine": 2,
+        "eventTime": "2026-11-27T10:00:00Z",
+        "level": "ERROR",
+        "service": "shop",
+        "message": "boom\n  at f()",
+        "notes": [],
+    }
+    assert last["line"] == 21
+    done = sent(ingest, str(file), "--explain")
+    assert done.exit_code == 0, done.output
+    assert "read as json. Nothing was sent." in done.stdout
+    assert "1 to 2" in done.stdout
+    assert "Line 3: events like this say no level" in done.stdout
+    assert not ingest.requests
+
+
+def test_a_time_that_is_not_understood_is_explained(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.jsonl"
+    file.write_text('{"time":"soon","message":"m"}\n')
+    (event,) = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)["events"]
+    assert event["refused"]["field"] == "eventTime"
+    assert "expected a time such as" in sent(ingest, str(file), "--explain").stdout
+
+
+OLD = "2005-12-04 04:47:44 ERROR old\n" * 3000 + "2005-12-04 04:47:54 ERROR last\n"
+
+
+@pytest.fixture(params=[bytes, gzip.compress])
+def old_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    file = tmp_path / "shop.log"
+    file.write_bytes(request.param(OLD.encode()))
+    return file
+
+
+def test_a_script_is_told_how_old_events_make_alerts_and_goes_on(old_file: Path, ingest: IngestServer) -> None:
+    done = sent(ingest, str(old_file))
+    assert done.exit_code == 0, done.output
+    assert "shop.log: all lines are old" in done.stderr
+    assert "--times shift moves all times by the same amount" in done.stderr
+    assert "These are old events" not in done.stdout
+    assert {event.event_time.ToDatetime().year for event in ingest.events} == {2005}
+
+
+@pytest.mark.parametrize(("answer", "years"), [("", {NOW.year}), ("n", {2005})])
+def test_on_a_terminal_it_is_asked_what_becomes_of_old_events(
+    old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch, answer: str, years: set[int]
+) -> None:
+    monkeypatch.setattr("cli.output.is_terminal", lambda: True)
+    arguments = ["send", str(old_file), "--server", ingest.address]
+    done = CliRunner().invoke(app, arguments, input=f"{answer}\n")
+    assert done.exit_code == 0, done.output
+    assert "--times shift" in done.stderr
+    assert {event.event_time.ToDatetime().year for event in ingest.events[-1:]} == years
+    first, last = ingest.events[0], ingest.events[-1]
+    assert last.event_time.seconds - first.event_time.seconds == 10
+
+
+@pytest.mark.parametrize("times", ["log", "arrival", "shift"])
+def test_who_says_which_times_are_meant_is_not_asked(old_file: Path, ingest: IngestServer, times: str) -> None:
+    done = sent(ingest, str(old_file), "--times", times)
+    assert "all lines are old" not in done.stderr
+
+
+def test_a_file_whose_last_lines_are_new_is_not_old(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.log"
+    file.write_text(f"{OLD}{NOW:%Y-%m-%d %H:%M:%S} ERROR new\n")
+    done = sent(ingest, str(file))
+    assert "all lines are old" not in done.stderr
+    assert "These are old events" in done.stdout
 
 
 def test_a_pattern_that_fits_no_line_is_said_so(long_file: Path, ingest: IngestServer) -> None:
