@@ -121,11 +121,19 @@ class StoreRefused(Failure):
 
 
 class ShuttingDown(Failure):
-    """This instance is stopping."""
+    """This instance is stopping, and has not begun with the call, or ends a stream, which may be opened again."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "SHUTTING_DOWN"
     retry_after = timedelta(seconds=1)
+
+
+class CutOff(Failure):
+    """This instance stopped before the call had ended."""
+
+    # Not UNAVAILABLE, after which a caller may try again without anything being done twice.
+    code = grpc.StatusCode.UNKNOWN
+    reason = "SHUTTING_DOWN"
 
 
 class InternalError(Failure):

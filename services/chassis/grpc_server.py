@@ -29,6 +29,10 @@ _OPTIONS = (
 )
 
 
+# Until what was answered has left; health checks that are followed do not end by themselves.
+_LAST_ANSWERS_SECONDS = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One service to serve: its full name, and the function that adds its handlers to the server."""
@@ -65,8 +69,8 @@ async def grpc_server(
     try:
         yield RunningServer(bound)
     finally:
-        interceptor.end_streams()
-        await server.stop(process.drain.total_seconds() / 2)
+        await interceptor.drain(process.drain.total_seconds() / 2)
+        await server.stop(_LAST_ANSWERS_SECONDS)
         checks.cancel()
 
 

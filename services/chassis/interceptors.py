@@ -12,14 +12,18 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
-from services.chassis.failures import Failure, InternalError, MalformedMessage, ShuttingDown, to_status
+from services.chassis.failures import CutOff, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
 
 log = structlog.get_logger()
 
 DETAILS = "grpc-status-details-bin"
+# By this Envoy knows that it may ask another instance, also to do what must not be done twice.
+NOT_BEGUN = ("x-tocsin-not-begun", "1")
 
 # Asked every second by machines: worth neither a span nor a series.
 _UNWATCHED = ("/grpc.health.", "/grpc.reflection.", "/tocsin.edge.")
+
+_CUT_OFF_SECONDS = 0.5
 
 _ABORTED_BY_SERVER = grpc.aio.AbortError
 
@@ -29,17 +33,30 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, Any]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        self._is_cut_off = False
         self._duration = telemetry.meter(__name__).create_histogram(
             "tocsin.rpc.server.duration", unit="s", description="How long rpcs took, by method and status code."
         )
 
-    def end_streams(self) -> None:
-        """End the streams that are open, with ShuttingDown: by themselves they would outlive any grace."""
+    async def drain(self, seconds: float) -> None:
+        """Refuse new calls, and return when none is running: so that the server has nothing to cancel when it stops.
+
+        What a server cancels looks the same to the caller whether it was begun or not. Streams end at once, with
+        ShuttingDown: by themselves they would outlive any grace. A call that takes longer than this ends with CutOff.
+        """
         self._is_stopping = True
         for task in self._streams:
             task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        self._is_cut_off = True
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CUT_OFF_SECONDS)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Give the handler back inside of its wrapper."""
@@ -82,9 +99,6 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     async def _until_stopping(self, pumping: Coroutine[Any, Any, None]) -> None:
         """Run a stream that may have no end of its own; raises ShuttingDown when the server stops."""
-        if self._is_stopping:
-            pumping.close()
-            raise ShuttingDown("this instance is stopping")
         task = asyncio.create_task(pumping)
         self._streams.add(task)
         try:
@@ -102,9 +116,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         code = grpc.StatusCode.CANCELLED
         parent = telemetry.context_of(context.invocation_metadata())
         span = telemetry.tracer(__name__).start_span(method.lstrip("/"), parent, SpanKind.SERVER)
+        task: Any = asyncio.current_task()
+        self._running.add(task)
         try:
             with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
                 try:
+                    if self._is_stopping:
+                        raise ShuttingDown("this instance is stopping")  # noqa: TRY301  (answered like what a servicer raises)
                     answer = await run()
                 except _ABORTED_BY_SERVER:
                     code = _given_code(context)
@@ -112,6 +130,11 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 except Failure as failure:
                     code = failure.code
                     await _refuse(context, failure, span)
+                except asyncio.CancelledError:
+                    if not self._is_cut_off:
+                        raise
+                    code = CutOff.code
+                    await _refuse(context, CutOff("this instance stopped; the call may have been carried out"), span)
                 except Exception:
                     log.exception("rpc_crashed", method=method)
                     code = InternalError.code
@@ -120,6 +143,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     code = _given_code(context)
                     return answer
         finally:
+            self._running.discard(task)
             span_labels = {"method": method.lstrip("/"), "code": code.name}
             self._duration.record(time.perf_counter() - started, span_labels)
 
@@ -184,5 +208,7 @@ def _given_code(context: Any) -> grpc.StatusCode:
 async def _refuse(context: Any, failure: Failure, span: trace.Span) -> None:
     span.set_status(StatusCode.ERROR, failure.reason)
     span.set_attribute("error.type", failure.reason)
-    details = (DETAILS, to_status(failure).SerializeToString())
-    await context.abort(failure.code, failure.text, (*context.trailing_metadata(), details))
+    trailers = [*context.trailing_metadata(), (DETAILS, to_status(failure).SerializeToString())]
+    if isinstance(failure, ShuttingDown):
+        trailers.append(NOT_BEGUN)
+    await context.abort(failure.code, failure.text, tuple(trailers))

@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 from grpc_status import rpc_status
 
+from services.chassis.interceptors import NOT_BEGUN
 from tests.contract.envoy.doors import Door, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.upstream import Behaviour, admin
@@ -112,6 +113,21 @@ def test_grpc_callers_learn_that_nobody_knows(edge: Edge) -> None:
     assert failed.value.code() == grpc.StatusCode.UNKNOWN
     assert "may have been carried out" in failed.value.details()
     assert len(edge.manager.calls) == 1
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_a_command_that_a_stopping_service_has_not_begun_is_sent_again(edge: Edge, code: grpc.StatusCode) -> None:
+    def refuse_first(_: Message, context: grpc.ServicerContext) -> Message:
+        if len(edge.ingest.calls) == 1:
+            # What is cancelled by a server that stops carries nothing.
+            context.set_trailing_metadata([NOT_BEGUN] if code is grpc.StatusCode.UNAVAILABLE else [])
+            context.abort(code, "this instance is stopping")
+        return log_ingest_service_pb2.IngestResponse(accepted_count=1)
+
+    edge.ingest.on("Ingest", refuse_first)
+    answer = edge.all.post("/api/logs", {"service": "a"})
+    assert (answer.status, answer.json) == (200, {"acceptedCount": 1})
+    assert len(edge.ingest.calls) == 2
 
 
 def test_a_query_is_sent_again_when_the_answer_was_lost(edge: Edge) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +32,7 @@ class Pings:
 
     def __init__(self) -> None:
         self.has_ended = asyncio.Event()
+        self.has_begun, self.may_end = asyncio.Event(), asyncio.Event()
         self.trace_headers: list[tuple[str, bytes]] = []
 
     async def one(self, request: Any, context: Any) -> Any:
@@ -42,6 +44,9 @@ class Pings:
                 raise Overloaded("later", retry_after=timedelta(milliseconds=1500))
             case "crash":
                 raise ValueError("secret of the driver")
+            case "wait":
+                self.has_begun.set()
+                await self.may_end.wait()
             case "not-found":
                 context.set_code(grpc.StatusCode.NOT_FOUND)
         return Pong(status=Pong.SERVING)
@@ -194,6 +199,45 @@ async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, ping
         assert asyncio.get_running_loop().time() - started < 1
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
     assert details(ended.value)[1]["ErrorInfo"].reason == "SHUTTING_DOWN"
+
+
+@asynccontextmanager
+async def stopping_during_a_call(process: ProcessSettings, pings: Pings) -> AsyncIterator[tuple[Any, Any, Any]]:
+    """Give a client, its call that has begun, and the server's way out."""
+    server = grpc_server(process, [pings.mount()], Health("test"))
+    running = await server.__aenter__()
+    async with channel(f"127.0.0.1:{running.port}") as client:
+        call = one(client)(Ping(service="wait"))
+        await pings.has_begun.wait()
+        stopping = asyncio.create_task(server.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        yield client, call, stopping
+        await stopping
+
+
+async def test_a_server_that_stops_ends_what_it_has_begun_and_begins_nothing(
+    process: ProcessSettings, pings: Pings
+) -> None:
+    async with stopping_during_a_call(process, pings) as (client, call, stopping):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await one(client)(Ping())
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert details(refused.value)[1]["ErrorInfo"].reason == "SHUTTING_DOWN"
+        assert details(refused.value)[1]["RetryInfo"].retry_delay.seconds == 1
+        # For Envoy, which may then ask another instance whatever the call is.
+        assert ("x-tocsin-not-begun", "1") in [tuple(each) for each in refused.value.trailing_metadata()]
+        assert not stopping.done()
+        pings.may_end.set()
+        assert (await call).status == Pong.SERVING
+
+
+async def test_a_call_that_outlives_the_server_may_have_been_carried_out(pings: Pings) -> None:
+    process = ProcessSettings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", drain=timedelta(seconds=0.2))
+    async with stopping_during_a_call(process, pings) as (_, call, _):
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call
+    assert ended.value.code() is grpc.StatusCode.UNKNOWN
+    assert "may have been carried out" in str(ended.value.details())
 
 
 async def test_the_trace_goes_from_the_caller_into_the_servicer(

@@ -60,7 +60,9 @@ class Error(_message.Message):
         NOTIFICATION_ALREADY_DELIVERED: Error._Reason.ValueType  # 14
         """The notification was delivered meanwhile, so that there is nothing to retry."""
         SHUTTING_DOWN: Error._Reason.ValueType  # 15
-        """The service is stopping; another instance, or the same one in a moment, will answer."""
+        """The service is stopping. With the code UNAVAILABLE nothing was begun, and another instance, or the same one in a
+        moment, will answer; with UNKNOWN the call may have been carried out.
+        """
         INTERNAL_ERROR: Error._Reason.ValueType  # 16
         """Something that should not happen; the service's log has the details under the trace id."""
 
@@ -98,7 +100,9 @@ class Error(_message.Message):
     NOTIFICATION_ALREADY_DELIVERED: Error.Reason.ValueType  # 14
     """The notification was delivered meanwhile, so that there is nothing to retry."""
     SHUTTING_DOWN: Error.Reason.ValueType  # 15
-    """The service is stopping; another instance, or the same one in a moment, will answer."""
+    """The service is stopping. With the code UNAVAILABLE nothing was begun, and another instance, or the same one in a
+    moment, will answer; with UNKNOWN the call may have been carried out.
+    """
     INTERNAL_ERROR: Error.Reason.ValueType  # 16
     """Something that should not happen; the service's log has the details under the trace id."""
 
