@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-import yaml
 from google.api import field_behavior_pb2
 from google.protobuf import json_format
 
 from cli.client import Exit
 from cli.output import Detail, Form, Problem, tell
+from services.chassis.documents import documents_of
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
@@ -42,7 +42,7 @@ def rules_of(path: Path, form: Form = Form.TABLE) -> list[Given]:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()
         values = list(_objects(text))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         refuse(path, str(error), form=form)
     if not values:
         refuse(path, "there is no rule in it", form=form)
@@ -73,7 +73,7 @@ def refuse(path: Path, message: str, details: Sequence[Detail] = (), *, form: Fo
 
 def _objects(text: str) -> Iterator[Any]:
     # JSON is a part of YAML, so one reader serves both.
-    for document in yaml.safe_load_all(text):
+    for document in documents_of(text):
         if isinstance(document, list):
             yield from document
         elif document is not None:
@@ -83,9 +83,19 @@ def _objects(text: str) -> Iterator[Any]:
 def _given(place: str, value: Any) -> Given:
     if not isinstance(value, dict):
         raise ValueError(f"a rule must be an object with name, type, ..., got {type(value).__name__}")  # noqa: TRY004
+    if twice := _said_twice(value):
+        raise ValueError(f"these names are of one field: {', '.join(twice)}")
     rule = AlertRule()
     json_format.ParseDict(value, rule)
     return Given(place=place, rule=rule, fields=list(_settable(value)))
+
+
+def _said_twice(names: Iterable[str]) -> list[str]:
+    """The names of a field that is called by two of its names, camelCase and snake_case."""
+    known = AlertRule.DESCRIPTOR.fields_by_camelcase_name
+    given = set(names)
+    fields = {name: field.name for name, field in known.items() if name in given and name != field.name}
+    return [name for camel, snake in fields.items() if snake in given for name in (camel, snake)]
 
 
 def _settable(names: Iterable[str]) -> Iterator[str]:

@@ -45,6 +45,42 @@ def test_each_rule_of_a_file_is_added_and_told(tocsin: Command, written: Callabl
     assert names(edge) == {"first", "second"}
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nthreshold: 1\nname: b\n", 'line 3, column 1: the key "name" stands there twice; first in line 1'),
+        ('[{"name": "a",\n "threshold": 1, "threshold": 100}]', 'line 2, column 18: the key "threshold" stands there'),
+        ("name: a\nlabels:\n  team: x\n  team: y\n", 'line 4, column 3: the key "team" stands there twice'),
+        ("name: a\n---\nlabels: {1: x, 1: y}\n", 'line 3, column 16: the key "1" stands there twice'),
+        ("? [a]\n: 1\n", "a key must be a single value"),
+        ("name: [\n", "line 2, column 1"),
+        ("[" * 5000, "nested too deeply"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_and_nothing_is_added(
+    tocsin: Command, tmp_path: Path, edge: Edge, text: str, message: str
+) -> None:
+    (tmp_path / "rules.yaml").write_text(text)
+    done = tocsin("rules", "create", str(tmp_path / "rules.yaml"), "-o", "json")
+    assert done.exit_code == 2
+    assert message in error_of(done)["message"]
+    assert names(edge) == set()
+
+
+def test_what_is_merged_in_may_be_overridden_and_two_names_of_one_field_may_not(
+    tocsin: Command, tmp_path: Path, edge: Edge
+) -> None:
+    file = tmp_path / "rules.yaml"
+    base = "type: ERROR_THRESHOLD, threshold: 5, windowMinutes: 5, severity: LOW"
+    file.write_text(f"- &base {{name: a, {base}}}\n- {{<<: *base, name: b, severity: HIGH}}\n")
+    assert tocsin("rules", "create", str(file)).exit_code == 0
+    assert names(edge) == {"a", "b"}
+    file.write_text(f"{{name: c, {base}, valueField: response_time, value_field: status_code}}")
+    done = tocsin("rules", "create", str(file), "-o", "json")
+    assert done.exit_code == 2
+    assert "these names are of one field: valueField, value_field" in error_of(done)["details"][0]["description"]
+
+
 @pytest.mark.parametrize("command", ["create", "validate"])
 def test_every_bad_rule_is_named_and_none_is_added(
     tocsin: Command, written: Callable[..., str], edge: Edge, command: str

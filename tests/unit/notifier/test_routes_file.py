@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import timedelta
@@ -40,6 +41,25 @@ def problems(changed: object, **world: Any) -> list[str]:
     with pytest.raises(RoutesError) as refused:
         read(changed, **world)
     return refused.value.problems
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "routes: []\nchannels: {}\nroutes: [1]\n",
+            'line 3, column 1: the key "routes" stands there twice; first in line 1',
+        ),
+        ("channels:\n  slack: {url: a, kind: slack, url: b}\n", 'the key "url" stands there twice'),
+        ("routes: {a: 1\n", "is not YAML: line 2, column 1"),
+        ("routes: []\n---\nroutes: []\n", "holds 2 documents; there must be one"),
+        ("", "the file must be a mapping"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "routes.yaml").write_text(text)
+    with pytest.raises(RoutesError, match=re.escape(problem)):
+        load_routes(tmp_path / "routes.yaml", ENVIRON)
 
 
 def test_the_example_is_valid_and_says_what_it_should() -> None:
