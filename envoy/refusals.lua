@@ -1,4 +1,4 @@
--- The transcoder refuses a body or a query with one line of text: "event.status_code: invalid value "abc" for type
+-- The transcoder refuses a body or a query with one line of text: "alert_rule.window_minutes: invalid value "abc" for type
 -- TYPE_INT32". This turns it into what the services answer: google.rpc.Status with a google.rpc.BadRequest that names
 -- the field as it stands in the JSON.
 
@@ -7,7 +7,7 @@ local VALUE_EXPECTED = {
   TYPE_INT32 = "a 32-bit integer", TYPE_INT64 = "a 64-bit integer", TYPE_DOUBLE = "a number", TYPE_FLOAT = "a number",
 }
 
--- status_code -> statusCode
+-- window_minutes -> windowMinutes
 local function json_name(path)
   return (path:gsub("_(%l)", string.upper))
 end
@@ -91,9 +91,9 @@ end
 local function with_list(json)
   local lists = {}
   -- What comes after the list that stopped the transcoder may be no JSON.
-  pcall(walk, json or "", 1, json and json:find("^%s*%[") and "events" or "", lists, {})
+  pcall(walk, json or "", 1, "", lists, {})
   for _, found in ipairs(lists) do
-    if found ~= "" and found ~= "events" and not TAKES_LIST[found] then return found end
+    if found ~= "" and not TAKES_LIST[found] then return found end
   end
 end
 
@@ -153,8 +153,8 @@ local function violation(text, json)
 end
 
 local function answer(reason, field, description)
-  -- The body of such a request is the event, or the rule, so that its fields stand at the top.
-  field = json_name(field):gsub("^event%.", ""):gsub("^alertRule%.", "")
+  -- The body of such a request is the rule, so that its fields stand at the top.
+  field = json_name(field):gsub("^alertRule%.", "")
   return '{"code":3,"message":' .. quoted(field .. ": " .. description)
     .. ',"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"' .. reason
     .. '","domain":"tocsin.dev","metadata":{}},{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":'
@@ -179,9 +179,9 @@ end
 
 -- An object as a value in a map of strings the transcoder does not refuse: it writes bytes that are no message, which the
 -- service then refuses. Nothing else of JSON becomes such bytes, and each request has one map at most. By route:
-local MAPS = {take_events = "attributes", rule_commands = "labels", rule_queries = "labels"}
+local MAPS = {rule_commands = "labels", rule_queries = "labels"}
 
--- What is longer is a batch, of which the transcoder names at least the event.
+-- What is longer is no rule that anybody wrote.
 local MOST_KEPT = 65536
 local KEPT = "tocsin.refusals"
 
@@ -189,7 +189,10 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   if headers:get(":method") == "GET" or (headers:get("content-type") or ""):find("^application/grpc") then return end
   -- Before the body: when that has come the headers are out of scope.
-  local is_rule = headers:get(":path"):find("^/api/alert%-rules[:/]?[^/]*$")
+  local path = headers:get(":path")
+  -- Events go to ingest as they came, which reads their JSON.
+  if path:find("^/api/logs") then return end
+  local is_rule = path:find("^/api/alert%-rules[:/]?[^/]*$")
   local body = handle:body()
   if not body or body:length() > MOST_KEPT then return end
   local json = body:getBytes(0, body:length())

@@ -12,6 +12,7 @@ from services.chassis.health import Health, serving
 from services.chassis.kafka import producer
 from services.ingest.adapters.kafka import KafkaStream
 from services.ingest.adapters.wire import ProtobufWire
+from services.ingest.batch import Batches
 from services.ingest.core.budget import Budget
 from services.ingest.core.verdict import Judge
 from services.ingest.handover import Handover
@@ -77,12 +78,5 @@ def _rpc(settings: Settings, stream: Stream) -> IngestRpc:
         clock=clock,
         metrics=metrics,
     )
-    return IngestRpc(
-        wire=wire,
-        judge=judge,
-        limits=settings.limits,
-        handover=handover,
-        gatherer=gatherer,
-        clock=clock,
-        metrics=metrics,
-    )
+    batches = Batches(wire=wire, judge=judge, limits=settings.limits, handover=handover, clock=clock, metrics=metrics)
+    return IngestRpc(wire=wire, limits=settings.limits, handover=handover, gatherer=gatherer, batches=batches)

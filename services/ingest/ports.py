@@ -1,8 +1,8 @@
 """What ingest needs from the world."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -14,6 +14,16 @@ Headers = Sequence[tuple[str, bytes]]
 
 class UnreadableError(Exception):
     """The bytes are not the message that they should be."""
+
+
+class BatchWriter(Protocol):
+    """A batch that grows."""
+
+    def add(self, fields: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        """Add one event, from the contract's fields by their names; its time is seconds and nanos."""
+
+    def written(self) -> bytes:
+        """Write the batch."""
 
 
 class Wire(Protocol):
@@ -37,6 +47,12 @@ class Wire(Protocol):
 
     def batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
         """Write the events from each cut to the next as one batch, byte for byte as they were cut out."""
+
+    def writer(self) -> "BatchWriter":
+        """Begin a batch of events that are given field by field."""
+
+    def batch(self, event: bytes) -> bytes:
+        """Write one event as a batch."""
 
     def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Change]]:
         """Put right what is odd in one readable event, and say what was done."""

@@ -1,83 +1,56 @@
 """LogIngestService: requests as bytes, answers for each event."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
-import numpy as np
-import pyarrow as pa
+from google.protobuf.message import DecodeError
 
-from services.chassis import telemetry
-from services.chassis.clock import Clock
-from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
+from services.chassis.failures import InvalidRequest, MalformedMessage, Violation
 from services.chassis.grpc_server import Mount
-from services.ingest.core.adjusting import Adjustments, Change, summed_up
-from services.ingest.core.checks import MAX_RECORD_ID, Field
-from services.ingest.core.columns import Columns, Numbers, sizes_of
-from services.ingest.core.framing import cut, framed
+from services.ingest.batch import Batch, Batches, adjusted_events, check_size
+from services.ingest.core.adjusting import Change, summed_up
+from services.ingest.core.checks import Field
+from services.ingest.core.json_events import JsonEvent, JsonEvents
+from services.ingest.core.json_text import JsonError
 from services.ingest.core.limits import Limits
-from services.ingest.core.verdict import Fault, Judge, Verdict
-from services.ingest.handover import Handover, all_of
-from services.ingest.metrics import Metrics
+from services.ingest.handover import Handover
 from services.ingest.ports import UnreadableError, Wire
 from services.ingest.worker import Gatherer
-from tocsin.logs.v1.log_ingest_service_pb2 import (
-    DESCRIPTOR,
-    AdjustedEvents,
-    AdjustedValue,
-    IngestBatchResponse,
-    IngestResponse,
-    RefusedEvent,
-)
+from tocsin.logs.v1.log_ingest_service_pb2 import DESCRIPTOR, IngestJsonRequest, IngestResponse
 
 _SERVICE = DESCRIPTOR.services_by_name["LogIngestService"].full_name
 _ONE_ACCEPTED = IngestResponse(accepted_count=1).SerializeToString()
-# gRPC allows 8 KiB for all of a failure's details together.
-_MAX_VIOLATIONS = 25
-# So many odd events are written anew before other calls have their turn.
-_MAX_ADJUSTED_AT_ONCE = 500
 
 
 class IngestRpc:
-    """The two rpcs.
+    """The rpcs, for protobuf and for JSON.
 
     Yes means: all in-sync replicas have the accepted events. A failure while writing does not mean that nothing was
     written: of a request that took several records some may be there, and a record may arrive after its time-out.
     Who sends again after UNAVAILABLE delivers at least once.
     """
 
-    def __init__(
-        self,
-        *,
-        wire: Wire,
-        judge: Judge,
-        limits: Limits,
-        handover: Handover,
-        gatherer: Gatherer,
-        clock: Clock,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, *, wire: Wire, limits: Limits, handover: Handover, gatherer: Gatherer, batches: Batches) -> None:
         self._wire = wire
-        self._judge = judge
         self._limits = limits
         self._handover = handover
         self._gatherer = gatherer
-        self._clock = clock
-        self._metrics = metrics
+        self._batches = batches
 
     def mount(self) -> Mount:
-        """Serve both rpcs with bytes in and bytes out."""
+        """Serve the rpcs with bytes in and bytes out."""
         methods: dict[str, Any] = {
             "Ingest": grpc.unary_unary_rpc_method_handler(self.ingest),
             "IngestBatch": grpc.unary_unary_rpc_method_handler(self.ingest_batch),
+            "IngestJson": grpc.unary_unary_rpc_method_handler(self.ingest_json),
+            "IngestJsonBatch": grpc.unary_unary_rpc_method_handler(self.ingest_json_batch),
         }
         handler = grpc.method_handlers_generic_handler(_SERVICE, methods)
         return Mount(_SERVICE, lambda server: server.add_generic_rpc_handlers((handler,)))
 
     async def ingest(self, request: bytes, _context: Any) -> bytes:
         """Take one event."""
-        self._check_size(request)
+        check_size(len(request), self._limits)
         try:
             batch = self._wire.single(request)
         except UnreadableError as error:
@@ -85,136 +58,63 @@ class IngestRpc:
         if batch is None:
             raise InvalidRequest("the request holds no event", violations=[Violation("event", "expected an event")])
         with self._handover.admit(len(request)) as hold:
-            changes = await self._gatherer.take(batch, hold)
-        adjustments = summed_up({0: changes})
-        if adjustments is None:
-            return _ONE_ACCEPTED
-        return IngestResponse(accepted_count=1, adjusted=_adjusted(adjustments)).SerializeToString()
+            return _one_accepted(await self._gatherer.take(batch, hold))
 
     async def ingest_batch(self, request: bytes, _context: Any) -> bytes:
         """Take those of many events that are allowed."""
-        self._check_size(request)
+        check_size(len(request), self._limits)
         with self._handover.admit(len(request)) as hold:
-            frames, events = self._read(request)
-            verdict = self._judge.judge(events, self._clock.now())
-            frames, changed = await self._put_right(frames, verdict.to_adjust)
-            sizes = framed(sizes_of(frames))
-            verdict = self._judge.weigh(verdict, sizes)
-            answer = self._answer(verdict, events)
-            fits_one_record = len(request) == sizes.sum() <= self._limits.max_record_bytes
-            is_as_it_came = fits_one_record and not verdict.missed and not changed
-            batches = [request] if is_as_it_came else self._batches(frames, sizes, verdict)
-            headers = telemetry.headers()
-            written = []
-            for batch in batches:
-                written.append(self._handover.append(batch, headers))
-                hold.keep_until(written[-1])
-            await all_of(written)
-        self._metrics.accepted(answer.accepted_count)
-        self._tell_adjusted(answer, changed)
+            answer = await self._batches.take(Batch(request=request), hold)
         return answer.SerializeToString()
 
-    def _check_size(self, request: bytes) -> None:
-        if len(request) > self._limits.max_request_bytes:
-            raise RequestTooLarge(f"expected at most {self._limits.max_request_bytes} bytes, got {len(request)}")
+    async def ingest_json(self, request: bytes, _context: Any) -> bytes:
+        """Take one event that is a JSON object."""
+        body = _body(request)
+        with self._handover.admit(len(body)) as hold:
+            event = self._json_event(body)
+            writer = self._wire.writer()
+            writer.add(event.fields, event.attributes)
+            batch = writer.written()
+            check_size(len(batch), self._limits)
+            changes = frozenset(event.changes)
+            return _one_accepted(await self._gatherer.take(batch, hold, changes=changes, found=event.found))
 
-    def _read(self, request: bytes) -> tuple[pa.BinaryArray, Columns]:
+    async def ingest_json_batch(self, request: bytes, _context: Any) -> bytes:
+        """Take those of many events in a JSON list that are allowed."""
+        body = _body(request)
+        with self._handover.admit(len(body)) as hold:
+            try:
+                batch = await self._batches.from_json(body)
+            except JsonError as error:
+                raise _malformed(error) from error
+            answer = await self._batches.take(batch, hold)
+        return answer.SerializeToString()
+
+    def _json_event(self, body: bytes) -> JsonEvent:
         try:
-            frames = self._wire.frames(request)
-            # Before the columns are made: a request of empty events would become fifty times as large.
-            self._check_count(len(frames))
-            return frames, self._wire.events(request)
-        except UnreadableError as error:
-            raise MalformedMessage(str(error)) from error
-
-    async def _put_right(
-        self, frames: pa.BinaryArray, rows: Sequence[int]
-    ) -> tuple[pa.BinaryArray, dict[int, frozenset[Change]]]:
-        """Write anew the events whose values are odd; the others stay the bytes that they are."""
-        changed: dict[int, frozenset[Change]] = {}
-        if not rows:
-            return frames, changed
-        events: list[Any] = frames.to_pylist()
-        for done, index in enumerate(rows, start=1):
-            events[index], changed[index] = self._wire.adjusted(events[index], self._limits.max_attributes)
-            if not done % _MAX_ADJUSTED_AT_ONCE:
-                await asyncio.sleep(0)
-        return pa.array(events, type=frames.type), changed
-
-    def _check_count(self, events: int) -> None:
-        most = self._limits.max_batch_events
-        violation = Violation("events", f"expected 1 to {most} events, got {events}")
-        if not events:
-            raise InvalidRequest("the request holds no events", violations=[violation])
-        if events > most:
-            raise RequestTooLarge("the request holds too many events", violations=[violation])
-
-    def _answer(self, verdict: Verdict, events: Columns) -> IngestBatchResponse:
-        if not verdict.missed:
-            return IngestBatchResponse(accepted_count=verdict.count)
-        faults = list(verdict.first_faults())
-        for fault in faults:
-            self._metrics.refused(fault.field)
-        if len(faults) == verdict.count:
-            raise _none_allowed(verdict)
-        return IngestBatchResponse(
-            accepted_count=verdict.count - len(faults),
-            refused_count=len(faults),
-            refused=_refused(faults, events),
-        )
-
-    def _batches(self, frames: pa.BinaryArray, sizes: Numbers, verdict: Verdict) -> Sequence[bytes]:
-        accepted = np.logical_not(verdict.refused)
-        return self._wire.batches(
-            frames.filter(pa.array(accepted)), cut(sizes[accepted], self._limits.max_record_bytes)
-        )
-
-    def _tell_adjusted(self, answer: IngestBatchResponse, changed: Mapping[int, frozenset[Change]]) -> None:
-        refused = {each.index for each in answer.refused}
-        adjustments = summed_up({index: changes for index, changes in changed.items() if index not in refused})
-        if adjustments is None:
-            return
-        answer.adjusted.CopyFrom(_adjusted(adjustments))
-        for change, occurrence in adjustments.kinds.items():
-            self._metrics.adjusted(change, occurrence.count)
+            event = JsonEvents(body, self._limits.max_attributes).one()
+        except JsonError as error:
+            raise _malformed(error) from error
+        if Field.EVENT in event.found:
+            expected = f"expected a JSON object, found {event.found[Field.EVENT]}"
+            raise InvalidRequest(f"body: {expected}", violations=[Violation("body", expected)])
+        return event
 
 
-def _adjusted(adjustments: Adjustments) -> AdjustedEvents:
-    values = [
-        AdjustedValue(
-            field=change.field.value,
-            action=AdjustedValue.Action.Value(change.action.name),
-            count=found.count,
-            indexes=found.indexes,
-        )
-        for change, found in adjustments.kinds.items()
-    ]
-    return AdjustedEvents(event_count=adjustments.event_count, values=values)
+def _body(request: bytes) -> bytes:
+    try:
+        body: bytes = IngestJsonRequest.FromString(request).body.data
+    except DecodeError as error:
+        raise MalformedMessage("not an HttpBody") from error
+    return body
 
 
-def _refused(faults: Sequence[Fault], events: Columns) -> list[RefusedEvent]:
-    record_ids: list[Any] = events["record_id"].take(pa.array([fault.index for fault in faults])).to_pylist()
-    return [
-        RefusedEvent(
-            index=fault.index,
-            # Too long a record_id may be what is wrong.
-            record_id=record_id[:MAX_RECORD_ID],
-            field=fault.field.value,
-            reason=fault.reason,
-        )
-        for fault, record_id in zip(faults, record_ids, strict=True)
-    ]
+def _malformed(error: JsonError) -> MalformedMessage:
+    return MalformedMessage(f"body: {error}", violations=[Violation("body", str(error))])
 
 
-def _none_allowed(verdict: Verdict) -> InvalidRequest:
-    violations: list[Violation] = []
-    for fault in verdict.faults():
-        if len(violations) == _MAX_VIOLATIONS:
-            break
-        violations.append(Violation(_path(fault), fault.reason))
-    return InvalidRequest(f"none of the {verdict.count} events is allowed", violations=violations)
-
-
-def _path(fault: Fault) -> str:
-    place = f"events[{fault.index}]"
-    return place if fault.field is Field.EVENT else f"{place}.{fault.field.value}"
+def _one_accepted(changes: frozenset[Change]) -> bytes:
+    adjustments = summed_up({0: changes})
+    if adjustments is None:
+        return _ONE_ACCEPTED
+    return IngestResponse(accepted_count=1, adjusted=adjusted_events(adjustments)).SerializeToString()

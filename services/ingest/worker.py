@@ -1,24 +1,26 @@
 """Single events, gathered for a few milliseconds so that they go to Kafka together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from opentelemetry import trace
 
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, MalformedMessage, Violation
 from services.ingest.core.adjusting import Change
+from services.ingest.core.checks import Field
 from services.ingest.core.gathering import Gathering, Step
 from services.ingest.core.limits import Limits
-from services.ingest.core.verdict import Judge, Verdict
+from services.ingest.core.verdict import Findings, Judge, Verdict, reason
 from services.ingest.handover import Handover, Hold
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableError, Wire
+
+_NOTHING_FOUND: Mapping[Field, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,8 @@ class _Waiting:
     hold: Hold
     span: trace.Span
     answer: asyncio.Future[frozenset[Change]]
-    changes: frozenset[Change] = frozenset()
+    changes: frozenset[Change]
+    found: Mapping[Field, str]
 
 
 class Gatherer:
@@ -57,13 +60,21 @@ class Gatherer:
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, batch: bytes, hold: Hold) -> frozenset[Change]:
+    async def take(
+        self,
+        batch: bytes,
+        hold: Hold,
+        *,
+        changes: frozenset[Change] = frozenset(),
+        found: Mapping[Field, str] = _NOTHING_FOUND,
+    ) -> frozenset[Change]:
         """Return when Kafka has the one event of the batch; raise InvalidRequest or the stream's failure.
 
-        Returned is what was put right in it.
+        `changes` were made, and `found` was seen, when the batch was made. Returned is all that was put right.
         """
         answer: asyncio.Future[frozenset[Change]] = asyncio.get_running_loop().create_future()
-        self._add(_Waiting(batch=batch, hold=hold, span=trace.get_current_span(), answer=answer))
+        span = trace.get_current_span()
+        self._add(_Waiting(batch=batch, hold=hold, span=span, answer=answer, changes=changes, found=found))
         return await answer
 
     def _add(self, one: _Waiting) -> None:
@@ -117,7 +128,8 @@ class Gatherer:
         put_right = {index: self._adjusted(together[index]) for index in verdict.to_adjust}
         together = [put_right.get(index, each) for index, each in enumerate(together)]
         verdict = self._judge.weigh(verdict, np.array([len(each.batch) for each in together], dtype=np.int64))
-        for index, failure in _refusals(verdict).items():
+        findings = {(index, field): text for index, each in enumerate(together) for field, text in each.found.items()}
+        for index, failure in _refusals(verdict, findings).items():
             _fail([together[index]], failure)
         for fault in verdict.first_faults():
             self._metrics.refused(fault.field)
@@ -126,8 +138,7 @@ class Gatherer:
     def _adjusted(self, one: _Waiting) -> _Waiting:
         event: Any = self._wire.frames(one.batch)[0].as_py()
         event, changes = self._wire.adjusted(event, self._limits.max_attributes)
-        (batch,) = self._wire.batches(pa.array([event], pa.binary()), np.array([0, 1], dtype=np.int32))
-        return replace(one, batch=batch, changes=changes)
+        return replace(one, batch=self._wire.batch(event), changes=one.changes | changes)
 
     def _append(self, accepted: Sequence[_Waiting]) -> None:
         parent = trace.set_span_in_context(accepted[0].span)
@@ -170,8 +181,8 @@ def _fail(callers: Sequence[_Waiting], failure: BaseException) -> None:
             each.answer.set_exception(failure)
 
 
-def _refusals(verdict: Verdict) -> dict[int, Failure]:
+def _refusals(verdict: Verdict, findings: Findings) -> dict[int, Failure]:
     violations: dict[int, list[Violation]] = {}
     for fault in verdict.faults():
-        violations.setdefault(fault.index, []).append(Violation(fault.field.value, fault.reason))
+        violations.setdefault(fault.index, []).append(Violation(fault.field.value, reason(fault, findings)))
     return {index: InvalidRequest("the event is not allowed", violations=found) for index, found in violations.items()}

@@ -116,7 +116,7 @@ def test_the_users_own_curl_lines_work_unchanged(world: World) -> None:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        pytest.param(b'{"service":"s","level":"ERROR","message":"m","statusCode":"high"}', "status", id="a wrong type"),
+        pytest.param(b'{"service":["s"],"level":"ERROR","message":"m"}', "service", id="a wrong type"),
         pytest.param(b'{"service":"s","level":"LOUD","message":"m"}', "level", id="an unknown enum value"),
         pytest.param(b'{"service":"s","level":"ERROR","mesage":"m"}', "message", id="a missing field"),
     ],
@@ -125,6 +125,28 @@ def test_a_bad_event_is_answered_with_400_and_the_field(world: World, body: byte
     status, answer = world.ask("POST", "/api/logs", body)
     assert status == 400
     assert field in str(answer)
+
+
+def test_a_side_field_decides_over_nothing_and_what_is_put_right_is_told(world: World) -> None:
+    odd = (
+        b'{"service":"side-fields","level":"INFO","message":"m","traceId":"a3ce929d0e0e4736","statusCode":1006,'
+        b'"responseTime":"12ms","user":{"id":7},"eventTime":"2016-12-31T23:59:60Z"}'
+    )
+    status, answer = world.ask("POST", "/api/logs", odd)
+    assert (status, answer["acceptedCount"]) == (200, 1)
+    assert {
+        each["field"]: (each["action"], each["count"], each["indexes"]) for each in answer["adjusted"]["values"]
+    } == {
+        "statusCode": ("KEPT_AS_ATTRIBUTE", 1, [0]),
+        "responseTime": ("CONVERTED", 1, [0]),
+        "traceId": ("PADDED", 1, [0]),
+    }
+    status, answer = world.ask(
+        "POST", "/api/logs/batch", b'[5,{"service":"s","level":"LOUD","message":"m"},' + odd + b"]"
+    )
+    assert (status, answer["acceptedCount"], answer["refusedCount"]) == (200, 1, 2)
+    assert [(each["index"], each["field"]) for each in answer["refused"]] == [(0, "event"), (1, "level")]
+    assert answer["adjusted"]["eventCount"] == 1
 
 
 def test_malformed_json_is_answered_with_400(world: World) -> None:

@@ -139,8 +139,8 @@ def seen_by(world: World, alert: str, channel: str) -> tuple[str, str]:
     return trace, span
 
 
-GATHERED = ["ingest: tocsin.logs.v1.LogIngestService/Ingest", "ingest: log-events gather"]
-AT_ONCE = ["ingest: tocsin.logs.v1.LogIngestService/IngestBatch"]
+GATHERED = ["ingest: tocsin.logs.v1.LogIngestService/IngestJson", "ingest: log-events gather"]
+AT_ONCE = ["ingest: tocsin.logs.v1.LogIngestService/IngestJsonBatch"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_gathered_event_is_linked_to_its_own_call(
 ) -> None:
     client, _ = by_a_single_event
     spans = Spans(receiver)
-    (call,) = spans.named("ingest", "tocsin.logs.v1.LogIngestService/Ingest", trace=client.trace)
+    (call,) = spans.named("ingest", "tocsin.logs.v1.LogIngestService/IngestJson", trace=client.trace)
     (gathered,) = spans.named("ingest", "log-events gather", trace=client.trace)
     assert id_of(call) in linked(gathered)
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from google.api.httpbody_pb2 import HttpBody
+
 from services.ingest.adapters.wire import ProtobufWire
+from services.ingest.batch import Batches
 from services.ingest.core.budget import Budget
 from services.ingest.core.gathering import Gathering
 from services.ingest.core.limits import Limits
@@ -20,6 +23,10 @@ from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import (
     IngestBatchRequest,
     IngestBatchResponse,
+    IngestJsonBatchRequest,
+    IngestJsonBatchResponse,
+    IngestJsonRequest,
+    IngestJsonResponse,
     IngestRequest,
     IngestResponse,
 )
@@ -53,6 +60,15 @@ class Bench:
         answer = await self.rpc.ingest_batch(IngestBatchRequest(events=events).SerializeToString(), None)
         return IngestBatchResponse.FromString(answer)
 
+    async def ingest_json(self, body: bytes) -> IngestJsonResponse:
+        answer = await self.rpc.ingest_json(IngestJsonRequest(body=HttpBody(data=body)).SerializeToString(), None)
+        return IngestJsonResponse.FromString(answer)
+
+    async def ingest_json_batch(self, body: bytes) -> IngestJsonBatchResponse:
+        request = IngestJsonBatchRequest(body=HttpBody(data=body))
+        answer = await self.rpc.ingest_json_batch(request.SerializeToString(), None)
+        return IngestJsonBatchResponse.FromString(answer)
+
 
 def a_bench(**changed: Any) -> Bench:
     """Build it, with the given limits changed."""
@@ -75,13 +91,6 @@ def a_bench(**changed: Any) -> Bench:
     gatherer = Gatherer(
         wire=WIRE, judge=judge, limits=limits, handover=handover, policy=policy, clock=clock, metrics=metrics
     )
-    rpc = IngestRpc(
-        wire=WIRE,
-        judge=judge,
-        limits=limits,
-        handover=handover,
-        gatherer=gatherer,
-        clock=clock,
-        metrics=metrics,
-    )
+    batches = Batches(wire=WIRE, judge=judge, limits=limits, handover=handover, clock=clock, metrics=metrics)
+    rpc = IngestRpc(wire=WIRE, limits=limits, handover=handover, gatherer=gatherer, batches=batches)
     return Bench(rpc=rpc, stream=stream, budget=budget)

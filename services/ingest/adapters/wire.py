@@ -1,8 +1,9 @@
 """Requests as columns: protobuf's wire format, read by ptars."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import ptars
 import pyarrow as pa
 from google.protobuf import message_factory
@@ -21,6 +22,21 @@ _Kind = FieldDescriptorProto
 _EVENTS = LogBatch.DESCRIPTOR.fields_by_name["events"].number
 _PACKAGE = "tocsin.ingest.wire"
 _NOT_A_BATCH = "not an IngestBatchRequest"
+
+
+class ProtobufWriter:
+    """A LogBatch that grows."""
+
+    def __init__(self) -> None:
+        self._batch = LogBatch()
+
+    def add(self, fields: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        """Add one event."""
+        self._batch.events.add(**fields, attributes=attributes)
+
+    def written(self) -> bytes:
+        """Write the batch."""
+        return self._batch.SerializeToString()
 
 
 class ProtobufWire:
@@ -73,6 +89,15 @@ class ProtobufWire:
         rows = pa.ListArray.from_arrays(pa.array(cuts, type=pa.int32()), frames, type=self._schema.field(0).type)
         written = self._frames.record_batch_to_array(pa.RecordBatch.from_arrays([rows], schema=self._schema))
         return [batch.as_py() for batch in written]
+
+    def writer(self) -> "ProtobufWriter":
+        """Begin a batch of events that are given field by field."""
+        return ProtobufWriter()
+
+    def batch(self, event: bytes) -> bytes:
+        """Write one event as a batch."""
+        (batch,) = self.batches(pa.array([event], pa.binary()), np.array([0, 1], dtype=np.int32))
+        return batch
 
     def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Change]]:
         """Put right what is odd in one event."""

@@ -1,6 +1,6 @@
 """Which events of a batch are taken, and what is wrong with the others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -52,6 +52,11 @@ class Verdict:
         rows: list[int] = [] if self.odd is None else np.flatnonzero(self.odd & ~self.refused).tolist()
         return rows
 
+    def without(self, demand: Demand, rows: Mask) -> "Verdict":
+        """Refuse some events for one demand alone: whatever else they miss follows from it."""
+        others = ((each, missed & ~rows) for each, missed in self.missed)
+        return replace(self, missed=((demand, rows), *((each, missed) for each, missed in others if missed.any())))
+
     def first_faults(self) -> Iterator[Fault]:
         """Each refused event once, by rising index, with the first field of the contract that is wrong."""
         if not self.missed:
@@ -67,6 +72,16 @@ class Verdict:
             for demand, rows in self.missed:
                 if rows[index]:
                     yield Fault(index, demand)
+
+
+# What stands where something else is expected, by the event's place and the field.
+Findings = Mapping[tuple[int, Field], str]
+
+
+def reason(fault: Fault, findings: Findings) -> str:
+    """Say what was expected and, where that is known, what was found."""
+    found = findings.get((fault.index, fault.field))
+    return f"{fault.reason}, found {found}" if found else fault.reason
 
 
 class Judge:

@@ -88,7 +88,7 @@ def test_a_service_that_came_back_is_used_within_two_seconds(edge: Edge) -> None
 def test_a_service_that_cannot_work_still_says_why(edge: Edge) -> None:
     edge.ingest.say(health_pb2.HealthCheckResponse.NOT_SERVING)
     wait_until(lambda: not is_healthy(edge.ports, "ingest"))
-    edge.ingest.on("Ingest", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "Kafka does not answer"))
+    edge.ingest.on("IngestJson", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "Kafka does not answer"))
     answer = edge.all.post("/api/logs", {"service": "a"})
     assert (answer.status, answer.json["message"]) == (503, "Kafka does not answer")
     assert len(edge.ingest.calls) == 1
@@ -152,7 +152,7 @@ def test_a_service_that_does_not_answer_in_time_is_late(edge: Edge) -> None:
 
 
 def test_callers_cannot_ask_envoy_to_send_events_again(edge: Edge) -> None:
-    edge.ingest.on("Ingest", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no"))
+    edge.ingest.on("IngestJson", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no"))
     wish = {"x-envoy-retry-on": "5xx,gateway-error", "x-envoy-retry-grpc-on": "unavailable", "x-envoy-max-retries": "5"}
     assert edge.all.post("/api/logs", {"service": "a"}, wish).status == 503
     assert len(edge.ingest.calls) == 1

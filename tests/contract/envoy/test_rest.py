@@ -1,5 +1,6 @@
 """REST as its users' curl lines have it."""
 
+import gzip
 import http.client
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from tests.contract.envoy.edge import Edge
 from tocsin.alerts.v1 import alert_pb2, alert_service_pb2
-from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2
+from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
 
 pytestmark = pytest.mark.integration
@@ -30,31 +31,23 @@ BATCH = (
 
 
 def test_one_event_is_the_body(edge: Edge) -> None:
-    edge.ingest.on("Ingest", lambda *_: log_ingest_service_pb2.IngestResponse(accepted_count=1))
+    edge.ingest.on("IngestJson", lambda *_: log_ingest_service_pb2.IngestJsonResponse(accepted_count=1))
     answer = edge.all.post("/api/logs", EVENT)
     assert (answer.status, answer.json) == (200, {"acceptedCount": 1})
-    assert edge.ingest.requests == [
-        log_ingest_service_pb2.IngestRequest(
-            event=log_event_pb2.LogEvent(
-                service="payment-service",
-                level=log_event_pb2.LogEvent.ERROR,
-                message="Database connection failed",
-                status_code=500,
-                response_time=5000,
-            )
-        )
-    ]
+    (request,) = edge.ingest.requests
+    assert (request.body.data, request.body.content_type) == (EVENT.encode(), "application/json")
 
 
 def test_curl_need_not_say_that_it_sends_json(edge: Edge) -> None:
     answer = edge.all.post("/api/logs", EVENT, {"content-type": "application/x-www-form-urlencoded"})
     assert answer.status == 200
+    assert edge.ingest.requests[0].body.data == EVENT.encode()
 
 
-def test_a_bare_list_is_a_batch_and_levels_are_read_in_any_case(edge: Edge) -> None:
+def test_a_bare_list_is_a_batch_and_its_answer_is_the_json_that_users_have(edge: Edge) -> None:
     refused = log_ingest_service_pb2.RefusedEvent(index=1, field="message", reason="is empty")
-    response = log_ingest_service_pb2.IngestBatchResponse(accepted_count=1, refused_count=1, refused=[refused])
-    edge.ingest.on("IngestBatch", lambda *_: response)
+    response = log_ingest_service_pb2.IngestJsonBatchResponse(accepted_count=1, refused_count=1, refused=[refused])
+    edge.ingest.on("IngestJsonBatch", lambda *_: response)
     answer = edge.all.post("/api/logs/batch", BATCH)
     assert answer.json == {
         "acceptedCount": 1,
@@ -62,15 +55,51 @@ def test_a_bare_list_is_a_batch_and_levels_are_read_in_any_case(edge: Edge) -> N
         "refused": [{"index": 1, "recordId": "", "field": "message", "reason": "is empty"}],
     }
     (request,) = edge.ingest.requests
-    assert [event.level for event in request.events] == [log_event_pb2.LogEvent.ERROR, log_event_pb2.LogEvent.WARN]
-    assert request.events[0].status_code == 504
+    assert request.body.data == BATCH.encode()
 
 
-@pytest.mark.parametrize("body", ["", "{}", "null", '{"svc":"a"}'], ids=["nothing", "empty", "null", "misspelt"])
-def test_what_is_missing_is_for_the_service_to_say(edge: Edge, body: str) -> None:
-    edge.all.post("/api/logs", body)
+def test_what_was_put_right_is_told(edge: Edge) -> None:
+    value = log_ingest_service_pb2.AdjustedValue(
+        field="traceId", action=log_ingest_service_pb2.AdjustedValue.PADDED, count=1, indexes=[0]
+    )
+    adjusted = log_ingest_service_pb2.AdjustedEvents(event_count=1, values=[value])
+    response = log_ingest_service_pb2.IngestJsonResponse(accepted_count=1, adjusted=adjusted)
+    edge.ingest.on("IngestJson", lambda *_: response)
+    assert edge.all.post("/api/logs", EVENT).json == {
+        "acceptedCount": 1,
+        "adjusted": {
+            "eventCount": 1,
+            "values": [{"field": "traceId", "action": "PADDED", "count": 1, "indexes": [0]}],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b'{"service":"a","level":',
+        b'{"service":"a\xff"}',
+        gzip.compress(EVENT.encode()),
+        b"[" * 100_000,
+        EVENT.encode() + b" and more",
+    ],
+    ids=["nothing", "null", "cut off", "not UTF-8", "gzip", "deep", "something follows"],
+)
+@pytest.mark.parametrize("path", ["/api/logs", "/api/logs/batch"])
+def test_whatever_the_body_is_it_is_for_the_service_to_read(edge: Edge, path: str, body: bytes) -> None:
+    assert edge.all.post(path, body).status == 200
     (request,) = edge.ingest.requests
-    assert request.event == log_event_pb2.LogEvent()
+    assert request.body.data == body
+
+
+def test_a_body_in_chunks_comes_whole(edge: Edge) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", edge.ports.edge, timeout=5)
+    connection.request("POST", "/api/logs", iter([b"[1,", b"2,", b"3]"]), encode_chunked=True)
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert edge.ingest.requests[0].body.data == b"[1,2,3]"
 
 
 def test_a_rule_is_created_from_the_body_that_users_have(edge: Edge) -> None:

@@ -11,8 +11,8 @@ GEN = Path(__file__).parents[3] / "gen"
 FILES = descriptor_pb2.FileDescriptorSet.FromString((GEN / "descriptor.binpb").read_bytes())
 OURS = [file for file in FILES.file if file.package.startswith("tocsin.")]
 
-# For evaluators; people list rules.
-WITHOUT_REST = {"WatchAlertRules"}
+# For evaluators; people list rules. And events as protobuf; as JSON they have rpcs of their own.
+WITHOUT_REST = {"WatchAlertRules", "Ingest", "IngestBatch"}
 
 
 def methods() -> Iterator[descriptor_pb2.MethodDescriptorProto]:

@@ -4,6 +4,7 @@ isort:skip_file
 Taking log events in."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -135,6 +136,122 @@ class IngestBatchResponse(_message.Message):
 Global___IngestBatchResponse: _TypeAlias = IngestBatchResponse  # noqa: Y015
 
 @_typing.final
+class IngestJsonRequest(_message.Message):
+    """One event to take in, as JSON."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """One JSON object, in UTF-8, 8 MiB at most, of whatever content type."""
+
+    def __init__(
+        self,
+        *,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestJsonRequest: _TypeAlias = IngestJsonRequest  # noqa: Y015
+
+@_typing.final
+class IngestJsonResponse(_message.Message):
+    """One event was taken in; the same as IngestResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_COUNT_FIELD_NUMBER: _builtins.int
+    ADJUSTED_FIELD_NUMBER: _builtins.int
+    accepted_count: _builtins.int
+    """How many events were taken in: 1."""
+    @_builtins.property
+    def adjusted(self) -> Global___AdjustedEvents:
+        """What was put right in it; absent when it was taken as it came."""
+
+    def __init__(
+        self,
+        *,
+        accepted_count: _builtins.int = ...,
+        adjusted: Global___AdjustedEvents | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adjusted", b"adjusted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "adjusted", b"adjusted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestJsonResponse: _TypeAlias = IngestJsonResponse  # noqa: Y015
+
+@_typing.final
+class IngestJsonBatchRequest(_message.Message):
+    """Many events to take in, as JSON."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """A JSON list of objects, in UTF-8, 8 MiB at most, of whatever content type. The events are bounded as those of
+        IngestBatchRequest are, once they are read.
+        """
+
+    def __init__(
+        self,
+        *,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestJsonBatchRequest: _TypeAlias = IngestJsonBatchRequest  # noqa: Y015
+
+@_typing.final
+class IngestJsonBatchResponse(_message.Message):
+    """What became of a batch; the same as IngestBatchResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    ADJUSTED_FIELD_NUMBER: _builtins.int
+    accepted_count: _builtins.int
+    """How many events were taken in."""
+    refused_count: _builtins.int
+    """How many were refused."""
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedEvent]:
+        """Each refused event, by rising index; an event is listed once, with the first field found wrong."""
+
+    @_builtins.property
+    def adjusted(self) -> Global___AdjustedEvents:
+        """What was put right in those that were taken in; absent when all were taken as they came."""
+
+    def __init__(
+        self,
+        *,
+        accepted_count: _builtins.int = ...,
+        refused_count: _builtins.int = ...,
+        refused: _abc.Iterable[Global___RefusedEvent] | None = ...,
+        adjusted: Global___AdjustedEvents | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adjusted", b"adjusted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "adjusted", b"adjusted", "refused", b"refused", "refused_count", b"refused_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestJsonBatchResponse: _TypeAlias = IngestJsonBatchResponse  # noqa: Y015
+
+@_typing.final
 class AdjustedEvents(_message.Message):
     """What was put right in the accepted events of a request."""
 
@@ -250,7 +367,7 @@ class RefusedEvent(_message.Message):
     field: _builtins.str
     """The field that is wrong, as in the request's JSON, for example "statusCode"."""
     reason: _builtins.str
-    """What was expected there, in a sentence."""
+    """What was expected there, and, of JSON, what was found, in a sentence."""
     def __init__(
         self,
         *,

@@ -47,6 +47,16 @@ class LogIngestServiceStub:
                 request_serializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestBatchRequest.SerializeToString,
                 response_deserializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestBatchResponse.FromString,
                 _registered_method=True)
+        self.IngestJson = channel.unary_unary(
+                '/tocsin.logs.v1.LogIngestService/IngestJson',
+                request_serializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonRequest.SerializeToString,
+                response_deserializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonResponse.FromString,
+                _registered_method=True)
+        self.IngestJsonBatch = channel.unary_unary(
+                '/tocsin.logs.v1.LogIngestService/IngestJsonBatch',
+                request_serializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonBatchRequest.SerializeToString,
+                response_deserializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonBatchResponse.FromString,
+                _registered_method=True)
 
 
 class LogIngestServiceServicer:
@@ -64,8 +74,25 @@ class LogIngestServiceServicer:
 
     def IngestBatch(self, request, context):
         """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-        When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
-        is not the JSON of an events' list is refused as a whole.
+        When all are refused the answer is INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestJson(self, request, context):
+        """Takes one event as a JSON object, which has LogEvent's fields by their names in either spelling. What else stands in it
+        becomes attributes, with dotted names where an object stands in another, and lists as JSON. A value of another type is
+        converted, or kept as an attribute. Without `eventTime` the time is `timestamp`, `time` or `@timestamp`; a time may
+        also be a count of seconds, milliseconds, microseconds or nanoseconds since 1970. A `responseTime` may have a unit
+        (ns, us, µs, ms, s, m). Text that is no JSON is answered with INVALID_ARGUMENT, which names the place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestJsonBatch(self, request, context):
+        """Takes many events as a JSON list of such objects, or one such object. As IngestBatch, it keeps the allowed ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +110,16 @@ def add_LogIngestServiceServicer_to_server(servicer, server):
                     servicer.IngestBatch,
                     request_deserializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestBatchRequest.FromString,
                     response_serializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestBatchResponse.SerializeToString,
+            ),
+            'IngestJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestJson,
+                    request_deserializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonRequest.FromString,
+                    response_serializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonResponse.SerializeToString,
+            ),
+            'IngestJsonBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestJsonBatch,
+                    request_deserializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonBatchRequest.FromString,
+                    response_serializer=tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -142,6 +179,60 @@ class LogIngestService:
             '/tocsin.logs.v1.LogIngestService/IngestBatch',
             tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestBatchRequest.SerializeToString,
             tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tocsin.logs.v1.LogIngestService/IngestJson',
+            tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonRequest.SerializeToString,
+            tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestJsonBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tocsin.logs.v1.LogIngestService/IngestJsonBatch',
+            tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonBatchRequest.SerializeToString,
+            tocsin_dot_logs_dot_v1_dot_log__ingest__service__pb2.IngestJsonBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

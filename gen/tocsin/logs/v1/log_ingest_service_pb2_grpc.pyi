@@ -40,9 +40,17 @@ class LogIngestServiceStub:
     """Takes one event. An event that is not allowed is answered with INVALID_ARGUMENT, which names each field."""
     IngestBatch: _grpc.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestBatchRequest, _log_ingest_service_pb2.IngestBatchResponse]
     """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-    When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
-    is not the JSON of an events' list is refused as a whole.
+    When all are refused the answer is INVALID_ARGUMENT.
     """
+    IngestJson: _grpc.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestJsonRequest, _log_ingest_service_pb2.IngestJsonResponse]
+    """Takes one event as a JSON object, which has LogEvent's fields by their names in either spelling. What else stands in it
+    becomes attributes, with dotted names where an object stands in another, and lists as JSON. A value of another type is
+    converted, or kept as an attribute. Without `eventTime` the time is `timestamp`, `time` or `@timestamp`; a time may
+    also be a count of seconds, milliseconds, microseconds or nanoseconds since 1970. A `responseTime` may have a unit
+    (ns, us, µs, ms, s, m). Text that is no JSON is answered with INVALID_ARGUMENT, which names the place.
+    """
+    IngestJsonBatch: _grpc.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestJsonBatchRequest, _log_ingest_service_pb2.IngestJsonBatchResponse]
+    """Takes many events as a JSON list of such objects, or one such object. As IngestBatch, it keeps the allowed ones."""
 
 @_typing.type_check_only
 class LogIngestServiceAsyncStub(LogIngestServiceStub):
@@ -56,9 +64,17 @@ class LogIngestServiceAsyncStub(LogIngestServiceStub):
     """Takes one event. An event that is not allowed is answered with INVALID_ARGUMENT, which names each field."""
     IngestBatch: _aio.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestBatchRequest, _log_ingest_service_pb2.IngestBatchResponse]  # type: ignore[assignment]
     """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-    When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
-    is not the JSON of an events' list is refused as a whole.
+    When all are refused the answer is INVALID_ARGUMENT.
     """
+    IngestJson: _aio.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestJsonRequest, _log_ingest_service_pb2.IngestJsonResponse]  # type: ignore[assignment]
+    """Takes one event as a JSON object, which has LogEvent's fields by their names in either spelling. What else stands in it
+    becomes attributes, with dotted names where an object stands in another, and lists as JSON. A value of another type is
+    converted, or kept as an attribute. Without `eventTime` the time is `timestamp`, `time` or `@timestamp`; a time may
+    also be a count of seconds, milliseconds, microseconds or nanoseconds since 1970. A `responseTime` may have a unit
+    (ns, us, µs, ms, s, m). Text that is no JSON is answered with INVALID_ARGUMENT, which names the place.
+    """
+    IngestJsonBatch: _aio.UnaryUnaryMultiCallable[_log_ingest_service_pb2.IngestJsonBatchRequest, _log_ingest_service_pb2.IngestJsonBatchResponse]  # type: ignore[assignment]
+    """Takes many events as a JSON list of such objects, or one such object. As IngestBatch, it keeps the allowed ones."""
 
 class LogIngestServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
@@ -81,8 +97,28 @@ class LogIngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_ingest_service_pb2.IngestBatchResponse, _abc.Awaitable[_log_ingest_service_pb2.IngestBatchResponse]]:
         """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-        When all are refused the answer is INVALID_ARGUMENT. By REST that holds for values of the right JSON type: a body that
-        is not the JSON of an events' list is refused as a whole.
+        When all are refused the answer is INVALID_ARGUMENT.
         """
+
+    @_abc_1.abstractmethod
+    def IngestJson(
+        self,
+        request: _log_ingest_service_pb2.IngestJsonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_ingest_service_pb2.IngestJsonResponse, _abc.Awaitable[_log_ingest_service_pb2.IngestJsonResponse]]:
+        """Takes one event as a JSON object, which has LogEvent's fields by their names in either spelling. What else stands in it
+        becomes attributes, with dotted names where an object stands in another, and lists as JSON. A value of another type is
+        converted, or kept as an attribute. Without `eventTime` the time is `timestamp`, `time` or `@timestamp`; a time may
+        also be a count of seconds, milliseconds, microseconds or nanoseconds since 1970. A `responseTime` may have a unit
+        (ns, us, µs, ms, s, m). Text that is no JSON is answered with INVALID_ARGUMENT, which names the place.
+        """
+
+    @_abc_1.abstractmethod
+    def IngestJsonBatch(
+        self,
+        request: _log_ingest_service_pb2.IngestJsonBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_ingest_service_pb2.IngestJsonBatchResponse, _abc.Awaitable[_log_ingest_service_pb2.IngestJsonBatchResponse]]:
+        """Takes many events as a JSON list of such objects, or one such object. As IngestBatch, it keeps the allowed ones."""
 
 def add_LogIngestServiceServicer_to_server(servicer: LogIngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

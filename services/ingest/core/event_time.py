@@ -1,0 +1,53 @@
+"""When an event happened, from what people write."""
+
+import re
+from datetime import date
+from decimal import Decimal, InvalidOperation
+
+# Seconds since 1970, and nanoseconds.
+Moment = tuple[int, int]
+
+_RFC_3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
+)
+_EPOCH = date(1970, 1, 1).toordinal()
+_DAY = 86_400
+_BILLION = 1_000_000_000
+_LAST_HOUR, _LAST_MINUTE, _LEAP_SECOND = 23, 59, 60
+# A number of seconds, milliseconds, microseconds or nanoseconds is told apart by its size, from the year 1973 on.
+_SECONDS = Decimal(100_000_000)
+_LARGER_UNITS = 4
+
+
+def moment(text: str) -> Moment | None:
+    """Read a time as RFC 3339 has it; a leap second is the second after 59. None when it is no such time."""
+    found = _RFC_3339.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second = map(int, found.groups()[:6])
+    fraction, sign, zone_hours, zone_minutes = found.groups()[6:]
+    if hour > _LAST_HOUR or minute > _LAST_MINUTE or second > _LEAP_SECOND:
+        return None
+    try:
+        days = date(year, month, day).toordinal() - _EPOCH
+    except ValueError:
+        return None
+    seconds = days * _DAY + hour * 3600 + minute * 60 + second
+    if sign:
+        ahead = int(zone_hours) * 3600 + int(zone_minutes) * 60
+        seconds += ahead if sign == "-" else -ahead
+    return seconds, int(fraction.ljust(9, "0")) if fraction else 0
+
+
+def moment_of_number(text: str) -> Moment | None:
+    """Read a count of seconds, milliseconds, microseconds or nanoseconds since 1970; None when it is no such count."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    if not number.is_finite():
+        return None
+    for power in range(_LARGER_UNITS):
+        if _SECONDS <= number.scaleb(-3 * power) < 1000 * _SECONDS:
+            return divmod(int(number.scaleb(9 - 3 * power)), _BILLION)
+    return None
