@@ -20,6 +20,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "tocsin.dev"
 
+# Bytes of each part of a status. HTTP/2 clients take 8 KiB of trailers, in which the message stands twice, once with
+# three bytes for one, and the details in base64.
+_MESSAGE, _NAME, _VALUE, _ENTRIES, _FIELD, _DESCRIPTION, _VIOLATIONS, _FRAME = 512, 64, 128, 4, 128, 768, 2500, 4
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -154,12 +158,19 @@ def is_transient(failure: Failure) -> bool:
 
 
 def to_status(failure: Failure) -> status_pb2.Status:
-    """Put a failure into google.rpc.Status, with ErrorInfo and, where they apply, BadRequest and RetryInfo."""
-    status = status_pb2.Status(code=failure.code.value[0], message=failure.text)
-    info = error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=failure.metadata)
-    status.details.add().Pack(info)
-    if failure.violations:
-        status.details.add().Pack(_bad_request(failure.violations))
+    """Put a failure into google.rpc.Status, with ErrorInfo and, where they apply, BadRequest and RetryInfo.
+
+    It travels in trailers, whose size is limited: texts are cut, and violations that have no room are counted in the
+    metadata instead.
+    """
+    violations = _fitting(failure.violations)
+    metadata = {_cut(name, _NAME): _cut(text, _VALUE) for name, text in list(failure.metadata.items())[:_ENTRIES]}
+    if left_out := len(failure.violations) - len(violations):
+        metadata["violations_left_out"] = str(left_out)
+    status = status_pb2.Status(code=failure.code.value[0], message=_cut(failure.text, _MESSAGE))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=metadata))
+    if violations:
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     if failure.retry_after is not None:
         delay = Duration()
         delay.FromTimedelta(failure.retry_after)
@@ -167,10 +178,22 @@ def to_status(failure: Failure) -> status_pb2.Status:
     return status
 
 
-def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
-            for each in violations
-        ]
-    )
+def _fitting(violations: Sequence[Violation]) -> list[error_details_pb2.BadRequest.FieldViolation]:
+    """The first violations, as many as have room."""
+    found: list[error_details_pb2.BadRequest.FieldViolation] = []
+    room = _VIOLATIONS
+    for each in violations:
+        made = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(each.field, _FIELD), description=_cut(each.description, _DESCRIPTION)
+        )
+        room -= made.ByteSize() + _FRAME
+        if room < 0:
+            break
+        found.append(made)
+    return found
+
+
+def _cut(text: str, most: int) -> str:
+    """The text, or its beginning and an ellipsis when it has more than `most` bytes."""
+    raw = text.encode(errors="replace")
+    return (raw if len(raw) <= most else raw[: most - 3] + "…".encode()).decode(errors="ignore")

@@ -208,7 +208,8 @@ def _given_code(context: Any) -> grpc.StatusCode:
 async def _refuse(context: Any, failure: Failure, span: trace.Span) -> None:
     span.set_status(StatusCode.ERROR, failure.reason)
     span.set_attribute("error.type", failure.reason)
-    trailers = [*context.trailing_metadata(), (DETAILS, to_status(failure).SerializeToString())]
+    status = to_status(failure)
+    trailers = [*context.trailing_metadata(), (DETAILS, status.SerializeToString())]
     if isinstance(failure, ShuttingDown):
         trailers.append(NOT_BEGUN)
-    await context.abort(failure.code, failure.text, tuple(trailers))
+    await context.abort(failure.code, status.message, tuple(trailers))

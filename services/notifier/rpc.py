@@ -116,6 +116,8 @@ def _query(request: service.ListFailedNotificationsRequest) -> FailedQuery:
     unknown = [status for status in request.statuses if status not in _STATES]
     if unknown:
         violations.append(Violation("statuses", "must be PENDING, RETRYING, DELIVERED or SUPERSEDED"))
+    if "\0" in request.channel:
+        violations.append(Violation("channel", "must not contain the character NUL"))
     try:
         position = position_of(request.page_token, _filters(request))
     except TokenError:

@@ -187,3 +187,11 @@ async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> 
     finally:
         await connection.close()
     assert {row["n"] for row in rows} == {3, 8}
+
+
+def test_a_refusal_reaches_the_caller_however_much_was_wrong(world: World) -> None:
+    rule = {"name": "x", "type": "ERROR_THRESHOLD", "threshold": 1, "windowMinutes": 5, "severity": "LOW"}
+    status, answer = world.ask("POST", "/api/alert-rules", rule | {"labels": {"\N{SNOWMAN}" * 20_000: "v"}})
+    assert (status, answer["code"]) == (400, 3)
+    (bad,) = [detail for detail in answer["details"] if detail["@type"].endswith("BadRequest")]
+    assert bad["fieldViolations"][0]["field"].startswith("labels[\N{SNOWMAN}")

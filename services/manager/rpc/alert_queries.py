@@ -1,7 +1,7 @@
 """Reading and following alerts."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -14,7 +14,7 @@ from services.domain.severity import Severity
 from services.manager.core.alert import Alert
 from services.manager.core.queries.filters import AlertFilter
 from services.manager.core.queries.following import Follower
-from services.manager.core.queries.paging import Page, token_of
+from services.manager.core.queries.paging import Page, TokenError, moment_of, token_of
 from services.manager.ports.queries import AlertFeed, AlertReader, Answers
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.requests import check, page_of, refuse
@@ -101,9 +101,9 @@ def _page(request: pb.ListAlertsRequest, filters: str) -> Page:
     page = page_of(request.page_size, request.page_token, filters=filters, width=2)
     if page.after:
         try:
-            datetime.fromisoformat(page.after[0]).astimezone(UTC)
-        except ValueError:
-            refuse(Violation("pageToken", "is not one that this service gave out"))
+            moment_of(page.after[0])
+        except TokenError as error:
+            refuse(Violation("pageToken", str(error)))
     return page
 
 

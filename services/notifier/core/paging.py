@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 _DEFAULT = 50
@@ -44,10 +44,11 @@ def position_of(token: str, filters: Sequence[str]) -> Position | None:
         return None
     try:
         moment, identity, mark = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-        position = Position(moment=datetime.fromisoformat(moment), id=UUID(identity))
-    except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError) as problem:
+        given = datetime.fromisoformat(moment)
+        position = Position(moment=given.astimezone(UTC), id=UUID(identity))
+    except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise TokenError("not a token") from problem
-    if mark != _mark(filters) or position.moment.tzinfo is None:
+    if mark != _mark(filters) or given.tzinfo is None:
         raise TokenError("a token of another list")
     return position
 

@@ -91,6 +91,8 @@ async def test_everything_that_is_wrong_is_named_at_once(world: World) -> None:
     wrong = await refusal(call)
     assert (wrong.code, wrong.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert {"name", "type", "filter", "threshold", "severity"} <= set(wrong.fields)
+    long = await refusal(made(world, labels={"k" * 20_000: "v"}))
+    assert (long.code, long.fields[0][:10]) == (grpc.StatusCode.INVALID_ARGUMENT, "labels[kkk")
     nul = await refusal(made(world, name="nul\0"))
     assert nul.fields == ("name",)
     assert (await refusal(made(world, labels={"a": "\0"}))).fields == ("labels",)

@@ -68,6 +68,7 @@ async def test_paging_visits_each_failed_notification_once(world: World) -> None
     [
         pytest.param(ListFailedNotificationsRequest(page_size=-1), "pageSize", id="negative size"),
         pytest.param(ListFailedNotificationsRequest(page_token="x"), "pageToken", id="made-up token"),
+        pytest.param(ListFailedNotificationsRequest(channel="a\0"), "channel", id="NUL"),
         pytest.param(ListFailedNotificationsRequest(statuses=[0]), "statuses", id="no status"),
     ],
 )

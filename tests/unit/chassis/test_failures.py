@@ -1,8 +1,11 @@
+import base64
 from datetime import timedelta
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.chassis import failures
 from services.chassis.failures import Failure, InvalidRequest, Violation, is_transient, to_status
@@ -45,6 +48,42 @@ def test_what_may_be_tried_again_says_when(kind: type[Failure]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_reason_stands_in_the_contract(kind: type[Failure]) -> None:
     assert kind.reason in set(Error.Reason.keys())
+
+
+texts = st.text(max_size=3000) | st.integers(0, 30_000).map("é".__mul__)
+
+
+@given(
+    texts,
+    st.lists(st.builds(Violation, texts, texts), max_size=300),
+    st.dictionaries(st.text(min_size=1, max_size=300), texts, max_size=20),
+)
+def test_whatever_a_failure_says_its_trailers_stay_within_what_clients_take(
+    text: str, violations: list[Violation], metadata: dict[str, str]
+) -> None:
+    failure = InvalidRequest(text, violations=violations, retry_after=timedelta(seconds=1))
+    failure.metadata = metadata
+    status = to_status(failure)
+    message = "".join(chr(byte) if 32 <= byte < 127 else "%00" for byte in status.message.encode())
+    trailers = {
+        "grpc-status": "3",
+        "grpc-message": message,
+        "grpc-status-details-bin": base64.b64encode(status.SerializeToString()).decode(),
+    }
+    # RFC 9113 counts 32 bytes for each entry.
+    assert sum(len(name) + len(value) + 32 for name, value in trailers.items()) < 8000
+
+
+def test_what_is_too_long_is_cut_and_what_has_no_room_is_counted() -> None:
+    bad, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
+    violations = [Violation(f"labels[{'k' * 20_000}]", "is too long"), *[Violation("a", "b" * 700)] * 9]
+    status = to_status(InvalidRequest("\ud800" + "x" * 600, violations=violations, name="é" * 100))
+    assert status.message == "?" + "x" * 508 + "…"
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(bad)
+    assert dict(info.metadata) == {"name": "é" * 62 + "…", "violations_left_out": "6"}
+    assert [len(each.field) for each in bad.field_violations] == [126, 1, 1, 1]
+    assert bad.field_violations[0].field.startswith("labels[kkk")
 
 
 def test_a_single_failure_may_say_another_time() -> None:

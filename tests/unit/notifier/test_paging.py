@@ -1,3 +1,5 @@
+import base64
+import json
 from datetime import datetime
 from uuid import UUID
 
@@ -30,6 +32,13 @@ def test_a_token_without_zone_is_refused() -> None:
     naive = Position(moment=datetime(2026, 1, 1), id=UUID(int=1))  # noqa: DTZ001 - that is the mistake
     with pytest.raises(TokenError):
         position_of(token_of(naive, []), [])
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_moment_beyond_what_can_be_said_is_refused(moment: str) -> None:
+    _, *rest = json.loads(base64.urlsafe_b64decode(token_of(POSITION, [])))
+    with pytest.raises(TokenError):
+        position_of(base64.urlsafe_b64encode(json.dumps([moment, *rest]).encode()).decode(), [])
 
 
 @given(st.text(min_size=1) | st.binary(min_size=1).map(lambda raw: raw.hex()))

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from services.domain.fingerprint import digest
 
@@ -41,6 +42,8 @@ def after_of(token: str, *, filters: str, width: int) -> tuple[str, ...]:
     if not token:
         return ()
     bound, *after = _parts(token)
+    if not all(_is_storable(part) for part in after):
+        raise TokenError("is not one that this service gave out")
     if bound != digest(filters):
         raise TokenError("was given out for other filters")
     if len(after) != width:
@@ -48,11 +51,27 @@ def after_of(token: str, *, filters: str, width: int) -> tuple[str, ...]:
     return tuple(after)
 
 
+def moment_of(text: str) -> datetime:
+    """The moment in a token's key values, in UTC. Raises TokenError when there is none that can be."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise TokenError("is not one that this service gave out")
+        return moment.astimezone(UTC)
+    except (OverflowError, ValueError) as error:
+        raise TokenError("is not one that this service gave out") from error
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a store takes the text: JSON can say NUL, and halves of characters, where UTF-8 cannot."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _parts(token: str) -> list[str]:
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         parts = json.loads(text)
-    except (binascii.Error, ValueError) as error:
+    except (binascii.Error, ValueError, RecursionError) as error:
         raise TokenError("is not one that this service gave out") from error
     if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
         raise TokenError("is not one that this service gave out")
