@@ -211,7 +211,7 @@ def _print_whole(answer: service.GetAlertResponse) -> None:
         cut={"Service", "Message"},
     )
     print_table(
-        ["Time", "What", "Channel", "Who", "Comment"],
+        ["Time", "What", "Channel", "Who", "Comment", "Trace"],
         [
             [
                 moment(entry.create_time),
@@ -219,6 +219,7 @@ def _print_whole(answer: service.GetAlertResponse) -> None:
                 entry.channel,
                 entry.actor,
                 entry.comment,
+                entry.trace_id,
             ]
             for entry in answer.history
         ],

@@ -166,6 +166,17 @@ def test_the_channel_stands_at_the_end_of_the_callers_trace(
 
 
 @pytest.mark.parametrize("sent", ["by_a_single_event", "by_a_batch"])
+def test_the_alert_names_the_trace_of_its_deliveries(traced: World, request: pytest.FixtureRequest, sent: str) -> None:
+    client, alert = request.getfixturevalue(sent)
+
+    def traces() -> dict[str, str]:
+        return {entry["kind"]: entry["traceId"] for entry in traced.edge.get(f"/api/alerts/{alert}")["history"]}
+
+    until(lambda: traces() == {"FIRED": client.trace, "NOTIFIED": client.trace}, what=f"{alert} says where it was told")
+    assert client.trace in traced.command("alerts", "show", alert).stdout
+
+
+@pytest.mark.parametrize("sent", ["by_a_single_event", "by_a_batch"])
 def test_what_handles_many_at_once_is_linked(receiver: SpanReceiver, request: pytest.FixtureRequest, sent: str) -> None:
     client, _ = request.getfixturevalue(sent)
     spans = Spans(receiver)

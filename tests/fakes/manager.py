@@ -4,10 +4,11 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from services.chassis.failures import StoreUnavailable
+from services.chassis.telemetry import trace_id_of
 from services.domain.alert import Fired, Memory
 from services.manager.core.alert import Alert, Entry, Notice
 from services.manager.core.commands.change import Change
@@ -94,7 +95,7 @@ class MemoryAlerts:
         for change, headers in changes:
             self._kept.alerts[change.alert.id] = change.alert
             self._kept.outbox += [(change.alert, notice, headers) for notice in change.notices]
-            await self.note(change.entries)
+            await self.note([replace(entry, trace_id=trace_id_of(headers)) for entry in change.entries])
         still = [alert.subject.open_key for alert in self._kept.alerts.values() if alert.life.is_open]
         if len(still) != len(set(still)):
             raise OpenAlertExistsError

@@ -81,6 +81,7 @@ class Entry:
     actor: str = ""
     comment: str = ""
     channel: str = ""
+    trace_id: str = ""
 
 
 def alert_id(*, fingerprint: str, transition_id: str) -> str:

@@ -80,7 +80,7 @@ class AlertTable(Protocol):
         """
 
     async def save(self, changes: Sequence[tuple[Change, Headers]]) -> None:
-        """Write alerts, history and notifications, each under its trace context, and tell those who follow."""
+        """Write alerts, history and notifications, each with its trace context, and tell those who follow."""
 
     async def find(self, alert_id: str) -> Alert | None:
         """The alert as it is now; nobody else changes it before the transaction ends."""

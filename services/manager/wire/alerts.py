@@ -76,6 +76,7 @@ def entry(found: Entry) -> pb.AlertHistoryEntry:
         actor=found.actor,
         comment=found.comment,
         channel=found.channel,
+        trace_id=found.trace_id,
     )
 
 

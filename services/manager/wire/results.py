@@ -6,10 +6,11 @@ from services.manager.wire.times import moment
 from tocsin.notifications.v1 import notification_pb2 as pb
 
 
-def entry(message: pb.NotificationResult) -> Entry:
-    """A line of the alert's history. Raises UnusableRecordError naming the first field that is missing.
+def entry(message: pb.NotificationResult, *, trace_id: str = "") -> Entry:
+    """A line of the alert's history, in the trace of the delivery.
 
-    A delivery that failed may be taken after all later on: two lines, each once however often it is told.
+    A delivery that failed may be taken after all later on: two lines, each once however often it is told. Raises
+    UnusableRecordError naming the first field that is missing.
     """
     for field in ("delivery_id", "alert_id", "channel"):
         if not getattr(message, field):
@@ -26,6 +27,7 @@ def entry(message: pb.NotificationResult) -> Entry:
         create_time=ended,
         comment=_comment(message),
         channel=message.channel,
+        trace_id=trace_id,
     )
 
 

@@ -6,7 +6,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from services.chassis.kafka import Poison, Record
-from services.chassis.telemetry import links_of, tracer
+from services.chassis.telemetry import links_of, trace_id_of, tracer
 from services.manager.core.alert import Entry
 from services.manager.metrics import Metrics
 from services.manager.ports.commands import Store
@@ -41,7 +41,7 @@ class ResultWorker:
 
 def _decoded(record: Record) -> Entry:
     try:
-        return entry(NotificationResult.FromString(record.value))
+        return entry(NotificationResult.FromString(record.value), trace_id=trace_id_of(record.headers))
     except DecodeError:
         raise Poison(record, "UNREADABLE_RESULT") from None
     except UnusableRecordError as error:

@@ -23,11 +23,13 @@ from services.manager.core.commands.transitions import Transition, decide
 from services.manager.core.queries.filters import AlertFilter, RuleFilter
 from services.manager.core.queries.paging import Page
 from services.manager.core.rule import Edit, KeptRule
-from services.manager.ports.commands import NameTakenError, OpenAlertExistsError, Request, Store
+from services.manager.ports.commands import Headers, NameTakenError, OpenAlertExistsError, Request, Store
 from services.manager.ports.queries import AlertReader, RuleReader
 from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryStore
 from tests.unit.manager.stories import NOW, START, WINDOW, subject, word
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,12 @@ def rule(name: str, *, enabled: bool = True) -> KeptRule:
     return created(complete(draft), f"id of {name}", 1, now=NOW)
 
 
-async def hear(kept: Kept, *words: Transition, expected_new: Sequence[str] = ()) -> list[Alert]:
+async def hear(kept: Kept, *words: Transition, expected_new: Sequence[str] = (), headers: Headers = ()) -> list[Alert]:
     async with kept.store.writing() as writing:
         book = await writing.alerts.book(words, expected_new=expected_new)
         _, outcomes = decide(book, words, NOW)
         changes = [outcome.change for outcome in outcomes if outcome.change]
-        await writing.alerts.save([(change, []) for change in changes])
+        await writing.alerts.save([(change, headers) for change in changes])
     return [change.alert for change in changes]
 
 
@@ -161,6 +163,17 @@ class StoreContract(ABC):
                 await writing.endings.done(ending)
         async with kept.store.writing() as writing:
             assert await writing.endings.next() is None
+
+    async def test_history_says_in_which_trace_each_line_was_written(self, kept: Kept) -> None:
+        traceparent = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
+        (alert,) = await hear(kept, word(), headers=[("traceparent", traceparent)])
+        note = Entry(id="e1", alert_id=alert.id, kind=Kind.NOTIFIED, create_time=NOW, trace_id=TRACE[::-1])
+        async with kept.store.writing() as writing:
+            await writing.alerts.note([note])
+        await hear(kept, word(window=1))
+        found = await kept.alerts.get(alert.id)
+        assert found is not None
+        assert [entry.trace_id for entry in found[1]] == [TRACE, TRACE[::-1], ""]
 
     async def test_notes_are_written_once_and_only_to_alerts_that_exist(self, kept: Kept) -> None:
         (alert,) = await hear(kept, word())

@@ -169,7 +169,7 @@ async def test_what_became_of_deliveries_stands_in_the_history_once(world: World
         delivery_id="d3", alert_id="nobody", channel="mail", outcome=NotificationResult.DELIVERED
     )
     await world.alerts.GetAlert(pb.GetAlertRequest(id=alert.id))
-    await world.report(failed, failed, stood_in, unknown, failed)
+    await world.report(failed, failed, stood_in, unknown, failed, trace="4b" * 16)
 
     async def noted() -> bool:
         return len(await world.history(alert.id)) == 3
@@ -180,6 +180,7 @@ async def test_what_became_of_deliveries_stands_in_the_history_once(world: World
         ("slack", "FIRING; HTTP 500"),
         ("mail", "FIRING; in place of slack"),
     ]
+    assert [entry.trace_id for entry in read.history[1:]] == ["4b" * 16] * 2
 
 
 async def test_what_is_no_transition_is_put_aside_and_the_rest_goes_on(world: World) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.chassis.kafka import Record, consuming
+from services.chassis.telemetry import trace_id_of
 from stack.sinks import Behaviour
 from tests.fakes.notifications import notification
 from tests.integration.notifier.conftest import World
@@ -83,12 +84,16 @@ async def test_it_is_quick_and_the_manager_hears_of_it(world: World, alert: str)
     await world.publish(notification(alert="warm", severity=AlertRule.LOW))
     await accepted(world, 1, "webhook")
     begin = datetime.now(UTC)
-    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    trace = uuid.uuid4().hex
+    headers = (("traceparent", f"00-{trace}-00f067aa0ba902b7-01".encode()),)
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM), headers=headers)
     await accepted(world, 1, "slack")
     [slack] = world.sinks.journal.accepted("slack")
     assert (slack.time - begin).total_seconds() < 3
-    results = [NotificationResult.FromString(record.value) for record in await read(world, "notification-results", 2)]
-    [result] = [one for one in results if one.alert_id == alert]
+    records = await read(world, "notification-results", 2)
+    results = [(NotificationResult.FromString(record.value), record) for record in records]
+    [(result, record)] = [(one, record) for one, record in results if one.alert_id == alert]
+    assert trace_id_of(record.headers) == trace == slack.headers["traceparent"].split("-")[1]
     assert (result.channel, result.outcome, result.attempt_count) == ("slack", NotificationResult.DELIVERED, 1)
     assert result.delivery_id == slack.key
 

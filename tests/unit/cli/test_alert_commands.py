@@ -22,7 +22,7 @@ from services.chassis.failures import StoreUnavailable
 from stack.up import State as Running
 from tests.fakes.edge import Edge
 from tests.unit.cli.saying import Command, error_of
-from tocsin.alerts.v1.alert_pb2 import Alert, WindowResult
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, WindowResult
 from tocsin.notifications.v1.notification_pb2 import FailedNotification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
@@ -103,6 +103,16 @@ def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch, err
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     assert user_name() == f"user {os.getuid()}"
+
+
+def test_an_alert_is_shown_with_the_trace_of_each_delivery(tocsin: Command, two_alerts: Edge) -> None:
+    traces = ["4bf92f3577b34da6" * 2, "a3ce929d0e0e4736" * 2]
+    kinds = [AlertHistoryEntry.FIRED, AlertHistoryEntry.NOTIFIED]
+    two_alerts.history = [AlertHistoryEntry(kind=kind, trace_id=one) for kind, one in zip(kinds, traces, strict=True)]
+    lines = tocsin("alerts", "show", IDS[0]).stdout.splitlines()
+    assert [line.rstrip()[-32:] for line in lines if "FIRED" in line or "NOTIFIED" in line] == traces
+    shown = json.loads(tocsin("alerts", "show", IDS[0], "-o", "json").stdout)
+    assert [entry["traceId"] for entry in shown["history"]] == traces
 
 
 def test_a_failed_delivery_is_tried_again(tocsin: Command, one_failure: Edge) -> None:

@@ -115,6 +115,7 @@ def test_a_result_becomes_a_line_of_history() -> None:
     assert (failed.kind, failed.comment) == (Kind.NOTIFICATION_FAILED, "FIRING; in place of pager; HTTP 500")
     assert failed.id != taken.id == results.entry(result(attempt_count=3)).id
     assert taken.id == entry_id("a1", Kind.NOTIFIED, "d1")
+    assert alerts.entry(results.entry(result(), trace_id="4b" * 16)).trace_id == "4b" * 16
     assert results.entry(result(kind=77)).comment == ""
 
 

@@ -575,6 +575,7 @@ class AlertHistoryEntry(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID."""
     kind: Global___AlertHistoryEntry.Kind.ValueType
@@ -585,6 +586,10 @@ class AlertHistoryEntry(_message.Message):
     """What they said, or why it failed."""
     channel: _builtins.str
     """The channel, for notifications."""
+    trace_id: _builtins.str
+    """The W3C trace in which it happened, 32 hexadecimal digits: for notifications that of the delivery. Empty when the
+    system keeps no traces.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -598,10 +603,11 @@ class AlertHistoryEntry(_message.Message):
         actor: _builtins.str = ...,
         comment: _builtins.str = ...,
         channel: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "comment", b"comment", "create_time", b"create_time", "id", b"id", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "comment", b"comment", "create_time", b"create_time", "id", b"id", "kind", b"kind", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

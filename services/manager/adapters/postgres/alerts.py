@@ -1,12 +1,14 @@
 """The alerts and their histories, for changing them."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from asyncpg import UniqueViolationError
 
 from services.chassis import outbox
 from services.chassis.postgres import Connection
+from services.chassis.telemetry import trace_id_of
 from services.domain.alert import Fired, Memory, Verdict
 from services.domain.severity import Severity
 from services.manager.adapters.postgres import ALERTS_CHANGED
@@ -101,7 +103,9 @@ class PostgresAlerts:
             await self._connection.execute(_UPDATE, *columns(old))
         if new := [alert_row(alert) for alert in final.values() if alert.id not in self._known]:
             await self._insert(new)
-        await self._write([entry for change, _ in changes for entry in change.entries])
+        await self._write(
+            [replace(entry, trace_id=trace_id_of(headers)) for change, headers in changes for entry in change.entries]
+        )
         await self._enqueue(changes)
         await self._tell(list(final))
 

@@ -21,7 +21,7 @@ ALERT_COLUMNS = """id, fingerprint, state, severity, rule_id, rule_name, descrip
     acknowledge_time, acknowledged_by, resolve_time, resolved_by, superseded_by, repeat_count, last_episode,
     last_selection, last_revision, last_firing_time, version, update_time, open_key"""
 
-ENTRY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel"
+ENTRY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel, trace_id"
 
 
 def rule_of(row: Record) -> KeptRule:
@@ -147,10 +147,11 @@ def entry_of(row: Record) -> Entry:
         actor=row["actor"],
         comment=row["comment"],
         channel=row["channel"],
+        trace_id=row["trace_id"],
     )
 
 
-def entry_row(entry: Entry) -> tuple[str, str, str, datetime, str, str, str]:
+def entry_row(entry: Entry) -> tuple[str, str, str, datetime, str, str, str, str]:
     """The values of ENTRY_COLUMNS."""
     return (
         entry.id,
@@ -160,6 +161,7 @@ def entry_row(entry: Entry) -> tuple[str, str, str, datetime, str, str, str]:
         storable(entry.actor),
         storable(entry.comment),
         storable(entry.channel),
+        entry.trace_id,
     )
 
 
