@@ -73,7 +73,7 @@ def send_file(
             reader, first = chosen.first(source)
             explain(reader, source, first, output)
             return
-        is_asked = times is None and chosen.is_old(file)
+        is_asked = times is None and not source.is_stdin and chosen.is_old(file)
         times = times or (_old_times(source.name, output) if is_asked else Times.LOG)
         reader, reads = chosen.read(source)
         tally = Tally()

@@ -38,7 +38,10 @@ _BLOCK = 64 * 1024
 _ENDINGS = re.compile(
     r"(?:\.(?:log|txt|json|jsonl|ndjson|gz|\d{1,4})|[._-]\d{4}-?\d\d-?\d\d(?:[T_-]?\d\d(?::?\d\d){0,2})?)+\Z", re.ASCII
 )
-_NO_TIME = Refused(field="eventTime", expected="a time such as 2026-01-31T12:00:00Z; --times arrival sends it as now")
+_NO_TIME = Refused(
+    field="eventTime",
+    expected="a time such as 2026-01-31T12:00:00Z, or one in --timezone; --times arrival sends it as now",
+)
 
 
 class Times(StrEnum):

@@ -78,7 +78,7 @@ FORMATS: tuple[LineFormat, ...] = (
         level=Level.INFO,
         continues=False,
         pattern=re.compile(
-            r"(?:(?:(?P<vhost>\S+) (?=(?:[\d.]+|[\da-fA-F:]*:[\da-fA-F:]*) ))?"
+            r"(?:(?:(?P<vhost>\S+) (?=[\da-fA-F.:]{2,45} ))?"
             r"(?P<client>\S+) \S+ (?P<user>[^\[\]\"]{1,256}?) )?"
             r"\[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}[: ][\d:.]{8,15}(?: [+-]\d{4})?)\] "
             r'(?P<message>"(?P<request>(?:[^"\\]|\\.)*+)" (?P<status_code>\d{3}|-) (?P<bytes>\d+|-).*)'
@@ -148,8 +148,10 @@ FORMATS: tuple[LineFormat, ...] = (
         continues=False,
         pattern=re.compile(
             r"(?:<(?P<priority>\d{1,3})>1? ?)?"
-            rf"(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|(?=\S{{22}}){ISO}) "
-            rf"{_NO_LEVEL_WORD}(?P<host>[\w.:-]+) {_NO_LEVEL_WORD}(?P<service>[\w./@-]+)(?:\[(?P<pid>\d+)\])?: "
+            rf"(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|(?=\S{{22}}){ISO}|\d{{10}}\.\d{{6}}) "
+            # The log of the machine itself may name no host.
+            rf"(?:{_NO_LEVEL_WORD}(?P<host>[\w.:-]+) |(?<=[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d ))"
+            rf"{_NO_LEVEL_WORD}(?P<service>[\w./@-]+)(?:\[(?P<pid>\d+)\])?: "
             r"(?P<message>.*)"
         ),
     ),

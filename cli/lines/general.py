@@ -11,9 +11,9 @@ from cli.lines.times import CALENDAR, TIME_OF_DAY
 _WINDOW = 300
 # Up to three words, numbers or brackets may stand before the time.
 _TIME = re.compile(rf"(?P<lead>(?:\[[^\]\[]{{0,64}}\]\s?|\S{{1,64}}[ \t]+){{0,3}}?[\[(<\"]{{0,2}})(?P<time>{CALENDAR})")
-_TIME_OF_DAY = re.compile(rf"(?P<lead>[\[(<\"]?)(?P<time>{TIME_OF_DAY})(?![\d:])")
+_TIME_OF_DAY = re.compile(rf"(?P<lead>[\[(<\"]?)(?P<time>{TIME_OF_DAY}(?![\d:])|\d{{10}}\.\d{{3,9}}(?=\s))")
 _TIME_ANYWHERE = re.compile(rf"(?<![\d.:-])(?:{CALENDAR})")
-_GAP = re.compile(r"[\s|:,\])>\"-]*")
+_GAP = re.compile(r"\"?[\s|:,\])>-]*")
 # What follows a level before the message: the rest of its decoration, then perhaps where the message comes from.
 _ORIGIN = re.compile(
     r"(?:/[^\s\]:|]{1,64}+)?[\s|:,\])>-]*+(?:\d{1,10} --- )?"
@@ -59,7 +59,7 @@ def _by_time(line: str, head: str, time: re.Match[str]) -> dict[str, str]:
     if said := before_time(time["lead"]):
         return found | {"level": said.level.name} | _origin(line, end)
     rest = line[_end(_GAP, line, end) :]
-    said = None if rest.startswith("{") else after_time(head, end)
+    said = None if rest.startswith('{"') else after_time(head, end)
     if said is None:
         letter = letter_before_time(time["lead"])
         return found | {"message": rest} | ({"level": letter.level.name} if letter else {})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cli.lines.event import Refused
-from cli.lines.kinds import Found, LineFormat
+from cli.lines.kinds import Found, LineFormat, uncoloured
 from cli.lines.names import named
 
 _NO_OBJECT = Refused(field="line", expected="a JSON object")
@@ -22,8 +22,7 @@ class Json(LineFormat):
         if not line.lstrip().startswith("{"):
             return None
         try:
-            given = json.loads(line)
-            found = named(_flat(given))
+            found = named((name, uncoloured(text)) for name, text in _flat(json.loads(line)))
         except RecursionError:
             return _TOO_DEEP
         except ValueError:

@@ -12,6 +12,13 @@ from services.domain.level import Level
 
 Found = Mapping[str, str]
 
+_COLOUR = re.compile(r"(?:\x1b|#033)(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)?|[@-Z\\^_])")
+
+
+def uncoloured(text: str) -> str:
+    """A text without the escape sequences that colour it on a terminal; syslog writes them with #033."""
+    return _COLOUR.sub("", text) if "\x1b" in text or "#033" in text else text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineFormat:
@@ -42,10 +49,8 @@ class LineFormat:
         if match is None:
             return None
         found = {name: value for name, value in match.groupdict().items() if value is not None}
-        if self.within is not None:
-            group, inner = self.within
-            more = inner.search(found.get(group, ""))
-            found |= {name: value for name, value in more.groupdict().items() if value} if more else {}
+        if self.within is not None and (more := self.within[1].search(found.get(self.within[0], ""))):
+            found |= {name: value for name, value in more.groupdict().items() if value}
         return found
 
     def fresh(self) -> "LineFormat":

@@ -32,14 +32,15 @@ DECORATED = re.compile(
 )
 # Or as key=value.
 _KEYED = re.compile(rf"(?i:{_KEY}(?:{_WORD}))\b")
-# A level right after what stands before it, in any case when a colon or the like follows; Android's is one letter.
+# A level right after what stands before it, in any case when a colon or the like follows; Android and MongoDB write one
+# letter.
 _NEXT = (
     rf"[\[(<|]?(?:(?i:{_SURE}){_ENDS}|(?i:{_WORD})\s{{0,8}}(?=[:|\])>/\[])"
-    r"|[VDIWEFC](?=\s{1,4}[\w.$/-]{1,64}\s{0,20}:\s))"
+    r"|[VDIWEFC](?=\s{1,4}(?:[\w.$/-]{1,64}\s{0,20}:|[A-Z]{3,16})\s))"
 )
 # What may stand between a time and a level: brackets, numbers, and names that end in a dash, a dot or a colon.
 _BETWEEN = (
-    r"(?:(?:\[[^\]]{0,200}\]|\([^)]{0,200}\)|\d{1,20}|PHP(?=\s)|[\w.$-]{1,200}+(?=\s+-\s|:\s|\s*\|))[\s|:,-]++"
+    r"(?:(?:\[[^\]]{0,200}\]|\([^)]{0,200}\)|\{[^}]{0,200}\}|\d{1,20}|PHP(?=\s)|[\w.$-]{1,200}+(?=\s+-\s|:\s|\s*\|))[\s|:,-]++"
     rf"|[\w-]{{1,64}}\.(?=(?:{_SURE}):))"
 )
 _AFTER = re.compile(rf"[\s|:,\])>\"-]*+(?:{_BETWEEN}){{0,4}}?(?P<level>{_NEXT})")

@@ -13,12 +13,31 @@ NAMES = {
         *("jsonPayload.message", "event", "log", "@mt", "error.message"),
     ),
     "level": (
-        *("level_name", "levelname", "severity_text", "error_severity", "log.level", "level", "@l", "lvl", "loglevel"),
+        *(
+            "levelname",
+            "severity_text",
+            "error_severity",
+            "log.level",
+            "level",
+            "@l",
+            "lvl",
+            "loglevel",
+        ),
         *("log_level", "severity", "severity_number", "levelno", "at"),
     ),
     "time": (
         *("@timestamp", "eventTime", "time", "timestamp", "ts", "@t", "datetime", "asctime", "timeMillis"),
-        *("timeUnixNano", "observedTimeUnixNano", "time_iso8601", "time_local", "StartUTC", "start_time"),
+        *(
+            "date",
+            "timeUnixNano",
+            "observedTimeUnixNano",
+            "time_iso8601",
+            "time_local",
+            "StartUTC",
+            "start_time",
+            "instant.epochSecond",
+            "timestamp.seconds",
+        ),
     ),
     "service": ("service", "service.name", "resource.service.name", "resource.attributes.service.name", "app"),
     "host": ("host", "host.name", "hostname", "host.hostname", "s-computername"),
@@ -28,7 +47,10 @@ NAMES = {
         *("statusCode", "http.response.status_code", "http.status_code", "response_code", "sc-status", "status"),
         *("httpRequest.status", "DownstreamStatus"),
     ),
-    "response_time": ("responseTime", "duration_ms", "elapsed_ms", "latency_ms", "time-taken", "httpRequest.latency"),
+    "response_time": (
+        *("responseTime", "duration_ms", "elapsed_ms", "latency_ms", "time-taken", "httpRequest.latency"),
+        *("duration", "latency", "elapsed"),
+    ),
     "response_seconds": ("request_time", "duration_s"),
     "response_nanos": ("event.duration",),
     "logger": ("logger", "log.logger", "logger_name", "loggerName"),
@@ -57,11 +79,23 @@ def _bare(name: str) -> str:
 
 
 _FIELD_BY_NAME = {_bare(name): (field, rank) for field, names in NAMES.items() for rank, name in enumerate(names)}
+_WITH_UNIT = re.compile(r"[\d.]+\s?(?:ns|us|µs|μs|ms|s)")
 # Names that hold something else as often: they mean the field when the value fits it.
 _UNSURE: dict[str, Callable[[str], object]] = {
     "status": str.isdecimal,
     "at": level_of,
+    "duration": _WITH_UNIT.fullmatch,
+    "latency": _WITH_UNIT.fullmatch,
+    "elapsed": _WITH_UNIT.fullmatch,
+    "date": re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:").match,
 }
+
+# Where several names mean a field, those whose value is one count first.
+_LIKELY: dict[str, Callable[[str], object]] = {
+    "level": level_of,
+    "time": re.compile(r"\D{0,8}\d{2,4}[-/.]\d\d|\d{10}|\d\.\d+[eE]|\D{0,8}[A-Z][a-z]{2}\b").match,
+}
+_LAST = 100
 
 
 def named(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -74,6 +108,8 @@ def named(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     best: dict[str, tuple[int, str]] = {}
     for name, text in given.items():
         field, rank = (own[name], -1) if name in own else _field(name)
+        likely = _LIKELY.get(field)
+        rank += _LAST if likely and not likely(text) else 0
         if field and _fits(name, text) and (field not in best or rank < best[field][0]) and text:
             best[field] = (rank, name)
     chosen = {name: field for field, (_, name) in best.items()}

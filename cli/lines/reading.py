@@ -16,7 +16,7 @@ from cli.lines.event import LineEvent, Refused
 from cli.lines.fields import event_of
 from cli.lines.formats import FORMATS, GENERAL, TRANSPORTS
 from cli.lines.general import last_resort
-from cli.lines.kinds import Found, LineFormat
+from cli.lines.kinds import Found, LineFormat, uncoloured
 from cli.lines.times import Now, is_exact
 from services.domain.level import Level
 
@@ -30,13 +30,15 @@ _DEEPEST = 4
 # What is told of a line that a container wrote without a text.
 _BLANK = "(blank line)"
 
-_COLOUR = re.compile(r"(?:\x1b|#033)(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*+(?:\x07|\x1b\\)?|[@-Z\\^_])")
 # How lines begin and end that go on with what stands before them.
 _GOES_ON = re.compile(
     r"(?:at |Caused by: |Suppressed: |\.\.\. \d+ more|from .*:\d+:in |goroutine \d+ \[|#\d+ |stack backtrace:|"
     r"During handling of the above|The above exception was|[\w.$]+(?:Error|Exception|Exit|Interrupt)\b)"
     r"|[\])}]+[,;]?\Z"
 )
+
+# What begins with a date, however it is written, goes on with nothing.
+_DATED = re.compile(r"[\[(<\"']?\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[ ,T_]{1,2}\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +70,14 @@ def unwrapped(line: str) -> Piece:
     """A line without colours, and without what a container's log or the like stands before it."""
     outer: dict[str, str] = {}
     transports: list[str] = []
-    text = _COLOUR.sub("", line) if "\x1b" in line or "#033" in line else line
+    text = uncoloured(line)
     while len(transports) < _DEEPEST:
         name, found = _transport(text)
         if found is None:
             break
         transports.append(name)
         outer |= found
-        text = outer.pop("message")
+        text = uncoloured(outer.pop("message"))
     is_part = outer.pop("part", "F") == "P"
     return Piece(text=text, outer=outer, transports=transports, is_part=is_part)
 
@@ -124,7 +126,7 @@ class Reader:
         if explained is not None:
             self._continues = explained.continues
             return self._event(explained.found, explained.level)
-        goes_on = (self._is_headed and self._continues) or _GOES_ON.match(text)
+        goes_on = (self._is_headed and self._continues and not _DATED.match(text)) or _GOES_ON.match(text)
         return None if goes_on else self._alone(piece)
 
     def orphan(self, piece: Piece) -> LineEvent | Refused:
@@ -147,7 +149,10 @@ class Reader:
 
     def _alone(self, piece: Piece) -> LineEvent:
         """The event of a line that no format explains."""
-        return self._event(_handed_on(piece.outer, last_resort(piece.text.strip() or _BLANK)), None)
+        found = _handed_on(piece.outer, last_resort(piece.text.strip() or _BLANK))
+        event = self._event(found, None)
+        # What only looked like a time is none that could be wrong.
+        return self._event(found | {"time": ""}, None) if event.time_is_unknown else event
 
     def _event(self, found: Found, level: Level | None) -> LineEvent:
         return event_of(found, service=self._service, level=level, now=self._now, zone=self._zone)

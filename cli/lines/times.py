@@ -33,9 +33,10 @@ _ZONE = rf"(?: ?(?P<zone>Z(?![A-Za-z])|[+-]\d\d(?::?\d\d)?(?![\d.:-])|(?:{_ABBRE
 
 # How times are written, the fuller ones first.
 SPELLINGS = {
-    "2026-11-27T10:00:00.123Z": rf"(?P<year>\d{{4}})[-/.](?P<month>\d\d)[-/.](?P<day>\d\d)[T ]{_CLOCK}{_ZONE}",
+    "2026-11-27T10:00:00.123Z": rf"(?P<year>\d{{4}})[-/.](?P<month>\d\d)[-/.](?P<day>\d\d)(?:[T _]| - ){_CLOCK}{_ZONE}",
     "27/Nov/2026:10:00:00 +0100": rf"(?P<day>\d\d)[/ -]{_MONTH}[/ -](?P<year>\d{{4}})[: ]{_CLOCK}{_ZONE}",
-    "Fri Nov 27 10:00:00 2026": rf"(?:{_WEEKDAY} )?{_MONTH} (?P<day>[ \d]\d) {_CLOCK} (?P<year>\d{{4}})(?!\d)",
+    "27.11.2026 10:00:00": rf"(?P<day>\d\d)\.(?P<month>\d\d)\.(?P<year>\d{{4}}) {_CLOCK}",
+    "Fri Nov 27 10:00:00 2026": rf"(?:{_WEEKDAY} )?{_MONTH} (?P<day>[ \d]\d) {_CLOCK}{_ZONE} (?P<year>\d{{4}})(?!\d)",
     "Nov 27, 2026 10:00:00 PM": rf"{_MONTH} (?P<day>\d\d?), (?P<year>\d{{4}}),? {_CLOCK_OF_12}",
     "11/27/2026 10:00:00 PM": rf"(?P<month>\d\d?)/(?P<day>\d\d?)/(?P<year>\d{{4}}) {_CLOCK_OF_12}",
     "Nov 27 10:00:00": rf"{_MONTH} (?P<day>[ \d]\d) {_CLOCK}",

@@ -221,6 +221,38 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
         '{"@timestamp":"2026-11-27T10:00:00Z","message":"2026-11-27 10:00:00 ERROR boom","agent":{"id":"x"}}',
         {},
     ),
+    "coloured JSON": (r'{"level":"\u001b[31merror\u001b[39m","message":"boom","time":"2026-11-27T10:00:00Z"}', {}),
+    "coloured in docker": (
+        r'{"log":"\u001b[31mERROR\u001b[39m boom\n","stream":"stderr","time":"2026-11-27T10:00:00.1Z"}',
+        {},
+    ),
+    "Jenkins": ("2026-11-27 10:00:00.123+0000 [id=1]\tERROR\thudson.X#run: boom", {"message": "hudson.X#run: boom"}),
+    "Airflow": ("[2026-11-27T10:00:00.123+0000] {a.py:1} ERROR - boom", {"logger": "a.py:1"}),
+    "Odoo": ("2026-11-27 10:00:00,123 42 ERROR db odoo.http: boom", {"message": "db odoo.http: boom", "pid": "42"}),
+    "Envoy": ("[2026-11-27 10:00:00.123][12][error][config] [source/x.cc:1] boom", {"message": None}),
+    "Envoy, access": (
+        '[2026-11-27T10:00:00.123Z] "GET / HTTP/1.1" 503 UF 0 91 5 - "-" "curl"',
+        {"level": Level.INFO, "status": 503},
+    ),
+    "ClickHouse": ("2026.11.27 10:00:00.123456 [ 42 ] {id} <Error> Foo: boom", {"message": "Foo: boom"}),
+    "MongoDB, old": ("2026-11-27T10:00:00.123+0000 E NETWORK  [conn1] boom", {"message": "NETWORK  [conn1] boom"}),
+    "Sidekiq": ("2026-11-27T10:00:00.123Z pid=42 tid=abc class=X ERROR: boom", {}),
+    "GitHub": ("2026-11-27T10:00:00.1234567Z ##[error]boom", {}),
+    "Gin": ('[GIN] 2026/11/27 - 10:00:00 | 503 | 12.3ms | GET "/x"', {"level": Level.INFO, "message": None}),
+    "SQUID": ("1795773600.123    45 192.0.2.1 TCP_MISS/503 1234 GET", {"level": Level.INFO, "message": None}),
+    "syslog, no host": ("<27>Nov 27 10:00:00 shop[1]: boom", {"service": "shop", "pid": "1"}),
+    "journalctl, short-unix": ("1795773600.123456 web-1 shop[1]: ERROR boom", {"service": "shop"}),
+    "date": ("Fri Nov 27 10:00:00 UTC 2026 ERROR boom", {}),
+    "German": ("27.11.2026 10:00:00 ERROR boom", {}),
+    "underscore": ("2026-11-27_10:00:00 ERROR boom", {}),
+    "log4j2, JSON": (
+        '{"instant":{"epochSecond":1795773600,"nanoOfSecond":1},"level":"ERROR","message":"boom"}',
+        {"instant.nanoOfSecond": "1"},
+    ),
+    "level by name and number": (
+        '{"date":"2026-11-27T10:00:00Z","level":{"name":"error","value":50},"msg":"boom"}',
+        {},
+    ),
     "cut JSON": ('2026-11-27T10:00:00Z {"level":"error","msg":"boo', {"message": None}),
 }
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -12,9 +11,7 @@ from hypothesis import strategies as st
 from cli.lines.event import Note
 from cli.lines.formats import FORMATS, TRANSPORTS, custom
 from cli.lines.kinds import LineFormat
-from cli.lines.levels import level_of
 from cli.lines.reading import Reader
-from cli.lines.times import time_of
 from cli.source import read
 from services.domain.level import Level
 from tests.fakes.clock import FakeClock
@@ -60,6 +57,7 @@ def test_a_format_is_recognised_by_its_own_example(kind: LineFormat) -> None:
         ("#Fields: ", "a "),
         ("a-1 ", " "),
         ("at=x ", '"'),
+        ("at=x ", "::a"),
     ],
 )
 def test_a_long_line_that_fits_nearly_is_gone_through_once(start: str, part: str) -> None:
@@ -197,6 +195,31 @@ def test_an_odd_value_at_the_side_does_not_refuse_an_event(
     assert event.notes == ({note} if note else set())
 
 
+@pytest.mark.parametrize(
+    ("pairs", "field", "value"),
+    [
+        ('"time":"0.123","timestamp":"2026-11-27T10:00:00Z"', "event_time", datetime(2026, 11, 27, 10, tzinfo=UTC)),
+        ('"level":"http","severity":"error"', "level", Level.ERROR),
+        ('"duration":"12ms"', "response_time", 12.0),
+        ('"duration":0.012', "attributes", {"duration": "0.012"}),
+        ('"level":400,"level_name":"WARNING"', "level", Level.WARN),
+        ('"message":"short","msg":"other"', "attributes", {"msg": "other"}),
+    ],
+)
+def test_of_several_names_for_a_field_the_surest_whose_value_fits_counts(pairs: str, field: str, value: object) -> None:
+    assert getattr(event_of(f"{{{pairs}}}"), field) == value
+
+
+def test_what_begins_with_a_date_of_an_unknown_spelling_is_a_line_of_its_own() -> None:
+    lines = ["2026-11-27 10:00:00 ERROR boom"] * 3 + ["27/11/2026 10:00 ERROR more"]
+    *_, last = events_of(lines)
+    assert (last.level, last.message) == (Level.ERROR, "27/11/2026 10:00 ERROR more")
+
+
+def test_what_only_looks_like_a_time_in_a_line_does_not_refuse_it() -> None:
+    assert event_of("the shop was closed on 2026-13-45 10:00:00, said one").notes == {Note.NO_TIME, Note.NO_LEVEL}
+
+
 def test_an_unknown_level_is_told_with_its_word() -> None:
     event = event_of('{"level":"sev5","time":"2026-11-27T10:00:00Z","message":"boom"}')
     assert (event.level, event.unknown_level, event.notes) == (Level.INFO, "sev5", {Note.UNKNOWN_LEVEL})
@@ -284,84 +307,6 @@ def test_json_lines_know_the_names_that_loggers_use() -> None:
     assert (event.message, event.level, event.service, event.status_code) == ("m", Level.ERROR, "s", 504)
     assert event.event_time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert event.attributes == {"a.b": "true"}
-
-
-def test_levels_are_known_in_any_case() -> None:
-    assert [level_of(word) for word in ("warning", "Err", "NOTICE", "?")] == [Level.WARN, Level.ERROR, Level.INFO, None]
-
-
-@pytest.mark.parametrize(
-    ("number", "level"),
-    [
-        ("60", Level.FATAL),
-        ("50", Level.ERROR),
-        ("35", Level.INFO),
-        ("10", Level.TRACE),
-        ("3", Level.ERROR),
-        ("99", None),
-        ("400", Level.ERROR),
-        ("250", Level.INFO),
-        ("40000", Level.ERROR),
-    ],
-)
-def test_levels_are_known_by_the_numbers_of_pino_and_syslog(number: str, level: Level | None) -> None:
-    assert level_of(number) == level
-
-
-@pytest.mark.parametrize(
-    ("text", "hour"),
-    [
-        ("2026-07-01 12:00:00", 10),
-        ("2026-01-01 12:00:00", 11),
-        ("2026-01-01 12:00:00.5 CET", 11),
-        ("01/Jul/2026:12:00:00 +0000", 12),
-        ("2026-07-01T12:00:00Z", 12),
-        ("Jul  1 12:00:00", 10),
-        ("11:59:00", 10),
-    ],
-)
-def test_a_time_without_a_zone_is_in_the_zone_that_was_asked_for(text: str, hour: int) -> None:
-    moment = time_of(text, now=CLOCK.now, zone=ZoneInfo("Europe/Berlin"))
-    assert moment is not None
-    assert (moment.tzinfo, moment.hour) == (UTC, hour)
-
-
-@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
-def test_a_number_is_the_time_since_1970_in_its_unit(unit: int) -> None:
-    assert time_of(str(1_700_000_000 * unit), now=CLOCK.now) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
-
-
-def test_29_february_is_that_of_the_last_leap_year() -> None:
-    assert time_of("Feb 29 12:00:00", now=CLOCK.now) == datetime(2024, 2, 29, 12, tzinfo=UTC)
-
-
-def test_a_time_that_is_none_is_none() -> None:
-    for text in ("not a time", "1764245000.x", "²" * 10, "0001-01-01T00:00:00+10:00", "2026-01-01 12:00:00 XYZ"):
-        assert time_of(text, now=CLOCK.now) is None, text
-
-
-@pytest.mark.parametrize(
-    ("text", "now", "zone", "right"),
-    [
-        ("Jan  1 00:00:01", "2026-12-31T23:59:58Z", "UTC", "2027-01-01T00:00:01Z"),
-        ("Dec 31 23:59:59", "2027-01-01T00:00:01Z", "UTC", "2026-12-31T23:59:59Z"),
-        ("00:00:03", "2026-12-31T23:59:58Z", "UTC", "2027-01-01T00:00:03Z"),
-        ("23:59:58", "2027-01-01T00:00:01Z", "UTC", "2026-12-31T23:59:58Z"),
-        ("2026-10-25 02:30:00 CEST", "2026-11-27T12:00:00Z", "Europe/Berlin", "2026-10-25T00:30:00Z"),
-        ("2026-10-25 02:30:00 CET", "2026-11-27T12:00:00Z", "Europe/Berlin", "2026-10-25T01:30:00Z"),
-        ("2026-11-01 01:30:00 EDT", "2026-11-27T12:00:00Z", "America/New_York", "2026-11-01T05:30:00Z"),
-        ("2026-11-01 01:30:00 EST", "2026-11-27T12:00:00Z", "America/New_York", "2026-11-01T06:30:00Z"),
-        ("2026-12-31 23:59:60", "2026-12-31T12:00:00Z", "UTC", "2027-01-01T00:00:00Z"),
-        ("2016-12-31T23:59:60.5Z", "2026-12-31T12:00:00Z", "UTC", "2017-01-01T00:00:00.5Z"),
-        ("31/Dec/2016:23:59:60 +0000", "2026-12-31T12:00:00Z", "UTC", "2017-01-01T00:00:00Z"),
-        ("2026-11-27 13:00:00 +03", "2026-11-27T12:00:00Z", "UTC", "2026-11-27T10:00:00Z"),
-        ("11/27/2026 1:00:00 PM", "2026-11-27T12:00:00Z", "UTC", "2026-11-27T13:00:00Z"),
-        ("Nov 27, 2026 12:00:00 AM", "2026-11-27T12:00:00Z", "UTC", "2026-11-27T00:00:00Z"),
-    ],
-)
-def test_times_at_the_borders_of_days_years_and_zones(text: str, now: str, zone: str, right: str) -> None:
-    moment = time_of(text, now=lambda: datetime.fromisoformat(now), zone=ZoneInfo(zone))
-    assert moment == datetime.fromisoformat(right)
 
 
 def test_now_is_asked_for_each_line() -> None:
