@@ -35,7 +35,7 @@ def bring_up(*, otlp: str = "", routes: Path | None = None, servers_only: bool =
             shown.update(Text(text))
             say(text)
 
-        connected = up(progress, otlp=otlp, routes=routes, servers_only=servers_only)
+        connected = up(progress, otlp=otlp, routes=routes, servers_only=servers_only, supervised=True)
     for door in server_doors(connected) if servers_only else doors(connected):
         # Never cut or wrapped: these lines are there to be copied.
         line = Text.assemble((f"{door.name:<13} ", "bold"), f"{door.address}\n{'':<13} ", (door.example, "dim"))
@@ -49,5 +49,6 @@ def bring_down(*, purge: bool = False) -> None:
 
 
 def as_lines(states: list[State]) -> list[str]:
-    """A line for each program that runs."""
-    return [f"{one.name:<12}{one.pid:>8}  {one.log}" for one in states] or ["nothing runs"]
+    """A line for each program that runs, or that will run again."""
+    lines = [f"{one.name:<12}{one.pid or '-':>8}  {one.log}  {one.restarts}".rstrip() for one in states]
+    return lines or ["nothing runs"]

@@ -170,7 +170,7 @@ class Processes:
         """Ask the process to end, and end it and its children by force after its grace; say whether it was running."""
         running = self.find(name)
         if running is not None:
-            relatives = family(running.process)
+            relatives = self._relatives(running)
             with contextlib.suppress(psutil.NoSuchProcess):
                 running.process.send_signal(running.stop_signal)
             await_end([running.process], running.grace_seconds)
@@ -213,6 +213,13 @@ class Processes:
         path = self.log(name)
         text = path.read_text(errors="replace").splitlines() if path.exists() else []
         return "\n".join([f"last lines of {path}:", *text[-lines:]])
+
+    def _relatives(self, running: Running) -> list[psutil.Process]:
+        """List the process and its descendants, without programs of their own that it has started."""
+        relatives = family(running.process)
+        below = [other for other in self.running() if other.pid != running.pid and other.process in relatives]
+        others = [member for other in below for member in family(other.process)]
+        return [member for member in relatives if member not in others]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

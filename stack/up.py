@@ -1,7 +1,6 @@
 """The local system as a whole: up, down, status."""
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,11 +16,11 @@ from stack.processes import Processes
 from stack.servers import SERVERS, Addresses, Progress
 from stack.signals import ended_by_sigterm, undisturbed
 from stack.starting import Starter
+from stack.supervisor import NAME as SUPERVISOR
+from stack.supervisor import restarts_in, supervise
 from stack.system import System, stages
 from stack.topics import create_topics
 from stack.wiring import ROOT, Wiring
-
-_FILE = "system.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +28,10 @@ class State:
     """One program of the system, as it is now."""
 
     name: str
-    pid: int
+    # None for one that has ended.
+    pid: int | None
     log: Path
+    restarts: str
 
 
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -47,16 +48,19 @@ def up(
     routes: Path | None = None,
     servers_only: bool = False,
     elsewhere: Mapping[str, str] | None = None,
+    supervised: bool = False,
 ) -> Wiring:
     """Start what does not run yet, and return when everything answers; on a failure or Ctrl-C leave nothing behind.
 
     Servers whose addresses stand in `elsewhere` are not started; when it is None, those that the environment gives.
-    Raises StartError, JarsError, ClaimError or OSError, each with a text for a person.
+    With `supervised`, what ends by itself later is started again.
+    Raises StartError, JarsError, ClaimError, TopicsError or OSError, each with a text for a person.
     """
     home, chosen = folder or default_folder(), ports or Ports.read()
     given = servers.given() if elsewhere is None else elsewhere
     with claimed(home), ended_by_sigterm():
         processes = Processes(home)
+        processes.stop(SUPERVISOR)
         if strays := processes.sweep():
             progress(f"{strays} processes of a start that was cut off are ended")
         own = [name for name in SERVERS if name not in given]
@@ -65,14 +69,17 @@ def up(
         starter = Starter(processes, progress)
         try:
             addresses = _start_servers(processes, starter, progress, chosen, given)
-            connected = Wiring(addresses=addresses, ports=chosen, otlp=otlp, routes=routes)
-            _write(home / _FILE, connected)
+            connected = Wiring(addresses=addresses, ports=chosen, otlp=otlp, routes=routes and routes.resolve())
+            connected.write(home)
             if not servers_only:
                 System(processes, connected, starter).start()
         except BaseException:
             with undisturbed():
                 starter.take_back()
             raise
+        finally:
+            if supervised:
+                supervise(processes)
         return connected
 
 
@@ -83,6 +90,8 @@ def down(progress: Progress, *, folder: Path | None = None, purge: bool = False)
         return 0
     with taken_over(home), undisturbed():
         processes = Processes(home)
+        # First, lest it starts again what is stopped here.
+        processes.stop(SUPERVISOR)
         running = processes.running()
         Starter(processes, progress).stop(running)
         strays = processes.sweep()
@@ -93,18 +102,16 @@ def down(progress: Progress, *, folder: Path | None = None, purge: bool = False)
 
 
 def status(*, folder: Path | None = None) -> list[State]:
-    """List what runs."""
-    processes = Processes(folder or default_folder())
-    return [State(name=one.name, pid=one.pid, log=processes.log(one.name)) for one in processes.running()]
-
-
-def wiring(*, folder: Path | None = None) -> Wiring | None:
-    """Tell how the system that was last started here is connected; None when there has been none."""
-    path = (folder or default_folder()) / _FILE
-    if not path.exists():
-        return None
-    record = json.loads(path.read_text())
-    return Wiring(addresses=Addresses(**record["addresses"]), ports=Ports(**record["ports"]), otlp=record["otlp"])
+    """List what runs, and what has ended and will be started again."""
+    home = folder or default_folder()
+    processes = Processes(home)
+    running = {one.name: one.pid for one in processes.running()}
+    restarts = restarts_in(home) if SUPERVISOR in running else {}
+    waiting = [name for name, one in restarts.items() if one.due is not None and name not in running]
+    return [
+        State(name=name, pid=running.get(name), log=processes.log(name), restarts=str(restarts.get(name, "")))
+        for name in (*running, *waiting)
+    ]
 
 
 def _start_servers(
@@ -118,13 +125,3 @@ def _start_servers(
     addresses = dataclasses.replace(servers.local(ports), **elsewhere)
     create_topics(addresses.kafka)
     return addresses
-
-
-def _write(path: Path, connected: Wiring) -> None:
-    record = {
-        "addresses": dataclasses.asdict(connected.addresses),
-        "ports": dataclasses.asdict(connected.ports),
-        "otlp": connected.otlp,
-    }
-    path.touch(mode=0o600)  # an address may carry a password
-    path.write_text(json.dumps(record, indent=2) + "\n")

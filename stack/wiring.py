@@ -1,14 +1,17 @@
 """What connects the parts of one system: addresses, ports and names, and the settings that follow from them."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 from stack.ports import Ports
 from stack.servers import Addresses
 
 SERVICES = ("ingest", "evaluator", "manager", "notifier")
 
+_FILE = "system.json"
 ROOT = Path(__file__).resolve().parent.parent
 _ROUTES = ROOT / "services" / "notifier" / "routes.example.yaml"
 
@@ -26,6 +29,22 @@ class Wiring:
     routes: Path | None = None
     # Further settings of services, under their full names.
     settings: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write down how the system of this folder is connected."""
+        routes = None if self.routes is None else str(self.routes)
+        record = {"addresses": asdict(self.addresses), "ports": asdict(self.ports), "otlp": self.otlp, "routes": routes}
+        path = folder / _FILE
+        path.touch(mode=0o600)  # an address may carry a password
+        path.write_text(json.dumps(record, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Tell how the system that was last started in this folder is connected."""
+        record = json.loads((folder / _FILE).read_text())
+        addresses, ports = Addresses(**record["addresses"]), Ports(**record["ports"])
+        routes = Path(record["routes"]) if record["routes"] else None
+        return cls(addresses=addresses, ports=ports, otlp=record["otlp"], routes=routes)
 
 
 def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:

@@ -16,7 +16,8 @@ import pytest
 from stack import servers
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.up import down, status, up, wiring
+from stack.up import down, status, up
+from stack.wiring import Wiring
 
 pytestmark = pytest.mark.integration
 
@@ -59,11 +60,11 @@ def begin(environ: dict[str, str]) -> subprocess.Popen[bytes]:
     )
 
 
-def await_start(folder: Path, name: str) -> psutil.Process:
+def await_start(folder: Path, name: str, other_than: int | None = None) -> psutil.Process:
     """Wait until a server's process is there, and give it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if found := Processes(folder).find(name):
+        if (found := Processes(folder).find(name)) and found.pid != other_than:
             return found.process
     raise TimeoutError(f"{name} was not started")
 
@@ -77,13 +78,20 @@ def leftovers(folder: Path) -> list[str]:
 def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, str], folder: Path) -> None:
     started = stack(environ, "up", "--servers-only")
     assert started.returncode == 0, started.stdout
-    connected = wiring(folder=folder)
-    assert connected is not None
+    connected = Wiring.read(folder)
     for name in servers.SERVERS:
         assert getattr(connected.addresses, name) in started.stdout
         servers.answers(name, getattr(connected.addresses, name))
-    assert {state.name for state in status(folder=folder)} == set(servers.SERVERS)
+    assert {state.name for state in status(folder=folder)} == {*servers.SERVERS, "supervisor"}
 
+    again = stack(environ, "up", "--servers-only")
+    assert again.stdout.count("it ran already") == len(servers.SERVERS)
+
+    ended = await_start(folder, "redis")
+    ended.kill()
+    await_start(folder, "redis", other_than=ended.pid)
+    assert "started again once" in stack(environ, "status").stdout
+    # It runs as `up` would have started it, and does not end with the supervisor that started it.
     again = stack(environ, "up", "--servers-only")
     assert again.stdout.count("it ran already") == len(servers.SERVERS)
 
@@ -138,7 +146,7 @@ def test_two_starters_at_once_do_not_mix(environ: dict[str, str], folder: Path) 
         assert second.returncode == 1
         assert f"process {starter.pid} is at work" in second.stdout
         assert starter.wait(PATIENCE) == 0
-    assert {state.name for state in status(folder=folder)} == set(servers.SERVERS)
+    assert {state.name for state in status(folder=folder)} == {*servers.SERVERS, "supervisor"}
 
 
 def test_ports_that_are_taken_are_all_named_before_anything_starts(environ: dict[str, str], folder: Path) -> None:
@@ -161,8 +169,7 @@ def test_a_server_that_is_elsewhere_is_used_and_not_started(
     started = stack(environ | given, "up", "--servers-only")
     assert started.returncode == 0, started.stdout
     assert status(folder=folder) == []
-    connected = wiring(folder=folder)
-    assert connected is not None
+    connected = Wiring.read(folder)
     assert dataclasses.astuple(connected.addresses) == (kafka, postgres, redis_url)
 
 

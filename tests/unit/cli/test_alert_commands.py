@@ -132,12 +132,21 @@ def test_a_delivery_that_cannot_be_tried_now_is_an_error(tocsin: Command) -> Non
 
 
 def test_status_tells_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "running", lambda: [Running(name="ingest", pid=7, log=Path("logs/ingest.log"))])
+    log = Path("logs/ingest.log")
+    states = [
+        Running(name="ingest", pid=7, log=log, restarts=""),
+        Running(name="manager", pid=None, log=log, restarts="ended once, starts again at 12:00:00"),
+    ]
+    monkeypatch.setattr(system, "running", lambda: states)
     done = CliRunner().invoke(app, ["status"])
     assert done.exit_code == 0
-    assert done.stdout.split() == ["ingest", "7", "logs/ingest.log"]
+    assert [line.split(maxsplit=3) for line in done.stdout.splitlines()] == [
+        ["ingest", "7", "logs/ingest.log"],
+        ["manager", "-", "logs/ingest.log", "ended once, starts again at 12:00:00"],
+    ]
     told = json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout)
-    assert told == [{"name": "ingest", "pid": 7, "log": "logs/ingest.log"}]
+    assert told[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": ""}
+    assert told[1]["pid"] is None
 
 
 def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
