@@ -1,9 +1,13 @@
 """The tocsin command."""
 
+import traceback
+
 import typer
 
 from cli import alerts, notifications, rules
+from cli.client import Exit
 from cli.demo.command import demo
+from cli.output import complain
 from cli.send import send_file
 from cli.system import down, status, up
 
@@ -22,5 +26,15 @@ app.add_typer(rules.app, name="rules")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(notifications.app, name="notifications")
 
+
+def main() -> None:
+    """Run the command. A crash is told like everything else: the words of an exception may be those of a log line."""
+    try:
+        app()
+    except Exception:  # noqa: BLE001 - the last one to hear of it
+        complain(traceback.format_exc())
+        raise SystemExit(Exit.REFUSED) from None
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.testing import CliRunner
 
+from cli import main
 from cli.main import app
 from stack.terminal import Terminal
 from tests.fakes.edge import Edge
@@ -146,6 +147,19 @@ def test_neither_a_progress_bar_nor_a_status_obeys_a_text() -> None:
     assert file.getvalue().count(r"\x1b[2J\x1b[1;1HAll") >= 2
     # The library's own codes move the cursor and hide it; none of them is the text's.
     assert [code for code in ("\x1b[2J", "\x1b[1;1H", "\x1b[8m", "\x9b", "\u202e") if code in file.getvalue()] == []
+
+
+def test_a_crash_is_told_as_text_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def crash() -> None:
+        raise ValueError(HOSTILE)
+
+    monkeypatch.setattr(main, "app", crash)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert hidden(said) == []
+    assert r"ValueError: x\x1b[2J" in said
 
 
 def test_only_one_module_writes() -> None:
