@@ -48,7 +48,8 @@ class Metrics:
             "tocsin.evaluator.rewinds", description="Times that the match stage began its blocks again."
         )
         self._late = instruments.create_counter(
-            "late_events", description="Events whose window was closed already; they are not judged."
+            "late_events",
+            description="Events that a rule selected after their window was closed; they are not judged.",
         )
         self._gaps = instruments.create_counter(
             "tocsin.evaluator.gaps", description="Flushes before which something was missing."

@@ -98,8 +98,8 @@ class PartialSource(Reading, Protocol):
     async def fetch(self, most: int, within: float, settled: Mapping[int, int]) -> PartialFetch:
         """Give what there is, as soon as there is something.
 
-        What was written to a partition before `settled` is not judged any more: rows there may be left out when a
-        later one of the same fetch replaces them.
+        What was written to a partition before `settled` is not judged any more: rows there may be left out when
+        another one of the same fetch, also before it, replaces them.
         """
         ...
 

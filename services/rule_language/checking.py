@@ -50,6 +50,11 @@ def check_condition(text: str) -> Expression:
     return _check(text, windows())
 
 
+def reads_total(condition: Expression) -> bool:
+    """Whether a condition depends on how many events the scope selects."""
+    return not condition.names.isdisjoint({"total", "rate"})
+
+
 def _check(text: str, language: Language) -> Expression:
     if len(text) > MAX_CHARACTERS:
         raise ExpressionError(text, mistake_at(text, MAX_CHARACTERS, f"longer than {MAX_CHARACTERS} characters"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.domain.severity import Severity
 from services.rule_language import restrictions
-from services.rule_language.checking import Expression, check_condition, check_filter
+from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
 
 DEFAULT_LATENESS = timedelta(seconds=30)
 DEFAULT_GROUP_BY = ("service",)
@@ -119,8 +119,11 @@ def draft_of(rule: Rule) -> Draft:
 
 
 def starts_afresh(old: Rule, new: Rule) -> bool:
-    """Whether the new rule selects or groups otherwise, so that what was counted means nothing for it."""
-    return _selection(old) != _selection(new)
+    """Whether the new rule selects or groups otherwise, so that what was counted means nothing for it.
+
+    So it is for a condition that reads totals which were not counted for the old one.
+    """
+    return _selection(old) != _selection(new) or _reads_total(old) < _reads_total(new)
 
 
 def _filled(draft: Draft) -> Draft:
@@ -163,6 +166,10 @@ def _found(draft: Draft) -> Iterator[tuple[str, str]]:
 
 def _selection(rule: Rule) -> tuple[object, ...]:
     return _meaning(rule.scope), _meaning(rule.filter), rule.group_by, rule.value_field, rule.window
+
+
+def _reads_total(rule: Rule) -> bool:
+    return reads_total(check_condition(rule.condition))
 
 
 def _meaning(text: str) -> Expression | None:

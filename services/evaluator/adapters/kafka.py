@@ -29,6 +29,8 @@ LOG_EVENTS, WINDOW_PARTIALS, ALERTS, DEAD_LETTERS = (
 )
 # Half of what a broker takes by default.
 MOST_BYTES = 512 * 1024
+# More rows than fit are not encoded just to find that out.
+_MOST_ROWS = 5000
 MATCH_GROUP, WINDOW_GROUP = "alert-rule-engine-group", "alert-rule-engine-window-group"
 
 
@@ -163,11 +165,12 @@ class KafkaDeadLetters:
 
 
 def encoded(batch: PartialBatch, most_bytes: int = MOST_BYTES) -> Iterator[bytes]:
-    """Write a batch as one record, or as several when it is large."""
-    value = encode_batch(batch)
-    if len(value) <= most_bytes or len(batch.rows) < 2:  # noqa: PLR2004  (one row cannot be cut)
-        yield value
-        return
+    """Write a batch as one record, or as several when it is large; a group is cut only when it alone is too large."""
+    if len(batch.rows) <= _MOST_ROWS:
+        value = encode_batch(batch)
+        if len(value) <= (MOST_BYTES if batch.is_one_cell else most_bytes) or len(batch.rows) < 2:  # noqa: PLR2004  (one row cannot be cut)
+            yield value
+            return
     for half in halves(batch):
         yield from encoded(half, most_bytes)
 

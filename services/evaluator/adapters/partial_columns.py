@@ -24,6 +24,7 @@ _HEADER = {
     "max_event_ns": "max_event_time",
     "max_arrival_ns": "max_arrival_time",
     "idle_ns": "idle_time",
+    "rules_revision": "rules_revision",
 }
 _NUMBERS = ("count", "total", "value_count", "sum", "min", "max", "last_event_time")
 
@@ -40,7 +41,8 @@ class PartialDecoder:
     ) -> list[PartialBatch]:
         """Decode batches; ValueError when one of them is malformed.
 
-        Of a batch that is settled, rows are left out that a later one of the same partition, source and block replaces.
+        Of a batch that is settled, rows are left out that another settled one of the same partition, source and block
+        replaces.
         """
         columns = self._handler.list_to_record_batch(list(values))
         lists = columns.column("rows")
@@ -115,14 +117,31 @@ def _listed(column: Any) -> list[Any]:
 
 
 def _kept(columns: Any, rows: Any, batch_of_row: Ints, settled: NDArray[np.bool_], written_to: Ints) -> Ints:
-    """Find the rows that are not replaced later; those with samples stay, since later ones may leave them out."""
-    keys = [columns.column(name).to_numpy()[batch_of_row] for name in ("source_partition", "block")]
+    """Find the rows that are not replaced; those with samples stay, since later ones may leave them out.
+
+    Of each key the settled one that has come furthest counts. That need not be the last: a writer that began again
+    repeats, and what it repeats of a block counts for nothing once a later block has begun. Nor is it one that is not
+    settled: windows are closed before that is read.
+    """
+    sources, blocks, up_to = (columns.column(name).to_numpy() for name in ("source_partition", "block", "up_to"))
+    reached = np.where(settled & ~_past(written_to, sources, blocks), up_to, -1)
+    keys = [sources[batch_of_row], blocks[batch_of_row]]
     keys.append(written_to[batch_of_row])
     keys += [rows.field("selection_revision").to_numpy(), rows.field("pane_time").cast(pa.int64()).to_numpy()]
     keys += [_codes(rows.field("rule_id")), *_group_codes(rows.field("group"))]
-    last = _last_of_each(keys)
+    last = _greatest_of_each(keys, reached[batch_of_row])
     has_samples = np.diff(rows.field("samples").offsets.to_numpy()) > 0
     return np.flatnonzero(last | has_samples | ~settled[batch_of_row])
+
+
+def _past(written_to: Ints, sources: Ints, blocks: Ints) -> NDArray[np.bool_]:
+    """Mark the batches of blocks after which a later block of the same source has begun."""
+    begun: dict[tuple[int, int], int] = {}
+    past = []
+    for output, source, block in zip(written_to.tolist(), sources.tolist(), blocks.tolist(), strict=True):
+        begun[output, source] = latest = max(block, begun.get((output, source), block))
+        past.append(block < latest)
+    return np.array(past, dtype=bool)
 
 
 def _codes(texts: Any) -> Ints:
@@ -143,10 +162,10 @@ def _group_codes(groups: Any) -> list[Ints]:
     return places
 
 
-def _last_of_each(keys: Sequence[Ints]) -> NDArray[np.bool_]:
-    """Mark the last row of each key."""
-    # lexsort is stable: rows with the same key stay in order.
-    order = np.lexsort(list(keys))
+def _greatest_of_each(keys: Sequence[Ints], values: Ints) -> NDArray[np.bool_]:
+    """Mark the row of each key with the greatest value."""
+    # The first array is the last to decide.
+    order = np.lexsort([values, *keys])
     ends = np.zeros(len(order), dtype=bool)
     ends[-1:] = True
     for key in keys:

@@ -26,6 +26,7 @@ def encode_batch(batch: PartialBatch) -> bytes:
         block=progress.block,
         up_to=progress.up_to,
         previous_up_to=progress.previous_up_to,
+        rules_revision=progress.rules_revision,
         rows=[_row_message(row) for row in batch.rows],
     )
     if progress.max_event_ns is not None:
@@ -49,6 +50,7 @@ def decode_batch(value: bytes) -> PartialBatch:
         block=message.block,
         up_to=message.up_to,
         previous_up_to=message.previous_up_to,
+        rules_revision=message.rules_revision,
         max_event_ns=nanoseconds(message.max_event_time) if message.HasField("max_event_time") else None,
         max_arrival_ns=nanoseconds(message.max_arrival_time) if message.HasField("max_arrival_time") else None,
         idle_ns=nanoseconds(message.idle_time) if message.HasField("idle_time") else None,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Tally, partition_of
+from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey, Tally, partition_of
 
 BLOCK_RECORDS = 256
 
@@ -39,7 +39,8 @@ class Block:
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
     rows: dict[RowKey, Tally] = field(default_factory=dict)
-    _outputs: dict[RowKey, int] = field(default_factory=dict)
+    totals: dict[RowKey, Tally] = field(default_factory=dict)
+    _outputs: dict[RowKey, Iterable[int]] = field(default_factory=dict)
     _changed: dict[int, dict[RowKey, None]] = field(default_factory=dict)
     _samples_sent: dict[RowKey, int] = field(default_factory=dict)
 
@@ -68,12 +69,14 @@ class Block:
         self.max_event_ns = later(self.max_event_ns, event_ns)
 
     def put(self, key: RowKey, tally: Tally, outputs: int) -> None:
-        """Replace a row."""
-        output = self._outputs.get(key)
-        if output is None:
-            output = self._outputs[key] = partition_of(key.rule_id, key.group, outputs)
+        """Replace a row of a rule."""
         self.rows[key] = tally
-        self._changed.setdefault(output, {})[key] = None
+        self._note_changed(key, (key.rule_id,), outputs)
+
+    def put_totals(self, key: RowKey, tally: Tally, rule_ids: Iterable[str], outputs: int) -> None:
+        """Replace the totals of a frame; they go to where these rules' groups are judged."""
+        self.totals[key] = tally
+        self._note_changed(key, rule_ids, outputs)
 
     def flush(self, progress: Progress, outputs: int) -> list[tuple[int, PartialBatch]]:
         """Tell each output partition how far this block is and what changed since the last flush."""
@@ -81,14 +84,32 @@ class Block:
         self.sent_up_to = self.up_to
         return [(output, self._batch(progress, changed.get(output, {}))) for output in range(outputs)]
 
+    def _note_changed(self, key: RowKey, rule_ids: Iterable[str], outputs: int) -> None:
+        chosen = self._outputs.get(key)
+        if chosen is None:
+            chosen = self._outputs[key] = _outputs_of(rule_ids, key.group, outputs)
+        for output in chosen:
+            self._changed.setdefault(output, {})[key] = None
+
     def _batch(self, progress: Progress, keys: Iterable[RowKey]) -> PartialBatch:
         return PartialBatch(progress=progress, rows=tuple(self._row(key) for key in keys))
 
     def _row(self, key: RowKey) -> Row:
+        if key.is_totals:
+            return Row(key, self.totals[key])
         tally = self.rows[key]
         known = self._samples_sent.get(key, 0)
         self._samples_sent[key] = len(tally.samples)
         return Row(key, Tally(*tally[:-2], (), tally.traceparent) if known == len(tally.samples) else tally)
+
+
+def _outputs_of(rule_ids: Iterable[str], group: Group, outputs: int) -> set[int]:
+    found: set[int] = set()
+    for rule_id in rule_ids:
+        found.add(partition_of(rule_id, group, outputs))
+        if len(found) == outputs:
+            break
+    return found
 
 
 def later(one: int | None, other: int | None) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from services.rule_language.checking import Expression
+from services.rule_language.checking import Expression, reads_total
 from services.rule_language.environment import WINDOW_FIELDS, GivenUpError, quotient
 from services.rule_language.tree import Call, Constant, Field, Kind, Node
 
@@ -15,7 +15,8 @@ class Numbers:
     """What conditions judge: the numbers of one group's window, and the rule's threshold."""
 
     count: int
-    total: int
+    # None where it is not known.
+    total: int | None
     threshold: float
     value_count: int = 0
     sum: float = 0.0
@@ -39,10 +40,22 @@ Condition = Callable[[Numbers], bool]
 
 def condition(expression: Expression) -> Condition:
     """What judges windows by the expression."""
-    computed = _computed(expression.tree)
-    if computed is None:
-        return lambda numbers: _evaluated(expression, numbers) is True
-    return lambda numbers: computed(numbers) is True
+    answer = _answer(expression)
+    return lambda numbers: answer(numbers) is True
+
+
+def may_hold_unselected(expression: Expression, threshold: float) -> bool:
+    """Whether a window in which nothing was selected can be an alert."""
+    answer = _answer(expression)
+    if reads_total(expression):
+        # What is absent is decided by what is beside it, as if it could be anything: any total.
+        return answer(Numbers(count=0, total=None, threshold=threshold)) is not False
+    return answer(Numbers(count=0, total=1, threshold=threshold)) is True
+
+
+def _answer(expression: Expression) -> "_Computed":
+    """What computes the expression, by CEL itself if need be."""
+    return _computed(expression.tree) or (lambda numbers: _evaluated(expression, numbers))
 
 
 def _evaluated(expression: Expression, numbers: Numbers) -> bool | None:

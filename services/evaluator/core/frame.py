@@ -33,6 +33,8 @@ class Frame:
     of_event: Ints
     # None when the scope selects every event.
     selected: NDArray[np.bool_] | None
+    # For each event, how many before it are in its cell.
+    rank: Ints
     total: list[int]
     last_event_ns: list[int]
 
@@ -56,16 +58,24 @@ def frame_of(
     last = np.full(len(present), np.iinfo(np.int64).min)
     np.maximum.at(last, cell_of_row, times_ns[rows])
     of_event = cell_of_row
+    rank = ranks = _ranks(cell_of_row, total)
     if selected is not None:
-        of_event = np.full(len(columns), -1)
-        of_event[rows] = cell_of_row
+        of_event, rank = np.full(len(columns), -1), np.full(len(columns), -1)
+        of_event[rows], rank[rows] = cell_of_row, ranks
     return Frame(
         cells=tuple(_cell(code, panes, found.keys) for code in present.tolist()),
         of_event=of_event,
         selected=selected,
+        rank=rank,
         total=total.tolist(),
         last_event_ns=last.tolist(),
     )
+
+
+def _ranks(cells: Ints, counts: Ints) -> Ints:
+    ranks = np.empty(len(cells), dtype=np.int64)
+    ranks[np.argsort(cells, kind="stable")] = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ranks
 
 
 def _cell(code: int, panes: Sequence[int], keys: Sequence[Group]) -> Cell:

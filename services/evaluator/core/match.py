@@ -1,6 +1,6 @@
 """From columns and rules to rows: what each rule counts in each block, pane and group, without an object per event."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ from services.evaluator.core.arrival import Arrivals, Ints, event_times_ns
 from services.evaluator.core.block import Block
 from services.evaluator.core.columns import values
 from services.evaluator.core.frame import Frame, frame_of
-from services.evaluator.core.partial import MAX_SAMPLES, NOTHING, RowKey, Sample, Tally
+from services.evaluator.core.partial import MAX_SAMPLES, NOTHING, RowKey, Sample, Tally, totals_key
 from services.evaluator.core.ruleset import ReadyRule, RuleSet
 from services.evaluator.core.sampling import first_of_each, samples_of
 from services.evaluator.core.source import Source
@@ -33,12 +33,12 @@ class Fetch:
     record_of_event: Ints
     block_of_event: Ints
     _scopes: dict[str, Mask | None] = field(default_factory=dict)
-    _frames: dict[tuple[str, tuple[str, ...], int], Frame] = field(default_factory=dict)
+    frames: dict[str, Frame] = field(default_factory=dict)
 
     def frame(self, ready: ReadyRule) -> Frame:
         """Give the cells of this rule's scope, groups and window."""
-        if ready.frame not in self._frames:
-            self._frames[ready.frame] = frame_of(
+        if ready.frame_id not in self.frames:
+            self.frames[ready.frame_id] = frame_of(
                 self.arrivals.columns,
                 self._scope(ready),
                 ready.rule.group_by,
@@ -46,7 +46,7 @@ class Fetch:
                 times_ns=self.times_ns,
                 blocks=self.block_of_event,
             )
-        return self._frames[ready.frame]
+        return self.frames[ready.frame_id]
 
     def _scope(self, ready: ReadyRule) -> Mask | None:
         scope = ready.rule.scope
@@ -74,6 +74,8 @@ def match(
             continue
         for block, key, tally in rows:
             block.put(key, tally, outputs)
+    for frame_id, frame in fetch.frames.items():
+        _add_totals(fetch, frame_id, frame, rules, outputs)
     return failed
 
 
@@ -109,16 +111,33 @@ def _note_event_times(arrivals: Arrivals, blocks: Sequence[Block], bounded_ns: I
         blocks[index].saw(latest)
 
 
-def _extended(fetch: Fetch, frame: Frame, ready: ReadyRule) -> Iterator[tuple[Block, RowKey, Tally]]:
-    """Give each row of one rule that this fetch changes, with its new numbers."""
+def _add_totals(fetch: Fetch, frame_id: str, frame: Frame, rules: RuleSet, outputs: int) -> None:
+    """Count once, for all rules of a frame, what their scope selects; only the rules that need it are told."""
+    rule_ids = [ready.rule.id for ready in rules.readers.get(frame_id, ())]
+    for cell, total, last in zip(frame.cells, frame.total, frame.last_event_ns, strict=True):
+        block, key = fetch.blocks[cell.block], totals_key(frame_id, cell.group, cell.pane_ns)
+        old = block.totals.get(key, NOTHING)
+        tally = NOTHING._replace(total=old.total + total, last_event_ns=_later(old.last_event_ns, last))
+        block.put_totals(key, tally, rule_ids, outputs)
+
+
+def _extended(fetch: Fetch, frame: Frame, ready: ReadyRule) -> Iterable[tuple[Block, RowKey, Tally]]:
+    """Give each row of one rule that this fetch changes, with its new numbers: those in which it selected something."""
     rule = ready.rule
-    keys = [RowKey(rule.id, rule.selection_revision, cell.group, cell.pane_ns) for cell in frame.cells]
-    blocks = [fetch.blocks[cell.block] for cell in frame.cells]
-    before = [block.rows.get(key, NOTHING) for block, key in zip(blocks, keys, strict=True)]
     events = np.flatnonzero(ready.filter(fetch.arrivals.columns, frame.selected))
-    hits = _Hits(events, frame.of_event[events])
-    tallies = _counted(fetch, frame, hits, before, rule.value_field)
-    return zip(blocks, keys, tallies, strict=True)
+    if not len(events):
+        return ()
+    changed, rows = np.unique(frame.of_event[events], return_inverse=True)
+    cells = [frame.cells[number] for number in changed.tolist()]
+    keys = [RowKey(rule.id, rule.selection_revision, cell.group, cell.pane_ns) for cell in cells]
+    blocks = [fetch.blocks[cell.block] for cell in cells]
+    before = [block.rows.get(key, NOTHING) for block, key in zip(blocks, keys, strict=True)]
+    hits = _Hits(events, rows)
+    totals = [
+        block.totals.get(totals_key(ready.frame_id, cell.group, cell.pane_ns), NOTHING).total + seen
+        for block, cell, seen in zip(blocks, cells, _seen(frame, hits, len(cells)), strict=True)
+    ]
+    return zip(blocks, keys, _counted(fetch, hits, before, totals, rule.value_field), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,33 +148,42 @@ class _Hits:
     rows: Ints
 
 
-def _counted(fetch: Fetch, frame: Frame, hits: _Hits, before: list[Tally], value_field: str) -> list[Tally]:
+def _seen(frame: Frame, hits: _Hits, rows: int) -> list[int]:
+    """Say how many events of this fetch each row's scope selected up to the last one that the filter selected.
+
+    How many there are in all is for the frame's totals to say: a row is not sent again for them.
+    """
+    last_hit = np.zeros(rows, dtype=np.int64)
+    # Of several entries with the same index the last one stays.
+    last_hit[hits.rows] = hits.events
+    seen: list[int] = (frame.rank[last_hit] + 1).tolist()
+    return seen
+
+
+def _counted(fetch: Fetch, hits: _Hits, before: list[Tally], totals: list[int], value_field: str) -> list[Tally]:
     """Add a fetch to its rows."""
-    if not len(hits.events):
-        return [
-            old._replace(total=old.total + total, last_event_ns=_later(old.last_event_ns, last))
-            for old, total, last in zip(before, frame.total, frame.last_event_ns, strict=True)
-        ]
     counts = np.bincount(hits.rows, minlength=len(before)).tolist()
+    latest = np.full(len(before), np.iinfo(np.int64).min)
+    np.maximum.at(latest, hits.rows, fetch.times_ns[hits.events])
     samples = _samples(fetch, hits, before)
     return [
         Tally(
             old.counted + count,
-            old.total + total,
+            total,
             values[0],
             values[1],
             values[2],
             values[3],
             _later(old.last_event_ns, last),
             old.samples + samples[index] if index in samples else old.samples,
-            traceparent if count else old.traceparent,
+            traceparent,
         )
         for index, (old, count, total, last, values, traceparent) in enumerate(
             zip(
                 before,
                 counts,
-                frame.total,
-                frame.last_event_ns,
+                totals,
+                latest.tolist(),
                 _valued(fetch, hits, before, value_field),
                 _traceparents(fetch, hits, len(before)),
                 strict=True,

@@ -29,6 +29,12 @@ class Totals(NamedTuple):
         """The sum of the values, rounded once."""
         return _unscaled(self.scaled_sum)
 
+    def within(self, scope: Tally) -> "Totals":
+        """Take over what the scope selected in all, where it is more than is known here."""
+        return self._replace(
+            total=max(self.total, scope.total), last_event_ns=_greatest(self.last_event_ns, scope.last_event_ns)
+        )
+
     def plus(self, tally: Tally) -> "Totals":
         """Add the numbers of one block."""
         return Totals(

@@ -1,13 +1,14 @@
 """The rules of one revision, made ready for matching and judging."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from services.evaluator.core.condition import Numbers, condition
+from services.domain.fingerprint import digest
+from services.evaluator.core.condition import Numbers, condition, may_hold_unselected
 from services.evaluator.core.moment import span_ns
 from services.evaluator.core.selection import Selection, selection
-from services.rule_language.checking import check_condition, check_filter
+from services.rule_language.checking import check_condition, check_filter, reads_total
 from services.rule_language.rule import Rule
 
 
@@ -21,23 +22,38 @@ class ReadyRule:
     condition: Callable[[Numbers], bool]
     window_ns: int
     lateness_ns: int
+    # Names what rules have in common that see the same groups and panes.
+    frame_id: str
+    reads_total: bool
+    # Whether a window in which nothing was selected can be an alert.
+    holds_unselected: bool
 
     @classmethod
     def of(cls, rule: Rule) -> Self:
         """Compile a rule; ExpressionError when it cannot be."""
+        expression = check_condition(rule.condition)
+        window_ns = span_ns(rule.window)
         return cls(
             rule=rule,
             scope=selection(check_filter(rule.scope) if rule.scope else None),
             filter=selection(check_filter(rule.filter)),
-            condition=condition(check_condition(rule.condition)),
-            window_ns=span_ns(rule.window),
+            condition=condition(expression),
+            window_ns=window_ns,
             lateness_ns=span_ns(rule.lateness),
+            frame_id=digest("frame", rule.scope, str(window_ns), *rule.group_by),
+            reads_total=reads_total(expression),
+            holds_unselected=may_hold_unselected(expression, rule.threshold),
         )
 
     @property
-    def frame(self) -> tuple[str, tuple[str, ...], int]:
-        """What rules have in common that see the same groups and panes."""
-        return self.rule.scope, self.rule.group_by, self.window_ns
+    def needs_totals(self) -> bool:
+        """Whether it must hear of events that its filter does not select."""
+        return self.reads_total or self.holds_unselected
+
+    @property
+    def selection(self) -> tuple[str, int]:
+        """Name what it selects, in this form."""
+        return self.rule.id, self.rule.selection_revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +64,21 @@ class RuleSet:
     rules: Mapping[str, ReadyRule]
     # Rules that could not be compiled: they are left as they are, neither judged nor resolved.
     refused: Mapping[str, str] = field(default_factory=dict)
+    # The rules that need totals, by frame; and which of them may fire for groups of which they have selected nothing.
+    readers: Mapping[str, Sequence[ReadyRule]] = field(init=False)
+    unselecting: Mapping[str, Sequence[tuple[str, int]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        readers: dict[str, list[ReadyRule]] = {}
+        for ready in self.rules.values():
+            if ready.needs_totals:
+                readers.setdefault(ready.frame_id, []).append(ready)
+        unselecting = {
+            frame_id: [ready.selection for ready in found if ready.holds_unselected]
+            for frame_id, found in readers.items()
+        }
+        object.__setattr__(self, "readers", readers)
+        object.__setattr__(self, "unselecting", unselecting)
 
     @classmethod
     def of(cls, revision: int, rules: Iterable[Rule], before: "RuleSet | None" = None) -> Self:
@@ -67,6 +98,11 @@ class RuleSet:
         """Give the rule, if this selection of it is the one in force."""
         ready = self.rules.get(rule_id)
         return ready if ready is not None and ready.rule.selection_revision == selection_revision else None
+
+    def needs_more_totals(self, before: "RuleSet") -> bool:
+        """Whether a rule needs totals that did not need them before."""
+        known = {ready.selection for readers in before.readers.values() for ready in readers}
+        return any(ready.selection not in known for readers in self.readers.values() for ready in readers)
 
     def has_ended(self, rule_id: str, selection_revision: int, seen_revision: int) -> bool:
         """Whether a selection is known to be no longer in force, by rules at least as new as `seen_revision`."""

@@ -42,7 +42,9 @@ class Source:
         block.take(offset, arrival_ns)
         return block
 
-    def flush(self, *, outputs: int, source_partitions: int, idle_ns: int | None) -> list[tuple[int, PartialBatch]]:
+    def flush(
+        self, *, outputs: int, source_partitions: int, idle_ns: int | None, rules_revision: int
+    ) -> list[tuple[int, PartialBatch]]:
         """Tell every output partition what is new here; whole blocks are let go."""
         told: list[tuple[int, PartialBatch]] = []
         for block in self.blocks:
@@ -50,12 +52,12 @@ class Source:
             self.max_event_ns = later(self.max_event_ns, block.max_event_ns)
             self.max_arrival_ns = later(self.max_arrival_ns, block.max_arrival_ns)
             if block.has_news or idle_ns is not None:
-                told += block.flush(self._progress(block, source_partitions, idle_ns), outputs)
+                told += block.flush(self._progress(block, source_partitions, idle_ns, rules_revision), outputs)
         last = self.blocks[-1]
         self.blocks = [Block.at(end_offset(last.number)) if last.is_whole else last]
         return told
 
-    def _progress(self, block: Block, source_partitions: int, idle_ns: int | None) -> Progress:
+    def _progress(self, block: Block, source_partitions: int, idle_ns: int | None, rules_revision: int) -> Progress:
         return Progress(
             source_partition=self.partition,
             source_partitions=source_partitions,
@@ -65,4 +67,5 @@ class Source:
             max_event_ns=self.max_event_ns,
             max_arrival_ns=self.max_arrival_ns,
             idle_ns=idle_ns,
+            rules_revision=rules_revision,
         )

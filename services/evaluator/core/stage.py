@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from services.evaluator.core.chain import Chain, Reception
 from services.evaluator.core.episode import Episode
 from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import Group, PartialBatch, Progress, Row
-from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey
+from services.evaluator.core.ruleset import ReadyRule, RuleSet
+from services.evaluator.core.totals import FrameTotals, Selection
 from services.evaluator.core.transition import Transition
 from services.evaluator.core.watermark import Watermark
 from services.evaluator.core.window import RuleWindows
@@ -19,8 +20,6 @@ from services.rule_language.rule import RuleType
 
 # How long rows are kept for a rule that nobody here knows (yet).
 _UNCLAIMED_NS = 60 * SECOND_NS
-
-Selection = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +54,7 @@ class WindowStage:
     _rules: RuleSet | None = None
     _chains: dict[int, Chain] = field(default_factory=dict)
     _windows: dict[Selection, RuleWindows] = field(default_factory=dict)
+    _totals: dict[str, FrameTotals] = field(default_factory=dict)
 
     @classmethod
     def restored(cls, checkpoint: Checkpoint, states: Iterable[Transition], allowance_ns: int) -> "WindowStage":
@@ -93,6 +93,10 @@ class WindowStage:
     def learn(self, rules: RuleSet, now_ns: int) -> list[Transition]:
         """Take over new rules: judge again what they changed, end the alerts of those that are gone."""
         self._rules = rules
+        for readers in rules.readers.values():
+            for ready in readers:
+                # They hear of groups of which they have selected nothing.
+                self._windows.setdefault(ready.selection, RuleWindows(*ready.selection))
         return [step for windows in self._windows.values() for step in self._adopt(windows, rules, now_ns)]
 
     def observe(self, offset: int, batch: PartialBatch, now_ns: int) -> Observed:
@@ -100,6 +104,9 @@ class WindowStage:
         was_caught_up = self.is_caught_up
         self.position = offset + 1
         reception = self._follow(batch.progress)
+        if reception is Reception.GAP and not was_caught_up:
+            # It was looked for when this was read first; reading from the middle may begin with a repeat.
+            reception = Reception.NEXT_BLOCK
         rows = () if reception is Reception.PAST else batch.rows
         changed, late_events = self._merge(offset, batch.progress, rows, now_ns)
         steps: list[Transition] = []
@@ -117,7 +124,9 @@ class WindowStage:
     def checkpoint(self, now_ns: int) -> Checkpoint:
         """Say from where this partition could be taken up now, once all transitions so far have been delivered."""
         self._drop_unclaimed(now_ns)
+        self._close_totals(now_ns)
         needed = [low for windows in self._windows.values() if (low := windows.low_water()) is not None]
+        needed += [window.first_offset for totals in self._totals.values() for window in totals.windows.values()]
         return Checkpoint(
             offset=min(needed, default=self.position),
             position=max(self.position, self.judged_until),
@@ -150,6 +159,12 @@ class WindowStage:
 
     def _fold(self, source: int, chain: Chain) -> None:
         for key in chain.rows:
+            if key.is_totals:
+                totals = self._totals.get(key.rule_id)
+                in_scope = totals.existing_pane(key.group, key.pane_ns) if totals else None
+                if in_scope is not None:
+                    in_scope.fold(source)
+                continue
             windows = self._windows.get((key.rule_id, key.selection_revision))
             pane = windows.existing_pane(key) if windows else None
             if pane is not None:
@@ -165,9 +180,15 @@ class WindowStage:
             if replaced is None:
                 continue
             tally, before = replaced
+            if row.key.is_totals:
+                totals = self._totals.setdefault(row.key.rule_id, FrameTotals())
+                in_scope = totals.pane(row.key.group, row.key.pane_ns, offset)
+                in_scope.put(progress.source_partition, progress.rules_revision, tally)
+                changed.append(row)
+                continue
             pane = self._of(row.key.rule_id, row.key.selection_revision, now_ns).pane(row.key, offset)
             if pane is None:
-                late_events += tally.total - (before.total if before else 0)
+                late_events += tally.counted - (before.counted if before else 0)
             else:
                 pane.put(progress.source_partition, tally)
                 changed.append(row)
@@ -176,9 +197,22 @@ class WindowStage:
 
     def _judge(self, rows: list[Row], now_ns: int) -> Iterator[Transition]:
         # The earliest window first: an alert begins with it when several meet the condition at once.
-        for key, tally in sorted(rows, key=_pane_of):
-            windows = self._windows[key.rule_id, key.selection_revision]
-            yield from windows.judge(key.group, key.pane_ns, now_ns, tally.traceparent)
+        for key, tally in sorted(rows, key=_judging_order):
+            for windows in self._concerned(key):
+                yield from windows.judge(key.group, key.pane_ns, now_ns, tally.traceparent)
+
+    def _concerned(self, key: RowKey) -> list[RuleWindows]:
+        """Give the windows that a changed row may make an alert."""
+        if not key.is_totals:
+            return [self._windows[key.rule_id, key.selection_revision]]
+        unselecting = self._rules.unselecting.get(key.rule_id, ()) if self._rules else ()
+        selecting = self._totals[key.rule_id].windows[key.pane_ns].panes[key.group].selecting
+        found = [self._windows.get(selection) for selection in dict.fromkeys((*unselecting, *selecting))]
+        return [windows for windows in found if windows is not None]
+
+    def _readers(self, frame_id: str) -> list[RuleWindows]:
+        readers = self._rules.readers.get(frame_id, ()) if self._rules else ()
+        return [self._windows[ready.selection] for ready in readers]
 
     def _judge_all(self, now_ns: int) -> Iterator[Transition]:
         for windows in self._windows.values():
@@ -204,10 +238,26 @@ class WindowStage:
             windows.detach(now_ns)
             yield from windows.end(rules, now_ns)
         elif ready is not windows.ready:
-            windows.attach(ready, self.watermark.value_ns)
+            self._attach(windows, ready)
             if self.is_caught_up:
                 yield from windows.judge_all(now_ns)
                 yield from windows.close(self.watermark.value_ns, now_ns)
+
+    def _attach(self, windows: RuleWindows, ready: ReadyRule) -> None:
+        windows.enter(self._totals.setdefault(ready.frame_id, FrameTotals()) if ready.needs_totals else None)
+        windows.attach(ready, self.watermark.value_ns)
+
+    def _close_totals(self, now_ns: int) -> None:
+        """Let go of totals that no rule needs any more, or none has asked for in a while."""
+        for frame_id, totals in list(self._totals.items()):
+            readers = self._readers(frame_id)
+            if readers:
+                totals.unclaimed_since_ns = None
+                totals.close(min(windows.open_from_ns for windows in readers))
+                continue
+            totals.unclaimed_since_ns = totals.unclaimed_since_ns or now_ns
+            if now_ns - totals.unclaimed_since_ns > _UNCLAIMED_NS:
+                del self._totals[frame_id]
 
     def _drop_unclaimed(self, now_ns: int) -> None:
         for selection, windows in list(self._windows.items()):
@@ -226,9 +276,10 @@ class WindowStage:
             if ready is None:
                 windows.detach(now_ns)
             else:
-                windows.attach(ready, self.watermark.value_ns)
+                self._attach(windows, ready)
         return windows
 
 
-def _pane_of(row: Row) -> int:
-    return row.key.pane_ns
+def _judging_order(row: Row) -> tuple[int, bool]:
+    # A rule's own rows first: they know which trace brought the event that decides.
+    return row.key.pane_ns, row.key.is_totals

@@ -25,6 +25,7 @@ class Reason(Enum):
 
     CONDITION_MET = "condition_met"
     CONDITION_ENDED = "condition_ended"
+    # Nothing of the group was selected any more.
     SILENT = "silent"
     RULE_ENDED = "rule_ended"
     # The rule was edited while the alert is open: it says so in the rule's new words.

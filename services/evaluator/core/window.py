@@ -7,8 +7,9 @@ from services.evaluator.core.condition import Numbers
 from services.evaluator.core.episode import Episode, may_fire
 from services.evaluator.core.moment import EARLIEST_NS, SECOND_NS, start_of
 from services.evaluator.core.pane import Pane, Totals
-from services.evaluator.core.partial import Group, RowKey, Sample
+from services.evaluator.core.partial import Group, RowKey, Sample, Tally
 from services.evaluator.core.ruleset import ReadyRule, RuleSet
+from services.evaluator.core.totals import FrameTotals
 from services.evaluator.core.transition import Reason, Transition, firing, resolved, reworded, window_of
 
 # What a rule may ask for at most; holds for alerts whose rule is gone.
@@ -39,6 +40,15 @@ class RuleWindows:
     open_from_ns: int = EARLIEST_NS
     windows: dict[int, PaneSet] = field(default_factory=dict)
     episodes: dict[Group, Episode] = field(default_factory=dict)
+    # What its scope selected in all, if the rule needs to know.
+    scope: FrameTotals | None = None
+
+    def enter(self, scope: FrameTotals | None) -> None:
+        """Share the totals of a frame from now on; None when the rule needs none."""
+        self.scope = scope
+        for start_ns, window in self.windows.items():
+            for group in window.panes:
+                self._join_scope(group, start_ns, window.first_offset)
 
     def attach(self, ready: ReadyRule, watermark_ns: int | None) -> None:
         """Take the rule as it is now. Only what restored alerts have left behind is closed by the watermark yet."""
@@ -66,6 +76,7 @@ class RuleWindows:
         pane = found.panes.get(key.group)
         if pane is None:
             pane = found.panes[key.group] = Pane()
+            self._join_scope(key.group, key.pane_ns, offset)
         return pane
 
     def existing_pane(self, key: RowKey) -> Pane | None:
@@ -74,7 +85,7 @@ class RuleWindows:
 
     def judge(self, group: Group, start_ns: int, now_ns: int, traceparent: str = "") -> Iterator[Transition]:
         """Begin the group's alert if this window meets the condition and none covers it."""
-        if self.ready is None or not may_fire(self.episodes.get(group), start_ns):
+        if self.ready is None or start_ns < self.open_from_ns or not may_fire(self.episodes.get(group), start_ns):
             return
         totals = self._totals(group, start_ns)
         if totals is None or not self._holds(self.ready, totals):
@@ -89,8 +100,8 @@ class RuleWindows:
         Open alerts go on, in the rule's new words.
         """
         yield from self._reword(now_ns)
-        for start_ns in sorted(self.windows):
-            for group in self.windows[start_ns].panes:
+        for start_ns in self._starts():
+            for group in self._groups(start_ns):
                 yield from self.judge(group, start_ns, now_ns)
 
     def close(self, watermark_ns: int | None, now_ns: int) -> Iterator[Transition]:
@@ -118,7 +129,7 @@ class RuleWindows:
         if self.ready is None:
             return None
         starts = [episode.undecided_ns for episode in self.episodes.values() if episode.is_open]
-        first = min((*self.windows, *starts), default=None)
+        first = min((*self._starts(), *starts), default=None)
         return None if first is None else first + self.ready.window_ns + self.ready.lateness_ns
 
     def low_water(self) -> int | None:
@@ -155,8 +166,9 @@ class RuleWindows:
                 episode = self.episodes[group] = episode.held_through(start_ns + ready.window_ns)
                 continue
             yield self._resolve(ready, episode.last, start_ns, totals, now_ns)
-            for later_ns in sorted(later_ns for later_ns in self.windows if later_ns > start_ns):
-                yield from self.judge(group, later_ns, now_ns)
+            for later_ns in self._starts():
+                if later_ns > start_ns:
+                    yield from self.judge(group, later_ns, now_ns)
             episode = self.episodes[group]
 
     def _resolve(
@@ -172,7 +184,30 @@ class RuleWindows:
 
     def _totals(self, group: Group, start_ns: int) -> Totals | None:
         pane = self._pane(group, start_ns)
-        return pane.totals() if pane else None
+        scope = self._in_scope(group, start_ns)
+        if scope is None:
+            return pane.totals() if pane else None
+        return (pane.totals() if pane else Totals()).within(scope)
+
+    def _in_scope(self, group: Group, start_ns: int) -> Tally | None:
+        pane = self.scope.existing_pane(group, start_ns) if self.scope else None
+        return pane.since(self.selection_revision) if pane else None
+
+    def _join_scope(self, group: Group, start_ns: int, offset: int) -> None:
+        if self.scope is not None:
+            self.scope.pane(group, start_ns, offset).selecting[self.rule_id, self.selection_revision] = None
+
+    def _starts(self) -> list[int]:
+        """Give the starts of the open windows, the earliest first."""
+        in_scope = self.scope.windows if self.scope else ()
+        return sorted({*self.windows, *(start_ns for start_ns in in_scope if start_ns >= self.open_from_ns)})
+
+    def _groups(self, start_ns: int) -> list[Group]:
+        """Give the groups whose window may be an alert."""
+        window, in_scope = self.windows.get(start_ns), None
+        if self.scope and self.ready and self.ready.holds_unselected:
+            in_scope = self.scope.windows.get(start_ns)
+        return list({**(window.panes if window else {}), **(in_scope.panes if in_scope else {})})
 
     def _samples(self, group: Group, start_ns: int) -> tuple[Sample, ...]:
         pane = self._pane(group, start_ns)

@@ -15,7 +15,7 @@ from services.evaluator.core.arrival import Arrivals
 from services.evaluator.core.match import match
 from services.evaluator.core.moment import moment_ns
 from services.evaluator.core.partial import PartialBatch
-from services.evaluator.core.ruleset import ReadyRule
+from services.evaluator.core.ruleset import ReadyRule, RuleSet
 from services.evaluator.core.source import Source
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import DeadLetters, LogSource, Mark, PartialSink, Poisoned, Rules, Share
@@ -73,6 +73,7 @@ class MatchWorker:
         self._failures = 0
         self._events = 0
         self._carriers: list[str] = []
+        self._matched_by: RuleSet | None = None
         self._complaints: dict[str, ReadyRule] = {}
         self._given_up: set[str] = set()
         self._is_stopping = False
@@ -133,6 +134,11 @@ class MatchWorker:
         rules = self._rules.current
         if rules is None or not arrivals.records or not self._sources:
             return
+        before, self._matched_by = self._matched_by, rules
+        if before is not None and rules.needs_more_totals(before):
+            # A rule that joins counts from the start of the current blocks, as the totals do that it shares.
+            await self._rewind()
+            return
         began = self._clock.monotonic()
         for record in arrivals.records:
             self._busy_at[record.partition] = began
@@ -187,6 +193,7 @@ class MatchWorker:
                 outputs=self._sink.outputs,
                 source_partitions=self._source.partitions,
                 idle_ns=idle_ns.get(source.partition),
+                rules_revision=self._matched_by.revision if self._matched_by else 0,
             )
         ]
 
@@ -216,9 +223,12 @@ class MatchWorker:
         """Go back to what is committed: of a flush that failed nobody knows what was delivered."""
         log.warning("flush_failed", reason=failure.reason)
         self._metrics.rewound()
+        await self._rewind()
+        await asyncio.sleep(self._retry.delay(self._failures).total_seconds())
+        self._failures += 1
+
+    async def _rewind(self) -> None:
         for partition in self._sources:
             offset = self._committed[partition]
             self._sources[partition] = Source.at(partition, offset)
             await self._source.rewind(partition, offset)
-        await asyncio.sleep(self._retry.delay(self._failures).total_seconds())
-        self._failures += 1

@@ -144,7 +144,10 @@ class Pipeline:
             (output, value)
             for source in matcher.sources.values()
             for output, batch in source.flush(
-                outputs=self.outputs, source_partitions=self.inputs, idle_ns=None if idle is None else moment(idle)
+                outputs=self.outputs,
+                source_partitions=self.inputs,
+                idle_ns=None if idle is None else moment(idle),
+                rules_revision=self.rules.revision,
             )
             for value in encoded(batch, most_bytes=1)
         ]

@@ -2,7 +2,18 @@
 
 from services.evaluator.core import block as blocks
 from services.evaluator.core.block import Block, block_of, end_offset, first_offset, later
-from services.evaluator.core.partial import PartialBatch, RowKey, Sample, Tally, group_key, partition_of
+from services.evaluator.core.partial import (
+    PartialBatch,
+    Progress,
+    Row,
+    RowKey,
+    Sample,
+    Tally,
+    group_key,
+    halves,
+    partition_of,
+    totals_key,
+)
 from services.evaluator.core.source import Source
 
 SAMPLE = Sample(1, "a", None, "m", None, None, "", "")
@@ -13,7 +24,7 @@ def key(group: str = "a") -> RowKey:
 
 
 def flushed(source: Source, idle_ns: int | None = None) -> list[tuple[int, PartialBatch]]:
-    return source.flush(outputs=2, source_partitions=1, idle_ns=idle_ns)
+    return source.flush(outputs=2, source_partitions=1, idle_ns=idle_ns, rules_revision=1)
 
 
 def test_borders_follow_from_offsets_alone() -> None:
@@ -70,6 +81,31 @@ def test_an_idle_source_says_so() -> None:
     source = Source.at(0, 7)
     (progress, _) = [batch.progress for _, batch in flushed(source, idle_ns=99)]
     assert (progress.idle_ns, progress.previous_up_to, progress.up_to) == (99, 7, 7)
+
+
+def test_totals_go_to_each_output_in_which_a_rules_group_is_judged() -> None:
+    source = Source.at(0, 0)
+    block = source.take(0, 5)
+    block.put_totals(totals_key("f", ("a",), 0), Tally(total=1), [f"r{n}" for n in range(9)], 2)
+    block.put_totals(totals_key("g", ("a",), 0), Tally(total=1), ["r0"], 2)
+    block.put_totals(totals_key("h", ("a",), 0), Tally(total=1), [], 2)
+    told = [(row.key.rule_id, output) for output, batch in flushed(source) for row in batch.rows]
+    assert sorted(told) == [("f", 0), ("f", 1), ("g", partition_of("r0", ("a",), 2))]
+
+
+def cut(*groups: str) -> list[list[str]]:
+    progress = Progress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
+    rows = tuple(Row(RowKey(f"r{n}", 1, (group,), 0), Tally()) for n, group in enumerate(groups))
+    first, second = halves(PartialBatch(progress=progress, rows=rows))
+    assert (first.progress.idle_ns, second.progress) == (None, progress)
+    return [[row.key.group[0] for row in half.rows] for half in (first, second)]
+
+
+def test_a_cut_keeps_a_groups_rows_together_as_far_as_can_be() -> None:
+    assert cut("a", "b", "a", "b") == [["a", "a"], ["b", "b"]]
+    assert cut("a", "b", "b", "b") == [["a"], ["b", "b", "b"]]
+    assert cut("a", "a", "a", "b") == [["a", "a", "a"], ["b"]]
+    assert cut("a", "a", "a", "a") == [["a", "a"], ["a", "a"]]
 
 
 def test_groups_never_share_a_name() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from services.evaluator.core.condition import Numbers, condition
+from services.evaluator.core.condition import Numbers, condition, may_hold_unselected
 from services.rule_language.checking import Expression, check_condition
 from services.rule_language.environment import GivenUpError
 
@@ -59,3 +59,25 @@ def test_a_condition_that_the_library_gives_up_on_does_not_hold(monkeypatch: pyt
     assert judge(MANY)
     monkeypatch.setattr(Expression, "evaluate", evaluate)
     assert not judge(MANY)
+
+
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [
+        ("count > threshold", False),
+        ("count < threshold", True),
+        ("count == 0", True),
+        ("max > 1.0", False),
+        ("!(max > 1.0)", False),
+        ("int(avg) == 0 || count < 1", True),
+        pytest.param("rate > 0.05 && total > 100", False, id="no total makes a rate of nothing"),
+        pytest.param("count > total * 0.05 && count > 3", False, id="decided beside the total"),
+        pytest.param("rate < 0.05", True, id="every total does"),
+        pytest.param("total > 100", True, id="some total does"),
+        pytest.param("rate < 0.05 && total > 100", True, id="some total does, with the rate"),
+        pytest.param("int(rate) == 1", False, id="left to CEL: none does"),
+        pytest.param("int(rate) + total > 9", True, id="left to CEL: some do"),
+    ],
+)
+def test_whether_a_window_in_which_nothing_was_selected_can_be_an_alert(text: str, *, may: bool) -> None:
+    assert may_hold_unselected(check_condition(text), 2.0) is may

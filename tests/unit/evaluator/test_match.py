@@ -1,6 +1,6 @@
 """Matching: what a block says depends on its records alone, not on how they were fetched."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from random import Random
 from typing import NoReturn
@@ -16,7 +16,7 @@ from services.evaluator.core.block import Block
 from services.evaluator.core.frame import _compact
 from services.evaluator.core.match import match
 from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import RowKey, Tally
+from services.evaluator.core.partial import RowKey, Tally, totals_key
 from services.evaluator.core.ruleset import RuleSet
 from services.evaluator.core.sampling import first_of_each
 from services.evaluator.core.source import Source
@@ -68,13 +68,16 @@ def some_records(random: Random) -> list[Record]:
 
 
 def matched(records: list[Record], cuts: list[int]) -> dict[int, dict[int, dict[RowKey, Tally]]]:
-    """Give the rows by partition and block, after fetching the records cut at these places."""
+    """Give the rows and totals by partition and block, after fetching the records cut at these places."""
     starts = {each.partition: each.offset for each in reversed(records)}
     sources = {partition: Source.at(partition, offset) for partition, offset in starts.items()}
     for first, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
         arrivals, _ = DECODER.decode(records[first:end])
         match(arrivals, RULES, sources, outputs=4)
-    return {source.partition: {each.number: each.rows for each in source.blocks} for source in sources.values()}
+    return {
+        source.partition: {each.number: each.rows | each.totals for each in source.blocks}
+        for source in sources.values()
+    }
 
 
 def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, int]]]]:
@@ -92,12 +95,17 @@ def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, 
                 ("none", True, (event.service,), False),
             ]
             happened = event.event_time.seconds if event.HasField("event_time") else record.timestamp_ms // 1000
+            pane_ns = happened // 10 * 10 * SECOND_NS
+            block = found[record.partition][record.offset // 256]
+            selecting = {(RULES.rules[each[0]].frame_id, each[2]) for each in rows if each[1]}
+            for frame_id, group in selecting:
+                key = totals_key(frame_id, group, pane_ns)
+                block[key] = 0, block.get(key, (0, 0))[1] + 1
             for rule_id, is_selected, group, is_counted in rows:
-                if is_selected:
-                    key = RowKey(rule_id, 1, group, happened // 10 * 10 * SECOND_NS)
-                    block = found[record.partition][record.offset // 256]
-                    counted, total = block.get(key, (0, 0))
-                    block[key] = counted + is_counted, total + 1
+                if is_selected and is_counted:
+                    key = RowKey(rule_id, 1, group, pane_ns)
+                    total = block[totals_key(RULES.rules[rule_id].frame_id, group, pane_ns)][1]
+                    block[key] = block.get(key, (0, 0))[0] + 1, total
     return {partition: dict(blocks) for partition, blocks in found.items()}
 
 
@@ -244,4 +252,35 @@ def test_codes_far_apart_are_compacted_like_close_ones() -> None:
 
 def test_a_scope_that_no_event_is_in_counts_nothing() -> None:
     block = one_block(error(service="b"))
-    assert {key.rule_id for key in block.rows} == {"plain", "coded", "none"}
+    assert {key.rule_id for key in block.rows} == {"plain"}
+    assert {key.rule_id for key in block.totals} == {RULES.rules[name].frame_id for name in ("plain", "coded")}
+
+
+def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
+    """Count the rows that a flush of these events writes, by rule or frame."""
+    value = LogBatch(events=events).SerializeToString()
+    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    source = Source.at(0, 0)
+    match(arrivals, rules, {0: source}, outputs=4)
+    told = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
+    return Counter(row.key.rule_id for _, batch in told for row in batch.rows)
+
+
+FIVE_SERVICES = [error(service=service) for service in "abcde"]
+
+
+def test_rules_that_select_nothing_write_nothing() -> None:
+    silent = [rule(f"silent-{n}", "count > threshold", filter=f'message.contains("{n}")') for n in range(30)]
+    loud = rule("loud", "count > threshold")
+    assert flushed(RuleSet.of(1, [*silent, loud]), *FIVE_SERVICES) == {"loud": 5}
+
+
+@pytest.mark.parametrize("condition", ["rate > 0.1", "total > 5", "count < 3", "count == 0", "!(count > 0)"])
+def test_totals_are_written_once_for_all_rules_of_a_frame(condition: str) -> None:
+    rules = RuleSet.of(1, [rule(f"r{n}", condition, filter=f'message.contains("{n}")') for n in range(30)])
+    written = flushed(rules, *FIVE_SERVICES)
+    assert set(written) == {rules.rules["r0"].frame_id}
+    # At most once for each partition in which a rule's group is judged.
+    assert 5 <= written.total() <= 5 * 4
+    one = RuleSet.of(1, [rule("r", condition, filter='message.contains("x")')])
+    assert flushed(one, *FIVE_SERVICES).total() == 5

@@ -28,12 +28,13 @@ class Loop:
 
     def __init__(self, *rules: Rule) -> None:
         self.log, self.partials, self.letters = MemoryLog(), MemoryPartials(), MemoryDeadLetters()
+        self.rules = MemoryRules(RuleSet.of(1, rules or [rule("count", "count > threshold")]))
         self.clock = FakeClock(NOW)
         self.worker = MatchWorker(
             source=self.log,
             sink=self.partials,
             dead_letters=self.letters,
-            rules=MemoryRules(RuleSet.of(1, rules or [rule("count", "count > threshold")])),
+            rules=self.rules,
             metrics=Metrics(),
             clock=self.clock,
             pace=Pace(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
@@ -141,6 +142,25 @@ async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others
     assert [row.tally.counted for _, batch in loop.partials.written for row in batch.rows] == [2]
     assert "tocsin_evaluator_events_given_up_total 2.0" in told
     assert "tocsin_evaluator_rules_failed_total 0.0" in told
+
+
+async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_block(loop: Loop) -> None:
+    await loop.bring(GOOD, taken=0)
+    rated = rule("rated", "rate > 0.5", revision=2, selection_revision=2)
+    loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), rated])
+    await loop.bring(GOOD, first=1)
+    assert loop.log.rewinds == [(0, 0)]
+    await loop.bring(GOOD, GOOD)
+    (_, batch) = loop.partials.written[-1]
+    assert (batch.progress.rules_revision, batch.progress.up_to) == (2, 2)
+    assert sorted((row.key.rule_id == "rated", row.tally.total) for row in batch.rows) == [
+        (False, 2),
+        (False, 2),
+        (True, 2),
+    ]
+    loop.rules.current = RuleSet.of(3, [rule("count", "count > threshold")])
+    await loop.bring(GOOD, first=2)
+    assert len(loop.log.rewinds) == 1
 
 
 async def test_when_it_stops_it_tells_what_it_has(loop: Loop) -> None:

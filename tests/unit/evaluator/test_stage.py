@@ -10,9 +10,10 @@ from services.domain.fingerprint import fingerprint
 from services.domain.severity import Severity
 from services.evaluator.core.chain import Reception
 from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey, Tally
-from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey, Tally, totals_key
+from services.evaluator.core.ruleset import ReadyRule, RuleSet
 from services.evaluator.core.stage import Checkpoint, Observed, WindowStage
+from services.evaluator.core.totals import TotalsPane
 from services.evaluator.core.transition import Reason, State, Transition
 from services.rule_language.rule import Rule, RuleType
 from tests.unit.evaluator.pipeline import rule
@@ -39,11 +40,11 @@ class Board:
     def learn(self, *rules: Rule, revision: int = 1, now: float = 0) -> list[str]:
         return self._note(self.stage.learn(RuleSet.of(revision, rules), int(now * SECOND_NS)))
 
-    def hear(self, *rows: Row, event: float | None = None, idle: float | None = None) -> list[str]:
+    def hear(self, *rows: Row, event: float | None = None, idle: float | None = None, rules: int = 1) -> list[str]:
         """Give what is decided by one flush: "FIRING a 0" for state, group and window."""
-        return self._note(self.observe(*rows, event=event, idle=idle).transitions)
+        return self._note(self.observe(*rows, event=event, idle=idle, rules=rules).transitions)
 
-    def observe(self, *rows: Row, event: float | None = None, idle: float | None = None) -> Observed:
+    def observe(self, *rows: Row, event: float | None = None, idle: float | None = None, rules: int = 1) -> Observed:
         before, self.up_to = self.up_to, self.up_to + 1
         progress = Progress(
             source_partition=0,
@@ -53,6 +54,7 @@ class Board:
             previous_up_to=before,
             max_event_ns=None if event is None else int(event * SECOND_NS),
             idle_ns=None if idle is None else int(idle * SECOND_NS),
+            rules_revision=rules,
         )
         return self.take(PartialBatch(progress=progress, rows=rows))
 
@@ -405,3 +407,148 @@ def test_hearing_the_same_rules_again_changes_nothing() -> None:
     board.stage.learn(rules, 0)
     board.hear(row(3), event=1)
     assert board.stage.learn(RuleSet.of(3, [COUNT], rules), 0) == []
+
+
+RATE = rule("count", "rate > 0.5 && total > 2")
+RATE_OF_OTHERS = rule("others", "rate > 2.0")
+FEW = rule("few", "count < 2")
+
+
+def in_scope(total: int, of: Rule, pane: int = 0, group: Group = ("a",)) -> Row:
+    key = totals_key(ReadyRule.of(of).frame_id, group, pane * SECOND_NS)
+    return Row(key, Tally(total=total, last_event_ns=pane * SECOND_NS))
+
+
+def test_a_count_is_judged_with_the_totals_of_its_frame() -> None:
+    board = Board.with_rules(RATE)
+    assert board.hear(row(2), in_scope(2, RATE), event=1) == []
+    assert board.hear(in_scope(3, RATE), event=2) == ["FIRING a 0"]
+    assert (board.steps[0].window.count, board.steps[0].window.total) == (2, 3)
+    assert board.hear(in_scope(40, RATE), event=3) == []
+    assert board.hear(event=15) == ["RESOLVED a 0"]
+    assert (board.steps[1].reason, board.steps[1].window.total) == (Reason.CONDITION_ENDED, 40)
+
+
+def test_a_window_with_totals_and_nothing_selected_ends_an_alert_by_its_condition() -> None:
+    board = Board.with_rules(RATE)
+    board.hear(row(3), in_scope(3, RATE), event=1)
+    assert board.hear(in_scope(9, RATE, pane=10), event=25) == ["RESOLVED a 10"]
+    assert board.steps[-1].reason is Reason.CONDITION_ENDED
+
+
+def test_a_condition_that_holds_where_nothing_is_selected_fires_for_each_group_of_the_scope() -> None:
+    board = Board.with_rules(FEW)
+    assert board.hear(in_scope(1, FEW), event=1) == ["FIRING a 0"]
+    assert board.hear(in_scope(1, FEW, pane=10), row(3, pane=10, rule_id="few"), event=24) == []
+    assert board.hear(in_scope(1, FEW, pane=20), event=25) == ["RESOLVED a 10", "FIRING a 20"]
+    assert board.hear(event=45) == ["RESOLVED a 30"]
+    assert board.steps[-1].reason is Reason.SILENT
+
+
+def test_a_rule_that_learns_to_fire_where_nothing_is_selected_is_judged_at_once() -> None:
+    board = Board.with_rules(replace(FEW, threshold=0.0, condition="count < threshold"), RATE)
+    assert board.hear(in_scope(1, FEW), event=1) == []
+    eager = replace(FEW, threshold=1.0, condition="count < threshold", revision=2)
+    assert board.learn(eager, RATE, revision=2) == ["FIRING a 0"]
+
+
+def test_totals_from_before_a_rule_are_not_its() -> None:
+    board = Board.with_rules(RATE)
+    board.hear(in_scope(5, RATE), event=1)
+    later = rule("few", "count < 2 && total > 4", revision=2, selection_revision=2)
+    assert board.learn(RATE, later, revision=2) == []
+    assert board.hear(in_scope(6, RATE), event=2) == []
+    assert board.hear(in_scope(6, RATE), event=2, rules=2) == ["FIRING a 0"]
+    assert board.steps[0].window.total == 6
+
+
+def test_totals_of_blocks_add_up() -> None:
+    board = Board.with_rules(rule("count", "total > 5"))
+    for block, total in ((0, 3), (1, 2), (2, 1)):
+        start = block * 256
+        told = Progress(
+            source_partition=0,
+            source_partitions=1,
+            block=block,
+            up_to=start + 256,
+            previous_up_to=start,
+            rules_revision=1 + block % 2,
+        )
+        observed = board.take(PartialBatch(progress=told, rows=(in_scope(total, RATE),)))
+    (step,) = observed.transitions
+    assert step.window.total == 6
+
+
+def test_totals_are_let_go_with_the_last_window_that_needs_them() -> None:
+    board = Board.with_rules(RATE, replace(FEW, lateness=timedelta(seconds=30)))
+    board.hear(in_scope(1, RATE), event=1)
+    board.hear(in_scope(1, RATE, pane=10), event=39)
+    assert board.stage.checkpoint(0).offset == 0
+    board.hear(event=40)
+    assert board.stage.checkpoint(0).offset == 1
+    assert board.hear(in_scope(2, RATE), event=40) == []
+    assert board.stage.checkpoint(0).offset == 1
+
+
+def test_the_clock_closes_windows_of_which_only_totals_are_known() -> None:
+    board = Board.with_rules(RATE)
+    board.hear(in_scope(1, RATE), event=1)
+    board.hear(idle=1000)
+    assert board.stage.checkpoint(0).offset == 2
+
+
+def test_totals_that_nobody_asks_for_wait_a_while() -> None:
+    board = Board.with_rules()
+    board.hear(in_scope(1, FEW), event=1)
+    assert board.stage.checkpoint(SECOND_NS).offset == 0
+    assert board.learn(FEW, revision=2) == ["FIRING a 0"]
+    board = Board.with_rules()
+    board.hear(in_scope(1, FEW), event=1)
+    assert board.stage.checkpoint(SECOND_NS).offset == 0
+    assert board.stage.checkpoint(62 * SECOND_NS).offset == 1
+    assert board.take(PartialBatch(progress=progress(1, 256, 257))).transitions == ()
+
+
+def test_rows_of_a_former_version_bring_their_totals_themselves() -> None:
+    board = Board.with_rules(RATE, replace(FEW, id="other"))
+    assert board.hear(row(3, total=5), event=1) == ["FIRING a 0"]
+    assert board.hear(row(3, total=50), event=2) == []
+    assert board.hear(event=15) == ["RESOLVED a 0"]
+
+
+def test_a_gap_that_was_looked_for_before_is_not_one_again() -> None:
+    stage = WindowStage.restored(Checkpoint(offset=0, position=3, watermark_ns=None), (), SECOND_NS)
+    board = Board(stage)
+    board.learn(COUNT)
+    heard = [board.take(PartialBatch(progress=progress(*each))) for each in ((0, 0, 256), (1, 256, 257), (2, 512, 513))]
+    assert Reception.GAP not in {each.reception for each in heard}
+
+
+def test_totals_wait_for_rules_too() -> None:
+    board = Board(WindowStage.restored(FRESH, (), SECOND_NS))
+    assert board.hear(in_scope(1, FEW), event=1) == []
+    assert board.stage.checkpoint(0).offset == 0
+    assert board.learn(FEW) == ["FIRING a 0"]
+
+
+def test_a_rule_that_went_is_not_judged_by_the_totals_of_those_that_stay() -> None:
+    gone, stays = rule("gone", "rate > 2.0"), rule("stays", "rate > 2.0")
+    board = Board.with_rules(gone, stays)
+    board.hear(row(1, rule_id="gone"), in_scope(1, RATE), event=1)
+    board.learn(stays, revision=2)
+    board.stage.checkpoint(SECOND_NS)
+    board.stage.checkpoint(62 * SECOND_NS)
+    assert board.hear(in_scope(2, RATE), event=2) == []
+
+
+def test_a_rule_that_begins_to_need_totals_is_judged_by_them_for_what_it_has_selected() -> None:
+    board = Board.with_rules(COUNT, RATE_OF_OTHERS)
+    assert board.hear(row(1), in_scope(2, RATE), event=1) == []
+    assert board.learn(replace(COUNT, condition="count > 0 && total > 2", revision=2), RATE_OF_OTHERS, revision=2) == []
+    assert board.hear(in_scope(3, RATE), event=2) == ["FIRING a 0"]
+
+
+def test_folding_totals_of_a_source_that_has_none_is_nothing() -> None:
+    pane = TotalsPane()
+    pane.fold(1)
+    assert pane.since(0) is None

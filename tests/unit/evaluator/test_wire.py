@@ -60,6 +60,7 @@ batches = st.builds(
         block=counts,
         up_to=counts,
         previous_up_to=counts,
+        rules_revision=counts,
         max_event_ns=st.none() | moments,
         max_arrival_ns=st.none() | moments,
         idle_ns=st.none() | moments,
@@ -128,8 +129,29 @@ def test_settled_rows_that_are_replaced_later_are_left_out() -> None:
         batch(5, Row(two, Tally(5))),
     ]
     kept = PARTIALS.decode([encode_batch(each) for each in given], [True, True, True, False, False], [0] * 5)
-    assert [[row.tally.counted for row in each.rows] for each in kept] == [[1, 1], [2], [3], [4], [5]]
+    # The second row of "b" stays: what replaces it is judged only after it.
+    assert [[row.tally.counted for row in each.rows] for each in kept] == [[1, 1], [2, 2], [3], [4], [5]]
     assert PARTIALS.decode([]) == []
+
+
+@pytest.mark.parametrize(
+    ("heard", "kept"),
+    [
+        pytest.param([(0, 1), (0, 2)], [[], [2]], id="a later one that has come further"),
+        pytest.param([(0, 2), (0, 1)], [[2], []], id="a repeat that has not come as far"),
+        pytest.param([(0, 2), (1, 3), (0, 3)], [[2], [3], []], id="a repeat after the next block has begun"),
+    ],
+)
+def test_of_settled_rows_the_one_is_kept_that_counts(heard: list[tuple[int, int]], kept: list[list[int]]) -> None:
+    given = [
+        PartialBatch(
+            progress=Progress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0),
+            rows=(Row(RowKey("r", 1, ("a",), 0), Tally(up_to)),),
+        )
+        for block, up_to in heard
+    ]
+    decoded = PARTIALS.decode([encode_batch(each) for each in given], [True] * len(given), [0] * len(given))
+    assert [[row.tally.counted for row in each.rows] for each in decoded] == kept
 
 
 @given(transitions)

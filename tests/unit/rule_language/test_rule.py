@@ -132,3 +132,18 @@ def test_all_problems_are_named_at_once() -> None:
 )
 def test_counting_starts_afresh_when_the_selection_changes(change: dict[str, Any], *, afresh: bool) -> None:
     assert starts_afresh(complete(DRAFT), complete(replace(DRAFT, **change))) is afresh
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "afresh"),
+    [
+        ("count > 1", "rate > 0.5", True),
+        ("count > 1", "total > 5 && count > 1", True),
+        ("rate > 0.5", "total > 5", False),
+        ("rate > 0.5", "count > 1", False),
+        ("count > 1", "sum > 1.0", False),
+    ],
+)
+def test_counting_starts_afresh_when_the_condition_begins_to_read_totals(old: str, new: str, *, afresh: bool) -> None:
+    one, other = (complete(replace(CUSTOM, condition=condition)) for condition in (old, new))
+    assert starts_afresh(one, other) is afresh

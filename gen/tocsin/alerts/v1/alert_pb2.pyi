@@ -233,7 +233,9 @@ class WindowResult(_message.Message):
     count: _builtins.int
     """Events that filter selected."""
     total: _builtins.int
-    """Events that scope selected."""
+    """Events that scope selected; where the rule's condition reads neither total nor rate, those up to the last one that
+    was counted, and perhaps not all of these.
+    """
     sum: _builtins.float
     """The sum of the value field over the counted events that have one."""
     avg: _builtins.float
@@ -256,7 +258,7 @@ class WindowResult(_message.Message):
 
     @_builtins.property
     def last_event_time(self) -> _timestamp_pb2.Timestamp:
-        """The event time of the latest event in it."""
+        """The event time of the latest counted event in it; of the latest in scope where the condition reads total or rate."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tocsin.alerts.v1 import alert_pb2 as tocsin_dot_alerts_dot_v1_dot_alert__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tocsin/evaluation/v1/partial.proto\x12\x14tocsin.evaluation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctocsin/alerts/v1/alert.proto\"\xc2\x02\n\x0cPartialBatch\x12\x18\n\x10source_partition\x18\x01 \x01(\x05\x12\r\n\x05\x62lock\x18\x02 \x01(\x03\x12\r\n\x05up_to\x18\x03 \x01(\x03\x12\x16\n\x0eprevious_up_to\x18\x04 \x01(\x03\x12\x32\n\x0emax_event_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10max_arrival_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x04rows\x18\x07 \x03(\x0b\x32 .tocsin.evaluation.v1.PartialRow\x12-\n\tidle_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11source_partitions\x18\t \x01(\x05\"\xe5\x02\n\nPartialRow\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x1a\n\x12selection_revision\x18\x02 \x01(\x03\x12\r\n\x05group\x18\x03 \x03(\t\x12-\n\tpane_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\x12\r\n\x05total\x18\x06 \x01(\x03\x12\x13\n\x0bvalue_count\x18\x07 \x01(\x03\x12\x0b\n\x03sum\x18\x08 \x01(\x01\x12\x10\n\x03min\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\n \x01(\x01H\x01\x88\x01\x01\x12.\n\x07samples\x18\x0b \x03(\x0b\x32\x1d.tocsin.alerts.v1.SampleEvent\x12\x33\n\x0flast_event_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\r \x01(\tB\x06\n\x04_minB\x06\n\x04_max\"\x80\x01\n\x0bWindowState\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x1a\n\x12selection_revision\x18\x02 \x01(\x03\x12\r\n\x05group\x18\x03 \x03(\t\x12\x35\n\ntransition\x18\x04 \x01(\x0b\x32!.tocsin.alerts.v1.AlertTransitionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tocsin/evaluation/v1/partial.proto\x12\x14tocsin.evaluation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctocsin/alerts/v1/alert.proto\"\xda\x02\n\x0cPartialBatch\x12\x18\n\x10source_partition\x18\x01 \x01(\x05\x12\r\n\x05\x62lock\x18\x02 \x01(\x03\x12\r\n\x05up_to\x18\x03 \x01(\x03\x12\x16\n\x0eprevious_up_to\x18\x04 \x01(\x03\x12\x32\n\x0emax_event_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10max_arrival_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x04rows\x18\x07 \x03(\x0b\x32 .tocsin.evaluation.v1.PartialRow\x12-\n\tidle_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11source_partitions\x18\t \x01(\x05\x12\x16\n\x0erules_revision\x18\n \x01(\x03\"\xe5\x02\n\nPartialRow\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x1a\n\x12selection_revision\x18\x02 \x01(\x03\x12\r\n\x05group\x18\x03 \x03(\t\x12-\n\tpane_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\x12\r\n\x05total\x18\x06 \x01(\x03\x12\x13\n\x0bvalue_count\x18\x07 \x01(\x03\x12\x0b\n\x03sum\x18\x08 \x01(\x01\x12\x10\n\x03min\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\n \x01(\x01H\x01\x88\x01\x01\x12.\n\x07samples\x18\x0b \x03(\x0b\x32\x1d.tocsin.alerts.v1.SampleEvent\x12\x33\n\x0flast_event_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\r \x01(\tB\x06\n\x04_minB\x06\n\x04_max\"\x80\x01\n\x0bWindowState\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x1a\n\x12selection_revision\x18\x02 \x01(\x03\x12\r\n\x05group\x18\x03 \x03(\t\x12\x35\n\ntransition\x18\x04 \x01(\x0b\x32!.tocsin.alerts.v1.AlertTransitionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tocsin.evaluation.v1.partia
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PARTIALBATCH']._serialized_start=124
-  _globals['_PARTIALBATCH']._serialized_end=446
-  _globals['_PARTIALROW']._serialized_start=449
-  _globals['_PARTIALROW']._serialized_end=806
-  _globals['_WINDOWSTATE']._serialized_start=809
-  _globals['_WINDOWSTATE']._serialized_end=937
+  _globals['_PARTIALBATCH']._serialized_end=470
+  _globals['_PARTIALROW']._serialized_start=473
+  _globals['_PARTIALROW']._serialized_end=830
+  _globals['_WINDOWSTATE']._serialized_start=833
+  _globals['_WINDOWSTATE']._serialized_end=961
 # @@protoc_insertion_point(module_scope)

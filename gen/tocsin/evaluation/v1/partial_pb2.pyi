@@ -39,6 +39,7 @@ class PartialBatch(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     IDLE_TIME_FIELD_NUMBER: _builtins.int
     SOURCE_PARTITIONS_FIELD_NUMBER: _builtins.int
+    RULES_REVISION_FIELD_NUMBER: _builtins.int
     source_partition: _builtins.int
     """The partition of `log-events`."""
     block: _builtins.int
@@ -51,6 +52,10 @@ class PartialBatch(_message.Message):
     """
     source_partitions: _builtins.int
     """How many partitions `log-events` has: the watermark waits until each of them has been heard of."""
+    rules_revision: _builtins.int
+    """The revision of the rules that the block was matched by, from its start. Totals in it count for the rules that
+    this revision knows.
+    """
     @_builtins.property
     def max_event_time(self) -> _timestamp_pb2.Timestamp:
         """The greatest event time seen in the source partition, at most the time of arrival."""
@@ -81,10 +86,11 @@ class PartialBatch(_message.Message):
         rows: _abc.Iterable[Global___PartialRow] | None = ...,
         idle_time: _timestamp_pb2.Timestamp | None = ...,
         source_partitions: _builtins.int = ...,
+        rules_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "previous_up_to", b"previous_up_to", "rows", b"rows", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -92,7 +98,9 @@ Global___PartialBatch: _TypeAlias = PartialBatch  # noqa: Y015
 
 @_typing.final
 class PartialRow(_message.Message):
-    """What one block holds of one rule, one group and one pane."""
+    """What one block holds of one rule, one group and one pane in which the rule selected something; or how many events
+    the scope selected there, once for all rules of the same scope, group_by and window whose conditions need to know.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -110,13 +118,13 @@ class PartialRow(_message.Message):
     LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
-    """The rule."""
+    """The rule; or what names the rules' common scope, group_by and window."""
     selection_revision: _builtins.int
-    """The rule's selection_revision."""
+    """The rule's selection_revision; 0 in a row of totals, which has total and last_event_time only."""
     count: _builtins.int
     """Events that filter selected."""
     total: _builtins.int
-    """Events that scope selected."""
+    """Events that scope selected; in the row of a rule, those up to the last one that filter selected."""
     value_count: _builtins.int
     """Counted events that have the value field."""
     sum: _builtins.float
@@ -141,7 +149,7 @@ class PartialRow(_message.Message):
 
     @_builtins.property
     def last_event_time(self) -> _timestamp_pb2.Timestamp:
-        """The greatest event time among the events that scope selected."""
+        """The greatest event time among the events that filter selected; in a row of totals, those that scope selected."""
 
     def __init__(
         self,
