@@ -223,9 +223,9 @@ def test_no_label_holds_what_stood_in_a_log(metered: World) -> None:
         "host": MARK,
         "attributes": {MARK: MARK},
     }
-    bad = event | {"traceId": MARK}
-    status, answer = metered.ask("POST", "/api/logs/batch", together([*[event] * 120, bad]))
-    assert (status, answer["acceptedCount"]) == (200, 120)
+    odd, bad = event | {"traceId": MARK}, event | {"level": MARK}
+    status, answer = metered.ask("POST", "/api/logs/batch", together([*[event] * 120, odd, bad]))
+    assert (status, answer["acceptedCount"]) == (200, 121)
     assert metered.ask("GET", f"/api/{MARK}")[0] == 404
     assert metered.ask("GET", f"/api/alerts/{MARK}")[0] in {400, 404}
     until(lambda: len(metered.alerts(f"&resource={MARK}")) == 3, what="three alerts")
