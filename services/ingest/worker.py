@@ -141,7 +141,9 @@ class Gatherer:
         return replace(one, batch=self._wire.batch(event), changes=one.changes | changes)
 
     def _append(self, accepted: Sequence[_Waiting]) -> None:
-        parent = trace.set_span_in_context(accepted[0].span)
+        # A call whose trace is not recorded would take the others' traces with it.
+        recorded = next((each.span for each in accepted if each.span.is_recording()), accepted[0].span)
+        parent = trace.set_span_in_context(recorded)
         links = [trace.Link(each.span.get_span_context()) for each in accepted]
         span = telemetry.tracer(__name__).start_span("log-events gather", parent, trace.SpanKind.PRODUCER, links=links)
         headers = telemetry.headers(trace.set_span_in_context(span))

@@ -133,6 +133,25 @@ async def test_the_record_of_single_events_continues_one_trace_and_links_all(
     ]
 
 
+@pytest.mark.parametrize("flags", ["00", "01"])
+async def test_the_span_of_single_events_has_a_recorded_call_as_its_parent(
+    start: Start, kafka: str, topics: str, records: Records, flags: str
+) -> None:
+    async with start(kafka, topics, gather="1s", gather_events="2") as ingest:
+        first = asyncio.create_task(_ingest_as(ingest, f"{PARENT[:-2]}{flags}"))
+        async with asyncio.timeout(10):
+            while "tocsin_ingest_in_flight_bytes 0.0" in (await ingest.get("/metrics"))[1]:
+                pass
+        await asyncio.gather(first, _ingest_as(ingest, PARENT.replace("0af7", "ffff")))
+        (gathered,) = [each for each in ingest.spans if each.name == "log-events gather"]
+        calls = [_context(each) for each in ingest.spans if each.name.endswith("LogIngestService/Ingest")]
+    assert gathered.parent is not None
+    expected = TRACE if flags == "01" else TRACE.replace("0af7", "ffff")
+    assert [call.span_id for call in calls if _trace_id(call.trace_id) == expected] == [gathered.parent.span_id]
+    (record,) = records()
+    assert _traceparent(record).split("-")[1::2] == [expected, "01"]
+
+
 async def test_health_and_metrics_stand_on_the_admin_port(ingest: Running) -> None:
     status, text = await ingest.get("/health")
     assert (status, json.loads(text)["dependencies"]) == (200, {"kafka": "UP"})
@@ -175,6 +194,10 @@ async def test_reflection_lists_services(ingest: Running, method: str, services:
     listed = {service.name for service in answer.list_services_response.service}
     assert {name for name in listed if name.startswith("tocsin.")} == services
     assert "grpc.health.v1.Health" in listed
+
+
+async def _ingest_as(ingest: Running, traceparent: str) -> None:
+    await ingest.stub.Ingest(IngestRequest(event=an_event()), metadata=(("traceparent", traceparent),))
 
 
 def _traceparent(record: Message) -> str:
