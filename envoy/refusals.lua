@@ -201,9 +201,20 @@ function envoy_on_request(handle)
   if unknown then handle:respond({[":status"] = "400"}, 'There is no field "' .. unknown .. '" in a rule') end
 end
 
+-- A service's RetryInfo as HTTP has it, in whole seconds.
+local function hint_when_to_retry(handle)
+  local body = handle:body(true)
+  local delay = body:getBytes(0, body:length()):match('"retryDelay":"([%d%.]+)s"')
+  if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
-  if headers:get(":status") ~= "400" then return end
+  local status = headers:get(":status")
+  if (status == "429" or status == "503") and headers:get("content-type") == "application/json" then
+    return hint_when_to_retry(handle)
+  end
+  if status ~= "400" then return end
   if headers:get("x-tocsin-refused") then
     local body = handle:body(true)
     local text = body:length() > 0 and body:getBytes(0, body:length()) or "nothing more is known"

@@ -15,7 +15,8 @@ from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
 from services.chassis.settings import ProcessSettings
 
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+# Room for a REST body as large as the edge takes, and what gRPC wraps it in.
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
 
 # The edge routes reflection here, so that one list shows the services of the whole mesh.
 EDGE_REFLECTION = "tocsin.edge.ServerReflection"
@@ -23,6 +24,9 @@ EDGE_REFLECTION = "tocsin.edge.ServerReflection"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # What a call may send before it is read; gRPC would let it grow to megabytes on a fast line.
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

@@ -18,6 +18,7 @@ from services.ingest.core.verdict import Judge
 from services.ingest.handover import Handover
 from services.ingest.metrics import Metrics
 from services.ingest.ports import Stream
+from services.ingest.reception import Reception
 from services.ingest.rpc import IngestRpc
 from services.ingest.settings import Settings
 from services.ingest.worker import Gatherer
@@ -67,7 +68,8 @@ def _rpc(settings: Settings, stream: Stream) -> IngestRpc:
         ProtobufWire(),
         Judge(settings.limits),
     )
-    metrics = Metrics(lambda: budget.taken)
+    reception = Reception(settings.max_receiving)
+    metrics = Metrics(in_flight=lambda: budget.taken, receiving=lambda: reception.count)
     handover = Handover(stream, budget, clock, metrics)
     gatherer = Gatherer(
         wire=wire,
@@ -79,4 +81,11 @@ def _rpc(settings: Settings, stream: Stream) -> IngestRpc:
         metrics=metrics,
     )
     batches = Batches(wire=wire, judge=judge, limits=settings.limits, handover=handover, clock=clock, metrics=metrics)
-    return IngestRpc(wire=wire, limits=settings.limits, handover=handover, gatherer=gatherer, batches=batches)
+    return IngestRpc(
+        wire=wire,
+        limits=settings.limits,
+        reception=reception,
+        handover=handover,
+        gatherer=gatherer,
+        batches=batches,
+    )

@@ -12,7 +12,7 @@ from services.ingest.core.checks import Field
 class Metrics:
     """One function per observation; make it inside the telemetry block."""
 
-    def __init__(self, in_flight: Callable[[], int]) -> None:
+    def __init__(self, *, in_flight: Callable[[], int], receiving: Callable[[], int]) -> None:
         found = meter("tocsin.ingest")
         self._accepted = found.create_counter(
             "tocsin.ingest.events.accepted", "{event}", "Events that Kafka has confirmed."
@@ -42,6 +42,12 @@ class Metrics:
             callbacks=[_observing(in_flight)],
             unit="By",
             description="Bytes of requests that are not answered yet.",
+        )
+        found.create_observable_gauge(
+            "tocsin.ingest.receiving",
+            callbacks=[_observing(receiving)],
+            unit="{request}",
+            description="Requests that are being received.",
         )
         self._accepted.add(0)
         for field in Field:

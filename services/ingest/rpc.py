@@ -1,5 +1,6 @@
 """LogIngestService: requests as bytes, answers for each event."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from services.ingest.core.json_text import JsonError
 from services.ingest.core.limits import Limits
 from services.ingest.handover import Handover
 from services.ingest.ports import UnreadableError, Wire
+from services.ingest.reception import Reception
 from services.ingest.worker import Gatherer
 from tocsin.logs.v1.log_ingest_service_pb2 import DESCRIPTOR, IngestJsonRequest, IngestResponse
 
@@ -30,23 +32,42 @@ class IngestRpc:
     Who sends again after UNAVAILABLE delivers at least once.
     """
 
-    def __init__(self, *, wire: Wire, limits: Limits, handover: Handover, gatherer: Gatherer, batches: Batches) -> None:
+    def __init__(
+        self,
+        *,
+        wire: Wire,
+        limits: Limits,
+        reception: Reception,
+        handover: Handover,
+        gatherer: Gatherer,
+        batches: Batches,
+    ) -> None:
         self._wire = wire
         self._limits = limits
+        self._reception = reception
         self._handover = handover
         self._gatherer = gatherer
         self._batches = batches
 
     def mount(self) -> Mount:
         """Serve the rpcs with bytes in and bytes out."""
-        methods: dict[str, Any] = {
-            "Ingest": grpc.unary_unary_rpc_method_handler(self.ingest),
-            "IngestBatch": grpc.unary_unary_rpc_method_handler(self.ingest_batch),
-            "IngestJson": grpc.unary_unary_rpc_method_handler(self.ingest_json),
-            "IngestJsonBatch": grpc.unary_unary_rpc_method_handler(self.ingest_json_batch),
+        acts = {
+            "Ingest": self.ingest,
+            "IngestBatch": self.ingest_batch,
+            "IngestJson": self.ingest_json,
+            "IngestJsonBatch": self.ingest_json_batch,
         }
+        methods: dict[str, Any] = {name: self._received(act) for name, act in acts.items()}
         handler = grpc.method_handlers_generic_handler(_SERVICE, methods)
         return Mount(_SERVICE, lambda server: server.add_generic_rpc_handlers((handler,)))
+
+    def _received(self, act: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
+        """Let a call's one request be read when there is a place for it, and not before, as gRPC does by itself."""
+
+        async def received(_requests: Any, context: Any) -> bytes:
+            return await act(await self._reception.one(context.read), context)
+
+        return grpc.stream_unary_rpc_method_handler(received)
 
     async def ingest(self, request: bytes, _context: Any) -> bytes:
         """Take one event."""
@@ -69,8 +90,8 @@ class IngestRpc:
 
     async def ingest_json(self, request: bytes, _context: Any) -> bytes:
         """Take one event that is a JSON object."""
-        body = _body(request)
-        with self._handover.admit(len(body)) as hold:
+        with self._handover.admit(len(request)) as hold:
+            body = _body(request)
             event = self._json_event(body)
             writer = self._wire.writer()
             writer.add(event.fields, event.attributes)
@@ -81,12 +102,15 @@ class IngestRpc:
 
     async def ingest_json_batch(self, request: bytes, _context: Any) -> bytes:
         """Take those of many events in a JSON list that are allowed."""
-        body = _body(request)
-        with self._handover.admit(len(body)) as hold:
+        with self._handover.admit(len(request)) as hold:
+            body = _body(request)
+            # Only one of the two is what was admitted.
+            del request
             try:
                 batch = await self._batches.from_json(body)
             except JsonError as error:
                 raise _malformed(error) from error
+            del body
             answer = await self._batches.take(batch, hold)
         return answer.SerializeToString()
 

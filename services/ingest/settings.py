@@ -25,6 +25,11 @@ class Settings:
         "Most bytes of requests that wait for Kafka; beyond that calls are answered with RESOURCE_EXHAUSTED.",
         default=64 * 1024 * 1024,
     )
+    max_receiving: int = setting(
+        "Most requests that are received at once, each of 8 MiB at most; others wait for a second, unread, and are then"
+        " answered with RESOURCE_EXHAUSTED.",
+        default=16,
+    )
     gather: timedelta = setting(
         "How long a single event waits for others to go to Kafka with it; 0s: not at all.",
         default=timedelta(milliseconds=3),
@@ -36,6 +41,8 @@ class Settings:
         _ = (self.limits, self.gathering)
         if self.max_inflight_bytes < self.max_request_bytes:
             raise ValueError("max_inflight_bytes must not be below max_request_bytes")
+        if self.max_receiving < 1:
+            raise ValueError(f"max_receiving must be at least 1, got {self.max_receiving}")
 
     @property
     def limits(self) -> Limits:

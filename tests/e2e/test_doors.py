@@ -1,19 +1,25 @@
 """Each door answers as the design says."""
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 
 import asyncpg
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
 
 from cli.demo.trouble import missing
 from tests.e2e.moments import trouble
 from tests.e2e.world import World, until
 from tocsin.alerts.v1 import alert_service_pb2
-from tocsin.logs.v1 import log_ingest_service_pb2
+from tocsin.logs.v1 import log_ingest_service_pb2, log_ingest_service_pb2_grpc
+from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2
 
@@ -153,6 +159,40 @@ def test_malformed_json_is_answered_with_400(world: World) -> None:
     status, answer = world.ask("POST", "/api/logs", b'{"service":"s",')
     assert status == 400
     assert answer["message"]
+
+
+def test_large_calls_at_once_are_taken_or_told_to_come_again(world: World) -> None:
+    event = LogEvent(service="large", level=LogEvent.INFO, message="x" * 32_000)
+    request = log_ingest_service_pb2.IngestBatchRequest(events=[event] * 130)
+    body = json.dumps([{"service": "large", "level": "INFO", "message": "x" * 32_000}] * 130).encode()
+    with ThreadPoolExecutor(48) as callers:
+        calls = [callers.submit(large_call, world.address, request) for _ in range(32)]
+        posts = [callers.submit(post, world.address, body) for _ in range(16)]
+        assert {call.result() for call in calls} <= {"OK", "RESOURCE_EXHAUSTED, RetryInfo", "UNAVAILABLE, RetryInfo"}
+        assert {each.result() for each in posts} <= {(200, None), (429, "1"), (503, "1")}
+
+
+def large_call(address: str, request: log_ingest_service_pb2.IngestBatchRequest) -> str:
+    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        try:
+            log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).IngestBatch(request, timeout=60)
+        except grpc.RpcError as error:
+            status = rpc_status.from_call(error)
+            hints = (
+                [each for each in status.details if each.Is(error_details_pb2.RetryInfo.DESCRIPTOR)] if status else []
+            )
+            return f"{error.code().name}, {'RetryInfo' if hints else error.details()}"
+    return "OK"
+
+
+def post(address: str, body: bytes) -> tuple[int, str | None]:
+    connection = HTTPConnection(address, timeout=60)
+    try:
+        connection.request("POST", "/api/logs/batch", body)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("retry-after")
+    finally:
+        connection.close()
 
 
 def test_breakers_are_shown_on_both_paths(world: World) -> None:

@@ -15,6 +15,7 @@ from services.ingest.core.limits import Limits
 from services.ingest.core.verdict import Judge
 from services.ingest.handover import Handover
 from services.ingest.metrics import Metrics
+from services.ingest.reception import Reception
 from services.ingest.rpc import IngestRpc
 from services.ingest.worker import Gatherer
 from tests.fakes.event_stream import MemoryStream
@@ -85,12 +86,15 @@ def a_bench(**changed: Any) -> Bench:
     inflight, wait, together = (settings.pop(name) for name in ("max_inflight_bytes", "gather", "gather_events"))
     limits = Limits(**settings)
     stream, budget, clock, judge = MemoryStream(), Budget(inflight), StandingClock(), Judge(limits)
-    metrics = Metrics(lambda: budget.taken)
+    reception = Reception(16)
+    metrics = Metrics(in_flight=lambda: budget.taken, receiving=lambda: reception.count)
     handover = Handover(stream, budget, clock, metrics)
     policy = Gathering(wait=wait, max_events=together, max_bytes=limits.max_record_bytes)
     gatherer = Gatherer(
         wire=WIRE, judge=judge, limits=limits, handover=handover, policy=policy, clock=clock, metrics=metrics
     )
     batches = Batches(wire=WIRE, judge=judge, limits=limits, handover=handover, clock=clock, metrics=metrics)
-    rpc = IngestRpc(wire=WIRE, limits=limits, handover=handover, gatherer=gatherer, batches=batches)
+    rpc = IngestRpc(
+        wire=WIRE, limits=limits, reception=reception, handover=handover, gatherer=gatherer, batches=batches
+    )
     return Bench(rpc=rpc, stream=stream, budget=budget)

@@ -122,9 +122,9 @@ def test_a_command_that_a_stopping_service_has_not_begun_is_sent_again(edge: Edg
             # What is cancelled by a server that stops carries nothing.
             context.set_trailing_metadata([NOT_BEGUN] if code is grpc.StatusCode.UNAVAILABLE else [])
             context.abort(code, "this instance is stopping")
-        return log_ingest_service_pb2.IngestResponse(accepted_count=1)
+        return log_ingest_service_pb2.IngestJsonResponse(accepted_count=1)
 
-    edge.ingest.on("Ingest", refuse_first)
+    edge.ingest.on("IngestJson", refuse_first)
     answer = edge.all.post("/api/logs", {"service": "a"})
     assert (answer.status, answer.json) == (200, {"acceptedCount": 1})
     assert len(edge.ingest.calls) == 2

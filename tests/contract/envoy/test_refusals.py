@@ -152,6 +152,15 @@ def test_a_retry_hint_comes_out_too(edge: Edge) -> None:
     answer = edge.all.post("/api/logs", event())
     assert answer.status == 429
     assert answer.json["details"] == [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"}]
+    assert answer.headers["retry-after"] == "2"
+
+
+def test_part_of_a_second_is_a_second_to_wait(edge: Edge) -> None:
+    hint = error_details_pb2.RetryInfo()
+    hint.retry_delay.FromMilliseconds(100)
+    edge.manager.on("GetAlertRule", refusing(status_pb2.Status(code=14, message="busy", details=[packed(hint)])))
+    answer = edge.all.get("/api/alert-rules/r1")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
 @pytest.mark.parametrize(

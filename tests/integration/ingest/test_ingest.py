@@ -68,6 +68,20 @@ async def test_a_request_of_four_mebibytes_goes_in_several_records(ingest: Runni
     assert {event.record_id for event in events_of(found)} == {event.record_id for event in events}
 
 
+async def test_large_calls_at_once_are_taken_or_told_to_come_again(start: Start, kafka: str, topics: str) -> None:
+    request = IngestBatchRequest(events=[an_event(message="x" * 32_000)] * 130)
+    limits = {"max_receiving": "2", "max_inflight_bytes": str(9 * 1024 * 1024)}
+    async with start(kafka, topics, **limits) as ingest:
+        calls = [ingest.stub.IngestBatch(request) for _ in range(64)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        _, metrics = await ingest.get("/metrics")
+    assert "tocsin_ingest_receiving 0.0" in metrics
+    refused = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+    assert {each.code() for each in refused} <= {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert all("RetryInfo" in details_of(each) for each in refused)
+    assert len(refused) < len(outcomes)
+
+
 async def test_a_refused_batch_names_each_field(ingest: Running, records: Records) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event(message="", service="")]))

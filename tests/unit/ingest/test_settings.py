@@ -25,6 +25,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     [
         pytest.param("INGEST_MAX_ATTRIBUTES", "0", id="a limit that lets nothing through"),
         pytest.param("INGEST_GATHER_EVENTS", "0", id="a gathering that never sends"),
+        pytest.param("INGEST_MAX_RECEIVING", "0", id="no place to receive"),
         pytest.param("INGEST_MAX_INFLIGHT_BYTES", "1000", id="less memory than one request needs"),
     ],
 )

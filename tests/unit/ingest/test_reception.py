@@ -1,0 +1,112 @@
+"""No more requests are received at once than there are places; others wait unread, or are refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from services.chassis.failures import MalformedMessage, Overloaded
+from services.ingest.reception import Reception
+
+LONG, SHORT = timedelta(hours=1), timedelta(milliseconds=20)
+
+
+class Sender:
+    """A call whose request comes when it is told to."""
+
+    def __init__(self) -> None:
+        self.is_read = asyncio.Event()
+        self.comes = asyncio.Event()
+
+    async def read(self) -> bytes:
+        self.is_read.set()
+        await self.comes.wait()
+        return b"request"
+
+
+@asynccontextmanager
+async def receiving(reception: Reception, *senders: Sender) -> AsyncIterator[list[asyncio.Task[bytes]]]:
+    calls = [asyncio.create_task(reception.one(sender.read)) for sender in senders]
+    try:
+        yield calls
+    finally:
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_what_has_no_place_is_not_read_and_has_its_turn_later() -> None:
+    reception, senders = Reception(2, wait=LONG), [Sender() for _ in range(64)]
+    async with receiving(reception, *senders) as calls:
+        for done in range(64):
+            await turns()
+            under_way = [sender for sender in senders if sender.is_read.is_set() and not sender.comes.is_set()]
+            assert len(under_way) == reception.count == min(2, 64 - done)
+            under_way[0].comes.set()
+        assert await asyncio.gather(*calls) == [b"request"] * 64
+    assert reception.count == 0
+
+
+async def test_who_waited_too_long_is_refused_unread_with_the_hint_to_come_again() -> None:
+    reception, first, second = Reception(1, wait=SHORT), Sender(), Sender()
+    async with receiving(reception, first, second) as (_, refused):
+        with pytest.raises(Overloaded) as failure:
+            await refused
+        assert failure.value.retry_after
+        assert not second.is_read.is_set()
+
+
+async def test_no_more_wait_than_may() -> None:
+    reception, senders = Reception(1, wait=LONG, max_waiting=1), [Sender() for _ in range(3)]
+    async with receiving(reception, *senders) as calls:
+        with pytest.raises(Overloaded):
+            await calls[2]
+        senders[0].comes.set()
+        senders[1].comes.set()
+        assert await asyncio.gather(*calls[:2]) == [b"request"] * 2
+
+
+async def test_a_slow_sender_gives_way_when_others_wait() -> None:
+    reception, senders = Reception(2, wait=LONG, slow=timedelta()), [Sender() for _ in range(3)]
+    async with receiving(reception, *senders[:2]) as (ended, other):
+        await senders[1].is_read.wait()
+        assert not ended.done()
+        async with receiving(reception, senders[2]):
+            await senders[2].is_read.wait()
+            with pytest.raises(Overloaded, match="slowly"):
+                await ended
+            assert not other.done()
+
+
+async def test_who_is_not_slow_keeps_its_place() -> None:
+    reception, first, second = Reception(1, wait=SHORT, slow=LONG), Sender(), Sender()
+    async with receiving(reception, first, second) as (kept, refused):
+        with pytest.raises(Overloaded, match="too many"):
+            await refused
+        first.comes.set()
+        assert await kept == b"request"
+
+
+async def test_a_caller_that_gives_up_leaves_its_place() -> None:
+    reception, gone, next_one = Reception(1, wait=LONG), Sender(), Sender()
+    async with receiving(reception, gone, next_one) as (first, second):
+        await gone.is_read.wait()
+        first.cancel()
+        next_one.comes.set()
+        assert await second == b"request"
+
+
+async def test_a_call_that_ends_without_a_request_is_malformed() -> None:
+    async def nothing() -> object:
+        return grpc.aio.EOF
+
+    with pytest.raises(MalformedMessage):
+        await Reception(1).one(nothing)
