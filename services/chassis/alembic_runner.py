@@ -8,25 +8,30 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from asyncpg import CannotConnectNowError, InterfaceError, PostgresConnectionError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from services.chassis.database_errors import DRIVER_ERRORS
+
+# Who stands still in a migration must not keep the others from starting.
+_CONNECTION = {"timeout": 2, "server_settings": {"idle_in_transaction_session_timeout": "10s"}}
+
 
 async def upgrade(url: str, schema: str, scripts: Path, mark: str) -> None:
     """Bring the schema to the newest revision and leave `mark` as its comment, in one transaction.
 
-    Raises ConnectionError when the database does not answer.
+    Raises the driver's own errors.
     """
-    engine = create_async_engine(_dialect(url), poolclass=NullPool, connect_args={"timeout": 2})
+    engine = create_async_engine(_dialect(url), poolclass=NullPool, connect_args=_CONNECTION)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade, schema, scripts, mark)
     except DBAPIError as error:
-        if _is_away(error):
-            raise ConnectionError(type(error).__name__) from error
+        driver = getattr(error.orig, "__cause__", None)
+        if isinstance(driver, DRIVER_ERRORS):
+            raise driver from error
         raise
     finally:
         await engine.dispose()
@@ -50,8 +55,3 @@ def _upgrade(connection: Connection, schema: str, scripts: Path, mark: str) -> N
 
 def _dialect(url: str) -> str:
     return "postgresql+asyncpg://" + url.split("://", 1)[1]
-
-
-def _is_away(error: DBAPIError) -> bool:
-    driver = getattr(error.orig, "__cause__", None) or error.orig
-    return isinstance(driver, OSError | CannotConnectNowError | PostgresConnectionError | InterfaceError)

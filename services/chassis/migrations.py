@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 
 from services.chassis.backoff import Backoff
+from services.chassis.database_errors import DRIVER_ERRORS, Meaning, meaning_of, name_of
 from services.chassis.failures import StoreUnavailable
 from services.chassis.settings import PostgresSettings
 
@@ -18,8 +19,8 @@ log = structlog.get_logger()
 _BACKOFF = Backoff(most=timedelta(seconds=2))
 _CONNECT_SECONDS = 2.0
 
-# The driver's ways of saying that there is nobody to talk to.
-_AWAY = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError)
+# A script that the database refuses stays as it is; for everything else there is another try.
+_OF_THE_SCRIPT = frozenset({Meaning.STATEMENT, Meaning.DATA})
 
 
 async def migrate(
@@ -42,8 +43,10 @@ async def _until_answered(url: str, schema: str, scripts: Path) -> None:
     while True:
         try:
             await _bring_up_to_date(url, schema, scripts, mark)
-        except _AWAY as error:
-            log.warning("migration_waits", schema=schema, error=type(error).__name__, attempt=attempt)
+        except DRIVER_ERRORS as error:
+            if meaning_of(error) in _OF_THE_SCRIPT:
+                raise
+            log.warning("migration_waits", schema=schema, error=name_of(error), attempt=attempt)
         else:
             return
         await asyncio.sleep(_BACKOFF.delay(attempt).total_seconds())

@@ -7,12 +7,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.chassis import outbox
+from services.chassis import outbox, postgres
 from services.chassis.failures import Overloaded, StoreConflict, StoreRefused, StoreUnavailable
 from services.chassis.health import Health
-from services.chassis.kafka import Record, consuming, producer
+from services.chassis.loops import Loop
 from services.chassis.postgres import Connection, Database, connect, migrate
-from services.chassis.settings import KafkaSettings, PostgresSettings, Secret
+from services.chassis.settings import PostgresSettings, Secret
 from stack.shared import Servers
 
 pytestmark = pytest.mark.integration
@@ -28,6 +28,7 @@ down_revision = None
 def upgrade() -> None:
     op.execute("CREATE TABLE note (id int PRIMARY KEY, text text NOT NULL)")
     op.execute("""{outbox}""")
+    op.execute("""{lease}""")
 '''
 SECOND = '''
 """Adds a column."""
@@ -51,7 +52,7 @@ def postgres_settings(database: str) -> PostgresSettings:
 def scripts(tmp_path: Path) -> Path:
     versions = tmp_path / "versions"
     versions.mkdir()
-    (versions / "0001_notes.py").write_text(FIRST.format(outbox=outbox.SQL))
+    (versions / "0001_notes.py").write_text(FIRST.format(outbox=outbox.SQL, lease=outbox.LEASE_SQL))
     return tmp_path
 
 
@@ -161,6 +162,48 @@ async def test_work_that_conflicts_once_succeeds_at_the_second_try(store: Databa
     assert await store.once_more(work) == 7
 
 
+async def test_who_stands_still_with_a_lock_is_sent_away_and_the_others_go_on(
+    store: Database, postgres_settings: PostgresSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lock(connection: Connection) -> None:
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
+
+    timeouts = await store.fetch(
+        "SELECT name, setting::int FROM pg_settings WHERE source = 'client' AND name LIKE '%\\_timeout' ORDER BY name"
+    )
+    assert [(row["name"], row["setting"]) for row in timeouts] == [
+        ("idle_in_transaction_session_timeout", 5_000),
+        ("lock_timeout", 2_000),
+        ("statement_timeout", 9_000),
+    ]
+    # The same, and sooner.
+    short = {"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "500ms"}
+    monkeypatch.setattr(postgres, "_SESSION", short)
+    freed = asyncio.Event()
+
+    async def stand_still() -> None:
+        async with soon.transaction() as connection:
+            await lock(connection)
+            await freed.wait()
+            await connection.execute("SELECT 1")
+
+    async with connect(postgres_settings, schema="notes") as soon:
+        standing = asyncio.create_task(stand_still())
+        await until_locked(store)
+        with pytest.raises(StoreConflict):
+            await soon.once_more(lock)
+        await Loop(lambda: soon.once_more(lock), name="lock").until_success()
+        freed.set()
+        with pytest.raises(StoreUnavailable):
+            await standing
+
+
+async def until_locked(store: Database) -> None:
+    async with asyncio.timeout(5):
+        while not await store.fetch("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_database(
     postgres_settings: PostgresSettings,
 ) -> None:
@@ -183,89 +226,6 @@ async def test_health_follows_the_database(own_servers: Servers, eventually: Any
         await asyncio.to_thread(own_servers.start, "postgres")
         await eventually(lambda: dependency.is_up)
         assert await store.fetchrow("SELECT 1") == (1,)
-
-
-async def test_the_outbox_publishes_what_was_committed_in_order_and_nothing_else(
-    store: Database, settings: KafkaSettings, eventually: Any
-) -> None:
-    seen: list[Record] = []
-
-    async def handle(records: list[Record]) -> None:
-        seen.extend(records)
-
-    async def put_and_fail(connection: Connection) -> None:
-        await outbox.put(connection, "notifications", b"k", b"never")
-        raise ZeroDivisionError
-
-    async with (
-        producer(settings, "test") as stream,
-        consuming(settings, topic="notifications", group="g", handle=handle),
-        outbox.relaying(store, stream),
-    ):
-        for number in range(20):
-            async with store.transaction() as connection:
-                await outbox.put(connection, "notifications", b"k", str(number).encode(), [("h", b"v")])
-        with pytest.raises(ZeroDivisionError):
-            await store.once_more(put_and_fail)
-        await eventually(lambda: len(seen) >= 20)
-    assert [record.value for record in seen] == [str(number).encode() for number in range(20)]
-    assert list(seen[0].headers) == [("h", b"v")]
-    assert await store.fetch("SELECT * FROM outbox") == []
-
-
-async def test_a_record_in_the_outbox_is_published_within_a_moment(
-    store: Database, settings: KafkaSettings, eventually: Any
-) -> None:
-    arrived: list[float] = []
-
-    async def handle(records: list[Record]) -> None:
-        arrived.extend(asyncio.get_running_loop().time() for _ in records)
-
-    delays = []
-    async with (
-        producer(settings, "test") as stream,
-        consuming(settings, topic="notifications", group="g", handle=handle),
-        outbox.relaying(store, stream),
-    ):
-        for number in range(5):
-            async with store.transaction() as connection:
-                await outbox.put(connection, "notifications", None, b"x", ())
-            started = asyncio.get_running_loop().time()
-            await eventually(lambda: len(arrived) > number)  # noqa: B023  (awaited at once)
-            delays.append(arrived[-1] - started)
-    assert min(delays) < 0.3
-
-
-async def test_the_outbox_waits_for_kafka_and_keeps_everything(store: Database) -> None:
-    nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(seconds=1))
-    async with producer(nowhere, "test") as stream, outbox.relaying(store, stream):
-        async with store.transaction() as connection:
-            await outbox.put(connection, "notifications", None, b"x")
-        with pytest.raises(Exception, match="Kafka"):
-            await stream.send("notifications", b"y")
-    assert len(await store.fetch("SELECT * FROM outbox")) == 1
-
-
-async def test_the_outbox_survives_losing_its_connections(
-    store: Database, database: str, settings: KafkaSettings, eventually: Any
-) -> None:
-    seen: list[bytes] = []
-
-    async def handle(records: list[Record]) -> None:
-        seen.extend(record.value for record in records)
-
-    async with (
-        producer(settings, "test") as stream,
-        consuming(settings, topic="notifications", group="g", handle=handle),
-        outbox.relaying(store, stream),
-    ):
-        await _kill_connections(database)
-
-        async def work(connection: Connection) -> None:
-            await outbox.put(connection, "notifications", None, b"x")
-
-        await store.once_more(work)
-        await eventually(lambda: seen)
 
 
 async def _kill_connections(database: str) -> None:

@@ -1,0 +1,239 @@
+"""The outbox: what was committed is published in order, by one instance at a time."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from services.chassis import outbox
+from services.chassis.kafka import Record, consuming, producer
+from services.chassis.postgres import Connection, Database, connect
+from services.chassis.settings import KafkaSettings, PostgresSettings, Secret
+
+pytestmark = pytest.mark.integration
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+# Publishes to a broker that is not there, and says when it has begun.
+STANDING_STILL = """
+import asyncio, sys
+from datetime import UTC, datetime, timedelta
+from services.chassis import outbox
+from services.chassis.kafka import Producer, producer
+from services.chassis.postgres import connect
+from services.chassis.settings import KafkaSettings, PostgresSettings, Secret
+
+async def main():
+    enqueue = Producer.enqueue
+    def telling(self, *arguments):
+        print("publishing", flush=True)
+        return enqueue(self, *arguments)
+    Producer.enqueue = telling
+    nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(minutes=1))
+    settings = PostgresSettings(database_url=Secret(sys.argv[1]))
+    async with (
+        connect(settings, schema="notes") as store,
+        producer(nowhere, "test") as stream,
+        outbox.relaying(store, stream),
+    ):
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Database]:
+    connection = await asyncpg.connect(database)
+    await connection.execute(f"CREATE SCHEMA notes; SET search_path TO notes; {outbox.SQL}; {outbox.LEASE_SQL}")
+    await connection.close()
+    settings = PostgresSettings(database_url=Secret(database), pool_size=4)
+    async with connect(settings, schema="notes") as opened:
+        yield opened
+
+
+async def put(store: Database, *values: bytes) -> None:
+    async with store.transaction() as connection:
+        for value in values:
+            await outbox.put(connection, "notifications", b"k", value, ())
+
+
+async def test_an_instance_that_stands_still_while_it_publishes_holds_up_no_other(
+    store: Database, database: str, settings: KafkaSettings, eventually: Any
+) -> None:
+    seen: list[bytes] = []
+
+    async def handle(records: list[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    values = [str(number).encode() for number in range(20)]
+    await put(store, *values)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "gen"))}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STANDING_STILL, database, stdout=PIPE, env=environ
+    )
+    try:
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), 20)
+        process.send_signal(signal.SIGSTOP)
+        # Nothing is locked and no transaction is open while Kafka is waited for.
+        assert await store.fetch("SELECT query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'") == []
+        assert await store.fetch("SELECT mode FROM pg_locks WHERE locktype = 'advisory'") == []
+        async with (
+            producer(settings, "test") as stream,
+            consuming(settings, topic="notifications", group="g", handle=handle),
+            outbox.relaying(store, stream),
+        ):
+            await eventually(lambda: len(seen) >= len(values))
+    finally:
+        process.kill()
+        await process.wait()
+    assert seen == values
+    assert await store.fetch("SELECT * FROM outbox") == []
+
+
+LEASE = "SELECT holder, end_time, end_time > clock_timestamp() AS is_held FROM outbox_lease"
+
+
+async def lease_after(store: Database, moment: datetime) -> asyncpg.Record:
+    """Wait for a lease that ends after this moment."""
+    async with asyncio.timeout(10):
+        while not (row := await store.fetchrow(LEASE)) or row["end_time"] <= moment:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return row
+
+
+async def test_who_holds_the_lease_keeps_it_while_it_waits_and_gives_it_back_at_the_end(
+    store: Database, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_LEASE", timedelta(milliseconds=800))
+    monkeypatch.setattr(outbox, "_RENEW", timedelta(milliseconds=50))
+    nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(seconds=2))
+    await put(store, b"x")
+    async with producer(nowhere, "one") as stuck, producer(settings, "two") as stream:
+        async with outbox.relaying(store, stuck):
+            first = await lease_after(store, START)
+            async with outbox.relaying(store, stream):
+                later = await lease_after(store, first["end_time"] + timedelta(milliseconds=800))
+            assert (later["holder"], later["is_held"]) == (first["holder"], True)
+        ended = await lease_after(store, START)
+        assert (ended["holder"], ended["is_held"]) == (first["holder"], False)
+    assert len(await store.fetch("SELECT * FROM outbox")) == 1
+
+
+async def test_a_record_that_kafka_never_takes_holds_up_no_other(
+    store: Database, settings: KafkaSettings, eventually: Any
+) -> None:
+    seen: list[bytes] = []
+
+    async def handle(records: list[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    await put(store, b"large" * 3_000_000, b"small")
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="notifications", group="g", handle=handle),
+        outbox.relaying(store, stream),
+    ):
+        await eventually(lambda: seen)
+    assert seen == [b"small"]
+    assert await store.fetch("SELECT * FROM outbox") == []
+
+
+async def test_the_outbox_publishes_what_was_committed_in_order_and_nothing_else(
+    store: Database, settings: KafkaSettings, eventually: Any
+) -> None:
+    seen: list[Record] = []
+
+    async def handle(records: list[Record]) -> None:
+        seen.extend(records)
+
+    async def put_and_fail(connection: Connection) -> None:
+        await outbox.put(connection, "notifications", b"k", b"never")
+        raise ZeroDivisionError
+
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="notifications", group="g", handle=handle),
+        outbox.relaying(store, stream),
+    ):
+        for number in range(20):
+            async with store.transaction() as connection:
+                await outbox.put(connection, "notifications", b"k", str(number).encode(), [("h", b"v")])
+        with pytest.raises(ZeroDivisionError):
+            await store.once_more(put_and_fail)
+        await eventually(lambda: len(seen) >= 20)
+    assert [record.value for record in seen] == [str(number).encode() for number in range(20)]
+    assert list(seen[0].headers) == [("h", b"v")]
+    assert await store.fetch("SELECT * FROM outbox") == []
+
+
+async def test_a_record_in_the_outbox_is_published_within_a_moment(
+    store: Database, settings: KafkaSettings, eventually: Any
+) -> None:
+    arrived: list[float] = []
+
+    async def handle(records: list[Record]) -> None:
+        arrived.extend(asyncio.get_running_loop().time() for _ in records)
+
+    delays = []
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="notifications", group="g", handle=handle),
+        outbox.relaying(store, stream),
+    ):
+        for number in range(5):
+            async with store.transaction() as connection:
+                await outbox.put(connection, "notifications", None, b"x", ())
+            started = asyncio.get_running_loop().time()
+            await eventually(lambda: len(arrived) > number)  # noqa: B023  (awaited at once)
+            delays.append(arrived[-1] - started)
+    assert min(delays) < 0.3
+
+
+async def test_the_outbox_waits_for_kafka_and_keeps_everything(store: Database) -> None:
+    nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(seconds=1))
+    async with producer(nowhere, "test") as stream, outbox.relaying(store, stream):
+        async with store.transaction() as connection:
+            await outbox.put(connection, "notifications", None, b"x")
+        with pytest.raises(Exception, match="Kafka"):
+            await stream.send("notifications", b"y")
+    assert len(await store.fetch("SELECT * FROM outbox")) == 1
+
+
+async def test_the_outbox_survives_losing_its_connections(
+    store: Database, database: str, settings: KafkaSettings, eventually: Any
+) -> None:
+    seen: list[bytes] = []
+
+    async def handle(records: list[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    async with (
+        producer(settings, "test") as stream,
+        consuming(settings, topic="notifications", group="g", handle=handle),
+        outbox.relaying(store, stream),
+    ):
+        await _kill_connections(database)
+
+        async def work(connection: Connection) -> None:
+            await outbox.put(connection, "notifications", None, b"x")
+
+        await store.once_more(work)
+        await eventually(lambda: seen)
+
+
+async def _kill_connections(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
