@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from services.chassis.clock import Clock, SystemClock
 from services.chassis.database_errors import DRIVER_ERRORS, Meaning, failure_of, meaning_of, name_of
 from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailable
 from services.chassis.health import Dependency
@@ -26,6 +27,8 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _ACQUIRE_SECONDS = 2.0
 _COMMAND_SECONDS = 10.0
+# An answer within this time tells the time well enough.
+_QUICK_SECONDS = 0.2
 _PROBE_EVERY = timedelta(seconds=1)
 
 # A session that stands still (its process is stopped, or its host is gone) must not hold up the others for longer.
@@ -45,12 +48,40 @@ def translate() -> Iterator[None]:
         raise failure_of(error) from error
 
 
+class DatabaseClock:
+    """The database's time, as it was told last, plus what has passed since by the machine's steady clock.
+
+    Leases and due times that instances share go by it: their hosts' clocks may differ.
+    """
+
+    def __init__(self, clock: Clock = SystemClock()) -> None:
+        self._clock = clock
+        self._told: datetime | None = None
+        self._at = 0.0
+
+    def now(self) -> datetime:
+        """Return the moment, aware and in UTC; by the host's clock as long as the database has not been asked."""
+        if self._told is None:
+            return self._clock.now()
+        return self._told + timedelta(seconds=self.monotonic() - self._at)
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return self._clock.monotonic()
+
+    def learn(self, moment: datetime, asked: float, answered: float) -> None:
+        """Take over what the database said; an answer that took long says little."""
+        if self._told is None or answered - asked < _QUICK_SECONDS:
+            self._told, self._at = moment.astimezone(UTC), (asked + answered) / 2
+
+
 class Database:
     """A service's schema in PostgreSQL; every way to it is bounded in time and translates errors."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str, dependency: Dependency | None) -> None:
         self.pool = pool
         self.schema = schema
+        self.clock = DatabaseClock()
         self._dependency = dependency
 
     @asynccontextmanager
@@ -99,12 +130,18 @@ class Database:
         return await self.once_more(lambda connection: connection.fetchrow(query, *arguments))
 
     async def probe(self) -> None:
-        """Tell health whether the database answers at all."""
+        """Tell health whether the database answers at all, and learn its time."""
         try:
-            async with self.connection() as connection:
-                await connection.execute("SELECT 1", timeout=_ACQUIRE_SECONDS)
+            await self.learn_time()
         except StoreUnavailable as failure:
             self._note_lost(name_of(failure.__cause__ or failure))
+
+    async def learn_time(self) -> None:
+        """Set `clock` by the database's."""
+        async with self.connection() as connection:
+            asked = self.clock.monotonic()
+            moment = await connection.fetchval("SELECT clock_timestamp()", timeout=_ACQUIRE_SECONDS)
+            self.clock.learn(moment, asked, self.clock.monotonic())
 
     def _is_exhausted(self) -> bool:
         return self.pool.get_size() == self.pool.get_max_size() and self.pool.get_idle_size() == 0

@@ -8,7 +8,6 @@ from pathlib import Path
 from uuid_utils import uuid7
 
 from services.chassis.admin import admin_server
-from services.chassis.clock import SystemClock
 from services.chassis.grpc_server import Mount, grpc_server
 from services.chassis.health import Health, serving
 from services.chassis.kafka import DeadLetters, consuming, producer
@@ -104,7 +103,7 @@ class _Parts:
         self._settings = settings
         self._health = health
         self._database = database
-        self.clock = SystemClock()
+        self.clock = database.clock
         self._metrics = Metrics()
         asking = Asking(cache, self.clock)
         self._store = PostgresStore(database)
@@ -123,6 +122,7 @@ class _Parts:
 
     async def begin(self) -> None:
         """What must be there before the first caller."""
+        await self._database.learn_time()
         await sow_default_rules(self._store, _new_id, self.clock.now())
         await self._rules.load()
 

@@ -13,7 +13,7 @@ import structlog
 from services.chassis.admin import admin_server
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerState
-from services.chassis.clock import Clock, SystemClock
+from services.chassis.clock import Clock
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, serving
 from services.chassis.kafka import DeadLetters, consuming, producer
@@ -56,7 +56,7 @@ _DATABASE_PAUSE = timedelta(seconds=1)
 @asynccontextmanager
 async def notifier(settings: Settings) -> AsyncIterator[None]:
     """Deliver notifications until the end of the block."""
-    health, clock = Health("notifier"), SystemClock()
+    health = Health("notifier")
     routes = _routes(settings)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
@@ -72,7 +72,8 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
             )
         )
         await stack.enter_async_context(relaying(database, kafka, health))
-        parts = _Parts(settings, routes, database, clock, health)
+        clock = database.clock
+        parts = _Parts(settings, routes, database, health)
         await Loop(parts.recover, name="recover", health=health).until_success()
         for spec in routes.channels.values():
             await stack.enter_async_context(_running(parts, spec, clock))
@@ -117,11 +118,11 @@ def _routes(settings: Settings) -> Routes:
 class _Parts:
     """What the pieces of one notifier share, and how they are made of it."""
 
-    def __init__(self, settings: Settings, routes: Routes, database: Database, clock: Clock, health: Health) -> None:
+    def __init__(self, settings: Settings, routes: Routes, database: Database, health: Health) -> None:
         self._settings = settings
         self._health = health
         self._routes = routes
-        self._clock = clock
+        self._clock = database.clock
         self._database = database
         self._patience = settings.delivery.patience
         self._switchboard = Switchboard()
@@ -134,6 +135,7 @@ class _Parts:
 
     async def recover(self) -> None:
         """Take up what an earlier life of this instance left; before anything else is taken."""
+        await self._database.learn_time()
         reclaimed = await self._queue.reclaim(now=self._clock.now())
         log.info("leases_reclaimed", deliveries=reclaimed)
         known = frozenset(self._routes.channels)

@@ -27,7 +27,7 @@ from services.notifier.worker.sending import door_of
 
 log = structlog.get_logger()
 
-# How long to sleep at most when nothing wakes us: other instances' work and clocks that differ show by looking.
+# How long to sleep at most when nothing wakes us: other instances' work shows by looking.
 _LOOK = timedelta(seconds=1)
 _BLINK = timedelta(milliseconds=20)
 _TURNED_AWAY_AT_ONCE = 100

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from services.chassis import outbox, postgres
+from services.chassis.clock import SystemClock
 from services.chassis.failures import Overloaded, StoreConflict, StoreRefused, StoreUnavailable
 from services.chassis.health import Health
 from services.chassis.loops import Loop
@@ -212,6 +213,16 @@ async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_database(
     async with connect(small, schema="public", dependency=dependency) as store, store.connection():
         with pytest.raises(Overloaded):
             await store.fetch("SELECT 1")
+
+
+async def test_its_clock_is_the_databases_whatever_the_hosts_says(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime(2001, 1, 1, tzinfo=UTC))
+    await store.learn_time()
+    row = await store.fetchrow("SELECT abs(extract(epoch FROM clock_timestamp() - $1)) AS seconds", store.clock.now())
+    assert row is not None
+    assert row["seconds"] < 5
 
 
 async def test_health_follows_the_database(own_servers: Servers, eventually: Any) -> None:

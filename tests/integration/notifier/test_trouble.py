@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from services.chassis.clock import SystemClock
 from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, Secret
 from services.notifier.app import notifier
@@ -65,6 +67,34 @@ async def test_two_instances_share_the_work_and_tell_each_thing_once(settings: S
         await world.publish(*[notification(alert=alert, severity=AlertRule.MEDIUM) for alert in alerts])
         await sinks.journal.until(lambda journal: len(journal.accepted()) >= len(alerts))
         await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' HAVING count(*) = 60")
+    assert Counter(one.alert for one in sinks.journal.deliveries) == Counter(alerts)
+
+
+AHEAD: ContextVar[timedelta] = ContextVar("AHEAD", default=timedelta())
+
+
+async def test_hosts_whose_clocks_differ_leave_each_other_their_work(
+    settings: Settings, sinks: Sinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = SystemClock.now
+    monkeypatch.setattr(SystemClock, "now", lambda clock: now(clock) + AHEAD.get())
+    process = replace(settings.process, instance="notifier-2", listen=f"127.0.0.1:{free_port()}")
+    running, done = asyncio.Event(), asyncio.Event()
+
+    async def second() -> None:
+        AHEAD.set(timedelta(seconds=25))
+        async with notifier(replace(settings, process=process)):
+            running.set()
+            await done.wait()
+
+    alerts = [f"alert-{number}" for number in range(20)]
+    sinks.journal.behave("slack", Behaviour(delay=0.3))
+    async with asyncio.TaskGroup() as group, run_notifier(settings, sinks) as world:
+        group.create_task(second())
+        await running.wait()
+        await world.publish(*[notification(alert=alert, severity=AlertRule.MEDIUM) for alert in alerts])
+        await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' HAVING count(*) = 20")
+        done.set()
     assert Counter(one.alert for one in sinks.journal.deliveries) == Counter(alerts)
 
 
