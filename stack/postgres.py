@@ -117,6 +117,8 @@ async def _prepare(ports: Ports) -> None:
         await _execute(server, f'create database "{DATABASE}"')
     except asyncpg.DuplicateDatabaseError:
         await _execute(url(ports), "select 1")
+    # So that people find tables without naming a schema; also in a database that is then restored from a dump.
+    await _execute(server, f'alter database "{DATABASE}" set search_path = "$user", public, notifier, manager')
 
 
 async def _execute(server: str, statement: str) -> None:

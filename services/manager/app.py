@@ -186,6 +186,7 @@ class _Parts:
     def _keeper(self) -> Housekeeper:
         rhythm = Rhythm(
             sweep=_SWEEP,
+            keep_alerts=self._settings.retention,
             keep_transitions=self._settings.keep_transitions,
             keep_requests=KEPT_FOR,
         )

@@ -30,6 +30,9 @@ class Settings:
     keep_transitions: timedelta = setting(
         "How long a transition is known as done; longer than the topic keeps it.", default=timedelta(days=14)
     )
+    retention: timedelta = setting(
+        "How long a resolved alert and its history are kept; open alerts are kept always.", default=timedelta(days=90)
+    )
     look: timedelta = setting("How often rules, open alerts and the outbox are counted.", default=timedelta(seconds=5))
 
     def __post_init__(self) -> None:

@@ -60,7 +60,8 @@ class Settings:
         default=timedelta(seconds=30),
     )
     retention: timedelta = setting(
-        "How long what was delivered is remembered; longer than Kafka keeps notifications, or a replay tells it again.",
-        default=timedelta(days=30),
+        "How long what was delivered is remembered; longer than Kafka keeps notifications, or a replay tells it again."
+        " What is PENDING, and what tells of an alert that is still open, is kept always.",
+        default=timedelta(days=90),
     )
     max_batch: int = setting("Most notifications that are taken from Kafka at once.", default=200)

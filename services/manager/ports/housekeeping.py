@@ -15,11 +15,23 @@ class Figures:
     outbox: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cutoffs:
+    """The moments before which things have served their time."""
+
+    alerts: datetime
+    transitions: datetime
+    requests: datetime
+
+
 class House(Protocol):
     """The store, from the housekeeper's side."""
 
     async def figures(self) -> Figures:
         """Count."""
 
-    async def sweep(self, *, transitions_before: datetime, requests_before: datetime) -> int:
-        """Remove what is older than this; gives how many rows."""
+    async def sweep(self, cutoffs: Cutoffs) -> int:
+        """Remove a portion of what is older than this; gives how many rows, 0 when none is left.
+
+        Alerts go with their history, counted from their end; open ones stay, however old they are.
+        """

@@ -1,13 +1,13 @@
 """What is looked after from time to time: numbers to show, and rows that have served their time."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from services.chassis.clock import Clock
 from services.manager.metrics import Metrics
-from services.manager.ports.housekeeping import Figures, House
+from services.manager.ports.housekeeping import Cutoffs, Figures, House
 
 log = structlog.get_logger()
 
@@ -17,8 +17,17 @@ class Rhythm:
     """How often, and how long things are kept."""
 
     sweep: timedelta
+    keep_alerts: timedelta
     keep_transitions: timedelta
     keep_requests: timedelta
+
+    def cutoffs(self, now: datetime) -> Cutoffs:
+        """The moments before which things have served their time."""
+        return Cutoffs(
+            alerts=now - self.keep_alerts,
+            transitions=now - self.keep_transitions,
+            requests=now - self.keep_requests,
+        )
 
 
 class Housekeeper:
@@ -42,9 +51,8 @@ class Housekeeper:
         self._figures = await self._house.figures()
         if self._clock.monotonic() - self._swept < self._rhythm.sweep.total_seconds():
             return
-        now = self._clock.now()
-        removed = await self._house.sweep(
-            transitions_before=now - self._rhythm.keep_transitions, requests_before=now - self._rhythm.keep_requests
-        )
+        cutoffs, removed = self._rhythm.cutoffs(self._clock.now()), 0
+        while portion := await self._house.sweep(cutoffs):
+            removed += portion
         self._swept = self._clock.monotonic()
         log.info("rows_swept", rows=removed)

@@ -4,13 +4,20 @@ from datetime import datetime
 
 from services.chassis.postgres import Connection, Database
 
-# What failed stays until somebody has seen to it: PENDING ones are the only trace of what was not told.
+# What failed stays until somebody has seen to it: PENDING ones are the only trace of what was not told. Of an alert
+# whose end was not told yet everything stays: who heard that it began is to hear how it ends.
 _FORGET = """
 WITH old AS (
-    SELECT id FROM notifications
+    SELECT id FROM notifications AS told
     WHERE created_at < $1
       AND NOT EXISTS (SELECT 1 FROM deliveries
-                      WHERE notification_id = notifications.id AND state NOT IN ('DELIVERED', 'SUPERSEDED'))
+                      WHERE notification_id = told.id AND state NOT IN ('DELIVERED', 'SUPERSEDED'))
+      -- The end goes last: it shows that the others may go.
+      AND CASE kind WHEN 3
+          THEN NOT EXISTS (SELECT 1 FROM notifications AS other
+                           WHERE other.alert_id = told.alert_id AND other.id <> told.id)
+          ELSE EXISTS (SELECT 1 FROM notifications AS ended
+                       WHERE ended.alert_id = told.alert_id AND ended.kind = 3 AND ended.created_at < $1) END
     ORDER BY created_at LIMIT 1000
     FOR UPDATE SKIP LOCKED
 ), gone AS (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import aiohttp
+import asyncpg
 import grpc
 import pytest
 from google.rpc import error_details_pb2
@@ -15,9 +16,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.chassis.telemetry import exposition, telemetry
-from stack.sinks import Behaviour
+from services.notifier.settings import Settings
+from stack.sinks import Behaviour, Sinks
 from tests.fakes.notifications import notification
-from tests.integration.notifier.conftest import World
+from tests.integration.notifier.conftest import World, run_notifier
 from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
 from tocsin.notifications.v1.notification_service_pb2 import (
     ListCircuitBreakersRequest,
@@ -158,3 +160,32 @@ async def test_the_sinks_show_what_came(world: World, alert: str) -> None:
     ):
         [shown] = (await answer.json())["deliveries"]
     assert (shown["alert"], shown["kind"], shown["isAccepted"]) == (alert, "FIRING", True)
+
+
+async def test_failed_notifications_are_found_without_naming_a_schema(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=400))
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    await world.until("SELECT 1 FROM deliveries WHERE state = 'FAILED'")
+    connection = await asyncpg.connect(world.settings.postgres.database_url.reveal())
+    try:
+        found = await connection.fetch("SELECT * FROM failed_notifications WHERE status = 'PENDING'")
+    finally:
+        await connection.close()
+    assert [row["alert_id"] for row in found] == [alert]
+
+
+async def test_a_search_path_that_somebody_has_set_stays_and_does_no_harm(
+    database: str, settings: Settings, sinks: Sinks, alert: str
+) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        name = await connection.fetchval("SELECT current_database()")
+        await connection.execute(f'ALTER DATABASE "{name}" SET search_path = elsewhere')
+        async with run_notifier(settings, sinks) as world:
+            await world.publish(notification(alert=alert, severity=AlertRule.LOW))
+            await sinks.journal.until(lambda journal: journal.accepted("webhook"))
+    finally:
+        await connection.close()
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SHOW search_path") == "elsewhere"
+    await connection.close()

@@ -21,6 +21,7 @@ from stack.sinks import Behaviour, Sinks
 from tests.fakes.notifications import notification
 from tests.fakes.wire import wire_to
 from tests.integration.notifier.conftest import World, free_port, process, run_notifier, until
+from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
@@ -105,15 +106,20 @@ async def test_what_ended_well_long_ago_is_forgotten(
         sinks.journal.behave("slack", Behaviour(status=400))
         await world.publish(
             notification(alert=alert, severity=AlertRule.LOW),
-            notification(alert=f"{alert}-2", severity=AlertRule.MEDIUM),
+            notification(alert=alert, kind=Notification.RESOLVED, severity=AlertRule.LOW),
+            notification(alert=f"{alert}-refused", severity=AlertRule.MEDIUM),
+            notification(alert=f"{alert}-refused", kind=Notification.RESOLVED, severity=AlertRule.MEDIUM),
+            notification(alert=f"{alert}-open", severity=AlertRule.LOW),
         )
-        await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' HAVING count(*) = 2")
+        await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' HAVING count(*) = 5")
     async with run_notifier(replace(settings, retention=timedelta(0)), sinks) as world:
-        await world.until(
-            "SELECT 1 FROM (SELECT count(*) AS left FROM notifications) AS counted WHERE counted.left = 1"
-        )
-        rows = await world.rows("SELECT channel, state FROM deliveries ORDER BY channel")
-        assert [tuple(row) for row in rows] == [("email", "DELIVERED"), ("slack", "FAILED")]
+        await world.until(f"SELECT 1 WHERE NOT EXISTS (SELECT FROM notifications WHERE alert_id = '{alert}')")  # noqa: S608
+        rows = await world.rows("SELECT DISTINCT alert_id, channel, state FROM deliveries ORDER BY alert_id, channel")
+        assert [tuple(row) for row in rows] == [
+            (f"{alert}-open", "webhook", "DELIVERED"),
+            (f"{alert}-refused", "email", "DELIVERED"),
+            (f"{alert}-refused", "slack", "FAILED"),
+        ]
 
 
 async def test_a_table_that_cannot_be_read_for_a_while_ends_no_background_work(

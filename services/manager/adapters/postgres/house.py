@@ -1,9 +1,41 @@
 """Counting and sweeping in the manager's schema."""
 
-from datetime import datetime
+from services.chassis.postgres import Database
+from services.manager.ports.housekeeping import Cutoffs, Figures
 
-from services.chassis.postgres import Connection, Database
-from services.manager.ports.housekeeping import Figures
+# Rows of a table that one statement removes.
+_PORTION = 500
+
+# Their history goes with them.
+_ALERTS = """
+    delete from alerts where id in (
+        select id from alerts where state = 'RESOLVED' and resolve_time < $1 order by resolve_time limit $2
+        for update skip locked)
+    returning true
+"""
+# What a rule is now stays known.
+_RULE_HISTORY = """
+    delete from alert_rule_history where revision in (
+        select revision from alert_rule_history as old
+        where create_time < $1 and (edit = 'DELETED' or exists (
+            select from alert_rule_history where rule_id = old.rule_id and revision > old.revision))
+        order by create_time limit $2 for update skip locked)
+    returning true
+"""
+# An episode whose alert is open is kept whole, however long it lasts.
+_TRANSITIONS = """
+    delete from alert_transitions where (id, fingerprint) in (
+        select id, fingerprint from alert_transitions as old
+        where create_time < $1
+          and not exists (select from alerts where open_key = old.open_key and state <> 'RESOLVED')
+        order by create_time limit $2 for update skip locked)
+    returning true
+"""
+_REQUESTS = """
+    delete from request_ids where request_id in (
+        select request_id from request_ids where create_time < $1 order by create_time limit $2 for update skip locked)
+    returning true
+"""
 
 
 class PostgresHouse:
@@ -22,16 +54,14 @@ class PostgresHouse:
         )
         return Figures(**row) if row else Figures()
 
-    async def sweep(self, *, transitions_before: datetime, requests_before: datetime) -> int:
-        """See House. An episode whose alert is open is kept whole, however long it lasts."""
-
-        async def work(connection: Connection) -> int:
-            transitions = await connection.execute(
-                """delete from alert_transitions as old where create_time < $1 and not exists (
-                       select from alerts where open_key = old.open_key and state <> 'RESOLVED')""",
-                transitions_before,
-            )
-            requests = await connection.execute("delete from request_ids where create_time < $1", requests_before)
-            return sum(int(told.rpartition(" ")[2]) for told in (transitions, requests))
-
-        return await self._database.once_more(work)
+    async def sweep(self, cutoffs: Cutoffs) -> int:
+        """See House."""
+        removed = 0
+        for statement, before in (
+            (_ALERTS, cutoffs.alerts),
+            (_RULE_HISTORY, cutoffs.alerts),
+            (_TRANSITIONS, cutoffs.transitions),
+            (_REQUESTS, cutoffs.requests),
+        ):
+            removed += len(await self._database.fetch(statement, before, _PORTION))
+        return removed
