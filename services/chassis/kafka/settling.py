@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 import structlog
 
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
-from services.chassis.failures import Failure, is_transient
+from services.chassis.failures import Failure, RequestTooLarge, is_transient
 from services.chassis.health import Health
 from services.chassis.kafka.producer import Producer
 from services.chassis.kafka.record import Record
@@ -45,7 +45,11 @@ class DeadLetters:
 
     async def keep(self, record: Record, reason: str) -> None:
         """Put the record aside; raises StreamUnavailable."""
-        await self.producer.send(self.topic, self.encode(record, reason), record.key, None, record.headers)
+        try:
+            await self.producer.send(self.topic, self.encode(record, reason), record.key, None, record.headers)
+        except RequestTooLarge:
+            # With what is said about it, it is larger than Kafka takes: where it lies and the reason are kept.
+            await self.producer.send(self.topic, self.encode(replace(record, value=b""), reason), None, None, ())
 
 
 class _OutOfResources(Failure):
