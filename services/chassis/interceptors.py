@@ -76,7 +76,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         build = _BUILDERS[handler.request_streaming, handler.response_streaming]
         # The bytes come as they are, so that decoding them stands inside of what is watched.
         return build(
-            around(act, requests_of, method), request_deserializer=None, response_serializer=handler.response_serializer
+            around(act, requests_of, method),
+            request_deserializer=None,
+            response_serializer=_encoding(handler.response_serializer),
         )
 
     def _unary(self, act: Any, requests_of: Any, method: str) -> Any:
@@ -173,6 +175,11 @@ async def _pump(answers: Any, context: Any) -> None:
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _encoding(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """Pass on what a servicer has encoded itself, once for many callers for example."""
+    return encode and (lambda answer: answer if isinstance(answer, bytes) else encode(answer))
 
 
 def _as_it_came(raw: bytes) -> bytes:

@@ -25,7 +25,7 @@ class Settings:
         "How often those who follow the rules hear that the manager is there.", default=timedelta(seconds=10)
     )
     follower_limit: int = setting(
-        "Most changed alerts that wait for one slow follower before it is shown the open ones afresh.", default=1000
+        "Most ended alerts that are kept for slow followers; one that is further behind is sent away.", default=10_000
     )
     keep_transitions: timedelta = setting(
         "How long a transition is known as done; longer than the topic keeps it.", default=timedelta(days=14)

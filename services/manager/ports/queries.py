@@ -6,7 +6,6 @@ from typing import Protocol
 
 from services.manager.core.alert import Alert, Entry
 from services.manager.core.queries.filters import AlertFilter, RuleFilter
-from services.manager.core.queries.following import Follower
 from services.manager.core.queries.paging import Page
 from services.manager.core.rule import KeptRule, RuleSet
 
@@ -77,9 +76,11 @@ class AlertFeed(Protocol):
 class Following(Protocol):
     """One follower's view."""
 
-    @property
-    def follower(self) -> Follower:
-        """Its queue."""
+    def take(self) -> bytes | None:
+        """The newest form of the next alert to send, encoded; None when all was sent.
+
+        Raises Failure for one that is so slow that ends are no longer kept for it.
+        """
 
     async def wait(self) -> None:
-        """Until there is something to take, or it is behind. Raises Failure when the service stops."""
+        """Until there may be something to take. Raises Failure when the service stops."""

@@ -13,7 +13,6 @@ from services.domain.fingerprint import digest
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert
 from services.manager.core.queries.filters import AlertFilter
-from services.manager.core.queries.following import Follower
 from services.manager.core.queries.paging import Page, TokenError, moment_of, token_of
 from services.manager.ports.queries import AlertFeed, AlertReader, Answers
 from services.manager.rpc.failures import AlertNotFound
@@ -68,33 +67,19 @@ class AlertQueries:
         token = token_of(_key(shown[-1]), filters=filters) if len(rows) > page.size else ""
         return pb.ListAlertsResponse(alerts=map(wire.alert, shown), next_page_token=token)
 
-    async def watch(
-        self, request: pb.WatchAlertsRequest, begun: Callable[[], Awaitable[None]]
-    ) -> AsyncIterator[pb.WatchAlertsResponse]:
-        """The open alerts, then each one that changes, as it is then.
+    async def watch(self, request: pb.WatchAlertsRequest, begun: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
+        """The open alerts, then each one that changes, as it is then: WatchAlertsResponses, encoded once for all.
 
         Calls `begun` when all is well: where nothing is open, the first alert may be long in coming.
         """
         check(request)
         wanted = AlertFilter(severities=_severities(request), rule_id=request.rule_id, resource=request.resource)
         async with self._feed.following(wanted) as following:
-            follower = following.follower
-            await self._bring_up_to_date(follower)
             await begun()
             while True:
-                while alert := follower.take():
-                    yield pb.WatchAlertsResponse(alert=wire.alert(alert))
-                if not follower.is_behind:
-                    await following.wait()
-                while follower.is_behind:
-                    await self._bring_up_to_date(follower)
-
-    async def _bring_up_to_date(self, follower: Follower) -> None:
-        # First the flag: what is missed while we read must be looked for again.
-        follower.is_behind = False
-        gone = follower.catch_up(await self._reader.open(follower.wanted))
-        for alert in await self._reader.named(gone) if gone else ():
-            follower.offer(alert)
+                while (alert := following.take()) is not None:
+                    yield alert
+                await following.wait()
 
 
 def _page(request: pb.ListAlertsRequest, filters: str) -> Page:

@@ -74,7 +74,8 @@ class AlertServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchAlerts(self, request, context):
-        """Follows alerts: first those that are open, then each change as it is made.
+        """Follows alerts: first those that are open, then each change as it is made. A caller that reads slowly misses forms in
+        between, never the last one; one that is thousands of ended alerts behind is sent away with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,9 @@ class AlertServiceStub:
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_alert_service_pb2.ListAlertsRequest, _alert_service_pb2.ListAlertsResponse]
     """Gives alerts, the newest first."""
     WatchAlerts: _grpc.UnaryStreamMultiCallable[_alert_service_pb2.WatchAlertsRequest, _alert_service_pb2.WatchAlertsResponse]
-    """Follows alerts: first those that are open, then each change as it is made."""
+    """Follows alerts: first those that are open, then each change as it is made. A caller that reads slowly misses forms in
+    between, never the last one; one that is thousands of ended alerts behind is sent away with RESOURCE_EXHAUSTED.
+    """
     GetAlert: _grpc.UnaryUnaryMultiCallable[_alert_service_pb2.GetAlertRequest, _alert_service_pb2.GetAlertResponse]
     """Gives one alert with its history."""
     AcknowledgeAlert: _grpc.UnaryUnaryMultiCallable[_alert_service_pb2.AcknowledgeAlertRequest, _alert_service_pb2.AcknowledgeAlertResponse]
@@ -56,7 +58,9 @@ class AlertServiceAsyncStub(AlertServiceStub):
     ListAlerts: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.ListAlertsRequest, _alert_service_pb2.ListAlertsResponse]  # type: ignore[assignment]
     """Gives alerts, the newest first."""
     WatchAlerts: _aio.UnaryStreamMultiCallable[_alert_service_pb2.WatchAlertsRequest, _alert_service_pb2.WatchAlertsResponse]  # type: ignore[assignment]
-    """Follows alerts: first those that are open, then each change as it is made."""
+    """Follows alerts: first those that are open, then each change as it is made. A caller that reads slowly misses forms in
+    between, never the last one; one that is thousands of ended alerts behind is sent away with RESOURCE_EXHAUSTED.
+    """
     GetAlert: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.GetAlertRequest, _alert_service_pb2.GetAlertResponse]  # type: ignore[assignment]
     """Gives one alert with its history."""
     AcknowledgeAlert: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.AcknowledgeAlertRequest, _alert_service_pb2.AcknowledgeAlertResponse]  # type: ignore[assignment]
@@ -85,7 +89,9 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_service_pb2.WatchAlertsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_alert_service_pb2.WatchAlertsResponse], _abc.AsyncIterator[_alert_service_pb2.WatchAlertsResponse]]:
-        """Follows alerts: first those that are open, then each change as it is made."""
+        """Follows alerts: first those that are open, then each change as it is made. A caller that reads slowly misses forms in
+        between, never the last one; one that is thousands of ended alerts behind is sent away with RESOURCE_EXHAUSTED.
+        """
 
     @_abc_1.abstractmethod
     def GetAlert(

@@ -1,26 +1,37 @@
-"""Changed alerts, read once for all who follow them."""
+"""Changed alerts, read and encoded once for all who follow them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.chassis.failures import ShuttingDown
+from services.chassis.failures import Overloaded, ShuttingDown
 from services.manager.core.alert import Alert
 from services.manager.core.queries.filters import AlertFilter
-from services.manager.core.queries.following import Follower
+from services.manager.core.queries.following import Board, FellBehindError, Follower
 from services.manager.ports.queries import AlertReader
+from services.manager.wire import alerts as wire
+from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse
 
-# More changed alerts than this at once, and everybody looks at all open ones instead.
+# More changed alerts than this at once, and all open ones are read instead.
 _MOST_CHANGED = 10_000
 
 
 class _Following:
     """A follower and its bell."""
 
-    def __init__(self, hub: "AlertHub", follower: Follower) -> None:
-        self.follower = follower
+    def __init__(self, hub: "AlertHub", wanted: AlertFilter) -> None:
         self.bell = asyncio.Event()
         self._hub = hub
+        self._board = hub.board
+        self._follower = Follower(wanted, began=hub.board.place)
+
+    def take(self) -> bytes | None:
+        """See Following."""
+        try:
+            form = self._follower.take(self._board)
+        except FellBehindError:
+            raise Overloaded("more alerts ended than could be sent; follow again") from None
+        return None if form is None else self._board.encoded(form)
 
     async def wait(self) -> None:
         """See Following."""
@@ -31,12 +42,16 @@ class _Following:
 
 
 class AlertHub:
-    """Hands each changed alert to those who want it; a slow one loses forms in between and blocks nobody."""
+    """Holds the board that all who follow are sent from; while nobody follows there is none."""
 
-    def __init__(self, reader: AlertReader, *, limit: int = 1000) -> None:
+    def __init__(self, reader: AlertReader, *, limit: int = 10_000) -> None:
         self._reader = reader
         self._limit = limit
+        self.board = self._empty()
+        self._is_stale = True
+        self._reading = asyncio.Lock()
         self._followings: set[_Following] = set()
+        self._arriving = 0
         self._changed: set[str] = set()
         self._said = asyncio.Event()
         self.is_closed = False
@@ -51,51 +66,81 @@ class AlertHub:
         """See AlertFeed."""
         if self.is_closed:
             raise ShuttingDown("this instance is stopping")
-        following = _Following(self, Follower(wanted, self._limit))
-        self._followings.add(following)
+        self._arriving += 1
         try:
-            yield following
+            await self._look()
+            following = _Following(self, wanted)
+            self._followings.add(following)
+            try:
+                yield following
+            finally:
+                self._followings.discard(following)
         finally:
-            self._followings.discard(following)
+            self._arriving -= 1
+            if not self._arriving:
+                self.board, self._is_stale = self._empty(), True
 
     def wake(self, listed: str) -> None:
         """These alerts, named with commas between, have changed."""
-        if self._followings:
+        if self._arriving:
             self._changed.update(listed.split(","))
             self._said.set()
 
     def missed(self) -> None:
-        """Changes may have gone unheard: everybody looks again."""
-        self._changed.clear()
-        for following in self._followings:
-            following.follower.fall_behind()
-            following.bell.set()
+        """Changes may have gone unheard: all open alerts are read again."""
+        self._is_stale = True
+        self._said.set()
 
     async def turn(self) -> None:
-        """Wait for changes and hand them out; when they cannot be read everybody looks again."""
+        """Wait for changes and take them in; when they cannot be read, all open alerts are read next time."""
         await self._said.wait()
         self._said.clear()
         changed, self._changed = self._changed, set()
+        if not self._arriving:
+            return
         try:
-            await self._hand_out(changed)
+            if self._is_stale or len(changed) > _MOST_CHANGED:
+                self._is_stale = True
+                await self._look()
+            else:
+                for alert in await self._reader.named(sorted(changed)):
+                    self.board.put(alert)
         except Exception:
             self.missed()
             raise
+        self._ring()
 
     def close(self) -> None:
         """Send everybody away."""
         self.is_closed = True
-        self.missed()
+        self._ring()
 
-    async def _hand_out(self, changed: set[str]) -> None:
-        if len(changed) > _MOST_CHANGED:
-            self.missed()
-            return
-        self._offer(await self._reader.named(sorted(changed)))
+    async def _look(self) -> None:
+        """Read all open alerts, unless the board has them."""
+        async with self._reading:
+            if not self._is_stale:
+                return
+            # First the flag: what is missed while we read must be looked for again.
+            self._is_stale, board = False, self.board
+            try:
+                gone = board.put_all_open(await self._reader.open(AlertFilter()))
+                ended = {alert.id: alert for alert in (await self._reader.named(gone) if gone else ())}
+            except BaseException:
+                self._is_stale = True
+                raise
+            for name in gone:
+                if name in ended:
+                    board.put(ended[name])
+                else:
+                    board.remove(name)
 
-    def _offer(self, alerts: Iterable[Alert]) -> None:
-        found = list(alerts)
+    def _ring(self) -> None:
         for following in self._followings:
-            for alert in found:
-                following.follower.offer(alert)
             following.bell.set()
+
+    def _empty(self) -> Board:
+        return Board(_encoded, self._limit)
+
+
+def _encoded(alert: Alert) -> bytes:
+    return WatchAlertsResponse(alert=wire.alert(alert)).SerializeToString()
