@@ -68,13 +68,13 @@ def send_file(
     """
     clock = SystemClock()
     chosen = Chosen(kind=_format(pattern, form), service=service, clock=clock, zone=_zone(timezone))
+    is_old = times is None and not is_explained and chosen.is_old(file)
+    times = times or (_old_times(file.name, output) if is_old else Times.LOG)
     with interruptible() as is_stopped, _opened(file, is_stopped) as source:
         if is_explained:
             reader, first = chosen.first(source)
             explain(reader, source, first, output)
             return
-        is_asked = times is None and not source.is_stdin and chosen.is_old(file)
-        times = times or (_old_times(source.name, output) if is_asked else Times.LOG)
         reader, reads = chosen.read(source)
         tally = Tally()
         with connected(server, output) as channel, _reporting(tally, reader.name, source, output, times):
@@ -88,7 +88,7 @@ def send_file(
                 )
             if is_stopped() and not source.is_whole and not source.is_stdin:
                 tally.unsent.append(Span(first=source.lines_read + 1, last=None))
-        if output is Form.TABLE and not is_asked:
+        if output is Form.TABLE and not is_old:
             say_if_old(tally.oldest, clock.now())
         _exit(tally, source, "--pattern" if pattern else f"--format {form}" if form else "", is_stopped())
 

@@ -6,6 +6,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -23,6 +24,8 @@ from cli.sending import Line, Refusal
 from services.chassis.clock import Clock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
+# The path that means standard input.
+STDIN = "-"
 # How many lines are looked at to find out their format.
 SAMPLE = 200
 # How many events are explained.
@@ -66,7 +69,7 @@ class Source:
 
     def __init__(self, path: Path, *, is_stopped: Callable[[], bool] = _never) -> None:
         """Open the file; raises OSError. Nothing more is read when `is_stopped`."""
-        self.is_stdin = str(path) == "-"
+        self.is_stdin = str(path) == STDIN
         self.name = "stdin" if self.is_stdin else path.name
         self._stream: BinaryIO = sys.stdin.buffer if self.is_stdin else path.open("rb")
         self._is_stopped = is_stopped
@@ -163,7 +166,7 @@ class Chosen:
 
     def is_old(self, path: Path) -> bool:
         """Whether rules may have closed the windows of all lines of a regular file: those of its last ones."""
-        if not path.is_file():
+        if str(path) == STDIN or not path.is_file():
             return False
         _, reads = self._read(split(iter([tail(path)])), path.name)
         newest = max(_times(reads), default=None)
@@ -182,16 +185,11 @@ def _judged(read: Read) -> Read:
 def tail(path: Path) -> bytes:
     """The last lines of a file, gzip or not, as far as it can be read."""
     end = b""
-    with path.open("rb") as stream:
-        if stream.read(2) == GZIP:
-            stream.seek(0)
-        else:
-            stream.seek(max(0, path.stat().st_size - TAIL))
-        try:
-            for block in unpacked(iter(lambda: stream.read(_BLOCK), b"")):
-                end = (end + (block or b""))[-TAIL:]
-        except OSError:
-            pass
+    with suppress(OSError), path.open("rb") as stream:
+        is_packed = stream.read(len(GZIP)) == GZIP
+        stream.seek(0 if is_packed else max(0, path.stat().st_size - TAIL))
+        for block in unpacked(iter(lambda: stream.read(_BLOCK), b"")):
+            end = (end + (block or b""))[-TAIL:]
     return end if len(end) < TAIL else end.partition(b"\n")[2]
 
 

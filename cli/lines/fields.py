@@ -54,9 +54,10 @@ def event_of(found: Mapping[str, str], *, service: str, level: Level | None, now
     said, unknown_level = _level(found)
     if unknown_level:
         odd.note(Note.UNKNOWN_LEVEL)
-    elif said is None and level is None:
-        odd.note(Note.NO_LEVEL)
     status_code, response_time, trace_id = odd.status(found), odd.duration(found), odd.trace_id(found)
+    # What tells a status, as access logs do, says enough.
+    if said is None and level is None and status_code is None and not unknown_level:
+        odd.note(Note.NO_LEVEL)
     return LineEvent(
         level=said or level or Level.INFO,
         message=found.get("message", "").strip(),

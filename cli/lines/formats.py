@@ -57,8 +57,8 @@ FORMATS: tuple[LineFormat, ...] = (
         example="2026-11-27 10:00:00.123 UTC [42]: user=ann,db=shop,app=my shop ERROR:  no space left",
         pattern=re.compile(
             rf"(?P<time>{ISO})[ :](?P<prefix>.{{0,300}}?)\b"
-            r"(?P<level>LOG|ERROR|FATAL|PANIC|WARNING|NOTICE|INFO|DEBUG[1-5]|STATEMENT|DETAIL|HINT|CONTEXT|QUERY):  "
-            r"(?P<message>.*)"
+            r"(?P<level>LOG|ERROR|FATAL|PANIC|WARNING|NOTICE|INFO|DEBUG[1-5]|STATEMENT|DETAIL|HINT|CONTEXT|QUERY):"
+            r"(?:  |$)(?P<message>.*)"
         ),
         within=("prefix", re.compile(r"\[(?P<pid>\d+)\](?:.*?\buser=(?P<user>[^,]*),db=(?P<database>[^, ]*))?")),
     ),
@@ -81,9 +81,9 @@ FORMATS: tuple[LineFormat, ...] = (
             r"(?:(?:(?P<vhost>\S+) (?=[\da-fA-F.:]{2,45} ))?"
             r"(?P<client>\S+) \S+ (?P<user>[^\[\]\"]{1,256}?) )?"
             r"\[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}[: ][\d:.]{8,15}(?: [+-]\d{4})?)\] "
-            r'(?P<message>"(?P<request>(?:[^"\\]|\\.)*+)" (?P<status_code>\d{3}|-) (?P<bytes>\d+|-).*)'
+            r'(?P<message>"(?:[^"\\]|\\.)*+" (?P<status_code>\d{3}|-) (?P<bytes>\d+|-).*)'
         ),
-        within=("request", re.compile(r"^(?P<method>[A-Z][A-Z-]*) (?P<path>\S+)")),
+        within=("message", re.compile(r'^"(?P<method>[A-Z][A-Z-]*) (?P<path>[^\s"]+)')),
     ),
     LineFormat(
         name="haproxy",

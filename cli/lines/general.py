@@ -16,11 +16,19 @@ _TIME_ANYWHERE = re.compile(rf"(?<![\d.:-])(?:{CALENDAR})")
 _GAP = re.compile(r"\"?[\s|:,\])>-]*")
 # What follows a level before the message: the rest of its decoration, then perhaps where the message comes from.
 _ORIGIN = re.compile(
-    r"(?:/[^\s\]:|]{1,64}+)?[\s|:,\])>-]*+(?:\d{1,10} --- )?"
-    r"(?:(?:\[[^\]]{0,100}\]\s{1,40}){0,2}(?P<logger>\w{0,64}[.:/$@#][\w$@#.:/<>-]{0,200}?)"
-    r"(?:\s{1,40}\[[^\]]{0,100}\])?\s{1,40}[:-]\s"
-    r"|(?P<barred>[\w.$:/-]{1,200})(?:\s{0,40}\||\t)|\[(?P<thread>[^\]]{1,100})\]\s-\s"
-    r"|\[(?P<bracketed>[\w$-]+(?:\.[\w$-]+)+)\s*\][\s:-]*|(?P<path>\w+(?:(?:::|\.)\w+)*(?:::\w+|\.[A-Z]\w*))[:\]]\s)?"
+    r"""
+    (?:/[^\s\]:|]{1,64}+)? [\s|:,\])>-]*+ (?:\d{1,10}[ ]---[ ])?
+    (?:
+        (?:\[[^\]]{0,100}\]\s{1,40}){0,2}
+        (?P<logger>\w{0,64}[.:/$@\#][\w$@\#.:/<>-]{0,200}?)
+        (?:\s{1,40}\[[^\]]{0,100}\])? \s{1,40}[:-]\s          # c.e.App - , with brackets before or behind
+      | (?P<barred>[\w.$:/-]{1,200}) (?:\s{0,40}\||\t)        # Ns.Class|
+      | \[(?P<thread>[^\]]{1,100})\] \s-\s                    # [main] -
+      | \[(?P<dotted>[\w$-]+(?:\.[\w$-]+)+)\s*\] [\s:-]*      # [o.e.B]
+      | (?P<path>\w+(?:(?:::|\.)\w+)*(?:::\w+|\.[A-Z]\w*)) [:\]]\s   # executor.Executor: or shop::db]
+    )?
+    """,
+    re.VERBOSE,
 )
 _TOKEN = re.compile(r"\[(?P<thread>[^\]]*)\]|\([^)]*\)|#?(?P<pid>\d+)(?![\w.])|(?P<logger>[\w.$/@:#=-]*\w)")
 _BASIC = re.compile(r":([^\s:]{1,200}):")
@@ -91,8 +99,8 @@ def _origin(line: str, start: int) -> dict[str, str]:
     match = _ORIGIN.match(line, start, start + _WINDOW)
     if match is None:
         return {"message": line[start:]}
-    logger = match["thread"] or match["logger"] or match["barred"] or match["bracketed"] or match["path"]
-    named = {"logger": logger} if logger and not logger.isdecimal() else {}
+    name = match.lastgroup and match[match.lastgroup]
+    named = {"logger": name} if name and not name.isdecimal() else {}
     return named | {"message": line[match.end() :]}
 
 

@@ -186,13 +186,14 @@ def _ranked(texts: Sequence[str], asked: LineFormat | None) -> tuple[tuple[LineF
         return (asked,), asked
     kinds = [kind.fresh() for kind in FORMATS]
     hits = {kind.name: sum(isinstance(kind.found(text), Mapping) for text in texts) for kind in kinds}
+    believed = max(1.0, _BELIEVED * len(texts))
+    if max(hits[kind.name] for kind in kinds if kind.name != GENERAL.name) >= believed:
+        hits[GENERAL.name] = 0
     if asked is not None:
         hits[asked.name] = len(texts) + 1
-    else:
-        hits[GENERAL.name] *= max((hits[kind.name] for kind in kinds[:-1]), default=0) < _BELIEVED * len(texts)
     kinds.sort(key=lambda kind: (kind.name == GENERAL.name and asked is not GENERAL, -hits[kind.name]))
     best = max(kinds, key=lambda kind: hits[kind.name])
-    return tuple(kinds), best if texts and hits[best.name] >= _BELIEVED * len(texts) else None
+    return tuple(kinds), best if hits[best.name] >= believed else None
 
 
 def _handed_on(outer: Found, inner: Found) -> dict[str, str]:

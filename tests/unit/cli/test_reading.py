@@ -67,6 +67,15 @@ def test_a_long_line_that_fits_nearly_is_gone_through_once(start: str, part: str
     assert events_of([line])
 
 
+def test_a_format_that_is_asked_for_refuses_what_comes_before_its_first_line() -> None:
+    (json,) = (kind for kind in FORMATS if kind.name == "json")
+    for lines in ([], ["banner", "hello"]):
+        _, reads = read(iter([*lines, "orphan"]), kind=json, service="s", clock=CLOCK)
+        (item,) = reads
+        assert item is not None
+        assert (item.event.field, item.event.expected) == ("line", "a JSON object")
+
+
 def test_what_fits_no_format_is_plain() -> None:
     assert reader_of("hello", "world", "").name == "plain"
 
@@ -225,7 +234,16 @@ def test_an_unknown_level_is_told_with_its_word() -> None:
     assert (event.level, event.unknown_level, event.notes) == (Level.INFO, "sev5", {Note.UNKNOWN_LEVEL})
 
 
+def test_a_statement_of_postgresql_on_lines_of_its_own_keeps_its_level() -> None:
+    lines = ["2026-11-27 10:00:00 UTC [42] ERROR:  boom", "2026-11-27 10:00:00 UTC [42] STATEMENT:  ", "\tSELECT 1"]
+    assert [(event.level, event.message) for event in events_of(lines)] == [
+        (Level.ERROR, "boom"),
+        (Level.DEBUG, "\n\tSELECT 1"),
+    ]
+
+
 def test_a_line_without_a_level_is_told() -> None:
+    assert event_of('{"time":"2026-11-27T10:00:00Z","path":"/","status":503}').notes == set()
     assert event_of("Nov 27 10:00:00 web-1 shop[42]: started").notes == {Note.NO_LEVEL}
     assert event_of(ACCESS).notes == set()
 
