@@ -35,8 +35,9 @@ from services.evaluator.settings import Settings
 from services.evaluator.worker.match import MatchWorker, Pace
 from services.evaluator.worker.window import WindowWorker
 
-# Enough for the flush of some hundred thousand groups.
-_MOST_BYTES_UNDER_WAY = 256 * 1024 * 1024
+# A flush that fails is done again from the start of its blocks, so a broker that is slow is waited for, as long as a
+# member of a group may take between two fetches.
+_PATIENCE_MS = 120_000
 _LAG_EVERY = timedelta(seconds=1)
 
 
@@ -56,7 +57,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                 kafka,
                 f"evaluator@{process.instance}",
                 dependency=health.dependency("kafka"),
-                max_bytes=_MOST_BYTES_UNDER_WAY,
+                message_timeout_ms=_PATIENCE_MS,
             )
         )
         outputs = await partitions_of(kafka, WINDOW_PARTIALS)

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 
-from services.chassis.kafka import Producer, Record
+from services.chassis.kafka import Headers, Producer, Record
 from services.domain.fingerprint import open_key
 from services.evaluator.adapters.decoding import MILLISECOND_NS, LogDecoder, traceparent_of
 from services.evaluator.adapters.member import Member
@@ -29,9 +30,23 @@ LOG_EVENTS, WINDOW_PARTIALS, ALERTS, DEAD_LETTERS = (
 )
 # Half of what a broker takes by default.
 MOST_BYTES = 512 * 1024
+# How much of a flush is under way at once: so much a broker that is slow, but not away, takes in time.
+PART_BYTES = 4 * 1024 * 1024
+# What a record costs beside its value.
+_RECORD_BYTES = 256
 # More rows than fit are not encoded just to find that out.
 _MOST_ROWS = 5000
 MATCH_GROUP, WINDOW_GROUP = "alert-rule-engine-group", "alert-rule-engine-window-group"
+
+
+class Outgoing(NamedTuple):
+    """A record to be written; without headers the current trace goes along."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Headers | None = None
 
 
 class KafkaLogSource:
@@ -108,10 +123,13 @@ class KafkaPartialSink:
 
     async def send(self, batches: Sequence[tuple[int, PartialBatch]]) -> None:
         """Write each batch to its partition."""
-        values = await asyncio.to_thread(
-            lambda: [(output, value) for output, batch in batches for value in encoded(batch)]
+        records = (
+            Outgoing(WINDOW_PARTIALS, value, partition=output) for output, batch in batches for value in encoded(batch)
         )
-        await delivered(self._producer.enqueue(WINDOW_PARTIALS, value, partition=output) for output, value in values)
+        # Encoding takes long enough to do it beside the event loop.
+        parts = _parts(records)
+        while part := await asyncio.to_thread(next, parts, None):
+            await _confirmed(self._producer.enqueue(*each) for each in part)
 
 
 class KafkaTransitionSink:
@@ -122,15 +140,18 @@ class KafkaTransitionSink:
 
     async def send(self, transitions: Sequence[Transition]) -> None:
         """Write transitions; each carries its own trace."""
-        await delivered(
-            self._producer.enqueue(
-                ALERTS,
-                encode_transition(transition),
-                # Without the severity: what is said of a group stays in order when that is edited.
-                key=open_key(rule_id=transition.rule_id, resource=transition.resource).encode(),
-                headers=[("traceparent", transition.traceparent.encode())] if transition.traceparent else (),
-            )
-            for transition in transitions
+        await deliver(
+            self._producer,
+            (
+                Outgoing(
+                    ALERTS,
+                    encode_transition(transition),
+                    # Without the severity: what is said of a group stays in order when that is edited.
+                    key=open_key(rule_id=transition.rule_id, resource=transition.resource).encode(),
+                    headers=[("traceparent", transition.traceparent.encode())] if transition.traceparent else (),
+                )
+                for transition in transitions
+            ),
         )
 
 
@@ -143,13 +164,16 @@ class KafkaDeadLetters:
 
     async def keep(self, poisoned: Sequence[Poisoned]) -> None:
         """Put records aside as they were; their trace goes with them."""
-        await delivered(
-            self._producer.enqueue(
-                DEAD_LETTERS,
-                self._letter(each),
-                headers=[("traceparent", each.record.traceparent.encode())] if each.record.traceparent else (),
-            )
-            for each in poisoned
+        await deliver(
+            self._producer,
+            (
+                Outgoing(
+                    DEAD_LETTERS,
+                    self._letter(each),
+                    headers=[("traceparent", each.record.traceparent.encode())] if each.record.traceparent else (),
+                )
+                for each in poisoned
+            ),
         )
 
     def _letter(self, poisoned: Poisoned) -> bytes:
@@ -175,8 +199,29 @@ def encoded(batch: PartialBatch, most_bytes: int = MOST_BYTES) -> Iterator[bytes
         yield from encoded(half, most_bytes)
 
 
-async def delivered(handed_over: Iterable[asyncio.Future[None]]) -> None:
-    """Return when Kafka has everything that the iterable hands over; else raise the first failure."""
+async def deliver(producer: Producer, records: Iterable[Outgoing]) -> None:
+    """Return when Kafka has all records; else raise the first failure.
+
+    However many there are, a bounded part of them is under way: it is confirmed before the next is handed over.
+    """
+    for part in _parts(records):
+        await _confirmed(producer.enqueue(*each) for each in part)
+
+
+def _parts(records: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    part: list[Outgoing] = []
+    size = 0
+    for record in records:
+        part.append(record)
+        size += len(record.value or b"") + _RECORD_BYTES
+        if size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+async def _confirmed(handed_over: Iterable[asyncio.Future[None]]) -> None:
     futures: list[asyncio.Future[None]] = []
     try:
         futures.extend(handed_over)

@@ -19,7 +19,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _ASK_SECONDS = 5.0
-_ASK_ATTEMPTS = 12
 
 
 @dataclass(slots=True)
@@ -44,6 +43,8 @@ class Member:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{group}")
         self._changes = _Changes()
         self._starts: dict[int, int] = {}
+        # Assigned, but Kafka has not told yet where to take them up.
+        self._untaken: set[int] = set()
         self.partitions = 0
 
     @asynccontextmanager
@@ -59,11 +60,11 @@ class Member:
 
     async def gather(self, most: int, within: float) -> tuple[Share, list[Record]]:
         """Give `most` records, or what came `within` seconds."""
-        return await self._settled(await self._call(self._client.consume, most, within))
+        return self._settled(await self._call(self._fetch, self._client.consume, most, within))
 
     async def next(self, most: int, within: float) -> tuple[Share, list[Record]]:
         """Give what there is, as soon as there is something, at most `most` records."""
-        return await self._settled(await self._call(self._next, most, within))
+        return self._settled(await self._call(self._fetch, self._next, most, within))
 
     async def commit(self, marks: Sequence[Mark]) -> bool:
         """Keep marks; False when Kafka did not take them."""
@@ -88,14 +89,12 @@ class Member:
     async def _call(self, act: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
 
-    async def _settled(self, messages: list[Any]) -> tuple[Share, list[Record]]:
+    def _settled(self, messages: list[Any]) -> tuple[Share, list[Record]]:
         changes, self._changes = self._changes, _Changes()
         records = [record_of(message, self._topic) for message in messages if self._is_sound(message)]
-        # What was fetched before a partition went must not be taken for what comes since it is back.
-        for mark in changes.taken:
-            if mark.partition in changes.lost:
-                await self.rewind(mark.partition, mark.offset)
-        records = [record for record in records if record.partition not in changes.lost]
+        # What was fetched before a partition went, or before it was taken up, is not what comes from its mark on.
+        moved = {*changes.lost, *self._untaken, *(mark.partition for mark in changes.taken)}
+        records = [record for record in records if record.partition not in moved]
         return Share(lost=tuple(changes.lost), taken=tuple(changes.taken)), records
 
     def _is_sound(self, message: Any) -> bool:
@@ -112,6 +111,12 @@ class Member:
         self._client.subscribe(
             [self._physical], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
+
+    def _fetch(self, fetch: Callable[[int, float], list[Any]], most: int, within: float) -> list[Any]:
+        messages = fetch(most, within)
+        if self._untaken:
+            self._take_up()
+        return messages
 
     def _next(self, most: int, within: float) -> list[Any]:
         first = self._client.poll(within)
@@ -146,6 +151,8 @@ class Member:
         lags = {}
         for each in self._client.position(self._client.assignment()):
             high = self._client.get_watermark_offsets(each, cached=True)[1]
+            if each.partition in self._untaken:
+                continue
             # The client has no position where nothing has come yet.
             taken = each.offset if each.offset >= 0 else self._starts[each.partition]
             if high >= 0:
@@ -153,34 +160,44 @@ class Member:
         return lags
 
     def _assigned(self, client: Any, partitions: list[TopicPartition]) -> None:
-        marks = [self._mark(each) for each in self._asked(client.committed, partitions, timeout=_ASK_SECONDS)]
-        topics = self._asked(client.list_topics, self._physical, timeout=_ASK_SECONDS).topics
-        self.partitions = len(topics[self._physical].partitions)
-        client.incremental_assign([TopicPartition(self._physical, mark.partition, mark.offset) for mark in marks])
+        client.incremental_assign(partitions)
+        self._untaken.update(each.partition for each in partitions)
+
+    def _take_up(self) -> None:
+        """Begin with what is assigned; while Kafka does not say where, the next fetch asks again."""
+        try:
+            marks = self._marks([TopicPartition(self._physical, each) for each in sorted(self._untaken)])
+        except KafkaException as error:
+            log.warning("question_failed", topic=self._topic, error=error.args[0].name())
+            return
+        for mark in marks:
+            self._rewind(TopicPartition(self._physical, mark.partition, mark.offset))
+        self._untaken.clear()
         self._changes.taken += marks
         self._starts.update(_offsets(marks))
         log.info("partitions_assigned", topic=self._topic, group=self._group, marks=_offsets(marks))
 
+    def _marks(self, partitions: list[TopicPartition]) -> list[Mark]:
+        marks = [self._mark(each) for each in self._client.committed(partitions, timeout=_ASK_SECONDS)]
+        topics = self._client.list_topics(self._physical, timeout=_ASK_SECONDS).topics
+        self.partitions = len(topics[self._physical].partitions)
+        return marks
+
     def _mark(self, committed: TopicPartition) -> Mark:
         """Say where a partition is taken up: where it was left, or at the oldest record that there is still."""
+        if committed.error is not None:
+            raise KafkaException(committed.error)
         where = TopicPartition(self._physical, committed.partition)
-        low, high = self._asked(self._client.get_watermark_offsets, where, timeout=_ASK_SECONDS)
+        low, high = self._client.get_watermark_offsets(where, timeout=_ASK_SECONDS)
         if low <= committed.offset <= high:
             return Mark(partition=committed.partition, offset=committed.offset, note=committed.metadata or "")
         note = (committed.metadata or "") if committed.offset >= 0 else ""
         return Mark(partition=committed.partition, offset=low, note=note)
 
-    def _asked(self, ask: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        for _ in range(_ASK_ATTEMPTS - 1):
-            try:
-                return ask(*arguments, **named)
-            except KafkaException as error:
-                log.warning("question_failed", topic=self._topic, error=error.args[0].name())
-        return ask(*arguments, **named)
-
     def _revoked(self, _: Any, partitions: list[TopicPartition]) -> None:
         lost = [each.partition for each in partitions]
         self._changes.lost += lost
+        self._untaken.difference_update(lost)
         self._changes.taken = [mark for mark in self._changes.taken if mark.partition not in lost]
         log.info("partitions_revoked", topic=self._topic, group=self._group, partitions=lost)
 

@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 from services.chassis.failures import StreamUnavailable
 from services.chassis.kafka import Producer, consumer_config, physical
 from services.chassis.settings import KafkaSettings
-from services.evaluator.adapters.kafka import delivered
+from services.evaluator.adapters.kafka import Outgoing, deliver
 from services.evaluator.adapters.partial_wire import Malformed
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
 from services.evaluator.core.partial import Group, group_key
@@ -47,22 +47,28 @@ class KafkaStateStore:
 
     async def save(self, states: Sequence[tuple[int, Transition]]) -> None:
         """Keep transitions of different groups."""
-        await delivered(
-            self._producer.enqueue(
-                WINDOW_STATE,
-                encode_state(transition),
-                key=group_key(transition.rule_id, transition.group),
-                partition=partition,
-                headers=(),
-            )
-            for partition, transition in states
+        await deliver(
+            self._producer,
+            (
+                Outgoing(
+                    WINDOW_STATE,
+                    encode_state(transition),
+                    key=group_key(transition.rule_id, transition.group),
+                    partition=partition,
+                    headers=(),
+                )
+                for partition, transition in states
+            ),
         )
 
     async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
         """Let compaction remove these groups."""
-        await delivered(
-            self._producer.enqueue(WINDOW_STATE, None, key=group_key(rule_id, group), partition=partition, headers=())
-            for partition, rule_id, group in keys
+        await deliver(
+            self._producer,
+            (
+                Outgoing(WINDOW_STATE, None, key=group_key(rule_id, group), partition=partition, headers=())
+                for partition, rule_id, group in keys
+            ),
         )
 
     def _read(self, partitions: Sequence[int]) -> _Found:

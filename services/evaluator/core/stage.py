@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from services.evaluator.core.chain import Chain, Reception
 from services.evaluator.core.episode import Episode
 from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey
+from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey, Tally
 from services.evaluator.core.ruleset import ReadyRule, RuleSet
 from services.evaluator.core.totals import FrameTotals, Selection
 from services.evaluator.core.transition import Transition
@@ -51,6 +51,8 @@ class WindowStage:
     watermark: Watermark
     position: int
     judged_until: int
+    # Whether windows were closed before: then events have been counted as late.
+    is_resumed: bool = False
     _rules: RuleSet | None = None
     _chains: dict[int, Chain] = field(default_factory=dict)
     _windows: dict[Selection, RuleWindows] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class WindowStage:
             watermark=Watermark(allowance_ns=allowance_ns, value_ns=checkpoint.watermark_ns),
             position=checkpoint.offset,
             judged_until=checkpoint.position,
+            is_resumed=checkpoint.watermark_ns is not None,
         )
         for transition in states:
             windows = stage._of(transition.rule_id, transition.selection_revision, 0)
@@ -188,12 +191,19 @@ class WindowStage:
                 continue
             pane = self._of(row.key.rule_id, row.key.selection_revision, now_ns).pane(row.key, offset)
             if pane is None:
-                late_events += tally.counted - (before.counted if before else 0)
+                late_events += self._late(chain, tally, before)
             else:
                 pane.put(progress.source_partition, tally)
                 changed.append(row)
         chain.reach(progress.up_to)
         return changed, late_events
+
+    def _late(self, chain: Chain, tally: Tally, before: Tally | None) -> int:
+        """Say how many events of a row are late that were not counted as late before."""
+        if before is not None:
+            return tally.counted - before.counted
+        # A block that began before the stage was taken up: what it held by then was counted by then.
+        return 0 if self.is_resumed and not chain.is_complete else tally.counted
 
     def _judge(self, rows: list[Row], now_ns: int) -> Iterator[Transition]:
         # The earliest window first: an alert begins with it when several meet the condition at once.

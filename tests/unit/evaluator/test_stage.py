@@ -131,6 +131,20 @@ def test_late_events_are_counted_and_not_judged() -> None:
     assert board.observe(row(10)).late_events == 1
 
 
+def test_what_was_late_before_a_restart_is_not_counted_again() -> None:
+    board = Board.with_rules(COUNT)
+    board.hear(row(1, group=("b",), pane=10), event=16)
+    assert board.observe(row(8)).late_events == 8
+    board.hear(event=26)
+    again = Board(WindowStage.restored(board.stage.checkpoint(0), (), SECOND_NS), offset=3)
+    again.learn(COUNT)
+    # The match stage has begun its block again as well, and repeats it.
+    assert again.observe(row(8)).late_events == 0
+    assert again.observe(row(9)).late_events == 1
+    again.take(PartialBatch(progress=progress(0, 2, 256)))
+    assert again.take(PartialBatch(progress=progress(1, 256, 257), rows=(row(4),))).late_events == 4
+
+
 def test_events_within_the_lateness_count() -> None:
     board = Board.with_rules(COUNT)
     board.hear(row(1), event=14.9)
