@@ -31,6 +31,7 @@ from services.manager.metrics import Metrics
 from services.manager.rpc.alert_commands import AlertCommands
 from services.manager.rpc.alert_queries import AlertQueries
 from services.manager.rpc.alerts import Alerts
+from services.manager.rpc.rule_checking import RuleChecker
 from services.manager.rpc.rule_commands import RuleCommands
 from services.manager.rpc.rule_queries import RuleQueries
 from services.manager.rpc.rules import AlertRules
@@ -74,6 +75,7 @@ async def manager(settings: Settings) -> AsyncIterator[None]:
         )
         await stack.enter_async_context(relaying(database, kafka, health))
         parts = _Parts(settings, database, cache, health)
+        stack.callback(parts.checker.close)
         await Loop(parts.begin, name="begin", health=health).until_success()
         await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
         await stack.enter_async_context(parts.following())
@@ -104,6 +106,7 @@ class _Parts:
         self._health = health
         self._database = database
         self.clock = database.clock
+        self.checker = RuleChecker()
         self._metrics = Metrics()
         asking = Asking(cache, self.clock)
         self._store = PostgresStore(database)
@@ -129,8 +132,8 @@ class _Parts:
     def mounts(self) -> list[Mount]:
         """The two public services."""
         rules = AlertRules(
-            RuleCommands(self._store, self.clock, _new_id, self._metrics),
-            RuleQueries(self._rule_reader, self._answers, self._rules, self._settings.sign_of_life),
+            RuleCommands(self._store, self.clock, _new_id, self._metrics, self.checker),
+            RuleQueries(self._rule_reader, self._answers, self._rules, self._settings.sign_of_life, self.checker),
         )
         alerts = Alerts(
             AlertCommands(self._store, self._claims, self.clock),

@@ -15,6 +15,7 @@ from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.feeds.rules import RuleHub
 from services.manager.metrics import Metrics
 from services.manager.rpc.failures import AlertNotFound
+from services.manager.rpc.rule_checking import RuleChecker
 from services.manager.rpc.rule_commands import RuleCommands
 from services.manager.rpc.rule_queries import RuleQueries
 from services.manager.rpc.rules import AlertRules
@@ -44,10 +45,10 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self.stream_failure: Failure | None = None
 
     def mount(self, server: grpc.aio.Server) -> None:
-        reader = MemoryRuleReader(self.store)
+        reader, checker = MemoryRuleReader(self.store), RuleChecker()
         rules = AlertRules(
-            RuleCommands(self.store, FakeClock(), lambda: str(uuid7()), Metrics()),
-            RuleQueries(reader, MemoryAnswers(), RuleHub(reader), timedelta(seconds=10)),
+            RuleCommands(self.store, FakeClock(), lambda: str(uuid7()), Metrics(), checker),
+            RuleQueries(reader, MemoryAnswers(), RuleHub(reader), timedelta(seconds=10), checker),
         )
         add_AlertRuleServiceServicer_to_server(rules, server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)

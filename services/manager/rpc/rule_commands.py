@@ -13,24 +13,24 @@ from services.manager.metrics import Metrics
 from services.manager.ports.commands import NameTakenError, Store, Writing
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound
 from services.manager.rpc.requests import check, check_etag, once, refuse, repeatable
+from services.manager.rpc.rule_checking import RuleChecker
 from services.manager.wire.rules import draft, message, present
-from services.rule_language.rule import Draft, Rule, RuleError, complete
+from services.rule_language.rule import Rule
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
-
-
-def completed(given: Draft) -> Rule:
-    """The rule with everything filled in; InvalidRequest names each field that is not allowed."""
-    try:
-        return complete(given)
-    except RuleError as error:
-        refuse(*(Violation(problem.field, problem.description) for problem in error.problems))
-        raise
 
 
 class RuleCommands:
     """What may be done to alert rules."""
 
-    def __init__(self, store: Store, clock: Clock, new_id: Callable[[], str], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        new_id: Callable[[], str],
+        metrics: Metrics,
+        checker: RuleChecker,
+    ) -> None:
+        self._checker = checker
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -39,7 +39,7 @@ class RuleCommands:
     async def create(self, request: pb.CreateAlertRuleRequest) -> pb.CreateAlertRuleResponse:
         """Add a rule."""
         check(request)
-        rule, first = completed(draft(request.alert_rule)), repeatable(request)
+        rule, first = await self._checker.completed(draft(request.alert_rule)), repeatable(request)
         now = self._clock.now()
 
         async def act() -> pb.CreateAlertRuleResponse:
@@ -61,7 +61,7 @@ class RuleCommands:
         async def act() -> pb.UpdateAlertRuleResponse:
             kept = await _found(writing, request.id)
             check_etag(request.alert_rule.etag, kept.etag)
-            rule = completed(given if fields is None else merged(kept.rule, given, fields))
+            rule = await self._checker.completed(given if fields is None else merged(kept.rule, given, fields))
             return pb.UpdateAlertRuleResponse(alert_rule=message(await self._edit(writing, kept, rule, now)))
 
         async with self._store.writing() as writing:
@@ -70,7 +70,7 @@ class RuleCommands:
     async def replace(self, request: pb.ReplaceAlertRuleRequest) -> pb.ReplaceAlertRuleResponse:
         """Put another rule in this one's place."""
         check(request, "id")
-        rule, first = completed(draft(request.alert_rule)), repeatable(request)
+        rule, first = await self._checker.completed(draft(request.alert_rule)), repeatable(request)
         now = self._clock.now()
 
         async def act() -> pb.ReplaceAlertRuleResponse:
@@ -103,7 +103,8 @@ class RuleCommands:
     async def _edit(self, writing: Writing, kept: KeptRule, rule: Rule, now: datetime) -> KeptRule:
         if says_the_same(kept.rule, rule):
             return kept
-        after = edited(kept, rule, await writing.rules.next_revision(), now=now)
+        revision = await writing.rules.next_revision()
+        after = await self._checker.compile(edited, kept, rule, revision, now=now)
         await _keep(writing, after, Edit.UPDATED)
         self._metrics.edited()
         if kept.rule.enabled and not after.rule.enabled:

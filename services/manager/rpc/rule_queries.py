@@ -11,7 +11,7 @@ from services.manager.core.rule import KeptRule, RuleSet
 from services.manager.ports.queries import Answers, RuleFeed, RuleReader
 from services.manager.rpc.failures import RuleNotFound
 from services.manager.rpc.requests import check, page_of
-from services.manager.rpc.rule_commands import completed
+from services.manager.rpc.rule_checking import RuleChecker
 from services.manager.wire.rules import draft, message
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
@@ -26,7 +26,10 @@ class RuleQueries:
     is older than the last change that was acknowledged, whatever becomes of the cache.
     """
 
-    def __init__(self, reader: RuleReader, answers: Answers, feed: RuleFeed, sign_of_life: timedelta) -> None:
+    def __init__(
+        self, reader: RuleReader, answers: Answers, feed: RuleFeed, sign_of_life: timedelta, checker: RuleChecker
+    ) -> None:
+        self._checker = checker
         self._reader = reader
         self._answers = answers
         self._feed = feed
@@ -62,10 +65,10 @@ class RuleQueries:
         key = f"rules:{await self._reader.version()}:{digest(filters, str(page.size), *page.after)}"
         return pb.ListAlertRulesResponse.FromString(await self._answers.get(key, work_out))
 
-    def validate(self, request: pb.ValidateAlertRuleRequest) -> pb.ValidateAlertRuleResponse:
+    async def validate(self, request: pb.ValidateAlertRuleRequest) -> pb.ValidateAlertRuleResponse:
         """The rule as it would be kept."""
         check(request)
-        rule = completed(draft(request.alert_rule))
+        rule = await self._checker.completed(draft(request.alert_rule))
         kept = KeptRule(rule=rule, create_time=_NEVER, update_time=_NEVER)
         return pb.ValidateAlertRuleResponse(alert_rule=message(kept))
 

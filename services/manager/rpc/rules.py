@@ -48,7 +48,7 @@ class AlertRules(AlertRuleServiceServicer):
     async def ValidateAlertRule(
         self, request: pb.ValidateAlertRuleRequest, _context: Any
     ) -> pb.ValidateAlertRuleResponse:
-        return self._queries.validate(request)
+        return await self._queries.validate(request)
 
     def WatchAlertRules(
         self, request: pb.WatchAlertRulesRequest, _context: Any

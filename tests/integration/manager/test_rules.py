@@ -274,3 +274,16 @@ async def test_a_read_after_a_change_is_never_stale_even_at_another_instance(
             after = await updated(writer, kept, "threshold", threshold=n)
             assert await got(reader, kept.id) == after
             assert after in (await reader.rules.ListAlertRules(pb.ListAlertRulesRequest())).alert_rules
+
+
+async def test_large_patterns_are_refused_and_so_are_too_many_rules_at_once(world: World) -> None:
+    patterns = [rf'message.matches(r"\pL{{300}}{number}")' for number in range(32)]
+    large = rule(type="CUSTOM", filter=" || ".join(patterns))
+    calls = [world.rules.ValidateAlertRule(pb.ValidateAlertRuleRequest(alert_rule=large)) for _ in range(40)]
+    refusals = await asyncio.gather(*map(refusal, calls))
+    reasons = {(each.code.name, each.reason, each.has_retry) for each in refusals}
+    assert reasons == {
+        ("INVALID_ARGUMENT", "INVALID_REQUEST", False),
+        ("RESOURCE_EXHAUSTED", "OVERLOADED", True),
+    }
+    assert await names(world) == DEFAULTS

@@ -15,6 +15,7 @@ from services.manager.core.commands.defaults import DEFAULT_RULES
 from services.manager.core.commands.rules import Ending, created
 from services.manager.core.commands.transitions import Book, decide
 from services.manager.metrics import Metrics
+from services.manager.rpc.rule_checking import RuleChecker
 from services.manager.rpc.rule_commands import RuleCommands
 from services.manager.worker.ending import EndingWorker
 from services.rule_language.rule import complete
@@ -76,13 +77,15 @@ async def test_a_command_only_says_what_has_to_end() -> None:
     store.kept.endings.clear()
     rule = created(complete(DEFAULT_RULES[0]), "rule-1", 1, now=NOW)
     store.kept.rules["rule-1"] = rule
-    commands = RuleCommands(store, FakeClock(NOW), lambda: "new", Metrics())
+    checker = RuleChecker()
+    commands = RuleCommands(store, FakeClock(NOW), lambda: "new", Metrics(), checker)
     await commands.switch("rule-1", enabled=False)
     await commands.delete(pb.DeleteAlertRuleRequest(id="rule-1"))
     assert [(each.rule_id, each.comment) for each in store.kept.endings.values()] == [
         ("rule-1", "the rule was disabled"),
         ("rule-1", "the rule was deleted"),
     ]
+    checker.close()
     assert len(still_open(store)) == 10
     assert store.kept.outbox == []
 

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class AlertRuleServiceStub:
     """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake.
+    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
+    answered with RESOURCE_EXHAUSTED and a retry hint.
     """
 
     def __init__(self, channel):
@@ -90,7 +91,8 @@ class AlertRuleServiceStub:
 
 class AlertRuleServiceServicer:
     """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake.
+    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
+    answered with RESOURCE_EXHAUSTED and a retry hint.
     """
 
     def CreateAlertRule(self, request, context):
@@ -227,7 +229,8 @@ def add_AlertRuleServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AlertRuleService:
     """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake.
+    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
+    answered with RESOURCE_EXHAUSTED and a retry hint.
     """
 
     @staticmethod

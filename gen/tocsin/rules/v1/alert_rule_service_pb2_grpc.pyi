@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class AlertRuleServiceStub:
     """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake.
+    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
+    answered with RESOURCE_EXHAUSTED and a retry hint.
     """
 
     @_typing.overload
@@ -61,7 +62,8 @@ class AlertRuleServiceStub:
 @_typing.type_check_only
 class AlertRuleServiceAsyncStub(AlertRuleServiceStub):
     """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake.
+    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
+    answered with RESOURCE_EXHAUSTED and a retry hint.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -90,7 +92,8 @@ class AlertRuleServiceAsyncStub(AlertRuleServiceStub):
 
 class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake.
+    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
+    answered with RESOURCE_EXHAUSTED and a retry hint.
     """
 
     @_abc_1.abstractmethod
