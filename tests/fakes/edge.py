@@ -36,6 +36,8 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
     def __init__(self) -> None:
         self.address = ""
         self.store = MemoryStore()
+        self._rule_reader = MemoryRuleReader(self.store)
+        self.rules = RuleHub(self._rule_reader)
         self.alerts: list[Alert] = []
         self.history: list[AlertHistoryEntry] = []
         self.breakers: list[CircuitBreaker] = []
@@ -45,10 +47,10 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self.stream_failure: Failure | None = None
 
     def mount(self, server: grpc.aio.Server) -> None:
-        reader, checker = MemoryRuleReader(self.store), RuleChecker()
+        checker = RuleChecker()
         rules = AlertRules(
             RuleCommands(self.store, FakeClock(), lambda: str(uuid7()), Metrics(), checker),
-            RuleQueries(reader, MemoryAnswers(), RuleHub(reader), timedelta(seconds=10), checker),
+            RuleQueries(self._rule_reader, MemoryAnswers(), self.rules, timedelta(seconds=10), checker),
         )
         add_AlertRuleServiceServicer_to_server(rules, server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)

@@ -16,7 +16,7 @@ from services.manager.core.commands.rules import Ending
 from services.manager.core.commands.transitions import Book, Episode, Transition
 from services.manager.core.queries.filters import AlertFilter, RuleFilter
 from services.manager.core.queries.paging import Page
-from services.manager.core.rule import Edit, KeptRule, RuleSet
+from services.manager.core.rule import Edit, KeptRule, RuleChanges, RuleSet
 from services.manager.ports.commands import Answered, Headers, NameTakenError, OpenAlertExistsError, Request
 
 
@@ -33,6 +33,8 @@ class Kept:
     requests: dict[str, tuple[Answered, datetime]] = field(default_factory=dict)
     endings: dict[int, Ending] = field(default_factory=dict)
     seeds: set[str] = field(default_factory=set)
+    deleted_rules: dict[str, int] = field(default_factory=dict)
+    epoch: str = "memory"
     revision: int = 0
 
 
@@ -70,6 +72,7 @@ class MemoryRules:
 
     async def remove(self, kept: KeptRule, revision: int, now: datetime) -> None:  # noqa: ARG002  (the port's)
         del self._kept.rules[kept.rule.id]
+        self._kept.deleted_rules[kept.rule.id] = revision
         self._kept.rule_history.append((revision, Edit.DELETED))
 
     async def sow(self, seed: str) -> bool:
@@ -169,11 +172,8 @@ class MemoryRuleReader:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    async def revision(self) -> int:
-        return self._store.kept.revision
-
     async def version(self) -> str:
-        return str(self._store.kept.revision)
+        return f"{self._store.kept.epoch}.{self._store.kept.revision}"
 
     async def get(self, rule_id: str) -> KeptRule | None:
         return self._store.kept.rules.get(rule_id)
@@ -186,7 +186,21 @@ class MemoryRuleReader:
 
     async def enabled(self) -> RuleSet:
         found = sorted(self._store.kept.rules.values(), key=lambda kept: kept.rule.name.encode())
-        return RuleSet(revision=self._store.kept.revision, rules=tuple(kept for kept in found if kept.rule.enabled))
+        rules = tuple(kept for kept in found if kept.rule.enabled)
+        revision = self._store.kept.revision
+        return RuleSet(revision=revision, epoch=self._store.kept.epoch, rules=rules, since=revision)
+
+    async def changes(self, since: int) -> RuleChanges:
+        kept = self._store.kept
+        found = sorted(kept.rules.values(), key=lambda each: each.rule.name.encode())
+        changed = [each for each in found if each.rule.revision > since]
+        deleted = [rule_id for rule_id, revision in kept.deleted_rules.items() if revision > since]
+        return RuleChanges(
+            revision=kept.revision,
+            epoch=kept.epoch,
+            rules=tuple(each for each in changed if each.rule.enabled),
+            removed=(*deleted, *(each.rule.id for each in changed if not each.rule.enabled)),
+        )
 
 
 class MemoryAlertReader:

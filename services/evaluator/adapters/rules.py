@@ -1,8 +1,8 @@
 """The manager's rules: followed by a stream, with a copy on disk for the time when there is none."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from services.chassis.health import Dependency
 from services.chassis.loops import Loop
 from services.domain.severity import Severity
 from services.evaluator.core.ruleset import RuleSet
-from services.rule_language.rule import Draft, Rule, RuleError, RuleType, complete
+from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
@@ -27,6 +27,7 @@ _SILENCE_SECONDS = 25.0
 _COPY = "rules.binpb"
 
 Snapshot = alert_rule_service_pb2.WatchAlertRulesResponse
+AlertRule = alert_rule_pb2.AlertRule
 
 
 class RulesUnavailable(Failure):
@@ -34,6 +35,42 @@ class RulesUnavailable(Failure):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "RULES_UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """All pages of one message of the manager."""
+
+    revision: int
+    # Whether `rules` are all that there are, or what changed in those that are known.
+    is_whole: bool
+    rules: Mapping[str, AlertRule]
+    removed: Collection[str] = ()
+    resume_token: str = ""
+
+
+class Pages:
+    """Puts the pages of one stream together. What breaks off half-way never becomes an update."""
+
+    def __init__(self) -> None:
+        self._pages: list[Snapshot] = []
+
+    def add(self, page: Snapshot) -> Update | None:
+        """Give the update that this page is the last of; None when it is none, or a sign of life."""
+        # A manager that knows no pages sends all rules in one message, or a sign of life.
+        if page.kind == Snapshot.HEARTBEAT or (page.kind == Snapshot.KIND_UNSPECIFIED and not page.is_snapshot):
+            return None
+        self._pages.append(page)
+        if page.has_more:
+            return None
+        pages, self._pages = self._pages, []
+        return Update(
+            revision=page.revision,
+            is_whole=page.kind != Snapshot.CHANGES,
+            rules={rule.id: rule for each in pages for rule in each.alert_rules},
+            removed=[rule_id for each in pages for rule_id in each.removed_ids],
+            resume_token=page.resume_token,
+        )
 
 
 class RuleBook:
@@ -44,6 +81,9 @@ class RuleBook:
         self._changed = changed
         self._known = asyncio.Event()
         self._current: RuleSet | None = None
+        self._rules: Mapping[str, AlertRule] = {}
+        # From where to go on after the manager's stream has broken; nowhere when the rules are a copy's.
+        self.resume_token = ""
 
     @property
     def current(self) -> RuleSet | None:
@@ -60,23 +100,27 @@ class RuleBook:
     async def open_copy(self) -> None:
         """Begin with the copy, if there is one."""
         snapshot = await asyncio.to_thread(self._copy.read)
-        if snapshot is not None:
-            await self._take(snapshot, "copy")
+        update = Pages().add(snapshot) if snapshot is not None else None
+        if update is not None:
+            await self._take(update, "copy")
 
-    async def take(self, snapshot: Snapshot) -> None:
+    async def take(self, update: Update) -> None:
         """Take over the rules of one revision, and keep a copy."""
-        await self._take(snapshot, "manager")
-        await asyncio.to_thread(self._copy.write, snapshot)
+        await self._take(update, "manager")
+        self.resume_token = update.resume_token
+        await asyncio.to_thread(self._copy.write, update.revision, self._rules.values())
 
-    async def _take(self, snapshot: Snapshot, source: str) -> None:
+    async def _take(self, update: Update, source: str) -> None:
+        kept = {} if update.is_whole else self._rules
+        rules = {rule_id: rule for rule_id, rule in kept.items() if rule_id not in update.removed} | dict(update.rules)
         # Compiling many rules takes long enough to do it beside the event loop.
-        rules = await asyncio.to_thread(_rule_set, snapshot, self._current)
-        for rule_id, problem in rules.refused.items():
-            log.error("rule_refused", rule_id=rule_id, problem=problem)
-        log.info("rules_learned", revision=rules.revision, rules=len(rules.rules), source=source)
-        self._current = rules
+        found = await asyncio.to_thread(_rule_set, update, self._rules, self._current)
+        for rule_id in update.rules.keys() & found.refused.keys():
+            log.error("rule_refused", rule_id=rule_id, problem=found.refused[rule_id])
+        log.info("rules_learned", revision=found.revision, rules=len(found.rules), source=source)
+        self._rules, self._current = rules, found
         self._known.set()
-        self._changed(rules)
+        self._changed(found)
 
 
 class RuleCopy:
@@ -95,11 +139,12 @@ class RuleCopy:
             log.exception("rule_copy_unreadable", path=str(self._path))
             return None
 
-    def write(self, snapshot: Snapshot) -> None:
+    def write(self, revision: int, rules: Iterable[AlertRule]) -> None:
         """Keep a copy, whole or not at all. Without one the next start waits for the manager: no reason to stop."""
         written = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            snapshot = Snapshot(revision=revision, is_snapshot=True, alert_rules=rules)
             written.write_bytes(snapshot.SerializeToString())
             written.replace(self._path)
         except OSError:
@@ -113,10 +158,11 @@ async def follow(
 
     async def turn() -> None:
         try:
-            async for snapshot in _snapshots(mesh):
+            pages = Pages()
+            async for page in _pages(mesh, book.resume_token):
                 manager.up()
-                if snapshot.is_snapshot:
-                    await book.take(snapshot)
+                if (update := pages.add(page)) is not None:
+                    await book.take(update)
         except grpc.aio.AioRpcError as error:
             manager.down(error.code().name)
             raise RulesUnavailable("the manager does not answer") from error
@@ -127,28 +173,33 @@ async def follow(
     await Loop(turn, name="follow rules", every=retry.first, backoff=retry).run()
 
 
-async def _snapshots(mesh: grpc.aio.Channel) -> AsyncIterator[Snapshot]:
-    # All of them each time: the same revision of a database that was made anew means other rules.
-    call = AlertRuleServiceStub(mesh).WatchAlertRules(alert_rule_service_pb2.WatchAlertRulesRequest())
+async def _pages(mesh: grpc.aio.Channel, resume_token: str) -> AsyncIterator[Snapshot]:
+    # Without a token all of them: the same revision of a database that was made anew means other rules.
+    request = alert_rule_service_pb2.WatchAlertRulesRequest(accepts_pages=True, resume_token=resume_token)
+    call = AlertRuleServiceStub(mesh).WatchAlertRules(request)
     try:
-        while isinstance(snapshot := await asyncio.wait_for(call.read(), _SILENCE_SECONDS), Snapshot):
-            yield snapshot
+        while isinstance(page := await asyncio.wait_for(call.read(), _SILENCE_SECONDS), Snapshot):
+            yield page
     finally:
         call.cancel()
 
 
-def _rule_set(snapshot: Snapshot, before: RuleSet | None) -> RuleSet:
+def _rule_set(update: Update, known: Mapping[str, AlertRule], before: RuleSet | None) -> RuleSet:
+    """The rules after an update; what is known already is not compiled again."""
+    ready = before.rules if before else {}
     rules, refused = [], {}
-    for message in snapshot.alert_rules:
+    for message in update.rules.values():
         try:
-            rules.append(_rule(message))
-        except (RuleError, ValueError) as error:
+            is_known = message.id in ready and known.get(message.id) == message
+            rules.append(ready[message.id].rule if is_known else _rule(message))
+        except Exception as error:  # noqa: BLE001  (one rule that is not understood must not stop the others)
             refused[message.id] = str(error)
-    found = RuleSet.of(snapshot.revision, rules, before)
-    return replace(found, refused={**found.refused, **refused})
+    found = RuleSet.of(update.revision, rules, before)
+    found = replace(found, refused={**found.refused, **refused})
+    return found if update.is_whole or before is None else before.changed(found, update.removed)
 
 
-def _rule(message: alert_rule_pb2.AlertRule) -> Rule:
+def _rule(message: AlertRule) -> Rule:
     has_window = message.WhichOneof("length") == "window"
     return complete(
         Draft(

@@ -1,7 +1,7 @@
 """The rules of one revision, made ready for matching and judging."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from services.domain.fingerprint import digest
@@ -82,7 +82,7 @@ class RuleSet:
 
     @classmethod
     def of(cls, revision: int, rules: Iterable[Rule], before: "RuleSet | None" = None) -> Self:
-        """Compile what changed since the rules before."""
+        """Compile all rules, but for those that are as they were before."""
         kept = before.rules if before else {}
         ready: dict[str, ReadyRule] = {}
         refused: dict[str, str] = {}
@@ -93,6 +93,13 @@ class RuleSet:
             except Exception as error:  # noqa: BLE001  (one rule that cannot be compiled must not stop the others)
                 refused[rule.id] = str(error)
         return cls(revision=revision, rules=ready, refused=refused)
+
+    def changed(self, changes: Self, removed: Collection[str]) -> Self:
+        """The rules after changes: without what was removed, and with what is other or new."""
+        gone = {*removed, *changes.rules, *changes.refused}
+        rules = {rule_id: ready for rule_id, ready in self.rules.items() if rule_id not in gone}
+        refused = {rule_id: problem for rule_id, problem in self.refused.items() if rule_id not in gone}
+        return replace(changes, rules=rules | dict(changes.rules), refused=refused | dict(changes.refused))
 
     def current(self, rule_id: str, selection_revision: int) -> ReadyRule | None:
         """Give the rule, if this selection of it is the one in force."""

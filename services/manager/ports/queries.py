@@ -7,14 +7,11 @@ from typing import Protocol
 from services.manager.core.alert import Alert, Entry
 from services.manager.core.queries.filters import AlertFilter, RuleFilter
 from services.manager.core.queries.paging import Page
-from services.manager.core.rule import KeptRule, RuleSet
+from services.manager.core.rule import KeptRule, RuleChanges, RuleSet
 
 
 class RuleReader(Protocol):
     """The rules as they are."""
-
-    async def revision(self) -> int:
-        """The revision of the rules as a whole; cheap."""
 
     async def version(self) -> str:
         """Another text after each change of any rule, and in each database; cheap."""
@@ -26,7 +23,10 @@ class RuleReader(Protocol):
         """Up to one more than the page's size, in the order of names after the page's `after` (a name)."""
 
     async def enabled(self) -> RuleSet:
-        """All enabled rules and the revision of the whole, as of one moment."""
+        """All enabled rules and the version of the whole, as of one moment."""
+
+    async def changes(self, since: int) -> RuleChanges:
+        """What became of the enabled rules after this revision, as of one moment."""
 
 
 class AlertReader(Protocol):
@@ -62,8 +62,11 @@ class RuleFeed(Protocol):
     def current(self) -> RuleSet:
         """The newest set that is known."""
 
-    async def after(self, revision: int) -> RuleSet:
-        """Wait for a set whose revision is another. Raises Failure when the service stops."""
+    async def after(self, version: str) -> RuleSet:
+        """Wait for a set whose version is another. Raises Failure when the service stops."""
+
+    async def load(self) -> None:
+        """Make sure that `current` is not older than this moment. Raises Failure."""
 
 
 class AlertFeed(Protocol):

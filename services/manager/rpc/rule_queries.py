@@ -1,18 +1,19 @@
 """Reading, checking and following alert rules."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 from services.domain.fingerprint import digest
 from services.manager.core.queries.filters import RuleFilter
 from services.manager.core.queries.paging import token_of
-from services.manager.core.rule import KeptRule, RuleSet
+from services.manager.core.rule import KeptRule
 from services.manager.ports.queries import Answers, RuleFeed, RuleReader
 from services.manager.rpc.failures import RuleNotFound
 from services.manager.rpc.requests import check, page_of
 from services.manager.rpc.rule_checking import RuleChecker
-from services.manager.wire.rules import draft, message
+from services.manager.wire.rules import draft, message, pages, whole
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
 # Never shown: a rule that is not kept has no times.
@@ -73,24 +74,19 @@ class RuleQueries:
         return pb.ValidateAlertRuleResponse(alert_rule=message(kept))
 
     async def watch(self, request: pb.WatchAlertRulesRequest) -> AsyncIterator[pb.WatchAlertRulesResponse]:
-        """The enabled rules at once and after each change; a sign of life in between."""
+        """The enabled rules at once and what changes in them; a sign of life in between."""
+        if request.resume_token:
+            # Another instance may have been faster: what the caller has must not be newer than what is here.
+            await self._feed.load()
+        tell = pages if request.accepts_pages else whole
         rules = self._feed.current
-        yield _sign_of_life(rules) if rules.revision == request.known_revision else _snapshot(rules)
+        known = request.resume_token if request.accepts_pages else f"{rules.epoch}.{request.known_revision}"
+        for answer in tell(rules, known):
+            yield answer
         while True:
-            try:
+            known = rules.version
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._sign_of_life.total_seconds()):
-                    rules = await self._feed.after(rules.revision)
-            except TimeoutError:
-                yield _sign_of_life(rules)
-            else:
-                yield _snapshot(rules)
-
-
-def _snapshot(rules: RuleSet) -> pb.WatchAlertRulesResponse:
-    return pb.WatchAlertRulesResponse(
-        revision=rules.revision, is_snapshot=True, alert_rules=[message(kept) for kept in rules.rules]
-    )
-
-
-def _sign_of_life(rules: RuleSet) -> pb.WatchAlertRulesResponse:
-    return pb.WatchAlertRulesResponse(revision=rules.revision)
+                    rules = await self._feed.after(known)
+            for answer in tell(rules, known):
+                yield answer

@@ -50,7 +50,8 @@ class AlertRules(AlertRuleServiceServicer):
     ) -> pb.ValidateAlertRuleResponse:
         return await self._queries.validate(request)
 
-    def WatchAlertRules(
+    async def WatchAlertRules(
         self, request: pb.WatchAlertRulesRequest, _context: Any
     ) -> AsyncIterator[pb.WatchAlertRulesResponse]:
-        return self._queries.watch(request)
+        async for answer in self._queries.watch(request):
+            yield answer

@@ -1,13 +1,18 @@
 """Alert rules on the wire."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 from services.domain.severity import Severity
-from services.manager.core.rule import KeptRule
+from services.manager.core.rule import KeptRule, RuleChanges, RuleSet
 from services.manager.wire.times import duration, span, stamp
 from services.rule_language.rule import Draft, RuleType
 from tocsin.rules.v1 import alert_rule_pb2 as pb
+from tocsin.rules.v1 import alert_rule_service_pb2 as service_pb
 
+_Response = service_pb.WatchAlertRulesResponse
+# Of a page's rules; one rule is at most a tenth of it.
+PAGE_BYTES = 1 << 20
 _MINUTE = timedelta(minutes=1)
 # Longer than any rule may say, so that a duration out of range is refused like any other that is too long.
 _TOO_LONG = timedelta.max
@@ -73,6 +78,34 @@ def message(kept: KeptRule) -> pb.AlertRule:
     else:
         found.window_minutes = rule.window // _MINUTE
     return found
+
+
+def whole(rules: RuleSet, known: str) -> Iterator[_Response]:
+    """All rules in one message; a sign of life when the version is known."""
+    if known == rules.version:
+        yield _Response(revision=rules.revision)
+    else:
+        yield _Response(revision=rules.revision, is_snapshot=True, alert_rules=map(message, rules.rules))
+
+
+def pages(rules: RuleSet, known: str) -> Iterator[_Response]:
+    """What changed since the known version, or all rules, in pages; a sign of life when nothing changed."""
+    changes = rules.changes_since(known)
+    if changes is None:
+        kind, changes = _Response.SNAPSHOT, RuleChanges(revision=rules.revision, rules=rules.rules)
+    else:
+        kind = _Response.HEARTBEAT if known == rules.version else _Response.CHANGES
+    page = _Response(revision=rules.revision, kind=kind, removed_ids=changes.removed)
+    size = 0
+    for each in map(message, changes.rules):
+        if size and size + each.ByteSize() > PAGE_BYTES:
+            page.has_more = True
+            yield page
+            page, size = _Response(revision=rules.revision, kind=kind), 0
+        page.alert_rules.append(each)
+        size += each.ByteSize()
+    page.resume_token = rules.version
+    yield page
 
 
 def _span(message: pb.AlertRule, field: str) -> timedelta | None:

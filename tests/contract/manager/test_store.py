@@ -22,7 +22,7 @@ from services.manager.core.commands.rules import Ending, created, edited
 from services.manager.core.commands.transitions import Transition, decide
 from services.manager.core.queries.filters import AlertFilter, RuleFilter
 from services.manager.core.queries.paging import Page
-from services.manager.core.rule import Edit, KeptRule
+from services.manager.core.rule import Edit, KeptRule, RuleChanges
 from services.manager.ports.commands import Headers, NameTakenError, OpenAlertExistsError, Request, Store
 from services.manager.ports.queries import AlertReader, RuleReader
 from services.rule_language.rule import Draft, RuleType, complete
@@ -234,8 +234,8 @@ class StoreContract(ABC):
         assert [each.rule.name for each in await kept.rules.page(RuleFilter(enabled=False), Page())] == ["B"]
         whole = await kept.rules.enabled()
         assert (whole.revision, whole.rules) == (2, (first,))
-        assert await kept.rules.revision() == 2
         before = await kept.rules.version()
+        assert whole.version == before
         async with kept.store.writing() as writing:
             found = await writing.rules.find(first.rule.id)
             assert found == first
@@ -246,6 +246,31 @@ class StoreContract(ABC):
         assert (await kept.rules.enabled()).rules == ()
         assert (await kept.rules.enabled()).revision == 4
         assert await kept.rules.version() != before
+
+    async def test_what_became_of_the_rules_since_a_revision_is_known(self, kept: Kept) -> None:
+        async with kept.store.writing() as writing:
+            rules = []
+            for name in "abc":
+                revision = await writing.rules.next_revision()
+                rules.append(replace(rule(name), rule=replace(rule(name).rule, revision=revision)))
+                await writing.rules.keep(rules[-1], Edit.CREATED)
+        known = await kept.rules.enabled()
+        assert await kept.rules.changes(known.revision) == RuleChanges(revision=known.revision, epoch=known.epoch)
+        first, second, third = rules
+        async with kept.store.writing() as writing:
+            changes = (
+                replace(first.rule, threshold=2.0, revision=await writing.rules.next_revision()),
+                replace(second.rule, enabled=False, revision=await writing.rules.next_revision()),
+            )
+            for each in changes:
+                await writing.rules.keep(replace(first, rule=each), Edit.UPDATED)
+            await writing.rules.remove(third, await writing.rules.next_revision(), NOW)
+        found = await kept.rules.changes(known.revision)
+        assert (found.revision, [each.rule for each in found.rules]) == (6, [changes[0]])
+        assert set(found.removed) == {second.rule.id, third.rule.id}
+        whole = await kept.rules.enabled()
+        assert (known.changed(found).rules, known.changed(found).version) == (whole.rules, whole.version)
+        assert set((await kept.rules.changes(5)).removed) == {third.rule.id}
 
     async def test_a_name_is_taken_once(self, kept: Kept) -> None:
         async with kept.store.writing() as writing:

@@ -1,22 +1,38 @@
 """The rules as they are known, and their copy."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from services.chassis.backoff import Backoff
 from services.chassis.health import Health
-from services.evaluator.adapters.rules import RuleBook, RuleCopy, Snapshot, follow
+from services.domain.severity import Severity
+from services.evaluator.adapters.rules import Pages, RuleBook, RuleCopy, Snapshot, Update, follow
 from services.evaluator.core import ruleset
 from services.evaluator.core.condition import Condition
 from services.evaluator.core.ruleset import RuleSet
+from services.manager.core.rule import KeptRule
+from services.manager.wire.rules import PAGE_BYTES
 from services.rule_language.checking import Expression
-from tests.fakes.rule_manager import FakeManager, a_rule
+from services.rule_language.rule import Draft, RuleType, complete
+from tests.fakes.edge import Edge
+from tests.fakes.evaluator import NOW
+from tests.fakes.rule_manager import AlertRule, FakeManager, a_rule
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import (
+    AlertRuleServiceServicer,
+    add_AlertRuleServiceServicer_to_server,
+)
 
 
-def snapshot(*rules: object, revision: int = 1) -> Snapshot:
-    return Snapshot(revision=revision, is_snapshot=True, alert_rules=rules)  # type: ignore[arg-type]
+def update(*rules: AlertRule, revision: int = 1, is_whole: bool = True, removed: Sequence[str] = ()) -> Update:
+    return Update(revision=revision, is_whole=is_whole, rules={rule.id: rule for rule in rules}, removed=removed)
 
 
 async def test_what_was_heard_is_there_at_the_next_start(tmp_path: Path) -> None:
@@ -24,7 +40,7 @@ async def test_what_was_heard_is_there_at_the_next_start(tmp_path: Path) -> None
     book = RuleBook(RuleCopy(tmp_path / "new"), told.append)
     await book.open_copy()
     assert book.current is None
-    await book.take(snapshot(a_rule()))
+    await book.take(update(a_rule()))
     again = RuleBook(RuleCopy(tmp_path / "new"))
     await again.open_copy()
     assert list((await again.known()).rules) == ["rule-errors"]
@@ -39,7 +55,7 @@ async def test_a_copy_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 async def test_a_copy_that_cannot_be_written_does_not_stop_anything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     book = RuleBook(RuleCopy(tmp_path / "file"))
-    await book.take(snapshot(a_rule()))
+    await book.take(update(a_rule()))
     assert (await book.known()).revision == 1
 
 
@@ -54,7 +70,7 @@ async def test_a_copy_that_cannot_be_written_does_not_stop_anything(tmp_path: Pa
 )
 async def test_a_rule_that_is_not_understood_is_left_alone(tmp_path: Path, changed: dict[str, object]) -> None:
     book = RuleBook(RuleCopy(tmp_path))
-    await book.take(snapshot(a_rule(), a_rule(id="odd", **changed)))
+    await book.take(update(a_rule(), a_rule(id="odd", **changed)))
     rules = await book.known()
     assert (list(rules.rules), list(rules.refused)) == (["rule-errors"], ["odd"])
     assert not rules.has_ended("odd", 1, 1)
@@ -71,21 +87,21 @@ async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
     lower = ruleset.condition
     monkeypatch.setattr(ruleset, "condition", condition)
     book = RuleBook(RuleCopy(tmp_path))
-    await book.take(snapshot(a_rule(id="odd", condition="count > 7"), a_rule()))
+    await book.take(update(a_rule(id="odd", condition="count > 7"), a_rule()))
     rules = await book.known()
     assert (list(rules.rules), dict(rules.refused)) == (["rule-errors"], {"odd": "a mistake of ours"})
 
 
 async def test_a_rule_that_did_not_change_is_not_compiled_again(tmp_path: Path) -> None:
     book = RuleBook(RuleCopy(tmp_path))
-    await book.take(snapshot(a_rule()))
+    await book.take(update(a_rule()))
     before = (await book.known()).rules["rule-errors"]
-    await book.take(snapshot(a_rule(), a_rule(id="new"), revision=2))
+    await book.take(update(a_rule(), a_rule(id="new"), revision=2))
     assert (await book.known()).rules["rule-errors"] is before
 
 
 async def test_the_manager_is_believed_at_whatever_revision_it_is(tmp_path: Path) -> None:
-    RuleCopy(tmp_path).write(snapshot(a_rule(id="of-another-database")))
+    RuleCopy(tmp_path).write(1, [a_rule(id="of-another-database")])
     learned = asyncio.Queue[RuleSet]()
     book = RuleBook(RuleCopy(tmp_path), learned.put_nowait)
     await book.open_copy()
@@ -99,3 +115,149 @@ async def test_the_manager_is_believed_at_whatever_revision_it_is(tmp_path: Path
         following.cancel()
     await manager.stop()
     assert (after.revision, list(after.rules)) == (before.revision, ["rule-errors"])
+
+
+async def test_changes_leave_the_other_rules_as_they_are(tmp_path: Path) -> None:
+    book = RuleBook(RuleCopy(tmp_path))
+    await book.take(update(a_rule(), a_rule(id="old"), a_rule(id="odd", condition="count >")))
+    before = await book.known()
+    await book.take(update(a_rule(id="new"), revision=2, is_whole=False, removed=["old"]))
+    after = await book.known()
+    assert (after.revision, list(after.rules), list(after.refused)) == (2, ["rule-errors", "new"], ["odd"])
+    assert after.rules["rule-errors"] is before.rules["rule-errors"]
+    assert after.has_ended("old", 1, 1)
+    await book.take(update(a_rule(id="odd"), revision=3, is_whole=False))
+    assert (list((await book.known()).rules), (await book.known()).refused) == (["rule-errors", "new", "odd"], {})
+    again = RuleBook(RuleCopy(tmp_path))
+    await again.open_copy()
+    assert set((await again.known()).rules) == {"rule-errors", "new", "odd"}
+
+
+def page(kind: Snapshot.Kind, *rules: AlertRule, has_more: bool = False) -> Snapshot:
+    return Snapshot(revision=7, kind=kind, alert_rules=rules, has_more=has_more, resume_token="" if has_more else "e.7")
+
+
+def test_pages_are_an_update_when_the_last_has_come() -> None:
+    pages = Pages()
+    assert pages.add(page(Snapshot.SNAPSHOT, a_rule(id="a"), has_more=True)) is None
+    assert pages.add(page(Snapshot.SNAPSHOT, a_rule(id="b"), has_more=True)) is None
+    whole = pages.add(page(Snapshot.SNAPSHOT, a_rule(id="c")))
+    assert whole is not None
+    assert (whole.is_whole, list(whole.rules), whole.resume_token) == (True, ["a", "b", "c"], "e.7")
+    assert pages.add(page(Snapshot.HEARTBEAT)) is None
+    changes = pages.add(page(Snapshot.CHANGES, a_rule(id="d")))
+    assert changes is not None
+    assert (changes.is_whole, list(changes.rules)) == (False, ["d"])
+
+
+def test_a_manager_that_knows_no_pages_is_understood() -> None:
+    assert Pages().add(Snapshot(revision=7)) is None
+    whole = Pages().add(Snapshot(revision=7, is_snapshot=True, alert_rules=[a_rule()]))
+    assert whole is not None
+    assert (whole.is_whole, list(whole.rules), whole.resume_token) == (True, ["rule-errors"], "")
+
+
+AT_ONCE = Backoff(first=timedelta(milliseconds=10), most=timedelta(milliseconds=10))
+
+
+@asynccontextmanager
+async def following(book: RuleBook, port: int) -> AsyncIterator[None]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as mesh:
+        manager = Health("evaluator").dependency("manager")
+        task = asyncio.create_task(follow(mesh, book, manager, AT_ONCE))
+        try:
+            async with asyncio.timeout(60):
+                yield
+        finally:
+            task.cancel()
+
+
+class Broken(AlertRuleServiceServicer):
+    """Breaks off within the first set of rules, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Queue[Any]()
+
+    async def WatchAlertRules(self, request: Any, _context: Any) -> AsyncIterator[Snapshot]:  # noqa: N802  (gRPC's name)
+        await self.asked.put(request)
+        yield page(Snapshot.SNAPSHOT, a_rule(id="half"), has_more=True)
+
+
+async def test_a_stream_that_breaks_within_the_rules_changes_nothing(tmp_path: Path) -> None:
+    book = RuleBook(RuleCopy(tmp_path))
+    await book.take(replace(update(a_rule()), resume_token="e.1"))
+    broken, server = Broken(), grpc.aio.server()
+    add_AlertRuleServiceServicer_to_server(broken, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with following(book, port):
+        asked = [await broken.asked.get() for _ in range(3)]
+    await server.stop(0)
+    assert [(each.accepts_pages, each.resume_token) for each in asked] == [(True, "e.1")] * 3
+    assert list((await book.known()).rules) == ["rule-errors"]
+
+
+async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path: Path) -> None:
+    edge, server = Edge(), grpc.aio.server()
+    edge.store.kept.rules = {f"rule-{n}": kept_rule(n) for n in range(3000)}
+    edge.store.kept.revision = 3000
+    edge.mount(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await edge.rules.load()
+    learned = asyncio.Queue[RuleSet]()
+    book, sent = RuleBook(RuleCopy(tmp_path), learned.put_nowait), Sent()
+    async with following(book, port):
+        with sent.noted():
+            assert len((await learned.get()).rules) == 3000
+            assert sum(sent.sizes) > 3000 * 8192
+            assert max(sent.sizes) < 2 * PAGE_BYTES
+            sent.sizes.clear()
+            edge.store.kept.rules["rule-7"] = kept_rule(7, revision=3001, threshold=5)
+            edge.store.kept.revision = 3001
+            await edge.rules.load()
+            assert (await learned.get()).rules["rule-7"].rule.threshold == 5
+            assert len(sent.sizes) == 1
+            assert sent.sizes[0] < 16_384
+            del edge.store.kept.rules["rule-8"]
+            edge.store.kept.deleted_rules["rule-8"] = edge.store.kept.revision = 3002
+            await edge.rules.load()
+            assert (await learned.get()).has_ended("rule-8", 9, 9)
+    edge.rules.close()
+    await server.stop(0)
+
+
+class Sent:
+    """The sizes of the messages that come."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        add = Pages.add
+
+        def noting(pages: Pages, page: Snapshot) -> Update | None:
+            self.sizes.append(page.ByteSize())
+            return add(pages, page)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Pages, "add", noting)
+            yield
+
+
+def kept_rule(number: int, *, revision: int | None = None, threshold: float = 1) -> KeptRule:
+    """A rule of eight KiB."""
+    draft = Draft(
+        id=f"rule-{number}",
+        name=f"rule {number}",
+        description="d" * 4096,
+        type=RuleType.ERROR_THRESHOLD,
+        threshold=threshold,
+        window_minutes=1,
+        severity=Severity.LOW,
+        labels={str(label): "v" * 256 for label in range(16)},
+        revision=number + 1 if revision is None else revision,
+        selection_revision=number + 1,
+    )
+    return KeptRule(rule=complete(draft), create_time=NOW, update_time=NOW)

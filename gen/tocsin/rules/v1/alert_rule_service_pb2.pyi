@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tocsin.rules.v1 import alert_rule_pb2 as _alert_rule_pb2
 import builtins as _builtins
 import sys
@@ -486,16 +487,30 @@ class WatchAlertRulesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KNOWN_REVISION_FIELD_NUMBER: _builtins.int
+    ACCEPTS_PAGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     known_revision: _builtins.int
-    """The revision that the caller has; 0 for none. When it is the newest, the first message has no rules."""
+    """The revision that the caller has; 0 for none. When it is the newest, the first message has no rules. For callers
+    that do not accept pages.
+    """
+    accepts_pages: _builtins.bool
+    """Whether the caller understands `kind`. Otherwise each message holds all enabled rules, and a set of rules that is
+    larger than a message may be is never received.
+    """
+    resume_token: _builtins.str
+    """The last resume_token that the caller was given and whose rules it has; empty for none. What changed since then is
+    sent, or all rules when that is not known any more. For callers that accept pages.
+    """
     def __init__(
         self,
         *,
         known_revision: _builtins.int = ...,
+        accepts_pages: _builtins.bool = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_revision", b"known_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_pages", b"accepts_pages", "known_revision", b"known_revision", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,20 +518,64 @@ Global___WatchAlertRulesRequest: _TypeAlias = WatchAlertRulesRequest  # noqa: Y0
 
 @_typing.final
 class WatchAlertRulesResponse(_message.Message):
-    """The enabled rules at one revision. Sent at once, after each change, and every 10 seconds as a sign of life."""
+    """The enabled rules at one revision, or what changed in them. Sent at once, after each change, and every 10 seconds as a
+    sign of life. To callers that accept pages it comes in pages of about 1 MiB; nothing of them counts before the last one
+    has come.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WatchAlertRulesResponse._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: WatchAlertRulesResponse._Kind.ValueType  # 0
+        """The caller does not accept pages, or the server does not know them: is_snapshot says what it is."""
+        HEARTBEAT: WatchAlertRulesResponse._Kind.ValueType  # 1
+        """A sign of life. Nothing changed."""
+        SNAPSHOT: WatchAlertRulesResponse._Kind.ValueType  # 2
+        """A page of all enabled rules: when the last one has come, there are no others."""
+        CHANGES: WatchAlertRulesResponse._Kind.ValueType  # 3
+        """A page of what changed since the rules of the resume_token before."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What a message is to a caller that accepts pages."""
+
+    KIND_UNSPECIFIED: WatchAlertRulesResponse.Kind.ValueType  # 0
+    """The caller does not accept pages, or the server does not know them: is_snapshot says what it is."""
+    HEARTBEAT: WatchAlertRulesResponse.Kind.ValueType  # 1
+    """A sign of life. Nothing changed."""
+    SNAPSHOT: WatchAlertRulesResponse.Kind.ValueType  # 2
+    """A page of all enabled rules: when the last one has come, there are no others."""
+    CHANGES: WatchAlertRulesResponse.Kind.ValueType  # 3
+    """A page of what changed since the rules of the resume_token before."""
 
     REVISION_FIELD_NUMBER: _builtins.int
     IS_SNAPSHOT_FIELD_NUMBER: _builtins.int
     ALERT_RULES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    HAS_MORE_FIELD_NUMBER: _builtins.int
+    REMOVED_IDS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision of the rules as a whole."""
     is_snapshot: _builtins.bool
     """Whether alert_rules is the whole set of enabled rules; false for a mere sign of life."""
+    kind: Global___WatchAlertRulesResponse.Kind.ValueType
+    """What this message is; for callers that accept pages."""
+    has_more: _builtins.bool
+    """Whether further pages of the same revision follow."""
+    resume_token: _builtins.str
+    """From where to go on after the stream has broken; on the last page, and on each sign of life."""
     @_builtins.property
     def alert_rules(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]:
-        """All enabled rules, when is_snapshot."""
+        """All enabled rules, when is_snapshot; those of this page, when it is one."""
+
+    @_builtins.property
+    def removed_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of rules that were removed or disabled; in a page of changes."""
 
     def __init__(
         self,
@@ -524,10 +583,14 @@ class WatchAlertRulesResponse(_message.Message):
         revision: _builtins.int = ...,
         is_snapshot: _builtins.bool = ...,
         alert_rules: _abc.Iterable[_alert_rule_pb2.AlertRule] | None = ...,
+        kind: Global___WatchAlertRulesResponse.Kind.ValueType = ...,
+        has_more: _builtins.bool = ...,
+        removed_ids: _abc.Iterable[_builtins.str] | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rules", b"alert_rules", "is_snapshot", b"is_snapshot", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rules", b"alert_rules", "has_more", b"has_more", "is_snapshot", b"is_snapshot", "kind", b"kind", "removed_ids", b"removed_ids", "resume_token", b"resume_token", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

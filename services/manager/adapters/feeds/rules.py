@@ -1,4 +1,4 @@
-"""The enabled rules, read once after each change for all who follow them."""
+"""The enabled rules: what changes in them is read once, for all who follow them."""
 
 import asyncio
 from datetime import timedelta
@@ -22,6 +22,7 @@ class RuleHub:
         self._reader = reader
         self._newest = RuleSet(revision=0)
         self._changed = asyncio.Event()
+        self._loading = asyncio.Lock()
         self._is_closed = False
 
     @property
@@ -29,21 +30,31 @@ class RuleHub:
         """See RuleFeed."""
         return self._newest
 
-    async def after(self, revision: int) -> RuleSet:
+    async def after(self, version: str) -> RuleSet:
         """See RuleFeed."""
-        while self._newest.revision == revision and not self._is_closed:
+        while self._newest.version == version and not self._is_closed:
             await self._changed.wait()
         if self._is_closed:
             raise ShuttingDown("this instance is stopping")
         return self._newest
 
     async def load(self) -> None:
-        """Read the rules if they changed, and tell those who wait."""
-        if await self._reader.revision() == self._newest.revision:
-            return
-        self._newest = await self._reader.enabled()
+        """Read what changed in the rules, and tell those who wait."""
+        async with self._loading:
+            if await self._reader.version() == self._newest.version:
+                return
+            self._newest = await self._read()
         log.info("rules_loaded", revision=self._newest.revision, rules=len(self._newest.rules))
         self._tell()
+
+    async def _read(self) -> RuleSet:
+        if not self._newest.epoch:
+            return await self._reader.enabled()
+        changes = await self._reader.changes(self._newest.revision)
+        # A database that was made anew, or brought back from a backup, is read as a whole.
+        if self._newest.epoch == changes.epoch and changes.revision > self._newest.revision:
+            return self._newest.changed(changes)
+        return await self._reader.enabled()
 
     def close(self) -> None:
         """Send everybody away."""

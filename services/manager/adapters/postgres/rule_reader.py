@@ -6,7 +6,7 @@ from services.chassis.postgres import Database
 from services.manager.adapters.postgres.rows import RULE_COLUMNS, rule_of
 from services.manager.core.queries.filters import RuleFilter
 from services.manager.core.queries.paging import Page
-from services.manager.core.rule import KeptRule, RuleSet
+from services.manager.core.rule import KeptRule, RuleChanges, RuleSet
 
 
 # ruff: noqa: S608  (made of our own column names)
@@ -15,11 +15,6 @@ class PostgresRuleReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def revision(self) -> int:
-        """See RuleReader."""
-        row = await self._database.fetchrow("select revision from rule_revision")
-        return int(row["revision"]) if row else 0
 
     async def version(self) -> str:
         """See RuleReader."""
@@ -46,9 +41,30 @@ class PostgresRuleReader:
     async def enabled(self) -> RuleSet:
         """See RuleReader. One statement, so revision and rules belong together."""
         rows = await self._database.fetch(
-            f"""select newest.revision as whole_revision, rules.* from rule_revision as newest
+            f"""select newest.revision as whole_revision, newest.epoch, rules.* from rule_revision as newest
                 left join (select {RULE_COLUMNS} from alert_rules where enabled) as rules on true
                 order by rules.name"""
         )
         rules = tuple(rule_of(row) for row in rows if row["id"] is not None)
-        return RuleSet(revision=rows[0]["whole_revision"], rules=rules)
+        revision = rows[0]["whole_revision"]
+        return RuleSet(revision=revision, epoch=rows[0]["epoch"], rules=rules, since=revision)
+
+    async def changes(self, since: int) -> RuleChanges:
+        """See RuleReader. One statement, likewise."""
+        rows = await self._database.fetch(
+            f"""select newest.revision as whole_revision, newest.epoch, rules.*,
+                       array(select rule_id from alert_rule_history
+                             where revision > $1 and edit = 'DELETED') as deleted
+                from rule_revision as newest
+                left join (select {RULE_COLUMNS} from alert_rules where revision > $1) as rules on true
+                order by rules.name""",
+            since,
+        )
+        found = [rule_of(row) for row in rows if row["id"] is not None]
+        disabled = (kept.rule.id for kept in found if not kept.rule.enabled)
+        return RuleChanges(
+            revision=rows[0]["whole_revision"],
+            epoch=rows[0]["epoch"],
+            rules=tuple(kept for kept in found if kept.rule.enabled),
+            removed=(*rows[0]["deleted"], *disabled),
+        )
