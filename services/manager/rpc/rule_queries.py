@@ -13,7 +13,7 @@ from services.manager.ports.queries import Answers, RuleFeed, RuleReader
 from services.manager.rpc.failures import RuleNotFound
 from services.manager.rpc.requests import check, page_of
 from services.manager.rpc.rule_checking import RuleChecker
-from services.manager.wire.rules import draft, message, pages, whole
+from services.manager.wire.rules import draft, message, pages, portions, whole
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
 # Never shown: a rule that is not kept has no times.
@@ -58,9 +58,9 @@ class RuleQueries:
 
         async def work_out() -> bytes:
             rows = await self._reader.page(wanted, page)
-            shown = rows[: page.size]
-            token = token_of((shown[-1].rule.name,), filters=filters) if len(rows) > page.size else ""
-            answer = pb.ListAlertRulesResponse(alert_rules=map(message, shown), next_page_token=token)
+            shown = next(portions(rows[: page.size]))
+            token = token_of((shown[-1].name,), filters=filters) if len(rows) > len(shown) else ""
+            answer = pb.ListAlertRulesResponse(alert_rules=shown, next_page_token=token)
             return answer.SerializeToString()
 
         key = f"rules:{await self._reader.version()}:{digest(filters, str(page.size), *page.after)}"

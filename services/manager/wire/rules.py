@@ -1,7 +1,8 @@
 """Alert rules on the wire."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import chain, pairwise
 
 from services.domain.severity import Severity
 from services.manager.core.rule import KeptRule, RuleChanges, RuleSet
@@ -95,17 +96,30 @@ def pages(rules: RuleSet, known: str) -> Iterator[_Response]:
         kind, changes = _Response.SNAPSHOT, RuleChanges(revision=rules.revision, rules=rules.rules)
     else:
         kind = _Response.HEARTBEAT if known == rules.version else _Response.CHANGES
-    page = _Response(revision=rules.revision, kind=kind, removed_ids=changes.removed)
+    removed = changes.removed
+    for portion, following in pairwise(chain(portions(changes.rules), [None])):
+        yield _Response(
+            revision=rules.revision,
+            kind=kind,
+            alert_rules=portion,
+            removed_ids=removed,
+            has_more=following is not None,
+            resume_token="" if following is not None else rules.version,
+        )
+        removed = ()
+
+
+def portions(rules: Iterable[KeptRule]) -> Iterator[list[pb.AlertRule]]:
+    """Rules on the wire, as many at once as fit into a page; at least one portion."""
+    portion: list[pb.AlertRule] = []
     size = 0
-    for each in map(message, changes.rules):
-        if size and size + each.ByteSize() > PAGE_BYTES:
-            page.has_more = True
-            yield page
-            page, size = _Response(revision=rules.revision, kind=kind), 0
-        page.alert_rules.append(each)
+    for each in map(message, rules):
+        if portion and size + each.ByteSize() > PAGE_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(each)
         size += each.ByteSize()
-    page.resume_token = rules.version
-    yield page
+    yield portion
 
 
 def _span(message: pb.AlertRule, field: str) -> timedelta | None:

@@ -80,10 +80,12 @@ class Following:
         self.store.kept.revision = max(each.rule.revision for each in self.store.kept.rules.values())
         await self.hub.load()
 
-    def watch(self, **asked: Any) -> Any:
+    def queries(self) -> RuleQueries:
         reader = MemoryRuleReader(self.store)
-        queries = RuleQueries(reader, MemoryAnswers(), self.hub, timedelta(milliseconds=20), self._checker)
-        return queries.watch(pb.WatchAlertRulesRequest(**asked))
+        return RuleQueries(reader, MemoryAnswers(), self.hub, timedelta(milliseconds=20), self._checker)
+
+    def watch(self, **asked: Any) -> Any:
+        return self.queries().watch(pb.WatchAlertRulesRequest(**asked))
 
 
 async def test_who_accepts_pages_is_sent_what_changed() -> None:
@@ -135,3 +137,17 @@ async def test_who_does_not_know_pages_is_sent_all_rules_each_time() -> None:
         pass
     assert [each.id for each in second.alert_rules] == ["a", "b"]
     assert not (await anext(following.watch(known_revision=2))).is_snapshot
+
+
+async def test_a_list_goes_on_with_another_page_when_rules_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    following = Following()
+    await following.change(*map(rule, "abc"))
+    monkeypatch.setattr(wire, "PAGE_BYTES", 2 * wire.message(rule("a")).ByteSize())
+    queries = following.queries()
+    first = await queries.page(pb.ListAlertRulesRequest(page_size=3))
+    assert [each.name for each in first.alert_rules] == ["a", "b"]
+    second = await queries.page(pb.ListAlertRulesRequest(page_size=3, page_token=first.next_page_token))
+    assert ([each.name for each in second.alert_rules], second.next_page_token) == (["c"], "")
+    following.store.kept.rules.clear()
+    following.store.kept.revision += 1
+    assert await queries.page(pb.ListAlertRulesRequest()) == pb.ListAlertRulesResponse()

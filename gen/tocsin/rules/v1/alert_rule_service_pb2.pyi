@@ -129,7 +129,7 @@ class ListAlertRulesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: 50 when 0, 500 when more."""
+    """How many at most: 50 when 0, 500 when more. A page ends earlier when its rules are larger than 1 MiB together."""
     page_token: _builtins.str
     """The next_page_token of the page before."""
     enabled: _builtins.bool
