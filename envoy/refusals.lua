@@ -162,6 +162,10 @@ local function answer(reason, field, description)
 end
 
 local function refusal(text, json)
+  -- Envoy's own words for what never came as far as the transcoder.
+  if text == "Bad Request" or text == "" then
+    return answer("MALFORMED_MESSAGE", "request", "its path or its headers are not valid HTTP")
+  end
   local field, description = violation(text, json)
   if not field then
     return answer("MALFORMED_MESSAGE", "body", "not valid JSON: " .. description)
@@ -217,7 +221,7 @@ function envoy_on_response(handle)
   if status ~= "400" then return end
   if headers:get("x-tocsin-refused") then
     local body = handle:body(true)
-    local text = body:length() > 0 and body:getBytes(0, body:length()) or "nothing more is known"
+    local text = body:length() > 0 and body:getBytes(0, body:length()) or ""
     local kept = handle:streamInfo():dynamicMetadata():get(KEPT)
     replace(handle, body, refusal(text, kept and kept.json))
   elseif headers:get("content-type") == "application/json" then

@@ -17,6 +17,7 @@ from services.chassis.settings import ProcessSettings
 
 # Room for a REST body as large as the edge takes, and what gRPC wraps it in.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
+_MAX_METADATA_BYTES = 128 * 1024
 
 # The edge routes reflection here, so that one list shows the services of the whole mesh.
 EDGE_REFLECTION = "tocsin.edge.ServerReflection"
@@ -27,6 +28,9 @@ _OPTIONS = (
     # What a call may send before it is read; gRPC would let it grow to megabytes on a fast line.
     ("grpc.http2.lookahead_bytes", 64 * 1024),
     ("grpc.http2.bdp_probe", 0),
+    # Envoy takes 60 KiB of headers, and hands a REST path on beside what it has become.
+    ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

@@ -1,6 +1,7 @@
 """What is wrong with a REST request is said in JSON, and names the field."""
 
 import json
+import socket
 
 import grpc
 import pytest
@@ -226,3 +227,21 @@ def packed(detail: object) -> AnyMessage:
 
 def refusing(status: status_pb2.Status) -> Behaviour:
     return lambda _, context: context.abort_with_status(rpc_status.to_status(status))
+
+
+def test_a_path_that_is_no_http_is_said_to_be_none(edge: Edge) -> None:
+    answer = edge.all.get("/api/alerts/%00")
+    assert (answer.status, answer.reason) == (400, "MALFORMED_MESSAGE")
+    assert answer.violations == [("request", "its path or its headers are not valid HTTP")]
+
+
+def test_too_long_a_path_is_the_callers_mistake(edge: Edge) -> None:
+    answer = edge.all.get("/api/alerts?resource=" + "x" * 70_000)
+    assert (answer.status, answer.json["code"]) == (431, 3)
+    assert "60 KiB" in answer.json["message"]
+
+
+def test_a_mistake_in_asking_is_no_ill_health(edge: Edge) -> None:
+    with socket.create_connection(("127.0.0.1", edge.ports.edge), timeout=10) as caller:
+        caller.sendall(b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n")
+        assert caller.recv(100).startswith(b"HTTP/1.1 400 ")

@@ -161,6 +161,10 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(client: Any, me
     assert details(refused.value)[1]["ErrorInfo"].reason == "MALFORMED_MESSAGE"
 
 
+async def test_as_many_headers_as_envoy_takes_are_no_overload(client: Any) -> None:
+    assert (await one(client)(Ping(), metadata=[("path", "x" * 60_000)])).status == Pong.SERVING
+
+
 async def test_requests_can_be_taken_as_bytes(client: Any) -> None:
     assert await client.unary_unary(f"/{NAME}/Raw")(b"abc") == b"cba"
 
