@@ -1,0 +1,119 @@
+"""A rule that is edited again and again while it fires, from the window stage to what people are told."""
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain.alert import Command
+from services.domain.severity import Severity
+from services.evaluator.adapters.transition_wire import decode_state, encode_state, encode_transition
+from services.evaluator.core.moment import SECOND_NS
+from services.evaluator.core.stage import WindowStage
+from services.manager.core.alert import Alert, Notice
+from services.manager.core.commands.change import Order, carry_out
+from services.manager.core.commands.transitions import Book, decide
+from services.manager.wire.alerts import transition as heard
+from tests.unit.evaluator.test_stage import COUNT, Board, row
+from tests.unit.manager.stories import NOW
+from tocsin.alerts.v1.alert_pb2 import AlertTransition
+
+
+class Watch:
+    """The evaluator's stage and the manager's book, with everything that may happen between them."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.rule, self.revision = COUNT, 1
+        self.board = Board.with_rules(COUNT)
+        self.saved = 0
+        self.book = Book()
+        self.told: Counter[tuple[str, Notice]] = Counter()
+        self.alerts: dict[str, Alert] = {}
+        self.heard = 0
+        self.board.hear(row(3), event=1)
+        self.save()
+
+    def save(self) -> None:
+        self.saved = len(self.board.steps)
+
+    def edit(self) -> None:
+        self.revision += 1
+        severity = self.random.choice(list(Severity))
+        self.rule = replace(self.rule, severity=severity, revision=self.revision)
+        if self.random.random() < 0.7:
+            self.learn()
+
+    def learn(self) -> None:
+        self.board.learn(self.rule, revision=self.revision)
+
+    def restart(self) -> None:
+        """Killed, perhaps after `alerts` had what `window-state` has not."""
+        states = [decode_state(encode_state(self.board.steps[self.saved - 1]))]
+        checkpoint = self.board.stage.checkpoint(0)
+        steps = self.board.steps
+        self.board = Board(
+            WindowStage.restored(replace(checkpoint, position=0), states, SECOND_NS), up_to=self.board.up_to
+        )
+        self.board.steps = steps
+        self.learn()
+
+    def deliver(self) -> None:
+        """What was sent since, and some of it again."""
+        steps = self.board.steps[self.heard :] if self.random.random() < 0.8 else self.board.steps
+        words = [heard(AlertTransition.FromString(encode_transition(each))) for each in steps]
+        self.heard = len(self.board.steps)
+        self.book, outcomes = decide(self.book, words, NOW)
+        for change in (change for outcome in outcomes for change in outcome.changes):
+            self.alerts[change.alert.id] = change.alert
+            self.told.update((change.alert.id, notice) for notice in change.notices)
+
+    def acknowledge(self) -> None:
+        for key, alert in list(self.book.open.items()):
+            change, _ = carry_out(alert, Order(command=Command.ACKNOWLEDGE, actor="ana"), now=NOW)
+            if change is not None:
+                self.book.open[key] = self.alerts[alert.id] = change.alert
+
+    def end(self) -> None:
+        self.learn()
+        self.board.hear(event=100)
+        self.deliver()
+
+
+ACTS = ["edit", "edit", "save", "restart", "deliver", "acknowledge"]
+randoms = st.randoms(use_true_random=True)
+
+
+@given(randoms, st.lists(st.sampled_from(ACTS)))
+def test_whatever_happens_no_alert_stays_open_and_each_is_told_once(random: Random, acts: list[str]) -> None:
+    watch = Watch(random)
+    for act in acts:
+        getattr(watch, act)()
+    watch.deliver()
+    watch.learn()
+    watch.deliver()
+    if "restart" not in acts:
+        assert [alert.subject.severity for alert in watch.book.open.values()] == [watch.rule.severity]
+    watch.end()
+    assert watch.book.open == {}
+    assert all(not alert.life.is_open for alert in watch.alerts.values())
+    assert set(watch.told.values()) == {1}
+
+
+@given(randoms, st.lists(st.sampled_from(Severity), max_size=6))
+def test_people_hear_of_each_raise_and_of_nothing_else(random: Random, severities: list[Severity]) -> None:
+    watch = Watch(random)
+    watch.deliver()
+    raises, before = 0, COUNT.severity
+    for severity in severities:
+        watch.revision += 1
+        watch.rule = replace(watch.rule, severity=severity, revision=watch.revision)
+        watch.learn()
+        watch.deliver()
+        raises, before = raises + (severity > before), severity
+    watch.end()
+    firing = [alert for alert, notice in watch.told if notice is Notice.FIRING]
+    ended = [alert for alert in watch.alerts.values() if not alert.superseded_by]
+    assert (len(firing), len(ended)) == (1 + raises, 1)
