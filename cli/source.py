@@ -41,6 +41,8 @@ _BLOCK = 64 * 1024
 _ENDINGS = re.compile(
     r"(?:\.(?:log|txt|json|jsonl|ndjson|gz|\d{1,4})|[._-]\d{4}-?\d\d-?\d\d(?:[T_-]?\d\d(?::?\d\d){0,2})?)+\Z", re.ASCII
 )
+# Kubernetes names a container's log after its pod, its namespace, itself and its id.
+_CONTAINER = re.compile(r"[^_]+_[^_]+_(.+)-[0-9a-f]{64}\.log")
 _NO_TIME = Refused(
     field="eventTime",
     expected="a time such as 2026-01-31T12:00:00Z, or one in --timezone; --times arrival sends it as now",
@@ -57,6 +59,8 @@ class Times(StrEnum):
 
 def service_of(file_name: str) -> str:
     """The service that a log file is named after: "shop" for shop.log-20260101.gz; the whole name when that is all."""
+    if container := _CONTAINER.fullmatch(file_name):
+        return container[1]
     return _ENDINGS.sub("", file_name) or file_name
 
 

@@ -56,11 +56,11 @@ FORMATS: tuple[LineFormat, ...] = (
         writers="PostgreSQL, with any prefix that begins with the time",
         example="2026-11-27 10:00:00.123 UTC [42]: user=ann,db=shop,app=my shop ERROR:  no space left",
         pattern=re.compile(
-            rf"(?P<time>{ISO})[ :](?P<prefix>.{{0,300}}?)\b"
+            rf"(?P<time>{ISO})[ :](?:\[(?P<pid>\d+)\]:? ?)?(?P<prefix>.{{0,300}}?) ?\b"
             r"(?P<level>LOG|ERROR|FATAL|PANIC|WARNING|NOTICE|INFO|DEBUG[1-5]|STATEMENT|DETAIL|HINT|CONTEXT|QUERY):"
             r"(?:  |$)(?P<message>.*)"
         ),
-        within=("prefix", re.compile(r"\[(?P<pid>\d+)\](?:.*?\buser=(?P<user>[^,]*),db=(?P<database>[^, ]*))?")),
+        within=("prefix", re.compile(r"\buser=(?P<user>[^,]*),db=(?P<database>[^, ]*)")),
     ),
     LineFormat(
         name="redis",

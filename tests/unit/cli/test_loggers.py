@@ -100,7 +100,7 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
         {"level": Level.WARN, "message": None},
     ),
     "MariaDB": ("2026-11-27 10:00:00 0 [ERROR] boom", {}),
-    "PostgreSQL": ("2026-11-27 10:00:00.123 UTC [42] ERROR:  boom", {"pid": "42"}),
+    "PostgreSQL": ("2026-11-27 10:00:00.123 UTC [42] ERROR:  boom", {"pid": "42", "prefix": None}),
     "PostgreSQL, pgbadger": (
         "2026-11-27 10:00:00 UTC [42]: [1-1] user=u,db=d,app=a,client=::1 ERROR:  boom",
         {"user": "u", "database": "d", "pid": "42"},
@@ -110,7 +110,10 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
         {"user": "u"},
     ),
     "PostgreSQL, +03": ("2026-11-27 13:00:00 +03 [42] ERROR:  boom", {}),
-    "PostgreSQL, user and database": ("2026-11-27 10:00:00.123 UTC [42] u@d ERROR:  boom", {"prefix": "[42] u@d "}),
+    "PostgreSQL, user and database": (
+        "2026-11-27 10:00:00.123 UTC [42] u@d ERROR:  boom",
+        {"prefix": "u@d", "pid": "42"},
+    ),
     "PostgreSQL, log": ("2026-11-27 10:00:00 UTC [42] LOG:  boom", {"level": Level.INFO}),
     "PostgreSQL, CSV": (
         '2026-11-27 10:00:00.123 UTC,"u","d",42,"[local]",6.1,1,"SELECT",,3/4,0,ERROR,42P01,"boom"',

@@ -143,6 +143,11 @@ def test_a_stack_trace_in_a_container_goes_on_within_its_stream() -> None:
     }
 
 
+def test_a_blank_line_of_a_container_goes_on_or_is_told_as_one() -> None:
+    lines = [f"2026-11-27T10:00:00.1Z stdout F {text}" for text in ("", "ERROR: boom", "", "  more")]
+    assert [event.message for event in events_of(lines)] == ["(blank line)", "boom\n\n  more"]
+
+
 def test_many_streams_in_one_file_are_held_within_a_bound() -> None:
     lines = [f"web-{number}  | ERROR: boom" for number in range(1000)]
     _, reads = read(iter(lines), kind=None, service="s", clock=CLOCK)

@@ -247,6 +247,7 @@ def test_standard_input_says_when_a_moment_has_passed_and_stops_when_told(monkey
         ("OpenStack_2k.log", "OpenStack_2k"),
         (".log", ".log"),
         ("stdin", "stdin"),
+        (f"shop-7d9f_default_cart-{'0a' * 32}.log", "cart"),
     ],
 )
 def test_a_service_is_named_after_its_file(name: str, service: str) -> None:
