@@ -15,8 +15,9 @@ _DAY = 86_400
 _BILLION = 1_000_000_000
 _LAST_HOUR, _LAST_MINUTE, _LEAP_SECOND = 23, 59, 60
 # A number of seconds, milliseconds, microseconds or nanoseconds is told apart by its size, from the year 1973 on.
-_SECONDS = Decimal(100_000_000)
-_LARGER_UNITS = 4
+_LEAST = 100_000_000
+# How many of each make a second.
+_UNITS = (1, 1000, 1_000_000, _BILLION)
 
 
 def moment(text: str) -> Moment | None:
@@ -45,9 +46,8 @@ def moment_of_number(text: str) -> Moment | None:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    if not number.is_finite():
-        return None
-    for power in range(_LARGER_UNITS):
-        if _SECONDS <= number.scaleb(-3 * power) < 1000 * _SECONDS:
-            return divmod(int(number.scaleb(9 - 3 * power)), _BILLION)
+    for unit in _UNITS if number.is_finite() else ():
+        # Compared before anything is calculated: the number may have any size.
+        if _LEAST * unit <= number < 1000 * _LEAST * unit:
+            return divmod(int(number * _BILLION / unit), _BILLION)
     return None

@@ -26,6 +26,8 @@ _JSON_NAMES: Final = {name: key for key, name in _NAMES.items() if key != name}
 _TIMES: Final = ("timestamp", "time", "@timestamp")
 _LEVELS: Final = {level.name: int(level) for level in Level} | {str(int(level)): int(level) for level in Level}
 _DURATION: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(ns|us|µs|μs|ms|s|m)\s*", re.ASCII)
+# Of longer texts the pattern would try each way to divide the digits.
+_MAX_DURATION = 64
 _MILLISECONDS: Final = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 # A time that no check takes.
 _NO_TIME: Final = {"seconds": -1, "nanos": 0}
@@ -160,7 +162,8 @@ def _status(event: JsonEvent, name: str, value: Any) -> bool:
 
 def _duration(event: JsonEvent, name: str, value: Any) -> bool:
     number = _number(value)
-    found = _DURATION.fullmatch(value) if number is None and isinstance(value, str) else None
+    is_short_text = isinstance(value, str) and len(value) <= _MAX_DURATION
+    found = _DURATION.fullmatch(value) if number is None and is_short_text else None
     if found:
         number = float(found[1]) * _MILLISECONDS[found[2]]
     if number is None or not 0 <= number < math.inf:

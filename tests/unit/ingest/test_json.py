@@ -108,6 +108,12 @@ async def test_the_users_own_curl_line_is_read(bench: Bench) -> None:
             id="-Infinity",
         ),
         pytest.param(
+            f'"responseTime":"{"9" * 300_000}x"',
+            {"attributes": {"response_time": "9" * 1024}},
+            "responseTime KEPT_AS_ATTRIBUTE, attributes CUT",
+            id="many digits and no unit",
+        ),
+        pytest.param(
             '"responseTime":[1]',
             {"attributes": {"response_time": "[1]"}},
             "responseTime KEPT_AS_ATTRIBUTE",
@@ -245,6 +251,9 @@ async def test_levels_are_read_in_any_case_and_as_numbers(bench: Bench, level: o
         ({"eventTime": math.inf}, "eventTime", "found Infinity"),
         ({"eventTime": 10**5000}, "eventTime", "found 1000"),
         ({"eventTime": {}}, "eventTime", "found an object"),
+        ({"eventTime": "1e5000000"}, "eventTime", 'found "1e5000000"'),
+        ({"eventTime": "1e-5000000"}, "eventTime", "found"),
+        ({"eventTime": "NaN"}, "eventTime", 'found "NaN"'),
         ({"eventTime": "2026-03-01T12:11:00Z"}, "eventTime", "ten minutes ahead"),
         ({"timestamp": "2026-03-01T12:11:00Z"}, "eventTime", "ten minutes ahead"),
     ],
