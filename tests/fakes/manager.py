@@ -60,6 +60,9 @@ class MemoryRules:
         self._kept.revision += 1
         return self._kept.revision
 
+    async def count(self) -> int:
+        return len(self._kept.rules)
+
     async def find(self, rule_id: str) -> KeptRule | None:
         return self._kept.rules.get(rule_id)
 

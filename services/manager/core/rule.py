@@ -9,6 +9,8 @@ from typing import Self
 from services.domain.fingerprint import digest
 from services.rule_language.rule import Rule
 
+# Each costs memory and time in every evaluator.
+MAX_RULES = 10_000
 # How many rules that went are remembered, for those who followed until shortly before.
 MAX_REMOVED = 10_000
 # Of a revision.

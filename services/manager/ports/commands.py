@@ -56,6 +56,9 @@ class RuleTable(Protocol):
     async def next_revision(self) -> int:
         """The revision of the change to be made; everybody who follows the rules is told when it is committed."""
 
+    async def count(self) -> int:
+        """How many rules there are; exact after `next_revision`."""
+
     async def find(self, rule_id: str) -> KeptRule | None:
         """The rule as it is now; nobody else changes it before the transaction ends."""
 

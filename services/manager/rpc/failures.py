@@ -19,6 +19,13 @@ class RuleNameTaken(Failure):
     reason = "RULE_NAME_TAKEN"
 
 
+class TooManyRules(Failure):
+    """There are as many alert rules as there may be."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "TOO_MANY_RULES"
+
+
 class EtagMismatch(Failure):
     """The resource was changed since the etag of the request was read."""
 

@@ -8,10 +8,10 @@ from services.chassis.failures import InvalidRequest, Violation
 from services.chassis.telemetry import carrier
 from services.manager.core.commands.masks import MaskError, fields_meant
 from services.manager.core.commands.rules import Ending, created, edited, merged, says_the_same, switched
-from services.manager.core.rule import Edit, KeptRule
+from services.manager.core.rule import MAX_RULES, Edit, KeptRule
 from services.manager.metrics import Metrics
 from services.manager.ports.commands import NameTakenError, Store, Writing
-from services.manager.rpc.failures import RuleNameTaken, RuleNotFound
+from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules
 from services.manager.rpc.requests import check, check_etag, once, refuse, repeatable
 from services.manager.rpc.rule_checking import RuleChecker
 from services.manager.wire.rules import draft, message, present
@@ -43,7 +43,10 @@ class RuleCommands:
         now = self._clock.now()
 
         async def act() -> pb.CreateAlertRuleResponse:
-            kept = created(rule, self._new_id(), await writing.rules.next_revision(), now=now)
+            revision = await writing.rules.next_revision()
+            if await writing.rules.count() >= MAX_RULES:
+                raise TooManyRules(f"there are {MAX_RULES} alert rules, which is the most; delete one")
+            kept = created(rule, self._new_id(), revision, now=now)
             await _keep(writing, kept, Edit.CREATED)
             self._metrics.edited()
             return pb.CreateAlertRuleResponse(alert_rule=message(kept))

@@ -228,6 +228,7 @@ class StoreContract(ABC):
                 assert await writing.rules.next_revision() == n
                 await writing.rules.keep(replace(each, rule=replace(each.rule, revision=n)), Edit.CREATED)
             assert await writing.rules.find("nobody") is None
+            assert await writing.rules.count() == 2
         assert await kept.rules.get(first.rule.id) == first
         assert [each.rule.name for each in await kept.rules.page(RuleFilter(), Page(size=1))] == ["B", "a"]
         assert [each.rule.name for each in await kept.rules.page(RuleFilter(), Page(after=("B",)))] == ["a"]

@@ -3,12 +3,20 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 
 from services.chassis.failures import InvalidRequest, Overloaded
+from services.manager.metrics import Metrics
+from services.manager.rpc import rule_commands
+from services.manager.rpc.failures import TooManyRules
 from services.manager.rpc.rule_checking import RuleChecker
 from services.rule_language.rule import Draft
+from tests.fakes.clock import FakeClock
+from tests.fakes.manager import MemoryStore
+from tocsin.rules.v1 import alert_rule_service_pb2 as pb
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
 @pytest.fixture
@@ -49,6 +57,19 @@ async def test_a_caller_who_goes_away_takes_his_place_along(checker: RuleChecker
         await waiting
     release.set()
     assert await asyncio.gather(began, checker.compile(list)) == [True, []]
+
+
+async def test_there_are_not_more_rules_than_a_limit(checker: RuleChecker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule_commands, "MAX_RULES", 1)
+    commands = rule_commands.RuleCommands(MemoryStore(), FakeClock(), lambda: str(uuid4()), Metrics(), checker)
+    first, second = (
+        AlertRule(name=name, type="ERROR_THRESHOLD", threshold=1, window_minutes=1, severity="LOW") for name in "ab"
+    )
+    kept = (await commands.create(pb.CreateAlertRuleRequest(alert_rule=first))).alert_rule
+    with pytest.raises(TooManyRules, match="there are 1 alert rules"):
+        await commands.create(pb.CreateAlertRuleRequest(alert_rule=second))
+    await commands.delete(pb.DeleteAlertRuleRequest(id=kept.id))
+    await commands.create(pb.CreateAlertRuleRequest(alert_rule=second))
 
 
 async def test_what_is_not_allowed_is_named_by_field(checker: RuleChecker) -> None:

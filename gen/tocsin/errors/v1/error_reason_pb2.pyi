@@ -65,6 +65,8 @@ class Error(_message.Message):
         """
         INTERNAL_ERROR: Error._Reason.ValueType  # 16
         """Something that should not happen; the service's log has the details under the trace id."""
+        TOO_MANY_RULES: Error._Reason.ValueType  # 17
+        """There are as many alert rules as there may be."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -105,6 +107,8 @@ class Error(_message.Message):
     """
     INTERNAL_ERROR: Error.Reason.ValueType  # 16
     """Something that should not happen; the service's log has the details under the trace id."""
+    TOO_MANY_RULES: Error.Reason.ValueType  # 17
+    """There are as many alert rules as there may be."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

@@ -32,6 +32,10 @@ class PostgresRules:
         await self._connection.execute("select pg_notify($1, $2)", RULES_CHANGED, str(revision))
         return revision
 
+    async def count(self) -> int:
+        """See RuleTable."""
+        return int(await self._connection.fetchval("select count(*) from alert_rules"))
+
     async def find(self, rule_id: str) -> KeptRule | None:
         """See RuleTable."""
         row = await self._connection.fetchrow(
