@@ -23,6 +23,8 @@ MAX_STEPS = 20_000
 # share of RE2's own limit (8 MiB of program) they may use.
 _PATTERN_COPIES = 32
 _TOO_LARGE = "pattern too large"
+# Characters of all patterns, those in loops as often as they are compiled.
+_PATTERN_TEXT = 8192
 # How many attributes a loop goes over.
 _ATTRIBUTES = 32
 # A search or a copy of a long text takes as long as so many comparisons of numbers.
@@ -48,34 +50,37 @@ def _excesses(tree: Node) -> Iterator[Excess]:
         yield Excess(beyond, f"has more than {MAX_PARTS} parts (names, values and operators)")
     if beyond := next(islice(filter(_is_join, walk(tree)), MAX_JOINS, None), None):
         yield Excess(beyond, f"joins texts with + more than {MAX_JOINS} times")
-    calls = [node for node in walk(tree) if isinstance(node, Call)]
-    yield from _in_patterns([call.arguments[1] for call in calls if call.function == "matches"])
+    calls = [(node, times) for node, times in _repeated(tree) if isinstance(node, Call)]
+    yield from _in_patterns([(call.arguments[1], times) for call, times in calls if call.function == "matches"])
     if _steps(tree) > MAX_STEPS:
         costly = max(filter(_is_loop, walk(tree)), key=_steps)
         yield Excess(costly, f"takes more than {MAX_STEPS} steps for one event: a loop in a loop multiplies them")
 
 
-def _in_patterns(patterns: list[Node]) -> Iterator[Excess]:
+def _in_patterns(patterns: list[tuple[Node, int]]) -> Iterator[Excess]:
+    """Patterns, each with how often it is compiled: once for a fetch, but in a loop for each item of each event."""
     if len(patterns) > MAX_PATTERNS:
-        yield Excess(patterns[MAX_PATTERNS], f"has more than {MAX_PATTERNS} patterns; join them with |")
+        yield Excess(patterns[MAX_PATTERNS][0], f"has more than {MAX_PATTERNS} patterns; join them with |")
     texts = []
-    for node in patterns:
+    for node, _ in patterns:
         match node:
             case Constant(value=str(text)):
                 texts.append(text)
             case _:
                 yield Excess(node, "a pattern must be written out", ("a text in quotes",))
-    obstacle = _obstacle("".join(f"(?:{text})" for text in texts) * _PATTERN_COPIES)
+    sizes = [times * len(text) for text, (_, times) in zip(texts, patterns, strict=True)]
+    repeated = (f"(?:{text})" * times for text, (_, times) in zip(texts, patterns, strict=True))
+    obstacle = _obstacle("".join(repeated) * _PATTERN_COPIES) if sum(sizes) <= _PATTERN_TEXT else _TOO_LARGE
     if _TOO_LARGE in obstacle:
         whose = "this pattern is" if len(patterns) == 1 else "the patterns of one expression are together"
-        yield Excess(
-            patterns[0], f"{whose} too large: repetitions such as {{1000}} and classes such as \\pL make it so"
-        )
-    for node, text in zip(patterns, texts, strict=True):
+        largest, _ = patterns[sizes.index(max(sizes))]
+        why = "repetitions such as {1000}, classes such as \\pL and loops around it make it so"
+        yield Excess(largest, f"{whose} too large: {why}")
+    for (node, _), text in zip(patterns, texts, strict=True):
         if mistake := regex_mistake(text):
             yield Excess(node, f"not a regular expression of RE2: {mistake}")
     if obstacle:
-        yield Excess(patterns[0], "a pattern must close \\Q with \\E")
+        yield Excess(patterns[0][0], "a pattern must close \\Q with \\E")
 
 
 def _obstacle(pattern: str) -> str:
@@ -89,11 +94,21 @@ def _obstacle(pattern: str) -> str:
 
 def _steps(node: Node) -> int:
     """How often something is computed for one event, at most."""
-    below = children(node)
+    return sum(_own_steps(one) * times for one, times in _repeated(node))
+
+
+def _repeated(node: Node, times: int = 1) -> Iterator[tuple[Node, int]]:
+    """Give the node and all below it, each with how often it is computed for one event, at most."""
     if not _is_loop(node):
-        return _own_steps(node) + sum(map(_steps, below))
-    items, first, *repeated, last = below
-    return sum(map(_steps, (items, first, last))) + _length(items) * sum(map(_steps, repeated))
+        yield node, times
+        for child in children(node):
+            yield from _repeated(child, times)
+        return
+    items, first, *repeated, last = children(node)
+    for child in (items, first, last):
+        yield from _repeated(child, times)
+    for child in repeated:
+        yield from _repeated(child, times * _length(items))
 
 
 def _own_steps(node: Node) -> int:

@@ -25,6 +25,7 @@ def one_of(parts: list[str]) -> str:
         pytest.param(one_of(['message == "a" + service + "b" + host + "c"']), id="joined texts"),
         pytest.param(LOOP_IN_LOOP.format("attributes[a] == attributes[b] && a != b"), id="a loop in a loop"),
         pytest.param('attributes.exists(name, name.contains("feature."))', id="a loop that searches"),
+        pytest.param('attributes.exists(name, name.matches("(?i)^x-[a-z]+$|time.?out"))', id="a loop that matches"),
     ],
 )
 def test_what_people_write_is_allowed(text: str) -> None:
@@ -43,6 +44,12 @@ def test_what_people_write_is_allowed(text: str) -> None:
         pytest.param(r'host.matches(r"\pL{200}")', 14, "this pattern is too large", id="larger than is wise"),
         pytest.param(
             one_of([rf'host.matches(r"\pL{{12}}{n}")' for n in range(10)]), 14, "are together too large", id="together"
+        ),
+        pytest.param(
+            r'host == "a" && attributes.all(a, a.matches(r"\pL{2}"))', 44, "pattern is too large", id="in a loop"
+        ),
+        pytest.param(
+            f'attributes.all(a, a.matches("{"x" * 257}"))', 29, "pattern is too large", id="a long one in a loop"
         ),
         pytest.param(r'host.matches(r"\Qab")', 14, r"must close \Q with \E", id="an open quotation"),
         pytest.param('host.matches("a)") || host.matches("(b")', 14, "RE2: unexpected )", id="patterns that fit"),
