@@ -128,8 +128,16 @@ class TransitionSink(Protocol):
 class StateStore(Protocol):
     """`window-state`: the last transition of each group."""
 
-    async def load(self, partitions: Sequence[int]) -> Mapping[int, Sequence[Transition]]:
-        """Read all that is kept of these partitions. Raises a transient Failure."""
+    async def take_up(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
+        """Read what the former owner of each partition has kept, and keep it for the new one; give it.
+
+        What anybody else writes meanwhile or later, not having noticed yet, is not taken for it. Raises a transient
+        Failure.
+        """
+        ...
+
+    async def clear(self, partitions: Sequence[int]) -> None:
+        """Keep nothing of other owners, now that the new one is committed. Raises a transient Failure."""
         ...
 
     async def save(self, states: Sequence[tuple[int, Transition]]) -> None:

@@ -142,21 +142,42 @@ class MemoryStates(Failing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept: dict[tuple[int, str, Group], Transition] = {}
+        self.all: dict[tuple[int, str, str, Group], Transition] = {}
+        self.owners: dict[int, str] = {}
 
-    async def load(self, partitions: Sequence[int]) -> Mapping[int, Sequence[Transition]]:
+    @property
+    def kept(self) -> dict[tuple[int, str, Group], Transition]:
+        """What counts: the states of each partition's owner."""
+        return {
+            (partition, rule_id, group): state
+            for (partition, owner, rule_id, group), state in self.all.items()
+            if owner == self.owners[partition]
+        }
+
+    async def take_up(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
         self.pass_or_fail()
-        return {each: [state for key, state in self.kept.items() if key[0] == each] for each in partitions}
+        found = {
+            each: [state for key, state in self.all.items() if key[:2] == (each, owner)]
+            for each, owner in former.items()
+        }
+        self.owners.update(owners)
+        await self.save([(each, state) for each, states in found.items() for state in states])
+        return found
+
+    async def clear(self, partitions: Sequence[int]) -> None:
+        self.pass_or_fail()
+        for key in [key for key in self.all if key[0] in partitions and key[1] != self.owners[key[0]]]:
+            del self.all[key]
 
     async def save(self, states: Sequence[tuple[int, Transition]]) -> None:
         self.pass_or_fail()
         for partition, state in states:
-            self.kept[partition, state.rule_id, state.group] = state
+            self.all[partition, self.owners[partition], state.rule_id, state.group] = state
 
     async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
         self.pass_or_fail()
-        for key in keys:
-            self.kept.pop(key, None)
+        for partition, rule_id, group in keys:
+            self.all.pop((partition, self.owners[partition], rule_id, group), None)
 
 
 class MemoryDeadLetters(Failing):

@@ -1,6 +1,13 @@
-"""`window-state`: the last transition of each group, in a compacted topic."""
+"""`window-state`: the last transition of each group, in a compacted topic.
+
+Compaction keeps the newest record of a key, and a former owner that was frozen may write an older state last. So each
+owner of a partition writes under keys of its own, and only the owner counts that is named beside the committed offset,
+which the group lets nobody else commit. A new owner first writes all that it has read under its own name; what the
+others have left is deleted once the new one is committed.
+"""
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +32,8 @@ WINDOW_STATE = "window-state"
 _END_OF_PARTITION: int = KafkaError._PARTITION_EOF  # noqa: SLF001  (the client's public codes begin with an underscore)
 _SILENCE_SECONDS = 10.0
 _BATCH = 1000
+# No key of former versions, which begin with a length and a colon, is like this.
+_OWNED = re.compile(rb"([0-9a-f]{32})/")
 
 # Of each partition, by key: the last transition.
 _Found = dict[int, dict[bytes, Transition]]
@@ -37,13 +46,35 @@ class KafkaStateStore:
         self._settings = settings
         self._producer = producer
         self._topic = physical(settings, WINDOW_STATE)
+        self._owners: dict[int, str] = {}
+        # Keys of what others have kept, by partition.
+        self._others: dict[int, list[bytes]] = {}
 
-    async def load(self, partitions: Sequence[int]) -> Mapping[int, Sequence[Transition]]:
-        """Read these partitions to their ends."""
+    async def take_up(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
+        """Read these partitions to their ends, and write down what counts under the new owners' names."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka-window-state") as thread:
-            found = await loop.run_in_executor(thread, self._read, partitions)
-        return {partition: list(states.values()) for partition, states in found.items()}
+            found = await loop.run_in_executor(thread, self._read, list(former))
+        kept = {
+            partition: [state for key, state in states.items() if _owner_of(key) == former[partition]]
+            for partition, states in found.items()
+        }
+        self._owners.update(owners)
+        self._others.update(
+            {
+                partition: [key for key in states if _owner_of(key) != owners[partition]]
+                for partition, states in found.items()
+            }
+        )
+        await self.save([(partition, state) for partition, states in kept.items() for state in states])
+        return kept
+
+    async def clear(self, partitions: Sequence[int]) -> None:
+        """Let compaction remove what other owners had kept when these partitions were taken up."""
+        keys = [(partition, key) for partition in partitions for key in self._others.get(partition, ())]
+        await self._delete(keys)
+        for partition in partitions:
+            self._others.pop(partition, None)
 
     async def save(self, states: Sequence[tuple[int, Transition]]) -> None:
         """Keep transitions of different groups."""
@@ -53,7 +84,7 @@ class KafkaStateStore:
                 Outgoing(
                     WINDOW_STATE,
                     encode_state(transition),
-                    key=group_key(transition.rule_id, transition.group),
+                    key=self._key(partition, transition.rule_id, transition.group),
                     partition=partition,
                     headers=(),
                 )
@@ -63,12 +94,15 @@ class KafkaStateStore:
 
     async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
         """Let compaction remove these groups."""
+        await self._delete([(partition, self._key(partition, rule_id, group)) for partition, rule_id, group in keys])
+
+    def _key(self, partition: int, rule_id: str, group: Group) -> bytes:
+        return self._owners[partition].encode() + b"/" + group_key(rule_id, group)
+
+    async def _delete(self, keys: Sequence[tuple[int, bytes]]) -> None:
         await deliver(
             self._producer,
-            (
-                Outgoing(WINDOW_STATE, None, key=group_key(rule_id, group), partition=partition, headers=())
-                for partition, rule_id, group in keys
-            ),
+            (Outgoing(WINDOW_STATE, None, key=key, partition=partition, headers=()) for partition, key in keys),
         )
 
     def _read(self, partitions: Sequence[int]) -> _Found:
@@ -99,8 +133,14 @@ class KafkaStateStore:
         return found
 
 
+def _owner_of(key: bytes) -> str:
+    """Name who wrote under a key; nobody by name in former versions."""
+    named = _OWNED.match(key)
+    return named[1].decode() if named else ""
+
+
 def _keep(states: dict[bytes, Transition], key: bytes, value: bytes | None) -> None:
-    """Take over a newer state. A former owner that was slow to notice may have written an older one last."""
+    """Take over a newer state. Former versions let an owner that was slow to notice write an older one last."""
     # Former versions deleted by an empty value, which compaction keeps.
     if not value:
         states.pop(key, None)

@@ -9,7 +9,8 @@ _VERSION = 1
 
 def note_of(checkpoint: Checkpoint) -> str:
     """Write the note of a checkpoint."""
-    return json.dumps({"v": _VERSION, "position": checkpoint.position, "watermark": checkpoint.watermark_ns})
+    said = {"position": checkpoint.position, "watermark": checkpoint.watermark_ns, "owner": checkpoint.owner}
+    return json.dumps({"v": _VERSION, **said})
 
 
 def checkpoint_of(offset: int, note: str) -> Checkpoint:
@@ -17,7 +18,13 @@ def checkpoint_of(offset: int, note: str) -> Checkpoint:
     try:
         said = json.loads(note) if note else {}
         if said.get("v") == _VERSION:
-            return Checkpoint(offset=offset, position=int(said["position"]), watermark_ns=said["watermark"])
+            return Checkpoint(
+                offset=offset,
+                position=int(said["position"]),
+                watermark_ns=said["watermark"],
+                # Former versions kept states without a name.
+                owner=str(said.get("owner", "")),
+            )
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     return Checkpoint(offset=offset, position=offset, watermark_ns=None)

@@ -27,12 +27,13 @@ class Checkpoint:
     """From where, and with what, a partition can be taken up again exactly.
 
     Reading begins at `offset`, the oldest record that an open window needs. Records before `position` were judged
-    already; `watermark_ns` says which windows were closed by then.
+    already; `watermark_ns` says which windows were closed by then. `owner` names who has kept the groups' states.
     """
 
     offset: int
     position: int
     watermark_ns: int | None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +54,23 @@ class WindowStage:
     judged_until: int
     # Whether windows were closed before: then events have been counted as late.
     is_resumed: bool = False
+    owner: str = ""
     _rules: RuleSet | None = None
     _chains: dict[int, Chain] = field(default_factory=dict)
     _windows: dict[Selection, RuleWindows] = field(default_factory=dict)
     _totals: dict[str, FrameTotals] = field(default_factory=dict)
 
     @classmethod
-    def restored(cls, checkpoint: Checkpoint, states: Iterable[Transition], allowance_ns: int) -> "WindowStage":
-        """Take a partition up: `states` are the last transitions of its groups."""
+    def restored(
+        cls, checkpoint: Checkpoint, states: Iterable[Transition], allowance_ns: int, owner: str = ""
+    ) -> "WindowStage":
+        """Take a partition up for a new owner: `states` are the last transitions of its groups."""
         stage = cls(
             watermark=Watermark(allowance_ns=allowance_ns, value_ns=checkpoint.watermark_ns),
             position=checkpoint.offset,
             judged_until=checkpoint.position,
             is_resumed=checkpoint.watermark_ns is not None,
+            owner=owner,
         )
         for transition in states:
             windows = stage._of(transition.rule_id, transition.selection_revision, 0)
@@ -134,6 +139,7 @@ class WindowStage:
             offset=min(needed, default=self.position),
             position=max(self.position, self.judged_until),
             watermark_ns=self.watermark.value_ns,
+            owner=self.owner,
         )
 
     def forget(self, committed: Checkpoint) -> list[tuple[str, Group]]:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from uuid import uuid4
 
 import structlog
 
@@ -108,24 +109,27 @@ class WindowWorker:
     async def _take_up(self, checkpoints: dict[int, Checkpoint]) -> None:
         if not checkpoints:
             return
-        states = await self._load(list(checkpoints))
+        owners = {partition: uuid4().hex for partition in checkpoints}
+        states = await self._load({partition: at.owner for partition, at in checkpoints.items()}, owners)
         if states is None:
             return
         for partition, checkpoint in checkpoints.items():
             self._committed[partition] = checkpoint
             self._behind.add(partition)
-            self._stages[partition] = WindowStage.restored(checkpoint, states.get(partition, ()), self._idle_ns)
+            self._stages[partition] = WindowStage.restored(
+                checkpoint, states.get(partition, ()), self._idle_ns, owners[partition]
+            )
         # Every stage learns the rules anew; for those that know them this changes nothing.
         self._learned = None
 
-    async def _load(self, partitions: list[int]) -> dict[int, Sequence[Transition]] | None:
+    async def _load(self, former: dict[int, str], owners: dict[int, str]) -> Mapping[int, Sequence[Transition]] | None:
         """Read the states; None when the service stops before they are there."""
         attempt = 0
         while not self._is_stopping:
             try:
-                return dict(await self._states.load(partitions))
+                return await self._states.take_up(former, owners)
             except Failure as failure:
-                log.warning("states_delayed", reason=failure.reason, partitions=partitions)
+                log.warning("states_delayed", reason=failure.reason, partitions=sorted(owners))
                 await asyncio.sleep(self._retry.delay(attempt).total_seconds())
                 attempt += 1
         return None
@@ -194,6 +198,7 @@ class WindowWorker:
             for rule_id, group in self._stages[partition].forget(checkpoint)
         ]
         try:
+            await self._states.clear(list(committed))
             if keys:
                 await self._states.forget(keys)
         except Failure as failure:

@@ -13,8 +13,14 @@ from services.rule_language.rule import RuleType
 
 @pytest.mark.parametrize("watermark_ns", [None, -5, 1_700_000_000_123_456_789])
 def test_a_note_is_read_as_it_was_written(watermark_ns: int | None) -> None:
-    checkpoint = Checkpoint(offset=5, position=9, watermark_ns=watermark_ns)
+    checkpoint = Checkpoint(offset=5, position=9, watermark_ns=watermark_ns, owner="a")
     assert checkpoint_of(5, note_of(checkpoint)) == checkpoint
+
+
+def test_a_note_of_a_former_version_names_no_owner() -> None:
+    assert checkpoint_of(5, '{"v": 1, "position": 9, "watermark": 7}') == Checkpoint(
+        offset=5, position=9, watermark_ns=7, owner=""
+    )
 
 
 @pytest.mark.parametrize("note", ["", "nonsense", "[]", '{"v": 2}', '{"v": 1}', '{"v": 1, "position": "x"}'])

@@ -185,8 +185,9 @@ Global___PartialRow: _TypeAlias = PartialRow  # noqa: Y015
 
 @_typing.final
 class WindowState(_message.Message):
-    """The value of a record on the topic `window-state`, keyed by rule and group: whether the group's alert is open.
-    Compaction keeps the newest for each group; a group whose alert ended is kept until its rule forgets it.
+    """The value of a record on the topic `window-state`, keyed by the partition's owner, rule and group: whether the group's
+    alert is open. Compaction keeps the newest for each owner and group; a group whose alert ended is kept until its rule
+    forgets it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
