@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import structlog
 
+from services.chassis.failures import RequestTooLarge
 from services.chassis.kafka import Headers, Producer, Record
 from services.domain.fingerprint import open_key
 from services.evaluator.adapters.decoding import MILLISECOND_NS, LogDecoder, traceparent_of
@@ -164,25 +165,31 @@ class KafkaDeadLetters:
 
     async def keep(self, poisoned: Sequence[Poisoned]) -> None:
         """Put records aside as they were; their trace goes with them."""
-        await deliver(
-            self._producer,
-            (
-                Outgoing(
-                    DEAD_LETTERS,
-                    self._letter(each),
-                    headers=[("traceparent", each.record.traceparent.encode())] if each.record.traceparent else (),
-                )
-                for each in poisoned
-            ),
-        )
+        try:
+            await deliver(self._producer, (self._outgoing(each, each.value) for each in poisoned))
+        except RequestTooLarge:
+            for each in poisoned:
+                await self._keep_what_fits(each)
 
-    def _letter(self, poisoned: Poisoned) -> bytes:
+    async def _keep_what_fits(self, poisoned: Poisoned) -> None:
+        """Keep where a record lies and the reason, where with them it is larger than Kafka takes."""
+        try:
+            await deliver(self._producer, [self._outgoing(poisoned, poisoned.value)])
+        except RequestTooLarge:
+            await deliver(self._producer, [self._outgoing(poisoned, b"")])
+
+    def _outgoing(self, poisoned: Poisoned, value: bytes) -> Outgoing:
+        trace = poisoned.record.traceparent
+        headers = [("traceparent", trace.encode())] if trace else ()
+        return Outgoing(DEAD_LETTERS, self._letter(poisoned, value), headers=headers)
+
+    def _letter(self, poisoned: Poisoned, value: bytes) -> bytes:
         letter = log_event_pb2.DeadLetter(
             topic=LOG_EVENTS,
             partition=poisoned.record.partition,
             offset=poisoned.record.offset,
             reason=poisoned.reason,
-            value=poisoned.value,
+            value=value,
         )
         letter.create_time.FromDatetime(self._now())
         return letter.SerializeToString()
