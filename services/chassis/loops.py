@@ -23,8 +23,6 @@ log = structlog.get_logger()
 
 # One failure that passes is worth a log line, not a change of health.
 _FAILURES_SHOWN = 3
-# A turn that has gone on for so long, a listener's for example, counts as working.
-_STEADY_SECONDS = 3.0
 
 
 class Loop:
@@ -66,6 +64,12 @@ class Loop:
         self._stopped.set()
         self._woken.set()
 
+    def mark_working(self) -> None:
+        """Say that the turn is on its way: for one that has no end of its own, as a listener's."""
+        self._attempt = 0
+        if self._health is not None:
+            self._health.mark_working(self.name)
+
     @property
     def is_stopping(self) -> bool:
         """Whether this turn is the last."""
@@ -91,7 +95,6 @@ class Loop:
 
     async def _try(self) -> timedelta | None:
         """Do a turn; gives the pause after it, or None when it failed."""
-        steady = asyncio.get_running_loop().call_later(_STEADY_SECONDS, self._worked)
         try:
             pause = await self._turn()
         except Failure as failure:
@@ -103,10 +106,8 @@ class Loop:
             log.exception("loop_failed", loop=self.name, attempt=self._attempt)
             self._failed("CRASHED", "")
         else:
-            self._worked()
+            self.mark_working()
             return self._every if pause is None else pause
-        finally:
-            steady.cancel()
         return None
 
     def _failed(self, reason: str, dependency: str) -> None:
@@ -114,11 +115,6 @@ class Loop:
         self._failures.add(1, {"loop": self.name, "reason": reason})
         if self._health is not None and self._attempt >= _FAILURES_SHOWN:
             self._health.mark_failing(self.name, dependency or self.name)
-
-    def _worked(self) -> None:
-        self._attempt = 0
-        if self._health is not None:
-            self._health.mark_working(self.name)
 
 
 @asynccontextmanager

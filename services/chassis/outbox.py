@@ -117,7 +117,11 @@ async def relaying(database: Database, producer: Producer, health: Health | None
     """Publish what stands in the outbox until the end of the block; of several instances one does at a time."""
     relay = _Relay(database, producer)
     publishing = Loop(relay.publish, name="relay outbox", health=health, every=_POLL)
-    listening = Loop(lambda: relay.listen(publishing.wake), name="listen to outbox", health=health, every=_POLL)
+
+    async def listen() -> None:
+        await relay.listen(publishing.wake, listening.mark_working)
+
+    listening = Loop(listen, name="listen to outbox", health=health, every=_POLL)
     try:
         async with looping(publishing, within=timedelta(seconds=3)), looping(listening):
             yield
@@ -148,12 +152,12 @@ class _Relay:
         """Let another instance go on at once."""
         await self._database.fetch(_END_LEASE, self._holder)
 
-    async def listen(self, wake: Callable[[], None]) -> None:
+    async def listen(self, wake: Callable[[], None], connected: Callable[[], None]) -> None:
         """Wake the relay when a record was committed, until the connection is lost; the slow poll goes on then."""
         async with self._database.connection() as connection:
-            await self._listen_on(connection, wake)
+            await self._listen_on(connection, wake, connected)
 
-    async def _listen_on(self, connection: Connection, wake: Callable[[], None]) -> None:
+    async def _listen_on(self, connection: Connection, wake: Callable[[], None], connected: Callable[[], None]) -> None:
         channel, lost = f"outbox_{self._database.schema}", asyncio.Event()
 
         def notified(*_: object) -> None:
@@ -161,6 +165,7 @@ class _Relay:
 
         connection.add_termination_listener(lambda _: lost.set())
         await connection.add_listener(channel, notified)
+        connected()
         try:
             while not await _is_set_within(lost, _CHECK):
                 await connection.execute("SELECT 1")

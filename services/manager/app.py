@@ -164,14 +164,17 @@ class _Parts:
         def connected() -> None:
             follow_rules.wake()
             self._alerts.missed()
+            listening.mark_working()
+
+        listening = Loop(
+            lambda: listen(self._database, channels, connected=connected),
+            name="listen to postgres",
+            health=self._health,
+            every=_LISTEN_AGAIN,
+        )
 
         loops = (
-            Loop(
-                lambda: listen(self._database, channels, connected=connected),
-                name="listen to postgres",
-                health=self._health,
-                every=_LISTEN_AGAIN,
-            ),
+            listening,
             follow_rules,
             end_alerts,
             Loop(self._alerts.turn, name="follow alerts", health=self._health),

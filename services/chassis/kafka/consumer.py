@@ -62,7 +62,11 @@ async def consuming(
         return GroupMember(config, settings.topic_prefix, topic, lag, dependency)
 
     worker = _Worker(member, Settling(handle, dead_letters, retry, topic, health), max_batch)
-    loop = Loop(worker.run, name=name, health=health, ends=_is_fatal)
+
+    async def consume() -> None:
+        await worker.run(loop.mark_working)
+
+    loop = Loop(consume, name=name, health=health, ends=_is_fatal)
 
     def stop() -> None:
         worker.stop()
@@ -88,7 +92,7 @@ class _Worker:
         """Take no further batch."""
         self._is_stopping = True
 
-    async def run(self) -> None:
+    async def run(self, working: Callable[[], None]) -> None:
         """Be a member and work until stopped; what was fetched and not committed is fetched again by the next one."""
         if self._is_stopping:
             return
@@ -98,6 +102,9 @@ class _Worker:
                 batch = await self._member.fetch(self._max_batch, _FETCH_SECONDS)
                 if batch:
                     await self._work(batch)
+                # Before it has its partitions a member gets nothing, which shows nothing.
+                if batch or self._member.has_joined:
+                    working()
 
     async def _work(self, batch: list[Record]) -> None:
         with self._member.holding(batch) as hold:

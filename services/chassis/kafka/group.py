@@ -40,6 +40,7 @@ class GroupMember:
         self._hold: Hold | None = None
         self._ahead: list[Any] = []
         self._must_probe = False
+        self.has_joined = False
         self._fatal: KafkaError | None = None
         self._lag = lag
         self._labels = {"topic": topic, "group": lag.group}
@@ -137,6 +138,7 @@ class GroupMember:
 
     def _assigned(self, _: Any, partitions: list[TopicPartition]) -> None:
         log.info("partitions_assigned", partitions=[each.partition for each in partitions], **self._labels)
+        self.has_joined = True
         self._lag.forget()
         self._on_loop(self._mark, "")
 

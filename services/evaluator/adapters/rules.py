@@ -161,6 +161,7 @@ async def follow(
             pages = Pages()
             async for page in _pages(mesh, book.resume_token):
                 manager.up()
+                loop.mark_working()
                 if (update := pages.add(page)) is not None:
                     await book.take(update)
         except grpc.aio.AioRpcError as error:
@@ -170,7 +171,8 @@ async def follow(
             manager.down("no sign of life")
             raise RulesUnavailable("the manager does not answer") from error
 
-    await Loop(turn, name="follow rules", every=retry.first, backoff=retry).run()
+    loop = Loop(turn, name="follow rules", every=retry.first, backoff=retry)
+    await loop.run()
 
 
 async def _pages(mesh: grpc.aio.Channel, resume_token: str) -> AsyncIterator[Snapshot]:

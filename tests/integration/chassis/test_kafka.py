@@ -238,7 +238,9 @@ async def test_a_few_records_that_come_alone_are_put_aside_and_then_the_stream_w
 async def test_after_a_trouble_of_the_client_the_member_joins_again_and_misses_nothing(
     settings: KafkaSettings, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, troubles = Seen(), [KafkaException(KafkaError(KafkaError._STATE))]
+    seen, troubles, health = Seen(), [KafkaException(KafkaError(KafkaError._STATE)) for _ in range(3)], Health("test")
+    shown: list[dict[str, str]] = []
+    health.listen(lambda: shown.append(health.snapshot().dependencies))
     fetch = GroupMember.fetch
 
     async def broken_once(member: GroupMember, most: int, within: float) -> list[Record]:
@@ -250,11 +252,13 @@ async def test_after_a_trouble_of_the_client_the_member_joins_again_and_misses_n
     monkeypatch.setattr(GroupMember, "fetch", broken_once)
     async with (
         producer(settings, "test") as stream,
-        consuming(settings, topic="alerts", group="g", handle=seen.handle, retry=FAST),
+        consuming(settings, topic="alerts", group="g", handle=seen.handle, retry=FAST, health=health),
     ):
         await stream.send("alerts", b"one")
         await eventually(lambda: seen.records)
+        await eventually(lambda: len(shown) == 2)
     assert not troubles
+    assert shown == [{"consume alerts": "DOWN"}, {}]
     assert seen.values() == [b"one"]
 
 

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from asyncpg import InterfaceError, PostgresConnectionError
-
+from services.chassis.database_errors import DRIVER_ERRORS
 from services.chassis.postgres import Database
 
 # How soon a connection that died in silence is noticed.
@@ -43,7 +42,7 @@ async def _hear(connection: Any, channels: Mapping[str, Callable[[str], None]], 
             await _pause(ended)
     finally:
         # A connection that is gone has nothing to be taken back from.
-        with suppress(InterfaceError, PostgresConnectionError, OSError):
+        with suppress(*DRIVER_ERRORS):
             connection.remove_termination_listener(over)
             for channel in channels:
                 await connection.remove_listener(channel, heard)
