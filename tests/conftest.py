@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from stack.postgres import create_database, drop_database, in_database
 from stack.servers import SERVERS, Addresses, given
@@ -17,6 +18,15 @@ from stack.shared import Servers, announced, fresh_name
 from stack.system import System
 from stack.topics import create_topics, delete_topics
 from stack.trial import own_corner, trial_system
+
+
+@pytest.fixture(scope="module")
+def plain_logs() -> Iterator[None]:
+    """Write tracebacks plainly; the coloured ones of the default take longer than what is tested."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -7,19 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 
 from services.chassis.settings import KafkaSettings
 from stack.shared import Servers
 
 
 @pytest.fixture(scope="module", autouse=True)
-def plain_logs() -> Iterator[None]:
-    """Write tracebacks plainly; the coloured ones of the default take longer than what is tested."""
-    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.processors.add_log_level, plain])
-    yield
-    structlog.reset_defaults()
+def plain_tracebacks(plain_logs: None) -> None:
+    """Crash quickly: many tests here do."""
 
 
 @pytest.fixture

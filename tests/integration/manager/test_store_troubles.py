@@ -8,7 +8,7 @@ from services.manager.settings import Settings
 from tests.integration.manager.conftest import Run, World, transition, until
 from tests.integration.manager.processes import seen
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("plain_logs")]
 
 # A sequence is not rolled back: each try meets the next trouble.
 TROUBLED = """

@@ -13,6 +13,8 @@ from services.chassis.failures import StoreUnavailable
 from services.chassis.health import Health
 from services.chassis.loops import Loop, looping
 
+pytestmark = pytest.mark.usefixtures("plain_logs")
+
 FAST = Backoff(first=timedelta(milliseconds=1), most=timedelta(milliseconds=1))
 
 

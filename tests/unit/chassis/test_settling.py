@@ -11,6 +11,8 @@ from services.chassis.health import Health
 from services.chassis.kafka import DeadLetters, Producer, Record
 from services.chassis.kafka.settling import Settling
 
+pytestmark = pytest.mark.usefixtures("plain_logs")
+
 FAST = Backoff(first=timedelta(0), most=timedelta(0))
 
 
