@@ -121,7 +121,7 @@ class _Assembly:
     def _finish(self, parts: _Parts) -> Iterator[Read]:
         piece = parts.whole() if parts.more else parts.piece
         held = self._held.get(piece.stream)
-        event = self._reader.read(piece)
+        event = self._reader.read(piece, None if held is None else held.event)
         if event is None and held is not None:
             held.add(piece.text, parts.last_line, parts.line_count, gap=1)
             return

@@ -47,7 +47,7 @@ _AFTER = re.compile(rf"[\s|:,\])>\"-]*+(?:{_BETWEEN}){{0,4}}?(?P<level>{_NEXT})"
 # A line that begins with its level, or with a letter for it before its time.
 _FIRST = re.compile(
     rf"\W{{0,2}}(?P<level>(?:{_SURE}){_ENDS}"
-    rf"|(?<=[\[(<])(?i:{_WORD})\s{{0,8}}(?=[\])>])|(?:{_WORD}|{_WORD.lower()})\s{{0,8}}(?=[:\[]))"
+    rf"|(?<=[\[(<])(?i:{_WORD})\s{{0,8}}(?=[\])>])|(?:{_WORD}|{_WORD.lower()})\s{{0,8}}(?=[:\[])|[EWF](?=: ))"
 )
 _LETTER = re.compile(r"\[?(?P<level>[TDIWEFC])(?=,? )")
 # Where programs end that nobody told to: no level, but none is needed.
@@ -111,8 +111,13 @@ def anywhere(text: str, end: int) -> Level | None:
     """The level of a line of which nothing is known; it has perhaps a time, which ends there."""
     said = after_time(text, end) or _said(DECORATED.search(text), 0) or _said(_KEYED.search(text), 0)
     if said is None:
-        return Level.ERROR if _CRASH.match(text) else None
+        return Level.ERROR if is_crash(text) else None
     return said.level
+
+
+def is_crash(text: str) -> bool:
+    """Whether a line tells that a program failed without having been asked to say so."""
+    return _CRASH.match(text) is not None
 
 
 def _said(match: re.Match[str] | None, group: str | int) -> Said | None:

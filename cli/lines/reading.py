@@ -17,6 +17,7 @@ from cli.lines.fields import event_of
 from cli.lines.formats import FORMATS, GENERAL, TRANSPORTS
 from cli.lines.general import last_resort
 from cli.lines.kinds import Found, LineFormat, uncoloured
+from cli.lines.levels import is_crash
 from cli.lines.times import Now, is_exact
 from services.domain.level import Level
 
@@ -115,8 +116,8 @@ class Reader:
         name, share = next(iter(self.shares.items()), (PLAIN, 1.0))
         return name if share >= _BELIEVED else MIXED
 
-    def read(self, piece: Piece) -> LineEvent | Refused | None:
-        """A line's event; None when it goes on with the line before it."""
+    def read(self, piece: Piece, before: LineEvent | Refused | None) -> LineEvent | Refused | None:
+        """A line's event; None when it goes on with the line before it, of which the event is given."""
         text, is_indented = piece.text.strip(), piece.text[:1].isspace() and not self._is_indented
         if is_indented and not (text.startswith("{") and self._is_json()):
             return None
@@ -127,7 +128,9 @@ class Reader:
             self._continues = explained.continues
             return self._event(explained.found, explained.level)
         goes_on = (self._is_headed and self._continues and not _DATED.match(text)) or _GOES_ON.match(text)
-        return None if goes_on else self._alone(piece)
+        # What a program says when it crashes is no part of what it said when all was well.
+        is_news = is_crash(text) and isinstance(before, LineEvent) and before.level < Level.WARN
+        return None if goes_on and not is_news else self._alone(piece)
 
     def orphan(self, piece: Piece) -> LineEvent | Refused:
         """What a line is that goes on, when there is none before it."""

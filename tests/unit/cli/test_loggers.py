@@ -257,6 +257,7 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
         '{"date":"2026-11-27T10:00:00Z","level":{"name":"error","value":50},"msg":"boom"}',
         {},
     ),
+    "apt": ("E: boom", {"time": None}),
     "cut JSON": ('2026-11-27T10:00:00Z {"level":"error","msg":"boo', {"message": None}),
 }
 

@@ -298,6 +298,24 @@ def test_formats_in_one_file_are_each_read() -> None:
     assert [event.level for event in events] == [*[Level.ERROR] * 5, Level.INFO, Level.ERROR]
 
 
+@pytest.mark.parametrize(
+    ("level", "levels"), [("INFO", [Level.INFO, Level.ERROR]), ("ERROR", [Level.ERROR]), ("WARNING", [Level.WARN])]
+)
+@pytest.mark.parametrize(
+    "crash",
+    [
+        ["Traceback (most recent call last):", '  File "a.py", line 1, in f', "ValueError: no"],
+        ['Exception in thread "main" java.lang.X: no', "\tat a.B.c(B.java:1)"],
+        ["thread 'main' panicked at src/main.rs:1:", "no"],
+    ],
+    ids=lambda crash: crash[0][:9],
+)
+def test_a_crash_is_no_part_of_a_line_that_told_of_none(level: str, levels: list[Level], crash: list[str]) -> None:
+    events = events_of([*["2026-11-27 10:00:00 INFO fine"] * 3, f"2026-11-27 10:00:00 {level} last", *crash])
+    assert [event.level for event in events[3:]] == levels
+    assert events[-1].message.endswith("\n".join(crash))
+
+
 def test_the_last_resort_finds_a_time_and_a_level_in_any_line() -> None:
     event = event_of("the shop (at 2026-11-27 10:00:00) says: ERROR in cart")
     assert (event.level, event.event_time) == (Level.ERROR, datetime(2026, 11, 27, 10, tzinfo=UTC))

@@ -122,7 +122,7 @@ def test_where_no_format_is_found_each_line_is_read_by_what_fits_it() -> None:
 
 
 def test_what_continues_a_refused_line_is_refused_with_it() -> None:
-    items = lines_of(GOOD, '{"time":"soon"}', *TRACE)
+    items = lines_of(GOOD, '{"level":"error","time":"soon"}', *TRACE)
     assert summary(items) == [(1, "good"), (2, "eventTime")]
     assert [item.line_count for item in items if item] == [1, 4]
 
