@@ -34,6 +34,8 @@ class Metrics:
             "Alerts that ended because their rule was disabled or deleted.",
         )
         self._ended.add(0)
+        for value in ("new", "known"):
+            self._results.add(0, {"outcome": value})
         for value in ("hit", "miss"):
             self._cache.add(0, {"outcome": value})
         for value in ("right", "wrong"):
