@@ -191,7 +191,10 @@ local KEPT = "tocsin.refusals"
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  if headers:get(":method") == "GET" or (headers:get("content-type") or ""):find("^application/grpc") then return end
+  if (headers:get("content-type") or ""):find("^application/grpc") then return end
+  if headers:get(":method") == "GET" then
+    return handle:streamInfo():dynamicMetadata():set(KEPT, "has_body", false)
+  end
   -- Before the body: when that has come the headers are out of scope.
   local path = headers:get(":path")
   -- Events go to ingest as they came, which reads their JSON.
@@ -227,11 +230,17 @@ function envoy_on_response(handle)
   elseif headers:get("content-type") == "application/json" then
     local body = handle:body(true)
     local text = body:getBytes(0, body:length())
+    local kept = handle:streamInfo():dynamicMetadata():get(KEPT)
     local map = MAPS[handle:streamInfo():routeName()]
     if text:find('"REQUEST_TOO_LARGE"', 1, true) then
       -- gRPC has one code for all that is wrong with a request, HTTP has one for its size.
       handle:headers():replace(":status", "413")
-    elseif map and text:find('"MALFORMED_MESSAGE"', 1, true) then
+    elseif not text:find('"MALFORMED_MESSAGE"', 1, true) then
+      return
+    elseif kept and kept.has_body == false then
+      -- The transcoder writes what stands in an address as it came, and a text of a message must be UTF-8.
+      replace(handle, body, answer("INVALID_REQUEST", "request", "its path or its query is not UTF-8"))
+    elseif map then
       replace(handle, body, answer("INVALID_REQUEST", map, "one of its values is an object, not a string"))
     end
   end

@@ -104,6 +104,13 @@ def test_an_object_in_a_map_which_the_transcoder_lets_pass_is_named_all_the_same
     assert answer.violations == [(field, "one of its values is an object, not a string")]
 
 
+@pytest.mark.parametrize("path", ["/api/alert-rules?pageToken=%FF", "/api/alert-rules/%FF", "/api/alerts?resource=%FF"])
+def test_an_address_that_is_no_text_is_not_taken_for_a_wrong_body(edge: Edge, path: str) -> None:
+    answer = edge.all.get(path)
+    assert (answer.status, answer.reason) == (400, "INVALID_REQUEST")
+    assert answer.violations == [("request", "its path or its query is not UTF-8")]
+
+
 def test_text_that_is_not_utf_8_is_not_json(edge: Edge) -> None:
     answer = edge.all.post("/api/alert-rules", b'{"name":"a\xff","type":"CUSTOM"}')
     assert (answer.status, answer.reason) == (400, "MALFORMED_MESSAGE")
