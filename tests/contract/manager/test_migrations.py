@@ -5,9 +5,14 @@ import runpy
 import asyncpg
 import pytest
 
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect
+from services.chassis.settings import PostgresSettings, Secret
 from services.domain.fingerprint import fingerprint, open_key
 from services.domain.severity import Severity
-from services.manager.app import MIGRATIONS
+from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
+from services.manager.app import MIGRATIONS, SCHEMA
+from services.manager.core.queries.filters import AlertFilter
 
 pytestmark = pytest.mark.integration
 
@@ -48,3 +53,26 @@ async def test_alerts_of_before_get_their_open_key_and_one_of_a_group_stays_open
     key = open_key(rule_id="r1", resource=RESOURCE)
     assert [tuple(row) for row in alerts] == [("HIGH", "FIRING", key), ("LOW", "RESOLVED", key)]
     assert [tuple(row) for row in heard][2:] == [(key, "HIGH"), (key, "LOW")]
+
+
+async def test_a_manager_of_the_former_release_writes_on_beside_this_one(database: str) -> None:
+    settings = PostgresSettings(database_url=Secret(database))
+    await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
+    known = fingerprint(rule_id="r1", resource=RESOURCE, severity=Severity.LOW)
+    heard = "insert into alert_transitions (id, fingerprint, state, episode, revision, decide_time)"
+    async with connect(settings, schema=SCHEMA) as store:
+        await store.fetch(f"{heard} values ('t1', $1, 'FIRING', now(), 1, now())", known)
+        await store.fetch(
+            """insert into alerts (id, fingerprint, state, severity, rule_id, rule_name, description, resource,
+                   evidence, fire_time, acknowledged_by, resolved_by, repeat_count, last_episode, last_revision,
+                   last_firing_time, version, update_time)
+               values ('a', $1, 'FIRING', 'LOW', 'r1', '', '', $2, '', now(), '', '', 0, now(), 1, now(), 1, now())""",
+            known,
+            RESOURCE,
+        )
+        await store.fetch(f"{heard} values ('t2', $1, 'RESOLVED', now(), 1, now())", known)
+        (alert,) = await PostgresAlertReader(store).open(AlertFilter())
+        transitions = await store.fetch("select open_key, severity, selection from alert_transitions")
+    key = open_key(rule_id="r1", resource=RESOURCE)
+    assert (alert.subject.open_key, alert.life.last_firing.selection) == (key, 0)
+    assert [tuple(row) for row in transitions] == [(key, "LOW", 0)] * 2
