@@ -58,7 +58,8 @@ class Reason(StrEnum):
 class Verdict:
     """When, and under which revision and severity of the rule, the evaluator decided something about an episode.
 
-    `selection` is the revision of the rule at which its counting last began afresh.
+    `selection` is the revision of the rule at which its counting last began afresh; 0 where an evaluator of the former
+    release did not say it.
     """
 
     episode: datetime
@@ -69,7 +70,9 @@ class Verdict:
 
     def is_after(self, other: Self) -> bool:
         """Whether this is about another beginning than `other`: a later episode, or the same window counted afresh."""
-        return (self.episode, self.selection) > (other.episode, other.selection)
+        if self.episode != other.episode:
+            return self.episode > other.episode
+        return self.selection > other.selection > 0
 
     def is_edited_from(self, other: Self) -> bool:
         """Whether this says the same beginning, or a later one, in newer words of the rule."""

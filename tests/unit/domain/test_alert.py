@@ -81,6 +81,20 @@ def alert(last: Verdict | None = None, state: State = State.FIRING) -> Life:
             id="a rule that counts afresh may fire anew in the same window",
         ),
         pytest.param(
+            Memory(fired=verdict(selection=0, revision=3)),
+            Fired(verdict(selection=2, revision=3)),
+            Reason.EPISODE_CLOSED,
+            None,
+            id="that an evaluator of the former release did not say since when it counts is no counting afresh",
+        ),
+        pytest.param(
+            Memory(alert=alert(verdict(selection=2, revision=3))),
+            Ended(verdict(selection=0, revision=3, second=9)),
+            Reason.RECOVERED,
+            State.RESOLVED,
+            id="and its end of an alert counts",
+        ),
+        pytest.param(
             Memory(alert=alert(), fired=verdict()),
             Fired(verdict(revision=2, severity=Severity.CRITICAL)),
             Reason.RAISED,
