@@ -190,7 +190,7 @@ disturbances = st.sampled_from(["", "", "redis forgets", "redis is stale", "redi
 
 
 @given(st.lists(st.tuples(st.lists(words, min_size=1, max_size=4), disturbances), max_size=6))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_whatever_redis_says_and_the_store_loses_the_alerts_are_the_same(
     batches: list[tuple[list[Transition], str]],
 ) -> None:
@@ -219,6 +219,7 @@ def _disturb(world: World, disturbance: str) -> None:
 
 
 @given(st.lists(words, max_size=12))
+@settings(deadline=None)
 def test_delivering_everything_twice_in_any_batches_equals_once(said: list[Transition]) -> None:
     async def scenario() -> None:
         once, twice = new_world(), new_world()
