@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
-_HELP, _SHOWN, _CHECK, _DEFAULTS = "help", "shown", "check", "defaults"
+_HELP, _SHOWN, _CHECK, _FORMER, _DEFAULTS = "help", "shown", "check", "former", "defaults"
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})")
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -67,12 +67,14 @@ def setting(
     default_factory: Callable[[], Any] | None = None,
     shown: str | None = None,
     check: Callable[[Any], None] | None = None,
+    former: str = "",
 ) -> Any:
     """Declare one setting; without a default it is required. `shown` describes a default that is worked out.
 
-    `check` raises ValueError with what the value must be, in words that go on after the setting's name.
+    `check` raises ValueError with what the value must be, in words that go on after the setting's name. `former` is the
+    field's name in the release before, under which it is still read.
     """
-    metadata = {_HELP: help, _SHOWN: shown, _CHECK: check}
+    metadata = {_HELP: help, _SHOWN: shown, _CHECK: check, _FORMER: former}
     if default_factory is not None:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -106,6 +108,15 @@ def describe(kind: type[Any], prefix: str) -> list[SettingDoc]:
     ]
 
 
+def renamed(kind: type[Any], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the new names of the settings that `environ` has under their former ones."""
+    return {
+        former: prefix + field.name.upper()
+        for field, *_ in _leaves(kind, {})
+        if (former := _former_name(field, prefix)) in environ
+    }
+
+
 def _build(
     kind: type[T], prefix: str, environ: Mapping[str, str], overrides: Mapping[str, Any], problems: list[str]
 ) -> T | None:
@@ -115,7 +126,10 @@ def _build(
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             values[field.name] = _build(hint, prefix, environ, field.metadata.get(_DEFAULTS, {}), problems)
         else:
-            values[field.name] = _read(field, hint, prefix + field.name.upper(), environ, overrides, problems)
+            name, former = prefix + field.name.upper(), _former_name(field, prefix)
+            if name not in environ and former in environ:
+                name = former
+            values[field.name] = _read(field, hint, name, environ, overrides, problems)
     if len(problems) > before:
         return None
     try:
@@ -123,6 +137,11 @@ def _build(
     except ValueError as error:
         problems.append(f"{prefix.rstrip('_')}: {error}")
         return None
+
+
+def _former_name(field: dataclasses.Field[Any], prefix: str) -> str:
+    former = field.metadata.get(_FORMER)
+    return prefix + former.upper() if former else ""
 
 
 def _read(

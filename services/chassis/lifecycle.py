@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from services.chassis.logs import configure_logs
-from services.chassis.settings import ProcessSettings, SettingsError, describe, load
+from services.chassis.settings import ProcessSettings, SettingsError, describe, load, renamed
 from services.chassis.telemetry import telemetry
 
 log = structlog.get_logger()
@@ -50,6 +50,8 @@ def main(service: str, settings_type: type[S], prefix: str, app: App[S]) -> None
         sys.exit(_refused(service, error))
     process = settings.process
     configure_logs(service, process.instance, process.log_level)
+    for former, name in renamed(settings_type, prefix, os.environ).items():  # noqa: TID251
+        log.warning("setting_renamed", former=former, name=name)
     with (
         telemetry(service, process.instance, process.otlp),
         # A tenth more single events a second than with the standard library's loop.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chassis.address import split_address
-from services.chassis.environment import Secret, SettingDoc, SettingsError, describe, load, part, setting
+from services.chassis.environment import Secret, SettingDoc, SettingsError, describe, load, part, renamed, setting
 
 __all__ = [
     "KafkaSettings",
@@ -35,6 +35,7 @@ __all__ = [
     "describe",
     "load",
     "part",
+    "renamed",
     "setting",
 ]
 

@@ -19,8 +19,10 @@ class DeliverySettings:
     retry_base: timedelta = setting("Longest pause before the second attempt.", default=timedelta(milliseconds=500))
     retry_cap: timedelta = setting("Longest pause before any attempt, unless told.", default=timedelta(seconds=30))
     max_wait: timedelta = setting(
-        "How long a notification waits for a channel that asks to wait; then a fallback tells the alert.",
+        "How long a notification waits for a channel that asks to wait; then a fallback tells the alert. For one more"
+        " release NOTIFIER_LONGEST_RETRY_AFTER is read as well.",
         default=timedelta(minutes=5),
+        former="longest_retry_after",
     )
     breaker_fail_max: int = setting("Failures in a row that open a channel's breaker.", default=5)
     breaker_reset: timedelta = setting(

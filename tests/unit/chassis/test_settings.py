@@ -18,6 +18,7 @@ from services.chassis.settings import (
     describe,
     load,
     part,
+    renamed,
     setting,
 )
 
@@ -36,6 +37,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.max_batch < 1:
             raise ValueError("max_batch must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed:
+    most: int = setting("A limit.", default=1, former="limit")
 
 
 REQUIRED = {"X_BROKERS": "kafka:9092", "X_DATABASE_URL": "postgresql://u:p@h/d"}
@@ -183,3 +189,18 @@ def test_describing_names_each_setting_with_type_default_and_help() -> None:
 def test_any_environment_either_loads_or_is_reported(environ: dict[str, Any]) -> None:
     with suppress(SettingsError):
         assert load(Settings, "X_", environ).max_batch >= 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "most", "names"),
+    [
+        pytest.param({}, 1, {}, id="the default"),
+        pytest.param({"X_LIMIT": "2"}, 2, {"X_LIMIT": "X_MOST"}, id="the former name"),
+        pytest.param({"X_LIMIT": "2", "X_MOST": "3"}, 3, {"X_LIMIT": "X_MOST"}, id="the new name counts first"),
+    ],
+)
+def test_a_setting_is_still_read_under_its_former_name(
+    environ: dict[str, str], most: int, names: dict[str, str]
+) -> None:
+    assert load(Renamed, "X_", environ) == Renamed(most=most)
+    assert renamed(Renamed, "X_", environ) == names
