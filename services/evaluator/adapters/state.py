@@ -55,10 +55,7 @@ class KafkaStateStore:
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka-window-state") as thread:
             found = await loop.run_in_executor(thread, self._read, list(former))
-        kept = {
-            partition: [state for key, state in states.items() if _owner_of(key) == former[partition]]
-            for partition, states in found.items()
-        }
+        kept = {partition: _counting(states, former[partition]) for partition, states in found.items()}
         self._owners.update(owners)
         self._others.update(
             {
@@ -131,6 +128,16 @@ class KafkaStateStore:
                 else:
                     raise KafkaException(error)
         return found
+
+
+def _counting(states: Mapping[bytes, Transition], former: str) -> list[Transition]:
+    """Give what the former owner has kept. One of a former version goes by all that it has read, the newest first."""
+    if former:
+        return [state for key, state in states.items() if _owner_of(key) == former]
+    newest: dict[bytes, Transition] = {}
+    for state in sorted(states.values(), key=lambda state: state.rank):
+        newest[group_key(state.rule_id, state.group)] = state
+    return list(newest.values())
 
 
 def _owner_of(key: bytes) -> str:

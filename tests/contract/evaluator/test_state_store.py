@@ -124,6 +124,16 @@ class TestKafkaStateStore(StateStoreContract):
         await stream.send("window-state", encode_state(FIRED), key, 0)
         assert await kept(store, "") == [RESOLVED]
 
+    async def test_after_a_former_version_had_it_again_the_newest_of_all_states_count(
+        self, store: StateStore, stream: Producer
+    ) -> None:
+        """It read what stands under names too, and wrote only what changed."""
+        await store.take_up({0: ""}, {0: A})
+        await store.save([(0, FIRED), (0, OTHER)])
+        await store.clear([0])
+        await stream.send("window-state", encode_state(RESOLVED), group_key("rule", ("a",)), 0)
+        assert sorted(await kept(store, ""), key=lambda state: state.group) == [RESOLVED, OTHER]
+
     async def test_compaction_can_remove_what_is_forgotten(self, store: StateStore, kafka: str, topics: str) -> None:
         await store.take_up({0: ""}, {0: A})
         await store.save([(0, FIRED)])
