@@ -27,16 +27,16 @@ def moment(text: str) -> Moment | None:
         return None
     year, month, day, hour, minute, second = map(int, found.groups()[:6])
     fraction, sign, zone_hours, zone_minutes = found.groups()[6:]
-    if hour > _LAST_HOUR or minute > _LAST_MINUTE or second > _LEAP_SECOND:
+    hours_ahead, minutes_ahead = int(zone_hours or 0), int(zone_minutes or 0)
+    if max(hour, hours_ahead) > _LAST_HOUR or max(minute, minutes_ahead) > _LAST_MINUTE or second > _LEAP_SECOND:
         return None
     try:
         days = date(year, month, day).toordinal() - _EPOCH
     except ValueError:
         return None
     seconds = days * _DAY + hour * 3600 + minute * 60 + second
-    if sign:
-        ahead = int(zone_hours) * 3600 + int(zone_minutes) * 60
-        seconds += ahead if sign == "-" else -ahead
+    ahead = hours_ahead * 3600 + minutes_ahead * 60
+    seconds += ahead if sign == "-" else -ahead
     return seconds, int(fraction.ljust(9, "0")) if fraction else 0
 
 

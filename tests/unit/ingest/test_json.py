@@ -248,6 +248,8 @@ async def test_levels_are_read_in_any_case_and_as_numbers(bench: Bench, level: o
         ({"eventTime": "2026-03-01T24:00:00Z"}, "eventTime", "found"),
         ({"eventTime": "2026-03-01T12:60:00Z"}, "eventTime", "found"),
         ({"eventTime": "2026-03-01T12:00:61Z"}, "eventTime", "found"),
+        ({"eventTime": "2026-03-01T12:00:00+24:00"}, "eventTime", "found"),
+        ({"eventTime": "2026-03-01T12:00:00-00:60"}, "eventTime", "found"),
         ({"eventTime": math.inf}, "eventTime", "found Infinity"),
         ({"eventTime": 10**5000}, "eventTime", "found 1000"),
         ({"eventTime": {}}, "eventTime", "found an object"),
