@@ -112,11 +112,11 @@ class _Odd:
         self.notes.add(note)
 
     def unicode(self, found: Mapping[str, str]) -> Mapping[str, str]:
-        """JSON can say half a surrogate pair, which is no text."""
+        """JSON can say half a surrogate pair, which is no text; bytes that are no UTF-8 were replaced before."""
         if all(name.isascii() and text.isascii() for name, text in found.items()):
             return found
         clean = {_SURROGATE.sub("\ufffd", name): _SURROGATE.sub("\ufffd", text) for name, text in found.items()}
-        if clean != found:
+        if any("\ufffd" in name + text for name, text in clean.items()):
             self.note(Note.TEXT_REPLACED)
         return clean
 

@@ -67,8 +67,8 @@ FORMATS: tuple[LineFormat, ...] = (
         writers="Redis, Valkey",
         example="42:M 27 Nov 2026 10:00:00.123 # no space left",
         pattern=re.compile(
-            r"(?P<pid>\d+):(?P<role>[XCSM]) (?P<time>\d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}) "
-            r"(?P<level>[-.*#]) (?P<message>.*)"
+            r"(?P<pid>\d+):(?:(?P<role>[XCSM]) |signal-handler \()"
+            r"(?P<time>\d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3}|\d{10})\)? (?:(?P<level>[-.*#]) )?(?P<message>.*)"
         ),
     ),
     LineFormat(
@@ -128,11 +128,11 @@ FORMATS: tuple[LineFormat, ...] = (
     ),
     LineFormat(
         name="klog",
-        writers="Kubernetes, glog",
+        writers="Kubernetes, glog, CockroachDB",
         example="E1127 10:00:00.123456       1 reflector.go:138] no space left",
         pattern=re.compile(
-            r"(?P<level>[IWEF])(?P<time>\d{4} \d\d:\d\d:\d\d\.\d{6})\s+(?P<thread>\d+) (?P<source>[^\s\]]+:\d+)\] "
-            r"(?P<message>.*)"
+            r"(?P<level>[IWEF])(?P<time>(?:\d\d|\d{4})?\d{4} \d\d:\d\d:\d\d\.\d{6})\s+(?P<thread>\d+) "
+            r"(?P<source>[^\s\]]+:\d+)\]? (?P<message>.*)"
         ),
     ),
     Logfmt(
@@ -149,9 +149,10 @@ FORMATS: tuple[LineFormat, ...] = (
         pattern=re.compile(
             r"(?:<(?P<priority>\d{1,3})>1? ?)?"
             rf"(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|(?=\S{{22}}){ISO}|\d{{10}}\.\d{{6}}) "
-            # The log of the machine itself may name no host.
-            rf"(?:{_NO_LEVEL_WORD}(?P<host>[\w.:-]+) |(?<=[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d ))"
-            rf"{_NO_LEVEL_WORD}(?P<service>[\w./@-]+)(?:\[(?P<pid>\d+)\])?: "
+            # The log of the machine itself may name no host, and Heroku names none.
+            rf"(?:{_NO_LEVEL_WORD}(?P<host>[\w.:-]+) |(?<=[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d )"
+            r"|(?=[a-z]+\[[\w.]+\]: ))"
+            rf"{_NO_LEVEL_WORD}(?P<service>[\w./@-]+)(?:\[(?P<pid>[\w.]+)\])?: "
             r"(?P<message>.*)"
         ),
     ),

@@ -10,8 +10,12 @@ from cli.lines.times import CALENDAR, TIME_OF_DAY
 # A time and a level stand within so many characters.
 _WINDOW = 300
 # Up to three words, numbers or brackets may stand before the time.
-_TIME = re.compile(rf"(?P<lead>(?:\[[^\]\[]{{0,64}}\]\s?|\S{{1,64}}[ \t]+){{0,3}}?[\[(<\"]{{0,2}})(?P<time>{CALENDAR})")
-_TIME_OF_DAY = re.compile(rf"(?P<lead>[\[(<\"]?)(?P<time>{TIME_OF_DAY}(?![\d:])|\d{{10}}\.\d{{3,9}}(?=\s))")
+_TIME = re.compile(
+    rf"(?P<lead>(?:\[[^\]\[]{{0,64}}\]\s?|\S{{1,64}}[ \t]+|\w{{1,32}},){{0,3}}?[\[(<\"]{{0,2}})(?P<time>{CALENDAR})"
+)
+# Seconds since 1970 stand alone, and are of these years.
+_EPOCH = r"1[5-9]\d{8}(?:\d{3}|\.\d{1,9})?(?=\s|[\]:]\s)"
+_TIME_OF_DAY = re.compile(rf"(?P<lead>[\[(<\"]?)(?P<time>{TIME_OF_DAY}(?![\d:])|{_EPOCH})")
 _TIME_ANYWHERE = re.compile(rf"(?<![\d.:-])(?:{CALENDAR})")
 _GAP = re.compile(r"\"?[\s|:,\])>-]*")
 # What follows a level before the message: the rest of its decoration, then perhaps where the message comes from.

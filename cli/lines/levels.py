@@ -19,7 +19,8 @@ _LEVEL_BY_WORD = {word: level for level, words in WORDS.items() for word in word
 
 # Words that hardly mean anything else in capitals, and those that do without a bracket or a colon.
 _SURE = (
-    "TRACE|TRC|DEBUG|DBG|INFO|INF|NOTICE|WARNING|WARN|WRN|ERROR|ERR|SEVERE|CRITICAL|CRIT|FATAL|FTL|EMERG|PANIC|DPANIC"
+    "TRACE|TRC|DEBUG|DBG|INFO|INF|NOTICE|WARNING|WARN|WRN|ERROR|ERR|SEVERE|CRITICAL|CRIT|FATAL|FTL|EMERG|EMERGENCY|PANIC|"
+    "DPANIC"
 )
 _WORD = "|".join(sorted((word for word in _LEVEL_BY_WORD if len(word) > 2), key=len, reverse=True))  # noqa: PLR2004
 _ENDS = r"(?=[\s:|/,\[\])>;]|$)"
@@ -29,19 +30,24 @@ _KEY = r"\b(?:level|lvl|loglevel|log_level|severity)[\"']?\s{0,4}[=:]\s{0,4}[\"'
 DECORATED = re.compile(
     rf"(?<![\w.$@/\"'-])(?:{_SURE})(?![\w.$@\"'=-])"
     rf"|(?<=[\[<(|])\s{{0,4}}(?:\w{{1,32}}:)?(?i:{_WORD})\s{{0,8}}(?=[\]>)|/])|(?<=\[)[TDIWEFC](?=\])"
+    rf"|(?<=/)(?:{_SURE})(?=\])|(?<=\|)\s(?i:{_WORD})(?=:\s)"
 )
+# A level in what stands before a time, in any case, as a column or a field that ends there.
+_COLUMN = re.compile(rf"\b(?i:{_WORD})\s{{0,8}}(?=[:|,;\t])")
 # Or as key=value.
 _KEYED = re.compile(rf"(?i:{_KEY}(?:{_WORD}))\b")
 # A level right after what stands before it, in any case when a colon or the like follows; Android and MongoDB write one
 # letter.
 _NEXT = (
     rf"[\[(<|]?(?:(?i:{_SURE}){_ENDS}|(?i:{_WORD})\s{{0,8}}(?=[:|\])>/\[])"
-    r"|[VDIWEFC](?=\s{1,4}(?:[\w.$/-]{1,64}\s{0,20}:|[A-Z]{3,16})\s))"
+    r"|[VDIWEFC](?=\s{1,4}(?:[\w.$/-]{1,64}\s{0,20}:|[A-Z]{3,16}|\|)\s))"
 )
 # What may stand between a time and a level: brackets, numbers, and names that end in a dash, a dot or a colon.
 _BETWEEN = (
-    r"(?:(?:\[[^\]]{0,200}\]|\([^)]{0,200}\)|\{[^}]{0,200}\}|\d{1,20}|PHP(?=\s)|[\w.$-]{1,200}+(?=\s+-\s|:\s|\s*\|))[\s|:,-]++"
-    rf"|[\w-]{{1,64}}\.(?=(?:{_SURE}):))"
+    r"(?:(?:\[[^\]]{0,200}\]|\([^)]{0,200}\)|\{[^}]{0,200}\}|\d{1,20}|[\w.-]{1,64}\[[\w:.]{1,32}\]"
+    r"|PHP(?: (?:Parse|Core|Compile|Recoverable|Catchable|User))?(?=\s)"
+    r"|[\w.$-]{1,200}+(?=\s+-\s|:\s|\s*\||\s{2}))[\s|:,-]++"
+    rf"|[\w-]{{1,64}}\.(?=(?:{_WORD}):))"
 )
 _AFTER = re.compile(rf"[\s|:,\])>\"-]*+(?:{_BETWEEN}){{0,4}}?(?P<level>{_NEXT})")
 # A line that begins with its level, or with a letter for it before its time.
@@ -49,7 +55,7 @@ _FIRST = re.compile(
     rf"\W{{0,2}}(?P<level>(?:{_SURE}){_ENDS}"
     rf"|(?<=[\[(<])(?i:{_WORD})\s{{0,8}}(?=[\])>])|(?:{_WORD}|{_WORD.lower()})\s{{0,8}}(?=[:\[])|[EWF](?=: ))"
 )
-_LETTER = re.compile(r"\[?(?P<level>[TDIWEFC])(?=,? )")
+_LETTER = re.compile(r"\[? ?(?P<level>[TDIWEFC])(?=,? )")
 # Where programs end that nobody told to: no level, but none is needed.
 _CRASH = re.compile(
     r"Traceback \(most recent call last\):|Exception in thread |Unhandled exception|thread '.*' panicked"
@@ -94,7 +100,7 @@ def first(text: str) -> Said | None:
 
 def before_time(lead: str) -> Said | None:
     """The level in what stands before a time."""
-    return _said(DECORATED.search(lead), 0) or first(lead)
+    return _said(DECORATED.search(lead), 0) or first(lead) or _said(_COLUMN.search(lead), 0)
 
 
 def letter_before_time(lead: str) -> Said | None:

@@ -33,13 +33,19 @@ _BLANK = "(blank line)"
 
 # How lines begin and end that go on with what stands before them.
 _GOES_ON = re.compile(
-    r"(?:at |Caused by: |Suppressed: |\.\.\. \d+ more|from .*:\d+:in |goroutine \d+ \[|#\d+ |stack backtrace:|"
+    r"(?:\[[\w-]{1,64}\] )?"
+    r"(?:at |Caused by: |Suppressed: |\.\.\. \d+ more|from .*:\d+:in |goroutine \d+ \[|#\d+ |"
+    r"stack (?:backtrace|traceback):|"
+    r"[Ss]tack trace:|\[stacktrace\]|--- End of |\[signal SIG|exit status \d|created by [\w./]+\.|"
     r"During handling of the above|The above exception was|[\w.$]+(?:Error|Exception|Exit|Interrupt)\b)"
+    # A frame of Ruby or of Go.
+    r"|\S{1,300}:\d+:in [`']|panic\(.*\)\Z"
+    r"|(?=[\w/-]{1,200}\.)[\w./-]{1,200}+(?:\(\*?\w{1,100}\)\.[\w.]{1,100}+)?(?:\[\.\.\.\])?\(.*\)\Z"
     r"|[\])}]+[,;]?\Z"
 )
 
 # What begins with a date, however it is written, goes on with nothing.
-_DATED = re.compile(r"[\[(<\"']?\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[ ,T_]{1,2}\d")
+_DATED = re.compile(r"[\[(<\"']?(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[ ,T_]{1,2}|\d{8}[ T])\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +71,10 @@ class Explained:
     name: str
     level: Level | None
     continues: bool
+
+
+def _is_of_a_trace(text: str) -> bool:
+    return bool(_GOES_ON.match(text)) or is_crash(text)
 
 
 def unwrapped(line: str) -> Piece:
@@ -100,9 +110,11 @@ class Reader:
         """Look at some lines; a format that is asked for is tried first, and one of the user's own alone."""
         self._service, self._now, self._zone, self._asked = service, now, zone, kind
         pieces = [piece for line in sample if (piece := unwrapped(line)).text.strip()]
-        looked_at = [piece for piece in pieces if not piece.text[0].isspace()]
+        flush = [piece for piece in pieces if not piece.text[0].isspace()]
         # Where all lines are indented, that says nothing.
-        self._is_indented = bool(pieces) and not looked_at
+        self._is_indented = bool(pieces) and not flush
+        # What goes on with another line says nothing about how lines begin.
+        looked_at = [piece for piece in flush if not _is_of_a_trace(piece.text)] or flush
         self._formats, self._leading = _ranked([piece.text.strip() for piece in looked_at or pieces], kind)
         names = Counter(self.explanation(piece) for piece in looked_at or pieces)
         self.shares = {name: count / names.total() for name, count in names.most_common()}
@@ -119,9 +131,11 @@ class Reader:
     def read(self, piece: Piece, before: LineEvent | Refused | None) -> LineEvent | Refused | None:
         """A line's event; None when it goes on with the line before it, of which the event is given."""
         text, is_indented = piece.text.strip(), piece.text[:1].isspace() and not self._is_indented
-        if is_indented and not (text.startswith("{") and self._is_json()):
+        if is_indented and not (text.startswith("{") and self._is_json()) and not _DATED.match(text):
             return None
         explained = self._explained(text, piece.outer)
+        if is_indented and not (isinstance(explained, Explained) and {"time", "level"} <= explained.found.keys()):
+            return None
         if isinstance(explained, Refused):
             return explained
         if explained is not None:

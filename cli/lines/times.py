@@ -34,16 +34,23 @@ _ZONE = rf"(?: ?(?P<zone>Z(?![A-Za-z])|[+-]\d\d(?::?\d\d)?(?![\d.:-])|(?:{_ABBRE
 # How times are written, the fuller ones first.
 SPELLINGS = {
     "2026-11-27T10:00:00.123Z": rf"(?P<year>\d{{4}})[-/.](?P<month>\d\d)[-/.](?P<day>\d\d)(?:[T _]| - ){_CLOCK}{_ZONE}",
-    "27/Nov/2026:10:00:00 +0100": rf"(?P<day>\d\d)[/ -]{_MONTH}[/ -](?P<year>\d{{4}})[: ]{_CLOCK}{_ZONE}",
+    "27/Nov/2026:10:00:00 +0100": rf"(?P<day>\d\d)[/ -]{_MONTH}[/ -](?P<year>\d{{4}})(?:::?| ){_CLOCK}{_ZONE}",
     "27.11.2026 10:00:00": rf"(?P<day>\d\d)\.(?P<month>\d\d)\.(?P<year>\d{{4}}) {_CLOCK}",
     "Fri Nov 27 10:00:00 2026": rf"(?:{_WEEKDAY} )?{_MONTH} (?P<day>[ \d]\d) {_CLOCK}{_ZONE} (?P<year>\d{{4}})(?!\d)",
     "Nov 27, 2026 10:00:00 PM": rf"{_MONTH} (?P<day>\d\d?), (?P<year>\d{{4}}),? {_CLOCK_OF_12}",
-    "11/27/2026 10:00:00 PM": rf"(?P<month>\d\d?)/(?P<day>\d\d?)/(?P<year>\d{{4}}) {_CLOCK_OF_12}",
+    "11/27/2026 10:00:00 PM": rf"(?P<month>\d\d?)/(?P<day>\d\d?)/(?P<year>\d{{4}}),? {_CLOCK_OF_12}",
     "Nov 27 10:00:00": rf"{_MONTH} (?P<day>[ \d]\d) {_CLOCK}",
     "26/11/27 10:00:00": rf"(?P<short_year>\d\d)/(?P<month>\d\d)/(?P<day>\d\d) {_CLOCK}",
     "11-27 10:00:00.123": rf"(?P<month>\d\d)-(?P<day>\d\d) {_CLOCK}",
+    "20261127 10:00:00.123": rf"(?P<year>\d{{4}})(?P<month>\d\d)(?P<day>\d\d)[T ]{_CLOCK}{_ZONE}",
+    "20261127T100000Z": (
+        r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)T(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)(?!\d)"
+        rf"(?:[.,](?P<fraction>\d{{1,9}}))?{_ZONE}"
+    ),
+    "10:00AM": r"(?P<hour>\d\d?):(?P<minute>\d\d)(?P<half>[AP])M",
     "10:00:00.123": _CLOCK,
-    # These two only where a format says that they stand: klog's and BlueGene/L's.
+    # These three only where a format says that they stand: klog's and BlueGene/L's.
+    "261127 10:00:00.123456": rf"(?P<short_year>\d\d)(?P<month>\d\d)(?P<day>\d\d) {_CLOCK}",
     "1127 10:00:00.123456": rf"(?P<month>\d\d)(?P<day>\d\d) {_CLOCK}",
     "2026-11-27-10.00.00.123456": (
         r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)-"
@@ -52,8 +59,9 @@ SPELLINGS = {
 }
 _COMPILED = tuple(re.compile(spelling, re.ASCII) for spelling in SPELLINGS.values())
 # The same as parts of larger patterns: a date and a time, and a time of day alone.
-ISO, *_OTHERS, TIME_OF_DAY, _, _ = (re.sub(r"\?P<\w+>", "?:", spelling) for spelling in SPELLINGS.values())
+ISO, *_OTHERS, _KITCHEN, _CLOCKED, _, _, _ = (re.sub(r"\?P<\w+>", "?:", spelling) for spelling in SPELLINGS.values())
 CALENDAR = "|".join([ISO, *_OTHERS])
+TIME_OF_DAY = f"(?:{_KITCHEN}|{_CLOCKED})"
 
 _EXACT = re.compile(r".*:\d\d(?:[.,]\d+)? ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)", re.ASCII)
 
@@ -98,8 +106,9 @@ def _spelled(text: str, now: Now, zone: tzinfo) -> datetime | None:
         return None
     found = match.groupdict()
     # A leap second is the moment after the second before it.
-    is_leap = int(found["second"]) == _LEAP_SECOND
-    moment = _moment(found, second=found["second"] if not is_leap else "59", now=now, zone=zone)
+    second = found.get("second") or "00"
+    is_leap = int(second) == _LEAP_SECOND
+    moment = _moment(found, second="59" if is_leap else second, now=now, zone=zone)
     return moment and moment.astimezone(UTC) + timedelta(seconds=is_leap)
 
 

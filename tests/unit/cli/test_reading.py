@@ -58,6 +58,12 @@ def test_a_format_is_recognised_by_its_own_example(kind: LineFormat) -> None:
         ("a-1 ", " "),
         ("at=x ", '"'),
         ("at=x ", "::a"),
+        ("", "a.b("),
+        ("a.b(", ")"),
+        ("", "a:1"),
+        ("", "Error,"),
+        ("2026-11-27 10:00:00 ", "a  "),
+        ("2026-11-27 10:00:00 ", "a[1]"),
     ],
 )
 def test_a_long_line_that_fits_nearly_is_gone_through_once(start: str, part: str) -> None:
@@ -195,6 +201,7 @@ def test_an_entry_of_the_journal_with_many_fields_is_taken() -> None:
         (f'"a":"{"k" * 1025}"', "attributes", {"a": "k" * 1024}, Note.TEXT_CUT),
         (f'"{"k" * 129}":1', "attributes", {"k" * 128: "1"}, Note.TEXT_CUT),
         (r'"a":"\ud800"', "attributes", {"a": "\ufffd"}, Note.TEXT_REPLACED),
+        ('"a":"\ufffd"', "attributes", {"a": "\ufffd"}, Note.TEXT_REPLACED),
         (r'"\udfff":"a"', "attributes", {"\ufffd": "a"}, Note.TEXT_REPLACED),
         ('"priority":"high"', "attributes", {"priority": "high"}, None),
     ],
@@ -314,6 +321,51 @@ def test_a_crash_is_no_part_of_a_line_that_told_of_none(level: str, levels: list
     events = events_of([*["2026-11-27 10:00:00 INFO fine"] * 3, f"2026-11-27 10:00:00 {level} last", *crash])
     assert [event.level for event in events[3:]] == levels
     assert events[-1].message.endswith("\n".join(crash))
+
+
+TRACES = {
+    "Python": [
+        "Traceback (most recent call last):",
+        '  File "a.py", line 1, in f',
+        "KeyError: 'total'",
+        "",
+        "During handling of the above exception, another exception occurred:",
+        "",
+        "Traceback (most recent call last):",
+        '  File "a.py", line 2, in g',
+        "shop.db.OperationalError: (2006, 'gone')",
+    ],
+    "Ruby": ["[a-b] ArgumentError (boom):", "[a-b] app/a.rb:3:in `f'", "/app/b.rb:4:in 'X#g'", "app/c.rb:5:in `h'"],
+    "Go": [
+        "goroutine 17 [running]:",
+        "main.(*Server).handle(0xc0000, {0x1, 0x2})",
+        "\t/app/main.go:42 +0x1d",
+        "net/http.(*conn).serve.func1()",
+        "created by net/http.(*Server).Serve in goroutine 1",
+        "exit status 2",
+    ],
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_traces_that_are_longer_than_the_rest_stay_with_their_events(trace: str) -> None:
+    lines = ["2026-11-27 10:00:00,123 INFO fine", "2026-11-27 10:00:01,123 ERROR boom", *TRACES[trace]]
+    events = events_of(lines * 20)
+    assert [event.level for event in events] == [Level.INFO, Level.ERROR] * 20
+    assert {event.message for event in events[1::2]} == {"\n".join(["boom", *filter(None, TRACES[trace])])}
+
+
+def test_an_indented_line_that_says_time_and_level_is_an_event() -> None:
+    lines = [
+        "==> Vault server started! Log data will stream in below:",
+        "    2026-11-27T10:00:00.123Z [INFO]  core: fine",
+        "    2026-11-27T10:00:01.123Z [ERROR] core: boom",
+        "      2026-11-27 is no line of its own",
+    ]
+    _, fine, boom = events_of(lines)
+    assert (fine.level, boom.level) == (Level.INFO, Level.ERROR)
+    assert boom.event_time == datetime(2026, 11, 27, 10, 0, 1, 123000, tzinfo=UTC)
+    assert boom.message.endswith("no line of its own")
 
 
 def test_the_last_resort_finds_a_time_and_a_level_in_any_line() -> None:
