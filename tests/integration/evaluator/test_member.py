@@ -42,7 +42,7 @@ async def test_a_member_waits_for_kafka_to_say_where_a_partition_was_left(
     empty = 0
     async with Member(settings, topic="log-events", group="g", instance="i").joined() as member:
         while len(values) < 3:
-            share, records = await member.next(10, 0.2)
+            share, records = await member.next(10, 0.05)
             taken += share.taken
             empty += not taken
             assert taken or not records
