@@ -42,6 +42,9 @@ def moment(text: str) -> Moment | None:
 
 def moment_of_number(text: str) -> Moment | None:
     """Read a count of seconds, milliseconds, microseconds or nanoseconds since 1970; None when it is no such count."""
+    # Python reads more than the digits of ASCII, and lets them stand apart.
+    if not text.isascii() or "_" in text:
+        return None
     try:
         number = Decimal(text)
     except InvalidOperation:

@@ -221,7 +221,8 @@ def _take_time(event: JsonEvent, others: dict[str, Any]) -> None:
 
 
 def _number(value: Any) -> float | None:
-    if not isinstance(value, str):
+    # Python reads 5_00 and the digits of other scripts as numbers too.
+    if not isinstance(value, str) or not value.isascii() or "_" in value:
         return None
     try:
         return float(value)

@@ -65,6 +65,12 @@ async def test_the_users_own_curl_line_is_read(bench: Bench) -> None:
             '"statusCode":"abc"', {"attributes": {"status_code": "abc"}}, "statusCode KEPT_AS_ATTRIBUTE", id="word"
         ),
         pytest.param(
+            '"statusCode":"5_00","responseTime":"\\u0662\\u0660"',
+            {"attributes": {"status_code": "5_00", "response_time": "\u0662\u0660"}},
+            "statusCode KEPT_AS_ATTRIBUTE, responseTime KEPT_AS_ATTRIBUTE",
+            id="numbers of Python only",
+        ),
+        pytest.param(
             '"statusCode":500.5', {"attributes": {"status_code": "500.5"}}, "statusCode KEPT_AS_ATTRIBUTE", id="half"
         ),
         pytest.param(
@@ -250,6 +256,7 @@ async def test_levels_are_read_in_any_case_and_as_numbers(bench: Bench, level: o
         ({"eventTime": "2026-03-01T12:00:61Z"}, "eventTime", "found"),
         ({"eventTime": "2026-03-01T12:00:00+24:00"}, "eventTime", "found"),
         ({"eventTime": "2026-03-01T12:00:00-00:60"}, "eventTime", "found"),
+        ({"eventTime": "17_0000_0000"}, "eventTime", "found"),
         ({"eventTime": math.inf}, "eventTime", "found Infinity"),
         ({"eventTime": 10**5000}, "eventTime", "found 1000"),
         ({"eventTime": {}}, "eventTime", "found an object"),
