@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench import measures
 from bench.lines import OPENSTACK
-from bench.measures import BATCH_EVENTS, RATE, Throughput
+from bench.measures import BATCH_EVENTS, RATE, SILENT_RULES, Throughput
 from bench.reference import Reference
 from stack.ports import Ports
 from stack.up import default_folder, down, up
@@ -93,7 +93,15 @@ def _delays(ports: Ports) -> list[Row]:
     return [
         (f"deciding event to alert on Kafka, at {seen.rate:,.0f}/s", _quantiles(seen.to_alert), "p99 < 1 s"),
         (f"deciding event to delivery, at {seen.rate:,.0f}/s", _quantiles(seen.to_delivery), "p99 < 3 s"),
+        *_beside_silent_rules(ports),
     ]
+
+
+def _beside_silent_rules(ports: Ports) -> list[Row]:
+    _say(f"{PROBES} alerts beside {SILENT_RULES} rules that select nothing")
+    seen = measures.delays_beside_silent_rules(ports, PROBES)
+    title = f"the same beside {SILENT_RULES} rules that select nothing, 200 services, at {seen.rate:,.0f}/s"
+    return [(title, _quantiles(seen.to_alert), "p99 < 300 ms")]
 
 
 def _quantiles(seconds: Mapping[str, float]) -> str:

@@ -27,9 +27,14 @@ def openstack_events(path: Path = OPENSTACK) -> list[LogEvent]:
     return [line.event for line in timed(reads, Times.ARRIVAL, now=clock.now()) if isinstance(line, Line)]
 
 
-def batches(size: int, path: Path = OPENSTACK) -> list[bytes]:
-    """Serialized requests of `size` events each, which together hold each line at least once."""
+def batches(size: int, services: int = 0, path: Path = OPENSTACK) -> list[bytes]:
+    """Serialized requests of `size` events each, which together hold each line at least once.
+
+    With `services` the events are spread over so many services instead of their own.
+    """
     all_events = openstack_events(path)
+    for number, event in enumerate(all_events if services else ()):
+        event.service = f"service-{number % services}"
     source = cycle(all_events)
     count = -(-len(all_events) // size)
     return [IngestBatchRequest(events=islice(source, size)).SerializeToString() for _ in range(count)]

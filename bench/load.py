@@ -33,10 +33,12 @@ class Sent:
     latencies: list[float] = field(default_factory=list)
 
 
-async def load(target: str, *, seconds: float, size: int, in_flight: int, rate: float | None) -> Sent:
+async def load(
+    target: str, *, seconds: float, size: int, in_flight: int, rate: float | None, services: int = 0
+) -> Sent:
     """Send batches for some seconds, with so many calls under way at once."""
     sent = Sent()
-    source = cycle(batches(size))
+    source = cycle(batches(size, services))
     started = time.monotonic()
     options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(target, options=options) as channel:
@@ -86,8 +88,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=500, help="events a batch")
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--rate", type=float, help="events a second; as fast as possible when absent")
+    parser.add_argument("--services", type=int, default=0, help="spread the events over so many services")
     given = parser.parse_args()
-    run = load(given.target, seconds=given.seconds, size=given.size, in_flight=given.in_flight, rate=given.rate)
+    run = load(
+        given.target,
+        seconds=given.seconds,
+        size=given.size,
+        in_flight=given.in_flight,
+        rate=given.rate,
+        services=given.services,
+    )
     sent = asdict(asyncio.run(run))
     latencies = sorted(sent.pop("latencies"))
     sent["p50_ms"], sent["p99_ms"] = (latencies[int(len(latencies) * q)] if latencies else None for q in (0.5, 0.99))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from bench.probes import create_rule, delivered, probe
+from bench.probes import create_rule, create_silent_rules, delete_rules, delivered, probe
 from bench.processes import Cost, costs, cpu_micros_per_event
 from bench.scrape import counter
 from stack.ports import Ports
@@ -20,6 +20,7 @@ from stack.ports import Ports
 BATCH_EVENTS = 500
 RATE = 50_000
 PROBE_PAUSE = 0.15
+SILENT_RULES = 300
 # Seconds of load before alerts are probed: until then queues fill.
 _SETTLING = 5.0
 
@@ -111,17 +112,27 @@ def singles(ports: Ports, seconds: float, rate: float | None = None) -> Singles:
     )
 
 
-def delays(ports: Ports, probes: int) -> Delays:
-    """Make so many alerts fire, one after the other, while `RATE` events a second pass."""
+def delays(ports: Ports, probes: int, rate: float = RATE, *, size: int = BATCH_EVENTS, services: int = 0) -> Delays:
+    """Make so many alerts fire, one after the other, while `rate` events a second pass, of so many services."""
     with grpc.insecure_channel(f"127.0.0.1:{ports.edge}") as channel:
         rule = create_rule(channel)
-        seconds = probes * PROBE_PAUSE + 2 * _SETTLING
-        load = _start("bench.load", ports, "--seconds", str(seconds), "--rate", str(RATE))
+        how = {"seconds": probes * PROBE_PAUSE + 2 * _SETTLING, "rate": rate, "size": size, "services": services}
+        load = _start("bench.load", ports, *(text for name, value in how.items() for text in (f"--{name}", str(value))))
         time.sleep(_SETTLING)
         seen = probe(channel, rule, count=probes, pause=PROBE_PAUSE, brokers=f"127.0.0.1:{ports.kafka}")
         told = delivered(ports.sinks, rule, count=probes)
         sent = json.loads(load.communicate()[0])
     return Delays(to_alert=seen, to_delivery=told, rate=sent["events"] / sent["seconds"])
+
+
+def delays_beside_silent_rules(ports: Ports, probes: int) -> Delays:
+    """The same beside 300 rules that select nothing, at 2,000 events a second of 200 services."""
+    with grpc.insecure_channel(f"127.0.0.1:{ports.edge}") as channel:
+        silent = create_silent_rules(channel, SILENT_RULES)
+        try:
+            return delays(ports, probes, 2000, size=50, services=200)
+        finally:
+            delete_rules(channel, silent)
 
 
 def quantile(seconds: Mapping[str, float], share: float) -> float | None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from http.client import HTTPConnection
 
@@ -13,7 +14,7 @@ from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
-from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest
+from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest, DeleteAlertRuleRequest
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 _THRESHOLD = 5
@@ -38,6 +39,32 @@ def create_rule(channel: grpc.Channel) -> str:
     )
     AlertRuleServiceStub(channel).CreateAlertRule(CreateAlertRuleRequest(alert_rule=rule), timeout=10)
     return prefix
+
+
+def create_silent_rules(channel: grpc.Channel, count: int) -> list[str]:
+    """Create rules that select nothing, and return their ids."""
+    stub = AlertRuleServiceStub(channel)
+    rules = [
+        AlertRule(
+            name=f"bench silent {time.monotonic_ns()}",
+            type=AlertRule.CUSTOM,
+            filter=f'host == "no-host-{number}"',
+            condition="count > threshold",
+            threshold=_THRESHOLD,
+            window_minutes=5,
+            severity=AlertRule.LOW,
+        )
+        for number in range(count)
+    ]
+    answers = [stub.CreateAlertRule(CreateAlertRuleRequest(alert_rule=rule), timeout=10) for rule in rules]
+    return [answer.alert_rule.id for answer in answers]
+
+
+def delete_rules(channel: grpc.Channel, ids: Iterable[str]) -> None:
+    """Delete these rules."""
+    stub = AlertRuleServiceStub(channel)
+    for one in ids:
+        stub.DeleteAlertRule(DeleteAlertRuleRequest(id=one), timeout=10)
 
 
 def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str) -> dict[str, float]:
