@@ -7,7 +7,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, Violation
 from services.chassis.telemetry import carrier
 from services.manager.core.commands.masks import MaskError, fields_meant
-from services.manager.core.commands.rules import Ending, created, edited, merged, says_the_same, switched
+from services.manager.core.commands.rules import Ending, counts_afresh, created, edited, merged, says_the_same, switched
 from services.manager.core.rule import MAX_RULES, Edit, KeptRule
 from services.manager.metrics import Metrics
 from services.manager.ports.commands import NameTakenError, Store, Writing
@@ -106,8 +106,10 @@ class RuleCommands:
     async def _edit(self, writing: Writing, kept: KeptRule, rule: Rule, now: datetime) -> KeptRule:
         if says_the_same(kept.rule, rule):
             return kept
+        # Compiled before the revision is taken: that locks a row which every other edit needs.
+        is_fresh = await self._checker.compile(counts_afresh, kept.rule, rule)
         revision = await writing.rules.next_revision()
-        after = await self._checker.compile(edited, kept, rule, revision, now=now)
+        after = edited(kept, rule, revision, is_fresh=is_fresh, now=now)
         await _keep(writing, after, Edit.UPDATED)
         self._metrics.edited()
         if kept.rule.enabled and not after.rule.enabled:

@@ -240,7 +240,8 @@ class StoreContract(ABC):
         async with kept.store.writing() as writing:
             found = await writing.rules.find(first.rule.id)
             assert found == first
-            after = edited(found, replace(found.rule, enabled=False), await writing.rules.next_revision(), now=NOW)
+            revision = await writing.rules.next_revision()
+            after = edited(found, replace(found.rule, enabled=False), revision, is_fresh=False, now=NOW)
             await writing.rules.keep(after, Edit.UPDATED)
             await writing.rules.remove(second, await writing.rules.next_revision(), NOW)
         assert await kept.rules.get(second.rule.id) is None

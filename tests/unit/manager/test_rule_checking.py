@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,7 @@ from services.manager.rpc.failures import TooManyRules
 from services.manager.rpc.rule_checking import RuleChecker
 from services.rule_language.rule import Draft
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryStore
+from tests.fakes.manager import MemoryRules, MemoryStore
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
@@ -70,6 +71,31 @@ async def test_there_are_not_more_rules_than_a_limit(checker: RuleChecker, monke
         await commands.create(pb.CreateAlertRuleRequest(alert_rule=second))
     await commands.delete(pb.DeleteAlertRuleRequest(id=kept.id))
     await commands.create(pb.CreateAlertRuleRequest(alert_rule=second))
+
+
+async def test_an_edit_locks_the_revision_of_all_rules_only_when_its_own_is_compiled(
+    checker: RuleChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = rule_commands.RuleCommands(MemoryStore(), FakeClock(), lambda: str(uuid4()), Metrics(), checker)
+    given = AlertRule(name="a", type="ERROR_THRESHOLD", threshold=1, window_minutes=1, severity="LOW")
+    kept = (await commands.create(pb.CreateAlertRuleRequest(alert_rule=given))).alert_rule
+    steps: list[str] = []
+    compile_rule, next_revision = checker.compile, MemoryRules.next_revision
+
+    async def noted_compile(*args: Any, **kwargs: Any) -> Any:
+        steps.append("compiled")
+        return await compile_rule(*args, **kwargs)
+
+    async def noted_revision(rules: MemoryRules) -> int:
+        steps.append("locked")
+        return await next_revision(rules)
+
+    monkeypatch.setattr(checker, "compile", noted_compile)
+    monkeypatch.setattr(MemoryRules, "next_revision", noted_revision)
+    given.filter = "level >= WARN"
+    after = (await commands.replace(pb.ReplaceAlertRuleRequest(id=kept.id, alert_rule=given))).alert_rule
+    assert after.revision > kept.revision
+    assert steps == ["compiled", "compiled", "locked"]
 
 
 async def test_what_is_not_allowed_is_named_by_field(checker: RuleChecker) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.domain.severity import Severity
 from services.manager.core.commands.defaults import DEFAULT_RULES
 from services.manager.core.commands.masks import CHANGEABLE
-from services.manager.core.commands.rules import created, edited, merged, says_the_same, switched
+from services.manager.core.commands.rules import counts_afresh, created, edited, merged, says_the_same, switched
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tests.unit.manager.stories import NOW
 
@@ -93,7 +93,9 @@ def test_a_new_rule_counts_from_its_first_revision() -> None:
 def test_counting_begins_afresh_when_the_selection_changed(change: dict[str, Any], *, is_fresh: bool) -> None:
     kept = created(rule(), "id", 7, now=NOW)
     later = NOW + timedelta(hours=1)
-    after = edited(kept, replace(kept.rule, **change), 8, now=later)
+    changed = replace(kept.rule, **change)
+    assert counts_afresh(kept.rule, changed) == is_fresh
+    after = edited(kept, changed, 8, is_fresh=is_fresh, now=later)
     assert after.rule.revision == 8
     assert after.rule.selection_revision == (8 if is_fresh else 7)
     assert (after.create_time, after.update_time) == (NOW, later)
@@ -101,8 +103,9 @@ def test_counting_begins_afresh_when_the_selection_changed(change: dict[str, Any
 
 
 def test_counting_begins_afresh_when_it_was_switched_on_again() -> None:
-    off = edited(created(rule(), "id", 1, now=NOW), switched(rule(), enabled=False), 2, now=NOW)
-    on = edited(off, switched(off.rule, enabled=True), 3, now=NOW)
+    off = edited(created(rule(), "id", 1, now=NOW), switched(rule(), enabled=False), 2, is_fresh=False, now=NOW)
+    assert counts_afresh(off.rule, switched(off.rule, enabled=True))
+    on = edited(off, switched(off.rule, enabled=True), 3, is_fresh=True, now=NOW)
     assert on.rule.selection_revision == 3
     assert switched(on.rule, enabled=True) == on.rule
 

@@ -49,14 +49,18 @@ def says_the_same(kept: Rule, rule: Rule) -> bool:
     return replace(rule, id=kept.id, revision=kept.revision, selection_revision=kept.selection_revision) == kept
 
 
-def edited(kept: KeptRule, rule: Rule, revision: int, *, now: datetime) -> KeptRule:
-    """The rule after an edit.
+def counts_afresh(kept: Rule, rule: Rule) -> bool:
+    """Whether counting begins afresh with an edit. This compiles both rules' expressions.
 
-    Counting begins afresh when the selection changed, and when the rule was switched on again: nothing was counted
-    meanwhile, and an alert of the same window must be a new one.
+    It does when the selection changed, and when the rule was switched on again: nothing was counted meanwhile, and an
+    alert of the same window must be a new one.
     """
+    return starts_afresh(kept, rule) or (rule.enabled and not kept.enabled)
+
+
+def edited(kept: KeptRule, rule: Rule, revision: int, *, is_fresh: bool, now: datetime) -> KeptRule:
+    """The rule after an edit, with which counting begins afresh or goes on."""
     old = kept.rule
-    is_fresh = starts_afresh(old, rule) or (rule.enabled and not old.enabled)
     selection = revision if is_fresh else old.selection_revision
     numbered = replace(rule, id=old.id, revision=revision, selection_revision=selection)
     return KeptRule(rule=numbered, create_time=kept.create_time, update_time=now)
