@@ -166,7 +166,7 @@ class Reader:
 
     def _alone(self, piece: Piece) -> LineEvent:
         """The event of a line that no format explains."""
-        found = _handed_on(piece.outer, last_resort(piece.text.strip() or _BLANK))
+        found = _searched(piece.outer, piece.text.strip() or _BLANK)
         event = self._event(found, None)
         # What only looked like a time is none that could be wrong.
         return self._event(found | {"time": ""}, None) if event.time_is_unknown else event
@@ -193,7 +193,7 @@ class Reader:
         inner = self._explained(message, merged, depth + 1)
         if isinstance(inner, Explained):
             return Explained(found=inner.found, name=kind.name, level=inner.level, continues=kind.continues)
-        found = _handed_on(merged, last_resort(message))
+        found = _searched(merged, message)
         return Explained(found=found, name=kind.name, level=None, continues=kind.continues)
 
 
@@ -211,6 +211,12 @@ def _ranked(texts: Sequence[str], asked: LineFormat | None) -> tuple[tuple[LineF
     kinds.sort(key=lambda kind: (kind.name == GENERAL.name and asked is not GENERAL, -hits[kind.name]))
     best = max(kinds, key=lambda kind: hits[kind.name])
     return tuple(kinds), best if hits[best.name] >= believed else None
+
+
+def _searched(outer: Found, text: str) -> dict[str, str]:
+    """What a text without a format says; a time somewhere in it is what it tells of, when its own is known."""
+    found = last_resort(text)
+    return _handed_on(outer, {**found, "time": ""} if "time" in outer else found)
 
 
 def _handed_on(outer: Found, inner: Found) -> dict[str, str]:

@@ -355,6 +355,16 @@ def test_traces_that_are_longer_than_the_rest_stay_with_their_events(trace: str)
     assert {event.message for event in events[1::2]} == {"\n".join(["boom", *filter(None, TRACES[trace])])}
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["2026-11-27T10:00:00Z", "Nov 27 10:00:00 web-1 shop[42]:", "2026-11-27T10:00:00Z stdout F", "Nov 27 10:00:00"],
+)
+def test_a_time_that_a_line_tells_of_is_not_when_it_happened(before: str) -> None:
+    event = event_of(f"{before} certificate expires 2027-01-01T00:00:00Z")
+    assert event.event_time == datetime(2026, 11, 27, 10, 0, tzinfo=UTC)
+    assert event.message == "certificate expires 2027-01-01T00:00:00Z"
+
+
 def test_an_indented_line_that_says_time_and_level_is_an_event() -> None:
     lines = [
         "==> Vault server started! Log data will stream in below:",
