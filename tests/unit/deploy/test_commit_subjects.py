@@ -23,7 +23,8 @@ def git(folder: Path, *arguments: str) -> None:
     "message",
     [
         "evaluator: send nothing for rules that selected nothing\n\nEach rule wrote a row. It need not.\n",
-        "docs/operations,stack: name the reason first",
+        "docs/operations, stack: name the reason first",
+        "cli,notifier: refuse a key that stands twice",
         "# a comment of git's\nbench: print a reference beside each figure\n",
         "a: " + "x" * 69,
     ],
