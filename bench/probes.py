@@ -28,36 +28,28 @@ def create_rule(channel: grpc.Channel) -> str:
     Return how the names of the services begin that it looks at: no two calls share them.
     """
     prefix = f"bench-probe-{time.monotonic_ns()}-"
-    rule = AlertRule(
-        name=prefix,
-        type=AlertRule.CUSTOM,
-        filter=f'service.startsWith("{prefix}")',
-        condition="count > threshold",
-        threshold=_THRESHOLD,
-        window_minutes=60,
-        severity=AlertRule.MEDIUM,
-    )
-    AlertRuleServiceStub(channel).CreateAlertRule(CreateAlertRuleRequest(alert_rule=rule), timeout=10)
+    _create(channel, prefix, f'service.startsWith("{prefix}")', AlertRule.MEDIUM)
     return prefix
 
 
 def create_silent_rules(channel: grpc.Channel, count: int) -> list[str]:
     """Create rules that select nothing, and return their ids."""
-    stub = AlertRuleServiceStub(channel)
-    rules = [
-        AlertRule(
-            name=f"bench silent {time.monotonic_ns()}",
-            type=AlertRule.CUSTOM,
-            filter=f'host == "no-host-{number}"',
-            condition="count > threshold",
-            threshold=_THRESHOLD,
-            window_minutes=5,
-            severity=AlertRule.LOW,
-        )
-        for number in range(count)
-    ]
-    answers = [stub.CreateAlertRule(CreateAlertRuleRequest(alert_rule=rule), timeout=10) for rule in rules]
-    return [answer.alert_rule.id for answer in answers]
+    names = [f"bench-silent-{time.monotonic_ns()}-{number}" for number in range(count)]
+    return [_create(channel, name, f'host == "{name}"', AlertRule.LOW) for name in names]
+
+
+def _create(channel: grpc.Channel, name: str, selects: str, severity: AlertRule.Severity.ValueType) -> str:
+    rule = AlertRule(
+        name=name,
+        type=AlertRule.CUSTOM,
+        filter=selects,
+        condition="count > threshold",
+        threshold=_THRESHOLD,
+        window_minutes=60,
+        severity=severity,
+    )
+    answer = AlertRuleServiceStub(channel).CreateAlertRule(CreateAlertRuleRequest(alert_rule=rule), timeout=10)
+    return answer.alert_rule.id
 
 
 def delete_rules(channel: grpc.Channel, ids: Iterable[str]) -> None:
