@@ -4,19 +4,20 @@ import asyncio
 import hashlib
 import importlib
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 import structlog
 
-from services.chassis.backoff import Backoff
+from services.chassis.backoff import Backoff, retrying
 from services.chassis.database_errors import DRIVER_ERRORS, Meaning, meaning_of, name_of
 from services.chassis.failures import StoreUnavailable
 from services.chassis.settings import PostgresSettings
 
 log = structlog.get_logger()
 
-_BACKOFF = Backoff(most=timedelta(seconds=2))
+_BACKOFF = Backoff(max_delay=timedelta(seconds=2))
 _CONNECT_SECONDS = 2.0
 
 # A script that the database refuses stays as it is; for everything else there is another try.
@@ -33,24 +34,21 @@ async def migrate(
     """
     try:
         async with asyncio.timeout(patience.total_seconds()):
-            await _until_answered(settings.database_url.reveal(), schema, scripts)
+            await retrying(
+                partial(_bring_up_to_date, settings.database_url.reveal(), schema, scripts, _mark_of(scripts)),
+                log_event="migration_delayed",
+                backoff=_BACKOFF,
+                retry_reason=_retry_reason,
+                schema=schema,
+            )
     except TimeoutError as error:
         raise StoreUnavailable("the database does not answer") from error
 
 
-async def _until_answered(url: str, schema: str, scripts: Path) -> None:
-    mark, attempt = _mark_of(scripts), 0
-    while True:
-        try:
-            await _bring_up_to_date(url, schema, scripts, mark)
-        except DRIVER_ERRORS as error:
-            if meaning_of(error) in _OF_THE_SCRIPT:
-                raise
-            log.warning("migration_waits", schema=schema, error=name_of(error), attempt=attempt)
-        else:
-            return
-        await asyncio.sleep(_BACKOFF.delay(attempt).total_seconds())
-        attempt += 1
+def _retry_reason(error: Exception) -> str | None:
+    if isinstance(error, DRIVER_ERRORS) and meaning_of(error) not in _OF_THE_SCRIPT:
+        return name_of(error)
+    return None
 
 
 async def _bring_up_to_date(url: str, schema: str, scripts: Path, mark: str) -> None:

@@ -161,7 +161,7 @@ class _Parts:
             chance=random.random,
             metrics=self._metrics,
             wake=self._switchboard.wake,
-            backoff=Backoff(most=_DATABASE_PAUSE),
+            backoff=Backoff(max_delay=_DATABASE_PAUSE),
         )
         made = Dispatcher(
             spec.name,
@@ -172,7 +172,7 @@ class _Parts:
             clock=self._clock,
             metrics=self._metrics,
             health=self._health,
-            backoff=Backoff(most=_DATABASE_PAUSE),
+            backoff=Backoff(max_delay=_DATABASE_PAUSE),
             max_wait=delivery.max_wait,
         )
         self._switchboard.add(made)

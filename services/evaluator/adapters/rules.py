@@ -152,7 +152,10 @@ class RuleCopy:
 
 
 async def follow(
-    mesh: grpc.aio.Channel, book: RuleBook, manager: Dependency, retry: Backoff = Backoff(most=timedelta(seconds=2))
+    mesh: grpc.aio.Channel,
+    book: RuleBook,
+    manager: Dependency,
+    retry: Backoff = Backoff(max_delay=timedelta(seconds=2)),
 ) -> None:
     """Follow the manager's rules for ever; while it is away go on with what is known."""
 
@@ -171,7 +174,7 @@ async def follow(
             manager.down("no sign of life")
             raise RulesUnavailable("the manager does not answer") from error
 
-    loop = Loop(turn, name="follow rules", every=retry.first, backoff=retry)
+    loop = Loop(turn, name="follow rules", every=retry.first_delay, backoff=retry)
     await loop.run()
 
 

@@ -1,17 +1,16 @@
 """One attempt: ask the channel through its breaker, decide, record. And then forget it: the rows know."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from opentelemetry.trace import Span, SpanKind
 
-from services.chassis.backoff import Backoff
+from services.chassis.backoff import Backoff, failure_reason, retrying
 from services.chassis.breaker import Breaker, BreakerOpen, BreakerState
 from services.chassis.clock import Clock
-from services.chassis.failures import Failure
 from services.chassis.telemetry import context_of, tracer
 from services.notifier.core.answer import Answer, Misconfigured, Refused, TurnedAway, Unavailable
 from services.notifier.core.delivery import (
@@ -136,15 +135,13 @@ class Sender:
         now = self.clock.now()
         ended, reason = after(delivery, answer, self.patience, now=now, chance=self.chance())
         ending = Ending(before=delivery, after=ended, channel_is_back=channel_is_back)
-        attempt = 0
-        while True:
-            try:
-                woken = await self.outcomes.record(ending, now=now)
-                break
-            except Failure as failure:
-                log.warning("outcome_waits", delivery=str(delivery.id), reason=failure.reason, attempt=attempt)
-                await asyncio.sleep(self.backoff.delay(attempt).total_seconds())
-                attempt += 1
+        woken = await retrying(
+            partial(self.outcomes.record, ending, now=now),
+            log_event="outcome_delayed",
+            backoff=self.backoff,
+            retry_reason=failure_reason,
+            delivery=str(delivery.id),
+        )
         self._observe(ending, reason, message)
         self.wake(woken)
         return reason

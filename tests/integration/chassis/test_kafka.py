@@ -20,7 +20,7 @@ from services.chassis.settings import KafkaSettings
 pytestmark = pytest.mark.integration
 
 TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-FAST = Backoff(first=timedelta(milliseconds=10), most=timedelta(milliseconds=50))
+FAST = Backoff(first_delay=timedelta(milliseconds=10), max_delay=timedelta(milliseconds=50))
 
 
 class Seen:
@@ -95,7 +95,9 @@ async def test_a_member_that_waits_for_a_dependency_stays_in_its_group(
     settings: KafkaSettings, eventually: Any
 ) -> None:
     seen = Seen(*[StoreUnavailable("away")] * 40)
-    patient = Backoff(first=timedelta(milliseconds=200), most=timedelta(milliseconds=200), chance=lambda: 1.0)
+    patient = Backoff(
+        first_delay=timedelta(milliseconds=200), max_delay=timedelta(milliseconds=200), random=lambda: 1.0
+    )
     async with (
         producer(settings, "test") as stream,
         consuming(
@@ -179,7 +181,7 @@ async def test_a_handler_that_crashes_on_everything_does_not_empty_the_topic(
         calls.append(len(records))
         raise ValueError("a bad release")
 
-    fastest = Backoff(first=timedelta(milliseconds=1), most=timedelta(milliseconds=1))
+    fastest = Backoff(first_delay=timedelta(milliseconds=1), max_delay=timedelta(milliseconds=1))
     async with producer(settings, "test") as stream:
         letters = DeadLetters(producer=stream, encode=lambda record, _: record.value)
         for _ in range(60):
@@ -212,7 +214,7 @@ async def test_a_few_records_that_come_alone_are_put_aside_and_then_the_stream_w
         calls.append(records[0].value)
         raise ValueError("a bad release")
 
-    fastest = Backoff(first=timedelta(milliseconds=1), most=timedelta(milliseconds=1))
+    fastest = Backoff(first_delay=timedelta(milliseconds=1), max_delay=timedelta(milliseconds=1))
     async with producer(settings, "test") as stream:
         letters = DeadLetters(producer=stream, encode=lambda record, _: record.value)
         for number in range(6):

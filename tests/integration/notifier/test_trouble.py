@@ -46,7 +46,7 @@ async def test_what_was_sent_while_the_database_went_away_is_not_sent_again(
             waiting = notification(alert=f"{alert}-2", severity=AlertRule.LOW)
             await stream.send("notifications", waiting.SerializeToString(), waiting.alert.id.encode(), None, ())
             # Slack has answered, and nobody can write it down.
-            await logged(running, b"outcome_waits")
+            await logged(running, b"outcome_delayed")
             wire.mend()
             await sinks.journal.until(lambda journal: journal.accepted("webhook"))
             await until(direct, "SELECT 1 FROM deliveries WHERE channel = 'slack' AND state = 'DELIVERED'")

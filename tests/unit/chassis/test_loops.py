@@ -15,7 +15,7 @@ from services.chassis.loops import Loop, looping
 
 pytestmark = pytest.mark.usefixtures("plain_logs")
 
-FAST = Backoff(first=timedelta(milliseconds=1), most=timedelta(milliseconds=1))
+FAST = Backoff(first_delay=timedelta(milliseconds=1), max_delay=timedelta(milliseconds=1))
 
 
 class Work:

@@ -13,7 +13,7 @@ from services.chassis.kafka.settling import Settling
 
 pytestmark = pytest.mark.usefixtures("plain_logs")
 
-FAST = Backoff(first=timedelta(0), most=timedelta(0))
+FAST = Backoff(first_delay=timedelta(0), max_delay=timedelta(0))
 
 
 def record(value: bytes) -> Record:

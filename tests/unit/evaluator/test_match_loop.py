@@ -19,7 +19,7 @@ from tests.fakes.evaluator import NOW, MemoryDeadLetters, MemoryLog, MemoryParti
 from tests.unit.evaluator.pipeline import rule
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
-AT_ONCE = Backoff(first=timedelta(), most=timedelta())
+AT_ONCE = Backoff(first_delay=timedelta(), max_delay=timedelta())
 GOOD = LogBatch(events=[LogEvent(service="a", level=LogEvent.ERROR, message="no")]).SerializeToString()
 
 

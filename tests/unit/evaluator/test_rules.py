@@ -157,7 +157,7 @@ def test_a_manager_that_knows_no_pages_is_understood() -> None:
     assert (whole.is_whole, list(whole.rules), whole.resume_token) == (True, ["rule-errors"], "")
 
 
-AT_ONCE = Backoff(first=timedelta(milliseconds=10), most=timedelta(milliseconds=10))
+AT_ONCE = Backoff(first_delay=timedelta(milliseconds=10), max_delay=timedelta(milliseconds=10))
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import FIRED, NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
 from tests.unit.evaluator.pipeline import rule
 
-AT_ONCE = Backoff(first=timedelta(), most=timedelta())
+AT_ONCE = Backoff(first_delay=timedelta(), max_delay=timedelta())
 TAKEN = Share(taken=(Mark(partition=0, offset=0),))
 
 

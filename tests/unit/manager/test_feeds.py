@@ -96,7 +96,7 @@ def change(flaky: Flaky, name: str, repeats: int, state: State = State.FIRING) -
 @asynccontextmanager
 async def running_hub(flaky: Flaky, limit: int = 10) -> AsyncIterator[AlertHub]:
     hub = AlertHub(FlakyAlerts(flaky), limit=limit)
-    loop = Loop(hub.turn, name="alerts", backoff=Backoff(most=timedelta(milliseconds=1)))
+    loop = Loop(hub.turn, name="alerts", backoff=Backoff(max_delay=timedelta(milliseconds=1)))
     running = asyncio.create_task(loop.run())
     yield hub
     await ended(running)
@@ -193,7 +193,7 @@ async def test_rules_that_could_not_be_read_are_read_again(flaky: Flaky) -> None
     before = hub.current.version
     flaky.store.kept.revision = 5
     flaky.failures = 1
-    loop = Loop(hub.load, name="rules", every=LOOK, backoff=Backoff(most=timedelta(milliseconds=1)))
+    loop = Loop(hub.load, name="rules", every=LOOK, backoff=Backoff(max_delay=timedelta(milliseconds=1)))
     running = asyncio.create_task(loop.run())
     async with asyncio.timeout(5):
         assert (await hub.after(before)).revision == 5

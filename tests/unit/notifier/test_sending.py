@@ -55,7 +55,7 @@ class Bench:
             chance=lambda: 0.5,
             metrics=Metrics(["slack"], list),
             wake=self.woken.append,
-            backoff=Backoff(first=timedelta(0)),
+            backoff=Backoff(first_delay=timedelta(0)),
         )
 
     @property
