@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
 
-from cli.sending import Line
-from cli.source import Times, read, timed
+from cli.send.log_file import Times, read, timed
+from cli.send.sender import Line
 from services.chassis.clock import SystemClock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest

@@ -8,7 +8,7 @@ from cli import alerts, notifications, rules
 from cli.client import Exit
 from cli.demo.command import demo
 from cli.output import complain
-from cli.send import send_file
+from cli.send.command import send_file
 from cli.system import down, status, up
 
 app = typer.Typer(

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
-from cli.lines.event import Note
-from cli.lines.formats import FORMATS, TRANSPORTS
-from cli.lines.kinds import LineFormat
-from cli.lines.levels import WORDS
-from cli.lines.names import DIALECTS, NAMES
-from cli.lines.times import SPELLINGS
+from cli.parsing.event import Note
+from cli.parsing.field_names import DIALECTS, NAMES
+from cli.parsing.format_types import LineFormat
+from cli.parsing.formats import FORMATS, TRANSPORTS
+from cli.parsing.levels import WORDS
+from cli.parsing.timestamps import SPELLINGS
 from services.chassis.settings import SettingDoc, describe
 from services.evaluator.adapters import kafka as evaluator_topics
 from services.evaluator.settings import Settings as EvaluatorSettings

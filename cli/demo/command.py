@@ -11,8 +11,8 @@ import typer
 from cli.client import Exit
 from cli.demo.report import is_accounted_for, show_alerts, show_complaints, show_files
 from cli.demo.rest import Rest, RestError
+from cli.demo.scenario import batches
 from cli.demo.steps import FileSent, Seen, await_judged, fired, make_trouble, send_file, watch
-from cli.demo.trouble import batches
 from cli.output import complain, console
 from stack.console import FAILURES, say
 from stack.ports import Ports

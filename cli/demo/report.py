@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from cli.demo.scenario import seconds_between, told
 from cli.demo.steps import FileSent, Seen
-from cli.demo.trouble import seconds_between, told
 from cli.output import SEVERITY_STYLE, complain, console, print_table, styled
 
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import grpc
 
 from cli.demo.rest import Rest
-from cli.demo.trouble import batches, missing, seconds_left, surplus
-from cli.lines.kinds import LineFormat
-from cli.sending import Tally, send
-from cli.source import Source, Times, read, service_of, timed
+from cli.demo.scenario import batches, missing, seconds_left, surplus
+from cli.parsing.format_types import LineFormat
+from cli.send.log_file import Source, Times, read, service_of, timed
+from cli.send.sender import Tally, send
 from services.chassis.clock import SystemClock
 
 Progress = Callable[[str], None]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cli.demo.trouble import batches
+from cli.demo.scenario import batches
 
 WINDOW = timedelta(minutes=5)
 NEEDED = timedelta(minutes=1)

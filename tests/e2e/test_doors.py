@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from cli.demo.trouble import missing
+from cli.demo.scenario import missing
 from tests.e2e.moments import trouble
 from tests.e2e.world import World, until
 from tocsin.alerts.v1 import alert_service_pb2

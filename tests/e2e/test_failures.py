@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.demo.trouble import EXPECTED, missing
+from cli.demo.scenario import EXPECTED, missing
 from stack.shared import Servers
 from tests.e2e.moments import trouble
 from tests.e2e.world import World, never, until

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.demo.trouble import EXPECTED, batches, missing
+from cli.demo.scenario import EXPECTED, batches, missing
 from stack.servers import Addresses
 from stack.trial import own_corner, trial_system
 from stack.wiring import SERVICES

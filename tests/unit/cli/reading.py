@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from cli.lines.event import LineEvent, Refused
-from cli.source import read
+from cli.parsing.event import LineEvent, Refused
+from cli.send.log_file import read
 from tests.fakes.clock import FakeClock
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)

@@ -6,8 +6,8 @@ import pytest
 
 from cli.demo.report import is_accounted_for
 from cli.demo.steps import FileSent
-from cli.sending import Tally
-from cli.source import Source, read
+from cli.send.log_file import Source, read
+from cli.send.sender import Tally
 from tests.fakes.clock import FakeClock
 
 TEXT = "INFO: one\n\nERROR: two\n  goes on\n \t\nINFO: three\n"

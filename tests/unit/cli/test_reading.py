@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.lines.event import Note
-from cli.lines.formats import FORMATS, TRANSPORTS, custom
-from cli.lines.kinds import LineFormat
-from cli.lines.reading import Reader
-from cli.source import read
+from cli.parsing.event import Note
+from cli.parsing.file_parser import Reader
+from cli.parsing.format_types import LineFormat
+from cli.parsing.formats import FORMATS, TRANSPORTS, custom
+from cli.send.log_file import read
 from services.domain.level import Level
 from tests.fakes.clock import FakeClock
 from tests.unit.cli.reading import NOW as NOON

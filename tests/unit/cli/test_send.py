@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from cli.interrupts import interruptible
 from cli.main import app
 from cli.output import Form
-from cli.send import send_file
-from cli.sending import BATCH_BYTES, Line, Tally, send
+from cli.send.command import send_file
+from cli.send.sender import BATCH_BYTES, Line, Tally, send
 from services.chassis.clock import SystemClock
 from tests.fakes.ingest_server import IngestServer
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -270,7 +270,7 @@ def test_standard_input_is_sent_before_it_ends_and_ctrl_c_reports(
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as pipe:
         monkeypatch.setattr("sys.stdin", TextIOWrapper(stdin))
-        monkeypatch.setattr("cli.source.TICK", 0.01)
+        monkeypatch.setattr("cli.send.log_file.TICK", 0.01)
         pipe.write(b"ERROR: a\nERROR: b\n")
 
         def more_then_interrupt() -> None:

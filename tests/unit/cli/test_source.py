@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.lines.assembly import MAX_MESSAGE_BYTES
-from cli.lines.formats import FORMATS, custom
-from cli.lines.kinds import LineFormat
-from cli.lines.splitting import MAX_LINE_BYTES, split
-from cli.sending import Line, Refusal
-from cli.source import Source, Times, read, service_of, timed
+from cli.parsing.format_types import LineFormat
+from cli.parsing.formats import FORMATS, custom
+from cli.parsing.multiline import MAX_MESSAGE_BYTES
+from cli.parsing.splitting import MAX_LINE_BYTES, split
+from cli.send.log_file import Source, Times, read, service_of, timed
+from cli.send.sender import Line, Refusal
 from tests.fakes.clock import FakeClock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
@@ -217,7 +217,7 @@ def test_standard_input_says_when_a_moment_has_passed_and_stops_when_told(monkey
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as stdout:
         monkeypatch.setattr("sys.stdin", TextIOWrapper(stdin))
-        monkeypatch.setattr("cli.source.TICK", 0.01)
+        monkeypatch.setattr("cli.send.log_file.TICK", 0.01)
         stops = [False]
         source = Source(Path("-"), is_stopped=lambda: stops[0])
         lines = source.lines()

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from cli.lines.levels import level_of
-from cli.lines.times import time_of
+from cli.parsing.levels import level_of
+from cli.parsing.timestamps import time_of
 from services.domain.level import Level
 from tests.fakes.clock import FakeClock
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.demo.trouble import EXPECTED, batches, missing, surplus
+from cli.demo.scenario import EXPECTED, batches, missing, surplus
 
 Things = list[dict[str, Any]]
 

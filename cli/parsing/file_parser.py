@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 
-from cli.lines.event import LineEvent, Refused
-from cli.lines.fields import event_of
-from cli.lines.formats import FORMATS, GENERAL, TRANSPORTS
-from cli.lines.general import last_resort
-from cli.lines.kinds import Found, LineFormat, uncoloured
-from cli.lines.levels import is_crash
-from cli.lines.times import Now, is_exact
+from cli.parsing.event import LineEvent, Refused
+from cli.parsing.field_values import event_of
+from cli.parsing.format_types import Found, LineFormat, uncoloured
+from cli.parsing.formats import FORMATS, GENERAL, TRANSPORTS
+from cli.parsing.levels import is_crash
+from cli.parsing.time_level import last_resort
+from cli.parsing.timestamps import Now, is_exact
 from services.domain.level import Level
 
 PLAIN = "plain"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from re import Pattern
 
-from cli.lines.event import Refused
-from cli.lines.names import named
+from cli.parsing.event import Refused
+from cli.parsing.field_names import named
 from services.domain.level import Level
 
 Found = Mapping[str, str]

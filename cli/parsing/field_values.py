@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from math import isfinite
 
-from cli.lines.event import LineEvent, Note
-from cli.lines.levels import level_of, level_of_priority
-from cli.lines.times import Now, time_of
+from cli.parsing.event import LineEvent, Note
+from cli.parsing.levels import level_of, level_of_priority
+from cli.parsing.timestamps import Now, time_of
 from services.domain.level import Level
 
 # Which names are fields of the event, and their names in the contract; the others become attributes.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
-from cli.lines.levels import SCALES, level_of
+from cli.parsing.levels import SCALES, level_of
 
 # For each field of ours the names that mean it, the surest first; case and punctuation do not matter.
 NAMES = {

@@ -14,13 +14,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
-from cli.events import to_proto
-from cli.lines.assembly import Read, assembled
-from cli.lines.event import LineEvent, Refused
-from cli.lines.kinds import LineFormat
-from cli.lines.reading import Reader
-from cli.lines.splitting import GZIP, split, text_only, unpacked
-from cli.sending import Line, Refusal
+from cli.parsing.event import LineEvent, Refused
+from cli.parsing.file_parser import Reader
+from cli.parsing.format_types import LineFormat
+from cli.parsing.multiline import Read, assembled
+from cli.parsing.splitting import GZIP, split, text_only, unpacked
+from cli.send.events import to_proto
+from cli.send.sender import Line, Refusal
 from services.chassis.clock import Clock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from cli.lines.event import LineEvent, Note, Refused
-from cli.lines.reading import Piece, Reader, unwrapped
+from cli.parsing.event import LineEvent, Note, Refused
+from cli.parsing.file_parser import Piece, Reader, unwrapped
 
 # What the contract allows by default (INGEST_MAX_MESSAGE_BYTES).
 MAX_MESSAGE_BYTES = 32_768

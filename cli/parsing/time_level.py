@@ -2,10 +2,10 @@
 
 import re
 
-from cli.lines.event import Refused
-from cli.lines.kinds import Found, LineFormat
-from cli.lines.levels import after_time, anywhere, before_time, first, letter_before_time, level_of
-from cli.lines.times import CALENDAR, TIME_OF_DAY
+from cli.parsing.event import Refused
+from cli.parsing.format_types import Found, LineFormat
+from cli.parsing.levels import after_time, anywhere, before_time, first, letter_before_time, level_of
+from cli.parsing.timestamps import CALENDAR, TIME_OF_DAY
 
 # A time and a level stand within so many characters.
 _WINDOW = 300

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli.lines.event import LineEvent
+from cli.parsing.event import LineEvent
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 

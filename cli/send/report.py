@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cli.lines.assembly import Read
-from cli.lines.event import LineEvent, Note, Refused
-from cli.lines.reading import Reader
 from cli.output import Form, complain, console, print_json, print_table
-from cli.sending import Span, Tally
-from cli.source import OLD, Source, Times
+from cli.parsing.event import LineEvent, Note, Refused
+from cli.parsing.file_parser import Reader
+from cli.parsing.multiline import Read
+from cli.send.log_file import OLD, Source, Times
+from cli.send.sender import Span, Tally
 
 # Refused lines that a table lists; JSON lists them all.
 LISTED = 20

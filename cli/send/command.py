@@ -13,12 +13,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 
 from cli.client import DEFAULT_SERVER, Exit, Server, connected
 from cli.interrupts import interruptible
-from cli.lines.formats import FORMATS, custom
-from cli.lines.kinds import LineFormat
 from cli.output import Form, Output, ask, complain, console
-from cli.send_report import explain, report, say_if_old, warn
-from cli.sending import Span, Tally, send
-from cli.source import Chosen, Source, Times, timed
+from cli.parsing.format_types import LineFormat
+from cli.parsing.formats import FORMATS, custom
+from cli.send.log_file import Chosen, Source, Times, timed
+from cli.send.report import explain, report, say_if_old, warn
+from cli.send.sender import Span, Tally, send
 from services.chassis.clock import SystemClock
 
 # What a shell says of a program that Ctrl-C ended.

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cli.lines.event import Refused
-from cli.lines.kinds import Found, LineFormat, uncoloured
-from cli.lines.names import named
+from cli.parsing.event import Refused
+from cli.parsing.field_names import named
+from cli.parsing.format_types import Found, LineFormat, uncoloured
 
 _NO_OBJECT = Refused(field="line", expected="a JSON object")
 _TOO_DEEP = Refused(field="line", expected="a JSON object that is nested less deeply")

@@ -2,10 +2,10 @@
 
 import re
 
-from cli.lines.general import General
-from cli.lines.json_lines import Docker, Json
-from cli.lines.kinds import KEY, VALUE, LineFormat, Logfmt, W3c
-from cli.lines.times import ISO
+from cli.parsing.format_types import KEY, VALUE, LineFormat, Logfmt, W3c
+from cli.parsing.json_lines import Docker, Json
+from cli.parsing.time_level import General
+from cli.parsing.timestamps import ISO
 from services.domain.level import Level
 
 _LEVEL = "TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|FATAL"

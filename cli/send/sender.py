@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from cli.client import DEADLINE, retry_delay, violations
-from cli.lines.event import Note
+from cli.parsing.event import Note
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
