@@ -21,11 +21,12 @@ from services.domain.severity import Severity
 from services.evaluator.adapters.decoding import LogDecoder
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import encode_batch
-from services.evaluator.core.match import match
-from services.evaluator.core.partial import PartialBatch
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.source import Source
-from services.evaluator.core.stage import Checkpoint, WindowStage
+from services.evaluator.core.match.aggregation import match
+from services.evaluator.core.match.blocks import Source
+from services.evaluator.core.records import PartialBatch
+from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window.checkpoint import Checkpoint
+from services.evaluator.core.window.stage import WindowStage
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 

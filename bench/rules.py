@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from services.domain.severity import Severity
-from services.evaluator.core.columns import Columns, values
-from services.evaluator.core.condition import Numbers, condition
-from services.evaluator.core.grouping import groups
-from services.evaluator.core.selection import selection
+from services.evaluator.core.match.bucketing import groups
+from services.evaluator.core.match.events import Columns, values
+from services.evaluator.core.match.selection import selection
+from services.evaluator.core.window.condition import Numbers, condition
 from services.rule_language.checking import check_condition, check_filter
 from services.rule_language.rule import Draft, RuleType, complete
 

@@ -28,7 +28,7 @@ from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.rules import RuleBook, RuleCopy, follow
 from services.evaluator.adapters.state import KafkaStateStore
 from services.evaluator.adapters.topic import partitions_of
-from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS
 from services.evaluator.settings import Settings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
-from services.evaluator.core.transition import Reason
+from services.evaluator.core.records import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

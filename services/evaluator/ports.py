@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.evaluator.core.arrival import Arrivals, Record
-from services.evaluator.core.partial import Group, PartialBatch
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.transition import Transition
+from services.evaluator.core.match.events import Arrivals, Record
+from services.evaluator.core.records import Group, PartialBatch, Transition
+from services.evaluator.core.rules import RuleSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.rule_language.complaints import ExpressionError, explained, mistake_at
+from services.rule_language.checked_expr import part_of, tree_of
 from services.rule_language.costs import excess
-from services.rule_language.decoding import part_of, tree_of
+from services.rule_language.diagnostics import ExpressionError, explained, mistake_at
 from services.rule_language.environment import Language, Program, RefusedError, events, windows
-from services.rule_language.tree import Kind, Node, names
+from services.rule_language.syntax_tree import Kind, Node, names
 
 MAX_CHARACTERS = 4096
 

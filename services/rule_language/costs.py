@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.rule_language.environment import regex_mistake
-from services.rule_language.tree import Call, Constant, Field, Kind, Listing, Node, Opaque, children, walk
+from services.rule_language.syntax_tree import Call, Constant, Field, Kind, Listing, Node, Opaque, children, walk
 
 MAX_PARTS = 1000
 MAX_JOINS = 4

@@ -17,7 +17,7 @@ from cel_expr_python import cel
 from google.protobuf.struct_pb2 import Struct, Value
 
 from services.domain.level import Level
-from services.rule_language.decoding import read_from_map
+from services.rule_language.checked_expr import read_from_map
 
 # What an event is made of. status_code, response_time and each attribute may be absent.
 EVENT_FIELDS: Mapping[str, str] = {

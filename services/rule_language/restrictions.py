@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from services.rule_language.checking import Expression
-from services.rule_language.complaints import ExpressionError
+from services.rule_language.diagnostics import ExpressionError
 
 Found = Iterator[tuple[str, str]]
 

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from services.chassis.failures import StreamUnavailable
 from services.domain.severity import Severity
 from services.evaluator.adapters.decoding import LogDecoder
-from services.evaluator.core.partial import Group, PartialBatch
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.transition import Reason, State, Transition, Window
+from services.evaluator.core.records import Group, PartialBatch, Reason, State, Transition, Window
+from services.evaluator.core.rules import RuleSet
 from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned, Share
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -6,8 +6,7 @@ import numpy as np
 from ptars import HandlerPool
 
 from services.chassis.kafka import Record as KafkaRecord
-from services.evaluator.core.arrival import Arrivals, Record
-from services.evaluator.core.columns import Columns
+from services.evaluator.core.match.events import Arrivals, Columns, Record
 from services.evaluator.ports import Poisoned
 from tocsin.logs.v1 import log_event_pb2
 

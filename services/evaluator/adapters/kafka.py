@@ -16,8 +16,7 @@ from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
 from services.evaluator.adapters.transition_wire import encode_transition
-from services.evaluator.core.partial import PartialBatch, halves
-from services.evaluator.core.transition import Transition
+from services.evaluator.core.records import PartialBatch, Transition, halves
 from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned
 from tocsin.logs.v1 import log_event_pb2
 

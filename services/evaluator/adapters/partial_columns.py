@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptars import HandlerPool
 
 from services.domain.level import Level
-from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
+from services.evaluator.core.records import PartialBatch, Progress, Row, RowKey, Sample, Tally
 from tocsin.evaluation.v1 import partial_pb2
 
 Ints = NDArray[np.int64]

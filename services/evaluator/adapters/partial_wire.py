@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.domain.level import Level
 from services.evaluator.adapters.times import nanoseconds, stamp
-from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
+from services.evaluator.core.records import PartialBatch, Progress, Row, RowKey, Sample, Tally
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.evaluation.v1 import partial_pb2
 from tocsin.logs.v1 import log_event_pb2

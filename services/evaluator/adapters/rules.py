@@ -15,7 +15,7 @@ from services.chassis.failures import Failure
 from services.chassis.health import Dependency
 from services.chassis.loops import Loop
 from services.domain.severity import Severity
-from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.rules import RuleSet
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub

@@ -22,8 +22,7 @@ from services.chassis.settings import KafkaSettings
 from services.evaluator.adapters.kafka import Outgoing, deliver
 from services.evaluator.adapters.partial_wire import Malformed
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
-from services.evaluator.core.partial import Group, group_key
-from services.evaluator.core.transition import Transition
+from services.evaluator.core.records import Group, Transition, group_key
 
 log = structlog.get_logger()
 

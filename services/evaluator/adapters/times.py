@@ -2,7 +2,7 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.evaluator.core.moment import SECOND_NS
+from services.evaluator.core.records import SECOND_NS
 
 # What a Timestamp may hold.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799

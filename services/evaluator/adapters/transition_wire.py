@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError
 from services.domain.severity import Severity
 from services.evaluator.adapters.partial_wire import Malformed, sample_message, sample_of
 from services.evaluator.adapters.times import nanoseconds, stamp
-from services.evaluator.core.transition import Reason, State, Transition, Window
+from services.evaluator.core.records import Reason, State, Transition, Window
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.evaluation.v1 import partial_pb2
 from tocsin.rules.v1 import alert_rule_pb2

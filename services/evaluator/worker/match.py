@@ -11,12 +11,11 @@ from services.chassis.backoff import Backoff
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
 from services.chassis.telemetry import continuing, links_of, tracer
-from services.evaluator.core.arrival import Arrivals
-from services.evaluator.core.match import match
-from services.evaluator.core.moment import moment_ns
-from services.evaluator.core.partial import PartialBatch
-from services.evaluator.core.ruleset import ReadyRule, RuleSet
-from services.evaluator.core.source import Source
+from services.evaluator.core.match.aggregation import match
+from services.evaluator.core.match.blocks import Source
+from services.evaluator.core.match.events import Arrivals
+from services.evaluator.core.records import PartialBatch, moment_ns
+from services.evaluator.core.rules import ReadyRule, RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import DeadLetters, LogSource, Mark, PartialSink, Poisoned, Rules, Share
 

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.chassis.telemetry import carrier, context_of, continuing, links_of, tracer
-from services.evaluator.core.transition import Transition
+from services.evaluator.core.records import Transition
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import StateStore, TransitionSink
 

@@ -11,13 +11,11 @@ import structlog
 from services.chassis.backoff import Backoff
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
-from services.evaluator.core.chain import Reception
-from services.evaluator.core.moment import SECOND_NS, moment_ns, span_ns
-from services.evaluator.core.note import checkpoint_of, note_of
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.stage import Checkpoint, WindowStage
-from services.evaluator.core.store import STORES
-from services.evaluator.core.transition import Transition
+from services.evaluator.core.records import SECOND_NS, Transition, moment_ns, span_ns
+from services.evaluator.core.rules import STORES, RuleSet
+from services.evaluator.core.window.checkpoint import Checkpoint, checkpoint_of, note_of
+from services.evaluator.core.window.sequence import Reception
+from services.evaluator.core.window.stage import WindowStage
 from services.evaluator.metrics import Figures, Metrics
 from services.evaluator.ports import Mark, Partial, PartialSource, Rules, Share, StateStore, TransitionSink
 from services.evaluator.worker.telling import Decided, Teller

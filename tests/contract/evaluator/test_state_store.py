@@ -11,8 +11,7 @@ from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings
 from services.evaluator.adapters.state import KafkaStateStore
 from services.evaluator.adapters.transition_wire import encode_state
-from services.evaluator.core.partial import group_key
-from services.evaluator.core.transition import State, Transition
+from services.evaluator.core.records import State, Transition, group_key
 from services.evaluator.ports import StateStore
 from tests.fakes.evaluator import FIRED, MemoryStates
 from tests.integration.evaluator.conftest import Topic, until

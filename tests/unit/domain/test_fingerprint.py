@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.domain.fingerprint import digest, fingerprint
-from services.domain.resource import resource_of
 from services.domain.severity import Severity
+from services.evaluator.core.window.episode import resource_of
 
 # Few letters, so that parts often begin alike; with all that is used to tell parts from each other.
 words = st.text("ab12:,=\\", max_size=5)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from services.rule_language.complaints import ExpressionError
+from services.rule_language.diagnostics import ExpressionError
 
 SCHEMA = pa.schema(
     [

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.evaluator.core.condition import Numbers
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.transition import State
+from services.evaluator.core.records import State
+from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window.condition import Numbers
 from tests.unit.evaluator.pipeline import Event, Told
 
 WINDOW = 10

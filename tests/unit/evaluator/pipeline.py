@@ -12,14 +12,12 @@ from services.evaluator.adapters.decoding import LogDecoder
 from services.evaluator.adapters.kafka import encoded
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
-from services.evaluator.core.match import match
-from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.note import checkpoint_of, note_of
-from services.evaluator.core.partial import Group
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.source import Source
-from services.evaluator.core.stage import Checkpoint, WindowStage
-from services.evaluator.core.transition import State, Transition
+from services.evaluator.core.match.aggregation import match
+from services.evaluator.core.match.blocks import Source
+from services.evaluator.core.records import SECOND_NS, Group, State, Transition
+from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window.checkpoint import Checkpoint, checkpoint_of, note_of
+from services.evaluator.core.window.stage import WindowStage
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 

@@ -1,6 +1,6 @@
 import pytest
 
-from services.evaluator.core.condition import Numbers, condition, may_hold_unselected
+from services.evaluator.core.window.condition import Numbers, condition, may_hold_unselected
 from services.rule_language.checking import Expression, check_condition
 from services.rule_language.environment import GivenUpError
 

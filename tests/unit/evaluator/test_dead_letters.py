@@ -7,7 +7,7 @@ from typing import cast
 from services.chassis.failures import RequestTooLarge
 from services.chassis.kafka import Headers, Producer
 from services.evaluator.adapters.kafka import KafkaDeadLetters
-from services.evaluator.core.arrival import Record
+from services.evaluator.core.match.events import Record
 from services.evaluator.ports import Poisoned
 from tocsin.logs.v1.log_event_pb2 import DeadLetter
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.chassis.failures import StreamUnavailable
 from services.evaluator.adapters.kafka import PART_BYTES, KafkaPartialSink, Outgoing, deliver
-from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Tally
+from services.evaluator.core.records import PartialBatch, Progress, Row, RowKey, Tally
 
 
 class SlowProducer:

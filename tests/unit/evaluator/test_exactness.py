@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.core import block
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.transition import State, Transition
+from services.evaluator.core import records
+from services.evaluator.core.records import State, Transition
+from services.evaluator.core.rules import RuleSet
 from tests.unit.evaluator.naive import WINDOW, expected, holding, windows_of
 from tests.unit.evaluator.pipeline import Chaos, Event, Pipeline, rule, run, told
 
@@ -37,7 +37,7 @@ randoms = st.randoms(use_true_random=True)
 @pytest.fixture(autouse=True, scope="module")
 def _small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(block, "BLOCK_RECORDS", 3)
+        patch.setattr(records, "BLOCK_RECORDS", 3)
         yield
 
 

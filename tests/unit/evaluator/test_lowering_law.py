@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.core.columns import Columns
-from services.evaluator.core.condition import Numbers, condition
-from services.evaluator.core.selection import selection
+from services.evaluator.core.match.events import Columns
+from services.evaluator.core.match.selection import selection
+from services.evaluator.core.window.condition import Numbers, condition
 from services.rule_language.checking import check_condition, check_filter
 from tests.unit.evaluator.expressions import batch_of, conditions, events, filters, present, within_limits
 

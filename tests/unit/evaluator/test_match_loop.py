@@ -8,8 +8,8 @@ from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import Record
 from services.evaluator.adapters.decoding import LogDecoder
-from services.evaluator.core.block import BLOCK_RECORDS
-from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core.records import BLOCK_RECORDS
+from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import LogFetch, Mark, Share
 from services.evaluator.worker.match import MatchWorker, Pace

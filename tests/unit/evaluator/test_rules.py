@@ -15,9 +15,9 @@ from services.chassis.backoff import Backoff
 from services.chassis.health import Health
 from services.domain.severity import Severity
 from services.evaluator.adapters.rules import Pages, RuleBook, RuleCopy, Snapshot, Update, follow
-from services.evaluator.core import ruleset
-from services.evaluator.core.condition import Condition
-from services.evaluator.core.ruleset import RuleSet
+from services.evaluator.core import rules as rules_module
+from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window.condition import Condition
 from services.manager.core.rule import KeptRule
 from services.manager.wire.rules import PAGE_BYTES
 from services.rule_language.checking import Expression
@@ -84,8 +84,8 @@ async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
             raise RecursionError("a mistake of ours")
         return lower(expression)
 
-    lower = ruleset.condition
-    monkeypatch.setattr(ruleset, "condition", condition)
+    lower = rules_module.condition
+    monkeypatch.setattr(rules_module, "condition", condition)
     book = RuleBook(RuleCopy(tmp_path))
     await book.take(update(a_rule(id="odd", condition="count > 7"), a_rule()))
     rules = await book.known()

@@ -3,12 +3,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.evaluator.core import selection as module
-from services.evaluator.core.columns import Columns
-from services.evaluator.core.lowering import Lowered, lower
-from services.evaluator.core.selection import selection
+from services.evaluator.core.match import selection as module
+from services.evaluator.core.match.events import Columns
+from services.evaluator.core.match.lowering import Lowered, lower
+from services.evaluator.core.match.selection import selection
 from services.rule_language.checking import check_filter
-from services.rule_language.tree import Node
+from services.rule_language.syntax_tree import Node
 from tests.unit.evaluator.expressions import batch_of
 
 EVENTS: list[dict[str, Any]] = [

@@ -8,13 +8,24 @@ import pytest
 
 from services.domain.fingerprint import fingerprint
 from services.domain.severity import Severity
-from services.evaluator.core.chain import Reception
-from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import Group, PartialBatch, Progress, Row, RowKey, Tally, totals_key
-from services.evaluator.core.ruleset import ReadyRule, RuleSet
-from services.evaluator.core.stage import Checkpoint, Observed, WindowStage
-from services.evaluator.core.totals import TotalsPane
-from services.evaluator.core.transition import Reason, State, Transition
+from services.evaluator.core.records import (
+    SECOND_NS,
+    Group,
+    PartialBatch,
+    Progress,
+    Reason,
+    Row,
+    RowKey,
+    State,
+    Tally,
+    Transition,
+    totals_key,
+)
+from services.evaluator.core.rules import ReadyRule, RuleSet
+from services.evaluator.core.window.checkpoint import Checkpoint
+from services.evaluator.core.window.panes import TotalsPane
+from services.evaluator.core.window.sequence import Reception
+from services.evaluator.core.window.stage import Observed, WindowStage
 from services.rule_language.rule import Rule, RuleType
 from tests.unit.evaluator.pipeline import rule
 

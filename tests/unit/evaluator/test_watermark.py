@@ -1,8 +1,7 @@
 """The watermark: never back, never ahead of a source that may still speak."""
 
-from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import Progress
-from services.evaluator.core.watermark import Watermark
+from services.evaluator.core.records import SECOND_NS, Progress
+from services.evaluator.core.window.watermark import Watermark
 
 
 def heard(source: int, event: float | None = None, idle: float | None = None, sources: int = 2) -> Progress:

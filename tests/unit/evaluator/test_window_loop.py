@@ -7,10 +7,8 @@ from datetime import timedelta
 import pytest
 
 from services.chassis.backoff import Backoff
-from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Tally
-from services.evaluator.core.ruleset import RuleSet
-from services.evaluator.core.transition import State
+from services.evaluator.core.records import SECOND_NS, PartialBatch, Progress, Row, RowKey, State, Tally
+from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import Mark, Share
 from services.evaluator.worker.telling import WAVE, Backlog, Decided

@@ -17,9 +17,19 @@ from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
-from services.evaluator.core.moment import SECOND_NS
-from services.evaluator.core.partial import PartialBatch, Progress, Row, RowKey, Sample, Tally
-from services.evaluator.core.transition import Reason, State, Transition, Window
+from services.evaluator.core.records import (
+    SECOND_NS,
+    PartialBatch,
+    Progress,
+    Reason,
+    Row,
+    RowKey,
+    Sample,
+    State,
+    Tally,
+    Transition,
+    Window,
+)
 from services.evaluator.ports import Share
 
 PARTIALS = PartialDecoder()

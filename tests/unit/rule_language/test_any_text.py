@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.rule_language.checking import Expression, check_condition, check_filter
-from services.rule_language.complaints import ExpressionError
+from services.rule_language.diagnostics import ExpressionError
 
 _PIECES = st.sampled_from(
     [

@@ -1,7 +1,7 @@
 import pytest
 
 from services.rule_language.checking import MAX_CHARACTERS, check_condition, check_filter
-from services.rule_language.complaints import ExpressionError, explained
+from services.rule_language.diagnostics import ExpressionError, explained
 from services.rule_language.environment import events
 
 EVENT = {

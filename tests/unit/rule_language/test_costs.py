@@ -3,8 +3,8 @@
 import pytest
 
 from services.rule_language.checking import check_condition, check_filter
-from services.rule_language.complaints import ExpressionError
 from services.rule_language.costs import MAX_JOINS, MAX_PARTS, MAX_PATTERNS
+from services.rule_language.diagnostics import ExpressionError
 
 LOOP_IN_LOOP = "attributes.exists(a, attributes.exists(b, {}))"
 

@@ -1,0 +1,28 @@
+"""The window stage: from partial aggregates to alerts that fire and resolve.
+
+Way of a record of `window-partials`: `stage.WindowStage.observe` places it in the sequence of its source partition
+(`sequence`), puts its rows into the panes of their windows (`panes`), judges what changed by the rules' conditions
+(`condition`, `rule_windows`), moves the watermark (`watermark`) and closes windows that it has passed. Each group of a
+rule goes through episodes (`episode`): a window that meets the condition begins one, the first window that does not
+meet it when it closes ends it. What comes out are transitions.
+
+Invariants:
+
+- The stage is a function of its records in order, the rules, and the checkpoint that it was restored from. It asks no
+  clock: `now` only stamps transitions and expires what no rule uses.
+- Of each source there is one growing block. A row of it replaces the former row of the same key when its `up_to` is
+  greater. When a later block begins, the block is folded into the panes for good; rows of folded blocks are stale and
+  do not count.
+- Merging is exact, so neither order nor grouping matters: sums are kept as integers and rounded once.
+- The watermark is the least of the sources' greatest event times. It never goes back, and a source is idle only if
+  Kafka has nothing more of it.
+- A window is judged while it is open and closed once; events for a closed window are counted as late.
+
+Replay: a checkpoint names the oldest offset that an open window needs, the position that was judged, and the watermark
+at that time. A new owner reads from the oldest needed offset and only merges until it has reached the position; the
+last transition of each group comes from `window-state`. Then it is where the former owner was. Transitions decided
+again have the same ids, and readers of `alerts` drop duplicates.
+
+Why it is exact: partial rows are cumulative and replaced, so reading a record twice changes nothing; a gap between two
+flushes is noticed and read again from the last checkpoint; ids are functions of what was decided.
+"""

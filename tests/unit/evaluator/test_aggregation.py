@@ -1,0 +1,283 @@
+"""Matching: what a block says depends on its records alone, not on how they were fetched."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from random import Random
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.chassis.kafka import Record
+from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.core.match.aggregation import first_of_each, match
+from services.evaluator.core.match.blocks import Block, Source
+from services.evaluator.core.match.bucketing import _compact
+from services.evaluator.core.records import SECOND_NS, RowKey, Tally, totals_key
+from services.evaluator.core.rules import RuleSet
+from tests.unit.evaluator.pipeline import START, rule
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+
+RULES = RuleSet.of(
+    1,
+    [
+        rule("plain", "count > threshold"),
+        rule("scoped", "rate > threshold", scope='service != "b"', group_by=("service", "attributes.zone")),
+        rule("wide", "total > threshold", scope='service != "b"', group_by=("service",)),
+        rule("coded", "max > threshold", filter="status_code >= 500", value_field="status_code", group_by=("host",)),
+        rule("none", "count > threshold", filter='message.contains("never")'),
+    ],
+)
+DECODER = LogDecoder()
+randoms = st.randoms(use_true_random=True)
+
+
+def some_event(random: Random) -> LogEvent:
+    event = LogEvent(
+        service=random.choice("abc"),
+        level=LogEvent.Level.ValueType(random.randint(1, 6)),
+        message="m" * random.choice((1, 2000)),
+        host=random.choice(("", "h")),
+        trace_id=random.choice(("", "ab" * 16)),
+        attributes=random.choice(({}, {"zone": "z"})),
+    )
+    if random.random() < 0.7:
+        event.event_time.FromNanoseconds((START + random.randrange(40)) * SECOND_NS)
+    if random.random() < 0.5:
+        event.status_code = random.choice((200, 500, 503))
+    if random.random() < 0.5:
+        event.response_time = random.choice((0.1, 0.7, 1e17, float("-inf"), float("inf")))
+    return event
+
+
+def some_records(random: Random) -> list[Record]:
+    records = []
+    for partition in (0, 1):
+        first = random.choice((0, 250))
+        for offset in range(first, first + random.randrange(12)):
+            batch = LogBatch(events=[some_event(random) for _ in range(random.randrange(6))])
+            trace = [("traceparent", f"00-{offset:032x}-{1:016x}-01".encode())] if random.random() < 0.5 else ()
+            value = batch.SerializeToString()
+            records.append(Record("log-events", partition, offset, None, value, trace, START * 1000 + offset))
+    return records
+
+
+def matched(records: list[Record], cuts: list[int]) -> dict[int, dict[int, dict[RowKey, Tally]]]:
+    """Give the rows and totals by partition and block, after fetching the records cut at these places."""
+    starts = {each.partition: each.offset for each in reversed(records)}
+    sources = {partition: Source.at(partition, offset) for partition, offset in starts.items()}
+    for first, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
+        arrivals, _ = DECODER.decode(records[first:end])
+        match(arrivals, RULES, sources, outputs=4)
+    return {
+        source.partition: {each.number: each.rows | each.totals for each in source.blocks}
+        for source in sources.values()
+    }
+
+
+def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, int]]]]:
+    """Count selected and counted events one by one."""
+    found: dict[int, dict[int, dict[RowKey, tuple[int, int]]]] = defaultdict(lambda: defaultdict(dict))
+    for record in records:
+        for event in LogBatch.FromString(record.value).events:
+            zone = event.attributes.get("zone", "")
+            error = event.level >= LogEvent.ERROR
+            rows = [
+                ("plain", True, (event.service,), error),
+                ("scoped", event.service != "b", (event.service, zone), error),
+                ("wide", event.service != "b", (event.service,), error),
+                ("coded", True, (event.host,), event.status_code >= 500),
+                ("none", True, (event.service,), False),
+            ]
+            happened = event.event_time.seconds if event.HasField("event_time") else record.timestamp_ms // 1000
+            pane_ns = happened // 10 * 10 * SECOND_NS
+            block = found[record.partition][record.offset // 256]
+            selecting = {(RULES.rules[each[0]].frame_id, each[2]) for each in rows if each[1]}
+            for frame_id, group in selecting:
+                key = totals_key(frame_id, group, pane_ns)
+                block[key] = 0, block.get(key, (0, 0))[1] + 1
+            for rule_id, is_selected, group, is_counted in rows:
+                if is_selected and is_counted:
+                    key = RowKey(rule_id, 1, group, pane_ns)
+                    total = block[totals_key(RULES.rules[rule_id].frame_id, group, pane_ns)][1]
+                    block[key] = block.get(key, (0, 0))[0] + 1, total
+    return {partition: dict(blocks) for partition, blocks in found.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(randoms)
+def test_where_fetches_are_cut_does_not_matter(random: Random) -> None:
+    records = some_records(random)
+    cuts = sorted(random.sample(range(len(records) + 1), min(4, len(records))))
+    assert matched(records, cuts) == matched(records, [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(randoms)
+def test_columns_count_what_going_through_events_counts(random: Random) -> None:
+    records = some_records(random)
+    counts = {
+        partition: {
+            number: {key: (tally.counted, tally.total) for key, tally in rows.items()}
+            for number, rows in blocks.items()
+            if rows
+        }
+        for partition, blocks in matched(records, []).items()
+    }
+    assert {partition: blocks for partition, blocks in counts.items() if blocks} == naive(records)
+
+
+def one_block(*events: LogEvent, trace: str = "", arrival_s: int = START) -> Block:
+    headers = [("traceparent", trace.encode())] if trace else ()
+    value = LogBatch(events=events).SerializeToString()
+    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, headers, arrival_s * 1000)])
+    source = Source.at(0, 0)
+    match(arrivals, RULES, {0: source}, outputs=4)
+    return source.blocks[0]
+
+
+def plain(block: Block, service: str = "a") -> Tally:
+    (tally,) = [tally for key, tally in block.rows.items() if key.rule_id == "plain" and key.group == (service,)]
+    return tally
+
+
+def error(**fields: object) -> LogEvent:
+    given: dict[str, object] = {"service": "a", "level": LogEvent.ERROR, "message": "no"}
+    return LogEvent(**(given | fields))  # type: ignore[arg-type]
+
+
+def test_the_first_three_counted_events_are_kept_as_samples() -> None:
+    infos = [error(level=LogEvent.INFO, message="fine") for _ in range(2)]
+    tally = plain(one_block(*infos, *(error(message=f"no {number}") for number in range(5))))
+    assert [sample.message for sample in tally.samples] == ["no 0", "no 1", "no 2"]
+    assert (tally.counted, tally.total) == (5, 7)
+
+
+def test_a_sample_names_its_own_trace_or_the_one_that_brought_it() -> None:
+    trace = f"00-{'1' * 32}-{'2' * 16}-01"
+    tally = plain(one_block(error(trace_id="a" * 32), error(), trace=trace))
+    assert [sample.trace_id for sample in tally.samples] == ["a" * 32, "1" * 32]
+    assert tally.traceparent == trace
+
+
+def test_an_event_without_a_time_happened_when_it_arrived() -> None:
+    tally = plain(one_block(error(), arrival_s=START + 7))
+    assert tally.last_event_ns == (START + 7) * SECOND_NS
+
+
+def test_the_source_is_never_ahead_of_arrival() -> None:
+    ahead = error()
+    ahead.event_time.FromSeconds(START + 500)
+    assert one_block(ahead, arrival_s=START).max_event_ns == START * SECOND_NS
+
+
+@pytest.mark.parametrize("second", [-62_135_596_800, 253_402_300_799])
+def test_the_ends_of_time_are_bearable(second: int) -> None:
+    event = error()
+    event.event_time.FromSeconds(second)
+    assert plain(one_block(event)).counted == 1
+
+
+def test_a_record_that_cannot_be_decoded_counts_as_read_and_empty() -> None:
+    good = LogBatch(events=[error()]).SerializeToString()
+    records = [Record("log-events", 0, n, None, v, (), START * 1000) for n, v in enumerate([good, b"\xff", good])]
+    arrivals, poisoned = DECODER.decode(records)
+    source = Source.at(0, 0)
+    match(arrivals, RULES, {0: source}, outputs=4)
+    assert [each.record.offset for each in poisoned] == [1]
+    assert (source.position, plain(source.blocks[0]).counted) == (3, 2)
+
+
+def test_offsets_must_rise() -> None:
+    source = Source.at(0, 5)
+    with pytest.raises(ValueError, match="offset 4"):
+        source.take(4, 0)
+
+
+def test_many_groups_are_found_by_sorting() -> None:
+    events = [error(service=f"service-{number}") for number in range(1500)]
+    spread = [error(service=f"service-{number}") for number in range(1500)]
+    for number, event in enumerate(spread):
+        event.event_time.FromSeconds(START - number * 10)
+    block = one_block(*events, *spread)
+    assert sum(tally.counted for key, tally in block.rows.items() if key.rule_id == "plain") == 3000
+
+
+def test_a_rule_that_fails_does_not_stop_the_others() -> None:
+    def crash(*_: object) -> NoReturn:
+        raise RuntimeError("no")
+
+    good, bad = RULES.rules["plain"], replace(RULES.rules["scoped"], filter=crash)
+    rules = RuleSet(revision=1, rules={"bad": bad, "good": good})
+    value = LogBatch(events=[error()]).SerializeToString()
+    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    source = Source.at(0, 0)
+    failed = match(arrivals, rules, {0: source}, outputs=4)
+    assert list(failed) == [bad]
+    assert plain(source.blocks[0]).counted == 1
+
+
+def test_lengths_must_fit_the_events() -> None:
+    arrivals, _ = DECODER.decode([])
+    with pytest.raises(ValueError, match="lengths"):
+        replace(arrivals, lengths=np.array([1]))
+
+
+def test_who_has_three_samples_gets_no_more_of_a_later_fetch() -> None:
+    def record(offset: int, *messages: str) -> Record:
+        value = LogBatch(events=[error(message=message) for message in messages]).SerializeToString()
+        return Record("log-events", 0, offset, None, value, (), START * 1000)
+
+    blocks = matched([record(0, "one", "two", "three"), record(1, "four")], [1])[0]
+    (tally,) = [tally for key, tally in blocks[0].items() if key.rule_id == "plain"]
+    assert tally.counted == 4
+    assert [sample.message for sample in tally.samples] == ["one", "two", "three"]
+
+
+def test_nothing_is_chosen_where_nothing_is_wanted() -> None:
+    assert first_of_each(np.array([0, 1, 0]), np.array([0, 0])).tolist() == []
+    assert first_of_each(np.array([0, 1, 0]), np.array([1, 0])).tolist() == [0]
+
+
+def test_codes_far_apart_are_compacted_like_close_ones() -> None:
+    for code in (7, 10**9):
+        present, index, counts = _compact(np.array([code, 0, code]))
+        assert (present.tolist(), index.tolist(), counts.tolist()) == ([0, code], [1, 0, 1], [1, 2])
+
+
+def test_a_scope_that_no_event_is_in_counts_nothing() -> None:
+    block = one_block(error(service="b"))
+    assert {key.rule_id for key in block.rows} == {"plain"}
+    assert {key.rule_id for key in block.totals} == {RULES.rules[name].frame_id for name in ("plain", "coded")}
+
+
+def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
+    """Count the rows that a flush of these events writes, by rule or frame."""
+    value = LogBatch(events=events).SerializeToString()
+    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    source = Source.at(0, 0)
+    match(arrivals, rules, {0: source}, outputs=4)
+    told = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
+    return Counter(row.key.rule_id for _, batch in told for row in batch.rows)
+
+
+FIVE_SERVICES = [error(service=service) for service in "abcde"]
+
+
+def test_rules_that_select_nothing_write_nothing() -> None:
+    silent = [rule(f"silent-{n}", "count > threshold", filter=f'message.contains("{n}")') for n in range(30)]
+    loud = rule("loud", "count > threshold")
+    assert flushed(RuleSet.of(1, [*silent, loud]), *FIVE_SERVICES) == {"loud": 5}
+
+
+@pytest.mark.parametrize("condition", ["rate > 0.1", "total > 5", "count < 3", "count == 0", "!(count > 0)"])
+def test_totals_are_written_once_for_all_rules_of_a_frame(condition: str) -> None:
+    rules = RuleSet.of(1, [rule(f"r{n}", condition, filter=f'message.contains("{n}")') for n in range(30)])
+    written = flushed(rules, *FIVE_SERVICES)
+    assert set(written) == {rules.rules["r0"].frame_id}
+    # At most once for each partition in which a rule's group is judged.
+    assert 5 <= written.total() <= 5 * 4
+    one = RuleSet.of(1, [rule("r", condition, filter='message.contains("x")')])
+    assert flushed(one, *FIVE_SERVICES).total() == 5

@@ -1,0 +1,124 @@
+"""Blocks and sources: what each flush tells."""
+
+from services.evaluator.core import records
+from services.evaluator.core.match.blocks import Block, Source
+from services.evaluator.core.records import (
+    PartialBatch,
+    Progress,
+    Row,
+    RowKey,
+    Sample,
+    Tally,
+    block_of,
+    end_offset,
+    first_offset,
+    group_key,
+    halves,
+    later,
+    partition_of,
+    totals_key,
+)
+
+SAMPLE = Sample(1, "a", None, "m", None, None, "", "")
+
+
+def key(group: str = "a") -> RowKey:
+    return RowKey("rule", 1, (group,), 0)
+
+
+def flushed(source: Source, idle_ns: int | None = None) -> list[tuple[int, PartialBatch]]:
+    return source.flush(outputs=2, source_partitions=1, idle_ns=idle_ns, rules_revision=1)
+
+
+def test_borders_follow_from_offsets_alone() -> None:
+    assert [block_of(offset) for offset in (0, 255, 256)] == [0, 0, 1]
+    assert (first_offset(1), end_offset(1)) == (256, 512)
+
+
+def test_every_output_hears_how_far_a_block_is() -> None:
+    source = Source.at(0, 0)
+    source.take(0, 5).put(key(), Tally(counted=1), 2)
+    told = flushed(source)
+    assert [output for output, _ in told] == [0, 1]
+    assert {(batch.progress.previous_up_to, batch.progress.up_to) for _, batch in told} == {(0, 1)}
+    assert sum(len(batch.rows) for _, batch in told) == 1
+    assert flushed(source) == []
+
+
+def test_only_changed_rows_are_sent_again_and_samples_only_once() -> None:
+    source = Source.at(0, 0)
+    block = source.take(0, 5)
+    block.put(key("a"), Tally(counted=1, samples=(SAMPLE,)), 1)
+    block.put(key("b"), Tally(counted=1), 1)
+    flushed(source)
+    source.take(1, 6).put(key("a"), Tally(counted=2, samples=(SAMPLE,)), 1)
+    (row,) = [row for _, batch in flushed(source) for row in batch.rows]
+    assert row.tally == Tally(counted=2)
+    source.take(2, 6).put(key("a"), Tally(counted=3, samples=(SAMPLE, SAMPLE)), 1)
+    (row,) = [row for _, batch in flushed(source) for row in batch.rows]
+    assert row.tally.samples == (SAMPLE, SAMPLE)
+
+
+def test_a_block_is_told_to_its_end_before_the_next_and_then_let_go() -> None:
+    source = Source.at(0, 250)
+    source.take(250, 1).saw(10)
+    source.take(300, 2).saw(20)
+    progress = [batch.progress for output, batch in flushed(source) if output == 0]
+    assert [(each.block, each.previous_up_to, each.up_to) for each in progress] == [(0, 250, 256), (1, 256, 301)]
+    assert [each.max_event_ns for each in progress] == [10, 20]
+    assert [each.number for each in source.blocks] == [1]
+    assert source.committable == 256
+
+
+def test_a_whole_block_can_be_committed() -> None:
+    source = Source.at(0, 0)
+    for offset in range(records.BLOCK_RECORDS):
+        source.take(offset, 1)
+    assert source.committable == 0
+    flushed(source)
+    assert source.committable == 256
+    assert flushed(source) == []
+
+
+def test_an_idle_source_says_so() -> None:
+    source = Source.at(0, 7)
+    (progress, _) = [batch.progress for _, batch in flushed(source, idle_ns=99)]
+    assert (progress.idle_ns, progress.previous_up_to, progress.up_to) == (99, 7, 7)
+
+
+def test_totals_go_to_each_output_in_which_a_rules_group_is_judged() -> None:
+    source = Source.at(0, 0)
+    block = source.take(0, 5)
+    block.put_totals(totals_key("f", ("a",), 0), Tally(total=1), [f"r{n}" for n in range(9)], 2)
+    block.put_totals(totals_key("g", ("a",), 0), Tally(total=1), ["r0"], 2)
+    block.put_totals(totals_key("h", ("a",), 0), Tally(total=1), [], 2)
+    told = [(row.key.rule_id, output) for output, batch in flushed(source) for row in batch.rows]
+    assert sorted(told) == [("f", 0), ("f", 1), ("g", partition_of("r0", ("a",), 2))]
+
+
+def cut(*groups: str) -> list[list[str]]:
+    progress = Progress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
+    rows = tuple(Row(RowKey(f"r{n}", 1, (group,), 0), Tally()) for n, group in enumerate(groups))
+    first, second = halves(PartialBatch(progress=progress, rows=rows))
+    assert (first.progress.idle_ns, second.progress) == (None, progress)
+    return [[row.key.group[0] for row in half.rows] for half in (first, second)]
+
+
+def test_a_cut_keeps_a_groups_rows_together_as_far_as_can_be() -> None:
+    assert cut("a", "b", "a", "b") == [["a", "a"], ["b", "b"]]
+    assert cut("a", "b", "b", "b") == [["a"], ["b", "b", "b"]]
+    assert cut("a", "a", "a", "b") == [["a", "a", "a"], ["b"]]
+    assert cut("a", "a", "a", "a") == [["a", "a"], ["a", "a"]]
+
+
+def test_groups_never_share_a_name() -> None:
+    assert group_key("r", ("a", "bc")) != group_key("r", ("ab", "c"))
+    assert 0 <= partition_of("r", ("a",), 4) < 4
+
+
+def test_the_later_of_moments_that_may_be_unknown() -> None:
+    assert (later(None, None), later(1, None), later(None, 2), later(3, 2)) == (None, 1, 2, 3)
+
+
+def test_a_block_that_begins_in_the_middle_starts_there() -> None:
+    assert Block.at(300).start == 300

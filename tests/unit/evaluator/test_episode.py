@@ -1,0 +1,96 @@
+"""A transition's names: what makes it another step, and what makes it another trouble."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.domain.severity import Severity
+from services.evaluator.core.match.bucketing import groups
+from services.evaluator.core.match.events import Columns
+from services.evaluator.core.records import Reason, Transition
+from services.evaluator.core.rules import ReadyRule
+from services.evaluator.core.window.episode import firing, resolved, window_of
+from services.evaluator.core.window.panes import Totals
+from tests.unit.evaluator.expressions import batch_of
+from tests.unit.evaluator.pipeline import rule
+
+words = st.text("ab,=\\", max_size=3)
+labels = st.dictionaries(words.filter(bool), words, max_size=4)
+
+
+def fired(group: tuple[str, ...] = ("a", "b"), start_ns: int = 0, **changed: Any) -> Transition:
+    ready = ReadyRule.of(rule("r", "count > threshold", **{"group_by": ("service", "host"), **changed}))
+    return firing(ready, group, window_of(ready, start_ns, Totals()), (), 7)
+
+
+def in_another_order(given_labels: dict[str, str], data: st.DataObject) -> dict[str, str]:
+    return dict(data.draw(st.permutations(list(given_labels.items()))))
+
+
+@settings(deadline=None, max_examples=30)
+@given(labels, labels, st.data())
+def test_labels_and_their_order_are_no_part_of_the_names(
+    one: dict[str, str], other: dict[str, str], data: st.DataObject
+) -> None:
+    names = {
+        (step.id, step.fingerprint)
+        for step in (fired(labels=one), fired(labels=in_another_order(one, data)), fired(labels=other))
+    }
+    assert len(names) == 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.tuples(words, words), st.tuples(words, words))
+def test_different_groups_are_different_troubles_and_steps(one: tuple[str, str], other: tuple[str, str]) -> None:
+    first, second = fired(one), fired(other)
+    assert (first.fingerprint == second.fingerprint) == (one == other)
+    assert (first.id == second.id) == (one == other)
+
+
+def test_window_and_selection_make_another_step_of_the_same_trouble() -> None:
+    steps = [fired(), fired(start_ns=60), fired(selection_revision=9)]
+    assert len({step.id for step in steps}) == 3
+    assert len({step.fingerprint for step in steps}) == 1
+
+
+def test_an_edit_that_counts_on_makes_the_same_step() -> None:
+    assert fired(threshold=1).id == fired(threshold=2, revision=9).id
+
+
+def test_another_severity_is_another_trouble() -> None:
+    assert fired(severity=Severity.LOW).fingerprint != fired(severity=Severity.HIGH).fingerprint
+
+
+def test_an_end_is_another_step_of_the_same_trouble() -> None:
+    begun = fired()
+    ended = resolved(begun, begun.window, (), Reason.CONDITION_ENDED, 8)
+    assert ended.fingerprint == begun.fingerprint
+    assert ended.id != begun.id
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.dictionaries(words, words, min_size=1, max_size=4), st.data())
+def test_the_order_in_which_an_event_names_its_attributes_is_no_part_of_its_group(
+    attributes: dict[str, str], data: st.DataObject
+) -> None:
+    plain = {"level": 1, "service": "a", "message": "", "status_code": None, "response_time": None, "host": None}
+    both = [
+        {**plain, "trace_id": None, "attributes": each} for each in (attributes, in_another_order(attributes, data))
+    ]
+    group_by = [f"attributes.{name}" for name in attributes]
+    found = groups(Columns.of(batch_of(both)), group_by, np.arange(2))
+    assert found.keys == [tuple(attributes.values())]
+
+
+def test_an_end_ranks_above_its_beginning_a_later_window_above_both_and_a_new_selection_above_all() -> None:
+    begun = fired()
+    steps = [
+        begun,
+        resolved(begun, begun.window, (), Reason.CONDITION_ENDED, 8),
+        fired(start_ns=60),
+        fired(selection_revision=2),
+    ]
+    ranks = [step.rank for step in steps]
+    assert ranks == sorted(set(ranks))
