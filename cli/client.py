@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from cli.output import Detail, Form, Problem, tell
+from services.contract.timestamps import timedelta_of
 from stack.ports import Ports
 
 
@@ -81,7 +82,7 @@ def retry_delay(error: grpc.RpcError) -> float | None:
     info = error_details_pb2.RetryInfo()
     for detail in _details(error):
         if detail.Unpack(info):
-            return float(info.retry_delay.ToTimedelta().total_seconds())
+            return timedelta_of(info.retry_delay).total_seconds()
     return None
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.chassis.printable import json_text, visible
+from services.contract.timestamps import datetime_of
 from stack.terminal import Terminal
 
 # Where nobody looks at a terminal, in files and CI, tables have room.
@@ -182,7 +183,7 @@ def cell(text: str | Text) -> Text:
 
 def moment(time: Timestamp) -> str:
     """A time to the second, a dash for none."""
-    return f"{time.ToDatetime():%Y-%m-%d %H:%M:%S}" if time.seconds else "-"
+    return f"{datetime_of(time):%Y-%m-%d %H:%M:%S}" if time.seconds else "-"
 
 
 def show(message: Message, form: Form, table: Callable[[], None]) -> None:

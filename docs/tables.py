@@ -17,13 +17,11 @@ from cli.parsing.formats import FORMATS, TRANSPORTS
 from cli.parsing.levels import WORDS
 from cli.parsing.timestamps import SPELLINGS
 from services.chassis.settings import SettingDoc, describe
-from services.evaluator.adapters import kafka as evaluator_topics
+from services.contract import topics
 from services.evaluator.settings import Settings as EvaluatorSettings
 from services.ingest.settings import Settings as IngestSettings
 from services.manager.settings import Settings as ManagerSettings
-from services.manager.worker import results, transitions
 from services.notifier.settings import Settings as NotifierSettings
-from services.notifier.worker import intake
 from stack.envoy import PREFIX, EnvoySettings
 from stack.ports import Ports
 from stack.topics import TOPICS, Topic
@@ -65,25 +63,25 @@ DOORS = {
 }
 
 CONTENTS = {
-    "log-events": ("`LogBatch`, without a key", "ingest", "evaluator: match"),
-    "log-events-dead-letter": (
+    topics.LOG_EVENTS: ("`LogBatch`, without a key", "ingest", "evaluator: match"),
+    topics.LOG_EVENTS_DEAD_LETTER: (
         "`DeadLetter`: what could not be read, and why",
         "evaluator: match, manager, notifier",
         "people",
     ),
-    "window-partials": ("`PartialBatch`", "evaluator: match", "evaluator: window"),
-    "window-state": ("the evaluator's open alerts", "evaluator: window", "evaluator: window, at start"),
-    "alerts": ("`AlertTransition` by rule and resource", "evaluator: window", "manager"),
-    "notifications": ("`Notification` by alert", "manager", "notifier"),
-    "notification-results": ("`NotificationResult` by alert", "notifier", "manager"),
+    topics.WINDOW_PARTIALS: ("`PartialBatch`", "evaluator: match", "evaluator: window"),
+    topics.WINDOW_STATE: ("the evaluator's open alerts", "evaluator: window", "evaluator: window, at start"),
+    topics.ALERTS: ("`AlertTransition` by rule and resource", "evaluator: window", "manager"),
+    topics.NOTIFICATIONS: ("`Notification` by alert", "manager", "notifier"),
+    topics.NOTIFICATION_RESULTS: ("`NotificationResult` by alert", "notifier", "manager"),
 }
 
 GROUPS = (
-    (evaluator_topics.MATCH_GROUP, "evaluator: match", evaluator_topics.LOG_EVENTS),
-    (evaluator_topics.WINDOW_GROUP, "evaluator: window", evaluator_topics.WINDOW_PARTIALS),
-    (transitions.GROUP, "manager", transitions.TOPIC),
-    (results.GROUP, "manager", results.TOPIC),
-    (intake.GROUP, "notifier", intake.TOPIC),
+    (topics.MATCH_GROUP, "evaluator: match", topics.LOG_EVENTS),
+    (topics.WINDOW_GROUP, "evaluator: window", topics.WINDOW_PARTIALS),
+    (topics.TRANSITION_GROUP, "manager", topics.ALERTS),
+    (topics.RESULT_GROUP, "manager", topics.NOTIFICATION_RESULTS),
+    (topics.NOTIFICATION_GROUP, "notifier", topics.NOTIFICATIONS),
 )
 
 

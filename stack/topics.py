@@ -14,6 +14,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
+from services.contract.topics import (
+    ALERTS,
+    LOG_EVENTS,
+    LOG_EVENTS_DEAD_LETTER,
+    NOTIFICATION_RESULTS,
+    NOTIFICATIONS,
+    WINDOW_PARTIALS,
+    WINDOW_STATE,
+)
+
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
@@ -41,14 +51,14 @@ def _kept(milliseconds: int) -> dict[str, str]:
 
 
 TOPICS = (
-    Topic(name="log-events", partitions=4, config=_kept(_DAY_MS)),
-    Topic(name="log-events-dead-letter", partitions=1, config=_kept(7 * _DAY_MS)),
+    Topic(name=LOG_EVENTS, partitions=4, config=_kept(_DAY_MS)),
+    Topic(name=LOG_EVENTS_DEAD_LETTER, partitions=1, config=_kept(7 * _DAY_MS)),
     # As long as the longest window, its lateness and some time to come back: what is open is rebuilt from it.
-    Topic(name="window-partials", partitions=4, config=_kept(26 * _HOUR_MS)),
-    Topic(name="window-state", partitions=4, config={"cleanup.policy": "compact"}),
-    Topic(name="alerts", partitions=4, config=_kept(7 * _DAY_MS)),
-    Topic(name="notifications", partitions=4, config=_kept(7 * _DAY_MS)),
-    Topic(name="notification-results", partitions=4, config=_kept(7 * _DAY_MS)),
+    Topic(name=WINDOW_PARTIALS, partitions=4, config=_kept(26 * _HOUR_MS)),
+    Topic(name=WINDOW_STATE, partitions=4, config={"cleanup.policy": "compact"}),
+    Topic(name=ALERTS, partitions=4, config=_kept(7 * _DAY_MS)),
+    Topic(name=NOTIFICATIONS, partitions=4, config=_kept(7 * _DAY_MS)),
+    Topic(name=NOTIFICATION_RESULTS, partitions=4, config=_kept(7 * _DAY_MS)),
 )
 
 

@@ -2,9 +2,8 @@
 
 from datetime import timedelta
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from cli.parsing.event import LineEvent
+from services.contract.timestamps import timestamp_of
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 
@@ -24,7 +23,5 @@ def to_proto(event: LineEvent, *, shift: timedelta | None = timedelta()) -> LogE
     if event.response_time is not None:
         sent.response_time = event.response_time
     if event.event_time is not None and shift is not None:
-        time = Timestamp()
-        time.FromDatetime(event.event_time + shift)
-        sent.event_time.CopyFrom(time)
+        sent.event_time.CopyFrom(timestamp_of(event.event_time + shift))
     return sent

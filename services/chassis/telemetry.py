@@ -92,12 +92,6 @@ def context_of(headers: Iterable[tuple[str, bytes | str]] | None) -> Context:
     return _PROPAGATOR.extract(found, Context())
 
 
-def trace_id_of(headers: Iterable[tuple[str, bytes | str]] | None) -> str:
-    """Return the id of the trace that headers carry, 32 hexadecimal digits; an empty text where they carry none."""
-    context = trace.get_current_span(context_of(headers)).get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""
-
-
 @contextmanager
 def continuing(headers: Iterable[tuple[str, bytes | str]] | None) -> Iterator[None]:
     """Stand in the trace that headers carry, without a span of one's own: what is logged here names that trace."""

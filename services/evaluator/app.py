@@ -13,11 +13,8 @@ from services.chassis.health import Health, serving
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import background
 from services.chassis.loops import Loop, looping
+from services.contract.topics import LOG_EVENTS, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
 from services.evaluator.adapters.kafka import (
-    LOG_EVENTS,
-    MATCH_GROUP,
-    WINDOW_GROUP,
-    WINDOW_PARTIALS,
     KafkaDeadLetters,
     KafkaLogSource,
     KafkaPartialSink,

@@ -15,6 +15,14 @@ from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.redis import Cache, redis_client
+from services.contract.dead_letters import encode_dead_letter
+from services.contract.topics import (
+    ALERTS,
+    LOG_EVENTS_DEAD_LETTER,
+    NOTIFICATION_RESULTS,
+    RESULT_GROUP,
+    TRANSITION_GROUP,
+)
 from services.manager.adapters.feeds.alerts import AlertHub
 from services.manager.adapters.feeds.rules import LOOK, RuleHub
 from services.manager.adapters.postgres import ALERTS_CHANGED, RULE_ENDED, RULES_CHANGED
@@ -38,7 +46,6 @@ from services.manager.rpc.rules import AlertRules
 from services.manager.rpc.seeding import sow_default_rules
 from services.manager.settings import Settings
 from services.manager.worker import results, transitions
-from services.manager.worker.dead_letter import DeadLetterForm
 from services.manager.worker.ending import EndingWorker
 from services.manager.worker.housekeeping import Housekeeper, Rhythm
 from tocsin.alerts.v1 import alert_service_pb2, alert_service_pb2_grpc
@@ -79,13 +86,18 @@ async def manager(settings: Settings) -> AsyncIterator[None]:
         await Loop(parts.begin, name="begin", health=health).until_success()
         await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
         await stack.enter_async_context(parts.following())
-        dead_letters = DeadLetters(producer=kafka, encode=DeadLetterForm(parts.clock).encode)
-        for module, handle in ((transitions, parts.transitions.handle), (results, parts.results.handle)):
+        dead_letters = DeadLetters(
+            producer=kafka, encode=encode_dead_letter, clock=parts.clock, topic=LOG_EVENTS_DEAD_LETTER
+        )
+        for topic, group, handle in (
+            (ALERTS, TRANSITION_GROUP, parts.transitions.handle),
+            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle),
+        ):
             await stack.enter_async_context(
                 consuming(
                     settings.kafka,
-                    topic=module.TOPIC,
-                    group=module.GROUP,
+                    topic=topic,
+                    group=group,
                     handle=handle,
                     dependency=health.dependency("kafka", required=False),
                     health=health,

@@ -22,6 +22,8 @@ from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
+from services.contract.dead_letters import encode_dead_letter
+from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
 from services.notifier.adapters.archive import PostgresArchive
 from services.notifier.adapters.channels.making import open_channel
 from services.notifier.adapters.failed import PostgresFailedOnes
@@ -39,7 +41,7 @@ from services.notifier.rpc import NotificationRpc
 from services.notifier.settings import Settings
 from services.notifier.worker.dispatching import Dispatcher, Switchboard
 from services.notifier.worker.housekeeping import EVERY, forget
-from services.notifier.worker.intake import GROUP, TOPIC, Intake, dead_letter
+from services.notifier.worker.intake import Intake
 from services.notifier.worker.leftovers import give_up_unknown
 from services.notifier.worker.sending import Sender, door_of
 
@@ -83,13 +85,15 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(
             consuming(
                 settings.kafka,
-                topic=TOPIC,
-                group=GROUP,
+                topic=NOTIFICATIONS,
+                group=NOTIFICATION_GROUP,
                 handle=parts.intake().handle,
                 dependency=health.dependency("kafka"),
                 health=health,
                 instance=settings.process.instance,
-                dead_letters=DeadLetters(producer=kafka, encode=dead_letter),
+                dead_letters=DeadLetters(
+                    producer=kafka, encode=encode_dead_letter, clock=clock, topic=LOG_EVENTS_DEAD_LETTER
+                ),
                 max_batch=settings.max_batch,
             )
         )

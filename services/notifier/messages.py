@@ -1,11 +1,12 @@
 """Between the contract's messages and the core's words."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contract.timestamps import datetime_of
 from services.domain.severity import Severity
 from services.notifier.core.message import Kind, Message, Sample, Window
 from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent
@@ -80,4 +81,4 @@ def _time(stamp: Timestamp, otherwise: Timestamp | None = None) -> datetime:
     """The moment, or the other one when it is absent."""
     if otherwise is not None and not (stamp.seconds or stamp.nanos):
         stamp = otherwise
-    return stamp.ToDatetime(tzinfo=UTC)
+    return datetime_of(stamp)

@@ -5,15 +5,22 @@ from datetime import datetime
 from uuid import UUID
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.breaker import Breaker, BreakerState
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, Violation
 from services.chassis.grpc_server import Mount
+from services.contract.paging import (
+    PageTokenError,
+    decode_page_token,
+    encode_page_token,
+    filters_of,
+    key_time,
+    page_size,
+)
+from services.contract.timestamps import timestamp_of
 from services.notifier.core.delivery import State
 from services.notifier.core.message import Kind
-from services.notifier.core.paging import Position, TokenError, page_size, position_of, token_of
 from services.notifier.ports import Failed, FailedOnes, FailedQuery
 from services.notifier.worker.dispatching import Switchboard
 from tocsin.notifications.v1 import notification_service_pb2 as service
@@ -77,8 +84,8 @@ class NotificationRpc(mounting.NotificationServiceServicer):
         page = found[: query.most - 1]
         token = ""
         if len(found) == query.most:
-            last = page[-1]
-            token = token_of(Position(moment=last.failed_at, id=last.delivery.id), _filters(request))
+            key = page[-1].failed_at.isoformat(), str(page[-1].delivery.id)
+            token = encode_page_token(key, filters=_filters(request))
         return service.ListFailedNotificationsResponse(
             failed_notifications=[_failed_notification(one) for one in page], next_page_token=token
         )
@@ -110,33 +117,46 @@ class NotificationRpc(mounting.NotificationServiceServicer):
 
 def _query(request: service.ListFailedNotificationsRequest) -> FailedQuery:
     violations = []
-    most = page_size(request.page_size)
-    if most is None:
-        violations.append(Violation("pageSize", "must not be negative"))
+    size, after = 0, None
+    try:
+        size = page_size(request.page_size)
+    except ValueError as error:
+        violations.append(Violation("pageSize", str(error)))
     unknown = [status for status in request.statuses if status not in _STATES]
     if unknown:
         violations.append(Violation("statuses", "must be PENDING, RETRYING, DELIVERED or SUPERSEDED"))
     if "\0" in request.channel:
         violations.append(Violation("channel", "must not contain the character NUL"))
     try:
-        position = position_of(request.page_token, _filters(request))
-    except TokenError:
-        position = None
-        violations.append(Violation("pageToken", "is not one that this list gave with these filters"))
-    if most is None or violations:
+        after = _after(request)
+    except PageTokenError as error:
+        violations.append(Violation("pageToken", str(error)))
+    if violations:
         raise InvalidRequest("the request holds fields that are wrong", violations=violations)
     wanted = request.statuses or [FailedNotification.PENDING, FailedNotification.RETRYING]
     return FailedQuery(
         states=frozenset[State]().union(*(_STATES[status] for status in wanted)),
         channel=request.channel,
         # One more than asked for shows whether there is another page.
-        most=most + 1,
-        after=None if position is None else (position.moment, position.id),
+        most=size + 1,
+        after=after,
     )
 
 
-def _filters(request: service.ListFailedNotificationsRequest) -> tuple[str, ...]:
-    return (request.channel, *sorted(str(status) for status in set(request.statuses)))
+def _after(request: service.ListFailedNotificationsRequest) -> tuple[datetime, UUID] | None:
+    key = decode_page_token(request.page_token, filters=_filters(request), width=2)
+    if not key:
+        return None
+    time, identity = key
+    try:
+        return key_time(time), UUID(identity)
+    except ValueError as error:
+        raise PageTokenError(str(error)) from error
+
+
+def _filters(request: service.ListFailedNotificationsRequest) -> str:
+    filters = service.ListFailedNotificationsRequest(channel=request.channel, statuses=sorted(set(request.statuses)))
+    return filters_of(filters)
 
 
 def _id(text: str) -> UUID:
@@ -158,8 +178,8 @@ def _failed_notification(failed: Failed) -> FailedNotification:
         status=_STATUSES[delivery.state],
         attempt_count=delivery.attempt_count,
         last_error=delivery.last_error,
-        create_time=_stamp(failed.failed_at),
-        update_time=_stamp(failed.updated_at),
+        create_time=timestamp_of(failed.failed_at),
+        update_time=timestamp_of(failed.updated_at),
     )
 
 
@@ -171,12 +191,6 @@ def _circuit_breaker(name: str, breaker: Breaker, fail_max: int) -> CircuitBreak
         state=_BREAKERS[breaker.state],
         failure_count=breaker.failure_count,
         failure_threshold=fail_max,
-        open_time=_stamp(opened) if opened is not None else None,
-        probe_time=_stamp(breaker.retry_at) if is_open else None,
+        open_time=timestamp_of(opened),
+        probe_time=timestamp_of(breaker.retry_at) if is_open else None,
     )
-
-
-def _stamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from services.chassis.failures import StoreUnavailable
-from services.chassis.telemetry import trace_id_of
 from services.domain.alert import Fired, Memory
+from services.domain.trace_context import trace_id_of, traceparent_of
 from services.manager.core.alert import Alert, Entry, Notice
 from services.manager.core.commands.change import Change
 from services.manager.core.commands.rules import Ending
 from services.manager.core.commands.transitions import Book, Episode, Transition
-from services.manager.core.queries.filters import AlertFilter, RuleFilter
-from services.manager.core.queries.paging import Page
+from services.manager.core.queries.filters import AlertFilter, Page, RuleFilter
 from services.manager.core.rule import Edit, KeptRule, RuleChanges, RuleSet
 from services.manager.ports.commands import Answered, Headers, NameTakenError, OpenAlertExistsError, Request
 
@@ -101,7 +100,7 @@ class MemoryAlerts:
         for change, headers in changes:
             self._kept.alerts[change.alert.id] = change.alert
             self._kept.outbox += [(change.alert, notice, headers) for notice in change.notices]
-            await self.note([replace(entry, trace_id=trace_id_of(headers)) for entry in change.entries])
+            await self.note([replace(entry, trace_id=trace_id_of(traceparent_of(headers))) for entry in change.entries])
         still = [alert.subject.open_key for alert in self._kept.alerts.values() if alert.life.is_open]
         if len(still) != len(set(still)):
             raise OpenAlertExistsError

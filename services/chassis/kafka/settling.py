@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 import grpc
 import structlog
 
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
+from services.chassis.clock import Clock
 from services.chassis.failures import Failure, RequestTooLarge, is_transient
 from services.chassis.health import Health
 from services.chassis.kafka.producer import Producer
@@ -35,21 +38,43 @@ class Poison(Exception):  # noqa: N818  (it names the thing, as Failure's kin do
         self.reason = reason
 
 
+class EncodeDeadLetter(Protocol):
+    """Writes the value of a dead letter."""
+
+    def __call__(
+        self, *, topic: str, partition: int, offset: int, reason: str, value: bytes, create_time: datetime
+    ) -> bytes:
+        """Return the dead letter of the record at this place."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetters:
-    """Where poisonous records go: `encode` makes the dead letter's value from record and reason."""
+    """The topic for records that can never be handled."""
 
     producer: Producer
-    encode: Callable[[Record, str], bytes]
-    topic: str = "log-events-dead-letter"
+    encode: EncodeDeadLetter
+    clock: Clock
+    topic: str
 
     async def keep(self, record: Record, reason: str) -> None:
-        """Put the record aside; raises StreamUnavailable."""
+        """Publish the record's dead letter; raises StreamUnavailable."""
         try:
-            await self.producer.send(self.topic, self.encode(record, reason), record.key, None, record.headers)
+            letter = self._encoded(record, reason, record.value)
+            await self.producer.send(self.topic, letter, record.key, None, record.headers)
         except RequestTooLarge:
             # With what is said about it, it is larger than Kafka takes: where it lies and the reason are kept.
-            await self.producer.send(self.topic, self.encode(replace(record, value=b""), reason), None, None, ())
+            await self.producer.send(self.topic, self._encoded(record, reason, b""), None, None, ())
+
+    def _encoded(self, record: Record, reason: str, value: bytes) -> bytes:
+        return self.encode(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+            value=value,
+            create_time=self.clock.now(),
+        )
 
 
 class _OutOfResources(Failure):

@@ -6,6 +6,7 @@ import numpy as np
 from ptars import HandlerPool
 
 from services.chassis.kafka import Record as KafkaRecord
+from services.domain.trace_context import traceparent_of
 from services.evaluator.core.match.events import Arrivals, Columns, Record
 from services.evaluator.ports import Poisoned
 from tocsin.logs.v1 import log_event_pb2
@@ -58,11 +59,3 @@ def _arrival(record: KafkaRecord) -> Record:
         arrival_ns=record.timestamp_ms * MILLISECOND_NS,
         traceparent=traceparent_of(record.headers),
     )
-
-
-def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:
-    """Give the W3C traceparent among a record's headers; empty when there is none."""
-    for name, value in headers:
-        if name == "traceparent":
-            return value.decode("ascii", "replace")
-    return ""

@@ -10,24 +10,20 @@ import structlog
 
 from services.chassis.failures import RequestTooLarge
 from services.chassis.kafka import Headers, Producer, Record
+from services.contract.dead_letters import encode_dead_letter
+from services.contract.topics import ALERTS, LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, WINDOW_PARTIALS
 from services.domain.fingerprint import open_key
-from services.evaluator.adapters.decoding import MILLISECOND_NS, LogDecoder, traceparent_of
+from services.domain.trace_context import headers_of, traceparent_of
+from services.evaluator.adapters.decoding import MILLISECOND_NS, LogDecoder
 from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
 from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
 from services.evaluator.adapters.transition_wire import encode_transition
 from services.evaluator.core.records import PartialBatch, Transition, halves
 from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned
-from tocsin.logs.v1 import log_event_pb2
 
 log = structlog.get_logger()
 
-LOG_EVENTS, WINDOW_PARTIALS, ALERTS, DEAD_LETTERS = (
-    "log-events",
-    "window-partials",
-    "alerts",
-    "log-events-dead-letter",
-)
 # Half of what a broker takes by default.
 MOST_BYTES = 512 * 1024
 # How much of a flush is under way at once: so much a broker that is slow, but not away, takes in time.
@@ -36,7 +32,6 @@ PART_BYTES = 4 * 1024 * 1024
 _RECORD_BYTES = 256
 # More rows than fit are not encoded just to find that out.
 _MOST_ROWS = 5000
-MATCH_GROUP, WINDOW_GROUP = "alert-rule-engine-group", "alert-rule-engine-window-group"
 
 
 class Outgoing(NamedTuple):
@@ -148,7 +143,7 @@ class KafkaTransitionSink:
                     encode_transition(transition),
                     # Without the severity: what is said of a group stays in order when that is edited.
                     key=open_key(rule_id=transition.rule_id, resource=transition.resource).encode(),
-                    headers=[("traceparent", transition.traceparent.encode())] if transition.traceparent else (),
+                    headers=headers_of(transition.traceparent),
                 )
                 for transition in transitions
             ),
@@ -178,20 +173,15 @@ class KafkaDeadLetters:
             await deliver(self._producer, [self._outgoing(poisoned, b"")])
 
     def _outgoing(self, poisoned: Poisoned, value: bytes) -> Outgoing:
-        trace = poisoned.record.traceparent
-        headers = [("traceparent", trace.encode())] if trace else ()
-        return Outgoing(DEAD_LETTERS, self._letter(poisoned, value), headers=headers)
-
-    def _letter(self, poisoned: Poisoned, value: bytes) -> bytes:
-        letter = log_event_pb2.DeadLetter(
+        letter = encode_dead_letter(
             topic=LOG_EVENTS,
             partition=poisoned.record.partition,
             offset=poisoned.record.offset,
             reason=poisoned.reason,
             value=value,
+            create_time=self._now(),
         )
-        letter.create_time.FromDatetime(self._now())
-        return letter.SerializeToString()
+        return Outgoing(LOG_EVENTS_DEAD_LETTER, letter, headers=headers_of(poisoned.record.traceparent))
 
 
 def encoded(batch: PartialBatch, most_bytes: int = MOST_BYTES) -> Iterator[bytes]:

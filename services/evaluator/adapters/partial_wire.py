@@ -3,10 +3,9 @@
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.domain.level import Level
-from services.evaluator.adapters.times import nanoseconds, stamp
 from services.evaluator.core.records import PartialBatch, Progress, Row, RowKey, Sample, Tally
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.evaluation.v1 import partial_pb2
@@ -30,11 +29,11 @@ def encode_batch(batch: PartialBatch) -> bytes:
         rows=[_row_message(row) for row in batch.rows],
     )
     if progress.max_event_ns is not None:
-        message.max_event_time.CopyFrom(stamp(progress.max_event_ns))
+        message.max_event_time.CopyFrom(timestamp_of_nanoseconds(progress.max_event_ns))
     if progress.max_arrival_ns is not None:
-        message.max_arrival_time.CopyFrom(stamp(progress.max_arrival_ns))
+        message.max_arrival_time.CopyFrom(timestamp_of_nanoseconds(progress.max_arrival_ns))
     if progress.idle_ns is not None:
-        message.idle_time.CopyFrom(stamp(progress.idle_ns))
+        message.idle_time.CopyFrom(timestamp_of_nanoseconds(progress.idle_ns))
     return message.SerializeToString()
 
 
@@ -51,9 +50,9 @@ def decode_batch(value: bytes) -> PartialBatch:
         up_to=message.up_to,
         previous_up_to=message.previous_up_to,
         rules_revision=message.rules_revision,
-        max_event_ns=nanoseconds(message.max_event_time) if message.HasField("max_event_time") else None,
-        max_arrival_ns=nanoseconds(message.max_arrival_time) if message.HasField("max_arrival_time") else None,
-        idle_ns=nanoseconds(message.idle_time) if message.HasField("idle_time") else None,
+        max_event_ns=nanoseconds_of(message.max_event_time) if message.HasField("max_event_time") else None,
+        max_arrival_ns=nanoseconds_of(message.max_arrival_time) if message.HasField("max_arrival_time") else None,
+        idle_ns=nanoseconds_of(message.idle_time) if message.HasField("idle_time") else None,
     )
     return PartialBatch(progress=progress, rows=tuple(_row(row) for row in message.rows))
 
@@ -61,7 +60,7 @@ def decode_batch(value: bytes) -> PartialBatch:
 def sample_message(sample: Sample) -> alert_pb2.SampleEvent:
     """Write a sample."""
     return alert_pb2.SampleEvent(
-        event_time=stamp(sample.event_ns),
+        event_time=timestamp_of_nanoseconds(sample.event_ns),
         service=sample.service,
         level=log_event_pb2.LogEvent.Level.ValueType(sample.level or 0),
         message=sample.message,
@@ -75,7 +74,7 @@ def sample_message(sample: Sample) -> alert_pb2.SampleEvent:
 def sample_of(message: alert_pb2.SampleEvent) -> Sample:
     """Read a sample."""
     return Sample(
-        event_ns=nanoseconds(message.event_time),
+        event_ns=nanoseconds_of(message.event_time),
         service=message.service,
         level=Level(message.level) if message.level else None,
         message=message.message,
@@ -87,17 +86,13 @@ def sample_of(message: alert_pb2.SampleEvent) -> Sample:
 
 
 @lru_cache(maxsize=1024)
-def _pane_stamp(pane_ns: int) -> Timestamp:
-    return stamp(pane_ns)
-
-
 def _row_message(row: Row) -> partial_pb2.PartialRow:
     key, tally = row
     return partial_pb2.PartialRow(
         rule_id=key.rule_id,
         selection_revision=key.selection_revision,
         group=key.group,
-        pane_time=_pane_stamp(key.pane_ns),
+        pane_time=timestamp_of_nanoseconds(key.pane_ns),
         count=tally.counted,
         total=tally.total,
         value_count=tally.value_count,
@@ -105,13 +100,13 @@ def _row_message(row: Row) -> partial_pb2.PartialRow:
         min=tally.min,
         max=tally.max,
         samples=[sample_message(sample) for sample in tally.samples],
-        last_event_time=None if tally.last_event_ns is None else stamp(tally.last_event_ns),
+        last_event_time=None if tally.last_event_ns is None else timestamp_of_nanoseconds(tally.last_event_ns),
         traceparent=tally.traceparent,
     )
 
 
 def _row(message: partial_pb2.PartialRow) -> Row:
-    key = RowKey(message.rule_id, message.selection_revision, tuple(message.group), nanoseconds(message.pane_time))
+    key = RowKey(message.rule_id, message.selection_revision, tuple(message.group), nanoseconds_of(message.pane_time))
     tally = Tally(
         counted=message.count,
         total=message.total,
@@ -119,7 +114,7 @@ def _row(message: partial_pb2.PartialRow) -> Row:
         sum=message.sum,
         min=message.min if message.HasField("min") else None,
         max=message.max if message.HasField("max") else None,
-        last_event_ns=nanoseconds(message.last_event_time) if message.HasField("last_event_time") else None,
+        last_event_ns=nanoseconds_of(message.last_event_time) if message.HasField("last_event_time") else None,
         samples=tuple(sample_of(sample) for sample in message.samples),
         traceparent=message.traceparent,
     )

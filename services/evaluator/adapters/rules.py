@@ -14,9 +14,9 @@ from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.chassis.health import Dependency
 from services.chassis.loops import Loop
-from services.domain.severity import Severity
+from services.contract.alert_rules import read_alert_rule
 from services.evaluator.core.rules import RuleSet
-from services.rule_language.rule import Draft, Rule, RuleType, complete
+from services.rule_language.rule import Rule, complete
 from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
@@ -205,26 +205,5 @@ def _rule_set(update: Update, known: Mapping[str, AlertRule], before: RuleSet | 
 
 
 def _rule(message: AlertRule) -> Rule:
-    has_window = message.WhichOneof("length") == "window"
-    return complete(
-        Draft(
-            id=message.id,
-            name=message.name,
-            description=message.description,
-            type=RuleType(message.type),
-            scope=message.scope,
-            filter=message.filter,
-            group_by=tuple(message.group_by),
-            value_field=message.value_field,
-            condition=message.condition,
-            threshold=message.threshold,
-            window_minutes=None if has_window else message.window_minutes,
-            window=message.window.ToTimedelta() if has_window else None,
-            lateness=message.lateness.ToTimedelta() if message.HasField("lateness") else None,
-            severity=Severity(message.severity),
-            labels=dict(message.labels),
-            enabled=True,
-            revision=message.revision,
-            selection_revision=message.selection_revision,
-        )
-    )
+    # The manager sends enabled rules only.
+    return complete(replace(read_alert_rule(message), enabled=True))

@@ -19,14 +19,13 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 from services.chassis.failures import StreamUnavailable
 from services.chassis.kafka import Producer, consumer_config, physical
 from services.chassis.settings import KafkaSettings
+from services.contract.topics import WINDOW_STATE
 from services.evaluator.adapters.kafka import Outgoing, deliver
 from services.evaluator.adapters.partial_wire import Malformed
 from services.evaluator.adapters.transition_wire import decode_state, encode_state
 from services.evaluator.core.records import Group, Transition, group_key
 
 log = structlog.get_logger()
-
-WINDOW_STATE = "window-state"
 
 _END_OF_PARTITION: int = KafkaError._PARTITION_EOF  # noqa: SLF001  (the client's public codes begin with an underscore)
 _SILENCE_SECONDS = 10.0

@@ -2,9 +2,9 @@
 
 from google.protobuf.message import DecodeError
 
+from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.domain.severity import Severity
 from services.evaluator.adapters.partial_wire import Malformed, sample_message, sample_of
-from services.evaluator.adapters.times import nanoseconds, stamp
 from services.evaluator.core.records import Reason, State, Transition, Window
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.evaluation.v1 import partial_pb2
@@ -47,9 +47,9 @@ def decode_state(value: bytes) -> Transition:
             labels=dict(message.labels),
             fingerprint=message.fingerprint,
             window=_window(message.window),
-            first_window_ns=nanoseconds(message.first_window_time),
+            first_window_ns=nanoseconds_of(message.first_window_time),
             samples=tuple(sample_of(sample) for sample in message.samples),
-            created_ns=nanoseconds(message.create_time),
+            created_ns=nanoseconds_of(message.create_time),
         )
     except (DecodeError, ValueError) as error:
         raise Malformed(str(error)) from None
@@ -69,17 +69,17 @@ def _message(transition: Transition) -> alert_pb2.AlertTransition:
         group=transition.group_fields,
         labels=transition.labels,
         window=_window_message(transition.window),
-        first_window_time=stamp(transition.first_window_ns),
+        first_window_time=timestamp_of_nanoseconds(transition.first_window_ns),
         samples=[sample_message(sample) for sample in transition.samples],
-        create_time=stamp(transition.created_ns),
+        create_time=timestamp_of_nanoseconds(transition.created_ns),
         selection_revision=transition.selection_revision,
     )
 
 
 def _window_message(window: Window) -> alert_pb2.WindowResult:
     return alert_pb2.WindowResult(
-        start_time=stamp(window.start_ns),
-        end_time=stamp(window.end_ns),
+        start_time=timestamp_of_nanoseconds(window.start_ns),
+        end_time=timestamp_of_nanoseconds(window.end_ns),
         count=window.count,
         total=window.total,
         sum=window.sum,
@@ -88,14 +88,14 @@ def _window_message(window: Window) -> alert_pb2.WindowResult:
         max=window.max,
         condition=window.condition,
         threshold=window.threshold,
-        last_event_time=None if window.last_event_ns is None else stamp(window.last_event_ns),
+        last_event_time=None if window.last_event_ns is None else timestamp_of_nanoseconds(window.last_event_ns),
     )
 
 
 def _window(message: alert_pb2.WindowResult) -> Window:
     return Window(
-        start_ns=nanoseconds(message.start_time),
-        end_ns=nanoseconds(message.end_time),
+        start_ns=nanoseconds_of(message.start_time),
+        end_ns=nanoseconds_of(message.end_time),
         count=message.count,
         total=message.total,
         sum=message.sum,
@@ -104,5 +104,5 @@ def _window(message: alert_pb2.WindowResult) -> Window:
         max=message.max if message.HasField("max") else None,
         condition=message.condition,
         threshold=message.threshold,
-        last_event_ns=nanoseconds(message.last_event_time) if message.HasField("last_event_time") else None,
+        last_event_ns=nanoseconds_of(message.last_event_time) if message.HasField("last_event_time") else None,
     )

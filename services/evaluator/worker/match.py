@@ -11,6 +11,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
 from services.chassis.telemetry import continuing, links_of, tracer
+from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import match
 from services.evaluator.core.match.blocks import Source
 from services.evaluator.core.match.events import Arrivals
@@ -126,7 +127,7 @@ class MatchWorker:
         self._metrics.poisoned(len(poisoned))
         for each in poisoned:
             where = {"partition": each.record.partition, "offset": each.record.offset}
-            with continuing([("traceparent", each.record.traceparent)]):
+            with continuing(headers_of(each.record.traceparent)):
                 log.error("record_put_aside", reason=each.reason, **where)
 
     async def _match(self, arrivals: Arrivals) -> None:
@@ -173,7 +174,7 @@ class MatchWorker:
         events, self._events = self._events, 0
         if not batches:
             return
-        links = links_of(([("traceparent", each)] for each in carriers), limit=_MOST_LINKS)
+        links = links_of(map(headers_of, carriers), limit=_MOST_LINKS)
         with tracer(__name__).start_as_current_span("flush window-partials", links=links):
             try:
                 await self._sink.send(batches)

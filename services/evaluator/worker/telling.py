@@ -11,7 +11,8 @@ from opentelemetry.trace import SpanKind
 
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
-from services.chassis.telemetry import carrier, context_of, continuing, links_of, tracer
+from services.chassis.telemetry import context_of, continuing, headers, links_of, tracer
+from services.domain.trace_context import headers_of, traceparent_of
 from services.evaluator.core.records import Transition
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import StateStore, TransitionSink
@@ -121,7 +122,7 @@ class Teller:
     def _note(self, wave: list[Decided]) -> None:
         for _, transition, _ in wave:
             self._metrics.transition(transition.reason)
-            with continuing([("traceparent", transition.traceparent)]):
+            with continuing(headers_of(transition.traceparent)):
                 log.info(
                     "group_moved",
                     state=transition.state.name,
@@ -137,11 +138,11 @@ class Teller:
 def _traced(decided: Decided) -> Decided:
     """Give the step a span: it continues the trace of the record that decided, and links to the flush between."""
     transition = decided.transition
-    parent = context_of([("traceparent", transition.traceparent)])
-    links = links_of([[("traceparent", decided.flush)]])
+    parent = context_of(headers_of(transition.traceparent))
+    links = links_of([headers_of(decided.flush)])
     attributes = {"tocsin.rule": transition.rule_name, "tocsin.transition": transition.id}
     with tracer(__name__).start_as_current_span(
         "judge", context=parent, links=links, kind=SpanKind.CONSUMER, attributes=attributes
     ):
-        traced = replace(transition, traceparent=carrier().get("traceparent", ""))
+        traced = replace(transition, traceparent=traceparent_of(headers()))
     return decided._replace(transition=traced)

@@ -3,9 +3,8 @@
 import asyncio
 
 from services.chassis.kafka import Producer
+from services.contract.topics import LOG_EVENTS
 from services.ingest.ports import Headers
-
-_TOPIC = "log-events"
 
 
 class KafkaStream:
@@ -16,4 +15,4 @@ class KafkaStream:
 
     def append(self, batch: bytes, headers: Headers) -> asyncio.Future[None]:
         """Hand one batch over to the producer."""
-        return self._producer.enqueue(_TOPIC, batch, headers=headers)
+        return self._producer.enqueue(LOG_EVENTS, batch, headers=headers)

@@ -5,8 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.manager.core.alert import Alert, Entry
-from services.manager.core.queries.filters import AlertFilter, RuleFilter
-from services.manager.core.queries.paging import Page
+from services.manager.core.queries.filters import AlertFilter, Page, RuleFilter
 from services.manager.core.rule import KeptRule, RuleChanges, RuleSet
 
 

@@ -4,21 +4,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.failures import Violation
+from services.contract.paging import PageTokenError, encode_page_token, filters_of, key_time
+from services.contract.timestamps import datetime_of
 from services.domain.alert import State
 from services.domain.fingerprint import digest
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert
-from services.manager.core.queries.filters import AlertFilter
-from services.manager.core.queries.paging import Page, TokenError, moment_of, token_of
+from services.manager.core.queries.filters import AlertFilter, Page
 from services.manager.ports.queries import AlertFeed, AlertReader, Answers
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.requests import check, page_of, refuse
 from services.manager.wire import alerts as wire
-from services.manager.wire.times import moment
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 
 Asked = TypeVar("Asked", pb.ListAlertsRequest, pb.WatchAlertsRequest)
@@ -60,11 +59,11 @@ class AlertQueries:
             fired_after=_moment(request, "fired_after"),
             fired_before=_moment(request, "fired_before"),
         )
-        filters = _bound(request)
+        filters = filters_of(request)
         page = _page(request, filters)
         rows = await self._reader.page(wanted, page)
         shown = rows[: page.size]
-        token = token_of(_key(shown[-1]), filters=filters) if len(rows) > page.size else ""
+        token = encode_page_token(_key(shown[-1]), filters=filters) if len(rows) > page.size else ""
         return pb.ListAlertsResponse(alerts=map(wire.alert, shown), next_page_token=token)
 
     async def watch(self, request: pb.WatchAlertsRequest, begun: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
@@ -86,22 +85,14 @@ def _page(request: pb.ListAlertsRequest, filters: str) -> Page:
     page = page_of(request.page_size, request.page_token, filters=filters, width=2)
     if page.after:
         try:
-            moment_of(page.after[0])
-        except TokenError as error:
+            key_time(page.after[0])
+        except PageTokenError as error:
             refuse(Violation("pageToken", str(error)))
     return page
 
 
 def _key(alert: Alert) -> tuple[str, str]:
     return alert.fire_time.isoformat(), alert.id
-
-
-def _bound(request: Message) -> str:
-    rest = type(request)()
-    rest.CopyFrom(request)
-    rest.ClearField("page_size")
-    rest.ClearField("page_token")
-    return rest.SerializeToString(deterministic=True).hex()
 
 
 def _states(request: pb.ListAlertsRequest) -> tuple[State, ...]:
@@ -131,7 +122,7 @@ def _moment(request: pb.ListAlertsRequest, field: str) -> datetime | None:
         return None
     given: Timestamp = getattr(request, field)
     try:
-        return moment(given)
+        return datetime_of(given)
     except ValueError as error:
         refuse(Violation(request.DESCRIPTOR.fields_by_name[field].json_name, str(error)))
         raise

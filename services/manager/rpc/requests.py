@@ -8,8 +8,9 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from services.chassis.failures import InvalidRequest, Violation
+from services.contract.paging import PageTokenError, decode_page_token, page_size
 from services.domain.fingerprint import digest
-from services.manager.core.queries.paging import Page, TokenError, after_of, page_size
+from services.manager.core.queries.filters import Page
 from services.manager.ports.commands import Request, RequestTable
 from services.manager.rpc.failures import EtagMismatch, RequestIdReused
 
@@ -55,8 +56,8 @@ def page_of(size: int, token: str, *, filters: str, width: int) -> Page:
     except ValueError as error:
         problems.append(Violation("pageSize", str(error)))
     try:
-        after = after_of(token, filters=filters, width=width)
-    except TokenError as error:
+        after = decode_page_token(token, filters=filters, width=width)
+    except PageTokenError as error:
         problems.append(Violation("pageToken", str(error)))
     refuse(*problems)
     return Page(size=size, after=after)

@@ -5,7 +5,9 @@ from datetime import datetime
 
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, Violation
-from services.chassis.telemetry import carrier
+from services.chassis.telemetry import headers
+from services.contract.alert_rules import read_alert_rule
+from services.domain.trace_context import traceparent_of
 from services.manager.core.commands.masks import MaskError, fields_meant
 from services.manager.core.commands.rules import Ending, counts_afresh, created, edited, merged, says_the_same, switched
 from services.manager.core.rule import MAX_RULES, Edit, KeptRule
@@ -14,7 +16,7 @@ from services.manager.ports.commands import NameTakenError, Store, Writing
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules
 from services.manager.rpc.requests import check, check_etag, once, refuse, repeatable
 from services.manager.rpc.rule_checking import RuleChecker
-from services.manager.wire.rules import draft, message, present
+from services.manager.wire.rules import message, present
 from services.rule_language.rule import Rule
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
@@ -39,7 +41,7 @@ class RuleCommands:
     async def create(self, request: pb.CreateAlertRuleRequest) -> pb.CreateAlertRuleResponse:
         """Add a rule."""
         check(request)
-        rule, first = await self._checker.completed(draft(request.alert_rule)), repeatable(request)
+        rule, first = await self._checker.completed(read_alert_rule(request.alert_rule)), repeatable(request)
         now = self._clock.now()
 
         async def act() -> pb.CreateAlertRuleResponse:
@@ -58,7 +60,7 @@ class RuleCommands:
         """Change the fields that the mask means."""
         check(request, "id")
         fields, first = _fields(request), repeatable(request)
-        given = draft(request.alert_rule)
+        given = read_alert_rule(request.alert_rule)
         now = self._clock.now()
 
         async def act() -> pb.UpdateAlertRuleResponse:
@@ -73,7 +75,7 @@ class RuleCommands:
     async def replace(self, request: pb.ReplaceAlertRuleRequest) -> pb.ReplaceAlertRuleResponse:
         """Put another rule in this one's place."""
         check(request, "id")
-        rule, first = await self._checker.completed(draft(request.alert_rule)), repeatable(request)
+        rule, first = await self._checker.completed(read_alert_rule(request.alert_rule)), repeatable(request)
         now = self._clock.now()
 
         async def act() -> pb.ReplaceAlertRuleResponse:
@@ -120,7 +122,7 @@ class RuleCommands:
 async def _end_alerts(writing: Writing, kept: KeptRule, revision: int, why: str, now: datetime) -> None:
     # The evaluator says so too, if it still knows the group. An alert must not stay open when it does not. There may
     # be many, so they end after the answer.
-    ending = Ending(revision=revision, rule_id=kept.rule.id, comment=why, traceparent=carrier().get("traceparent", ""))
+    ending = Ending(revision=revision, rule_id=kept.rule.id, comment=why, traceparent=traceparent_of(headers()))
     await writing.endings.add(ending, now)
 
 

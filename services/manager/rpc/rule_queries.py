@@ -5,15 +5,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+from services.contract.alert_rules import read_alert_rule
+from services.contract.paging import encode_page_token
 from services.domain.fingerprint import digest
 from services.manager.core.queries.filters import RuleFilter
-from services.manager.core.queries.paging import token_of
 from services.manager.core.rule import KeptRule
 from services.manager.ports.queries import Answers, RuleFeed, RuleReader
 from services.manager.rpc.failures import RuleNotFound
 from services.manager.rpc.requests import check, page_of
 from services.manager.rpc.rule_checking import RuleChecker
-from services.manager.wire.rules import draft, message, pages, portions, whole
+from services.manager.wire.rules import message, pages, portions, whole
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
 # Never shown: a rule that is not kept has no times.
@@ -59,7 +60,7 @@ class RuleQueries:
         async def work_out() -> bytes:
             rows = await self._reader.page(wanted, page)
             shown = next(portions(rows[: page.size]))
-            token = token_of((shown[-1].name,), filters=filters) if len(rows) > len(shown) else ""
+            token = encode_page_token((shown[-1].name,), filters=filters) if len(rows) > len(shown) else ""
             answer = pb.ListAlertRulesResponse(alert_rules=shown, next_page_token=token)
             return answer.SerializeToString()
 
@@ -69,7 +70,7 @@ class RuleQueries:
     async def validate(self, request: pb.ValidateAlertRuleRequest) -> pb.ValidateAlertRuleResponse:
         """The rule as it would be kept."""
         check(request)
-        rule = await self._checker.completed(draft(request.alert_rule))
+        rule = await self._checker.completed(read_alert_rule(request.alert_rule))
         kept = KeptRule(rule=rule, create_time=_NEVER, update_time=_NEVER)
         return pb.ValidateAlertRuleResponse(alert_rule=message(kept))
 

@@ -1,11 +1,11 @@
 """Alerts, their history and the evaluator's transitions on the wire."""
 
+from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.alert import Ended, Fired, State, Verdict
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, Entry, Notice, Subject, notification_id
 from services.manager.core.commands.transitions import Transition
-from services.manager.wire.times import moment, stamp
 from tocsin.alerts.v1 import alert_pb2 as pb
 from tocsin.notifications.v1 import notification_pb2
 from tocsin.rules.v1 import alert_rule_pb2
@@ -53,15 +53,15 @@ def alert(found: Alert) -> pb.Alert:
             rule_name=subject.rule_name,
             description=subject.description,
             resource=subject.resource,
-            fire_time=stamp(found.fire_time),
-            acknowledge_time=stamp(found.acknowledge_time),
+            fire_time=timestamp_of(found.fire_time),
+            acknowledge_time=timestamp_of(found.acknowledge_time),
             acknowledged_by=found.acknowledged_by,
-            resolve_time=stamp(found.resolve_time),
+            resolve_time=timestamp_of(found.resolve_time),
             resolved_by=found.resolved_by,
             superseded_by=found.superseded_by,
             repeat_count=found.life.repeat_count,
             etag=found.etag,
-            update_time=stamp(found.update_time),
+            update_time=timestamp_of(found.update_time),
         )
     )
     return message
@@ -72,7 +72,7 @@ def entry(found: Entry) -> pb.AlertHistoryEntry:
     return pb.AlertHistoryEntry(
         id=found.id,
         kind=pb.AlertHistoryEntry.Kind.Value(found.kind.value),
-        create_time=stamp(found.create_time),
+        create_time=timestamp_of(found.create_time),
         actor=found.actor,
         comment=found.comment,
         channel=found.channel,
@@ -86,7 +86,7 @@ def notification(found: Alert, notice: Notice) -> notification_pb2.Notification:
         id=notification_id(found.id, notice),
         kind=notification_pb2.Notification.Kind.Value(notice.value),
         alert=alert(found),
-        create_time=stamp(found.update_time),
+        create_time=timestamp_of(found.update_time),
     )
 
 
@@ -107,10 +107,10 @@ def _word(message: pb.AlertTransition) -> Fired | Ended:
         raise UnusableRecordError("first_window_time is missing")
     try:
         verdict = Verdict(
-            episode=moment(message.first_window_time),
+            episode=datetime_of(message.first_window_time),
             selection=message.selection_revision,
             revision=message.rule_revision,
-            time=moment(message.create_time),
+            time=datetime_of(message.create_time),
             severity=Severity(message.severity),
         )
     except ValueError as error:

@@ -1,8 +1,8 @@
 """What became of a delivery, on the wire."""
 
+from services.contract.timestamps import datetime_of
 from services.manager.core.alert import Entry, Kind, entry_id
 from services.manager.wire.alerts import UnusableRecordError
-from services.manager.wire.times import moment
 from tocsin.notifications.v1 import notification_pb2 as pb
 
 
@@ -17,7 +17,7 @@ def entry(message: pb.NotificationResult, *, trace_id: str = "") -> Entry:
             raise UnusableRecordError(f"{field} is missing")
     kind = _kind(message)
     try:
-        ended = moment(message.create_time)
+        ended = datetime_of(message.create_time)
     except ValueError as error:
         raise UnusableRecordError("create_time is out of range") from error
     return Entry(

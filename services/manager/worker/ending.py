@@ -11,6 +11,7 @@ import structlog
 from services.chassis.clock import Clock
 from services.chassis.telemetry import context_of, headers, tracer
 from services.domain.alert import Command
+from services.domain.trace_context import headers_of
 from services.manager.core.commands.change import Order, carry_out
 from services.manager.core.commands.rules import Ending
 from services.manager.metrics import Metrics
@@ -53,6 +54,6 @@ class EndingWorker:
 
 def _trace(ending: Ending) -> list[tuple[str, bytes]]:
     """A span that goes on where the command's trace stands."""
-    context = context_of([("traceparent", ending.traceparent)])
+    context = context_of(headers_of(ending.traceparent))
     with tracer(__name__).start_as_current_span("alerts end", context=context):
         return headers()

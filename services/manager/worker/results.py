@@ -6,7 +6,8 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from services.chassis.kafka import Poison, Record
-from services.chassis.telemetry import links_of, trace_id_of, tracer
+from services.chassis.telemetry import links_of, tracer
+from services.domain.trace_context import trace_id_of, traceparent_of
 from services.manager.core.alert import Entry
 from services.manager.metrics import Metrics
 from services.manager.ports.commands import Store
@@ -15,9 +16,6 @@ from services.manager.wire.results import entry
 from tocsin.notifications.v1.notification_pb2 import NotificationResult
 
 log = structlog.get_logger()
-
-TOPIC = "notification-results"
-GROUP = "alert-manager-results-group"
 
 
 class ResultWorker:
@@ -41,7 +39,7 @@ class ResultWorker:
 
 def _decoded(record: Record) -> Entry:
     try:
-        return entry(NotificationResult.FromString(record.value), trace_id=trace_id_of(record.headers))
+        return entry(NotificationResult.FromString(record.value), trace_id=trace_id_of(traceparent_of(record.headers)))
     except DecodeError:
         raise Poison(record, "UNREADABLE_RESULT") from None
     except UnusableRecordError as error:

@@ -21,9 +21,6 @@ from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 log = structlog.get_logger()
 
-TOPIC = "alerts"
-GROUP = "alert-manager-group"
-
 # What a guessed "there is no open alert" is good for; anything else must have looked.
 _PLAIN = frozenset({Reason.FIRED, Reason.DELIVERED_AGAIN})
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from services.chassis import outbox
 from services.chassis.postgres import Connection, Database
+from services.contract.timestamps import timestamp_of
+from services.contract.topics import NOTIFICATION_RESULTS
 from services.notifier.adapters.rows import NewDelivery, insert, lock_alerts
 from services.notifier.core.delivery import Delivery, State, Turn, is_first_failure
 from services.notifier.core.message import Kind
@@ -20,7 +20,6 @@ _KINDS = {
     Kind.ACKNOWLEDGED: Notification.ACKNOWLEDGED,
     Kind.RESOLVED: Notification.RESOLVED,
 }
-_TOPIC = "notification-results"
 
 # Only who holds the lease may say how it went; except that what was delivered was delivered, whoever holds it now.
 _RECORD = """
@@ -150,12 +149,6 @@ async def _tell_manager(connection: Connection, delivery: Delivery, now: datetim
         attempt_count=delivery.attempt_count,
         reason="" if is_delivered else delivery.last_error,
         fallback_for=delivery.fallback_for,
-        create_time=_stamp(now),
+        create_time=timestamp_of(now),
     )
-    await outbox.put(connection, _TOPIC, delivery.alert_id.encode(), result.SerializeToString())
-
-
-def _stamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
+    await outbox.put(connection, NOTIFICATION_RESULTS, delivery.alert_id.encode(), result.SerializeToString())

@@ -7,16 +7,13 @@ import structlog
 from services.chassis.clock import Clock
 from services.chassis.kafka import Poison, Record
 from services.chassis.telemetry import continuing
+from services.domain.trace_context import traceparent_of
 from services.notifier.core.routing import Reason, Routes
 from services.notifier.messages import UnreadableError, message_of
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Planned, Plans
-from tocsin.logs.v1.log_event_pb2 import DeadLetter
 
 log = structlog.get_logger()
-
-TOPIC = "notifications"
-GROUP = "notification-service-group"
 
 
 class Intake:
@@ -67,20 +64,7 @@ class Intake:
             alert_id=message.alert_id,
             kind=message.kind,
             record=record.value or b"",
-            traceparent=_traceparent(record),
+            traceparent=traceparent_of(record.headers),
             channels=channels,
             only=self._routes.keeping if message.is_quiet else None,
         )
-
-
-def dead_letter(record: Record, reason: str) -> bytes:
-    """The value of the dead letter for a record that is no notification."""
-    letter = DeadLetter(
-        topic=record.topic, partition=record.partition, offset=record.offset, reason=reason, value=record.value or b""
-    )
-    return letter.SerializeToString()
-
-
-def _traceparent(record: Record) -> str:
-    found = (value for name, value in record.headers or () if name.lower() == "traceparent")
-    return next((value.decode("ascii", "replace") for value in found if value), "")

@@ -12,6 +12,7 @@ from services.chassis.backoff import Backoff, failure_reason, retrying
 from services.chassis.breaker import Breaker, BreakerOpen, BreakerState
 from services.chassis.clock import Clock
 from services.chassis.telemetry import context_of, tracer
+from services.domain.trace_context import headers_of
 from services.notifier.core.answer import Answer, Misconfigured, Refused, TurnedAway, Unavailable
 from services.notifier.core.delivery import (
     Delivery,
@@ -56,7 +57,7 @@ def _span(verb: str, job: Job) -> AbstractContextManager[Span]:
     delivery = job.delivery
     return tracer(__name__).start_as_current_span(
         f"{verb} {delivery.channel}",
-        context=context_of([("traceparent", job.traceparent)]),
+        context=context_of(headers_of(job.traceparent)),
         kind=SpanKind.CLIENT,
         attributes={
             "tocsin.alert.id": delivery.alert_id,

@@ -20,8 +20,7 @@ from services.manager.core.alert import Alert, Entry, Kind
 from services.manager.core.commands.change import Order, carry_out
 from services.manager.core.commands.rules import Ending, created, edited
 from services.manager.core.commands.transitions import Transition, decide
-from services.manager.core.queries.filters import AlertFilter, RuleFilter
-from services.manager.core.queries.paging import Page
+from services.manager.core.queries.filters import AlertFilter, Page, RuleFilter
 from services.manager.core.rule import Edit, KeptRule, RuleChanges
 from services.manager.ports.commands import Headers, NameTakenError, OpenAlertExistsError, Request, Store
 from services.manager.ports.queries import AlertReader, RuleReader

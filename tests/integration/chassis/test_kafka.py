@@ -11,9 +11,10 @@ from opentelemetry.trace import get_current_span
 
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
+from services.chassis.clock import SystemClock
 from services.chassis.failures import InvalidRequest, StoreUnavailable
 from services.chassis.health import Health
-from services.chassis.kafka import DeadLetters, Poison, Record, consuming, producer
+from services.chassis.kafka import DeadLetters, Poison, Producer, Record, consuming, producer
 from services.chassis.kafka.group import GroupMember
 from services.chassis.settings import KafkaSettings
 
@@ -21,6 +22,13 @@ pytestmark = pytest.mark.integration
 
 TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 FAST = Backoff(first_delay=timedelta(milliseconds=10), max_delay=timedelta(milliseconds=50))
+
+
+def dead_letters(stream: Producer, *, with_reason: bool = False) -> DeadLetters:
+    def encode(*, value: bytes, reason: str, **_place: object) -> bytes:
+        return value + b": " + reason.encode() if with_reason else value
+
+    return DeadLetters(producer=stream, encode=encode, clock=SystemClock(), topic="log-events-dead-letter")
 
 
 class Seen:
@@ -132,7 +140,7 @@ async def test_poison_goes_to_the_dead_letters_and_the_rest_is_handled(
 
     dead = Seen()
     async with producer(settings, "test") as stream:
-        letters = DeadLetters(producer=stream, encode=lambda record, reason: record.value + b": " + reason.encode())
+        letters = dead_letters(stream, with_reason=True)
         async with (
             consuming(settings, topic="alerts", group="g", handle=handle, dead_letters=letters),
             consuming(settings, topic="log-events-dead-letter", group="d", handle=dead.handle),
@@ -160,7 +168,7 @@ async def test_a_record_that_crashes_the_handler_is_found_and_put_aside(
 
     dead = Seen()
     async with producer(settings, "test") as stream:
-        letters = DeadLetters(producer=stream, encode=lambda record, _: record.value)
+        letters = dead_letters(stream)
         for value in (b"1", b"bad", b"2"):
             await stream.send("alerts", value, partition=0)
         async with (
@@ -183,7 +191,7 @@ async def test_a_handler_that_crashes_on_everything_does_not_empty_the_topic(
 
     fastest = Backoff(first_delay=timedelta(milliseconds=1), max_delay=timedelta(milliseconds=1))
     async with producer(settings, "test") as stream:
-        letters = DeadLetters(producer=stream, encode=lambda record, _: record.value)
+        letters = dead_letters(stream)
         for _ in range(60):
             stream.enqueue("alerts", b"good", partition=0)
         async with consuming(
@@ -216,7 +224,7 @@ async def test_a_few_records_that_come_alone_are_put_aside_and_then_the_stream_w
 
     fastest = Backoff(first_delay=timedelta(milliseconds=1), max_delay=timedelta(milliseconds=1))
     async with producer(settings, "test") as stream:
-        letters = DeadLetters(producer=stream, encode=lambda record, _: record.value)
+        letters = dead_letters(stream)
         for number in range(6):
             await stream.send("alerts", str(number).encode(), partition=0)
         async with (

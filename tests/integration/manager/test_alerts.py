@@ -6,8 +6,8 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contract.paging import encode_page_token
 from services.domain.severity import Severity
-from services.manager.core.queries.paging import token_of
 from tests.integration.manager.conftest import TRACEPARENT, World, transition, until
 from tests.integration.manager.refusals import refusal
 from tocsin.alerts.v1 import alert_service_pb2 as pb
@@ -228,7 +228,7 @@ async def test_lists_are_filtered_and_paged_visiting_each_alert_once(world: Worl
 
 
 def forged(*after: str) -> str:
-    return token_of(after, filters="")
+    return encode_page_token(after, filters="")
 
 
 async def test_filters_and_tokens_at_the_borders_of_time_are_answered(world: World) -> None:

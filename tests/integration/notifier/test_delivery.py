@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.chassis.kafka import Record, consuming
-from services.chassis.telemetry import trace_id_of
+from services.domain.trace_context import trace_id_of, traceparent_of
 from stack.sinks import Behaviour
 from tests.fakes.notifications import notification
 from tests.integration.notifier.conftest import World
@@ -93,7 +93,7 @@ async def test_it_is_quick_and_the_manager_hears_of_it(world: World, alert: str)
     records = await read(world, "notification-results", 2)
     results = [(NotificationResult.FromString(record.value), record) for record in records]
     [(result, record)] = [(one, record) for one, record in results if one.alert_id == alert]
-    assert trace_id_of(record.headers) == trace == slack.headers["traceparent"].split("-")[1]
+    assert trace_id_of(traceparent_of(record.headers)) == trace == slack.headers["traceparent"].split("-")[1]
     assert (result.channel, result.outcome, result.attempt_count) == ("slack", NotificationResult.DELIVERED, 1)
     assert result.delivery_id == slack.key
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.chassis.telemetry import exposition, telemetry
+from services.contract.paging import encode_page_token, filters_of
 from services.notifier.settings import Settings
 from stack.sinks import Behaviour, Sinks
 from tests.fakes.notifications import notification
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.integration
 
 Run = Callable[[], AbstractAsyncContextManager[World]]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NO_UUID = encode_page_token(("2026-01-01T00:00:00+00:00", "x"), filters=filters_of(ListFailedNotificationsRequest()))
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
@@ -70,6 +72,7 @@ async def test_paging_visits_each_failed_notification_once(world: World) -> None
     [
         pytest.param(ListFailedNotificationsRequest(page_size=-1), "pageSize", id="negative size"),
         pytest.param(ListFailedNotificationsRequest(page_token="x"), "pageToken", id="made-up token"),
+        pytest.param(ListFailedNotificationsRequest(page_token=NO_UUID), "pageToken", id="token without id"),
         pytest.param(ListFailedNotificationsRequest(channel="a\0"), "channel", id="NUL"),
         pytest.param(ListFailedNotificationsRequest(statuses=[0]), "statuses", id="no status"),
     ],

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 
 from services.chassis.backoff import Backoff
+from services.chassis.clock import SystemClock
 from services.chassis.failures import Failure, RequestTooLarge, StoreRefused, StoreUnavailable, StreamUnavailable
 from services.chassis.health import Health
 from services.chassis.kafka import DeadLetters, Producer, Record
@@ -55,10 +56,12 @@ def stream() -> FakeProducer:
     return FakeProducer()
 
 
+def encode(*, value: bytes, reason: str, **_place: object) -> bytes:
+    return value + b" " + reason.encode()
+
+
 def settling(handler: Handler, stream: FakeProducer, health: Health | None = None) -> Settling:
-    letters = DeadLetters(
-        producer=cast("Producer", stream), encode=lambda record, reason: record.value + b" " + reason.encode()
-    )
+    letters = DeadLetters(producer=cast("Producer", stream), encode=encode, clock=SystemClock(), topic="letters")
     return Settling(handler.handle, letters, FAST, "alerts", health)
 
 

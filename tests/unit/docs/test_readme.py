@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from cli.rule_files import rules_of
-from services.manager.wire.rules import draft
+from services.contract.alert_rules import read_alert_rule
 from services.rule_language.rule import complete
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -16,7 +16,7 @@ def test_the_rule_file_is_a_rule_that_the_manager_takes(tmp_path: Path) -> None:
     file = tmp_path / "rule.yaml"
     file.write_text(shown)
     (given,) = rules_of(file)
-    kept = complete(draft(given.rule))
+    kept = complete(read_alert_rule(given.rule))
     # Nothing of it is filled in by chance.
     assert (kept.group_by, kept.threshold, kept.severity.name) == (("host",), 20.0, "HIGH")
     assert "timeout" in kept.filter

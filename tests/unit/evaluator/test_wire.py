@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from services.chassis.kafka import Record
 from services.domain.level import Level
 from services.domain.severity import Severity
-from services.evaluator.adapters.decoding import traceparent_of
 from services.evaluator.adapters.kafka import KafkaPartialSource
 from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_columns import PartialDecoder
@@ -178,11 +177,6 @@ def test_nonsense_is_malformed(decode: object) -> None:
 def test_a_state_without_a_transition_is_malformed() -> None:
     with pytest.raises(Malformed):
         decode_state(b"")
-
-
-def test_a_trace_is_found_among_headers() -> None:
-    assert traceparent_of([("x", b"1"), ("traceparent", b"00-a")]) == "00-a"
-    assert traceparent_of([]) == ""
 
 
 class Fetched:

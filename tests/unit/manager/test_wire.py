@@ -1,11 +1,12 @@
 """The contract's messages to values and back."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.contract.timestamps import timestamp_of
 from services.domain.alert import Command, Ended, Fired, State
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
@@ -13,8 +14,8 @@ from services.manager.core.alert import Kind, Notice, entry_id, notification_id
 from services.manager.core.commands.change import Order, carry_out
 from services.manager.core.commands.rules import created
 from services.manager.core.commands.transitions import Book, decide
-from services.manager.wire import alerts, results, rules, times
-from services.rule_language.rule import RuleType, complete
+from services.manager.wire import alerts, results, rules
+from services.rule_language.rule import Draft, RuleType, complete
 from tests.unit.manager.stories import NOW, word
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
@@ -130,40 +131,15 @@ def test_a_result_from_no_time_is_refused() -> None:
         results.entry(result(create_time=Timestamp(seconds=-(10**12))))
 
 
-def test_a_rule_goes_there_and_back() -> None:
-    said = AlertRule(
-        name="n",
-        type=AlertRule.ERROR_RATE,
-        threshold=0,
-        window_minutes=5,
-        severity=AlertRule.LOW,
-        labels={"a": "b"},
-        group_by=["host", "attributes.zone"],
-    )
-    kept = created(complete(rules.draft(said)), "id", 4, now=NOW)
+def test_a_kept_rule_is_shown_with_its_etag_and_times_and_one_that_is_not_kept_without() -> None:
+    draft = Draft(name="n", type=RuleType.ERROR_RATE, threshold=0, window_minutes=5, severity=Severity.LOW)
+    kept = created(complete(draft), "id", 4, now=NOW)
     shown = rules.message(kept)
-    assert shown.WhichOneof("length") == "window_minutes"
-    assert (shown.threshold, shown.enabled, shown.etag) == (0, True, kept.etag)
-    assert complete(rules.draft(shown)) == kept.rule
-    seconds = rules.draft(AlertRule(window=Duration(seconds=90), lateness=Duration(seconds=1)))
-    assert (seconds.window, seconds.lateness) == (timedelta(seconds=90), timedelta(seconds=1))
+    assert (shown.etag, shown.create_time, shown.update_time) == (kept.etag, timestamp_of(NOW), timestamp_of(NOW))
+    bare = rules.message(replace(kept, rule=complete(draft)))
+    assert not bare.etag
+    assert not bare.HasField("create_time")
 
 
-def test_what_a_client_did_not_say_is_left_out() -> None:
-    empty = rules.draft(AlertRule(type=99, severity=99))  # type: ignore[arg-type]
-    assert (empty.type, empty.severity, empty.threshold, empty.enabled, empty.window) == (None,) * 5
+def test_fields_that_are_present_are_those_that_were_set() -> None:
     assert rules.present(AlertRule(enabled=False, name="")) == {"enabled"}
-    assert rules.draft(AlertRule(type=AlertRule.CUSTOM)).type is RuleType.CUSTOM
-
-
-def test_spans_and_moments_out_of_range_are_said_to_be_so() -> None:
-    assert rules.draft(AlertRule(window=Duration(seconds=10**15))).window == timedelta.max
-    with pytest.raises(ValueError, match="out of range"):
-        times.moment(Timestamp(seconds=10**12))
-    assert times.stamp(None) is None
-
-
-def test_severities_have_the_contracts_numbers() -> None:
-    assert {each.name: each.value for each in Severity} == {
-        name: number for name, number in AlertRule.Severity.items() if number
-    }

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.domain.level import Level
+from services.domain.trace_context import trace_id_of
 from services.evaluator.core.match.blocks import Block, Source
 from services.evaluator.core.match.bucketing import Frame, frame_of
 from services.evaluator.core.match.events import Arrivals, Columns, Ints, Record, event_times_ns, values
@@ -242,7 +243,6 @@ def _samples(fetch: Fetch, hits: _Hits, before: list[Tally]) -> dict[int, tuple[
 
 _FIELDS = ("service", "level", "message", "status_code", "response_time", "host", "trace_id")
 _LEVELS = frozenset(Level)
-_TRACEPARENT_PARTS = 4
 
 
 def first_of_each(cells: Ints, wanted: Ints) -> Ints:
@@ -274,12 +274,6 @@ def samples_of(columns: Columns, events: Ints, times_ns: Ints, records: Sequence
         )
         for row, time_ns, record in zip(taken, times_ns.tolist(), records, strict=True)
     ]
-
-
-def trace_id_of(traceparent: str) -> str:
-    """Give the trace id inside a W3C traceparent; empty when there is none."""
-    parts = traceparent.split("-")
-    return parts[1] if len(parts) >= _TRACEPARENT_PARTS else ""
 
 
 def _level(number: int) -> Level | None:

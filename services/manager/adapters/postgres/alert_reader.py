@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.postgres import Connection, Database
+from services.contract.paging import key_time
 from services.manager.adapters.postgres.rows import ALERT_COLUMNS, ENTRY_COLUMNS, alert_of, entry_of
 from services.manager.core.alert import Alert, Entry
-from services.manager.core.queries.filters import AlertFilter
-from services.manager.core.queries.paging import Page, moment_of
+from services.manager.core.queries.filters import AlertFilter, Page
 
 HISTORY_LIMIT = 1000
 
@@ -50,7 +50,7 @@ class PostgresAlertReader:
         """See AlertReader."""
         conditions, values = _conditions(wanted)
         if page.after:
-            values += [moment_of(page.after[0]), page.after[1]]
+            values += [key_time(page.after[0]), page.after[1]]
             conditions.append(f"(fire_time, id) < (${len(values) - 1}, ${len(values)})")
         return await self._select(conditions, values, f"order by fire_time desc, id desc limit {page.size + 1}")
 

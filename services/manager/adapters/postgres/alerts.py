@@ -8,9 +8,10 @@ from asyncpg import UniqueViolationError
 
 from services.chassis import outbox
 from services.chassis.postgres import Connection
-from services.chassis.telemetry import trace_id_of
+from services.contract.topics import NOTIFICATIONS
 from services.domain.alert import Fired, Memory, Verdict
 from services.domain.severity import Severity
+from services.domain.trace_context import trace_id_of, traceparent_of
 from services.manager.adapters.postgres import ALERTS_CHANGED
 from services.manager.adapters.postgres.rows import (
     ALERT_COLUMNS,
@@ -104,7 +105,11 @@ class PostgresAlerts:
         if new := [alert_row(alert) for alert in final.values() if alert.id not in self._known]:
             await self._insert(new)
         await self._write(
-            [replace(entry, trace_id=trace_id_of(headers)) for change, headers in changes for entry in change.entries]
+            [
+                replace(entry, trace_id=trace_id_of(traceparent_of(headers)))
+                for change, headers in changes
+                for entry in change.entries
+            ]
         )
         await self._enqueue(changes)
         await self._tell(list(final))
@@ -204,7 +209,7 @@ class PostgresAlerts:
             for change, headers in changes
             for notice in change.notices
         ]
-        await outbox.put_all(self._connection, "notifications", records)
+        await outbox.put_all(self._connection, NOTIFICATIONS, records)
 
     async def _tell(self, alert_ids: Sequence[str]) -> None:
         listed = [

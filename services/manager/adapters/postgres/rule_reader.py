@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from services.chassis.postgres import Database
 from services.manager.adapters.postgres.rows import RULE_COLUMNS, rule_of
-from services.manager.core.queries.filters import RuleFilter
-from services.manager.core.queries.paging import Page
+from services.manager.core.queries.filters import Page, RuleFilter
 from services.manager.core.rule import KeptRule, RuleChanges, RuleSet
 
 

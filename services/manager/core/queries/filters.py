@@ -1,4 +1,4 @@
-"""Which alerts and rules a reader wants."""
+"""Which alerts and rules a reader wants, and which page of them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,3 +37,11 @@ class RuleFilter:
     """What must hold of a rule."""
 
     enabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """How many rows, and after which one; `after` is the key of that one, empty for the first page."""
+
+    size: int = 50
+    after: tuple[str, ...] = ()

@@ -1,0 +1,25 @@
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.contract.dead_letters import encode_dead_letter
+from tocsin.logs.v1.log_event_pb2 import DeadLetter
+
+
+def test_a_dead_letter_says_which_record_it_was_and_why_and_when() -> None:
+    letter = encode_dead_letter(
+        topic="alerts",
+        partition=1,
+        offset=7,
+        reason="UNREADABLE",
+        value=b"\xff",
+        create_time=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert DeadLetter.FromString(letter) == DeadLetter(
+        topic="alerts",
+        partition=1,
+        offset=7,
+        reason="UNREADABLE",
+        value=b"\xff",
+        create_time=Timestamp(seconds=1_767_225_600),
+    )
