@@ -18,9 +18,9 @@ from rich.table import Table
 
 from services.chassis.kafka import Record
 from services.domain.severity import Severity
-from services.evaluator.adapters.decoding import LogDecoder
-from services.evaluator.adapters.partial_columns import PartialDecoder
-from services.evaluator.adapters.partial_wire import encode_batch
+from services.evaluator.adapters.log_decoder import LogDecoder
+from services.evaluator.adapters.partial_codec import encode_batch
+from services.evaluator.adapters.partial_decoder import PartialDecoder
 from services.evaluator.core.match.aggregation import match
 from services.evaluator.core.match.blocks import Source
 from services.evaluator.core.records import PartialBatch

@@ -22,8 +22,8 @@ from services.evaluator.adapters.kafka import (
     KafkaTransitionSink,
 )
 from services.evaluator.adapters.member import Member
-from services.evaluator.adapters.rules import RuleBook, RuleCopy, follow
-from services.evaluator.adapters.state import KafkaStateStore
+from services.evaluator.adapters.rule_client import RuleBook, RuleCopy, follow
+from services.evaluator.adapters.state_store import KafkaStateStore
 from services.evaluator.adapters.topic import partitions_of
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics

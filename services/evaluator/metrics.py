@@ -109,7 +109,7 @@ class Metrics:
         self._events.add(events)
         self._rows.record(rows)
 
-    def poisoned(self, records: int) -> None:
+    def unreadable(self, records: int) -> None:
         """Records were put aside."""
         self._poisoned.add(records)
 

@@ -10,24 +10,24 @@ from services.evaluator.core.rules import RuleSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class CommittedOffset:
     """From where a partition is read after a restart, and a note for the one who reads it then."""
 
     partition: int
     offset: int
-    note: str = ""
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Rebalance:
     """How this instance's share of a topic changed since the last fetch: first `lost`, then `taken`."""
 
-    lost: tuple[int, ...] = ()
-    taken: tuple[Mark, ...] = ()
+    revoked: tuple[int, ...] = ()
+    assigned: tuple[CommittedOffset, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Poisoned:
+class UnreadableRecord:
     """A record that cannot be decoded, as it was."""
 
     record: Record
@@ -39,9 +39,9 @@ class Poisoned:
 class LogFetch:
     """What a fetch of `log-events` brought."""
 
-    share: Share
+    rebalance: Rebalance
     arrivals: Arrivals
-    poisoned: tuple[Poisoned, ...] = ()
+    unreadable: tuple[UnreadableRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +58,14 @@ class Partial:
 class PartialFetch:
     """What a fetch of `window-partials` brought, each partition's records in order."""
 
-    share: Share
+    rebalance: Rebalance
     partials: tuple[Partial, ...]
 
 
-class Reading(Protocol):
+class PartitionReader(Protocol):
     """A consumer group's member, reading its share of a topic. Nothing here raises while Kafka is away; it waits."""
 
-    async def commit(self, marks: Sequence[Mark]) -> bool:
+    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
         """Keep marks; False when Kafka did not take them."""
         ...
 
@@ -74,14 +74,14 @@ class Reading(Protocol):
         ...
 
 
-class LogSource(Reading, Protocol):
+class LogSource(PartitionReader, Protocol):
     """`log-events`, decoded. For the match loop only, one call at a time."""
 
     async def fetch(self, most: int, within: float) -> LogFetch:
         """Give what came, after `most` records or `within` seconds."""
         ...
 
-    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+    async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask Kafka now for the next offset of each partition; those that it does not tell are left out."""
         ...
 
@@ -91,10 +91,10 @@ class LogSource(Reading, Protocol):
         ...
 
 
-class PartialSource(Reading, Protocol):
+class PartialSource(PartitionReader, Protocol):
     """`window-partials`, decoded. For the window loop only, one call at a time."""
 
-    async def fetch(self, most: int, within: float, settled: Mapping[int, int]) -> PartialFetch:
+    async def fetch(self, most: int, within: float, judged_until: Mapping[int, int]) -> PartialFetch:
         """Give what there is, as soon as there is something.
 
         What was written to a partition before `settled` is not judged any more: rows there may be left out when
@@ -151,8 +151,8 @@ class StateStore(Protocol):
 class DeadLetters(Protocol):
     """Where records go that cannot be decoded."""
 
-    async def keep(self, poisoned: Sequence[Poisoned]) -> None:
-        """Put records aside; return when Kafka has them. Raises a transient Failure."""
+    async def publish(self, unreadable: Sequence[UnreadableRecord]) -> None:
+        """Publish dead letters; return when Kafka has them. Raises a transient Failure."""
         ...
 
 

@@ -10,7 +10,7 @@ from uuid_utils import uuid7
 from services.chassis.admin import admin_server
 from services.chassis.grpc_server import Mount, grpc_server
 from services.chassis.health import Health, serving
-from services.chassis.kafka import DeadLetters, consuming, producer
+from services.chassis.kafka import DeadLetterPublisher, consuming, producer
 from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
@@ -86,7 +86,7 @@ async def manager(settings: Settings) -> AsyncIterator[None]:
         await Loop(parts.begin, name="begin", health=health).until_success()
         await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
         await stack.enter_async_context(parts.following())
-        dead_letters = DeadLetters(
+        dead_letters = DeadLetterPublisher(
             producer=kafka, encode=encode_dead_letter, clock=parts.clock, topic=LOG_EVENTS_DEAD_LETTER
         )
         for topic, group, handle in (

@@ -16,7 +16,7 @@ from services.chassis.breaker import Breaker, BreakerState
 from services.chassis.clock import Clock
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, serving
-from services.chassis.kafka import DeadLetters, consuming, producer
+from services.chassis.kafka import DeadLetterPublisher, consuming, producer
 from services.chassis.lifecycle import background
 from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
@@ -91,7 +91,7 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
                 dependency=health.dependency("kafka"),
                 health=health,
                 instance=settings.process.instance,
-                dead_letters=DeadLetters(
+                dead_letters=DeadLetterPublisher(
                     producer=kafka, encode=encode_dead_letter, clock=clock, topic=LOG_EVENTS_DEAD_LETTER
                 ),
                 max_batch=settings.max_batch,

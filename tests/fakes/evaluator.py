@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from services.chassis.failures import StreamUnavailable
 from services.domain.severity import Severity
-from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.core.records import Group, PartialBatch, Reason, State, Transition, Window
 from services.evaluator.core.rules import RuleSet
-from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned, Share
+from services.evaluator.ports import CommittedOffset, LogFetch, Partial, PartialFetch, Rebalance, UnreadableRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRED = Transition(
@@ -64,7 +64,7 @@ class MemoryLog:
     def __init__(self, partitions: int = 1) -> None:
         self.partitions = partitions
         self.fetches: deque[LogFetch] = deque()
-        self.commits: list[Mark] = []
+        self.commits: list[CommittedOffset] = []
         self.rewinds: list[tuple[int, int]] = []
         self.known_ends: dict[int, int] = {}
         self.takes_commits = True
@@ -72,10 +72,10 @@ class MemoryLog:
     async def fetch(self, most: int, within: float) -> LogFetch:
         assert most > 0
         assert within >= 0
-        empty = LogFetch(share=Share(), arrivals=LogDecoder().decode([])[0])
+        empty = LogFetch(rebalance=Rebalance(), arrivals=LogDecoder().decode([])[0])
         return self.fetches.popleft() if self.fetches else empty
 
-    async def commit(self, marks: Sequence[Mark]) -> bool:
+    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
         if self.takes_commits:
             self.commits += marks
         return self.takes_commits
@@ -83,7 +83,7 @@ class MemoryLog:
     async def rewind(self, partition: int, offset: int) -> None:
         self.rewinds.append((partition, offset))
 
-    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+    async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         return {each: self.known_ends[each] for each in partitions if each in self.known_ends}
 
 
@@ -93,10 +93,10 @@ class MemoryPartials(Failing):
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
         self.outputs = outputs
-        self.settled: Mapping[int, int] = {}
+        self.judged_until: Mapping[int, int] = {}
         self.written: list[tuple[int, PartialBatch]] = []
         self.fetches: deque[PartialFetch] = deque()
-        self.commits: list[Mark] = []
+        self.commits: list[CommittedOffset] = []
         self.rewinds: list[tuple[int, int]] = []
         self.takes_commits = True
 
@@ -104,13 +104,13 @@ class MemoryPartials(Failing):
         self.pass_or_fail()
         self.written += batches
 
-    async def fetch(self, most: int, within: float, settled: Mapping[int, int]) -> PartialFetch:
+    async def fetch(self, most: int, within: float, judged_until: Mapping[int, int]) -> PartialFetch:
         assert most > 0
         assert within >= 0
-        self.settled = settled
-        return self.fetches.popleft() if self.fetches else PartialFetch(share=Share(), partials=())
+        self.judged_until = judged_until
+        return self.fetches.popleft() if self.fetches else PartialFetch(rebalance=Rebalance(), partials=())
 
-    async def commit(self, marks: Sequence[Mark]) -> bool:
+    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
         if self.takes_commits:
             self.commits += marks
         return self.takes_commits
@@ -118,10 +118,10 @@ class MemoryPartials(Failing):
     async def rewind(self, partition: int, offset: int) -> None:
         self.rewinds.append((partition, offset))
 
-    def bring(self, *batches: PartialBatch, first: int = 0, share: Share | None = None) -> None:
+    def bring(self, *batches: PartialBatch, first: int = 0, rebalance: Rebalance | None = None) -> None:
         """Prepare a fetch of partition 0."""
         partials = tuple(Partial(partition=0, offset=first + n, batch=batch) for n, batch in enumerate(batches))
-        self.fetches.append(PartialFetch(share=share or Share(), partials=partials))
+        self.fetches.append(PartialFetch(rebalance=rebalance or Rebalance(), partials=partials))
 
 
 class MemoryAlerts(Failing):
@@ -184,11 +184,11 @@ class MemoryDeadLetters(Failing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept: list[Poisoned] = []
+        self.kept: list[UnreadableRecord] = []
 
-    async def keep(self, poisoned: Sequence[Poisoned]) -> None:
+    async def publish(self, unreadable: Sequence[UnreadableRecord]) -> None:
         self.pass_or_fail()
-        self.kept += poisoned
+        self.kept += unreadable
 
 
 class MemoryRules:

@@ -1,9 +1,24 @@
-"""What every producer and consumer of ours is configured with, and why."""
+"""Configure each producer and consumer, and name the client's error codes."""
 
 import logging
 from typing import Any
 
+from confluent_kafka import KafkaError
+
 from services.chassis.settings import KafkaSettings
+
+# The client's own error codes, under names that are not private.
+ALL_BROKERS_DOWN: int = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001  (the client's public codes begin with an underscore)
+FATAL: int = KafkaError._FATAL  # noqa: SLF001
+TRANSPORT: int = KafkaError._TRANSPORT  # noqa: SLF001
+RESOLVE: int = KafkaError._RESOLVE  # noqa: SLF001
+TIMED_OUT: int = KafkaError._TIMED_OUT  # noqa: SLF001
+MSG_TIMED_OUT: int = KafkaError._MSG_TIMED_OUT  # noqa: SLF001
+INVALID_ARG: int = KafkaError._INVALID_ARG  # noqa: SLF001
+MSG_SIZE_TOO_LARGE: int = KafkaError.MSG_SIZE_TOO_LARGE
+
+# A client reports these over and over while a broker is away; health shows it once.
+BROKER_ABSENT = frozenset({ALL_BROKERS_DOWN, TRANSPORT, RESOLVE, TIMED_OUT})
 
 
 def physical(settings: KafkaSettings, name: str) -> str:

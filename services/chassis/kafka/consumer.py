@@ -11,12 +11,11 @@ from confluent_kafka import KafkaException
 
 from services.chassis.backoff import Backoff
 from services.chassis.health import Dependency, Health
-from services.chassis.kafka import codes
-from services.chassis.kafka.config import consumer_config
+from services.chassis.kafka.batch_processor import BatchProcessor, DeadLetterPublisher, Handle
+from services.chassis.kafka.config import FATAL, consumer_config
 from services.chassis.kafka.group import GroupMember
 from services.chassis.kafka.lag import Lag
 from services.chassis.kafka.record import Record
-from services.chassis.kafka.settling import DeadLetters, Handle, Settling
 from services.chassis.lifecycle import background
 from services.chassis.loops import Loop
 from services.chassis.settings import KafkaSettings
@@ -38,7 +37,7 @@ async def consuming(
     dependency: Dependency | None = None,
     health: Health | None = None,
     instance: str | None = None,
-    dead_letters: DeadLetters | None = None,
+    dead_letters: DeadLetterPublisher | None = None,
     max_batch: int = 500,
     drain: timedelta = timedelta(seconds=5),
     retry: Backoff = Backoff(),
@@ -61,7 +60,7 @@ async def consuming(
     def member() -> GroupMember:
         return GroupMember(config, settings.topic_prefix, topic, lag, dependency)
 
-    worker = _Worker(member, Settling(handle, dead_letters, retry, topic, health), max_batch)
+    worker = _Worker(member, BatchProcessor(handle, dead_letters, retry, topic, health), max_batch)
 
     async def consume() -> None:
         await worker.run(loop.mark_working)
@@ -82,7 +81,7 @@ async def consuming(
 class _Worker:
     """The loop: fetch, settle, commit."""
 
-    def __init__(self, member: Callable[[], GroupMember], settling: Settling, max_batch: int) -> None:
+    def __init__(self, member: Callable[[], GroupMember], settling: BatchProcessor, max_batch: int) -> None:
         self._new_member = member
         self._settling = settling
         self._max_batch = max_batch
@@ -108,7 +107,7 @@ class _Worker:
 
     async def _work(self, batch: list[Record]) -> None:
         with self._member.holding(batch) as hold:
-            task = asyncio.create_task(self._settling.settle(batch))
+            task = asyncio.create_task(self._settling.process(batch))
             hold.on_abandoned(task.cancel)
             try:
                 await self._stay(task)
@@ -138,4 +137,4 @@ class _Worker:
 def _is_fatal(error: Exception) -> bool:
     if not isinstance(error, KafkaException):
         return False
-    return bool(error.args[0].fatal()) or error.args[0].code() == codes.FATAL
+    return bool(error.args[0].fatal()) or error.args[0].code() == FATAL

@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from services.chassis.health import Dependency
-from services.chassis.kafka import codes
+from services.chassis.kafka.config import ALL_BROKERS_DOWN, BROKER_ABSENT, FATAL
 from services.chassis.kafka.hold import Hold
 from services.chassis.kafka.lag import Lag
 from services.chassis.kafka.record import Record, record_of
@@ -167,11 +167,11 @@ class GroupMember:
         self._client.close()
 
     def _note_error(self, error: KafkaError) -> None:
-        if error.code() not in codes.ABSENCE:
+        if error.code() not in BROKER_ABSENT:
             log.warning("consumer_troubled", error=error.name(), text=error.str(), **self._labels)
         if error.fatal():
             self._fatal = error
-        if error.code() == codes.ALL_BROKERS_DOWN:
+        if error.code() == ALL_BROKERS_DOWN:
             self._must_probe = True
             self._on_loop(self._mark, error.str())
 
@@ -194,7 +194,7 @@ class GroupMember:
         error = message.error()
         if error is None:
             return False
-        if error.fatal() or error.code() == codes.FATAL:
+        if error.fatal() or error.code() == FATAL:
             raise KafkaException(self._fatal or error)
         log.warning("fetch_failed", error=error.name(), **self._labels)
         return True

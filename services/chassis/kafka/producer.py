@@ -14,8 +14,15 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from services.chassis import telemetry
 from services.chassis.failures import Failure, Overloaded, RequestTooLarge, StreamUnavailable
 from services.chassis.health import Dependency
-from services.chassis.kafka import codes
-from services.chassis.kafka.config import physical, producer_config
+from services.chassis.kafka.config import (
+    ALL_BROKERS_DOWN,
+    BROKER_ABSENT,
+    INVALID_ARG,
+    MSG_SIZE_TOO_LARGE,
+    MSG_TIMED_OUT,
+    physical,
+    producer_config,
+)
 from services.chassis.kafka.record import Headers
 from services.chassis.settings import KafkaSettings
 
@@ -163,11 +170,11 @@ class Producer:
             self._on_loop(self._mark_up)
 
     def _note_error(self, error: KafkaError) -> None:
-        if error.code() not in codes.ABSENCE:
+        if error.code() not in BROKER_ABSENT:
             log.warning("producer_troubled", error=error.name(), text=error.str())
         if error.fatal():
             self._must_renew = True
-        if error.code() == codes.ALL_BROKERS_DOWN or error.fatal():
+        if error.code() == ALL_BROKERS_DOWN or error.fatal():
             self._must_probe = True
             self._on_loop(self._mark_down, error.str())
 
@@ -203,7 +210,7 @@ class Producer:
         self._sent.add(failed, {"outcome": "failed"})
 
     def _note_failure(self, error: KafkaError) -> None:
-        if error.code() == codes.MSG_TIMED_OUT and not self._stopping.is_set():
+        if error.code() == MSG_TIMED_OUT and not self._stopping.is_set():
             self._is_refusing = True
             self._must_probe = True
             self._mark_down(error.str())
@@ -252,6 +259,6 @@ async def producer(
 
 
 def _failure(error: KafkaError) -> Failure:
-    if error.code() in {codes.MSG_SIZE_TOO_LARGE, codes.INVALID_ARG}:
+    if error.code() in {MSG_SIZE_TOO_LARGE, INVALID_ARG}:
         return RequestTooLarge("the record is larger than Kafka takes")
     return StreamUnavailable("Kafka has not confirmed the record in time")

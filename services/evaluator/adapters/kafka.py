@@ -14,13 +14,13 @@ from services.contract.dead_letters import encode_dead_letter
 from services.contract.topics import ALERTS, LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, WINDOW_PARTIALS
 from services.domain.fingerprint import open_key
 from services.domain.trace_context import headers_of, traceparent_of
-from services.evaluator.adapters.decoding import MILLISECOND_NS, LogDecoder
+from services.evaluator.adapters.log_decoder import MILLISECOND_NS, LogDecoder
 from services.evaluator.adapters.member import Member
-from services.evaluator.adapters.partial_columns import PartialDecoder
-from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
-from services.evaluator.adapters.transition_wire import encode_transition
+from services.evaluator.adapters.partial_codec import MalformedError, decode_batch, encode_batch
+from services.evaluator.adapters.partial_decoder import PartialDecoder
+from services.evaluator.adapters.transition_codec import encode_transition
 from services.evaluator.core.records import PartialBatch, Transition, halves
-from services.evaluator.ports import LogFetch, Mark, Partial, PartialFetch, Poisoned
+from services.evaluator.ports import CommittedOffset, LogFetch, Partial, PartialFetch, UnreadableRecord
 
 log = structlog.get_logger()
 
@@ -53,12 +53,12 @@ class KafkaLogSource:
 
     async def fetch(self, most: int, within: float) -> LogFetch:
         """Give what came, decoded."""
-        share, records = await self._member.gather(most, within)
+        rebalance, records = await self._member.gather(most, within)
         records.sort(key=lambda record: (record.partition, record.offset))
-        arrivals, poisoned = await self._member.call(self._decoder.decode, records)
-        return LogFetch(share=share, arrivals=arrivals, poisoned=poisoned)
+        arrivals, unreadable = await self._member.call(self._decoder.decode, records)
+        return LogFetch(rebalance=rebalance, arrivals=arrivals, unreadable=unreadable)
 
-    async def commit(self, marks: Sequence[Mark]) -> bool:
+    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
         """Keep marks."""
         return await self._member.commit(marks)
 
@@ -66,9 +66,9 @@ class KafkaLogSource:
         """Read on from there."""
         await self._member.rewind(partition, offset)
 
-    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+    async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask for the next offset of each partition."""
-        return await self._member.ends(partitions)
+        return await self._member.end_offsets(partitions)
 
     @property
     def partitions(self) -> int:
@@ -83,24 +83,24 @@ class KafkaPartialSource:
         self._member = member
         self._decoder = PartialDecoder()
 
-    async def fetch(self, most: int, within: float, settled: Mapping[int, int]) -> PartialFetch:
+    async def fetch(self, most: int, within: float, judged_until: Mapping[int, int]) -> PartialFetch:
         """Give what there is, decoded. What nobody could have written is passed over with a line in the log."""
-        share, records = await self._member.next(most, within)
-        return PartialFetch(share=share, partials=await self._member.call(self._decoded, records, settled))
+        rebalance, records = await self._member.next(most, within)
+        return PartialFetch(rebalance=rebalance, partials=await self._member.call(self._decoded, records, judged_until))
 
-    def _decoded(self, records: Sequence[Record], settled: Mapping[int, int]) -> tuple[Partial, ...]:
+    def _decoded(self, records: Sequence[Record], judged_until: Mapping[int, int]) -> tuple[Partial, ...]:
         """Decode all at once; one by one when that fails."""
         try:
             batches = self._decoder.decode(
                 [record.value for record in records],
-                [record.offset < settled.get(record.partition, 0) for record in records],
+                [record.offset < judged_until.get(record.partition, 0) for record in records],
                 [record.partition for record in records],
             )
         except ValueError:
             return tuple(partial for record in records for partial in _partial(record))
         return tuple(map(_as_partial, records, batches))
 
-    async def commit(self, marks: Sequence[Mark]) -> bool:
+    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
         """Keep marks."""
         return await self._member.commit(marks)
 
@@ -157,31 +157,31 @@ class KafkaDeadLetters:
         self._producer = producer
         self._now = now
 
-    async def keep(self, poisoned: Sequence[Poisoned]) -> None:
+    async def publish(self, unreadable: Sequence[UnreadableRecord]) -> None:
         """Put records aside as they were; their trace goes with them."""
         try:
-            await deliver(self._producer, (self._outgoing(each, each.value) for each in poisoned))
+            await deliver(self._producer, (self._outgoing(each, each.value) for each in unreadable))
         except RequestTooLarge:
-            for each in poisoned:
-                await self._keep_what_fits(each)
+            for each in unreadable:
+                await self._publish_what_fits(each)
 
-    async def _keep_what_fits(self, poisoned: Poisoned) -> None:
+    async def _publish_what_fits(self, unreadable: UnreadableRecord) -> None:
         """Keep where a record lies and the reason, where with them it is larger than Kafka takes."""
         try:
-            await deliver(self._producer, [self._outgoing(poisoned, poisoned.value)])
+            await deliver(self._producer, [self._outgoing(unreadable, unreadable.value)])
         except RequestTooLarge:
-            await deliver(self._producer, [self._outgoing(poisoned, b"")])
+            await deliver(self._producer, [self._outgoing(unreadable, b"")])
 
-    def _outgoing(self, poisoned: Poisoned, value: bytes) -> Outgoing:
+    def _outgoing(self, unreadable: UnreadableRecord, value: bytes) -> Outgoing:
         letter = encode_dead_letter(
             topic=LOG_EVENTS,
-            partition=poisoned.record.partition,
-            offset=poisoned.record.offset,
-            reason=poisoned.reason,
+            partition=unreadable.record.partition,
+            offset=unreadable.record.offset,
+            reason=unreadable.reason,
             value=value,
             create_time=self._now(),
         )
-        return Outgoing(LOG_EVENTS_DEAD_LETTER, letter, headers=headers_of(poisoned.record.traceparent))
+        return Outgoing(LOG_EVENTS_DEAD_LETTER, letter, headers=headers_of(unreadable.record.traceparent))
 
 
 def encoded(batch: PartialBatch, most_bytes: int = MOST_BYTES) -> Iterator[bytes]:
@@ -232,7 +232,7 @@ async def _confirmed(handed_over: Iterable[asyncio.Future[None]]) -> None:
 def _partial(record: Record) -> Iterator[Partial]:
     try:
         batch = decode_batch(record.value)
-    except Malformed:
+    except MalformedError:
         log.exception("partial_refused", partition=record.partition, offset=record.offset)
     else:
         yield _as_partial(record, batch)

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from services.chassis.kafka import Record, consumer_config, physical, record_of
 from services.chassis.settings import KafkaSettings
-from services.evaluator.ports import Mark, Share
+from services.evaluator.ports import CommittedOffset, Rebalance
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -23,8 +23,8 @@ _ASK_SECONDS = 5.0
 
 @dataclass(slots=True)
 class _Changes:
-    lost: list[int] = field(default_factory=list)
-    taken: list[Mark] = field(default_factory=list)
+    revoked: list[int] = field(default_factory=list)
+    taken: list[CommittedOffset] = field(default_factory=list)
 
 
 class Member:
@@ -58,15 +58,15 @@ class Member:
             await asyncio.shield(self._call(self._client.close))
             self._thread.shutdown(wait=False)
 
-    async def gather(self, most: int, within: float) -> tuple[Share, list[Record]]:
+    async def gather(self, most: int, within: float) -> tuple[Rebalance, list[Record]]:
         """Give `most` records, or what came `within` seconds."""
         return self._settled(await self._call(self._fetch, self._client.consume, most, within))
 
-    async def next(self, most: int, within: float) -> tuple[Share, list[Record]]:
+    async def next(self, most: int, within: float) -> tuple[Rebalance, list[Record]]:
         """Give what there is, as soon as there is something, at most `most` records."""
         return self._settled(await self._call(self._fetch, self._next, most, within))
 
-    async def commit(self, marks: Sequence[Mark]) -> bool:
+    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
         """Keep marks; False when Kafka did not take them."""
         return await self._call(self._commit, marks)
 
@@ -74,7 +74,7 @@ class Member:
         """Read on from there."""
         await self._call(self._rewind, TopicPartition(self._physical, partition, offset))
 
-    async def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+    async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask the broker for the next offset of each partition; those that it does not tell are left out."""
         return await self._call(self._ends, partitions)
 
@@ -89,13 +89,13 @@ class Member:
     async def _call(self, act: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
 
-    def _settled(self, messages: list[Any]) -> tuple[Share, list[Record]]:
+    def _settled(self, messages: list[Any]) -> tuple[Rebalance, list[Record]]:
         changes, self._changes = self._changes, _Changes()
         records = [record_of(message, self._topic) for message in messages if self._is_sound(message)]
         # What was fetched before a partition went, or before it was taken up, is not what comes from its mark on.
-        moved = {*changes.lost, *self._untaken, *(mark.partition for mark in changes.taken)}
+        moved = {*changes.revoked, *self._untaken, *(mark.partition for mark in changes.taken)}
         records = [record for record in records if record.partition not in moved]
-        return Share(lost=tuple(changes.lost), taken=tuple(changes.taken)), records
+        return Rebalance(revoked=tuple(changes.revoked), assigned=tuple(changes.taken)), records
 
     def _is_sound(self, message: Any) -> bool:
         error = message.error()
@@ -127,8 +127,10 @@ class Member:
         self._client.incremental_unassign([where])
         self._client.incremental_assign([where])
 
-    def _commit(self, marks: Sequence[Mark]) -> bool:
-        offsets = [TopicPartition(self._physical, mark.partition, mark.offset, metadata=mark.note) for mark in marks]
+    def _commit(self, marks: Sequence[CommittedOffset]) -> bool:
+        offsets = [
+            TopicPartition(self._physical, mark.partition, mark.offset, metadata=mark.metadata) for mark in marks
+        ]
         try:
             self._client.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
@@ -177,30 +179,32 @@ class Member:
         self._starts.update(_offsets(marks))
         log.info("partitions_assigned", topic=self._topic, group=self._group, marks=_offsets(marks))
 
-    def _marks(self, partitions: list[TopicPartition]) -> list[Mark]:
+    def _marks(self, partitions: list[TopicPartition]) -> list[CommittedOffset]:
         marks = [self._mark(each) for each in self._client.committed(partitions, timeout=_ASK_SECONDS)]
         topics = self._client.list_topics(self._physical, timeout=_ASK_SECONDS).topics
         self.partitions = len(topics[self._physical].partitions)
         return marks
 
-    def _mark(self, committed: TopicPartition) -> Mark:
+    def _mark(self, committed: TopicPartition) -> CommittedOffset:
         """Say where a partition is taken up: where it was left, or at the oldest record that there is still."""
         if committed.error is not None:
             raise KafkaException(committed.error)
         where = TopicPartition(self._physical, committed.partition)
         low, high = self._client.get_watermark_offsets(where, timeout=_ASK_SECONDS)
         if low <= committed.offset <= high:
-            return Mark(partition=committed.partition, offset=committed.offset, note=committed.metadata or "")
-        note = (committed.metadata or "") if committed.offset >= 0 else ""
-        return Mark(partition=committed.partition, offset=low, note=note)
+            return CommittedOffset(
+                partition=committed.partition, offset=committed.offset, metadata=committed.metadata or ""
+            )
+        metadata = (committed.metadata or "") if committed.offset >= 0 else ""
+        return CommittedOffset(partition=committed.partition, offset=low, metadata=metadata)
 
     def _revoked(self, _: Any, partitions: list[TopicPartition]) -> None:
-        lost = [each.partition for each in partitions]
-        self._changes.lost += lost
-        self._untaken.difference_update(lost)
-        self._changes.taken = [mark for mark in self._changes.taken if mark.partition not in lost]
-        log.info("partitions_revoked", topic=self._topic, group=self._group, partitions=lost)
+        revoked = [each.partition for each in partitions]
+        self._changes.revoked += revoked
+        self._untaken.difference_update(revoked)
+        self._changes.taken = [mark for mark in self._changes.taken if mark.partition not in revoked]
+        log.info("partitions_revoked", topic=self._topic, group=self._group, partitions=revoked)
 
 
-def _offsets(marks: Sequence[Mark]) -> dict[int, int]:
+def _offsets(marks: Sequence[CommittedOffset]) -> dict[int, int]:
     return {mark.partition: mark.offset for mark in marks}

@@ -18,7 +18,15 @@ from services.evaluator.core.match.events import Arrivals
 from services.evaluator.core.records import PartialBatch, moment_ns
 from services.evaluator.core.rules import ReadyRule, RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.ports import DeadLetters, LogSource, Mark, PartialSink, Poisoned, Rules, Share
+from services.evaluator.ports import (
+    CommittedOffset,
+    DeadLetters,
+    LogSource,
+    PartialSink,
+    Rebalance,
+    Rules,
+    UnreadableRecord,
+)
 
 log = structlog.get_logger()
 
@@ -93,42 +101,42 @@ class MatchWorker:
         """Fetch once, and flush if it is time."""
         due = self._flush_at - self._clock.monotonic()
         fetched = await self._source.fetch(self._pace.fetch_records, max(due, 0.0))
-        self._reassign(fetched.share)
-        await self._put_aside(fetched.poisoned)
+        self._reassign(fetched.rebalance)
+        await self._put_aside(fetched.unreadable)
         await self._match(fetched.arrivals)
         if self._clock.monotonic() >= self._flush_at:
             await self._flush()
 
-    def _reassign(self, share: Share) -> None:
-        for partition in share.lost:
+    def _reassign(self, rebalance: Rebalance) -> None:
+        for partition in rebalance.revoked:
             self._sources.pop(partition, None)
-        for mark in share.taken:
+        for mark in rebalance.assigned:
             self._sources[mark.partition] = Source.at(mark.partition, mark.offset)
             self._committed[mark.partition] = mark.offset
             self._busy_at[mark.partition] = self._clock.monotonic()
 
-    async def _put_aside(self, poisoned: tuple[Poisoned, ...]) -> None:
+    async def _put_aside(self, unreadable: tuple[UnreadableRecord, ...]) -> None:
         attempt = 0
-        while poisoned and not self._is_stopping:
+        while unreadable and not self._is_stopping:
             try:
-                await self._dead_letters.keep(poisoned)
+                await self._dead_letters.publish(unreadable)
             except Failure as failure:
                 log.warning("dead_letters_failed", reason=failure.reason)
                 await asyncio.sleep(self._retry.delay(attempt).total_seconds())
                 attempt += 1
             else:
-                self._note(poisoned)
+                self._note(unreadable)
                 return
-        if poisoned:
+        if unreadable:
             # Stopping without having kept them: nothing after them may be committed.
             self._sources.clear()
 
-    def _note(self, poisoned: tuple[Poisoned, ...]) -> None:
-        self._metrics.poisoned(len(poisoned))
-        for each in poisoned:
+    def _note(self, unreadable: tuple[UnreadableRecord, ...]) -> None:
+        self._metrics.unreadable(len(unreadable))
+        for each in unreadable:
             where = {"partition": each.record.partition, "offset": each.record.offset}
             with continuing(headers_of(each.record.traceparent)):
-                log.error("record_put_aside", reason=each.reason, **where)
+                log.error("record_dead_lettered", reason=each.reason, **where)
 
     async def _match(self, arrivals: Arrivals) -> None:
         rules = self._rules.current
@@ -207,12 +215,14 @@ class MatchWorker:
         quiet = [partition for partition in self._sources if self._busy_at[partition] <= silent_since]
         # The moment before the question: what comes after the answer comes after it too.
         asked_ns = moment_ns(self._clock.now())
-        ends = await self._source.ends(quiet) if quiet else {}
-        return {partition: asked_ns for partition, end in ends.items() if end == self._sources[partition].position}
+        end_offsets = await self._source.end_offsets(quiet) if quiet else {}
+        return {
+            partition: asked_ns for partition, end in end_offsets.items() if end == self._sources[partition].position
+        }
 
     async def _commit(self) -> None:
         marks = [
-            Mark(partition=source.partition, offset=source.committable)
+            CommittedOffset(partition=source.partition, offset=source.committable)
             for source in self._sources.values()
             if source.committable > self._committed[source.partition]
         ]

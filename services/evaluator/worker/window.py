@@ -17,8 +17,16 @@ from services.evaluator.core.window.checkpoint import Checkpoint, checkpoint_of,
 from services.evaluator.core.window.sequence import Reception
 from services.evaluator.core.window.stage import WindowStage
 from services.evaluator.metrics import Figures, Metrics
-from services.evaluator.ports import Mark, Partial, PartialSource, Rules, Share, StateStore, TransitionSink
-from services.evaluator.worker.telling import Decided, Teller
+from services.evaluator.ports import (
+    CommittedOffset,
+    Partial,
+    PartialSource,
+    Rebalance,
+    Rules,
+    StateStore,
+    TransitionSink,
+)
+from services.evaluator.worker.transition_publisher import PendingTransition, TransitionPublisher
 
 log = structlog.get_logger()
 
@@ -52,7 +60,7 @@ class WindowWorker:
     ) -> None:
         self._source = source
         self._states = states
-        self._teller = Teller(
+        self._teller = TransitionPublisher(
             alerts=alerts, states=states, metrics=metrics, is_stopping=lambda: self._is_stopping, retry=retry
         )
         self._backlog = self._teller.backlog
@@ -83,25 +91,25 @@ class WindowWorker:
 
     async def turn(self) -> None:
         """Fetch once, judge, tell, and commit if it is time."""
-        settled = {partition: stage.judged_until for partition, stage in self._stages.items()}
+        judged_until = {partition: stage.judged_until for partition, stage in self._stages.items()}
         most = _REPLAY_RECORDS if self._behind else _FETCH_RECORDS
         # While there is something to tell, what comes meanwhile is taken in between: it may be more urgent.
         patience = 0.0 if self._backlog else _FETCH_SECONDS
-        fetched = await self._source.fetch(most, patience, settled)
-        await self._reassign(fetched.share)
+        fetched = await self._source.fetch(most, patience, judged_until)
+        await self._reassign(fetched.rebalance)
         self._learn()
         await self._observe(fetched.partials)
         self._report_restored()
-        await self._teller.tell()
+        await self._teller.publish()
         if self._clock.monotonic() >= self._commit_at:
             await self._commit()
 
-    async def _reassign(self, share: Share) -> None:
-        for partition in share.lost:
+    async def _reassign(self, rebalance: Rebalance) -> None:
+        for partition in rebalance.revoked:
             self._stages.pop(partition, None)
             self._behind.discard(partition)
-        self._backlog.discard(share.lost)
-        marks = {mark.partition: checkpoint_of(mark.offset, mark.note) for mark in share.taken}
+        self._backlog.discard(rebalance.revoked)
+        marks = {mark.partition: checkpoint_of(mark.offset, mark.metadata) for mark in rebalance.assigned}
         await self._take_up(marks)
 
     async def _take_up(self, checkpoints: dict[int, Checkpoint]) -> None:
@@ -139,7 +147,7 @@ class WindowWorker:
         self._learned = rules
         now_ns = self._now_ns()
         for partition, stage in self._stages.items():
-            self._backlog.add(Decided(partition, transition) for transition in stage.learn(rules, now_ns))
+            self._backlog.add(PendingTransition(partition, transition) for transition in stage.learn(rules, now_ns))
 
     async def _observe(self, partials: Sequence[Partial]) -> None:
         spoilt: dict[int, Checkpoint] = {}
@@ -156,7 +164,9 @@ class WindowWorker:
             self._metrics.late(observed.late_events)
         if observed.reception is Reception.GAP and self._is_new_gap(partial):
             spoilt[partial.partition] = self._committed[partial.partition]
-        self._backlog.add(Decided(partial.partition, each, partial.traceparent) for each in observed.transitions)
+        self._backlog.add(
+            PendingTransition(partial.partition, each, partial.traceparent) for each in observed.transitions
+        )
 
     def _is_new_gap(self, partial: Partial) -> bool:
         """Count a gap when it is seen first. When reading again does not fill it, it stays."""
@@ -184,7 +194,9 @@ class WindowWorker:
         changed = {
             each: at for each, at in checkpoints.items() if each not in untold and at != self._committed.get(each)
         }
-        marks = [Mark(partition=each, offset=at.offset, note=note_of(at)) for each, at in changed.items()]
+        marks = [
+            CommittedOffset(partition=each, offset=at.offset, metadata=note_of(at)) for each, at in changed.items()
+        ]
         if marks and await self._source.commit(marks):
             self._committed.update(changed)
             await self._forget(changed)

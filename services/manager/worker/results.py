@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 from google.protobuf.message import DecodeError
 
-from services.chassis.kafka import Poison, Record
+from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import links_of, tracer
 from services.domain.trace_context import trace_id_of, traceparent_of
 from services.manager.core.alert import Entry
@@ -26,7 +26,7 @@ class ResultWorker:
         self._metrics = metrics
 
     async def handle(self, records: Sequence[Record]) -> None:
-        """Do a batch. Raises Poison for what is no result, and StoreUnavailable."""
+        """Do a batch. Raises UnreadableRecordError for what is no result, and StoreUnavailable."""
         entries = [_decoded(record) for record in records]
         with tracer(__name__).start_as_current_span(
             "notification-results process", links=links_of(record.headers for record in records)
@@ -41,7 +41,7 @@ def _decoded(record: Record) -> Entry:
     try:
         return entry(NotificationResult.FromString(record.value), trace_id=trace_id_of(traceparent_of(record.headers)))
     except DecodeError:
-        raise Poison(record, "UNREADABLE_RESULT") from None
+        raise UnreadableRecordError(record, "UNREADABLE_RESULT") from None
     except UnusableRecordError as error:
         log.warning("result_unusable", problem=str(error), partition=record.partition, offset=record.offset)
-        raise Poison(record, "UNUSABLE_RESULT") from None
+        raise UnreadableRecordError(record, "UNUSABLE_RESULT") from None

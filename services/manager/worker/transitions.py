@@ -9,7 +9,7 @@ from opentelemetry import trace
 
 from services.chassis.clock import Clock
 from services.chassis.failures import StoreConflict
-from services.chassis.kafka import Poison, Record
+from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import context_of, continuing, headers, links_of, tracer
 from services.domain.alert import Fired, Reason
 from services.manager.core.commands.change import Change
@@ -35,7 +35,7 @@ class TransitionWorker:
         self._metrics = metrics
 
     async def handle(self, records: Sequence[Record]) -> None:
-        """Do a batch. Raises Poison for what is no transition, StoreUnavailable and StoreConflict."""
+        """Do a batch. Raises UnreadableRecordError for what is no transition, StoreUnavailable and StoreConflict."""
         transitions = [_decoded(record) for record in records]
         with tracer(__name__).start_as_current_span(
             "alerts process", links=links_of(record.headers for record in records), kind=trace.SpanKind.CONSUMER
@@ -91,10 +91,10 @@ def _decoded(record: Record) -> Transition:
     try:
         return transition(AlertTransition.FromString(record.value))
     except DecodeError:
-        raise Poison(record, "UNREADABLE_TRANSITION") from None
+        raise UnreadableRecordError(record, "UNREADABLE_TRANSITION") from None
     except UnusableRecordError as error:
         log.warning("transition_unusable", problem=str(error), partition=record.partition, offset=record.offset)
-        raise Poison(record, "UNUSABLE_TRANSITION") from None
+        raise UnreadableRecordError(record, "UNUSABLE_TRANSITION") from None
 
 
 def _claimable(transitions: Sequence[Transition]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from services.chassis.clock import Clock
-from services.chassis.kafka import Poison, Record
+from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import continuing
 from services.domain.trace_context import traceparent_of
 from services.notifier.core.routing import Reason, Routes
@@ -35,7 +35,7 @@ class Intake:
         self._wake = wake
 
     async def handle(self, records: Sequence[Record]) -> None:
-        """Keep the deliveries of a batch. Raises Poison for what is no notification, and StoreUnavailable."""
+        """Keep the deliveries of a batch. Raises StoreUnavailable, and UnreadableRecordError for no notification."""
         planned = [self._plan(record) for record in records]
         channels = await self._plans.add(planned, now=self._clock.now())
         # The caller commits the offsets after this returns, never before.
@@ -45,7 +45,7 @@ class Intake:
         try:
             message = message_of(record.value or b"")
         except UnreadableError:
-            raise Poison(record, "UNREADABLE_NOTIFICATION") from None
+            raise UnreadableRecordError(record, "UNREADABLE_NOTIFICATION") from None
         channels, reason = self._routes.channels_of(message.severity, message.labels)
         with continuing(record.headers):
             log.info(

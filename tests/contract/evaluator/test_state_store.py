@@ -9,8 +9,8 @@ import pytest
 
 from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings
-from services.evaluator.adapters.state import KafkaStateStore
-from services.evaluator.adapters.transition_wire import encode_state
+from services.evaluator.adapters.state_store import KafkaStateStore
+from services.evaluator.adapters.transition_codec import encode_state
 from services.evaluator.core.records import State, Transition, group_key
 from services.evaluator.ports import StateStore
 from tests.fakes.evaluator import FIRED, MemoryStates

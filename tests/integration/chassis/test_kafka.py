@@ -14,7 +14,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.clock import SystemClock
 from services.chassis.failures import InvalidRequest, StoreUnavailable
 from services.chassis.health import Health
-from services.chassis.kafka import DeadLetters, Poison, Producer, Record, consuming, producer
+from services.chassis.kafka import DeadLetterPublisher, Producer, Record, UnreadableRecordError, consuming, producer
 from services.chassis.kafka.group import GroupMember
 from services.chassis.settings import KafkaSettings
 
@@ -24,11 +24,11 @@ TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0
 FAST = Backoff(first_delay=timedelta(milliseconds=10), max_delay=timedelta(milliseconds=50))
 
 
-def dead_letters(stream: Producer, *, with_reason: bool = False) -> DeadLetters:
+def dead_letters(stream: Producer, *, with_reason: bool = False) -> DeadLetterPublisher:
     def encode(*, value: bytes, reason: str, **_place: object) -> bytes:
         return value + b": " + reason.encode() if with_reason else value
 
-    return DeadLetters(producer=stream, encode=encode, clock=SystemClock(), topic="log-events-dead-letter")
+    return DeadLetterPublisher(producer=stream, encode=encode, clock=SystemClock(), topic="log-events-dead-letter")
 
 
 class Seen:
@@ -135,7 +135,7 @@ async def test_poison_goes_to_the_dead_letters_and_the_rest_is_handled(
     async def handle(records: list[Record]) -> None:
         for record in records:
             if record.value == b"bad":
-                raise Poison(record, "cannot be decoded")
+                raise UnreadableRecordError(record, "cannot be decoded")
         good.extend(record.value for record in records)
 
     dead = Seen()

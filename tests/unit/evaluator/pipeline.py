@@ -8,10 +8,10 @@ from random import Random
 
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.severity import Severity
-from services.evaluator.adapters.decoding import LogDecoder
 from services.evaluator.adapters.kafka import encoded
-from services.evaluator.adapters.partial_columns import PartialDecoder
-from services.evaluator.adapters.transition_wire import decode_state, encode_state
+from services.evaluator.adapters.log_decoder import LogDecoder
+from services.evaluator.adapters.partial_decoder import PartialDecoder
+from services.evaluator.adapters.transition_codec import decode_state, encode_state
 from services.evaluator.core.match.aggregation import match
 from services.evaluator.core.match.blocks import Source
 from services.evaluator.core.records import SECOND_NS, Group, State, Transition
@@ -123,8 +123,8 @@ class Pipeline:
             KafkaRecord("log-events", partition, offset, None, value, (), arrived_ms)
             for offset, (value, arrived_ms) in enumerate(chosen, start=first)
         ]
-        arrivals, poisoned = DECODER.decode(records)
-        assert not poisoned
+        arrivals, unreadable = DECODER.decode(records)
+        assert not unreadable
         match(arrivals, self.rules, matcher.sources, self.outputs)
         matcher.positions[partition] += len(records)
         return len(records)

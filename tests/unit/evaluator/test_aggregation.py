@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.kafka import Record
-from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.core.match.aggregation import first_of_each, match
 from services.evaluator.core.match.blocks import Block, Source
 from services.evaluator.core.match.bucketing import _compact
@@ -183,10 +183,10 @@ def test_the_ends_of_time_are_bearable(second: int) -> None:
 def test_a_record_that_cannot_be_decoded_counts_as_read_and_empty() -> None:
     good = LogBatch(events=[error()]).SerializeToString()
     records = [Record("log-events", 0, n, None, v, (), START * 1000) for n, v in enumerate([good, b"\xff", good])]
-    arrivals, poisoned = DECODER.decode(records)
+    arrivals, unreadable = DECODER.decode(records)
     source = Source.at(0, 0)
     match(arrivals, RULES, {0: source}, outputs=4)
-    assert [each.record.offset for each in poisoned] == [1]
+    assert [each.record.offset for each in unreadable] == [1]
     assert (source.position, plain(source.blocks[0]).counted) == (3, 2)
 
 

@@ -8,7 +8,7 @@ from services.chassis.failures import RequestTooLarge
 from services.chassis.kafka import Headers, Producer
 from services.evaluator.adapters.kafka import KafkaDeadLetters
 from services.evaluator.core.match.events import Record
-from services.evaluator.ports import Poisoned
+from services.evaluator.ports import UnreadableRecord
 from tocsin.logs.v1.log_event_pb2 import DeadLetter
 
 MAX_BYTES = 200
@@ -37,8 +37,11 @@ async def test_a_record_that_is_too_large_for_a_dead_letter_is_kept_without_its_
     letters = KafkaDeadLetters(cast("Producer", stream), lambda: datetime(2026, 1, 1, tzinfo=UTC))
     values = (b"\xff", b"\xff" * MAX_BYTES)
     records = [Record(partition=1, offset=n, arrival_ns=0, traceparent="00-a-b-01") for n in range(len(values))]
-    await letters.keep(
-        [Poisoned(record=at, reason="UNREADABLE", value=value) for at, value in zip(records, values, strict=True)]
+    await letters.publish(
+        [
+            UnreadableRecord(record=at, reason="UNREADABLE", value=value)
+            for at, value in zip(records, values, strict=True)
+        ]
     )
     # The first one twice: as with any repetition, who reads dead letters knows them by their place.
     assert [(letter.offset, letter.reason, letter.value) for letter in stream.sent] == [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.domain.alert import Command
 from services.domain.severity import Severity
-from services.evaluator.adapters.transition_wire import decode_state, encode_state, encode_transition
+from services.evaluator.adapters.transition_codec import decode_state, encode_state, encode_transition
 from services.evaluator.core.records import SECOND_NS
 from services.evaluator.core.window.stage import WindowStage
 from services.manager.core.alert import Alert, Notice

@@ -7,11 +7,11 @@ import pytest
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import Record
-from services.evaluator.adapters.decoding import LogDecoder
+from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.ports import LogFetch, Mark, Share
+from services.evaluator.ports import CommittedOffset, LogFetch, Rebalance
 from services.evaluator.worker.match import MatchWorker, Pace
 from services.rule_language.rule import Rule
 from tests.fakes.clock import FakeClock
@@ -41,16 +41,16 @@ class Loop:
             retry=AT_ONCE,
         )
 
-    async def bring(self, *values: bytes, first: int = 0, taken: int | None = None, lost: bool = False) -> None:
+    async def bring(self, *values: bytes, first: int = 0, assigned: int | None = None, revoked: bool = False) -> None:
         """One fetch, and the flush that follows it."""
         records = [
             Record("log-events", 0, first + number, None, value, (), int(NOW.timestamp() * 1000))
             for number, value in enumerate(values)
         ]
-        arrivals, poisoned = LogDecoder().decode(records)
-        marks = () if taken is None else (Mark(partition=0, offset=taken),)
-        share = Share(lost=(0,) if lost else (), taken=marks)
-        self.log.fetches.append(LogFetch(share=share, arrivals=arrivals, poisoned=poisoned))
+        arrivals, unreadable = LogDecoder().decode(records)
+        marks = () if assigned is None else (CommittedOffset(partition=0, offset=assigned),)
+        rebalance = Rebalance(revoked=(0,) if revoked else (), assigned=marks)
+        self.log.fetches.append(LogFetch(rebalance=rebalance, arrivals=arrivals, unreadable=unreadable))
         self.clock.advance(timedelta(seconds=2))
         await self.worker.turn()
 
@@ -68,25 +68,25 @@ def loop() -> Loop:
 
 
 async def test_only_whole_blocks_are_committed(loop: Loop) -> None:
-    await loop.bring(*[GOOD] * 255, taken=0)
+    await loop.bring(*[GOOD] * 255, assigned=0)
     assert loop.log.commits == []
     await loop.bring(GOOD, GOOD, first=255)
     assert loop.told() == [(0, 0, 255, 1), (0, 255, 256, 1), (1, 256, 257, 1)]
-    assert loop.log.commits == [Mark(partition=0, offset=BLOCK_RECORDS)]
+    assert loop.log.commits == [CommittedOffset(partition=0, offset=BLOCK_RECORDS)]
     await loop.bring(GOOD, first=257)
     assert len(loop.log.commits) == 1
 
 
 async def test_a_commit_that_was_not_taken_is_tried_again(loop: Loop) -> None:
     loop.log.takes_commits = False
-    await loop.bring(*[GOOD] * 256, taken=0)
+    await loop.bring(*[GOOD] * 256, assigned=0)
     loop.log.takes_commits = True
     await loop.bring(GOOD, first=256)
-    assert loop.log.commits == [Mark(partition=0, offset=256)]
+    assert loop.log.commits == [CommittedOffset(partition=0, offset=256)]
 
 
 async def test_a_flush_that_failed_begins_the_block_again(loop: Loop) -> None:
-    await loop.bring(*[GOOD] * 256, taken=0)
+    await loop.bring(*[GOOD] * 256, assigned=0)
     loop.partials.failures = 1
     await loop.bring(GOOD, first=256)
     assert loop.log.rewinds == [(0, 256)]
@@ -96,32 +96,32 @@ async def test_a_flush_that_failed_begins_the_block_again(loop: Loop) -> None:
 
 async def test_a_poisoned_record_is_kept_aside_before_anything_is_committed(loop: Loop) -> None:
     loop.letters.failures = 2
-    await loop.bring(*[GOOD] * 255, b"\xff", taken=0)
+    await loop.bring(*[GOOD] * 255, b"\xff", assigned=0)
     assert [each.record.offset for each in loop.letters.kept] == [255]
-    assert loop.log.commits == [Mark(partition=0, offset=256)]
+    assert loop.log.commits == [CommittedOffset(partition=0, offset=256)]
 
 
 async def test_stopping_before_a_poisoned_record_is_kept_commits_nothing(loop: Loop) -> None:
     loop.worker.stop()
-    await loop.bring(*[GOOD] * 255, b"\xff", taken=0)
+    await loop.bring(*[GOOD] * 255, b"\xff", assigned=0)
     assert (loop.letters.kept, loop.log.commits, loop.partials.written) == ([], [], [])
 
 
 async def test_a_partition_that_went_is_not_spoken_of(loop: Loop) -> None:
-    await loop.bring(GOOD, taken=0)
-    await loop.bring(lost=True)
+    await loop.bring(GOOD, assigned=0)
+    await loop.bring(revoked=True)
     await loop.bring()
     assert len(loop.told()) == 1
 
 
 async def test_a_partition_that_comes_back_begins_where_it_was_committed(loop: Loop) -> None:
-    await loop.bring(GOOD, GOOD, taken=0)
-    await loop.bring(GOOD, taken=0, lost=True)
+    await loop.bring(GOOD, GOOD, assigned=0)
+    await loop.bring(GOOD, assigned=0, revoked=True)
     assert loop.told() == [(0, 0, 2, 1), (0, 0, 1, 1)]
 
 
 async def test_a_silent_partition_is_called_idle_only_when_kafka_says_that_it_is_empty(loop: Loop) -> None:
-    await loop.bring(GOOD, taken=0)
+    await loop.bring(GOOD, assigned=0)
     loop.log.known_ends = {0: 2}
     for _ in range(6):
         await loop.bring()
@@ -137,7 +137,7 @@ async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others
     many = LogEvent(service="a", attributes={str(number): "" for number in range(150)})
     with telemetry.telemetry("test", "i", ""):
         loop = Loop(pairs)
-        await loop.bring(LogBatch(events=[LogEvent(service="a"), many, many]).SerializeToString(), GOOD, taken=0)
+        await loop.bring(LogBatch(events=[LogEvent(service="a"), many, many]).SerializeToString(), GOOD, assigned=0)
         told = telemetry.exposition()[0].decode()
     assert [row.tally.counted for _, batch in loop.partials.written for row in batch.rows] == [2]
     assert "tocsin_evaluator_events_given_up_total 2.0" in told
@@ -145,7 +145,7 @@ async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others
 
 
 async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_block(loop: Loop) -> None:
-    await loop.bring(GOOD, taken=0)
+    await loop.bring(GOOD, assigned=0)
     rated = rule("rated", "rate > 0.5", revision=2, selection_revision=2)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), rated])
     await loop.bring(GOOD, first=1)
@@ -164,7 +164,7 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
 
 
 async def test_when_it_stops_it_tells_what_it_has(loop: Loop) -> None:
-    await loop.bring(taken=0)
+    await loop.bring(assigned=0)
     loop.worker.stop()
     await loop.worker.run()
     assert loop.told() == []

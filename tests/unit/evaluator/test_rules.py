@@ -14,7 +14,7 @@ import pytest
 from services.chassis.backoff import Backoff
 from services.chassis.health import Health
 from services.domain.severity import Severity
-from services.evaluator.adapters.rules import Pages, RuleBook, RuleCopy, Snapshot, Update, follow
+from services.evaluator.adapters.rule_client import Pages, RuleBook, RuleCopy, Snapshot, Update, follow
 from services.evaluator.core import rules as rules_module
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.condition import Condition

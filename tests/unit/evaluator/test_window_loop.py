@@ -10,15 +10,15 @@ from services.chassis.backoff import Backoff
 from services.evaluator.core.records import SECOND_NS, PartialBatch, Progress, Row, RowKey, State, Tally
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.ports import Mark, Share
-from services.evaluator.worker.telling import WAVE, Backlog, Decided
+from services.evaluator.ports import CommittedOffset, Rebalance
+from services.evaluator.worker.transition_publisher import MAX_TRANSITIONS, Backlog, PendingTransition
 from services.evaluator.worker.window import WindowWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import FIRED, NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
 from tests.unit.evaluator.pipeline import rule
 
 AT_ONCE = Backoff(first_delay=timedelta(), max_delay=timedelta())
-TAKEN = Share(taken=(Mark(partition=0, offset=0),))
+ASSIGNED = Rebalance(assigned=(CommittedOffset(partition=0, offset=0),))
 
 
 class Loop:
@@ -43,8 +43,8 @@ class Loop:
             retry=AT_ONCE,
         )
 
-    async def bring(self, *batches: PartialBatch, first: int = 0, share: Share | None = None) -> None:
-        self.partials.bring(*batches, first=first, share=share)
+    async def bring(self, *batches: PartialBatch, first: int = 0, rebalance: Rebalance | None = None) -> None:
+        self.partials.bring(*batches, first=first, rebalance=rebalance)
         self.clock.advance(timedelta(seconds=2))
         await self.worker.turn()
 
@@ -77,7 +77,7 @@ def loop() -> Loop:
 
 
 async def test_what_is_decided_is_told_and_kept_and_then_committed(loop: Loop) -> None:
-    await loop.bring(flush(1, 3), share=TAKEN)
+    await loop.bring(flush(1, 3), rebalance=ASSIGNED)
     assert loop.steps() == [State.FIRING]
     assert [state.id for state in loop.states.kept.values()] == [each.id for each in loop.alerts.written]
     (mark,) = loop.partials.commits
@@ -86,14 +86,14 @@ async def test_what_is_decided_is_told_and_kept_and_then_committed(loop: Loop) -
 
 async def test_nothing_is_committed_while_alerts_does_not_take_it(loop: Loop) -> None:
     loop.alerts.failures = 3
-    await loop.bring(flush(1, 3), share=TAKEN)
+    await loop.bring(flush(1, 3), rebalance=ASSIGNED)
     assert loop.steps() == [State.FIRING]
     assert loop.alerts.failures == 0
 
 
 async def test_a_state_that_was_not_kept_is_told_again_not_lost(loop: Loop) -> None:
     loop.states.failures = 0
-    await loop.bring(share=TAKEN)
+    await loop.bring(rebalance=ASSIGNED)
     loop.states.failures = 1
     await loop.bring(flush(1, 3))
     assert loop.steps() == [State.FIRING, State.FIRING]
@@ -101,7 +101,7 @@ async def test_a_state_that_was_not_kept_is_told_again_not_lost(loop: Loop) -> N
 
 
 async def test_stopping_before_it_is_told_commits_nothing(loop: Loop) -> None:
-    await loop.bring(share=TAKEN)
+    await loop.bring(rebalance=ASSIGNED)
     commits = list(loop.partials.commits)
     loop.worker.stop()
     await loop.bring(flush(1, 3))
@@ -111,22 +111,22 @@ async def test_stopping_before_it_is_told_commits_nothing(loop: Loop) -> None:
 
 async def test_a_successor_goes_on_where_it_was(loop: Loop) -> None:
     batches = [flush(1, 3), flush(2, 4, event=2)]
-    await loop.bring(*batches, share=TAKEN)
+    await loop.bring(*batches, rebalance=ASSIGNED)
     (mark,) = loop.partials.commits
     loop.worker = loop.started()
-    await loop.bring(*batches, share=Share(taken=(mark,)))
+    await loop.bring(*batches, rebalance=Rebalance(assigned=(mark,)))
     await loop.bring(flush(3, event=25), first=2)
     assert loop.steps() == [State.FIRING, State.RESOLVED]
 
 
 async def test_states_are_waited_for(loop: Loop) -> None:
     loop.states.failures = 2
-    await loop.bring(flush(1, 3), share=TAKEN)
+    await loop.bring(flush(1, 3), rebalance=ASSIGNED)
     assert loop.steps() == [State.FIRING]
 
 
 async def test_new_rules_are_judged_without_a_new_event(loop: Loop) -> None:
-    await loop.bring(flush(1, 2), share=TAKEN)
+    await loop.bring(flush(1, 2), rebalance=ASSIGNED)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
     await loop.bring()
     assert loop.steps() == [State.FIRING]
@@ -136,7 +136,7 @@ async def test_new_rules_are_judged_without_a_new_event(loop: Loop) -> None:
 
 
 async def test_after_a_gap_it_reads_again_from_the_last_mark(loop: Loop) -> None:
-    await loop.bring(flush(256, 1, previous=0, block=0), share=TAKEN)
+    await loop.bring(flush(256, 1, previous=0, block=0), rebalance=ASSIGNED)
     await loop.bring(flush(1, 1), flush(3, 3, previous=2), first=1)
     assert loop.partials.rewinds == [(0, 0)]
     assert loop.steps() == []
@@ -146,21 +146,21 @@ async def test_after_a_gap_it_reads_again_from_the_last_mark(loop: Loop) -> None
 
 async def test_a_gap_that_stays_is_read_again_once(loop: Loop) -> None:
     batches = [flush(256, 1, previous=0, block=0), flush(1, 1), flush(3, 3, previous=2)]
-    await loop.bring(*batches, share=TAKEN)
+    await loop.bring(*batches, rebalance=ASSIGNED)
     await loop.bring(*batches)
     assert loop.partials.rewinds == [(0, 0)]
     assert loop.steps() == [State.FIRING]
 
 
 async def test_a_partition_that_went_is_not_committed(loop: Loop) -> None:
-    await loop.bring(flush(1, 1), share=TAKEN)
+    await loop.bring(flush(1, 1), rebalance=ASSIGNED)
     commits = list(loop.partials.commits)
-    await loop.bring(flush(2, 3), first=1, share=Share(lost=(0,)))
+    await loop.bring(flush(2, 3), first=1, rebalance=Rebalance(revoked=(0,)))
     assert (loop.steps(), loop.partials.commits) == ([], commits)
 
 
 async def test_ended_alerts_are_forgotten_after_the_commit(loop: Loop) -> None:
-    await loop.bring(flush(1, 3), share=TAKEN)
+    await loop.bring(flush(1, 3), rebalance=ASSIGNED)
     loop.partials.takes_commits = False
     await loop.bring(flush(2, event=25), first=1)
     assert len(loop.states.kept) == 1
@@ -169,30 +169,32 @@ async def test_ended_alerts_are_forgotten_after_the_commit(loop: Loop) -> None:
     assert loop.states.kept == {}
 
 
-def decided(rule_id: str, group: str, number: int = 0, partition: int = 0) -> Decided:
-    return Decided(partition, replace(FIRED, id=f"{rule_id}-{group}-{number}", rule_id=rule_id, group=(group,)))
+def decided(rule_id: str, group: str, number: int = 0, partition: int = 0) -> PendingTransition:
+    return PendingTransition(
+        partition, replace(FIRED, id=f"{rule_id}-{group}-{number}", rule_id=rule_id, group=(group,))
+    )
 
 
-def ids(wave: Sequence[Decided]) -> list[str]:
+def ids(wave: Sequence[PendingTransition]) -> list[str]:
     return [each.transition.id for each in wave]
 
 
 def test_a_group_occurs_once_in_each_wave_and_keeps_its_order() -> None:
     backlog = Backlog()
     backlog.add([decided("r", "a", 1), decided("r", "a", 2), decided("r", "b", 1)])
-    assert ids(backlog.next_wave()) == ["r-a-1"]
-    assert ids(backlog.next_wave()) == ["r-a-2", "r-b-1"]
-    assert (backlog.next_wave(), len(backlog)) == ([], 0)
+    assert ids(backlog.next_batch()) == ["r-a-1"]
+    assert ids(backlog.next_batch()) == ["r-a-2", "r-b-1"]
+    assert (backlog.next_batch(), len(backlog)) == ([], 0)
 
 
 def test_rules_take_turns_and_who_waited_is_first() -> None:
     backlog = Backlog()
     backlog.add(decided("many", str(number)) for number in range(100))
     backlog.add([decided("one", "a"), decided("two", "a")])
-    assert ids(backlog.next_wave(3)) == ["many-0-0", "one-a-0", "two-a-0"]
+    assert ids(backlog.next_batch(3)) == ["many-0-0", "one-a-0", "two-a-0"]
     backlog.add([decided("three", "a")])
-    assert ids(backlog.next_wave(1)) == ["many-1-0"]
-    assert ids(backlog.next_wave(1)) == ["three-a-0"]
+    assert ids(backlog.next_batch(1)) == ["many-1-0"]
+    assert ids(backlog.next_batch(1)) == ["three-a-0"]
     assert len(backlog) == 98
 
 
@@ -201,7 +203,7 @@ def test_what_another_takes_up_is_let_go() -> None:
     backlog.add([decided("r", "a", partition=1), decided("r", "b", partition=2)])
     assert backlog.partitions() == {1, 2}
     backlog.discard([1])
-    assert ids(backlog.next_wave()) == ["r-b-0"]
+    assert ids(backlog.next_batch()) == ["r-b-0"]
 
 
 def many(count: int) -> tuple[Row, ...]:
@@ -211,25 +213,25 @@ def many(count: int) -> tuple[Row, ...]:
 async def test_many_transitions_go_in_waves_that_are_sent_once_and_nobody_waits_for_all(loop: Loop) -> None:
     rules = [rule("count", "count > threshold"), rule("other", "count > threshold")]
     loop.rules.current = RuleSet.of(1, rules)
-    await loop.bring(replace(flush(1), rows=many(3 * WAVE)), share=TAKEN)
+    await loop.bring(replace(flush(1), rows=many(3 * MAX_TRANSITIONS)), rebalance=ASSIGNED)
     commits = list(loop.partials.commits)
     loop.rules.current = RuleSet.of(2, [replace(rules[0], threshold=1.0, revision=2), rules[1]])
     loop.alerts.failures = 1
     await loop.bring()
-    assert len(loop.alerts.written) == WAVE
+    assert len(loop.alerts.written) == MAX_TRANSITIONS
     urgent = Row(RowKey("other", 1, ("a",), 0), Tally(counted=3, total=3))
     await loop.bring(replace(flush(2, event=2), rows=(urgent,)), first=1)
     assert "other" in {each.rule_id for each in loop.alerts.written}
     assert loop.partials.commits == commits
     for _ in range(2):
         await loop.bring()
-    assert len({each.id for each in loop.alerts.written}) == len(loop.alerts.written) == 3 * WAVE + 1
+    assert len({each.id for each in loop.alerts.written}) == len(loop.alerts.written) == 3 * MAX_TRANSITIONS + 1
     assert len(loop.partials.commits) == len(commits) + 1
 
 
 async def test_what_is_not_told_of_a_partition_that_went_is_its_next_owners(loop: Loop) -> None:
-    await loop.bring(replace(flush(1), rows=many(2 * WAVE)), share=TAKEN)
+    await loop.bring(replace(flush(1), rows=many(2 * MAX_TRANSITIONS)), rebalance=ASSIGNED)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
     await loop.bring()
-    await loop.bring(share=Share(lost=(0,)))
-    assert len(loop.alerts.written) == WAVE
+    await loop.bring(rebalance=Rebalance(revoked=(0,)))
+    assert len(loop.alerts.written) == MAX_TRANSITIONS

@@ -13,9 +13,9 @@ from services.domain.level import Level
 from services.domain.severity import Severity
 from services.evaluator.adapters.kafka import KafkaPartialSource
 from services.evaluator.adapters.member import Member
-from services.evaluator.adapters.partial_columns import PartialDecoder
-from services.evaluator.adapters.partial_wire import Malformed, decode_batch, encode_batch
-from services.evaluator.adapters.transition_wire import decode_state, encode_state
+from services.evaluator.adapters.partial_codec import MalformedError, decode_batch, encode_batch
+from services.evaluator.adapters.partial_decoder import PartialDecoder
+from services.evaluator.adapters.transition_codec import decode_state, encode_state
 from services.evaluator.core.records import (
     SECOND_NS,
     PartialBatch,
@@ -29,7 +29,7 @@ from services.evaluator.core.records import (
     Transition,
     Window,
 )
-from services.evaluator.ports import Share
+from services.evaluator.ports import Rebalance
 
 PARTIALS = PartialDecoder()
 texts = st.text(max_size=4)
@@ -170,12 +170,12 @@ def test_states(transition: Transition) -> None:
 
 @pytest.mark.parametrize("decode", [decode_batch, decode_state])
 def test_nonsense_is_malformed(decode: object) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         decode(b"\xff")  # type: ignore[operator]
 
 
 def test_a_state_without_a_transition_is_malformed() -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         decode_state(b"")
 
 
@@ -185,8 +185,8 @@ class Fetched:
     def __init__(self, record: Record) -> None:
         self._record = record
 
-    async def next(self, _most: int, _within: float) -> tuple[Share, list[Record]]:
-        return Share(), [self._record]
+    async def next(self, _most: int, _within: float) -> tuple[Rebalance, list[Record]]:
+        return Rebalance(), [self._record]
 
     async def call(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return work(*arguments)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.failures import StoreUnavailable
-from services.chassis.kafka import Poison, Record
+from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import exposition, telemetry
 from services.domain.alert import Command, Ended, Fired, Reason, State
 from services.domain.severity import Severity
@@ -262,7 +262,7 @@ async def test_what_is_counted(world: World) -> None:
 )
 async def test_what_is_no_transition_is_named_and_nothing_is_done(world: World, spoilt: bytes, reason: str) -> None:
     bad = Record("alerts", 0, 7, None, spoilt, (), 0)
-    with pytest.raises(Poison) as poison:
+    with pytest.raises(UnreadableRecordError) as poison:
         await world.worker.handle([record(word()), bad])
     assert (poison.value.record, poison.value.reason) == (bad, reason)
     assert world.store.kept.alerts == {}

@@ -12,7 +12,7 @@ from tocsin.evaluation.v1 import partial_pb2
 from tocsin.logs.v1 import log_event_pb2
 
 
-class Malformed(Exception):  # noqa: N818  (it names the thing, as Failure's kin do)
+class MalformedError(Exception):
     """Bytes are not the message that they should be."""
 
 
@@ -42,7 +42,7 @@ def decode_batch(value: bytes) -> PartialBatch:
     try:
         message = partial_pb2.PartialBatch.FromString(value)
     except DecodeError as error:
-        raise Malformed(str(error)) from None
+        raise MalformedError(str(error)) from None
     progress = Progress(
         source_partition=message.source_partition,
         source_partitions=message.source_partitions,

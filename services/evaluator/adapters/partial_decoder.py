@@ -166,10 +166,10 @@ def _greatest_of_each(keys: Sequence[Ints], values: Ints) -> NDArray[np.bool_]:
     """Mark the row of each key with the greatest value."""
     # The first array is the last to decide.
     order = np.lexsort([values, *keys])
-    ends = np.zeros(len(order), dtype=bool)
-    ends[-1:] = True
+    end_offsets = np.zeros(len(order), dtype=bool)
+    end_offsets[-1:] = True
     for key in keys:
-        ends[:-1] |= np.diff(key[order]) != 0
+        end_offsets[:-1] |= np.diff(key[order]) != 0
     last = np.zeros(len(order), dtype=bool)
-    last[order] = ends
+    last[order] = end_offsets
     return last

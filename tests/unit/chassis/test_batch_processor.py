@@ -9,8 +9,8 @@ from services.chassis.backoff import Backoff
 from services.chassis.clock import SystemClock
 from services.chassis.failures import Failure, RequestTooLarge, StoreRefused, StoreUnavailable, StreamUnavailable
 from services.chassis.health import Health
-from services.chassis.kafka import DeadLetters, Producer, Record
-from services.chassis.kafka.settling import Settling
+from services.chassis.kafka import DeadLetterPublisher, Producer, Record
+from services.chassis.kafka.batch_processor import BatchProcessor
 
 pytestmark = pytest.mark.usefixtures("plain_logs")
 
@@ -60,9 +60,10 @@ def encode(*, value: bytes, reason: str, **_place: object) -> bytes:
     return value + b" " + reason.encode()
 
 
-def settling(handler: Handler, stream: FakeProducer, health: Health | None = None) -> Settling:
-    letters = DeadLetters(producer=cast("Producer", stream), encode=encode, clock=SystemClock(), topic="letters")
-    return Settling(handler.handle, letters, FAST, "alerts", health)
+def settling(handler: Handler, stream: FakeProducer, health: Health | None = None) -> BatchProcessor:
+    producer = cast("Producer", stream)
+    letters = DeadLetterPublisher(producer=producer, encode=encode, clock=SystemClock(), topic="letters")
+    return BatchProcessor(handler.handle, letters, FAST, "alerts", health)
 
 
 async def test_a_trouble_of_the_world_is_waited_out_however_long_it_takes(stream: FakeProducer) -> None:
@@ -71,7 +72,7 @@ async def test_a_trouble_of_the_world_is_waited_out_however_long_it_takes(stream
     health.listen(lambda: downs.append(health.snapshot().dependencies))
     troubles: list[Exception] = [StoreUnavailable("a full disk"), MemoryError(), OSError("no more files")]
     handler = Handler({b"1": troubles * 20})
-    await settling(handler, stream, health).settle([record(b"1"), record(b"2")])
+    await settling(handler, stream, health).process([record(b"1"), record(b"2")])
     assert handler.handled == [b"1", b"2"]
     assert stream.sent == []
     assert downs[0] == {"handle alerts": "DOWN"}
@@ -80,14 +81,14 @@ async def test_a_trouble_of_the_world_is_waited_out_however_long_it_takes(stream
 
 async def test_what_the_database_refuses_is_put_aside_and_its_neighbours_are_handled(stream: FakeProducer) -> None:
     handler = Handler({b"2": [StoreRefused("no")] * 9})
-    await settling(handler, stream).settle([record(b"1"), record(b"2"), record(b"3")])
+    await settling(handler, stream).process([record(b"1"), record(b"2"), record(b"3")])
     assert handler.handled == [b"1", b"3"]
     assert stream.sent == [b"2 the handler crashes on it"]
 
 
 async def test_a_batch_of_which_nothing_can_be_handled_is_tried_again_as_a_whole(stream: FakeProducer) -> None:
     handler = Handler({b"1": [ValueError("a bad release")] * 20, b"2": [ValueError("a bad release")] * 6})
-    await settling(handler, stream).settle([record(b"1"), record(b"2")])
+    await settling(handler, stream).process([record(b"1"), record(b"2")])
     assert handler.handled == [b"1", b"2"]
     assert stream.sent == []
 
@@ -97,6 +98,6 @@ async def test_a_dead_letter_that_is_too_large_is_kept_without_its_value(stream:
     stream.failures = [StreamUnavailable("away")]
     large = b"1" * 100
     handler = Handler({large: [ValueError("bug")] * 9})
-    await settling(handler, stream).settle([record(large), record(b"2")])
+    await settling(handler, stream).process([record(large), record(b"2")])
     assert stream.sent == [b" the handler crashes on it"]
     assert handler.handled == [b"2"]

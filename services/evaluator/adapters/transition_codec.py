@@ -4,7 +4,7 @@ from google.protobuf.message import DecodeError
 
 from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.domain.severity import Severity
-from services.evaluator.adapters.partial_wire import Malformed, sample_message, sample_of
+from services.evaluator.adapters.partial_codec import MalformedError, sample_message, sample_of
 from services.evaluator.core.records import Reason, State, Transition, Window
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.evaluation.v1 import partial_pb2
@@ -52,7 +52,7 @@ def decode_state(value: bytes) -> Transition:
             created_ns=nanoseconds_of(message.create_time),
         )
     except (DecodeError, ValueError) as error:
-        raise Malformed(str(error)) from None
+        raise MalformedError(str(error)) from None
 
 
 def _message(transition: Transition) -> alert_pb2.AlertTransition:

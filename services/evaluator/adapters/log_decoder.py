@@ -8,7 +8,7 @@ from ptars import HandlerPool
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.trace_context import traceparent_of
 from services.evaluator.core.match.events import Arrivals, Columns, Record
-from services.evaluator.ports import Poisoned
+from services.evaluator.ports import UnreadableRecord
 from tocsin.logs.v1 import log_event_pb2
 
 UNDECODABLE = "UNDECODABLE"
@@ -23,7 +23,7 @@ class LogDecoder:
         pool = HandlerPool([log_event_pb2.DESCRIPTOR])
         self._handler = pool.get_for_message(log_event_pb2.LogBatch.DESCRIPTOR)
 
-    def decode(self, records: Sequence[KafkaRecord]) -> tuple[Arrivals, tuple[Poisoned, ...]]:
+    def decode(self, records: Sequence[KafkaRecord]) -> tuple[Arrivals, tuple[UnreadableRecord, ...]]:
         """Decode a fetch. A record that cannot be decoded is poisoned, and arrives without events."""
         arrived = tuple(_arrival(record) for record in records)
         values = [record.value for record in records]
@@ -31,13 +31,13 @@ class LogDecoder:
             return self._arrivals(arrived, values), ()
         except ValueError:
             sound = [self._is_sound(value) for value in values]
-        poisoned = tuple(
-            Poisoned(record=record, reason=UNDECODABLE, value=value)
+        unreadable = tuple(
+            UnreadableRecord(record=record, reason=UNDECODABLE, value=value)
             for record, value, is_sound in zip(arrived, values, sound, strict=True)
             if not is_sound
         )
         kept = [value if is_sound else b"" for value, is_sound in zip(values, sound, strict=True)]
-        return self._arrivals(arrived, kept), poisoned
+        return self._arrivals(arrived, kept), unreadable
 
     def _arrivals(self, records: tuple[Record, ...], values: list[bytes]) -> Arrivals:
         batches = self._handler.list_to_record_batch(values).column("events")

@@ -20,10 +20,10 @@ from services.evaluator.ports import StateStore, TransitionSink
 log = structlog.get_logger()
 
 # How many transitions are sent at once; what one of them may hold is bounded.
-WAVE = 500
+MAX_TRANSITIONS = 500
 
 
-class Decided(NamedTuple):
+class PendingTransition(NamedTuple):
     """A transition, the partition of `window-partials` that it comes from, and the flush that made it so."""
 
     partition: int
@@ -35,12 +35,12 @@ class Backlog:
     """What was decided and is not told yet: rules take turns, each group's transitions stay in order."""
 
     def __init__(self) -> None:
-        self._by_rule: dict[str, deque[Decided]] = {}
+        self._by_rule: dict[str, deque[PendingTransition]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._by_rule.values()))
 
-    def add(self, decided: Iterable[Decided]) -> None:
+    def add(self, decided: Iterable[PendingTransition]) -> None:
         """Put transitions behind those that are there."""
         for each in decided:
             self._by_rule.setdefault(each.transition.rule_id, deque()).append(each)
@@ -54,9 +54,9 @@ class Backlog:
         """Say which partitions have something here."""
         return {each.partition for _, queue in self._all() for each in queue}
 
-    def next_wave(self, most: int = WAVE) -> list[Decided]:
+    def next_batch(self, most: int = MAX_TRANSITIONS) -> list[PendingTransition]:
         """Take out what is told next, in which each rule's group occurs once: a failure cannot change their order."""
-        wave: list[Decided] = []
+        wave: list[PendingTransition] = []
         seen: set[object] = set()
         turns = deque(self._all())
         while turns and len(wave) < most:
@@ -74,11 +74,11 @@ class Backlog:
         self._by_rule = dict(turns) | self._by_rule
         return wave
 
-    def _all(self) -> Iterable[tuple[str, deque[Decided]]]:
+    def _all(self) -> Iterable[tuple[str, deque[PendingTransition]]]:
         return self._by_rule.items()
 
 
-class Teller:
+class TransitionPublisher:
     """Delivers transitions wave by wave, however long it takes: nothing may be committed before."""
 
     def __init__(
@@ -97,13 +97,13 @@ class Teller:
         self._retry = retry
         self.backlog = Backlog()
 
-    async def tell(self) -> None:
+    async def publish(self) -> None:
         """Deliver one wave. When the service stops before Kafka has it, the wave stays in the backlog."""
-        wave = [_traced(each) for each in self.backlog.next_wave()]
+        wave = [_traced(each) for each in self.backlog.next_batch()]
         if wave and not await self._deliver(wave):
             self.backlog.add(wave)
 
-    async def _deliver(self, wave: list[Decided]) -> bool:
+    async def _deliver(self, wave: list[PendingTransition]) -> bool:
         attempt = 0
         while not self._is_stopping():
             try:
@@ -119,7 +119,7 @@ class Teller:
                 return True
         return False
 
-    def _note(self, wave: list[Decided]) -> None:
+    def _note(self, wave: list[PendingTransition]) -> None:
         for _, transition, _ in wave:
             self._metrics.transition(transition.reason)
             with continuing(headers_of(transition.traceparent)):
@@ -135,7 +135,7 @@ class Teller:
                 )
 
 
-def _traced(decided: Decided) -> Decided:
+def _traced(decided: PendingTransition) -> PendingTransition:
     """Give the step a span: it continues the trace of the record that decided, and links to the flush between."""
     transition = decided.transition
     parent = context_of(headers_of(transition.traceparent))

@@ -21,8 +21,8 @@ from services.chassis.kafka import Producer, consumer_config, physical
 from services.chassis.settings import KafkaSettings
 from services.contract.topics import WINDOW_STATE
 from services.evaluator.adapters.kafka import Outgoing, deliver
-from services.evaluator.adapters.partial_wire import Malformed
-from services.evaluator.adapters.transition_wire import decode_state, encode_state
+from services.evaluator.adapters.partial_codec import MalformedError
+from services.evaluator.adapters.transition_codec import decode_state, encode_state
 from services.evaluator.core.records import Group, Transition, group_key
 
 log = structlog.get_logger()
@@ -159,5 +159,5 @@ def _keep(states: dict[bytes, Transition], key: bytes, value: bytes | None) -> N
 def _decoded(value: bytes) -> Iterator[Transition]:
     try:
         yield decode_state(value)
-    except Malformed:
+    except MalformedError:
         log.exception("state_refused")

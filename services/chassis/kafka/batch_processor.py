@@ -1,0 +1,207 @@
+"""Process a batch until each of its records is either handled or dead-lettered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import grpc
+import structlog
+
+from services.chassis import telemetry
+from services.chassis.backoff import Backoff
+from services.chassis.clock import Clock
+from services.chassis.failures import Failure, RequestTooLarge, is_transient
+from services.chassis.health import Health
+from services.chassis.kafka.producer import Producer
+from services.chassis.kafka.record import Record
+
+log = structlog.get_logger()
+
+Handle = Callable[[list[Record]], Awaitable[None]]
+
+# A batch that crashes this often is split, to find the record that crashes the handler.
+_MAX_CRASHES = 3
+# So many batches of a single record may be dead-lettered in a row before the fault is taken for the handler's.
+_MAX_SINGLE_DEAD_LETTERS = 3
+# After so many retries health shows what the batch waits for.
+_RETRIES_BEFORE_UNHEALTHY = 3
+
+
+class UnreadableRecordError(Exception):
+    """A handler raises it for a record that can never be handled; the rest of the batch is handled again."""
+
+    def __init__(self, record: Record, reason: str) -> None:
+        super().__init__(reason)
+        self.record = record
+        self.reason = reason
+
+
+class EncodeDeadLetter(Protocol):
+    """Encodes dead letters."""
+
+    def __call__(
+        self, *, topic: str, partition: int, offset: int, reason: str, value: bytes, create_time: datetime
+    ) -> bytes:
+        """Return the dead letter of the record at this place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterPublisher:
+    """Publishes the dead letters of records that can never be handled."""
+
+    producer: Producer
+    encode: EncodeDeadLetter
+    clock: Clock
+    topic: str
+
+    async def publish(self, record: Record, reason: str) -> None:
+        """Return when Kafka has the dead letter; raises StreamUnavailable and Overloaded."""
+        try:
+            letter = self._encode(record, reason, record.value)
+            await self.producer.send(self.topic, letter, record.key, None, record.headers)
+        except RequestTooLarge:
+            # With its envelope the record is larger than Kafka takes: its place and the reason are published alone.
+            await self.producer.send(self.topic, self._encode(record, reason, b""), None, None, ())
+
+    def _encode(self, record: Record, reason: str, value: bytes) -> bytes:
+        return self.encode(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+            value=value,
+            create_time=self.clock.now(),
+        )
+
+
+class _OutOfResources(Failure):
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "OUT_OF_RESOURCES"
+
+
+class _Crashed(Failure):
+    reason = "CRASHED"
+
+
+class BatchProcessor:
+    """Calls the handler until each record of a batch is either handled or dead-lettered."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        dead_letters: DeadLetterPublisher | None,
+        retry: Backoff,
+        topic: str,
+        health: Health | None = None,
+    ) -> None:
+        self._handle = handle
+        self._dead_letters = dead_letters
+        self._retry = retry
+        self._topic = topic
+        self._health = health
+        self._name = f"handle {topic}"
+        self._single_dead_letters = 0
+        meter = telemetry.meter(__name__)
+        self._records = meter.create_counter(
+            "tocsin.kafka.consumer.records", description="Records consumed, by outcome."
+        )
+        self._retries = meter.create_counter(
+            "tocsin.kafka.consumer.retries", description="Batches that were handled again, by reason."
+        )
+
+    async def process(self, batch: Sequence[Record]) -> None:
+        """Return when each record is handled or dead-lettered."""
+        records = list(batch)
+        crashes = attempt = 0
+        while records and (failure := await self._try(records)):
+            crashes += not is_transient(failure)
+            if crashes == _MAX_CRASHES:
+                records, crashes = await self._split(records), 0
+            if records:
+                await self._pause(attempt, failure)
+                attempt += 1
+
+    async def _try(self, records: list[Record]) -> Failure | None:
+        """Handle these records, without the unreadable ones; return the failure that prevents it."""
+        while records:
+            try:
+                await self._handle(records)
+            except UnreadableRecordError as error:
+                await self._dead_letter(error.record, error.reason)
+                records.remove(error.record)
+            except Failure as failure:
+                if not is_transient(failure):
+                    log.exception("batch_refused", topic=self._topic, reason=failure.reason)
+                return failure
+            except (OSError, MemoryError) as error:
+                log.warning("batch_without_resources", topic=self._topic, error=type(error).__name__)
+                return _OutOfResources("the machine cannot do this now")
+            except Exception:
+                log.exception("batch_crashed", topic=self._topic, records=len(records))
+                return _Crashed("the handler crashes")
+            else:
+                self._mark_handled(len(records))
+                return None
+        return None
+
+    async def _split(self, batch: list[Record]) -> list[Record]:
+        """Handle each record by itself, dead-letter those that crash even then, and return what is left to handle.
+
+        If others of the batch are handled, the fault is the record's own. If none is, no record is dead-lettered,
+        except for a few that came alone.
+        """
+        crashed = [record for record in batch if await self._crashes(record)]
+        is_single = len(batch) == 1
+        if len(crashed) == len(batch) and not (is_single and self._single_dead_letters < _MAX_SINGLE_DEAD_LETTERS):
+            return batch
+        for record in crashed:
+            await self._dead_letter(record, "the handler crashes on it")
+        self._single_dead_letters += is_single
+        return []
+
+    async def _crashes(self, record: Record) -> bool:
+        """Handle one record, however long a transient failure lasts; return whether the handler crashes on it."""
+        attempt = 0
+        while failure := await self._try([record]):
+            if not is_transient(failure):
+                return True
+            await self._pause(attempt, failure)
+            attempt += 1
+        return False
+
+    async def _dead_letter(self, record: Record, reason: str) -> None:
+        place = {"topic": self._topic, "partition": record.partition, "offset": record.offset}
+        # In the record's own trace, as its dead letter is.
+        with telemetry.continuing(record.headers):
+            log.error("record_dead_lettered", reason=reason, is_published=self._dead_letters is not None, **place)
+            await self._publish(record, reason)
+        self._count(1, "dead_lettered")
+
+    async def _publish(self, record: Record, reason: str) -> None:
+        attempt = 0
+        while self._dead_letters is not None:
+            try:
+                await self._dead_letters.publish(record, reason)
+                break
+            except Failure as failure:
+                await self._pause(attempt, failure)
+                attempt += 1
+
+    async def _pause(self, attempt: int, failure: Failure) -> None:
+        self._retries.add(1, {"topic": self._topic, "reason": failure.reason})
+        log.warning("batch_retried", topic=self._topic, reason=failure.reason, attempt=attempt)
+        if self._health is not None and attempt >= _RETRIES_BEFORE_UNHEALTHY:
+            self._health.mark_failing(self._name, failure.dependency or self._name)
+        await asyncio.sleep(self._retry.delay(attempt).total_seconds())
+
+    def _mark_handled(self, records: int) -> None:
+        self._single_dead_letters = 0
+        self._count(records, "handled")
+        if self._health is not None:
+            self._health.mark_working(self._name)
+
+    def _count(self, records: int, outcome: str) -> None:
+        self._records.add(records, {"topic": self._topic, "outcome": outcome})
