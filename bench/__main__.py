@@ -15,8 +15,8 @@ from bench import measures
 from bench.lines import OPENSTACK
 from bench.measures import BATCH_EVENTS, RATE, SILENT_RULES, Throughput
 from bench.reference import Reference
+from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
-from stack.up import default_folder, down, up
 
 # In a file and in CI tables have room.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -38,9 +38,9 @@ def main() -> None:
     ports = Ports.free()
     reference = Reference()
     reference.run("before")
-    down(_say, folder=folder, purge=True)
+    stop_stack(_say, folder=folder, purge=True)
     try:
-        up(_say, folder=folder, ports=ports)
+        start_stack(_say, folder=folder, ports=ports)
         _say(f"warming up for {WARM_UP:.0f} s: a Java program that has just started compiles itself")
         measures.warm_up(ports, WARM_UP)
         _say(f"full load: batches of {BATCH_EVENTS} events for {given.seconds:.0f} s")
@@ -50,7 +50,7 @@ def main() -> None:
         reference.run("after REST")
         rows += _delays(ports)
     finally:
-        down(_say, folder=folder)
+        stop_stack(_say, folder=folder)
     reference.run("at the end")
     _print(rows, _per_process(full))
     reference.print(console)

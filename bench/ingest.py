@@ -32,7 +32,7 @@ from services.ingest.core.framing import cut, framed
 from services.ingest.core.limits import Limits
 from services.ingest.core.verdict import Judge
 from stack.ports import Ports
-from stack.shared import Servers, fresh_name
+from stack.testing import Servers, fresh_name
 from stack.topics import create_topics, delete_topics
 
 SIZE = 500

@@ -10,8 +10,8 @@ import typer
 
 from cli.client import Exit
 from cli.output import Form, Output, complain, console, print_json
-from stack.console import FAILURES, as_lines, bring_down, bring_up
-from stack.up import status as running
+from stack.console import STACK_ERRORS, bring_down, bring_up, format_states
+from stack.local_system import stack_status
 
 
 def up(
@@ -35,11 +35,11 @@ def down(*, purge: Annotated[bool, typer.Option("--purge", help="Also remove all
 
 def status(output: Output = Form.TABLE) -> None:
     """Show what runs. Ends with 3 when nothing does."""
-    states = running()
+    states = stack_status()
     if output is Form.JSON:
         print_json([asdict(state) | {"log": str(state.log)} for state in states])
     else:
-        console.print("\n".join(as_lines(states)), soft_wrap=True)
+        console.print("\n".join(format_states(states)), soft_wrap=True)
     if not states:
         raise typer.Exit(Exit.UNREACHABLE)
 
@@ -48,6 +48,6 @@ def status(output: Output = Form.TABLE) -> None:
 def _failing_in_words() -> Iterator[None]:
     try:
         yield
-    except FAILURES as failure:
+    except STACK_ERRORS as failure:
         complain(str(failure))
         raise typer.Exit(Exit.REFUSED) from None

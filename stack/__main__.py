@@ -5,20 +5,20 @@ import signal
 import sys
 from pathlib import Path
 
-from stack.console import FAILURES, as_lines, bring_down, bring_up, console
-from stack.shared import Servers
-from stack.up import status
+from stack.console import STACK_ERRORS, bring_down, bring_up, format_states, terminal
+from stack.local_system import stack_status
+from stack.testing import Servers
 
 _FAILED, _INTERRUPTED = 1, 130
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says and give the exit code."""
+    """Run the command and return the exit code."""
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.act(chosen))
-    except FAILURES as failure:
-        console.print(str(failure), style="red")
+    except STACK_ERRORS as failure:
+        terminal.print(str(failure), style="red")
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -53,15 +53,15 @@ def _down(chosen: argparse.Namespace) -> int:
 
 
 def _status(_: argparse.Namespace) -> int:
-    console.print("\n".join(as_lines(status())), soft_wrap=True)
+    terminal.print("\n".join(format_states(stack_status())), soft_wrap=True)
     return 0
 
 
 def _test_servers(chosen: argparse.Namespace) -> int:
-    servers = Servers(chosen.folder, console.print)
+    servers = Servers(chosen.folder, terminal.print)
     try:
-        servers.announce()
-        console.print(f"TOCSIN_TEST_SERVERS={chosen.folder}  (Ctrl-C or SIGTERM ends them)")
+        servers.start_shared()
+        terminal.print(f"TOCSIN_TEST_SERVERS={chosen.folder}  (Ctrl-C or SIGTERM ends them)")
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
     finally:
         servers.stop()

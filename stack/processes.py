@@ -1,4 +1,7 @@
-"""Child processes that outlive their starter: written down with pid and start time, found again, stopped whole."""
+"""Child processes that outlive their starter: each one's pid and start time are in a file, by which it is found again.
+
+The guard and the supervisor import this, so it stays free of servers' clients.
+"""
 
 import contextlib
 import json
@@ -6,19 +9,24 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from stack import identity
-from stack.ending import await_end, family, kill
-from stack.program import Program
+from stack.process_tree import (
+    ProcessRow,
+    find_strays,
+    kill_all,
+    start_time_of,
+    wait_for_exit,
+    with_descendants,
+)
+from stack.program import Program, StartError
+from stack.readiness import wait_until_ready
 
-# Every child carries this, so that one started by somebody who died before writing its pid down is found all the same.
-MARK = "TOCSIN_STACK_FOLDER"
+# Every child carries this variable, so that it is found even when its starter died before writing the pid file.
+FOLDER_VARIABLE = "TOCSIN_STACK_FOLDER"
 
 _MAX_LOG_BYTES = 50_000_000
 
@@ -26,13 +34,9 @@ _MAX_LOG_BYTES = 50_000_000
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 
 
-class StartError(Exception):
-    """A program did not come up; the text ends with the last lines of its log."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A process that is alive now and was written down as ours."""
+    """A live process that has a pid file in the folder; all but the first and the last field are in that file."""
 
     name: str
     pid: int
@@ -43,35 +47,6 @@ class Running:
     process: psutil.Process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A process of this folder, or one between them, as a single look at the process table shows it."""
-
-    pid: int
-    parent: int
-    is_ours: bool
-
-
-def strays(table: Iterable[Seen], known: Collection[int]) -> list[int]:
-    """Give the pids that are ours and have no known process above them.
-
-    Ancestry is read from the table itself: whoever lists the children of the known ones before or after it takes a
-    child that is forked in between for a stray.
-    """
-    seen = {one.pid: one for one in table}
-    return [one.pid for one in seen.values() if one.is_ours and not _stands_below(one, known, seen)]
-
-
-def _stands_below(one: Seen | None, known: Collection[int], seen: dict[int, Seen]) -> bool:
-    passed: set[int] = set()
-    while one is not None and one.pid not in passed:
-        if one.pid in known or one.parent in known:
-            return True
-        passed.add(one.pid)
-        one = seen.get(one.parent)
-    return False
-
-
 class Processes:
     """The processes of one folder: data, logs and pid files lie side by side in it."""
 
@@ -80,22 +55,22 @@ class Processes:
         self._pids = self.folder / "pids"
 
     def data(self, name: str) -> Path:
-        """Give the folder in which this program keeps what must survive a restart."""
+        """Return the folder of the program's data, which survives a restart."""
         path = self.folder / "data" / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def log(self, name: str) -> Path:
-        """Give the file to which this program's output is appended."""
+        """Return the file to which the program's output is appended."""
         path = self.folder / "logs" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def start(self, program: Program) -> Running:
-        """Start the program, and return before it answers; the caller has made sure that it does not run already."""
+        """Start the program, and return before it is ready; the caller makes sure that it does not run already."""
         self._pids.mkdir(parents=True, exist_ok=True)
-        environ = {**os.environ, **program.environ, MARK: str(self.folder)}
-        _turn_over(self.log(program.name))
+        environ = {**os.environ, **program.environ, FOLDER_VARIABLE: str(self.folder)}
+        _rotate(self.log(program.name))
         with self.log(program.name).open("ab") as log:
             child = subprocess.Popen(
                 program.command,
@@ -110,144 +85,138 @@ class Processes:
         _CHILDREN[child.pid] = child
         record = {
             "pid": child.pid,
-            "started": identity.started(child.pid),
+            "started": start_time_of(child.pid),
             "digest": program.digest,
             "stop_signal": int(program.stop_signal),
             "grace_seconds": program.grace.total_seconds(),
             "stage": program.stage,
         }
-        _write(self._pids / f"{program.name}.json", json.dumps(record))
+        _write_whole(self._pids / f"{program.name}.json", json.dumps(record))
         running = self.find(program.name)
         if running is None:
             raise StartError(f"{program.name} ended at once\n{self.tail(program.name)}")
         return running
 
-    def wait(self, program: Program, given_up: threading.Event) -> None:
-        """Return when the program answers; StartError when it ended, stays silent for too long, or nobody waits."""
-        deadline = time.monotonic() + program.patience.total_seconds()
-        pause = 0.02
-        while True:
-            try:
-                program.ready()
-            except Exception as silence:  # noqa: BLE001 - whatever it says, it does not answer yet
-                reason = silence
-            else:
-                return
-            if self.find(program.name) is None:
-                raise StartError(f"{program.name} ended before it answered\n{self.tail(program.name)}") from reason
-            if given_up.wait(pause):
-                raise StartError(f"{program.name} was given up before it answered") from reason
-            if time.monotonic() > deadline:
-                raise StartError(f"{program.name} does not answer: {reason}\n{self.tail(program.name)}") from reason
-            pause = min(pause * 1.5, 0.25)
+    def wait_until_ready(self, program: Program, cancelled: threading.Event) -> None:
+        """Return when the program is ready; raise StartError when it ended, took too long, or was cancelled."""
+        try:
+            wait_until_ready(
+                program.name,
+                program.check_ready,
+                program.start_timeout,
+                cancelled,
+                is_alive=lambda: self.find(program.name) is not None,
+            )
+        except StartError as error:
+            raise StartError(f"{error}\n{self.tail(program.name)}") from error.__cause__
 
     def find(self, name: str) -> Running | None:
-        """Give the live process of this name, or None; a stranger that got an old pid does not count."""
+        """Return the live process of this name, or None; another process that got an old pid does not count."""
         path = self._pids / f"{name}.json"
         try:
             record = json.loads(path.read_text())
             child = _CHILDREN.get(record["pid"])
             if child is not None and child.poll() is not None:
                 return None
-            # Held before it is compared: a pid that is given away after that is another process for psutil too.
+            # Opened before it is compared: psutil too sees another process once the pid is given away.
             process = psutil.Process(record["pid"])
-            if identity.started(record["pid"]) != record.pop("started"):
+            if start_time_of(record["pid"]) != record.pop("started"):
                 return None
             return Running(name=name, process=process, **record)
         except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
             return None
         except (ValueError, KeyError, TypeError):
-            # Not written by this version. What it stood for is found by its mark.
+            # Not written by this version. The process itself is found by its environment.
             return None
 
     def running(self) -> list[Running]:
-        """List what was started here and is alive, in the order of starting."""
+        """Return what was started here and is alive, in the order of stages."""
         _reap()
-        found = [self.find(path.stem) for path in sorted(self._pids.glob("*.json"))]
-        return sorted((running for running in found if running is not None), key=lambda running: running.stage)
+        processes = [self.find(path.stem) for path in sorted(self._pids.glob("*.json"))]
+        return sorted((one for one in processes if one is not None), key=lambda one: one.stage)
 
     def stop(self, name: str) -> bool:
-        """Ask the process to end, and end it and its children by force after its grace; say whether it was running."""
+        """Send the stop signal, kill what is left after the grace time, and return whether the program was running."""
         running = self.find(name)
         if running is not None:
-            relatives = self._relatives(running)
+            members = self._members(running)
             with contextlib.suppress(psutil.NoSuchProcess):
                 running.process.send_signal(running.stop_signal)
-            await_end([running.process], running.grace_seconds)
-            kill(relatives)
+            wait_for_exit([running.process], running.grace_seconds)
+            kill_all(members)
             _reap()
         (self._pids / f"{name}.json").unlink(missing_ok=True)
         return running is not None
 
     def kill(self, name: str) -> None:
-        """End the process at once, as a crash would (SIGKILL), and wait until it is gone."""
+        """Kill the process as a crash would (SIGKILL), and wait until it has ended."""
         running = self.find(name)
         if running is None:
             raise ProcessLookupError(f"{name} is not running")
-        kill([running.process])
+        kill_all([running.process])
         _reap()
 
     def strays(self) -> list[psutil.Process]:
-        """Find what was started here and not written down, because the starter died in between."""
+        """Return what was started here and has no pid file, because the starter died in between."""
         known = {running.pid for running in self.running()}
         processes, table = {}, []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                table.append(Seen(pid=process.pid, parent=process.ppid(), is_ours=self._is_ours(process)))
+                table.append(ProcessRow(pid=process.pid, parent=process.ppid(), is_ours=self._is_ours(process)))
                 processes[process.pid] = process
-        return [processes[pid] for pid in strays(table, known)]
+        return [processes[pid] for pid in find_strays(table, known)]
 
-    def sweep(self) -> int:
-        """End what was started here and not written down, by force where need be, and say how many those were."""
-        lost = self.strays()
-        for process in lost:
+    def stop_strays(self) -> int:
+        """Stop what was started here and has no pid file, killing it after 3 s; return how many those were."""
+        strays = self.strays()
+        for process in strays:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        await_end(lost, 3.0)
-        kill(lost)
+        wait_for_exit(strays, 3.0)
+        kill_all(strays)
         _reap()
-        return len(lost)
+        return len(strays)
 
     def tail(self, name: str, lines: int = 20) -> str:
-        """Give the last lines of the program's log, for a person to read."""
+        """Return the last lines of the program's log, for a person to read."""
         path = self.log(name)
         text = path.read_text(errors="replace").splitlines() if path.exists() else []
         return "\n".join([f"last lines of {path}:", *text[-lines:]])
 
-    def _relatives(self, running: Running) -> list[psutil.Process]:
-        """List the process and its descendants, without programs of their own that it has started."""
-        relatives = family(running.process)
-        below = [other for other in self.running() if other.pid != running.pid and other.process in relatives]
-        others = [member for other in below for member in family(other.process)]
-        return [member for member in relatives if member not in others]
+    def _members(self, running: Running) -> list[psutil.Process]:
+        """Return the process and its descendants, except other programs that it has started."""
+        family = with_descendants(running.process)
+        below = [other for other in self.running() if other.pid != running.pid and other.process in family]
+        others = [member for other in below for member in with_descendants(other.process)]
+        return [member for member in family if member not in others]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            if process.environ().get(MARK) == str(self.folder):
+            if process.environ().get(FOLDER_VARIABLE) == str(self.folder):
                 return True
-            # Redis and PostgreSQL write their titles over their environment. They are known by a binary of this
-            # installation at work on the data; a person's shell that stands there is not.
-            where, what = Path(process.cwd()), Path(process.exe())
-            return where.is_relative_to(self.folder / "data") and what.is_relative_to(sys.prefix)
+            # Redis and PostgreSQL write their titles over their environment. They are recognised by a binary of this
+            # installation that runs in the data folder; a person's shell in that folder is another binary.
+            directory, binary = Path(process.cwd()), Path(process.exe())
+            return directory.is_relative_to(self.folder / "data") and binary.is_relative_to(sys.prefix)
         except (psutil.Error, OSError):
             return False
 
 
 def _reap() -> None:
-    """Take note of children that have ended."""
+    """Collect children that have ended."""
     for child in list(_CHILDREN.values()):
         if child.poll() is not None:
             _CHILDREN.pop(child.pid, None)
 
 
-def _turn_over(log: Path) -> None:
-    """Put a log that has grown large aside, in place of the one put aside before."""
+def _rotate(log: Path) -> None:
+    """Rename a log that has grown too large, over the one that was renamed before."""
     if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
 
 
-def _write(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
+def _write_whole(path: Path, text: str) -> None:
+    """Write the file in one step, so that nobody reads half of it."""
     draft = path.with_suffix(".draft")
     draft.write_text(text)
     draft.replace(path)

@@ -1,4 +1,7 @@
-"""What there is to run."""
+"""What to run: a program, how to see that it is ready, and what its start reports.
+
+The guard and the supervisor import this, so it stays free of servers' clients.
+"""
 
 import hashlib
 import json
@@ -9,28 +12,43 @@ from datetime import timedelta
 from pathlib import Path
 
 
+class StartError(Exception):
+    """A program did not start; the text ends with the last lines of its log."""
+
+
+# Returns when what it asks is ready, raises anything while it is not.
+ReadinessCheck = Callable[[], object]
+
+# Receives a line for a person after each step.
+StartupProgress = Callable[[str], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run, how to see that it answers, and how long to wait for its start and its end."""
+    """What to run, how to see that it is ready, and how long to wait for its start and its end."""
 
     name: str
     command: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
     # Which the program reads at its start: other contents are another way of running it.
     files: tuple[Path, ...] = ()
-    # On which it will listen, so that a stranger on one of them is named before the start.
+    # On which it will listen, so that another process on one of them is named before the start.
     ports: tuple[int, ...] = ()
-    # Returns when the program really answers, raises anything while it does not.
-    ready: Callable[[], object]
-    patience: timedelta = timedelta(seconds=60)
+    check_ready: ReadinessCheck
+    start_timeout: timedelta = timedelta(seconds=60)
+    # How long after `stop_signal` before it is killed.
     grace: timedelta = timedelta(seconds=15)
     stop_signal: signal.Signals = signal.SIGTERM
-    # Lower stages are started first and stopped last; what is of one stage goes up and down together.
+    # Lower stages start first and stop last; the programs of one stage start and stop together.
     stage: int = 0
 
     @property
     def digest(self) -> str:
-        """Tell apart two ways of running the program."""
+        """Return what differs between two ways of running the program."""
         contents = [path.read_text() for path in self.files]
         text = json.dumps([self.command, sorted(self.environ.items()), self.ports, contents])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# Preparing a program may take seconds (a download, a database's folder), so it is done in a thread of its own.
+ProgramFactory = Callable[[], Program]

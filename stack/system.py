@@ -1,24 +1,30 @@
-"""The system itself, its programs started, stopped and killed together or one by one."""
+"""The system on its servers: four services, Envoy in front of them, local sinks; how to run each, and all of them."""
 
 import json
+import os
+import sys
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from stack.answers import http
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.programs import program
-from stack.starting import Starter
-from stack.wiring import SERVICES, Wiring
+from stack.program import Program
+from stack.readiness import check_gateway, http_get
+from stack.starter import Starter
+from stack.wiring import ROOT, SERVICES, Wiring, gateway_environ, service_environ
+
+# Envoy and the sinks do not wait for any service, so they start first, and stop after the services have drained.
+_FIRST_STAGE, _SERVICE_STAGE = 1, 2
 
 
 def stages(routes: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the programs that start together, and those that start when these answer."""
+    """Return the programs that start together, and those that start when these are ready."""
     return ("envoy",) if routes else ("envoy", "sinks"), SERVICES
 
 
 class System:
-    """Four services, Envoy in front of them, and local sinks unless notifications go somewhere real."""
+    """All programs of the system, started, stopped and killed together or one by one."""
 
     def __init__(self, processes: Processes, wiring: Wiring, starter: Starter) -> None:
         self.wiring = wiring
@@ -28,16 +34,16 @@ class System:
     def start(self) -> None:
         """Start all, and return when a call through Envoy reaches every service."""
         for stage in stages(self.wiring.routes):
-            self._starter.start([partial(program, name, self._processes, self.wiring) for name in stage])
-        self.await_doors()
+            self._starter.start([partial(system_program, name, self._processes, self.wiring) for name in stage])
+        self.wait_until_reachable()
 
-    def await_doors(self) -> None:
-        """Return when a call through Envoy reaches every service, as it will again a moment after a restart."""
-        self._starter.await_answer("a service behind Envoy", partial(doors_answer, self.wiring.ports))
+    def wait_until_reachable(self) -> None:
+        """Return when a call through Envoy reaches every service; after a restart that takes a moment."""
+        self._starter.wait_until_ready("a service behind Envoy", partial(check_gateway, self.wiring.ports))
 
     def start_one(self, name: str) -> None:
-        """Start what was killed or stopped, and return when it answers."""
-        self._starter.start([partial(program, name, self._processes, self.wiring)])
+        """Start what was killed or stopped, and return when it is ready."""
+        self._starter.start([partial(system_program, name, self._processes, self.wiring)])
 
     def stop_one(self, name: str) -> None:
         """Stop a program in good order."""
@@ -48,20 +54,95 @@ class System:
         self._processes.kill(name)
 
     def stop(self) -> None:
-        """Stop all, the services before what they stand on."""
+        """Stop all, the services first."""
         self._starter.stop(self._processes.running())
 
     def log(self, name: str) -> Path:
-        """Give the file with a program's output."""
+        """Return the file with a program's output."""
         return self._processes.log(name)
 
 
-def doors_answer(ports: Ports) -> None:
-    """Return when each of Envoy's doors finds its service serving, and Envoy itself believes all of them healthy."""
-    for port in ports.doors:
-        http(port, "/health")
-    clusters = json.loads(http(ports.envoy_admin, "/clusters?format=json"))
-    for cluster in clusters["cluster_statuses"]:
-        for host in cluster.get("host_statuses", []):
-            if host["health_status"].get("failed_active_health_check"):
-                raise ConnectionError(f"Envoy does not reach {cluster['name']} yet")
+def system_program(name: str, processes: Processes, wiring: Wiring) -> Program:
+    """Return how to run a service, "envoy" or "sinks"; for the notifier the sinks must have started."""
+    match name:
+        case "envoy":
+            return _envoy(processes, wiring)
+        case "sinks":
+            return _sinks(processes, wiring.ports)
+        case _ if name in SERVICES:
+            return _service(name, processes, wiring)
+        case _:
+            raise ValueError(f"there is no program called {name}")
+
+
+def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
+    own_settings = {key: value for key, value in os.environ.items() if key.startswith(f"{name.upper()}_")}
+    environ = own_settings | _python_environ() | service_environ(name, wiring, processes.data(name))
+    routes = Path(environ.get("NOTIFIER_ROUTES", ""))
+    if name == "notifier" and wiring.routes is None:
+        environ |= json.loads((processes.data("sinks") / "environment.json").read_text())
+    environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
+    admin: int = getattr(wiring.ports, f"{name}_admin")
+    return Program(
+        name=name,
+        command=(sys.executable, "-m", f"services.{name}"),
+        environ=environ,
+        files=(routes,) if routes.is_file() else (),
+        ports=wiring.ports.of(name),
+        check_ready=lambda: http_get(admin, "/health"),
+        grace=timedelta(seconds=20),
+        stage=_SERVICE_STAGE,
+    )
+
+
+def _sinks(processes: Processes, ports: Ports) -> Program:
+    folder = processes.data("sinks")
+    options = ("--port", str(ports.sinks), "--smtp-port", str(ports.sinks_smtp), "--folder", str(folder))
+    return Program(
+        name="sinks",
+        command=(sys.executable, "-m", "stack.sinks", *options),
+        environ=_python_environ(),
+        ports=ports.of("sinks"),
+        check_ready=lambda: _check_sinks(folder, ports),
+        stage=_FIRST_STAGE,
+    )
+
+
+def _check_sinks(folder: Path, ports: Ports) -> None:
+    http_get(ports.sinks, "/health")
+    # An earlier run on other ports may have left its own.
+    environment = json.loads((folder / "environment.json").read_text())
+    if environment["SMTP_PORT"] != str(ports.sinks_smtp):
+        raise ConnectionError("the sinks have not written their addresses yet")
+
+
+def _envoy(processes: Processes, wiring: Wiring) -> Program:
+    # Imports Envoy's wheel and protobuf, which those who only want servers do without.
+    from services.chassis.settings import load  # noqa: PLC0415
+    from stack import envoy  # noqa: PLC0415
+
+    environ = {**os.environ, **gateway_environ(wiring, processes.log("access"))}
+    settings = load(envoy.EnvoySettings, envoy.PREFIX, environ)
+    config = processes.data("envoy") / "envoy.json"
+    config.write_text(envoy.render_config(settings))
+    ports = wiring.ports
+    return Program(
+        name="envoy",
+        command=tuple(envoy.envoy_command(config, concurrency=settings.concurrency)),
+        files=(config,),
+        ports=ports.of("envoy"),
+        check_ready=lambda: http_get(ports.envoy_admin, "/ready"),
+        stage=_FIRST_STAGE,
+    )
+
+
+def _python_environ() -> dict[str, str]:
+    """Return what every Python program of the system needs, whatever the starter's environment contains."""
+    no_proxy = [*filter(None, [os.environ.get("no_proxy")]), "127.0.0.1", "localhost"]
+    return {
+        # This tree's code, whichever tree the environment's editable install points at.
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}",
+        "PYTHONUNBUFFERED": "1",
+        # gRPC would ask a configured proxy for its neighbour on this machine.
+        "no_proxy": ",".join(no_proxy),
+    }

@@ -1,4 +1,4 @@
-"""The topics of the system: how many partitions, how long kept."""
+"""The topics of the system: how many partitions each has, and how long it keeps records."""
 
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -29,74 +29,74 @@ _DAY_MS = 24 * _HOUR_MS
 
 
 class TopicsError(Exception):
-    """The broker does not let the topics be as they must be; the text says why."""
+    """The broker refuses to create or configure the topics; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A topic's name without prefix, and what the broker must know of it."""
+    """A topic's name without prefix, and its configuration."""
 
     name: str
     partitions: int
     config: dict[str, str]
 
 
-# Of every topic: by the clock of the host that wrote it, one that is ahead would make everybody else's events late, and
-# one that is behind would have its records expire at once.
+# Of every topic: records get the broker's time. With the time of the host that writes, a clock that is ahead would make
+# the events of all others late, and records of a clock that is behind would expire at once.
 _TIME_OF, _BROKER = "message.timestamp.type", "LogAppendTime"
 
 
-def _kept(milliseconds: int) -> dict[str, str]:
+def _retention(milliseconds: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(milliseconds)}
 
 
 TOPICS = (
-    Topic(name=LOG_EVENTS, partitions=4, config=_kept(_DAY_MS)),
-    Topic(name=LOG_EVENTS_DEAD_LETTER, partitions=1, config=_kept(7 * _DAY_MS)),
-    # As long as the longest window, its lateness and some time to come back: what is open is rebuilt from it.
-    Topic(name=WINDOW_PARTIALS, partitions=4, config=_kept(26 * _HOUR_MS)),
+    Topic(name=LOG_EVENTS, partitions=4, config=_retention(_DAY_MS)),
+    Topic(name=LOG_EVENTS_DEAD_LETTER, partitions=1, config=_retention(7 * _DAY_MS)),
+    # As long as the longest window, its lateness and a reserve: open windows are rebuilt from it.
+    Topic(name=WINDOW_PARTIALS, partitions=4, config=_retention(26 * _HOUR_MS)),
     Topic(name=WINDOW_STATE, partitions=4, config={"cleanup.policy": "compact"}),
-    Topic(name=ALERTS, partitions=4, config=_kept(7 * _DAY_MS)),
-    Topic(name=NOTIFICATIONS, partitions=4, config=_kept(7 * _DAY_MS)),
-    Topic(name=NOTIFICATION_RESULTS, partitions=4, config=_kept(7 * _DAY_MS)),
+    Topic(name=ALERTS, partitions=4, config=_retention(7 * _DAY_MS)),
+    Topic(name=NOTIFICATIONS, partitions=4, config=_retention(7 * _DAY_MS)),
+    Topic(name=NOTIFICATION_RESULTS, partitions=4, config=_retention(7 * _DAY_MS)),
 )
 
 
 def create_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0) -> None:
-    """Create what is missing, and return when the broker has; of one that is there only set whose time its records get.
+    """Return when the broker has created what is missing; existing topics only get the broker's time for records.
 
-    Raises TopicsError.
+    Raise TopicsError.
     """
     wanted = [NewTopic(prefix + one.name, one.partitions, config=one.config | {_TIME_OF: _BROKER}) for one in topics]
-    client = admin(brokers)
+    client = admin_client(brokers)
     try:
         created = client.create_topics(wanted, operation_timeout=seconds, request_timeout=seconds)
-        present = [name for name, answer in created.items() if not _settle(answer, KafkaError.TOPIC_ALREADY_EXISTS)]
-        _let_broker_say_time(client, present, seconds)
+        present = [name for name, result in created.items() if not _is_done(result, KafkaError.TOPIC_ALREADY_EXISTS)]
+        _set_broker_time(client, present, seconds)
     except KafkaException as failure:
         raise TopicsError(f"the topics cannot be set up: {failure.args[0].str()}") from failure
 
 
-def _let_broker_say_time(client: AdminClient, names: Iterable[str], seconds: float) -> None:
+def _set_broker_time(client: AdminClient, names: Iterable[str], seconds: float) -> None:
     # Without asking first: a broker may not know yet what its controller has just created.
     entry = ConfigEntry(_TIME_OF, _BROKER, incremental_operation=AlterConfigOpType.SET)
     topics = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry]) for name in names]
     altered = client.incremental_alter_configs(topics, request_timeout=seconds) if topics else {}
-    for answer in altered.values():
-        answer.result()
+    for result in altered.values():
+        result.result()
 
 
 def delete_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0) -> None:
-    """Delete what is there under this prefix."""
+    """Delete the topics that exist under this prefix."""
     names = [prefix + topic.name for topic in topics]
-    client = admin(brokers)
+    client = admin_client(brokers)
     deleted = client.delete_topics(names, operation_timeout=seconds, request_timeout=seconds)
-    for answer in deleted.values():
-        _settle(answer, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    for result in deleted.values():
+        _is_done(result, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
-def admin(brokers: str) -> AdminClient:
-    """Give a client for questions to the broker, which keeps its complaints about absent brokers to itself."""
+def admin_client(brokers: str) -> AdminClient:
+    """Return an admin client that does not log absent brokers."""
     return AdminClient(
         {
             "bootstrap.servers": brokers,
@@ -108,10 +108,10 @@ def admin(brokers: str) -> AdminClient:
     )
 
 
-def _settle(answer: Future[None], harmless: int) -> bool:
-    """Say whether it was done; False for the one failure that is harmless."""
+def _is_done(result: Future[None], harmless: int) -> bool:
+    """Return whether it was done; False for the one failure that is harmless."""
     try:
-        answer.result()
+        result.result()
     except KafkaException as failure:
         if failure.args[0].code() != harmless:
             raise

@@ -1,7 +1,7 @@
 """Become a user without rights, keeping the right to reach files, and run a command: `unprivileged.py COMMAND…`.
 
-PostgreSQL refuses to be root. The usual ways round it create a user and open every folder above the
-data to everybody; this one changes nothing on the machine. Standard library only: it runs as a script.
+PostgreSQL refuses to run as root. The usual remedies create a user and open every folder above the data to everybody;
+this one changes nothing on the machine. Standard library only: it runs as a script.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import pwd
 import sys
 
 _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 28, 47, 2
-# Changing the user keeps capabilities, and access(2) reckons with them.
+# A change of the user keeps capabilities, and access(2) uses them.
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
@@ -25,27 +25,27 @@ class _Sets(ctypes.Structure):
 
 
 def user() -> tuple[int, int]:
-    """Give the user and the group that own what the command writes."""
+    """Return the user and the group that own what the command writes."""
     nobody = pwd.getpwnam("nobody")
     return nobody.pw_uid, nobody.pw_gid
 
 
 def become() -> None:
-    """Give up root for good; where the kernel allows it, folders that are closed to others stay reachable."""
+    """Give up root for good; where the kernel allows it, folders that are closed to others stay readable."""
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = user()
     libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    # Reading and searching is enough, but containers often have only the other one. Without either, the command
-    # itself will say what it cannot reach.
+    # The right to read and search is enough, but containers often have only the other one. Without either, the
+    # command itself reports what it cannot read.
     if not _keep(libc, _CAP_DAC_READ_SEARCH):
         _keep(libc, _CAP_DAC_OVERRIDE)
 
 
 def _keep(libc: ctypes.CDLL, capability: int) -> bool:
-    """Drop every capability but this one, and hand it on to what is executed; say whether the kernel let us."""
+    """Drop every capability but this one, pass it on to what is executed, and return whether the kernel allows it."""
     bit = 1 << capability
     sets = (_Sets * 2)(_Sets(bit, bit, bit), _Sets(0, 0, 0))
     if libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION_3, 0)), sets) != 0:

@@ -1,4 +1,4 @@
-"""What connects the parts of one system: addresses, ports and names, and the settings that follow from them."""
+"""What connects the parts of one system: addresses, ports and prefixes, and the settings of each program from them."""
 
 import json
 from collections.abc import Mapping
@@ -25,13 +25,13 @@ class Wiring:
     otlp: str = ""
     topic_prefix: str = ""
     redis_prefix: str = ""
-    # Where notifications go; without it the example's routes, leading to the local sinks.
+    # Where notifications go; None: the example's routes, which lead to the local sinks.
     routes: Path | None = None
     # Further settings of services, under their full names.
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write down how the system of this folder is connected."""
+        """Write this wiring into the system's folder."""
         routes = None if self.routes is None else str(self.routes)
         record = {"addresses": asdict(self.addresses), "ports": asdict(self.ports), "otlp": self.otlp, "routes": routes}
         path = folder / _FILE
@@ -40,7 +40,7 @@ class Wiring:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Tell how the system that was last started in this folder is connected."""
+        """Return the wiring of the system that was last started in this folder."""
         record = json.loads((folder / _FILE).read_text())
         addresses, ports = Addresses(**record["addresses"]), Ports(**record["ports"])
         routes = Path(record["routes"]) if record["routes"] else None
@@ -48,7 +48,7 @@ class Wiring:
 
 
 def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
-    """Give the settings of a service, as its environment carries them."""
+    """Return the settings of a service, as environment variables."""
     common = {
         "LISTEN": f"127.0.0.1:{getattr(wiring.ports, name)}",
         "ADMIN_LISTEN": f"127.0.0.1:{getattr(wiring.ports, f'{name}_admin')}",
@@ -77,7 +77,7 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
 
 
 def gateway_environ(wiring: Wiring, access_log: Path) -> dict[str, str]:
-    """Give Envoy's settings, as its environment carries them."""
+    """Return Envoy's settings, as environment variables."""
     ports = wiring.ports
     settings: dict[str, object] = {
         "EDGE_PORT": ports.edge,

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from stack.postgres import create_database, drop_database, in_database
-from stack.servers import SERVERS, Addresses, given
-from stack.shared import Servers, announced, fresh_name
+from stack.postgres import create_database, drop_database, with_database
+from stack.servers import SERVERS, Addresses, external_addresses
 from stack.system import System
+from stack.testing import Servers, fresh_name, isolated_wiring, read_addresses, temporary_system
 from stack.topics import create_topics, delete_topics
-from stack.trial import own_corner, trial_system
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +31,9 @@ def plain_logs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def address_of() -> Iterator[Callable[[str], str]]:
     """Give the address of a server by its name, starting it if nobody else runs it."""
-    elsewhere = given()
+    elsewhere = external_addresses()
     if folder := os.environ.get("TOCSIN_TEST_SERVERS"):
-        shared = announced(Path(folder))
+        shared = read_addresses(Path(folder))
         yield lambda name: elsewhere.get(name) or str(getattr(shared, name))
         return
     with tempfile.TemporaryDirectory(prefix="tocsin-test-", ignore_cleanup_errors=True) as scratch:
@@ -68,7 +67,7 @@ def database(postgres: str) -> Iterator[str]:
     """Give the URL of an empty database for one test."""
     name = fresh_name()
     create_database(postgres, name)
-    yield in_database(postgres, name)
+    yield with_database(postgres, name)
     drop_database(postgres, name)
 
 
@@ -85,7 +84,10 @@ def topics(kafka: str) -> Iterator[str]:
 def tocsin(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Give the whole system, shared by all tests that leave it running; its doors are in `tocsin.wiring.ports`."""
     servers = Addresses(kafka=kafka, postgres=postgres, redis=redis_url)
-    with own_corner(servers) as wiring, trial_system(wiring, tmp_path_factory.mktemp("tocsin"), print) as system:
+    with (
+        isolated_wiring(servers) as wiring,
+        temporary_system(wiring, tmp_path_factory.mktemp("tocsin"), print) as system,
+    ):
         yield system
 
 
@@ -103,7 +105,10 @@ def own_servers(tmp_path: Path) -> Iterator[Servers]:
 @pytest.fixture
 def own_tocsin(own_servers: Servers, tmp_path: Path) -> Iterator[System]:
     """Give a whole system on `own_servers`."""
-    with own_corner(own_servers.addresses) as wiring, trial_system(wiring, tmp_path / "system", print) as system:
+    with (
+        isolated_wiring(own_servers.addresses) as wiring,
+        temporary_system(wiring, tmp_path / "system", print) as system,
+    ):
         yield system
 
 

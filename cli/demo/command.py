@@ -14,9 +14,9 @@ from cli.demo.rest import Rest, RestError
 from cli.demo.scenario import batches
 from cli.demo.steps import FileSent, Seen, await_judged, fired, make_trouble, send_file, watch
 from cli.output import complain, console
-from stack.console import FAILURES, say
+from stack.console import STACK_ERRORS, print_step
+from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
-from stack.up import default_folder, down, up
 from stack.wiring import Wiring
 
 Log = Annotated[
@@ -34,16 +34,16 @@ def demo(log: Log = None) -> None:
     # Beside the folder of `tocsin up`, never inside: whoever stops that one stops all that lies in it.
     home = default_folder()
     folder = home.with_name(f"{home.name}-demo")
-    down(say, folder=folder, purge=True)
+    stop_stack(print_step, folder=folder, purge=True)
     try:
         # Made-up trouble has no place among somebody's own events and alerts.
-        wiring = up(say, folder=folder, ports=Ports.free(), elsewhere={})
+        wiring = start_stack(print_step, folder=folder, ports=Ports.free(), external={})
         is_good = _show(wiring, folder, log)
-    except (RestError, http.client.HTTPException, grpc.RpcError, *FAILURES) as error:
+    except (RestError, http.client.HTTPException, grpc.RpcError, *STACK_ERRORS) as error:
         complain(f"the demo ended early: {error}")
         is_good = False
     finally:
-        down(say, folder=folder)
+        stop_stack(print_step, folder=folder)
     if not is_good:
         complain(f"not as expected; the logs are in {folder / 'logs'}")
         raise typer.Exit(Exit.REFUSED)
@@ -70,7 +70,7 @@ def _show(wiring: Wiring, folder: Path, log: Path | None) -> bool:
 def _trouble(edge: Rest, sinks: Rest) -> Seen:
     with console.status("sending trouble") as status:
         accepted = make_trouble(edge, status.update)
-        say(f"{accepted} events accepted over REST in {len(batches())} batches")
+        print_step(f"{accepted} events accepted over REST in {len(batches())} batches")
         return watch(edge, sinks, status.update)
 
 

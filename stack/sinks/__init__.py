@@ -1,7 +1,6 @@
-"""Local ends of all channels that speak the vendors' real protocols: for tests, and for the demo as one process."""
+"""Local receivers of all channels, which speak the vendors' real protocols: for tests and for the demo."""
 
-from stack.sinks.certificates import Certificate, certificate
-from stack.sinks.journal import Behaviour, Delivery, Journal
-from stack.sinks.running import Sinks, running_sinks
+from stack.sinks.journal import Behaviour
+from stack.sinks.server import Sinks, running_sinks
 
-__all__ = ["Behaviour", "Certificate", "Delivery", "Journal", "Sinks", "certificate", "running_sinks"]
+__all__ = ["Behaviour", "Sinks", "running_sinks"]

@@ -1,7 +1,7 @@
 """`python -m stack.sinks`: all sinks as one process, until SIGTERM or SIGINT.
 
-When they listen, `environment.json` in the folder holds the variables that lead the notifier to them, and one line of
-JSON on standard output says where they are.
+When they listen, `environment.json` in the folder has the variables with which the notifier reaches them, and one line
+of JSON on standard output has their addresses.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from stack.sinks.running import running_sinks
+from stack.sinks.server import running_sinks
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=9300, help="HTTP port; 0 takes a free one")
     parser.add_argument("--smtp-port", type=int, default=9325, help="SMTP port; 0 takes a free one")
-    parser.add_argument("--folder", type=Path, required=True, help="where the certificate and environment.json lie")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the certificate and environment.json")
     asyncio.run(_serve(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""What the sinks were sent, and how they were told to answer."""
+"""What the sinks received, and how a test tells them to respond."""
 
 import asyncio
 from collections import deque
@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
-Json = dict[str, object]
+from stack.sinks.schemas import JsonObject
+
 CHANNELS = ("slack", "pagerduty", "webhook", "email")
-_KEPT = 100_000
+_MAX_DELIVERIES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How a sink answers: with this status instead of its own, after this delay, so many times (None: until told)."""
+    """How a sink responds: with this status instead of its own, after this delay, so many times (None: without end)."""
 
     status: int | None = None
     retry_after: str | None = None
@@ -22,8 +23,8 @@ class Behaviour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One message that reached a sink. `key` is what the protocol has to recognise a repetition by."""
+class SinkDelivery:
+    """One message that reached a sink. `key` is the protocol's key for duplicates."""
 
     channel: str
     status: int
@@ -36,61 +37,61 @@ class Delivery:
     body: object = None
     time: datetime
 
-    def as_json(self) -> Json:
-        """For GET /deliveries; camelCase as in all of the system's JSON."""
+    def as_json(self) -> JsonObject:
+        """Return the JSON of GET /deliveries, in camelCase as in all of the system's JSON."""
         plain = asdict(self)
         return plain | {"isAccepted": plain.pop("is_accepted"), "time": self.time.isoformat()}
 
 
 class Journal:
-    """All that came, in order, and the orders that stand."""
+    """All deliveries in order, and the behaviours that are set."""
 
     def __init__(self) -> None:
-        self._deliveries: deque[Delivery] = deque(maxlen=_KEPT)
+        self._deliveries: deque[SinkDelivery] = deque(maxlen=_MAX_DELIVERIES)
         self._behaviours: dict[str, Behaviour] = {}
         self._changed = asyncio.Condition()
 
     @property
-    def deliveries(self) -> list[Delivery]:
-        """Everything that came, accepted or not."""
+    def deliveries(self) -> list[SinkDelivery]:
+        """All deliveries, accepted or not."""
         return list(self._deliveries)
 
-    def accepted(self, channel: str | None = None) -> list[Delivery]:
-        """What was accepted, of one channel or of all."""
+    def accepted(self, channel: str | None = None) -> list[SinkDelivery]:
+        """Return what was accepted, of one channel or of all."""
         return [one for one in self._deliveries if one.is_accepted and channel in {None, one.channel}]
 
     def clear(self) -> None:
-        """Forget what came."""
+        """Remove all deliveries."""
         self._deliveries.clear()
 
     def behave(self, channel: str, behaviour: Behaviour | None) -> None:
-        """Answer like this from now on; None: as the protocol has it."""
+        """Respond like this from now on; None: as the protocol requires."""
         if channel not in CHANNELS:
             raise ValueError(f"no sink is called {channel!r}")
         self._behaviours.pop(channel, None)
         if behaviour is not None:
             self._behaviours[channel] = behaviour
 
-    def order(self, channel: str) -> Behaviour:
-        """How to answer the message that came just now."""
+    def next_behaviour(self, channel: str) -> Behaviour:
+        """Return how to respond to the message that has just arrived, and count it."""
         behaviour = self._behaviours.get(channel, Behaviour())
         if behaviour.times is not None:
             left = behaviour.times - 1
             self.behave(channel, replace(behaviour, times=left) if left > 0 else None)
         return behaviour
 
-    async def add(self, delivery: Delivery) -> None:
-        """Note what came."""
+    async def add(self, delivery: SinkDelivery) -> None:
+        """Add a delivery."""
         async with self._changed:
             self._deliveries.append(delivery)
             self._changed.notify_all()
 
     async def until(self, holds: Callable[["Journal"], object], *, within: float = 30.0) -> None:
-        """Wait until something holds; raises TimeoutError when it does not in time."""
+        """Wait until the condition holds; raise TimeoutError when it does not in time."""
         async with asyncio.timeout(within), self._changed:
             await self._changed.wait_for(lambda: bool(holds(self)))
 
 
-def now() -> datetime:
-    """The sinks stand in the real world."""
+def utc_now() -> datetime:
+    """Return the current time: the sinks are no part of the services and have no Clock."""
     return datetime.now(UTC)

@@ -1,48 +1,48 @@
-"""What the vendors' public documentation says of their messages, as JSON schemas.
+"""The vendors' public documentation of their messages, as JSON schemas.
 
-Slack: the references of incoming webhooks and of the blocks header, section and context with their limits.
+Slack: the references of incoming webhooks and of the blocks header, section and context, with their limits.
 PagerDuty: the published OpenAPI description of Events API v2, the length of its keys, the summary's limit.
-Names that the documentation does not have are refused here, so that a misspelt one is noticed.
+Names that the documentation does not have are refused here, so that a spelling mistake is noticed.
 """
 
 from collections.abc import Sequence
 
 from jsonschema import Draft202012Validator
 
-Json = dict[str, object]
+JsonObject = dict[str, object]
 
 
-def _plain(most: int) -> Json:
+def _plain(max_length: int) -> JsonObject:
     return {
         "type": "object",
         "required": ["type", "text"],
         "additionalProperties": False,
         "properties": {
             "type": {"const": "plain_text"},
-            "text": {"type": "string", "minLength": 1, "maxLength": most},
+            "text": {"type": "string", "minLength": 1, "maxLength": max_length},
             "emoji": {"type": "boolean"},
         },
     }
 
 
-def _markdown(most: int) -> Json:
+def _markdown(max_length: int) -> JsonObject:
     return {
         "type": "object",
         "required": ["type", "text"],
         "additionalProperties": False,
         "properties": {
             "type": {"const": "mrkdwn"},
-            "text": {"type": "string", "minLength": 1, "maxLength": most},
+            "text": {"type": "string", "minLength": 1, "maxLength": max_length},
             "verbatim": {"type": "boolean"},
         },
     }
 
 
-def _text(most: int) -> Json:
-    return {"oneOf": [_plain(most), _markdown(most)]}
+def _text(max_length: int) -> JsonObject:
+    return {"oneOf": [_plain(max_length), _markdown(max_length)]}
 
 
-def _block(kind: str, required: Sequence[str], **properties: Json) -> Json:
+def _block(kind: str, required: Sequence[str], **properties: JsonObject) -> JsonObject:
     return {
         "type": "object",
         "required": ["type", *required],
@@ -58,7 +58,7 @@ _SECTION = _block(
     fields={"type": "array", "minItems": 1, "maxItems": 10, "items": _text(2000)},
 ) | {"anyOf": [{"required": ["text"]}, {"required": ["fields"]}]}
 
-SLACK: Json = {
+SLACK: JsonObject = {
     "type": "object",
     "additionalProperties": False,
     "anyOf": [{"required": ["text"]}, {"required": ["blocks"]}],
@@ -88,8 +88,8 @@ SLACK: Json = {
     },
 }
 
-_STRING: Json = {"type": "string"}
-_PAYLOAD: Json = {
+_STRING: JsonObject = {"type": "string"}
+_PAYLOAD: JsonObject = {
     "type": "object",
     "required": ["summary", "severity", "source"],
     "additionalProperties": False,
@@ -105,7 +105,7 @@ _PAYLOAD: Json = {
     },
 }
 
-PAGERDUTY: Json = {
+PAGERDUTY: JsonObject = {
     "type": "object",
     "required": ["routing_key", "event_action"],
     "additionalProperties": False,
@@ -124,7 +124,7 @@ PAGERDUTY: Json = {
     "else": {"required": ["dedup_key"]},
 }
 
-WEBHOOK: Json = {
+WEBHOOK: JsonObject = {
     "type": "object",
     "required": ["version", "deliveryId", "notificationId", "kind", "alert"],
     "properties": {
@@ -141,7 +141,7 @@ _VALIDATORS = {
 }
 
 
-def problems(channel: str, body: object) -> list[str]:
-    """What is wrong with a message, place by place."""
-    found = _VALIDATORS[channel].iter_errors(body)
-    return sorted(f"{error.json_path}: {error.message[:200]}" for error in found)
+def schema_problems(channel: str, body: object) -> list[str]:
+    """Return what is wrong with a message, one string for each place."""
+    errors = _VALIDATORS[channel].iter_errors(body)
+    return sorted(f"{error.json_path}: {error.message[:200]}" for error in errors)

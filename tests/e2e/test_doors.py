@@ -80,7 +80,7 @@ def called(channel: grpc.Channel, method: MethodDescriptor) -> grpc.StatusCode:
 
 def test_health_is_told_on_four_ports(world: World) -> None:
     named = {}
-    for port in world.system.wiring.ports.doors:
+    for port in world.system.wiring.ports.gateway:
         status, answer = world.ask("GET", "/health", port=port)
         assert (status, answer["status"]) == (200, "SERVING"), answer
         assert set(answer["dependencies"].values()) == {"UP"}, answer

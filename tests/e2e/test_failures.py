@@ -3,7 +3,7 @@
 import pytest
 
 from cli.demo.scenario import EXPECTED, missing
-from stack.shared import Servers
+from stack.testing import Servers
 from tests.e2e.moments import trouble
 from tests.e2e.world import World, never, until
 
@@ -71,7 +71,7 @@ def test_a_killed_door_takes_nothing_and_keeps_what_it_took(own_world: World, pr
     own_world.system.kill(program)
     assert not is_taken(own_world, all_batches[3])
     own_world.system.start_one(program)
-    own_world.system.await_doors()
+    own_world.system.wait_until_reachable()
     send(own_world, all_batches[3:])
     exactly_the_expected_alerts(own_world)
 
@@ -85,7 +85,7 @@ def test_a_killed_postgres_costs_no_alert_and_doubles_none(own_world: World, own
     send(own_world, all_batches[3:])
     until(lambda: own_world.ask("GET", "/api/alerts")[0] == 503, what="questions are refused")
     own_servers.start("postgres")
-    own_world.system.await_doors()
+    own_world.system.wait_until_reachable()
     exactly_the_expected_alerts(own_world)
 
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cli.demo.scenario import EXPECTED, batches, missing
 from stack.servers import Addresses
-from stack.trial import own_corner, trial_system
+from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
 from tests.e2e.moments import together
 from tests.e2e.world import World, until
@@ -80,7 +80,7 @@ class Told:
 @pytest.fixture(scope="module")
 def metered(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     servers, folder = Addresses(kafka=kafka, postgres=postgres, redis=redis_url), tmp_path_factory.mktemp("metered")
-    with own_corner(servers) as wiring, trial_system(wiring, folder, print, settings=SETTINGS) as system:
+    with isolated_wiring(servers) as wiring, temporary_system(wiring, folder, print, settings=SETTINGS) as system:
         yield World(system)
 
 

@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from bench.scrape import counter
 from stack.servers import Addresses
-from stack.trial import own_corner, trial_system
+from stack.testing import isolated_wiring, temporary_system
 from tests.e2e.moments import together
 from tests.e2e.world import World, until
 from tests.fakes.otlp import SpanReceiver
@@ -96,7 +96,7 @@ def traced(
 ) -> Iterator[World]:
     """A system that sends its traces to the receiver."""
     servers, folder = Addresses(kafka=kafka, postgres=postgres, redis=redis_url), tmp_path_factory.mktemp("traced")
-    with own_corner(servers) as wiring, trial_system(wiring, folder, print, otlp=receiver.address) as system:
+    with isolated_wiring(servers) as wiring, temporary_system(wiring, folder, print, otlp=receiver.address) as system:
         yield World(system)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.envoy import EnvoySettings, command, render
+from stack.envoy import EnvoySettings, envoy_command, render_config
 from stack.ports import Ports
 from tests.contract.envoy.doors import Door, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
@@ -87,6 +87,6 @@ def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
     )
     config = folder / "envoy.json"
     # Commands and queries get two seconds here, so that a test can see them run out.
-    config.write_text(render(settings).replace('"timeout": "15s"', '"timeout": "2s"'))
+    config.write_text(render_config(settings).replace('"timeout": "15s"', '"timeout": "2s"'))
     with edge.log.open("wb") as log:
-        return subprocess.Popen(command(config), stdout=log, stderr=log)
+        return subprocess.Popen(envoy_command(config), stdout=log, stderr=log)

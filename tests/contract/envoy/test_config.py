@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
-from stack.envoy import EnvoySettings, command, render, validate
+from stack.envoy import EnvoySettings, envoy_command, render_config, validate_config
 from tests.contract.envoy.upstream import CONTRACTS
 
 NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
@@ -25,27 +25,27 @@ METHODS = [
 @pytest.mark.parametrize("otlp", ["", "127.0.0.1:4317"], ids=["without traces", "with traces"])
 def test_envoy_finds_it_valid(tmp_path: Path, otlp: str) -> None:
     config = tmp_path / "envoy.json"
-    config.write_text(render(EnvoySettings(otlp=otlp)))
-    validate(config)
+    config.write_text(render_config(EnvoySettings(otlp=otlp)))
+    validate_config(config)
     assert ("OpenTelemetryConfig" in config.read_text()) == bool(otlp)
 
 
 def test_what_envoy_refuses_is_reported(tmp_path: Path) -> None:
     config = tmp_path / "envoy.json"
-    config.write_text(render(EnvoySettings()).replace('"ingest_admin"', '"nowhere"', 1))
+    config.write_text(render_config(EnvoySettings()).replace('"ingest_admin"', '"nowhere"', 1))
     with pytest.raises(ValueError, match="nowhere"):
-        validate(config)
+        validate_config(config)
 
 
 def test_an_address_without_a_port_is_refused() -> None:
     with pytest.raises(ValueError, match="not host:port: manager"):
-        render(EnvoySettings(manager="manager"))
+        render_config(EnvoySettings(manager="manager"))
 
 
 def test_at_least_one_thread_is_needed() -> None:
     with pytest.raises(ValueError, match="concurrency"):
         EnvoySettings(concurrency=0)
-    assert command(Path("c"), concurrency=2)[3:5] == ["--concurrency", "2"]
+    assert envoy_command(Path("c"), concurrency=2)[3:5] == ["--concurrency", "2"]
 
 
 @pytest.mark.parametrize(("owner", "method"), METHODS)
@@ -82,7 +82,7 @@ def routes(listener: str) -> Iterator[dict]:
 
 @cache
 def config() -> dict:
-    return json.loads(render(EnvoySettings()))
+    return json.loads(render_config(EnvoySettings()))
 
 
 def fits(match: dict, path: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.settings import KafkaSettings
-from stack.shared import Servers
+from stack.testing import Servers
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,7 +10,7 @@ from services.chassis.failures import Overloaded, RequestTooLarge, StreamUnavail
 from services.chassis.health import Health
 from services.chassis.kafka import Record, consuming, producer
 from services.chassis.settings import KafkaSettings
-from stack.shared import Servers, fresh_name
+from stack.testing import Servers, fresh_name
 from stack.topics import create_topics
 
 pytestmark = pytest.mark.integration

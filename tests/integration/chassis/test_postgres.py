@@ -14,7 +14,7 @@ from services.chassis.health import Health
 from services.chassis.loops import Loop
 from services.chassis.postgres import Connection, Database, connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from stack.shared import Servers
+from stack.testing import Servers
 
 pytestmark = pytest.mark.integration
 

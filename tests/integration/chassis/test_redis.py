@@ -7,7 +7,7 @@ import pytest
 from services.chassis.health import Health
 from services.chassis.redis import RedisAway, redis_client
 from services.chassis.settings import RedisSettings, Secret
-from stack.shared import Servers, fresh_name
+from stack.testing import Servers, fresh_name
 
 pytestmark = pytest.mark.integration
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.shared import Servers, fresh_name
+from stack.testing import Servers, fresh_name
 from stack.topics import create_topics
 from tests.fakes.rule_manager import FakeManager, default_rules
 from tests.integration.evaluator.conftest import PARTITIONS, World, until

@@ -21,7 +21,7 @@ from services.chassis.telemetry import telemetry
 from services.ingest.app import app
 from services.ingest.settings import Settings
 from stack.ports import Ports
-from stack.shared import Servers
+from stack.testing import Servers
 from tests.fakes.kafka_topic import written
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from stack.shared import Servers, fresh_name
+from stack.testing import Servers, fresh_name
 from stack.topics import create_topics
 from tests.fakes.kafka_topic import written
 from tests.fakes.log_events import an_event

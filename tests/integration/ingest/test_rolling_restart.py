@@ -13,13 +13,13 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
-from stack.answers import http
-from stack.envoy import EnvoySettings, command, render
+from stack.envoy import EnvoySettings, envoy_command, render_config
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.programs import program
+from stack.readiness import http_get
 from stack.servers import Addresses
-from stack.starting import Starter
+from stack.starter import Starter
+from stack.system import system_program
 from stack.wiring import Wiring
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
@@ -43,7 +43,7 @@ class Instance:
         self._starter = Starter(self._processes, print)
 
     def start(self) -> None:
-        self._starter.start([lambda: program("ingest", self._processes, self._wiring)])
+        self._starter.start([lambda: system_program("ingest", self._processes, self._wiring)])
 
     def stop(self) -> None:
         self._processes.stop("ingest")
@@ -70,10 +70,13 @@ def envoy_before(instances: list[Instance], folder: Path) -> Iterator[int]:
         access_log=folder / "access.log",
     )
     config = folder / "envoy.json"
-    config.write_text(render(settings))
-    with (folder / "envoy.log").open("wb") as log, subprocess.Popen(command(config), stdout=log, stderr=log) as envoy:
+    config.write_text(render_config(settings))
+    with (
+        (folder / "envoy.log").open("wb") as log,
+        subprocess.Popen(envoy_command(config), stdout=log, stderr=log) as envoy,
+    ):
         try:
-            Starter(Processes(folder), print).await_answer("ingest", lambda: http(ports.edge, "/health"))
+            Starter(Processes(folder), print).wait_until_ready("ingest", lambda: http_get(ports.edge, "/health"))
             yield ports.edge
         finally:
             envoy.terminate()

@@ -15,8 +15,8 @@ from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, RedisSettings, Secret
 from services.domain.fingerprint import open_key
 from services.manager.settings import Settings
-from stack.postgres import create_database, in_database
-from stack.shared import Servers
+from stack.postgres import create_database, with_database
+from stack.testing import Servers
 from tests.integration.manager.conftest import Run, World, again, free_port, transition, until
 from tests.integration.manager.processes import process, serving
 from tests.integration.manager.refusals import refusal
@@ -92,7 +92,7 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
 ) -> None:
     url = own_servers.address("postgres")
     await asyncio.to_thread(create_database, url, "away")
-    own = replace(settings, postgres=PostgresSettings(database_url=Secret(in_database(url, "away"))))
+    own = replace(settings, postgres=PostgresSettings(database_url=Secret(with_database(url, "away"))))
     async with (
         process(own),
         producer(own.kafka, "test") as stream,

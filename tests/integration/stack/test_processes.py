@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from stack.ports import Ports
-from stack.processes import Processes, StartError
-from stack.program import Program
-from stack.starting import Starter
+from stack.processes import Processes
+from stack.program import Program, StartError
+from stack.starter import Starter
 
 SAY_READY = "import pathlib, signal; pathlib.Path('ready').touch(); "
 WAIT_FOR_EVER = SAY_READY + "signal.pause()"
@@ -38,7 +38,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     found = Processes(tmp_path)
     yield found
     Starter(found, print).stop(found.running())
-    found.sweep()
+    found.stop_strays()
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def make(tmp_path: Path) -> MakeProgram:
 
     def program(code: str, **more: object) -> Program:
         command = (sys.executable, "-c", code)
-        how: dict[str, object] = {"name": "child", "command": command, "ready": is_ready} | more
-        return Program(patience=timedelta(seconds=20), grace=timedelta(seconds=0.3), **how)  # type: ignore[arg-type]
+        how: dict[str, object] = {"name": "child", "command": command, "check_ready": is_ready} | more
+        return Program(start_timeout=timedelta(seconds=20), grace=timedelta(seconds=0.3), **how)  # type: ignore[arg-type]
 
     return program
 
@@ -137,20 +137,20 @@ def test_one_failure_gives_up_the_others_and_takes_them_back(processes: Processe
         raise ConnectionError("not yet")
 
     starter = Starter(processes, print)
-    slow = make("import signal; signal.pause()", name="slow", ready=never)
+    slow = make("import signal; signal.pause()", name="slow", check_ready=never)
     with pytest.raises(StartError, match="broken ended before"):
         starter.start([lambda: slow, lambda: make("raise SystemExit(1)", name="broken")])
-    starter.take_back()
+    starter.roll_back()
     assert processes.running() == []
 
 
-def test_what_was_started_and_not_written_down_is_swept_up(processes: Processes, make: MakeProgram) -> None:
+def test_what_was_started_and_not_written_down_is_stopped(processes: Processes, make: MakeProgram) -> None:
     start(processes, make(WAIT_FOR_EVER))
     running = processes.find("child")
     assert running is not None
-    assert processes.sweep() == 0
+    assert processes.stop_strays() == 0
     (processes.folder / "pids" / "child.json").unlink()
-    assert processes.sweep() == 1
+    assert processes.stop_strays() == 1
     assert has_ended(running.process)
 
 
@@ -160,8 +160,11 @@ def test_what_is_forked_while_the_table_is_read_is_no_stray(processes: Processes
 
 
 def test_stopping_waits_until_the_program_has_gone(processes: Processes, make: MakeProgram) -> None:
-    farewell = "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('bye').touch(), exit())); signal.pause()"
-    program = make(SAY_READY.replace("pathlib.Path", "0 or pathlib.Path") + farewell)
+    # The handler first: a program that says it is ready may be stopped at once.
+    farewell = (
+        "import pathlib, signal; signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('bye').touch(), exit())); "
+    )
+    program = make(farewell + WAIT_FOR_EVER)
     start(processes, program)
     processes.stop("child")
     assert (processes.folder / "bye").exists()
@@ -178,9 +181,9 @@ def test_giving_up_ends_a_wait_at_once(processes: Processes, make: MakeProgram) 
     def never() -> None:
         raise ConnectionError("not yet")
 
-    program = make("import signal; signal.pause()", ready=never)
+    program = make("import signal; signal.pause()", check_ready=never)
     processes.start(program)
-    given_up = threading.Event()
-    given_up.set()
-    with pytest.raises(StartError, match="given up"):
-        processes.wait(program, given_up)
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(StartError, match="cancelled"):
+        processes.wait_until_ready(program, cancelled)

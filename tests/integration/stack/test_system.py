@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.answers import http
+from stack.readiness import http_get
 from stack.system import System
 from stack.wiring import SERVICES
 
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.e2e
 
 
 def test_every_door_names_its_service_and_says_that_it_serves(tocsin: System) -> None:
-    for service, port in zip(SERVICES, tocsin.wiring.ports.doors, strict=True):
-        health = json.loads(http(port, "/health"))
+    for service, port in zip(SERVICES, tocsin.wiring.ports.gateway, strict=True):
+        health = json.loads(http_get(port, "/health"))
         assert health["service"] == service
         assert health["status"] == "SERVING"
 
@@ -24,15 +24,15 @@ def test_a_killed_service_comes_back_to_its_door(tocsin: System, service: str) -
     port = getattr(tocsin.wiring.ports, f"{service}_admin")
     tocsin.kill(service)
     with pytest.raises(OSError, match="refused"):
-        http(port, "/health")
+        http_get(port, "/health")
     tocsin.start_one(service)
-    tocsin.await_doors()
-    assert json.loads(http(port, "/health"))["status"] == "SERVING"
+    tocsin.wait_until_reachable()
+    assert json.loads(http_get(port, "/health"))["status"] == "SERVING"
 
 
 def test_metrics_answer_on_one_port_per_service(tocsin: System) -> None:
     for service in SERVICES:
-        assert b"# TYPE" in http(getattr(tocsin.wiring.ports, f"{service}_admin"), "/metrics")
+        assert b"# TYPE" in http_get(getattr(tocsin.wiring.ports, f"{service}_admin"), "/metrics")
 
 
 def test_each_program_writes_a_log_of_its_own(tocsin: System) -> None:

@@ -13,8 +13,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from stack.shared import fresh_name
-from stack.topics import TOPICS, Topic, TopicsError, admin, create_topics
+from stack.testing import fresh_name
+from stack.topics import TOPICS, Topic, TopicsError, admin_client, create_topics
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +22,7 @@ TIME_OF = "message.timestamp.type"
 
 
 def test_every_topic_has_its_partitions(kafka: str, topics: str) -> None:
-    found = admin(kafka).list_topics(timeout=10).topics
+    found = admin_client(kafka).list_topics(timeout=10).topics
     assert {one.name: one.partitions for one in TOPICS} == {
         one.name: len(found[topics + one.name].partitions) for one in TOPICS
     }
@@ -34,7 +34,7 @@ def test_creating_what_is_there_changes_nothing(kafka: str, topics: str) -> None
 
 
 def test_a_records_time_is_the_brokers_also_in_a_topic_that_was_there(kafka: str, topics: str) -> None:
-    client = admin(kafka)
+    client = admin_client(kafka)
     before = ConfigEntry(TIME_OF, "CreateTime", incremental_operation=AlterConfigOpType.SET)
     changed = ConfigResource(ResourceType.TOPIC, topics + "log-events", incremental_configs=[before])
     client.incremental_alter_configs([changed])[changed].result()
@@ -60,6 +60,6 @@ def test_a_topic_that_cannot_be_set_up_is_an_error_with_a_text(kafka: str) -> No
 
 
 def test_nobody_creates_a_topic_by_asking_for_it(kafka: str, topics: str) -> None:
-    client = admin(kafka)
+    client = admin_client(kafka)
     client.list_topics(topics + "misspelt", timeout=10)
     assert topics + "misspelt" not in client.list_topics(timeout=10).topics

@@ -19,7 +19,7 @@ from cli.alerts import Severity, State, user_name
 from cli.client import default_server
 from cli.main import app
 from services.chassis.failures import StoreUnavailable
-from stack.up import State as Running
+from stack.local_system import StackState
 from tests.fakes.edge import Edge
 from tests.unit.cli.saying import Command, error_of
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, WindowResult
@@ -134,10 +134,10 @@ def test_a_delivery_that_cannot_be_tried_now_is_an_error(tocsin: Command) -> Non
 def test_status_tells_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Path("logs/ingest.log")
     states = [
-        Running(name="ingest", pid=7, log=log, restarts=""),
-        Running(name="manager", pid=None, log=log, restarts="ended once, starts again at 12:00:00"),
+        StackState(name="ingest", pid=7, log=log, restarts=""),
+        StackState(name="manager", pid=None, log=log, restarts="ended once, starts again at 12:00:00"),
     ]
-    monkeypatch.setattr(system, "running", lambda: states)
+    monkeypatch.setattr(system, "stack_status", lambda: states)
     done = CliRunner().invoke(app, ["status"])
     assert done.exit_code == 0
     assert [line.split(maxsplit=3) for line in done.stdout.splitlines()] == [
@@ -150,7 +150,7 @@ def test_status_tells_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyP
 
 
 def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "running", list)
+    monkeypatch.setattr(system, "stack_status", list)
     done = CliRunner().invoke(app, ["status"])
     assert (done.exit_code, done.stdout) == (3, "nothing runs\n")
     assert json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout) == []

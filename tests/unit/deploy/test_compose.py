@@ -15,7 +15,7 @@ import yaml
 
 from services.chassis.settings import describe, load
 from services.notifier.adapters.routes import load_routes
-from stack.envoy import EnvoySettings, render
+from stack.envoy import EnvoySettings, render_config
 from stack.postgres import DATABASE, USER
 from stack.topics import create_topics
 
@@ -110,7 +110,7 @@ def test_its_health_is_asked_at_its_admin_port(service: str) -> None:
 def test_envoys_health_is_asked_at_its_own_admin_port() -> None:
     gateway = loaded("api-gateway")
     assert environment("api-gateway")["HEALTH_URL"] == f"http://127.0.0.1:{gateway.admin_port}/ready"
-    assert '"@type"' in render(gateway)
+    assert '"@type"' in render_config(gateway)
 
 
 def test_rules_are_followed_through_the_mesh() -> None:

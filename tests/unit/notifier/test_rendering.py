@@ -19,7 +19,7 @@ from services.notifier.core.pagerduty import pagerduty_body
 from services.notifier.core.slack import escaped, fitting, slack_body
 from services.notifier.core.webhook import webhook_body, webhook_headers
 from services.notifier.core.wording import cut, facts, headline, length, many_lines, moment, one_line
-from stack.sinks.schemas import problems
+from stack.sinks.schemas import schema_problems
 from tests.fakes.notifier import EVIL, NOW, message
 
 DELIVERY = UUID(int=42)
@@ -62,8 +62,8 @@ def test_who_ended_it_is_told() -> None:
 def test_an_alert_without_window_or_condition_is_told_too() -> None:
     bare = replace(message(), window=None, description="", labels={}, samples=())
     assert "Count" not in dict(facts(bare))
-    assert problems("slack", slack_body(bare, DELIVERY)) == []
-    assert problems("pagerduty", pagerduty_body(bare, "k" * 32)) == []
+    assert schema_problems("slack", slack_body(bare, DELIVERY)) == []
+    assert schema_problems("pagerduty", pagerduty_body(bare, "k" * 32)) == []
     assert json.loads(webhook_body(bare, DELIVERY))["alert"]["window"] is None
     assert "Labels" not in read(mail(bare, DELIVERY, ENVELOPE)).get_content()
     window = message().window
@@ -99,7 +99,7 @@ def test_what_fits_is_kept_and_no_entity_is_cut(text: str, most: int) -> None:
 @given(messages, st.sampled_from(["", EVIL]))
 def test_slack_takes_any_alert_and_finds_no_markup_in_it(told: Message, description: str) -> None:
     body = slack_body(replace(told, description=description), DELIVERY)
-    assert problems("slack", body) == []
+    assert schema_problems("slack", body) == []
     assert [text for text in strings(body) if "<" in text or ">" in text] == []
     blocks = body["blocks"]
     assert isinstance(blocks, list)
@@ -147,7 +147,7 @@ def test_pagerduty_has_severities_of_its_own(severity: Severity, expected: str) 
 @given(messages, texts)
 def test_pagerduty_takes_any_alert(told: Message, label: str) -> None:
     body = pagerduty_body(replace(told, labels={label: label}), "k" * 32)
-    assert problems("pagerduty", body) == []
+    assert schema_problems("pagerduty", body) == []
     assert [text for text in strings(body) if not text.replace("\n", "").replace("\t", "").isprintable()] == []
 
 
@@ -260,7 +260,7 @@ def test_a_webhook_gets_texts_as_they_are(told: Message) -> None:
     body = webhook_body(told, DELIVERY)
     assert body.isascii()
     document = json.loads(body)
-    assert problems("webhook", document) == []
+    assert schema_problems("webhook", document) == []
     assert document["alert"]["ruleName"] == told.rule
     assert [sample["message"] for sample in document["alert"]["samples"]] == [sample.text for sample in told.samples]
 

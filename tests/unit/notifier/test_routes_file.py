@@ -14,10 +14,10 @@ from services.notifier.core.channel import EmailSettings, PagerDutySettings, Sla
 from services.notifier.core.channel_fields import World
 from services.notifier.core.routes_file import RoutesError, routes_of
 from services.notifier.core.routing import Routes
-from stack.sinks.running import environment
+from stack.sinks.server import sink_environment
 
 EXAMPLE = Path(__file__).parents[3] / "services/notifier/routes.example.yaml"
-ENVIRON = environment("127.0.0.1", 9300, 9325, Path("authority.pem"))
+ENVIRON = sink_environment("127.0.0.1", 9300, 9325, Path("authority.pem"))
 SECRETS = ("SLACK_WEBHOOK_URL", "PAGERDUTY_ROUTING_KEY", "SMTP_USERNAME", "SMTP_PASSWORD", "WEBHOOK_SIGNING_KEY")
 
 Change = Callable[[dict[str, Any]], object]

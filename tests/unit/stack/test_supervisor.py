@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stack.processes import Processes
 from stack.program import Program
-from stack.supervisor import Restarts, Supervisor, restarts_in
+from stack.supervisor import Restarts, Supervisor, read_restarts
 
 
 def lives(*spans: float) -> tuple[Restarts, list[float]]:
@@ -17,7 +17,7 @@ def lives(*spans: float) -> tuple[Restarts, list[float]]:
         assert found.due is not None
         pauses.append(found.due - now)
         now = found.due
-        found = found.again(now)
+        found = found.restarted(now)
     return found, pauses
 
 
@@ -39,12 +39,14 @@ def test_what_was_done_is_said_in_words() -> None:
 
 def test_a_crash_loop_is_shown_and_slowed_down(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
-    program = Program(name="broken", command=(sys.executable, "-c", "raise SystemExit('no such setting')"), ready=print)
+    program = Program(
+        name="broken", command=(sys.executable, "-c", "raise SystemExit('no such setting')"), check_ready=print
+    )
     supervisor = Supervisor(processes, {"broken": lambda: program})
     for now in (1000.0, 1000.1, 1000.9, 1001.2):
-        supervisor.look(now)
+        supervisor.restart_ended(now)
         if running := processes.find("broken"):
             running.process.wait(10)
-    assert restarts_in(tmp_path)["broken"].count == 2
-    supervisor.look(1001.3)
-    assert str(restarts_in(tmp_path)["broken"]).startswith("ended 3 times, starts again at ")
+    assert read_restarts(tmp_path)["broken"].count == 2
+    supervisor.restart_ended(1001.3)
+    assert str(read_restarts(tmp_path)["broken"]).startswith("ended 3 times, starts again at ")

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from services.chassis.settings import describe
-from stack.doors import doors, server_doors
+from stack.endpoints import endpoints, server_endpoints
 from stack.envoy import PREFIX, EnvoySettings
 from stack.ports import Ports
-from stack.postgres import in_database
-from stack.servers import SERVERS, given, local
+from stack.postgres import with_database
+from stack.servers import SERVERS, external_addresses, local_addresses
 from stack.system import stages
 from stack.wiring import SERVICES, Wiring, gateway_environ, service_environ
 
-WIRING = Wiring(addresses=local(Ports()), ports=Ports(), otlp="127.0.0.1:4317")
+WIRING = Wiring(addresses=local_addresses(Ports()), ports=Ports(), otlp="127.0.0.1:4317")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -64,16 +64,18 @@ def test_no_two_programs_share_a_port() -> None:
 
 
 def test_an_empty_address_means_that_the_server_is_started_here() -> None:
-    assert given({"TOCSIN_KAFKA": "", "TOCSIN_REDIS": "redis://cache:6379/1"}) == {"redis": "redis://cache:6379/1"}
+    assert external_addresses({"TOCSIN_KAFKA": "", "TOCSIN_REDIS": "redis://cache:6379/1"}) == {
+        "redis": "redis://cache:6379/1"
+    }
 
 
 def test_another_database_keeps_the_rest_of_the_address() -> None:
     address = "postgresql://user:secret@db:5433/one?sslmode=require"
-    assert in_database(address, "two") == "postgresql://user:secret@db:5433/two?sslmode=require"
+    assert with_database(address, "two") == "postgresql://user:secret@db:5433/two?sslmode=require"
 
 
 def test_every_door_has_an_address_and_a_line_to_try_it_with() -> None:
-    found = {door.name: door for door in doors(WIRING)}
+    found = {door.name: door for door in endpoints(WIRING)}
     assert {"REST", "gRPC", "database", "metrics"} <= set(found)
     assert found["REST"].address == "http://127.0.0.1:8080"
     assert all(door.address and door.example for door in found.values())
@@ -82,7 +84,7 @@ def test_every_door_has_an_address_and_a_line_to_try_it_with() -> None:
 @pytest.mark.parametrize("name", ["database", "Kafka", "Redis"])
 def test_a_server_is_tried_with_a_program_that_came_with_the_system(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    (door,) = [door for door in server_doors(WIRING) if door.name == name]
+    (door,) = [door for door in server_endpoints(WIRING) if door.name == name]
     program, *arguments = shlex.split(door.example)
     assert shutil.which(program)
     assert any(door.address in argument for argument in arguments)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from stack.sinks.certificates import Certificate, certificate
+from stack.sinks.http_sinks import SLACK_PATH, sink_application
 from stack.sinks.journal import Journal
-from stack.sinks.judges import ROUTING_KEY, SIGNING_KEY
-from stack.sinks.mail import PASSWORD, USERNAME, mail_sink
-from stack.sinks.web import SLACK_PATH, application
+from stack.sinks.smtp_sink import PASSWORD, USERNAME, Certificate, folder_certificate, smtp_sink
+from stack.sinks.vendor_checks import ROUTING_KEY, SIGNING_KEY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +25,17 @@ class Sinks:
 
     @property
     def url(self) -> str:
-        """Where the HTTP sinks and the doors are."""
+        """The address of the HTTP sinks and of the endpoints for tests."""
         return f"http://{self.host}:{self.http_port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the notifier's example routes file asks of the environment, leading to these sinks."""
-        return environment(self.host, self.http_port, self.smtp_port, self.certificate.authority)
+        """The variables of the notifier's example routes file, with the addresses of these sinks."""
+        return sink_environment(self.host, self.http_port, self.smtp_port, self.certificate.authority)
 
 
-def environment(host: str, http_port: int, smtp_port: int, authority: Path) -> dict[str, str]:
-    """The variables that lead the notifier's example routes file to sinks on these ports."""
+def sink_environment(host: str, http_port: int, smtp_port: int, authority: Path) -> dict[str, str]:
+    """Return the variables of the notifier's example routes file, with the addresses of sinks on these ports."""
     url = f"http://{host}:{http_port}"
     return {
         "SLACK_WEBHOOK_URL": url + SLACK_PATH,
@@ -59,20 +58,20 @@ def environment(host: str, http_port: int, smtp_port: int, authority: Path) -> d
 async def running_sinks(
     folder: Path, *, host: str = "127.0.0.1", http_port: int = 0, smtp_port: int = 0
 ) -> AsyncIterator[Sinks]:
-    """Serve all sinks; the certificate lies in the folder."""
+    """Serve all sinks; the certificate is in the folder."""
     journal = Journal()
-    shown = certificate(folder)
+    certificate = folder_certificate(folder)
     async with AsyncExitStack() as stack:
-        runner = web.AppRunner(application(journal), access_log=None, shutdown_timeout=0.5)
+        runner = web.AppRunner(sink_application(journal), access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, host, http_port)
         await site.start()
-        mail_port = await stack.enter_async_context(mail_sink(journal, shown, host=host, port=smtp_port))
+        mail_port = await stack.enter_async_context(smtp_sink(journal, certificate, host=host, port=smtp_port))
         yield Sinks(
             host=host,
             http_port=int(runner.addresses[0][1]),
             smtp_port=mail_port,
             journal=journal,
-            certificate=shown,
+            certificate=certificate,
         )

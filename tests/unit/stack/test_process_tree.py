@@ -2,16 +2,16 @@
 
 import pytest
 
-from stack.processes import Seen, strays
+from stack.process_tree import ProcessRow, find_strays
 
-SERVER = Seen(pid=10, parent=1, is_ours=True)
-BACKEND = Seen(pid=11, parent=10, is_ours=True)
-SHELL = Seen(pid=20, parent=10, is_ours=False)
-BELOW_SHELL = Seen(pid=21, parent=20, is_ours=True)
+SERVER = ProcessRow(pid=10, parent=1, is_ours=True)
+BACKEND = ProcessRow(pid=11, parent=10, is_ours=True)
+SHELL = ProcessRow(pid=20, parent=10, is_ours=False)
+BELOW_SHELL = ProcessRow(pid=21, parent=20, is_ours=True)
 
 
-def ours(pid: int, parent: int) -> Seen:
-    return Seen(pid=pid, parent=parent, is_ours=True)
+def ours(pid: int, parent: int) -> ProcessRow:
+    return ProcessRow(pid=pid, parent=parent, is_ours=True)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def ours(pid: int, parent: int) -> Seen:
         ([SERVER, BACKEND], set(), [10, 11]),
         ([SERVER, ours(30, 1)], {10}, [30]),
         ([SERVER, ours(11, 1)], {10}, [11]),
-        ([Seen(pid=30, parent=1, is_ours=False)], set(), []),
+        ([ProcessRow(pid=30, parent=1, is_ours=False)], set(), []),
         ([ours(30, 31), ours(31, 30)], {10}, [30, 31]),
     ],
     ids=[
@@ -37,5 +37,7 @@ def ours(pid: int, parent: int) -> Seen:
         "a ring, as pids that are given away again can make one",
     ],
 )
-def test_only_what_was_started_here_and_lost_is_a_stray(table: list[Seen], known: set[int], lost: list[int]) -> None:
-    assert strays(table, known) == lost
+def test_only_what_was_started_here_and_lost_is_a_stray(
+    table: list[ProcessRow], known: set[int], lost: list[int]
+) -> None:
+    assert find_strays(table, known) == lost

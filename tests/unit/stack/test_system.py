@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 from stack.ports import Ports
-from stack.processes import Processes, StartError
-from stack.programs import program
+from stack.processes import Processes
+from stack.program import StartError
 from stack.servers import Addresses
-from stack.starting import Starter
+from stack.starter import Starter
+from stack.system import system_program
 from stack.wiring import Wiring
 
 ADDRESSES = Addresses(kafka="127.0.0.1:1", postgres="postgresql://u@127.0.0.1:2/d", redis="redis://127.0.0.1:3/0")
 
 
 def digest(name: str, folder: Path, routes: Path) -> str:
-    return program(name, Processes(folder), Wiring(addresses=ADDRESSES, ports=Ports(), routes=routes)).digest
+    return system_program(name, Processes(folder), Wiring(addresses=ADDRESSES, ports=Ports(), routes=routes)).digest
 
 
 def test_a_setting_of_the_shell_is_another_way_for_its_service_alone(
@@ -41,4 +42,4 @@ def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
         raise ConnectionError("refused")
 
     with pytest.raises(StartError, match="the redis of TOCSIN_REDIS does not answer: refused"):
-        Starter(Processes(tmp_path), print).await_answer("the redis of TOCSIN_REDIS", silent, timedelta())
+        Starter(Processes(tmp_path), print).wait_until_ready("the redis of TOCSIN_REDIS", silent, timedelta())

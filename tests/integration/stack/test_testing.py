@@ -11,15 +11,15 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from stack import servers
-from stack.shared import Servers, announced, fresh_name
+from stack.servers import check_server
+from stack.testing import Servers, fresh_name, read_addresses
 
 pytestmark = pytest.mark.integration
 
 KEEP_REDIS = """
 import sys, time
 from pathlib import Path
-from stack.shared import Servers
+from stack.testing import Servers
 Servers(Path(sys.argv[1]), print).start("redis")
 print("ready", flush=True)
 sys.stdin.read()
@@ -49,9 +49,9 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) ->
         address = kept.address("postgres")
         kept.kill("postgres")
         with pytest.raises(OSError, match="Connect call failed"):
-            servers.answers("postgres", address)
+            check_server("postgres", address)
         assert kept.address("postgres") == address
-        servers.answers("postgres", address)
+        check_server("postgres", address)
     finally:
         kept.stop()
     assert not (tmp_path / "servers").exists()
@@ -59,7 +59,7 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) ->
 
 def test_announced_servers_are_found_by_other_runs(tmp_path: Path) -> None:
     (tmp_path / "addresses.json").write_text('{"kafka": "k:1", "postgres": "postgresql://p/d", "redis": "redis://r"}')
-    assert announced(tmp_path).kafka == "k:1"
+    assert read_addresses(tmp_path).kafka == "k:1"
 
 
 def test_a_redis_with_a_password_answers_who_has_it(redis_url: str) -> None:
@@ -67,8 +67,8 @@ def test_a_redis_with_a_password_answers_who_has_it(redis_url: str) -> None:
     with closing(Redis.from_url(redis_url)) as client:
         client.acl_setuser(user, enabled=True, passwords=["+right"], commands=["+ping"])
         try:
-            servers.answers("redis", redis_url.replace("//", f"//{user}:right@"))
+            check_server("redis", redis_url.replace("//", f"//{user}:right@"))
             with pytest.raises(RedisError, match="invalid username-password"):
-                servers.answers("redis", redis_url.replace("//", f"//{user}:wrong@"))
+                check_server("redis", redis_url.replace("//", f"//{user}:wrong@"))
         finally:
             client.acl_deluser(user)

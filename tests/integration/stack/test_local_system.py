@@ -13,10 +13,10 @@ from socket import create_server
 import psutil
 import pytest
 
-from stack import servers
+from stack.local_system import stack_status, start_stack, stop_stack
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.up import down, status, up
+from stack.servers import SERVERS, check_server, local_addresses
 from stack.wiring import Wiring
 
 pytestmark = pytest.mark.integration
@@ -37,7 +37,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 def folder(environ: dict[str, str]) -> Iterator[Path]:
     found = Path(environ["TOCSIN_RUN"])
     yield found
-    down(print, folder=found, purge=True)
+    stop_stack(print, folder=found, purge=True)
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +79,13 @@ def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, 
     started = stack(environ, "up", "--servers-only")
     assert started.returncode == 0, started.stdout
     connected = Wiring.read(folder)
-    for name in servers.SERVERS:
+    for name in SERVERS:
         assert getattr(connected.addresses, name) in started.stdout
-        servers.answers(name, getattr(connected.addresses, name))
-    assert {state.name for state in status(folder=folder)} == {*servers.SERVERS, "supervisor"}
+        check_server(name, getattr(connected.addresses, name))
+    assert {state.name for state in stack_status(folder=folder)} == {*SERVERS, "supervisor"}
 
     again = stack(environ, "up", "--servers-only")
-    assert again.stdout.count("it ran already") == len(servers.SERVERS)
+    assert again.stdout.count("it ran already") == len(SERVERS)
 
     ended = await_start(folder, "redis")
     ended.kill()
@@ -93,11 +93,11 @@ def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, 
     assert "started again once" in stack(environ, "status").stdout
     # It runs as `up` would have started it, and does not end with the supervisor that started it.
     again = stack(environ, "up", "--servers-only")
-    assert again.stdout.count("it ran already") == len(servers.SERVERS)
+    assert again.stdout.count("it ran already") == len(SERVERS)
 
     stopped = stack(environ, "down")
     assert stopped.returncode == 0
-    assert stopped.stdout.count("stopped") == len(servers.SERVERS)
+    assert stopped.stdout.count("stopped") == len(SERVERS)
     assert leftovers(folder) == []
     assert (folder / "data" / "postgres").exists()
     assert "nothing was running" in stack(environ, "down").stdout
@@ -115,7 +115,7 @@ def test_after_a_starter_that_was_killed_the_next_one_takes_over(environ: dict[s
     found = Processes(folder).find("kafka")
     assert found is not None
     assert found.pid == broker.pid
-    down(print, folder=folder)
+    stop_stack(print, folder=folder)
     assert leftovers(folder) == []
 
 
@@ -127,14 +127,14 @@ def test_a_starter_that_is_told_to_end_takes_back_what_it_started(
         await_start(folder, "kafka")
         starter.send_signal(number)
         assert starter.wait(PATIENCE) == 130
-    assert status(folder=folder) == []
+    assert stack_status(folder=folder) == []
     assert leftovers(folder) == []
 
 
 def test_down_ends_a_starter_that_is_still_at_work(environ: dict[str, str], folder: Path) -> None:
     with begin(environ) as starter:
         await_start(folder, "kafka")
-        assert down(print, folder=folder) == 0
+        assert stop_stack(print, folder=folder) == 0
         assert starter.wait(PATIENCE) == 130
     assert leftovers(folder) == []
 
@@ -146,7 +146,7 @@ def test_two_starters_at_once_do_not_mix(environ: dict[str, str], folder: Path) 
         assert second.returncode == 1
         assert f"process {starter.pid} is at work" in second.stdout
         assert starter.wait(PATIENCE) == 0
-    assert {state.name for state in status(folder=folder)} == {*servers.SERVERS, "supervisor"}
+    assert {state.name for state in stack_status(folder=folder)} == {*SERVERS, "supervisor"}
 
 
 def test_ports_that_are_taken_are_all_named_before_anything_starts(environ: dict[str, str], folder: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_server_that_is_elsewhere_is_used_and_not_started(
     given = {"TOCSIN_KAFKA": kafka, "TOCSIN_POSTGRES": postgres, "TOCSIN_REDIS": redis_url}
     started = stack(environ | given, "up", "--servers-only")
     assert started.returncode == 0, started.stdout
-    assert status(folder=folder) == []
+    assert stack_status(folder=folder) == []
     connected = Wiring.read(folder)
     assert dataclasses.astuple(connected.addresses) == (kafka, postgres, redis_url)
 
@@ -178,6 +178,6 @@ def test_servers_in_the_environment_are_left_alone_by_who_wants_none(
 ) -> None:
     for name in ("TOCSIN_KAFKA", "TOCSIN_POSTGRES", "TOCSIN_REDIS"):
         monkeypatch.setenv(name, "127.0.0.1:1")
-    connected = up(print, folder=folder, ports=Ports.free(), servers_only=True, elsewhere={})
-    assert {state.name for state in status(folder=folder)} == set(servers.SERVERS)
-    assert connected.addresses == servers.local(connected.ports)
+    connected = start_stack(print, folder=folder, ports=Ports.free(), servers_only=True, external={})
+    assert {state.name for state in stack_status(folder=folder)} == set(SERVERS)
+    assert connected.addresses == local_addresses(connected.ports)

@@ -1,42 +1,70 @@
-"""The sink that is reached by SMTP: STARTTLS, then login, then mail."""
+"""The sink that is reached by SMTP: STARTTLS with a certificate of its own, then login, then mail."""
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from email import message_from_bytes, policy
+from pathlib import Path
 from typing import Any
 
+import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
-from stack.sinks.certificates import Certificate
-from stack.sinks.journal import Delivery, Journal, now
+from stack.sinks.journal import Journal, SinkDelivery, utc_now
 
 USERNAME = "tocsin-mailer"
-PASSWORD = "made-up-mail-password"  # noqa: S105 - known to nobody but the sink and who tests against it
+PASSWORD = "made-up-mail-password"  # noqa: S105 - known to the sink and its tests only
 _OK = 250
 _MULTIPLE = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The files with the authority's and the server's certificates."""
+
+    authority: Path
+    server: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the TLS context of a server with this certificate."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.server)
+        return context
+
+
+def folder_certificate(folder: Path) -> Certificate:
+    """Return the folder's certificate, created by the first call, so that it stays trusted after a restart."""
+    files = Certificate(authority=folder / "authority.pem", server=folder / "server.pem")
+    if not (files.authority.exists() and files.server.exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        authority = trustme.CA()
+        authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(files.server))
+        authority.cert_pem.write_to_path(str(files.authority))
+    return files
+
+
 class _Mailbox:
-    """aiosmtpd's handler: its method's name is the protocol's command."""
+    """aiosmtpd's handler: its method has the name of the protocol's command."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     async def handle_DATA(self, _server: SMTP, _session: object, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        order = self._journal.order("email")
-        status = order.status or _OK
+        behaviour = self._journal.next_behaviour("email")
+        status = behaviour.status or _OK
         await self._journal.add(_delivery(bytes(envelope.content), list(envelope.rcpt_tos), status))
-        if order.delay:
-            await asyncio.sleep(order.delay)
-        return f"{status} OK" if status < _MULTIPLE else f"{status} as told"
+        if behaviour.delay:
+            await asyncio.sleep(behaviour.delay)
+        return f"{status} OK" if status < _MULTIPLE else f"{status} as ordered"
 
 
-def _delivery(content: bytes, recipients: list[str], status: int) -> Delivery:
+def _delivery(content: bytes, recipients: list[str], status: int) -> SinkDelivery:
     message = message_from_bytes(content, policy=policy.default)
     body = message.get_body(("plain",))
-    return Delivery(
+    return SinkDelivery(
         channel="email",
         status=status,
         is_accepted=status < _MULTIPLE,
@@ -50,7 +78,7 @@ def _delivery(content: bytes, recipients: list[str], status: int) -> Delivery:
             "to": recipients,
             "text": body.get_content() if body is not None else "",
         },
-        time=now(),
+        time=utc_now(),
     )
 
 
@@ -60,12 +88,12 @@ def _is_known(_server: object, _session: object, _envelope: object, _mechanism: 
 
 
 @asynccontextmanager
-async def mail_sink(journal: Journal, certificate: Certificate, *, host: str, port: int) -> AsyncIterator[int]:
-    """Serve SMTP; gives the port."""
-    # The library warns of a name that it uses itself.
+async def smtp_sink(journal: Journal, certificate: Certificate, *, host: str, port: int) -> AsyncIterator[int]:
+    """Serve SMTP; give the port."""
+    # The library warns about a name that it uses itself.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
     context = certificate.server_context()
-    open_ones: list[SMTP] = []
+    connections: list[SMTP] = []
 
     def protocol() -> SMTP:
         one = SMTP(
@@ -77,7 +105,7 @@ async def mail_sink(journal: Journal, certificate: Certificate, *, host: str, po
             authenticator=_is_known,
             loop=asyncio.get_running_loop(),
         )
-        open_ones.append(one)
+        connections.append(one)
         return one
 
     server = await asyncio.get_running_loop().create_server(protocol, host, port)
@@ -85,7 +113,7 @@ async def mail_sink(journal: Journal, certificate: Certificate, *, host: str, po
         yield int(server.sockets[0].getsockname()[1])
     finally:
         server.close()
-        for one in open_ones:
+        for one in connections:
             if one.transport is not None:
                 one.transport.close()
         await server.wait_closed()

@@ -1,0 +1,133 @@
+"""The local system as a whole, servers included: start, stop, state. `make up`, `down` and `status` end here."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from stack.folder_lock import ignoring_interrupts, lock_folder, sigterm_as_interrupt, take_over_folder
+from stack.port_conflicts import refuse_taken_ports
+from stack.ports import Ports
+from stack.processes import Processes
+from stack.program import StartupProgress
+from stack.servers import (
+    ADDRESS_VARIABLES,
+    SERVERS,
+    Addresses,
+    check_server,
+    external_addresses,
+    local_addresses,
+    server_program,
+)
+from stack.starter import Starter
+from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
+from stack.system import System, stages
+from stack.topics import create_topics
+from stack.wiring import ROOT, Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackState:
+    """One program of the system, as it is now."""
+
+    name: str
+    # None for one that has ended.
+    pid: int | None
+    log: Path
+    restarts: str
+
+
+def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the local system: TOCSIN_RUN, or .run beside the sources."""
+    return Path(environ.get("TOCSIN_RUN") or ROOT / ".run").resolve()
+
+
+def start_stack(
+    progress: StartupProgress,
+    *,
+    folder: Path | None = None,
+    ports: Ports | None = None,
+    otlp: str = "",
+    routes: Path | None = None,
+    servers_only: bool = False,
+    external: Mapping[str, str] | None = None,
+    supervised: bool = False,
+) -> Wiring:
+    """Start what does not run yet, and return when all is ready; on a failure or Ctrl-C stop what was started.
+
+    Servers in `external`, a map from name to address, are not started; None: those that the environment names.
+    With `supervised`, a program that ends by itself later is started again.
+    Raise StartError, JarsError, FolderLockError, TopicsError or OSError, each with a text for a person.
+    """
+    home, chosen = folder or default_folder(), ports or Ports.read()
+    foreign = external_addresses() if external is None else external
+    with lock_folder(home), sigterm_as_interrupt():
+        processes = Processes(home)
+        processes.stop(SUPERVISOR)
+        if strays := processes.stop_strays():
+            progress(f"{strays} processes of an interrupted start were stopped")
+        own = [name for name in SERVERS if name not in foreign]
+        before, services = ((), ()) if servers_only else stages(routes)
+        refuse_taken_ports([*own, *before, *services], chosen, processes.running())
+        starter = Starter(processes, progress)
+        try:
+            addresses = _start_servers(processes, starter, progress, chosen, foreign)
+            wiring = Wiring(addresses=addresses, ports=chosen, otlp=otlp, routes=routes and routes.resolve())
+            wiring.write(home)
+            if not servers_only:
+                System(processes, wiring, starter).start()
+        except BaseException:
+            with ignoring_interrupts():
+                starter.roll_back()
+            raise
+        finally:
+            if supervised:
+                start_supervisor(processes)
+        return wiring
+
+
+def stop_stack(progress: StartupProgress, *, folder: Path | None = None, purge: bool = False) -> int:
+    """Stop everything, with `purge` remove all data, and return how many programs ran. It is safe to repeat."""
+    home = folder or default_folder()
+    if not home.exists():
+        return 0
+    with take_over_folder(home), ignoring_interrupts():
+        processes = Processes(home)
+        # First, or it would start again what is stopped here.
+        processes.stop(SUPERVISOR)
+        running = processes.running()
+        Starter(processes, progress).stop(running)
+        strays = processes.stop_strays()
+        if purge:
+            shutil.rmtree(home, ignore_errors=True)
+            progress(f"{home} removed")
+    return len(running) + strays
+
+
+def stack_status(*, folder: Path | None = None) -> list[StackState]:
+    """Return what runs, and what has ended and will be started again."""
+    home = folder or default_folder()
+    processes = Processes(home)
+    pids = {running.name: running.pid for running in processes.running()}
+    restarts = read_restarts(home) if SUPERVISOR in pids else {}
+    waiting = [name for name, one in restarts.items() if one.due is not None and name not in pids]
+    return [
+        StackState(name=name, pid=pids.get(name), log=processes.log(name), restarts=str(restarts.get(name, "")))
+        for name in (*pids, *waiting)
+    ]
+
+
+def _start_servers(
+    processes: Processes, starter: Starter, progress: StartupProgress, ports: Ports, external: Mapping[str, str]
+) -> Addresses:
+    for name, address in external.items():
+        starter.wait_until_ready(f"the {name} of {ADDRESS_VARIABLES[name]}", partial(check_server, name, address))
+        progress(f"{name} answers at the address given")
+    own = [name for name in SERVERS if name not in external]
+    starter.start([partial(server_program, name, processes, ports, progress) for name in own])
+    addresses = dataclasses.replace(local_addresses(ports), **external)
+    create_topics(addresses.kafka)
+    return addresses

@@ -1,0 +1,74 @@
+"""When a program is ready: its readiness check returns. Until then the check raises, and is called again.
+
+The checks of Kafka, PostgreSQL and Redis are in the modules that run them; those over HTTP are here.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from stack.ports import Ports
+from stack.program import ReadinessCheck, StartError
+
+_OK = 200
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.02, 0.25
+
+
+def wait_until_ready(
+    name: str,
+    check: ReadinessCheck,
+    timeout: timedelta,
+    cancelled: threading.Event,
+    *,
+    is_alive: Callable[[], bool] = lambda: True,
+) -> None:
+    """Return when the check does; raise StartError when it takes too long, on `cancelled`, or when it has ended."""
+    deadline = time.monotonic() + timeout.total_seconds()
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            check()
+        except Exception as refusal:  # noqa: BLE001 - whatever it is, the program is not ready yet
+            reason = refusal
+        else:
+            return
+        if not is_alive():
+            raise StartError(f"{name} ended before it answered") from reason
+        if cancelled.wait(pause_s):
+            raise StartError(f"the start of {name} was cancelled before it was ready") from reason
+        if time.monotonic() > deadline:
+            raise StartError(f"{name} does not answer: {reason}") from reason
+        pause_s = min(pause_s * 1.5, _MAX_PAUSE_S)
+
+
+def http_get(port: int, path: str) -> bytes:
+    """Return the body of a 200 response; raise OSError when nobody listens or the status is another."""
+    # Slow to import, and not needed by the guard.
+    from http.client import HTTPConnection  # noqa: PLC0415
+
+    # Not urllib, which would ask a configured proxy for this machine's own ports.
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status != _OK:
+        raise ConnectionError(
+            f"port {port} answered {path} with {response.status}: {body[:300].decode(errors='replace')}"
+        )
+    return body
+
+
+def check_gateway(ports: Ports) -> None:
+    """Return when each listener of Envoy reaches a serving service, and Envoy itself finds all of them healthy."""
+    for port in ports.gateway:
+        http_get(port, "/health")
+    clusters = json.loads(http_get(ports.envoy_admin, "/clusters?format=json"))
+    for cluster in clusters["cluster_statuses"]:
+        for host in cluster.get("host_statuses", []):
+            if host["health_status"].get("failed_active_health_check"):
+                raise ConnectionError(f"Envoy does not reach {cluster['name']} yet")
