@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from services.chassis.printable import json_text, visible
+from services.chassis.printable import printable, printable_json
 from services.contract.timestamps import datetime_of
 from stack.terminal import Terminal
 
@@ -72,7 +72,7 @@ def tell(problem: Problem, form: Form, *, where: str) -> None:
     if form is Form.JSON:
         details = [{name: text for name, text in asdict(one).items() if text} for one in problem.details]
         error = {"code": problem.code, "message": problem.message, "details": details}
-        typer.echo(json_text({"error": error}, indent=2), err=True)
+        typer.echo(printable_json({"error": error}, indent=2), err=True)
         return
     # Further lines of a text are indented, so that none looks like a line of ours.
     complain(f"{where}: {problem.code}: {problem.message}".replace("\n", "\n  "))
@@ -97,7 +97,7 @@ def is_terminal() -> bool:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """A JSON document on standard output, on one line without an indent."""
-    typer.echo(json_text(value, indent=indent))
+    typer.echo(printable_json(value, indent=indent))
 
 
 def as_json(message: Message) -> Any:
@@ -173,12 +173,12 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 def styled(word: str, styles: Mapping[str, str]) -> Text:
     """A word in the colour that it has."""
-    return Text(visible(word), style=styles.get(word, ""))
+    return Text(printable(word), style=styles.get(word, ""))
 
 
 def cell(text: str | Text) -> Text:
     """A text as one line that shows all of it."""
-    return text if isinstance(text, Text) else Text(visible(text))
+    return text if isinstance(text, Text) else Text(printable(text))
 
 
 def moment(time: Timestamp) -> str:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from cli.client import Exit
 from cli.output import Detail, Form, Problem, tell
-from services.chassis.documents import documents_of
+from services.chassis.strict_yaml import load_documents
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
@@ -73,7 +73,7 @@ def refuse(path: Path, message: str, details: Sequence[Detail] = (), *, form: Fo
 
 def _objects(text: str) -> Iterator[Any]:
     # JSON is a part of YAML, so one reader serves both.
-    for document in documents_of(text):
+    for document in load_documents(text):
         if isinstance(document, list):
             yield from document
         elif document is not None:

@@ -20,8 +20,7 @@ import yaml
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from services.chassis.address import split_address
-from services.chassis.settings import SettingsError, address_or_nothing, addresses, load, setting
+from services.chassis.settings import SettingsError, address_or_nothing, addresses, load, setting, split_address
 
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"

@@ -8,7 +8,7 @@ from rich.segment import Segment
 from rich.status import Status
 from rich.text import Text
 
-from services.chassis.printable import visible_lines
+from services.chassis.printable import printable_lines
 
 
 class Terminal(Console):
@@ -24,11 +24,11 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Give the pieces that are written; those with `control` are the library's own."""
         for piece in super().render(renderable, options):
-            yield piece if piece.control else Segment(visible_lines(piece.text), piece.style)
+            yield piece if piece.control else Segment(printable_lines(piece.text), piece.style)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Give the text that a string is shown as."""
-        return super().render_str(visible_lines(text), **options)
+        return super().render_str(printable_lines(text), **options)
 
     def status(self, status: RenderableType, **options: Any) -> Status:
         """Show what is being done; a string is a text here too."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from services.chassis.database_errors import DRIVER_ERRORS
+from services.chassis.postgres_errors import DRIVER_ERRORS
 
 # Who stands still in a migration must not keep the others from starting.
 _CONNECTION = {"timeout": 2, "server_settings": {"idle_in_transaction_session_timeout": "10s"}}

@@ -1,4 +1,4 @@
-"""A circuit breaker for asyncio around pybreaker: one in each process and for each target."""
+"""A circuit breaker for asyncio on top of pybreaker: one for each target in each process."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ import pybreaker
 
 from services.chassis.clock import Clock
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class BreakerState(StrEnum):
@@ -21,8 +21,8 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half-open"
 
 
-class BreakerOpen(Exception):  # noqa: N818  (it names the state)
-    """The call was not made, because the ones before it failed; `retry_at` says when the next one is let through."""
+class CircuitOpenError(Exception):
+    """The call was not made, because earlier calls failed; the next one is made at `retry_at`."""
 
     def __init__(self, name: str, retry_at: datetime) -> None:
         super().__init__(f"circuit breaker {name} is open")
@@ -31,10 +31,10 @@ class BreakerOpen(Exception):  # noqa: N818  (it names the state)
 
 
 class Breaker:
-    """Lets calls through while they succeed; after `fail_max` failures in a row refuses them for `reset_timeout`.
+    """Makes calls while they succeed; after `fail_max` failures in a row refuses them for `reset_timeout`.
 
-    Then one probe is let through, and others are refused until it has ended. An exception for which `is_answer` is
-    true shows that the target works (it refused this one request), and counts as a success.
+    Then it makes one call as a probe, and refuses others until the probe has ended. An exception for which
+    `counts_as_success` is true shows that the target works: it refused this one request.
     """
 
     def __init__(
@@ -46,20 +46,20 @@ class Breaker:
         clock: Clock,
         on_change: Callable[[str, BreakerState], None] | None = None,
         timeout: timedelta = timedelta(seconds=10),
-        is_answer: Callable[[Exception], bool] = lambda _: False,
+        counts_as_success: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self.name = name
         self._timeout = timeout.total_seconds()
         self._clock = clock
-        self._is_answer = is_answer
+        self._counts_as_success = counts_as_success
         self._probe = asyncio.Lock()
         self._reset_timeout = reset_timeout
         self._opened_at: datetime | None = None
         self._on_change = on_change
-        self._told = BreakerState.CLOSED
+        self._reported = BreakerState.CLOSED
         self._breaker: Any = pybreaker.CircuitBreaker(
             fail_max=fail_max,
-            # Its own waiting goes by the machine's clock; ours, by the clock that we are given, stands in front.
+            # pybreaker waits by the system clock; we wait before it, by the injected one.
             reset_timeout=0,
             name=name,
             listeners=[_Listener(self._changed)],
@@ -78,58 +78,58 @@ class Breaker:
 
     @property
     def opened_at(self) -> datetime | None:
-        """When it opened last; none while it is closed."""
+        """When it opened last; None while it is closed."""
         return self._opened_at
 
-    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work, or raise BreakerOpen; TimeoutError after the time-out. The caller's cancellation counts not."""
+    async def call(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do the work, or raise CircuitOpenError; TimeoutError after the timeout. A cancelled caller is no failure."""
         if self.state is BreakerState.CLOSED:
             return await self._attempt(work)
         if self._probe.locked() or self._clock.now() < self.retry_at:
-            raise BreakerOpen(self.name, self.retry_at)
+            raise CircuitOpenError(self.name, self.retry_at)
         await self._probe.acquire()
         return await self._attempt(work, lambda _: self._probe.release())
 
     @property
     def retry_at(self) -> datetime:
-        """When the next probe is let through."""
+        """When the next probe may be made."""
         now = self._clock.now()
         return now if self._opened_at is None else self._opened_at + self._reset_timeout
 
-    async def _attempt(self, work: Callable[[], Awaitable[T]], ended: Callable[[object], None] | None = None) -> T:
-        # In a task of its own: a caller that is cancelled must neither count as a failure nor stop the attempt,
-        # whose outcome the breaker needs.
+    async def _attempt(self, work: Callable[[], Awaitable[_T]], ended: Callable[[object], None] | None = None) -> _T:
+        # In a task of its own: the cancellation of a caller must neither count as a failure nor stop the attempt,
+        # because the breaker needs its outcome.
         task = asyncio.create_task(self._guarded(work))
-        task.add_done_callback(_take_note)
+        task.add_done_callback(_retrieve_outcome)
         if ended is not None:
             task.add_done_callback(ended)
         return await asyncio.shield(task)
 
-    async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
-        answer: Exception
+    async def _guarded(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        refusal: Exception
         with self._breaker.calling():
             try:
                 async with asyncio.timeout(self._timeout):
                     return await work()
             except Exception as error:
-                if not self._is_answer(error):
+                if not self._counts_as_success(error):
                     raise
-                answer = error
-        raise answer
+                refusal = error
+        raise refusal
 
     def _changed(self, state: BreakerState) -> None:
-        if state is self._told:
-            # A straggler from before it opened has failed, too.
+        if state is self._reported:
+            # A call from before it opened has failed, too.
             return
-        self._told = state
+        self._reported = state
         if state is not BreakerState.HALF_OPEN:
             self._opened_at = self._clock.now() if state is BreakerState.OPEN else None
         if self._on_change is not None:
             self._on_change(self.name, state)
 
 
-def _take_note(task: "asyncio.Task[Any]") -> None:
-    """Retrieve the outcome, for when the caller is gone."""
+def _retrieve_outcome(task: "asyncio.Task[Any]") -> None:
+    """Retrieve the outcome, in case the caller is gone."""
     if not task.cancelled():
         task.exception()
 

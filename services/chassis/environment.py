@@ -11,16 +11,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _HELP, _SHOWN, _CHECK, _FORMER, _DEFAULTS = "help", "shown", "check", "former", "defaults"
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})")
-_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 class Secret:
-    """A value that no repr, log line or error shows."""
+    """A value that no repr, log line or error message shows."""
 
     __slots__ = ("_value",)
 
@@ -28,7 +28,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value, for the one place that needs it."""
+        """Return the value; call it only where the value is used."""
         return self._value
 
     def __repr__(self) -> str:
@@ -42,16 +42,42 @@ class Secret:
 
 
 class SettingsError(Exception):
-    """The environment is not usable; `problems` lists everything that is wrong with it."""
+    """The settings are not usable; `problems` lists everything that is wrong with them."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
 
 
+_TYPE_NAMES = {
+    bool: "boolean",
+    int: "integer",
+    float: "double",
+    str: "string",
+    timedelta: "duration",
+    Path: "path",
+    Secret: "secret",
+}
+_EXPECTED = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    timedelta: "a duration such as 500ms, 5s or 2m",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenamedSetting:
+    """A setting whose former name is in the environment; `used` is the name whose value was read."""
+
+    former: str
+    name: str
+    used: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingDoc:
-    """What a person must know about one setting."""
+    """One setting, as help and documents show it."""
 
     name: str
     type: str
@@ -69,10 +95,10 @@ def setting(
     check: Callable[[Any], None] | None = None,
     former: str = "",
 ) -> Any:
-    """Declare one setting; without a default it is required. `shown` describes a default that is worked out.
+    """Declare one setting; without a default it is required. `shown` describes a default that is computed.
 
-    `check` raises ValueError with what the value must be, in words that go on after the setting's name. `former` is the
-    field's name in the release before, under which it is still read.
+    `check` raises ValueError with a text that follows the setting's name: "must be …". `former` is the field's name in
+    the release before: it is still read where the new name is not set.
     """
     metadata = {_HELP: help, _SHOWN: shown, _CHECK: check, _FORMER: former}
     if default_factory is not None:
@@ -81,17 +107,17 @@ def setting(
 
 
 def part(**defaults: Any) -> Any:
-    """Nest another settings dataclass, with defaults of this service's own."""
+    """Nest another settings dataclass, with this service's own defaults."""
     return dataclasses.field(metadata={_DEFAULTS: defaults})
 
 
-def load(kind: type[T], prefix: str, environ: Mapping[str, str]) -> T:
-    """Read a settings dataclass from `environ`; raises SettingsError with all problems at once."""
+def load(kind: type[_T], prefix: str, environ: Mapping[str, str]) -> _T:
+    """Read a settings dataclass from `environ`; raise SettingsError with all problems at once."""
     problems: list[str] = []
-    loaded = _build(kind, prefix, environ, {}, problems)
-    if problems or loaded is None:
+    settings = _build(kind, prefix, environ, {}, problems)
+    if problems or settings is None:
         raise SettingsError(problems)
-    return loaded
+    return settings
 
 
 def describe(kind: type[Any], prefix: str) -> list[SettingDoc]:
@@ -101,34 +127,35 @@ def describe(kind: type[Any], prefix: str) -> list[SettingDoc]:
             name=prefix + field.name.upper(),
             type=_type_name(hint),
             required=not has_default,
-            default=None if not has_default else field.metadata[_SHOWN] or _text(default),
+            default=None if not has_default else field.metadata[_SHOWN] or _format(default),
             help=field.metadata[_HELP],
         )
         for field, hint, has_default, default in _leaves(kind, {})
     ]
 
 
-def renamed(kind: type[Any], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the new names of the settings that `environ` has under their former ones."""
-    return {
-        former: prefix + field.name.upper()
+def renamed(kind: type[Any], prefix: str, environ: Mapping[str, str]) -> list[RenamedSetting]:
+    """List the settings that `environ` has under their former names; each deserves a warning.
+
+    Where both names are set, the new one is used: so one environment can serve both releases during an upgrade.
+    """
+    return [
+        RenamedSetting(former=former, name=prefix + field.name.upper(), used=_name_in(environ, field, prefix))
         for field, *_ in _leaves(kind, {})
         if (former := _former_name(field, prefix)) in environ
-    }
+    ]
 
 
 def _build(
-    kind: type[T], prefix: str, environ: Mapping[str, str], overrides: Mapping[str, Any], problems: list[str]
-) -> T | None:
+    kind: type[_T], prefix: str, environ: Mapping[str, str], overrides: Mapping[str, Any], problems: list[str]
+) -> _T | None:
     values: dict[str, Any] = {}
     before = len(problems)
     for field, hint in _fields(kind):
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             values[field.name] = _build(hint, prefix, environ, field.metadata.get(_DEFAULTS, {}), problems)
         else:
-            name, former = prefix + field.name.upper(), _former_name(field, prefix)
-            if name not in environ and former in environ:
-                name = former
+            name = _name_in(environ, field, prefix)
             values[field.name] = _read(field, hint, name, environ, overrides, problems)
     if len(problems) > before:
         return None
@@ -137,6 +164,12 @@ def _build(
     except ValueError as error:
         problems.append(f"{prefix.rstrip('_')}: {error}")
         return None
+
+
+def _name_in(environ: Mapping[str, str], field: dataclasses.Field[Any], prefix: str) -> str:
+    """Return the name that the setting is read under: the new one, unless only the former one is set."""
+    name, former = prefix + field.name.upper(), _former_name(field, prefix)
+    return former if former in environ and name not in environ else name
 
 
 def _former_name(field: dataclasses.Field[Any], prefix: str) -> str:
@@ -161,7 +194,7 @@ def _read(
     try:
         value = parse(hint, raw)
     except ValueError:
-        problems.append(f"{name} is not a valid {_type_name(hint)}")
+        problems.append(f"{name} must be {_EXPECTED.get(hint, f'a {_type_name(hint)}')}")
         return None
     try:
         if check := field.metadata[_CHECK]:
@@ -172,7 +205,7 @@ def _read(
 
 
 def parse(hint: Any, raw: str) -> Any:
-    """Turn an environment variable's text into a value of the type; raises ValueError."""
+    """Parse an environment variable's text as a value of the type; raise ValueError."""
     if hint is bool:
         return _boolean(raw)
     if hint is timedelta:
@@ -187,7 +220,7 @@ def parse(hint: Any, raw: str) -> Any:
 
 def _boolean(raw: str) -> bool:
     try:
-        return _TRUTH[raw.strip().lower()]
+        return _BOOLEANS[raw.strip().lower()]
     except KeyError:
         raise ValueError(raw) from None
 
@@ -213,7 +246,7 @@ def _leaves(kind: type[Any], overrides: Mapping[str, Any]) -> Iterator[tuple[dat
 
 
 def _default(field: dataclasses.Field[Any], overrides: Mapping[str, Any]) -> tuple[bool, Any]:
-    """Return whether the field has a default, and the default or the function that makes it."""
+    """Return whether the field has a default, and the default or the function that returns it."""
     if field.name in overrides:
         return True, overrides[field.name]
     if field.default_factory is not MISSING:
@@ -224,21 +257,20 @@ def _default(field: dataclasses.Field[Any], overrides: Mapping[str, Any]) -> tup
 def _type_name(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"list of {_type_name(get_args(hint)[0])}"
-    return {timedelta: "duration", Path: "path", Secret: "secret"}.get(hint, getattr(hint, "__name__", str(hint)))
+    return _TYPE_NAMES[hint]
 
 
-def _text(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, timedelta):
-        return _duration_text(value)
+        return _format_duration(value)
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _duration_text(value: timedelta) -> str:
-    """Write a duration as `load` reads it, in the largest unit of which it is a whole number."""
+def _format_duration(value: timedelta) -> str:
+    """Format a duration as `load` reads it, in the largest unit of which it is a multiple."""
     if not value:
         return "0s"
-    fitting = (unit for unit in reversed(_UNITS) if not value % timedelta(seconds=_UNITS[unit]))
-    unit = next(fitting)
+    unit = next(unit for unit in reversed(_UNITS) if not value % timedelta(seconds=_UNITS[unit]))
     return f"{value // timedelta(seconds=_UNITS[unit])}{unit}"

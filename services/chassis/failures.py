@@ -132,7 +132,7 @@ class ShuttingDown(Failure):
     retry_after = timedelta(seconds=1)
 
 
-class CutOff(Failure):
+class CallInterrupted(Failure):
     """This instance stopped before the call had ended."""
 
     # Not UNAVAILABLE, after which a caller may try again without anything being done twice.

@@ -10,10 +10,9 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from services.chassis.address import split_address
 from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
-from services.chassis.settings import ProcessSettings
+from services.chassis.settings import ProcessSettings, split_address
 
 # Room for a REST body as large as the edge takes, and what gRPC wraps it in.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
@@ -87,7 +86,7 @@ def _mount_health(server: grpc.aio.Server, names: Sequence[str], state: Health) 
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     changed = asyncio.Event()
     changed.set()
-    state.listen(changed.set)
+    state.subscribe(changed.set)
     return asyncio.create_task(_follow(state, servicer, ["", *names], changed))
 
 

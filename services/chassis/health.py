@@ -1,18 +1,21 @@
-"""Health: one object from which grpc.health.v1 and GET /health answer."""
+"""Health: one object that grpc.health.v1 and GET /health report; and the admin port with /health and /metrics."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from http import HTTPStatus
 
 import structlog
+from aiohttp import web
+
+from services.chassis import telemetry
+from services.chassis.settings import split_address
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class HealthSnapshot:
     """A service's health at one moment."""
 
     service: str
@@ -26,7 +29,7 @@ class Snapshot:
 
 
 class Dependency:
-    """One user's view of something that the service needs; call it on the event loop only."""
+    """One user's view of something that the service needs; use it on the event loop only."""
 
     def __init__(self, name: str, *, required: bool, changed: Callable[[], None]) -> None:
         self.name = name
@@ -37,14 +40,14 @@ class Dependency:
         self._changed = changed
 
     def up(self) -> None:
-        """Say that it answers."""
+        """Record that it responds."""
         if not self.is_up:
             self.is_up, self.reason = True, ""
             log.info("dependency_recovered", dependency=self.name)
             self._changed()
 
     def down(self, reason: str) -> None:
-        """Say that it does not answer; the reason goes into the log."""
+        """Record that it does not respond; the reason goes into the log."""
         was_up, self.is_up, self.reason = self.is_up, False, reason
         if was_up or not self._was_reported:
             self._was_reported = True
@@ -58,66 +61,84 @@ class Health:
     def __init__(self, service: str) -> None:
         self.service = service
         self._dependencies: list[Dependency] = []
-        self._listeners: list[Callable[[], None]] = []
+        self._subscribers: list[Callable[[], None]] = []
         self._is_ready = False
         self._failing: dict[str, str] = {}
 
     def dependency(self, name: str, *, required: bool = True) -> Dependency:
-        """Register one user of a dependency; a name is UP when all of its users say so."""
-        dependency = Dependency(name, required=required, changed=self._tell)
+        """Register one user of a dependency; a name is UP when it is up for all of its users."""
+        dependency = Dependency(name, required=required, changed=self._notify)
         self._dependencies.append(dependency)
-        self._tell()
+        self._notify()
         return dependency
 
     def mark_failing(self, work: str, dependency: str) -> None:
-        """Show `dependency` as DOWN while background work keeps failing; calls are served meanwhile as they can be."""
+        """Show `dependency` as DOWN while background work keeps failing; the service stays SERVING."""
         if self._failing.get(work) != dependency:
             self._failing[work] = dependency
             log.warning("work_failing", work=work, dependency=dependency)
-            self._tell()
+            self._notify()
 
     def mark_working(self, work: str) -> None:
-        """Say that background work succeeds again."""
+        """Record that background work succeeds again."""
         if self._failing.pop(work, None) is not None:
             log.info("work_recovered", work=work)
-            self._tell()
+            self._notify()
 
     def mark_ready(self) -> None:
-        """Say that the service has started."""
+        """Record that the service has started."""
         self._is_ready = True
-        self._tell()
+        self._notify()
 
     def mark_stopping(self) -> None:
-        """Say that the service takes no more work."""
+        """Record that the service takes no more work."""
         self._is_ready = False
-        self._tell()
+        self._notify()
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each change."""
-        self._listeners.append(listener)
+    def subscribe(self, subscriber: Callable[[], None]) -> None:
+        """Call `subscriber` after each change."""
+        self._subscribers.append(subscriber)
 
-    def snapshot(self) -> Snapshot:
-        """Return the health of this moment."""
+    def snapshot(self) -> HealthSnapshot:
+        """Return the health at this moment."""
         states: dict[str, str] = {}
-        for each in self._dependencies:
-            if states.get(each.name) != "DOWN":
-                states[each.name] = "UP" if each.is_up else "DOWN"
+        for dependency in self._dependencies:
+            if states.get(dependency.name) != "DOWN":
+                states[dependency.name] = "UP" if dependency.is_up else "DOWN"
         states.update(dict.fromkeys(self._failing.values(), "DOWN"))
-        required_up = all(each.is_up for each in self._dependencies if each.required)
-        return Snapshot(service=self.service, is_serving=self._is_ready and required_up, dependencies=states)
+        required_up = all(dependency.is_up for dependency in self._dependencies if dependency.required)
+        return HealthSnapshot(service=self.service, is_serving=self._is_ready and required_up, dependencies=states)
 
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            listener()
+    def _notify(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber()
 
 
 @asynccontextmanager
-async def serving(health: Health, notice: timedelta) -> AsyncIterator[None]:
-    """Mark the service ready; on the way out NOT_SERVING first, then time for Envoy to notice. Enter it last."""
-    health.mark_ready()
-    log.info("service_ready", service=health.service)
+async def admin_server(listen: str, health: Health) -> AsyncIterator[int]:
+    """Serve /metrics and /health on `listen` until the end of the block; yield the port."""
+    app = web.Application()
+    app.add_routes([web.get("/metrics", _get_metrics), web.get("/health", _get_health(health))])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
     try:
-        yield
+        host, port = split_address(listen)
+        await web.TCPSite(runner, host, port).start()
+        yield runner.addresses[0][1]
     finally:
-        health.mark_stopping()
-        await asyncio.sleep(notice.total_seconds())
+        await runner.cleanup()
+
+
+async def _get_metrics(_: web.Request) -> web.Response:
+    body, content_type = telemetry.exposition()
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _get_health(health: Health) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def get_health(_: web.Request) -> web.Response:
+        snapshot = health.snapshot()
+        status = HTTPStatus.OK if snapshot.is_serving else HTTPStatus.SERVICE_UNAVAILABLE
+        body = {"service": snapshot.service, "status": snapshot.status, "dependencies": snapshot.dependencies}
+        return web.json_response(body, status=status)
+
+    return get_health

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
-from services.chassis.failures import CutOff, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
+from services.chassis.failures import CallInterrupted, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
 
 log = structlog.get_logger()
 
@@ -135,8 +135,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 except asyncio.CancelledError:
                     if not self._is_cut_off:
                         raise
-                    code = CutOff.code
-                    await _refuse(context, CutOff("this instance stopped; the call may have been carried out"), span)
+                    code = CallInterrupted.code
+                    await _refuse(
+                        context, CallInterrupted("this instance stopped; the call may have been carried out"), span
+                    )
                 except Exception:
                     log.exception("rpc_crashed", method=method)
                     code = InternalError.code

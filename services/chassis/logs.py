@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 
-from services.chassis.printable import json_text
+from services.chassis.printable import printable_json
 
 
 def configure_logs(service: str, instance: str, level: str) -> None:
@@ -22,7 +22,7 @@ def configure_logs(service: str, instance: str, level: str) -> None:
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
     ]
-    renderer = structlog.processors.JSONRenderer(serializer=json_text)
+    renderer = structlog.processors.JSONRenderer(serializer=printable_json)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),

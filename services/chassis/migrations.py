@@ -11,8 +11,8 @@ import asyncpg
 import structlog
 
 from services.chassis.backoff import Backoff, retrying
-from services.chassis.database_errors import DRIVER_ERRORS, Meaning, meaning_of, name_of
 from services.chassis.failures import StoreUnavailable
+from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name
 from services.chassis.settings import PostgresSettings
 
 log = structlog.get_logger()
@@ -21,7 +21,7 @@ _BACKOFF = Backoff(max_delay=timedelta(seconds=2))
 _CONNECT_SECONDS = 2.0
 
 # A script that the database refuses stays as it is; for everything else there is another try.
-_OF_THE_SCRIPT = frozenset({Meaning.STATEMENT, Meaning.DATA})
+_OF_THE_SCRIPT = frozenset({ErrorKind.STATEMENT, ErrorKind.DATA})
 
 
 async def migrate(
@@ -46,8 +46,8 @@ async def migrate(
 
 
 def _retry_reason(error: Exception) -> str | None:
-    if isinstance(error, DRIVER_ERRORS) and meaning_of(error) not in _OF_THE_SCRIPT:
-        return name_of(error)
+    if isinstance(error, DRIVER_ERRORS) and error_kind(error) not in _OF_THE_SCRIPT:
+        return error_name(error)
     return None
 
 

@@ -1,8 +1,8 @@
-"""PostgreSQL: a pool with bounds, drivers' errors translated, and migrations."""
+"""PostgreSQL: a bounded pool with translated errors, the database's clock, notifications, and migrations."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 
@@ -11,27 +11,29 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from services.chassis.clock import Clock, SystemClock
-from services.chassis.database_errors import DRIVER_ERRORS, Meaning, failure_of, meaning_of, name_of
 from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailable
 from services.chassis.health import Dependency
-from services.chassis.loops import Loop, looping
+from services.chassis.loops import Loop, looping, wait_for_event
 from services.chassis.migrations import migrate
+from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name, failure_of
 from services.chassis.settings import PostgresSettings
 
-__all__ = ["Connection", "Database", "connect", "migrate", "translate"]
+__all__ = ["Connection", "Database", "connect", "listen", "migrate", "translate"]
 
 log = structlog.get_logger()
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _ACQUIRE_SECONDS = 2.0
 _COMMAND_SECONDS = 10.0
-# An answer within this time tells the time well enough.
-_QUICK_SECONDS = 0.2
+# A response within this time is precise enough to set the clock by.
+_PRECISE_SECONDS = 0.2
 _PROBE_EVERY = timedelta(seconds=1)
+# How soon a connection that died without notice is found.
+_LISTEN_PROBE_EVERY = timedelta(seconds=5)
 
-# A session that stands still (its process is stopped, or its host is gone) must not hold up the others for longer.
+# A session that makes no progress (its process is stopped, or its host is gone) must not block the others for longer.
 _SESSION = {
     "statement_timeout": "9s",
     "lock_timeout": "2s",
@@ -49,34 +51,34 @@ def translate() -> Iterator[None]:
 
 
 class DatabaseClock:
-    """The database's time, as it was told last, plus what has passed since by the machine's steady clock.
+    """The database's time: as it was at the last `sync`, plus the time that has passed since by the monotonic clock.
 
-    Leases and due times that instances share go by it: their hosts' clocks may differ.
+    Leases and due times that instances share use it, because the clocks of their hosts may differ.
     """
 
     def __init__(self, clock: Clock = SystemClock()) -> None:
         self._clock = clock
-        self._told: datetime | None = None
-        self._at = 0.0
+        self._synced: datetime | None = None
+        self._synced_at = 0.0
 
     def now(self) -> datetime:
-        """Return the moment, aware and in UTC; by the host's clock as long as the database has not been asked."""
-        if self._told is None:
+        """Return the moment, aware and in UTC; by the host's clock until the first `sync`."""
+        if self._synced is None:
             return self._clock.now()
-        return self._told + timedelta(seconds=self.monotonic() - self._at)
+        return self._synced + timedelta(seconds=self.monotonic() - self._synced_at)
 
     def monotonic(self) -> float:
         """Return seconds on a clock that never goes back."""
         return self._clock.monotonic()
 
-    def learn(self, moment: datetime, asked: float, answered: float) -> None:
-        """Take over what the database said; an answer that took long says little."""
-        if self._told is None or answered - asked < _QUICK_SECONDS:
-            self._told, self._at = moment.astimezone(UTC), (asked + answered) / 2
+    def sync(self, moment: datetime, asked: float, answered: float) -> None:
+        """Set the clock by the database's response; ignore a slow one, whose moment is uncertain."""
+        if self._synced is None or answered - asked < _PRECISE_SECONDS:
+            self._synced, self._synced_at = moment.astimezone(UTC), (asked + answered) / 2
 
 
 class Database:
-    """A service's schema in PostgreSQL; every way to it is bounded in time and translates errors."""
+    """A service's schema in PostgreSQL; every call is bounded in time and translates errors."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str, dependency: Dependency | None) -> None:
         self.pool = pool
@@ -95,13 +97,13 @@ class Database:
             cause = failure.__cause__ or failure
             if isinstance(cause, TimeoutError) and self._is_exhausted():
                 raise Overloaded("too many calls wait for the database") from failure
-            log.warning("database_failed", schema=self.schema, error=name_of(cause))
-            if meaning_of(cause) is Meaning.SESSION:
-                # The others of the pool are as dead as this one, or on a server that has become read-only.
+            log.warning("database_failed", schema=self.schema, error=error_name(cause))
+            if error_kind(cause) is ErrorKind.SESSION:
+                # The pool's other connections are as dead as this one, or their server has become read-only.
                 await self.pool.expire_connections()
-                self._note_lost(name_of(cause))
+                self._mark_down(error_name(cause))
             raise
-        self._note_answer()
+        self._mark_up()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -109,10 +111,10 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
-    async def once_more(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Do idempotent work in a transaction; a lost connection or a conflict is tried a second time at once.
+    async def run_idempotent(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Do idempotent work in a transaction; after a lost connection or a conflict, do it once more at once.
 
-        The first use of a pooled connection after a server's restart fails, which is why.
+        The first use of a pooled connection after a restart of the server fails.
         """
         try:
             async with self.transaction() as connection:
@@ -122,35 +124,35 @@ class Database:
                 return await work(connection)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Read rows; tried a second time when the connection was lost."""
-        return await self.once_more(lambda connection: connection.fetch(query, *arguments))
+        """Run a statement and return its rows; once more when the connection was lost."""
+        return await self.run_idempotent(lambda connection: connection.fetch(query, *arguments))
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        """Read one row, or none; tried a second time when the connection was lost."""
-        return await self.once_more(lambda connection: connection.fetchrow(query, *arguments))
+        """Run a statement and return its first row, if any; once more when the connection was lost."""
+        return await self.run_idempotent(lambda connection: connection.fetchrow(query, *arguments))
 
     async def probe(self) -> None:
-        """Tell health whether the database answers at all, and learn its time."""
+        """Report to health whether the database responds, and set the clock."""
         try:
-            await self.learn_time()
+            await self.sync_clock()
         except StoreUnavailable as failure:
-            self._note_lost(name_of(failure.__cause__ or failure))
+            self._mark_down(error_name(failure.__cause__ or failure))
 
-    async def learn_time(self) -> None:
+    async def sync_clock(self) -> None:
         """Set `clock` by the database's."""
         async with self.connection() as connection:
             asked = self.clock.monotonic()
             moment = await connection.fetchval("SELECT clock_timestamp()", timeout=_ACQUIRE_SECONDS)
-            self.clock.learn(moment, asked, self.clock.monotonic())
+            self.clock.sync(moment, asked, self.clock.monotonic())
 
     def _is_exhausted(self) -> bool:
         return self.pool.get_size() == self.pool.get_max_size() and self.pool.get_idle_size() == 0
 
-    def _note_lost(self, reason: str) -> None:
+    def _mark_down(self, reason: str) -> None:
         if self._dependency is not None:
             self._dependency.down(reason)
 
-    def _note_answer(self) -> None:
+    def _mark_up(self) -> None:
         if self._dependency is not None:
             self._dependency.up()
 
@@ -159,7 +161,7 @@ class Database:
 async def connect(
     settings: PostgresSettings, *, schema: str, dependency: Dependency | None = None
 ) -> AsyncIterator[Database]:
-    """Open a pool on `schema` without connecting yet; the database may be away, and health says so."""
+    """Open a pool on `schema` without connecting yet: the database may be down, and health shows it."""
     pool = await asyncpg.create_pool(
         settings.database_url.reveal(),
         min_size=0,
@@ -174,6 +176,43 @@ async def connect(
             yield database
     finally:
         await _close(pool)
+
+
+async def listen(
+    database: Database, handlers: Mapping[str, Callable[[str], None]], *, connected: Callable[[], None]
+) -> None:
+    """Call a channel's handler with the payload of each notification, until the connection is lost.
+
+    `connected` is called when listening begins: notifications before that were missed.
+    """
+    async with database.connection() as connection:
+        await _listen_on(connection, handlers, connected)
+
+
+async def _listen_on(
+    connection: Connection, handlers: Mapping[str, Callable[[str], None]], connected: Callable[[], None]
+) -> None:
+    lost = asyncio.Event()
+
+    def on_termination(_: object) -> None:
+        lost.set()
+
+    def on_notification(_: object, __: int, channel: str, payload: object) -> None:
+        handlers[channel](str(payload))
+
+    connection.add_termination_listener(on_termination)
+    try:
+        for channel in handlers:
+            await connection.add_listener(channel, on_notification)
+        connected()
+        while not await wait_for_event(lost, _LISTEN_PROBE_EVERY):
+            await connection.execute("SELECT 1")
+    finally:
+        # An error of a lost connection must not take the place of a cancellation.
+        with suppress(*DRIVER_ERRORS):
+            connection.remove_termination_listener(on_termination)
+            for channel in handlers:
+                await connection.remove_listener(channel, on_notification)
 
 
 async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:

@@ -15,17 +15,17 @@ _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _NOT_PLAIN_ASCII = re.compile(r"[^\n\x20-\x7e]")
 
 
-def visible(text: str) -> str:
+def printable(text: str) -> str:
     r"""One line of text with \x1b, \u202e, \n and the like for what would not be seen as itself."""
     return _NOT_PLAIN_ASCII.sub(_shown, text).replace("\n", r"\n")
 
 
-def visible_lines(text: str) -> str:
+def printable_lines(text: str) -> str:
     """The same for a text whose line breaks are meant."""
     return _NOT_PLAIN_ASCII.sub(_shown, text)
 
 
-def json_text(value: Any, **options: Any) -> str:
+def printable_json(value: Any, **options: Any) -> str:
     """A JSON document in which everything that is not seen as itself is escaped; `options` are those of json.dumps."""
     # Outside strings JSON has ASCII only, so whatever is found here stands in a string, where an escape may stand.
     return _NOT_PLAIN_ASCII.sub(_escaped, json.dumps(value, ensure_ascii=False, **options))

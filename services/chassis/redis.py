@@ -17,11 +17,11 @@ _TIMEOUT_SECONDS = 0.3
 _PROBE_EVERY = timedelta(seconds=1)
 
 
-class RedisAway(Exception):  # noqa: N818  (it names the state, and is answered by going on without)
+class RedisUnavailableError(Exception):
     """Redis did not do what it was asked, in time."""
 
 
-class Cache:
+class RedisClient:
     """Redis with its key prefix; use `answering()` around commands."""
 
     def __init__(self, client: Redis, prefix: str, dependency: Dependency | None) -> None:
@@ -35,24 +35,24 @@ class Cache:
 
     @contextmanager
     def answering(self) -> Iterator[Redis]:
-        """Give the client; its errors become RedisAway, and health follows."""
+        """Give the client; its errors become RedisUnavailableError, and health follows."""
         try:
             yield self.client
         except (RedisError, OSError) as error:
             if self._dependency is not None:
                 self._dependency.down(type(error).__name__)
-            raise RedisAway(type(error).__name__) from error
+            raise RedisUnavailableError(type(error).__name__) from error
         if self._dependency is not None:
             self._dependency.up()
 
     async def probe(self) -> None:
         """Tell health whether Redis answers."""
-        with suppress(RedisAway), self.answering() as client:
+        with suppress(RedisUnavailableError), self.answering() as client:
             await client.ping()
 
 
 @asynccontextmanager
-async def redis_client(settings: RedisSettings, dependency: Dependency | None = None) -> AsyncIterator[Cache]:
+async def redis_client(settings: RedisSettings, dependency: Dependency | None = None) -> AsyncIterator[RedisClient]:
     """Open Redis without connecting yet; one retry, and an error after some 0.3 seconds at most for each."""
     client = Redis.from_url(
         settings.redis_url.reveal(),
@@ -61,7 +61,7 @@ async def redis_client(settings: RedisSettings, dependency: Dependency | None = 
         retry=Retry(NoBackoff(), 1),
         health_check_interval=0,
     )
-    cache = Cache(client, settings.redis_prefix, dependency)
+    cache = RedisClient(client, settings.redis_prefix, dependency)
     try:
         async with looping(Loop(cache.probe, name="watch redis", every=_PROBE_EVERY)):
             yield cache

@@ -6,7 +6,7 @@ A service writes
     class Settings:
         process: ProcessSettings = part(listen="127.0.0.1:50051", admin_listen="127.0.0.1:9101")
         kafka: KafkaSettings = part()
-        max_batch: int = setting("Most events in one batch.", default=10_000)
+        max_batch: int = setting("Maximum number of events in a batch.", default=10_000)
 
 and `load(Settings, "INGEST_", environ)` reads INGEST_LISTEN, INGEST_BROKERS, INGEST_MAX_BATCH and so on: a nested
 dataclass is flattened under the same prefix. `part(...)` gives a nested one this service's own defaults.
@@ -18,14 +18,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chassis.address import split_address
-from services.chassis.environment import Secret, SettingDoc, SettingsError, describe, load, part, renamed, setting
+from services.chassis.environment import (
+    RenamedSetting,
+    Secret,
+    SettingDoc,
+    SettingsError,
+    describe,
+    load,
+    part,
+    renamed,
+    setting,
+)
 
 __all__ = [
     "KafkaSettings",
     "PostgresSettings",
     "ProcessSettings",
     "RedisSettings",
+    "RenamedSetting",
     "Secret",
     "SettingDoc",
     "SettingsError",
@@ -37,11 +47,21 @@ __all__ = [
     "part",
     "renamed",
     "setting",
+    "split_address",
 ]
 
+_MAX_PORT = 65_535
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _HOST = r"(?:[^\s/?#@:,\[\]]*|\[[^\s\]]+\])(?::\d+)?"
 _REST_OF_URL = re.compile(rf"(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?(?:\?[^#]*)?")
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """Split "host:port", also "[::1]:port"; raise ValueError."""
+    host, separator, port = value.rpartition(":")
+    if not separator or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
+        raise ValueError(f"not host:port: {value}")
+    return host.strip("[]") or "0.0.0.0", int(port)
 
 
 def address(value: str) -> None:
@@ -53,9 +73,9 @@ def address(value: str) -> None:
 
 
 def addresses(value: str) -> None:
-    """Check that a setting is host:port, or several of these with commas."""
-    for each in value.split(","):
-        address(each)
+    """Check that a setting is host:port, or several of these separated by commas."""
+    for item in value.split(","):
+        address(item)
 
 
 def address_or_nothing(value: str) -> None:
@@ -69,18 +89,18 @@ def _level(value: str) -> None:
         raise ValueError(f"must be one of {', '.join(_LEVELS)}")
 
 
-def _some_time(value: timedelta) -> None:
+def _positive(value: timedelta) -> None:
     if not value:
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be longer than 0s")
 
 
-def _one_or_more(value: int) -> None:
+def _at_least_one(value: int) -> None:
     if value < 1:
         raise ValueError("must be at least 1")
 
 
 def _url(*schemes: str) -> Callable[[Secret], None]:
-    """Check an address where a driver would, but without saying the password that drivers repeat."""
+    """Return a check of a URL: a driver would check it too, but repeat the password in its message."""
 
     def check(url: Secret) -> None:
         scheme, _, rest = url.reveal().partition("://")
@@ -95,38 +115,39 @@ def _url(*schemes: str) -> Callable[[Secret], None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
-    """Where a service listens, what it calls itself, and how it stops."""
+    """Where a service listens, its name, and how it stops."""
 
     listen: str = setting("Address of the gRPC server, host:port; port 0 takes a free one.", check=address)
     admin_listen: str = setting("Address of /metrics and /health over HTTP, host:port.", check=address)
     instance: str = setting(
-        "Name of this instance, different from every other instance's of the same service.",
+        "Name of this instance, unique among the instances of the service.",
         default_factory=socket.gethostname,
-        shown="the host's name",
+        shown="the host name",
     )
     otlp: str = setting(
         "Where traces go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
     )
     log_level: str = setting(
-        f"Least severe log line that is written: {', '.join(_LEVELS)}.", default="INFO", check=_level
+        f"Lowest level of log lines that are written: {', '.join(_LEVELS)}.", default="INFO", check=_level
     )
-    notice: timedelta = setting(
-        "How long calls are still taken after health said NOT_SERVING, so that Envoy notices first.",
+    shutdown_delay: timedelta = setting(
+        "How long calls are still taken after health is NOT_SERVING, so that Envoy sees it first.",
         default=timedelta(milliseconds=500),
+        former="notice",
     )
-    drain: timedelta = setting("Longest time that stopping may take.", default=timedelta(seconds=10), check=_some_time)
+    drain: timedelta = setting("Longest time that a shutdown may take.", default=timedelta(seconds=10), check=_positive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """Which Kafka, and which of its topics."""
+    """Which Kafka, and under which prefix."""
 
     brokers: str = setting("Kafka's bootstrap servers, host:port, separated by commas.")
-    topic_prefix: str = setting("Stands in front of every topic's and consumer group's name.", default="")
+    topic_prefix: str = setting("Prefix of the names of all topics and consumer groups.", default="")
     delivery_timeout: timedelta = setting(
-        "After this time a record that Kafka has not confirmed counts as failed.",
+        "Time after which a record that Kafka has not confirmed counts as failed.",
         default=timedelta(seconds=5),
-        check=_some_time,
+        check=_positive,
     )
 
 
@@ -135,16 +156,14 @@ class PostgresSettings:
     """Which PostgreSQL."""
 
     database_url: Secret = setting(
-        "PostgreSQL's address, postgresql://user:password@host:port/database.", check=_url("postgresql", "postgres")
+        "URL of PostgreSQL, postgresql://user:password@host:port/database.", check=_url("postgresql", "postgres")
     )
-    pool_size: int = setting("Most connections that this instance opens.", default=10, check=_one_or_more)
+    pool_size: int = setting("Maximum number of connections of this instance.", default=10, check=_at_least_one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
     """Which Redis."""
 
-    redis_url: Secret = setting(
-        "Redis's address, redis://user:password@host:port/number.", check=_url("redis", "rediss")
-    )
-    redis_prefix: str = setting("Stands in front of every key.", default="")
+    redis_url: Secret = setting("URL of Redis, redis://user:password@host:port/number.", check=_url("redis", "rediss"))
+    redis_prefix: str = setting("Prefix of all keys.", default="")

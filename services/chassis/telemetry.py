@@ -1,7 +1,7 @@
 """Traces and metrics: OpenTelemetry inside, OTLP and Prometheus outside."""
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,15 +13,14 @@ from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-Headers = Sequence[tuple[str, bytes]]
-
-# Bucket borders of every histogram whose unit is "s".
-SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Upper bounds of the buckets of every histogram whose unit is "s".
+_SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -39,9 +38,9 @@ _current = _Providers()
 
 @contextmanager
 def telemetry(service: str, instance: str, otlp: str, *, processors: Iterable[SpanProcessor] = ()) -> Iterator[None]:
-    """Set up traces and metrics for this process until the end of the block, then send what is left.
+    """Set up traces and metrics for this process until the end of the block, then send the remaining spans.
 
-    Without `otlp` no trace begins here, but ids are still made and a caller's trace is continued.
+    Without `otlp` no trace is recorded, but ids are still made and a caller's trace is continued.
     """
     global _current  # noqa: PLW0603  (one set of providers a process; the end of the block restores the former)
     before, (_current, close) = _current, _open(service, instance, otlp, processors)
@@ -53,48 +52,47 @@ def telemetry(service: str, instance: str, otlp: str, *, processors: Iterable[Sp
 
 
 def tracer(name: str) -> trace.Tracer:
-    """Return the tracer of a module; cheap, so ask where the span starts."""
-    found = _current.tracers.get(name)
-    if found is None:
-        found = _current.tracers[name] = _current.traces.get_tracer(name)
-    return found
+    """Return the tracer of a module; cheap, so call it where the span starts."""
+    if name not in _current.tracers:
+        _current.tracers[name] = _current.traces.get_tracer(name)
+    return _current.tracers[name]
 
 
 def meter(name: str) -> metrics.Meter:
-    """Return the meter of a module; instruments belong to the object that is made inside the telemetry block."""
+    """Return the meter of a module; create instruments inside of the telemetry block."""
     return _current.meters.get_meter(name)
 
 
 def exposition() -> tuple[bytes, str]:
-    """Return all metrics as Prometheus' text, and its content type."""
+    """Return all metrics in Prometheus' text format, and its content type."""
     return generate_latest(_current.registry), CONTENT_TYPE_LATEST
 
 
-def headers(context: Context | None = None) -> list[tuple[str, bytes]]:
-    """Return the given or current trace context as Kafka headers; none outside of a trace."""
+def trace_headers(context: Context | None = None) -> list[tuple[str, bytes]]:
+    """Return the given or current trace context as Kafka headers; no headers outside of a trace."""
     return [(key, value.encode()) for key, value in carrier(context).items()]
 
 
 def carrier(context: Context | None = None) -> dict[str, str]:
     """Return the given or current trace context as HTTP headers or gRPC metadata."""
-    found: dict[str, str] = {}
-    _PROPAGATOR.inject(found, context)
-    return found
+    headers: dict[str, str] = {}
+    _PROPAGATOR.inject(headers, context)
+    return headers
 
 
 def context_of(headers: Iterable[tuple[str, bytes | str]] | None) -> Context:
     """Return the trace context that headers carry; an empty one where they carry none."""
-    found = {
+    fields = {
         key.lower(): value.decode("ascii", "replace") if isinstance(value, bytes) else value
         for key, value in headers or ()
         if key.lower() in _PROPAGATOR.fields
     }
-    return _PROPAGATOR.extract(found, Context())
+    return _PROPAGATOR.extract(fields, Context())
 
 
 @contextmanager
-def continuing(headers: Iterable[tuple[str, bytes | str]] | None) -> Iterator[None]:
-    """Stand in the trace that headers carry, without a span of one's own: what is logged here names that trace."""
+def in_trace_of(headers: Iterable[tuple[str, bytes | str]] | None) -> Iterator[None]:
+    """Join the trace that headers carry, without starting a span: log lines inside of the block carry its trace id."""
     token = attach(context_of(headers))
     try:
         yield
@@ -102,32 +100,32 @@ def continuing(headers: Iterable[tuple[str, bytes | str]] | None) -> Iterator[No
         detach(token)
 
 
-def links_of(many: Iterable[Iterable[tuple[str, bytes | str]] | None], *, limit: int = 32) -> list[trace.Link]:
-    """Return links to the spans that many records come from, each once and at most `limit`."""
-    found: dict[tuple[int, int], trace.SpanContext] = {}
-    for headers in many:
+def links_of(sources: Iterable[Iterable[tuple[str, bytes | str]] | None], *, limit: int = 32) -> list[trace.Link]:
+    """Return links to the spans that records come from: each span once, up to `limit` of them."""
+    spans: dict[tuple[int, int], trace.SpanContext] = {}
+    for headers in sources:
         context = trace.get_current_span(context_of(headers)).get_span_context()
         if context.is_valid:
-            found.setdefault((context.trace_id, context.span_id), context)
-        if len(found) >= limit:
+            spans.setdefault((context.trace_id, context.span_id), context)
+        if len(spans) >= limit:
             break
-    return [trace.Link(each) for each in found.values()]
+    return [trace.Link(span) for span in spans.values()]
 
 
 def _open(
     service: str, instance: str, otlp: str, processors: Iterable[SpanProcessor]
 ) -> tuple[_Providers, Callable[[], None]]:
     resource = Resource({"service.name": service, "service.namespace": "tocsin", "service.instance.id": instance})
-    processors = [*processors, *_exporting(otlp)]
+    processors = [*processors, *_exporters(otlp)]
     sampler = ParentBased(ALWAYS_ON if processors else ALWAYS_OFF)
     traces = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)
-    for each in processors:
-        traces.add_span_processor(each)
+    for processor in processors:
+        traces.add_span_processor(processor)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
     by_seconds = View(
-        instrument_type=Histogram, instrument_unit="s", aggregation=ExplicitBucketHistogramAggregation(SECONDS)
+        instrument_type=Histogram, instrument_unit="s", aggregation=ExplicitBucketHistogramAggregation(_SECONDS_BUCKETS)
     )
     meters = MeterProvider([reader], resource=resource, views=[by_seconds], shutdown_on_exit=False)
 
@@ -138,5 +136,10 @@ def _open(
     return _Providers(traces, meters, registry), close
 
 
-def _exporting(otlp: str) -> list[SpanProcessor]:
-    return [importlib.import_module("services.chassis.exporting").exporting_to(otlp)] if otlp else []
+def _exporters(otlp: str) -> list[SpanProcessor]:
+    if not otlp:
+        return []
+    # Slow to load, so it is imported only where it is needed.
+    exporter = importlib.import_module("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
+    spans = exporter.OTLPSpanExporter(endpoint=otlp, insecure=True, timeout=2)
+    return [BatchSpanProcessor(spans, schedule_delay_millis=500)]

@@ -5,14 +5,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
-from services.chassis.admin import admin_server
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, serving
+from services.chassis.health import Health, admin_server
 from services.chassis.kafka import producer
-from services.chassis.lifecycle import background
-from services.chassis.loops import Loop, looping
+from services.chassis.lifecycle import serving
+from services.chassis.loops import Loop, background, looping
 from services.contract.topics import LOG_EVENTS, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
 from services.evaluator.adapters.kafka import (
     KafkaDeadLetters,
@@ -83,11 +82,11 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             pace=Pace(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
         )
         within = process.drain / 2
-        await enter(background(window.run(), name="window", stop=window.stop, within=within))
-        await enter(background(match.run(), name="match", stop=match.stop, within=within))
+        await enter(background(window.run(), name="window", stop=window.stop, stop_timeout=within))
+        await enter(background(match.run(), name="match", stop=match.stop, stop_timeout=within))
         lags = partial(_report_lags, {"match": events, "window": windows}, metrics)
         await enter(looping(Loop(lags, name="lags", every=_LAG_EVERY)))
-        await enter(serving(health, process.notice))
+        await enter(serving(health, process.shutdown_delay))
         yield
 
 

@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from grpc_health.v1 import health_pb2
 
-from services.chassis.admin import admin_server
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, serving
+from services.chassis.health import Health, admin_server
 from services.chassis.kafka import producer
+from services.chassis.lifecycle import serving
 from services.ingest.adapters.kafka import KafkaStream
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.batch import Batches
@@ -57,7 +57,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         )
         rpc = _rpc(settings, KafkaStream(kafka))
         await stack.enter_async_context(grpc_server(settings.process, [rpc.mount()], health, edge_services=_PUBLIC))
-        await stack.enter_async_context(serving(health, settings.process.notice))
+        await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 
 

@@ -79,7 +79,7 @@ class Batches:
         verdict = self._judge.weigh(verdict, sizes)
         answer = self._answer(verdict, events, batch.findings)
         written = []
-        headers = telemetry.headers()
+        headers = telemetry.trace_headers()
         for record in self._records(batch, frames, sizes, verdict):
             written.append(self._handover.append(record, headers))
             hold.keep_until(written[-1])

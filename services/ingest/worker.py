@@ -146,7 +146,7 @@ class Gatherer:
         parent = trace.set_span_in_context(recorded)
         links = [trace.Link(each.span.get_span_context()) for each in accepted]
         span = telemetry.tracer(__name__).start_span("log-events gather", parent, trace.SpanKind.PRODUCER, links=links)
-        headers = telemetry.headers(trace.set_span_in_context(span))
+        headers = telemetry.trace_headers(trace.set_span_in_context(span))
         try:
             written = self._handover.append(b"".join([each.batch for each in accepted]), headers)
         except Failure as failure:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from uuid_utils import uuid7
 
-from services.chassis.admin import admin_server
 from services.chassis.grpc_server import Mount, grpc_server
-from services.chassis.health import Health, serving
+from services.chassis.health import Health, admin_server
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
+from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
-from services.chassis.postgres import Database, connect, migrate
-from services.chassis.redis import Cache, redis_client
+from services.chassis.postgres import Database, connect, listen, migrate
+from services.chassis.redis import RedisClient, redis_client
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.topics import (
     ALERTS,
@@ -28,7 +28,6 @@ from services.manager.adapters.feeds.rules import LOOK, RuleHub
 from services.manager.adapters.postgres import ALERTS_CHANGED, RULE_ENDED, RULES_CHANGED
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.house import PostgresHouse
-from services.manager.adapters.postgres.listening import listen
 from services.manager.adapters.postgres.requests import KEPT_FOR
 from services.manager.adapters.postgres.rule_reader import PostgresRuleReader
 from services.manager.adapters.postgres.store import PostgresStore
@@ -106,14 +105,14 @@ async def manager(settings: Settings) -> AsyncIterator[None]:
                     max_batch=settings.max_batch,
                 )
             )
-        await stack.enter_async_context(serving(health, settings.process.notice))
+        await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 
 
 class _Parts:
     """What the manager is made of, between its servers."""
 
-    def __init__(self, settings: Settings, database: Database, cache: Cache, health: Health) -> None:
+    def __init__(self, settings: Settings, database: Database, cache: RedisClient, health: Health) -> None:
         self._settings = settings
         self._health = health
         self._database = database
@@ -137,7 +136,7 @@ class _Parts:
 
     async def begin(self) -> None:
         """What must be there before the first caller."""
-        await self._database.learn_time()
+        await self._database.sync_clock()
         await sow_default_rules(self._store, _new_id, self.clock.now())
         await self._rules.load()
 

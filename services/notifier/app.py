@@ -10,15 +10,14 @@ from pathlib import Path
 
 import structlog
 
-from services.chassis.admin import admin_server
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerState
 from services.chassis.clock import Clock
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, serving
+from services.chassis.health import Health, admin_server
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
-from services.chassis.lifecycle import background
-from services.chassis.loops import Loop, looping
+from services.chassis.lifecycle import serving
+from services.chassis.loops import Loop, background, looping
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
@@ -97,7 +96,7 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
                 max_batch=settings.max_batch,
             )
         )
-        await stack.enter_async_context(serving(health, settings.process.notice))
+        await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 
 
@@ -107,7 +106,7 @@ async def _running(parts: "_Parts", spec: ChannelSpec, clock: Clock) -> AsyncIte
     async with open_channel(spec, clock) as channel:
         dispatcher = parts.dispatcher(spec, channel)
         within = spec.timeout + _LAST_RESORT
-        async with background(dispatcher.run(), name=f"channel {spec.name}", stop=dispatcher.stop, within=within):
+        async with background(dispatcher.run(), name=f"channel {spec.name}", stop=dispatcher.stop, stop_timeout=within):
             yield
 
 
@@ -139,7 +138,7 @@ class _Parts:
 
     async def recover(self) -> None:
         """Take up what an earlier life of this instance left; before anything else is taken."""
-        await self._database.learn_time()
+        await self._database.sync_clock()
         reclaimed = await self._queue.reclaim(now=self._clock.now())
         log.info("leases_reclaimed", deliveries=reclaimed)
         known = frozenset(self._routes.channels)

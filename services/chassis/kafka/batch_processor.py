@@ -175,7 +175,7 @@ class BatchProcessor:
     async def _dead_letter(self, record: Record, reason: str) -> None:
         place = {"topic": self._topic, "partition": record.partition, "offset": record.offset}
         # In the record's own trace, as its dead letter is.
-        with telemetry.continuing(record.headers):
+        with telemetry.in_trace_of(record.headers):
             log.error("record_dead_lettered", reason=reason, is_published=self._dead_letters is not None, **place)
             await self._publish(record, reason)
         self._count(1, "dead_lettered")

@@ -16,8 +16,7 @@ from services.chassis.kafka.config import FATAL, consumer_config
 from services.chassis.kafka.group import GroupMember
 from services.chassis.kafka.lag import Lag
 from services.chassis.kafka.record import Record
-from services.chassis.lifecycle import background
-from services.chassis.loops import Loop
+from services.chassis.loops import Loop, background
 from services.chassis.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -65,13 +64,13 @@ async def consuming(
     async def consume() -> None:
         await worker.run(loop.mark_working)
 
-    loop = Loop(consume, name=name, health=health, ends=_is_fatal)
+    loop = Loop(consume, name=name, health=health, is_fatal=_is_fatal)
 
     def stop() -> None:
         worker.stop()
         loop.stop()
 
-    async with background(loop.run(), name=name, stop=stop, within=drain):
+    async with background(loop.run(), name=name, stop=stop, stop_timeout=drain):
         try:
             yield
         finally:

@@ -83,7 +83,7 @@ class Producer:
                 key,
                 partition=-1 if partition is None else partition,
                 on_delivery=self._report_of(future, size),
-                headers=[*(telemetry.headers() if headers is None else headers)],
+                headers=[*(telemetry.trace_headers() if headers is None else headers)],
             )
         except BufferError:
             raise Overloaded("too much is waiting for Kafka") from None

@@ -10,7 +10,7 @@ import structlog
 from services.chassis.backoff import Backoff
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
-from services.chassis.telemetry import continuing, links_of, tracer
+from services.chassis.telemetry import in_trace_of, links_of, tracer
 from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import match
 from services.evaluator.core.match.blocks import Source
@@ -135,7 +135,7 @@ class MatchWorker:
         self._metrics.unreadable(len(unreadable))
         for each in unreadable:
             where = {"partition": each.record.partition, "offset": each.record.offset}
-            with continuing(headers_of(each.record.traceparent)):
+            with in_trace_of(headers_of(each.record.traceparent)):
                 log.error("record_dead_lettered", reason=each.reason, **where)
 
     async def _match(self, arrivals: Arrivals) -> None:

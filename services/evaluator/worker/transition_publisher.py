@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
-from services.chassis.telemetry import context_of, continuing, headers, links_of, tracer
+from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
 from services.domain.trace_context import headers_of, traceparent_of
 from services.evaluator.core.records import Transition
 from services.evaluator.metrics import Metrics
@@ -122,7 +122,7 @@ class TransitionPublisher:
     def _note(self, wave: list[PendingTransition]) -> None:
         for _, transition, _ in wave:
             self._metrics.transition(transition.reason)
-            with continuing(headers_of(transition.traceparent)):
+            with in_trace_of(headers_of(transition.traceparent)):
                 log.info(
                     "group_moved",
                     state=transition.state.name,
@@ -144,5 +144,5 @@ def _traced(decided: PendingTransition) -> PendingTransition:
     with tracer(__name__).start_as_current_span(
         "judge", context=parent, links=links, kind=SpanKind.CONSUMER, attributes=attributes
     ):
-        traced = replace(transition, traceparent=traceparent_of(headers()))
+        traced = replace(transition, traceparent=traceparent_of(trace_headers()))
     return decided._replace(transition=traced)

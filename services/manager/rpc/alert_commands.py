@@ -3,7 +3,7 @@
 import structlog
 
 from services.chassis.clock import Clock
-from services.chassis.telemetry import headers
+from services.chassis.telemetry import trace_headers
 from services.domain.alert import Command, Reason
 from services.manager.core.alert import Alert
 from services.manager.core.commands.change import Order, carry_out
@@ -53,6 +53,6 @@ class AlertCommands:
             if change is None:
                 return alert
             check_etag(request.etag, alert.etag)
-            await writing.alerts.save([(change, headers())])
+            await writing.alerts.save([(change, trace_headers())])
         log.info("alert_commanded", alert_id=alert.id, reason=reason.value)
         return change.alert

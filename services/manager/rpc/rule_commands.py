@@ -5,7 +5,7 @@ from datetime import datetime
 
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, Violation
-from services.chassis.telemetry import headers
+from services.chassis.telemetry import trace_headers
 from services.contract.alert_rules import read_alert_rule
 from services.domain.trace_context import traceparent_of
 from services.manager.core.commands.masks import MaskError, fields_meant
@@ -122,7 +122,7 @@ class RuleCommands:
 async def _end_alerts(writing: Writing, kept: KeptRule, revision: int, why: str, now: datetime) -> None:
     # The evaluator says so too, if it still knows the group. An alert must not stay open when it does not. There may
     # be many, so they end after the answer.
-    ending = Ending(revision=revision, rule_id=kept.rule.id, comment=why, traceparent=traceparent_of(headers()))
+    ending = Ending(revision=revision, rule_id=kept.rule.id, comment=why, traceparent=traceparent_of(trace_headers()))
     await writing.endings.add(ending, now)
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from services.chassis.clock import Clock
-from services.chassis.telemetry import context_of, headers, tracer
+from services.chassis.telemetry import context_of, trace_headers, tracer
 from services.domain.alert import Command
 from services.domain.trace_context import headers_of
 from services.manager.core.commands.change import Order, carry_out
@@ -56,4 +56,4 @@ def _trace(ending: Ending) -> list[tuple[str, bytes]]:
     """A span that goes on where the command's trace stands."""
     context = context_of(headers_of(ending.traceparent))
     with tracer(__name__).start_as_current_span("alerts end", context=context):
-        return headers()
+        return trace_headers()

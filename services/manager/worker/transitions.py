@@ -10,7 +10,7 @@ from opentelemetry import trace
 from services.chassis.clock import Clock
 from services.chassis.failures import StoreConflict
 from services.chassis.kafka import Record, UnreadableRecordError
-from services.chassis.telemetry import context_of, continuing, headers, links_of, tracer
+from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
 from services.domain.alert import Fired, Reason
 from services.manager.core.commands.change import Change
 from services.manager.core.commands.transitions import Outcome, Transition, decide
@@ -77,7 +77,7 @@ class TransitionWorker:
         for outcome, record in zip(outcomes, records, strict=True):
             seconds = (now - outcome.transition.verdict.time).total_seconds()
             self._metrics.transition(outcome.reason, seconds)
-            with continuing(record.headers):
+            with in_trace_of(record.headers):
                 log.info(
                     "transition_recorded",
                     reason=outcome.reason.value,
@@ -118,11 +118,11 @@ def _traced(outcomes: Sequence[Outcome], records: Sequence[Record]) -> list[tupl
         with tracer(__name__).start_as_current_span(
             f"alert {outcome.reason.value}",
             context=context_of(record.headers),
-            links=links_of([headers()]),
+            links=links_of([trace_headers()]),
             attributes={
                 "tocsin.alert.id": outcome.change.alert.id,
                 "tocsin.rule.id": outcome.transition.subject.rule_id,
             },
         ):
-            found += [(change, headers()) for change in outcome.changes]
+            found += [(change, trace_headers()) for change in outcome.changes]
     return found

@@ -42,4 +42,4 @@ class PostgresArchive:
             await connection.execute("DELETE FROM notifications WHERE id = ANY ($1)", found)
             return len(found)
 
-        return await self._database.once_more(work)
+        return await self._database.run_idempotent(work)

@@ -73,7 +73,7 @@ class PostgresOutcomes:
         async def work(connection: Connection) -> frozenset[str]:
             return await self._record(connection, ending, now)
 
-        return await self._database.once_more(work)
+        return await self._database.run_idempotent(work)
 
     async def _record(self, connection: Connection, ending: Ending, now: datetime) -> frozenset[str]:
         before, after = ending.before, ending.after

@@ -43,7 +43,7 @@ class PostgresPlans:
             ]
             return await insert(connection, found, now=now)
 
-        return await self._database.once_more(work)
+        return await self._database.run_idempotent(work)
 
     async def _told_before(
         self, connection: Connection, planned: Sequence[Planned]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.chassis.documents import DocumentError, DuplicateKeyError, documents_of
+from services.chassis.strict_yaml import DocumentError, DuplicateKeyError, load_documents
 from services.notifier.core.channel_fields import World
 from services.notifier.core.routes_file import RoutesError, routes_of
 from services.notifier.core.routing import Routes
@@ -12,7 +12,7 @@ from services.notifier.core.routing import Routes
 def load_routes(path: Path, environ: Mapping[str, str]) -> Routes:
     """Read the file and what it refers to. Raises RoutesError with all problems, and no secret in them."""
     try:
-        documents = documents_of(path.read_text())
+        documents = load_documents(path.read_text())
     except OSError as problem:
         raise RoutesError([f"{path} cannot be read: {problem.strerror}"]) from None
     except UnicodeError:

@@ -6,7 +6,7 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.kafka import Record, UnreadableRecordError
-from services.chassis.telemetry import continuing
+from services.chassis.telemetry import in_trace_of
 from services.domain.trace_context import traceparent_of
 from services.notifier.core.routing import Reason, Routes
 from services.notifier.messages import UnreadableError, message_of
@@ -47,7 +47,7 @@ class Intake:
         except UnreadableError:
             raise UnreadableRecordError(record, "UNREADABLE_NOTIFICATION") from None
         channels, reason = self._routes.channels_of(message.severity, message.labels)
-        with continuing(record.headers):
+        with in_trace_of(record.headers):
             log.info(
                 "notification_planned",
                 notification=str(message.notification_id),

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 import structlog
 
 from services.chassis.clock import Clock
-from services.chassis.telemetry import continuing
+from services.chassis.telemetry import in_trace_of
 from services.domain.trace_context import headers_of
 from services.notifier.core.answer import Misconfigured
 from services.notifier.core.delivery import Patience, after
@@ -27,7 +27,7 @@ async def give_up_unknown(
                 now = clock.now()
                 answer = Misconfigured("the routes file does not name this channel any more")
                 ended, _ = after(job.delivery, answer, patience, now=now, chance=0.0)
-                with continuing(headers_of(job.traceparent)):
+                with in_trace_of(headers_of(job.traceparent)):
                     await outcomes.record(Ending(before=job.delivery, after=ended), now=now)
             count += len(jobs)
         log.warning("channel_gone", channel=channel, deliveries=count)

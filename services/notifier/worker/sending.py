@@ -9,7 +9,7 @@ import structlog
 from opentelemetry.trace import Span, SpanKind
 
 from services.chassis.backoff import Backoff, failure_reason, retrying
-from services.chassis.breaker import Breaker, BreakerOpen, BreakerState
+from services.chassis.breaker import Breaker, BreakerState, CircuitOpenError
 from services.chassis.clock import Clock
 from services.chassis.telemetry import context_of, tracer
 from services.domain.trace_context import headers_of
@@ -114,7 +114,7 @@ class Sender:
             if job.delivery.turn is Turn.BY_HAND:
                 return message, await attempt()
             return message, await self.breaker.call(attempt)
-        except BreakerOpen:
+        except CircuitOpenError:
             return message, TurnedAway()
         except ChannelFailedError as failed:
             return message, failed.answer

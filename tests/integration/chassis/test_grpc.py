@@ -36,7 +36,7 @@ class Pings:
         self.trace_headers: list[tuple[str, bytes]] = []
 
     async def one(self, request: Any, context: Any) -> Any:
-        self.trace_headers = telemetry.headers()
+        self.trace_headers = telemetry.trace_headers()
         match request.service:
             case "refuse":
                 raise InvalidRequest("no", violations=[Violation("service", "must not be refuse")], given="refuse")

@@ -250,7 +250,7 @@ async def test_after_a_trouble_of_the_client_the_member_joins_again_and_misses_n
 ) -> None:
     seen, troubles, health = Seen(), [KafkaException(KafkaError(KafkaError._STATE)) for _ in range(3)], Health("test")
     shown: list[dict[str, str]] = []
-    health.listen(lambda: shown.append(health.snapshot().dependencies))
+    health.subscribe(lambda: shown.append(health.snapshot().dependencies))
     fetch = GroupMember.fetch
 
     async def broken_once(member: GroupMember, most: int, within: float) -> list[Record]:

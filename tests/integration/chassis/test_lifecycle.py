@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.chassis.admin import admin_server
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, serving
-from services.chassis.lifecycle import background, main
+from services.chassis.health import Health, admin_server
+from services.chassis.lifecycle import main, serving
+from services.chassis.loops import background
 from services.chassis.settings import ProcessSettings, part, setting
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ async def app(settings):
             await asyncio.sleep(60)
         await enter(grpc_server(settings.process, [], health))
         await enter(background(work(settings.mood), name="work"))
-        await enter(serving(health, settings.process.notice))
+        await enter(serving(health, settings.process.shutdown_delay))
         try:
             yield
         finally:
@@ -106,6 +106,16 @@ async def test_it_ends_well_when_told_to(tmp_path: Path, number: signal.Signals)
         assert await process.wait() == 0
 
 
+async def test_a_setting_under_its_former_name_causes_a_warning(tmp_path: Path) -> None:
+    async with started(tmp_path, TEST_NOTICE="0s") as process:
+        warning = await told(process, "setting_renamed")
+        assert (warning["former"], warning["name"], warning["used"]) == (
+            "TEST_NOTICE",
+            "TEST_SHUTDOWN_DELAY",
+            "TEST_NOTICE",
+        )
+
+
 async def test_no_garbage_collection_walks_through_what_start_up_has_made(tmp_path: Path) -> None:
     async with started(tmp_path) as process:
         await told(process, "service_ready")
@@ -120,7 +130,7 @@ async def test_no_garbage_collection_walks_through_what_start_up_has_made(tmp_pa
 async def test_the_admin_port_answers_and_turns_before_the_end(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     async with (
-        started(tmp_path, TEST_ADMIN_LISTEN=address, TEST_NOTICE="1s") as process,
+        started(tmp_path, TEST_ADMIN_LISTEN=address, TEST_SHUTDOWN_DELAY="1s") as process,
         aiohttp.ClientSession(f"http://{address}") as client,
     ):
         await told(process, "service_ready")
@@ -144,8 +154,8 @@ async def test_all_problems_of_the_environment_are_told_at_once(tmp_path: Path) 
         _, said = await process.communicate()
     assert process.returncode == 2
     assert said.decode().splitlines() == [
-        "test: TEST_DRAIN is not a valid duration",
-        "test: TEST_NUMBER is not a valid int",
+        "test: TEST_DRAIN must be a duration such as 500ms, 5s or 2m",
+        "test: TEST_NUMBER must be an integer",
     ]
 
 
@@ -168,7 +178,7 @@ async def test_a_shutdown_that_hangs_is_cut_off(tmp_path: Path) -> None:
     async with started(tmp_path, TEST_MOOD="stuck", TEST_DRAIN="700ms") as process:
         await told(process, "service_ready")
         process.terminate()
-        await told(process, "shutdown_overran")
+        await told(process, "shutdown_timed_out")
         assert await process.wait() == 70
 
 

@@ -16,6 +16,7 @@ from services.chassis import outbox
 from services.chassis.kafka import Record, consuming, producer
 from services.chassis.postgres import Connection, Database, connect
 from services.chassis.settings import KafkaSettings, PostgresSettings, Secret
+from services.chassis.telemetry import exposition, telemetry
 
 pytestmark = pytest.mark.integration
 
@@ -114,7 +115,7 @@ async def test_who_holds_the_lease_keeps_it_while_it_waits_and_gives_it_back_at_
     store: Database, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_LEASE", timedelta(milliseconds=800))
-    monkeypatch.setattr(outbox, "_RENEW", timedelta(milliseconds=50))
+    monkeypatch.setattr(outbox, "_RENEW_EVERY", timedelta(milliseconds=50))
     nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(seconds=2))
     await put(store, b"x")
     async with producer(nowhere, "one") as stuck, producer(settings, "two") as stream:
@@ -137,13 +138,17 @@ async def test_a_record_that_kafka_never_takes_holds_up_no_other(
         seen.extend(record.value for record in records)
 
     await put(store, b"large" * 3_000_000, b"small")
-    async with (
-        producer(settings, "test") as stream,
-        consuming(settings, topic="notifications", group="g", handle=handle),
-        outbox.relaying(store, stream),
-    ):
-        await eventually(lambda: seen)
+    with telemetry("test", "one", ""):
+        async with (
+            producer(settings, "test") as stream,
+            consuming(settings, topic="notifications", group="g", handle=handle),
+            outbox.relaying(store, stream),
+        ):
+            await eventually(lambda: seen)
+        exported = exposition()[0].decode()
     assert seen == [b"small"]
+    for outcome in ("dropped", "published"):
+        assert f'tocsin_outbox_records_total{{outcome="{outcome}",topic="notifications"}} 1.0' in exported
     assert await store.fetch("SELECT * FROM outbox") == []
 
 
@@ -168,7 +173,7 @@ async def test_the_outbox_publishes_what_was_committed_in_order_and_nothing_else
             async with store.transaction() as connection:
                 await outbox.put(connection, "notifications", b"k", str(number).encode(), [("h", b"v")])
         with pytest.raises(ZeroDivisionError):
-            await store.once_more(put_and_fail)
+            await store.run_idempotent(put_and_fail)
         await eventually(lambda: len(seen) >= 20)
     assert [record.value for record in seen] == [str(number).encode() for number in range(20)]
     assert list(seen[0].headers) == [("h", b"v")]
@@ -226,7 +231,7 @@ async def test_the_outbox_survives_losing_its_connections(
         async def work(connection: Connection) -> None:
             await outbox.put(connection, "notifications", None, b"x")
 
-        await store.once_more(work)
+        await store.run_idempotent(work)
         await eventually(lambda: seen)
 
 

@@ -12,7 +12,7 @@ from services.chassis.clock import SystemClock
 from services.chassis.failures import Overloaded, StoreConflict, StoreRefused, StoreUnavailable
 from services.chassis.health import Health
 from services.chassis.loops import Loop
-from services.chassis.postgres import Connection, Database, connect, migrate
+from services.chassis.postgres import Connection, Database, connect, listen, migrate
 from services.chassis.settings import PostgresSettings, Secret
 from stack.testing import Servers
 
@@ -118,7 +118,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(store: Database) -
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await store.once_more(fail)
+        await store.run_idempotent(fail)
     assert await store.fetch("SELECT * FROM note") == []
 
 
@@ -160,7 +160,7 @@ async def test_work_that_conflicts_once_succeeds_at_the_second_try(store: Databa
             raise StoreConflict("made up")
         return int(await connection.fetchval("SELECT 7"))
 
-    assert await store.once_more(work) == 7
+    assert await store.run_idempotent(work) == 7
 
 
 async def test_who_stands_still_with_a_lock_is_sent_away_and_the_others_go_on(
@@ -192,8 +192,8 @@ async def test_who_stands_still_with_a_lock_is_sent_away_and_the_others_go_on(
         standing = asyncio.create_task(stand_still())
         await until_locked(store)
         with pytest.raises(StoreConflict):
-            await soon.once_more(lock)
-        await Loop(lambda: soon.once_more(lock), name="lock").until_success()
+            await soon.run_idempotent(lock)
+        await Loop(lambda: soon.run_idempotent(lock), name="lock").until_success()
         freed.set()
         with pytest.raises(StoreUnavailable):
             await standing
@@ -219,10 +219,21 @@ async def test_its_clock_is_the_databases_whatever_the_hosts_says(
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SystemClock, "now", lambda _: datetime(2001, 1, 1, tzinfo=UTC))
-    await store.learn_time()
+    await store.sync_clock()
     row = await store.fetchrow("SELECT abs(extract(epoch FROM clock_timestamp() - $1)) AS seconds", store.clock.now())
     assert row is not None
     assert row["seconds"] < 5
+
+
+async def test_a_listener_gets_notifications_until_its_connection_is_lost(store: Database, database: str) -> None:
+    connected, payloads = asyncio.Event(), asyncio.Queue[str]()
+    async with asyncio.timeout(10):
+        listening = asyncio.create_task(listen(store, {"news": payloads.put_nowait}, connected=connected.set))
+        await connected.wait()
+        await store.fetch("SELECT pg_notify('news', 'hello')")
+        assert await payloads.get() == "hello"
+        await _kill_connections(database)
+        await listening
 
 
 async def test_health_follows_the_database(own_servers: Servers, eventually: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.chassis.health import Health
-from services.chassis.redis import RedisAway, redis_client
+from services.chassis.redis import RedisUnavailableError, redis_client
 from services.chassis.settings import RedisSettings, Secret
 from stack.testing import Servers, fresh_name
 
@@ -26,7 +26,7 @@ async def test_a_redis_that_hangs_is_given_up_in_time() -> None:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         async with redis_client(RedisSettings(redis_url=Secret(url))) as cache:
             started = asyncio.get_running_loop().time()
-            with pytest.raises(RedisAway), cache.answering() as redis:
+            with pytest.raises(RedisUnavailableError), cache.answering() as redis:
                 await redis.get("x")
             assert asyncio.get_running_loop().time() - started < 2
 
@@ -40,7 +40,7 @@ async def test_it_answers_again_when_redis_is_back(own_servers: Servers, eventua
         assert dependency.is_up
         await asyncio.to_thread(own_servers.kill, "redis")
         started = asyncio.get_running_loop().time()
-        with pytest.raises(RedisAway), cache.answering() as redis:
+        with pytest.raises(RedisUnavailableError), cache.answering() as redis:
             await redis.ping()
         assert asyncio.get_running_loop().time() - started < 1
         assert not dependency.is_up

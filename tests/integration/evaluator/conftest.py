@@ -123,7 +123,7 @@ class World:
                 "EVALUATOR_TOPIC_PREFIX": self.prefix,
                 "EVALUATOR_MANAGER_TARGET": f"127.0.0.1:{self.manager.port}",
                 "EVALUATOR_CACHE_DIR": str(folder / "cache"),
-                "EVALUATOR_NOTICE": "0s",
+                "EVALUATOR_SHUTDOWN_DELAY": "0s",
                 **settings,
             },
         )

@@ -68,7 +68,7 @@ def start() -> Start:
             "INGEST_ADMIN_LISTEN": admin,
             "INGEST_BROKERS": brokers,
             "INGEST_TOPIC_PREFIX": prefix,
-            "INGEST_NOTICE": "0s",
+            "INGEST_SHUTDOWN_DELAY": "0s",
         } | {f"INGEST_{name.upper()}": value for name, value in changed.items()}
         with telemetry("ingest", "test", "", processors=[SimpleSpanProcessor(exporter)]):
             async with app(load(Settings, "INGEST_", environ)), grpc.aio.insecure_channel(listen) as channel:

@@ -54,7 +54,7 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
             listen=f"127.0.0.1:{free_port()}",
             admin_listen=f"127.0.0.1:{free_port()}",
             instance="manager-1",
-            notice=timedelta(0),
+            shutdown_delay=timedelta(0),
             drain=timedelta(seconds=4),
         ),
         kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),

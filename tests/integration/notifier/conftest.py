@@ -55,7 +55,7 @@ def settings(database: str, kafka: str, topics: str) -> Settings:
             listen=f"127.0.0.1:{free_port()}",
             admin_listen="127.0.0.1:0",
             instance="notifier-1",
-            notice=timedelta(0),
+            shutdown_delay=timedelta(0),
             drain=timedelta(seconds=2),
         ),
         kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),

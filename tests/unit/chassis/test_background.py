@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.lifecycle import background
+from services.chassis.loops import background
 
 
 async def crash() -> None:
@@ -66,14 +66,14 @@ async def test_work_that_is_told_to_stop_may_end_by_itself() -> None:
         await asyncio.sleep(0)
         ended.append(1)
 
-    async with background(work(), name="x", stop=stop.set, within=timedelta(seconds=5)):
+    async with background(work(), name="x", stop=stop.set, stop_timeout=timedelta(seconds=5)):
         pass
     assert ended == [1]
 
 
 async def test_work_that_does_not_stop_in_time_is_cancelled() -> None:
     async with asyncio.timeout(2):
-        async with background(asyncio.sleep(60), name="x", stop=lambda: None, within=timedelta(milliseconds=10)):
+        async with background(asyncio.sleep(60), name="x", stop=lambda: None, stop_timeout=timedelta(milliseconds=10)):
             pass
 
 

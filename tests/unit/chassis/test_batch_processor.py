@@ -69,7 +69,7 @@ def settling(handler: Handler, stream: FakeProducer, health: Health | None = Non
 async def test_a_trouble_of_the_world_is_waited_out_however_long_it_takes(stream: FakeProducer) -> None:
     health = Health("test")
     downs: list[dict[str, str]] = []
-    health.listen(lambda: downs.append(health.snapshot().dependencies))
+    health.subscribe(lambda: downs.append(health.snapshot().dependencies))
     troubles: list[Exception] = [StoreUnavailable("a full disk"), MemoryError(), OSError("no more files")]
     handler = Handler({b"1": troubles * 20})
     await settling(handler, stream, health).process([record(b"1"), record(b"2")])

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.breaker import Breaker, BreakerOpen, BreakerState
+from services.chassis.breaker import Breaker, BreakerState, CircuitOpenError
 from tests.fakes.clock import FakeClock
 
 Work = Callable[[], Awaitable[str]]
@@ -46,7 +46,7 @@ def breaker(clock: FakeClock, changes: list[tuple[str, BreakerState]]) -> Breake
         clock=clock,
         on_change=lambda name, state: changes.append((name, state)),
         timeout=timedelta(milliseconds=200),
-        is_answer=lambda error: isinstance(error, RefusedError),
+        counts_as_success=lambda error: isinstance(error, RefusedError),
     )
 
 
@@ -67,7 +67,7 @@ async def test_it_opens_after_failures_in_a_row_and_each_caller_sees_its_own_err
     assert breaker.failure_count == 0
     await opened(breaker)
     assert breaker.opened_at == clock.now()
-    with pytest.raises(BreakerOpen) as refused:
+    with pytest.raises(CircuitOpenError) as refused:
         await breaker.call(succeed)
     assert refused.value.retry_at == clock.now() + RESET
     assert changes == [("slack", BreakerState.OPEN)]
@@ -91,7 +91,7 @@ async def test_a_probe_that_fails_opens_it_for_another_while(breaker: Breaker, c
         await breaker.call(fail)
     assert breaker.state is BreakerState.OPEN
     clock.advance(RESET - timedelta(seconds=1))
-    with pytest.raises(BreakerOpen):
+    with pytest.raises(CircuitOpenError):
         await breaker.call(succeed)
     clock.advance(timedelta(seconds=1))
     assert await breaker.call(succeed) == "done"
@@ -111,7 +111,7 @@ async def test_one_probe_at_a_time(breaker: Breaker, clock: FakeClock) -> None:
     first = asyncio.create_task(breaker.call(probe))
     await entered.wait()
     for _ in range(5):
-        with pytest.raises(BreakerOpen):
+        with pytest.raises(CircuitOpenError):
             await breaker.call(probe)
     leave.set()
     assert await first == "done"
@@ -185,7 +185,7 @@ async def test_a_cancelled_probe_still_decides_and_keeps_others_out_until_then(
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    with pytest.raises(BreakerOpen):
+    with pytest.raises(CircuitOpenError):
         await breaker.call(succeed)
     leave.set()
     await asyncio.sleep(0.01)
@@ -219,7 +219,7 @@ async def test_a_straggler_that_succeeds_late_does_not_close_it(breaker: Breaker
     leave.set()
     assert await straggler == "done"
     assert breaker.state is BreakerState.OPEN
-    with pytest.raises(BreakerOpen):
+    with pytest.raises(CircuitOpenError):
         await breaker.call(succeed)
 
 

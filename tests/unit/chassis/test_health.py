@@ -32,7 +32,7 @@ def test_listeners_hear_of_changes_and_of_nothing_else() -> None:
     health = Health("test")
     kafka = health.dependency("kafka")
     heard: list[bool] = []
-    health.listen(lambda: heard.append(health.snapshot().is_serving))
+    health.subscribe(lambda: heard.append(health.snapshot().is_serving))
     health.mark_ready()
     kafka.up()
     kafka.up()

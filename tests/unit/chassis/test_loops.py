@@ -64,7 +64,7 @@ async def test_work_that_keeps_failing_shows_in_health_until_it_succeeds() -> No
     postgres = health.dependency("postgres")
     postgres.up()
     health.mark_ready()
-    health.listen(lambda: seen.append(health.snapshot().dependencies))
+    health.subscribe(lambda: seen.append(health.snapshot().dependencies))
     work = Work(*[StoreUnavailable("a full disk")] * 5)
     async with loop_of(work, health=health):
         await work.done.wait()
@@ -76,7 +76,7 @@ async def test_work_that_keeps_failing_shows_in_health_until_it_succeeds() -> No
 
 async def test_a_failure_that_passes_changes_no_health() -> None:
     health, changes = Health("test"), list[int]()
-    health.listen(lambda: changes.append(1))
+    health.subscribe(lambda: changes.append(1))
     work = Work(ValueError("once"), ValueError("twice"))
     async with loop_of(work, health=health):
         await work.done.wait()
@@ -91,7 +91,7 @@ async def test_a_turn_without_an_end_says_itself_that_it_works() -> None:
         if troubles:
             raise troubles.pop()
         assert health.snapshot().dependencies == {"listen": "DOWN"}
-        health.listen(recovered.set)
+        health.subscribe(recovered.set)
         loop.mark_working()
         await asyncio.Event().wait()
 
@@ -103,7 +103,7 @@ async def test_a_turn_without_an_end_says_itself_that_it_works() -> None:
 
 async def test_told_to_stop_it_does_a_last_turn() -> None:
     work = Work()
-    async with looping(Loop(work.turn, name="work", every=timedelta(hours=1)), within=timedelta(seconds=5)):
+    async with looping(Loop(work.turn, name="work", every=timedelta(hours=1)), stop_timeout=timedelta(seconds=5)):
         await work.done.wait()
     assert work.turns == 2
 
@@ -111,7 +111,7 @@ async def test_told_to_stop_it_does_a_last_turn() -> None:
 async def test_what_ends_it_comes_out() -> None:
     work = Work(ValueError("a bug"), KeyError("the end"))
     with pytest.raises(KeyError):
-        async with loop_of(work, ends=lambda error: isinstance(error, KeyError)):
+        async with loop_of(work, is_fatal=lambda error: isinstance(error, KeyError)):
             await asyncio.Event().wait()
     assert work.turns == 2
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.printable import json_text, visible, visible_lines
+from services.chassis.printable import printable, printable_json, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -22,21 +22,21 @@ from services.chassis.printable import json_text, visible, visible_lines
     ],
 )
 def test_what_a_terminal_obeys_or_a_reader_does_not_see_is_shown_as_an_escape(text: str, shown: str) -> None:
-    assert visible(text) == shown
+    assert printable(text) == shown
 
 
 def test_line_breaks_that_are_meant_stay() -> None:
-    assert visible_lines("a\nb\r\x1b") == "a\nb\\r\\x1b"
+    assert printable_lines("a\nb\r\x1b") == "a\nb\\r\\x1b"
 
 
 @given(st.text())
 def test_nothing_hidden_is_left(text: str) -> None:
-    assert all(char.isprintable() or (char.isspace() and char > "\x9f") for char in visible(text))
-    assert visible(visible(text)) == visible(text)
+    assert all(char.isprintable() or (char.isspace() and char > "\x9f") for char in printable(text))
+    assert printable(printable(text)) == printable(text)
 
 
 def test_json_escapes_what_is_not_seen_and_nothing_else() -> None:
-    assert json_text({"ä": "\x1b\x7f\x9b\u202e\u3164\U000e0001\u00a0🔥"}) == (
+    assert printable_json({"ä": "\x1b\x7f\x9b\u202e\u3164\U000e0001\u00a0🔥"}) == (
         r'{"ä": "\u001b\u007f\u009b\u202e\u3164\udb40\udc01\u00a0🔥"}'
     )
 
@@ -44,6 +44,6 @@ def test_json_escapes_what_is_not_seen_and_nothing_else() -> None:
 @given(st.dictionaries(st.text(), st.lists(st.text() | st.integers(), max_size=3), max_size=3))
 def test_json_stays_the_same_data(value: object) -> None:
     for indent in (None, 2):
-        text = json_text(value, indent=indent)
+        text = printable_json(value, indent=indent)
         assert json.loads(text) == value
         assert all(char.isprintable() or char == "\n" for char in text)

@@ -13,6 +13,7 @@ from services.chassis.settings import (
     PostgresSettings,
     ProcessSettings,
     RedisSettings,
+    RenamedSetting,
     Secret,
     SettingsError,
     describe,
@@ -41,7 +42,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renamed:
-    most: int = setting("A limit.", default=1, former="limit")
+    max_size: int = setting("A limit.", default=1, former="limit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    process: ProcessSettings = part(listen="127.0.0.1:1", admin_listen="127.0.0.1:2", shutdown_delay=timedelta(0))
+    own: Renamed = part(max_size=9)
+    name: str = setting("A required name.", former="title")
 
 
 REQUIRED = {"X_BROKERS": "kafka:9092", "X_DATABASE_URL": "postgresql://u:p@h/d"}
@@ -114,7 +122,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "X_LISTEN": "127.0.0.1:99999",
         "X_ADMIN_LISTEN": "somewhere",
         "X_LOG_LEVEL": "LOUD",
-        "X_NOTICE": "5",
+        "X_SHUTDOWN_DELAY": "5",
         "X_DRAIN": "0s",
         "X_BROKERS": " ",
         "X_DATABASE_URL": "h",
@@ -126,14 +134,14 @@ def test_all_problems_are_reported_at_once() -> None:
         "X_LISTEN must be host:port",
         "X_ADMIN_LISTEN must be host:port",
         "X_LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR",
-        "X_NOTICE is not a valid duration",
-        "X_DRAIN must be longer than nothing",
+        "X_SHUTDOWN_DELAY must be a duration such as 500ms, 5s or 2m",
+        "X_DRAIN must be longer than 0s",
         "X_BROKERS is required",
         (
             "X_DATABASE_URL must be postgresql://user:password@host:port/name,"
             " with / ? # @ of a password written as %2F %3F %23 %40"
         ),
-        "X_MAX_BATCH is not a valid int",
+        "X_MAX_BATCH must be an integer",
     ]
 
 
@@ -178,9 +186,9 @@ def test_describing_names_each_setting_with_type_default_and_help() -> None:
     assert docs["X_LISTEN"].default == "127.0.0.1:50051"
     assert docs["X_BROKERS"].required
     assert docs["X_BROKERS"].default is None
-    assert docs["X_INSTANCE"].default == "the host's name"
+    assert docs["X_INSTANCE"].default == "the host name"
     assert (docs["X_DRAIN"].type, docs["X_DRAIN"].default) == ("duration", "10s")
-    assert (docs["X_NAMES"].type, docs["X_NAMES"].default) == ("list of str", "a,b")
+    assert (docs["X_NAMES"].type, docs["X_NAMES"].default) == ("list of string", "a,b")
     assert (docs["X_STRICT"].default, docs["X_DATABASE_URL"].type) == ("false", "secret")
     assert all(doc.help.endswith(".") for doc in docs.values())
 
@@ -192,15 +200,38 @@ def test_any_environment_either_loads_or_is_reported(environ: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    ("environ", "most", "names"),
+    ("environ", "max_size", "used"),
     [
-        pytest.param({}, 1, {}, id="the default"),
-        pytest.param({"X_LIMIT": "2"}, 2, {"X_LIMIT": "X_MOST"}, id="the former name"),
-        pytest.param({"X_LIMIT": "2", "X_MOST": "3"}, 3, {"X_LIMIT": "X_MOST"}, id="the new name counts first"),
+        pytest.param({}, 1, [], id="the default"),
+        pytest.param({"X_LIMIT": "2"}, 2, ["X_LIMIT"], id="the former name"),
+        pytest.param({"X_MAX_SIZE": "3"}, 3, [], id="the new name"),
+        pytest.param({"X_LIMIT": "2", "X_MAX_SIZE": "3"}, 3, ["X_MAX_SIZE"], id="both: the new name wins"),
     ],
 )
-def test_a_setting_is_still_read_under_its_former_name(
-    environ: dict[str, str], most: int, names: dict[str, str]
-) -> None:
-    assert load(Renamed, "X_", environ) == Renamed(most=most)
-    assert renamed(Renamed, "X_", environ) == names
+def test_a_setting_is_still_read_under_its_former_name(environ: dict[str, str], max_size: int, used: list[str]) -> None:
+    assert load(Renamed, "X_", environ) == Renamed(max_size=max_size)
+    assert renamed(Renamed, "X_", environ) == [
+        RenamedSetting(former="X_LIMIT", name="X_MAX_SIZE", used=name) for name in used
+    ]
+
+
+def test_the_former_name_works_in_nested_parts_and_for_required_settings() -> None:
+    environ = {"X_NOTICE": "3s", "X_LIMIT": "2", "X_TITLE": "t"}
+    settings = load(Whole, "X_", environ)
+    assert (settings.process.shutdown_delay, settings.own.max_size, settings.name) == (timedelta(seconds=3), 2, "t")
+    assert [(each.former, each.name) for each in renamed(Whole, "X_", environ)] == [
+        ("X_NOTICE", "X_SHUTDOWN_DELAY"),
+        ("X_LIMIT", "X_MAX_SIZE"),
+        ("X_TITLE", "X_NAME"),
+    ]
+
+
+def test_a_service_s_own_default_counts_while_neither_name_is_set() -> None:
+    settings = load(Whole, "X_", {"X_NAME": "n"})
+    assert (settings.process.shutdown_delay, settings.own.max_size) == (timedelta(0), 9)
+
+
+def test_a_problem_names_the_setting_as_it_was_written() -> None:
+    with pytest.raises(SettingsError) as error:
+        load(Whole, "X_", {"X_LIMIT": "many", "X_TITLE": " "})
+    assert error.value.problems == ["X_LIMIT must be an integer", "X_TITLE is required"]

@@ -40,7 +40,7 @@ def test_metrics_come_out_under_the_names_that_users_chart() -> None:
 def test_a_trace_continues_through_headers(spans: InMemorySpanExporter) -> None:
     context = telemetry.context_of([("other", b"x"), CALLER])
     with telemetry.tracer("test").start_as_current_span("judge", context):
-        name, value = telemetry.headers()[0]
+        name, value = telemetry.trace_headers()[0]
     assert (name, value[3:35]) == ("traceparent", CALLER[1][3:35])
     assert spans.get_finished_spans()[0].parent.span_id == int("b7ad6b7169203331", 16)
 
@@ -60,9 +60,9 @@ def test_a_trace_is_not_taken_from_the_surroundings_when_headers_have_none(spans
 
 
 def test_what_continues_a_trace_hands_it_on_until_its_end() -> None:
-    with telemetry.continuing([CALLER]):
-        assert telemetry.headers() == [CALLER]
-    assert telemetry.headers() == []
+    with telemetry.in_trace_of([CALLER]):
+        assert telemetry.trace_headers() == [CALLER]
+    assert telemetry.trace_headers() == []
 
 
 def test_links_name_each_span_once_and_are_bounded() -> None:
@@ -75,14 +75,14 @@ def test_links_name_each_span_once_and_are_bounded() -> None:
 
 
 def test_outside_of_a_trace_there_are_no_headers() -> None:
-    assert telemetry.headers() == []
+    assert telemetry.trace_headers() == []
 
 
 def test_without_a_receiver_ids_are_made_but_nothing_is_recorded() -> None:
     with telemetry.telemetry("test", "i", ""), telemetry.tracer("test").start_as_current_span("x") as span:
         assert span.get_span_context().is_valid
         assert not span.is_recording()
-        assert telemetry.headers()
+        assert telemetry.trace_headers()
 
 
 def test_the_end_of_a_block_brings_the_former_one_back() -> None:

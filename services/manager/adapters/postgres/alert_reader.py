@@ -44,7 +44,7 @@ class PostgresAlertReader:
             )
             return alert_of(row), [entry_of(entry) for entry in reversed(entries)]
 
-        return await self._database.once_more(read)
+        return await self._database.run_idempotent(read)
 
     async def page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
         """See AlertReader."""

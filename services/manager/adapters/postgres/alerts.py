@@ -201,7 +201,7 @@ class PostgresAlerts:
 
     async def _enqueue(self, changes: Sequence[tuple[Change, Headers]]) -> None:
         records = [
-            outbox.Record(
+            outbox.OutboxRecord(
                 key=change.alert.id.encode(),
                 value=notification(change.alert, notice).SerializeToString(),
                 headers=headers,

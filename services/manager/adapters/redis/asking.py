@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import structlog
 from redis.asyncio import Redis
 
-from services.chassis.breaker import Breaker, BreakerOpen
+from services.chassis.breaker import Breaker, CircuitOpenError
 from services.chassis.clock import Clock
-from services.chassis.redis import Cache, RedisAway
+from services.chassis.redis import RedisClient, RedisUnavailableError
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Asking:
     """Asks Redis; after some failures in a row it is left alone for a moment, so that nobody waits for time-outs."""
 
-    def __init__(self, cache: Cache, clock: Clock) -> None:
+    def __init__(self, cache: RedisClient, clock: Clock) -> None:
         self._cache = cache
         self._breaker = Breaker(
             "redis", fail_max=3, reset_timeout=timedelta(seconds=1), timeout=timedelta(seconds=1), clock=clock
@@ -32,7 +32,7 @@ class Asking:
         """What Redis answers; None when it does not."""
         try:
             return await self._breaker.call(lambda: self._answered(work))
-        except (RedisAway, BreakerOpen, TimeoutError) as error:
+        except (RedisUnavailableError, CircuitOpenError, TimeoutError) as error:
             log.debug("redis_passed_over", error=type(error).__name__)
             return None
 

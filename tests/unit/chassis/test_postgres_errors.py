@@ -4,8 +4,8 @@ import asyncpg
 import pytest
 from asyncpg.exceptions._base import DataError as BadArgument
 
-from services.chassis.database_errors import Meaning, failure_of, meaning_of, name_of
 from services.chassis.failures import StoreConflict, StoreRefused, StoreUnavailable, is_transient
+from services.chassis.postgres_errors import ErrorKind, error_kind, error_name, failure_of
 
 
 def error(state: str) -> asyncpg.PostgresError:
@@ -15,40 +15,40 @@ def error(state: str) -> asyncpg.PostgresError:
 @pytest.mark.parametrize(
     ("state", "meaning"),
     [
-        ("08006", Meaning.SESSION),
-        ("25006", Meaning.SESSION),
-        ("25P03", Meaning.SESSION),
-        ("28P01", Meaning.SESSION),
-        ("3D000", Meaning.SESSION),
-        ("57P01", Meaning.SESSION),
-        ("57P03", Meaning.SESSION),
-        ("40001", Meaning.CONFLICT),
-        ("40P01", Meaning.CONFLICT),
-        ("55P03", Meaning.CONFLICT),
-        ("53100", Meaning.SERVER),
-        ("53200", Meaning.SERVER),
-        ("53300", Meaning.SERVER),
-        ("57014", Meaning.SERVER),
-        ("58030", Meaning.SERVER),
-        ("XX000", Meaning.SERVER),
-        ("P0001", Meaning.SERVER),
-        ("ZZ999", Meaning.SERVER),
-        ("42P01", Meaning.STATEMENT),
-        ("42501", Meaning.STATEMENT),
-        ("0A000", Meaning.STATEMENT),
-        ("22003", Meaning.DATA),
-        ("22021", Meaning.DATA),
-        ("23505", Meaning.DATA),
-        ("23514", Meaning.DATA),
-        ("54000", Meaning.DATA),
+        ("08006", ErrorKind.SESSION),
+        ("25006", ErrorKind.SESSION),
+        ("25P03", ErrorKind.SESSION),
+        ("28P01", ErrorKind.SESSION),
+        ("3D000", ErrorKind.SESSION),
+        ("57P01", ErrorKind.SESSION),
+        ("57P03", ErrorKind.SESSION),
+        ("40001", ErrorKind.CONFLICT),
+        ("40P01", ErrorKind.CONFLICT),
+        ("55P03", ErrorKind.CONFLICT),
+        ("53100", ErrorKind.SERVER),
+        ("53200", ErrorKind.SERVER),
+        ("53300", ErrorKind.SERVER),
+        ("57014", ErrorKind.SERVER),
+        ("58030", ErrorKind.SERVER),
+        ("XX000", ErrorKind.SERVER),
+        ("P0001", ErrorKind.SERVER),
+        ("ZZ999", ErrorKind.SERVER),
+        ("42P01", ErrorKind.STATEMENT),
+        ("42501", ErrorKind.STATEMENT),
+        ("0A000", ErrorKind.STATEMENT),
+        ("22003", ErrorKind.DATA),
+        ("22021", ErrorKind.DATA),
+        ("23505", ErrorKind.DATA),
+        ("23514", ErrorKind.DATA),
+        ("54000", ErrorKind.DATA),
     ],
 )
-def test_only_what_is_about_the_values_is_refused(state: str, meaning: Meaning) -> None:
+def test_only_what_is_about_the_values_is_refused(state: str, meaning: ErrorKind) -> None:
     found = failure_of(error(state))
-    assert meaning_of(error(state)) is meaning
-    assert is_transient(found) is (meaning is not Meaning.DATA)
+    assert error_kind(error(state)) is meaning
+    assert is_transient(found) is (meaning is not ErrorKind.DATA)
     assert "secret" not in str(found)
-    assert name_of(error(state)).endswith(state)
+    assert error_name(error(state)).endswith(state)
 
 
 @pytest.mark.parametrize(

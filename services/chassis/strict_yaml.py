@@ -44,7 +44,7 @@ class _StrictLoader(yaml.SafeLoader):
             seen[key] = key_node
 
 
-def documents_of(text: str) -> list[Any]:
+def load_documents(text: str) -> list[Any]:
     """Every document in a text of YAML, of which JSON is a part. Raises DocumentError."""
     try:
         return list(yaml.load_all(text, _StrictLoader))
