@@ -8,6 +8,20 @@ from math import isfinite
 from cli.parsing.event import LineEvent, Note
 from cli.parsing.levels import level_of, level_of_priority
 from cli.parsing.timestamps import Now, time_of
+from services.domain.event_fields import (
+    DEFAULT_MAX_ATTRIBUTES,
+    MAX_ATTRIBUTE_KEY,
+    MAX_ATTRIBUTE_VALUE,
+    MAX_HOST,
+    MAX_RECORD_ID,
+    MAX_SERVICE,
+    MAX_STATUS,
+    MILLISECONDS,
+    MIN_STATUS,
+    TRACE_ID_DIGITS,
+    normalized_trace_id,
+    without_surrogates,
+)
 from services.domain.level import Level
 
 # Which names are fields of the event, and their names in the contract; the others become attributes.
@@ -28,22 +42,9 @@ FIELDS = {
 }
 # How a line says that it does not say something; access logs write a dash.
 _NOTHINGS = ("", "-")
-# What the contract takes.
-_STATUSES = range(100, 600)
-_MAX_SERVICE = 256
-_MAX_HOST = 256
-_MAX_RECORD_ID = 128
-_MAX_ATTRIBUTES = 32
-_MAX_NAME = 128
-_MAX_VALUE = 1024
-_TRACE_ID = re.compile(r"[0-9a-f]{32}")
-_SHORT_TRACE_ID = re.compile(r"[0-9a-f]{16}")
-
-# Milliseconds in each unit of a duration.
-_UNITS = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "m": 60e3, "min": 60e3}
+_UNITS = MILLISECONDS | {"sec": 1e3, "min": 60e3}
 _DURATION = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([a-zµμ]*)", re.ASCII)
 _IN_NAME = {"response_time": "ms", "response_seconds": "s", "response_nanos": "ns"}
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def event_of(found: Mapping[str, str], *, service: str, level: Level | None, now: Now, zone: tzinfo) -> LineEvent:
@@ -61,14 +62,14 @@ def event_of(found: Mapping[str, str], *, service: str, level: Level | None, now
     return LineEvent(
         level=said or level or Level.INFO,
         message=found.get("message", "").strip(),
-        service=odd.cut(found.get("service") or service, _MAX_SERVICE),
+        service=odd.cut(found.get("service") or service, MAX_SERVICE),
         event_time=event_time,
         time_is_unknown=is_unknown,
         status_code=status_code,
         response_time=response_time,
-        host=odd.cut(_said(found, "host"), _MAX_HOST),
+        host=odd.cut(_said(found, "host"), MAX_HOST),
         trace_id=trace_id,
-        record_id=odd.cut(found.get("record_id", ""), _MAX_RECORD_ID),
+        record_id=odd.cut(found.get("record_id", ""), MAX_RECORD_ID),
         attributes=odd.attributes(found),
         notes=frozenset(odd.notes),
         unknown_level=unknown_level,
@@ -115,7 +116,7 @@ class _Odd:
         """JSON can say half a surrogate pair, which is no text; bytes that are no UTF-8 were replaced before."""
         if all(name.isascii() and text.isascii() for name, text in found.items()):
             return found
-        clean = {_SURROGATE.sub("\ufffd", name): _SURROGATE.sub("\ufffd", text) for name, text in found.items()}
+        clean = {without_surrogates(name): without_surrogates(text) for name, text in found.items()}
         if any("\ufffd" in name + text for name, text in clean.items()):
             self.note(Note.TEXT_REPLACED)
         return clean
@@ -124,7 +125,7 @@ class _Odd:
         text = _said(found, "status_code")
         if not text:
             return None
-        if re.fullmatch(r"\d{3}(?:\.0)?", text, re.ASCII) and int(text[:3]) in _STATUSES:
+        if re.fullmatch(r"\d{3}(?:\.0)?", text, re.ASCII) and MIN_STATUS <= int(text[:3]) <= MAX_STATUS:
             return int(text[:3])
         self._keep("status_code", text, Note.STATUS_KEPT)
         return None
@@ -147,14 +148,15 @@ class _Odd:
 
     def trace_id(self, found: Mapping[str, str]) -> str:
         text = _said(found, "trace_id")
-        digits = text.lower().replace("-", "")
-        if not text or _TRACE_ID.fullmatch(digits):
-            return digits
-        if _SHORT_TRACE_ID.fullmatch(digits):
+        if not text:
+            return ""
+        trace_id = normalized_trace_id(text)
+        if trace_id is None:
+            self._keep("trace_id", text, Note.TRACE_ID_KEPT)
+            return ""
+        if len(text.replace("-", "")) < TRACE_ID_DIGITS:
             self.note(Note.TRACE_ID_PADDED)
-            return digits.rjust(32, "0")
-        self._keep("trace_id", text, Note.TRACE_ID_KEPT)
-        return ""
+        return trace_id
 
     def cut(self, text: str, most: int) -> str:
         if len(text) > most:
@@ -164,10 +166,10 @@ class _Odd:
     def attributes(self, found: Mapping[str, str]) -> Mapping[str, str]:
         """All that is no field of the event, as far as there is room; what was kept of a field comes first."""
         kept = self._kept | dict(self._others(found))
-        if len(kept) > _MAX_ATTRIBUTES:
+        if len(kept) > DEFAULT_MAX_ATTRIBUTES:
             self.note(Note.ATTRIBUTES_LEFT_OUT)
-            kept = dict(list(kept.items())[:_MAX_ATTRIBUTES])
-        return {self.cut(name, _MAX_NAME): self.cut(value, _MAX_VALUE) for name, value in kept.items()}
+            kept = dict(list(kept.items())[:DEFAULT_MAX_ATTRIBUTES])
+        return {self.cut(name, MAX_ATTRIBUTE_KEY): self.cut(value, MAX_ATTRIBUTE_VALUE) for name, value in kept.items()}
 
     def _others(self, found: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         for name, value in found.items():

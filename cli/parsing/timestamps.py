@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 
+from services.domain.event_time import parse_epoch
+
 Now = Callable[[], datetime]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,8 +89,8 @@ def time_of(text: str, *, now: Now, zone: tzinfo = UTC) -> datetime | None:
 def _since_1970(text: str) -> datetime | None:
     if _EXPONENT.fullmatch(text):
         text = f"{Decimal(text):f}"
-    match = _SINCE_1970.fullmatch(text)
-    return match and _EPOCH + timedelta(microseconds=int(Decimal(text).scaleb(16 - len(match[1]))))
+    time = parse_epoch(text) if _SINCE_1970.fullmatch(text) else None
+    return time and _EPOCH + timedelta(seconds=time[0], microseconds=time[1] // 1000)
 
 
 def _iso(text: str, zone: tzinfo) -> datetime | None:

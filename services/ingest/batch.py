@@ -11,8 +11,9 @@ import pyarrow as pa
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
+from services.domain.event_fields import MAX_RECORD_ID
 from services.ingest.core.adjusting import Adjustments, Change, summed_up
-from services.ingest.core.checks import MAX_RECORD_ID, Demand, Field
+from services.ingest.core.checks import Demand, Field
 from services.ingest.core.columns import Columns, Numbers, sizes_of
 from services.ingest.core.framing import cut, framed
 from services.ingest.core.json_events import JsonEvents

@@ -5,23 +5,22 @@ is done is counted, by field and action, so that a sender learns of it from the 
 """
 
 import math
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from services.ingest.core.checks import (
+from services.domain.event_fields import (
+    MAX_ATTRIBUTE_KEY,
+    MAX_ATTRIBUTE_VALUE,
     MAX_HOST,
-    MAX_KEY,
     MAX_RECORD_ID,
     MAX_STATUS,
-    MAX_VALUE,
     MIN_STATUS,
-    Field,
+    TRACE_ID_DIGITS,
+    normalized_trace_id,
 )
+from services.ingest.core.checks import Field
 
-_TRACE_ID = re.compile("(?:[0-9a-f]{16}){1,2}")
-_TRACE_ID_DIGITS = 32
 # The key of a value that came without one.
 _NAMELESS = "_"
 _MAX_INDEXES = 10
@@ -129,15 +128,14 @@ def summed_up(changed: Mapping[int, Collection[Change]]) -> Adjustments | None:
 
 
 def _trace_id(text: str) -> tuple[str, Action | None]:
-    """Read a trace id of 64 or 128 bits, in any case, also with the dashes of a UUID."""
     if not text:
         return text, None
-    digits = text.replace("-", "").lower()
-    if not _TRACE_ID.fullmatch(digits):
+    trace_id = normalized_trace_id(text)
+    if trace_id is None:
         return "", Action.KEPT_AS_ATTRIBUTE
-    if len(digits) < _TRACE_ID_DIGITS:
-        return digits.zfill(_TRACE_ID_DIGITS), Action.PADDED
-    return digits, None if digits == text else Action.CONVERTED
+    if len(text.replace("-", "")) < TRACE_ID_DIGITS:
+        return trace_id, Action.PADDED
+    return trace_id, None if trace_id == text else Action.CONVERTED
 
 
 def _attributes(kept: Mapping[str, str], given: Mapping[str, str], most: int) -> tuple[dict[str, str], set[Action]]:
@@ -145,15 +143,15 @@ def _attributes(kept: Mapping[str, str], given: Mapping[str, str], most: int) ->
     found: dict[str, str] = {}
     actions: set[Action] = set()
     for key, value in (*kept.items(), *sorted(given.items())):
-        name = key[:MAX_KEY] or _NAMELESS
+        name = key[:MAX_ATTRIBUTE_KEY] or _NAMELESS
         if not key:
             actions.add(Action.CONVERTED)
-        if len(key) > MAX_KEY or len(value) > MAX_VALUE:
+        if len(key) > MAX_ATTRIBUTE_KEY or len(value) > MAX_ATTRIBUTE_VALUE:
             actions.add(Action.CUT)
         if name in found or len(found) == most:
             actions.add(Action.LEFT_OUT)
         else:
-            found[name] = value[:MAX_VALUE]
+            found[name] = value[:MAX_ATTRIBUTE_VALUE]
     return found, actions
 
 

@@ -12,6 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from services.domain.event_fields import (
+    MAX_ATTRIBUTE_KEY,
+    MAX_ATTRIBUTE_VALUE,
+    MAX_HOST,
+    MAX_RECORD_ID,
+    MAX_SERVICE,
+    MAX_STATUS,
+    MIN_STATUS,
+    TRACE_ID_DIGITS,
+)
 from services.domain.level import Level
 from services.ingest.core.columns import (
     Column,
@@ -30,13 +40,6 @@ from services.ingest.core.limits import Limits
 
 MAX_AHEAD = timedelta(minutes=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_SERVICE = 256
-MAX_HOST = 256
-MAX_RECORD_ID = 128
-MIN_STATUS, MAX_STATUS = 100, 599
-_TRACE_ID_DIGITS = 32
-MAX_KEY = 128
-MAX_VALUE = 1024
 _LAST_NANO = 999_999_999
 _MAX_FLOAT = float(np.finfo(np.float64).max)
 
@@ -78,7 +81,7 @@ def demands(limits: Limits) -> tuple[Check, ...]:
     most_bytes = limits.max_message_bytes
     return (
         (Demand(Field.EVENT_TIME, "a valid time, from 1970 to ten minutes ahead of now"), _time_is_wrong),
-        (Demand(Field.SERVICE, f"1 to {_MAX_SERVICE} characters"), _text(1, _MAX_SERVICE)),
+        (Demand(Field.SERVICE, f"1 to {MAX_SERVICE} characters"), _text(1, MAX_SERVICE)),
         (Demand(Field.LEVEL, f"one of {', '.join(Level.__members__)}"), _level_is_wrong),
         (Demand(Field.MESSAGE, f"1 to {most_bytes} bytes"), _bytes(1, most_bytes)),
     )
@@ -142,12 +145,15 @@ def _trace_is_odd(column: Column, _now: datetime) -> Mask | None:
     sizes = sizes_of(column)
     if not sizes.any():
         return None
-    return any_of((sizes != 0) & (sizes != _TRACE_ID_DIGITS), other_than_hex(column))
+    return any_of((sizes != 0) & (sizes != TRACE_ID_DIGITS), other_than_hex(column))
 
 
 def _attributes(most: int) -> Wrong:
     def wrong(column: Any, _now: datetime) -> Mask | None:
-        entries = any_of(characters_outside(column.keys, 1, MAX_KEY), characters_outside(column.items, 0, MAX_VALUE))
+        entries = any_of(
+            characters_outside(column.keys, 1, MAX_ATTRIBUTE_KEY),
+            characters_outside(column.items, 0, MAX_ATTRIBUTE_VALUE),
+        )
         offsets = offsets_of(column)
         rows = None if entries is None else rows_of(entries, offsets)
         return any_of(outside(offsets[1:] - offsets[:-1], 0, most), rows)

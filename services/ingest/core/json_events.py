@@ -13,10 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from services.domain.event_fields import (
+    MAX_ATTRIBUTE_KEY,
+    MAX_ATTRIBUTE_VALUE,
+    MAX_STATUS,
+    MILLISECONDS,
+    MIN_STATUS,
+    without_surrogates,
+)
+from services.domain.event_time import parse_epoch, parse_rfc3339
 from services.domain.level import Level
 from services.ingest.core.adjusting import Action, Change
-from services.ingest.core.checks import MAX_KEY, MAX_STATUS, MAX_VALUE, MIN_STATUS, Field
-from services.ingest.core.event_time import moment, moment_of_number
+from services.ingest.core.checks import Field
 from services.ingest.core.json_text import JsonText, described, json_text, plain
 
 _FIELDS: Final = [each for each in Field if each is not Field.EVENT]
@@ -28,12 +36,11 @@ _LEVELS: Final = {level.name: int(level) for level in Level} | {str(int(level)):
 _DURATION: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(ns|us|µs|μs|ms|s|m)\s*", re.ASCII)
 # Of longer texts the pattern would try each way to divide the digits.
 _MAX_DURATION = 64
-_MILLISECONDS: Final = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 # A time that no check takes.
 _NO_TIME: Final = {"seconds": -1, "nanos": 0}
 # Below this, objects and lists are not taken apart any more.
 _MAX_DEPTH = 8
-_CUT_KEY, _CUT_VALUE = MAX_KEY + 1, MAX_VALUE + 1
+_CUT_KEY, _CUT_VALUE = MAX_ATTRIBUTE_KEY + 1, MAX_ATTRIBUTE_VALUE + 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +79,7 @@ class JsonEvents:
             name = _JSON_NAMES.get(key, key)
             event.changes.add(Change(_field(_NAMES.get(name, "attributes")), Action.LEFT_OUT))
         if self._text.may_have_surrogates:
-            _make_encodable(event)
+            _makewithout_surrogates(event)
         return event
 
 
@@ -165,7 +172,7 @@ def _duration(event: JsonEvent, name: str, value: Any) -> bool:
     is_short_text = isinstance(value, str) and len(value) <= _MAX_DURATION
     found = _DURATION.fullmatch(value) if number is None and is_short_text else None
     if found:
-        number = float(found[1]) * _MILLISECONDS[found[2]]
+        number = float(found[1]) * MILLISECONDS[found[2]]
     if number is None or not 0 <= number < math.inf:
         return False
     event.fields[name] = number
@@ -199,9 +206,9 @@ _READERS: Final[Mapping[str, Callable[[JsonEvent, str, Any], bool]]] = {
 def _set_time(event: JsonEvent, name: str, value: Any) -> bool:
     if not isinstance(value, str):
         return False
-    when = moment(value)
+    when = parse_rfc3339(value)
     if when is None:
-        when = moment_of_number(value)
+        when = parse_epoch(value)
         if when is None:
             return False
         event.changes.add(Change(Field.EVENT_TIME, Action.CONVERTED))
@@ -249,17 +256,13 @@ def _flatten(event: JsonEvent, prefix: str, items: Mapping[str, Any], most: int,
             event.attributes[name] = value if is_text else json_text(value, _CUT_VALUE)
 
 
-def _make_encodable(event: JsonEvent) -> None:
+def _makewithout_surrogates(event: JsonEvent) -> None:
     """Replace halves of surrogate pairs, which no text may have."""
     for name, value in event.fields.items():
-        if isinstance(value, str) and (whole := _encodable(value)) != value:
+        if isinstance(value, str) and (whole := without_surrogates(value)) != value:
             event.fields[name] = whole
             event.changes.add(Change(_field(name), Action.CONVERTED))
-    attributes = {_encodable(key): _encodable(value) for key, value in event.attributes.items()}
+    attributes = {without_surrogates(key): without_surrogates(value) for key, value in event.attributes.items()}
     if attributes != event.attributes:
         event.attributes = attributes
         event.changes.add(Change(Field.ATTRIBUTES, Action.CONVERTED))
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
