@@ -21,8 +21,8 @@ from services.domain.severity import Severity
 from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.adapters.partial_codec import encode_batch
 from services.evaluator.adapters.partial_decoder import PartialDecoder
-from services.evaluator.core.match.aggregation import match
-from services.evaluator.core.match.blocks import Source
+from services.evaluator.core.match.aggregation import match_events
+from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.records import PartialBatch
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
@@ -62,11 +62,11 @@ class Bench:
         self.rules = RuleSet.of(1, [*default_rules(), *further])
         self.rows = 0
         self.decoder, self.partials = LogDecoder(), PartialDecoder()
-        self.sources = {each: Source.at(each, 0) for each in range(PARTITIONS)}
+        self.sources = {each: SourcePartition.at(each, 0) for each in range(PARTITIONS)}
         start = Checkpoint(offset=0, position=0, watermark_ns=None)
         self.stages = [WindowStage.restored(start, (), 10**10) for _ in range(OUTPUTS)]
         for stage in self.stages:
-            stage.learn(self.rules, 0)
+            stage.update_rules(self.rules, 0)
         self.offsets = [0] * PARTITIONS
         self.written = [0] * OUTPUTS
         self.costs = Costs()
@@ -74,8 +74,8 @@ class Bench:
     def round(self, records: int) -> None:
         """One fetch, one flush, one reading."""
         fetched = self._fetch(records)
-        arrivals, _ = self.costs.of("decode", lambda: self.decoder.decode(fetched))
-        self.costs.of("match", lambda: match(arrivals, self.rules, self.sources, OUTPUTS))
+        events, _ = self.costs.of("decode", lambda: self.decoder.decode(fetched))
+        self.costs.of("match", lambda: match_events(events, self.rules, self.sources, OUTPUTS))
         told = self.costs.of("flush", self._flush)
         self.rows += sum(len(batch.rows) for _, batch in told)
         values = self.costs.of("encode", lambda: [(output, encode_batch(batch)) for output, batch in told])

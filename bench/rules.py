@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from services.domain.severity import Severity
-from services.evaluator.core.match.bucketing import groups
-from services.evaluator.core.match.events import Columns, values
-from services.evaluator.core.match.selection import selection
-from services.evaluator.core.window.condition import Numbers, condition
+from services.evaluator.core.match.bucketing import group_rows
+from services.evaluator.core.match.events import EventColumns, field_values
+from services.evaluator.core.match.selection import compile_selection
+from services.evaluator.core.window.condition import WindowValues, compile_condition
 from services.rule_language.checking import check_condition, check_filter
 from services.rule_language.rule import Draft, RuleType, complete
 
@@ -70,10 +70,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 def judged(batch: pa.RecordBatch, filters: list[str]) -> float:
     """Microseconds an event and rule, for columns that nothing is remembered of."""
-    selections = [selection(check_filter(text)) for text in filters]
+    selections = [compile_selection(check_filter(text)) for text in filters]
 
     def work() -> None:
-        columns = Columns.of(batch)
+        columns = EventColumns.of(batch)
         for select in selections:
             select(columns, None)
 
@@ -85,17 +85,17 @@ def grouped(batch: pa.RecordBatch) -> float:
     rows = np.arange(batch.num_rows)
 
     def work() -> None:
-        columns = Columns.of(batch)
-        groups(columns, ["service"], rows)
-        values(columns, "response_time")
+        columns = EventColumns.of(batch)
+        group_rows(columns, ["service"], rows)
+        field_values(columns, "response_time")
 
     return seconds(work) / batch.num_rows * 1e6
 
 
 def conditioned(text: str) -> float:
     """Microseconds a window."""
-    judge = condition(check_condition(text))
-    numbers = Numbers(count=5, total=500, threshold=100.0)
+    judge = compile_condition(check_condition(text))
+    numbers = WindowValues(count=5, total=500, threshold=100.0)
     return seconds(lambda: [judge(numbers) for _ in range(1000)]) * 1e3
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
-from services.evaluator.core.records import Reason
+from services.evaluator.core.records import TransitionReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class Metrics:
             self._gaps,
         ):
             counter.add(0)
-        for reason in Reason:
+        for reason in TransitionReason:
             self._transitions.add(0, {"reason": reason.value})
 
     def matched(self, seconds: float) -> None:
@@ -133,7 +133,7 @@ class Metrics:
         """A flush was missing before another."""
         self._gaps.add(1)
 
-    def transition(self, reason: Reason) -> None:
+    def transition(self, reason: TransitionReason) -> None:
         """A group took a step, and Kafka has it."""
         self._transitions.add(1, {"reason": reason.value})
 

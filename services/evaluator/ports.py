@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.evaluator.core.match.events import Arrivals, Record
+from services.evaluator.core.match.events import EventBatch, LogRecord
 from services.evaluator.core.records import Group, PartialBatch, Transition
 from services.evaluator.core.rules import RuleSet
 
@@ -30,7 +30,7 @@ class Rebalance:
 class UnreadableRecord:
     """A record that cannot be decoded, as it was."""
 
-    record: Record
+    record: LogRecord
     reason: str
     value: bytes
 
@@ -40,7 +40,7 @@ class LogFetch:
     """What a fetch of `log-events` brought."""
 
     rebalance: Rebalance
-    arrivals: Arrivals
+    events: EventBatch
     unreadable: tuple[UnreadableRecord, ...] = ()
 
 

@@ -11,11 +11,11 @@ from services.rule_language.syntax_tree import (
     Constant,
     Field,
     HasAttribute,
-    Kind,
     Listing,
     Node,
     Opaque,
     Place,
+    ValueKind,
 )
 
 
@@ -35,7 +35,7 @@ _SOURCE_POSITIONS = 4
 _KEY, _VALUE = 1, 2
 _TYPE_PRIMITIVE = 3
 # cel.expr.Type.PrimitiveType
-_PRIMITIVES = {1: Kind.BOOL, 2: Kind.INT, 4: Kind.DOUBLE, 5: Kind.STRING}
+_PRIMITIVES = {1: ValueKind.BOOL, 2: ValueKind.INT, 4: ValueKind.DOUBLE, 5: ValueKind.STRING}
 
 
 class _Expr(IntEnum):
@@ -140,7 +140,7 @@ class _Reader:
         self._expr = checked.message(_Checked.EXPR)
         self._constants = constants
         self._kinds = {
-            entry.integer(_KEY): _PRIMITIVES.get(entry.message(_VALUE).integer(_TYPE_PRIMITIVE), Kind.OTHER)
+            entry.integer(_KEY): _PRIMITIVES.get(entry.message(_VALUE).integer(_TYPE_PRIMITIVE), ValueKind.OTHER)
             for entry in checked.messages(_Checked.TYPES)
         }
         self._offsets = {
@@ -153,7 +153,7 @@ class _Reader:
 
     def _node(self, expr: Message) -> Node:
         match _form(expr):
-            case _Expr.CONSTANT if self._kind(expr) is not Kind.OTHER:
+            case _Expr.CONSTANT if self._kind(expr) is not ValueKind.OTHER:
                 return self._constant(expr)
             case _Expr.NAME:
                 return self._name(expr)
@@ -172,11 +172,11 @@ class _Reader:
     def _constant(self, expr: Message) -> Node:
         literal, kind = expr.message(_Expr.CONSTANT), self._kind(expr)
         match kind:
-            case Kind.BOOL:
+            case ValueKind.BOOL:
                 return Constant(value=bool(literal.integer(_Constant.BOOL)), kind=kind, place=self._place(expr))
-            case Kind.INT:
+            case ValueKind.INT:
                 return Constant(value=literal.integer(_Constant.INT), kind=kind, place=self._place(expr))
-            case Kind.DOUBLE:
+            case ValueKind.DOUBLE:
                 return Constant(value=literal.double(_Constant.DOUBLE), kind=kind, place=self._place(expr))
             case _:
                 return Constant(value=literal.text(_Constant.STRING), kind=kind, place=self._place(expr))
@@ -184,7 +184,7 @@ class _Reader:
     def _name(self, expr: Message) -> Node:
         name = expr.message(_Expr.NAME).text(_NAME_TEXT)
         if name in self._constants:
-            return Constant(value=self._constants[name], kind=Kind.INT, place=self._place(expr))
+            return Constant(value=self._constants[name], kind=ValueKind.INT, place=self._place(expr))
         return Field(name=name, kind=self._kind(expr), place=self._place(expr))
 
     def _attribute(self, expr: Message) -> Node:
@@ -212,8 +212,8 @@ class _Reader:
             form=_apart(expr), parts=self._nodes(_below(expr)), kind=self._kind(expr), place=self._place(expr)
         )
 
-    def _kind(self, expr: Message) -> Kind:
-        return self._kinds.get(expr.integer(_Expr.ID), Kind.OTHER)
+    def _kind(self, expr: Message) -> ValueKind:
+        return self._kinds.get(expr.integer(_Expr.ID), ValueKind.OTHER)
 
     def _place(self, expr: Message) -> Place:
         number = expr.integer(_Expr.ID)

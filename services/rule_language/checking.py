@@ -8,7 +8,7 @@ from services.rule_language.checked_expr import part_of, tree_of
 from services.rule_language.costs import excess
 from services.rule_language.diagnostics import ExpressionError, explained, mistake_at
 from services.rule_language.environment import Language, Program, RefusedError, events, windows
-from services.rule_language.syntax_tree import Kind, Node, names
+from services.rule_language.syntax_tree import Node, ValueKind, names
 
 MAX_CHARACTERS = 4096
 
@@ -71,8 +71,8 @@ def _check(text: str, language: Language) -> Expression:
 
 
 def _refuse_other_than_bool(tree: Node, text: str) -> None:
-    if tree.kind is not Kind.BOOL:
-        found = "list or map" if tree.kind is Kind.OTHER else tree.kind.value
+    if tree.kind is not ValueKind.BOOL:
+        found = "list or map" if tree.kind is ValueKind.OTHER else tree.kind.value
         raise ExpressionError(
             text, mistake_at(text, 0, f"must be true or false, but is of type {found}", expected=("a comparison",))
         )

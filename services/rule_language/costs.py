@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.rule_language.environment import regex_mistake
-from services.rule_language.syntax_tree import Call, Constant, Field, Kind, Listing, Node, Opaque, children, walk
+from services.rule_language.environment import regex_error
+from services.rule_language.syntax_tree import Call, Constant, Field, Listing, Node, Opaque, ValueKind, children, walk
 
 MAX_PARTS = 1000
 MAX_JOINS = 4
@@ -77,7 +77,7 @@ def _in_patterns(patterns: list[tuple[Node, int]]) -> Iterator[Excess]:
         why = "repetitions such as {1000}, classes such as \\pL and loops around it make it so"
         yield Excess(largest, f"{whose} too large: {why}")
     for (node, _), text in zip(patterns, texts, strict=True):
-        if mistake := regex_mistake(text):
+        if mistake := regex_error(text):
             yield Excess(node, f"not a regular expression of RE2: {mistake}")
     if obstacle:
         yield Excess(patterns[0][0], "a pattern must close \\Q with \\E")
@@ -129,7 +129,7 @@ def _length(items: Node) -> int:
 
 
 def _is_join(node: Node) -> bool:
-    return isinstance(node, Call) and node.function == "+" and node.kind is Kind.STRING
+    return isinstance(node, Call) and node.function == "+" and node.kind is ValueKind.STRING
 
 
 def _is_loop(node: Node) -> bool:

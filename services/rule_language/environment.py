@@ -144,7 +144,7 @@ class RefusedError(ValueError):
         self.complaint = complaint
 
 
-class GivenUpError(Exception):
+class StepLimitError(Exception):
     """The library gave up: computing would have taken more steps than it allows."""
 
 
@@ -181,7 +181,7 @@ class Program:
                 return self._on_structs.eval(data=_as_structs(values))
             return self._compiled.eval(data=values)
         except RuntimeError as error:
-            raise GivenUpError(str(error)) from None
+            raise StepLimitError(str(error)) from None
 
     @functools.cached_property
     def _on_structs(self) -> Any:
@@ -266,19 +266,19 @@ def windows() -> Language:
     return Language(WINDOW_FIELDS, {})
 
 
-def regex_mistake(pattern: str) -> str | None:
+def regex_error(pattern: str) -> str | None:
     """What is wrong with a regular expression of RE2; None when nothing is."""
     obstacle = _program("message.matches(host)").obstacle({"message": "", "host": pattern})
     return obstacle.removeprefix("INVALID_ARGUMENT: ").removeprefix("invalid regular expression: ") or None
 
 
-def int_of(text: str) -> int | None:
+def parse_int(text: str) -> int | None:
     """What `int(text)` is; None when the text is no whole number of 64 bits."""
     number = _program("int(host)").value({"host": text})
     return number if isinstance(number, int) else None
 
 
-def double_of(text: str) -> float | None:
+def parse_double(text: str) -> float | None:
     """What `double(text)` is; None when the text is no number."""
     number = _program("double(host)").value({"host": text})
     return number if isinstance(number, float) else None

@@ -7,7 +7,7 @@ from enum import Enum
 Scalar = bool | int | float | str
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """What type a node's value has."""
 
     BOOL = "bool"
@@ -31,7 +31,7 @@ class Constant:
     """A literal, or the number of a level's name."""
 
     value: Scalar
-    kind: Kind
+    kind: ValueKind
     place: Place = field(compare=False)
 
 
@@ -40,7 +40,7 @@ class Field:
     """A field of the event or a number of the window."""
 
     name: str
-    kind: Kind
+    kind: ValueKind
     place: Place = field(compare=False)
 
 
@@ -52,9 +52,9 @@ class Attribute:
     place: Place = field(compare=False)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ValueKind:
         """Attributes are strings."""
-        return Kind.STRING
+        return ValueKind.STRING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +65,9 @@ class HasAttribute:
     place: Place = field(compare=False)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ValueKind:
         """There is one, or there is none."""
-        return Kind.BOOL
+        return ValueKind.BOOL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Call:
 
     function: str
     arguments: "tuple[Node, ...]"
-    kind: Kind
+    kind: ValueKind
     place: Place = field(compare=False)
 
 
@@ -88,9 +88,9 @@ class Listing:
     place: Place = field(compare=False)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ValueKind:
         """A list."""
-        return Kind.OTHER
+        return ValueKind.OTHER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class Opaque:
 
     form: str
     parts: "tuple[Node, ...]"
-    kind: Kind
+    kind: ValueKind
     place: Place = field(compare=False)
 
 

@@ -7,15 +7,22 @@ from datetime import UTC, datetime
 from services.chassis.failures import StreamUnavailable
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_decoder import LogDecoder
-from services.evaluator.core.records import Group, PartialBatch, Reason, State, Transition, Window
+from services.evaluator.core.records import (
+    Group,
+    PartialBatch,
+    Transition,
+    TransitionReason,
+    TransitionState,
+    WindowResult,
+)
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.ports import CommittedOffset, LogFetch, Partial, PartialFetch, Rebalance, UnreadableRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRED = Transition(
     id="1" * 32,
-    state=State.FIRING,
-    reason=Reason.RESTORED,
+    state=TransitionState.FIRING,
+    reason=TransitionReason.RESTORED,
     rule_id="rule",
     selection_revision=1,
     rule_revision=2,
@@ -27,7 +34,7 @@ FIRED = Transition(
     group_fields={"service": "a"},
     labels={},
     fingerprint="f",
-    window=Window(
+    window=WindowResult(
         start_ns=0,
         end_ns=10,
         count=3,
@@ -72,7 +79,7 @@ class MemoryLog:
     async def fetch(self, most: int, within: float) -> LogFetch:
         assert most > 0
         assert within >= 0
-        empty = LogFetch(rebalance=Rebalance(), arrivals=LogDecoder().decode([])[0])
+        empty = LogFetch(rebalance=Rebalance(), events=LogDecoder().decode([])[0])
         return self.fetches.popleft() if self.fetches else empty
 
     async def commit(self, marks: Sequence[CommittedOffset]) -> bool:

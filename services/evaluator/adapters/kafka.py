@@ -19,7 +19,7 @@ from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_codec import MalformedError, decode_batch, encode_batch
 from services.evaluator.adapters.partial_decoder import PartialDecoder
 from services.evaluator.adapters.transition_codec import encode_transition
-from services.evaluator.core.records import PartialBatch, Transition, halves
+from services.evaluator.core.records import PartialBatch, Transition, split_batch
 from services.evaluator.ports import CommittedOffset, LogFetch, Partial, PartialFetch, UnreadableRecord
 
 log = structlog.get_logger()
@@ -55,8 +55,8 @@ class KafkaLogSource:
         """Give what came, decoded."""
         rebalance, records = await self._member.gather(most, within)
         records.sort(key=lambda record: (record.partition, record.offset))
-        arrivals, unreadable = await self._member.call(self._decoder.decode, records)
-        return LogFetch(rebalance=rebalance, arrivals=arrivals, unreadable=unreadable)
+        events, unreadable = await self._member.call(self._decoder.decode, records)
+        return LogFetch(rebalance=rebalance, events=events, unreadable=unreadable)
 
     async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
         """Keep marks."""
@@ -188,10 +188,10 @@ def encoded(batch: PartialBatch, most_bytes: int = MOST_BYTES) -> Iterator[bytes
     """Write a batch as one record, or as several when it is large; a group is cut only when it alone is too large."""
     if len(batch.rows) <= _MOST_ROWS:
         value = encode_batch(batch)
-        if len(value) <= (MOST_BYTES if batch.is_one_cell else most_bytes) or len(batch.rows) < 2:  # noqa: PLR2004  (one row cannot be cut)
+        if len(value) <= (MOST_BYTES if batch.has_single_bucket else most_bytes) or len(batch.rows) < 2:  # noqa: PLR2004  (one row cannot be cut)
             yield value
             return
-    for half in halves(batch):
+    for half in split_batch(batch):
         yield from encoded(half, most_bytes)
 
 

@@ -7,7 +7,7 @@ from ptars import HandlerPool
 
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.trace_context import traceparent_of
-from services.evaluator.core.match.events import Arrivals, Columns, Record
+from services.evaluator.core.match.events import EventBatch, EventColumns, LogRecord
 from services.evaluator.ports import UnreadableRecord
 from tocsin.logs.v1 import log_event_pb2
 
@@ -23,12 +23,12 @@ class LogDecoder:
         pool = HandlerPool([log_event_pb2.DESCRIPTOR])
         self._handler = pool.get_for_message(log_event_pb2.LogBatch.DESCRIPTOR)
 
-    def decode(self, records: Sequence[KafkaRecord]) -> tuple[Arrivals, tuple[UnreadableRecord, ...]]:
+    def decode(self, records: Sequence[KafkaRecord]) -> tuple[EventBatch, tuple[UnreadableRecord, ...]]:
         """Decode a fetch. A record that cannot be decoded is poisoned, and arrives without events."""
         arrived = tuple(_arrival(record) for record in records)
         values = [record.value for record in records]
         try:
-            return self._arrivals(arrived, values), ()
+            return self._event_batch(arrived, values), ()
         except ValueError:
             sound = [self._is_sound(value) for value in values]
         unreadable = tuple(
@@ -37,12 +37,12 @@ class LogDecoder:
             if not is_sound
         )
         kept = [value if is_sound else b"" for value, is_sound in zip(values, sound, strict=True)]
-        return self._arrivals(arrived, kept), unreadable
+        return self._event_batch(arrived, kept), unreadable
 
-    def _arrivals(self, records: tuple[Record, ...], values: list[bytes]) -> Arrivals:
+    def _event_batch(self, records: tuple[LogRecord, ...], values: list[bytes]) -> EventBatch:
         batches = self._handler.list_to_record_batch(values).column("events")
         lengths = np.diff(batches.offsets.to_numpy()).astype(np.int64)
-        return Arrivals(records=records, lengths=lengths, columns=Columns.of(batches.flatten()))
+        return EventBatch(records=records, lengths=lengths, columns=EventColumns.of(batches.flatten()))
 
     def _is_sound(self, value: bytes) -> bool:
         try:
@@ -52,8 +52,8 @@ class LogDecoder:
         return True
 
 
-def _arrival(record: KafkaRecord) -> Record:
-    return Record(
+def _arrival(record: KafkaRecord) -> LogRecord:
+    return LogRecord(
         partition=record.partition,
         offset=record.offset,
         arrival_ns=record.timestamp_ms * MILLISECOND_NS,

@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 
 from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.domain.level import Level
-from services.evaluator.core.records import PartialBatch, Progress, Row, RowKey, Sample, Tally
+from services.evaluator.core.records import Aggregate, BlockProgress, PartialBatch, Row, RowKey, Sample
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.evaluation.v1 import partial_pb2
 from tocsin.logs.v1 import log_event_pb2
@@ -43,7 +43,7 @@ def decode_batch(value: bytes) -> PartialBatch:
         message = partial_pb2.PartialBatch.FromString(value)
     except DecodeError as error:
         raise MalformedError(str(error)) from None
-    progress = Progress(
+    progress = BlockProgress(
         source_partition=message.source_partition,
         source_partitions=message.source_partitions,
         block=message.block,
@@ -87,27 +87,27 @@ def sample_of(message: alert_pb2.SampleEvent) -> Sample:
 
 @lru_cache(maxsize=1024)
 def _row_message(row: Row) -> partial_pb2.PartialRow:
-    key, tally = row
+    key, aggregate = row
     return partial_pb2.PartialRow(
         rule_id=key.rule_id,
         selection_revision=key.selection_revision,
         group=key.group,
         pane_time=timestamp_of_nanoseconds(key.pane_ns),
-        count=tally.counted,
-        total=tally.total,
-        value_count=tally.value_count,
-        sum=tally.sum,
-        min=tally.min,
-        max=tally.max,
-        samples=[sample_message(sample) for sample in tally.samples],
-        last_event_time=None if tally.last_event_ns is None else timestamp_of_nanoseconds(tally.last_event_ns),
-        traceparent=tally.traceparent,
+        count=aggregate.counted,
+        total=aggregate.total,
+        value_count=aggregate.value_count,
+        sum=aggregate.sum,
+        min=aggregate.min,
+        max=aggregate.max,
+        samples=[sample_message(sample) for sample in aggregate.samples],
+        last_event_time=None if aggregate.last_event_ns is None else timestamp_of_nanoseconds(aggregate.last_event_ns),
+        traceparent=aggregate.traceparent,
     )
 
 
 def _row(message: partial_pb2.PartialRow) -> Row:
     key = RowKey(message.rule_id, message.selection_revision, tuple(message.group), nanoseconds_of(message.pane_time))
-    tally = Tally(
+    aggregate = Aggregate(
         counted=message.count,
         total=message.total,
         value_count=message.value_count,
@@ -118,4 +118,4 @@ def _row(message: partial_pb2.PartialRow) -> Row:
         samples=tuple(sample_of(sample) for sample in message.samples),
         traceparent=message.traceparent,
     )
-    return Row(key, tally)
+    return Row(key, aggregate)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptars import HandlerPool
 
 from services.domain.level import Level
-from services.evaluator.core.records import PartialBatch, Progress, Row, RowKey, Sample, Tally
+from services.evaluator.core.records import Aggregate, BlockProgress, PartialBatch, Row, RowKey, Sample
 from tocsin.evaluation.v1 import partial_pb2
 
 Ints = NDArray[np.int64]
@@ -61,9 +61,9 @@ class PartialDecoder:
         ]
 
 
-def _progress(columns: Any) -> list[Progress]:
+def _progress(columns: Any) -> list[BlockProgress]:
     fields = [_listed(columns.column(name)) for name in _HEADER.values()]
-    return [Progress(**dict(zip(_HEADER, values, strict=True))) for values in zip(*fields, strict=True)]
+    return [BlockProgress(**dict(zip(_HEADER, values, strict=True))) for values in zip(*fields, strict=True)]
 
 
 def _rows(rows: Any) -> list[Row]:
@@ -76,8 +76,8 @@ def _rows(rows: Any) -> list[Row]:
         _listed(rows.field("pane_time")),
     )
     numbers = [_listed(rows.field(name)) for name in _NUMBERS]
-    tallies = map(Tally, *numbers, _samples(rows.field("samples")), rows.field("traceparent").to_pylist())
-    return list(map(Row, keys, tallies))
+    aggregates = map(Aggregate, *numbers, _samples(rows.field("samples")), rows.field("traceparent").to_pylist())
+    return list(map(Row, keys, aggregates))
 
 
 def _samples(lists: Any) -> list[tuple[Sample, ...]]:

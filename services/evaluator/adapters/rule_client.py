@@ -191,17 +191,17 @@ async def _pages(mesh: grpc.aio.Channel, resume_token: str) -> AsyncIterator[Sna
 
 def _rule_set(update: Update, known: Mapping[str, AlertRule], before: RuleSet | None) -> RuleSet:
     """The rules after an update; what is known already is not compiled again."""
-    ready = before.rules if before else {}
+    compiled = before.rules if before else {}
     rules, refused = [], {}
     for message in update.rules.values():
         try:
-            is_known = message.id in ready and known.get(message.id) == message
-            rules.append(ready[message.id].rule if is_known else _rule(message))
+            is_known = message.id in compiled and known.get(message.id) == message
+            rules.append(compiled[message.id].rule if is_known else _rule(message))
         except Exception as error:  # noqa: BLE001  (one rule that is not understood must not stop the others)
             refused[message.id] = str(error)
     found = RuleSet.of(update.revision, rules, before)
     found = replace(found, refused={**found.refused, **refused})
-    return found if update.is_whole or before is None else before.changed(found, update.removed)
+    return found if update.is_whole or before is None else before.with_changes(found, update.removed)
 
 
 def _rule(message: AlertRule) -> Rule:

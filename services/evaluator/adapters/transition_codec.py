@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError
 from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.domain.severity import Severity
 from services.evaluator.adapters.partial_codec import MalformedError, sample_message, sample_of
-from services.evaluator.core.records import Reason, State, Transition, Window
+from services.evaluator.core.records import Transition, TransitionReason, TransitionState, WindowResult
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.evaluation.v1 import partial_pb2
 from tocsin.rules.v1 import alert_rule_pb2
@@ -33,8 +33,8 @@ def decode_state(value: bytes) -> Transition:
         message = state.transition
         return Transition(
             id=message.id,
-            state=State(message.state),
-            reason=Reason.RESTORED,
+            state=TransitionState(message.state),
+            reason=TransitionReason.RESTORED,
             rule_id=state.rule_id,
             selection_revision=state.selection_revision,
             rule_revision=message.rule_revision,
@@ -76,7 +76,7 @@ def _message(transition: Transition) -> alert_pb2.AlertTransition:
     )
 
 
-def _window_message(window: Window) -> alert_pb2.WindowResult:
+def _window_message(window: WindowResult) -> alert_pb2.WindowResult:
     return alert_pb2.WindowResult(
         start_time=timestamp_of_nanoseconds(window.start_ns),
         end_time=timestamp_of_nanoseconds(window.end_ns),
@@ -92,8 +92,8 @@ def _window_message(window: Window) -> alert_pb2.WindowResult:
     )
 
 
-def _window(message: alert_pb2.WindowResult) -> Window:
-    return Window(
+def _window(message: alert_pb2.WindowResult) -> WindowResult:
+    return WindowResult(
         start_ns=nanoseconds_of(message.start_time),
         end_ns=nanoseconds_of(message.end_time),
         count=message.count,

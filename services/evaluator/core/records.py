@@ -17,60 +17,60 @@ from zlib import crc32
 from services.domain.level import Level
 from services.domain.severity import Severity
 
+Group = tuple[str, ...]
+
 SECOND_NS = 1_000_000_000
 # Far enough from the borders of 64 bits that adding any window or lateness stays within them.
 EARLIEST_NS = -(2**62)
 LATEST_NS = 2**62
 
+# Offsets of a source partition in one block.
+BLOCK_RECORDS = 256
+MAX_SAMPLES = 3
+MAX_SAMPLE_CHARACTERS = 1024
+
+# In place of a rule's selection revision, in keys of totals; revisions of rules begin at 1.
+_TOTALS = 0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def span_ns(span: timedelta) -> int:
-    """Give a span in nanoseconds, exactly."""
+def duration_ns(span: timedelta) -> int:
+    """Return a duration in nanoseconds, exactly."""
     return span // timedelta(microseconds=1) * 1000
 
 
 def moment_ns(moment: datetime) -> int:
-    """Give a moment in nanoseconds, exactly."""
-    return span_ns(moment - _EPOCH)
+    """Return a moment in nanoseconds, exactly."""
+    return duration_ns(moment - _EPOCH)
 
 
-def start_of(moment_ns: int, length_ns: int) -> int:
-    """Give the start of the window that contains a moment; windows are aligned to the epoch."""
+def window_start(moment_ns: int, length_ns: int) -> int:
+    """Return the start of the window that contains a moment; windows are aligned to the epoch."""
     return moment_ns // length_ns * length_ns
 
 
-BLOCK_RECORDS = 256
+def later(one: int | None, other: int | None) -> int | None:
+    """Return the later of two moments, either of which may be unknown."""
+    return max((moment for moment in (one, other) if moment is not None), default=None)
 
 
 def block_of(offset: int) -> int:
-    """Give the number of the block that an offset belongs to."""
+    """Return the number of the block that an offset belongs to."""
     return offset // BLOCK_RECORDS
 
 
 def first_offset(block: int) -> int:
-    """Give its first offset."""
+    """Return the first offset of a block."""
     return block * BLOCK_RECORDS
 
 
 def end_offset(block: int) -> int:
-    """Give the first offset after it."""
+    """Return the first offset after a block."""
     return (block + 1) * BLOCK_RECORDS
 
 
-def later(one: int | None, other: int | None) -> int | None:
-    """Give the later of two moments, either of which may be unknown."""
-    return max((moment for moment in (one, other) if moment is not None), default=None)
-
-
-Group = tuple[str, ...]
-
-MAX_SAMPLES = 3
-SAMPLE_CHARACTERS = 1024
-
-
 class RowKey(NamedTuple):
-    """What is counted apart from everything else."""
+    """What one row counts: a selection of a rule (or the scope of a bucketing), in one group and pane."""
 
     rule_id: str
     selection_revision: int
@@ -79,21 +79,17 @@ class RowKey(NamedTuple):
 
     @property
     def is_totals(self) -> bool:
-        """Whether this counts for all rules of a frame what their scope selects, not what one rule selects."""
+        """Whether the row counts what the scope of a bucketing selects, for all its rules, not what a rule selects."""
         return self.selection_revision == _TOTALS
 
 
-# Rules' own revisions begin at 1.
-_TOTALS = 0
-
-
-def totals_key(frame_id: str, group: Group, pane_ns: int) -> RowKey:
-    """Name the totals of a frame's group."""
-    return RowKey(frame_id, _TOTALS, group, pane_ns)
+def totals_key(bucketing_id: str, group: Group, pane_ns: int) -> RowKey:
+    """Return the key of the totals of a bucketing's group."""
+    return RowKey(bucketing_id, _TOTALS, group, pane_ns)
 
 
 class Sample(NamedTuple):
-    """An event that counted, as evidence. The order of the fields is the order in which samples are chosen."""
+    """An event that a rule selected, as evidence. Samples are chosen in the order of these fields."""
 
     event_ns: int
     service: str
@@ -105,9 +101,10 @@ class Sample(NamedTuple):
     trace_id: str
 
 
-class Tally(NamedTuple):
-    """Numbers of one key over the beginning of one block."""
+class Aggregate(NamedTuple):
+    """Partial aggregate of one key, cumulative from the start of one block."""
 
+    # Events that the rule's filter selected, and events that its scope selected.
     counted: int = 0
     total: int = 0
     value_count: int = 0
@@ -119,18 +116,18 @@ class Tally(NamedTuple):
     traceparent: str = ""
 
 
-NOTHING = Tally()
+EMPTY_AGGREGATE = Aggregate()
 
 
 class Row(NamedTuple):
-    """A key with its numbers. Samples are left out when the writer has sent the same before."""
+    """A key with its aggregate. Samples are left out when the writer has sent the same ones before."""
 
     key: RowKey
-    tally: Tally
+    aggregate: Aggregate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class BlockProgress:
     """How far the match stage is in one block of one source partition."""
 
     source_partition: int
@@ -141,79 +138,79 @@ class Progress:
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
     idle_ns: int | None = None
-    # The rules that the block was matched by, from its start: totals count for those that these rules know.
+    # The revision of the rules that matched the block from its start: totals count for the rules that it contains.
     rules_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialBatch:
-    """What one flush says of one block to one output partition."""
+    """What one flush writes of one block to one output partition."""
 
-    progress: Progress
+    progress: BlockProgress
     rows: tuple[Row, ...] = ()
 
     @property
-    def is_one_cell(self) -> bool:
+    def has_single_bucket(self) -> bool:
         """Whether all its rows are of one group and pane."""
-        return len({_cell_of(row) for row in self.rows}) == 1
+        return len({_bucket_of(row) for row in self.rows}) == 1
 
 
-def halves(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
-    """Cut a batch that is too large for one record. Only the second half tells the time: then no row comes after it.
+def split_batch(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
+    """Split a batch that is too large for one record. Only the second half carries times, so no row comes after them.
 
-    A group's rows stay together as far as can be: each record alone is judged, so a count must come with its total.
+    A group's rows stay together where possible: each record is judged alone, so a count must come with its total.
     """
-    rows = sorted(batch.rows, key=_cell_of)
-    middle = _border(rows)
+    rows = sorted(batch.rows, key=_bucket_of)
+    middle = _split_index(rows)
     timeless = replace(batch.progress, max_event_ns=None, max_arrival_ns=None, idle_ns=None)
     first = PartialBatch(progress=timeless, rows=tuple(rows[:middle]))
     return first, PartialBatch(progress=batch.progress, rows=tuple(rows[middle:]))
 
 
-def _border(rows: Sequence[Row]) -> int:
-    """Give a place near the middle where another group begins; the middle when there is only one group."""
+def _split_index(rows: Sequence[Row]) -> int:
+    """Return an index near the middle where another group begins; the middle when there is only one group."""
     middle = len(rows) // 2
-    places = (*range(middle, len(rows)), *range(middle - 1, 0, -1))
-    return next((each for each in places if _cell_of(rows[each - 1]) != _cell_of(rows[each])), middle)
+    indexes = (*range(middle, len(rows)), *range(middle - 1, 0, -1))
+    return next((index for index in indexes if _bucket_of(rows[index - 1]) != _bucket_of(rows[index])), middle)
 
 
-def _cell_of(row: Row) -> tuple[Group, int]:
+def _bucket_of(row: Row) -> tuple[Group, int]:
     return row.key.group, row.key.pane_ns
 
 
 def group_key(rule_id: str, group: Group) -> bytes:
-    """Name a rule's group; different groups never share a name."""
+    """Return a key of a rule's group; different groups never share one. It is persisted: keep its form."""
     return "".join(f"{len(part)}:{part}" for part in (rule_id, *group)).encode()
 
 
 def partition_of(rule_id: str, group: Group, partitions: int) -> int:
-    """Say which output partition a rule's group belongs to, for ever."""
+    """Return the output partition of a rule's group. It is persisted: the same for ever."""
     return crc32(group_key(rule_id, group)) % partitions
 
 
-class State(Enum):
-    """Where a group went; the values are those of the contract."""
+class TransitionState(Enum):
+    """The state that a group enters; the values are those of the contract."""
 
     FIRING = 1
     RESOLVED = 2
 
 
-class Reason(Enum):
-    """Why it went there."""
+class TransitionReason(Enum):
+    """Why a group enters a state; log field and metric label."""
 
     CONDITION_MET = "condition_met"
     CONDITION_ENDED = "condition_ended"
-    # Nothing of the group was selected any more.
+    # The rule selected nothing of the group in the window.
     SILENT = "silent"
     RULE_ENDED = "rule_ended"
-    # The rule was edited while the alert is open: it says so in the rule's new words.
+    # The rule was edited while the alert is open: the transition carries the rule's new name, labels and severity.
     RULE_EDITED = "rule_edited"
-    # Known from the state topic only.
+    # Read from `window-state`.
     RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class WindowResult:
     """What a rule saw in one window of one group."""
 
     start_ns: int
@@ -234,8 +231,8 @@ class Transition:
     """A step of a group. Its id is a function of what was decided, so deciding again gives the same step."""
 
     id: str
-    state: State
-    reason: Reason
+    state: TransitionState
+    reason: TransitionReason
     rule_id: str
     selection_revision: int
     rule_revision: int
@@ -247,11 +244,11 @@ class Transition:
     group_fields: Mapping[str, str]
     labels: Mapping[str, str]
     fingerprint: str
-    window: Window
+    window: WindowResult
     first_window_ns: int
     samples: tuple[Sample, ...]
     created_ns: int
-    # The trace that it belongs to; not part of what was decided.
+    # The trace of the event that decided; not part of the decision.
     traceparent: str = ""
 
     @property

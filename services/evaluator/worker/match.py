@@ -12,11 +12,11 @@ from services.chassis.clock import Clock
 from services.chassis.failures import Failure
 from services.chassis.telemetry import in_trace_of, links_of, tracer
 from services.domain.trace_context import headers_of
-from services.evaluator.core.match.aggregation import match
-from services.evaluator.core.match.blocks import Source
-from services.evaluator.core.match.events import Arrivals
+from services.evaluator.core.match.aggregation import match_events
+from services.evaluator.core.match.blocks import SourcePartition
+from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.records import PartialBatch, moment_ns
-from services.evaluator.core.rules import ReadyRule, RuleSet
+from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import (
     CommittedOffset,
@@ -73,7 +73,7 @@ class MatchWorker:
         self._clock = clock
         self._pace = pace
         self._retry = retry
-        self._sources: dict[int, Source] = {}
+        self._sources: dict[int, SourcePartition] = {}
         self._committed: dict[int, int] = {}
         self._busy_at: dict[int, float] = {}
         self._heartbeat_at = 0.0
@@ -82,7 +82,7 @@ class MatchWorker:
         self._events = 0
         self._carriers: list[str] = []
         self._matched_by: RuleSet | None = None
-        self._complaints: dict[str, ReadyRule] = {}
+        self._complaints: dict[str, CompiledRule] = {}
         self._given_up: set[str] = set()
         self._is_stopping = False
 
@@ -103,7 +103,7 @@ class MatchWorker:
         fetched = await self._source.fetch(self._pace.fetch_records, max(due, 0.0))
         self._reassign(fetched.rebalance)
         await self._put_aside(fetched.unreadable)
-        await self._match(fetched.arrivals)
+        await self._match(fetched.events)
         if self._clock.monotonic() >= self._flush_at:
             await self._flush()
 
@@ -111,7 +111,7 @@ class MatchWorker:
         for partition in rebalance.revoked:
             self._sources.pop(partition, None)
         for mark in rebalance.assigned:
-            self._sources[mark.partition] = Source.at(mark.partition, mark.offset)
+            self._sources[mark.partition] = SourcePartition.at(mark.partition, mark.offset)
             self._committed[mark.partition] = mark.offset
             self._busy_at[mark.partition] = self._clock.monotonic()
 
@@ -138,9 +138,9 @@ class MatchWorker:
             with in_trace_of(headers_of(each.record.traceparent)):
                 log.error("record_dead_lettered", reason=each.reason, **where)
 
-    async def _match(self, arrivals: Arrivals) -> None:
+    async def _match(self, events: EventBatch) -> None:
         rules = self._rules.current
-        if rules is None or not arrivals.records or not self._sources:
+        if rules is None or not events.records or not self._sources:
             return
         before, self._matched_by = self._matched_by, rules
         if before is not None and rules.needs_more_totals(before):
@@ -148,22 +148,22 @@ class MatchWorker:
             await self._rewind()
             return
         began = self._clock.monotonic()
-        for record in arrivals.records:
+        for record in events.records:
             self._busy_at[record.partition] = began
-        failed = await asyncio.to_thread(match, arrivals, rules, self._sources, self._sink.outputs)
-        for ready, error in failed.items():
-            self._complain(ready, error)
-        self._report_given_up(arrivals.columns.given_up)
-        self._events += len(arrivals.columns)
-        self._carriers += [record.traceparent for record in arrivals.records if record.traceparent]
+        failed = await asyncio.to_thread(match_events, events, rules, self._sources, self._sink.outputs)
+        for compiled, error in failed.items():
+            self._complain(compiled, error)
+        self._report_given_up(events.columns.over_step_limit)
+        self._events += len(events.columns)
+        self._carriers += [record.traceparent for record in events.records if record.traceparent]
         self._metrics.matched(self._clock.monotonic() - began)
 
-    def _complain(self, ready: ReadyRule, error: Exception) -> None:
+    def _complain(self, compiled: CompiledRule, error: Exception) -> None:
         """Count each failure of a rule; tell the first of each revision."""
         self._metrics.rule_failed()
-        if self._complaints.get(ready.rule.id) is not ready:
-            self._complaints[ready.rule.id] = ready
-            log.error("rule_failed", rule_id=ready.rule.id, rule=ready.rule.name, exc_info=error)
+        if self._complaints.get(compiled.rule.id) is not compiled:
+            self._complaints[compiled.rule.id] = compiled
+            log.error("rule_failed", rule_id=compiled.rule.id, rule=compiled.rule.name, exc_info=error)
 
     def _report_given_up(self, events: Mapping[str, int]) -> None:
         """Count the events that an expression gave up on; tell the first of each expression."""
@@ -222,9 +222,9 @@ class MatchWorker:
 
     async def _commit(self) -> None:
         marks = [
-            CommittedOffset(partition=source.partition, offset=source.committable)
+            CommittedOffset(partition=source.partition, offset=source.commit_offset)
             for source in self._sources.values()
-            if source.committable > self._committed[source.partition]
+            if source.commit_offset > self._committed[source.partition]
         ]
         if marks and await self._source.commit(marks):
             self._committed.update({mark.partition: mark.offset for mark in marks})
@@ -240,5 +240,5 @@ class MatchWorker:
     async def _rewind(self) -> None:
         for partition in self._sources:
             offset = self._committed[partition]
-            self._sources[partition] = Source.at(partition, offset)
+            self._sources[partition] = SourcePartition.at(partition, offset)
             await self._source.rewind(partition, offset)

@@ -11,10 +11,10 @@ import structlog
 from services.chassis.backoff import Backoff
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
-from services.evaluator.core.records import SECOND_NS, Transition, moment_ns, span_ns
+from services.evaluator.core.records import SECOND_NS, Transition, duration_ns, moment_ns
 from services.evaluator.core.rules import STORES, RuleSet
-from services.evaluator.core.window.checkpoint import Checkpoint, checkpoint_of, note_of
-from services.evaluator.core.window.sequence import Reception
+from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from services.evaluator.core.window.sequence import FlushOrder
 from services.evaluator.core.window.stage import WindowStage
 from services.evaluator.metrics import Figures, Metrics
 from services.evaluator.ports import (
@@ -68,7 +68,7 @@ class WindowWorker:
         self._metrics = metrics
         self._clock = clock
         self._commit_seconds = commit.total_seconds()
-        self._idle_ns = span_ns(idle)
+        self._idle_ns = duration_ns(idle)
         self._retry = retry
         self._stages: dict[int, WindowStage] = {}
         self._committed: dict[int, Checkpoint] = {}
@@ -109,7 +109,7 @@ class WindowWorker:
             self._stages.pop(partition, None)
             self._behind.discard(partition)
         self._backlog.discard(rebalance.revoked)
-        marks = {mark.partition: checkpoint_of(mark.offset, mark.metadata) for mark in rebalance.assigned}
+        marks = {mark.partition: decode_checkpoint(mark.offset, mark.metadata) for mark in rebalance.assigned}
         await self._take_up(marks)
 
     async def _take_up(self, checkpoints: dict[int, Checkpoint]) -> None:
@@ -147,7 +147,9 @@ class WindowWorker:
         self._learned = rules
         now_ns = self._now_ns()
         for partition, stage in self._stages.items():
-            self._backlog.add(PendingTransition(partition, transition) for transition in stage.learn(rules, now_ns))
+            self._backlog.add(
+                PendingTransition(partition, transition) for transition in stage.update_rules(rules, now_ns)
+            )
 
     async def _observe(self, partials: Sequence[Partial]) -> None:
         spoilt: dict[int, Checkpoint] = {}
@@ -162,7 +164,7 @@ class WindowWorker:
         observed = self._stages[partial.partition].observe(partial.offset, partial.batch, self._now_ns())
         if observed.late_events:
             self._metrics.late(observed.late_events)
-        if observed.reception is Reception.GAP and self._is_new_gap(partial):
+        if observed.flush_order is FlushOrder.GAP and self._is_new_gap(partial):
             spoilt[partial.partition] = self._committed[partial.partition]
         self._backlog.add(
             PendingTransition(partial.partition, each, partial.traceparent) for each in observed.transitions
@@ -195,7 +197,8 @@ class WindowWorker:
             each: at for each, at in checkpoints.items() if each not in untold and at != self._committed.get(each)
         }
         marks = [
-            CommittedOffset(partition=each, offset=at.offset, metadata=note_of(at)) for each, at in changed.items()
+            CommittedOffset(partition=each, offset=at.offset, metadata=encode_checkpoint(at))
+            for each, at in changed.items()
         ]
         if marks and await self._source.commit(marks):
             self._committed.update(changed)
@@ -205,7 +208,7 @@ class WindowWorker:
         keys = [
             (partition, rule_id, group)
             for partition, checkpoint in committed.items()
-            for rule_id, group in self._stages[partition].forget(checkpoint)
+            for rule_id, group in self._stages[partition].expire(checkpoint)
         ]
         try:
             await self._states.clear(list(committed))
@@ -233,9 +236,9 @@ class WindowWorker:
         partitions = sorted(self._behind)
         self._behind.clear()
         rules = self._rules.current
-        kinds = Counter(ready.rule.type for ready in rules.rules.values()) if rules else Counter()
+        kinds = Counter(compiled.rule.type for compiled in rules.rules.values()) if rules else Counter()
         for kind, store in STORES.items():
-            held = [self._stages[each].census(kind) for each in partitions]
+            held = [self._stages[each].count_groups(kind) for each in partitions]
             log.info(
                 "store_restored",
                 store=store,

@@ -11,12 +11,14 @@ from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings
 from services.evaluator.adapters.state_store import KafkaStateStore
 from services.evaluator.adapters.transition_codec import encode_state
-from services.evaluator.core.records import State, Transition, group_key
+from services.evaluator.core.records import Transition, TransitionState, group_key
 from services.evaluator.ports import StateStore
 from tests.fakes.evaluator import FIRED, MemoryStates
 from tests.integration.evaluator.conftest import Topic, until
 
-RESOLVED = replace(FIRED, id="2" * 32, state=State.RESOLVED, window=replace(FIRED.window, start_ns=10, end_ns=20))
+RESOLVED = replace(
+    FIRED, id="2" * 32, state=TransitionState.RESOLVED, window=replace(FIRED.window, start_ns=10, end_ns=20)
+)
 OTHER = replace(FIRED, id="3" * 32, resource="b", group=("b",))
 
 

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.evaluator.core.records import State
+from services.evaluator.core.records import TransitionState
 from services.evaluator.core.rules import RuleSet
-from services.evaluator.core.window.condition import Numbers
+from services.evaluator.core.window.condition import WindowValues
 from tests.unit.evaluator.pipeline import Event, Told
 
 WINDOW = 10
@@ -20,8 +20,8 @@ class Seen:
     total: int = 0
     values: list[float] = field(default_factory=list)
 
-    def numbers(self, threshold: float) -> Numbers:
-        return Numbers(
+    def numbers(self, threshold: float) -> WindowValues:
+        return WindowValues(
             count=self.count,
             total=self.total,
             threshold=threshold,
@@ -48,10 +48,10 @@ def holding(rules: RuleSet, events: Iterable[Event]) -> dict[tuple[str, str], se
     """Say for each rule and service which windows meet the condition in the end."""
     windows = windows_of(events)
     return {
-        (ready.rule.id, service): {
-            start for start, seen in starts.items() if ready.condition(seen.numbers(ready.rule.threshold))
+        (compiled.rule.id, service): {
+            start for start, seen in starts.items() if compiled.condition(seen.numbers(compiled.rule.threshold))
         }
-        for ready in rules.rules.values()
+        for compiled in rules.rules.values()
         for service, starts in windows.items()
     }
 
@@ -65,6 +65,6 @@ def expected(rules: RuleSet, events: Iterable[Event]) -> set[Told]:
                 end = start
                 while end in starts:
                     end += WINDOW
-                found.add((rule_id, service, State.FIRING, float(start), float(start)))
-                found.add((rule_id, service, State.RESOLVED, float(end), float(start)))
+                found.add((rule_id, service, TransitionState.FIRING, float(start), float(start)))
+                found.add((rule_id, service, TransitionState.RESOLVED, float(end), float(start)))
     return found

@@ -12,11 +12,11 @@ from services.evaluator.adapters.kafka import encoded
 from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.adapters.partial_decoder import PartialDecoder
 from services.evaluator.adapters.transition_codec import decode_state, encode_state
-from services.evaluator.core.match.aggregation import match
-from services.evaluator.core.match.blocks import Source
-from services.evaluator.core.records import SECOND_NS, Group, State, Transition
+from services.evaluator.core.match.aggregation import match_events
+from services.evaluator.core.match.blocks import SourcePartition
+from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
-from services.evaluator.core.window.checkpoint import Checkpoint, checkpoint_of, note_of
+from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from services.evaluator.core.window.stage import WindowStage
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
@@ -77,7 +77,7 @@ def _seconds(count: float) -> timedelta:
 class Matcher:
     """One instance of the match stage; several may believe that they own a partition."""
 
-    sources: dict[int, Source]
+    sources: dict[int, SourcePartition]
     positions: dict[int, int]
 
 
@@ -114,7 +114,7 @@ class Pipeline:
 
     def matcher(self) -> Matcher:
         marks = {partition: self.match_marks.get(partition, 0) for partition in range(self.inputs)}
-        return Matcher({each: Source.at(each, offset) for each, offset in marks.items()}, marks)
+        return Matcher({each: SourcePartition.at(each, offset) for each, offset in marks.items()}, marks)
 
     def match(self, matcher: Matcher, partition: int, most: int) -> int:
         first = matcher.positions[partition]
@@ -123,9 +123,9 @@ class Pipeline:
             KafkaRecord("log-events", partition, offset, None, value, (), arrived_ms)
             for offset, (value, arrived_ms) in enumerate(chosen, start=first)
         ]
-        arrivals, unreadable = DECODER.decode(records)
+        events, unreadable = DECODER.decode(records)
         assert not unreadable
-        match(arrivals, self.rules, matcher.sources, self.outputs)
+        match_events(events, self.rules, matcher.sources, self.outputs)
         matcher.positions[partition] += len(records)
         return len(records)
 
@@ -134,7 +134,7 @@ class Pipeline:
         for output, value in self.news(matcher, idle):
             self.partials[output].append(value)
         for source in matcher.sources.values():
-            self.match_marks[source.partition] = source.committable
+            self.match_marks[source.partition] = source.commit_offset
 
     def news(self, matcher: Matcher, idle: float | None = None) -> list[tuple[int, bytes]]:
         """Give the records of a flush; each is cut as small as it can be."""
@@ -158,9 +158,9 @@ class Pipeline:
             name = transition.rule_id, transition.group
             if name not in known or transition.rank >= known[name].rank:
                 known[name] = transition
-        stage = WindowStage.restored(checkpoint_of(offset, note), known.values(), ALLOWANCE_NS)
+        stage = WindowStage.restored(decode_checkpoint(offset, note), known.values(), ALLOWANCE_NS)
         window = Window(stage, offset)
-        self.tell(output, stage.learn(self.rules, self.now_ns))
+        self.tell(output, stage.update_rules(self.rules, self.now_ns))
         return window
 
     def judge(self, output: int, window: Window, most: int, *, tells_state: bool = True) -> int:
@@ -170,7 +170,7 @@ class Pipeline:
             observed = window.stage.observe(window.position, batch, self.now_ns)
             window.position += 1
             self.late_events += observed.late_events
-            self.gaps += observed.reception.value == "gap"
+            self.gaps += observed.flush_order.value == "gap"
             self.tell(output, observed.transitions, tells_state=tells_state)
         return len(values)
 
@@ -182,8 +182,8 @@ class Pipeline:
 
     def commit(self, output: int, window: Window) -> None:
         checkpoint: Checkpoint = window.stage.checkpoint(self.now_ns)
-        self.window_marks[output] = checkpoint.offset, note_of(checkpoint)
-        window.stage.forget(checkpoint)
+        self.window_marks[output] = checkpoint.offset, encode_checkpoint(checkpoint)
+        window.stage.expire(checkpoint)
 
 
 def run(pipeline: Pipeline, end: float = 1000.0) -> Pipeline:
@@ -260,7 +260,7 @@ class Chaos:
 
 
 # What a transition says, as far as it must be the same however the events came.
-Told = tuple[str, str, State, float, float]
+Told = tuple[str, str, TransitionState, float, float]
 
 
 def told(transitions: Iterable[Transition]) -> set[Told]:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from services.chassis.kafka import Record
 from services.evaluator.adapters.log_decoder import LogDecoder
-from services.evaluator.core.match.aggregation import first_of_each, match
-from services.evaluator.core.match.blocks import Block, Source
+from services.evaluator.core.match.aggregation import first_of_each, match_events
+from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.bucketing import _compact
-from services.evaluator.core.records import SECOND_NS, RowKey, Tally, totals_key
+from services.evaluator.core.records import SECOND_NS, Aggregate, RowKey, totals_key
 from services.evaluator.core.rules import RuleSet
 from tests.unit.evaluator.pipeline import START, rule
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
@@ -64,13 +64,13 @@ def some_records(random: Random) -> list[Record]:
     return records
 
 
-def matched(records: list[Record], cuts: list[int]) -> dict[int, dict[int, dict[RowKey, Tally]]]:
+def matched(records: list[Record], cuts: list[int]) -> dict[int, dict[int, dict[RowKey, Aggregate]]]:
     """Give the rows and totals by partition and block, after fetching the records cut at these places."""
     starts = {each.partition: each.offset for each in reversed(records)}
-    sources = {partition: Source.at(partition, offset) for partition, offset in starts.items()}
+    sources = {partition: SourcePartition.at(partition, offset) for partition, offset in starts.items()}
     for first, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
-        arrivals, _ = DECODER.decode(records[first:end])
-        match(arrivals, RULES, sources, outputs=4)
+        batch, _ = DECODER.decode(records[first:end])
+        match_events(batch, RULES, sources, outputs=4)
     return {
         source.partition: {each.number: each.rows | each.totals for each in source.blocks}
         for source in sources.values()
@@ -94,14 +94,14 @@ def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, 
             happened = event.event_time.seconds if event.HasField("event_time") else record.timestamp_ms // 1000
             pane_ns = happened // 10 * 10 * SECOND_NS
             block = found[record.partition][record.offset // 256]
-            selecting = {(RULES.rules[each[0]].frame_id, each[2]) for each in rows if each[1]}
-            for frame_id, group in selecting:
-                key = totals_key(frame_id, group, pane_ns)
+            selecting = {(RULES.rules[each[0]].bucketing_id, each[2]) for each in rows if each[1]}
+            for bucketing_id, group in selecting:
+                key = totals_key(bucketing_id, group, pane_ns)
                 block[key] = 0, block.get(key, (0, 0))[1] + 1
             for rule_id, is_selected, group, is_counted in rows:
                 if is_selected and is_counted:
                     key = RowKey(rule_id, 1, group, pane_ns)
-                    total = block[totals_key(RULES.rules[rule_id].frame_id, group, pane_ns)][1]
+                    total = block[totals_key(RULES.rules[rule_id].bucketing_id, group, pane_ns)][1]
                     block[key] = block.get(key, (0, 0))[0] + 1, total
     return {partition: dict(blocks) for partition, blocks in found.items()}
 
@@ -120,7 +120,7 @@ def test_columns_count_what_going_through_events_counts(random: Random) -> None:
     records = some_records(random)
     counts = {
         partition: {
-            number: {key: (tally.counted, tally.total) for key, tally in rows.items()}
+            number: {key: (aggregate.counted, aggregate.total) for key, aggregate in rows.items()}
             for number, rows in blocks.items()
             if rows
         }
@@ -132,15 +132,17 @@ def test_columns_count_what_going_through_events_counts(random: Random) -> None:
 def one_block(*events: LogEvent, trace: str = "", arrival_s: int = START) -> Block:
     headers = [("traceparent", trace.encode())] if trace else ()
     value = LogBatch(events=events).SerializeToString()
-    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, headers, arrival_s * 1000)])
-    source = Source.at(0, 0)
-    match(arrivals, RULES, {0: source}, outputs=4)
+    batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, headers, arrival_s * 1000)])
+    source = SourcePartition.at(0, 0)
+    match_events(batch, RULES, {0: source}, outputs=4)
     return source.blocks[0]
 
 
-def plain(block: Block, service: str = "a") -> Tally:
-    (tally,) = [tally for key, tally in block.rows.items() if key.rule_id == "plain" and key.group == (service,)]
-    return tally
+def plain(block: Block, service: str = "a") -> Aggregate:
+    (aggregate,) = [
+        aggregate for key, aggregate in block.rows.items() if key.rule_id == "plain" and key.group == (service,)
+    ]
+    return aggregate
 
 
 def error(**fields: object) -> LogEvent:
@@ -150,21 +152,21 @@ def error(**fields: object) -> LogEvent:
 
 def test_the_first_three_counted_events_are_kept_as_samples() -> None:
     infos = [error(level=LogEvent.INFO, message="fine") for _ in range(2)]
-    tally = plain(one_block(*infos, *(error(message=f"no {number}") for number in range(5))))
-    assert [sample.message for sample in tally.samples] == ["no 0", "no 1", "no 2"]
-    assert (tally.counted, tally.total) == (5, 7)
+    aggregate = plain(one_block(*infos, *(error(message=f"no {number}") for number in range(5))))
+    assert [sample.message for sample in aggregate.samples] == ["no 0", "no 1", "no 2"]
+    assert (aggregate.counted, aggregate.total) == (5, 7)
 
 
 def test_a_sample_names_its_own_trace_or_the_one_that_brought_it() -> None:
     trace = f"00-{'1' * 32}-{'2' * 16}-01"
-    tally = plain(one_block(error(trace_id="a" * 32), error(), trace=trace))
-    assert [sample.trace_id for sample in tally.samples] == ["a" * 32, "1" * 32]
-    assert tally.traceparent == trace
+    aggregate = plain(one_block(error(trace_id="a" * 32), error(), trace=trace))
+    assert [sample.trace_id for sample in aggregate.samples] == ["a" * 32, "1" * 32]
+    assert aggregate.traceparent == trace
 
 
 def test_an_event_without_a_time_happened_when_it_arrived() -> None:
-    tally = plain(one_block(error(), arrival_s=START + 7))
-    assert tally.last_event_ns == (START + 7) * SECOND_NS
+    aggregate = plain(one_block(error(), arrival_s=START + 7))
+    assert aggregate.last_event_ns == (START + 7) * SECOND_NS
 
 
 def test_the_source_is_never_ahead_of_arrival() -> None:
@@ -183,17 +185,17 @@ def test_the_ends_of_time_are_bearable(second: int) -> None:
 def test_a_record_that_cannot_be_decoded_counts_as_read_and_empty() -> None:
     good = LogBatch(events=[error()]).SerializeToString()
     records = [Record("log-events", 0, n, None, v, (), START * 1000) for n, v in enumerate([good, b"\xff", good])]
-    arrivals, unreadable = DECODER.decode(records)
-    source = Source.at(0, 0)
-    match(arrivals, RULES, {0: source}, outputs=4)
+    batch, unreadable = DECODER.decode(records)
+    source = SourcePartition.at(0, 0)
+    match_events(batch, RULES, {0: source}, outputs=4)
     assert [each.record.offset for each in unreadable] == [1]
     assert (source.position, plain(source.blocks[0]).counted) == (3, 2)
 
 
 def test_offsets_must_rise() -> None:
-    source = Source.at(0, 5)
+    source = SourcePartition.at(0, 5)
     with pytest.raises(ValueError, match="offset 4"):
-        source.take(4, 0)
+        source.add_record(4, 0)
 
 
 def test_many_groups_are_found_by_sorting() -> None:
@@ -202,7 +204,7 @@ def test_many_groups_are_found_by_sorting() -> None:
     for number, event in enumerate(spread):
         event.event_time.FromSeconds(START - number * 10)
     block = one_block(*events, *spread)
-    assert sum(tally.counted for key, tally in block.rows.items() if key.rule_id == "plain") == 3000
+    assert sum(aggregate.counted for key, aggregate in block.rows.items() if key.rule_id == "plain") == 3000
 
 
 def test_a_rule_that_fails_does_not_stop_the_others() -> None:
@@ -212,17 +214,17 @@ def test_a_rule_that_fails_does_not_stop_the_others() -> None:
     good, bad = RULES.rules["plain"], replace(RULES.rules["scoped"], filter=crash)
     rules = RuleSet(revision=1, rules={"bad": bad, "good": good})
     value = LogBatch(events=[error()]).SerializeToString()
-    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
-    source = Source.at(0, 0)
-    failed = match(arrivals, rules, {0: source}, outputs=4)
+    batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    source = SourcePartition.at(0, 0)
+    failed = match_events(batch, rules, {0: source}, outputs=4)
     assert list(failed) == [bad]
     assert plain(source.blocks[0]).counted == 1
 
 
 def test_lengths_must_fit_the_events() -> None:
-    arrivals, _ = DECODER.decode([])
+    batch, _ = DECODER.decode([])
     with pytest.raises(ValueError, match="lengths"):
-        replace(arrivals, lengths=np.array([1]))
+        replace(batch, lengths=np.array([1]))
 
 
 def test_who_has_three_samples_gets_no_more_of_a_later_fetch() -> None:
@@ -231,9 +233,9 @@ def test_who_has_three_samples_gets_no_more_of_a_later_fetch() -> None:
         return Record("log-events", 0, offset, None, value, (), START * 1000)
 
     blocks = matched([record(0, "one", "two", "three"), record(1, "four")], [1])[0]
-    (tally,) = [tally for key, tally in blocks[0].items() if key.rule_id == "plain"]
-    assert tally.counted == 4
-    assert [sample.message for sample in tally.samples] == ["one", "two", "three"]
+    (aggregate,) = [aggregate for key, aggregate in blocks[0].items() if key.rule_id == "plain"]
+    assert aggregate.counted == 4
+    assert [sample.message for sample in aggregate.samples] == ["one", "two", "three"]
 
 
 def test_nothing_is_chosen_where_nothing_is_wanted() -> None:
@@ -250,15 +252,15 @@ def test_codes_far_apart_are_compacted_like_close_ones() -> None:
 def test_a_scope_that_no_event_is_in_counts_nothing() -> None:
     block = one_block(error(service="b"))
     assert {key.rule_id for key in block.rows} == {"plain"}
-    assert {key.rule_id for key in block.totals} == {RULES.rules[name].frame_id for name in ("plain", "coded")}
+    assert {key.rule_id for key in block.totals} == {RULES.rules[name].bucketing_id for name in ("plain", "coded")}
 
 
 def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
     """Count the rows that a flush of these events writes, by rule or frame."""
     value = LogBatch(events=events).SerializeToString()
-    arrivals, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
-    source = Source.at(0, 0)
-    match(arrivals, rules, {0: source}, outputs=4)
+    batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    source = SourcePartition.at(0, 0)
+    match_events(batch, rules, {0: source}, outputs=4)
     told = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
     return Counter(row.key.rule_id for _, batch in told for row in batch.rows)
 
@@ -276,7 +278,7 @@ def test_rules_that_select_nothing_write_nothing() -> None:
 def test_totals_are_written_once_for_all_rules_of_a_frame(condition: str) -> None:
     rules = RuleSet.of(1, [rule(f"r{n}", condition, filter=f'message.contains("{n}")') for n in range(30)])
     written = flushed(rules, *FIVE_SERVICES)
-    assert set(written) == {rules.rules["r0"].frame_id}
+    assert set(written) == {rules.rules["r0"].bucketing_id}
     # At most once for each partition in which a rule's group is judged.
     assert 5 <= written.total() <= 5 * 4
     one = RuleSet.of(1, [rule("r", condition, filter='message.contains("x")')])

@@ -1,21 +1,21 @@
 """Blocks and sources: what each flush tells."""
 
 from services.evaluator.core import records
-from services.evaluator.core.match.blocks import Block, Source
+from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.records import (
+    Aggregate,
+    BlockProgress,
     PartialBatch,
-    Progress,
     Row,
     RowKey,
     Sample,
-    Tally,
     block_of,
     end_offset,
     first_offset,
     group_key,
-    halves,
     later,
     partition_of,
+    split_batch,
     totals_key,
 )
 
@@ -26,7 +26,7 @@ def key(group: str = "a") -> RowKey:
     return RowKey("rule", 1, (group,), 0)
 
 
-def flushed(source: Source, idle_ns: int | None = None) -> list[tuple[int, PartialBatch]]:
+def flushed(source: SourcePartition, idle_ns: int | None = None) -> list[tuple[int, PartialBatch]]:
     return source.flush(outputs=2, source_partitions=1, idle_ns=idle_ns, rules_revision=1)
 
 
@@ -36,8 +36,8 @@ def test_borders_follow_from_offsets_alone() -> None:
 
 
 def test_every_output_hears_how_far_a_block_is() -> None:
-    source = Source.at(0, 0)
-    source.take(0, 5).put(key(), Tally(counted=1), 2)
+    source = SourcePartition.at(0, 0)
+    source.add_record(0, 5).replace_row(key(), Aggregate(counted=1), 2)
     told = flushed(source)
     assert [output for output, _ in told] == [0, 1]
     assert {(batch.progress.previous_up_to, batch.progress.up_to) for _, batch in told} == {(0, 1)}
@@ -46,60 +46,60 @@ def test_every_output_hears_how_far_a_block_is() -> None:
 
 
 def test_only_changed_rows_are_sent_again_and_samples_only_once() -> None:
-    source = Source.at(0, 0)
-    block = source.take(0, 5)
-    block.put(key("a"), Tally(counted=1, samples=(SAMPLE,)), 1)
-    block.put(key("b"), Tally(counted=1), 1)
+    source = SourcePartition.at(0, 0)
+    block = source.add_record(0, 5)
+    block.replace_row(key("a"), Aggregate(counted=1, samples=(SAMPLE,)), 1)
+    block.replace_row(key("b"), Aggregate(counted=1), 1)
     flushed(source)
-    source.take(1, 6).put(key("a"), Tally(counted=2, samples=(SAMPLE,)), 1)
+    source.add_record(1, 6).replace_row(key("a"), Aggregate(counted=2, samples=(SAMPLE,)), 1)
     (row,) = [row for _, batch in flushed(source) for row in batch.rows]
-    assert row.tally == Tally(counted=2)
-    source.take(2, 6).put(key("a"), Tally(counted=3, samples=(SAMPLE, SAMPLE)), 1)
+    assert row.aggregate == Aggregate(counted=2)
+    source.add_record(2, 6).replace_row(key("a"), Aggregate(counted=3, samples=(SAMPLE, SAMPLE)), 1)
     (row,) = [row for _, batch in flushed(source) for row in batch.rows]
-    assert row.tally.samples == (SAMPLE, SAMPLE)
+    assert row.aggregate.samples == (SAMPLE, SAMPLE)
 
 
 def test_a_block_is_told_to_its_end_before_the_next_and_then_let_go() -> None:
-    source = Source.at(0, 250)
-    source.take(250, 1).saw(10)
-    source.take(300, 2).saw(20)
+    source = SourcePartition.at(0, 250)
+    source.add_record(250, 1).add_event_time(10)
+    source.add_record(300, 2).add_event_time(20)
     progress = [batch.progress for output, batch in flushed(source) if output == 0]
     assert [(each.block, each.previous_up_to, each.up_to) for each in progress] == [(0, 250, 256), (1, 256, 301)]
     assert [each.max_event_ns for each in progress] == [10, 20]
     assert [each.number for each in source.blocks] == [1]
-    assert source.committable == 256
+    assert source.commit_offset == 256
 
 
 def test_a_whole_block_can_be_committed() -> None:
-    source = Source.at(0, 0)
+    source = SourcePartition.at(0, 0)
     for offset in range(records.BLOCK_RECORDS):
-        source.take(offset, 1)
-    assert source.committable == 0
+        source.add_record(offset, 1)
+    assert source.commit_offset == 0
     flushed(source)
-    assert source.committable == 256
+    assert source.commit_offset == 256
     assert flushed(source) == []
 
 
 def test_an_idle_source_says_so() -> None:
-    source = Source.at(0, 7)
+    source = SourcePartition.at(0, 7)
     (progress, _) = [batch.progress for _, batch in flushed(source, idle_ns=99)]
     assert (progress.idle_ns, progress.previous_up_to, progress.up_to) == (99, 7, 7)
 
 
 def test_totals_go_to_each_output_in_which_a_rules_group_is_judged() -> None:
-    source = Source.at(0, 0)
-    block = source.take(0, 5)
-    block.put_totals(totals_key("f", ("a",), 0), Tally(total=1), [f"r{n}" for n in range(9)], 2)
-    block.put_totals(totals_key("g", ("a",), 0), Tally(total=1), ["r0"], 2)
-    block.put_totals(totals_key("h", ("a",), 0), Tally(total=1), [], 2)
+    source = SourcePartition.at(0, 0)
+    block = source.add_record(0, 5)
+    block.replace_totals(totals_key("f", ("a",), 0), Aggregate(total=1), [f"r{n}" for n in range(9)], 2)
+    block.replace_totals(totals_key("g", ("a",), 0), Aggregate(total=1), ["r0"], 2)
+    block.replace_totals(totals_key("h", ("a",), 0), Aggregate(total=1), [], 2)
     told = [(row.key.rule_id, output) for output, batch in flushed(source) for row in batch.rows]
     assert sorted(told) == [("f", 0), ("f", 1), ("g", partition_of("r0", ("a",), 2))]
 
 
 def cut(*groups: str) -> list[list[str]]:
-    progress = Progress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
-    rows = tuple(Row(RowKey(f"r{n}", 1, (group,), 0), Tally()) for n, group in enumerate(groups))
-    first, second = halves(PartialBatch(progress=progress, rows=rows))
+    progress = BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
+    rows = tuple(Row(RowKey(f"r{n}", 1, (group,), 0), Aggregate()) for n, group in enumerate(groups))
+    first, second = split_batch(PartialBatch(progress=progress, rows=rows))
     assert (first.progress.idle_ns, second.progress) == (None, progress)
     return [[row.key.group[0] for row in half.rows] for half in (first, second)]
 

@@ -4,27 +4,27 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.evaluator.core.records import moment_ns, span_ns, start_of
+from services.evaluator.core.records import duration_ns, moment_ns, window_start
 from services.evaluator.core.rules import STORES
-from services.evaluator.core.window.checkpoint import Checkpoint, checkpoint_of, note_of
+from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from services.rule_language.rule import RuleType
 
 
 @pytest.mark.parametrize("watermark_ns", [None, -5, 1_700_000_000_123_456_789])
 def test_a_note_is_read_as_it_was_written(watermark_ns: int | None) -> None:
     checkpoint = Checkpoint(offset=5, position=9, watermark_ns=watermark_ns, owner="a")
-    assert checkpoint_of(5, note_of(checkpoint)) == checkpoint
+    assert decode_checkpoint(5, encode_checkpoint(checkpoint)) == checkpoint
 
 
 def test_a_note_of_a_former_version_names_no_owner() -> None:
-    assert checkpoint_of(5, '{"v": 1, "position": 9, "watermark": 7}') == Checkpoint(
+    assert decode_checkpoint(5, '{"v": 1, "position": 9, "watermark": 7}') == Checkpoint(
         offset=5, position=9, watermark_ns=7, owner=""
     )
 
 
 @pytest.mark.parametrize("note", ["", "nonsense", "[]", '{"v": 2}', '{"v": 1}', '{"v": 1, "position": "x"}'])
 def test_without_a_note_everything_is_judged_anew(note: str) -> None:
-    assert checkpoint_of(5, note) == Checkpoint(offset=5, position=5, watermark_ns=None)
+    assert decode_checkpoint(5, note) == Checkpoint(offset=5, position=5, watermark_ns=None)
 
 
 def test_each_type_of_rule_has_a_store() -> None:
@@ -33,6 +33,6 @@ def test_each_type_of_rule_has_a_store() -> None:
 
 
 def test_moments_are_exact() -> None:
-    assert span_ns(timedelta(days=1, microseconds=1)) == 86_400_000_001_000
+    assert duration_ns(timedelta(days=1, microseconds=1)) == 86_400_000_001_000
     assert moment_ns(datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=UTC)) == 1_000_005_000
-    assert start_of(-1, 10) == -10
+    assert window_start(-1, 10) == -10

@@ -1,13 +1,13 @@
 import pytest
 
-from services.evaluator.core.window.condition import Numbers, condition, may_hold_unselected
+from services.evaluator.core.window.condition import WindowValues, compile_condition, may_hold_when_empty
 from services.rule_language.checking import Expression, check_condition
-from services.rule_language.environment import GivenUpError
+from services.rule_language.environment import StepLimitError
 
-MANY = Numbers(count=101, total=500, threshold=100.0, value_count=4, sum=10.0, min=-1.0, max=7.5)
-NONE = Numbers(count=0, total=0, threshold=100.0)
-WHOLE = Numbers(count=4, total=5, threshold=2, value_count=1, sum=3, min=3, max=3)
-HUGE = Numbers(count=2**63 - 1, total=2**63 - 1, threshold=0.0)
+MANY = WindowValues(count=101, total=500, threshold=100.0, value_count=4, sum=10.0, min=-1.0, max=7.5)
+NONE = WindowValues(count=0, total=0, threshold=100.0)
+WHOLE = WindowValues(count=4, total=5, threshold=2, value_count=1, sum=3, min=3, max=3)
+HUGE = WindowValues(count=2**63 - 1, total=2**63 - 1, threshold=0.0)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ HUGE = Numbers(count=2**63 - 1, total=2**63 - 1, threshold=0.0)
         pytest.param("int(avg) == 0", NONE, False, id="absent for CEL too"),
     ],
 )
-def test_a_condition_judges_a_window(text: str, numbers: Numbers, *, holds: bool) -> None:
-    assert condition(check_condition(text))(numbers) is holds
+def test_a_condition_judges_a_window(text: str, numbers: WindowValues, *, holds: bool) -> None:
+    assert compile_condition(check_condition(text))(numbers) is holds
 
 
 def test_a_condition_that_the_library_gives_up_on_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(*_: object) -> bool:
-        raise GivenUpError
+        raise StepLimitError
 
-    judge = condition(check_condition("[count].exists(n, n > 0)"))
+    judge = compile_condition(check_condition("[count].exists(n, n > 0)"))
     assert judge(MANY)
     monkeypatch.setattr(Expression, "evaluate", evaluate)
     assert not judge(MANY)
@@ -80,4 +80,4 @@ def test_a_condition_that_the_library_gives_up_on_does_not_hold(monkeypatch: pyt
     ],
 )
 def test_whether_a_window_in_which_nothing_was_selected_can_be_an_alert(text: str, *, may: bool) -> None:
-    assert may_hold_unselected(check_condition(text), 2.0) is may
+    assert may_hold_when_empty(check_condition(text), 2.0) is may

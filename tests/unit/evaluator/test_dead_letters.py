@@ -7,7 +7,7 @@ from typing import cast
 from services.chassis.failures import RequestTooLarge
 from services.chassis.kafka import Headers, Producer
 from services.evaluator.adapters.kafka import KafkaDeadLetters
-from services.evaluator.core.match.events import Record
+from services.evaluator.core.match.events import LogRecord
 from services.evaluator.ports import UnreadableRecord
 from tocsin.logs.v1.log_event_pb2 import DeadLetter
 
@@ -36,7 +36,7 @@ async def test_a_record_that_is_too_large_for_a_dead_letter_is_kept_without_its_
     stream = FakeProducer()
     letters = KafkaDeadLetters(cast("Producer", stream), lambda: datetime(2026, 1, 1, tzinfo=UTC))
     values = (b"\xff", b"\xff" * MAX_BYTES)
-    records = [Record(partition=1, offset=n, arrival_ns=0, traceparent="00-a-b-01") for n in range(len(values))]
+    records = [LogRecord(partition=1, offset=n, arrival_ns=0, traceparent="00-a-b-01") for n in range(len(values))]
     await letters.publish(
         [
             UnreadableRecord(record=at, reason="UNREADABLE", value=value)

@@ -7,7 +7,7 @@ import pytest
 
 from services.chassis.failures import StreamUnavailable
 from services.evaluator.adapters.kafka import PART_BYTES, KafkaPartialSink, Outgoing, deliver
-from services.evaluator.core.records import PartialBatch, Progress, Row, RowKey, Tally
+from services.evaluator.core.records import Aggregate, BlockProgress, PartialBatch, Row, RowKey
 
 
 class SlowProducer:
@@ -60,8 +60,8 @@ async def test_after_a_failure_nothing_is_under_way_and_nothing_more_is_handed_o
 
 async def test_a_flush_is_encoded_and_written_part_by_part() -> None:
     producer: Any = SlowProducer()
-    progress = Progress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
-    rows = tuple(Row(RowKey("r", 1, (f"{n}" * 200,), 0), Tally(counted=n)) for n in range(11_000))
+    progress = BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
+    rows = tuple(Row(RowKey("r", 1, (f"{n}" * 200,), 0), Aggregate(counted=n)) for n in range(11_000))
     await KafkaPartialSink(producer, 1).send([(0, PartialBatch(progress=progress, rows=rows))] * 3)
     assert sum(len(value or b"") for value in producer.records) > 2 * PART_BYTES
     assert producer.most_under_way < 2 * PART_BYTES

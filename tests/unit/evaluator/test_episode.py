@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.evaluator.core.match.bucketing import groups
-from services.evaluator.core.match.events import Columns
-from services.evaluator.core.records import Reason, Transition
-from services.evaluator.core.rules import ReadyRule
-from services.evaluator.core.window.episode import firing, resolved, window_of
-from services.evaluator.core.window.panes import Totals
+from services.evaluator.core.match.bucketing import group_rows
+from services.evaluator.core.match.events import EventColumns
+from services.evaluator.core.records import Transition, TransitionReason
+from services.evaluator.core.rules import CompiledRule
+from services.evaluator.core.window.episode import fire, resolve, window_result
+from services.evaluator.core.window.panes import MergedAggregate
 from tests.unit.evaluator.expressions import batch_of
 from tests.unit.evaluator.pipeline import rule
 
@@ -21,8 +21,8 @@ labels = st.dictionaries(words.filter(bool), words, max_size=4)
 
 
 def fired(group: tuple[str, ...] = ("a", "b"), start_ns: int = 0, **changed: Any) -> Transition:
-    ready = ReadyRule.of(rule("r", "count > threshold", **{"group_by": ("service", "host"), **changed}))
-    return firing(ready, group, window_of(ready, start_ns, Totals()), (), 7)
+    compiled = CompiledRule.of(rule("r", "count > threshold", **{"group_by": ("service", "host"), **changed}))
+    return fire(compiled, group, window_result(compiled, start_ns, MergedAggregate()), (), 7)
 
 
 def in_another_order(given_labels: dict[str, str], data: st.DataObject) -> dict[str, str]:
@@ -65,7 +65,7 @@ def test_another_severity_is_another_trouble() -> None:
 
 def test_an_end_is_another_step_of_the_same_trouble() -> None:
     begun = fired()
-    ended = resolved(begun, begun.window, (), Reason.CONDITION_ENDED, 8)
+    ended = resolve(begun, begun.window, (), TransitionReason.CONDITION_ENDED, 8)
     assert ended.fingerprint == begun.fingerprint
     assert ended.id != begun.id
 
@@ -80,7 +80,7 @@ def test_the_order_in_which_an_event_names_its_attributes_is_no_part_of_its_grou
         {**plain, "trace_id": None, "attributes": each} for each in (attributes, in_another_order(attributes, data))
     ]
     group_by = [f"attributes.{name}" for name in attributes]
-    found = groups(Columns.of(batch_of(both)), group_by, np.arange(2))
+    found = group_rows(EventColumns.of(batch_of(both)), group_by, np.arange(2))
     assert found.keys == [tuple(attributes.values())]
 
 
@@ -88,7 +88,7 @@ def test_an_end_ranks_above_its_beginning_a_later_window_above_both_and_a_new_se
     begun = fired()
     steps = [
         begun,
-        resolved(begun, begun.window, (), Reason.CONDITION_ENDED, 8),
+        resolve(begun, begun.window, (), TransitionReason.CONDITION_ENDED, 8),
         fired(start_ns=60),
         fired(selection_revision=2),
     ]

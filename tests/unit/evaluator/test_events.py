@@ -5,7 +5,7 @@ import ptars
 import pyarrow as pa
 import pytest
 
-from services.evaluator.core.match.events import Columns, mask_of, values
+from services.evaluator.core.match.events import EventColumns, field_values, mask_of
 from tests.unit.evaluator.expressions import batch_of
 from tocsin.logs.v1 import log_event_pb2
 
@@ -21,8 +21,8 @@ EVENT = {
 }
 
 
-def columns_of(*changes: dict[str, object]) -> Columns:
-    return Columns.of(batch_of([EVENT | change for change in changes]))
+def columns_of(*changes: dict[str, object]) -> EventColumns:
+    return EventColumns.of(batch_of([EVENT | change for change in changes]))
 
 
 def test_decoded_events_are_taken_as_they_are() -> None:
@@ -32,7 +32,7 @@ def test_decoded_events_are_taken_as_they_are() -> None:
     batch.events.add(service="b", level="INFO", message="n", response_time=1.5)
     handler = ptars.HandlerPool([log_event_pb2.DESCRIPTOR]).get_for_message(log_event_pb2.LogBatch.DESCRIPTOR)
     decoded = handler.list_to_record_batch([batch.SerializeToString()])
-    columns = Columns.of(decoded.column("events").flatten())
+    columns = EventColumns.of(decoded.column("events").flatten())
     assert len(columns) == 2
     assert columns.column("service").to_pylist() == ["a", "b"]
     assert columns.integers("status_code").to_pylist() == [500, None]
@@ -43,7 +43,9 @@ def test_decoded_events_are_taken_as_they_are() -> None:
 
 def test_of_a_repeated_attribute_the_last_counts() -> None:
     attributes = pa.array([[("k", "first"), ("k", "last")]], pa.map_(pa.string(), pa.string()))
-    assert Columns.of(pa.RecordBatch.from_pydict({"attributes": attributes})).attribute("k").to_pylist() == ["last"]
+    assert EventColumns.of(pa.RecordBatch.from_pydict({"attributes": attributes})).attribute("k").to_pylist() == [
+        "last"
+    ]
 
 
 def test_some_rows_and_fields_can_be_taken() -> None:
@@ -54,7 +56,7 @@ def test_some_rows_and_fields_can_be_taken() -> None:
 
 def test_what_was_computed_is_remembered() -> None:
     columns = columns_of({})
-    assert columns.remembered("key", lambda: [1]) is columns.remembered("key", list)
+    assert columns.cached("key", lambda: [1]) is columns.cached("key", list)
 
 
 @pytest.mark.parametrize("offset", range(10))
@@ -64,7 +66,7 @@ def test_what_was_computed_is_remembered() -> None:
 def test_a_mask_holds_the_rows_with_one_answer(answers: list[bool | None], offset: int) -> None:
     array = pa.array(answers, pa.bool_())[offset:]
     assert mask_of(array).tolist() == [answer is True for answer in answers[offset:]]
-    assert mask_of(array, wanted=False).tolist() == [answer is False for answer in answers[offset:]]
+    assert mask_of(array, value=False).tolist() == [answer is False for answer in answers[offset:]]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_a_mask_holds_the_rows_with_one_answer(answers: list[bool | None], offse
 def test_a_value_field_gives_numbers_where_there_are_any(
     change: dict[str, object], field: str, number: float | None
 ) -> None:
-    numbers, present = values(columns_of(change, {"response_time": 7.0}), field)
+    numbers, present = field_values(columns_of(change, {"response_time": 7.0}), field)
     assert present[0] == (number is not None)
     if number is not None:
         assert numbers[0] == number

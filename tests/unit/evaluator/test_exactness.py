@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.evaluator.core import records
-from services.evaluator.core.records import State, Transition
+from services.evaluator.core.records import Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
 from tests.unit.evaluator.naive import WINDOW, expected, holding, windows_of
 from tests.unit.evaluator.pipeline import Chaos, Event, Pipeline, rule, run, told
@@ -123,8 +123,8 @@ def check_all_told(pipeline: Pipeline, events: list[Event]) -> None:
 
 def check_told(steps: list[Transition], starts: set[int]) -> None:
     """Steps alternate, begin with windows that hold, end with ones that do not, and leave out no window."""
-    episodes = [(each.first_window_ns, each) for each in steps if each.state is State.FIRING]
-    ends = {each.first_window_ns: each for each in steps if each.state is State.RESOLVED}
+    episodes = [(each.first_window_ns, each) for each in steps if each.state is TransitionState.FIRING]
+    ends = {each.first_window_ns: each for each in steps if each.state is TransitionState.RESOLVED}
     assert {first for first, _ in episodes} == set(ends)
     spans = sorted((start_of(fired), start_of(ends[first])) for first, fired in episodes)
     assert all(one[1] <= other[0] for one, other in pairwise(spans))
@@ -156,7 +156,7 @@ def test_the_last_window_is_counted_to_the_last_event(random: Random) -> None:
             for start_ns, panes in held.windows.items():
                 for group, pane in panes.panes.items():
                     start = int((start_ns // 10**9) - (1_700_000_000 // 60 * 60))
-                    seen, totals = windows[group[0]][start], held._totals(group, start_ns)
+                    seen, totals = windows[group[0]][start], held._merged(group, start_ns)
                     assert totals is not None
                     assert (totals.counted, totals.total, totals.sum) == (seen.count, seen.total, sum(seen.values))
                     assert len(pane.samples()) == min(3, seen.count)

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.core.match.events import Columns
-from services.evaluator.core.match.selection import selection
-from services.evaluator.core.window.condition import Numbers, condition
+from services.evaluator.core.match.events import EventColumns
+from services.evaluator.core.match.selection import compile_selection
+from services.evaluator.core.window.condition import WindowValues, compile_condition
 from services.rule_language.checking import check_condition, check_filter
 from tests.unit.evaluator.expressions import batch_of, conditions, events, filters, present, within_limits
 
@@ -16,9 +16,9 @@ from tests.unit.evaluator.expressions import batch_of, conditions, events, filte
 def test_a_lowered_filter_selects_what_cel_selects(text: str, happened: list[tuple[dict[str, Any], bool]]) -> None:
     with within_limits():
         expression = check_filter(text)
-    columns = Columns.of(batch_of([event for event, _ in happened]))
+    columns = EventColumns.of(batch_of([event for event, _ in happened]))
     judged = [expression.evaluate(present(event)) for event, _ in happened]
-    select = selection(expression)
+    select = compile_selection(expression)
     assert select(columns, None).tolist() == [answer is True for answer in judged]
     among = np.array([asked for _, asked in happened], dtype=np.bool_)
     expected = [asked and answer is True for (_, asked), answer in zip(happened, judged, strict=True)]
@@ -42,7 +42,7 @@ def test_a_lowered_condition_judges_as_cel_does(
 ) -> None:
     with within_limits():
         expression = check_condition(text)
-    numbers = Numbers(
+    numbers = WindowValues(
         count=count,
         total=count + others,
         threshold=threshold,
@@ -52,4 +52,4 @@ def test_a_lowered_condition_judges_as_cel_does(
         max=least,
     )
     values = {name: getattr(numbers, name) for name in expression.names}
-    assert condition(expression)(numbers) is (expression.evaluate(present(values)) is True)
+    assert compile_condition(expression)(numbers) is (expression.evaluate(present(values)) is True)

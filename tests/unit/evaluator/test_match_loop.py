@@ -47,10 +47,10 @@ class Loop:
             Record("log-events", 0, first + number, None, value, (), int(NOW.timestamp() * 1000))
             for number, value in enumerate(values)
         ]
-        arrivals, unreadable = LogDecoder().decode(records)
+        events, unreadable = LogDecoder().decode(records)
         marks = () if assigned is None else (CommittedOffset(partition=0, offset=assigned),)
         rebalance = Rebalance(revoked=(0,) if revoked else (), assigned=marks)
-        self.log.fetches.append(LogFetch(rebalance=rebalance, arrivals=arrivals, unreadable=unreadable))
+        self.log.fetches.append(LogFetch(rebalance=rebalance, events=events, unreadable=unreadable))
         self.clock.advance(timedelta(seconds=2))
         await self.worker.turn()
 
@@ -139,7 +139,7 @@ async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others
         loop = Loop(pairs)
         await loop.bring(LogBatch(events=[LogEvent(service="a"), many, many]).SerializeToString(), GOOD, assigned=0)
         told = telemetry.exposition()[0].decode()
-    assert [row.tally.counted for _, batch in loop.partials.written for row in batch.rows] == [2]
+    assert [row.aggregate.counted for _, batch in loop.partials.written for row in batch.rows] == [2]
     assert "tocsin_evaluator_events_given_up_total 2.0" in told
     assert "tocsin_evaluator_rules_failed_total 0.0" in told
 
@@ -153,7 +153,7 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
     await loop.bring(GOOD, GOOD)
     (_, batch) = loop.partials.written[-1]
     assert (batch.progress.rules_revision, batch.progress.up_to) == (2, 2)
-    assert sorted((row.key.rule_id == "rated", row.tally.total) for row in batch.rows) == [
+    assert sorted((row.key.rule_id == "rated", row.aggregate.total) for row in batch.rows) == [
         (False, 2),
         (False, 2),
         (True, 2),

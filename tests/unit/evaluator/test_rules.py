@@ -73,19 +73,19 @@ async def test_a_rule_that_is_not_understood_is_left_alone(tmp_path: Path, chang
     await book.take(update(a_rule(), a_rule(id="odd", **changed)))
     rules = await book.known()
     assert (list(rules.rules), list(rules.refused)) == (["rule-errors"], ["odd"])
-    assert not rules.has_ended("odd", 1, 1)
+    assert not rules.has_ended(("odd", 1), 1)
 
 
 async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def condition(expression: Expression) -> Condition:
+    def compile_condition(expression: Expression) -> Condition:
         if expression.text == "count > 7":
             raise RecursionError("a mistake of ours")
         return lower(expression)
 
-    lower = rules_module.condition
-    monkeypatch.setattr(rules_module, "condition", condition)
+    lower = rules_module.compile_condition
+    monkeypatch.setattr(rules_module, "compile_condition", compile_condition)
     book = RuleBook(RuleCopy(tmp_path))
     await book.take(update(a_rule(id="odd", condition="count > 7"), a_rule()))
     rules = await book.known()
@@ -125,7 +125,7 @@ async def test_changes_leave_the_other_rules_as_they_are(tmp_path: Path) -> None
     after = await book.known()
     assert (after.revision, list(after.rules), list(after.refused)) == (2, ["rule-errors", "new"], ["odd"])
     assert after.rules["rule-errors"] is before.rules["rule-errors"]
-    assert after.has_ended("old", 1, 1)
+    assert after.has_ended(("old", 1), 1)
     await book.take(update(a_rule(id="odd"), revision=3, is_whole=False))
     assert (list((await book.known()).rules), (await book.known()).refused) == (["rule-errors", "new", "odd"], {})
     again = RuleBook(RuleCopy(tmp_path))
@@ -222,7 +222,7 @@ async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path:
             del edge.store.kept.rules["rule-8"]
             edge.store.kept.deleted_rules["rule-8"] = edge.store.kept.revision = 3002
             await edge.rules.load()
-            assert (await learned.get()).has_ended("rule-8", 9, 9)
+            assert (await learned.get()).has_ended(("rule-8", 9), 9)
     edge.rules.close()
     await server.stop(0)
 

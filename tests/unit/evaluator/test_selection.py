@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from services.evaluator.core.match import selection as module
-from services.evaluator.core.match.events import Columns
-from services.evaluator.core.match.lowering import Lowered, lower
-from services.evaluator.core.match.selection import selection
+from services.evaluator.core.match.events import EventColumns
+from services.evaluator.core.match.lowering import Lowered, Vector, lower
+from services.evaluator.core.match.selection import compile_selection
 from services.rule_language.checking import check_filter
 from services.rule_language.syntax_tree import Node
 from tests.unit.evaluator.expressions import batch_of
@@ -28,7 +28,7 @@ EVENTS: list[dict[str, Any]] = [
 
 def selected(text: str, among: list[int] | None = None) -> list[int]:
     asked = None if among is None else np.isin(np.arange(len(EVENTS)), among)
-    mask = selection(check_filter(text))(Columns.of(batch_of(EVENTS)), asked)
+    mask = compile_selection(check_filter(text))(EventColumns.of(batch_of(EVENTS)), asked)
     return np.flatnonzero(mask).tolist()
 
 
@@ -66,51 +66,56 @@ def test_a_filter_selects_the_events_for_which_it_is_true(text: str, rows: list[
 
 
 def test_no_filter_selects_everything() -> None:
-    columns = Columns.of(batch_of(EVENTS))
-    assert selection(None)(columns, None).all()
+    columns = EventColumns.of(batch_of(EVENTS))
+    assert compile_selection(None)(columns, None).all()
     among = np.array([True, False, True, False])
-    assert selection(None)(columns, among).tolist() == among.tolist()
+    assert compile_selection(None)(columns, among).tolist() == among.tolist()
 
 
 def test_a_filter_of_no_events_selects_nothing() -> None:
-    columns = Columns.of(batch_of([]))
+    columns = EventColumns.of(batch_of([]))
     for text in ("level > 1", 'host.matches("a")', "true", "size(attributes) > 1"):
-        assert selection(check_filter(text))(columns, None).tolist() == []
+        assert compile_selection(check_filter(text))(columns, None).tolist() == []
 
 
 def test_doubles_are_cut_towards_zero() -> None:
-    columns = Columns.of(batch_of([{"response_time": 1.9, "attributes": {}}, {"attributes": {}}]))
+    columns = EventColumns.of(batch_of([{"response_time": 1.9, "attributes": {}}, {"attributes": {}}]))
     for text in ("int(response_time) == 1", "int(-response_time) == -1"):
-        assert selection(check_filter(text))(columns, None).tolist() == [True, False]
+        assert compile_selection(check_filter(text))(columns, None).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("(" * 14 + "level > 3" + " ? level < 9 : level == 1)" * 14, id="choices in what is asked"),
-        pytest.param("level > 3 ? level < 9 : (" * 14 + "level == 1" + ")" * 14, id="choices in what is chosen"),
-        pytest.param("!(" * 7 + "level > 3" + " && level < 9 || level == 1)" * 7, id="the contrary of the contrary"),
+        pytest.param("(" * 14 + "level > 3" + " ? level < 9 : level == 1)" * 14, id="choices in a condition"),
+        pytest.param("level > 3 ? level < 9 : (" * 14 + "level == 1" + ")" * 14, id="choices in a branch"),
+        pytest.param("!(" * 7 + "level > 3" + " && level < 9 || level == 1)" * 7, id="negations in negations"),
     ],
 )
-def test_each_test_of_a_filter_is_planned_once_and_asked_once(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_test_of_a_filter_is_planned_once_and_evaluated_once(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     planned: list[Node] = []
-    asked: list[Node] = []
+    evaluated: list[Node] = []
 
-    def noted(node: Node) -> Lowered | None:
+    def lower_and_record(node: Node) -> Lowered | None:
         lowered = lower(node)
         assert lowered is not None
         planned.append(node)
-        return lambda columns: (asked.append(node), lowered(columns))[1]
 
-    monkeypatch.setattr(module, "lower", noted)
-    # What is remembered would hide what is asked twice.
-    monkeypatch.setattr(Columns, "remembered", lambda _self, _key, compute: compute())
-    select = selection(check_filter(text))
+        def evaluate(columns: EventColumns) -> Vector:
+            evaluated.append(node)
+            return lowered(columns)
+
+        return evaluate
+
+    monkeypatch.setattr(module, "lower", lower_and_record)
+    # The cache would hide what is evaluated twice.
+    monkeypatch.setattr(EventColumns, "cached", lambda _self, _key, compute: compute())
+    select = compile_selection(check_filter(text))
     tests = text.count("level")
     assert len(planned) == tests
-    select(Columns.of(batch_of(EVENTS)), None)
+    select(EventColumns.of(batch_of(EVENTS)), None)
     # For a test that is wanted true and wanted false the column is read for each.
-    assert len(asked) <= 2 * tests
+    assert len(evaluated) <= 2 * tests
 
 
 @pytest.mark.parametrize(
@@ -138,16 +143,16 @@ def test_a_text_is_read_beyond_the_character_nul(text: str) -> None:
     }
     fine = {**refused, "message": "fine", "host": "other", "attributes": {"a": "x", "n": "1"}}
     assert check_filter(text).evaluate(refused) is True
-    columns = Columns.of(batch_of([refused, fine]))
-    assert selection(check_filter(text))(columns, None).tolist() == [True, False]
+    columns = EventColumns.of(batch_of([refused, fine]))
+    assert compile_selection(check_filter(text))(columns, None).tolist() == [True, False]
 
 
 def test_an_event_that_would_take_too_many_steps_is_passed_over_and_counted() -> None:
     text = "attributes.all(a, attributes.all(b, a != service && b != service))"
     few, many = ({"service": "s", "attributes": {str(n): "" for n in range(size)}} for size in (3, 150))
-    columns = Columns.of(batch_of([few, many, few]))
-    assert selection(check_filter(text))(columns, None).tolist() == [True, False, True]
-    assert selection(check_filter(f"!({text})"))(columns, None).tolist() == [False, False, False]
+    columns = EventColumns.of(batch_of([few, many, few]))
+    assert compile_selection(check_filter(text))(columns, None).tolist() == [True, False, True]
+    assert compile_selection(check_filter(f"!({text})"))(columns, None).tolist() == [False, False, False]
     # Some rows only: they are counted where the fetch is looked at.
-    assert selection(check_filter(f"level > 1 || {text}"))(columns, np.array([False, True, False])).sum() == 0
-    assert columns.given_up == {text: 1, f"!({text})": 1, f"level > 1 || {text}": 1}
+    assert compile_selection(check_filter(f"level > 1 || {text}"))(columns, np.array([False, True, False])).sum() == 0
+    assert columns.over_step_limit == {text: 1, f"!({text})": 1, f"level > 1 || {text}": 1}

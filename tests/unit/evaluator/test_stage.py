@@ -10,22 +10,22 @@ from services.domain.fingerprint import fingerprint
 from services.domain.severity import Severity
 from services.evaluator.core.records import (
     SECOND_NS,
+    Aggregate,
+    BlockProgress,
     Group,
     PartialBatch,
-    Progress,
-    Reason,
     Row,
     RowKey,
-    State,
-    Tally,
     Transition,
+    TransitionReason,
+    TransitionState,
     totals_key,
 )
-from services.evaluator.core.rules import ReadyRule, RuleSet
+from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.panes import TotalsPane
-from services.evaluator.core.window.sequence import Reception
-from services.evaluator.core.window.stage import Observed, WindowStage
+from services.evaluator.core.window.panes import ScopePane
+from services.evaluator.core.window.sequence import FlushOrder
+from services.evaluator.core.window.stage import BatchOutcome, WindowStage
 from services.rule_language.rule import Rule, RuleType
 from tests.unit.evaluator.pipeline import rule
 
@@ -49,15 +49,17 @@ class Board:
         return board
 
     def learn(self, *rules: Rule, revision: int = 1, now: float = 0) -> list[str]:
-        return self._note(self.stage.learn(RuleSet.of(revision, rules), int(now * SECOND_NS)))
+        return self._note(self.stage.update_rules(RuleSet.of(revision, rules), int(now * SECOND_NS)))
 
     def hear(self, *rows: Row, event: float | None = None, idle: float | None = None, rules: int = 1) -> list[str]:
         """Give what is decided by one flush: "FIRING a 0" for state, group and window."""
         return self._note(self.observe(*rows, event=event, idle=idle, rules=rules).transitions)
 
-    def observe(self, *rows: Row, event: float | None = None, idle: float | None = None, rules: int = 1) -> Observed:
+    def observe(
+        self, *rows: Row, event: float | None = None, idle: float | None = None, rules: int = 1
+    ) -> BatchOutcome:
         before, self.up_to = self.up_to, self.up_to + 1
-        progress = Progress(
+        progress = BlockProgress(
             source_partition=0,
             source_partitions=1,
             block=0,
@@ -69,7 +71,7 @@ class Board:
         )
         return self.take(PartialBatch(progress=progress, rows=rows))
 
-    def take(self, batch: PartialBatch) -> Observed:
+    def take(self, batch: PartialBatch) -> BatchOutcome:
         observed = self.stage.observe(self.offset, batch, 0)
         self.offset += 1
         return observed
@@ -81,7 +83,7 @@ class Board:
 
 def row(counted: int, pane: int = 0, group: Group = ("a",), total: int | None = None, **changed: object) -> Row:
     key = RowKey("count", 1, group, pane * SECOND_NS)
-    return Row(key._replace(**changed), Tally(counted=counted, total=counted if total is None else total))
+    return Row(key._replace(**changed), Aggregate(counted=counted, total=counted if total is None else total))
 
 
 def test_it_fires_at_once_stays_one_alert_and_ends_with_the_first_window_without() -> None:
@@ -94,7 +96,7 @@ def test_it_fires_at_once_stays_one_alert_and_ends_with_the_first_window_without
     assert board.hear(event=34.9) == []
     assert board.hear(event=35) == ["RESOLVED a 20"]
     fired, ended = board.steps
-    assert (ended.reason, ended.first_window_ns, ended.window.count) == (Reason.CONDITION_ENDED, 0, 1)
+    assert (ended.reason, ended.first_window_ns, ended.window.count) == (TransitionReason.CONDITION_ENDED, 0, 1)
     assert fired.id != ended.id
 
 
@@ -102,7 +104,7 @@ def test_a_silent_group_ends_with_the_first_window_in_which_nothing_was_heard() 
     board = Board.with_rules(COUNT)
     board.hear(row(3), event=2)
     assert board.hear(row(1, pane=50, group=("b",)), event=50) == ["RESOLVED a 10"]
-    assert board.steps[-1].reason is Reason.SILENT
+    assert board.steps[-1].reason is TransitionReason.SILENT
 
 
 def test_where_nothing_arrives_the_clock_ends_the_alert_and_the_next_event_is_not_late() -> None:
@@ -180,7 +182,7 @@ def test_an_open_alert_is_said_again_at_once_in_the_words_of_its_edited_rule_and
     assert board.hear(row(9), event=2) == []
     assert board.hear(event=25) == ["RESOLVED a 10"]
     fired, said, ended = board.steps
-    assert said.reason is Reason.RULE_EDITED
+    assert said.reason is TransitionReason.RULE_EDITED
     assert (said.window, said.first_window_ns, said.created_ns) == (fired.window, 0, 7 * SECOND_NS)
     assert (said.rule_name, said.labels, said.severity) == ("renamed", {"team": "a"}, Severity.CRITICAL)
     assert said.fingerprint == fingerprint(rule_id="count", resource="a", severity=Severity.CRITICAL)
@@ -235,7 +237,7 @@ def test_a_rule_that_goes_ends_its_alerts() -> None:
     board = Board.with_rules(COUNT)
     board.hear(row(3), event=1)
     assert board.learn(revision=2) == ["RESOLVED a 0"]
-    assert board.steps[-1].reason is Reason.RULE_ENDED
+    assert board.steps[-1].reason is TransitionReason.RULE_ENDED
     assert board.learn(revision=3) == []
 
 
@@ -300,10 +302,10 @@ def test_a_checkpoint_names_the_oldest_record_that_an_open_window_needs() -> Non
 def test_ended_alerts_are_forgotten_once_their_window_is_closed() -> None:
     board = Board.with_rules(COUNT)
     board.hear(row(3), event=1)
-    assert board.stage.forget(FRESH) == []
+    assert board.stage.expire(FRESH) == []
     board.hear(event=25)
-    assert board.stage.forget(board.stage.checkpoint(0)) == [("count", ("a",))]
-    assert board.stage.forget(board.stage.checkpoint(0)) == []
+    assert board.stage.expire(board.stage.checkpoint(0)) == [("count", ("a",))]
+    assert board.stage.expire(board.stage.checkpoint(0)) == []
 
 
 def test_a_state_that_a_newer_selection_needs_is_not_forgotten() -> None:
@@ -312,7 +314,7 @@ def test_a_state_that_a_newer_selection_needs_is_not_forgotten() -> None:
     edited = rule("count", "count > threshold", filter="level >= FATAL", revision=2, selection_revision=2)
     board.learn(edited, revision=2)
     board.hear(row(3, selection_revision=2, pane=5000), event=5000)
-    assert board.stage.forget(board.stage.checkpoint(0)) == []
+    assert board.stage.expire(board.stage.checkpoint(0)) == []
 
 
 def test_what_is_restored_is_where_it_was() -> None:
@@ -337,11 +339,11 @@ def test_a_rule_changed_meanwhile_is_judged_when_all_has_been_read_again() -> No
     assert again.hear(row(1), event=1) == []
     assert again.hear(row(2), event=2) == []
     again.learn(rule("count", "count == threshold", 2, revision=3), revision=3)
-    assert [each.state for each in again.steps] == [State.FIRING]
+    assert [each.state for each in again.steps] == [TransitionState.FIRING]
 
 
-def progress(block: int, previous: int, up_to: int) -> Progress:
-    return Progress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=previous)
+def progress(block: int, previous: int, up_to: int) -> BlockProgress:
+    return BlockProgress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=previous)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +352,9 @@ def progress(block: int, previous: int, up_to: int) -> Progress:
         pytest.param([(0, 0, 5), (0, 5, 9)], ["same_block", "same_block"], id="one after the other"),
         pytest.param([(0, 0, 5), (0, 0, 3)], ["same_block", "same_block"], id="a repeat"),
         pytest.param([(0, 0, 256), (1, 256, 260)], ["same_block", "next_block"], id="the next block"),
-        pytest.param([(0, 0, 256), (1, 256, 257), (0, 0, 9)], ["same_block", "next_block", "past"], id="the past"),
+        pytest.param(
+            [(0, 0, 256), (1, 256, 257), (0, 0, 9)], ["same_block", "next_block", "stale"], id="a folded block"
+        ),
         pytest.param([(0, 0, 256), (1, 256, 257), (1, 259, 260)], ["same_block", "next_block", "gap"], id="a gap"),
         pytest.param([(0, 0, 256), (1, 257, 260)], ["same_block", "next_block"], id="unsure at first"),
         pytest.param(
@@ -360,7 +364,7 @@ def progress(block: int, previous: int, up_to: int) -> Progress:
 )
 def test_flushes_follow_each_other(flushes: list[tuple[int, int, int]], receptions: list[str]) -> None:
     board = Board.with_rules(COUNT)
-    assert [board.take(PartialBatch(progress=progress(*each))).reception.value for each in flushes] == receptions
+    assert [board.take(PartialBatch(progress=progress(*each))).flush_order.value for each in flushes] == receptions
 
 
 def test_a_row_is_replaced_only_by_a_newer_one() -> None:
@@ -368,7 +372,7 @@ def test_a_row_is_replaced_only_by_a_newer_one() -> None:
     board.take(PartialBatch(progress=progress(0, 0, 9), rows=(row(2),)))
     board.take(PartialBatch(progress=progress(0, 0, 5), rows=(row(9),)))
     assert board.steps == []
-    assert board.take(PartialBatch(progress=progress(0, 9, 10), rows=(row(3),))).reception is Reception.SAME_BLOCK
+    assert board.take(PartialBatch(progress=progress(0, 9, 10), rows=(row(3),))).flush_order is FlushOrder.SAME_BLOCK
 
 
 def test_a_block_that_ends_after_its_windows_counts_for_none_of_the_later_ones() -> None:
@@ -384,8 +388,8 @@ def test_a_block_that_ends_after_its_windows_counts_for_none_of_the_later_ones()
 def test_the_stores_can_be_counted() -> None:
     board = Board.with_rules(replace(COUNT, type=RuleType.ERROR_THRESHOLD))
     board.hear(row(3), row(1, group=("b",)), event=1)
-    assert board.stage.census(RuleType.ERROR_THRESHOLD) == (2, 1)
-    assert board.stage.census(RuleType.CUSTOM) == (0, 0)
+    assert board.stage.count_groups(RuleType.ERROR_THRESHOLD) == (2, 1)
+    assert board.stage.count_groups(RuleType.CUSTOM) == (0, 0)
     assert (board.stage.open_groups, board.stage.firing_groups) == (2, 1)
 
 
@@ -422,16 +426,16 @@ def test_an_ended_alert_of_a_rule_that_is_gone_outlasts_its_rows() -> None:
     board.learn(revision=2)
     checkpoint = board.stage.checkpoint(100 * SECOND_NS)
     assert checkpoint.offset == 1
-    assert board.stage.forget(checkpoint) == []
-    assert board.stage.forget(replace(checkpoint, watermark_ns=3610 * SECOND_NS)) == [("count", ("a",))]
+    assert board.stage.expire(checkpoint) == []
+    assert board.stage.expire(replace(checkpoint, watermark_ns=3610 * SECOND_NS)) == [("count", ("a",))]
 
 
 def test_hearing_the_same_rules_again_changes_nothing() -> None:
     board = Board.with_rules()
     rules = RuleSet.of(2, [COUNT])
-    board.stage.learn(rules, 0)
+    board.stage.update_rules(rules, 0)
     board.hear(row(3), event=1)
-    assert board.stage.learn(RuleSet.of(3, [COUNT], rules), 0) == []
+    assert board.stage.update_rules(RuleSet.of(3, [COUNT], rules), 0) == []
 
 
 RATE = rule("count", "rate > 0.5 && total > 2")
@@ -440,8 +444,8 @@ FEW = rule("few", "count < 2")
 
 
 def in_scope(total: int, of: Rule, pane: int = 0, group: Group = ("a",)) -> Row:
-    key = totals_key(ReadyRule.of(of).frame_id, group, pane * SECOND_NS)
-    return Row(key, Tally(total=total, last_event_ns=pane * SECOND_NS))
+    key = totals_key(CompiledRule.of(of).bucketing_id, group, pane * SECOND_NS)
+    return Row(key, Aggregate(total=total, last_event_ns=pane * SECOND_NS))
 
 
 def test_a_count_is_judged_with_the_totals_of_its_frame() -> None:
@@ -451,14 +455,14 @@ def test_a_count_is_judged_with_the_totals_of_its_frame() -> None:
     assert (board.steps[0].window.count, board.steps[0].window.total) == (2, 3)
     assert board.hear(in_scope(40, RATE), event=3) == []
     assert board.hear(event=15) == ["RESOLVED a 0"]
-    assert (board.steps[1].reason, board.steps[1].window.total) == (Reason.CONDITION_ENDED, 40)
+    assert (board.steps[1].reason, board.steps[1].window.total) == (TransitionReason.CONDITION_ENDED, 40)
 
 
 def test_a_window_with_totals_and_nothing_selected_ends_an_alert_by_its_condition() -> None:
     board = Board.with_rules(RATE)
     board.hear(row(3), in_scope(3, RATE), event=1)
     assert board.hear(in_scope(9, RATE, pane=10), event=25) == ["RESOLVED a 10"]
-    assert board.steps[-1].reason is Reason.CONDITION_ENDED
+    assert board.steps[-1].reason is TransitionReason.CONDITION_ENDED
 
 
 def test_a_condition_that_holds_where_nothing_is_selected_fires_for_each_group_of_the_scope() -> None:
@@ -467,7 +471,7 @@ def test_a_condition_that_holds_where_nothing_is_selected_fires_for_each_group_o
     assert board.hear(in_scope(1, FEW, pane=10), row(3, pane=10, rule_id="few"), event=24) == []
     assert board.hear(in_scope(1, FEW, pane=20), event=25) == ["RESOLVED a 10", "FIRING a 20"]
     assert board.hear(event=45) == ["RESOLVED a 30"]
-    assert board.steps[-1].reason is Reason.SILENT
+    assert board.steps[-1].reason is TransitionReason.SILENT
 
 
 def test_a_rule_that_learns_to_fire_where_nothing_is_selected_is_judged_at_once() -> None:
@@ -491,7 +495,7 @@ def test_totals_of_blocks_add_up() -> None:
     board = Board.with_rules(rule("count", "total > 5"))
     for block, total in ((0, 3), (1, 2), (2, 1)):
         start = block * 256
-        told = Progress(
+        told = BlockProgress(
             source_partition=0,
             source_partitions=1,
             block=block,
@@ -546,7 +550,7 @@ def test_a_gap_that_was_looked_for_before_is_not_one_again() -> None:
     board = Board(stage)
     board.learn(COUNT)
     heard = [board.take(PartialBatch(progress=progress(*each))) for each in ((0, 0, 256), (1, 256, 257), (2, 512, 513))]
-    assert Reception.GAP not in {each.reception for each in heard}
+    assert FlushOrder.GAP not in {each.flush_order for each in heard}
 
 
 def test_totals_wait_for_rules_too() -> None:
@@ -574,6 +578,6 @@ def test_a_rule_that_begins_to_need_totals_is_judged_by_them_for_what_it_has_sel
 
 
 def test_folding_totals_of_a_source_that_has_none_is_nothing() -> None:
-    pane = TotalsPane()
+    pane = ScopePane()
     pane.fold(1)
     assert pane.since(0) is None

@@ -1,11 +1,11 @@
 """The watermark: never back, never ahead of a source that may still speak."""
 
-from services.evaluator.core.records import SECOND_NS, Progress
+from services.evaluator.core.records import SECOND_NS, BlockProgress
 from services.evaluator.core.window.watermark import Watermark
 
 
-def heard(source: int, event: float | None = None, idle: float | None = None, sources: int = 2) -> Progress:
-    return Progress(
+def heard(source: int, event: float | None = None, idle: float | None = None, sources: int = 2) -> BlockProgress:
+    return BlockProgress(
         source_partition=source,
         source_partitions=sources,
         block=0,
@@ -16,7 +16,7 @@ def heard(source: int, event: float | None = None, idle: float | None = None, so
     )
 
 
-def after(*flushes: Progress, start: int | None = None) -> Watermark:
+def after(*flushes: BlockProgress, start: int | None = None) -> Watermark:
     watermark = Watermark(allowance_ns=10 * SECOND_NS, value_ns=start)
     for flush in flushes:
         watermark.observe(flush)

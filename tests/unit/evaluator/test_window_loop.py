@@ -7,7 +7,15 @@ from datetime import timedelta
 import pytest
 
 from services.chassis.backoff import Backoff
-from services.evaluator.core.records import SECOND_NS, PartialBatch, Progress, Row, RowKey, State, Tally
+from services.evaluator.core.records import (
+    SECOND_NS,
+    Aggregate,
+    BlockProgress,
+    PartialBatch,
+    Row,
+    RowKey,
+    TransitionState,
+)
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import CommittedOffset, Rebalance
@@ -48,7 +56,7 @@ class Loop:
         self.clock.advance(timedelta(seconds=2))
         await self.worker.turn()
 
-    def steps(self) -> list[State]:
+    def steps(self) -> list[TransitionState]:
         return [each.state for each in self.alerts.written]
 
 
@@ -59,7 +67,7 @@ def flush(
     key = RowKey("count", 1, ("a",), 0)
     start = block * 256
     return PartialBatch(
-        progress=Progress(
+        progress=BlockProgress(
             source_partition=0,
             source_partitions=1,
             block=block,
@@ -67,7 +75,7 @@ def flush(
             previous_up_to=start + (up_to - 1 if previous is None else previous),
             max_event_ns=int(event * SECOND_NS),
         ),
-        rows=(Row(key, Tally(counted=counted, total=counted)),) if counted else (),
+        rows=(Row(key, Aggregate(counted=counted, total=counted)),) if counted else (),
     )
 
 
@@ -78,7 +86,7 @@ def loop() -> Loop:
 
 async def test_what_is_decided_is_told_and_kept_and_then_committed(loop: Loop) -> None:
     await loop.bring(flush(1, 3), rebalance=ASSIGNED)
-    assert loop.steps() == [State.FIRING]
+    assert loop.steps() == [TransitionState.FIRING]
     assert [state.id for state in loop.states.kept.values()] == [each.id for each in loop.alerts.written]
     (mark,) = loop.partials.commits
     assert (mark.partition, mark.offset) == (0, 0)
@@ -87,7 +95,7 @@ async def test_what_is_decided_is_told_and_kept_and_then_committed(loop: Loop) -
 async def test_nothing_is_committed_while_alerts_does_not_take_it(loop: Loop) -> None:
     loop.alerts.failures = 3
     await loop.bring(flush(1, 3), rebalance=ASSIGNED)
-    assert loop.steps() == [State.FIRING]
+    assert loop.steps() == [TransitionState.FIRING]
     assert loop.alerts.failures == 0
 
 
@@ -96,7 +104,7 @@ async def test_a_state_that_was_not_kept_is_told_again_not_lost(loop: Loop) -> N
     await loop.bring(rebalance=ASSIGNED)
     loop.states.failures = 1
     await loop.bring(flush(1, 3))
-    assert loop.steps() == [State.FIRING, State.FIRING]
+    assert loop.steps() == [TransitionState.FIRING, TransitionState.FIRING]
     assert len({each.id for each in loop.alerts.written}) == 1
 
 
@@ -116,23 +124,23 @@ async def test_a_successor_goes_on_where_it_was(loop: Loop) -> None:
     loop.worker = loop.started()
     await loop.bring(*batches, rebalance=Rebalance(assigned=(mark,)))
     await loop.bring(flush(3, event=25), first=2)
-    assert loop.steps() == [State.FIRING, State.RESOLVED]
+    assert loop.steps() == [TransitionState.FIRING, TransitionState.RESOLVED]
 
 
 async def test_states_are_waited_for(loop: Loop) -> None:
     loop.states.failures = 2
     await loop.bring(flush(1, 3), rebalance=ASSIGNED)
-    assert loop.steps() == [State.FIRING]
+    assert loop.steps() == [TransitionState.FIRING]
 
 
 async def test_new_rules_are_judged_without_a_new_event(loop: Loop) -> None:
     await loop.bring(flush(1, 2), rebalance=ASSIGNED)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
     await loop.bring()
-    assert loop.steps() == [State.FIRING]
+    assert loop.steps() == [TransitionState.FIRING]
     loop.rules.current = RuleSet.of(3, [])
     await loop.bring()
-    assert loop.steps() == [State.FIRING, State.RESOLVED]
+    assert loop.steps() == [TransitionState.FIRING, TransitionState.RESOLVED]
 
 
 async def test_after_a_gap_it_reads_again_from_the_last_mark(loop: Loop) -> None:
@@ -141,7 +149,7 @@ async def test_after_a_gap_it_reads_again_from_the_last_mark(loop: Loop) -> None
     assert loop.partials.rewinds == [(0, 0)]
     assert loop.steps() == []
     await loop.bring(flush(256, 1, previous=0, block=0), flush(1, 1), flush(2, 2), flush(3, 3), first=0)
-    assert loop.steps() == [State.FIRING]
+    assert loop.steps() == [TransitionState.FIRING]
 
 
 async def test_a_gap_that_stays_is_read_again_once(loop: Loop) -> None:
@@ -149,7 +157,7 @@ async def test_a_gap_that_stays_is_read_again_once(loop: Loop) -> None:
     await loop.bring(*batches, rebalance=ASSIGNED)
     await loop.bring(*batches)
     assert loop.partials.rewinds == [(0, 0)]
-    assert loop.steps() == [State.FIRING]
+    assert loop.steps() == [TransitionState.FIRING]
 
 
 async def test_a_partition_that_went_is_not_committed(loop: Loop) -> None:
@@ -207,7 +215,7 @@ def test_what_another_takes_up_is_let_go() -> None:
 
 
 def many(count: int) -> tuple[Row, ...]:
-    return tuple(Row(RowKey("count", 1, (f"g{number}",), 0), Tally(counted=2, total=2)) for number in range(count))
+    return tuple(Row(RowKey("count", 1, (f"g{number}",), 0), Aggregate(counted=2, total=2)) for number in range(count))
 
 
 async def test_many_transitions_go_in_waves_that_are_sent_once_and_nobody_waits_for_all(loop: Loop) -> None:
@@ -219,7 +227,7 @@ async def test_many_transitions_go_in_waves_that_are_sent_once_and_nobody_waits_
     loop.alerts.failures = 1
     await loop.bring()
     assert len(loop.alerts.written) == MAX_TRANSITIONS
-    urgent = Row(RowKey("other", 1, ("a",), 0), Tally(counted=3, total=3))
+    urgent = Row(RowKey("other", 1, ("a",), 0), Aggregate(counted=3, total=3))
     await loop.bring(replace(flush(2, event=2), rows=(urgent,)), first=1)
     assert "other" in {each.rule_id for each in loop.alerts.written}
     assert loop.partials.commits == commits

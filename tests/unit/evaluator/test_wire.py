@@ -18,16 +18,16 @@ from services.evaluator.adapters.partial_decoder import PartialDecoder
 from services.evaluator.adapters.transition_codec import decode_state, encode_state
 from services.evaluator.core.records import (
     SECOND_NS,
+    Aggregate,
+    BlockProgress,
     PartialBatch,
-    Progress,
-    Reason,
     Row,
     RowKey,
     Sample,
-    State,
-    Tally,
     Transition,
-    Window,
+    TransitionReason,
+    TransitionState,
+    WindowResult,
 )
 from services.evaluator.ports import Rebalance
 
@@ -47,8 +47,8 @@ samples = st.builds(
     texts,
     texts,
 )
-tallies = st.builds(
-    Tally,
+aggregates = st.builds(
+    Aggregate,
     counts,
     counts,
     counts,
@@ -63,7 +63,7 @@ keys = st.builds(RowKey, texts, counts, st.lists(texts, max_size=3).map(tuple), 
 batches = st.builds(
     PartialBatch,
     progress=st.builds(
-        Progress,
+        BlockProgress,
         source_partition=st.integers(0, 99),
         source_partitions=st.integers(0, 99),
         block=counts,
@@ -74,13 +74,13 @@ batches = st.builds(
         max_arrival_ns=st.none() | moments,
         idle_ns=st.none() | moments,
     ),
-    rows=st.lists(st.builds(Row, keys, tallies), max_size=3).map(tuple),
+    rows=st.lists(st.builds(Row, keys, aggregates), max_size=3).map(tuple),
 )
 transitions = st.builds(
     Transition,
     id=texts,
-    state=st.sampled_from(State),
-    reason=st.just(Reason.RESTORED),
+    state=st.sampled_from(TransitionState),
+    reason=st.just(TransitionReason.RESTORED),
     rule_id=texts,
     selection_revision=counts,
     rule_revision=counts,
@@ -93,7 +93,7 @@ transitions = st.builds(
     labels=st.dictionaries(texts, texts, max_size=2),
     fingerprint=texts,
     window=st.builds(
-        Window,
+        WindowResult,
         start_ns=moments,
         end_ns=moments,
         count=counts,
@@ -125,21 +125,21 @@ def test_partial_batches_through_columns(given: list[PartialBatch]) -> None:
 
 def test_settled_rows_that_are_replaced_later_are_left_out() -> None:
     def batch(up_to: int, *rows: Row, block: int = 0) -> PartialBatch:
-        progress = Progress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0)
+        progress = BlockProgress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0)
         return PartialBatch(progress=progress, rows=rows)
 
     sample = Sample(1, "a", None, "m", None, None, "", "")
     one, two, longer = (RowKey("r", 1, group, 0) for group in (("a",), ("b",), ("a", "")))
     given = [
-        batch(1, Row(one, Tally(1, samples=(sample,))), Row(two, Tally(1)), Row(longer, Tally(1))),
-        batch(2, Row(one, Tally(2)), Row(two, Tally(2))),
-        batch(3, Row(one, Tally(3)), block=1),
-        batch(4, Row(two, Tally(4))),
-        batch(5, Row(two, Tally(5))),
+        batch(1, Row(one, Aggregate(1, samples=(sample,))), Row(two, Aggregate(1)), Row(longer, Aggregate(1))),
+        batch(2, Row(one, Aggregate(2)), Row(two, Aggregate(2))),
+        batch(3, Row(one, Aggregate(3)), block=1),
+        batch(4, Row(two, Aggregate(4))),
+        batch(5, Row(two, Aggregate(5))),
     ]
     kept = PARTIALS.decode([encode_batch(each) for each in given], [True, True, True, False, False], [0] * 5)
     # The second row of "b" stays: what replaces it is judged only after it.
-    assert [[row.tally.counted for row in each.rows] for each in kept] == [[1, 1], [2, 2], [3], [4], [5]]
+    assert [[row.aggregate.counted for row in each.rows] for each in kept] == [[1, 1], [2, 2], [3], [4], [5]]
     assert PARTIALS.decode([]) == []
 
 
@@ -154,13 +154,13 @@ def test_settled_rows_that_are_replaced_later_are_left_out() -> None:
 def test_of_settled_rows_the_one_is_kept_that_counts(heard: list[tuple[int, int]], kept: list[list[int]]) -> None:
     given = [
         PartialBatch(
-            progress=Progress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0),
-            rows=(Row(RowKey("r", 1, ("a",), 0), Tally(up_to)),),
+            progress=BlockProgress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0),
+            rows=(Row(RowKey("r", 1, ("a",), 0), Aggregate(up_to)),),
         )
         for block, up_to in heard
     ]
     decoded = PARTIALS.decode([encode_batch(each) for each in given], [True] * len(given), [0] * len(given))
-    assert [[row.tally.counted for row in each.rows] for each in decoded] == kept
+    assert [[row.aggregate.counted for row in each.rows] for each in decoded] == kept
 
 
 @given(transitions)
@@ -195,7 +195,9 @@ class Fetched:
 @pytest.mark.parametrize(("said_s", "taken_s"), [(100, 100), (640, 101), (None, None)])
 async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(said_s: int, taken_s: int) -> None:
     said_ns, taken_ns = (None if each is None else each * SECOND_NS for each in (said_s, taken_s))
-    progress = Progress(source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=said_ns)
+    progress = BlockProgress(
+        source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=said_ns
+    )
     value = encode_batch(PartialBatch(progress=progress))
     record = Record("window-partials", 0, 0, None, value, (), 101_000)
     source = KafkaPartialSource(cast("Member", Fetched(record)))

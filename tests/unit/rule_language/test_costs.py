@@ -78,7 +78,7 @@ def test_conditions_are_bounded_likewise() -> None:
 
 def test_patterns_are_measured_before_any_of_them_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
-    monkeypatch.setattr("services.rule_language.costs.regex_mistake", compiled.append)
+    monkeypatch.setattr("services.rule_language.costs.regex_error", compiled.append)
     with pytest.raises(ExpressionError, match="too large"):
         check_filter(one_of([rf'host.matches(r"\pL{{300}}{n}")' for n in range(MAX_PATTERNS)]))
     assert compiled == []

@@ -1,7 +1,7 @@
 import pytest
 
 from services.rule_language.checking import check_filter
-from services.rule_language.environment import double_of, int_of, quotient
+from services.rule_language.environment import parse_double, parse_int, quotient
 from services.rule_language.protobuf_wire import Message
 from services.rule_language.syntax_tree import (
     Attribute,
@@ -9,44 +9,44 @@ from services.rule_language.syntax_tree import (
     Constant,
     Field,
     HasAttribute,
-    Kind,
     Listing,
     Node,
     Opaque,
     Place,
+    ValueKind,
     walk,
 )
 
 ANYWHERE = Place(id=0, offset=0)
-LEVEL = Field(name="level", kind=Kind.INT, place=ANYWHERE)
-HOST = Field(name="host", kind=Kind.STRING, place=ANYWHERE)
+LEVEL = Field(name="level", kind=ValueKind.INT, place=ANYWHERE)
+HOST = Field(name="host", kind=ValueKind.STRING, place=ANYWHERE)
 
 
-def constant(value: bool | float | str, kind: Kind) -> Constant:  # noqa: FBT001 - a literal of the language
+def constant(value: bool | float | str, kind: ValueKind) -> Constant:  # noqa: FBT001 - a literal of the language
     return Constant(value=value, kind=kind, place=ANYWHERE)
 
 
-def call(function: str, *arguments: Node, kind: Kind = Kind.BOOL) -> Call:
+def call(function: str, *arguments: Node, kind: ValueKind = ValueKind.BOOL) -> Call:
     return Call(function=function, arguments=arguments, kind=kind, place=ANYWHERE)
 
 
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("true", constant(value=True, kind=Kind.BOOL)),
-        ("level >= ERROR", call(">=", LEVEL, constant(5, Kind.INT))),
-        ("level == -3", call("==", LEVEL, constant(-3, Kind.INT))),
-        ("level < 0.25", call("<", LEVEL, constant(0.25, Kind.DOUBLE))),
-        ("level < 0.0", call("<", LEVEL, constant(0.0, Kind.DOUBLE))),
-        ('host == ""', call("==", HOST, constant("", Kind.STRING))),
-        ('host == "é"', call("==", HOST, constant("é", Kind.STRING))),
-        ('host.matches("a")', call("matches", HOST, constant("a", Kind.STRING))),
+        ("true", constant(value=True, kind=ValueKind.BOOL)),
+        ("level >= ERROR", call(">=", LEVEL, constant(5, ValueKind.INT))),
+        ("level == -3", call("==", LEVEL, constant(-3, ValueKind.INT))),
+        ("level < 0.25", call("<", LEVEL, constant(0.25, ValueKind.DOUBLE))),
+        ("level < 0.0", call("<", LEVEL, constant(0.0, ValueKind.DOUBLE))),
+        ('host == ""', call("==", HOST, constant("", ValueKind.STRING))),
+        ('host == "é"', call("==", HOST, constant("é", ValueKind.STRING))),
+        ('host.matches("a")', call("matches", HOST, constant("a", ValueKind.STRING))),
         ("has(attributes.a)", HasAttribute(key="a", place=ANYWHERE)),
         ('"a.b" in attributes', HasAttribute(key="a.b", place=ANYWHERE)),
         ("attributes.a == host", call("==", Attribute(key="a", place=ANYWHERE), HOST)),
         ('attributes["a"] == host', call("==", Attribute(key="a", place=ANYWHERE), HOST)),
-        ("-level > 1", call(">", call("negate", LEVEL, kind=Kind.INT), constant(1, Kind.INT))),
-        ("level in [1]", call("in", LEVEL, Listing(elements=(constant(1, Kind.INT),), place=ANYWHERE))),
+        ("-level > 1", call(">", call("negate", LEVEL, kind=ValueKind.INT), constant(1, ValueKind.INT))),
+        ("level in [1]", call("in", LEVEL, Listing(elements=(constant(1, ValueKind.INT),), place=ANYWHERE))),
     ],
 )
 def test_the_tree_of_an_expression(text: str, tree: Node) -> None:
@@ -75,9 +75,9 @@ def test_what_only_cel_evaluates_is_told_apart() -> None:
 def test_every_node_has_a_kind() -> None:
     expression = check_filter("has(attributes.a) && attributes.b in [host] && level in [1, 2]")
     kinds = {type(node): node.kind for node in walk(expression.tree)}
-    assert kinds[HasAttribute] is Kind.BOOL
-    assert kinds[Attribute] is Kind.STRING
-    assert kinds[Listing] is Kind.OTHER
+    assert kinds[HasAttribute] is ValueKind.BOOL
+    assert kinds[Attribute] is ValueKind.STRING
+    assert kinds[Listing] is ValueKind.OTHER
 
 
 def test_a_node_knows_its_place() -> None:
@@ -100,5 +100,5 @@ def test_broken_numbers_divide_by_zero_as_the_machine_does(dividend: float, divi
 
 
 def test_texts_are_read_as_numbers() -> None:
-    assert (int_of("12"), int_of("x"), int_of("1.5")) == (12, None, None)
-    assert (double_of("12"), double_of("x"), double_of("-1.5e3")) == (12.0, None, -1500.0)
+    assert (parse_int("12"), parse_int("x"), parse_int("1.5")) == (12, None, None)
+    assert (parse_double("12"), parse_double("x"), parse_double("-1.5e3")) == (12.0, None, -1500.0)

@@ -4,96 +4,110 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.domain.level import Level
 from services.domain.trace_context import trace_id_of
-from services.evaluator.core.match.blocks import Block, Source
-from services.evaluator.core.match.bucketing import Frame, frame_of
-from services.evaluator.core.match.events import Arrivals, Columns, Ints, Record, event_times_ns, values
-from services.evaluator.core.records import MAX_SAMPLES, NOTHING, SAMPLE_CHARACTERS, RowKey, Sample, Tally, totals_key
-from services.evaluator.core.rules import ReadyRule, RuleSet
+from services.evaluator.core.match.blocks import Block, SourcePartition
+from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events
+from services.evaluator.core.match.events import (
+    EventBatch,
+    EventColumns,
+    Ints,
+    LogRecord,
+    Mask,
+    event_times_ns,
+    field_values,
+)
+from services.evaluator.core.records import (
+    EMPTY_AGGREGATE,
+    MAX_SAMPLE_CHARACTERS,
+    MAX_SAMPLES,
+    Aggregate,
+    RowKey,
+    Sample,
+    totals_key,
+)
+from services.evaluator.core.rules import CompiledRule, RuleSet
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-# Count, sum, least and greatest.
+_SAMPLE_FIELDS = ("service", "level", "message", "status_code", "response_time", "host", "trace_id")
+_LEVELS = frozenset(Level)
+# Count, sum, minimum and maximum.
 _Values = tuple[int, float, float | None, float | None]
-_NO_VALUES: _Values = NOTHING.value_count, NOTHING.sum, NOTHING.min, NOTHING.max
+_NO_VALUES: _Values = EMPTY_AGGREGATE.value_count, EMPTY_AGGREGATE.sum, EMPTY_AGGREGATE.min, EMPTY_AGGREGATE.max
 
 
 @dataclass(slots=True, kw_only=True)
-class Fetch:
-    """One fetch with everything that several rules use worked out at most once."""
+class _Fetch:
+    """One fetch; what several rules use is computed at most once."""
 
-    arrivals: Arrivals
+    events: EventBatch
     blocks: list[Block]
     times_ns: Ints
     record_of_event: Ints
     block_of_event: Ints
     _scopes: dict[str, Mask | None] = field(default_factory=dict)
-    frames: dict[str, Frame] = field(default_factory=dict)
+    bucketings: dict[str, BucketedEvents] = field(default_factory=dict)
 
-    def frame(self, ready: ReadyRule) -> Frame:
-        """Give the cells of this rule's scope, groups and window."""
-        if ready.frame_id not in self.frames:
-            self.frames[ready.frame_id] = frame_of(
-                self.arrivals.columns,
-                self._scope(ready),
-                ready.rule.group_by,
-                ready.window_ns,
+    def bucketed(self, compiled: CompiledRule) -> BucketedEvents:
+        """Return the events in the buckets of this rule's scope, grouping and window."""
+        if compiled.bucketing_id not in self.bucketings:
+            self.bucketings[compiled.bucketing_id] = bucket_events(
+                self.events.columns,
+                self._scope(compiled),
+                compiled.rule.group_by,
+                compiled.window_ns,
                 times_ns=self.times_ns,
                 blocks=self.block_of_event,
             )
-        return self.frames[ready.frame_id]
+        return self.bucketings[compiled.bucketing_id]
 
-    def _scope(self, ready: ReadyRule) -> Mask | None:
-        scope = ready.rule.scope
+    def _scope(self, compiled: CompiledRule) -> Mask | None:
+        scope = compiled.rule.scope
         if not scope:
             return None
         if scope not in self._scopes:
-            self._scopes[scope] = ready.scope(self.arrivals.columns, None)
+            self._scopes[scope] = compiled.scope(self.events.columns, None)
         return self._scopes[scope]
 
 
-def match(
-    arrivals: Arrivals, rules: RuleSet, sources: Mapping[int, Source], outputs: int
-) -> dict[ReadyRule, Exception]:
+def match_events(
+    events: EventBatch, rules: RuleSet, sources: Mapping[int, SourcePartition], outputs: int
+) -> dict[CompiledRule, Exception]:
     """Add the events of a fetch to the blocks of their sources.
 
-    Give the rules that could not be evaluated, and why: they miss this fetch, the others do not.
+    Return the rules that could not be evaluated, and why: they miss this fetch, the others do not.
     """
-    fetch = _taken(arrivals, sources)
-    failed: dict[ReadyRule, Exception] = {}
-    for ready in rules.rules.values() if len(arrivals.columns) else ():
+    fetch = _add_records(events, sources)
+    failed: dict[CompiledRule, Exception] = {}
+    for compiled in rules.rules.values() if len(events.columns) else ():
         try:
-            rows = _extended(fetch, fetch.frame(ready), ready)
+            rows = _aggregate_rule(fetch, fetch.bucketed(compiled), compiled)
         except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
-            failed[ready] = error
+            failed[compiled] = error
             continue
-        for block, key, tally in rows:
-            block.put(key, tally, outputs)
-    for frame_id, frame in fetch.frames.items():
-        _add_totals(fetch, frame_id, frame, rules, outputs)
+        for block, key, aggregate in rows:
+            block.replace_row(key, aggregate, outputs)
+    for bucketing_id, bucketed in fetch.bucketings.items():
+        _add_totals(fetch, bucketing_id, bucketed, rules, outputs)
     return failed
 
 
-def _taken(arrivals: Arrivals, sources: Mapping[int, Source]) -> Fetch:
+def _add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> _Fetch:
     numbers: dict[tuple[int, int], int] = {}
     blocks: list[Block] = []
-    block_of_record = np.empty(len(arrivals.records), dtype=np.int64)
-    for index, record in enumerate(arrivals.records):
-        block = sources[record.partition].take(record.offset, record.arrival_ns)
+    block_of_record = np.empty(len(events.records), dtype=np.int64)
+    for index, record in enumerate(events.records):
+        block = sources[record.partition].add_record(record.offset, record.arrival_ns)
         number = numbers.setdefault((record.partition, block.number), len(blocks))
         if number == len(blocks):
             blocks.append(block)
         block_of_record[index] = number
-    record_of_event = arrivals.record_of_event()
-    arrived_ns = arrivals.arrivals_ns()[record_of_event]
-    times_ns = event_times_ns(arrivals.columns, arrived_ns)
-    _note_event_times(arrivals, [blocks[number] for number in block_of_record], np.minimum(times_ns, arrived_ns))
-    return Fetch(
-        arrivals=arrivals,
+    record_of_event = events.record_of_event()
+    arrived_ns = events.arrivals_ns()[record_of_event]
+    times_ns = event_times_ns(events.columns, arrived_ns)
+    _add_event_times(events, [blocks[number] for number in block_of_record], np.minimum(times_ns, arrived_ns))
+    return _Fetch(
+        events=events,
         blocks=blocks,
         times_ns=times_ns,
         record_of_event=record_of_event,
@@ -101,42 +115,45 @@ def _taken(arrivals: Arrivals, sources: Mapping[int, Source]) -> Fetch:
     )
 
 
-def _note_event_times(arrivals: Arrivals, blocks: Sequence[Block], bounded_ns: Ints) -> None:
-    filled = np.flatnonzero(arrivals.lengths)
+def _add_event_times(events: EventBatch, blocks: Sequence[Block], bounded_ns: Ints) -> None:
+    filled = np.flatnonzero(events.lengths)
     if not len(filled):
         return
-    starts = (np.cumsum(arrivals.lengths) - arrivals.lengths)[filled]
+    starts = (np.cumsum(events.lengths) - events.lengths)[filled]
     for index, latest in zip(filled.tolist(), np.maximum.reduceat(bounded_ns, starts).tolist(), strict=True):
-        blocks[index].saw(latest)
+        blocks[index].add_event_time(latest)
 
 
-def _add_totals(fetch: Fetch, frame_id: str, frame: Frame, rules: RuleSet, outputs: int) -> None:
-    """Count once, for all rules of a frame, what their scope selects; only the rules that need it are told."""
-    rule_ids = [ready.rule.id for ready in rules.readers.get(frame_id, ())]
-    for cell, total, last in zip(frame.cells, frame.total, frame.last_event_ns, strict=True):
-        block, key = fetch.blocks[cell.block], totals_key(frame_id, cell.group, cell.pane_ns)
-        old = block.totals.get(key, NOTHING)
-        tally = NOTHING._replace(total=old.total + total, last_event_ns=_later(old.last_event_ns, last))
-        block.put_totals(key, tally, rule_ids, outputs)
+def _add_totals(fetch: _Fetch, bucketing_id: str, bucketed: BucketedEvents, rules: RuleSet, outputs: int) -> None:
+    """Count what a scope selects, once for all rules of a bucketing; it goes only to the rules that need it."""
+    rule_ids = [compiled.rule.id for compiled in rules.total_readers.get(bucketing_id, ())]
+    for bucket, total, last in zip(bucketed.buckets, bucketed.total, bucketed.last_event_ns, strict=True):
+        block, key = fetch.blocks[bucket.block], totals_key(bucketing_id, bucket.group, bucket.pane_ns)
+        old = block.totals.get(key, EMPTY_AGGREGATE)
+        aggregate = EMPTY_AGGREGATE._replace(total=old.total + total, last_event_ns=_later(old.last_event_ns, last))
+        block.replace_totals(key, aggregate, rule_ids, outputs)
 
 
-def _extended(fetch: Fetch, frame: Frame, ready: ReadyRule) -> Iterable[tuple[Block, RowKey, Tally]]:
-    """Give each row of one rule that this fetch changes, with its new numbers: those in which it selected something."""
-    rule = ready.rule
-    events = np.flatnonzero(ready.filter(fetch.arrivals.columns, frame.selected))
+def _aggregate_rule(
+    fetch: _Fetch, bucketed: BucketedEvents, compiled: CompiledRule
+) -> Iterable[tuple[Block, RowKey, Aggregate]]:
+    """Return each row of one rule in which this fetch selected something, with its new numbers."""
+    rule = compiled.rule
+    events = np.flatnonzero(compiled.filter(fetch.events.columns, bucketed.selected))
     if not len(events):
         return ()
-    changed, rows = np.unique(frame.of_event[events], return_inverse=True)
-    cells = [frame.cells[number] for number in changed.tolist()]
-    keys = [RowKey(rule.id, rule.selection_revision, cell.group, cell.pane_ns) for cell in cells]
-    blocks = [fetch.blocks[cell.block] for cell in cells]
-    before = [block.rows.get(key, NOTHING) for block, key in zip(blocks, keys, strict=True)]
+    changed, rows = np.unique(bucketed.bucket_of_event[events], return_inverse=True)
+    buckets = [bucketed.buckets[number] for number in changed.tolist()]
+    keys = [RowKey(rule.id, rule.selection_revision, bucket.group, bucket.pane_ns) for bucket in buckets]
+    blocks = [fetch.blocks[bucket.block] for bucket in buckets]
+    before = [block.rows.get(key, EMPTY_AGGREGATE) for block, key in zip(blocks, keys, strict=True)]
     hits = _Hits(events, rows)
+    added = _totals_until_last_hit(bucketed, hits, len(buckets))
     totals = [
-        block.totals.get(totals_key(ready.frame_id, cell.group, cell.pane_ns), NOTHING).total + seen
-        for block, cell, seen in zip(blocks, cells, _seen(frame, hits, len(cells)), strict=True)
+        block.totals.get(totals_key(compiled.bucketing_id, bucket.group, bucket.pane_ns), EMPTY_AGGREGATE).total + total
+        for block, bucket, total in zip(blocks, buckets, added, strict=True)
     ]
-    return zip(blocks, keys, _counted(fetch, hits, before, totals, rule.value_field), strict=True)
+    return zip(blocks, keys, _extend_rows(fetch, hits, before, totals, rule.value_field), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,26 +164,28 @@ class _Hits:
     rows: Ints
 
 
-def _seen(frame: Frame, hits: _Hits, rows: int) -> list[int]:
-    """Say how many events of this fetch each row's scope selected up to the last one that the filter selected.
+def _totals_until_last_hit(bucketed: BucketedEvents, hits: _Hits, rows: int) -> list[int]:
+    """Return how many events of this fetch each row's scope selected up to the last one that the filter selected.
 
-    How many there are in all is for the frame's totals to say: a row is not sent again for them.
+    How many the scope selected in all is in the totals of the bucketing: a row is not sent again for them.
     """
     last_hit = np.zeros(rows, dtype=np.int64)
     # Of several entries with the same index the last one stays.
     last_hit[hits.rows] = hits.events
-    seen: list[int] = (frame.rank[last_hit] + 1).tolist()
-    return seen
+    totals: list[int] = (bucketed.rank[last_hit] + 1).tolist()
+    return totals
 
 
-def _counted(fetch: Fetch, hits: _Hits, before: list[Tally], totals: list[int], value_field: str) -> list[Tally]:
-    """Add a fetch to its rows."""
+def _extend_rows(
+    fetch: _Fetch, hits: _Hits, before: list[Aggregate], totals: list[int], value_field: str
+) -> list[Aggregate]:
+    """Return the rows with what a fetch adds to them."""
     counts = np.bincount(hits.rows, minlength=len(before)).tolist()
     latest = np.full(len(before), np.iinfo(np.int64).min)
     np.maximum.at(latest, hits.rows, fetch.times_ns[hits.events])
     samples = _samples(fetch, hits, before)
     return [
-        Tally(
+        Aggregate(
             old.counted + count,
             total,
             values[0],
@@ -183,7 +202,7 @@ def _counted(fetch: Fetch, hits: _Hits, before: list[Tally], totals: list[int], 
                 counts,
                 totals,
                 latest.tolist(),
-                _valued(fetch, hits, before, value_field),
+                _extend_values(fetch, hits, before, value_field),
                 _traceparents(fetch, hits, len(before)),
                 strict=True,
             )
@@ -191,9 +210,9 @@ def _counted(fetch: Fetch, hits: _Hits, before: list[Tally], totals: list[int], 
     ]
 
 
-def _valued(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) -> list[_Values]:
-    """Give count, sum, least and greatest of each row's values, those of the selected events added."""
-    numbers, present = values(fetch.arrivals.columns, value_field)
+def _extend_values(fetch: _Fetch, hits: _Hits, before: list[Aggregate], value_field: str) -> list[_Values]:
+    """Return count, sum, minimum and maximum of each row's values, with those of the selected events."""
+    numbers, present = field_values(fetch.events.columns, value_field)
     chosen = present[hits.events]
     if not chosen.any():
         return [(old.value_count, old.sum, old.min, old.max) for old in before]
@@ -201,24 +220,24 @@ def _valued(fetch: Fetch, hits: _Hits, before: list[Tally], value_field: str) ->
     counts = np.array([old.value_count for old in before])
     np.add.at(counts, rows, 1)
     # Summing begins with the sum so far and goes event by event, so it does not matter how fetches were cut.
-    # A sum may become infinite; the window stage knows what that counts for.
+    # A sum may become infinite; the window stage takes the largest double then.
     sums = np.array([old.sum for old in before])
     with np.errstate(over="ignore"):
         np.add.at(sums, rows, added)
-    least = np.array([np.inf if old.min is None else old.min for old in before])
-    np.minimum.at(least, rows, added)
-    greatest = np.array([-np.inf if old.max is None else old.max for old in before])
-    np.maximum.at(greatest, rows, added)
-    columns = zip(counts.tolist(), sums.tolist(), least.tolist(), greatest.tolist(), strict=True)
+    minimum = np.array([np.inf if old.min is None else old.min for old in before])
+    np.minimum.at(minimum, rows, added)
+    maximum = np.array([-np.inf if old.max is None else old.max for old in before])
+    np.maximum.at(maximum, rows, added)
+    columns = zip(counts.tolist(), sums.tolist(), minimum.tolist(), maximum.tolist(), strict=True)
     return [row if row[0] else _NO_VALUES for row in columns]
 
 
-def _traceparents(fetch: Fetch, hits: _Hits, rows: int) -> list[str]:
-    """Give for each row the trace that brought its last selected event."""
+def _traceparents(fetch: _Fetch, hits: _Hits, rows: int) -> list[str]:
+    """Return for each row the trace that brought its last selected event."""
     last_record = np.zeros(rows, dtype=np.int64)
     # Of several entries with the same index the last one stays.
     last_record[hits.rows] = fetch.record_of_event[hits.events]
-    records = fetch.arrivals.records
+    records = fetch.events.records
     return [records[index].traceparent for index in last_record.tolist()]
 
 
@@ -226,47 +245,43 @@ def _later(known: int | None, new: int) -> int:
     return new if known is None or new > known else known
 
 
-def _samples(fetch: Fetch, hits: _Hits, before: list[Tally]) -> dict[int, tuple[Sample, ...]]:
-    """Give the events that rows still lack as evidence."""
-    lacking = np.array([MAX_SAMPLES - len(tally.samples) for tally in before])
+def _samples(fetch: _Fetch, hits: _Hits, before: list[Aggregate]) -> dict[int, tuple[Sample, ...]]:
+    """Return the samples that rows still lack as evidence."""
+    lacking = np.array([MAX_SAMPLES - len(aggregate.samples) for aggregate in before])
     chosen = first_of_each(hits.rows, lacking)
     if not len(chosen):
         return {}
     events = hits.events[chosen]
-    records = [fetch.arrivals.records[index] for index in fetch.record_of_event[events].tolist()]
-    found: dict[int, tuple[Sample, ...]] = {}
-    made = samples_of(fetch.arrivals.columns, events, fetch.times_ns[events], records)
+    records = [fetch.events.records[index] for index in fetch.record_of_event[events].tolist()]
+    samples: dict[int, tuple[Sample, ...]] = {}
+    made = make_samples(fetch.events.columns, events, fetch.times_ns[events], records)
     for row, sample in zip(hits.rows[chosen].tolist(), made, strict=True):
-        found[row] = (*found.get(row, ()), sample)
-    return found
+        samples[row] = (*samples.get(row, ()), sample)
+    return samples
 
 
-_FIELDS = ("service", "level", "message", "status_code", "response_time", "host", "trace_id")
-_LEVELS = frozenset(Level)
-
-
-def first_of_each(cells: Ints, wanted: Ints) -> Ints:
-    """Give the positions of the first `wanted[c]` entries of each cell c, in order."""
-    candidates = np.flatnonzero(wanted[cells] > 0)
+def first_of_each(buckets: Ints, wanted: Ints) -> Ints:
+    """Return the positions of the first `wanted[b]` entries of each bucket b, in order."""
+    candidates = np.flatnonzero(wanted[buckets] > 0)
     if not len(candidates):
         return candidates
-    order = candidates[np.argsort(cells[candidates], kind="stable")]
-    sorted_cells = cells[order]
-    starts = np.flatnonzero(np.diff(sorted_cells, prepend=-1))
+    order = candidates[np.argsort(buckets[candidates], kind="stable")]
+    sorted_buckets = buckets[order]
+    starts = np.flatnonzero(np.diff(sorted_buckets, prepend=-1))
     lengths = np.diff(starts, append=len(order))
     rank = np.arange(len(order)) - np.repeat(starts, lengths)
-    return np.sort(order[rank < wanted[sorted_cells]])
+    return np.sort(order[rank < wanted[sorted_buckets]])
 
 
-def samples_of(columns: Columns, events: Ints, times_ns: Ints, records: Sequence[Record]) -> list[Sample]:
+def make_samples(columns: EventColumns, events: Ints, times_ns: Ints, records: Sequence[LogRecord]) -> list[Sample]:
     """Make samples of some events; `times_ns` and `records` have an entry for each of them."""
-    taken = columns.batch.select(list(_FIELDS)).take(events).to_pylist()
+    taken = columns.batch.select(list(_SAMPLE_FIELDS)).take(events).to_pylist()
     return [
         Sample(
             event_ns=time_ns,
             service=row["service"],
             level=_level(row["level"]),
-            message=row["message"][:SAMPLE_CHARACTERS],
+            message=row["message"][:MAX_SAMPLE_CHARACTERS],
             status_code=row["status_code"],
             response_time=row["response_time"],
             host=row["host"],

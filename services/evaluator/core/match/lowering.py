@@ -1,7 +1,7 @@
-"""Operations on columns that say the same as a checked expression.
+"""Lowering: from a checked CEL expression to operations on columns with the same results.
 
-Null is what CEL calls an error: something absent, or what cannot be computed. Arrow's Kleene operations treat null as
-CEL's && and || treat errors. What is not lowered here is left to CEL itself.
+Null stands for what CEL calls an error: an absent value, or one that cannot be computed. Arrow's Kleene operations
+treat null as CEL's && and || treat errors. What is not lowered here is evaluated by CEL itself.
 """
 
 import functools
@@ -12,48 +12,53 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from services.evaluator.core.match.events import Columns
-from services.rule_language.environment import double_of, int_of
+from services.evaluator.core.match.events import EventColumns
+from services.rule_language.environment import parse_double, parse_int
 from services.rule_language.syntax_tree import (
     Attribute,
     Call,
     Constant,
     Field,
     HasAttribute,
-    Kind,
     Listing,
     Node,
     Scalar,
+    ValueKind,
 )
 
-# An array of the events' length, or a scalar. pa.ArrowInvalid: some row cannot be computed this way; ask CEL.
+# An array of the events' length, or a scalar. pa.ArrowInvalid: some row cannot be computed this way, CEL must do it.
 Vector = Any
-# The library's own types cannot say "an array or a scalar, as the arguments are".
+# The library's own types cannot express "an array or a scalar, as the arguments are".
 pc: Any = pyarrow.compute
-Lowered = Callable[[Columns], Vector]
+Lowered = Callable[[EventColumns], Vector]
 _Operation = Callable[..., Vector]
 
-_TYPES = {Kind.BOOL: pa.bool_(), Kind.INT: pa.int64(), Kind.DOUBLE: pa.float64(), Kind.STRING: pa.string()}
+_TYPES = {
+    ValueKind.BOOL: pa.bool_(),
+    ValueKind.INT: pa.int64(),
+    ValueKind.DOUBLE: pa.float64(),
+    ValueKind.STRING: pa.string(),
+}
 
 
 def lower(node: Node) -> Lowered | None:
-    """Lower a node with all below it; None when something in it has to be left to CEL."""
+    """Lower a node with all below it; None when a part of it must be left to CEL."""
     match node:
         case Call():
-            return _call(node)
+            return _lower_call(node)
         case Constant(value=value, kind=kind):
             scalar = _scalar(value, kind)
             return lambda _: scalar
         case _:
-            return _column(node)
+            return _lower_column(node)
 
 
-def _column(node: Node) -> Lowered | None:
-    """What stands in the events themselves."""
+def _lower_column(node: Node) -> Lowered | None:
+    """Lower what stands in the events themselves."""
     match node:
-        case Field(kind=Kind.INT, name=name):
+        case Field(kind=ValueKind.INT, name=name):
             return lambda columns: columns.integers(name)
-        case Field(kind=Kind.STRING | Kind.DOUBLE, name=name):
+        case Field(kind=ValueKind.STRING | ValueKind.DOUBLE, name=name):
             return lambda columns: columns.column(name)
         case Attribute(key=key):
             return lambda columns: columns.attribute(key)
@@ -63,103 +68,103 @@ def _column(node: Node) -> Lowered | None:
             return None
 
 
-def _scalar(value: Scalar | None, kind: Kind) -> Vector:
+def _scalar(value: Scalar | None, kind: ValueKind) -> Vector:
     typed: Any = pa.scalar
     return typed(value, _TYPES[kind])
 
 
-def _call(call: Call) -> Lowered | None:
+def _lower_call(call: Call) -> Lowered | None:
     match call.arguments:
         case (item, Listing(elements=elements)) if call.function == "in":
-            return _membership(item, elements)
+            return _lower_membership(item, elements)
         case (subject, Constant(value=str(pattern))) if call.function in _SEARCHES:
             search = _SEARCHES[call.function]
-            return _applied(lambda texts: search(texts, pattern), (subject,))
+            return _apply(lambda strings: search(strings, pattern), (subject,))
     operation = _OPERATIONS.get((call.function, *(argument.kind for argument in call.arguments)))
-    return operation and _applied(operation, call.arguments)
+    return operation and _apply(operation, call.arguments)
 
 
-def _applied(operation: _Operation, arguments: Sequence[Node]) -> Lowered | None:
-    lowered = [one for argument in arguments if (one := lower(argument)) is not None]
+def _apply(operation: _Operation, arguments: Sequence[Node]) -> Lowered | None:
+    lowered = [operand for argument in arguments if (operand := lower(argument)) is not None]
     if len(lowered) < len(arguments):
         return None
-    return lambda columns: operation(*(one(columns) for one in lowered))
+    return lambda columns: operation(*(operand(columns) for operand in lowered))
 
 
-def _membership(item: Node, elements: Sequence[Node]) -> Lowered | None:
-    """Whether a value is one of some constants."""
+def _lower_membership(item: Node, elements: Sequence[Node]) -> Lowered | None:
+    """Lower `value in [constants]`."""
     constants = [element for element in elements if isinstance(element, Constant)]
     if len(constants) < len(elements):
         return None
-    if item.kind in {Kind.INT, Kind.STRING} and all(constant.kind is item.kind for constant in constants):
+    if item.kind in {ValueKind.INT, ValueKind.STRING} and all(constant.kind is item.kind for constant in constants):
         typed: Any = pa.array
         listed = typed([constant.value for constant in constants], _TYPES[item.kind])
-        return _applied(functools.partial(_one_of, listed), (item,))
+        return _apply(functools.partial(_is_in, listed), (item,))
     scalars = [_scalar(constant.value, constant.kind) for constant in constants]
-    return _applied(functools.partial(_equal_to_any, scalars), (item,))
+    return _apply(functools.partial(_equals_any, scalars), (item,))
 
 
-def _one_of(listed: Vector, item: Vector) -> Vector:
-    return pc.if_else(pc.is_valid(item), pc.is_in(item, value_set=listed), _scalar(None, Kind.BOOL))
+def _is_in(listed: Vector, item: Vector) -> Vector:
+    return pc.if_else(pc.is_valid(item), pc.is_in(item, value_set=listed), _scalar(None, ValueKind.BOOL))
 
 
-def _equal_to_any(scalars: Sequence[Vector], item: Vector) -> Vector:
-    none = pc.if_else(pc.is_valid(item), False, _scalar(None, Kind.BOOL))
-    return functools.reduce(lambda found, scalar: pc.or_kleene(found, pc.equal(item, scalar)), scalars, none)
+def _equals_any(scalars: Sequence[Vector], item: Vector) -> Vector:
+    none = pc.if_else(pc.is_valid(item), False, _scalar(None, ValueKind.BOOL))
+    return functools.reduce(lambda equal, scalar: pc.or_kleene(equal, pc.equal(item, scalar)), scalars, none)
 
 
-def _joined(left: Vector, right: Vector) -> Vector:
+def _concatenate(left: Vector, right: Vector) -> Vector:
     return pc.binary_join_element_wise(left, right, "")
 
 
-def _size(text: Vector) -> Vector:
-    return pc.cast(pc.utf8_length(text), pa.int64())
+def _size(string: Vector) -> Vector:
+    return pc.cast(pc.utf8_length(string), pa.int64())
 
 
-def _same(number: Vector) -> Vector:
+def _unchanged(number: Vector) -> Vector:
     return number
 
 
-def _as_double(number: Vector) -> Vector:
+def _to_double(number: Vector) -> Vector:
     return pc.cast(number, pa.float64(), safe=False)
 
 
-def _whole_quotient(left: Vector, right: Vector) -> Vector:
-    """Nothing can be divided by zero: null."""
-    return pc.divide_checked(left, pc.if_else(pc.equal(right, 0), _scalar(None, Kind.INT), right))
+def _integer_quotient(left: Vector, right: Vector) -> Vector:
+    """Divide, cut towards zero; null where the divisor is zero."""
+    return pc.divide_checked(left, pc.if_else(pc.equal(right, 0), _scalar(None, ValueKind.INT), right))
 
 
 def _remainder(left: Vector, right: Vector) -> Vector:
-    """With the sign of the dividend."""
-    return pc.subtract_checked(left, pc.multiply_checked(_whole_quotient(left, right), right))
+    """Return the remainder, with the sign of the dividend."""
+    return pc.subtract_checked(left, pc.multiply_checked(_integer_quotient(left, right), right))
 
 
-def _whole_part(number: Vector) -> Vector:
-    """Cut towards zero."""
-    if pc.any(pc.invert(pc.less(pc.abs(number), _WHOLE_BOUND))).as_py():
-        raise pa.ArrowInvalid("beyond what whole numbers can hold")
+def _truncate(number: Vector) -> Vector:
+    """Cut a double towards zero."""
+    if pc.any(pc.invert(pc.less(pc.abs(number), _TRUNCATION_BOUND))).as_py():
+        raise pa.ArrowInvalid("beyond 64-bit integers")
     return pc.cast(pc.trunc(number), pa.int64())
 
 
-def _read(pattern: str, kind: Kind, read: Callable[[str], int | float | None]) -> _Operation:
-    """Read numbers from texts: at once where they are written plainly, else by CEL, each different text once."""
+def _parse(pattern: str, kind: ValueKind, parse: Callable[[str], int | float | None]) -> _Operation:
+    """Parse strings as numbers: plain spellings by Arrow, others by CEL, each distinct string once."""
 
-    def operation(texts: Vector) -> Vector:
-        if isinstance(texts, pa.Scalar):
-            return _scalar(None if texts.as_py() is None else read(texts.as_py()), kind)
-        encoded = pc.dictionary_encode(texts)
-        words = encoded.dictionary
-        is_plain = pc.match_substring_regex(words, pattern)
-        numbers = pc.cast(pc.if_else(is_plain, words, _scalar(None, Kind.STRING)), _TYPES[kind])
-        others = [read(word) for word in words.filter(pc.invert(is_plain)).to_pylist()]
+    def operation(strings: Vector) -> Vector:
+        if isinstance(strings, pa.Scalar):
+            return _scalar(None if strings.as_py() is None else parse(strings.as_py()), kind)
+        encoded = pc.dictionary_encode(strings)
+        distinct = encoded.dictionary
+        is_plain = pc.match_substring_regex(distinct, pattern)
+        numbers = pc.cast(pc.if_else(is_plain, distinct, _scalar(None, ValueKind.STRING)), _TYPES[kind])
+        others = [parse(string) for string in distinct.filter(pc.invert(is_plain)).to_pylist()]
         typed: Any = pa.array
         return pc.replace_with_mask(numbers, pc.invert(is_plain), typed(others, _TYPES[kind])).take(encoded.indices)
 
     return operation
 
 
-def _on_doubles(operation: _Operation) -> _Operation:
-    return lambda left, right: operation(_as_double(left), _as_double(right))
+def _as_doubles(operation: _Operation) -> _Operation:
+    return lambda left, right: operation(_to_double(left), _to_double(right))
 
 
 _SEARCHES: Mapping[str, _Operation] = {
@@ -176,42 +181,42 @@ _COMPARISONS: Mapping[str, _Operation] = {
     ">": pc.greater,
     ">=": pc.greater_equal,
 }
-_WHOLE: Mapping[str, _Operation] = {
+_INTEGER_ARITHMETIC: Mapping[str, _Operation] = {
     "+": pc.add_checked,
     "-": pc.subtract_checked,
     "*": pc.multiply_checked,
-    "/": _whole_quotient,
+    "/": _integer_quotient,
 }
-_BROKEN: Mapping[str, _Operation] = {"+": pc.add, "-": pc.subtract, "*": pc.multiply, "/": pc.divide}
+_DOUBLE_ARITHMETIC: Mapping[str, _Operation] = {"+": pc.add, "-": pc.subtract, "*": pc.multiply, "/": pc.divide}
 
-_BOOL, _INT, _DOUBLE, _STRING = Kind.BOOL, Kind.INT, Kind.DOUBLE, Kind.STRING
+_BOOL, _INT, _DOUBLE, _STRING = ValueKind.BOOL, ValueKind.INT, ValueKind.DOUBLE, ValueKind.STRING
 _COMPARABLE = [*product((_INT, _DOUBLE), repeat=2), (_STRING, _STRING), (_BOOL, _BOOL)]
 
-# Below this, a double cut towards zero is surely a whole number of 64 bits.
-_WHOLE_BOUND = 2.0**62
+# Below this, a double cut towards zero surely fits a 64-bit integer.
+_TRUNCATION_BOUND = 2.0**62
 
-# What computes a function of arguments of these types.
-_OPERATIONS: Mapping[tuple[str | Kind, ...], _Operation] = {
+# What computes a function, by its name and the types of its arguments.
+_OPERATIONS: Mapping[tuple[str | ValueKind, ...], _Operation] = {
     ("&&", _BOOL, _BOOL): pc.and_kleene,
     ("||", _BOOL, _BOOL): pc.or_kleene,
     ("!", _BOOL): pc.invert,
     **{("?:", _BOOL, kind, kind): pc.if_else for kind in _TYPES},
     **{(sign, *kinds): compare for sign, compare in _COMPARISONS.items() for kinds in _COMPARABLE},
     **{
-        (sign, *kinds): _on_doubles(compute)
-        for sign, compute in _BROKEN.items()
+        (sign, *kinds): _as_doubles(compute)
+        for sign, compute in _DOUBLE_ARITHMETIC.items()
         for kinds in product((_INT, _DOUBLE), repeat=2)
     },
-    **{(sign, _INT, _INT): compute for sign, compute in _WHOLE.items()},
+    **{(sign, _INT, _INT): compute for sign, compute in _INTEGER_ARITHMETIC.items()},
     ("%", _INT, _INT): _remainder,
-    ("+", _STRING, _STRING): _joined,
+    ("+", _STRING, _STRING): _concatenate,
     ("negate", _INT): pc.negate_checked,
     ("negate", _DOUBLE): pc.negate,
     ("size", _STRING): _size,
-    ("int", _INT): _same,
-    ("double", _DOUBLE): _same,
-    ("double", _INT): _as_double,
-    ("int", _DOUBLE): _whole_part,
-    ("int", _STRING): _read(r"^-?[0-9]{1,18}$", _INT, int_of),
-    ("double", _STRING): _read(r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$", _DOUBLE, double_of),
+    ("int", _INT): _unchanged,
+    ("double", _DOUBLE): _unchanged,
+    ("double", _INT): _to_double,
+    ("int", _DOUBLE): _truncate,
+    ("int", _STRING): _parse(r"^-?[0-9]{1,18}$", _INT, parse_int),
+    ("double", _STRING): _parse(r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$", _DOUBLE, parse_double),
 }

@@ -3,13 +3,15 @@
 import json
 from dataclasses import dataclass
 
+_VERSION = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """From where, and with what, a partition can be taken up again exactly.
+    """From where, and with what, a new owner resumes a partition exactly.
 
     Reading begins at `offset`, the oldest record that an open window needs. Records before `position` were judged
-    already; `watermark_ns` says which windows were closed by then. `owner` names who has kept the groups' states.
+    already; `watermark_ns` says which windows were closed by then. `owner` names who wrote the groups' states.
     """
 
     offset: int
@@ -18,26 +20,29 @@ class Checkpoint:
     owner: str = ""
 
 
-_VERSION = 1
+def encode_checkpoint(checkpoint: Checkpoint) -> str:
+    """Encode a checkpoint as the metadata of its committed offset."""
+    return json.dumps(
+        {
+            "v": _VERSION,
+            "position": checkpoint.position,
+            "watermark": checkpoint.watermark_ns,
+            "owner": checkpoint.owner,
+        }
+    )
 
 
-def note_of(checkpoint: Checkpoint) -> str:
-    """Write the note of a checkpoint."""
-    said = {"position": checkpoint.position, "watermark": checkpoint.watermark_ns, "owner": checkpoint.owner}
-    return json.dumps({"v": _VERSION, **said})
-
-
-def checkpoint_of(offset: int, note: str) -> Checkpoint:
-    """Read it again; without a note, or with one of another version, everything from there on is judged anew."""
+def decode_checkpoint(offset: int, metadata: str) -> Checkpoint:
+    """Decode the metadata of a committed offset; when it is absent or of another version, judge all records anew."""
     try:
-        said = json.loads(note) if note else {}
-        if said.get("v") == _VERSION:
+        fields = json.loads(metadata) if metadata else {}
+        if fields.get("v") == _VERSION:
             return Checkpoint(
                 offset=offset,
-                position=int(said["position"]),
-                watermark_ns=said["watermark"],
-                # Former versions kept states without a name.
-                owner=str(said.get("owner", "")),
+                position=int(fields["position"]),
+                watermark_ns=fields["watermark"],
+                # Former versions wrote no owner.
+                owner=str(fields.get("owner", "")),
             )
     except (ValueError, TypeError, KeyError, AttributeError):
         pass

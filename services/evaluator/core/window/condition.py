@@ -1,4 +1,4 @@
-"""Whether a window is an alert."""
+"""Conditions: whether a window is an alert, compiled to Python functions, or left to CEL."""
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from services.rule_language.checking import Expression, reads_total
-from services.rule_language.environment import WINDOW_FIELDS, GivenUpError, quotient
-from services.rule_language.syntax_tree import Call, Constant, Field, Kind, Node
+from services.rule_language.environment import WINDOW_FIELDS, StepLimitError, quotient
+from services.rule_language.syntax_tree import Call, Constant, Field, Node, ValueKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """What conditions judge: the numbers of one group's window, and the rule's threshold."""
+class WindowValues:
+    """What a condition judges: the numbers of one group's window, and the rule's threshold."""
 
     count: int
     # None where it is not known.
@@ -35,135 +35,135 @@ class Numbers:
 
 
 # True when the window is an alert; what depends on an absent number is not.
-Condition = Callable[[Numbers], bool]
+Condition = Callable[[WindowValues], bool]
 
 
-def condition(expression: Expression) -> Condition:
-    """What judges windows by the expression."""
-    answer = _answer(expression)
-    return lambda numbers: answer(numbers) is True
+def compile_condition(expression: Expression) -> Condition:
+    """Compile what judges windows by the expression."""
+    evaluate = _compile(expression)
+    return lambda window: evaluate(window) is True
 
 
-def may_hold_unselected(expression: Expression, threshold: float) -> bool:
+def may_hold_when_empty(expression: Expression, threshold: float) -> bool:
     """Whether a window in which nothing was selected can be an alert."""
-    answer = _answer(expression)
+    evaluate = _compile(expression)
     if reads_total(expression):
-        # What is absent is decided by what is beside it, as if it could be anything: any total.
-        return answer(Numbers(count=0, total=None, threshold=threshold)) is not False
-    return answer(Numbers(count=0, total=1, threshold=threshold)) is True
+        # The total may be any: with an absent one, only what does not depend on it decides.
+        return evaluate(WindowValues(count=0, total=None, threshold=threshold)) is not False
+    return evaluate(WindowValues(count=0, total=1, threshold=threshold)) is True
 
 
-def _answer(expression: Expression) -> "_Computed":
-    """What computes the expression, by CEL itself if need be."""
-    return _computed(expression.tree) or (lambda numbers: _evaluated(expression, numbers))
+def _compile(expression: Expression) -> "_Evaluate":
+    """Compile the expression; what cannot be compiled is evaluated by CEL."""
+    return _compile_node(expression.tree) or (lambda window: _evaluate_by_cel(expression, window))
 
 
-def _evaluated(expression: Expression, numbers: Numbers) -> bool | None:
+def _evaluate_by_cel(expression: Expression, window: WindowValues) -> bool | None:
     try:
-        return expression.evaluate(_present(numbers, expression.names))
-    except GivenUpError:
+        return expression.evaluate(_cel_values(window, expression.names))
+    except StepLimitError:
         return None
 
 
-def _present(numbers: Numbers, names: Iterable[str]) -> Mapping[str, object]:
-    """The numbers as CEL takes them: those that there are, each of its type."""
-    given = {name: value for name in names if (value := getattr(numbers, name)) is not None}
-    return {name: float(value) if WINDOW_FIELDS[name] == "double" else value for name, value in given.items()}
+def _cel_values(window: WindowValues, names: Iterable[str]) -> Mapping[str, object]:
+    """Return the numbers as CEL takes them: absent ones left out, each of its type."""
+    present = {name: value for name in names if (value := getattr(window, name)) is not None}
+    return {name: float(value) if WINDOW_FIELDS[name] == "double" else value for name, value in present.items()}
 
 
-# None is what CEL calls an error: something absent, or what cannot be computed.
+# None stands for what CEL calls an error: an absent value, or one that cannot be computed.
 _Value = bool | int | float | None
-_Computed = Callable[[Numbers], _Value]
+_Evaluate = Callable[[WindowValues], _Value]
 
 _INT_BOUND = 2**63
 
 
-def _computed(node: Node) -> _Computed | None:
-    """What computes the node without CEL; None when something in it is left to CEL."""
+def _compile_node(node: Node) -> _Evaluate | None:
+    """Compile the node; None when a part of it must be left to CEL."""
     match node:
         case Constant(value=bool() | int() | float() as value):
             return lambda _: value
         case Field(name=name):
             return operator.attrgetter(name)
         case Call(function="&&" | "||" | "?:" as function, arguments=arguments):
-            return _applied(_LOGIC[function], arguments)
+            return _apply(_LOGIC[function], arguments)
         case Call():
             compute = _OPERATIONS.get((node.function, *(argument.kind for argument in node.arguments)))
-            return compute and _applied(_strict(compute), node.arguments)
+            return compute and _apply(_strict(compute), node.arguments)
         case _:
             return None
 
 
-def _applied(compute: Callable[..., _Value], arguments: tuple[Node, ...]) -> _Computed | None:
-    """Compute something of the arguments' values, which are asked for as far as they are needed."""
-    computed = [one for argument in arguments if (one := _computed(argument)) is not None]
-    if len(computed) < len(arguments):
+def _apply(compute: Callable[..., _Value], arguments: tuple[Node, ...]) -> _Evaluate | None:
+    """Compile a function of arguments, each evaluated only where the function needs it."""
+    compiled = [operand for argument in arguments if (operand := _compile_node(argument)) is not None]
+    if len(compiled) < len(arguments):
         return None
-    return lambda numbers: compute(numbers, *computed)
+    return lambda window: compute(window, *compiled)
 
 
 def _strict(compute: Callable[..., _Value]) -> Callable[..., _Value]:
-    """What is absent as soon as one of its arguments is."""
+    """Make a function absent as soon as one of its arguments is."""
 
-    def strict(numbers: Numbers, *arguments: _Computed) -> _Value:
-        values = [argument(numbers) for argument in arguments]
+    def strict(window: WindowValues, *arguments: _Evaluate) -> _Value:
+        values = [argument(window) for argument in arguments]
         return None if None in values else compute(*values)
 
     return strict
 
 
-def _and(numbers: Numbers, left: _Computed, right: _Computed) -> _Value:
-    first = left(numbers)
+def _and(window: WindowValues, left: _Evaluate, right: _Evaluate) -> _Value:
+    first = left(window)
     if first is False:
         return False
-    second = right(numbers)
+    second = right(window)
     return second if first or second is False else None
 
 
-def _or(numbers: Numbers, left: _Computed, right: _Computed) -> _Value:
-    first = left(numbers)
+def _or(window: WindowValues, left: _Evaluate, right: _Evaluate) -> _Value:
+    first = left(window)
     if first:
         return True
-    second = right(numbers)
+    second = right(window)
     return second if first is False or second else None
 
 
-def _choice(numbers: Numbers, question: _Computed, then: _Computed, otherwise: _Computed) -> _Value:
-    answer = question(numbers)
-    if answer is None:
+def _choose(window: WindowValues, condition: _Evaluate, then: _Evaluate, otherwise: _Evaluate) -> _Value:
+    chosen = condition(window)
+    if chosen is None:
         return None
-    return then(numbers) if answer else otherwise(numbers)
+    return then(window) if chosen else otherwise(window)
 
 
-def _whole(compute: Callable[[int, int], int]) -> Callable[[int, int], int | None]:
-    """Whole numbers have 64 bits; what goes beyond cannot be computed."""
+def _in_64_bits(compute: Callable[[int, int], int]) -> Callable[[int, int], int | None]:
+    """Make an integer beyond 64 bits absent."""
 
-    def within(left: int, right: int) -> int | None:
+    def bounded(left: int, right: int) -> int | None:
         result = compute(left, right)
         return result if -_INT_BOUND <= result < _INT_BOUND else None
 
-    return within
+    return bounded
 
 
-def _whole_quotient(left: int, right: int) -> int | None:
-    """Cut towards zero."""
+def _integer_quotient(left: int, right: int) -> int | None:
+    """Divide, cut towards zero; absent where the divisor is zero."""
     if right == 0:
         return None
     quotient = abs(left) // abs(right)
-    return _whole(operator.mul)(quotient, 1 if (left < 0) == (right < 0) else -1)
+    return _in_64_bits(operator.mul)(quotient, 1 if (left < 0) == (right < 0) else -1)
 
 
 def _remainder(left: int, right: int) -> int | None:
-    """With the sign of the dividend."""
-    quotient = _whole_quotient(left, right)
+    """Return the remainder, with the sign of the dividend."""
+    quotient = _integer_quotient(left, right)
     return None if quotient is None else left - quotient * right
 
 
-def _broken(compute: Callable[[float, float], _Value]) -> Callable[[float, float], _Value]:
+def _on_doubles(compute: Callable[[float, float], _Value]) -> Callable[[float, float], _Value]:
     return lambda left, right: compute(float(left), float(right))
 
 
-_LOGIC: Mapping[str, Callable[..., _Value]] = {"&&": _and, "||": _or, "?:": _choice}
+_LOGIC: Mapping[str, Callable[..., _Value]] = {"&&": _and, "||": _or, "?:": _choose}
 _COMPARISONS: Mapping[str, Callable[..., _Value]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -173,20 +173,20 @@ _COMPARISONS: Mapping[str, Callable[..., _Value]] = {
     ">=": operator.ge,
 }
 _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul}
-_NUMBER_PAIRS = list(product((Kind.INT, Kind.DOUBLE), repeat=2))
-_OPERATIONS: Mapping[tuple[str | Kind, ...], Callable[..., _Value]] = {
-    ("!", Kind.BOOL): operator.not_,
-    # Whole numbers meet broken ones as broken numbers, exact up to 2**53: so does CEL.
-    **{(sign, *pair): _broken(compare) for sign, compare in _COMPARISONS.items() for pair in _NUMBER_PAIRS},
-    **{(sign, Kind.INT, Kind.INT): compare for sign, compare in _COMPARISONS.items()},
-    **{(sign, *pair): _broken(compute) for sign, compute in _ARITHMETIC.items() for pair in _NUMBER_PAIRS},
-    **{("/", *pair): _broken(quotient) for pair in _NUMBER_PAIRS},
-    **{(sign, Kind.INT, Kind.INT): _whole(compute) for sign, compute in _ARITHMETIC.items()},
-    ("/", Kind.INT, Kind.INT): _whole_quotient,
-    ("%", Kind.INT, Kind.INT): _remainder,
-    ("negate", Kind.INT): lambda number: _whole(operator.sub)(0, number),
-    ("negate", Kind.DOUBLE): operator.neg,
-    ("double", Kind.INT): float,
-    ("double", Kind.DOUBLE): float,
-    ("int", Kind.INT): int,
+_NUMBER_PAIRS = list(product((ValueKind.INT, ValueKind.DOUBLE), repeat=2))
+_OPERATIONS: Mapping[tuple[str | ValueKind, ...], Callable[..., _Value]] = {
+    ("!", ValueKind.BOOL): operator.not_,
+    # Where an integer meets a double, both are doubles, exact up to 2**53: so it is in CEL.
+    **{(sign, *pair): _on_doubles(compare) for sign, compare in _COMPARISONS.items() for pair in _NUMBER_PAIRS},
+    **{(sign, ValueKind.INT, ValueKind.INT): compare for sign, compare in _COMPARISONS.items()},
+    **{(sign, *pair): _on_doubles(compute) for sign, compute in _ARITHMETIC.items() for pair in _NUMBER_PAIRS},
+    **{("/", *pair): _on_doubles(quotient) for pair in _NUMBER_PAIRS},
+    **{(sign, ValueKind.INT, ValueKind.INT): _in_64_bits(compute) for sign, compute in _ARITHMETIC.items()},
+    ("/", ValueKind.INT, ValueKind.INT): _integer_quotient,
+    ("%", ValueKind.INT, ValueKind.INT): _remainder,
+    ("negate", ValueKind.INT): lambda number: _in_64_bits(operator.sub)(0, number),
+    ("negate", ValueKind.DOUBLE): operator.neg,
+    ("double", ValueKind.INT): float,
+    ("double", ValueKind.DOUBLE): float,
+    ("int", ValueKind.INT): int,
 }

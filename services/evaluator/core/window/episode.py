@@ -1,71 +1,77 @@
-"""Episodes: the steps of a group into an alert and out of it, and whether the alert is open between them."""
+"""Episodes: the transitions of a group into an alert and out of it.
+
+An episode is one alert of one group: it begins with the window that first meets the condition, covers the following
+windows as long as each meets it when it closes, and ends with the first one that does not.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.domain.fingerprint import digest, fingerprint
-from services.evaluator.core.records import Group, Reason, Sample, State, Transition, Window
-from services.evaluator.core.rules import ReadyRule
-from services.evaluator.core.window.panes import Totals
+from services.evaluator.core.records import Group, Sample, Transition, TransitionReason, TransitionState, WindowResult
+from services.evaluator.core.rules import CompiledRule
+from services.evaluator.core.window.panes import MergedAggregate
 from services.rule_language.rule import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """The last step of a group, and the first window whose end has not been judged since."""
+    """The last transition of a group, and the first window since then that was not judged at its end."""
 
     last: Transition
-    undecided_ns: int
+    unjudged_ns: int
 
     @classmethod
     def after(cls, transition: Transition) -> "Episode":
-        """Go on from a step that has just been taken."""
-        return cls(last=transition, undecided_ns=transition.window.start_ns)
+        """Return the episode after a transition."""
+        return cls(last=transition, unjudged_ns=transition.window.start_ns)
 
     @property
     def is_open(self) -> bool:
         """Whether the alert is open."""
-        return self.last.state is State.FIRING
+        return self.last.state is TransitionState.FIRING
 
-    def held_through(self, next_ns: int) -> "Episode":
-        """Go on with the next window: the alert stays open."""
-        return Episode(last=self.last, undecided_ns=max(self.undecided_ns, next_ns))
+    def held_until(self, next_ns: int) -> "Episode":
+        """Return the episode after windows whose condition held: the alert stays open."""
+        return Episode(last=self.last, unjudged_ns=max(self.unjudged_ns, next_ns))
 
 
 def may_fire(episode: Episode | None, window_ns: int) -> bool:
-    """Whether a window that meets the condition begins an alert.
+    """Whether a window that meets the condition begins an episode.
 
-    Not while one is open: it covers later windows, and earlier ones that come late. And not when the last one ended in
-    that window or after it, so neither a replay nor a rule that is switched on again tells a window twice.
+    Not while one is open: it covers later windows, and earlier ones that come late. Not when the last one ended in that
+    window or after it either, so neither a replay nor a rule that is enabled again fires twice for one window.
     """
     return episode is None or (not episode.is_open and window_ns > episode.last.window.start_ns)
 
 
-def window_of(ready: ReadyRule, start_ns: int, totals: Totals) -> Window:
-    """Say what a rule saw in the window that starts there."""
-    return Window(
+def window_result(compiled: CompiledRule, start_ns: int, merged: MergedAggregate) -> WindowResult:
+    """Return what a rule saw in the window that starts there."""
+    return WindowResult(
         start_ns=start_ns,
-        end_ns=start_ns + ready.window_ns,
-        count=totals.counted,
-        total=totals.total,
-        sum=totals.sum,
-        avg=totals.sum / totals.value_count if totals.value_count else None,
-        min=totals.min,
-        max=totals.max,
-        condition=ready.rule.condition,
-        threshold=ready.rule.threshold,
-        last_event_ns=totals.last_event_ns,
+        end_ns=start_ns + compiled.window_ns,
+        count=merged.counted,
+        total=merged.total,
+        sum=merged.sum,
+        avg=merged.sum / merged.value_count if merged.value_count else None,
+        min=merged.min,
+        max=merged.max,
+        condition=compiled.rule.condition,
+        threshold=compiled.rule.threshold,
+        last_event_ns=merged.last_event_ns,
     )
 
 
-def firing(ready: ReadyRule, group: Group, window: Window, samples: tuple[Sample, ...], now_ns: int) -> Transition:
-    """Begin an alert."""
-    rule = ready.rule
+def fire(
+    compiled: CompiledRule, group: Group, window: WindowResult, samples: tuple[Sample, ...], now_ns: int
+) -> Transition:
+    """Return the transition that begins an episode."""
+    rule = compiled.rule
     resource = resource_of(rule.group_by, group)
     return Transition(
-        id=_id(rule.id, rule.selection_revision, group, window.start_ns, State.FIRING),
-        state=State.FIRING,
-        reason=Reason.CONDITION_MET,
+        id=_transition_id(rule.id, rule.selection_revision, group, window.start_ns, TransitionState.FIRING),
+        state=TransitionState.FIRING,
+        reason=TransitionReason.CONDITION_MET,
         rule_id=rule.id,
         selection_revision=rule.selection_revision,
         rule_revision=rule.revision,
@@ -84,11 +90,11 @@ def firing(ready: ReadyRule, group: Group, window: Window, samples: tuple[Sample
     )
 
 
-def reworded(fired: Transition, rule: Rule, now_ns: int) -> Transition | None:
-    """Say an open alert in the words of its edited rule; None when they are those that it was said in.
+def apply_edit(fired: Transition, rule: Rule, now_ns: int) -> Transition | None:
+    """Return an open alert with the name, labels and severity of its edited rule; None when these did not change.
 
-    It is a step of its own, named by the revision, about the same beginning: whoever hears of it sees by the severity
-    whether people are to be told anew.
+    It is a transition of its own, identified by the revision, of the same episode: the manager decides by the severity
+    whether people are notified again.
     """
     if (fired.severity, fired.rule_name, fired.description, fired.labels) == (
         rule.severity,
@@ -100,7 +106,7 @@ def reworded(fired: Transition, rule: Rule, now_ns: int) -> Transition | None:
     return replace(
         fired,
         id=digest("transition", fired.id, str(rule.revision)),
-        reason=Reason.RULE_EDITED,
+        reason=TransitionReason.RULE_EDITED,
         rule_revision=rule.revision,
         rule_name=rule.name,
         description=rule.description,
@@ -112,11 +118,15 @@ def reworded(fired: Transition, rule: Rule, now_ns: int) -> Transition | None:
     )
 
 
-def resolved(fired: Transition, window: Window, samples: tuple[Sample, ...], reason: Reason, now_ns: int) -> Transition:
-    """End the alert that `fired` said last, in its words."""
+def resolve(
+    fired: Transition, window: WindowResult, samples: tuple[Sample, ...], reason: TransitionReason, now_ns: int
+) -> Transition:
+    """Return the transition that ends the episode of `fired`, with the same rule name, labels and severity."""
     return Transition(
-        id=_id(fired.rule_id, fired.selection_revision, fired.group, window.start_ns, State.RESOLVED),
-        state=State.RESOLVED,
+        id=_transition_id(
+            fired.rule_id, fired.selection_revision, fired.group, window.start_ns, TransitionState.RESOLVED
+        ),
+        state=TransitionState.RESOLVED,
         reason=reason,
         rule_id=fired.rule_id,
         selection_revision=fired.selection_revision,
@@ -136,15 +146,15 @@ def resolved(fired: Transition, window: Window, samples: tuple[Sample, ...], rea
     )
 
 
-def _id(rule_id: str, selection_revision: int, group: Group, start_ns: int, state: State) -> str:
+def _transition_id(rule_id: str, selection_revision: int, group: Group, start_ns: int, state: TransitionState) -> str:
     return digest("transition", rule_id, str(selection_revision), *group, str(start_ns), state.name)
 
 
 def resource_of(group_by: Sequence[str], values: Sequence[str]) -> str:
-    """The value itself for one field, "service=a,host=b" for several, "all" without grouping.
+    """Name a group: the value itself for one field, "service=a,host=b" for several, "all" without grouping.
 
-    Commas, equals signs and backslashes of several fields are escaped, so different groups never look the same.
-    Raises ValueError when names and values are not of the same number.
+    Commas, equals signs and backslashes of several fields are escaped, so different groups never have the same name.
+    Raise ValueError when there are more or fewer names than values.
     """
     if len(group_by) != len(values):
         raise ValueError(f"{len(group_by)} fields but {len(values)} values")
@@ -152,8 +162,8 @@ def resource_of(group_by: Sequence[str], values: Sequence[str]) -> str:
         return "all"
     if len(group_by) == 1:
         return values[0]
-    return ",".join(f"{_escaped(name)}={_escaped(value)}" for name, value in zip(group_by, values, strict=True))
+    return ",".join(f"{_escape(name)}={_escape(value)}" for name, value in zip(group_by, values, strict=True))
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")

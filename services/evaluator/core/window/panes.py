@@ -1,25 +1,27 @@
 """One group's numbers in one pane, merged from the blocks of all sources.
 
-`Pane` holds what a rule selected. `TotalsPane` holds how many events a scope selected, shared by all rules that need to
+`Pane` holds what a rule selected. `ScopePane` holds how many events a scope selected, shared by all rules that need to
 know. A rule must not see totals of events from before it was known, because it has counted none of them. So the totals
 of a block are kept by the revision of the rules that matched it, and a rule sums those that know its selection.
 """
 
+import functools
 import math
 import sys
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from services.evaluator.core.records import MAX_SAMPLES, NOTHING, Group, Sample, Tally, later
+from services.evaluator.core.records import EMPTY_AGGREGATE, MAX_SAMPLES, Aggregate, Group, Sample, later
+from services.evaluator.core.rules import SelectionKey
 
-# Doubles are whole multiples of this power of two, so their sums can be kept exactly, in any order, as integers.
+# Doubles are integer multiples of this power of two, so their sums can be kept exactly, in any order, as integers.
 _SCALE_BITS = 1074
 
 _Number = TypeVar("_Number", int, float)
 
 
-class Totals(NamedTuple):
-    """Merged numbers; merging is exact, so neither order nor grouping matters."""
+class MergedAggregate(NamedTuple):
+    """Aggregates of several blocks, merged exactly, so neither order nor grouping matters."""
 
     counted: int = 0
     total: int = 0
@@ -34,62 +36,62 @@ class Totals(NamedTuple):
         """The sum of the values, rounded once."""
         return _unscaled(self.scaled_sum)
 
-    def within(self, scope: Tally) -> "Totals":
-        """Take over what the scope selected in all, where it is more than is known here."""
+    def with_scope(self, scope: Aggregate) -> "MergedAggregate":
+        """Take over how many events the scope selected, where that is more than is known here."""
         return self._replace(
             total=max(self.total, scope.total), last_event_ns=_greatest(self.last_event_ns, scope.last_event_ns)
         )
 
-    def plus(self, tally: Tally) -> "Totals":
-        """Add the numbers of one block."""
-        return Totals(
-            self.counted + tally.counted,
-            self.total + tally.total,
-            self.value_count + tally.value_count,
-            self.scaled_sum + _scaled(tally.sum) if tally.sum else self.scaled_sum,
-            _least(self.min, tally.min),
-            _greatest(self.max, tally.max),
-            _greatest(self.last_event_ns, tally.last_event_ns),
+    def plus(self, aggregate: Aggregate) -> "MergedAggregate":
+        """Add the aggregate of one block."""
+        return MergedAggregate(
+            self.counted + aggregate.counted,
+            self.total + aggregate.total,
+            self.value_count + aggregate.value_count,
+            self.scaled_sum + _scaled(aggregate.sum) if aggregate.sum else self.scaled_sum,
+            _least(self.min, aggregate.min),
+            _greatest(self.max, aggregate.max),
+            _greatest(self.last_event_ns, aggregate.last_event_ns),
         )
 
 
 @dataclass(slots=True)
 class Pane:
-    """What is folded, and for each source the row of its block that may still grow. Changed in place."""
+    """One group in one window: what is folded, and of each source the row that may still grow. Changed in place."""
 
-    folded: Totals = Totals()  # noqa: RUF009  (a named tuple cannot be changed)
+    folded: MergedAggregate = MergedAggregate()  # noqa: RUF009  (a named tuple cannot be changed)
     folded_samples: tuple[Sample, ...] = ()
-    growing: dict[int, Tally] = field(default_factory=dict)
+    growing: dict[int, Aggregate] = field(default_factory=dict)
 
-    def put(self, source: int, tally: Tally) -> None:
+    def replace(self, source: int, aggregate: Aggregate) -> None:
         """Replace the row of a source's current block."""
-        self.growing[source] = tally
+        self.growing[source] = aggregate
 
     def fold(self, source: int) -> None:
         """Add the row of a source's block for good: the block has ended."""
-        tally = self.growing.pop(source, None)
-        if tally is not None:
-            self.folded = self.folded.plus(tally)
-            self.folded_samples = _first(self.folded_samples, tally.samples)
+        aggregate = self.growing.pop(source, None)
+        if aggregate is not None:
+            self.folded = self.folded.plus(aggregate)
+            self.folded_samples = _earliest(self.folded_samples, aggregate.samples)
 
-    def totals(self) -> Totals:
-        """Give the numbers of everything known."""
-        totals = self.folded
-        for tally in self.growing.values():
-            totals = totals.plus(tally)
-        return totals
+    def merged(self) -> MergedAggregate:
+        """Return the aggregate of all blocks."""
+        merged = self.folded
+        for aggregate in self.growing.values():
+            merged = merged.plus(aggregate)
+        return merged
 
     def samples(self) -> tuple[Sample, ...]:
-        """Give the earliest events among the samples of all blocks."""
+        """Return the earliest events among the samples of all blocks."""
         samples = self.folded_samples
-        for tally in self.growing.values():
-            samples = _first(samples, tally.samples)
+        for aggregate in self.growing.values():
+            samples = _earliest(samples, aggregate.samples)
         return samples
 
 
 def _scaled(number: float) -> int:
     if math.isinf(number):
-        # The values were finite, their sum within one block was not: count the largest there is.
+        # The values were finite, their sum within one block was not: take the largest double.
         number = math.copysign(sys.float_info.max, number)
     numerator, denominator = number.as_integer_ratio()
     return numerator << (_SCALE_BITS + 1 - denominator.bit_length())
@@ -110,85 +112,77 @@ def _greatest(one: _Number | None, other: _Number | None) -> _Number | None:
     return other if one is None else one if other is None else max(one, other)
 
 
-def _first(ones: tuple[Sample, ...], others: tuple[Sample, ...]) -> tuple[Sample, ...]:
+def _earliest(ones: tuple[Sample, ...], others: tuple[Sample, ...]) -> tuple[Sample, ...]:
     if len(ones) == MAX_SAMPLES:
         others = tuple(sample for sample in others if sample.event_ns <= ones[-1].event_ns)
-    return tuple(sorted((*ones, *others), key=_order)[:MAX_SAMPLES]) if others else ones
+    return tuple(sorted((*ones, *others), key=_sample_order)[:MAX_SAMPLES]) if others else ones
 
 
-def _order(sample: Sample) -> tuple[int, list[str]]:
+def _sample_order(sample: Sample) -> tuple[int, list[str]]:
     return sample.event_ns, [str(part) for part in sample[1:]]
 
 
-# A rule, in one form of what it selects.
-Selection = tuple[str, int]
-
-
 @dataclass(slots=True)
-class TotalsPane:
+class ScopePane:
     """One group's totals in one pane. Changed in place."""
 
-    folded: dict[int, Tally] = field(default_factory=dict)
-    # Of each source's current block: the revision of its rules, and its totals.
-    growing: dict[int, tuple[int, Tally]] = field(default_factory=dict)
-    # The rules that have selected something of the group, by what they select: these totals decide for them.
-    selecting: dict[Selection, None] = field(default_factory=dict)
+    folded: dict[int, Aggregate] = field(default_factory=dict)
+    # By source, of its current block: the revision of the rules that matched it, and its totals.
+    growing: dict[int, tuple[int, Aggregate]] = field(default_factory=dict)
+    # The selections that have selected something of the group: these totals decide for them.
+    selecting: dict[SelectionKey, None] = field(default_factory=dict)
 
-    def put(self, source: int, revision: int, tally: Tally) -> None:
+    def replace(self, source: int, revision: int, aggregate: Aggregate) -> None:
         """Replace the totals of a source's current block."""
-        self.growing[source] = revision, tally
+        self.growing[source] = revision, aggregate
 
     def fold(self, source: int) -> None:
         """Add the totals of a source's block for good: the block has ended."""
         if source in self.growing:
-            revision, tally = self.growing.pop(source)
-            self.folded[revision] = _added(self.folded.get(revision, NOTHING), tally)
+            revision, aggregate = self.growing.pop(source)
+            self.folded[revision] = _add_totals(self.folded.get(revision, EMPTY_AGGREGATE), aggregate)
 
-    def since(self, revision: int) -> Tally | None:
-        """Give the totals of all blocks that were matched by rules of this revision or a later one."""
-        found = [tally for known, tally in (*self.folded.items(), *self.growing.values()) if known >= revision]
-        return _summed(found) if found else None
+    def since(self, revision: int) -> Aggregate | None:
+        """Return the totals of all blocks that were matched by rules of this revision or a later one."""
+        all_totals = (*self.folded.items(), *self.growing.values())
+        counted = [totals for matched_by, totals in all_totals if matched_by >= revision]
+        return functools.reduce(_add_totals, counted) if counted else None
 
 
 @dataclass(slots=True)
-class TotalsWindow:
+class ScopeWindow:
     """All groups' totals of one window; `first_offset` is the oldest partial record that any of them needs."""
 
     first_offset: int
-    panes: dict[Group, TotalsPane] = field(default_factory=dict)
+    panes: dict[Group, ScopePane] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class FrameTotals:
-    """The totals of one frame, window by window. Changed in place."""
+class ScopeTotals:
+    """The totals of one bucketing, window by window. Changed in place."""
 
-    windows: dict[int, TotalsWindow] = field(default_factory=dict)
-    # Since when no rule asks for them.
-    unclaimed_since_ns: int | None = None
+    windows: dict[int, ScopeWindow] = field(default_factory=dict)
+    # Since when no rule reads them.
+    unused_since_ns: int | None = None
 
-    def pane(self, group: Group, start_ns: int, offset: int) -> TotalsPane:
-        """Give the pane of a group, a new one if need be."""
+    def pane(self, group: Group, start_ns: int, offset: int) -> ScopePane:
+        """Return the pane of a group, a new one if there is none."""
         window = self.windows.get(start_ns)
         if window is None:
-            window = self.windows[start_ns] = TotalsWindow(first_offset=offset)
-        return window.panes.setdefault(group, TotalsPane())
+            window = self.windows[start_ns] = ScopeWindow(first_offset=offset)
+        return window.panes.setdefault(group, ScopePane())
 
-    def existing_pane(self, group: Group, start_ns: int) -> TotalsPane | None:
-        """Give the pane of a group, if there is one."""
+    def existing_pane(self, group: Group, start_ns: int) -> ScopePane | None:
+        """Return the pane of a group, if there is one."""
         window = self.windows.get(start_ns)
         return window.panes.get(group) if window else None
 
     def close(self, open_from_ns: int) -> None:
-        """Let go of the windows that start before this: all rules have closed them."""
+        """Drop the windows that start before this: all rules have closed them."""
         self.windows = {start_ns: window for start_ns, window in self.windows.items() if start_ns >= open_from_ns}
 
 
-def _summed(tallies: list[Tally]) -> Tally:
-    total = NOTHING
-    for tally in tallies:
-        total = _added(total, tally)
-    return total
-
-
-def _added(one: Tally, other: Tally) -> Tally:
-    return NOTHING._replace(total=one.total + other.total, last_event_ns=later(one.last_event_ns, other.last_event_ns))
+def _add_totals(one: Aggregate, other: Aggregate) -> Aggregate:
+    return EMPTY_AGGREGATE._replace(
+        total=one.total + other.total, last_event_ns=later(one.last_event_ns, other.last_event_ns)
+    )

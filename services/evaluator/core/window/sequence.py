@@ -1,66 +1,66 @@
-"""How far one source has been heard of, flush by flush; finds repeats and gaps."""
+"""The flushes of one source partition in sequence: which of them repeat, and where something is missing."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 
-from services.evaluator.core.records import Progress, Row, RowKey, Tally, end_offset, first_offset
+from services.evaluator.core.records import Aggregate, BlockProgress, Row, RowKey, end_offset, first_offset
 
 
-class Reception(Enum):
-    """How a flush fits to what was heard before."""
+class FlushOrder(Enum):
+    """How a flush follows on the flushes before it."""
 
     SAME_BLOCK = "same_block"
     NEXT_BLOCK = "next_block"
     # Something between the last flush and this one is missing.
     GAP = "gap"
-    # A block that was folded already: nothing in it counts.
-    PAST = "past"
+    # It belongs to a block that was folded already: nothing in it counts.
+    STALE = "stale"
 
 
 @dataclass(slots=True)
-class Chain:
+class SourceSequence:
     """The current block of one source. Changed in place."""
 
     block: int
     up_to: int
-    # Whether everything of this block was heard: not of the first one, after beginning in the middle.
+    # Whether this block was read from its start: not the first one, as reading begins in the middle.
     is_complete: bool
-    rows: dict[RowKey, tuple[int, Tally]] = field(default_factory=dict)
+    rows: dict[RowKey, tuple[int, Aggregate]] = field(default_factory=dict)
 
     @classmethod
-    def begun_by(cls, progress: Progress) -> "Chain":
-        """Begin with the first flush that is heard; what was before it is not needed by anything open."""
+    def starting_with(cls, progress: BlockProgress) -> "SourceSequence":
+        """Begin with the first flush that is read; no open window needs anything before it."""
         return cls(block=progress.block, up_to=progress.previous_up_to, is_complete=False)
 
-    def after(self, progress: Progress) -> "Chain":
+    def next_block(self, progress: BlockProgress) -> "SourceSequence":
         """Go on with the block of this flush."""
-        return Chain(block=progress.block, up_to=progress.previous_up_to, is_complete=True)
+        return SourceSequence(block=progress.block, up_to=progress.previous_up_to, is_complete=True)
 
-    def follows(self, progress: Progress) -> Reception:
-        """Say how a flush fits to what was heard so far."""
+    def order_of(self, progress: BlockProgress) -> FlushOrder:
+        """Compare a flush with what was read so far."""
         if progress.block < self.block:
-            return Reception.PAST
+            return FlushOrder.STALE
         if progress.block > self.block:
             if not self.is_complete:
-                return Reception.NEXT_BLOCK
-            is_whole = self.up_to >= end_offset(self.block)
-            is_begun = progress.previous_up_to <= first_offset(progress.block)
-            return Reception.NEXT_BLOCK if is_whole and is_begun else Reception.GAP
+                return FlushOrder.NEXT_BLOCK
+            is_last_at_its_end = self.up_to >= end_offset(self.block)
+            is_next_from_its_start = progress.previous_up_to <= first_offset(progress.block)
+            return FlushOrder.NEXT_BLOCK if is_last_at_its_end and is_next_from_its_start else FlushOrder.GAP
         if self.is_complete and progress.previous_up_to > self.up_to:
-            return Reception.GAP
-        return Reception.SAME_BLOCK
+            return FlushOrder.GAP
+        return FlushOrder.SAME_BLOCK
 
-    def reach(self, up_to: int) -> None:
-        """Note how far the current block is known."""
+    def advance(self, up_to: int) -> None:
+        """Record how far the current block was read."""
         self.up_to = max(self.up_to, up_to)
 
-    def replace(self, row: Row, up_to: int) -> tuple[Tally, Tally | None] | None:
-        """Hold a row if it is newer than the one that is held; give the new and the old numbers, None if it is not."""
-        held_up_to, held = self.rows.get(row.key, (-1, None))
-        if held_up_to >= up_to:
+    def replace(self, row: Row, up_to: int) -> tuple[Aggregate, Aggregate | None] | None:
+        """Replace a row by a newer one; return the new and the former aggregate, None if it is not newer."""
+        former_up_to, former = self.rows.get(row.key, (-1, None))
+        if former_up_to >= up_to:
             return None
-        tally = row.tally
-        if held is not None and not tally.samples:
-            tally = tally._replace(samples=held.samples)
-        self.rows[row.key] = up_to, tally
-        return tally, held
+        aggregate = row.aggregate
+        if former is not None and not aggregate.samples:
+            aggregate = aggregate._replace(samples=former.samples)
+        self.rows[row.key] = up_to, aggregate
+        return aggregate, former

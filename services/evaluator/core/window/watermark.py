@@ -1,16 +1,16 @@
-"""How far event time is known to have come, from what the match stage says of each source partition."""
+"""The watermark: how far event time has come, from the progress of each source partition."""
 
 from dataclasses import dataclass, field
 
-from services.evaluator.core.records import SECOND_NS, Progress, later
+from services.evaluator.core.records import SECOND_NS, BlockProgress, later
 
-# The watermark moves in steps, so that windows are not looked at for each record.
+# The watermark moves in steps, so that not every record makes the stage look at all windows.
 _STEP_NS = SECOND_NS // 10
 
 
 @dataclass(slots=True)
-class _Heard:
-    """The last words of one source."""
+class _SourceTimes:
+    """The latest times of one source."""
 
     event_ns: int | None = None
     idle_ns: int | None = None
@@ -20,44 +20,44 @@ class _Heard:
 class Watermark:
     """The least of the sources' greatest event times; it never goes back. Changed in place.
 
-    It waits for every source that there is, so one that lags holds it back and nothing of it comes too late. A source
-    that is known to be empty counts as if it had an event `allowance_ns` ago. When all are empty the watermark stays,
-    and `idle_until` says how far the wall clock may close what is open.
+    It waits for every source, so one that lags holds it back and nothing of it comes too late. A source that is known
+    to be empty counts as if it had an event `allowance_ns` ago. When all are empty the watermark stays, and
+    `idle_until_ns` says how far the wall clock may close open windows.
     """
 
     allowance_ns: int
     value_ns: int | None = None
-    _sources: int = 0
-    _heard: dict[int, _Heard] = field(default_factory=dict)
+    _source_count: int = 0
+    _sources: dict[int, _SourceTimes] = field(default_factory=dict)
 
-    def observe(self, progress: Progress) -> None:
-        """Take in what one flush says of its source."""
-        self._sources = max(self._sources, progress.source_partitions)
-        heard = self._heard.setdefault(progress.source_partition, _Heard())
-        heard.event_ns = later(heard.event_ns, progress.max_event_ns)
-        heard.idle_ns = progress.idle_ns
+    def observe(self, progress: BlockProgress) -> None:
+        """Take the progress of a source into account."""
+        self._source_count = max(self._source_count, progress.source_partitions)
+        times = self._sources.setdefault(progress.source_partition, _SourceTimes())
+        times.event_ns = later(times.event_ns, progress.max_event_ns)
+        times.idle_ns = progress.idle_ns
         if not self._all_idle:
             self._advance()
 
     def jump(self, moment_ns: int) -> None:
-        """Go on to a moment, because the wall clock decided."""
+        """Move to a moment that the wall clock decided."""
         self.value_ns = later(self.value_ns, moment_ns)
 
     @property
     def idle_until_ns(self) -> int | None:
-        """Give the moment until which no source has anything; None while one has, or may have."""
-        idle = [one.idle_ns for one in self._heard.values() if one.idle_ns is not None]
-        return min(idle) - self.allowance_ns if self._sources and len(idle) == self._sources else None
+        """The moment until which no source has anything; None while one has, or may have."""
+        idle = [times.idle_ns for times in self._sources.values() if times.idle_ns is not None]
+        return min(idle) - self.allowance_ns if self._source_count and len(idle) == self._source_count else None
 
     @property
     def _all_idle(self) -> bool:
-        return all(one.idle_ns is not None for one in self._heard.values())
+        return all(times.idle_ns is not None for times in self._sources.values())
 
     def _advance(self) -> None:
-        reached = [self._reached(one) for one in self._heard.values()]
+        reached = [self._reached(times) for times in self._sources.values()]
         known = [moment for moment in reached if moment is not None]
-        if len(known) == self._sources:
+        if len(known) == self._source_count:
             self.jump(min(known) // _STEP_NS * _STEP_NS)
 
-    def _reached(self, heard: _Heard) -> int | None:
-        return later(heard.event_ns, None if heard.idle_ns is None else heard.idle_ns - self.allowance_ns)
+    def _reached(self, times: _SourceTimes) -> int | None:
+        return later(times.event_ns, None if times.idle_ns is None else times.idle_ns - self.allowance_ns)
