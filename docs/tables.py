@@ -16,7 +16,7 @@ from cli.parsing.format_types import LineFormat
 from cli.parsing.formats import FORMATS, TRANSPORTS
 from cli.parsing.levels import WORDS
 from cli.parsing.timestamps import SPELLINGS
-from services.chassis.settings import SettingDoc, describe
+from services.chassis.settings import SettingDoc, describe_settings
 from services.contract import topics
 from services.evaluator.settings import Settings as EvaluatorSettings
 from services.ingest.settings import Settings as IngestSettings
@@ -87,7 +87,7 @@ GROUPS = (
 
 def tables() -> dict[str, str]:
     """Every table by the name under which the document has it."""
-    described = {prefix: describe(kind, prefix) for prefix, kind in SERVICES.items()}
+    described = {prefix: describe_settings(kind, prefix) for prefix, kind in SERVICES.items()}
     shared = _shared(described)
     own = {
         f"settings {prefix.rstrip('_').lower()}": _settings(
@@ -98,7 +98,7 @@ def tables() -> dict[str, str]:
     return {
         "settings of all services": _settings(shared.values()),
         **own,
-        "settings of the gateway": _settings(describe(EnvoySettings, PREFIX)),
+        "settings of the gateway": _settings(describe_settings(EnvoySettings, PREFIX)),
         "ports": _ports(),
         "topics": _topics(),
         "consumer groups": _table(

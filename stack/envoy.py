@@ -20,7 +20,14 @@ import yaml
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from services.chassis.settings import SettingsError, address_or_nothing, addresses, load, setting, split_address
+from services.chassis.settings import (
+    SettingsError,
+    address_or_nothing,
+    addresses,
+    load_settings,
+    setting,
+    split_address,
+)
 
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"
@@ -119,7 +126,7 @@ def validate_config(config_path: Path) -> None:
 def main() -> None:
     """Fill in the template from the environment, and become Envoy."""
     try:
-        settings = load(EnvoySettings, PREFIX, os.environ)
+        settings = load_settings(EnvoySettings, PREFIX, os.environ)
         text = render_config(settings)
     except SettingsError as error:
         sys.stderr.write("".join(f"envoy: {problem}\n" for problem in error.problems))

@@ -118,11 +118,11 @@ def _check_sinks(folder: Path, ports: Ports) -> None:
 
 def _envoy(processes: Processes, wiring: Wiring) -> Program:
     # Imports Envoy's wheel and protobuf, which those who only want servers do without.
-    from services.chassis.settings import load  # noqa: PLC0415
+    from services.chassis.settings import load_settings  # noqa: PLC0415
     from stack import envoy  # noqa: PLC0415
 
     environ = {**os.environ, **gateway_environ(wiring, processes.log("access"))}
-    settings = load(envoy.EnvoySettings, envoy.PREFIX, environ)
+    settings = load_settings(envoy.EnvoySettings, envoy.PREFIX, environ)
     config = processes.data("envoy") / "envoy.json"
     config.write_text(envoy.render_config(settings))
     ports = wiring.ports

@@ -1,4 +1,4 @@
-"""The part of migrations that needs alembic and SQLAlchemy; imported while migrating only: it loads slowly."""
+"""The part of migrations that needs alembic and SQLAlchemy; loaded only to migrate, because it loads slowly."""
 
 import zlib
 from collections.abc import Iterable
@@ -15,19 +15,19 @@ from sqlalchemy.pool import NullPool
 
 from services.chassis.postgres_errors import DRIVER_ERRORS
 
-# Who stands still in a migration must not keep the others from starting.
-_CONNECTION = {"timeout": 2, "server_settings": {"idle_in_transaction_session_timeout": "10s"}}
+# An instance that hangs in a migration must not keep the others from starting.
+_CONNECT_ARGS = {"timeout": 2, "server_settings": {"idle_in_transaction_session_timeout": "10s"}}
 
 
-async def upgrade(url: str, schema: str, scripts: Path, mark: str) -> None:
-    """Bring the schema to the newest revision and leave `mark` as its comment, in one transaction.
+async def upgrade(url: str, schema: str, scripts: Path, comment: str) -> None:
+    """Upgrade the schema to the newest revision and set its comment, in one transaction.
 
-    Raises the driver's own errors.
+    Raise the driver's own errors, not SQLAlchemy's.
     """
-    engine = create_async_engine(_dialect(url), poolclass=NullPool, connect_args=_CONNECTION)
+    engine = create_async_engine(_dialect(url), poolclass=NullPool, connect_args=_CONNECT_ARGS)
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(_upgrade, schema, scripts, mark)
+            await connection.run_sync(_upgrade, schema, scripts, comment)
     except DBAPIError as error:
         driver = getattr(error.orig, "__cause__", None)
         if isinstance(driver, DRIVER_ERRORS):
@@ -37,8 +37,8 @@ async def upgrade(url: str, schema: str, scripts: Path, mark: str) -> None:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, schema: str, scripts: Path, mark: str) -> None:
-    # Two instances that start together: the second waits here, and then finds nothing to do.
+def _upgrade(connection: Connection, schema: str, scripts: Path, comment: str) -> None:
+    # Of two instances that start together, the second waits here and then has nothing to do.
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(f"migrate {schema}".encode())})
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     connection.execute(text(f'SET LOCAL search_path TO "{schema}"'))
@@ -50,7 +50,7 @@ def _upgrade(connection: Connection, schema: str, scripts: Path, mark: str) -> N
     with EnvironmentContext(Config(), directory, fn=steps, destination_rev="head") as environment:
         environment.configure(connection=connection, version_table_schema=schema)
         environment.run_migrations()
-    connection.execute(text(f"COMMENT ON SCHEMA \"{schema}\" IS '{mark}'"))
+    connection.execute(text(f"COMMENT ON SCHEMA \"{schema}\" IS '{comment}'"))
 
 
 def _dialect(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Time as something that is passed in."""
+"""The clock, as a dependency that is passed in."""
 
 import time
 from datetime import UTC, datetime
@@ -6,24 +6,24 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time; the shell asks it and hands `now` to the core."""
+    """A source of time for the shell, which passes `now` to the core as an argument."""
 
     def now(self) -> datetime:
-        """Return the moment, aware and in UTC."""
+        """Return the current time, aware and in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that never goes back."""
+        """Return seconds of a clock that never goes back."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of this machine."""
 
     def now(self) -> datetime:
-        """Return the moment, aware and in UTC."""
-        return datetime.now(UTC)  # noqa: TID251  (this is the one place that the rule points to)
+        """Return the current time, aware and in UTC."""
+        return datetime.now(UTC)  # noqa: TID251  (the one place that the rule points to)
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that never goes back."""
+        """Return seconds of a clock that never goes back."""
         return time.monotonic()

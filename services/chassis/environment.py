@@ -111,7 +111,7 @@ def part(**defaults: Any) -> Any:
     return dataclasses.field(metadata={_DEFAULTS: defaults})
 
 
-def load(kind: type[_T], prefix: str, environ: Mapping[str, str]) -> _T:
+def load_settings(kind: type[_T], prefix: str, environ: Mapping[str, str]) -> _T:
     """Read a settings dataclass from `environ`; raise SettingsError with all problems at once."""
     problems: list[str] = []
     settings = _build(kind, prefix, environ, {}, problems)
@@ -120,7 +120,7 @@ def load(kind: type[_T], prefix: str, environ: Mapping[str, str]) -> _T:
     return settings
 
 
-def describe(kind: type[Any], prefix: str) -> list[SettingDoc]:
+def describe_settings(kind: type[Any], prefix: str) -> list[SettingDoc]:
     """List every setting that `load` reads, in order of declaration."""
     return [
         SettingDoc(
@@ -134,7 +134,7 @@ def describe(kind: type[Any], prefix: str) -> list[SettingDoc]:
     ]
 
 
-def renamed(kind: type[Any], prefix: str, environ: Mapping[str, str]) -> list[RenamedSetting]:
+def renamed_settings(kind: type[Any], prefix: str, environ: Mapping[str, str]) -> list[RenamedSetting]:
     """List the settings that `environ` has under their former names; each deserves a warning.
 
     Where both names are set, the new one is used: so one environment can serve both releases during an upgrade.

@@ -1,6 +1,6 @@
-"""Failures: types with a code and a stable reason, which one interceptor turns into a status.
+"""Failures: exceptions with a code and a stable reason, which one interceptor translates into a status.
 
-A service declares its own beside these, and raises them from anywhere:
+A service declares its own ones beside these, and raises them from anywhere:
 
     class RuleNotFound(Failure):
         code = grpc.StatusCode.NOT_FOUND
@@ -20,8 +20,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "tocsin.dev"
 
-# Bytes of each part of a status. HTTP/2 clients take 8 KiB of trailers, in which the message stands twice, once with
-# three bytes for one, and the details in base64.
+# Limits of each part of a status, in bytes. HTTP/2 clients accept 8 KiB of trailers, which carry the message twice,
+# once percent-encoded (three bytes for one), and the details in base64.
 _MESSAGE, _NAME, _VALUE, _ENTRIES, _FIELD, _DESCRIPTION, _VIOLATIONS, _FRAME = 512, 64, 128, 4, 128, 768, 2500, 4
 
 
@@ -33,16 +33,16 @@ class Violation:
     description: str
 
 
-class Failure(Exception):  # noqa: N818  (house rule 9 names it; its kin are named for what happened)
-    """Something that did not work, said so that a caller can act on it.
+class Failure(Exception):  # noqa: N818  (the base of exceptions that are named for what happened)
+    """Something that did not work, described so that a caller can act on it.
 
-    `text`, `violations` and `metadata` reach the caller: no driver's text, no secret.
+    `text`, `violations` and `metadata` are sent to the caller: no driver's message, no secret.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     reason: ClassVar[str] = "INTERNAL_ERROR"
     dependency: ClassVar[str] = ""
-    """What the service needs and did not get, by its name in health."""
+    """The dependency that failed, by its name in health."""
     retry_after: timedelta | None = None
 
     def __init__(
@@ -62,28 +62,28 @@ class Failure(Exception):  # noqa: N818  (house rule 9 names it; its kin are nam
 
 
 class InvalidRequest(Failure):
-    """The request holds fields that are missing or wrong; `violations` names each."""
+    """The request has fields that are missing or wrong; `violations` names each."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = "INVALID_REQUEST"
 
 
 class MalformedMessage(Failure):
-    """The bytes are not the message that the rpc takes."""
+    """The bytes are not the rpc's request message."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = "MALFORMED_MESSAGE"
 
 
 class RequestTooLarge(Failure):
-    """The request holds more than one call may carry."""
+    """The request is larger than a call may be."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = "REQUEST_TOO_LARGE"
 
 
 class Overloaded(Failure):
-    """More is waiting than may be held in memory."""
+    """More work is waiting than memory allows."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
@@ -91,7 +91,7 @@ class Overloaded(Failure):
 
 
 class StreamUnavailable(Failure):
-    """Kafka does not answer."""
+    """Kafka does not respond."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "STREAM_UNAVAILABLE"
@@ -100,7 +100,7 @@ class StreamUnavailable(Failure):
 
 
 class StoreUnavailable(Failure):
-    """The database does not answer, or cannot do now what it was asked."""
+    """The database does not respond, or cannot execute the statement now."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "STORE_UNAVAILABLE"
@@ -109,7 +109,7 @@ class StoreUnavailable(Failure):
 
 
 class StoreConflict(Failure):
-    """Two transactions met; the same call made again may well succeed."""
+    """Two transactions met; the same call may succeed when it is repeated."""
 
     code = grpc.StatusCode.ABORTED
     reason = "STORE_UNAVAILABLE"
@@ -118,14 +118,14 @@ class StoreConflict(Failure):
 
 
 class StoreRefused(Failure):
-    """The database refuses these very values, and would do so again; a service should have refused them before."""
+    """The database refuses these values, and would refuse them again; the service should have validated them."""
 
     code = grpc.StatusCode.INTERNAL
     reason = "INTERNAL_ERROR"
 
 
 class ShuttingDown(Failure):
-    """This instance is stopping, and has not begun with the call, or ends a stream, which may be opened again."""
+    """This instance is stopping: it has not begun the call, or ends a stream, which the caller may open again."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "SHUTTING_DOWN"
@@ -135,20 +135,20 @@ class ShuttingDown(Failure):
 class CallInterrupted(Failure):
     """This instance stopped before the call had ended."""
 
-    # Not UNAVAILABLE, after which a caller may try again without anything being done twice.
+    # Not UNAVAILABLE: that would mean that a retry cannot do the work twice.
     code = grpc.StatusCode.UNKNOWN
     reason = "SHUTTING_DOWN"
 
 
 class InternalError(Failure):
-    """Something that should not happen; the log has the details under the trace id."""
+    """An unexpected error; the log has the details under the trace id."""
 
     code = grpc.StatusCode.INTERNAL
     reason = "INTERNAL_ERROR"
 
 
 def is_transient(failure: Failure) -> bool:
-    """Whether the same work, done again later, may succeed."""
+    """Return whether the same work may succeed later."""
     return failure.code in {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.ABORTED,
@@ -158,16 +158,18 @@ def is_transient(failure: Failure) -> bool:
 
 
 def to_status(failure: Failure) -> status_pb2.Status:
-    """Put a failure into google.rpc.Status, with ErrorInfo and, where they apply, BadRequest and RetryInfo.
+    """Convert a failure to google.rpc.Status, with ErrorInfo and, where they apply, BadRequest and RetryInfo.
 
-    It travels in trailers, whose size is limited: texts are cut, and violations that have no room are counted in the
-    metadata instead.
+    The status is sent in trailers, whose size is limited: texts are truncated, and violations that do not fit are
+    counted in the metadata instead.
     """
     violations = _fitting(failure.violations)
-    metadata = {_cut(name, _NAME): _cut(text, _VALUE) for name, text in list(failure.metadata.items())[:_ENTRIES]}
+    metadata = {
+        _truncate(name, _NAME): _truncate(text, _VALUE) for name, text in list(failure.metadata.items())[:_ENTRIES]
+    }
     if left_out := len(failure.violations) - len(violations):
         metadata["violations_left_out"] = str(left_out)
-    status = status_pb2.Status(code=failure.code.value[0], message=_cut(failure.text, _MESSAGE))
+    status = status_pb2.Status(code=failure.code.value[0], message=_truncate(failure.text, _MESSAGE))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=metadata))
     if violations:
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
@@ -179,21 +181,21 @@ def to_status(failure: Failure) -> status_pb2.Status:
 
 
 def _fitting(violations: Sequence[Violation]) -> list[error_details_pb2.BadRequest.FieldViolation]:
-    """The first violations, as many as have room."""
-    found: list[error_details_pb2.BadRequest.FieldViolation] = []
+    """Return as many of the first violations as fit."""
+    fitting: list[error_details_pb2.BadRequest.FieldViolation] = []
     room = _VIOLATIONS
-    for each in violations:
-        made = error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(each.field, _FIELD), description=_cut(each.description, _DESCRIPTION)
+    for violation in violations:
+        encoded = error_details_pb2.BadRequest.FieldViolation(
+            field=_truncate(violation.field, _FIELD), description=_truncate(violation.description, _DESCRIPTION)
         )
-        room -= made.ByteSize() + _FRAME
+        room -= encoded.ByteSize() + _FRAME
         if room < 0:
             break
-        found.append(made)
-    return found
+        fitting.append(encoded)
+    return fitting
 
 
-def _cut(text: str, most: int) -> str:
-    """The text, or its beginning and an ellipsis when it has more than `most` bytes."""
+def _truncate(text: str, max_bytes: int) -> str:
+    """Return the text, or its beginning and an ellipsis when it has more than `max_bytes`."""
     raw = text.encode(errors="replace")
-    return (raw if len(raw) <= most else raw[: most - 3] + "…".encode()).decode(errors="ignore")
+    return (raw if len(raw) <= max_bytes else raw[: max_bytes - 3] + "…".encode()).decode(errors="ignore")

@@ -7,13 +7,13 @@ from typing import Any
 import grpc
 
 from services.chassis import telemetry
-from services.chassis.grpc_server import MAX_MESSAGE_BYTES
+from services.chassis.grpc_server import MAX_GRPC_MESSAGE_BYTES
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # Two minutes by default: a service that is back would stay unseen for as long.
+    # The default of two minutes would delay the first call to a service that is back.
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -23,12 +23,12 @@ _OPTIONS = (
 
 @asynccontextmanager
 async def channel(target: str) -> AsyncIterator[grpc.aio.Channel]:
-    """Open a channel that carries the trace along; calls still set their own deadline."""
-    opened = grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=[_UnaryTracing(), _StreamTracing()])
+    """Open a channel that sends the trace context with each call; callers set the deadline."""
+    mesh = grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=[_UnaryTracing(), _StreamTracing()])
     try:
-        yield opened
+        yield mesh
     finally:
-        await opened.close(grace=0.5)
+        await mesh.close(grace=0.5)
 
 
 class _UnaryTracing(grpc.aio.UnaryUnaryClientInterceptor):

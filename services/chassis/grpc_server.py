@@ -1,4 +1,4 @@
-"""The gRPC server that a service mounts its rpcs on, with health and reflection."""
+"""The gRPC server of a service, with health and reflection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,20 +14,20 @@ from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
 from services.chassis.settings import ProcessSettings, split_address
 
-# Room for a REST body as large as the edge takes, and what gRPC wraps it in.
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
+# The largest REST body that the edge accepts, and the overhead of gRPC.
+MAX_GRPC_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
 _MAX_METADATA_BYTES = 128 * 1024
 
-# The edge routes reflection here, so that one list shows the services of the whole mesh.
+# The edge routes reflection here, so that one list has the services of the whole mesh.
 EDGE_REFLECTION = "tocsin.edge.ServerReflection"
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # What a call may send before it is read; gRPC would let it grow to megabytes on a fast line.
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
+    # Bytes that a call may send before they are read; gRPC would grow it to megabytes on a fast connection.
     ("grpc.http2.lookahead_bytes", 64 * 1024),
     ("grpc.http2.bdp_probe", 0),
-    # Envoy takes 60 KiB of headers, and hands a REST path on beside what it has become.
+    # Envoy accepts 60 KiB of headers, and forwards a REST path beside the message it was transcoded to.
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.so_reuseport", 0),
@@ -35,14 +35,13 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 
-
-# Until what was answered has left; health checks that are followed do not end by themselves.
-_LAST_ANSWERS_SECONDS = 0.5
+# For responses on their way; watched health checks do not end by themselves.
+_STOP_GRACE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One service to serve: its full name, and the function that adds its handlers to the server."""
+    """A gRPC service: its full name, and the function that adds its handlers to the server."""
 
     name: str
     add: Callable[[grpc.aio.Server], None]
@@ -50,7 +49,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that takes calls."""
+    """A server that accepts calls."""
 
     port: int
 
@@ -62,7 +61,7 @@ async def grpc_server(
     health: Health,
     edge_services: Sequence[str] = (),
 ) -> AsyncIterator[RunningServer]:
-    """Serve the mounts until the end of the block; then refuse new calls and give the running ones time to end."""
+    """Serve the mounts until the end of the block; then refuse new calls, and let the running ones end."""
     interceptor = ServerInterceptor()
     server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
     for mount in mounts:
@@ -77,7 +76,7 @@ async def grpc_server(
         yield RunningServer(bound)
     finally:
         await interceptor.drain(process.drain.total_seconds() / 2)
-        await server.stop(_LAST_ANSWERS_SECONDS)
+        await server.stop(_STOP_GRACE_SECONDS)
         checks.cancel()
 
 
@@ -87,13 +86,13 @@ def _mount_health(server: grpc.aio.Server, names: Sequence[str], state: Health) 
     changed = asyncio.Event()
     changed.set()
     state.subscribe(changed.set)
-    return asyncio.create_task(_follow(state, servicer, ["", *names], changed))
+    return asyncio.create_task(_publish_health(state, servicer, ["", *names], changed))
 
 
-async def _follow(
+async def _publish_health(
     state: Health, servicer: health.aio.HealthServicer, names: Sequence[str], changed: asyncio.Event
 ) -> None:
-    """Tell grpc.health.v1 what Health says, after each change."""
+    """Copy Health into grpc.health.v1 after each change."""
     while await changed.wait():
         changed.clear()
         status = health_pb2.HealthCheckResponse.ServingStatus.Value(state.snapshot().status)

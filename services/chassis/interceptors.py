@@ -1,4 +1,4 @@
-"""What happens to every rpc: tracing, counting, and failures turned into statuses in one place."""
+"""What every rpc gets: tracing, metrics, and the translation of failures into statuses."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ from services.chassis.failures import CallInterrupted, Failure, InternalError, M
 log = structlog.get_logger()
 
 DETAILS = "grpc-status-details-bin"
-# By this Envoy knows that it may ask another instance, also to do what must not be done twice.
+# Tells Envoy that another instance may handle the call, even one that is not idempotent.
 NOT_BEGUN = ("x-tocsin-not-begun", "1")
 
-# Asked every second by machines: worth neither a span nor a series.
-_UNWATCHED = ("/grpc.health.", "/grpc.reflection.", "/tocsin.edge.")
+# Called every second by machines: they get neither a span nor a metric.
+_UNOBSERVED = ("/grpc.health.", "/grpc.reflection.", "/tocsin.edge.")
 
-_CUT_OFF_SECONDS = 0.5
+_INTERRUPT_SECONDS = 0.5
 
 _ABORTED_BY_SERVER = grpc.aio.AbortError
 
@@ -32,49 +32,49 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler; servicers raise Failures and never call `context.abort`."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Any, Any]] = {}
+        self._handlers: dict[str, tuple[Any, Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[None]] = set()
         self._is_stopping = False
-        self._is_cut_off = False
+        self._has_interrupted = False
         self._duration = telemetry.meter(__name__).create_histogram(
-            "tocsin.rpc.server.duration", unit="s", description="How long rpcs took, by method and status code."
+            "tocsin.rpc.server.duration", unit="s", description="Duration of rpcs, by method and status code."
         )
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new calls, and return when none is running: so that the server has nothing to cancel when it stops.
+        """Refuse new calls and wait for the running ones, so that the server has nothing to cancel when it stops.
 
-        What a server cancels looks the same to the caller whether it was begun or not. Streams end at once, with
-        ShuttingDown: by themselves they would outlive any grace. A call that takes longer than this ends with CutOff.
+        A caller cannot see whether a cancelled call had begun. Streams, which have no end of their own, end at once
+        with ShuttingDown; a call that is still running after `seconds` ends with CallInterrupted.
         """
         self._is_stopping = True
         for task in self._streams:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
-        self._is_cut_off = True
+        self._has_interrupted = True
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running, timeout=_CUT_OFF_SECONDS)
+            await asyncio.wait(self._running, timeout=_INTERRUPT_SECONDS)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """Give the handler back inside of its wrapper."""
+        """Return the handler, wrapped."""
         handler = await continuation(details)
-        if handler is None or details.method.startswith(_UNWATCHED):
+        if handler is None or details.method.startswith(_UNOBSERVED):
             return handler
-        known = self._known.get(details.method)
-        if known is None or known[0] is not handler:
-            known = self._known[details.method] = handler, self._wrapped(handler, details.method)
-        return known[1]
+        cached = self._handlers.get(details.method)
+        if cached is None or cached[0] is not handler:
+            cached = self._handlers[details.method] = handler, self._wrapped(handler, details.method)
+        return cached[1]
 
     def _wrapped(self, handler: Any, method: str) -> Any:
         act = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming])
-        decode = handler.request_deserializer or _as_it_came
+        decode = handler.request_deserializer or _undecoded
         requests_of = _decoded_stream(decode) if handler.request_streaming else _decoded(decode)
         around = self._streaming if handler.response_streaming else self._unary
         build = _BUILDERS[handler.request_streaming, handler.response_streaming]
-        # The bytes come as they are, so that decoding them stands inside of what is watched.
+        # The wrapper decodes the request itself, so that a failure to decode is observed, too.
         return build(
             around(act, requests_of, method),
             request_deserializer=None,
@@ -86,7 +86,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             async def run() -> Any:
                 return await act(requests_of(raw), context)
 
-            return await self._watched(run, method, context)
+            return await self._observed(run, method, context)
 
         return unary
 
@@ -95,7 +95,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             async def run() -> None:
                 await self._until_stopping(_pump(act(requests_of(raw), context), context))
 
-            await self._watched(run, method, context)
+            await self._observed(run, method, context)
 
         return streaming
 
@@ -113,7 +113,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             task.cancel()
             self._streams.discard(task)
 
-    async def _watched(self, run: Callable[[], Awaitable[Any]], method: str, context: Any) -> Any:
+    async def _observed(self, run: Callable[[], Awaitable[Any]], method: str, context: Any) -> Any:
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         parent = telemetry.context_of(context.invocation_metadata())
@@ -124,8 +124,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
                 try:
                     if self._is_stopping:
-                        raise ShuttingDown("this instance is stopping")  # noqa: TRY301  (answered like what a servicer raises)
-                    answer = await run()
+                        raise ShuttingDown("this instance is stopping")  # noqa: TRY301  (handled as a servicer's failure)
+                    response = await run()
                 except _ABORTED_BY_SERVER:
                     code = _given_code(context)
                     raise
@@ -133,7 +133,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     code = failure.code
                     await _refuse(context, failure, span)
                 except asyncio.CancelledError:
-                    if not self._is_cut_off:
+                    if not self._has_interrupted:
                         raise
                     code = CallInterrupted.code
                     await _refuse(
@@ -145,11 +145,11 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     await _refuse(context, InternalError("internal error"), span)
                 else:
                     code = _given_code(context)
-                    return answer
+                    return response
         finally:
             self._running.discard(task)
-            span_labels = {"method": method.lstrip("/"), "code": code.name}
-            self._duration.record(time.perf_counter() - started, span_labels)
+            labels = {"method": method.lstrip("/"), "code": code.name}
+            self._duration.record(time.perf_counter() - started, labels)
 
 
 _KINDS = {
@@ -166,25 +166,25 @@ _BUILDERS: dict[tuple[bool, bool], Any] = {
 }
 
 
-async def _pump(answers: Any, context: Any) -> None:
-    """Write what a servicer yields; or let it write by itself."""
-    if not hasattr(answers, "__aiter__"):
-        await answers
+async def _pump(responses: Any, context: Any) -> None:
+    """Write the messages that a servicer yields, or let it write them itself."""
+    if not hasattr(responses, "__aiter__"):
+        await responses
         return
-    async with aclosing(answers):
-        async for answer in answers:
-            await context.write(answer)
+    async with aclosing(responses):
+        async for response in responses:
+            await context.write(response)
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def _encoding(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
-    """Pass on what a servicer has encoded itself, once for many callers for example."""
-    return encode and (lambda answer: answer if isinstance(answer, bytes) else encode(answer))
+    """Encode a response, unless the servicer has encoded it already, for example once for many callers."""
+    return encode and (lambda response: response if isinstance(response, bytes) else encode(response))
 
 
-def _as_it_came(raw: bytes) -> bytes:
+def _undecoded(raw: bytes) -> bytes:
     return raw
 
 
@@ -199,17 +199,17 @@ def _decoded(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _decoded_stream(decode: Callable[[bytes], Any]) -> Callable[[AsyncIterator[bytes]], AsyncIterator[Any]]:
-    one = _decoded(decode)
+    decode_one = _decoded(decode)
 
     async def requests(raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for each in raw:
-            yield one(each)
+        async for message in raw:
+            yield decode_one(message)
 
     return requests
 
 
 def _given_code(context: Any) -> grpc.StatusCode:
-    """Return the code that the servicer itself has set, if it has."""
+    """Return the code that the servicer has set, or OK."""
     code = context.code()
     return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.OK)
 

@@ -16,7 +16,7 @@ import uvloop
 
 from services.chassis.health import Health
 from services.chassis.logs import configure_logs
-from services.chassis.settings import ProcessSettings, SettingsError, describe, load, renamed
+from services.chassis.settings import ProcessSettings, SettingsError, describe_settings, load_settings, renamed_settings
 from services.chassis.telemetry import telemetry
 
 log = structlog.get_logger()
@@ -44,12 +44,12 @@ def main(
         sys.stdout.write(_help(service, settings_type, prefix))
         return
     try:
-        settings = load(settings_type, prefix, os.environ)  # noqa: TID251  (the one place that reads it)
+        settings = load_settings(settings_type, prefix, os.environ)  # noqa: TID251  (the one place that reads it)
     except SettingsError as error:
         sys.exit(_refused(service, error))
     process = settings.process
     configure_logs(service, process.instance, process.log_level)
-    for setting in renamed(settings_type, prefix, os.environ):  # noqa: TID251
+    for setting in renamed_settings(settings_type, prefix, os.environ):  # noqa: TID251
         log.warning("setting_renamed", former=setting.former, name=setting.name, used=setting.used)
     with (
         telemetry(service, process.instance, process.otlp),
@@ -145,7 +145,7 @@ def _limit_shutdown(service: str, drain: timedelta) -> None:
 
 
 def _help(service: str, settings_type: type[Any], prefix: str) -> str:
-    docs = describe(settings_type, prefix)
+    docs = describe_settings(settings_type, prefix)
     width = max(len(doc.name) for doc in docs)
     lines = [f"Tocsin's service {service!r}. It takes no arguments; its settings are environment variables:\n"]
     for doc in docs:

@@ -12,13 +12,13 @@ from services.chassis.printable import printable_json
 
 
 def configure_logs(service: str, instance: str, level: str) -> None:
-    """Send structlog's and the standard library's lines to standard output as JSON; call once, first of all."""
+    """Write log lines of structlog and of the standard library to standard output as JSON; call it once, at start."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace_ids,
-        _adder(service, instance),
+        _adder_of(service, instance),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
     ]
@@ -42,7 +42,7 @@ def _route_standard_library(shared: list[Any], renderer: Any, level: str) -> Non
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries speak up from WARNING on; their lower lines are prose about their own insides.
+    # Libraries log from WARNING on; their lower levels describe their own internals.
     root.setLevel(max(logging.WARNING, getattr(logging, level)))
 
 
@@ -54,7 +54,7 @@ def _add_trace_ids(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableM
     return event
 
 
-def _adder(service: str, instance: str) -> Any:
+def _adder_of(service: str, instance: str) -> Any:
     def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault("service", service)
         event["instance"] = instance

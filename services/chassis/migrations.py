@@ -1,4 +1,4 @@
-"""Migrations: each service brings its own schema up to date when it starts."""
+"""Migrations: each service upgrades its own schema when it starts."""
 
 import asyncio
 import hashlib
@@ -20,22 +20,22 @@ log = structlog.get_logger()
 _BACKOFF = Backoff(max_delay=timedelta(seconds=2))
 _CONNECT_SECONDS = 2.0
 
-# A script that the database refuses stays as it is; for everything else there is another try.
-_OF_THE_SCRIPT = frozenset({ErrorKind.STATEMENT, ErrorKind.DATA})
+# Errors of a script, which would fail again; all others are retried.
+_SCRIPT_ERRORS = frozenset({ErrorKind.STATEMENT, ErrorKind.DATA})
 
 
 async def migrate(
-    settings: PostgresSettings, *, schema: str, scripts: Path, patience: timedelta = timedelta(seconds=60)
+    settings: PostgresSettings, *, schema: str, scripts: Path, max_wait: timedelta = timedelta(seconds=60)
 ) -> None:
-    """Bring `schema` to the newest revision in `scripts`/versions, one instance at a time.
+    """Upgrade `schema` to the newest revision in `scripts`/versions, one instance at a time.
 
-    Each revision is an alembic file whose `upgrade()` calls `op.execute("…")`, one SQL statement a call. Waits for a
-    database that is away as long as `patience`, then raises StoreUnavailable.
+    Each revision is an alembic file whose `upgrade()` calls `op.execute("…")` with one SQL statement a call. While the
+    database is down, wait up to `max_wait`, then raise StoreUnavailable.
     """
     try:
-        async with asyncio.timeout(patience.total_seconds()):
+        async with asyncio.timeout(max_wait.total_seconds()):
             await retrying(
-                partial(_bring_up_to_date, settings.database_url.reveal(), schema, scripts, _mark_of(scripts)),
+                partial(_upgrade, settings.database_url.reveal(), schema, scripts, _digest_comment(scripts)),
                 log_event="migration_delayed",
                 backoff=_BACKOFF,
                 retry_reason=_retry_reason,
@@ -46,35 +46,35 @@ async def migrate(
 
 
 def _retry_reason(error: Exception) -> str | None:
-    if isinstance(error, DRIVER_ERRORS) and error_kind(error) not in _OF_THE_SCRIPT:
+    if isinstance(error, DRIVER_ERRORS) and error_kind(error) not in _SCRIPT_ERRORS:
         return error_name(error)
     return None
 
 
-async def _bring_up_to_date(url: str, schema: str, scripts: Path, mark: str) -> None:
-    if await _read_mark(url, schema) == mark:
+async def _upgrade(url: str, schema: str, scripts: Path, comment: str) -> None:
+    if await _read_comment(url, schema) == comment:
         log.info("schema_found_current", schema=schema)
         return
-    # Half a second to load, and at most starts there is nothing for it to do.
+    # Loading alembic takes half a second, and most starts have nothing to migrate.
     runner = importlib.import_module("services.chassis.alembic_runner")
-    await runner.upgrade(url, schema, scripts, mark)
+    await runner.upgrade(url, schema, scripts, comment)
     log.info("schema_migrated", schema=schema)
 
 
-async def _read_mark(url: str, schema: str) -> str | None:
-    """Return what the last complete migration has left as the schema's comment."""
+async def _read_comment(url: str, schema: str) -> str | None:
+    """Return the schema's comment, which the last complete migration has written."""
     connection = await asyncpg.connect(url, timeout=_CONNECT_SECONDS)
     try:
-        mark: str | None = await connection.fetchval(
+        comment: str | None = await connection.fetchval(
             "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", schema
         )
-        return mark
+        return comment
     finally:
         await connection.close(timeout=_CONNECT_SECONDS)
 
 
-def _mark_of(scripts: Path) -> str:
-    """Return a text that changes when any of the scripts does."""
+def _digest_comment(scripts: Path) -> str:
+    """Return the schema's comment, with a digest that changes when any of the scripts does."""
     content = hashlib.sha256()
     for script in sorted((scripts / "versions").glob("*.py")):
         content.update(script.name.encode() + b"\0" + script.read_bytes() + b"\0")

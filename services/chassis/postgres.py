@@ -62,13 +62,13 @@ class DatabaseClock:
         self._synced_at = 0.0
 
     def now(self) -> datetime:
-        """Return the moment, aware and in UTC; by the host's clock until the first `sync`."""
+        """Return the current time, aware and in UTC; by the host's clock until the first `sync`."""
         if self._synced is None:
             return self._clock.now()
         return self._synced + timedelta(seconds=self.monotonic() - self._synced_at)
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that never goes back."""
+        """Return seconds of a clock that never goes back."""
         return self._clock.monotonic()
 
     def sync(self, moment: datetime, asked: float, answered: float) -> None:

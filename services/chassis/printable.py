@@ -1,8 +1,7 @@
-"""Text that comes from outside, where people look at it.
+"""Make text from outside safe to print.
 
-A terminal obeys control characters (C0, DEL, C1: they move the cursor, change colours, answer questions), and a reader
-is deceived by what turns the direction of a text or cannot be seen. Both are shown as escapes. The JSON of this module
-stays the same data.
+A terminal obeys control characters (C0, DEL, C1: they move the cursor, change colours, send responses), and characters
+that are invisible or change the direction of text deceive a reader. Both become escapes. JSON stays the same data.
 """
 
 import json
@@ -10,41 +9,41 @@ import re
 import unicodedata
 from typing import Any
 
-# Printable by their category, and blank or without width on the screen: joiners, fillers, an empty Braille cell.
+# Printable by their Unicode category, but blank or without width: joiners, fillers, an empty Braille cell.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _NOT_PLAIN_ASCII = re.compile(r"[^\n\x20-\x7e]")
 
 
 def printable(text: str) -> str:
-    r"""One line of text with \x1b, \u202e, \n and the like for what would not be seen as itself."""
-    return _NOT_PLAIN_ASCII.sub(_shown, text).replace("\n", r"\n")
+    r"""Return the text as one line, with escapes such as \x1b, \u202e and \n for unsafe characters."""
+    return _NOT_PLAIN_ASCII.sub(_escape_text, text).replace("\n", r"\n")
 
 
 def printable_lines(text: str) -> str:
-    """The same for a text whose line breaks are meant."""
-    return _NOT_PLAIN_ASCII.sub(_shown, text)
+    """Return the text with escapes for unsafe characters, and with its line breaks."""
+    return _NOT_PLAIN_ASCII.sub(_escape_text, text)
 
 
 def printable_json(value: Any, **options: Any) -> str:
-    """A JSON document in which everything that is not seen as itself is escaped; `options` are those of json.dumps."""
-    # Outside strings JSON has ASCII only, so whatever is found here stands in a string, where an escape may stand.
-    return _NOT_PLAIN_ASCII.sub(_escaped, json.dumps(value, ensure_ascii=False, **options))
+    """Return a JSON document with escapes for unsafe characters; `options` are those of json.dumps."""
+    # Outside of strings JSON is ASCII, so each character found here is in a string, where an escape is allowed.
+    return _NOT_PLAIN_ASCII.sub(_escape_json, json.dumps(value, ensure_ascii=False, **options))
 
 
-def _shown(match: re.Match[str]) -> str:
+def _escape_text(match: re.Match[str]) -> str:
     char = match[0]
-    is_seen = _is_seen(char) or unicodedata.category(char) == "Zs"
-    return char if is_seen else char.encode("unicode_escape").decode("ascii")
+    is_safe = _is_safe(char) or unicodedata.category(char) == "Zs"
+    return char if is_safe else char.encode("unicode_escape").decode("ascii")
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape_json(match: re.Match[str]) -> str:
     char = match[0]
-    if _is_seen(char):
+    if _is_safe(char):
         return char
     units = char.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
-def _is_seen(char: str) -> bool:
-    # Not printable are control, format, private and unassigned characters, surrogates, separators but the space.
+def _is_safe(char: str) -> bool:
+    # Not printable: control, format, private and unassigned characters, surrogates, separators except the space.
     return char.isprintable() and char not in _BLANK

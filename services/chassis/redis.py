@@ -1,4 +1,4 @@
-"""Redis that fails fast: who uses it goes on without it."""
+"""Redis that fails fast, so that callers can go on without it."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,11 +18,11 @@ _PROBE_EVERY = timedelta(seconds=1)
 
 
 class RedisUnavailableError(Exception):
-    """Redis did not do what it was asked, in time."""
+    """Redis did not execute a command in time."""
 
 
 class RedisClient:
-    """Redis with its key prefix; use `answering()` around commands."""
+    """Redis with its key prefix; run commands inside of `connection()`."""
 
     def __init__(self, client: Redis, prefix: str, dependency: Dependency | None) -> None:
         self.client = client
@@ -34,8 +34,8 @@ class RedisClient:
         return self._prefix + ":".join(parts)
 
     @contextmanager
-    def answering(self) -> Iterator[Redis]:
-        """Give the client; its errors become RedisUnavailableError, and health follows."""
+    def connection(self) -> Iterator[Redis]:
+        """Yield the client; translate its errors into RedisUnavailableError, and report to health."""
         try:
             yield self.client
         except (RedisError, OSError) as error:
@@ -46,14 +46,14 @@ class RedisClient:
             self._dependency.up()
 
     async def probe(self) -> None:
-        """Tell health whether Redis answers."""
-        with suppress(RedisUnavailableError), self.answering() as client:
+        """Report to health whether Redis responds."""
+        with suppress(RedisUnavailableError), self.connection() as client:
             await client.ping()
 
 
 @asynccontextmanager
 async def redis_client(settings: RedisSettings, dependency: Dependency | None = None) -> AsyncIterator[RedisClient]:
-    """Open Redis without connecting yet; one retry, and an error after some 0.3 seconds at most for each."""
+    """Open Redis without connecting yet; a command is tried twice, with a timeout of 0.3 seconds each."""
     client = Redis.from_url(
         settings.redis_url.reveal(),
         socket_timeout=_TIMEOUT_SECONDS,
@@ -61,9 +61,9 @@ async def redis_client(settings: RedisSettings, dependency: Dependency | None = 
         retry=Retry(NoBackoff(), 1),
         health_check_interval=0,
     )
-    cache = RedisClient(client, settings.redis_prefix, dependency)
+    redis = RedisClient(client, settings.redis_prefix, dependency)
     try:
-        async with looping(Loop(cache.probe, name="watch redis", every=_PROBE_EVERY)):
-            yield cache
+        async with looping(Loop(redis.probe, name="watch redis", every=_PROBE_EVERY)):
+            yield redis
     finally:
         await client.aclose()

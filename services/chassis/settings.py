@@ -8,8 +8,8 @@ A service writes
         kafka: KafkaSettings = part()
         max_batch: int = setting("Maximum number of events in a batch.", default=10_000)
 
-and `load(Settings, "INGEST_", environ)` reads INGEST_LISTEN, INGEST_BROKERS, INGEST_MAX_BATCH and so on: a nested
-dataclass is flattened under the same prefix. `part(...)` gives a nested one this service's own defaults.
+and `load_settings(Settings, "INGEST_", environ)` reads INGEST_LISTEN, INGEST_BROKERS, INGEST_MAX_BATCH and so on: the
+fields of a nested dataclass have the same prefix. `part(...)` sets this service's own defaults for them.
 """
 
 import re
@@ -23,10 +23,10 @@ from services.chassis.environment import (
     Secret,
     SettingDoc,
     SettingsError,
-    describe,
-    load,
+    describe_settings,
+    load_settings,
     part,
-    renamed,
+    renamed_settings,
     setting,
 )
 
@@ -42,10 +42,10 @@ __all__ = [
     "address",
     "address_or_nothing",
     "addresses",
-    "describe",
-    "load",
+    "describe_settings",
+    "load_settings",
     "part",
-    "renamed",
+    "renamed_settings",
     "setting",
     "split_address",
 ]

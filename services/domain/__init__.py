@@ -1,1 +1,1 @@
-"""The words that all services share: standard library only, no I/O."""
+"""The vocabulary that services share: standard library only, no I/O."""

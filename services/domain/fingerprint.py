@@ -1,4 +1,4 @@
-"""Names for things that must be recognised when they come again."""
+"""Keys by which alerts are recognised and deduplicated."""
 
 import hashlib
 
@@ -6,16 +6,16 @@ from services.domain.severity import Severity
 
 
 def digest(*parts: str) -> str:
-    """32 hexadecimal digits (half of SHA-256) of the parts; ("ab", "c") and ("a", "bc") differ."""
+    """Return 32 hexadecimal digits (half of SHA-256) of the parts; ("ab", "c") and ("a", "bc") differ."""
     joined = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(joined.encode()).hexdigest()[:32]
 
 
 def open_key(*, rule_id: str, resource: str) -> str:
-    """What at most one open alert has: whatever its rule's severity is by now, the same group is in trouble."""
+    """Return the key that at most one open alert has: rule and group, whatever the severity."""
     return digest("open", rule_id, resource)
 
 
 def fingerprint(*, rule_id: str, resource: str, severity: Severity) -> str:
-    """What makes two alerts the same trouble: rule, resource and severity."""
+    """Return the key of rule, resource and severity, by which alerts are the same."""
     return digest("alert", rule_id, resource, severity.name)

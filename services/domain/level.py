@@ -1,4 +1,4 @@
-"""How grave a log event is."""
+"""The level of a log event."""
 
 from enum import IntEnum
 

@@ -1,4 +1,4 @@
-"""How urgent an alert is."""
+"""The severity of an alert."""
 
 from enum import IntEnum
 

@@ -1,10 +1,10 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that moves only when a test advances it."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class FakeClock:
-    """Fulfils the chassis' Clock; `advance` moves both of its hands."""
+    """Implements the chassis' Clock; `advance` moves both times."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = now

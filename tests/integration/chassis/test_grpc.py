@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -67,7 +67,10 @@ class Pings:
         return request[::-1]
 
     def mount(self) -> Mount:
-        decoding = {"request_deserializer": Ping.FromString, "response_serializer": Pong.SerializeToString}
+        decoding: dict[str, Any] = {
+            "request_deserializer": Ping.FromString,
+            "response_serializer": Pong.SerializeToString,
+        }
         handlers: dict[str, Any] = {
             "One": grpc.unary_unary_rpc_method_handler(self.one, **decoding),
             "Many": grpc.unary_stream_rpc_method_handler(self.many, **decoding),
@@ -113,7 +116,7 @@ def one(client: Any, method: str = "One") -> Any:
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[status_pb2.Status, dict[str, Any]]:
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast("grpc.Call", error))
     assert status is not None
     found = {}
     for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
@@ -251,6 +254,7 @@ async def test_the_trace_goes_from_the_caller_into_the_servicer(
         await one(client)(Ping())
     served = next(span for span in spans.get_finished_spans() if span.name == f"{NAME}/One")
     assert served.context.trace_id == caller.get_span_context().trace_id
+    assert served.parent is not None
     assert served.parent.span_id == caller.get_span_context().span_id
     assert f"{served.context.span_id:016x}".encode() in dict(pings.trace_headers)["traceparent"]
 
@@ -278,7 +282,7 @@ async def test_health_is_answered_for_the_server_and_each_service(process: Proce
         grpc_server(process, [pings.mount()], health) as server,
         channel(f"127.0.0.1:{server.port}") as client,
     ):
-        check = health_pb2_grpc.HealthStub(client)
+        check: Any = health_pb2_grpc.HealthStub(client)
         watching = check.Watch(Ping(service=NAME))
         assert (await watching.read()).status == Pong.NOT_SERVING
         health.mark_ready()

@@ -64,6 +64,12 @@ async def store(postgres_settings: PostgresSettings, scripts: Path) -> AsyncIter
         yield opened
 
 
+async def value(store: Database, query: str) -> object:
+    row = await store.fetchrow(query)
+    assert row is not None
+    return row[0]
+
+
 async def test_migrating_twice_and_side_by_side_is_migrating_once(
     postgres_settings: PostgresSettings, scripts: Path
 ) -> None:
@@ -72,7 +78,7 @@ async def test_migrating_twice_and_side_by_side_is_migrating_once(
     (scripts / "versions" / "0002_author.py").write_text(SECOND)
     await migrate(postgres_settings, schema="notes", scripts=scripts)
     async with connect(postgres_settings, schema="notes") as store:
-        assert await store.fetchrow("SELECT count(author) AS n FROM note") == (0,)
+        assert await value(store, "SELECT count(author) FROM note") == 0
         assert [row["version_num"] for row in await store.fetch("SELECT * FROM alembic_version")] == ["0002"]
 
 
@@ -93,7 +99,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(postgres_settings: P
     broken.write_text(SECOND)
     await migrate(postgres_settings, schema="notes", scripts=scripts)
     async with connect(postgres_settings, schema="notes") as store:
-        assert await store.fetchrow("SELECT count(author) AS n FROM note") == (0,)
+        assert await value(store, "SELECT count(author) FROM note") == 0
 
 
 async def test_two_schemas_in_one_database_do_not_meet(postgres_settings: PostgresSettings, scripts: Path) -> None:
@@ -108,7 +114,7 @@ async def test_two_schemas_in_one_database_do_not_meet(postgres_settings: Postgr
 async def test_migrating_without_a_database_gives_up_in_time(scripts: Path) -> None:
     nowhere = PostgresSettings(database_url=Secret("postgresql://u:secret@127.0.0.1:1/x"))
     with pytest.raises(StoreUnavailable) as failure:
-        await migrate(nowhere, schema="notes", scripts=scripts, patience=timedelta(milliseconds=300))
+        await migrate(nowhere, schema="notes", scripts=scripts, max_wait=timedelta(milliseconds=300))
     assert "secret" not in str(failure.value)
 
 
@@ -124,14 +130,16 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(store: Database) -
 
 async def test_refused_values_are_told_apart_from_what_may_succeed_later(store: Database) -> None:
     await store.fetch("INSERT INTO note VALUES (1, 'x')")
-    for query, values in (
+    refused: list[tuple[str, tuple[object, ...]]] = [
         ("INSERT INTO note VALUES (1, 'x')", ()),
         ("INSERT INTO note VALUES ($1, 'x')", (2**40,)),
         ("INSERT INTO note VALUES (2, $1)", ("\0",)),
-    ):
+    ]
+    for query, values in refused:
         with pytest.raises(StoreRefused):
             await store.fetch(query, *values)
-    for query, values in (("SELECT $1::int", (1, 2)), ("SELECT * FROM nothing", ())):
+    transient: list[tuple[str, tuple[object, ...]]] = [("SELECT $1::int", (1, 2)), ("SELECT * FROM nothing", ())]
+    for query, values in transient:
         with pytest.raises(StoreUnavailable):
             await store.fetch(query, *values)
 
@@ -139,7 +147,7 @@ async def test_refused_values_are_told_apart_from_what_may_succeed_later(store: 
 async def test_a_killed_connection_is_replaced_within_the_same_call(store: Database, database: str) -> None:
     await store.fetch("SELECT 1")
     await _kill_connections(database)
-    assert await store.fetchrow("SELECT 1") == (1,)
+    assert await value(store, "SELECT 1") == 1
 
 
 async def test_a_conflict_is_told_apart_from_absence(store: Database) -> None:
@@ -247,7 +255,7 @@ async def test_health_follows_the_database(own_servers: Servers, eventually: Any
             await store.fetch("SELECT 1")
         await asyncio.to_thread(own_servers.start, "postgres")
         await eventually(lambda: dependency.is_up)
-        assert await store.fetchrow("SELECT 1") == (1,)
+        assert await value(store, "SELECT 1") == 1
 
 
 async def _kill_connections(database: str) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 async def test_keys_stand_under_the_prefix(redis_url: str) -> None:
     prefix = fresh_name() + ":"
     async with redis_client(RedisSettings(redis_url=Secret(redis_url), redis_prefix=prefix)) as cache:
-        with cache.answering() as redis:
+        with cache.connection() as redis:
             assert cache.key("dedup", "x") == f"{prefix}dedup:x"
             assert await redis.set(cache.key("dedup", "x"), b"1", nx=True, px=60_000)
             assert not await redis.set(cache.key("dedup", "x"), b"1", nx=True, px=60_000)
@@ -26,7 +26,7 @@ async def test_a_redis_that_hangs_is_given_up_in_time() -> None:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         async with redis_client(RedisSettings(redis_url=Secret(url))) as cache:
             started = asyncio.get_running_loop().time()
-            with pytest.raises(RedisUnavailableError), cache.answering() as redis:
+            with pytest.raises(RedisUnavailableError), cache.connection() as redis:
                 await redis.get("x")
             assert asyncio.get_running_loop().time() - started < 2
 
@@ -35,12 +35,12 @@ async def test_it_answers_again_when_redis_is_back(own_servers: Servers, eventua
     dependency = Health("test").dependency("redis", required=False)
     url = own_servers.address("redis")
     async with redis_client(RedisSettings(redis_url=Secret(url)), dependency) as cache:
-        with cache.answering() as redis:
+        with cache.connection() as redis:
             await redis.ping()
         assert dependency.is_up
         await asyncio.to_thread(own_servers.kill, "redis")
         started = asyncio.get_running_loop().time()
-        with pytest.raises(RedisUnavailableError), cache.answering() as redis:
+        with pytest.raises(RedisUnavailableError), cache.connection() as redis:
             await redis.ping()
         assert asyncio.get_running_loop().time() - started < 1
         assert not dependency.is_up

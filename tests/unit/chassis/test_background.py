@@ -15,7 +15,9 @@ async def test_a_crash_comes_out_of_the_block_as_what_it_was() -> None:
     with pytest.raises(ValueError, match="broken"):
         async with background(crash(), name="x"):
             await asyncio.Event().wait()
-    assert asyncio.current_task().cancelling() == 0
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_a_crash_passes_through_blocks_that_lie_inside_and_around() -> None:

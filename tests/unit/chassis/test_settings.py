@@ -16,10 +16,10 @@ from services.chassis.settings import (
     RenamedSetting,
     Secret,
     SettingsError,
-    describe,
-    load,
+    describe_settings,
+    load_settings,
     part,
-    renamed,
+    renamed_settings,
     setting,
 )
 
@@ -56,7 +56,7 @@ REQUIRED = {"X_BROKERS": "kafka:9092", "X_DATABASE_URL": "postgresql://u:p@h/d"}
 
 
 def loaded(**environ: str) -> Settings:
-    return load(Settings, "X_", REQUIRED | {f"X_{name}": value for name, value in environ.items()})
+    return load_settings(Settings, "X_", REQUIRED | {f"X_{name}": value for name, value in environ.items()})
 
 
 def test_nested_parts_are_read_under_the_same_prefix_with_the_service_s_own_defaults() -> None:
@@ -98,9 +98,9 @@ def test_a_default_is_shown_as_it_would_be_written(text: str, duration: timedelt
     class Waiting:
         wait: timedelta = setting("How long.", default=duration)
 
-    (described,) = describe(Waiting, "X_")
+    (described,) = describe_settings(Waiting, "X_")
     assert described.default == text
-    assert load(Waiting, "X_", {"X_WAIT": text}).wait == duration
+    assert load_settings(Waiting, "X_", {"X_WAIT": text}).wait == duration
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "X_MAX_BATCH": "many",
     }
     with pytest.raises(SettingsError) as error:
-        load(Settings, "X_", given)
+        load_settings(Settings, "X_", given)
     assert error.value.problems == [
         "X_LISTEN must be host:port",
         "X_ADMIN_LISTEN must be host:port",
@@ -164,7 +164,7 @@ def test_an_address_that_a_driver_would_repeat_is_refused_without_its_password(r
     for url, kind in (("X_DATABASE_URL", PostgresSettings), ("X_REDIS_URL", RedisSettings)):
         scheme = "postgresql" if kind is PostgresSettings else "redis"
         with pytest.raises(SettingsError, match="must be") as error:
-            load(kind, "X_", {url: f"{scheme}://{rest}"})
+            load_settings(kind, "X_", {url: f"{scheme}://{rest}"})
         assert "hunter" not in str(error.value)
 
 
@@ -172,7 +172,11 @@ def test_an_address_that_a_driver_would_repeat_is_refused_without_its_password(r
     "rest", ["h", "h/d", "u@h:1/d", "u:p%2F@h/d", "u:p@p@[::1]:5432/d", "h1:1,h2:2/d?target_session_attrs=any", "/d"]
 )
 def test_the_addresses_that_drivers_take_are_taken(rest: str) -> None:
-    assert load(PostgresSettings, "X_", {"X_DATABASE_URL": f"postgres://{rest}"}).database_url.reveal().endswith(rest)
+    assert (
+        load_settings(PostgresSettings, "X_", {"X_DATABASE_URL": f"postgres://{rest}"})
+        .database_url.reveal()
+        .endswith(rest)
+    )
 
 
 def test_a_bad_value_of_a_setting_is_not_repeated_in_the_problem() -> None:
@@ -182,7 +186,7 @@ def test_a_bad_value_of_a_setting_is_not_repeated_in_the_problem() -> None:
 
 
 def test_describing_names_each_setting_with_type_default_and_help() -> None:
-    docs = {doc.name: doc for doc in describe(Settings, "X_")}
+    docs = {doc.name: doc for doc in describe_settings(Settings, "X_")}
     assert docs["X_LISTEN"].default == "127.0.0.1:50051"
     assert docs["X_BROKERS"].required
     assert docs["X_BROKERS"].default is None
@@ -193,10 +197,10 @@ def test_describing_names_each_setting_with_type_default_and_help() -> None:
     assert all(doc.help.endswith(".") for doc in docs.values())
 
 
-@given(st.dictionaries(st.sampled_from([doc.name for doc in describe(Settings, "X_")]), st.text()))
+@given(st.dictionaries(st.sampled_from([doc.name for doc in describe_settings(Settings, "X_")]), st.text()))
 def test_any_environment_either_loads_or_is_reported(environ: dict[str, Any]) -> None:
     with suppress(SettingsError):
-        assert load(Settings, "X_", environ).max_batch >= 1
+        assert load_settings(Settings, "X_", environ).max_batch >= 1
 
 
 @pytest.mark.parametrize(
@@ -209,17 +213,17 @@ def test_any_environment_either_loads_or_is_reported(environ: dict[str, Any]) ->
     ],
 )
 def test_a_setting_is_still_read_under_its_former_name(environ: dict[str, str], max_size: int, used: list[str]) -> None:
-    assert load(Renamed, "X_", environ) == Renamed(max_size=max_size)
-    assert renamed(Renamed, "X_", environ) == [
+    assert load_settings(Renamed, "X_", environ) == Renamed(max_size=max_size)
+    assert renamed_settings(Renamed, "X_", environ) == [
         RenamedSetting(former="X_LIMIT", name="X_MAX_SIZE", used=name) for name in used
     ]
 
 
 def test_the_former_name_works_in_nested_parts_and_for_required_settings() -> None:
     environ = {"X_NOTICE": "3s", "X_LIMIT": "2", "X_TITLE": "t"}
-    settings = load(Whole, "X_", environ)
+    settings = load_settings(Whole, "X_", environ)
     assert (settings.process.shutdown_delay, settings.own.max_size, settings.name) == (timedelta(seconds=3), 2, "t")
-    assert [(each.former, each.name) for each in renamed(Whole, "X_", environ)] == [
+    assert [(each.former, each.name) for each in renamed_settings(Whole, "X_", environ)] == [
         ("X_NOTICE", "X_SHUTDOWN_DELAY"),
         ("X_LIMIT", "X_MAX_SIZE"),
         ("X_TITLE", "X_NAME"),
@@ -227,11 +231,11 @@ def test_the_former_name_works_in_nested_parts_and_for_required_settings() -> No
 
 
 def test_a_service_s_own_default_counts_while_neither_name_is_set() -> None:
-    settings = load(Whole, "X_", {"X_NAME": "n"})
+    settings = load_settings(Whole, "X_", {"X_NAME": "n"})
     assert (settings.process.shutdown_delay, settings.own.max_size) == (timedelta(0), 9)
 
 
 def test_a_problem_names_the_setting_as_it_was_written() -> None:
     with pytest.raises(SettingsError) as error:
-        load(Whole, "X_", {"X_LIMIT": "many", "X_TITLE": " "})
+        load_settings(Whole, "X_", {"X_LIMIT": "many", "X_TITLE": " "})
     assert error.value.problems == ["X_LIMIT must be an integer", "X_TITLE is required"]

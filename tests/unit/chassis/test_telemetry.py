@@ -42,7 +42,9 @@ def test_a_trace_continues_through_headers(spans: InMemorySpanExporter) -> None:
     with telemetry.tracer("test").start_as_current_span("judge", context):
         name, value = telemetry.trace_headers()[0]
     assert (name, value[3:35]) == ("traceparent", CALLER[1][3:35])
-    assert spans.get_finished_spans()[0].parent.span_id == int("b7ad6b7169203331", 16)
+    parent = spans.get_finished_spans()[0].parent
+    assert parent is not None
+    assert parent.span_id == int("b7ad6b7169203331", 16)
 
 
 @pytest.mark.usefixtures("spans")

@@ -48,10 +48,10 @@ def test_each_rule_of_a_file_is_added_and_told(tocsin: Command, written: Callabl
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\nthreshold: 1\nname: b\n", 'line 3, column 1: the key "name" stands there twice; first in line 1'),
-        ('[{"name": "a",\n "threshold": 1, "threshold": 100}]', 'line 2, column 18: the key "threshold" stands there'),
-        ("name: a\nlabels:\n  team: x\n  team: y\n", 'line 4, column 3: the key "team" stands there twice'),
-        ("name: a\n---\nlabels: {1: x, 1: y}\n", 'line 3, column 16: the key "1" stands there twice'),
+        ("name: a\nthreshold: 1\nname: b\n", 'line 3, column 1: duplicate key "name", first used in line 1'),
+        ('[{"name": "a",\n "threshold": 1, "threshold": 100}]', 'line 2, column 18: duplicate key "threshold"'),
+        ("name: a\nlabels:\n  team: x\n  team: y\n", 'line 4, column 3: duplicate key "team"'),
+        ("name: a\n---\nlabels: {1: x, 1: y}\n", 'line 3, column 16: duplicate key "1"'),
         ("? [a]\n: 1\n", "a key must be a single value"),
         ("name: [\n", "line 2, column 1"),
         ("[" * 5000, "nested too deeply"),

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from services.chassis.settings import describe, load
+from services.chassis.settings import describe_settings, load_settings
 from services.notifier.adapters.routes import load_routes
 from stack.envoy import EnvoySettings, render_config
 from stack.postgres import DATABASE, USER
@@ -57,7 +57,7 @@ def settings_of(service: str) -> tuple[type, str]:
 
 def loaded(service: str) -> Any:
     kind, prefix = settings_of(service)
-    return load(kind, prefix, environment(service))
+    return load_settings(kind, prefix, environment(service))
 
 
 def test_it_keeps_the_compose_specification() -> None:
@@ -72,7 +72,7 @@ def test_the_services_have_the_names_that_runbooks_use() -> None:
 @pytest.mark.parametrize("service", OURS)
 def test_every_setting_that_is_passed_exists_and_every_required_one_is_passed(service: str) -> None:
     kind, prefix = settings_of(service)
-    known = {doc.name: doc for doc in describe(kind, prefix)}
+    known = {doc.name: doc for doc in describe_settings(kind, prefix)}
     prefixes = ("INGEST_", "EVALUATOR_", "MANAGER_", "NOTIFIER_", "GATEWAY_")
     passed = {name for name in environment(service) if name.startswith(prefixes)}
     assert passed <= set(known)

@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.settings import SettingsError, load
+from services.chassis.settings import SettingsError, load_settings
 from services.ingest.settings import Settings
 
 BROKERS = {"INGEST_BROKERS": "127.0.0.1:9092"}
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    settings = load(Settings, "INGEST_", BROKERS)
+    settings = load_settings(Settings, "INGEST_", BROKERS)
     assert settings.limits.max_batch_events == 10_000
     assert settings.limits.max_request_bytes == 4 * 1024 * 1024
     assert settings.limits.max_message_bytes == 32_768
@@ -31,4 +31,4 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 )
 def test_settings_that_cannot_work_are_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError):
-        load(Settings, "INGEST_", BROKERS | {name: value})
+        load_settings(Settings, "INGEST_", BROKERS | {name: value})

@@ -48,9 +48,9 @@ def problems(changed: object, **world: Any) -> list[str]:
     [
         (
             "routes: []\nchannels: {}\nroutes: [1]\n",
-            'line 3, column 1: the key "routes" stands there twice; first in line 1',
+            'line 3, column 1: duplicate key "routes", first used in line 1',
         ),
-        ("channels:\n  slack: {url: a, kind: slack, url: b}\n", 'the key "url" stands there twice'),
+        ("channels:\n  slack: {url: a, kind: slack, url: b}\n", 'duplicate key "url"'),
         ("routes: {a: 1\n", "is not YAML: line 2, column 1"),
         ("routes: []\n---\nroutes: []\n", "holds 2 documents; there must be one"),
         ("", "the file must be a mapping"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.settings import describe
+from services.chassis.settings import describe_settings
 from stack.endpoints import endpoints, server_endpoints
 from stack.envoy import PREFIX, EnvoySettings
 from stack.ports import Ports
@@ -24,14 +24,14 @@ WIRING = Wiring(addresses=local_addresses(Ports()), ports=Ports(), otlp="127.0.0
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_gets_every_setting_that_it_requires_and_none_that_it_does_not_know(service: str) -> None:
     settings = importlib.import_module(f"services.{service}.settings").Settings
-    known = describe(settings, f"{service.upper()}_")
+    known = describe_settings(settings, f"{service.upper()}_")
     passed = set(service_environ(service, WIRING, Path("data")))
     assert passed <= {one.name for one in known}
     assert {one.name for one in known if one.required} <= passed
 
 
 def test_envoy_gets_only_settings_that_it_knows() -> None:
-    known = {one.name for one in describe(EnvoySettings, PREFIX)}
+    known = {one.name for one in describe_settings(EnvoySettings, PREFIX)}
     assert set(gateway_environ(WIRING, Path("access.log"))) <= known
 
 

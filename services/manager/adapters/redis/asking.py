@@ -37,5 +37,5 @@ class Asking:
             return None
 
     async def _answered(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        with self._cache.answering() as client:
+        with self._cache.connection() as client:
             return await work(client)
