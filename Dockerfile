@@ -1,5 +1,5 @@
-# One image for the four services, for Envoy with this project's configuration, and for making the topics; the command
-# says which. What is installed is pinned with hashes in deploy/requirements.lock.
+# One image for the four services, for Envoy with this project's configuration, and for creating the topics; the command
+# chooses. Packages are pinned with hashes in deploy/requirements.lock.
 
 FROM python:3.12-slim AS packages
 COPY deploy/requirements.lock /tmp/requirements.lock
@@ -22,7 +22,7 @@ ENV PATH=/opt/tocsin/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HEALTH_URL=http://127.0.0.1:9101/health
 USER tocsin
-# Whatever runs in it says over HTTP whether it can do its work.
+# Each of them reports its health over HTTP.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 \
   CMD ["python", "-c", "import os, urllib.request as web; web.urlopen(os.environ['HEALTH_URL'], timeout=2)"]
 CMD ["python", "-m", "services.ingest", "--help"]

@@ -20,9 +20,9 @@ FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2]
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## make .venv with everything in it, from requirements.lock
+setup: $(READY) ## create .venv with all packages of requirements.lock
 
-# Written last, so that a set-up that was cut off is taken up again. The lock is complete, so nothing is resolved (an older
+# Written last, so that an interrupted set-up continues. The lock is complete, so nothing is resolved (an older
 # pip looks at the newest release for a name with extras, and refuses it for want of a hash); `pip check` proves it.
 $(READY): requirements.lock pyproject.toml
 	@if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
@@ -67,7 +67,7 @@ down: $(READY) ## stop everything; PURGE=1 removes the data as well
 status: $(READY) ## what runs
 	@$(BIN)/python -m stack status
 
-bench: $(READY) ## measure the running pipe and print a table
+bench: $(READY) ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)
 
 bench-pair: $(READY) ## measure this tree beside BASE=commit in one run, and print ratios

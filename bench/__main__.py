@@ -1,6 +1,6 @@
 """`make bench`: the real system under load, and a table of what it did.
 
-Everything runs on this machine, the load beside the system: Kafka, PostgreSQL, Redis, Envoy, the four services.
+Everything runs on this machine, the load too: Kafka, PostgreSQL, Redis, Envoy, the four services.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from bench.reference import Reference
 from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
 
-# In a file and in CI tables have room.
+# In files and in CI, tables are wide.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 PROBES = 100
@@ -28,7 +28,7 @@ Row = tuple[str, str, str]
 
 
 def main() -> None:
-    """Start the system, load it in three ways, print what it did, stop it."""
+    """Start the system, load it in three ways, print the results, stop it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30, help="how long the full load lasts")
     parser.add_argument("--rest-seconds", type=float, default=15, help="how long the REST load lasts")
@@ -41,7 +41,7 @@ def main() -> None:
     stop_stack(_say, folder=folder, purge=True)
     try:
         start_stack(_say, folder=folder, ports=ports)
-        _say(f"warming up for {WARM_UP:.0f} s: a Java program that has just started compiles itself")
+        _say(f"warming up for {WARM_UP:.0f} s: Java compiles its code while it runs")
         measures.warm_up(ports, WARM_UP)
         _say(f"full load: batches of {BATCH_EVENTS} events for {given.seconds:.0f} s")
         full = measures.throughput(ports, given.seconds)
@@ -57,17 +57,17 @@ def main() -> None:
 
 
 def _throughput(full: Throughput) -> list[Row]:
-    lines = "OpenStack_2k.log" if OPENSTACK.is_file() else "made OpenStack lines"
+    lines = "OpenStack_2k.log" if OPENSTACK.is_file() else "generated OpenStack lines"
     title = f"events/s end to end, {full.seconds:.0f} s, batches of {BATCH_EVENTS} ({lines})"
     rows = [
         (title, f"{full.per_second:,.0f}", "150,000"),
-        ("events accepted, events judged", f"{full.sent:,}, {full.judged:,}", "equal"),
+        ("events accepted, events evaluated", f"{full.sent:,}, {full.evaluated:,}", "equal"),
         (
-            "judged when the load ended, and until all were",
-            f"{full.judged_at_end:,}, {full.seconds_after:.1f} s more",
+            "evaluated when the load ended, and time until all were",
+            f"{full.evaluated_at_end:,}, {full.seconds_after:.1f} s",
             "",
         ),
-        ("a batch's answer, p50 and p99", f"{full.p50:.0f} ms, {full.p99:.0f} ms", ""),
+        ("latency of a batch, p50 and p99", f"{full.p50:.0f} ms, {full.p99:.0f} ms", ""),
     ]
     if full.refused_calls:
         rows.append(("calls refused", json.dumps(full.refused_calls), ""))
@@ -78,35 +78,35 @@ def _singles(ports: Ports, seconds: float) -> list[Row]:
     _say(f"single events over REST for {seconds:.0f} s")
     rows = []
     for title, rate in (("as fast as they go", None), ("at 2,000/s", 2000.0)):
-        seen = measures.singles(ports, seconds, rate)
-        failures = f", failures {dict(seen.failures)}" if seen.failures else ""
+        figures = measures.singles(ports, seconds, rate)
+        failures = f", failures {dict(figures.failures)}" if figures.failures else ""
         rows += [
-            (f"REST single events/s, {title}", f"{seen.per_second:,.0f}{failures}", "2,000"),
-            (f"  p50 and p99, {title}", f"{seen.p50:.1f} ms, {seen.p99:.1f} ms", "p99 < 50 ms"),
+            (f"REST single events/s, {title}", f"{figures.per_second:,.0f}{failures}", "2,000"),
+            (f"  p50 and p99, {title}", f"{figures.p50:.1f} ms, {figures.p99:.1f} ms", "p99 < 50 ms"),
         ]
     return rows
 
 
 def _delays(ports: Ports) -> list[Row]:
-    _say(f"{PROBES} alerts while {RATE:,} events/s pass")
-    seen = measures.delays(ports, PROBES)
+    _say(f"{PROBES} alerts at {RATE:,} events/s")
+    figures = measures.delays(ports, PROBES)
     return [
-        (f"deciding event to alert on Kafka, at {seen.rate:,.0f}/s", _quantiles(seen.to_alert), "p99 < 1 s"),
-        (f"deciding event to delivery, at {seen.rate:,.0f}/s", _quantiles(seen.to_delivery), "p99 < 3 s"),
+        (f"deciding event to alert on Kafka, at {figures.rate:,.0f}/s", _quantiles(figures.to_alert), "p99 < 1 s"),
+        (f"deciding event to delivery, at {figures.rate:,.0f}/s", _quantiles(figures.to_delivery), "p99 < 3 s"),
         *_beside_silent_rules(ports),
     ]
 
 
 def _beside_silent_rules(ports: Ports) -> list[Row]:
     _say(f"{PROBES} alerts beside {SILENT_RULES} rules that select nothing")
-    seen = measures.delays_beside_silent_rules(ports, PROBES)
-    title = f"the same beside {SILENT_RULES} rules that select nothing, 200 services, at {seen.rate:,.0f}/s"
-    return [(title, _quantiles(seen.to_alert), "p99 < 300 ms")]
+    figures = measures.delays_beside_silent_rules(ports, PROBES)
+    title = f"the same beside {SILENT_RULES} rules that select nothing, 200 services, at {figures.rate:,.0f}/s"
+    return [(title, _quantiles(figures.to_alert), "p99 < 300 ms")]
 
 
 def _quantiles(seconds: Mapping[str, float]) -> str:
     p50, p99 = measures.quantile(seconds, 0.5), measures.quantile(seconds, 0.99)
-    return "none came" if p50 is None else f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms ({len(seconds)} of {PROBES})"
+    return "none" if p50 is None else f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms ({len(seconds)} of {PROBES})"
 
 
 def _per_process(full: Throughput) -> Table:
@@ -114,14 +114,14 @@ def _per_process(full: Throughput) -> Table:
         "Process", "CPU µs per event", "Resident MB", title="Each process, under the full load", title_justify="left"
     )
     for name, micros in sorted(full.cpu_micros.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{micros:.2f}", f"{full.costs[name].resident_bytes / 1e6:,.0f}")
-    resident = sum(one.resident_bytes for one in full.costs.values())
-    table.add_row("all", f"{full.cpu_micros_in_all:.2f}", f"{resident / 1e6:,.0f}")
+        table.add_row(name, f"{micros:.2f}", f"{full.process_costs[name].resident_bytes / 1e6:,.0f}")
+    resident = sum(one.resident_bytes for one in full.process_costs.values())
+    table.add_row("all", f"{full.total_cpu_micros:.2f}", f"{resident / 1e6:,.0f}")
     return table
 
 
 def _print(rows: Sequence[Row], per_process: Table) -> None:
-    table = Table("What", "Measured", "To reach", title="Tocsin under load", title_justify="left")
+    table = Table("Measure", "Result", "Target", title="Tocsin under load", title_justify="left")
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -1,8 +1,8 @@
-"""What ingest costs: each step of the judging alone, and the whole rpc against a real Kafka.
+"""The cost of ingest: each step of checking events alone, and the whole rpc with a real Kafka.
 
-`python -m bench.ingest [--brokers HOST:PORT]` prints three tables; without brokers it starts a Kafka of its own.
-Batches are of 500 OpenStack lines; single events come over REST, through Envoy. "On one core" is what the CPU time of
-the ingest process allows.
+`python -m bench.ingest [--brokers HOST:PORT]` prints three tables; without brokers it starts its own Kafka.
+Batches are of 500 OpenStack lines; single events come over REST, through Envoy. "On one core" is the
+rate that the CPU time of the ingest process allows.
 """
 
 import argparse
@@ -47,7 +47,7 @@ LIMITS = Limits(
 
 
 def microseconds(step: Callable[[], object], rounds: int = 7, repeats: int = 60) -> float:
-    """Microseconds an event of the fastest round."""
+    """Return the microseconds per event of the fastest round."""
     best = float("inf")
     for _ in range(rounds):
         began = time.perf_counter()
@@ -57,8 +57,8 @@ def microseconds(step: Callable[[], object], rounds: int = 7, repeats: int = 60)
     return best / repeats / SIZE * 1e6
 
 
-def judging() -> dict[str, float]:
-    """What each step costs, one thread."""
+def checking() -> dict[str, float]:
+    """Return the microseconds per event of each step, in one thread."""
     wire, judge = ProtobufWire(), Judge(LIMITS)
     request = batches(SIZE)[0]
     frames, events = wire.frames(request), wire.events(request)
@@ -67,13 +67,13 @@ def judging() -> dict[str, float]:
         "cut into events": microseconds(lambda: wire.frames(request)),
         "read the columns (two readers)": microseconds(lambda: wire.events(request)),
         "judge": microseconds(lambda: judge.weigh(judge.judge(events, NOW), sizes)),
-        "write anew, where a part is refused": microseconds(lambda: wire.batches(frames, cut(sizes, 900_000))),
+        "write again, when a part is refused": microseconds(lambda: wire.batches(frames, cut(sizes, 900_000))),
     }
 
 
 @contextmanager
 def running(brokers: str, ports: Ports) -> Iterator[psutil.Process]:
-    """An ingest process behind an Envoy."""
+    """Run an ingest process behind an Envoy."""
     prefix = fresh_name() + "."
     create_topics(brokers, prefix)
     ingest = {
@@ -103,7 +103,7 @@ def running(brokers: str, ports: Ports) -> Iterator[psutil.Process]:
 
 @contextmanager
 def child(module: str, settings: dict[str, str]) -> Iterator[psutil.Process]:
-    """A program that runs until the end of the block."""
+    """Run a program until the end of the block."""
     command, quiet = [sys.executable, "-m", module], subprocess.DEVNULL
     with subprocess.Popen(command, env=os.environ | settings, stdout=quiet, stderr=quiet) as started:
         try:
@@ -113,7 +113,7 @@ def child(module: str, settings: dict[str, str]) -> Iterator[psutil.Process]:
 
 
 def wait_until_healthy(url: str, seconds: float = 30.0) -> None:
-    """Return when Envoy has found ingest serving."""
+    """Return when Envoy reports ingest as serving."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -126,7 +126,7 @@ def wait_until_healthy(url: str, seconds: float = 30.0) -> None:
 
 @contextmanager
 def cpu_of(process: psutil.Process) -> Iterator[list[float]]:
-    """The CPU seconds that a process takes within the block, in a list once the block has ended."""
+    """Measure the CPU seconds of a process within the block; they are in the list after the block."""
     before, taken = process.cpu_times(), list[float]()
     yield taken
     after = process.cpu_times()
@@ -142,14 +142,14 @@ def show(title: str, rows: dict[str, str]) -> None:
 
 
 def batch_rows(process: psutil.Process, target: str, seconds: float, in_flight: int) -> dict[str, str]:
-    """Batches over gRPC, as fast as they are taken."""
+    """Measure batches over gRPC, as fast as they are accepted."""
     asyncio.run(load(target, seconds=1, size=SIZE, in_flight=in_flight, rate=None))
     with cpu_of(process) as cpu:
         sent = asyncio.run(load(target, seconds=seconds, size=SIZE, in_flight=in_flight, rate=None))
     latencies = sorted(sent.latencies)
     return {
         "events/s, client and Kafka on the same machine": f"{sent.events / sent.seconds:,.0f}",
-        "CPU µs/event of ingest": f"{cpu[0] / sent.events * 1e6:.2f}",
+        "CPU µs per event of ingest": f"{cpu[0] / sent.events * 1e6:.2f}",
         "events/s on one core": f"{sent.events / cpu[0]:,.0f}",
         "p50 ms": f"{latencies[len(latencies) // 2]:.1f}",
         "p99 ms": f"{latencies[int(len(latencies) * 0.99)]:.1f}",
@@ -158,14 +158,14 @@ def batch_rows(process: psutil.Process, target: str, seconds: float, in_flight: 
 
 
 def single_rows(process: psutil.Process, port: int, seconds: float, rate: float | None) -> dict[str, str]:
-    """Single events over REST."""
+    """Measure single events over REST."""
     uvloop.run(rest.run("127.0.0.1", port, seconds=1, connections=32, rate=rate))
     with cpu_of(process) as cpu:
         figures = uvloop.run(rest.run("127.0.0.1", port, seconds=seconds, connections=32, rate=rate))
     calls = float(str(figures["per_second"])) * seconds
     return {
         "calls/s": f"{figures['per_second']:,.0f}",
-        "CPU µs/call of ingest": f"{cpu[0] / calls * 1e6:.0f}",
+        "CPU µs per call of ingest": f"{cpu[0] / calls * 1e6:.0f}",
         "p50 ms": f"{figures['p50_ms']:.1f}",
         "p99 ms": f"{figures['p99_ms']:.1f}",
         "calls that failed": str(figures["failures"] or 0),
@@ -179,27 +179,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--in-flight", type=int, default=8)
     given = parser.parse_args()
-    show("judging alone, µs/event", {name: f"{cost:.3f}" for name, cost in judging().items()})
+    show("checking alone, µs per event", {name: f"{cost:.3f}" for name, cost in checking().items()})
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-", ignore_cleanup_errors=True) as scratch:
         if given.brokers:
-            whole(given.brokers, given.seconds, given.in_flight)
+            measure_rpcs(given.brokers, given.seconds, given.in_flight)
             return
         servers = Servers(Path(scratch), print)
         try:
-            whole(servers.address("kafka"), given.seconds, given.in_flight)
+            measure_rpcs(servers.address("kafka"), given.seconds, given.in_flight)
         finally:
             servers.stop()
 
 
-def whole(brokers: str, seconds: float, in_flight: int) -> None:
+def measure_rpcs(brokers: str, seconds: float, in_flight: int) -> None:
     """Measure a running ingest."""
     ports = Ports.free()
     with running(brokers, ports) as process:
         rows = batch_rows(process, f"127.0.0.1:{ports.ingest}", seconds, in_flight)
-        show(f"IngestBatch, {SIZE} events a call, {in_flight} calls under way", rows)
+        show(f"IngestBatch, {SIZE} events per call, {in_flight} calls in flight", rows)
         for rate in (2000.0, None):
             rows = single_rows(process, ports.edge, seconds, rate)
-            show(f"POST /api/logs, 32 connections, {'as fast as possible' if rate is None else '2,000/s wanted'}", rows)
+            show(f"POST /api/logs, 32 connections, {'as fast as possible' if rate is None else 'at 2,000/s'}", rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The log lines that benchmarks send: those of a file, or made ones of the same form where there is none."""
+"""The log lines that benchmarks send: those of a file, or generated ones of the same form without it."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -16,19 +16,19 @@ SAMPLE_LINES = 2000
 
 
 def openstack_lines(path: Path = OPENSTACK) -> list[str]:
-    """The lines of an OpenStack log (loghub's OpenStack_2k.log), or 2,000 made lines in its form."""
-    return path.read_text().splitlines() if path.is_file() else _made_lines()
+    """Return the lines of an OpenStack log (loghub's OpenStack_2k.log), or 2,000 generated lines in its form."""
+    return path.read_text().splitlines() if path.is_file() else _generated_lines()
 
 
 def openstack_events(path: Path = OPENSTACK) -> list[LogEvent]:
-    """The same as events, as `tocsin send --times arrival` sends them."""
+    """Return these lines as events, as `tocsin send --times arrival` sends them."""
     clock = SystemClock()
     _, reads = read(iter(openstack_lines(path)), kind=None, service="openstack", clock=clock)
     return [line.event for line in timed(reads, Times.ARRIVAL, now=clock.now()) if isinstance(line, Line)]
 
 
 def batches(size: int, services: int = 0, path: Path = OPENSTACK) -> list[bytes]:
-    """Serialized requests of `size` events each, which together hold each line at least once.
+    """Return serialized requests of `size` events each, which together contain each line at least once.
 
     With `services` the events are spread over so many services instead of their own.
     """
@@ -40,17 +40,17 @@ def batches(size: int, services: int = 0, path: Path = OPENSTACK) -> list[bytes]
     return [IngestBatchRequest(events=islice(source, size)).SerializeToString() for _ in range(count)]
 
 
-def _made_lines() -> list[str]:
+def _generated_lines() -> list[str]:
     chance = random.Random(1)  # noqa: S311 - nothing secret
     time = datetime(2017, 5, 16, tzinfo=UTC)
-    made = []
+    lines = []
     for _ in range(SAMPLE_LINES):
         time += timedelta(milliseconds=chance.randrange(800))
         request = f"req-{chance.getrandbits(128):032x} {chance.getrandbits(128):032x} {chance.getrandbits(128):032x}"
         stamp = f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d}"
-        made.append(
+        lines.append(
             f"nova-api.log.1 {stamp} 25746 INFO nova.osapi_compute.wsgi.server [{request} - - -] 10.11.10.1 "
             f'"GET /v2/{chance.getrandbits(128):032x}/servers/detail HTTP/1.1" status: 200 '
             f"len: {chance.randrange(200, 2000)} time: {chance.random():.7f}"
         )
-    return made
+    return lines

@@ -1,4 +1,4 @@
-"""Load on the gRPC door: batches of events, as fast as they are taken or at a given rate.
+"""Load over gRPC: batches of events, as fast as they are accepted or at a given rate.
 
 `python -m bench.load --target HOST:PORT --seconds 30 [--rate EVENTS_PER_SECOND]` prints one JSON object at the end.
 """
@@ -25,7 +25,7 @@ Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse
 
 @dataclass(slots=True, kw_only=True)
 class Sent:
-    """What a run of load has done; latencies in milliseconds."""
+    """The result of a load; latencies in milliseconds."""
 
     events: int = 0
     refused_calls: dict[str, int] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Sent:
 async def load(
     target: str, *, seconds: float, size: int, in_flight: int, rate: float | None, services: int = 0
 ) -> Sent:
-    """Send batches for some seconds, with so many calls under way at once."""
+    """Send batches for some seconds, with so many calls in flight."""
     sent = Sent()
     source = cycle(batches(size, services))
     started = time.monotonic()
@@ -73,7 +73,7 @@ async def _worker(
 
 
 def _turns(started: float, seconds: float, size: int, rate: float | None) -> Iterator[float]:
-    """The moments at which batches are due, shared by all workers."""
+    """Generate the times at which batches are due, shared by all workers."""
     number = 0
     while time.monotonic() - started < seconds:
         yield started + number * size / rate if rate else 0.0
@@ -85,9 +85,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", required=True)
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--size", type=int, default=500, help="events a batch")
+    parser.add_argument("--size", type=int, default=500, help="events per batch")
     parser.add_argument("--in-flight", type=int, default=8)
-    parser.add_argument("--rate", type=float, help="events a second; as fast as possible when absent")
+    parser.add_argument("--rate", type=float, help="events per second; default: as fast as possible")
     parser.add_argument("--services", type=int, default=0, help="spread the events over so many services")
     given = parser.parse_args()
     run = load(

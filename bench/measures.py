@@ -1,6 +1,6 @@
-"""What is measured of a running system, wherever it runs: throughput, single events over REST, delay of alerts.
+"""The measurements of a running system: throughput, single events over REST, delay of alerts.
 
-The load runs in processes of its own, from this tree, whatever version of the system it is put on.
+The load runs in processes of its own, from this tree, also when the system is another version.
 """
 
 import json
@@ -9,51 +9,51 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection
 
 import grpc
 
+from bench.costs import ProcessCost, cpu_micros_per_event, process_costs
 from bench.probes import create_rule, create_silent_rules, delete_rules, delivered, probe
-from bench.processes import Cost, costs, cpu_micros_per_event
-from bench.scrape import counter
 from stack.ports import Ports
 
 BATCH_EVENTS = 500
 RATE = 50_000
 PROBE_PAUSE = 0.15
 SILENT_RULES = 300
-# Seconds of load before alerts are probed: until then queues fill.
+# Seconds of load before alerts are probed, while queues fill.
 _SETTLING = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """Batches as fast as they are taken. Times in milliseconds, spans in seconds."""
+    """Batches as fast as ingest accepts them. Latencies in milliseconds, spans in seconds."""
 
     sent: int
-    judged: int
-    judged_at_end: int
+    evaluated: int
+    evaluated_at_end: int
     seconds: float
     seconds_after: float
     p50: float
     p99: float
     refused_calls: Mapping[str, int]
     cpu_micros: Mapping[str, float]
-    costs: Mapping[str, Cost]
+    process_costs: Mapping[str, ProcessCost]
 
     @property
     def per_second(self) -> float:
-        """Events judged a second while the load lasted."""
-        return self.judged_at_end / self.seconds
+        """Events evaluated per second while the load lasted."""
+        return self.evaluated_at_end / self.seconds
 
     @property
-    def cpu_micros_in_all(self) -> float:
-        """Microseconds of CPU that the whole system spent on an event."""
+    def total_cpu_micros(self) -> float:
+        """Microseconds of CPU per event, of all processes."""
         return sum(self.cpu_micros.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Singles:
-    """Single events over REST; times in milliseconds."""
+    """Single events over REST; latencies in milliseconds."""
 
     per_second: float
     p50: float
@@ -63,7 +63,7 @@ class Singles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """Seconds from the deciding event to the alert on Kafka and to its delivery, by probe, beside a steady load."""
+    """Seconds from the event that decides an alert to the alert on Kafka and to its delivery, by probe, under load."""
 
     to_alert: Mapping[str, float]
     to_delivery: Mapping[str, float]
@@ -71,37 +71,37 @@ class Delays:
 
 
 def warm_up(ports: Ports, seconds: float) -> None:
-    """Put load on the system until Java has compiled itself, and wait until all of it is judged."""
-    before = _judged(ports)
+    """Put load on the system until Java has compiled its code, and wait until all events are evaluated."""
+    before = _evaluated(ports)
     load = _start("bench.load", ports, "--seconds", str(seconds), "--size", str(BATCH_EVENTS))
     sent = json.loads(load.communicate()[0])["events"]
-    _await(lambda: _judged(ports) - before >= sent)
+    _await(lambda: _evaluated(ports) - before >= sent)
 
 
 def throughput(ports: Ports, seconds: float) -> Throughput:
-    """Send batches as fast as they are taken, then wait until all are judged."""
-    before, judged, started = costs(ports), _judged(ports), time.monotonic()
+    """Send batches as fast as they are accepted, then wait until all are evaluated."""
+    before, evaluated, started = process_costs(ports), _evaluated(ports), time.monotonic()
     load = _start("bench.load", ports, "--seconds", str(seconds), "--size", str(BATCH_EVENTS))
     sent = json.loads(load.communicate()[0])
-    middle, at_end = time.monotonic() - started, _judged(ports) - judged
-    _await(lambda: _judged(ports) - judged >= sent["events"])
-    took, after = time.monotonic() - started, costs(ports)
+    middle, at_end = time.monotonic() - started, _evaluated(ports) - evaluated
+    _await(lambda: _evaluated(ports) - evaluated >= sent["events"])
+    took, after = time.monotonic() - started, process_costs(ports)
     return Throughput(
         sent=sent["events"],
-        judged=_judged(ports) - judged,
-        judged_at_end=at_end,
+        evaluated=_evaluated(ports) - evaluated,
+        evaluated_at_end=at_end,
         seconds=middle,
         seconds_after=took - middle,
         p50=sent["p50_ms"],
         p99=sent["p99_ms"],
         refused_calls=sent["refused_calls"],
         cpu_micros=cpu_micros_per_event(before, after, sent["events"]),
-        costs=after,
+        process_costs=after,
     )
 
 
 def singles(ports: Ports, seconds: float, rate: float | None = None) -> Singles:
-    """Send single events over REST, as fast as they are answered or at a rate a second."""
+    """Send single events over REST, as fast as responses come, or at `rate` per second."""
     run = _start("bench.rest", ports, "--seconds", str(seconds), *(("--rate", str(rate)) if rate else ()))
     figures = json.loads(run.communicate()[0])
     return Singles(
@@ -113,20 +113,22 @@ def singles(ports: Ports, seconds: float, rate: float | None = None) -> Singles:
 
 
 def delays(ports: Ports, probes: int, rate: float = RATE, *, size: int = BATCH_EVENTS, services: int = 0) -> Delays:
-    """Make so many alerts fire, one after the other, while `rate` events a second pass, of so many services."""
+    """Let so many alerts fire one after the other, beside a load of `rate` events per second of so many services."""
     with grpc.insecure_channel(f"127.0.0.1:{ports.edge}") as channel:
         rule = create_rule(channel)
-        how = {"seconds": probes * PROBE_PAUSE + 2 * _SETTLING, "rate": rate, "size": size, "services": services}
-        load = _start("bench.load", ports, *(text for name, value in how.items() for text in (f"--{name}", str(value))))
+        options = {"seconds": probes * PROBE_PAUSE + 2 * _SETTLING, "rate": rate, "size": size, "services": services}
+        load = _start(
+            "bench.load", ports, *(text for name, value in options.items() for text in (f"--{name}", str(value)))
+        )
         time.sleep(_SETTLING)
-        seen = probe(channel, rule, count=probes, pause=PROBE_PAUSE, brokers=f"127.0.0.1:{ports.kafka}")
-        told = delivered(ports.sinks, rule, count=probes)
+        fired_after = probe(channel, rule, count=probes, pause=PROBE_PAUSE, brokers=f"127.0.0.1:{ports.kafka}")
+        delivered_after = delivered(ports.sinks, rule, count=probes)
         sent = json.loads(load.communicate()[0])
-    return Delays(to_alert=seen, to_delivery=told, rate=sent["events"] / sent["seconds"])
+    return Delays(to_alert=fired_after, to_delivery=delivered_after, rate=sent["events"] / sent["seconds"])
 
 
 def delays_beside_silent_rules(ports: Ports, probes: int) -> Delays:
-    """The same beside 300 rules that select nothing, at 2,000 events a second of 200 services."""
+    """Measure delays beside 300 rules that select nothing, at 2,000 events per second of 200 services."""
     with grpc.insecure_channel(f"127.0.0.1:{ports.edge}") as channel:
         silent = create_silent_rules(channel, SILENT_RULES)
         try:
@@ -141,14 +143,25 @@ def quantile(seconds: Mapping[str, float], share: float) -> float | None:
     return ordered[int(len(ordered) * share)] * 1000 if ordered else None
 
 
-def _judged(ports: Ports) -> int:
-    return int(counter(ports.evaluator_admin, "events_evaluated_total"))
+def _evaluated(ports: Ports) -> int:
+    return int(read_counter(ports.evaluator_admin, "events_evaluated_total"))
 
 
-def _await(holds: Callable[[], bool], patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
-    while not holds() and time.monotonic() < deadline:
+def _await(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+def read_counter(port: int, name: str) -> float:
+    """Return a counter's sum over its labels, from a service's metrics; 0.0 while it does not exist."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    finally:
+        connection.close()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def _start(module: str, ports: Ports, *arguments: str) -> "subprocess.Popen[bytes]":

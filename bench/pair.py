@@ -1,8 +1,8 @@
-"""`make bench-pair BASE=commit`: this tree beside another commit, measured in turn, as ratios.
+"""`make bench-pair BASE=commit`: measure this tree and another commit in turn, and print ratios.
 
 The speed of a machine drifts within hours, so two figures compare only when they were taken side by side. Both systems
-run at once, each from its own checkout with its own packages; one is loaded while the other idles, and the order turns
-with each round. This tree's drivers load both, so that the load is the same.
+run at once, each from its own checkout with its own packages; one is under load while the other idles, and the order
+changes with each round. This tree's drivers load both, so that the load is the same.
 """
 
 import argparse
@@ -52,14 +52,14 @@ class Side:
         """Load it in three ways and add one figure to each measure."""
         full = measures.throughput(self.ports, seconds)
         self._add("events/s end to end", full.per_second)
-        self._add("CPU µs an event, all", full.cpu_micros_in_all)
+        self._add("CPU µs per event, all", full.total_cpu_micros)
         for name in sorted(full.cpu_micros):
-            self._add(f"CPU µs an event, {name}", full.cpu_micros[name])
+            self._add(f"CPU µs per event, {name}", full.cpu_micros[name])
         single = measures.singles(self.ports, seconds)
         self._add("REST single events/s", single.per_second)
         self._add("REST single event, p99 ms", single.p99)
-        seen = measures.delays(self.ports, probes)
-        for title, delays in (("alert on Kafka", seen.to_alert), ("delivery", seen.to_delivery)):
+        delays_s = measures.delays(self.ports, probes)
+        for title, delays in (("alert on Kafka", delays_s.to_alert), ("delivery", delays_s.to_delivery)):
             for share in (0.5, 0.99):
                 value = measures.quantile(delays, share)
                 if value is not None:
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _checked_out(commit: str) -> Path:
-    """Lay the commit into a folder of its own, with its own packages; both are kept for the next time."""
+    """Check the commit out into a folder of its own, with its own packages; both stay for the next time."""
     name = subprocess.run(
         ["git", "rev-parse", "--short=12", f"{commit}^{{commit}}"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
@@ -122,14 +122,14 @@ def _running(*sides: Side) -> Iterator[None]:
             started.callback(side.stop)
             side.start()
         for side in sides:
-            _say(f"warming up {side.name} for {_WARM_UP:.0f} s: a Java program that has just started compiles itself")
+            _say(f"warming up {side.name} for {_WARM_UP:.0f} s: Java compiles its code while it runs")
             measures.warm_up(side.ports, _WARM_UP)
         yield
 
 
 def _print(commit: str, base: Side, here: Side) -> None:
-    table = Table("What", commit, "this tree", "ratio", "least", "greatest", title_justify="left")
-    table.title = "Medians of all rounds; ratios are this tree's figure by the other's of the same round"
+    table = Table("Measure", commit, "this tree", "ratio", "min", "max", title_justify="left")
+    table.title = "Medians of all rounds; a ratio is this tree's figure divided by the other's of the same round"
     for measure, values in here.figures.items():
         others = base.figures.get(measure, [])
         ratios = [value / other for value, other in zip(values, others, strict=False) if other]

@@ -1,4 +1,4 @@
-"""How long an alert takes: probes that make a rule fire, seen on the topic `alerts` and at the sink."""
+"""The delay of alerts: probes let a rule fire, and are observed on the topic `alerts` and at the sink."""
 
 import json
 import time
@@ -18,14 +18,13 @@ from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest, Delet
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 _THRESHOLD = 5
-# Seconds to wait for the last of them.
-_PATIENCE = 20.0
+_TIMEOUT_S = 20.0
 
 
 def create_rule(channel: grpc.Channel) -> str:
-    """Create the rule that probes make fire: more than five events of one service; told on one channel.
+    """Create the rule that fires for probes: more than five events of one service, notified on one channel.
 
-    Return how the names of the services begin that it looks at: no two calls share them.
+    Return the prefix of the services that it selects; each call has its own.
     """
     prefix = f"bench-probe-{time.monotonic_ns()}-"
     _create(channel, prefix, f'service.startsWith("{prefix}")', AlertRule.MEDIUM)
@@ -60,7 +59,7 @@ def delete_rules(channel: grpc.Channel, ids: Iterable[str]) -> None:
 
 
 def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str) -> dict[str, float]:
-    """Send probes one after the other; seconds from each one's last event to its alert on Kafka, by resource."""
+    """Send probes one after the other; return the seconds from the last event to the alert on Kafka, by resource."""
     consumer = Consumer(
         {
             "bootstrap.servers": brokers,
@@ -68,34 +67,34 @@ def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, broke
             "fetch.wait.max.ms": 5,
         }
     )
-    # From where the topic ends now; a subscription would find that out only when it fetches first.
+    # From the topic's present end; a subscription would find that out with its first fetch only.
     partitions = [
         TopicPartition("alerts", number) for number in consumer.list_topics("alerts").topics["alerts"].partitions
     ]
     for partition in partitions:
         partition.offset = consumer.get_watermark_offsets(partition)[1]
     consumer.assign(partitions)
-    seen: dict[str, float] = {}
+    delays: dict[str, float] = {}
     for number in range(count):
         due = time.monotonic() + pause
         _send(channel, prefix, number)
         while time.monotonic() < due:
-            _note(consumer, prefix, seen, 0.005)
-    deadline = time.monotonic() + _PATIENCE
-    while len(seen) < count and time.monotonic() < deadline:
-        _note(consumer, prefix, seen, 0.05)
+            _poll(consumer, prefix, delays, 0.005)
+    deadline = time.monotonic() + _TIMEOUT_S
+    while len(delays) < count and time.monotonic() < deadline:
+        _poll(consumer, prefix, delays, 0.05)
     consumer.close()
-    return seen
+    return delays
 
 
 def delivered(sinks: int, prefix: str, *, count: int) -> dict[str, float]:
-    """Seconds from each probe's last event to its delivery, by resource."""
-    deadline = time.monotonic() + _PATIENCE
-    found: dict[str, float] = {}
-    while len(found) < count and time.monotonic() < deadline:
-        found = _delivered(sinks, prefix)
+    """Return the seconds from each probe's last event to its delivery, by resource."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    delays: dict[str, float] = {}
+    while len(delays) < count and time.monotonic() < deadline:
+        delays = _delivered(sinks, prefix)
         time.sleep(0.2)
-    return found
+    return delays
 
 
 def _delivered(sinks: int, prefix: str) -> dict[str, float]:
@@ -105,19 +104,19 @@ def _delivered(sinks: int, prefix: str) -> dict[str, float]:
         deliveries = json.loads(connection.getresponse().read())["deliveries"]
     finally:
         connection.close()
-    found = {}
+    delays = {}
     for delivery in deliveries:
-        # Each probe's last message carries its own time, which the evidence in the notification repeats.
+        # Each probe's last message contains its own time, which the evidence in the notification repeats.
         text = json.dumps(delivery["body"])
         start = text.find(f"{prefix}sent-")
         if start >= 0:
             number, sent = text[start + len(prefix) + 5 :].split("@", 2)[:2]
-            found[number] = datetime.fromisoformat(delivery["time"]).timestamp() - float(sent)
-    return found
+            delays[number] = datetime.fromisoformat(delivery["time"]).timestamp() - float(sent)
+    return delays
 
 
 def _send(channel: grpc.Channel, prefix: str, number: int) -> None:
-    # The events' time is told by the sender: the delay counts from here.
+    # The delay counts from here: the sender sets the events' time.
     now = time.time_ns()
     message = f"{prefix}sent-{number}@{now / 1e9:.6f}@"
     event = LogEvent(service=f"{prefix}{number}", level=LogEvent.WARN, message=message)
@@ -125,11 +124,11 @@ def _send(channel: grpc.Channel, prefix: str, number: int) -> None:
     LogIngestServiceStub(channel).IngestBatch(IngestBatchRequest(events=[event] * (_THRESHOLD + 1)), timeout=15)
 
 
-def _note(consumer: Consumer, prefix: str, seen: dict[str, float], patience: float) -> None:
-    message = consumer.poll(patience)
+def _poll(consumer: Consumer, prefix: str, delays: dict[str, float], timeout_s: float) -> None:
+    message = consumer.poll(timeout_s)
     if message is None or message.error():
         return
     transition = AlertTransition.FromString(message.value() or b"")
     if transition.resource.startswith(prefix) and transition.state == AlertTransition.FIRING:
         sent = transition.window.last_event_time.ToNanoseconds() / 1e9
-        seen.setdefault(transition.resource.removeprefix(prefix), time.time() - sent)
+        delays.setdefault(transition.resource.removeprefix(prefix), time.time() - sent)

@@ -1,7 +1,7 @@
-"""How fast the machine is while something is measured: three fixed pieces of work, timed before, between and after.
+"""The machine's speed during a measurement: three fixed pieces of work, timed before, between and after.
 
-The speed of a shared machine drifts by a factor of two to three within hours, so a figure says little without this one
-beside it. `python -m bench.reference` prints it alone.
+The speed of a shared machine drifts by a factor of two to three within hours, so a figure alone says little.
+`python -m bench.reference` prints only this.
 """
 
 import time
@@ -43,7 +43,7 @@ WORKS: Mapping[str, Callable[[], int]] = {
 
 
 def milliseconds(work: Callable[[], int]) -> float:
-    """Return the least wall time of several runs, in milliseconds."""
+    """Return the shortest wall time of several runs, in milliseconds."""
     best = float("inf")
     for _ in range(_REPEATS):
         began = time.perf_counter()
@@ -54,32 +54,32 @@ def milliseconds(work: Callable[[], int]) -> float:
 
 @dataclass(slots=True)
 class Reference:
-    """The moments at which the reference ran, each with the milliseconds of every piece of work."""
+    """When the reference ran, each time with the milliseconds of every piece of work."""
 
     moments: list[tuple[str, dict[str, float]]] = field(default_factory=list)
 
     def run(self, moment: str) -> None:
-        """Run the reference now, while nothing is under load."""
+        """Run the reference now; nothing may be under load."""
         self.moments.append((moment, {name: milliseconds(work) for name, work in WORKS.items()}))
 
     def drift(self) -> float:
-        """Return how far apart a work's slowest and fastest moment are, as a share of the fastest; the largest one."""
+        """Return the largest difference of a work's slowest and fastest run, as a share of the fastest."""
         return max(
-            (max(seen) / min(seen) - 1 for name in WORKS if (seen := [times[name] for _, times in self.moments])),
+            (max(times_ms) / min(times_ms) - 1 for name in WORKS if (times_ms := [ms[name] for _, ms in self.moments])),
             default=0.0,
         )
 
     def print(self, console: Console) -> None:
         """Print all moments, and a warning when the machine changed its speed in between."""
-        table = Table("Reference, ms", *WORKS, title="The machine meanwhile", title_justify="left")
+        table = Table("Reference, ms", *WORKS, title="The machine's speed meanwhile", title_justify="left")
         for moment, times in self.moments:
             table.add_row(moment, *(f"{times[name]:.2f}" for name in WORKS))
         console.print(table)
         drift = self.drift()
         if drift > MAX_DRIFT:
             console.print(
-                f"The reference moved by {drift:.0%} (more than {MAX_DRIFT:.0%}): figures of this run that were taken "
-                "at different times do not compare.",
+                f"The reference moved by {drift:.0%} (more than {MAX_DRIFT:.0%}): do not compare figures of this run "
+                "that were taken at different times.",
                 style="yellow",
                 markup=False,
             )

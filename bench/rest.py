@@ -1,8 +1,7 @@
-"""Single events over REST: how many a second, and how long each takes.
+"""Single events over REST: throughput and latency.
 
 `python -m bench.rest --target HOST:PORT --seconds 15 --connections 32` prints one JSON object. Connections are kept
-alive and each has one request under way; the client writes bytes that are made beforehand, so that it costs little
-beside what is measured.
+alive and each has one request in flight; the client writes bytes that are prepared beforehand, so that it costs little.
 """
 
 import argparse
@@ -25,9 +24,9 @@ REQUEST = (
 async def connection(
     host: str, port: int, until: float, pause: float, latencies: list[float], failures: list[str]
 ) -> None:
-    """One client: a request, its answer, the next request; one is due each `pause` seconds, a late one at once.
+    """Run one client: a request, its response, the next request; one is due each `pause` seconds, a late one at once.
 
-    A late one's time counts from when it was due, so that a slow server is not spared what it holds up.
+    The latency of a late request counts from when it was due, so that delays of a slow server are counted.
     """
     reader, writer = await asyncio.open_connection(host, port)
     due = time.monotonic() + pause * random.random()  # noqa: S311 - nothing secret
@@ -58,7 +57,7 @@ async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
 
 
 async def run(host: str, port: int, *, seconds: float, connections: int, rate: float | None) -> dict[str, object]:
-    """All clients at once, then the figures."""
+    """Run all clients at once and return the figures."""
     latencies: list[float] = []
     failures: list[str] = []
     started = time.monotonic()
@@ -80,7 +79,7 @@ def main() -> None:
     parser.add_argument("--target", required=True)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--rate", type=float, help="requests a second; as fast as possible when absent")
+    parser.add_argument("--rate", type=float, help="requests per second; default: as fast as possible")
     given = parser.parse_args()
     host, port = given.target.rsplit(":", 1)
     figures = run(host, int(port), seconds=given.seconds, connections=given.connections, rate=given.rate)

@@ -39,7 +39,7 @@ SERVICES = {
     "NOTIFIER_": NotifierSettings,
 }
 
-DOORS = {
+ENDPOINTS = {
     "kafka": "Kafka",
     "kafka_controller": "Kafka's controller",
     "postgres": "PostgreSQL",
@@ -86,7 +86,7 @@ GROUPS = (
 
 
 def tables() -> dict[str, str]:
-    """Every table by the name under which the document has it."""
+    """Return every table of docs/operations.md by its name."""
     described = {prefix: describe_settings(kind, prefix) for prefix, kind in SERVICES.items()}
     shared = _shared(described)
     own = {
@@ -108,7 +108,7 @@ def tables() -> dict[str, str]:
 
 
 def log_tables() -> dict[str, str]:
-    """The tables of docs/log_formats.md."""
+    """Return the tables of docs/log_formats.md by their names."""
     dialects = (
         (who, f"`{mark}`", ", ".join(f"`{name}` is {field}" for name, field in names.items()))
         for who, (mark, names) in DIALECTS.items()
@@ -128,7 +128,7 @@ DOCUMENTS = {"operations.md": tables, "log_formats.md": log_tables}
 
 
 def filled(document: str, made: Callable[[], dict[str, str]] = tables) -> str:
-    """A document with the tables as they must be; ValueError when it lacks the place of one."""
+    """Return the document with its tables filled in; raise ValueError when it lacks the place of one."""
     for name, table in made().items():
         begin, end = f"<!-- table: {name} -->", "<!-- end -->"
         pattern = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
@@ -139,7 +139,7 @@ def filled(document: str, made: Callable[[], dict[str, str]] = tables) -> str:
 
 
 def _shared(described: dict[str, list[SettingDoc]]) -> dict[str, SettingDoc]:
-    """What every service has, without prefix; defaults that differ are told for each."""
+    """Return the settings that every service has, without prefix; a default that differs is listed for each service."""
     by_name = [{each.name.removeprefix(prefix): each for each in docs} for prefix, docs in described.items()]
     found = {}
     for name, first in by_name[0].items():
@@ -157,14 +157,14 @@ def _settings(docs: Iterable[SettingDoc]) -> str:
 def _default(doc: SettingDoc) -> str:
     if doc.required:
         return "**required**"
-    # What lies beside the sources is told from there.
+    # Paths beside the sources are shown relative to them.
     return (doc.default or "empty").replace(f"{ROOT}/", "")
 
 
 def _ports() -> str:
     ports = Ports()
     rows = (
-        (str(getattr(ports, field.name)), DOORS[field.name], f"`TOCSIN_PORT_{field.name.upper()}`")
+        (str(getattr(ports, field.name)), ENDPOINTS[field.name], f"`TOCSIN_PORT_{field.name.upper()}`")
         for field in dataclasses.fields(Ports)
     )
     return _table(("port", "what answers", "moved by"), rows)
@@ -183,7 +183,7 @@ def _kept(topic: Topic) -> str:
     if kept > _DAY and not kept % _DAY:
         return f"{kept // _DAY} days"
     if kept % _HOUR:
-        raise ValueError(f"{topic.name} is kept {kept}, which is no number of hours")
+        raise ValueError(f"{topic.name} is kept {kept}, which is not a whole number of hours")
     return f"{kept // _HOUR} hours"
 
 
@@ -202,7 +202,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def main() -> int:
-    """Write or check; the exit code."""
+    """Write the tables, or check them; return the exit code."""
     stale = False
     for name, made in DOCUMENTS.items():
         document = (DOCS / name).read_text()

@@ -1,6 +1,6 @@
 -- The transcoder refuses a body or a query with one line of text: "alert_rule.window_minutes: invalid value "abc" for type
--- TYPE_INT32". This turns it into what the services answer: google.rpc.Status with a google.rpc.BadRequest that names
--- the field as it stands in the JSON.
+-- TYPE_INT32". This turns it into the services' form: google.rpc.Status with a google.rpc.BadRequest that names the field
+-- by its JSON name.
 
 local VALUE_EXPECTED = {
   TYPE_BOOL = "true or false", TYPE_STRING = "a string", TYPE_BYTES = "a base64 string",
@@ -20,12 +20,12 @@ local UTF8 = {
   "^\244[\128-\143][\128-\191][\128-\191]",
 }
 
--- The request is quoted in the complaint, at any length and cut anywhere; this makes text that JSON can hold.
-local MOST_BYTES = 400
+-- The error quotes the request, at any length and cut anywhere; this makes it valid text for JSON.
+local MAX_BYTES = 400
 
 local function readable(text)
   local pieces, at = {}, 1
-  text = #text > MOST_BYTES and text:sub(1, MOST_BYTES) .. "..." or text
+  text = #text > MAX_BYTES and text:sub(1, MAX_BYTES) .. "..." or text
   while at <= #text do
     local piece
     for _, pattern in ipairs(UTF8) do
@@ -49,16 +49,16 @@ local function join(path, field)
   return path .. "." .. field
 end
 
--- What kind of value the field takes, from the type's name in the complaint.
+-- The kind of value that the field takes, from the type's name in the error.
 local function expected(type_name)
   local message = type_name:match("([%w_]+)$")
   return VALUE_EXPECTED[type_name] or ("a value of " .. (message or type_name))
 end
 
--- The fields of the contracts that take lists.
+-- The request fields that take lists.
 local TAKES_LIST = {groupBy = true, group_by = true}
 
--- Where the JSON value at a place ends; notes the path of each list and each field in it. An error where it is no JSON.
+-- Returns where the JSON value at a position ends; adds the path of each list and field in it. Raises on invalid JSON.
 local function walk(json, at, path, lists, fields)
   at = assert(json:find("%S", at))
   local first = json:sub(at, at)
@@ -77,7 +77,7 @@ local function walk(json, at, path, lists, fields)
       fields[#fields + 1] = join(path, key)
       at = walk(json, at, join(path, key), lists, fields)
     else
-      -- The transcoder passes over null and does not count it.
+      -- The transcoder skips null and does not count it.
       local is_null = json:find("^null", at)
       at = walk(json, at, path .. "[" .. index .. "]", lists, fields)
       index = is_null and index or index + 1
@@ -87,17 +87,17 @@ local function walk(json, at, path, lists, fields)
   return at + 1
 end
 
--- The first field that has a list and may not; nil when the body was not kept.
+-- The first field with a list that takes none; nil when the body was not kept.
 local function with_list(json)
   local lists = {}
-  -- What comes after the list that stopped the transcoder may be no JSON.
+  -- After the list that stopped the transcoder the JSON may be invalid.
   pcall(walk, json or "", 1, "", lists, {})
   for _, found in ipairs(lists) do
     if found ~= "" and not TAKES_LIST[found] then return found end
   end
 end
 
--- The transcoder passes over fields that it does not know. Of a rule that would be one that judges something else than its
+-- The transcoder ignores fields that it does not know. A rule without such a field would select other events than its
 -- author meant, so it is refused here.
 local RULE_FIELDS = "id name description type scope filter groupBy valueField condition threshold windowMinutes window"
   .. " lateness severity labels enabled revision selectionRevision etag createTime updateTime"
@@ -109,14 +109,14 @@ end
 
 local function unknown_rule_field(json)
   local fields = {}
-  -- What is no JSON the transcoder refuses.
+  -- The transcoder refuses invalid JSON.
   if not pcall(walk, json, 1, "", {}, fields) then return end
   for _, field in ipairs(fields) do
     if not field:find(".", 1, true) and not IS_RULE_FIELD[field] then return field end
   end
 end
 
--- The field that a complaint is about, and what is wrong with it; the field is nil when the text is not JSON at all.
+-- The field of an error and its description; the field is nil when the body is not JSON.
 local function violation(text, json)
   local path, value, type_name = text:match("^([%w_%.%[%]]*): invalid value (.*) for type ([^%s]+)$")
   if path then
@@ -134,7 +134,7 @@ local function violation(text, json)
   path = text:match("^([%w_%.%[%]]*): Proto field is not repeating, cannot start list%.$")
   if path == "" then return path, "a list where one value is expected" end
   if path then
-    -- The transcoder does not say which.
+    -- The transcoder does not name the field.
     local field = with_list(json)
     if field then return field, "a list where one value is expected" end
     return path, "one of its fields has a list where one value is expected"
@@ -153,7 +153,7 @@ local function violation(text, json)
 end
 
 local function answer(reason, field, description)
-  -- The body of such a request is the rule, so that its fields stand at the top.
+  -- The body of such a request is the rule, so its fields are at the top level.
   field = json_name(field):gsub("^alertRule%.", "")
   return '{"code":3,"message":' .. quoted(field .. ": " .. description)
     .. ',"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"' .. reason
@@ -162,7 +162,7 @@ local function answer(reason, field, description)
 end
 
 local function refusal(text, json)
-  -- Envoy's own words for what never came as far as the transcoder.
+  -- Envoy's own text for a request that never reached the transcoder.
   if text == "Bad Request" or text == "" then
     return answer("MALFORMED_MESSAGE", "request", "its path or its headers are not valid HTTP")
   end
@@ -174,19 +174,19 @@ local function refusal(text, json)
 end
 
 local function replace(handle, body, text)
-  -- Asked for again: headers that were given before the body had come are out of scope.
+  -- Fetched again: headers that were fetched before the body are out of scope.
   local headers = handle:headers()
   headers:remove("x-tocsin-refused")
   headers:replace("content-type", "application/json")
   headers:replace("content-length", tostring(body:setBytes(text)))
 end
 
--- An object as a value in a map of strings the transcoder does not refuse: it writes bytes that are no message, which the
--- service then refuses. Nothing else of JSON becomes such bytes, and each request has one map at most. By route:
+-- The transcoder does not refuse an object as a value in a map of strings: it writes bytes that are no message, which the
+-- service then refuses. No other JSON becomes such bytes, and each request has at most one map. By route:
 local MAPS = {rule_commands = "labels", rule_queries = "labels"}
 
--- What is longer is no rule that anybody wrote.
-local MOST_KEPT = 65536
+-- No rule is longer.
+local MAX_KEPT_BYTES = 65536
 local KEPT = "tocsin.refusals"
 
 function envoy_on_request(handle)
@@ -195,20 +195,20 @@ function envoy_on_request(handle)
   if headers:get(":method") == "GET" then
     return handle:streamInfo():dynamicMetadata():set(KEPT, "has_body", false)
   end
-  -- Before the body: when that has come the headers are out of scope.
+  -- Before the body: after it the headers are out of scope.
   local path = headers:get(":path")
-  -- Events go to ingest as they came, which reads their JSON.
+  -- Ingest itself reads the JSON of events.
   if path:find("^/api/logs") then return end
   local is_rule = path:find("^/api/alert%-rules[:/]?[^/]*$")
   local body = handle:body()
-  if not body or body:length() > MOST_KEPT then return end
+  if not body or body:length() > MAX_KEPT_BYTES then return end
   local json = body:getBytes(0, body:length())
   handle:streamInfo():dynamicMetadata():set(KEPT, "json", json)
   local unknown = is_rule and unknown_rule_field(json)
   if unknown then handle:respond({[":status"] = "400"}, 'There is no field "' .. unknown .. '" in a rule') end
 end
 
--- A service's RetryInfo as HTTP has it, in whole seconds.
+-- A service's RetryInfo as the HTTP header, in whole seconds.
 local function hint_when_to_retry(handle)
   local body = handle:body(true)
   local delay = body:getBytes(0, body:length()):match('"retryDelay":"([%d%.]+)s"')
@@ -233,12 +233,12 @@ function envoy_on_response(handle)
     local kept = handle:streamInfo():dynamicMetadata():get(KEPT)
     local map = MAPS[handle:streamInfo():routeName()]
     if text:find('"REQUEST_TOO_LARGE"', 1, true) then
-      -- gRPC has one code for all that is wrong with a request, HTTP has one for its size.
+      -- HTTP has a status for the size of a request, gRPC has not.
       handle:headers():replace(":status", "413")
     elseif not text:find('"MALFORMED_MESSAGE"', 1, true) then
       return
     elseif kept and kept.has_body == false then
-      -- The transcoder writes what stands in an address as it came, and a text of a message must be UTF-8.
+      -- The transcoder copies the bytes of the path and the query, and a string in a message must be UTF-8.
       replace(handle, body, answer("INVALID_REQUEST", "request", "its path or its query is not UTF-8"))
     elseif map then
       replace(handle, body, answer("INVALID_REQUEST", map, "one of its values is an object, not a string"))

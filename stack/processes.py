@@ -22,7 +22,7 @@ from stack.process_tree import (
     wait_for_exit,
     with_descendants,
 )
-from stack.program import Program, StartError
+from stack.program import ProgramSpec, StartError
 from stack.readiness import wait_until_ready
 
 # Every child carries this variable, so that it is found even when its starter died before writing the pid file.
@@ -66,7 +66,7 @@ class Processes:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def start(self, program: Program) -> Running:
+    def start(self, program: ProgramSpec) -> Running:
         """Start the program, and return before it is ready; the caller makes sure that it does not run already."""
         self._pids.mkdir(parents=True, exist_ok=True)
         environ = {**os.environ, **program.environ, FOLDER_VARIABLE: str(self.folder)}
@@ -97,7 +97,7 @@ class Processes:
             raise StartError(f"{program.name} ended at once\n{self.tail(program.name)}")
         return running
 
-    def wait_until_ready(self, program: Program, cancelled: threading.Event) -> None:
+    def wait_until_ready(self, program: ProgramSpec, cancelled: threading.Event) -> None:
         """Return when the program is ready; raise StartError when it ended, took too long, or was cancelled."""
         try:
             wait_until_ready(

@@ -24,7 +24,7 @@ StartupProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class ProgramSpec:
     """What to run, how to see that it is ready, and how long to wait for its start and its end."""
 
     name: str
@@ -51,4 +51,4 @@ class Program:
 
 
 # Preparing a program may take seconds (a download, a database's folder), so it is done in a thread of its own.
-ProgramFactory = Callable[[], Program]
+ProgramFactory = Callable[[], ProgramSpec]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.program import Program
+from stack.program import ProgramSpec
 
 
-def redis_program(processes: Processes, ports: Ports) -> Program:
+def redis_program(processes: Processes, ports: Ports) -> ProgramSpec:
     """Return how to run Redis, with an append-only file."""
-    return Program(
+    return ProgramSpec(
         name="redis",
         command=(
             str(_binary()),

@@ -8,7 +8,7 @@ from stack.kafka import check_kafka, kafka_program
 from stack.ports import Ports
 from stack.postgres import check_postgres, postgres_program, postgres_url
 from stack.processes import Processes
-from stack.program import Program, StartupProgress
+from stack.program import ProgramSpec, StartupProgress
 from stack.redis import check_redis, redis_program, redis_url
 
 SERVERS = ("kafka", "postgres", "redis")
@@ -42,7 +42,7 @@ def external_addresses(environ: Mapping[str, str] = os.environ) -> dict[str, str
 
 def server_program(
     name: str, processes: Processes, ports: Ports, progress: StartupProgress, *, durable: bool = True
-) -> Program:
+) -> ProgramSpec:
     """Prepare a server's folder, which takes seconds on the first start, and return how to run it."""
     match name:
         case "kafka":

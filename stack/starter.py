@@ -11,7 +11,7 @@ from itertools import groupby
 
 from stack.port_conflicts import wait_for_ports
 from stack.processes import Processes, Running
-from stack.program import Program, ProgramFactory, ReadinessCheck, StartError, StartupProgress
+from stack.program import ProgramFactory, ProgramSpec, ReadinessCheck, StartError, StartupProgress
 from stack.readiness import wait_until_ready
 
 _READY_TIMEOUT = timedelta(seconds=30)
@@ -64,7 +64,7 @@ class Starter:
         self._processes.wait_until_ready(program, self._cancelled)
         self._progress(f"{program.name} answers" + ("" if running is None else ", it ran already"))
 
-    def _start(self, program: Program) -> None:
+    def _start(self, program: ProgramSpec) -> None:
         wait_for_ports(program, self._progress)
         # Under the lock a program is either started, and rolled back with the others, or not started any more.
         with self._starting:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from stack.processes import Processes
-from stack.program import Program, ProgramFactory, StartError
+from stack.program import ProgramFactory, ProgramSpec, StartError
 from stack.servers import SERVERS, server_program
 from stack.system import system_program
 from stack.wiring import ROOT, Wiring
@@ -98,7 +98,7 @@ def start_supervisor(processes: Processes) -> None:
     names = [running.name for running in processes.running() if running.name != SUPERVISOR]
     if names:
         processes.start(
-            Program(
+            ProgramSpec(
                 name=SUPERVISOR,
                 command=(sys.executable, "-m", "stack.supervisor", str(processes.folder), *names),
                 environ={"PYTHONPATH": f"{ROOT}", "PYTHONUNBUFFERED": "1"},

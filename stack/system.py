@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.program import Program
+from stack.program import ProgramSpec
 from stack.readiness import check_gateway, http_get
 from stack.starter import Starter
 from stack.wiring import ROOT, SERVICES, Wiring, gateway_environ, service_environ
@@ -62,7 +62,7 @@ class System:
         return self._processes.log(name)
 
 
-def system_program(name: str, processes: Processes, wiring: Wiring) -> Program:
+def system_program(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     """Return how to run a service, "envoy" or "sinks"; for the notifier the sinks must have started."""
     match name:
         case "envoy":
@@ -75,7 +75,7 @@ def system_program(name: str, processes: Processes, wiring: Wiring) -> Program:
             raise ValueError(f"there is no program called {name}")
 
 
-def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
+def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     own_settings = {key: value for key, value in os.environ.items() if key.startswith(f"{name.upper()}_")}
     environ = own_settings | _python_environ() | service_environ(name, wiring, processes.data(name))
     routes = Path(environ.get("NOTIFIER_ROUTES", ""))
@@ -83,7 +83,7 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
         environ |= json.loads((processes.data("sinks") / "environment.json").read_text())
     environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
     admin: int = getattr(wiring.ports, f"{name}_admin")
-    return Program(
+    return ProgramSpec(
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),
         environ=environ,
@@ -95,10 +95,10 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> Program:
     )
 
 
-def _sinks(processes: Processes, ports: Ports) -> Program:
+def _sinks(processes: Processes, ports: Ports) -> ProgramSpec:
     folder = processes.data("sinks")
     options = ("--port", str(ports.sinks), "--smtp-port", str(ports.sinks_smtp), "--folder", str(folder))
-    return Program(
+    return ProgramSpec(
         name="sinks",
         command=(sys.executable, "-m", "stack.sinks", *options),
         environ=_python_environ(),
@@ -116,7 +116,7 @@ def _check_sinks(folder: Path, ports: Ports) -> None:
         raise ConnectionError("the sinks have not written their addresses yet")
 
 
-def _envoy(processes: Processes, wiring: Wiring) -> Program:
+def _envoy(processes: Processes, wiring: Wiring) -> ProgramSpec:
     # Imports Envoy's wheel and protobuf, which those who only want servers do without.
     from services.chassis.settings import load_settings  # noqa: PLC0415
     from stack import envoy  # noqa: PLC0415
@@ -126,7 +126,7 @@ def _envoy(processes: Processes, wiring: Wiring) -> Program:
     config = processes.data("envoy") / "envoy.json"
     config.write_text(envoy.render_config(settings))
     ports = wiring.ports
-    return Program(
+    return ProgramSpec(
         name="envoy",
         command=tuple(envoy.envoy_command(config, concurrency=settings.concurrency)),
         files=(config,),

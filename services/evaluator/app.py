@@ -102,7 +102,7 @@ async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncI
     book = RuleBook(RuleCopy(settings.cache_dir), changed)
     await book.open_copy()
     async with channel(settings.manager_target) as mesh:
-        manager = health.dependency("alert-manager", required=False)
+        manager = health.dependency("manager", required=False)
         async with background(follow(mesh, book, manager), name="follow rules"):
             yield book
 

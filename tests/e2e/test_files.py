@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.scrape import counter
+from bench.measures import read_counter
 from tests.e2e.world import ROOT, World, until
 
 OPENSTACK = ROOT.parent / "shared" / "data" / "OpenStack_2k.log"
@@ -14,13 +14,13 @@ OPENSTACK = ROOT.parent / "shared" / "data" / "OpenStack_2k.log"
 @pytest.mark.skipif(not OPENSTACK.is_file(), reason="the real logs are not here")
 def test_every_line_of_a_real_log_is_sent_and_judged(world: World) -> None:
     port = world.system.wiring.ports.evaluator_admin
-    before = counter(port, "events_evaluated_total")
+    before = read_counter(port, "events_evaluated_total")
     done = world.command("send", str(OPENSTACK), "--times", "arrival", "--output", "json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["format"], told["lines"], told["accepted"], told["refused"]) == ("openstack", 2000, 2000, [])
     assert told["byLevel"] == {"INFO": 1969, "WARN": 31}
-    until(lambda: counter(port, "events_evaluated_total") - before >= 2000, what="all judged")
+    until(lambda: read_counter(port, "events_evaluated_total") - before >= 2000, what="all judged")
 
 
 def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Path) -> None:

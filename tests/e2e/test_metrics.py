@@ -16,7 +16,7 @@ from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
 from tests.e2e.moments import together
 from tests.e2e.world import World, until
-from tests.unit.deploy.test_seeing import charted
+from tests.unit.deploy.test_observability import charted
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 EVENTS = sum(map(len, batches()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from bench.scrape import counter
+from bench.measures import read_counter
 from stack.servers import Addresses
 from stack.testing import isolated_wiring, temporary_system
 from tests.e2e.moments import together
@@ -104,10 +104,10 @@ def traced(
 def by_a_single_event(traced: World) -> tuple[Client, str]:
     """A caller whose one event, on top of what another had sent before, decides an alert; and that alert's id."""
     port = traced.system.wiring.ports.evaluator_admin
-    before = counter(port, "events_evaluated_total")
+    before = read_counter(port, "events_evaluated_total")
     *errors, deciding = together([ERROR] * (ERRORS + 1))
     Client.new().post(traced, "/api/logs/batch", errors)
-    until(lambda: counter(port, "events_evaluated_total") - before >= ERRORS, what="the first events are judged")
+    until(lambda: read_counter(port, "events_evaluated_total") - before >= ERRORS, what="the first events are judged")
     client = Client.new()
     client.post(traced, "/api/logs", deciding)
     return client, alert_of(traced, "trace-single", channels=3)

@@ -1,4 +1,4 @@
-"""A wire to a server that can be cut and mended."""
+"""A connection to a server that can be cut and repaired."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Wire:
-    """Passes bytes on between a port of its own and a server, until it is cut."""
+    """Relays bytes between its own port and a server, until it is cut."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host

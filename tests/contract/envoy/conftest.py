@@ -3,13 +3,14 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from stack.envoy import EnvoySettings, envoy_command, render_config
 from stack.ports import Ports
-from tests.contract.envoy.doors import Door, wait_until
+from tests.contract.envoy.client import EnvoyClient, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.relay import Relay
 from tests.contract.envoy.upstream import Upstream, admin
@@ -44,9 +45,9 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     admins.enter_context(admin(ports.manager_admin, "manager", {"db": "DOWN"}))
     envoy = _start(folder, edge, otlp=spans.address)
     try:
-        wait_until(lambda: Door(ports.envoy_admin).get("/ready").status == 200, process=envoy, log=edge.log)
+        wait_until(lambda: EnvoyClient(ports.envoy_admin).get("/ready").status == 200, process=envoy, log=edge.log)
         for name in ("ingest", "manager", "notifier"):
-            wait_until(lambda name=name: is_healthy(ports, name), process=envoy, log=edge.log)
+            wait_until(partial(is_healthy, ports, name), process=envoy, log=edge.log)
         yield edge
     finally:
         envoy.terminate()
@@ -59,9 +60,9 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 @pytest.fixture(autouse=True)
-def _forget(edge: Edge) -> None:
+def _reset(edge: Edge) -> None:
     for upstream in (edge.ingest, edge.manager, edge.notifier):
-        upstream.forget()
+        upstream.reset()
 
 
 def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
@@ -76,7 +77,7 @@ def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
         ingest=f"127.0.0.1:{ports.ingest}",
         ingest_admin=f"127.0.0.1:{ports.ingest_admin}",
         evaluator=f"127.0.0.1:{ports.evaluator}",
-        # Two instances, of which a test starts what it wants.
+        # Two instances, each started by the tests that need it.
         evaluator_admin=",".join(f"127.0.0.1:{port}" for port in edge.evaluator_admins),
         manager=f"127.0.0.1:{ports.manager}",
         manager_admin=f"127.0.0.1:{ports.manager_admin}",
@@ -86,7 +87,7 @@ def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
         access_log=edge.access_log,
     )
     config = folder / "envoy.json"
-    # Commands and queries get two seconds here, so that a test can see them run out.
+    # Commands and queries have a timeout of two seconds here, so that a test can see it pass.
     config.write_text(render_config(settings).replace('"timeout": "15s"', '"timeout": "2s"'))
     with edge.log.open("wb") as log:
         return subprocess.Popen(envoy_command(config), stdout=log, stderr=log)

@@ -1,4 +1,4 @@
-"""A wire that can be cut: passes bytes on between two ports of this machine."""
+"""A connection that can be cut: a relay of bytes between two ports of this machine."""
 
 import contextlib
 import socket

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
@@ -12,6 +13,8 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from stack.envoy import EnvoySettings, envoy_command, render_config, validate_config
 from tests.contract.envoy.upstream import CONTRACTS
+
+JsonObject = dict[str, Any]
 
 NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 METHODS = [
@@ -69,23 +72,24 @@ def test_only_streams_have_no_deadline(owner: str, method: MethodDescriptor) -> 
     assert (route_of("mesh", method)["route"]["timeout"] == "0s") == method.server_streaming, owner
 
 
-def route_of(listener: str, method: MethodDescriptor) -> dict:
+def route_of(listener: str, method: MethodDescriptor) -> JsonObject:
     path = f"/{method.containing_service.full_name}/{method.name}"
     return next(route for route in routes(listener) if fits(route["match"], path))
 
 
-def routes(listener: str) -> Iterator[dict]:
+def routes(listener: str) -> Iterator[JsonObject]:
     (found,) = [each for each in config()["static_resources"]["listeners"] if each["name"] == listener]
     manager = found["filter_chains"][0]["filters"][0]["typed_config"]
     yield from manager["route_config"]["virtual_hosts"][0]["routes"]
 
 
 @cache
-def config() -> dict:
-    return json.loads(render_config(EnvoySettings()))
+def config() -> JsonObject:
+    loaded: JsonObject = json.loads(render_config(EnvoySettings()))
+    return loaded
 
 
-def fits(match: dict, path: str) -> bool:
+def fits(match: JsonObject, path: str) -> bool:
     if "safe_regex" in match:
         return re.fullmatch(match["safe_regex"]["regex"], path) is not None
     return path == match["path"] if "path" in match else path.startswith(match["prefix"])

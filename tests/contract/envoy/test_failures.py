@@ -8,10 +8,9 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
-from grpc_status import rpc_status
 
 from services.chassis.interceptors import NOT_BEGUN
-from tests.contract.envoy.doors import Door, wait_until
+from tests.contract.envoy.client import EnvoyClient, status_of, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.upstream import Behaviour, admin
 from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2, log_ingest_service_pb2_grpc
@@ -34,30 +33,30 @@ def notifier_away(edge: Edge) -> Iterator[Edge]:
 def test_health_is_the_services_own_answer(edge: Edge) -> None:
     answer = edge.all.get("/health")
     assert (answer.status, answer.json["service"], answer.json["dependencies"]) == (200, "ingest", {"kafka": "UP"})
-    answer = Door(edge.ports.edge_manager).get("/health")
+    answer = EnvoyClient(edge.ports.edge_manager).get("/health")
     assert (answer.status, answer.json["dependencies"]) == (503, {"db": "DOWN"})
 
 
 def test_a_service_that_is_away_is_not_healthy(edge: Edge) -> None:
     for port, service in ((edge.ports.edge_evaluator, "evaluator"), (edge.ports.edge_notifier, "notifier")):
-        answer = Door(port).get("/health")
+        answer = EnvoyClient(port).get("/health")
         assert (answer.status, answer.json) == (503, {"service": service, "status": "NOT_SERVING"})
 
 
 def test_a_service_is_healthy_as_long_as_one_instance_is(edge: Edge) -> None:
-    door, (one, other) = Door(edge.ports.edge_evaluator), edge.evaluator_admins
+    client, (one, other) = EnvoyClient(edge.ports.edge_evaluator), edge.evaluator_admins
     with admin(other, "evaluator", {"kafka": "DOWN"}):
         with admin(one, "evaluator", {"kafka": "UP"}):
-            wait_until(lambda: door.get("/health").status == 200)
-            assert [door.get("/health").json["status"] for _ in range(20)] == ["SERVING"] * 20
+            wait_until(lambda: client.get("/health").status == 200)
+            assert [client.get("/health").json["status"] for _ in range(20)] == ["SERVING"] * 20
         # Also in the moment before Envoy has noticed.
-        left = door.get("/health")
+        left = client.get("/health")
         assert (left.status, left.json["status"]) == (503, "NOT_SERVING")
     with admin(one, "evaluator", {"kafka": "UP"}):
-        wait_until(lambda: door.get("/health").status == 200)
+        wait_until(lambda: client.get("/health").status == 200)
         with admin(other, "evaluator", {"kafka": "UP"}):
-            assert [door.get("/health").status for _ in range(20)] == [200] * 20
-        assert [door.get("/health").status for _ in range(20)] == [200] * 20
+            assert [client.get("/health").status for _ in range(20)] == [200] * 20
+        assert [client.get("/health").status for _ in range(20)] == [200] * 20
 
 
 def test_a_service_that_is_away_is_unavailable_with_a_retry_hint(notifier_away: Edge) -> None:
@@ -73,7 +72,8 @@ def test_grpc_callers_get_the_same_hint(notifier_away: Edge) -> None:
         )
     assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
     hint = error_details_pb2.RetryInfo()
-    assert rpc_status.from_call(failed.value).details[0].Unpack(hint)
+    status = status_of(failed.value)
+    assert status.details[0].Unpack(hint)
     assert hint.retry_delay.seconds == 1
 
 
@@ -86,13 +86,13 @@ def test_a_service_that_came_back_is_used_within_two_seconds(edge: Edge) -> None
 
 
 def test_a_service_that_cannot_work_still_says_why(edge: Edge) -> None:
-    edge.ingest.say(health_pb2.HealthCheckResponse.NOT_SERVING)
+    edge.ingest.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
     wait_until(lambda: not is_healthy(edge.ports, "ingest"))
     edge.ingest.on("IngestJson", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "Kafka does not answer"))
     answer = edge.all.post("/api/logs", {"service": "a"})
     assert (answer.status, answer.json["message"]) == (503, "Kafka does not answer")
     assert len(edge.ingest.calls) == 1
-    edge.ingest.say(health_pb2.HealthCheckResponse.SERVING)
+    edge.ingest.set_health(health_pb2.HealthCheckResponse.SERVING)
     wait_until(lambda: is_healthy(edge.ports, "ingest"))
 
 
@@ -111,7 +111,7 @@ def test_grpc_callers_learn_that_nobody_knows(edge: Edge) -> None:
             alert_rule_service_pb2.DeleteAlertRuleRequest(id="r"), timeout=5
         )
     assert failed.value.code() == grpc.StatusCode.UNKNOWN
-    assert "may have been carried out" in failed.value.details()
+    assert "may have been carried out" in str(failed.value.details())
     assert len(edge.manager.calls) == 1
 
 
@@ -120,7 +120,7 @@ def test_a_command_that_a_stopping_service_has_not_begun_is_sent_again(edge: Edg
     def refuse_first(_: Message, context: grpc.ServicerContext) -> Message:
         if len(edge.ingest.calls) == 1:
             # What is cancelled by a server that stops carries nothing.
-            context.set_trailing_metadata([NOT_BEGUN] if code is grpc.StatusCode.UNAVAILABLE else [])
+            context.set_trailing_metadata((NOT_BEGUN,) if code is grpc.StatusCode.UNAVAILABLE else ())
             context.abort(code, "this instance is stopping")
         return log_ingest_service_pb2.IngestJsonResponse(accepted_count=1)
 
@@ -177,7 +177,7 @@ def test_events_pass_while_another_service_is_away(notifier_away: Edge) -> None:
 
 
 def cut_first(edge: Edge) -> Behaviour:
-    """Break the wire to the manager when its first call has arrived; later ones are answered."""
+    """Cut the connection to the manager when its first call has arrived; answer later ones."""
     calls: list[object] = []
 
     def behave(request: Message, _: grpc.ServicerContext) -> Message:
@@ -185,6 +185,7 @@ def cut_first(edge: Edge) -> Behaviour:
         if len(calls) == 1:
             edge.manager_relay.cut()
         name = type(request).__name__.replace("Request", "Response")
-        return getattr(alert_rule_service_pb2, name)()
+        response: Message = getattr(alert_rule_service_pb2, name)()
+        return response
 
     return behave

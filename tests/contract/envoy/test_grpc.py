@@ -8,10 +8,10 @@ import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
-from tests.contract.envoy.doors import Door
+from tests.contract.envoy.client import EnvoyClient
 from tests.contract.envoy.edge import Edge
 from tests.contract.envoy.upstream import PUBLIC
 from tocsin.alerts.v1 import alert_pb2, alert_service_pb2, alert_service_pb2_grpc
@@ -44,7 +44,9 @@ def test_the_callers_deadline_reaches_the_service(edge: Edge, channel: grpc.Chan
         log_ingest_service_pb2.IngestRequest(event=EVENT), timeout=3
     )
     # On the wire a deadline is a duration, which gRPC rounds up by a per cent.
-    assert 0 < edge.ingest.calls[0].seconds_left <= 3.1
+    seconds_left = edge.ingest.calls[0].seconds_left
+    assert seconds_left is not None
+    assert 0 < seconds_left <= 3.1
 
 
 def test_a_stream_gives_each_message_when_it_is_sent(edge: Edge, channel: grpc.Channel) -> None:
@@ -84,7 +86,9 @@ def test_grpc_web_hears_what_is_refused(edge: Edge) -> None:
 
 
 def test_an_rpc_that_is_not_listed_is_unimplemented(channel: grpc.Channel) -> None:
-    call = channel.unary_unary("/tocsin.logs.v1.LogIngestService/Erase", lambda _: b"", lambda _: _)
+    call: grpc.UnaryUnaryMultiCallable[None, bytes] = channel.unary_unary(
+        "/tocsin.logs.v1.LogIngestService/Erase", lambda _: b"", lambda content: content
+    )
     with pytest.raises(grpc.RpcError) as refused:
         call(None, timeout=5)
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
@@ -97,13 +101,13 @@ def test_rules_are_followed(edge: Edge) -> None:
     )
     request = alert_rule_service_pb2.WatchAlertRulesRequest()
     for port in (edge.ports.mesh, edge.ports.edge, edge.ports.edge_manager):
-        with Door(port).channel() as channel:
+        with EnvoyClient(port).channel() as channel:
             stream = alert_rule_service_pb2_grpc.AlertRuleServiceStub(channel).WatchAlertRules(request, timeout=5)
             assert [each.revision for each in stream] == [1, 2]
 
 
 def test_the_mesh_speaks_no_rest(edge: Edge) -> None:
-    assert Door(edge.ports.mesh).get("/api/alerts").status == 404
+    assert EnvoyClient(edge.ports.mesh).get("/api/alerts").status == 404
 
 
 def test_reflection_at_the_edge_lists_everything_public(channel: grpc.Channel) -> None:
@@ -136,12 +140,18 @@ def test_a_caller_who_asks_for_newer_reflection_is_told_so_at_once(channel: grpc
 
 
 def test_a_services_own_port_reflects_its_own_services(edge: Edge) -> None:
-    with Door(edge.ports.edge_notifier).channel() as channel:
+    with EnvoyClient(edge.ports.edge_notifier).channel() as channel:
         assert listed(channel) == ["grpc.health.v1.Health", "tocsin.notifications.v1.NotificationService"]
 
 
 def test_health_is_callable_at_the_edge(channel: grpc.Channel) -> None:
-    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    check: grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
+    check = channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        health_pb2.HealthCheckRequest.SerializeToString,
+        health_pb2.HealthCheckResponse.FromString,
+    )
+    answer = check(health_pb2.HealthCheckRequest(), timeout=5)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -153,7 +163,14 @@ def listed(channel: grpc.Channel) -> list[str]:
 def reflected(
     channel: grpc.Channel, request: reflection_pb2.ServerReflectionRequest
 ) -> list[reflection_pb2.ServerReflectionResponse]:
-    return list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=5))
+    reflect: grpc.StreamStreamMultiCallable[
+        reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
+    ] = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return list(reflect(iter([request]), timeout=5))
 
 
 GRPC_WEB = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
@@ -164,9 +181,9 @@ def framed(message: Message) -> bytes:
     return struct.pack(">BI", 0, len(content)) + content
 
 
-def grpc_web(door: Door, path: str, message: Message) -> tuple[bytes, dict[str, str]]:
+def grpc_web(client: EnvoyClient, path: str, message: Message) -> tuple[bytes, dict[str, str]]:
     """Call as a browser does; gives the answer's bytes and its trailers."""
-    answer = door.post(path, framed(message), GRPC_WEB)
+    answer = client.post(path, framed(message), GRPC_WEB)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/grpc-web+proto")
     frames: dict[int, bytes] = {}
     rest = answer.content

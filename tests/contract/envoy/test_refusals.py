@@ -6,6 +6,7 @@ import socket
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -226,7 +227,7 @@ def test_what_is_not_listed_is_not_there(edge: Edge, method: str, path: str) -> 
     assert (answer.status, answer.json["code"]) == (404, 5)
 
 
-def packed(detail: object) -> AnyMessage:
+def packed(detail: Message) -> AnyMessage:
     wrapped = AnyMessage()
     wrapped.Pack(detail)
     return wrapped

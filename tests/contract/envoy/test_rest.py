@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
+from tests.contract.envoy.client import EnvoyClient
 from tests.contract.envoy.edge import Edge
 from tocsin.alerts.v1 import alert_pb2, alert_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
@@ -217,11 +218,10 @@ def test_a_watch_is_answered_before_the_first_change_when_the_service_says_so(ed
 
 def test_each_service_has_a_port_of_its_own(edge: Edge) -> None:
     ports = edge.ports
-    door = type(edge.all)
-    assert door(ports.edge_manager).get("/api/alerts").status == 200
-    assert door(ports.edge_notifier).get("/actuator/circuitbreakers").json == {"circuitBreakers": []}
-    assert door(ports.edge_notifier).get("/api/alerts").status == 404
-    assert door(ports.edge_evaluator).get("/api/alerts").status == 404
+    assert EnvoyClient(ports.edge_manager).get("/api/alerts").status == 200
+    assert EnvoyClient(ports.edge_notifier).get("/actuator/circuitbreakers").json == {"circuitBreakers": []}
+    assert EnvoyClient(ports.edge_notifier).get("/api/alerts").status == 404
+    assert EnvoyClient(ports.edge_evaluator).get("/api/alerts").status == 404
 
 
 @pytest.mark.parametrize(

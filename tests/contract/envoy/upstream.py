@@ -1,4 +1,4 @@
-"""A service as Envoy sees it: implements its contracts, records each call, answers what a test asks for."""
+"""A service as Envoy sees it: implements its contracts, records each call, responds as a test requires."""
 
 import json
 import threading
@@ -33,11 +33,11 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
 }
 PUBLIC = [service.full_name for services in CONTRACTS.values() for service in services] + ["grpc.health.v1.Health"]
 
-# What the services answer to bytes that are no message.
+# The services' response to bytes that are no message.
 MALFORMED = status_pb2.Status(code=3, message="the request cannot be decoded")
 MALFORMED.details.add().Pack(error_details_pb2.ErrorInfo(reason="MALFORMED_MESSAGE", domain="tocsin.dev"))
 
-# Given the request and the call; gives the answer, or an iterable of them for a stream.
+# Gets the request and the call; returns the response, or an iterable of responses for a stream.
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 
 
@@ -45,7 +45,7 @@ Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 class Call:
     rpc: str
     request: Any
-    metadata: dict[str, str | bytes]
+    metadata: dict[str, str]
     seconds_left: float | None
 
 
@@ -71,19 +71,19 @@ class Upstream:
             self._server.add_generic_rpc_handlers((_edge_reflection(),))
         assert self._server.add_insecure_port(f"127.0.0.1:{self.port}") == self.port
         self._server.start()
-        self.say(health_pb2.HealthCheckResponse.SERVING)
+        self.set_health(health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
         self._server.stop(grace=None).wait()
 
-    def say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def set_health(self, status: int) -> None:
         self.health.set("", status)
 
     def on(self, rpc: str, behaviour: Behaviour) -> None:
-        """Let the rpc behave so until the test's end."""
+        """Let the rpc behave like this until the test's end."""
         self._behaviours[rpc] = behaviour
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self.calls.clear()
         self._behaviours.clear()
 
@@ -91,23 +91,24 @@ class Upstream:
     def requests(self) -> list[Any]:
         return [call.request for call in self.calls]
 
-    def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler:
+    def _handler(self, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
         request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
 
-        def answer(message: Any, context: grpc.ServicerContext) -> Any:
+        def respond(message: Any, context: grpc.ServicerContext) -> Any:
             if isinstance(message, bytes):
                 context.abort_with_status(rpc_status.to_status(MALFORMED))
-            metadata = dict(context.invocation_metadata())
+            metadata = {key: _text(value) for key, value in context.invocation_metadata()}
             self.calls.append(Call(method.name, message, metadata, context.time_remaining()))
-            return self._behaviours.get(method.name, lambda *_: response())(message, context)
+            behaviour = self._behaviours.get(method.name)
+            return behaviour(message, context) if behaviour else response()
 
         def stream(message: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            given = answer(message, context)
-            yield from [given] if isinstance(given, response) else given
+            result = respond(message, context)
+            yield from [result] if isinstance(result, response) else result
 
         kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
         return kind(
-            stream if method.server_streaming else answer,
+            stream if method.server_streaming else respond,
             request_deserializer=lambda content: _decoded(request, content),
             response_serializer=response.SerializeToString,
         )
@@ -115,12 +116,12 @@ class Upstream:
 
 @contextmanager
 def admin(port: int, service: str, dependencies: dict[str, str]) -> Iterator[None]:
-    """Answer /health as a service's admin port does: it serves when all that it depends on is UP."""
+    """Serve /health as a service's admin port does: SERVING when all dependencies are UP."""
     is_serving = set(dependencies.values()) <= {"UP"}
     body = {"service": service, "status": "SERVING" if is_serving else "NOT_SERVING", "dependencies": dependencies}
     content = json.dumps(body).encode()
 
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if is_serving else 503)
             self.send_header("content-type", "application/json")
@@ -131,7 +132,7 @@ def admin(port: int, service: str, dependencies: dict[str, str]) -> Iterator[Non
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield
@@ -139,8 +140,12 @@ def admin(port: int, service: str, dependencies: dict[str, str]) -> Iterator[Non
             server.shutdown()
 
 
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
 def _decoded(kind: type[Message], content: bytes) -> Message | bytes:
-    # Not None: that would be answered before the handler is asked.
+    # Not None: gRPC would refuse that before the handler runs.
     try:
         return kind.FromString(content)
     except DecodeError:
@@ -148,7 +153,7 @@ def _decoded(kind: type[Message], content: bytes) -> Message | bytes:
 
 
 def _edge_reflection() -> grpc.GenericRpcHandler:
-    """Reflection over everything public, under the name to which Envoy leads callers of its own reflection."""
+    """Return reflection of all public services, under the name to which Envoy routes calls of its own reflection."""
     servicer = reflection.ReflectionServicer(PUBLIC)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from socket import create_server
 
@@ -15,7 +16,7 @@ import pytest
 
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.program import Program, StartError
+from stack.program import ProgramSpec, StartError
 from stack.starter import Starter
 
 SAY_READY = "import pathlib, signal; pathlib.Path('ready').touch(); "
@@ -30,15 +31,15 @@ while True:
     time.sleep(0.001)
 """
 
-MakeProgram = Callable[..., Program]
+MakeProgram = Callable[..., ProgramSpec]
 
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    found = Processes(tmp_path)
-    yield found
-    Starter(found, print).stop(found.running())
-    found.stop_strays()
+    processes = Processes(tmp_path)
+    yield processes
+    Starter(processes, print).stop(processes.running())
+    processes.stop_strays()
 
 
 @pytest.fixture
@@ -47,18 +48,22 @@ def make(tmp_path: Path) -> MakeProgram:
         if not (tmp_path / "ready").exists():
             raise ConnectionError("it did not say that it is ready")
 
-    def program(code: str, **more: object) -> Program:
+    def program(code: str, **more: object) -> ProgramSpec:
         command = (sys.executable, "-c", code)
         how: dict[str, object] = {"name": "child", "command": command, "check_ready": is_ready} | more
-        return Program(start_timeout=timedelta(seconds=20), grace=timedelta(seconds=0.3), **how)  # type: ignore[arg-type]
+        return ProgramSpec(start_timeout=timedelta(seconds=20), grace=timedelta(seconds=0.3), **how)  # type: ignore[arg-type]
 
     return program
 
 
-def start(processes: Processes, *programs: Program) -> list[str]:
-    told: list[str] = []
-    Starter(processes, told.append).start([lambda one=one: one for one in programs])
-    return told
+def start(processes: Processes, *programs: ProgramSpec) -> list[str]:
+    lines: list[str] = []
+    Starter(processes, lines.append).start([partial(_itself, program) for program in programs])
+    return lines
+
+
+def _itself(program: ProgramSpec) -> ProgramSpec:
+    return program
 
 
 def has_ended(process: psutil.Process) -> bool:
@@ -172,9 +177,9 @@ def test_stopping_waits_until_the_program_has_gone(processes: Processes, make: M
 
 def test_later_stages_stop_first(processes: Processes, make: MakeProgram) -> None:
     start(processes, make(WAIT_FOR_EVER, name="below", stage=0), make(WAIT_FOR_EVER, name="above", stage=2))
-    told: list[str] = []
-    Starter(processes, told.append).stop(processes.running())
-    assert told == ["above stopped", "below stopped"]
+    lines: list[str] = []
+    Starter(processes, lines.append).stop(processes.running())
+    assert lines == ["above stopped", "below stopped"]
 
 
 def test_giving_up_ends_a_wait_at_once(processes: Processes, make: MakeProgram) -> None:

@@ -35,8 +35,8 @@ NAMES = {*OURS, "kafka", "postgres", "redis", "prometheus", "grafana", "jaeger"}
 
 @cache
 def compose() -> dict[str, Any]:
-    text = (ROOT / "compose.yaml").read_text()
-    return yaml.safe_load(text)
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return loaded
 
 
 def filled_in(text: str) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from cli.main import app
 from stack.ports import Ports
 from stack.topics import TOPICS, Topic
-from tests.unit.deploy.test_seeing import OTHERS, instruments, told
+from tests.unit.deploy.test_observability import OTHERS, instruments, told
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -55,12 +56,13 @@ def test_every_metric_that_is_named_is_told(told: set[str]) -> None:
 
 def test_every_command_of_tocsin_exists() -> None:
     root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
     used = re.findall(r"\btocsin ([a-z]+)(?: ([a-z]+))?", COMMANDS)
     assert used
     for first, second in used:
-        found = root.commands[first]
-        if hasattr(found, "commands"):
-            assert second in found.commands
+        command = root.commands[first]
+        if isinstance(command, TyperGroup):
+            assert second in command.commands
 
 
 def test_every_target_of_make_exists() -> None:

@@ -1,4 +1,4 @@
-"""Kafka's jars are the recorded ones, kept where this user keeps things that can be had again."""
+"""Kafka's jars are the recorded ones, in the user's cache; Java's start-up cache is created once."""
 
 import hashlib
 from pathlib import Path
@@ -31,18 +31,22 @@ def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.Mo
     assert kafka_runtime.jars_folder().is_relative_to(tmp_path)
 
 
-def test_what_java_remembers_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_up_cache_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     kafka_runtime.jars_folder().mkdir(parents=True)
-    told: list[str] = []
-    first = kafka_runtime.aot_flags(lambda output: output.write_bytes(b"start") and None, told.append)
-    second = kafka_runtime.aot_flags(lambda _: pytest.fail("trained twice"), told.append)
+
+    def train(output: Path) -> None:
+        output.write_bytes(b"start")
+
+    lines: list[str] = []
+    first = kafka_runtime.aot_flags(train, lines.append)
+    second = kafka_runtime.aot_flags(lambda _: pytest.fail("trained twice"), lines.append)
     assert first == second
     assert first[0].startswith("-XX:AOTCache=")
-    assert len(told) == 1
+    assert len(lines) == 1
 
 
-def test_without_a_memory_java_starts_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_start_up_cache_java_starts_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> None:
         raise OSError("no room")
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from stack.processes import Processes
-from stack.program import Program
+from stack.program import ProgramSpec
 from stack.supervisor import Restarts, Supervisor, read_restarts
 
 
@@ -39,7 +39,7 @@ def test_what_was_done_is_said_in_words() -> None:
 
 def test_a_crash_loop_is_shown_and_slowed_down(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
-    program = Program(
+    program = ProgramSpec(
         name="broken", command=(sys.executable, "-c", "raise SystemExit('no such setting')"), check_ready=print
     )
     supervisor = Supervisor(processes, {"broken": lambda: program})

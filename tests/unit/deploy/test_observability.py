@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -112,6 +113,6 @@ def test_prometheus_asks_every_service_where_it_answers() -> None:
     assert asked == admin | {("api-gateway", 10000)}
 
 
-def span(panel: dict, start: str, length: str) -> tuple[int, int]:
+def span(panel: dict[str, Any], start: str, length: str) -> tuple[int, int]:
     place = panel["gridPos"]
     return place[start], place[start] + place[length]

@@ -1,4 +1,4 @@
-"""What each program of a running system costs, found by the ports on which it listens."""
+"""CPU and memory of each program of a running system, found by the ports on which it listens."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -10,17 +10,17 @@ from stack.ports import Ports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """CPU seconds used so far and memory held now, in bytes, with children."""
+class ProcessCost:
+    """CPU seconds used so far and memory in bytes now, with child processes."""
 
     cpu_seconds: float
     resident_bytes: int
 
 
-def costs(ports: Ports) -> dict[str, Cost]:
+def process_costs(ports: Ports) -> dict[str, ProcessCost]:
     """Return the costs of every program of the system that listens on these ports, by name.
 
-    Ports say it for any version of the system, whatever it writes down of its processes.
+    By ports, since another version of the system may write other pid files.
     """
     named = {
         ports.kafka: "kafka",
@@ -41,14 +41,16 @@ def costs(ports: Ports) -> dict[str, Cost]:
     return {name: _cost(pid) for name, pid in pids.items()}
 
 
-def cpu_micros_per_event(before: Mapping[str, Cost], after: Mapping[str, Cost], events: int) -> dict[str, float]:
-    """Return how many microseconds of CPU each program spent on an event between two looks."""
+def cpu_micros_per_event(
+    before: Mapping[str, ProcessCost], after: Mapping[str, ProcessCost], events: int
+) -> dict[str, float]:
+    """Return how many microseconds of CPU each program spent per event between two readings."""
     return {
         name: (after[name].cpu_seconds - before[name].cpu_seconds) * 1e6 / events for name in after if name in before
     }
 
 
-def _cost(pid: int) -> Cost:
+def _cost(pid: int) -> ProcessCost:
     cpu, resident = 0.0, 0
     for process in _family(pid):
         with contextlib.suppress(psutil.Error):
@@ -56,7 +58,7 @@ def _cost(pid: int) -> Cost:
             cpu += times.user + times.system
             # Shared pages (PostgreSQL's buffers) count once, as far as the kernel tells.
             resident += process.memory_full_info().pss
-    return Cost(cpu_seconds=cpu, resident_bytes=resident)
+    return ProcessCost(cpu_seconds=cpu, resident_bytes=resident)
 
 
 def _family(pid: int) -> Iterator[psutil.Process]:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.contract.envoy.doors import Door, wait_until
+from tests.contract.envoy.client import EnvoyClient, wait_until
 from tests.contract.envoy.edge import Edge
 
 pytestmark = pytest.mark.integration
@@ -66,9 +66,9 @@ def test_a_client_says_only_ascii_in_the_log_and_in_spans(edge: Edge, agent: str
 
 
 def test_metrics_are_read_at_the_mesh(edge: Edge) -> None:
-    answer = Door(edge.ports.mesh).get("/stats/prometheus")
+    answer = EnvoyClient(edge.ports.mesh).get("/stats/prometheus")
     assert "envoy_cluster_upstream_rq_total" in answer.text
-    assert Door(edge.ports.mesh).get("/quitquitquit").status == 404
+    assert EnvoyClient(edge.ports.mesh).get("/quitquitquit").status == 404
 
 
 def test_envoy_complains_about_nothing(edge: Edge) -> None:
