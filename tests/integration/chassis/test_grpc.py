@@ -137,7 +137,7 @@ async def test_a_failure_arrives_with_its_code_reason_and_fields(client: Any) ->
     assert found["BadRequest"].field_violations[0].field == "service"
 
 
-async def test_an_overload_says_when_to_come_again(client: Any) -> None:
+async def test_an_overload_has_a_retry_delay(client: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await one(client)(Ping(service="overload"))
     delay = details(refused.value)[1]["RetryInfo"].retry_delay
@@ -145,7 +145,7 @@ async def test_an_overload_says_when_to_come_again(client: Any) -> None:
     assert delay.ToTimedelta() == timedelta(milliseconds=1500)
 
 
-async def test_a_crash_tells_the_caller_nothing_of_its_insides(client: Any) -> None:
+async def test_a_crash_hides_its_details_from_the_caller(client: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as crashed:
         await one(client)(Ping(service="crash"))
     assert crashed.value.code() is grpc.StatusCode.INTERNAL
@@ -154,7 +154,7 @@ async def test_a_crash_tells_the_caller_nothing_of_its_insides(client: Any) -> N
 
 
 @pytest.mark.parametrize("method", ["One", "Count"])
-async def test_bytes_that_are_no_message_are_an_invalid_argument(client: Any, method: str) -> None:
+async def test_undecodable_bytes_are_an_invalid_argument(client: Any, method: str) -> None:
     streaming = method == "Count"
     build = client.stream_unary if streaming else client.unary_unary
     call = build(f"/{NAME}/{method}", None, Pong.FromString)
@@ -164,11 +164,11 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(client: Any, me
     assert details(refused.value)[1]["ErrorInfo"].reason == "MALFORMED_MESSAGE"
 
 
-async def test_as_many_headers_as_envoy_takes_are_no_overload(client: Any) -> None:
+async def test_as_many_headers_as_envoy_accepts_are_accepted(client: Any) -> None:
     assert (await one(client)(Ping(), metadata=[("path", "x" * 60_000)])).status == Pong.SERVING
 
 
-async def test_requests_can_be_taken_as_bytes(client: Any) -> None:
+async def test_a_servicer_can_receive_bytes(client: Any) -> None:
     assert await client.unary_unary(f"/{NAME}/Raw")(b"abc") == b"cba"
 
 
@@ -185,7 +185,7 @@ async def test_a_stream_ends_with_its_failure(client: Any, pings: Pings) -> None
     assert pings.has_ended.is_set()
 
 
-async def test_a_stream_whose_client_goes_is_ended(client: Any, pings: Pings) -> None:
+async def test_a_stream_ends_when_its_client_leaves(client: Any, pings: Pings) -> None:
     call = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString, Pong.FromString)(Ping())
     await call.read()
     call.cancel()
@@ -222,9 +222,7 @@ async def stopping_during_a_call(process: ProcessSettings, pings: Pings) -> Asyn
         await stopping
 
 
-async def test_a_server_that_stops_ends_what_it_has_begun_and_begins_nothing(
-    process: ProcessSettings, pings: Pings
-) -> None:
+async def test_a_stopping_server_ends_its_calls_and_begins_no_more(process: ProcessSettings, pings: Pings) -> None:
     async with stopping_during_a_call(process, pings) as (client, call, stopping):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await one(client)(Ping())
@@ -238,7 +236,7 @@ async def test_a_server_that_stops_ends_what_it_has_begun_and_begins_nothing(
         assert (await call).status == Pong.SERVING
 
 
-async def test_a_call_that_outlives_the_server_may_have_been_carried_out(pings: Pings) -> None:
+async def test_an_interrupted_call_may_have_been_carried_out(pings: Pings) -> None:
     process = ProcessSettings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", drain=timedelta(seconds=0.2))
     async with stopping_during_a_call(process, pings) as (_, call, _):
         with pytest.raises(grpc.aio.AioRpcError) as ended:
@@ -247,7 +245,7 @@ async def test_a_call_that_outlives_the_server_may_have_been_carried_out(pings: 
     assert "may have been carried out" in str(ended.value.details())
 
 
-async def test_the_trace_goes_from_the_caller_into_the_servicer(
+async def test_the_trace_continues_from_the_caller_in_the_servicer(
     client: Any, pings: Pings, spans: InMemorySpanExporter
 ) -> None:
     with telemetry.tracer("test").start_as_current_span("caller") as caller:
@@ -275,7 +273,7 @@ async def test_every_rpc_is_counted_by_its_code(client: Any, what: str, code: st
     assert 'le="0.0025"' in text
 
 
-async def test_health_is_answered_for_the_server_and_each_service(process: ProcessSettings, pings: Pings) -> None:
+async def test_health_is_reported_for_the_server_and_each_service(process: ProcessSettings, pings: Pings) -> None:
     health = Health("test")
     database = health.dependency("postgres")
     async with (

@@ -97,7 +97,7 @@ async def told(process: Process, event: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_well_when_told_to(tmp_path: Path, number: signal.Signals) -> None:
+async def test_it_stops_after_a_signal_and_exits_with_0(tmp_path: Path, number: signal.Signals) -> None:
     async with started(tmp_path, TEST_INSTANCE="one") as process:
         ready = await told(process, "service_ready")
         assert (ready["service"], ready["instance"], ready["level"]) == ("test", "one", "info")
@@ -116,7 +116,7 @@ async def test_a_setting_under_its_former_name_causes_a_warning(tmp_path: Path) 
         )
 
 
-async def test_no_garbage_collection_walks_through_what_start_up_has_made(tmp_path: Path) -> None:
+async def test_objects_made_at_start_are_excluded_from_garbage_collection(tmp_path: Path) -> None:
     async with started(tmp_path) as process:
         await told(process, "service_ready")
         process.terminate()
@@ -127,7 +127,7 @@ async def test_no_garbage_collection_walks_through_what_start_up_has_made(tmp_pa
         assert frozen > 10 * others
 
 
-async def test_the_admin_port_answers_and_turns_before_the_end(tmp_path: Path) -> None:
+async def test_the_admin_port_reports_health_until_the_end(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     async with (
         started(tmp_path, TEST_ADMIN_LISTEN=address, TEST_SHUTDOWN_DELAY="1s") as process,
@@ -149,7 +149,7 @@ async def test_the_admin_port_answers_and_turns_before_the_end(tmp_path: Path) -
         assert await process.wait() == 0
 
 
-async def test_all_problems_of_the_environment_are_told_at_once(tmp_path: Path) -> None:
+async def test_all_problems_of_the_environment_are_reported_at_once(tmp_path: Path) -> None:
     async with started(tmp_path, TEST_NUMBER="x", TEST_DRAIN="soon") as process:
         _, said = await process.communicate()
     assert process.returncode == 2
@@ -167,14 +167,14 @@ async def test_help_names_every_setting(tmp_path: Path) -> None:
     assert "required" in said.decode()
 
 
-async def test_a_crash_beside_the_service_ends_it_with_a_code(tmp_path: Path) -> None:
+async def test_a_crash_of_background_work_ends_the_service_with_1(tmp_path: Path) -> None:
     async with started(tmp_path, TEST_MOOD="crash") as process:
         crashed = await told(process, "service_crashed")
         assert "broken inside" in str(crashed["exception"])
         assert await process.wait() == 1
 
 
-async def test_a_shutdown_that_hangs_is_cut_off(tmp_path: Path) -> None:
+async def test_a_shutdown_that_hangs_is_aborted(tmp_path: Path) -> None:
     async with started(tmp_path, TEST_MOOD="stuck", TEST_DRAIN="700ms") as process:
         await told(process, "service_ready")
         process.terminate()

@@ -66,7 +66,7 @@ async def put(store: Database, *values: bytes) -> None:
             await outbox.put(connection, "notifications", b"k", value, ())
 
 
-async def test_an_instance_that_stands_still_while_it_publishes_holds_up_no_other(
+async def test_an_instance_that_hangs_while_it_publishes_does_not_block_others(
     store: Database, database: str, settings: KafkaSettings, eventually: Any
 ) -> None:
     seen: list[bytes] = []
@@ -111,7 +111,7 @@ async def lease_after(store: Database, moment: datetime) -> asyncpg.Record:
     return row
 
 
-async def test_who_holds_the_lease_keeps_it_while_it_waits_and_gives_it_back_at_the_end(
+async def test_the_lease_is_renewed_while_waiting_for_kafka_and_ended_at_the_end(
     store: Database, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_LEASE", timedelta(milliseconds=800))
@@ -129,7 +129,7 @@ async def test_who_holds_the_lease_keeps_it_while_it_waits_and_gives_it_back_at_
     assert len(await store.fetch("SELECT * FROM outbox")) == 1
 
 
-async def test_a_record_that_kafka_never_takes_holds_up_no_other(
+async def test_a_record_too_large_for_kafka_is_dropped_and_counted(
     store: Database, settings: KafkaSettings, eventually: Any
 ) -> None:
     seen: list[bytes] = []
@@ -152,7 +152,7 @@ async def test_a_record_that_kafka_never_takes_holds_up_no_other(
     assert await store.fetch("SELECT * FROM outbox") == []
 
 
-async def test_the_outbox_publishes_what_was_committed_in_order_and_nothing_else(
+async def test_the_outbox_publishes_committed_records_in_order_and_no_others(
     store: Database, settings: KafkaSettings, eventually: Any
 ) -> None:
     seen: list[Record] = []
@@ -180,7 +180,7 @@ async def test_the_outbox_publishes_what_was_committed_in_order_and_nothing_else
     assert await store.fetch("SELECT * FROM outbox") == []
 
 
-async def test_a_record_in_the_outbox_is_published_within_a_moment(
+async def test_a_record_in_the_outbox_is_published_at_once(
     store: Database, settings: KafkaSettings, eventually: Any
 ) -> None:
     arrived: list[float] = []
@@ -203,7 +203,7 @@ async def test_a_record_in_the_outbox_is_published_within_a_moment(
     assert min(delays) < 0.3
 
 
-async def test_the_outbox_waits_for_kafka_and_keeps_everything(store: Database) -> None:
+async def test_the_outbox_keeps_its_records_while_kafka_is_away(store: Database) -> None:
     nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(seconds=1))
     async with producer(nowhere, "test") as stream, outbox.relaying(store, stream):
         async with store.transaction() as connection:

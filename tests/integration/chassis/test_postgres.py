@@ -70,7 +70,7 @@ async def value(store: Database, query: str) -> object:
     return row[0]
 
 
-async def test_migrating_twice_and_side_by_side_is_migrating_once(
+async def test_migrating_twice_or_concurrently_migrates_once(
     postgres_settings: PostgresSettings, scripts: Path
 ) -> None:
     several = [migrate(postgres_settings, schema="notes", scripts=scripts) for _ in range(3)]
@@ -82,7 +82,7 @@ async def test_migrating_twice_and_side_by_side_is_migrating_once(
         assert [row["version_num"] for row in await store.fetch("SELECT * FROM alembic_version")] == ["0002"]
 
 
-async def test_a_schema_that_is_current_is_left_alone(
+async def test_a_current_schema_is_not_changed(
     store: Database, postgres_settings: PostgresSettings, scripts: Path
 ) -> None:
     # Nothing of alembic's is touched: its table is gone, and nobody misses it.
@@ -91,7 +91,7 @@ async def test_a_schema_that_is_current_is_left_alone(
     assert await store.fetch("SELECT * FROM note") == []
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(postgres_settings: PostgresSettings, scripts: Path) -> None:
+async def test_a_failed_migration_changes_nothing(postgres_settings: PostgresSettings, scripts: Path) -> None:
     broken = scripts / "versions" / "0002_author.py"
     broken.write_text(SECOND.replace("ALTER TABLE note", "ALTER TABLE nothing"))
     with pytest.raises(Exception, match="nothing"):
@@ -102,7 +102,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(postgres_settings: P
         assert await value(store, "SELECT count(author) FROM note") == 0
 
 
-async def test_two_schemas_in_one_database_do_not_meet(postgres_settings: PostgresSettings, scripts: Path) -> None:
+async def test_two_schemas_in_one_database_are_separate(postgres_settings: PostgresSettings, scripts: Path) -> None:
     for schema in ("manager", "notifier"):
         await migrate(postgres_settings, schema=schema, scripts=scripts)
         async with connect(postgres_settings, schema=schema) as store:
@@ -118,7 +118,7 @@ async def test_migrating_without_a_database_gives_up_in_time(scripts: Path) -> N
     assert "secret" not in str(failure.value)
 
 
-async def test_a_transaction_that_fails_leaves_nothing_behind(store: Database) -> None:
+async def test_a_failed_transaction_changes_nothing(store: Database) -> None:
     async def fail(connection: Connection) -> None:
         await connection.execute("INSERT INTO note VALUES (1, 'x')")
         raise ZeroDivisionError
@@ -128,7 +128,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(store: Database) -
     assert await store.fetch("SELECT * FROM note") == []
 
 
-async def test_refused_values_are_told_apart_from_what_may_succeed_later(store: Database) -> None:
+async def test_refused_values_differ_from_transient_failures(store: Database) -> None:
     await store.fetch("INSERT INTO note VALUES (1, 'x')")
     refused: list[tuple[str, tuple[object, ...]]] = [
         ("INSERT INTO note VALUES (1, 'x')", ()),
@@ -150,7 +150,7 @@ async def test_a_killed_connection_is_replaced_within_the_same_call(store: Datab
     assert await value(store, "SELECT 1") == 1
 
 
-async def test_a_conflict_is_told_apart_from_absence(store: Database) -> None:
+async def test_a_conflict_differs_from_an_unavailable_database(store: Database) -> None:
     async with store.transaction() as one:
         await one.execute("LOCK TABLE note")
         with pytest.raises(StoreConflict):
@@ -158,7 +158,7 @@ async def test_a_conflict_is_told_apart_from_absence(store: Database) -> None:
                 await other.execute("LOCK TABLE note NOWAIT")
 
 
-async def test_work_that_conflicts_once_succeeds_at_the_second_try(store: Database) -> None:
+async def test_work_that_conflicts_once_succeeds_at_the_second_attempt(store: Database) -> None:
     tries = 0
 
     async def work(connection: Connection) -> int:
@@ -171,7 +171,7 @@ async def test_work_that_conflicts_once_succeeds_at_the_second_try(store: Databa
     assert await store.run_idempotent(work) == 7
 
 
-async def test_who_stands_still_with_a_lock_is_sent_away_and_the_others_go_on(
+async def test_a_session_that_hangs_with_a_lock_is_ended_and_others_go_on(
     store: Database, postgres_settings: PostgresSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lock(connection: Connection) -> None:
@@ -213,7 +213,7 @@ async def until_locked(store: Database) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_database(
+async def test_the_wait_for_a_connection_is_bounded_and_is_an_overload(
     postgres_settings: PostgresSettings,
 ) -> None:
     small = PostgresSettings(database_url=postgres_settings.database_url, pool_size=1)
@@ -223,9 +223,7 @@ async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_database(
             await store.fetch("SELECT 1")
 
 
-async def test_its_clock_is_the_databases_whatever_the_hosts_says(
-    store: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_clock_is_the_databases_not_the_hosts(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SystemClock, "now", lambda _: datetime(2001, 1, 1, tzinfo=UTC))
     await store.sync_clock()
     row = await store.fetchrow("SELECT abs(extract(epoch FROM clock_timestamp() - $1)) AS seconds", store.clock.now())

@@ -12,7 +12,7 @@ from stack.testing import Servers, fresh_name
 pytestmark = pytest.mark.integration
 
 
-async def test_keys_stand_under_the_prefix(redis_url: str) -> None:
+async def test_keys_have_the_prefix(redis_url: str) -> None:
     prefix = fresh_name() + ":"
     async with redis_client(RedisSettings(redis_url=Secret(redis_url), redis_prefix=prefix)) as cache:
         with cache.connection() as redis:
@@ -21,7 +21,7 @@ async def test_keys_stand_under_the_prefix(redis_url: str) -> None:
             assert not await redis.set(cache.key("dedup", "x"), b"1", nx=True, px=60_000)
 
 
-async def test_a_redis_that_hangs_is_given_up_in_time() -> None:
+async def test_a_command_to_a_hanging_redis_fails_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         async with redis_client(RedisSettings(redis_url=Secret(url))) as cache:
@@ -31,7 +31,7 @@ async def test_a_redis_that_hangs_is_given_up_in_time() -> None:
             assert asyncio.get_running_loop().time() - started < 2
 
 
-async def test_it_answers_again_when_redis_is_back(own_servers: Servers, eventually: Any) -> None:
+async def test_commands_succeed_again_when_redis_is_back(own_servers: Servers, eventually: Any) -> None:
     dependency = Health("test").dependency("redis", required=False)
     url = own_servers.address("redis")
     async with redis_client(RedisSettings(redis_url=Secret(url)), dependency) as cache:

@@ -57,7 +57,7 @@ async def opened(breaker: Breaker) -> None:
     assert breaker.state is BreakerState.OPEN
 
 
-async def test_it_opens_after_failures_in_a_row_and_each_caller_sees_its_own_error(
+async def test_it_opens_after_failures_in_a_row_and_each_caller_gets_its_own_error(
     breaker: Breaker, clock: FakeClock, changes: list[tuple[str, BreakerState]]
 ) -> None:
     for _ in range(2):
@@ -84,7 +84,7 @@ async def test_a_probe_that_succeeds_closes_it(
     assert [state for _, state in changes] == [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED]
 
 
-async def test_a_probe_that_fails_opens_it_for_another_while(breaker: Breaker, clock: FakeClock) -> None:
+async def test_a_probe_that_fails_opens_it_again(breaker: Breaker, clock: FakeClock) -> None:
     await opened(breaker)
     clock.advance(RESET)
     with pytest.raises(ConnectionError):
@@ -119,7 +119,7 @@ async def test_one_probe_at_a_time(breaker: Breaker, clock: FakeClock) -> None:
     assert breaker.state is BreakerState.CLOSED
 
 
-async def test_a_crowd_that_comes_at_once_brings_one_probe(breaker: Breaker, clock: FakeClock) -> None:
+async def test_of_concurrent_calls_one_is_the_probe(breaker: Breaker, clock: FakeClock) -> None:
     await opened(breaker)
     clock.advance(RESET)
     attempts = []
@@ -134,7 +134,7 @@ async def test_a_crowd_that_comes_at_once_brings_one_probe(breaker: Breaker, clo
     assert [outcome for outcome in outcomes if outcome == "done"] == ["done"]
 
 
-async def test_work_that_hangs_counts_as_failed(breaker: Breaker) -> None:
+async def test_work_that_hangs_is_a_failure(breaker: Breaker) -> None:
     async def hang() -> str:
         await asyncio.Event().wait()
         return "never"
@@ -145,7 +145,7 @@ async def test_work_that_hangs_counts_as_failed(breaker: Breaker) -> None:
     assert breaker.state is BreakerState.OPEN
 
 
-async def test_a_caller_that_is_cancelled_is_no_failure_and_the_attempt_goes_on(breaker: Breaker) -> None:
+async def test_a_cancelled_caller_is_no_failure_and_the_attempt_goes_on(breaker: Breaker) -> None:
     entered, leave, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> str:
@@ -168,9 +168,7 @@ async def test_a_caller_that_is_cancelled_is_no_failure_and_the_attempt_goes_on(
     assert breaker.state is BreakerState.CLOSED
 
 
-async def test_a_cancelled_probe_still_decides_and_keeps_others_out_until_then(
-    breaker: Breaker, clock: FakeClock
-) -> None:
+async def test_the_probe_of_a_cancelled_caller_still_decides(breaker: Breaker, clock: FakeClock) -> None:
     await opened(breaker)
     clock.advance(RESET)
     entered, leave = asyncio.Event(), asyncio.Event()
@@ -192,9 +190,7 @@ async def test_a_cancelled_probe_still_decides_and_keeps_others_out_until_then(
     assert await breaker.call(succeed) == "done"
 
 
-async def test_an_answer_that_refuses_is_passed_on_and_shows_that_the_target_lives(
-    breaker: Breaker, clock: FakeClock
-) -> None:
+async def test_a_refusal_by_the_target_is_raised_and_counts_as_success(breaker: Breaker, clock: FakeClock) -> None:
     for _ in range(10):
         with pytest.raises(RefusedError):
             await breaker.call(refuse)
@@ -206,7 +202,7 @@ async def test_an_answer_that_refuses_is_passed_on_and_shows_that_the_target_liv
     assert breaker.state is BreakerState.CLOSED
 
 
-async def test_a_straggler_that_succeeds_late_does_not_close_it(breaker: Breaker) -> None:
+async def test_an_old_call_that_succeeds_late_does_not_close_it(breaker: Breaker) -> None:
     leave = asyncio.Event()
 
     async def slow() -> str:
@@ -223,7 +219,7 @@ async def test_a_straggler_that_succeeds_late_does_not_close_it(breaker: Breaker
         await breaker.call(succeed)
 
 
-async def test_a_straggler_that_fails_late_does_not_keep_it_open_for_longer(
+async def test_an_old_call_that_fails_late_does_not_keep_it_open_for_longer(
     breaker: Breaker, clock: FakeClock, changes: list[tuple[str, BreakerState]]
 ) -> None:
     leave = asyncio.Event()

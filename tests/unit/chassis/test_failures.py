@@ -41,12 +41,12 @@ def test_violations_become_a_bad_request() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_may_be_tried_again_says_when(kind: type[Failure]) -> None:
+def test_a_transient_failure_has_a_retry_delay(kind: type[Failure]) -> None:
     assert (kind("x").retry_after is not None) == is_transient(kind("x"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_reason_stands_in_the_contract(kind: type[Failure]) -> None:
+def test_every_reason_is_in_the_contract(kind: type[Failure]) -> None:
     assert kind.reason in set(Error.Reason.keys())
 
 
@@ -58,7 +58,7 @@ texts = st.text(max_size=3000) | st.integers(0, 30_000).map("é".__mul__)
     st.lists(st.builds(Violation, texts, texts), max_size=300),
     st.dictionaries(st.text(min_size=1, max_size=300), texts, max_size=20),
 )
-def test_whatever_a_failure_says_its_trailers_stay_within_what_clients_take(
+def test_trailers_never_exceed_what_clients_accept(
     text: str, violations: list[Violation], metadata: dict[str, str]
 ) -> None:
     failure = InvalidRequest(text, violations=violations, retry_after=timedelta(seconds=1))
@@ -74,7 +74,7 @@ def test_whatever_a_failure_says_its_trailers_stay_within_what_clients_take(
     assert sum(len(name) + len(value) + 32 for name, value in trailers.items()) < 8000
 
 
-def test_what_is_too_long_is_cut_and_what_has_no_room_is_counted() -> None:
+def test_long_texts_are_truncated_and_omitted_violations_counted() -> None:
     bad, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
     violations = [Violation(f"labels[{'k' * 20_000}]", "is too long"), *[Violation("a", "b" * 700)] * 9]
     status = to_status(InvalidRequest("\ud800" + "x" * 600, violations=violations, name="é" * 100))
@@ -86,7 +86,7 @@ def test_what_is_too_long_is_cut_and_what_has_no_room_is_counted() -> None:
     assert bad.field_violations[0].field.startswith("labels[kkk")
 
 
-def test_a_single_failure_may_say_another_time() -> None:
+def test_a_failure_may_override_the_retry_delay() -> None:
     retry = error_details_pb2.RetryInfo()
     failure = failures.Overloaded("later", retry_after=timedelta(seconds=7))
     assert to_status(failure).details[1].Unpack(retry)

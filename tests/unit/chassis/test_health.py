@@ -17,7 +17,7 @@ def test_it_serves_only_when_ready_and_everything_required_is_up() -> None:
     assert not health.snapshot().is_serving
 
 
-def test_a_dependency_with_two_users_is_up_when_both_say_so() -> None:
+def test_a_dependency_with_two_users_is_up_when_it_is_up_for_both() -> None:
     health = Health("test")
     reads, writes = health.dependency("kafka"), health.dependency("kafka")
     health.mark_ready()
@@ -28,7 +28,7 @@ def test_a_dependency_with_two_users_is_up_when_both_say_so() -> None:
     assert health.snapshot().dependencies == {"kafka": "UP"}
 
 
-def test_listeners_hear_of_changes_and_of_nothing_else() -> None:
+def test_subscribers_are_notified_of_changes_only() -> None:
     health = Health("test")
     kafka = health.dependency("kafka")
     heard: list[bool] = []

@@ -44,7 +44,7 @@ def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str
     assert written(capsys) == []
 
 
-def test_libraries_write_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_log_in_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("ingest", "one", "INFO")
     logging.getLogger("some.library").warning("careful: %s", "wet paint")
     logging.getLogger("some.library").info("chatter")
@@ -52,7 +52,7 @@ def test_libraries_write_in_the_same_form(capsys: pytest.CaptureFixture[str]) ->
     assert (line["event"], line["logger"], line["level"]) == ("careful: wet paint", "some.library", "warning")
 
 
-def test_an_exception_stands_inside_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("ingest", "one", "INFO")
     try:
         int("broken")
@@ -62,7 +62,7 @@ def test_an_exception_stands_inside_its_line(capsys: pytest.CaptureFixture[str])
     assert "ValueError: invalid literal" in str(line["exception"])
 
 
-def test_text_of_others_in_a_line_moves_no_terminal_and_ends_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_text_neither_controls_the_terminal_nor_ends_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("ingest", "one", "INFO")
     hostile = 'x\x1b[2J\x9b31m\u202e\u2028\r\n{"event":"forged"} Genève'
     structlog.get_logger().info("event_refused", reason=hostile)

@@ -1,4 +1,4 @@
-"""Background work that nothing but the way out ends."""
+"""Background work of a service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ import pytest
 from services.chassis.backoff import Backoff
 from services.chassis.failures import StoreUnavailable
 from services.chassis.health import Health
-from services.chassis.loops import Loop, looping
+from services.chassis.loops import Loop, background, looping
 
 pytestmark = pytest.mark.usefixtures("plain_logs")
 
@@ -59,7 +59,7 @@ async def test_waking_begins_a_turn_at_once() -> None:
     assert work.turns == 2
 
 
-async def test_work_that_keeps_failing_shows_in_health_until_it_succeeds() -> None:
+async def test_work_that_keeps_failing_is_shown_in_health_until_it_succeeds() -> None:
     health, seen = Health("test"), list[dict[str, str]]()
     postgres = health.dependency("postgres")
     postgres.up()
@@ -74,7 +74,7 @@ async def test_work_that_keeps_failing_shows_in_health_until_it_succeeds() -> No
     assert health.snapshot().is_serving
 
 
-async def test_a_failure_that_passes_changes_no_health() -> None:
+async def test_a_few_failures_do_not_change_health() -> None:
     health, changes = Health("test"), list[int]()
     health.subscribe(lambda: changes.append(1))
     work = Work(ValueError("once"), ValueError("twice"))
@@ -83,7 +83,7 @@ async def test_a_failure_that_passes_changes_no_health() -> None:
     assert not changes
 
 
-async def test_a_turn_without_an_end_says_itself_that_it_works() -> None:
+async def test_a_turn_without_an_end_can_report_that_it_works() -> None:
     health, recovered = Health("test"), asyncio.Event()
     troubles = [ValueError("bug")] * 3
 
@@ -101,14 +101,14 @@ async def test_a_turn_without_an_end_says_itself_that_it_works() -> None:
     assert health.snapshot().dependencies == {}
 
 
-async def test_told_to_stop_it_does_a_last_turn() -> None:
+async def test_a_stopped_loop_does_a_last_turn() -> None:
     work = Work()
     async with looping(Loop(work.turn, name="work", every=timedelta(hours=1)), stop_timeout=timedelta(seconds=5)):
         await work.done.wait()
     assert work.turns == 2
 
 
-async def test_what_ends_it_comes_out() -> None:
+async def test_a_fatal_error_is_raised() -> None:
     work = Work(ValueError("a bug"), KeyError("the end"))
     with pytest.raises(KeyError):
         async with loop_of(work, is_fatal=lambda error: isinstance(error, KeyError)):
@@ -116,7 +116,85 @@ async def test_what_ends_it_comes_out() -> None:
     assert work.turns == 2
 
 
-async def test_what_must_be_done_first_is_tried_until_it_succeeds() -> None:
+async def test_a_first_turn_is_retried_until_it_succeeds() -> None:
     work = Work(StoreUnavailable("away"), StoreUnavailable("away"))
     await Loop(work.turn, name="begin", backoff=FAST).until_success()
     assert work.turns == 3
+
+
+async def crash() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("broken")
+
+
+async def test_a_crash_is_raised_from_the_block() -> None:
+    with pytest.raises(ValueError, match="broken"):
+        async with background(crash(), name="x"):
+            await asyncio.Event().wait()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_crash_passes_through_inner_and_outer_blocks() -> None:
+    closed: list[str] = []
+
+    async def forever(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closed.append(name)
+
+    async def block() -> None:
+        async with (
+            background(forever("outer"), name="o"),
+            background(crash(), name="x"),
+            background(forever("inner"), name="i"),
+        ):
+            await asyncio.Event().wait()
+
+    with pytest.raises(ValueError, match="broken"):
+        await block()
+    assert closed == ["inner", "outer"]
+
+
+async def test_an_error_of_the_block_is_raised_unchanged() -> None:
+    with pytest.raises(KeyError):
+        async with background(asyncio.sleep(60), name="x"):
+            raise KeyError
+
+
+async def test_cancelling_the_block_is_not_a_crash() -> None:
+    async def block() -> None:
+        async with background(asyncio.sleep(60), name="x"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_stopped_work_may_end_by_itself() -> None:
+    stop, ended = asyncio.Event(), []
+
+    async def work() -> None:
+        await stop.wait()
+        await asyncio.sleep(0)
+        ended.append(1)
+
+    async with background(work(), name="x", stop=stop.set, stop_timeout=timedelta(seconds=5)):
+        pass
+    assert ended == [1]
+
+
+async def test_work_that_does_not_stop_in_time_is_cancelled() -> None:
+    async with asyncio.timeout(2):
+        async with background(asyncio.sleep(60), name="x", stop=lambda: None, stop_timeout=timedelta(milliseconds=10)):
+            pass
+
+
+async def test_work_that_ends_early_is_not_a_crash() -> None:
+    async with background(asyncio.sleep(0), name="x"):
+        await asyncio.sleep(0.01)

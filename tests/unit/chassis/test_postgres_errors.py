@@ -43,7 +43,7 @@ def error(state: str) -> asyncpg.PostgresError:
         ("54000", ErrorKind.DATA),
     ],
 )
-def test_only_what_is_about_the_values_is_refused(state: str, meaning: ErrorKind) -> None:
+def test_only_errors_about_the_values_are_refusals(state: str, meaning: ErrorKind) -> None:
     found = failure_of(error(state))
     assert error_kind(error(state)) is meaning
     assert is_transient(found) is (meaning is not ErrorKind.DATA)
@@ -63,5 +63,5 @@ def test_only_what_is_about_the_values_is_refused(state: str, meaning: ErrorKind
         (asyncpg.DeadlockDetectedError("deadlock"), StoreConflict),
     ],
 )
-def test_what_the_driver_itself_says_is_classified_too(raised: Exception, expected: type[Exception]) -> None:
+def test_errors_of_the_driver_itself_are_classified(raised: Exception, expected: type[Exception]) -> None:
     assert type(failure_of(raised)) is expected

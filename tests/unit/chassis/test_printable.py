@@ -21,21 +21,21 @@ from services.chassis.printable import printable, printable_json, printable_line
         pytest.param("\ud800", r"\ud800", id="half a character"),
     ],
 )
-def test_what_a_terminal_obeys_or_a_reader_does_not_see_is_shown_as_an_escape(text: str, shown: str) -> None:
+def test_control_and_invisible_characters_become_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_line_breaks_that_are_meant_stay() -> None:
+def test_line_breaks_stay_where_they_are_wanted() -> None:
     assert printable_lines("a\nb\r\x1b") == "a\nb\\r\\x1b"
 
 
 @given(st.text())
-def test_nothing_hidden_is_left(text: str) -> None:
+def test_no_unsafe_character_is_left(text: str) -> None:
     assert all(char.isprintable() or (char.isspace() and char > "\x9f") for char in printable(text))
     assert printable(printable(text)) == printable(text)
 
 
-def test_json_escapes_what_is_not_seen_and_nothing_else() -> None:
+def test_json_escapes_unsafe_characters_only() -> None:
     assert printable_json({"ä": "\x1b\x7f\x9b\u202e\u3164\U000e0001\u00a0🔥"}) == (
         r'{"ä": "\u001b\u007f\u009b\u202e\u3164\udb40\udc01\u00a0🔥"}'
     )

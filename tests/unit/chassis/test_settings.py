@@ -78,7 +78,7 @@ def test_nested_parts_are_read_under_the_same_prefix_with_the_service_s_own_defa
         ("NAMES", "", ()),
     ],
 )
-def test_texts_become_values(name: str, text: str, value: object) -> None:
+def test_values_are_parsed_by_their_type(name: str, text: str, value: object) -> None:
     assert getattr(loaded(**{name: text}), name.lower()) == value
 
 
@@ -93,7 +93,7 @@ def test_texts_become_values(name: str, text: str, value: object) -> None:
         ("14d", timedelta(days=14)),
     ],
 )
-def test_a_default_is_shown_as_it_would_be_written(text: str, duration: timedelta) -> None:
+def test_a_default_is_shown_in_the_format_that_is_read(text: str, duration: timedelta) -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Waiting:
         wait: timedelta = setting("How long.", default=duration)
@@ -113,7 +113,7 @@ def test_a_default_is_shown_as_it_would_be_written(text: str, duration: timedelt
         ("1h", timedelta(hours=1)),
     ],
 )
-def test_durations_carry_their_unit(text: str, duration: timedelta) -> None:
+def test_durations_have_a_unit(text: str, duration: timedelta) -> None:
     assert loaded(DRAIN=text).process.drain == duration
 
 
@@ -150,7 +150,7 @@ def test_a_value_that_the_dataclass_refuses_is_a_problem() -> None:
         loaded(MAX_BATCH="0")
 
 
-def test_a_secret_shows_nowhere_but_where_it_is_revealed() -> None:
+def test_a_secret_is_hidden_until_it_is_revealed() -> None:
     settings = loaded()
     assert settings.postgres.database_url.reveal() == "postgresql://u:p@h/d"
     assert "u:p" not in f"{settings!r} {settings} {settings.postgres.database_url!s}"
@@ -160,7 +160,7 @@ def test_a_secret_shows_nowhere_but_where_it_is_revealed() -> None:
 @pytest.mark.parametrize(
     "rest", ["u:hunter/2@h:5432/d", "u:hunter#2@h/d", "u:hunter?2@h/d", "u:1/2@h", "u:hunter/2@h", "h:hunter", "h h/d"]
 )
-def test_an_address_that_a_driver_would_repeat_is_refused_without_its_password(rest: str) -> None:
+def test_an_invalid_url_is_refused_without_showing_its_password(rest: str) -> None:
     for url, kind in (("X_DATABASE_URL", PostgresSettings), ("X_REDIS_URL", RedisSettings)):
         scheme = "postgresql" if kind is PostgresSettings else "redis"
         with pytest.raises(SettingsError, match="must be") as error:
@@ -171,7 +171,7 @@ def test_an_address_that_a_driver_would_repeat_is_refused_without_its_password(r
 @pytest.mark.parametrize(
     "rest", ["h", "h/d", "u@h:1/d", "u:p%2F@h/d", "u:p@p@[::1]:5432/d", "h1:1,h2:2/d?target_session_attrs=any", "/d"]
 )
-def test_the_addresses_that_drivers_take_are_taken(rest: str) -> None:
+def test_urls_that_drivers_accept_are_accepted(rest: str) -> None:
     assert (
         load_settings(PostgresSettings, "X_", {"X_DATABASE_URL": f"postgres://{rest}"})
         .database_url.reveal()
@@ -179,7 +179,7 @@ def test_the_addresses_that_drivers_take_are_taken(rest: str) -> None:
     )
 
 
-def test_a_bad_value_of_a_setting_is_not_repeated_in_the_problem() -> None:
+def test_a_problem_does_not_show_the_value() -> None:
     with pytest.raises(SettingsError) as error:
         loaded(MAX_BATCH="hunter2")
     assert "hunter2" not in str(error.value)

@@ -23,7 +23,7 @@ def exposed() -> list[str]:
 
 
 @pytest.mark.usefixtures("spans")
-def test_metrics_come_out_under_the_names_that_users_chart() -> None:
+def test_metrics_are_exposed_under_the_names_that_users_chart() -> None:
     meter = telemetry.meter("test")
     meter.create_counter("alerts_processed").add(2)
     meter.create_counter("notifications_sent").add(1, {"status": "success"})
@@ -55,19 +55,19 @@ def test_headers_without_a_trace_begin_a_new_one(headers: list[tuple[str, bytes]
         assert span.get_span_context().is_valid
 
 
-def test_a_trace_is_not_taken_from_the_surroundings_when_headers_have_none(spans: InMemorySpanExporter) -> None:
+def test_headers_without_a_trace_do_not_join_the_current_trace(spans: InMemorySpanExporter) -> None:
     with telemetry.tracer("test").start_as_current_span("around"):
         telemetry.tracer("test").start_span("inside", telemetry.context_of([])).end()
     assert spans.get_finished_spans()[0].parent is None
 
 
-def test_what_continues_a_trace_hands_it_on_until_its_end() -> None:
+def test_a_joined_trace_is_current_until_the_end_of_the_block() -> None:
     with telemetry.in_trace_of([CALLER]):
         assert telemetry.trace_headers() == [CALLER]
     assert telemetry.trace_headers() == []
 
 
-def test_links_name_each_span_once_and_are_bounded() -> None:
+def test_links_contain_each_span_once_up_to_a_limit() -> None:
     sibling = (CALLER[0], CALLER[1].replace(b"b7ad", b"c7ad"))
     assert len(telemetry.links_of([[CALLER], [sibling], [CALLER]])) == 2
     other = ("traceparent", b"00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -80,14 +80,14 @@ def test_outside_of_a_trace_there_are_no_headers() -> None:
     assert telemetry.trace_headers() == []
 
 
-def test_without_a_receiver_ids_are_made_but_nothing_is_recorded() -> None:
+def test_without_a_receiver_ids_are_made_but_no_span_is_recorded() -> None:
     with telemetry.telemetry("test", "i", ""), telemetry.tracer("test").start_as_current_span("x") as span:
         assert span.get_span_context().is_valid
         assert not span.is_recording()
         assert telemetry.trace_headers()
 
 
-def test_the_end_of_a_block_brings_the_former_one_back() -> None:
+def test_the_end_of_a_block_restores_the_former_providers() -> None:
     with telemetry.telemetry("outer", "i", ""):
         telemetry.meter("test").create_counter("outer").add(1)
         with telemetry.telemetry("inner", "i", ""):

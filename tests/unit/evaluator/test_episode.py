@@ -1,8 +1,10 @@
 """A transition's names: what makes it another step, and what makes it another trouble."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ from services.evaluator.core.match.bucketing import group_rows
 from services.evaluator.core.match.events import EventColumns
 from services.evaluator.core.records import Transition, TransitionReason
 from services.evaluator.core.rules import CompiledRule
-from services.evaluator.core.window.episode import fire, resolve, window_result
+from services.evaluator.core.window.episode import fire, resolve, resource_of, window_result
 from services.evaluator.core.window.panes import MergedAggregate
 from tests.unit.evaluator.expressions import batch_of
 from tests.unit.evaluator.pipeline import rule
@@ -94,3 +96,32 @@ def test_an_end_ranks_above_its_beginning_a_later_window_above_both_and_a_new_se
     ]
     ranks = [step.rank for step in steps]
     assert ranks == sorted(set(ranks))
+
+
+@given(st.lists(words, unique=True, max_size=3).flatmap(lambda names: st.tuples(st.just(names), *[groups(names)] * 2)))
+def test_different_groups_of_a_rule_are_different_resources(
+    drawn: tuple[list[str], Sequence[str], Sequence[str]],
+) -> None:
+    names, one, other = drawn
+    assert (resource_of(names, one) == resource_of(names, other)) == (one == other)
+
+
+def groups(names: Sequence[str]) -> st.SearchStrategy[list[str]]:
+    return st.lists(words, min_size=len(names), max_size=len(names))
+
+
+@pytest.mark.parametrize(
+    ("group_by", "group", "resource"),
+    [
+        pytest.param([], [], "all", id="without grouping"),
+        pytest.param(["host"], ["a=b"], "a=b", id="one field is its value"),
+        pytest.param(["host", "attributes.a,b"], ["x\\y", "1=2"], "host=x\\\\y,attributes.a\\,b=1\\=2", id="several"),
+    ],
+)
+def test_a_resource_is_its_group_as_a_string(group_by: list[str], group: list[str], resource: str) -> None:
+    assert resource_of(group_by, group) == resource
+
+
+def test_a_group_with_too_few_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 fields but 1 values"):
+        resource_of(["service", "host"], ["a"])
