@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 import asyncpg
 import structlog
@@ -130,6 +131,11 @@ async def relaying(database: Database, producer: Producer, health: Health | None
             await relay.end_lease()
 
 
+class _Outcome(StrEnum):
+    PUBLISHED = "published"
+    DROPPED = "dropped"
+
+
 class _Relay:
     def __init__(self, database: Database, producer: Producer) -> None:
         self._database = database
@@ -144,8 +150,11 @@ class _Relay:
             description="Records in the outbox at the last poll, at most one batch.",
         )
         self._records = meter.create_counter(
-            "tocsin.outbox.records", description="Records that left the outbox, by topic and outcome."
+            "tocsin.outbox.records", description="Records that left the outbox, by outcome."
         )
+        for outcome in _Outcome:
+            # So that the first one is an increase.
+            self._records.add(0, {"outcome": outcome.value})
 
     async def publish(self) -> None:
         """Publish all records of the outbox."""
@@ -166,26 +175,36 @@ class _Relay:
         # Read after the lease was taken: what its last holder has deleted is not published again.
         rows = await self._database.fetch("SELECT * FROM outbox ORDER BY id LIMIT $1", _BATCH)
         self._waiting = len(rows)
-        await self._deliver(rows)
+        too_large = await self._send(rows)
         await self._database.fetch("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
+        self._report(len(rows) - len(too_large), too_large)
         return len(rows)
 
     async def _take_lease(self) -> bool:
         return bool(await self._database.fetchrow(_TAKE_LEASE, self._holder, _LEASE))
 
-    async def _deliver(self, rows: Sequence[asyncpg.Record]) -> None:
-        """Send the records to Kafka and wait for all of them, renewing the lease; raise the first failure."""
+    async def _send(self, rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
+        """Send records to Kafka and wait for all of them, renewing the lease; return those that are too large.
+
+        Kafka would refuse these each time, and they would block all records after them. Raise any other failure.
+        """
         futures = [self._enqueue(row) for row in rows]
         sending = asyncio.gather(*futures, return_exceptions=True)
         while not (await asyncio.wait({sending}, timeout=_RENEW_EVERY.total_seconds()))[0]:
             await self._take_lease()
-        for row, outcome in zip(rows, sending.result(), strict=True):
-            if isinstance(outcome, RequestTooLarge):
-                # Kafka would refuse it each time, and it would block all records after it.
-                log.error("outbox_record_dropped", id=row["id"], topic=row["topic"], bytes=len(row["value"]))
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            self._records.add(1, {"topic": row["topic"], "outcome": "dropped" if outcome else "published"})
+        too_large = []
+        for row, error in zip(rows, sending.result(), strict=True):
+            if isinstance(error, RequestTooLarge):
+                too_large.append(row)
+            elif error is not None:
+                raise error
+        return too_large
+
+    def _report(self, published: int, dropped: Sequence[asyncpg.Record]) -> None:
+        self._records.add(published, {"outcome": _Outcome.PUBLISHED.value})
+        self._records.add(len(dropped), {"outcome": _Outcome.DROPPED.value})
+        for row in dropped:
+            log.error("outbox_record_dropped", id=row["id"], topic=row["topic"], bytes=len(row["value"]))
 
     def _enqueue(self, row: asyncpg.Record) -> asyncio.Future[None]:
         headers = list(zip(row["header_names"], row["header_values"], strict=True))

@@ -148,7 +148,7 @@ async def test_a_record_too_large_for_kafka_is_dropped_and_counted(
         exported = exposition()[0].decode()
     assert seen == [b"small"]
     for outcome in ("dropped", "published"):
-        assert f'tocsin_outbox_records_total{{outcome="{outcome}",topic="notifications"}} 1.0' in exported
+        assert f'tocsin_outbox_records_total{{outcome="{outcome}"}} 1.0' in exported
     assert await store.fetch("SELECT * FROM outbox") == []
 
 
