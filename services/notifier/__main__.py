@@ -1,8 +1,8 @@
 """Run the notifier: `python -m services.notifier`."""
 
 from services.chassis.lifecycle import main
-from services.notifier.app import notifier
+from services.notifier.app import app
 from services.notifier.settings import PREFIX, Settings
 
 if __name__ == "__main__":
-    main("notifier", Settings, PREFIX, notifier)
+    main("notifier", Settings, PREFIX, app)

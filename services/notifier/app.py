@@ -1,18 +1,16 @@
-"""Where the notifier is put together, and what is opened is closed in reverse."""
+"""Composition root of the notifier: opens everything, and closes it in reverse."""
 
 import os
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import structlog
 
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerState
-from services.chassis.clock import Clock
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
@@ -23,39 +21,36 @@ from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
-from services.notifier.adapters.archive import PostgresArchive
-from services.notifier.adapters.channels.making import open_channel
-from services.notifier.adapters.failed import PostgresFailedOnes
-from services.notifier.adapters.outcomes import PostgresOutcomes
-from services.notifier.adapters.plans import PostgresPlans
-from services.notifier.adapters.queue import PostgresQueue
-from services.notifier.adapters.routes import load_routes
-from services.notifier.core.channel import ChannelSpec
-from services.notifier.core.dispatch import Door
+from services.notifier.adapters.channels import open_channel
+from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
+from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
+from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
+from services.notifier.adapters.postgres.queue import PostgresDeliveryQueue
+from services.notifier.adapters.postgres.retention import PURGE_INTERVAL, PostgresRetention
+from services.notifier.core.channels import ChannelSpec
 from services.notifier.core.routes_file import RoutesError
 from services.notifier.core.routing import Routes
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Channel
 from services.notifier.rpc import NotificationRpc
-from services.notifier.settings import Settings
-from services.notifier.worker.dispatching import Dispatcher, Switchboard
-from services.notifier.worker.housekeeping import EVERY, forget
-from services.notifier.worker.intake import Intake
-from services.notifier.worker.leftovers import give_up_unknown
-from services.notifier.worker.sending import Sender, door_of
+from services.notifier.settings import Settings, load_routes
+from services.notifier.worker.dispatcher import Dispatcher, Dispatchers
+from services.notifier.worker.intake import NotificationIntake
+from services.notifier.worker.recovery import fail_removed_channels, release_own_leases
+from services.notifier.worker.sender import Sender
 
 log = structlog.get_logger()
 
 SCHEMA = "notifier"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-# A breaker's own time-out is the last resort behind the channel's.
-_LAST_RESORT = timedelta(seconds=2)
-_DATABASE_PAUSE = timedelta(seconds=1)
+# A breaker's own timeout is the last resort behind the channel's.
+_BREAKER_MARGIN = timedelta(seconds=2)
+_MAX_DATABASE_DELAY = timedelta(seconds=1)
 
 
 @asynccontextmanager
-async def notifier(settings: Settings) -> AsyncIterator[None]:
+async def app(settings: Settings) -> AsyncIterator[None]:
     """Deliver notifications until the end of the block."""
     health = Health("notifier")
     routes = _routes(settings)
@@ -73,13 +68,13 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
             )
         )
         await stack.enter_async_context(relaying(database, kafka, health))
-        clock = database.clock
         parts = _Parts(settings, routes, database, health)
         await Loop(parts.recover, name="recover", health=health).until_success()
         for spec in routes.channels.values():
-            await stack.enter_async_context(_running(parts, spec, clock))
-        tidy = partial(forget, PostgresArchive(database), clock, settings.retention)
-        await stack.enter_async_context(looping(Loop(tidy, name="housekeeping", health=health, every=EVERY)))
+            await stack.enter_async_context(_dispatching(parts, spec))
+        retention = PostgresRetention(database, database.clock, retention=settings.retention)
+        purge = Loop(retention.purge, name="purge", health=health, every=PURGE_INTERVAL)
+        await stack.enter_async_context(looping(purge))
         await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health))
         await stack.enter_async_context(
             consuming(
@@ -91,7 +86,7 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
                 health=health,
                 instance=settings.process.instance,
                 dead_letters=DeadLetterPublisher(
-                    producer=kafka, encode=encode_dead_letter, clock=clock, topic=LOG_EVENTS_DEAD_LETTER
+                    producer=kafka, encode=encode_dead_letter, clock=database.clock, topic=LOG_EVENTS_DEAD_LETTER
                 ),
                 max_batch=settings.max_batch,
             )
@@ -101,12 +96,14 @@ async def notifier(settings: Settings) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _running(parts: "_Parts", spec: ChannelSpec, clock: Clock) -> AsyncIterator[None]:
-    """Send through one channel; on the way out what is being sent is finished."""
-    async with open_channel(spec, clock) as channel:
+async def _dispatching(parts: "_Parts", spec: ChannelSpec) -> AsyncIterator[None]:
+    """Send through one channel; on the way out finish what is being sent."""
+    async with open_channel(spec, parts.clock) as channel:
         dispatcher = parts.dispatcher(spec, channel)
-        within = spec.timeout + _LAST_RESORT
-        async with background(dispatcher.run(), name=f"channel {spec.name}", stop=dispatcher.stop, stop_timeout=within):
+        stop_timeout = spec.timeout + _BREAKER_MARGIN
+        async with background(
+            dispatcher.run(), name=f"channel {spec.name}", stop=dispatcher.stop, stop_timeout=stop_timeout
+        ):
             yield
 
 
@@ -119,86 +116,81 @@ def _routes(settings: Settings) -> Routes:
 
 
 class _Parts:
-    """What the pieces of one notifier share, and how they are made of it."""
+    """What the notifier is made of, between its servers."""
 
     def __init__(self, settings: Settings, routes: Routes, database: Database, health: Health) -> None:
         self._settings = settings
         self._health = health
         self._routes = routes
-        self._clock = database.clock
+        self.clock = database.clock
         self._database = database
-        self._patience = settings.delivery.patience
-        self._switchboard = Switchboard()
+        self._policy = settings.delivery.retry_policy
+        self._dispatchers = Dispatchers()
         instance = settings.process.instance
-        self._queue = PostgresQueue(database, instance=instance, lease=settings.lease)
-        self._outcomes = PostgresOutcomes(
-            database, instance=instance, fallbacks=routes.fallbacks, reset_timeout=self._patience.reset_timeout
+        self._queue = PostgresDeliveryQueue(database, instance=instance, lease=settings.lease)
+        self._outcomes = PostgresDeliveryOutcomes(
+            database, instance=instance, fallbacks=routes.fallbacks, probe_interval=self._policy.probe_interval
         )
-        self._metrics = Metrics(list(routes.channels), self._doors)
+        self._metrics = Metrics(list(routes.channels), lambda: self._dispatchers.circuits)
 
     async def recover(self) -> None:
-        """Take up what an earlier life of this instance left; before anything else is taken."""
+        """Do what comes before anything is leased."""
         await self._database.sync_clock()
-        reclaimed = await self._queue.reclaim(now=self._clock.now())
-        log.info("leases_reclaimed", deliveries=reclaimed)
-        known = frozenset(self._routes.channels)
-        await give_up_unknown(known, self._queue, self._outcomes, self._patience, self._clock)
+        await release_own_leases(self._queue, self.clock)
+        channels = frozenset(self._routes.channels)
+        await fail_removed_channels(channels, self._queue, self._outcomes, self._policy, self.clock)
 
     def dispatcher(self, spec: ChannelSpec, channel: Channel) -> Dispatcher:
-        """The bulkhead of one channel."""
+        """Create the bulkhead of one channel."""
         delivery = self._settings.delivery
         breaker = Breaker(
             spec.name,
             fail_max=delivery.breaker_fail_max,
             reset_timeout=delivery.breaker_reset,
-            clock=self._clock,
-            on_change=_note_breaker,
-            timeout=spec.timeout + _LAST_RESORT,
+            clock=self.clock,
+            on_change=_log_breaker,
+            timeout=spec.timeout + _BREAKER_MARGIN,
         )
         sender = Sender(
             channel=channel,
             breaker=breaker,
             outcomes=self._outcomes,
-            patience=self._patience,
-            clock=self._clock,
-            chance=random.random,
+            policy=self._policy,
+            clock=self.clock,
+            random=random.random,
             metrics=self._metrics,
-            wake=self._switchboard.wake,
-            backoff=Backoff(max_delay=_DATABASE_PAUSE),
+            wake=self._dispatchers.wake,
+            backoff=Backoff(max_delay=_MAX_DATABASE_DELAY),
         )
-        made = Dispatcher(
+        dispatcher = Dispatcher(
             spec.name,
             workers=spec.workers,
             queue=self._queue,
             sender=sender,
-            breaker=breaker,
-            clock=self._clock,
+            clock=self.clock,
             metrics=self._metrics,
             health=self._health,
-            backoff=Backoff(max_delay=_DATABASE_PAUSE),
+            backoff=Backoff(max_delay=_MAX_DATABASE_DELAY),
             max_wait=delivery.max_wait,
         )
-        self._switchboard.add(made)
-        return made
+        self._dispatchers.add(dispatcher)
+        return dispatcher
 
-    def intake(self) -> Intake:
-        """The handler of the topic `notifications`."""
-        return Intake(
+    def intake(self) -> NotificationIntake:
+        """Create the handler of the topic `notifications`."""
+        return NotificationIntake(
             routes=self._routes,
-            plans=PostgresPlans(self._database, channels=self._routes.channels),
-            clock=self._clock,
+            plans=PostgresDeliveryPlans(self._database, channels=self._routes.channels),
+            clock=self.clock,
             metrics=self._metrics,
-            wake=self._switchboard.wake,
+            wake=self._dispatchers.wake,
         )
 
     def rpc(self) -> NotificationRpc:
-        """The servicer."""
-        failed, fail_max = PostgresFailedOnes(self._database), self._settings.delivery.breaker_fail_max
-        return NotificationRpc(failed, self._switchboard, self._clock, fail_max=fail_max)
-
-    def _doors(self) -> Iterable[tuple[str, Door]]:
-        return [(name, door_of(breaker)) for name, breaker in self._switchboard.breakers.items()]
+        """Create the servicer."""
+        failed, fail_max = PostgresFailedDeliveries(self._database), self._settings.delivery.breaker_fail_max
+        return NotificationRpc(failed, self._dispatchers, self.clock, fail_max=fail_max)
 
 
-def _note_breaker(channel: str, state: BreakerState) -> None:
+def _log_breaker(channel: str, state: BreakerState) -> None:
     log.warning("breaker_changed", channel=channel, state=state.value)

@@ -1,89 +1,88 @@
-"""The notifier's instruments, one method per observation."""
+"""The notifier's instruments, one method for each observation."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
-from services.notifier.core.delivery import Reason
-from services.notifier.core.dispatch import Door
-from services.notifier.core.message import Kind
+from services.notifier.core.delivery import CircuitState, DeliveryReason
+from services.notifier.core.notification import NotificationKind
 
-_DOORS = {Door.CLOSED: 0, Door.HALF_OPEN: 1, Door.OPEN: 2}
+_CIRCUIT_NUMBERS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 
 
 class Metrics:
-    """Counts deliveries; make it inside the telemetry block."""
+    """Counts deliveries; create it inside the telemetry block."""
 
-    def __init__(self, channels: Sequence[str], doors: Callable[[], Iterable[tuple[str, Door]]]) -> None:
-        made = meter(__name__)
-        self._doors = doors
+    def __init__(self, channels: Sequence[str], circuits: Callable[[], Mapping[str, CircuitState]]) -> None:
+        instruments = meter(__name__)
+        self._circuits = circuits
         self._depths = {(channel, state): 0 for channel in channels for state in ("waiting", "failed")}
-        self._sent = made.create_counter(
-            "notifications_sent", description="Deliveries that ended, by whether the channel took them."
+        self._sent = instruments.create_counter(
+            "notifications_sent", description="Deliveries that ended, by whether the channel accepted them."
         )
-        self._latency = made.create_histogram(
+        self._latency = instruments.create_histogram(
             "tocsin.notifier.notification.latency",
             unit="s",
-            description="Time from the change of an alert to the moment at which a channel took the notification.",
+            description="Time from the change of an alert until a channel accepted the notification.",
         )
-        self._attempts = made.create_counter(
-            "tocsin.notifier.attempts", description="Attempts at deliveries, by channel and what became of them."
+        self._attempts = instruments.create_counter(
+            "tocsin.notifier.attempts", description="Attempts at deliveries, by channel and reason."
         )
-        self._retries = made.create_counter(
+        self._retries = instruments.create_counter(
             "tocsin.notifier.retries", description="Attempts that were not a delivery's first, by channel."
         )
-        self._unrouted = made.create_counter(
-            "tocsin.notifier.unrouted", description="Notifications that no route takes."
+        self._unrouted = instruments.create_counter(
+            "tocsin.notifier.unrouted", description="Notifications that match no route."
         )
-        made.create_observable_gauge(
+        instruments.create_observable_gauge(
             "tocsin.notifier.queue.depth", [self._observe_depths], description="Deliveries that wait, by channel."
         )
-        made.create_observable_gauge(
+        instruments.create_observable_gauge(
             "tocsin.notifier.breaker.state",
-            [self._observe_doors],
+            [self._observe_circuits],
             description="A channel's breaker: 0 closed, 1 half open, 2 open.",
         )
-        self._begin(channels)
+        self._start_at_zero(channels)
 
-    def attempted(self, channel: str, reason: Reason, *, is_retry: bool) -> None:
-        """One attempt ended, or was not made because the breaker is open."""
+    def attempted(self, channel: str, reason: DeliveryReason, *, is_retry: bool) -> None:
+        """Count an attempt, or one that was not made because the breaker is open."""
         self._attempts.add(1, {"channel": channel, "reason": reason.value})
-        if is_retry and reason is not Reason.BREAKER_OPEN:
+        if is_retry and reason is not DeliveryReason.BREAKER_OPEN:
             self._retries.add(1, {"channel": channel})
 
-    def delivered(self, channel: str, kind: Kind, latency: timedelta) -> None:
-        """A channel took one, so long after the alert changed."""
+    def delivered(self, channel: str, kind: NotificationKind, latency: timedelta) -> None:
+        """Count a delivery that the channel accepted, so long after the alert changed."""
         self._sent.add(1, {"status": "success"})
         self._latency.record(max(latency.total_seconds(), 0.0), {"channel": channel, "kind": kind.name})
 
     def failed(self) -> None:
-        """A delivery failed in the end."""
+        """Count a delivery that has failed."""
         self._sent.add(1, {"status": "failure"})
 
     def unrouted(self) -> None:
-        """No route takes a notification."""
+        """Count a notification that matches no route."""
         self._unrouted.add(1)
 
     def waiting(self, channel: str, *, waiting: int, failed: int) -> None:
-        """So many deliveries wait for a channel, and so many failed ones for it to come back."""
+        """Set how many deliveries wait for a channel, and how many failed ones wait for it to recover."""
         self._depths[channel, "waiting"] = waiting
         self._depths[channel, "failed"] = failed
 
-    def _begin(self, channels: Sequence[str]) -> None:
+    def _start_at_zero(self, channels: Sequence[str]) -> None:
         for status in ("success", "failure"):
             self._sent.add(0, {"status": status})
         self._unrouted.add(0)
         for channel in channels:
             self._retries.add(0, {"channel": channel})
-            for reason in Reason:
+            for reason in DeliveryReason:
                 self._attempts.add(0, {"channel": channel, "reason": reason.value})
 
     def _observe_depths(self, _: CallbackOptions) -> Iterable[Observation]:
         for (channel, state), depth in self._depths.items():
             yield Observation(depth, {"channel": channel, "state": state})
 
-    def _observe_doors(self, _: CallbackOptions) -> Iterable[Observation]:
-        for channel, door in self._doors():
-            yield Observation(_DOORS[door], {"channel": channel})
+    def _observe_circuits(self, _: CallbackOptions) -> Iterable[Observation]:
+        for channel, circuit in self._circuits().items():
+            yield Observation(_CIRCUIT_NUMBERS[circuit], {"channel": channel})

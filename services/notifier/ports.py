@@ -1,22 +1,24 @@
-"""What the notifier needs from the world."""
+"""What the notifier needs from outside."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
-from services.notifier.core.answer import Answer
-from services.notifier.core.delivery import Delivery, State
-from services.notifier.core.message import Kind, Message
+from services.notifier.core.delivery import Delivery, DeliveryState
+from services.notifier.core.notification import AlertNotification, NotificationKind
+from services.notifier.core.response import ChannelResponse
+
+_T = TypeVar("_T")
 
 
 class Channel(Protocol):
-    """One way to reach people. Bounded in time; what it says about failures holds no secret."""
+    """One way to reach people. Bounded in time; the text of a response contains no secret."""
 
-    async def send(self, message: Message, delivery: UUID) -> Answer:
-        """Tell it once, and say what became of it. Never raises, other than when cancelled.
+    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
+        """Send it once, and return what the channel answered. Raises nothing but cancellation.
 
         The delivery's id goes with it in the form that the channel has for that, so that a repetition is recognised.
         """
@@ -24,43 +26,43 @@ class Channel(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class PlannedNotification:
     """A notification with the channels that it goes to; `record` and `traceparent` are as they came.
 
-    With `only`, none but these is told, whoever told an earlier one of the same alert.
+    With `only`, no other channel is used, whichever took an earlier one of the same alert.
     """
 
     notification_id: UUID
     alert_id: str
-    kind: Kind
+    kind: NotificationKind
     record: bytes
     traceparent: str
     channels: tuple[str, ...]
     only: frozenset[str] | None = None
 
 
+class DeliveryPlans(Protocol):
+    """Where deliveries begin."""
+
+    async def insert(self, planned: Sequence[PlannedNotification], *, now: datetime) -> frozenset[str]:
+        """Insert notifications and their deliveries, all or none; leave those that exist as they are.
+
+        Returns the channels with new deliveries. Raises StoreUnavailable.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A delivery that this instance holds the lease of, and what it is to tell."""
+class LeasedDelivery:
+    """A delivery that this instance holds the lease of, and the record of its notification."""
 
     delivery: Delivery
     record: bytes
     traceparent: str
 
 
-class Plans(Protocol):
-    """Takes in what is to be delivered."""
-
-    async def add(self, planned: Sequence[Planned], *, now: datetime) -> frozenset[str]:
-        """Keep the deliveries, all or none; those known already stay as they are. Gives the channels with new work.
-
-        Raises StoreUnavailable.
-        """
-        ...
-
-
-class Wanted(StrEnum):
-    """Which of a channel's jobs to take, always in the order of each alert's life.
+class QueueFilter(StrEnum):
+    """Which of a channel's deliveries to lease, each alert's in the order of its life.
 
     DUE: whose time has come. BY_HAND: of those, the ones that somebody retries. WAITING: all that wait for their first
     or next attempt, due or not, except those retried by hand. DUE_PROBE: a failed one whose time to try the channel
@@ -75,104 +77,128 @@ class Wanted(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """What waits for a channel: how much, and when the next time comes that is not here yet."""
+class QueueStatus:
+    """How many deliveries wait for a channel, and the next due time that is still to come."""
 
     waiting: int
     failed: int
-    next_due: datetime | None
+    next_due_time: datetime | None
 
 
-class Queue(Protocol):
-    """The deliveries that wait, shared by all instances. A job that is taken is held under a lease.
+class DeliveryQueue(Protocol):
+    """The deliveries that wait, shared by all instances. All methods raise StoreUnavailable."""
 
-    All methods raise StoreUnavailable when the database does not answer.
-    """
-
-    async def take(
+    async def lease(
         self,
         channel: str,
-        wanted: Wanted,
+        selected: QueueFilter,
         *,
-        most: int,
+        limit: int,
         now: datetime,
         held: Collection[UUID] = (),
         due_by: datetime | None = None,
-    ) -> list[Job]:
-        """Take jobs, the first in the queue first, but none of those that this process still holds.
+    ) -> list[LeasedDelivery]:
+        """Take the leases of deliveries, the first in the queue first, but of none that this process still holds.
 
-        With `due_by` only those that have been due since then, or longer.
+        With `due_by` only of those that have been due since then, or longer.
         """
         ...
 
-    async def outlook(self, channel: str, *, now: datetime) -> Outlook:
-        """Look ahead."""
+    async def status(self, channel: str, *, now: datetime) -> QueueStatus:
+        """Return how many deliveries wait."""
         ...
 
-    async def reclaim(self, *, now: datetime) -> int:
-        """Make jobs due that an earlier life of this instance held when it ended. Only before anything is taken."""
+    async def release_own_leases(self, *, now: datetime) -> int:
+        """Make deliveries due whose lease this instance held when it ended. Only before anything is leased."""
         ...
 
-    async def channels(self) -> frozenset[str]:
-        """The channels that something waits for, whether they are still in the routes file or not."""
+    async def list_channels(self) -> frozenset[str]:
+        """Return the channels that deliveries wait for, whether they are still in the routes file or not."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """What became of a job: the delivery before and after, and what else follows from it in the same transaction."""
+class DeliveryOutcome:
+    """A delivery before and after an attempt, and whether the attempt has shown that its channel has recovered."""
 
     before: Delivery
     after: Delivery
-    channel_is_back: bool = False
+    channel_recovered: bool = False
 
 
-class Outcomes(Protocol):
-    """Records what became of jobs."""
+class DeliveryOutcomes(Protocol):
+    """Where the outcomes of attempts go."""
 
-    async def record(self, ending: Ending, *, now: datetime) -> frozenset[str]:
-        """Keep the new state, who stands in, and the result for the manager, all or none.
+    async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
+        """Write the new state, the deliveries to fallbacks and the result for the manager, all or none.
 
-        Gives the channels that have new work by it. A job whose lease another one took meanwhile changes nothing.
-        Raises StoreUnavailable.
+        Returns the channels that have new deliveries by it. An outcome changes nothing when another instance has taken
+        over the lease. Raises StoreUnavailable.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """A delivery that failed in the end, as people see it."""
+class FailedDelivery:
+    """A delivery that has failed, as people see it."""
 
     delivery: Delivery
-    failed_at: datetime
-    updated_at: datetime
+    fail_time: datetime
+    update_time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailedQuery:
+class FailedDeliveryQuery:
     """Which ones to list, the newest first, after the position (time of failure, id)."""
 
-    states: frozenset[State] | None
+    states: frozenset[DeliveryState] | None
     channel: str
-    most: int
+    limit: int
     after: tuple[datetime, UUID] | None
 
 
-class FailedOnes(Protocol):
-    """The deliveries that failed in the end. Raises StoreUnavailable."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatableRequest:
+    """A call that may be repeated: its request id, and a digest of everything else in it."""
 
-    async def page(self, query: FailedQuery) -> list[Failed]:
-        """Give one page."""
+    id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredRequest:
+    """The first call with a request id: the digest of the request, and the response."""
+
+    digest: str
+    response: bytes
+
+
+class RetryTransaction(Protocol):
+    """One transaction in which somebody retries a failed delivery."""
+
+    async def insert_request(self, request: RepeatableRequest, *, now: datetime) -> AnsweredRequest | None:
+        """Insert the request and return None when it is the first one with its id, else return the first one.
+
+        Waits for a concurrent call with the same id.
+        """
         ...
 
-    async def retry(self, delivery: UUID, *, now: datetime) -> Failed | None:
-        """Make one due at once when its state allows; gives it as it is now, None when there is none."""
+    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
+        """Write the response to the first call, for those that repeat it."""
+        ...
+
+    async def make_due(self, delivery_id: UUID, *, now: datetime) -> FailedDelivery | None:
+        """Make a delivery due that has failed or waits; return it as it is then, whatever its state; None: unknown."""
         ...
 
 
-class Archive(Protocol):
-    """What was delivered long ago. Raises StoreUnavailable."""
+class FailedDeliveries(Protocol):
+    """The deliveries that have failed. Raises StoreUnavailable."""
 
-    async def forget(self, *, before: datetime) -> int:
-        """Forget a portion of what came before that moment and has ended well; gives how many, 0 when none is left."""
+    async def list_page(self, query: FailedDeliveryQuery) -> list[FailedDelivery]:
+        """Return one page."""
+        ...
+
+    async def in_transaction(self, work: Callable[[RetryTransaction], Awaitable[_T]]) -> _T:
+        """Do the work in one transaction; a second time when the connection was lost."""
         ...

@@ -1,7 +1,8 @@
 """NotificationService: failed notifications and breakers."""
 
-from collections.abc import Mapping
+import hashlib
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import grpc
@@ -19,29 +20,17 @@ from services.contract.paging import (
     page_size,
 )
 from services.contract.timestamps import timestamp_of
-from services.notifier.core.delivery import State
-from services.notifier.core.message import Kind
-from services.notifier.ports import Failed, FailedOnes, FailedQuery
-from services.notifier.worker.dispatching import Switchboard
+from services.notifier.core.delivery import DeliveryState
+from services.notifier.ports import FailedDeliveries, FailedDeliveryQuery, RepeatableRequest, RetryTransaction
+from services.notifier.wire import STATES, failed_notification
+from services.notifier.worker.dispatcher import Dispatchers
 from tocsin.notifications.v1 import notification_service_pb2 as service
 from tocsin.notifications.v1 import notification_service_pb2_grpc as mounting
-from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification, Notification
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
 
-NAME = service.DESCRIPTOR.services_by_name["NotificationService"].full_name
+_SERVICE = service.DESCRIPTOR.services_by_name["NotificationService"].full_name
 
-_STATES: Mapping["FailedNotification.Status.ValueType", frozenset[State]] = {
-    FailedNotification.PENDING: frozenset({State.FAILED}),
-    FailedNotification.RETRYING: frozenset({State.PENDING, State.IN_FLIGHT}),
-    FailedNotification.DELIVERED: frozenset({State.DELIVERED}),
-    FailedNotification.SUPERSEDED: frozenset({State.SUPERSEDED}),
-}
-_STATUSES = {state: status for status, states in _STATES.items() for state in states}
-_KINDS = {
-    Kind.FIRING: Notification.FIRING,
-    Kind.ACKNOWLEDGED: Notification.ACKNOWLEDGED,
-    Kind.RESOLVED: Notification.RESOLVED,
-}
-_BREAKERS = {
+_BREAKER_STATES = {
     BreakerState.CLOSED: CircuitBreaker.CLOSED,
     BreakerState.OPEN: CircuitBreaker.OPEN,
     BreakerState.HALF_OPEN: CircuitBreaker.HALF_OPEN,
@@ -62,68 +51,110 @@ class NotificationAlreadyDelivered(Failure):
     reason = "NOTIFICATION_ALREADY_DELIVERED"
 
 
+class RequestIdReused(Failure):
+    """The request_id was used before with another body."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+    reason = "REQUEST_ID_REUSED"
+
+
 class NotificationRpc(mounting.NotificationServiceServicer):
     """Answers from the database, and of breakers from this process."""
 
-    def __init__(self, failed: FailedOnes, switchboard: Switchboard, clock: Clock, *, fail_max: int) -> None:
+    def __init__(self, failed: FailedDeliveries, dispatchers: Dispatchers, clock: Clock, *, fail_max: int) -> None:
         self._failed = failed
-        self._switchboard = switchboard
+        self._dispatchers = dispatchers
         self._clock = clock
         self._fail_max = fail_max
 
     def mount(self) -> Mount:
-        """For the server."""
-        return Mount(NAME, lambda server: mounting.add_NotificationServiceServicer_to_server(self, server))
+        return Mount(_SERVICE, lambda server: mounting.add_NotificationServiceServicer_to_server(self, server))
 
     async def ListFailedNotifications(  # noqa: N802 - the rpc's name
         self, request: service.ListFailedNotificationsRequest, _context: object
     ) -> service.ListFailedNotificationsResponse:
-        """Give one page, the newest failure first."""
         query = _query(request)
-        found = await self._failed.page(query)
-        page = found[: query.most - 1]
+        deliveries = await self._failed.list_page(query)
+        page = deliveries[: query.limit - 1]
         token = ""
-        if len(found) == query.most:
-            key = page[-1].failed_at.isoformat(), str(page[-1].delivery.id)
+        if len(deliveries) == query.limit:
+            key = page[-1].fail_time.isoformat(), str(page[-1].delivery.id)
             token = encode_page_token(key, filters=_filters(request))
         return service.ListFailedNotificationsResponse(
-            failed_notifications=[_failed_notification(one) for one in page], next_page_token=token
+            failed_notifications=[failed_notification(failed) for failed in page], next_page_token=token
         )
 
     async def RetryFailedNotification(  # noqa: N802 - the rpc's name
         self, request: service.RetryFailedNotificationRequest, _context: object
     ) -> service.RetryFailedNotificationResponse:
-        """Make one due at once."""
-        found = await self._failed.retry(_id(request.id), now=self._clock.now())
-        if found is None:
-            raise FailedNotificationNotFound("no such failed notification", id=request.id)
-        if found.delivery.state is State.DELIVERED:
-            raise NotificationAlreadyDelivered("the notification was delivered meanwhile", id=request.id)
-        if found.delivery.state is State.SUPERSEDED:
-            text = "something newer about the alert was delivered instead"
-            raise NotificationAlreadyDelivered(text, id=request.id)
-        self._switchboard.wake([found.delivery.channel])
-        return service.RetryFailedNotificationResponse(failed_notification=_failed_notification(found))
+        now, delivery_id, repeatable = self._clock.now(), _uuid("id", request.id), _repeatable(request)
+        if repeatable is None:
+            response = await self._failed.in_transaction(partial(_retry, delivery_id=delivery_id, now=now))
+        else:
+            response = await self._failed.in_transaction(
+                partial(_retry_once, request=repeatable, delivery_id=delivery_id, now=now)
+            )
+        self._dispatchers.wake([response.failed_notification.channel])
+        return response
 
     async def ListCircuitBreakers(  # noqa: N802 - the rpc's name
         self, _request: service.ListCircuitBreakersRequest, _context: object
     ) -> service.ListCircuitBreakersResponse:
-        """Give all breakers of this process."""
-        breakers = self._switchboard.breakers.items()
+        breakers = self._dispatchers.breakers.items()
         return service.ListCircuitBreakersResponse(
             circuit_breakers=[_circuit_breaker(name, breaker, self._fail_max) for name, breaker in breakers]
         )
 
 
-def _query(request: service.ListFailedNotificationsRequest) -> FailedQuery:
+async def _retry(
+    transaction: RetryTransaction, *, delivery_id: UUID, now: datetime
+) -> service.RetryFailedNotificationResponse:
+    failed = await transaction.make_due(delivery_id, now=now)
+    if failed is None:
+        raise FailedNotificationNotFound("no such failed notification", id=str(delivery_id))
+    if failed.delivery.state is DeliveryState.DELIVERED:
+        raise NotificationAlreadyDelivered("the notification was delivered meanwhile", id=str(delivery_id))
+    if failed.delivery.state is DeliveryState.SUPERSEDED:
+        text = "something newer about the alert was delivered instead"
+        raise NotificationAlreadyDelivered(text, id=str(delivery_id))
+    return service.RetryFailedNotificationResponse(failed_notification=failed_notification(failed))
+
+
+async def _retry_once(
+    transaction: RetryTransaction, *, request: RepeatableRequest, delivery_id: UUID, now: datetime
+) -> service.RetryFailedNotificationResponse:
+    """Retry, or return what the first call with this request id was answered. A refusal is not kept."""
+    first = await transaction.insert_request(request, now=now)
+    if first is None:
+        response = await _retry(transaction, delivery_id=delivery_id, now=now)
+        await transaction.update_response(request, response.SerializeToString())
+        return response
+    if first.digest != request.digest:
+        raise RequestIdReused("this request_id was used for another request", request_id=request.id)
+    return service.RetryFailedNotificationResponse.FromString(first.response)
+
+
+def _repeatable(request: service.RetryFailedNotificationRequest) -> RepeatableRequest | None:
+    """Return what identifies the call when it is repeated; None when it has no request_id."""
+    if not request.request_id:
+        return None
+    request_id = _uuid("requestId", request.request_id)
+    rest = service.RetryFailedNotificationRequest()
+    rest.CopyFrom(request)
+    rest.ClearField("request_id")
+    body = rest.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(request.DESCRIPTOR.full_name.encode() + b"\0" + body).hexdigest()
+    return RepeatableRequest(id=str(request_id), digest=digest)
+
+
+def _query(request: service.ListFailedNotificationsRequest) -> FailedDeliveryQuery:
     violations = []
     size, after = 0, None
     try:
         size = page_size(request.page_size)
     except ValueError as error:
         violations.append(Violation("pageSize", str(error)))
-    unknown = [status for status in request.statuses if status not in _STATES]
-    if unknown:
+    if any(status not in STATES for status in request.statuses):
         violations.append(Violation("statuses", "must be PENDING, RETRYING, DELIVERED or SUPERSEDED"))
     if "\0" in request.channel:
         violations.append(Violation("channel", "must not contain the character NUL"))
@@ -132,13 +163,13 @@ def _query(request: service.ListFailedNotificationsRequest) -> FailedQuery:
     except PageTokenError as error:
         violations.append(Violation("pageToken", str(error)))
     if violations:
-        raise InvalidRequest("the request holds fields that are wrong", violations=violations)
-    wanted = request.statuses or [FailedNotification.PENDING, FailedNotification.RETRYING]
-    return FailedQuery(
-        states=frozenset[State]().union(*(_STATES[status] for status in wanted)),
+        raise InvalidRequest("the request has fields that are wrong", violations=violations)
+    statuses = request.statuses or [FailedNotification.PENDING, FailedNotification.RETRYING]
+    return FailedDeliveryQuery(
+        states=frozenset[DeliveryState]().union(*(STATES[status] for status in statuses)),
         channel=request.channel,
-        # One more than asked for shows whether there is another page.
-        most=size + 1,
+        # One more than requested shows whether there is another page.
+        limit=size + 1,
         after=after,
     )
 
@@ -147,9 +178,9 @@ def _after(request: service.ListFailedNotificationsRequest) -> tuple[datetime, U
     key = decode_page_token(request.page_token, filters=_filters(request), width=2)
     if not key:
         return None
-    time, identity = key
+    time, last_id = key
     try:
-        return key_time(time), UUID(identity)
+        return key_time(time), UUID(last_id)
     except ValueError as error:
         raise PageTokenError(str(error)) from error
 
@@ -159,38 +190,21 @@ def _filters(request: service.ListFailedNotificationsRequest) -> str:
     return filters_of(filters)
 
 
-def _id(text: str) -> UUID:
+def _uuid(field: str, text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        why = "is required" if not text else "must be a UUID"
-        raise InvalidRequest("the id is not usable", violations=[Violation("id", why)]) from None
-
-
-def _failed_notification(failed: Failed) -> FailedNotification:
-    delivery = failed.delivery
-    return FailedNotification(
-        id=str(delivery.id),
-        notification_id=str(delivery.notification_id),
-        alert_id=delivery.alert_id,
-        kind=_KINDS[delivery.kind],
-        channel=delivery.channel,
-        status=_STATUSES[delivery.state],
-        attempt_count=delivery.attempt_count,
-        last_error=delivery.last_error,
-        create_time=timestamp_of(failed.failed_at),
-        update_time=timestamp_of(failed.updated_at),
-    )
+        why = "must be a UUID" if text else "is required"
+        raise InvalidRequest(f"not allowed: {field}", violations=[Violation(field, why)]) from None
 
 
 def _circuit_breaker(name: str, breaker: Breaker, fail_max: int) -> CircuitBreaker:
     is_open = breaker.state is BreakerState.OPEN
-    opened = breaker.opened_at
     return CircuitBreaker(
         channel=name,
-        state=_BREAKERS[breaker.state],
+        state=_BREAKER_STATES[breaker.state],
         failure_count=breaker.failure_count,
         failure_threshold=fail_max,
-        open_time=timestamp_of(opened),
+        open_time=timestamp_of(breaker.opened_at),
         probe_time=timestamp_of(breaker.retry_at) if is_open else None,
     )

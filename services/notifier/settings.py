@@ -1,56 +1,62 @@
-"""What the notifier must be told."""
+"""The notifier's settings, and its routes file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, part, setting
-from services.notifier.core.delivery import Patience
-from services.notifier.core.retry import RetryPolicy
+from services.chassis.strict_yaml import DocumentError, DuplicateKeyError, load_documents
+from services.notifier.core.channels.fields import References
+from services.notifier.core.delivery import RetryPolicy
+from services.notifier.core.routes_file import RoutesError, read_routes
+from services.notifier.core.routing import Routes
 
 PREFIX = "NOTIFIER_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySettings:
-    """How hard to try."""
+    """How often a delivery is attempted, and when a channel is left alone."""
 
-    max_attempts: int = setting("Attempts at a delivery before it counts as failed.", default=5)
-    retry_base: timedelta = setting("Longest pause before the second attempt.", default=timedelta(milliseconds=500))
-    retry_cap: timedelta = setting("Longest pause before any attempt, unless told.", default=timedelta(seconds=30))
+    max_attempts: int = setting("Attempts at a delivery before it has failed.", default=5)
+    retry_base: timedelta = setting("Longest delay before the second attempt.", default=timedelta(milliseconds=500))
+    retry_cap: timedelta = setting(
+        "Longest delay before any attempt, unless the channel asks to wait.", default=timedelta(seconds=30)
+    )
     max_wait: timedelta = setting(
-        "How long a notification waits for a channel that asks to wait; then a fallback tells the alert. For one more"
+        "How long a notification waits for a channel that asks to wait, before it goes to a fallback. For one more"
         " release NOTIFIER_LONGEST_RETRY_AFTER is read as well.",
         default=timedelta(minutes=5),
         former="longest_retry_after",
     )
     breaker_fail_max: int = setting("Failures in a row that open a channel's breaker.", default=5)
     breaker_reset: timedelta = setting(
-        "How long a breaker stays open before one attempt shows whether the channel is back.",
+        "How long a breaker stays open before one attempt shows whether the channel has recovered.",
         default=timedelta(seconds=30),
     )
 
     def __post_init__(self) -> None:
-        """Refuse what could never open or never close."""
+        """Refuse a breaker that never opens or never closes, and a retry policy that never ends."""
         if self.breaker_fail_max < 1 or self.breaker_reset <= timedelta(0):
             raise ValueError("breaker_fail_max must be at least 1 and breaker_reset more than 0")
-        _ = self.patience
+        _ = self.retry_policy
 
     @property
-    def patience(self) -> Patience:
-        """The same for the core. Raises ValueError."""
-        retry = RetryPolicy(
+    def retry_policy(self) -> RetryPolicy:
+        """Return the same for the core. Raises ValueError."""
+        return RetryPolicy(
             max_attempts=self.max_attempts,
-            base=self.retry_base,
-            cap=self.retry_cap,
+            first_delay=self.retry_base,
+            max_delay=self.retry_cap,
             max_wait=self.max_wait,
+            probe_interval=self.breaker_reset,
         )
-        return Patience(retry=retry, reset_timeout=self.breaker_reset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it."""
+    """All settings."""
 
     process: ProcessSettings = part(listen="127.0.0.1:50054", admin_listen="127.0.0.1:9104")
     kafka: KafkaSettings = part()
@@ -58,12 +64,30 @@ class Settings:
     delivery: DeliverySettings = part()
     routes: Path = setting("Path of the routes file: channels, and which severity goes to which of them.")
     lease: timedelta = setting(
-        "After this time another instance takes over what an instance was about to send; above all time-outs.",
+        "After this time another instance takes over what an instance was about to send; longer than all timeouts.",
         default=timedelta(seconds=30),
     )
     retention: timedelta = setting(
-        "How long what was delivered is remembered; longer than Kafka keeps notifications, or a replay tells it again."
-        " What is PENDING, and what tells of an alert that is still open, is kept always.",
+        "How long deliveries are kept after they were delivered; longer than Kafka keeps notifications, or a replay"
+        " delivers them again. Deliveries that are PENDING, and those of open alerts, are always kept.",
         default=timedelta(days=90),
     )
-    max_batch: int = setting("Most notifications that are taken from Kafka at once.", default=200)
+    max_batch: int = setting("Most notifications that are read from Kafka at once.", default=200)
+
+
+def load_routes(path: Path, environ: Mapping[str, str]) -> Routes:
+    """Read the routes file and what it refers to. Raises RoutesError with all problems, and no secret in them."""
+    try:
+        documents = load_documents(path.read_text())
+    except OSError as error:
+        raise RoutesError([f"{path} cannot be read: {error.strerror}"]) from None
+    except UnicodeError:
+        raise RoutesError([f"{path} is not UTF-8"]) from None
+    except DuplicateKeyError as error:
+        raise RoutesError([f"{path}: {error}"]) from None
+    except DocumentError as error:
+        raise RoutesError([f"{path} is not YAML: {error.place}"]) from None
+    if len(documents) > 1:
+        raise RoutesError([f"{path} holds {len(documents)} documents; there must be one"])
+    references = References(environ=environ, read_file=lambda name: (path.parent / name).read_text())
+    return read_routes(documents[0] if documents else None, references)

@@ -1,12 +1,31 @@
 """Values and fakes for tests of the notifier."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID, uuid5
 
 from services.domain.severity import Severity
-from services.notifier.core.answer import Accepted, Answer
-from services.notifier.core.message import Kind, Message, Sample, Window
-from services.notifier.ports import Ending
+from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryReason, DeliveryState
+from services.notifier.core.notification import (
+    AlertNotification,
+    NotificationKind,
+    NotificationSample,
+    NotificationWindow,
+)
+from services.notifier.core.response import Accepted, ChannelResponse
+from services.notifier.ports import (
+    AnsweredRequest,
+    DeliveryOutcome,
+    FailedDelivery,
+    FailedDeliveryQuery,
+    RepeatableRequest,
+    RetryTransaction,
+)
+
+_T = TypeVar("_T")
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SPACE = UUID("6b1c1c5e-0c53-4a7e-8a37-7f0b5a1d2c3e")
@@ -16,17 +35,17 @@ EVIL = (
 )
 
 
-def message(
+def alert_notification(
     *,
-    kind: Kind = Kind.FIRING,
+    kind: NotificationKind = NotificationKind.FIRING,
     severity: Severity = Severity.CRITICAL,
     alert: str = "2f1b7a86-6d36-4a34-9d5f-0a3f6c1f7d10",
     text: str = "Database connection failed",
     rule: str = "High Error Rate",
     resource: str = "payment-service",
-) -> Message:
-    """A notification as the manager sends it."""
-    return Message(
+) -> AlertNotification:
+    """Return a notification as the manager sends it."""
+    return AlertNotification(
         notification_id=uuid5(SPACE, f"{alert} {kind.name}"),
         alert_id=alert,
         fingerprint="a" * 32,
@@ -38,9 +57,9 @@ def message(
         resource=resource,
         fire_time=NOW,
         change_time=NOW + timedelta(minutes=kind - 1),
-        actor="" if kind is Kind.FIRING else "ada",
+        actor="" if kind is NotificationKind.FIRING else "ada",
         labels={"team": "payments"},
-        window=Window(
+        window=NotificationWindow(
             start=NOW - timedelta(minutes=5),
             end=NOW,
             count=101,
@@ -49,40 +68,111 @@ def message(
             threshold=100,
         ),
         samples=(
-            Sample(
+            NotificationSample(
                 time=NOW, service=resource, level="ERROR", text=text, host="node-1", trace_id="4bf92f3577b34da6" * 2
             ),
         ),
     )
 
 
+def failed_delivery(*, number: int = 1, state: DeliveryState = DeliveryState.FAILED) -> FailedDelivery:
+    """Return a delivery to Slack that failed `number` minutes after NOW."""
+    time = NOW + timedelta(minutes=number)
+    delivery = Delivery(
+        id=UUID(int=number),
+        notification_id=UUID(int=number),
+        alert_id=f"alert-{number}",
+        kind=NotificationKind.FIRING,
+        channel="slack",
+        create_time=NOW,
+        due_time=time,
+        state=state,
+        attempt_count=1,
+        fail_time=time,
+        reason=DeliveryReason.REFUSED,
+        last_error="answered 400",
+    )
+    return FailedDelivery(delivery=delivery, fail_time=time, update_time=time)
+
+
 class FakeChannel:
-    """Answers as told and remembers what it was sent."""
+    """Gives the responses that a test set, and records what it was sent."""
 
     def __init__(self) -> None:
-        self.answer: Answer = Accepted()
-        self.answers: list[Answer] = []
+        self.response: ChannelResponse = Accepted()
+        self.responses: list[ChannelResponse] = []
         self.error: Exception | None = None
-        self.sent: list[tuple[Message, UUID]] = []
+        self.sent: list[tuple[AlertNotification, UUID]] = []
 
-    async def send(self, message: Message, delivery: UUID) -> Answer:
-        self.sent.append((message, delivery))
+    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
+        self.sent.append((notification, delivery_id))
         if self.error is not None:
             raise self.error
-        return self.answers.pop(0) if self.answers else self.answer
+        return self.responses.pop(0) if self.responses else self.response
 
 
 class FakeOutcomes:
-    """Remembers endings; fails as told before that."""
+    """Records outcomes, after the failures that a test set."""
 
     def __init__(self) -> None:
-        self.endings: list[Ending] = []
+        self.outcomes: list[DeliveryOutcome] = []
         self.failures: list[Exception] = []
-        self.woken: frozenset[str] = frozenset()
+        self.channels: frozenset[str] = frozenset()
 
-    async def record(self, ending: Ending, *, now: datetime) -> frozenset[str]:
+    async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
         assert now.tzinfo is not None
         if self.failures:
             raise self.failures.pop()
-        self.endings.append(ending)
-        return self.woken
+        self.outcomes.append(outcome)
+        return self.channels
+
+
+class MemoryFailedDeliveries:
+    """Failed deliveries, and the requests that retried them, in memory."""
+
+    def __init__(self, failed: Iterable[FailedDelivery] = ()) -> None:
+        self.failed = {each.delivery.id: each for each in failed}
+        self.requests: dict[str, tuple[datetime, AnsweredRequest]] = {}
+        self._lock = asyncio.Lock()
+
+    async def list_page(self, query: FailedDeliveryQuery) -> list[FailedDelivery]:
+        def key(each: FailedDelivery) -> tuple[datetime, UUID]:
+            return each.fail_time, each.delivery.id
+
+        matching = [
+            each
+            for each in self.failed.values()
+            if (query.states is None or each.delivery.state in query.states)
+            and query.channel in {"", each.delivery.channel}
+            and (query.after is None or key(each) < query.after)
+        ]
+        return sorted(matching, key=key, reverse=True)[: query.limit]
+
+    async def in_transaction(self, work: Callable[[RetryTransaction], Awaitable[_T]]) -> _T:
+        async with self._lock:
+            before = dict(self.failed), dict(self.requests)
+            try:
+                return await work(self)
+            except BaseException:
+                self.failed, self.requests = before
+                raise
+
+    async def insert_request(self, request: RepeatableRequest, *, now: datetime) -> AnsweredRequest | None:
+        time, first = self.requests.get(request.id, (now, None))
+        if first is not None and time >= now - timedelta(hours=24):
+            return first
+        self.requests[request.id] = now, AnsweredRequest(digest=request.digest, response=b"")
+        return None
+
+    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
+        time, first = self.requests[request.id]
+        self.requests[request.id] = time, replace(first, response=response)
+
+    async def make_due(self, delivery_id: UUID, *, now: datetime) -> FailedDelivery | None:
+        failed = self.failed.get(delivery_id)
+        if failed is not None and failed.delivery.state in {DeliveryState.FAILED, DeliveryState.PENDING}:
+            delivery = replace(
+                failed.delivery, state=DeliveryState.PENDING, attempt_kind=AttemptKind.BY_HAND, due_time=now
+            )
+            self.failed[delivery_id] = failed = replace(failed, delivery=delivery, update_time=now)
+        return failed

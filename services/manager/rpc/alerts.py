@@ -9,7 +9,7 @@ from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer
 
 
-# ruff: noqa: N802, D102  (rpcs are named, and described, by the contract)
+# ruff: noqa: N802  (rpcs are named, and described, by the contract)
 class Alerts(AlertServiceServicer):
     """Hands each rpc to commands or queries."""
 

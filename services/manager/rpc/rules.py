@@ -11,7 +11,7 @@ from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceServicer
 
 
-# ruff: noqa: N802, D102  (rpcs are named, and described, by the contract)
+# ruff: noqa: N802  (rpcs are named, and described, by the contract)
 class AlertRules(AlertRuleServiceServicer):
     """Hands each rpc to commands or queries."""
 

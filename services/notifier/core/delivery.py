@@ -1,18 +1,36 @@
-"""The life cycle of one delivery: pending, in flight, delivered or failed, and perhaps tried again after that."""
+"""The life cycle of a delivery: when it is retried, when it has failed, and what its channel's dispatcher does next.
+
+A delivery is PENDING until its due time, IN_FLIGHT while an instance holds its lease, and then DELIVERED, FAILED or
+PENDING again; SUPERSEDED when the channel took something newer about the same alert. `apply_response` decides.
+
+An attempt counts only when the channel was called and did not ask to wait. A round of attempts begins when the
+delivery is planned or redriven; REGULAR attempts go on until the round has `max_attempts`. A FAILED delivery goes to a
+fallback once, at its first failure, and waits for its channel: a PROBE, or somebody by hand (BY_HAND), makes one more
+attempt, and when the channel has recovered all of its FAILED deliveries are redriven in order. What the channel refused
+is not: the same text would get the same answer.
+
+On replay nothing changes: a delivery's id is a function of notification and channel, and a lease that another instance
+took over makes an outcome void, except that a delivery that was accepted is DELIVERED whoever says so.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from services.notifier.core.answer import Accepted, Answer, AskedToWait, Misconfigured, Refused, Unavailable
-from services.notifier.core.dispatch import Door
-from services.notifier.core.message import Kind
-from services.notifier.core.retry import RetryPolicy
+from services.notifier.core.notification import NotificationKind
+from services.notifier.core.response import (
+    Accepted,
+    AskedToWait,
+    ChannelResponse,
+    Misconfigured,
+    Refused,
+    Unavailable,
+)
 
 
-class State(StrEnum):
-    """Where a delivery stands."""
+class DeliveryState(StrEnum):
+    """Where a delivery is in its life cycle."""
 
     PENDING = "PENDING"
     IN_FLIGHT = "IN_FLIGHT"
@@ -21,16 +39,16 @@ class State(StrEnum):
     SUPERSEDED = "SUPERSEDED"
 
 
-class Turn(StrEnum):
-    """Why a delivery is being tried: in its turn, to see whether the channel is back, or because somebody said so."""
+class AttemptKind(StrEnum):
+    """Why an attempt is made: it is due, it shows whether the channel has recovered, or somebody asked for it."""
 
     REGULAR = "REGULAR"
     PROBE = "PROBE"
     BY_HAND = "BY_HAND"
 
 
-class Reason(StrEnum):
-    """Why a delivery went to the state it is in."""
+class DeliveryReason(StrEnum):
+    """Why a delivery went to the state that it is in."""
 
     DELIVERED = "DELIVERED"
     RETRY_LATER = "RETRY_LATER"
@@ -42,118 +60,174 @@ class Reason(StrEnum):
     STILL_DOWN = "STILL_DOWN"
 
 
-# The same words get the same answer: only a person who changed something may send a refused message again.
-REDRIVEN = frozenset(Reason) - {Reason.REFUSED, Reason.DELIVERED, Reason.RETRY_LATER}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One notification on its way through one channel.
+    """One notification to one channel, with its attempts.
 
-    `due_at` is also its place in the channel's queue; a delivery in flight has the one that it had before.
+    `due_time` is also its place in the channel's queue; a delivery in flight has the one that it had before.
     """
 
     id: UUID
     notification_id: UUID
     alert_id: str
-    kind: Kind
+    kind: NotificationKind
     channel: str
-    created_at: datetime
-    due_at: datetime
-    state: State = State.PENDING
-    turn: Turn = Turn.REGULAR
+    create_time: datetime
+    due_time: datetime
+    state: DeliveryState = DeliveryState.PENDING
+    attempt_kind: AttemptKind = AttemptKind.REGULAR
     fallback_for: str = ""
     attempt_count: int = 0
     round_start: int = 0
-    failed_at: datetime | None = None
-    reason: Reason | None = None
+    fail_time: datetime | None = None
+    reason: DeliveryReason | None = None
     last_error: str = ""
 
     @property
     def attempts_in_round(self) -> int:
-        """Attempts since it was planned or redriven."""
+        """Return the number of attempts since it was planned or redriven."""
         return self.attempt_count - self.round_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How often, and after what time a failed one is tried again to see whether the channel is back."""
+class RetryPolicy:
+    """How often a delivery is attempted, and after what delays: exponential backoff with full jitter."""
 
-    retry: RetryPolicy
-    reset_timeout: timedelta
+    max_attempts: int = 5
+    first_delay: timedelta = timedelta(milliseconds=500)
+    max_delay: timedelta = timedelta(seconds=30)
+    max_wait: timedelta = timedelta(minutes=5)
+    """How long a delivery waits for a channel that asks to wait, before it goes to a fallback."""
+    probe_interval: timedelta = timedelta(seconds=30)
+    """After what time a failed delivery is sent again to see whether the channel has recovered."""
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that never ends or never waits."""
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
+        if not timedelta(0) < self.first_delay <= self.max_delay:
+            raise ValueError(
+                f"first_delay must be above 0 and at most max_delay, got {self.first_delay} and {self.max_delay}"
+            )
+
+    def delay(self, attempt: int, *, jitter: float) -> timedelta:
+        """Return the delay after attempt number `attempt`, counted from 1; `jitter` is in [0, 1)."""
+        return min(self.max_delay, self.first_delay * (1 << min(attempt - 1, 32))) * jitter
 
 
-def after(
-    delivery: Delivery, answer: Answer, patience: Patience, *, now: datetime, chance: float
-) -> tuple[Delivery, Reason]:
-    """What becomes of a delivery in flight by the channel's answer, and why."""
-    again = now + patience.reset_timeout
-    match answer:
+def apply_response(
+    delivery: Delivery, response: ChannelResponse, policy: RetryPolicy, *, now: datetime, jitter: float
+) -> tuple[Delivery, DeliveryReason]:
+    """Return a delivery in flight as it is after the channel's response, and why. Here a retry is decided."""
+    next_probe = now + policy.probe_interval
+    match response:
         case Accepted():
-            ended = replace(delivery, state=State.DELIVERED, reason=Reason.DELIVERED, last_error=answer.text)
-            return ended, Reason.DELIVERED
+            reason = DeliveryReason.DELIVERED
+            return replace(delivery, state=DeliveryState.DELIVERED, reason=reason, last_error=response.text), reason
         case Unavailable():
-            reason = _given_up(delivery, patience.retry)
-            if reason is None:
-                wait = patience.retry.wait(delivery.attempts_in_round, chance=chance)
-                return _pending(delivery, Reason.RETRY_LATER, answer.text, due_at=now + wait), Reason.RETRY_LATER
+            reason = _retry_reason(delivery, policy)
+            if reason is DeliveryReason.RETRY_LATER:
+                due_time = now + policy.delay(delivery.attempts_in_round, jitter=jitter)
+                return _pending(delivery, reason, response.text, due_time=due_time), reason
         case AskedToWait():
-            reason = Reason.ASKED_TO_WAIT
-            delivery, again = _not_attempted(delivery), now + answer.wait
-            if again - delivery.due_at < patience.retry.max_wait:
-                # It keeps its place: the channel's dispatcher waits, and sends the first one first.
-                return _pending(delivery, reason, answer.text, due_at=delivery.due_at), reason
+            reason = DeliveryReason.ASKED_TO_WAIT
+            delivery, next_probe = _not_attempted(delivery), now + response.wait
+            if next_probe - delivery.due_time < policy.max_wait:
+                # It keeps its place: the channel's dispatcher waits, and then sends the first one first.
+                return _pending(delivery, reason, response.text, due_time=delivery.due_time), reason
         case Misconfigured():
-            reason = Reason.MISCONFIGURED
+            reason = DeliveryReason.MISCONFIGURED
         case Refused():
-            reason = Reason.REFUSED
+            reason = DeliveryReason.REFUSED
         case _:
-            reason = Reason.BREAKER_OPEN
+            reason = DeliveryReason.BREAKER_OPEN
             delivery = _not_attempted(delivery)
-    return _failed(delivery, reason, answer.text, now=now, again=again), reason
+    return _failed(delivery, reason, response.text, now=now, next_probe=next_probe), reason
 
 
-def is_first_failure(before: Delivery, now: Delivery) -> bool:
-    """Whether this is the moment at which to say that it failed and to find who stands in."""
-    return now.state is State.FAILED and before.failed_at is None
+def is_first_failure(before: Delivery, after: Delivery) -> bool:
+    """Return whether this failure is reported to the manager and goes to a fallback; later ones do neither."""
+    return after.state is DeliveryState.FAILED and before.fail_time is None
 
 
-def shows_return(turn: Turn, answer: Answer, *, before: Door, after: Door) -> bool:
-    """Whether an attempt has shown that the channel is back, so that all that failed there is sent again.
-
-    Either the breaker closed by it, or it was made to see that (the breaker forgets when the process ends; the
-    deliveries do not).
-    """
-    if after is not Door.CLOSED:
-        return False
-    return before is not Door.CLOSED or (turn is not Turn.REGULAR and isinstance(answer, Accepted))
+def _retry_reason(delivery: Delivery, policy: RetryPolicy) -> DeliveryReason:
+    """Return RETRY_LATER when there is another attempt in this round, else why there is none."""
+    if delivery.attempt_kind is not AttemptKind.REGULAR:
+        return DeliveryReason.STILL_DOWN
+    if delivery.attempts_in_round >= policy.max_attempts:
+        return DeliveryReason.ATTEMPTS_EXHAUSTED
+    return DeliveryReason.RETRY_LATER
 
 
 def _not_attempted(delivery: Delivery) -> Delivery:
     return replace(delivery, attempt_count=max(delivery.attempt_count - 1, 0))
 
 
-def _given_up(delivery: Delivery, retry: RetryPolicy) -> Reason | None:
-    """Why there is no further attempt in this round; None when there is one."""
-    if delivery.turn is not Turn.REGULAR:
-        return Reason.STILL_DOWN
-    if not retry.allows(delivery.attempts_in_round):
-        return Reason.ATTEMPTS_EXHAUSTED
-    return None
+def _pending(delivery: Delivery, reason: DeliveryReason, text: str, *, due_time: datetime) -> Delivery:
+    return replace(delivery, state=DeliveryState.PENDING, due_time=due_time, reason=reason, last_error=text)
 
 
-def _pending(delivery: Delivery, reason: Reason, text: str, *, due_at: datetime) -> Delivery:
-    return replace(delivery, state=State.PENDING, due_at=due_at, reason=reason, last_error=text)
-
-
-def _failed(delivery: Delivery, reason: Reason, text: str, *, now: datetime, again: datetime) -> Delivery:
+def _failed(delivery: Delivery, reason: DeliveryReason, text: str, *, now: datetime, next_probe: datetime) -> Delivery:
     return replace(
         delivery,
-        state=State.FAILED,
-        turn=Turn.REGULAR,
-        due_at=again,
-        failed_at=delivery.failed_at or now,
+        state=DeliveryState.FAILED,
+        attempt_kind=AttemptKind.REGULAR,
+        due_time=next_probe,
+        fail_time=delivery.fail_time or now,
         reason=reason,
-        # Being turned away by the breaker says nothing new about the channel: keep what the channel last said.
-        last_error=(delivery.last_error or text) if reason is Reason.BREAKER_OPEN else text,
+        # An open circuit says nothing new about the channel: keep its last answer.
+        last_error=(delivery.last_error or text) if reason is DeliveryReason.BREAKER_OPEN else text,
+    )
+
+
+class CircuitState(StrEnum):
+    """What a channel's breaker lets through."""
+
+    CLOSED = "CLOSED"
+    OPEN = "OPEN"
+    HALF_OPEN = "HALF_OPEN"
+
+
+class DispatchStep(StrEnum):
+    """What a dispatcher does: send what is due, wait, send one probe, or send to the fallbacks."""
+
+    SEND = "SEND"
+    WAIT = "WAIT"
+    PROBE = "PROBE"
+    FALL_BACK = "FALL_BACK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStatus:
+    """What is known of a channel: its breaker, and until when it asked to wait."""
+
+    circuit: CircuitState
+    probe_time: datetime | None = None
+    is_probing: bool = False
+    wait_until: datetime | None = None
+
+
+def next_step(status: ChannelStatus, *, now: datetime) -> DispatchStep:
+    """Return what the dispatcher does next: one probe shows whether the channel has recovered, the rest falls back."""
+    is_waiting = status.wait_until is not None and now < status.wait_until
+    if status.circuit is CircuitState.CLOSED:
+        return DispatchStep.WAIT if is_waiting else DispatchStep.SEND
+    if status.is_probing or is_waiting:
+        return DispatchStep.FALL_BACK
+    if status.circuit is CircuitState.HALF_OPEN or (status.probe_time is not None and now >= status.probe_time):
+        return DispatchStep.PROBE
+    return DispatchStep.FALL_BACK
+
+
+def shows_recovery(
+    attempt_kind: AttemptKind, response: ChannelResponse, *, before: CircuitState, after: CircuitState
+) -> bool:
+    """Return whether an attempt has shown that the channel has recovered, so that its failed deliveries are redriven.
+
+    Either it closed the breaker, or it was made for that: a breaker forgets when the process ends, deliveries do not.
+    """
+    if after is not CircuitState.CLOSED:
+        return False
+    return before is not CircuitState.CLOSED or (
+        attempt_kind is not AttemptKind.REGULAR and isinstance(response, Accepted)
     )

@@ -1,14 +1,20 @@
 """Reads a routes file, already parsed from YAML, and reports all of its problems at once."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import cast
 
 from services.domain.severity import Severity
-from services.notifier.core.channel import ChannelSpec
-from services.notifier.core.channel_fields import World, channel_of
+from services.notifier.core.channels import CHANNEL_KINDS, ChannelSpec
+from services.notifier.core.channels.fields import ChannelFields, References, ReportProblem
 from services.notifier.core.routing import Route, Routes
 
-Report = Callable[[str], None]
+_CHANNEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_DEFAULT_WORKERS = 8
+_MAX_WORKERS = 64
+_DEFAULT_TIMEOUT_S = 5.0
+_MAX_TIMEOUT_S = 60.0
 
 
 class RoutesError(ValueError):
@@ -19,13 +25,13 @@ class RoutesError(ValueError):
         self.problems = problems
 
 
-def routes_of(document: object, world: World) -> Routes:
-    """The routes that a document describes. Raises RoutesError."""
+def read_routes(document: object, references: References) -> Routes:
+    """Return the routes that a document describes. Raises RoutesError."""
     problems: list[str] = []
     top = _mapping(document, "the file", problems.append)
     unknown = sorted(top.keys() - {"channels", "routes"})
     problems += [f"{name} is not known; there are channels and routes" for name in unknown]
-    channels = _channels(top.get("channels"), world, problems.append)
+    channels = _channels(top.get("channels"), references, problems.append)
     names = frozenset(_mapping(top.get("channels"), "channels", lambda _: None))
     for spec in channels.values():
         _check_names(spec.fallback, names - {spec.name}, f"channels.{spec.name}.fallback", problems.append)
@@ -35,70 +41,98 @@ def routes_of(document: object, world: World) -> Routes:
     return Routes(channels=channels, routes=routes)
 
 
-def _channels(node: object, world: World, report: Report) -> dict[str, ChannelSpec]:
-    found = {}
-    for name, body in _mapping(node, "channels", report).items():
-        spec = channel_of(name, _mapping(body, f"channels.{name}", report), world, report)
+def _channels(node: object, references: References, report: ReportProblem) -> dict[str, ChannelSpec]:
+    channels = {}
+    bodies = _mapping(node, "channels", report)
+    for name, body in bodies.items():
+        fields = ChannelFields(
+            place=f"channels.{name}",
+            body=_mapping(body, f"channels.{name}", report),
+            references=references,
+            report=report,
+        )
+        spec = _channel(name, fields)
         if spec is not None:
-            found[name] = spec
-    if not _mapping(node, "channels", lambda _: None):
+            channels[name] = spec
+    if not bodies:
         report("channels names no channel")
-    return found
+    return channels
 
 
-def _routes(node: object, names: frozenset[str], report: Report) -> tuple[Route, ...]:
+def _channel(name: str, fields: ChannelFields) -> ChannelSpec | None:
+    """Return one channel; None when something was reported."""
+    if _CHANNEL_NAME.fullmatch(name) is None:
+        fields.report(f"channels: {name!r} must be lower-case letters, digits, - and _, at most 63")
+        fields.problem_count += 1
+    kind = str(fields.body.get("kind"))
+    if kind not in CHANNEL_KINDS:
+        fields.refuse("kind", f"must be one of {', '.join(CHANNEL_KINDS)}")
+        return None
+    spec = ChannelSpec(
+        name=name,
+        settings=CHANNEL_KINDS[kind](fields),
+        fallback=fields.strings("fallback", required=False),
+        workers=int(fields.number("workers", _DEFAULT_WORKERS, maximum=_MAX_WORKERS)) or 1,
+        timeout=timedelta(seconds=fields.number("timeout", _DEFAULT_TIMEOUT_S, maximum=_MAX_TIMEOUT_S)),
+    )
+    for unknown in sorted(fields.body.keys() - fields.known):
+        fields.refuse(unknown, f"is not known for kind {kind}")
+    return None if fields.problem_count else spec
+
+
+def _routes(node: object, names: frozenset[str], report: ReportProblem) -> tuple[Route, ...]:
     if not isinstance(node, list):
         report("routes must be a list")
         return ()
     entries = cast("list[object]", node)
     routes = tuple(_route(entry, f"routes[{index}]", names, report) for index, entry in enumerate(entries))
-    told = frozenset[Severity]().union(*(route.severities for route in routes if not route.labels))
-    for severity in sorted(frozenset(Severity) - told, reverse=True):
-        report(f"no route without labels takes {severity.name}: some alerts would be told to nobody")
+    routed = frozenset[Severity]().union(*(route.severities for route in routes if not route.labels))
+    for severity in sorted(frozenset(Severity) - routed, reverse=True):
+        report(f"no route without labels takes {severity.name}: some alerts would go to nobody")
     return routes
 
 
-def _route(node: object, place: str, names: frozenset[str], report: Report) -> Route:
+def _route(node: object, place: str, names: frozenset[str], report: ReportProblem) -> Route:
     body = _mapping(node, place, report)
     for unknown in sorted(body.keys() - {"severity", "labels", "channels"}):
         report(f"{place}.{unknown} is not known; there are severity, labels and channels")
-    channels = _words(body.get("channels"), f"{place}.channels", report)
+    channels = _strings(body.get("channels"), f"{place}.channels", report)
     _check_names(channels, names, f"{place}.channels", report)
     return Route(
         severities=_severities(body.get("severity"), f"{place}.severity", report),
         channels=tuple(dict.fromkeys(channels)),
         labels={
-            name: frozenset(_words(value, f"{place}.labels.{name}", report))
+            name: frozenset(_strings(value, f"{place}.labels.{name}", report))
             for name, value in _mapping(body.get("labels", {}), f"{place}.labels", report).items()
         },
     )
 
 
-def _severities(node: object, place: str, report: Report) -> frozenset[Severity]:
-    found = set()
-    for word in _words(node, place, report):
-        if word in Severity.__members__:
-            found.add(Severity[word])
+def _severities(node: object, place: str, report: ReportProblem) -> frozenset[Severity]:
+    severities = set()
+    for name in _strings(node, place, report):
+        if name in Severity.__members__:
+            severities.add(Severity[name])
         else:
-            report(f"{place}: {word!r} is no severity; there are {', '.join(reversed(Severity.__members__))}")
-    return frozenset(found)
+            report(f"{place}: {name!r} is no severity; there are {', '.join(reversed(Severity.__members__))}")
+    return frozenset(severities)
 
 
-def _words(node: object, place: str, report: Report) -> tuple[str, ...]:
-    words = node if isinstance(node, list) else [node]
-    if not words or not all(isinstance(word, str) and word for word in words):
-        report(f"{place} must be a word or a list of words")
+def _strings(node: object, place: str, report: ReportProblem) -> tuple[str, ...]:
+    strings = node if isinstance(node, list) else [node]
+    if not strings or not all(isinstance(string, str) and string for string in strings):
+        report(f"{place} must be a string or a list of strings")
         return ()
-    return tuple(words)
+    return tuple(strings)
 
 
-def _check_names(channels: tuple[str, ...], names: frozenset[str], place: str, report: Report) -> None:
+def _check_names(channels: tuple[str, ...], names: frozenset[str], place: str, report: ReportProblem) -> None:
     for channel in channels:
         if channel not in names:
             report(f"{place}: {channel!r} is no other channel of this file")
 
 
-def _mapping(node: object, place: str, report: Report) -> Mapping[str, object]:
+def _mapping(node: object, place: str, report: ReportProblem) -> Mapping[str, object]:
     if isinstance(node, Mapping) and all(isinstance(key, str) for key in node):
         return cast("Mapping[str, object]", node)
     report(f"{place} must be a mapping")

@@ -1,4 +1,4 @@
-"""Which channels a notification goes to, and who stands in for a channel that did not take it."""
+"""Which channels a notification goes to, and which fallback takes the place of a channel that failed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from enum import StrEnum
 from uuid import UUID, uuid5
 
 from services.domain.severity import Severity
-from services.notifier.core.channel import ChannelSpec, PagerDutySettings
-from services.notifier.core.delivery import State
+from services.notifier.core.channels import ChannelSpec
+from services.notifier.core.delivery import DeliveryState
 
 
-class Reason(StrEnum):
+class RoutingReason(StrEnum):
     """Why a notification goes where it goes."""
 
     ROUTED = "ROUTED"
@@ -19,90 +19,92 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Takes alerts of these severities whose labels have one of the values listed for each name."""
+    """Matches alerts of these severities whose labels have one of the values listed for each name."""
 
     severities: frozenset[Severity]
     channels: tuple[str, ...]
     labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def takes(self, severity: Severity, labels: Mapping[str, str]) -> bool:
-        """Whether an alert with these labels is this route's."""
+    def matches(self, severity: Severity, labels: Mapping[str, str]) -> bool:
+        """Return whether an alert with these labels takes this route."""
         return severity in self.severities and all(labels.get(name) in allowed for name, allowed in self.labels.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
-    """The routes file: the first route that takes an alert decides."""
+    """The routes file: an alert takes the first route that matches."""
 
     channels: Mapping[str, ChannelSpec]
     routes: tuple[Route, ...]
 
-    def channels_of(self, severity: Severity, labels: Mapping[str, str]) -> tuple[tuple[str, ...], Reason]:
-        """The channels of an alert, in the order of the file."""
+    def route(self, severity: Severity, labels: Mapping[str, str]) -> tuple[tuple[str, ...], RoutingReason]:
+        """Return the channels of an alert, in the order of the file."""
         for route in self.routes:
-            if route.takes(severity, labels):
-                return route.channels, Reason.ROUTED
-        return (), Reason.NO_ROUTE
+            if route.matches(severity, labels):
+                return route.channels, RoutingReason.ROUTED
+        return (), RoutingReason.NO_ROUTE
 
     @property
-    def keeping(self) -> frozenset[str]:
-        """The channels that keep an alert open under its id until they hear its end."""
-        return frozenset(name for name, spec in self.channels.items() if isinstance(spec.kind, PagerDutySettings))
+    def stateful_channels(self) -> frozenset[str]:
+        """Return the channels that keep an alert open under its id until it is resolved."""
+        return frozenset(name for name, spec in self.channels.items() if spec.settings.is_stateful)
 
     @property
     def fallbacks(self) -> dict[str, tuple[str, ...]]:
-        """For each channel those that stand in for it, in this order."""
+        """Return the fallbacks of each channel, the first one first."""
         return {name: spec.fallback for name, spec in self.channels.items()}
 
 
-def delivery_id(notification: UUID, channel: str) -> UUID:
-    """The same for the same notification and channel, so that planning twice plans nothing new."""
-    return uuid5(notification, channel)
+def delivery_id(notification_id: UUID, channel: str) -> UUID:
+    """Return the id of a delivery: the same each time, so that planning twice plans nothing new."""
+    return uuid5(notification_id, channel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StandIn:
-    """A channel that is to tell a notification, perhaps for another one."""
+class DeliveryTarget:
+    """A channel that a notification goes to, perhaps as the fallback for another one."""
 
     channel: str
     fallback_for: str = ""
 
 
-def audience(
-    routed: Sequence[str], told_before: Iterable[StandIn], only: frozenset[str] | None = None
-) -> tuple[StandIn, ...]:
-    """Where a notification goes: the channels of its route, and those that tell an earlier one of the same alert.
+def targets_of(
+    routed: Sequence[str], earlier: Iterable[DeliveryTarget], only: frozenset[str] | None = None
+) -> tuple[DeliveryTarget, ...]:
+    """Return where a notification goes: the channels of its route, and those that took earlier ones of the same alert.
 
-    Who heard that it began, because a channel failed or the routes were others then, hears how it ends. With `only`,
-    nobody else is told.
+    People who were told that the alert fired are told how it ends, also when a channel failed or the routes have
+    changed since. With `only`, no other channel is used.
     """
-    known = dict.fromkeys(routed, "") | {
-        one.channel: one.fallback_for for one in told_before if one.channel not in routed
+    fallback_for = dict.fromkeys(routed, "") | {
+        target.channel: target.fallback_for for target in earlier if target.channel not in routed
     }
     return tuple(
-        StandIn(channel=channel, fallback_for=failed)
-        for channel, failed in known.items()
+        DeliveryTarget(channel=channel, fallback_for=failed)
+        for channel, failed in fallback_for.items()
         if only is None or channel in only
     )
 
 
-_SERVED = frozenset({State.PENDING, State.IN_FLIGHT, State.DELIVERED, State.SUPERSEDED})
+_NOT_FAILED = frozenset(DeliveryState) - {DeliveryState.FAILED}
 
 
-def stand_ins(fallbacks: Mapping[str, tuple[str, ...]], states: Mapping[str, State]) -> tuple[StandIn, ...]:
-    """Who is to be told next, given where the deliveries of one notification stand.
+def fallback_targets(
+    fallbacks: Mapping[str, tuple[str, ...]], states: Mapping[str, DeliveryState]
+) -> tuple[DeliveryTarget, ...]:
+    """Return the fallbacks to send to next, given the states of one notification's deliveries by channel.
 
-    The law: for each channel that failed, one of its fallback chain has told it or is about to; when none has, the
-    first that was not tried yet is. Asking again with the answer added to the states gives nothing more.
+    The law: for each channel that failed, one of its fallbacks has delivered or is about to; when none has, the first
+    that was not tried yet is chosen. Asked again with the result added to the states, it returns nothing more.
     """
     known = dict(states)
-    found = []
-    for failed in [channel for channel, state in states.items() if state is State.FAILED]:
+    targets = []
+    for failed in [channel for channel, state in states.items() if state is DeliveryState.FAILED]:
         chain = fallbacks.get(failed, ())
-        if any(known.get(channel) in _SERVED for channel in chain):
+        if any(known.get(channel) in _NOT_FAILED for channel in chain):
             continue
         untried = next((channel for channel in chain if channel not in known), None)
         if untried is not None:
-            known[untried] = State.PENDING
-            found.append(StandIn(channel=untried, fallback_for=failed))
-    return tuple(found)
+            known[untried] = DeliveryState.PENDING
+            targets.append(DeliveryTarget(channel=untried, fallback_for=failed))
+    return tuple(targets)

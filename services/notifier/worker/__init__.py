@@ -1,1 +1,1 @@
-"""The loops: notifications in from Kafka, deliveries out through each channel."""
+"""The loops: notifications come in from Kafka, deliveries go out through each channel."""

@@ -155,6 +155,14 @@ def test_each_path_leads_to_its_rpc(edge: Edge, method: str, path: str, rpc: str
     assert own_id is None or call.request.id == own_id
 
 
+@pytest.mark.parametrize("name", ["requestId", "request_id"])
+def test_a_retry_may_have_a_request_id(edge: Edge, name: str) -> None:
+    answer = edge.all.send("POST", f"/api/notifications/n1/retry?{name}=0b8f1c3e-4d0a-4f4e-9a55-0d6f8a2f7c11", "{}")
+    assert answer.status == 200
+    (request,) = edge.notifier.requests
+    assert (request.id, request.request_id) == ("n1", "0b8f1c3e-4d0a-4f4e-9a55-0d6f8a2f7c11")
+
+
 def test_a_patch_brings_the_fields_that_the_body_sets_and_no_mask(edge: Edge) -> None:
     edge.all.send("PATCH", "/api/alert-rules/r1", {"threshold": 0, "enabled": False, "description": ""})
     (request,) = edge.manager.requests

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID, uuid4
@@ -13,18 +13,19 @@ import pytest
 
 from services.chassis.clock import SystemClock
 from services.notifier.adapters.channels.email import EmailChannel, tls_context
-from services.notifier.adapters.channels.http import Poster, http_session
-from services.notifier.adapters.channels.pagerduty import PagerDutyChannel
-from services.notifier.adapters.channels.slack import SlackChannel
-from services.notifier.adapters.channels.webhook import WebhookChannel
-from services.notifier.core.answer import Accepted, Answer, AskedToWait, Misconfigured, Refused, Unavailable
-from services.notifier.core.channel import EmailSettings
-from services.notifier.core.message import Kind
+from services.notifier.adapters.channels.http import HttpChannel, http_session
+from services.notifier.core.channels import ChannelSettings
+from services.notifier.core.channels.email import EmailSettings
+from services.notifier.core.channels.pagerduty import PagerDutySettings
+from services.notifier.core.channels.slack import SlackSettings
+from services.notifier.core.channels.webhook import WebhookSettings
+from services.notifier.core.notification import NotificationKind
+from services.notifier.core.response import Accepted, AskedToWait, ChannelResponse, Misconfigured, Refused, Unavailable
 from services.notifier.ports import Channel
 from stack.sinks import Behaviour, Sinks, running_sinks
-from tests.fakes.notifier import EVIL, message
+from tests.fakes.notifier import EVIL, alert_notification
 
-PATIENCE = 0.4
+TIMEOUT_S = 0.4
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +40,14 @@ async def sinks(certificates: Path) -> AsyncIterator[Sinks]:
 
 
 @asynccontextmanager
-async def unhelpful_server(answer: bytes | None) -> AsyncIterator[int]:
+async def unhelpful_server(reply: bytes | None) -> AsyncIterator[int]:
     """Answers whatever comes with these bytes and hangs up, or with nothing at all, for ever."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if answer is None:
+        if reply is None:
             await reader.read(-1)
         else:
-            writer.write(answer)
+            writer.write(reply)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -72,19 +73,16 @@ class ChannelContract(ABC):
             for name in ("SLACK_WEBHOOK_URL", "PAGERDUTY_URL", "WEBHOOK_URL"):
                 environment[name] = environment[name].replace(f":{sinks.http_port}/", f":{port}/")
         async with http_session(connections=4, allow_private=True) as session, asyncio.timeout(20):
-
-            def poster(url: str) -> Poster:
-                return Poster(session, environment[url], PATIENCE, SystemClock())
-
-            channel = self.made(environment, poster)
-            try:
-                yield channel
-            finally:
-                if isinstance(channel, EmailChannel):
-                    channel.close()
+            settings = self.settings(environment)
+            if isinstance(settings, EmailSettings):
+                tls = tls_context(environment["SMTP_CA_FILE"])
+                with closing(EmailChannel(settings, tls, TIMEOUT_S, SystemClock())) as channel:
+                    yield channel
+            else:
+                yield HttpChannel(session, settings, TIMEOUT_S, SystemClock())
 
     @abstractmethod
-    def made(self, environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel: ...
+    def settings(self, environment: dict[str, str]) -> ChannelSettings: ...
 
     @abstractmethod
     def key(self, delivery: UUID) -> str: ...
@@ -97,70 +95,74 @@ class ChannelContract(ABC):
         async with self.reaching(sinks) as channel:
             yield channel
 
-    @pytest.mark.parametrize("kind", Kind)
-    async def test_each_kind_is_told_as_the_protocol_has_it(self, channel: Channel, sinks: Sinks, kind: Kind) -> None:
-        told = message(kind=kind)
-        assert isinstance(await channel.send(told, uuid4()), Accepted), sinks.journal.deliveries
+    @pytest.mark.parametrize("kind", NotificationKind)
+    async def test_each_kind_is_sent_as_the_protocol_has_it(
+        self, channel: Channel, sinks: Sinks, kind: NotificationKind
+    ) -> None:
+        notification = alert_notification(kind=kind)
+        assert isinstance(await channel.send(notification, uuid4()), Accepted), sinks.journal.deliveries
         [delivery] = sinks.journal.accepted(self.sink)
-        assert (delivery.alert, delivery.kind) == (told.alert_id, kind.name)
+        assert (delivery.alert, delivery.kind) == (notification.alert_id, kind.name)
 
     async def test_the_delivery_is_recognised_when_it_comes_again(self, channel: Channel, sinks: Sinks) -> None:
         delivery = uuid4()
         for _ in range(2):
-            await channel.send(message(), delivery)
+            await channel.send(alert_notification(), delivery)
         assert [one.key for one in sinks.journal.accepted(self.sink)] == [self.key(delivery)] * 2
 
-    async def test_text_from_logs_breaks_no_message(self, channel: Channel, sinks: Sinks) -> None:
-        told = message(text=EVIL * 40, rule=EVIL, resource=EVIL)
-        assert isinstance(await channel.send(told, uuid4()), Accepted), sinks.journal.deliveries
+    async def test_text_from_logs_breaks_no_alert_notification(self, channel: Channel, sinks: Sinks) -> None:
+        notification = alert_notification(text=EVIL * 40, rule=EVIL, resource=EVIL)
+        assert isinstance(await channel.send(notification, uuid4()), Accepted), sinks.journal.deliveries
         [delivery] = sinks.journal.accepted(self.sink)
         assert delivery.headers.keys().isdisjoint({"bcc", "reply-to"})
         if self.sink == "slack":
             assert "<" not in str(delivery.body)
 
     @pytest.mark.parametrize("meaning", [Unavailable, Misconfigured, Refused])
-    async def test_codes_mean_what_they_mean(self, channel: Channel, sinks: Sinks, meaning: type[Answer]) -> None:
+    async def test_codes_mean_what_they_mean(
+        self, channel: Channel, sinks: Sinks, meaning: type[ChannelResponse]
+    ) -> None:
         codes = {Unavailable: self.retried, Misconfigured: self.misconfigured, Refused: self.refused}[meaning]
         for code in codes:
             sinks.journal.behave(self.sink, Behaviour(status=code))
-            answer = await channel.send(message(), uuid4())
-            assert isinstance(answer, meaning), (code, answer)
-            assert str(code) in answer.text
+            response = await channel.send(alert_notification(), uuid4())
+            assert isinstance(response, meaning), (code, response)
+            assert str(code) in response.text
 
     async def test_being_asked_to_wait_says_how_long(self, channel: Channel, sinks: Sinks) -> None:
         for code in self.waited:
             sinks.journal.behave(self.sink, Behaviour(status=code, retry_after="7"))
-            answer = await channel.send(message(), uuid4())
-            assert isinstance(answer, AskedToWait), answer
-            assert answer.wait.total_seconds() == 7
-            assert str(code) in answer.text
+            response = await channel.send(alert_notification(), uuid4())
+            assert isinstance(response, AskedToWait), response
+            assert response.wait.total_seconds() == 7
+            assert str(code) in response.text
 
     async def test_the_deadline_is_kept_when_the_answer_is_late(self, channel: Channel, sinks: Sinks) -> None:
         sinks.journal.behave(self.sink, Behaviour(delay=30))
         await self.gives_up_in_time(channel)
 
-    async def test_the_deadline_is_kept_when_nothing_is_said(self, sinks: Sinks) -> None:
+    async def test_the_deadline_is_kept_when_nothing_comes_back(self, sinks: Sinks) -> None:
         async with unhelpful_server(None) as port, self.reaching(sinks, port=port) as channel:
             await self.gives_up_in_time(channel)
 
     async def gives_up_in_time(self, channel: Channel) -> None:
         begin = asyncio.get_running_loop().time()
-        answer = await channel.send(message(), uuid4())
-        assert answer == Unavailable(f"no answer within {PATIENCE:g} s")
-        assert asyncio.get_running_loop().time() - begin < PATIENCE + 1.5
+        response = await channel.send(alert_notification(), uuid4())
+        assert response == Unavailable(f"no answer within {TIMEOUT_S:g} s")
+        assert asyncio.get_running_loop().time() - begin < TIMEOUT_S + 1.5
 
-    async def test_an_end_that_is_not_there_is_unavailable(self, sinks: Sinks) -> None:
+    async def test_a_server_that_is_not_there_is_unavailable(self, sinks: Sinks) -> None:
         async with unhelpful_server(None) as port:
             pass
         async with self.reaching(sinks, port=port) as channel:
-            assert await channel.send(message(), uuid4()) == Unavailable("cannot be connected to")
+            assert await channel.send(alert_notification(), uuid4()) == Unavailable("cannot be connected to")
 
     @pytest.mark.parametrize("noise", [b"", b"\0\xff" * 9000 + b"\r\n", b"HTTP/1.1 999\r\n\r\n"])
     async def test_noise_is_unavailable(self, sinks: Sinks, noise: bytes) -> None:
         async with unhelpful_server(noise) as port, self.reaching(sinks, port=port) as channel:
-            assert isinstance(await channel.send(message(), uuid4()), Unavailable)
+            assert isinstance(await channel.send(alert_notification(), uuid4()), Unavailable)
 
-    async def test_no_secret_is_in_any_word_about_it(self, sinks: Sinks, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_no_secret_is_in_a_response_or_the_log(self, sinks: Sinks, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         secrets = self.secrets(sinks.environment)
         echo = " ".join(secrets)
@@ -172,16 +174,16 @@ class ChannelContract(ABC):
             f"550 {echo}\r\n",
             f"nonsense {echo}",
         )
-        said = []
+        texts = []
         for parrot in parrots:
             async with unhelpful_server(parrot.encode()) as port, self.reaching(sinks, port=port) as channel:
-                said += [repr(await channel.send(message(), uuid4())), repr(channel)]
-        words = " ".join(said) + caplog.text
-        assert [secret for secret in secrets if secret in words] == []
+                texts += [repr(await channel.send(alert_notification(), uuid4())), repr(channel)]
+        written = " ".join(texts) + caplog.text
+        assert [secret for secret in secrets if secret in written] == []
 
-    async def test_who_cancels_is_obeyed(self, channel: Channel, sinks: Sinks) -> None:
+    async def test_a_cancelled_send_ends(self, channel: Channel, sinks: Sinks) -> None:
         sinks.journal.behave(self.sink, Behaviour(delay=30))
-        sending = asyncio.create_task(channel.send(message(), uuid4()))
+        sending = asyncio.create_task(channel.send(alert_notification(), uuid4()))
         await sinks.journal.until(lambda journal: journal.deliveries)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -191,8 +193,8 @@ class ChannelContract(ABC):
 class TestSlack(ChannelContract):
     sink = "slack"
 
-    def made(self, _environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel:
-        return SlackChannel(poster("SLACK_WEBHOOK_URL"))
+    def settings(self, environment: dict[str, str]) -> ChannelSettings:
+        return SlackSettings(url=environment["SLACK_WEBHOOK_URL"])
 
     def key(self, delivery: UUID) -> str:
         return str(delivery)
@@ -204,11 +206,11 @@ class TestSlack(ChannelContract):
 class TestPagerDuty(ChannelContract):
     sink = "pagerduty"
 
-    def made(self, environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel:
-        return PagerDutyChannel(poster("PAGERDUTY_URL"), environment["PAGERDUTY_ROUTING_KEY"])
+    def settings(self, environment: dict[str, str]) -> ChannelSettings:
+        return PagerDutySettings(url=environment["PAGERDUTY_URL"], routing_key=environment["PAGERDUTY_ROUTING_KEY"])
 
     def key(self, _delivery: UUID) -> str:
-        return message().alert_id
+        return alert_notification().alert_id
 
     def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
         return (environment["PAGERDUTY_ROUTING_KEY"],)
@@ -217,8 +219,8 @@ class TestPagerDuty(ChannelContract):
 class TestWebhook(ChannelContract):
     sink = "webhook"
 
-    def made(self, environment: dict[str, str], poster: Callable[[str], Poster]) -> Channel:
-        return WebhookChannel(poster("WEBHOOK_URL"), environment["WEBHOOK_SIGNING_KEY"])
+    def settings(self, environment: dict[str, str]) -> ChannelSettings:
+        return WebhookSettings(url=environment["WEBHOOK_URL"], signing_key=environment["WEBHOOK_SIGNING_KEY"])
 
     def key(self, delivery: UUID) -> str:
         return str(delivery)
@@ -230,13 +232,13 @@ class TestWebhook(ChannelContract):
 class TestEmail(ChannelContract):
     sink = "email"
     retried = (421, 450, 451, 452)
-    # SMTP has no word for how long to wait.
+    # SMTP cannot say how long to wait.
     waited = ()
     misconfigured = (530, 535, 550, 553)
     refused = (552, 554)
 
-    def made(self, environment: dict[str, str], _poster: Callable[[str], Poster]) -> Channel:
-        settings = EmailSettings(
+    def settings(self, environment: dict[str, str]) -> ChannelSettings:
+        return EmailSettings(
             host=environment["SMTP_HOST"],
             port=int(environment["SMTP_PORT"]),
             username=environment["SMTP_USERNAME"],
@@ -244,7 +246,6 @@ class TestEmail(ChannelContract):
             sender=environment["SMTP_FROM"],
             recipients=(environment["SMTP_TO"],),
         )
-        return EmailChannel(settings, tls_context(environment["SMTP_CA_FILE"]), PATIENCE, SystemClock())
 
     def key(self, delivery: UUID) -> str:
         return f"<{delivery}@example.com>"
@@ -257,8 +258,8 @@ class TestEmail(ChannelContract):
             sinks = await first.enter_async_context(running_sinks(certificates))
             async with self.reaching(sinks) as channel:
                 for _ in range(2):
-                    assert isinstance(await channel.send(message(), uuid4()), Accepted)
+                    assert isinstance(await channel.send(alert_notification(), uuid4()), Accepted)
                 await first.aclose()
                 async with running_sinks(certificates, smtp_port=sinks.smtp_port) as second:
-                    assert isinstance(await channel.send(message(), uuid4()), Accepted)
+                    assert isinstance(await channel.send(alert_notification(), uuid4()), Accepted)
                     assert len(second.journal.accepted("email")) == 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import grpc
@@ -20,11 +20,14 @@ import pytest
 from services.chassis.grpc_client import channel
 from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, Secret
-from services.notifier.app import notifier
+from services.notifier.app import app
 from services.notifier.settings import DeliverySettings, Settings
 from stack.sinks import Sinks, running_sinks
 from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
+
+if TYPE_CHECKING:
+    from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
 
 ROUTES = Path(__file__).parents[3] / "services/notifier/routes.example.yaml"
 
@@ -87,8 +90,8 @@ class World:
             await self.stream.send("notifications", one.SerializeToString(), one.alert.id.encode(), None, headers)
 
     @property
-    def rpc(self) -> NotificationServiceStub:
-        """The service's own gRPC door."""
+    def rpc(self) -> "NotificationServiceAsyncStub":
+        """Return a stub of the service, on its own port."""
         return NotificationServiceStub(self.calls)
 
     async def until(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -123,7 +126,7 @@ async def run_notifier(settings: Settings, sinks: Sinks) -> AsyncIterator[World]
     """Run a notifier until the end of the block."""
     async with (
         producer(settings.kafka, "test") as stream,
-        notifier(settings),
+        app(settings),
         channel(settings.process.listen) as calls,
     ):
         yield World(settings, sinks, stream, calls)

@@ -1,4 +1,4 @@
-"""From a record on `notifications` to the channels, when all goes well and when channels are in trouble."""
+"""From a record on `notifications` to the channels, when all goes well and when channels fail."""
 
 import asyncio
 import uuid
@@ -63,7 +63,7 @@ async def test_an_alert_reaches_each_channel_of_its_route_once(world: World, ale
     assert {one.alert for one in world.sinks.journal.deliveries} == {alert}
 
 
-async def test_an_alert_whose_place_another_took_is_closed_where_it_is_kept_and_told_to_nobody(
+async def test_an_alert_that_was_superseded_is_closed_in_stateful_channels_and_reaches_nobody_else(
     world: World, alert: str
 ) -> None:
     await world.publish(notification(alert=alert))
@@ -71,7 +71,7 @@ async def test_an_alert_whose_place_another_took_is_closed_where_it_is_kept_and_
     over = notification(alert=alert, kind=Notification.RESOLVED, superseded_by="another")
     await world.publish(over, over)
     assert (await accepted(world, 2, "pagerduty"))[1:] == [("pagerduty", "RESOLVED")]
-    # Where that fails nobody stands in: there is nothing to tell.
+    # Where that fails no fallback is used: there is nothing to tell people.
     world.sinks.journal.behave("pagerduty", DOWN)
     other = f"{alert} 2"
     await world.publish(notification(alert=other, kind=Notification.RESOLVED, superseded_by="another"))
@@ -80,7 +80,7 @@ async def test_an_alert_whose_place_another_took_is_closed_where_it_is_kept_and_
     assert [row["channel"] for row in planned] == ["pagerduty", "pagerduty"]
 
 
-async def test_it_is_quick_and_the_manager_hears_of_it(world: World, alert: str) -> None:
+async def test_it_is_quick_and_the_manager_gets_the_result(world: World, alert: str) -> None:
     await world.publish(notification(alert="warm", severity=AlertRule.LOW))
     await accepted(world, 1, "webhook")
     begin = datetime.now(UTC)
@@ -98,7 +98,7 @@ async def test_it_is_quick_and_the_manager_hears_of_it(world: World, alert: str)
     assert result.delivery_id == slack.key
 
 
-async def test_trouble_that_passes_is_retried(world: World, alert: str) -> None:
+async def test_a_failure_that_passes_is_retried(world: World, alert: str) -> None:
     world.sinks.journal.behave("slack", Behaviour(status=503, times=2))
     await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
     assert await accepted(world, 1) == [("slack", "FIRING")]
@@ -148,12 +148,12 @@ async def test_a_wait_beyond_the_limit_is_not_waited_for(world: World, alert: st
     assert {one.state for one in breakers.circuit_breakers} == {CircuitBreaker.CLOSED}
 
 
-async def test_a_channel_that_is_down_opens_its_breaker_and_all_is_told_elsewhere_then_redriven(
+async def test_a_channel_that_is_down_opens_its_breaker_and_all_goes_to_the_fallback_then_is_redriven(
     world: World, alert: str
 ) -> None:
     world.sinks.journal.behave("slack", DOWN)
     await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
-    # The fallback tells it, and the failed one is stored.
+    # The fallback gets it, and the failed one is stored.
     assert await accepted(world, 1) == [("email", "FIRING")]
     [row] = await world.until("SELECT * FROM failed_notifications")
     assert (row["channel"], row["status"], row["attempt_count"], row["last_error"]) == (
@@ -170,7 +170,7 @@ async def test_a_channel_that_is_down_opens_its_breaker_and_all_is_told_elsewher
     await world.publish(notification(alert=alert, kind=Notification.RESOLVED, severity=AlertRule.MEDIUM))
     assert await accepted(world, 2) == [("email", "FIRING"), ("email", "RESOLVED")]
     await world.until("SELECT 1 FROM failed_notifications WHERE kind = 'RESOLVED' AND status = 'PENDING'")
-    # Back: both are told there as well, in order.
+    # Recovered: both are sent there as well, in order.
     world.sinks.journal.behave("slack", None)
     assert await accepted(world, 2, "slack") == [("slack", "FIRING"), ("slack", "RESOLVED")]
     await world.until("SELECT 1 FROM failed_notifications WHERE status = 'DELIVERED' HAVING count(*) = 2")
@@ -190,7 +190,7 @@ async def test_a_channel_that_hangs_holds_up_no_other(world: World, alert: str) 
     world.sinks.journal.behave("slack", None)
 
 
-async def test_a_refused_message_is_not_retried_but_told_elsewhere(world: World, alert: str) -> None:
+async def test_a_refused_notification_is_not_retried_but_goes_to_the_fallback(world: World, alert: str) -> None:
     world.sinks.journal.behave("slack", Behaviour(status=400, times=1))
     await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
     assert await accepted(world, 1) == [("email", "FIRING")]
@@ -202,6 +202,19 @@ async def test_a_refused_message_is_not_retried_but_told_elsewhere(world: World,
     answer = await world.rpc.RetryFailedNotification(RetryFailedNotificationRequest(id=failed.id))
     assert answer.failed_notification.status == FailedNotification.RETRYING
     assert await accepted(world, 1, "slack") == [("slack", "FIRING")]
+
+
+async def test_a_refused_notification_is_not_redriven_when_its_channel_has_recovered(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=400, times=1))
+    await world.publish(notification(alert=f"{alert}-refused", severity=AlertRule.MEDIUM))
+    await world.until("SELECT 1 FROM failed_notifications WHERE reason = 'REFUSED'")
+    world.sinks.journal.behave("slack", DOWN)
+    await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
+    await world.until("SELECT 1 FROM failed_notifications HAVING count(*) = 2")
+    world.sinks.journal.behave("slack", None)
+    await world.until("SELECT 1 FROM failed_notifications WHERE status = 'DELIVERED'")
+    rows = await world.rows("SELECT alert_id, status FROM failed_notifications ORDER BY alert_id")
+    assert [tuple(row) for row in rows] == [(alert, "DELIVERED"), (f"{alert}-refused", "PENDING")]
 
 
 async def test_by_hand_goes_through_an_open_breaker(world: World, alert: str) -> None:
@@ -224,7 +237,7 @@ async def test_firing_is_told_before_resolved_however_slow_it_is(world: World, a
     assert await accepted(world, 3) == told
 
 
-async def test_firing_is_not_told_after_resolved(world: World, alert: str) -> None:
+async def test_firing_is_not_sent_after_resolved(world: World, alert: str) -> None:
     world.sinks.journal.behave("slack", Behaviour(status=400, times=1))
     await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
     await world.until("SELECT 1 FROM failed_notifications WHERE status = 'PENDING'")
@@ -234,7 +247,7 @@ async def test_firing_is_not_told_after_resolved(world: World, alert: str) -> No
     assert row["kind"] == "FIRING"
 
 
-async def test_who_heard_from_the_fallback_that_it_began_hears_how_it_ends(world: World, alert: str) -> None:
+async def test_a_fallback_that_got_the_beginning_gets_the_end(world: World, alert: str) -> None:
     world.sinks.journal.behave("slack", Behaviour(status=400, times=1))
     await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
     assert await accepted(world, 1) == [("email", "FIRING")]
@@ -243,7 +256,7 @@ async def test_who_heard_from_the_fallback_that_it_began_hears_how_it_ends(world
     assert await accepted(world, 2, "email") == [("email", "FIRING"), ("email", "RESOLVED")]
 
 
-async def test_so_does_who_heard_of_it_only_after_the_end_had_come_in(world: World, alert: str) -> None:
+async def test_so_does_a_fallback_that_got_it_only_after_the_end_had_come_in(world: World, alert: str) -> None:
     world.sinks.journal.behave("slack", Behaviour(status=400, times=1, delay=0.3))
     kinds = (Notification.FIRING, Notification.RESOLVED)
     await world.publish(*[notification(alert=alert, kind=kind, severity=AlertRule.MEDIUM) for kind in kinds])
@@ -251,7 +264,7 @@ async def test_so_does_who_heard_of_it_only_after_the_end_had_come_in(world: Wor
     assert await accepted(world, 1, "slack") == [("slack", "RESOLVED")]
 
 
-async def test_what_is_no_notification_is_put_aside_and_the_stream_goes_on(world: World, alert: str) -> None:
+async def test_what_is_no_notification_is_dead_lettered_and_the_stream_goes_on(world: World, alert: str) -> None:
     await world.stream.send("notifications", b"\xff not a message", alert.encode(), 0, ())
     await world.stream.send("notifications", Notification(id=str(uuid.uuid4())).SerializeToString(), b"", 0, ())
     await world.stream.send(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from services.chassis.kafka import producer
 from services.notifier.settings import Settings
 from stack.sinks import Behaviour, Sinks
+from stack.sinks.journal import Journal
 from tests.fakes.notifications import notification
 from tests.integration.notifier.conftest import World, process
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
@@ -20,6 +22,10 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 pytestmark = pytest.mark.integration
 
 Run = Callable[[], AbstractAsyncContextManager[World]]
+
+
+def has_accepted(journal: Journal, *, count: int) -> bool:
+    return len(journal.accepted()) >= count
 
 
 async def leave_behind(running: Run, alert: str, change: str) -> None:
@@ -32,7 +38,7 @@ async def leave_behind(running: Run, alert: str, change: str) -> None:
         world.sinks.journal.clear()
 
 
-async def test_own_leases_are_taken_up_at_once(running: Run, alert: str) -> None:
+async def test_own_leases_are_released_at_once(running: Run, alert: str) -> None:
     mine = "state = 'IN_FLIGHT', holder = 'notifier-1', due_at = now() + interval '1 hour'"
     await leave_behind(running, alert, mine)
     async with running() as world:
@@ -49,7 +55,7 @@ async def test_the_leases_of_others_are_left_to_them_until_they_end(running: Run
         assert slack.time >= row["due_at"] - timedelta(milliseconds=50)
 
 
-async def test_what_failed_before_is_redriven_although_the_breaker_has_forgotten(running: Run, alert: str) -> None:
+async def test_what_failed_before_is_redriven_although_the_breaker_is_new(running: Run, alert: str) -> None:
     failed = "state = 'FAILED', reason = 'BREAKER_OPEN', due_at = now()"
     await leave_behind(running, alert, failed)
     async with running() as world:
@@ -57,7 +63,7 @@ async def test_what_failed_before_is_redriven_although_the_breaker_has_forgotten
         await world.until("SELECT 1 FROM failed_notifications WHERE status = 'DELIVERED'")
 
 
-async def test_what_waits_for_a_channel_that_is_gone_goes_to_its_fallback(running: Run, alert: str) -> None:
+async def test_what_waits_for_a_removed_channel_goes_to_its_fallback(running: Run, alert: str) -> None:
     gone = "state = 'PENDING', channel = 'pager', due_at = now(), failed_at = NULL, reason = NULL"
     await leave_behind(running, alert, gone)
     async with running() as world:
@@ -75,7 +81,7 @@ async def test_killed_again_and_again_it_misses_nothing(settings: Settings, sink
     for step in range(1, kills + 1):
         async with process(settings, sinks):
             enough = step * 20
-            await sinks.journal.until(lambda journal, enough=enough: len(journal.accepted()) >= enough, within=30)
+            await sinks.journal.until(partial(has_accepted, count=enough), within=30)
     async with process(settings, sinks):
         await sinks.journal.until(lambda journal: len({one.key for one in journal.accepted()}) >= 80, within=30)
     counted = Counter((one.channel, one.alert) for one in sinks.journal.accepted())

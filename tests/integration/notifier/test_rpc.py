@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
 
 import aiohttp
 import asyncpg
@@ -32,13 +33,14 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 pytestmark = pytest.mark.integration
 
 Run = Callable[[], AbstractAsyncContextManager[World]]
+NO_STATUS = FailedNotification.STATUS_UNSPECIFIED
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NO_UUID = encode_page_token(("2026-01-01T00:00:00+00:00", "x"), filters=filters_of(ListFailedNotificationsRequest()))
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
     """The reason and the fields of a refused call."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast("grpc.Call", error))
     info, fields = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     for detail in status.details if status else []:
         _ = detail.Unpack(info) or detail.Unpack(fields)
@@ -74,7 +76,7 @@ async def test_paging_visits_each_failed_notification_once(world: World) -> None
         pytest.param(ListFailedNotificationsRequest(page_token="x"), "pageToken", id="made-up token"),
         pytest.param(ListFailedNotificationsRequest(page_token=NO_UUID), "pageToken", id="token without id"),
         pytest.param(ListFailedNotificationsRequest(channel="a\0"), "channel", id="NUL"),
-        pytest.param(ListFailedNotificationsRequest(statuses=[0]), "statuses", id="no status"),
+        pytest.param(ListFailedNotificationsRequest(statuses=[NO_STATUS]), "statuses", id="no status"),
     ],
 )
 async def test_a_wrong_field_is_named(world: World, request_: ListFailedNotificationsRequest, field: str) -> None:
@@ -84,7 +86,7 @@ async def test_a_wrong_field_is_named(world: World, request_: ListFailedNotifica
     assert details(refused.value) == ("INVALID_REQUEST", [field])
 
 
-async def test_what_cannot_be_retried_says_why(world: World, alert: str) -> None:
+async def test_a_retry_that_is_refused_says_why(world: World, alert: str) -> None:
     async def refused(identity: str) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await world.rpc.RetryFailedNotification(RetryFailedNotificationRequest(id=identity))
@@ -98,6 +100,29 @@ async def test_what_cannot_be_retried_says_why(world: World, alert: str) -> None
     assert await refused(str(row["id"])) == (grpc.StatusCode.FAILED_PRECONDITION, "NOTIFICATION_ALREADY_DELIVERED")
 
 
+async def test_a_repeated_request_retries_once_and_gets_the_first_response(world: World, alert: str) -> None:
+    world.sinks.journal.behave("slack", Behaviour(status=400, times=1))
+    world.sinks.journal.behave("email", Behaviour(status=554, times=1))
+    await world.publish(notification(alert=alert, severity=AlertRule.HIGH))
+    await world.until("SELECT 1 FROM failed_notifications HAVING count(*) = 2")
+    slack, email = await world.rows("SELECT id FROM failed_notifications ORDER BY channel DESC")
+    request = RetryFailedNotificationRequest(id=str(slack["id"]), request_id=str(uuid.uuid4()))
+    first = await world.rpc.RetryFailedNotification(request)
+    await world.until("SELECT 1 FROM failed_notifications WHERE channel = 'slack' AND status = 'DELIVERED'")
+    # Without the id this one would be refused now: it was delivered.
+    assert await world.rpc.RetryFailedNotification(request) == first
+    assert first.failed_notification.status == FailedNotification.RETRYING
+    assert len(world.sinks.journal.accepted("slack")) == 1
+    other = RetryFailedNotificationRequest(id=str(email["id"]), request_id=request.request_id)
+    with pytest.raises(grpc.aio.AioRpcError) as reused:
+        await world.rpc.RetryFailedNotification(other)
+    assert reused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert details(reused.value) == ("REQUEST_ID_REUSED", [])
+    with pytest.raises(grpc.aio.AioRpcError) as wrong:
+        await world.rpc.RetryFailedNotification(RetryFailedNotificationRequest(id=str(email["id"]), request_id="one"))
+    assert details(wrong.value) == ("INVALID_REQUEST", ["requestId"])
+
+
 async def test_breakers_are_listed_by_name(world: World) -> None:
     answer = await world.rpc.ListCircuitBreakers(ListCircuitBreakersRequest())
     assert [one.channel for one in answer.circuit_breakers] == ["email", "pagerduty", "slack", "webhook"]
@@ -107,7 +132,7 @@ async def test_breakers_are_listed_by_name(world: World) -> None:
 
 
 async def test_health_is_serving_once_it_is_ready(world: World) -> None:
-    stub = health_pb2_grpc.HealthStub(world.calls)
+    stub = cast("Any", health_pb2_grpc.HealthStub(world.calls))
     async with asyncio.timeout(15):
         while True:
             answer = await stub.Check(health_pb2.HealthCheckRequest())

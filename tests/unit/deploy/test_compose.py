@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from services.chassis.settings import describe_settings, load_settings
-from services.notifier.adapters.routes import load_routes
+from services.notifier.settings import load_routes
 from stack.envoy import EnvoySettings, render_config
 from stack.postgres import DATABASE, USER
 from stack.topics import create_topics

@@ -9,11 +9,14 @@ import pytest
 import yaml
 
 from services.domain.severity import Severity
-from services.notifier.adapters.routes import load_routes
-from services.notifier.core.channel import EmailSettings, PagerDutySettings, SlackSettings, WebhookSettings
-from services.notifier.core.channel_fields import World
-from services.notifier.core.routes_file import RoutesError, routes_of
+from services.notifier.core.channels.email import EmailSettings
+from services.notifier.core.channels.fields import References
+from services.notifier.core.channels.pagerduty import PagerDutySettings
+from services.notifier.core.channels.slack import SlackSettings
+from services.notifier.core.channels.webhook import WebhookSettings
+from services.notifier.core.routes_file import RoutesError, read_routes
 from services.notifier.core.routing import Routes
+from services.notifier.settings import load_routes
 from stack.sinks.server import sink_environment
 
 EXAMPLE = Path(__file__).parents[3] / "services/notifier/routes.example.yaml"
@@ -34,7 +37,7 @@ def read(changed: object, environ: dict[str, str] | None = None, files: dict[str
             raise FileNotFoundError(path)
         return (files or {})[path]
 
-    return routes_of(changed, World(environ=ENVIRON if environ is None else environ, read=file))
+    return read_routes(changed, References(environ=ENVIRON if environ is None else environ, read_file=file))
 
 
 def problems(changed: object, **world: Any) -> list[str]:
@@ -64,15 +67,15 @@ def test_what_would_be_passed_over_is_refused_with_its_place(tmp_path: Path, tex
 
 def test_the_example_is_valid_and_says_what_it_should() -> None:
     routes = load_routes(EXAMPLE, ENVIRON)
-    told = {severity.name: routes.channels_of(severity, {})[0] for severity in Severity}
-    assert told == {
+    routed = {severity.name: routes.route(severity, {})[0] for severity in Severity}
+    assert routed == {
         "CRITICAL": ("pagerduty", "slack", "email"),
         "HIGH": ("slack", "email"),
         "MEDIUM": ("slack",),
         "LOW": ("webhook",),
     }
     assert routes.fallbacks["slack"] == ("email", "webhook")
-    kinds = {name: type(spec.kind) for name, spec in routes.channels.items()}
+    kinds = {name: type(spec.settings) for name, spec in routes.channels.items()}
     assert kinds == {
         "pagerduty": PagerDutySettings,
         "slack": SlackSettings,
@@ -81,14 +84,14 @@ def test_the_example_is_valid_and_says_what_it_should() -> None:
     }
 
 
-def test_no_secret_is_in_the_words_of_the_routes() -> None:
+def test_no_secret_is_in_the_repr_of_the_routes() -> None:
     shown = repr(load_routes(EXAMPLE, ENVIRON))
     assert [name for name in SECRETS if ENVIRON[name] in shown] == []
 
 
 def test_the_defaults_lead_to_the_vendor() -> None:
     environ = {name: value for name, value in ENVIRON.items() if name != "PAGERDUTY_URL"}
-    kind = read(document(), environ).channels["pagerduty"].kind
+    kind = read(document(), environ).channels["pagerduty"].settings
     assert isinstance(kind, PagerDutySettings)
     assert kind.url == "https://events.pagerduty.com/v2/enqueue"
 
@@ -149,7 +152,7 @@ def drop(*path: str) -> Change:
         pytest.param(set_in("channels", "slack", "workers", to=0), "channels.slack.workers must be", id="no workers"),
         pytest.param(set_in("channels", "slack", "timeout", to="long"), "channels.slack.timeout must be", id="no time"),
         pytest.param(
-            set_in("channels", "slack", "timeout", to=[1]), "timeout must be a text", id="a list for a number"
+            set_in("channels", "slack", "timeout", to=[1]), "timeout must be a string", id="a list for a number"
         ),
         pytest.param(set_in("channels", "Slack!", to={}), "'Slack!' must be lower-case", id="a strange name"),
         pytest.param(set_in("channels", "webhook", "url", to="ftp://x"), "webhook.url must be an http", id="no http"),
@@ -157,7 +160,7 @@ def drop(*path: str) -> Change:
         pytest.param(set_in("channels", "webhook", "url", to=""), "channels.webhook.url is required", id="no address"),
         pytest.param(set_in("channels", "webhook", "allow_private", to="maybe"), "must be true or false", id="no flag"),
         pytest.param(set_in("channels", "email", "port", to=99999), "channels.email.port must be", id="no port"),
-        pytest.param(set_in("channels", "email", "to", to=[1]), "channels.email.to must be a word", id="no words"),
+        pytest.param(set_in("channels", "email", "to", to=[1]), "channels.email.to must be a string", id="no words"),
         pytest.param(
             set_in("channels", "email", "to", to="a@b, c"), "email.to must be mail addresses", id="no address"
         ),
@@ -183,7 +186,7 @@ def drop(*path: str) -> Change:
             lambda found: found["routes"][0].update(channels=["teams"]), "'teams' is no other channel", id="no channel"
         ),
         pytest.param(
-            lambda found: found["routes"][0].update(channels=[]), "must be a word or a list", id="no channels"
+            lambda found: found["routes"][0].update(channels=[]), "must be a string or a list", id="no channels"
         ),
         pytest.param(lambda found: found["routes"][0].update(labels={1: "a"}), "labels must be a mapping", id="labels"),
     ],
@@ -217,9 +220,9 @@ def test_a_secret_may_lie_in_a_file_and_numbers_may_be_numbers() -> None:
     changed["channels"]["webhook"]["allow_private"] = True
     routes = read(changed, files={"slack.txt": "https://hooks.slack.com/services/x\n"})
     spec = routes.channels["slack"]
-    assert spec.kind == SlackSettings(url="https://hooks.slack.com/services/x")
+    assert spec.settings == SlackSettings(url="https://hooks.slack.com/services/x")
     assert (spec.workers, spec.timeout, spec.fallback) == (2, timedelta(seconds=1.5), ("email",))
-    assert routes.channels["webhook"].kind == WebhookSettings(
+    assert routes.channels["webhook"].settings == WebhookSettings(
         url=ENVIRON["WEBHOOK_URL"], signing_key=ENVIRON["WEBHOOK_SIGNING_KEY"], allow_private=True
     )
 
@@ -227,7 +230,7 @@ def test_a_secret_may_lie_in_a_file_and_numbers_may_be_numbers() -> None:
 def test_labels_may_list_their_values() -> None:
     changed = document()
     changed["routes"].insert(0, {"severity": ["LOW", "HIGH"], "labels": {"team": ["a", "b"]}, "channels": "email"})
-    assert read(changed).channels_of(Severity.LOW, {"team": "b"})[0] == ("email",)
+    assert read(changed).route(Severity.LOW, {"team": "b"})[0] == ("email",)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +255,6 @@ def test_files_beside_the_routes_file_are_found(tmp_path: Path) -> None:
     changed["channels"]["slack"] = {"kind": "slack", "url_file": "slack.txt"}
     (tmp_path / "slack.txt").write_text("https://hooks.slack.com/services/x")
     (tmp_path / "routes.yaml").write_text(yaml.safe_dump(changed))
-    assert load_routes(tmp_path / "routes.yaml", ENVIRON).channels["slack"].kind == SlackSettings(
+    assert load_routes(tmp_path / "routes.yaml", ENVIRON).channels["slack"].settings == SlackSettings(
         url="https://hooks.slack.com/services/x"
     )

@@ -3,10 +3,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.notifier.core.channel import ChannelSpec, PagerDutySettings, SlackSettings
-from services.notifier.core.delivery import State
-from services.notifier.core.routing import Reason, Route, Routes, StandIn, audience, delivery_id, stand_ins
-from tests.fakes.notifier import message
+from services.notifier.core.channels import ChannelSpec
+from services.notifier.core.channels.pagerduty import PagerDutySettings
+from services.notifier.core.channels.slack import SlackSettings
+from services.notifier.core.delivery import DeliveryState
+from services.notifier.core.routing import (
+    DeliveryTarget,
+    Route,
+    Routes,
+    RoutingReason,
+    delivery_id,
+    fallback_targets,
+    targets_of,
+)
+from tests.fakes.notifier import alert_notification
 
 CHANNELS = ("pagerduty", "slack", "email", "webhook")
 ROUTES = Routes(
@@ -24,32 +34,30 @@ ROUTES = Routes(
 fallbacks = st.fixed_dictionaries(
     {name: st.lists(st.sampled_from(CHANNELS), max_size=3).map(tuple) for name in CHANNELS}
 )
-states = st.dictionaries(st.sampled_from(CHANNELS), st.sampled_from(State), min_size=1)
+states = st.dictionaries(st.sampled_from(CHANNELS), st.sampled_from(DeliveryState), min_size=1)
 
 
 @pytest.mark.parametrize(
     ("severity", "labels", "expected"),
     [
-        pytest.param(
-            Severity.CRITICAL, {"team": "billing"}, ("pagerduty",), id="the first route that takes it decides"
-        ),
+        pytest.param(Severity.CRITICAL, {"team": "billing"}, ("pagerduty",), id="the first route that matches decides"),
         pytest.param(Severity.CRITICAL, {"team": "web"}, ("slack", "email"), id="another value of the label"),
         pytest.param(Severity.CRITICAL, {}, ("slack", "email"), id="no label at all"),
         pytest.param(Severity.HIGH, {"team": "billing"}, ("slack", "email"), id="another severity"),
     ],
 )
-def test_the_first_route_that_takes_an_alert_decides(
+def test_the_first_route_that_matches_decides(
     severity: Severity, labels: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    assert ROUTES.channels_of(severity, labels) == (expected, Reason.ROUTED)
+    assert ROUTES.route(severity, labels) == (expected, RoutingReason.ROUTED)
 
 
-def test_an_alert_that_no_route_takes_goes_nowhere_and_says_so() -> None:
-    assert ROUTES.channels_of(Severity.LOW, {}) == ((), Reason.NO_ROUTE)
+def test_an_alert_that_matches_no_route_goes_nowhere_and_says_so() -> None:
+    assert ROUTES.route(Severity.LOW, {}) == ((), RoutingReason.NO_ROUTE)
 
 
 def test_a_delivery_has_the_same_id_each_time_it_is_planned() -> None:
-    notification = message().notification_id
+    notification = alert_notification().notification_id
     assert delivery_id(notification, "slack") == delivery_id(notification, "slack")
     assert delivery_id(notification, "slack") != delivery_id(notification, "email")
 
@@ -57,54 +65,81 @@ def test_a_delivery_has_the_same_id_each_time_it_is_planned() -> None:
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        pytest.param({"slack": State.FAILED}, [("email", "slack")], id="the first of the chain"),
-        pytest.param({"slack": State.FAILED, "email": State.DELIVERED}, [], id="somebody of the chain has told it"),
-        pytest.param({"slack": State.FAILED, "email": State.PENDING}, [], id="somebody of the chain is about to"),
+        pytest.param({"slack": DeliveryState.FAILED}, [("email", "slack")], id="the first of the chain"),
         pytest.param(
-            {"slack": State.FAILED, "email": State.FAILED}, [("webhook", "slack")], id="the next of the chain"
+            {"slack": DeliveryState.FAILED, "email": DeliveryState.DELIVERED},
+            [],
+            id="one of the chain has delivered",
         ),
-        pytest.param({"slack": State.FAILED, "email": State.FAILED, "webhook": State.FAILED}, [], id="nobody is left"),
-        pytest.param({"slack": State.DELIVERED}, [], id="nothing failed"),
-        pytest.param({"webhook": State.FAILED}, [], id="nobody stands in for it"),
+        pytest.param(
+            {"slack": DeliveryState.FAILED, "email": DeliveryState.PENDING}, [], id="one of the chain is about to"
+        ),
+        pytest.param(
+            {"slack": DeliveryState.FAILED, "email": DeliveryState.FAILED},
+            [("webhook", "slack")],
+            id="the next of the chain",
+        ),
+        pytest.param(
+            {"slack": DeliveryState.FAILED, "email": DeliveryState.FAILED, "webhook": DeliveryState.FAILED},
+            [],
+            id="nobody is left",
+        ),
+        pytest.param({"slack": DeliveryState.DELIVERED}, [], id="nothing failed"),
+        pytest.param({"webhook": DeliveryState.FAILED}, [], id="it has no fallback"),
     ],
 )
-def test_who_stands_in(states: dict[str, State], expected: list[tuple[str, str]]) -> None:
+def test_which_fallback_is_next(states: dict[str, DeliveryState], expected: list[tuple[str, str]]) -> None:
     chains = {"slack": ("email", "webhook"), "email": ("webhook",), "webhook": ()}
-    assert stand_ins(chains, states) == tuple(StandIn(channel=name, fallback_for=failed) for name, failed in expected)
+    assert fallback_targets(chains, states) == tuple(
+        DeliveryTarget(channel=name, fallback_for=failed) for name, failed in expected
+    )
 
 
-def test_who_heard_that_it_began_hears_how_it_ends() -> None:
-    before = [StandIn(channel="email", fallback_for="slack"), StandIn(channel="slack", fallback_for="pagerduty")]
-    assert audience(("slack",), before) == (StandIn(channel="slack"), StandIn(channel="email", fallback_for="slack"))
+def test_a_channel_that_took_the_beginning_gets_the_end() -> None:
+    before = [
+        DeliveryTarget(channel="email", fallback_for="slack"),
+        DeliveryTarget(channel="slack", fallback_for="pagerduty"),
+    ]
+    assert targets_of(("slack",), before) == (
+        DeliveryTarget(channel="slack"),
+        DeliveryTarget(channel="email", fallback_for="slack"),
+    )
 
 
-def test_an_end_that_people_are_not_told_reaches_only_who_keeps_the_alert_open() -> None:
+def test_a_quiet_end_reaches_only_stateful_channels() -> None:
     pager = PagerDutySettings(url="https://pager", routing_key="k")
     routes = Routes(
         channels={
-            "pager": ChannelSpec(name="pager", kind=pager),
-            "slack": ChannelSpec(name="slack", kind=SlackSettings(url="https://slack")),
+            "pager": ChannelSpec(name="pager", settings=pager),
+            "slack": ChannelSpec(name="slack", settings=SlackSettings(url="https://slack")),
         },
         routes=(),
     )
-    assert routes.keeping == {"pager"}
-    before = [StandIn(channel="slack"), StandIn(channel="pager", fallback_for="slack")]
-    assert audience(("slack",), before, routes.keeping) == (StandIn(channel="pager", fallback_for="slack"),)
+    assert routes.stateful_channels == {"pager"}
+    before = [DeliveryTarget(channel="slack"), DeliveryTarget(channel="pager", fallback_for="slack")]
+    assert targets_of(("slack",), before, routes.stateful_channels) == (
+        DeliveryTarget(channel="pager", fallback_for="slack"),
+    )
 
 
 @given(fallbacks, states)
-def test_asking_again_finds_nobody_more(chains: dict[str, tuple[str, ...]], before: dict[str, State]) -> None:
-    found = stand_ins(chains, before)
-    assert stand_ins(chains, before | {one.channel: State.PENDING for one in found}) == ()
-
-
-@given(fallbacks, states)
-def test_nobody_is_told_twice_and_nobody_is_left_out(
-    chains: dict[str, tuple[str, ...]], before: dict[str, State]
+def test_asked_again_there_is_no_further_fallback(
+    chains: dict[str, tuple[str, ...]], before: dict[str, DeliveryState]
 ) -> None:
-    found = stand_ins(chains, before)
+    found = fallback_targets(chains, before)
+    assert fallback_targets(chains, before | {one.channel: DeliveryState.PENDING for one in found}) == ()
+
+
+@given(fallbacks, states)
+def test_no_fallback_is_used_twice_and_none_is_left_out(
+    chains: dict[str, tuple[str, ...]], before: dict[str, DeliveryState]
+) -> None:
+    found = fallback_targets(chains, before)
     assert not {one.channel for one in found} & before.keys()
-    after = before | {one.channel: State.PENDING for one in found}
-    for failed in (name for name, state in before.items() if state is State.FAILED):
+    after = before | {one.channel: DeliveryState.PENDING for one in found}
+    for failed in (name for name, state in before.items() if state is DeliveryState.FAILED):
         chain = chains[failed]
-        assert any(after.get(name, State.FAILED) is not State.FAILED for name in chain) or set(chain) <= after.keys()
+        assert (
+            any(after.get(name, DeliveryState.FAILED) is not DeliveryState.FAILED for name in chain)
+            or set(chain) <= after.keys()
+        )

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NotificationServiceStub:
-    """Shows deliveries that failed and the channels' breakers.
+    """Lists and retries notifications that have failed, and lists the breakers of the channels.
     """
 
     def __init__(self, channel):
@@ -53,26 +53,26 @@ class NotificationServiceStub:
 
 
 class NotificationServiceServicer:
-    """Shows deliveries that failed and the channels' breakers.
+    """Lists and retries notifications that have failed, and lists the breakers of the channels.
     """
 
     def ListFailedNotifications(self, request, context):
-        """Gives the deliveries that failed in the end, the newest first.
+        """Lists the deliveries that have failed, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryFailedNotification(self, request, context):
-        """Tries one of them again at once, whatever its breaker says. One that was delivered or superseded is refused with
-        FAILED_PRECONDITION.
+        """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded is
+        refused with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCircuitBreakers(self, request, context):
-        """Gives the breaker of each channel of the instance that answers.
+        """Lists the breaker of each channel, as the instance that answers has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_NotificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NotificationService:
-    """Shows deliveries that failed and the channels' breakers.
+    """Lists and retries notifications that have failed, and lists the breakers of the channels.
     """
 
     @staticmethod

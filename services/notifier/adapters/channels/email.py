@@ -1,4 +1,4 @@
-"""Mail by SMTP, with STARTTLS and login."""
+"""E-mail by SMTP, with STARTTLS and login."""
 
 import asyncio
 import ssl
@@ -8,13 +8,12 @@ from uuid import UUID
 import aiosmtplib
 
 from services.chassis.clock import Clock
-from services.notifier.core.answer import Accepted, Answer, Misconfigured, Unavailable, of_smtp
-from services.notifier.core.channel import EmailSettings
-from services.notifier.core.mail import Envelope, mail
-from services.notifier.core.message import Message
+from services.notifier.core.channels.email import EmailSettings, Envelope, email_body
+from services.notifier.core.notification import AlertNotification
+from services.notifier.core.response import Accepted, ChannelResponse, Misconfigured, Unavailable, classify_smtp
 
-# Mail servers end connections that say nothing for long.
-_MOST_IDLE_SECONDS = 10.0
+# Mail servers end connections that are idle for long.
+_MAX_IDLE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +22,29 @@ class EmailChannel:
 
     settings: EmailSettings
     tls: ssl.SSLContext
-    seconds: float
+    timeout_s: float
     clock: Clock
     _idle: list[tuple[float, aiosmtplib.SMTP]] = field(default_factory=list, init=False, repr=False)
 
-    async def send(self, message: Message, delivery: UUID) -> Answer:
-        """Tell it once: the Message-ID is the delivery's id."""
+    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
         settings = self.settings
         envelope = Envelope(sender=settings.sender, recipients=settings.recipients, date=self.clock.now())
-        content = mail(message, delivery, envelope)
+        content = email_body(notification, delivery_id, envelope)
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(self.timeout_s):
                 return await self._exchange(content)
         except (TimeoutError, aiosmtplib.SMTPTimeoutError):
-            return Unavailable(f"no answer within {self.seconds:g} s")
-        except (aiosmtplib.SMTPException, OSError, ValueError) as problem:
-            return of_problem(problem)
+            return Unavailable(f"no answer within {self.timeout_s:g} s")
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            return _classify(error)
 
     def close(self) -> None:
-        """Leave all connections. The mails were taken or they were not: no farewell is needed."""
+        """Close all connections. Each mail was accepted or was not: no QUIT is needed."""
         while self._idle:
             self._idle.pop()[1].close()
 
-    async def _exchange(self, content: bytes) -> Answer:
-        client = await self._kept() or await self._connected()
+    async def _exchange(self, content: bytes) -> ChannelResponse:
+        client = await self._reuse() or await self._connect()
         try:
             refused, _ = await client.sendmail(self.settings.sender, list(self.settings.recipients), content)
         except BaseException:
@@ -55,12 +53,12 @@ class EmailChannel:
         self._idle.append((self.clock.monotonic(), client))
         return Accepted(f"{len(refused)} of {len(self.settings.recipients)} recipients refused" if refused else "")
 
-    async def _kept(self) -> aiosmtplib.SMTP | None:
-        """A connection that was used not long ago and still answers."""
+    async def _reuse(self) -> aiosmtplib.SMTP | None:
+        """Return a connection that was used not long ago and still answers."""
         while self._idle:
             since, client = self._idle.pop()
             try:
-                if self.clock.monotonic() - since < _MOST_IDLE_SECONDS:
+                if self.clock.monotonic() - since < _MAX_IDLE_S:
                     await client.rset()
                     return client
             except aiosmtplib.SMTPException:
@@ -71,7 +69,7 @@ class EmailChannel:
             client.close()
         return None
 
-    async def _connected(self) -> aiosmtplib.SMTP:
+    async def _connect(self) -> aiosmtplib.SMTP:
         settings = self.settings
         client = aiosmtplib.SMTP(
             hostname=settings.host,
@@ -81,7 +79,7 @@ class EmailChannel:
             # STARTTLS or nothing: without it neither the login nor the mail leaves this machine.
             start_tls=True,
             tls_context=self.tls,
-            timeout=self.seconds,
+            timeout=self.timeout_s,
         )
         try:
             await client.connect()
@@ -96,18 +94,18 @@ def tls_context(ca_file: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca_file or None)
 
 
-def of_problem(problem: Exception) -> Answer:
-    """What an error means, in words of our own: servers repeat logins and addresses in theirs."""
-    if isinstance(problem, aiosmtplib.SMTPRecipientsRefused):
-        # The server judged each recipient; the first one's judgement is as good as any.
-        return of_smtp(problem.recipients[0].code)
-    if isinstance(problem, aiosmtplib.SMTPResponseException):
-        return of_smtp(problem.code)
-    causes = [problem, problem.__cause__, problem.__context__]
+def _classify(error: Exception) -> ChannelResponse:
+    """Return what an error means, in a text of our own: servers repeat logins and addresses in theirs."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        # The server judged each recipient; the first one's code is as good as any.
+        return classify_smtp(error.recipients[0].code)
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return classify_smtp(error.code)
+    causes = [error, error.__cause__, error.__context__]
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return Misconfigured("shows a certificate that is not trusted")
-    if isinstance(problem, aiosmtplib.SMTPConnectError):
+    if isinstance(error, aiosmtplib.SMTPConnectError):
         return Unavailable("cannot be connected to")
-    if isinstance(problem, (aiosmtplib.SMTPNotSupported, ValueError)):
+    if isinstance(error, (aiosmtplib.SMTPNotSupported, ValueError)):
         return Misconfigured("offers no STARTTLS or no login")
     return Unavailable("broke the connection off")

@@ -1,4 +1,7 @@
-"""One POST: within a time, without redirects, with a bounded look at the answer; what is said of it holds no secret."""
+"""All channels over HTTP: one POST, within a timeout, without redirects, with a bounded look at the response.
+
+What is reported of a failure contains no secret: neither the address nor the libraries' own texts, which name it.
+"""
 
 import asyncio
 import ipaddress
@@ -7,17 +10,18 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
 
 import aiohttp
-import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.telemetry import carrier
-from services.notifier.core.answer import Answer, Misconfigured, Unavailable, of_http
+from services.notifier.core.notification import AlertNotification
+from services.notifier.core.response import ChannelResponse, Misconfigured, Unavailable, classify_http
 
-log = structlog.get_logger()
-
-_MOST_ANSWER_BYTES = 4096
+_MAX_RESPONSE_BYTES = 4096
 _FIRST_ERROR = 400
 # Leads through a translator to the IPv4 address in its last four bytes.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -27,12 +31,31 @@ class AddressRefusedError(OSError):
     """The name leads to an address that this channel may not reach."""
 
 
+class HttpChannelSettings(Protocol):
+    """What a kind of channel says of its requests and responses."""
+
+    @property
+    def url(self) -> str:
+        """Return the address to post to."""
+        ...
+
+    def request(
+        self, notification: AlertNotification, delivery_id: UUID, *, now: datetime
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body and headers of the POST."""
+        ...
+
+    def error_detail(self, body: str) -> str:
+        """Return the part of a response's body that is safe to repeat."""
+        ...
+
+
 @asynccontextmanager
 async def http_session(*, connections: int, allow_private: bool) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session of one channel's own (bulkhead); without allow_private it connects to public addresses only.
+    """Open a session of one channel's own (bulkhead); without allow_private it connects to public addresses only.
 
-    The check is made on the very address that is about to be connected to, so neither a name that changes nor a
-    literal address gets past it. Proxies and credentials of the environment are not used.
+    The very address that is about to be connected to is checked, so neither a name that changes nor a literal address
+    gets past it. Proxies and credentials of the environment are not used.
     """
     connector = aiohttp.TCPConnector(
         limit=connections,
@@ -49,55 +72,47 @@ async def http_session(*, connections: int, allow_private: bool) -> AsyncIterato
         yield session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What came back: what it means, and the beginning of the body for a channel that knows how to quote it."""
-
-    answer: Answer
-    status: int = 0
-    body: str = ""
-
-
 @dataclass(frozen=True, slots=True)
-class Poster:
-    """Posts to one address, which never appears in what it says."""
+class HttpChannel:
+    """Posts notifications in the form that the settings' kind of channel takes."""
 
     session: aiohttp.ClientSession = field(repr=False)
-    url: str = field(repr=False)
-    seconds: float
+    settings: HttpChannelSettings
+    timeout_s: float
     clock: Clock
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Post once and judge the answer; every failure is an answer too."""
+    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
+        body, headers = self.settings.request(notification, delivery_id, now=self.clock.now())
         try:
-            async with asyncio.timeout(self.seconds):
-                return await self._exchange(body, {"Content-Type": "application/json", **headers, **carrier()})
+            async with asyncio.timeout(self.timeout_s):
+                return await self._post(body, {"Content-Type": "application/json", **headers, **carrier()})
         except TimeoutError:
-            return Reply(answer=Unavailable(f"no answer within {self.seconds:g} s"))
-        except AddressRefusedError:
-            return Reply(answer=Misconfigured("leads to an address inside a private network"))
-        except (aiohttp.ClientError, OSError, ValueError) as problem:
-            return Reply(answer=of_problem(problem))
+            return Unavailable(f"no answer within {self.timeout_s:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _classify(error)
 
-    async def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Reply:
-        async with self.session.post(self.url, data=body, headers=headers, allow_redirects=False) as response:
-            is_error = response.status >= _FIRST_ERROR
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> ChannelResponse:
+        url = self.settings.url
+        async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             # Once the status is there, a delivery is a delivery: the body is read only to say why not.
-            text = (await response.content.read(_MOST_ANSWER_BYTES)).decode("utf-8", "replace") if is_error else ""
-            answer = of_http(response.status, retry_after=response.headers.get("Retry-After"), now=self.clock.now())
-            return Reply(answer=answer, status=response.status, body=text)
+            content = await response.content.read(_MAX_RESPONSE_BYTES) if response.status >= _FIRST_ERROR else b""
+            return classify_http(
+                response.status,
+                retry_after=response.headers.get("Retry-After"),
+                now=self.clock.now(),
+                detail=self.settings.error_detail(content.decode("utf-8", "replace")),
+            )
 
 
-def of_problem(problem: Exception) -> Answer:
-    """What an error below HTTP means, in words of our own: the libraries' name addresses."""
-    causes = [problem, problem.__cause__, getattr(problem, "os_error", None)]
+def _classify(error: Exception) -> ChannelResponse:
+    causes = [error, error.__cause__, getattr(error, "os_error", None)]
     if any(isinstance(cause, AddressRefusedError) for cause in causes):
         return Misconfigured("leads to an address inside a private network")
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return Misconfigured("shows a certificate that is not trusted")
-    if isinstance(problem, (aiohttp.InvalidURL, ValueError)) and not isinstance(problem, aiohttp.ClientConnectionError):
+    if isinstance(error, (aiohttp.InvalidURL, ValueError)) and not isinstance(error, aiohttp.ClientConnectionError):
         return Misconfigured("its address cannot be used")
-    if isinstance(problem, aiohttp.ClientConnectorError):
+    if isinstance(error, aiohttp.ClientConnectorError):
         return Unavailable("cannot be connected to")
     return Unavailable("broke the connection off")
 
@@ -106,18 +121,18 @@ def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, address = info
     if not is_public(str(address[0])):
         raise AddressRefusedError("not a public address")
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setblocking(False)
-    return made
+    opened = socket.socket(family=family, type=kind, proto=protocol)
+    opened.setblocking(False)
+    return opened
 
 
-def is_public(address: str) -> bool:
-    """Whether an address is one of the open internet, also when it is wrapped into one of IPv6."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        wrapped = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
-        if found in _NAT64:
-            wrapped = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+def is_public(text: str) -> bool:
+    """Return whether an address is one of the open internet, also when it is wrapped into one of IPv6."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        wrapped = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if address in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
-    return found.is_global and not found.is_multicast
+    return address.is_global and not address.is_multicast

@@ -1,4 +1,4 @@
-"""What there is to tell."""
+"""A notification as the channels need it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from uuid import UUID
 from services.domain.severity import Severity
 
 
-class Kind(IntEnum):
-    """What happened to the alert; ordered as it happens, and the numbers are those of the contract."""
+class NotificationKind(IntEnum):
+    """What happened to the alert; ordered as it happens, with the numbers of the contract."""
 
     FIRING = 1
     ACKNOWLEDGED = 2
@@ -18,7 +18,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class NotificationSample:
     """One log event as evidence."""
 
     time: datetime
@@ -30,8 +30,8 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """What the rule saw in the window that decided."""
+class NotificationWindow:
+    """The numbers of the window in which the rule's condition held."""
 
     start: datetime
     end: datetime
@@ -42,18 +42,18 @@ class Window:
 
     @property
     def length(self) -> timedelta:
-        """From the first moment to the last."""
+        """Return the time from start to end."""
         return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One notification, in the words of the core. Its texts come from logs and rules: render them with care."""
+class AlertNotification:
+    """What people are to be told about an alert. Its texts come from logs and rules: escape them."""
 
     notification_id: UUID
     alert_id: str
     fingerprint: str
-    kind: Kind
+    kind: NotificationKind
     severity: Severity
     rule_id: str
     rule: str
@@ -63,7 +63,7 @@ class Message:
     change_time: datetime
     actor: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    window: Window | None = None
-    samples: tuple[Sample, ...] = ()
-    # An end that people are not told, because another alert took this one's place: it only closes what is kept open.
+    window: NotificationWindow | None = None
+    samples: tuple[NotificationSample, ...] = ()
     is_quiet: bool = False
+    """Whether nobody is told, because another alert took this one's place; stateful channels close it."""

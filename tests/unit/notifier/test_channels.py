@@ -13,21 +13,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.notifier.core.mail import Envelope, mail, subject
-from services.notifier.core.message import Kind, Message, Sample
-from services.notifier.core.pagerduty import pagerduty_body
-from services.notifier.core.slack import escaped, fitting, slack_body
-from services.notifier.core.webhook import webhook_body, webhook_headers
-from services.notifier.core.wording import cut, facts, headline, length, many_lines, moment, one_line
+from services.notifier.core.channels.email import Envelope, email_body, encode_subject
+from services.notifier.core.channels.pagerduty import pagerduty_body
+from services.notifier.core.channels.slack import escape, escape_and_truncate, slack_body
+from services.notifier.core.channels.webhook import webhook_body, webhook_headers
+from services.notifier.core.channels.wording import (
+    facts,
+    format_duration,
+    format_time,
+    headline,
+    multi_line,
+    single_line,
+    truncate,
+)
+from services.notifier.core.notification import AlertNotification, NotificationKind, NotificationSample
 from stack.sinks.schemas import schema_problems
-from tests.fakes.notifier import EVIL, NOW, message
+from tests.fakes.notifier import EVIL, NOW, alert_notification
 
 DELIVERY = UUID(int=42)
 ENVELOPE = Envelope(sender="tocsin@example.com", recipients=["a@example.com", "b@example.com"], date=NOW)
 
 texts = st.text(max_size=300) | st.sampled_from([EVIL, "<!here>" * 400, "&" * 3000, "`" * 3000])
 messages = st.builds(
-    message, kind=st.sampled_from(Kind), severity=st.sampled_from(Severity), text=texts, rule=texts, resource=texts
+    alert_notification,
+    kind=st.sampled_from(NotificationKind),
+    severity=st.sampled_from(Severity),
+    text=texts,
+    rule=texts,
+    resource=texts,
 )
 
 
@@ -40,9 +53,9 @@ def strings(node: object) -> list[str]:
 
 
 def test_a_message_says_what_where_and_how_much() -> None:
-    told = message()
-    assert headline(told) == "[CRITICAL] FIRING: High Error Rate on payment-service"
-    assert dict(facts(told)) == {
+    notification = alert_notification()
+    assert headline(notification) == "[CRITICAL] FIRING: High Error Rate on payment-service"
+    assert dict(facts(notification)) == {
         "Rule": "High Error Rate",
         "Resource": "payment-service",
         "Severity": "CRITICAL",
@@ -55,20 +68,25 @@ def test_a_message_says_what_where_and_how_much() -> None:
 
 
 def test_who_ended_it_is_told() -> None:
-    assert dict(facts(message(kind=Kind.RESOLVED)))["Resolved"] == "2026-03-01 12:02:00 UTC by ada"
-    assert dict(facts(replace(message(kind=Kind.RESOLVED), actor="")))["Resolved"] == "2026-03-01 12:02:00 UTC"
+    assert (
+        dict(facts(alert_notification(kind=NotificationKind.RESOLVED)))["Resolved"] == "2026-03-01 12:02:00 UTC by ada"
+    )
+    assert (
+        dict(facts(replace(alert_notification(kind=NotificationKind.RESOLVED), actor="")))["Resolved"]
+        == "2026-03-01 12:02:00 UTC"
+    )
 
 
 def test_an_alert_without_window_or_condition_is_told_too() -> None:
-    bare = replace(message(), window=None, description="", labels={}, samples=())
+    bare = replace(alert_notification(), window=None, description="", labels={}, samples=())
     assert "Count" not in dict(facts(bare))
     assert schema_problems("slack", slack_body(bare, DELIVERY)) == []
     assert schema_problems("pagerduty", pagerduty_body(bare, "k" * 32)) == []
     assert json.loads(webhook_body(bare, DELIVERY))["alert"]["window"] is None
-    assert "Labels" not in read(mail(bare, DELIVERY, ENVELOPE)).get_content()
-    window = message().window
+    assert "Labels" not in read(email_body(bare, DELIVERY, ENVELOPE)).get_content()
+    window = alert_notification().window
     assert window is not None
-    assert "Condition" not in dict(facts(replace(message(), window=replace(window, condition=""))))
+    assert "Condition" not in dict(facts(replace(alert_notification(), window=replace(window, condition=""))))
 
 
 @pytest.mark.parametrize(
@@ -76,57 +94,60 @@ def test_an_alert_without_window_or_condition_is_told_too() -> None:
     [(timedelta(hours=2), "2 h"), (timedelta(minutes=5), "5 min"), (timedelta(seconds=90), "90 s")],
 )
 def test_spans_are_put_shortly(span: timedelta, expected: str) -> None:
-    assert length(span) == expected
+    assert format_duration(span) == expected
 
 
 def test_texts_are_made_harmless_and_short() -> None:
-    assert one_line("a\r\nb\x1b[31m\u2028c\td") == "a b [31m c d"
-    assert many_lines("a\nb\tc\x00d") == "a\nb\tc d"
-    assert (cut("abc", 3), cut("abcd", 3)) == ("abc", "ab…")
-    assert moment(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2026-01-02 03:04:05 UTC"
+    assert single_line("a\r\nb\x1b[31m\u2028c\td") == "a b [31m c d"
+    assert multi_line("a\nb\tc\x00d") == "a\nb\tc d"
+    assert (truncate("abc", 3), truncate("abcd", 3)) == ("abc", "ab…")
+    assert format_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2026-01-02 03:04:05 UTC"
 
 
 @given(texts, st.integers(1, 400))
 def test_what_fits_is_kept_and_no_entity_is_cut(text: str, most: int) -> None:
-    found = fitting(text, most)
+    found = escape_and_truncate(text, most)
     assert len(found) <= most
-    assert found == escaped(text) or escaped(text).startswith(found[:-1])
+    assert found == escape(text) or escape(text).startswith(found[:-1])
     assert "<" not in found
     for part in found.rstrip("…").split("&")[1:]:
         assert part.startswith(("amp;", "lt;", "gt;"))
 
 
 @given(messages, st.sampled_from(["", EVIL]))
-def test_slack_takes_any_alert_and_finds_no_markup_in_it(told: Message, description: str) -> None:
-    body = slack_body(replace(told, description=description), DELIVERY)
+def test_slack_takes_any_alert_and_finds_no_markup_in_it(notification: AlertNotification, description: str) -> None:
+    body = slack_body(replace(notification, description=description), DELIVERY)
     assert schema_problems("slack", body) == []
     assert [text for text in strings(body) if "<" in text or ">" in text] == []
     blocks = body["blocks"]
     assert isinstance(blocks, list)
     fenced = [block["text"]["text"] for block in blocks if block.get("text", {}).get("type") == "mrkdwn"]
-    assert [(text[:3], text[-3:], text.count("`")) for text in fenced] == [("```", "```", 6)] * len(told.samples)
+    fences = [(text[:3], text[-3:], text.count("`")) for text in fenced]
+    assert fences == [("```", "```", 6)] * len(notification.samples)
 
 
 def test_slack_fetches_no_address_of_a_log_line() -> None:
-    body = slack_body(message(text="https://evil.example/x.png"), DELIVERY)
+    body = slack_body(alert_notification(text="https://evil.example/x.png"), DELIVERY)
     assert (body["unfurl_links"], body["unfurl_media"]) == (False, False)
 
 
 def test_slack_shows_the_delivery_the_alert_and_the_samples() -> None:
-    body = slack_body(message(text="a < b & c"), DELIVERY)
+    body = slack_body(alert_notification(text="a < b & c"), DELIVERY)
     blocks = body["blocks"]
     assert isinstance(blocks, list)
     assert blocks[0]["block_id"] == str(DELIVERY)
-    assert blocks[-1]["elements"][0]["text"] == f"Alert {message().alert_id}"
+    assert blocks[-1]["elements"][0]["text"] == f"Alert {alert_notification().alert_id}"
     assert "trace 4bf92f3577b34da64bf92f3577b34da6" in blocks[3]["elements"][0]["text"]
     assert blocks[4]["text"]["text"] == "```a &lt; b &amp; c```"
 
 
-@pytest.mark.parametrize(("kind", "action"), list(zip(Kind, ["trigger", "acknowledge", "resolve"], strict=True)))
-def test_pagerduty_follows_the_alert_by_one_key(kind: Kind, action: str) -> None:
-    body = pagerduty_body(message(kind=kind), "k" * 32)
-    assert (body["event_action"], body["dedup_key"]) == (action, message().alert_id)
-    assert ("payload" in body) == (kind is Kind.FIRING)
+@pytest.mark.parametrize(
+    ("kind", "action"), list(zip(NotificationKind, ["trigger", "acknowledge", "resolve"], strict=True))
+)
+def test_pagerduty_follows_the_alert_by_one_key(kind: NotificationKind, action: str) -> None:
+    body = pagerduty_body(alert_notification(kind=kind), "k" * 32)
+    assert (body["event_action"], body["dedup_key"]) == (action, alert_notification().alert_id)
+    assert ("payload" in body) == (kind is NotificationKind.FIRING)
 
 
 @pytest.mark.parametrize(
@@ -139,14 +160,14 @@ def test_pagerduty_follows_the_alert_by_one_key(kind: Kind, action: str) -> None
     ],
 )
 def test_pagerduty_has_severities_of_its_own(severity: Severity, expected: str) -> None:
-    payload = pagerduty_body(message(severity=severity), "k" * 32)["payload"]
+    payload = pagerduty_body(alert_notification(severity=severity), "k" * 32)["payload"]
     assert isinstance(payload, dict)
     assert payload["severity"] == expected
 
 
 @given(messages, texts)
-def test_pagerduty_takes_any_alert(told: Message, label: str) -> None:
-    body = pagerduty_body(replace(told, labels={label: label}), "k" * 32)
+def test_pagerduty_takes_any_alert(notification: AlertNotification, label: str) -> None:
+    body = pagerduty_body(replace(notification, labels={label: label}), "k" * 32)
     assert schema_problems("pagerduty", body) == []
     assert [text for text in strings(body) if not text.replace("\n", "").replace("\t", "").isprintable()] == []
 
@@ -158,7 +179,7 @@ def read(content: bytes) -> EmailMessage:
 
 def subjects(text: str) -> list[str]:
     """What both of the library's readers make of the subject, the old one and the new one."""
-    content = f"Subject: {subject(text)}\r\n\r\n".encode("ascii")
+    content = f"Subject: {encode_subject(text)}\r\n\r\n".encode("ascii")
     old = message_from_bytes(content, policy=policy.compat32)["Subject"]
     return [str(make_header(decode_header(old))), str(read(content)["Subject"])]
 
@@ -177,10 +198,10 @@ words = st.lists(
 ).map(" ".join)
 
 
-@given(words.map(one_line))
+@given(words.map(single_line))
 def test_a_reader_of_the_mail_sees_the_subject_that_was_meant(text: str) -> None:
     assert subjects(text) == [text, text]
-    assert all(len(line) <= 76 for line in subject(text).split("\r\n ")[1:])
+    assert all(len(line) <= 76 for line in encode_subject(text).split("\r\n ")[1:])
 
 
 @pytest.mark.parametrize(
@@ -196,7 +217,7 @@ def test_a_reader_of_the_mail_sees_the_subject_that_was_meant(text: str) -> None
 )
 def test_a_subject_is_read_as_it_was_written(text: str) -> None:
     assert subjects(text) == [text, text]
-    lines = f"Subject: {subject(text)}".split("\r\n")
+    lines = f"Subject: {encode_subject(text)}".split("\r\n")
     assert all(len(line) <= (76 if "=?" in line else 78) for line in lines)
 
 
@@ -210,44 +231,44 @@ def test_a_subject_is_read_as_it_was_written(text: str) -> None:
     ],
 )
 def test_no_header_and_no_body_is_of_a_log_lines_making(text: str) -> None:
-    told = message(resource=text, rule=text, text=text)
-    content = mail(told, DELIVERY, ENVELOPE)
-    assert field_names(content) == field_names(mail(message(), DELIVERY, ENVELOPE))
+    notification = alert_notification(resource=text, rule=text, text=text)
+    content = email_body(notification, DELIVERY, ENVELOPE)
+    assert field_names(content) == field_names(email_body(alert_notification(), DELIVERY, ENVELOPE))
     parsed = read(content)
-    assert parsed["Subject"] == headline(told)
-    assert parsed.get_content().startswith(headline(told))
+    assert parsed["Subject"] == headline(notification)
+    assert parsed.get_content().startswith(headline(notification))
 
 
 @given(messages)
-def test_a_mail_has_the_headers_that_it_should_have_and_no_others(told: Message) -> None:
-    content = mail(told, DELIVERY, ENVELOPE)
+def test_a_mail_has_the_headers_that_it_should_have_and_no_others(notification: AlertNotification) -> None:
+    content = email_body(notification, DELIVERY, ENVELOPE)
     parsed = read(content)
     expected = {"From", "To", "Subject", "Date", "Message-ID", "References", "Auto-Submitted", "Tocsin-Alert"}
     expected |= {"Tocsin-Kind", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"}
     assert set(parsed.keys()) - {"Importance"} == expected
-    assert ("Importance" in parsed) == (told.severity is Severity.CRITICAL)
+    assert ("Importance" in parsed) == (notification.severity is Severity.CRITICAL)
     assert parsed["To"] == "a@example.com, b@example.com"
     assert parsed["Message-ID"] == f"<{DELIVERY}@example.com>"
     assert parsed["Date"].datetime == NOW
-    assert parsed["Subject"] == cut(headline(told), 200)
+    assert parsed["Subject"] == truncate(headline(notification), 200)
     assert content.isascii()
     assert b"\n" not in content.replace(b"\r\n", b"")
     assert max(map(len, content.split(b"\r\n"))) <= 78
 
 
 def test_a_mail_tells_the_evidence() -> None:
-    text = read(mail(message(text="one\ntwö"), DELIVERY, ENVELOPE)).get_content().replace("\r\n", "\n")
+    text = read(email_body(alert_notification(text="one\ntwö"), DELIVERY, ENVELOPE)).get_content().replace("\r\n", "\n")
     assert "2026-03-01 12:00:00 UTC ERROR payment-service node-1 trace 4bf92f" in text
     assert "    one\n    twö" in text
     assert "Labels: team=payments" in text
 
 
 def test_an_alert_id_of_another_form_breaks_no_header() -> None:
-    assert read(mail(message(alert="a b>\r\nc"), DELIVERY, ENVELOPE))["Tocsin-Alert"] == "a-b---c"
+    assert read(email_body(alert_notification(alert="a b>\r\nc"), DELIVERY, ENVELOPE))["Tocsin-Alert"] == "a-b---c"
 
 
 def test_a_webhook_is_signed_over_time_and_body() -> None:
-    body = webhook_body(message(), DELIVERY)
+    body = webhook_body(alert_notification(), DELIVERY)
     headers = webhook_headers(body, DELIVERY, key="secret", now=NOW)
     signed = headers["Tocsin-Timestamp"].encode() + b"." + body
     assert headers["Tocsin-Signature"] == "v1=" + hmac.new(b"secret", signed, hashlib.sha256).hexdigest()
@@ -256,17 +277,19 @@ def test_a_webhook_is_signed_over_time_and_body() -> None:
 
 
 @given(messages)
-def test_a_webhook_gets_texts_as_they_are(told: Message) -> None:
-    body = webhook_body(told, DELIVERY)
+def test_a_webhook_gets_texts_as_they_are(notification: AlertNotification) -> None:
+    body = webhook_body(notification, DELIVERY)
     assert body.isascii()
     document = json.loads(body)
     assert schema_problems("webhook", document) == []
-    assert document["alert"]["ruleName"] == told.rule
-    assert [sample["message"] for sample in document["alert"]["samples"]] == [sample.text for sample in told.samples]
+    assert document["alert"]["ruleName"] == notification.rule
+    assert [sample["message"] for sample in document["alert"]["samples"]] == [
+        sample.text for sample in notification.samples
+    ]
 
 
 def test_a_sample_without_host_and_trace_is_told_by_what_it_has() -> None:
-    bare = replace(message(), samples=(Sample(time=NOW, service="a", level="ERROR", text=""),))
+    bare = replace(alert_notification(), samples=(NotificationSample(time=NOW, service="a", level="ERROR", text=""),))
     blocks = slack_body(bare, DELIVERY)["blocks"]
     assert isinstance(blocks, list)
     assert blocks[3]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a"
@@ -275,10 +298,10 @@ def test_a_sample_without_host_and_trace_is_told_by_what_it_has() -> None:
 
 @pytest.mark.parametrize(("severity", "importance"), [(Severity.CRITICAL, "high"), (Severity.HIGH, None)])
 def test_only_a_critical_mail_is_marked_important(severity: Severity, importance: str | None) -> None:
-    assert read(mail(message(severity=severity), DELIVERY, ENVELOPE))["Importance"] == importance
+    assert read(email_body(alert_notification(severity=severity), DELIVERY, ENVELOPE))["Importance"] == importance
 
 
 def test_a_long_text_is_cut_between_escaped_characters() -> None:
-    assert fitting("a&b", 7) == "a&amp;b"
-    assert fitting("a&bc", 7) == "a&amp;…"
-    assert fitting("ab&c", 7) == "ab…"
+    assert escape_and_truncate("a&b", 7) == "a&amp;b"
+    assert escape_and_truncate("a&bc", 7) == "a&amp;…"
+    assert escape_and_truncate("ab&c", 7) == "ab…"

@@ -2,8 +2,15 @@ import aiohttp
 import pytest
 
 from services.chassis.clock import SystemClock
-from services.notifier.adapters.channels.http import Poster, http_session, is_public
-from services.notifier.core.answer import Misconfigured
+from services.notifier.adapters.channels.http import HttpChannel, http_session, is_public
+from services.notifier.core.channels.slack import SlackSettings
+from services.notifier.core.response import ChannelResponse, Misconfigured
+from tests.fakes.notifier import SPACE, alert_notification
+
+
+async def post(session: aiohttp.ClientSession, url: str) -> ChannelResponse:
+    channel = HttpChannel(session, SlackSettings(url=url), 2, SystemClock())
+    return await channel.send(alert_notification(), SPACE)
 
 
 @pytest.mark.parametrize(
@@ -33,12 +40,12 @@ def test_which_addresses_are_public(address: str, *, expected: bool) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "0x7f000001", "2130706433", "127.1"])
 async def test_no_way_of_writing_it_leads_to_a_private_address(host: str) -> None:
     async with http_session(connections=1, allow_private=False) as session:
-        reply = await Poster(session, f"http://{host}:9/", 2, SystemClock()).post(b"{}", {})
+        response = await post(session, f"http://{host}:9/")
     # Some ways are refused as no address at all.
-    assert isinstance(reply.answer, Misconfigured)
+    assert isinstance(response, Misconfigured)
 
 
 async def test_an_address_that_is_none_is_a_mistake_in_the_file() -> None:
     async with aiohttp.ClientSession() as session:
-        reply = await Poster(session, "http://", 2, SystemClock()).post(b"{}", {})
-    assert reply.answer == Misconfigured("its address cannot be used")
+        response = await post(session, "http://")
+    assert response == Misconfigured("its address cannot be used")

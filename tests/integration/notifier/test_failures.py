@@ -15,7 +15,7 @@ import pytest
 from services.chassis.clock import SystemClock
 from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, Secret
-from services.notifier.app import notifier
+from services.notifier.app import app
 from services.notifier.settings import Settings
 from stack.sinks import Behaviour, Sinks
 from tests.fakes.notifications import notification
@@ -64,7 +64,7 @@ async def logged(running: asyncio.subprocess.Process, event: bytes) -> None:
 async def test_two_instances_share_the_work_and_tell_each_thing_once(settings: Settings, sinks: Sinks) -> None:
     process = replace(settings.process, instance="notifier-2", listen=f"127.0.0.1:{free_port()}")
     alerts = [f"alert-{number}" for number in range(60)]
-    async with run_notifier(settings, sinks) as world, notifier(replace(settings, process=process)):
+    async with run_notifier(settings, sinks) as world, app(replace(settings, process=process)):
         await world.publish(*[notification(alert=alert, severity=AlertRule.MEDIUM) for alert in alerts])
         await sinks.journal.until(lambda journal: len(journal.accepted()) >= len(alerts))
         await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED' HAVING count(*) = 60")
@@ -84,7 +84,7 @@ async def test_hosts_whose_clocks_differ_leave_each_other_their_work(
 
     async def second() -> None:
         AHEAD.set(timedelta(seconds=25))
-        async with notifier(replace(settings, process=process)):
+        async with app(replace(settings, process=process)):
             running.set()
             await done.wait()
 
@@ -99,7 +99,7 @@ async def test_hosts_whose_clocks_differ_leave_each_other_their_work(
     assert Counter(one.alert for one in sinks.journal.deliveries) == Counter(alerts)
 
 
-async def test_what_ended_well_long_ago_is_forgotten(
+async def test_what_was_delivered_long_ago_is_purged(
     settings: Settings, sinks: Sinks, running: Callable[[], AbstractAsyncContextManager[World]], alert: str
 ) -> None:
     async with running() as world:

@@ -1,0 +1,1 @@
+"""Deliveries in PostgreSQL: one module for each port, which holds its whole statements."""

@@ -1,0 +1,123 @@
+"""The deliveries that wait, shared by all instances."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from services.chassis.postgres import Database
+from services.notifier.adapters.postgres.deliveries import DELIVERY_COLUMNS, delivery_of
+from services.notifier.ports import LeasedDelivery, QueueFilter, QueueStatus
+
+# One that is due, or whose lease has ended, which is the same: due_at is in the past.
+_DUE = "mine.state IN ('PENDING', 'IN_FLIGHT') AND mine.due_at <= $2"
+_FAILED = "mine.state = 'FAILED' AND mine.reason <> 'REFUSED'"
+_CONDITIONS = {
+    QueueFilter.DUE: _DUE,
+    QueueFilter.BY_HAND: f"{_DUE} AND mine.turn = 'BY_HAND'",
+    QueueFilter.WAITING: f"mine.turn <> 'BY_HAND' AND (mine.state = 'PENDING' OR {_DUE})",
+    QueueFilter.DUE_PROBE: f"{_FAILED} AND mine.due_at <= $2",
+    QueueFilter.PROBE: _FAILED,
+}
+
+# Of one alert and channel only the first that is still on its way is leased, and nothing while a later one is being
+# sent. SKIP LOCKED: what another instance is leasing right now is left to it.
+_LEASE = """
+WITH chosen AS (
+    SELECT mine.id, mine.due_at AS place FROM deliveries AS mine
+    WHERE mine.channel = $1 AND {condition} AND mine.id <> ALL ($6)
+      AND mine.due_at <= coalesce($7::timestamptz, 'infinity')
+      AND NOT EXISTS (
+          SELECT 1 FROM deliveries AS other
+          WHERE other.alert_id = mine.alert_id AND other.channel = mine.channel
+            AND (other.kind < mine.kind AND other.state IN ('PENDING', 'IN_FLIGHT')
+                 OR other.kind > mine.kind AND other.state = 'IN_FLIGHT'))
+    ORDER BY {order}
+    LIMIT $3
+    FOR UPDATE OF mine SKIP LOCKED
+), leased AS (
+    UPDATE deliveries AS mine
+    SET state = 'IN_FLIGHT', holder = $4, due_at = $5, updated_at = $2, attempt_count = mine.attempt_count + 1,
+        turn = {turn}
+    FROM chosen WHERE mine.id = chosen.id
+    RETURNING mine.*, chosen.place
+)
+SELECT {columns}, place, record, traceparent
+FROM leased JOIN (SELECT id AS notification_id, record, traceparent FROM notifications) AS mine USING (notification_id)
+ORDER BY {result_order}
+"""
+
+_SELECT_STATUS = """
+SELECT count(*) FILTER (WHERE state <> 'FAILED') AS waiting,
+       count(*) FILTER (WHERE state = 'FAILED') AS failed,
+       min(due_at) FILTER (WHERE due_at > $2) AS next_due_at
+FROM deliveries
+WHERE channel = $1 AND state IN ('PENDING', 'IN_FLIGHT', 'FAILED')
+"""
+
+_RELEASE_OWN_LEASES = "UPDATE deliveries SET due_at = $2 WHERE state = 'IN_FLIGHT' AND holder = $1"
+_SELECT_CHANNELS = "SELECT DISTINCT channel FROM deliveries WHERE state IN ('PENDING', 'IN_FLIGHT')"
+
+
+def _lease_statement(selected: QueueFilter) -> str:
+    is_probe = selected in {QueueFilter.PROBE, QueueFilter.DUE_PROBE}
+    # The oldest failure shows best whether the channel has recovered, and is sent first when it has.
+    return _LEASE.format(
+        condition=_CONDITIONS[selected],
+        order="created_at, kind" if is_probe else "due_at, created_at, kind",
+        result_order="created_at, kind" if is_probe else "place, created_at, kind",
+        turn="'PROBE'" if is_probe else "mine.turn",
+        columns=DELIVERY_COLUMNS,
+    )
+
+
+_LEASE_STATEMENTS = {selected: _lease_statement(selected) for selected in QueueFilter}
+
+
+class PostgresDeliveryQueue:
+    """Leases rows under this instance's name."""
+
+    def __init__(self, database: Database, *, instance: str, lease: timedelta) -> None:
+        self._database = database
+        self._instance = instance
+        self._lease = lease
+
+    async def lease(
+        self,
+        channel: str,
+        selected: QueueFilter,
+        *,
+        limit: int,
+        now: datetime,
+        held: Collection[UUID] = (),
+        due_by: datetime | None = None,
+    ) -> list[LeasedDelivery]:
+        # Not repeated on errors: a lease that nobody knows of would only cost time.
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                _LEASE_STATEMENTS[selected], channel, now, limit, self._instance, now + self._lease, list(held), due_by
+            )
+        return [
+            LeasedDelivery(
+                delivery=replace(delivery_of(row), due_time=row["place"]),
+                record=row["record"],
+                traceparent=row["traceparent"],
+            )
+            for row in rows
+        ]
+
+    async def status(self, channel: str, *, now: datetime) -> QueueStatus:
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_SELECT_STATUS, channel, now)
+        if row is None:
+            return QueueStatus(waiting=0, failed=0, next_due_time=None)
+        return QueueStatus(waiting=row["waiting"], failed=row["failed"], next_due_time=row["next_due_at"])
+
+    async def release_own_leases(self, *, now: datetime) -> int:
+        async with self._database.connection() as connection:
+            status = await connection.execute(_RELEASE_OWN_LEASES, self._instance, now)
+        return int(status.rpartition(" ")[2])
+
+    async def list_channels(self) -> frozenset[str]:
+        async with self._database.connection() as connection:
+            return frozenset(row["channel"] for row in await connection.fetch(_SELECT_CHANNELS))

@@ -1,0 +1,68 @@
+"""How long rows are kept, and where those that are older are deleted."""
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from services.chassis.clock import Clock
+from services.chassis.postgres import Connection, Database
+from services.notifier.adapters.postgres.failed_deliveries import REQUEST_RETENTION
+
+log = structlog.get_logger()
+
+PURGE_INTERVAL = timedelta(minutes=10)
+
+# What failed stays until somebody has taken care of it: those rows are the only trace of what reached nobody. Of an
+# alert whose end was not delivered yet everything stays: the channels that accepted its beginning get its end.
+_DELETE_DELIVERIES = """
+WITH old AS (
+    SELECT id FROM notifications AS mine
+    WHERE created_at < $1
+      AND NOT EXISTS (SELECT 1 FROM deliveries
+                      WHERE notification_id = mine.id AND state NOT IN ('DELIVERED', 'SUPERSEDED'))
+      -- The end goes last: it shows that the others may go.
+      AND CASE kind WHEN 3
+          THEN NOT EXISTS (SELECT 1 FROM notifications AS other
+                           WHERE other.alert_id = mine.alert_id AND other.id <> mine.id)
+          ELSE EXISTS (SELECT 1 FROM notifications AS ended
+                       WHERE ended.alert_id = mine.alert_id AND ended.kind = 3 AND ended.created_at < $1) END
+    ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
+), deleted AS (
+    DELETE FROM deliveries USING old WHERE notification_id = old.id
+)
+SELECT id FROM old
+"""
+
+_DELETE_NOTIFICATIONS = "DELETE FROM notifications WHERE id = ANY ($1)"
+
+_DELETE_REQUESTS = """
+DELETE FROM request_ids WHERE request_id IN (
+    SELECT request_id FROM request_ids WHERE create_time < $1 ORDER BY create_time LIMIT 1000 FOR UPDATE SKIP LOCKED)
+RETURNING request_id
+"""
+
+
+class PostgresRetention:
+    """Deletes in small portions, so that nobody waits for a lock for long."""
+
+    def __init__(self, database: Database, clock: Clock, *, retention: timedelta) -> None:
+        self._database = database
+        self._clock = clock
+        self._retention = retention
+
+    async def purge(self) -> None:
+        """Delete notifications that were delivered, with their deliveries, and requests that were answered."""
+        now = self._clock.now()
+        while count := await self._delete_notifications(before=now - self._retention):
+            log.info("notifications_purged", notifications=count)
+        while await self._database.fetch(_DELETE_REQUESTS, now - REQUEST_RETENTION):
+            pass
+
+    async def _delete_notifications(self, *, before: datetime) -> int:
+        async def work(connection: Connection) -> int:
+            ids = [row["id"] for row in await connection.fetch(_DELETE_DELIVERIES, before)]
+            await connection.execute(_DELETE_NOTIFICATIONS, ids)
+            return len(ids)
+
+        return await self._database.run_idempotent(work)

@@ -1,0 +1,144 @@
+"""E-mail, in the octets that are sent.
+
+The header is written here and not by the library's message class: that one decodes encoded words which it finds in a
+plain text, so that a log line could bring line breaks and header fields of its own, and it loses spaces when it folds.
+What comes from logs and rules is in the subject only, as encoded words unless it is short and needs none, and in the
+body, as quoted-printable.
+"""
+
+from base64 import b64encode
+from binascii import b2a_qp
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
+from typing import ClassVar
+from uuid import UUID
+
+from services.domain.severity import Severity
+from services.notifier.core.channels.fields import ChannelFields
+from services.notifier.core.channels.wording import (
+    facts,
+    headline,
+    multi_line,
+    sample_source,
+    single_line,
+    truncate,
+)
+from services.notifier.core.notification import AlertNotification
+
+_DEFAULT_PORT = 587
+_MAX_PORT = 65535
+_MAX_SUBJECT = 200
+# A line of the header has at most 78 characters, or 76 with an encoded word (RFC 2047, section 2). 39 octets become 52
+# of base64 and an encoded word of 64, which leaves room for the field's name.
+_MAX_LINE = 78
+_MAX_ENCODED_OCTETS = 39
+_MAX_ID = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailSettings:
+    """A mail server that takes mail by SMTP with STARTTLS and login."""
+
+    is_stateful: ClassVar[bool] = False
+
+    host: str
+    port: int
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+    sender: str
+    recipients: tuple[str, ...]
+    ca_file: str = ""
+
+    @classmethod
+    def read(cls, fields: ChannelFields) -> "EmailSettings":
+        """Read the settings from a routes file."""
+        settings = cls(
+            host=fields.string("host"),
+            port=int(fields.number("port", _DEFAULT_PORT, maximum=_MAX_PORT)),
+            username=fields.secret("username"),
+            password=fields.secret("password"),
+            sender=fields.string("from"),
+            recipients=fields.strings("to", required=True),
+            ca_file=fields.string("ca_file", ""),
+        )
+        for name, addresses in (("from", (settings.sender,)), ("to", settings.recipients)):
+            if not all(_is_address(address) for address in addresses if address):
+                fields.refuse(name, "must be mail addresses, name@host")
+        return settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """From whom, to whom, and when."""
+
+    sender: str
+    recipients: Sequence[str]
+    date: datetime
+
+
+def email_body(notification: AlertNotification, delivery_id: UUID, envelope: Envelope) -> bytes:
+    """Return header and text; the Message-ID is the delivery's id, and all mails of one alert are in one thread."""
+    domain = envelope.sender.rpartition("@")[2]
+    alert = _token(notification.alert_id)
+    header = {
+        "From": envelope.sender,
+        "To": ",\r\n ".join(envelope.recipients),
+        "Subject": encode_subject(truncate(headline(notification), _MAX_SUBJECT)),
+        "Date": format_datetime(envelope.date),
+        "Message-ID": f"<{delivery_id}@{domain}>",
+        "References": f"<alert.{alert}@{domain}>",
+        "Auto-Submitted": "auto-generated",
+        "Tocsin-Alert": alert,
+        "Tocsin-Kind": notification.kind.name,
+        "MIME-Version": "1.0",
+        "Content-Type": 'text/plain; charset="utf-8"',
+        "Content-Transfer-Encoding": "quoted-printable",
+    }
+    if notification.severity is Severity.CRITICAL:
+        header["Importance"] = "high"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in header.items())
+    return lines.encode("ascii") + b"\r\n" + b2a_qp(_text(notification).replace("\n", "\r\n").encode())
+
+
+def encode_subject(text: str) -> str:
+    """Encode the text for the field Subject, so that a mail reader shows the same text."""
+    is_plain = text.isascii() and text == single_line(text) and "=?" not in text
+    if is_plain and len("Subject: ") + len(text) <= _MAX_LINE:
+        return text
+    words = [b""]
+    for octets in map(str.encode, text):
+        if len(words[-1]) + len(octets) > _MAX_ENCODED_OCTETS:
+            words.append(b"")
+        words[-1] += octets
+    return "\r\n ".join(f"=?utf-8?b?{b64encode(word).decode()}?=" for word in words)
+
+
+def _text(notification: AlertNotification) -> str:
+    parts = [headline(notification)]
+    parts.append("\n".join(f"{name}: {value}" for name, value in facts(notification)))
+    if notification.description:
+        parts.append(multi_line(notification.description))
+    parts += [f"{sample_source(sample)}\n    {_indent(sample.text)}" for sample in notification.samples]
+    if notification.labels:
+        labels = sorted(notification.labels.items())
+        parts.append("Labels: " + ", ".join(f"{single_line(name)}={single_line(value)}" for name, value in labels))
+    parts.append(f"Alert {_token(notification.alert_id)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _indent(text: str) -> str:
+    return multi_line(text).replace("\n", "\n    ")
+
+
+def _token(text: str) -> str:
+    """Replace what may not be in a Message-ID. An alert's id is a UUID; other ids are made similar."""
+    return "".join(char if char.isascii() and (char.isalnum() or char in "-_.") else "-" for char in text)[:_MAX_ID]
+
+
+def _is_address(text: str) -> bool:
+    local, at, host = text.rpartition("@")
+    return (
+        bool(local and at and host) and text.isascii() and text.isprintable() and not set(text) & set(' <>,;:"()[]\\')
+    )

@@ -1,0 +1,127 @@
+"""Reads the fields of one channel in a routes file.
+
+A secret is in the file only as `${NAME}` (an environment variable), or in another file whose path is under
+`<field>_file`. Other values may contain `${NAME}` and `${NAME:-default}` anywhere.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import urlsplit
+
+ReportProblem = Callable[[str], None]
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_SHARED = frozenset({"kind", "fallback", "workers", "timeout"})
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What references lead to: environment variables, and files by path (OSError when one cannot be read)."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    read_file: Callable[[str], str]
+
+
+@dataclass(slots=True)
+class ChannelFields:
+    """The fields of one channel. A method reports what is wrong with its field, and notes that the field is known."""
+
+    place: str
+    body: Mapping[str, object]
+    references: References
+    report: ReportProblem
+    known: set[str] = field(default_factory=lambda: set(_SHARED))
+    problem_count: int = 0
+
+    def refuse(self, name: str, why: str) -> str:
+        """Report a problem; the empty string takes the place of the value."""
+        self.report(f"{self.place}.{name} {why}")
+        self.problem_count += 1
+        return ""
+
+    def string(self, name: str, default: str | None = None) -> str:
+        """Return a value that may be shown; required when there is no default."""
+        self.known.add(name)
+        value = self.body.get(name, default)
+        if value is None or value == "":
+            return default if default is not None else self.refuse(name, "is required")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return self.refuse(name, "must be a string")
+        return self._resolve(name, str(value))
+
+    def secret(self, name: str) -> str:
+        """Return a value that is never shown, and never in the file itself."""
+        self.known |= {name, f"{name}_file"}
+        if f"{name}_file" in self.body:
+            return self._read_file(f"{name}_file")
+        value = self.body.get(name)
+        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if match is None or match[2] is not None:
+            return self.refuse(name, f"must be a reference ${{NAME}}, or {name}_file a path: no secret in this file")
+        return self._resolve(name, f"${{{match[1]}}}")
+
+    def url(self, name: str, value: str) -> str:
+        """Return the value when it is an address to post to."""
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_usable = False
+        return value if is_usable else self.refuse(name, "must be an http or https address")
+
+    def number(self, name: str, default: float, *, maximum: float) -> float:
+        """Return a number above 0 and at most `maximum`."""
+        text = self.string(name, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= maximum:
+            self.refuse(name, f"must be a number above 0 and at most {maximum:g}")
+            return default
+        return value
+
+    def strings(self, name: str, *, required: bool) -> tuple[str, ...]:
+        """Return a list of strings, which the file gives as a list, as one string, or with commas between them."""
+        self.known.add(name)
+        value = self.body.get(name)
+        if value is None and not required:
+            return ()
+        problems_before = self.problem_count
+        items = cast("list[object]", value) if isinstance(value, list) else [value]
+        texts = [item for item in items if isinstance(item, str)]
+        if len(texts) < len(items):
+            self.refuse(name, "must be a string or a list of strings")
+            return ()
+        parts = (part.strip() for text in texts for part in self._resolve(name, text).split(","))
+        strings = tuple(part for part in parts if part)
+        if required and not strings and self.problem_count == problems_before:
+            self.refuse(name, "is required")
+        return strings
+
+    def boolean(self, name: str) -> bool:
+        """Return true or false; false when the field is absent."""
+        text = self.string(name, "false") if not isinstance(self.body.get(name), bool) else str(self.body[name])
+        self.known.add(name)
+        if text.lower() not in {"true", "false"}:
+            self.refuse(name, "must be true or false")
+        return text.lower() == "true"
+
+    def _read_file(self, name: str) -> str:
+        path = self.string(name)
+        try:
+            content = self.references.read_file(path).strip() if path else ""
+        except (OSError, UnicodeError):
+            return self.refuse(name, "cannot be read")
+        return content or self.refuse(name, "is empty")
+
+    def _resolve(self, name: str, text: str) -> str:
+        def value_of(match: re.Match[str]) -> str:
+            value = self.references.environ.get(match[1]) or match[2]
+            return self.refuse(name, f"refers to {match[1]}, which is not set") if value is None else value
+
+        return _REFERENCE.sub(value_of, text)

@@ -1,0 +1,116 @@
+"""PagerDuty's Events API v2. The alert's id is the dedup_key, so a repeated event changes nothing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from services.domain.severity import Severity
+from services.notifier.core.channels.fields import ChannelFields
+from services.notifier.core.channels.wording import (
+    JsonObject,
+    facts,
+    format_duration,
+    headline,
+    multi_line,
+    sample_source,
+    single_line,
+    truncate,
+)
+from services.notifier.core.notification import AlertNotification, NotificationKind
+
+_DEFAULT_URL = "https://events.pagerduty.com/v2/enqueue"
+_ACTION = {
+    NotificationKind.FIRING: "trigger",
+    NotificationKind.ACKNOWLEDGED: "acknowledge",
+    NotificationKind.RESOLVED: "resolve",
+}
+_SEVERITY = {
+    Severity.CRITICAL: "critical",
+    Severity.HIGH: "error",
+    Severity.MEDIUM: "warning",
+    Severity.LOW: "info",
+}
+_MAX_SUMMARY = 1024
+_MAX_DEDUP_KEY = 255
+_MAX_ERRORS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagerDutySettings:
+    """A service of PagerDuty, by its Events API v2 integration key."""
+
+    allow_private: ClassVar[bool] = True
+    is_stateful: ClassVar[bool] = True
+
+    url: str
+    routing_key: str = field(repr=False)
+
+    @classmethod
+    def read(cls, fields: ChannelFields) -> "PagerDutySettings":
+        """Read the settings from a routes file."""
+        return cls(url=fields.url("url", fields.string("url", _DEFAULT_URL)), routing_key=fields.secret("routing_key"))
+
+    def request(
+        self, notification: AlertNotification, delivery_id: UUID, *, now: datetime
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body and headers of the POST."""
+        del delivery_id, now
+        return json.dumps(pagerduty_body(notification, self.routing_key)).encode(), {}
+
+    def error_detail(self, body: str) -> str:
+        """Return the errors that a response names, without the key, which it may repeat."""
+        try:
+            document = json.loads(body)
+        except ValueError:
+            return ""
+        errors = document.get("errors") if isinstance(document, dict) else None
+        if not isinstance(errors, list):
+            return ""
+        text = "; ".join(str(error) for error in errors)
+        return truncate(single_line(text.replace(self.routing_key, "…")), _MAX_ERRORS)
+
+
+def pagerduty_body(notification: AlertNotification, routing_key: str) -> JsonObject:
+    """Return the body of the POST."""
+    body: JsonObject = {
+        "routing_key": routing_key,
+        "event_action": _ACTION[notification.kind],
+        "dedup_key": notification.alert_id[:_MAX_DEDUP_KEY],
+    }
+    if notification.kind is NotificationKind.FIRING:
+        body |= {"client": "Tocsin", "payload": _payload(notification)}
+    return body
+
+
+def _payload(notification: AlertNotification) -> JsonObject:
+    resource = truncate(single_line(notification.resource), _MAX_SUMMARY)
+    return {
+        "summary": truncate(headline(notification), _MAX_SUMMARY),
+        "source": resource or "unknown",
+        "severity": _SEVERITY[notification.severity],
+        "timestamp": notification.fire_time.isoformat(timespec="milliseconds"),
+        "component": resource,
+        "class": truncate(single_line(notification.rule), _MAX_SUMMARY),
+        "custom_details": _details(notification),
+    }
+
+
+def _details(notification: AlertNotification) -> JsonObject:
+    details: JsonObject = {name.lower(): value for name, value in facts(notification)}
+    labels = {single_line(name): single_line(value) for name, value in notification.labels.items()}
+    details |= {"description": multi_line(notification.description), "labels": labels}
+    if (window := notification.window) is not None:
+        details |= {
+            "count": window.count,
+            "total": window.total,
+            "threshold": window.threshold,
+            "window": format_duration(window.length),
+        }
+    details["samples"] = [
+        {"where": sample_source(sample), "message": multi_line(sample.text), "trace_id": sample.trace_id}
+        for sample in notification.samples
+    ]
+    return details

@@ -1,0 +1,117 @@
+"""Slack's incoming webhooks.
+
+Nothing of an alert's text may become markup: `&`, `<` and `>` are escaped, so that no `<…>` (mention, link) can come
+out of a log line, values are in plain_text objects, and samples in a code fence that they cannot close.
+Slack fetches no address that a log line names, which it would do to show a preview.
+Slack has no key by which it drops a repeated message; the first block's id is the delivery's id, by which people and
+programs recognise one.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import accumulate
+from typing import ClassVar
+from uuid import UUID
+
+from services.notifier.core.channels.fields import ChannelFields
+from services.notifier.core.channels.wording import JsonObject, facts, headline, multi_line, sample_source
+from services.notifier.core.notification import AlertNotification
+
+# Slack's limits, which it counts after escaping: 150 for a header, 2000 for a field, 3000 for a section's text.
+_MAX_HEADER = 150
+_MAX_FIELD = 1900
+_MAX_FIELDS = 10
+_MAX_SAMPLE = 2400
+_MAX_CONTEXT = 500
+_MAX_DESCRIPTION = 2900
+_MAX_TEXT = 1000
+
+# Slack says what is wrong with one identifier, such as invalid_blocks or no_service.
+_ERROR = re.compile(r"[a-z_]{2,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlackSettings:
+    """An incoming webhook; who knows its address may post."""
+
+    allow_private: ClassVar[bool] = True
+    is_stateful: ClassVar[bool] = False
+
+    url: str = field(repr=False)
+
+    @classmethod
+    def read(cls, fields: ChannelFields) -> "SlackSettings":
+        """Read the settings from a routes file."""
+        return cls(url=fields.url("url", fields.secret("url")))
+
+    def request(
+        self, notification: AlertNotification, delivery_id: UUID, *, now: datetime
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body and headers of the POST."""
+        del now
+        return json.dumps(slack_body(notification, delivery_id)).encode(), {}
+
+    def error_detail(self, body: str) -> str:
+        """Return the part of a response's body that is safe to repeat."""
+        error = body.strip()
+        return error if _ERROR.fullmatch(error) else ""
+
+
+def slack_body(notification: AlertNotification, delivery_id: UUID) -> JsonObject:
+    """Return the body of the POST."""
+    return {
+        "text": escape_and_truncate(headline(notification), _MAX_TEXT),
+        "mrkdwn": False,
+        "unfurl_links": False,
+        "unfurl_media": False,
+        "blocks": _blocks(notification, delivery_id),
+    }
+
+
+def escape(text: str) -> str:
+    """Escape Slack's three control characters."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def escape_and_truncate(text: str, limit: int) -> str:
+    """Return the text escaped, or as much of its beginning as fits with an ellipsis into `limit` characters."""
+    if len(whole := escape(text)) <= limit:
+        return whole
+    pieces = [escape(char) for char in text[:limit]]
+    lengths = accumulate(map(len, pieces))
+    return "".join(piece for piece, end in zip(pieces, lengths, strict=True) if end < limit) + "…"
+
+
+def _blocks(notification: AlertNotification, delivery_id: UUID) -> list[JsonObject]:
+    header = _plain(escape_and_truncate(headline(notification), _MAX_HEADER))
+    blocks: list[JsonObject] = [
+        {"type": "header", "block_id": str(delivery_id), "text": header},
+        {"type": "section", "fields": [_plain(_field(*fact)) for fact in facts(notification)[:_MAX_FIELDS]]},
+    ]
+    if notification.description:
+        description = escape_and_truncate(multi_line(notification.description), _MAX_DESCRIPTION)
+        blocks.append({"type": "section", "text": _plain(description)})
+    for sample in notification.samples:
+        blocks += [_context(sample_source(sample)), _code(sample.text)]
+    blocks.append(_context(f"Alert {notification.alert_id}"))
+    return blocks
+
+
+def _plain(text: str) -> JsonObject:
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+def _context(text: str) -> JsonObject:
+    return {"type": "context", "elements": [_plain(escape_and_truncate(text, _MAX_CONTEXT) or " ")]}
+
+
+def _code(text: str) -> JsonObject:
+    fenced = escape_and_truncate(multi_line(text).replace("`", "'"), _MAX_SAMPLE) or " "
+    return {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": f"```{fenced}```"}}
+
+
+def _field(name: str, value: str) -> str:
+    return escape_and_truncate(f"{name}: {value}", _MAX_FIELD)

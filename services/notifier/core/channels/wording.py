@@ -1,0 +1,74 @@
+"""An alert in words: plain text, which each channel escapes in its own way."""
+
+from datetime import UTC, datetime, timedelta
+
+from services.notifier.core.notification import AlertNotification, NotificationKind, NotificationSample
+
+JsonObject = dict[str, object]
+
+_MINUTE = 60
+_HOUR = 3600
+
+
+def headline(notification: AlertNotification) -> str:
+    """Return one line: how urgent it is, what happened, which rule and where."""
+    kind, severity = notification.kind.name, notification.severity.name
+    return single_line(f"[{severity}] {kind}: {notification.rule} on {notification.resource}")
+
+
+def facts(notification: AlertNotification) -> tuple[tuple[str, str], ...]:
+    """Return names and values, the most important first."""
+    pairs = [
+        ("Rule", single_line(notification.rule)),
+        ("Resource", single_line(notification.resource)),
+        ("Severity", notification.severity.name),
+    ]
+    if (window := notification.window) is not None:
+        pairs += [
+            ("Count", f"{window.count} of {window.total}"),
+            ("Threshold", f"{window.threshold:g}"),
+            ("Window", f"{format_duration(window.length)} from {format_time(window.start)}"),
+        ]
+        pairs += [("Condition", single_line(window.condition))] if window.condition else []
+    pairs.append(("Fired", format_time(notification.fire_time)))
+    if notification.kind is not NotificationKind.FIRING:
+        by = f" by {single_line(notification.actor)}" if notification.actor else ""
+        pairs.append((notification.kind.name.capitalize(), format_time(notification.change_time) + by))
+    return tuple(pairs)
+
+
+def sample_source(sample: NotificationSample) -> str:
+    """Return one line that says where a sample event comes from, without its text."""
+    parts = [format_time(sample.time), sample.level, sample.service, sample.host]
+    trace = f"trace {sample.trace_id}" if sample.trace_id else ""
+    return single_line(" ".join(part for part in [*parts, trace] if part))
+
+
+def format_time(time: datetime) -> str:
+    """Format a time as 2026-01-02 03:04:05 UTC."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def format_duration(duration: timedelta) -> str:
+    """Format a duration as 5 min, 90 s or 2 h."""
+    seconds = int(duration.total_seconds())
+    if seconds >= _HOUR and seconds % _HOUR == 0:
+        return f"{seconds // _HOUR} h"
+    if seconds >= _MINUTE and seconds % _MINUTE == 0:
+        return f"{seconds // _MINUTE} min"
+    return f"{seconds} s"
+
+
+def single_line(text: str) -> str:
+    """Replace line breaks and other control characters, so that the text is one line."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def multi_line(text: str) -> str:
+    """Replace control characters other than line breaks and tabs."""
+    return "".join(char if char.isprintable() or char in "\n\t" else " " for char in text)
+
+
+def truncate(text: str, limit: int) -> str:
+    """Return the text; its beginning and an ellipsis when it is longer than `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

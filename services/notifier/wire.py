@@ -1,0 +1,141 @@
+"""Between the messages of the contract and the values of the core."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.contract.timestamps import datetime_of, timestamp_of
+from services.domain.severity import Severity
+from services.notifier.core.delivery import Delivery, DeliveryState
+from services.notifier.core.notification import (
+    AlertNotification,
+    NotificationKind,
+    NotificationSample,
+    NotificationWindow,
+)
+from services.notifier.ports import FailedDelivery
+from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.notifications.v1.notification_pb2 import FailedNotification, Notification, NotificationResult
+
+_KINDS = {
+    NotificationKind.FIRING: Notification.FIRING,
+    NotificationKind.ACKNOWLEDGED: Notification.ACKNOWLEDGED,
+    NotificationKind.RESOLVED: Notification.RESOLVED,
+}
+
+STATES: Mapping["FailedNotification.Status.ValueType", frozenset[DeliveryState]] = {
+    FailedNotification.PENDING: frozenset({DeliveryState.FAILED}),
+    FailedNotification.RETRYING: frozenset({DeliveryState.PENDING, DeliveryState.IN_FLIGHT}),
+    FailedNotification.DELIVERED: frozenset({DeliveryState.DELIVERED}),
+    FailedNotification.SUPERSEDED: frozenset({DeliveryState.SUPERSEDED}),
+}
+_STATUSES = {state: status for status, states in STATES.items() for state in states}
+
+
+class UnreadableNotificationError(ValueError):
+    """The bytes are no notification, or a notification without what it needs."""
+
+
+def decode_notification(record: bytes) -> AlertNotification:
+    """Return the notification in a record of the topic `notifications`. Raises UnreadableNotificationError."""
+    try:
+        return _notification(Notification.FromString(record))
+    except (DecodeError, ValueError) as error:
+        raise UnreadableNotificationError(str(error)) from None
+
+
+def encode_result(delivery: Delivery, now: datetime) -> bytes:
+    """Return the record of the topic `notification-results` for a delivery that was delivered or has failed."""
+    is_delivered = delivery.state is DeliveryState.DELIVERED
+    return NotificationResult(
+        delivery_id=str(delivery.id),
+        notification_id=str(delivery.notification_id),
+        alert_id=delivery.alert_id,
+        kind=_KINDS[delivery.kind],
+        channel=delivery.channel,
+        outcome=NotificationResult.DELIVERED if is_delivered else NotificationResult.FAILED,
+        attempt_count=delivery.attempt_count,
+        reason="" if is_delivered else delivery.last_error,
+        fallback_for=delivery.fallback_for,
+        create_time=timestamp_of(now),
+    ).SerializeToString()
+
+
+def failed_notification(failed: FailedDelivery) -> FailedNotification:
+    """Return a failed delivery as the rpcs give it."""
+    delivery = failed.delivery
+    return FailedNotification(
+        id=str(delivery.id),
+        notification_id=str(delivery.notification_id),
+        alert_id=delivery.alert_id,
+        kind=_KINDS[delivery.kind],
+        channel=delivery.channel,
+        status=_STATUSES[delivery.state],
+        attempt_count=delivery.attempt_count,
+        last_error=delivery.last_error,
+        create_time=timestamp_of(failed.fail_time),
+        update_time=timestamp_of(failed.update_time),
+    )
+
+
+def _notification(message: Notification) -> AlertNotification:
+    alert, kind = message.alert, NotificationKind(message.kind)
+    if not alert.id:
+        raise ValueError("a notification without alert")
+    match kind:
+        case NotificationKind.FIRING:
+            change_time, actor = alert.fire_time, ""
+        case NotificationKind.ACKNOWLEDGED:
+            change_time, actor = alert.acknowledge_time, alert.acknowledged_by
+        case NotificationKind.RESOLVED:
+            change_time, actor = alert.resolve_time, alert.resolved_by
+    return AlertNotification(
+        notification_id=UUID(message.id),
+        alert_id=alert.id,
+        fingerprint=alert.fingerprint,
+        kind=kind,
+        severity=Severity(alert.severity),
+        rule_id=alert.rule_id,
+        rule=alert.rule_name,
+        description=alert.description,
+        resource=alert.resource,
+        fire_time=_time(alert.fire_time, default=message.create_time),
+        change_time=_time(change_time, default=message.create_time),
+        actor=actor,
+        labels=dict(alert.labels),
+        window=_window(alert) if alert.HasField("window") else None,
+        samples=tuple(_sample(sample) for sample in alert.samples),
+        is_quiet=kind is NotificationKind.RESOLVED and bool(alert.superseded_by),
+    )
+
+
+def _window(alert: Alert) -> NotificationWindow:
+    window = alert.window
+    return NotificationWindow(
+        start=datetime_of(window.start_time),
+        end=datetime_of(window.end_time),
+        count=window.count,
+        total=window.total,
+        condition=window.condition,
+        threshold=window.threshold,
+    )
+
+
+def _sample(sample: SampleEvent) -> NotificationSample:
+    return NotificationSample(
+        time=datetime_of(sample.event_time),
+        service=sample.service,
+        level=LogEvent.Level.Name(sample.level) if sample.level else "",
+        text=sample.message,
+        host=sample.host,
+        trace_id=sample.trace_id,
+    )
+
+
+def _time(timestamp: Timestamp, *, default: Timestamp) -> datetime:
+    """Return the time; the default when it is absent."""
+    return datetime_of(timestamp if timestamp.seconds or timestamp.nanos else default)
