@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
 
-from cli.send.log_file import Times, read, timed
-from cli.send.sender import Line
+from cli.send.events import OutgoingEvent, TimeMode, events_to_send, parse_lines
 from services.chassis.clock import SystemClock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
@@ -23,8 +22,9 @@ def openstack_lines(path: Path = OPENSTACK) -> list[str]:
 def openstack_events(path: Path = OPENSTACK) -> list[LogEvent]:
     """Return these lines as events, as `tocsin send --times arrival` sends them."""
     clock = SystemClock()
-    _, reads = read(iter(openstack_lines(path)), kind=None, service="openstack", clock=clock)
-    return [line.event for line in timed(reads, Times.ARRIVAL, now=clock.now()) if isinstance(line, Line)]
+    _, parsed = parse_lines(iter(openstack_lines(path)), line_format=None, service="openstack", clock=clock)
+    events = events_to_send(parsed, TimeMode.ARRIVAL, now=clock.now())
+    return [sent.event for sent in events if isinstance(sent, OutgoingEvent)]
 
 
 def batches(size: int, services: int = 0, path: Path = OPENSTACK) -> list[bytes]:

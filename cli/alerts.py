@@ -8,23 +8,22 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, connect
 from cli.output import (
     SEVERITY_STYLE,
     STATE_STYLE,
-    Form,
-    Output,
-    as_json,
-    cell,
-    console,
-    moment,
-    number,
+    OutputFormat,
+    OutputOption,
+    format_cell,
+    format_number,
+    format_styled,
+    format_time,
+    json_of,
     print_json,
+    print_message,
     print_table,
-    show,
-    styled,
+    terminal,
 )
-from services.domain.alert import State
 from tocsin.alerts.v1 import alert_service_pb2 as service
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
@@ -34,8 +33,8 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 app = typer.Typer(no_args_is_help=True, help="See alerts and act on them.")
 
 
-class Severity(StrEnum):
-    """How urgent an alert is; the contract's words."""
+class SeverityChoice(StrEnum):
+    """The severities of the contract, as values of an option."""
 
     LOW = "LOW"
     MEDIUM = "MEDIUM"
@@ -43,8 +42,16 @@ class Severity(StrEnum):
     CRITICAL = "CRITICAL"
 
 
+class StateChoice(StrEnum):
+    """The states of the contract, as values of an option."""
+
+    FIRING = "FIRING"
+    ACKNOWLEDGED = "ACKNOWLEDGED"
+    RESOLVED = "RESOLVED"
+
+
 def user_name() -> str:
-    """Who runs the command; where the machine has no name for them, the user's number."""
+    """Return who runs the command; where the machine has no name for them, the number of the user."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -52,47 +59,47 @@ def user_name() -> str:
 
 
 AlertId = Annotated[str, typer.Argument(help="The alert's id, as `tocsin alerts list` shows it.")]
-Actor = Annotated[
+ActorOption = Annotated[
     str, typer.Option("--actor", default_factory=user_name, show_default="your user name", help="Who does it.")
 ]
-Comment = Annotated[str, typer.Option("--comment", "-m", help="What to say about it.")]
-Severities = Annotated[
-    list[Severity] | None,
+CommentOption = Annotated[str, typer.Option("--comment", "-m", help="A comment for the history.")]
+SeverityOption = Annotated[
+    list[SeverityChoice] | None,
     typer.Option("--severity", case_sensitive=False, help="Only this severity; may be repeated."),
 ]
-RuleFilter = Annotated[str, typer.Option("--rule", help="Only alerts of the rule with this id.")]
-ResourceFilter = Annotated[str, typer.Option("--resource", help="Only alerts of this resource.")]
+RuleOption = Annotated[str, typer.Option("--rule", help="Only alerts of the rule with this id.")]
+ResourceOption = Annotated[str, typer.Option("--resource", help="Only alerts of this resource.")]
 
 _COLUMNS = ["ID", "State", "Severity", "Rule", "Resource", "Count", "Fired", "Repeats"]
 
 
 @app.command("list")
-def list_alerts(  # each option is a filter of the rpc
+def list_alerts(
     *,
     states: Annotated[
-        list[State] | None,
+        list[StateChoice] | None,
         typer.Option("--state", case_sensitive=False, help="Only this state; may be repeated."),
     ] = None,
-    severities: Severities = None,
-    rule: RuleFilter = "",
-    resource: ResourceFilter = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")] = 50,
-    output: Output = Form.TABLE,
-    server: Server = DEFAULT_SERVER,
+    severities: SeverityOption = None,
+    rule: RuleOption = "",
+    resource: ResourceOption = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The largest number shown.")] = 50,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Show alerts, the newest first."""
     request = service.ListAlertsRequest(
         states=[Alert.State.Value(state) for state in states or []],
-        severities=_numbers(severities),
+        severities=_severity_values(severities),
         rule_id=rule,
         resource=resource,
     )
     alerts: list[Alert] = []
-    with connected(server, output) as channel:
+    with connect(server, output) as channel:
         stub = AlertServiceStub(channel)
         while len(alerts) < limit:
             request.page_size = min(500, limit - len(alerts))
-            page = stub.ListAlerts(request, timeout=DEADLINE)
+            page = stub.ListAlerts(request, timeout=RPC_TIMEOUT_S)
             alerts += page.alerts
             request.page_token = page.next_page_token
             if not request.page_token:
@@ -101,68 +108,70 @@ def list_alerts(  # each option is a filter of the rpc
 
 
 @app.command("show")
-def show_alert(alert_id: AlertId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
+def show_alert(
+    alert_id: AlertId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+) -> None:
     """Show one alert with its evidence and history."""
-    with connected(server, output) as channel:
-        answer = AlertServiceStub(channel).GetAlert(service.GetAlertRequest(id=alert_id), timeout=DEADLINE)
-    show(answer, output, lambda: _print_whole(answer))
+    with connect(server, output) as channel:
+        response = AlertServiceStub(channel).GetAlert(service.GetAlertRequest(id=alert_id), timeout=RPC_TIMEOUT_S)
+    print_message(response, output, lambda: _print_whole_alert(response))
 
 
-@app.command()
-def ack(
+@app.command("ack")
+def acknowledge_alert(
     alert_id: AlertId,
-    actor: Actor,
-    comment: Comment = "",
-    output: Output = Form.TABLE,
-    server: Server = DEFAULT_SERVER,
+    actor: ActorOption,
+    comment: CommentOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Take an alert on."""
+    """Acknowledge an alert: somebody takes care of it."""
     request = service.AcknowledgeAlertRequest(id=alert_id, actor=actor, comment=comment)
-    with connected(server, output) as channel:
-        answer = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=DEADLINE)
-    show(answer.alert, output, lambda: _print_alerts([answer.alert], output))
+    with connect(server, output) as channel:
+        response = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=RPC_TIMEOUT_S)
+    print_message(response.alert, output, lambda: _print_alerts([response.alert], output))
 
 
-@app.command()
-def resolve(
+@app.command("resolve")
+def resolve_alert(
     alert_id: AlertId,
-    actor: Actor,
-    comment: Comment = "",
-    output: Output = Form.TABLE,
-    server: Server = DEFAULT_SERVER,
+    actor: ActorOption,
+    comment: CommentOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """End an alert by hand."""
+    """Resolve an alert by hand."""
     request = service.ResolveAlertRequest(id=alert_id, actor=actor, comment=comment)
-    with connected(server, output) as channel:
-        answer = AlertServiceStub(channel).ResolveAlert(request, timeout=DEADLINE)
-    show(answer.alert, output, lambda: _print_alerts([answer.alert], output))
+    with connect(server, output) as channel:
+        response = AlertServiceStub(channel).ResolveAlert(request, timeout=RPC_TIMEOUT_S)
+    print_message(response.alert, output, lambda: _print_alerts([response.alert], output))
 
 
-@app.command()
-def watch(
-    severities: Severities = None,
-    rule: RuleFilter = "",
-    resource: ResourceFilter = "",
-    output: Output = Form.TABLE,
-    server: Server = DEFAULT_SERVER,
+@app.command("watch")
+def watch_alerts(
+    severities: SeverityOption = None,
+    rule: RuleOption = "",
+    resource: ResourceOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Follow alerts until Ctrl-C: first the open ones, then each change. JSON comes one alert a line."""
-    request = service.WatchAlertsRequest(severities=_numbers(severities), rule_id=rule, resource=resource)
-    with connected(server, output) as channel:
+    """Watch alerts until Ctrl-C: first the open ones, then each change. JSON comes as one alert a line."""
+    request = service.WatchAlertsRequest(severities=_severity_values(severities), rule_id=rule, resource=resource)
+    with connect(server, output) as channel:
         try:
-            for answer in AlertServiceStub(channel).WatchAlerts(request):
-                _print_change(answer.alert, output)
+            for response in AlertServiceStub(channel).WatchAlerts(request):
+                _print_change(response.alert, output)
         except KeyboardInterrupt:
             raise typer.Exit from None
 
 
-def _numbers(severities: list[Severity] | None) -> "list[AlertRule.Severity.ValueType]":
+def _severity_values(severities: list[SeverityChoice] | None) -> "list[AlertRule.Severity.ValueType]":
     return [AlertRule.Severity.Value(severity) for severity in severities or []]
 
 
-def _print_alerts(alerts: list[Alert], output: Form) -> None:
-    if output is Form.JSON:
-        print_json([as_json(alert) for alert in alerts])
+def _print_alerts(alerts: list[Alert], output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
+        print_json([json_of(alert) for alert in alerts])
     else:
         print_table(_COLUMNS, [_row(alert) for alert in alerts], cut={"Rule", "Resource"})
 
@@ -170,36 +179,36 @@ def _print_alerts(alerts: list[Alert], output: Form) -> None:
 def _row(alert: Alert) -> list[str | Text]:
     return [
         alert.id,
-        styled(Alert.State.Name(alert.state), STATE_STYLE),
-        styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
+        format_styled(Alert.State.Name(alert.state), STATE_STYLE),
+        format_styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
         alert.rule_name,
         alert.resource,
         str(alert.window.count),
-        moment(alert.fire_time),
+        format_time(alert.fire_time),
         str(alert.repeat_count),
     ]
 
 
-def _print_change(alert: Alert, output: Form) -> None:
-    if output is Form.JSON:
-        print_json(as_json(alert), indent=None)
+def _print_change(alert: Alert, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
+        print_json(json_of(alert), indent=None)
     else:
         name, state, severity, rule, resource, count, *_ = _row(alert)
-        parts = [moment(alert.update_time), state, severity, rule, resource, f"count {count}", name]
-        console.print(Text("  ").join(cell(part) for part in parts))
+        parts = [format_time(alert.update_time), state, severity, rule, resource, f"count {count}", name]
+        terminal.print(Text("  ").join(format_cell(part) for part in parts))
 
 
-def _print_whole(answer: service.GetAlertResponse) -> None:
-    alert = answer.alert
-    _print_alerts([alert], Form.TABLE)
-    condition = f"{alert.window.condition} (threshold {number(alert.window.threshold)})"
-    window = f"{moment(alert.window.start_time)} to {moment(alert.window.end_time)}"
-    console.print(cell(f"condition {condition} in the window {window}"))
+def _print_whole_alert(response: service.GetAlertResponse) -> None:
+    alert = response.alert
+    _print_alerts([alert], OutputFormat.TABLE)
+    condition = f"{alert.window.condition} (threshold {format_number(alert.window.threshold)})"
+    window = f"{format_time(alert.window.start_time)} to {format_time(alert.window.end_time)}"
+    terminal.print(format_cell(f"condition {condition} in the window {window}"))
     print_table(
         ["Time", "Level", "Service", "Message", "Trace"],
         [
             [
-                moment(event.event_time),
+                format_time(event.event_time),
                 LogEvent.Level.Name(event.level),
                 event.service,
                 event.message,
@@ -214,14 +223,14 @@ def _print_whole(answer: service.GetAlertResponse) -> None:
         ["Time", "What", "Channel", "Who", "Comment", "Trace"],
         [
             [
-                moment(entry.create_time),
+                format_time(entry.create_time),
                 AlertHistoryEntry.Kind.Name(entry.kind),
                 entry.channel,
                 entry.actor,
                 entry.comment,
                 entry.trace_id,
             ]
-            for entry in answer.history
+            for entry in response.history
         ],
         title="History",
         cut={"Who", "Comment"},

@@ -1,4 +1,4 @@
-"""Calling the services, and saying what went wrong in words."""
+"""Calls to the services, and how a failed call ends the command."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,13 @@ import typer
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from cli.output import Detail, Form, Problem, tell
+from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
 from services.contract.timestamps import timedelta_of
 from stack.ports import Ports
 
 
-class Exit(IntEnum):
-    """What the command's exit codes mean."""
+class ExitCode(IntEnum):
+    """What the exit codes of all commands mean."""
 
     DONE = 0
     REFUSED = 1
@@ -26,59 +26,58 @@ class Exit(IntEnum):
 
 
 def default_server(environ: Mapping[str, str] = os.environ) -> str:
-    """The edge on this machine, on the port that TOCSIN_PORT_EDGE moves it to."""
+    """Return the address of the edge on this machine, on the port of TOCSIN_PORT_EDGE."""
     return f"127.0.0.1:{environ.get('TOCSIN_PORT_EDGE') or Ports().edge}"
 
 
-Server = Annotated[
+ServerOption = Annotated[
     str,
     typer.Option(
         "--server",
         envvar="TOCSIN_SERVER",
-        help="Where Tocsin answers gRPC: host:port. Without it and without TOCSIN_SERVER: 127.0.0.1, on the port of "
+        help="The gRPC address of Tocsin, host:port. Without it: TOCSIN_SERVER, else 127.0.0.1 on the port of "
         "TOCSIN_PORT_EDGE.",
     ),
 ]
 DEFAULT_SERVER = default_server()
-# Seconds that a call may take.
-DEADLINE = 15.0
+RPC_TIMEOUT_S = 15.0
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 @contextmanager
-def connected(server: str, form: Form = Form.TABLE) -> Iterator[grpc.Channel]:
-    """A channel to the server; a call that fails inside ends the command with a clear text and exit code."""
+def connect(server: str, output: OutputFormat = OutputFormat.TABLE) -> Iterator[grpc.Channel]:
+    """Open a channel to the server; a call that fails inside ends the command with an error and an exit code."""
     with grpc.insecure_channel(server) as channel:
         try:
             yield channel
         except grpc.RpcError as error:
-            fail(error, server, form)
+            _exit_with(error, server, output)
 
 
-def fail(error: grpc.RpcError, server: str, form: Form = Form.TABLE) -> NoReturn:
-    """End the command: 3 when the server could not be reached or could not answer, 1 when it refused."""
-    tell(problem_of(error), form, where=server)
-    raise typer.Exit(Exit.UNREACHABLE if error.code() in _UNREACHABLE else Exit.REFUSED) from None
+def _exit_with(error: grpc.RpcError, server: str, output: OutputFormat) -> NoReturn:
+    """End the command: 3 when the server cannot be reached or cannot answer, 1 when it refuses."""
+    print_error(error_report_of(error), output, source=server)
+    raise typer.Exit(ExitCode.UNREACHABLE if error.code() in _UNREACHABLE else ExitCode.REFUSED) from None
 
 
-def problem_of(error: grpc.RpcError) -> Problem:
-    """What the server says is wrong."""
-    details = [Detail(field=field, description=description) for field, description in violations(error)]
-    return Problem(code=error.code().name, message=error.details() or "", details=details)
+def error_report_of(error: grpc.RpcError) -> ErrorReport:
+    """Return what the server says is wrong."""
+    details = [ErrorDetail(field=field, description=description) for field, description in field_violations(error)]
+    return ErrorReport(code=error.code().name, message=error.details() or "", details=details)
 
 
-def violations(error: grpc.RpcError) -> list[tuple[str, str]]:
-    """Each field that the server found wrong, with what it expected."""
-    found = error_details_pb2.BadRequest()
+def field_violations(error: grpc.RpcError) -> list[tuple[str, str]]:
+    """Return each field that the server found wrong, with a description."""
+    bad_request = error_details_pb2.BadRequest()
     for detail in _details(error):
-        if detail.Unpack(found):
-            return [(violation.field, violation.description) for violation in found.field_violations]
+        if detail.Unpack(bad_request):
+            return [(violation.field, violation.description) for violation in bad_request.field_violations]
     return []
 
 
-def retry_delay(error: grpc.RpcError) -> float | None:
-    """The seconds after which the server wants to be asked again, None when it says nothing."""
+def retry_delay_of(error: grpc.RpcError) -> float | None:
+    """Return the seconds after which the server wants a retry, None when it names none."""
     info = error_details_pb2.RetryInfo()
     for detail in _details(error):
         if detail.Unpack(info):

@@ -1,39 +1,69 @@
 """The tocsin command."""
 
+import sys
 import traceback
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from cli import alerts, notifications, rules
-from cli.client import Exit
+from cli.client import ExitCode
 from cli.demo.command import demo
-from cli.output import complain
-from cli.send.command import send_file
-from cli.system import down, status, up
+from cli.output import print_to_stderr
+from cli.send.command import send
+from cli.system import show_status, start_system, stop_system
+
+
+class TocsinCommand(TyperGroup):
+    """Prints usage errors like all other text, since they repeat the arguments."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command, and end the process with its exit code."""
+        try:
+            sys.exit(super().main(*args, **options | {"standalone_mode": False}) or ExitCode.DONE)
+        except TyperException as error:
+            _print_usage_error(error)
+            sys.exit(error.exit_code)
+        except typer.Abort:
+            print_to_stderr("aborted")
+            sys.exit(ExitCode.REFUSED)
+
+
+def _print_usage_error(error: TyperException) -> None:
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        print_to_stderr(context.get_usage())
+    # Without arguments the help has been printed, and there is no message. No argument may begin a line of its own.
+    if message := error.format_message().replace("\n", "\n  "):
+        print_to_stderr(message if context is None else f"{context.command_path}: {message}")
+
 
 app = typer.Typer(
     name="tocsin",
+    cls=TocsinCommand,
     no_args_is_help=True,
-    help="Tocsin watches log streams and tells the right people once. Exit codes: 0 done, 1 refused, 2 wrong usage, "
-    "3 not reachable. TOCSIN_SERVER says where Tocsin is, TOCSIN_PORT_EDGE on which port of this machine.",
+    help="Tocsin watches log streams and notifies the right people once. Exit codes: 0 done, 1 refused, 2 wrong usage, "
+    "3 not reachable. TOCSIN_SERVER is the address of Tocsin, TOCSIN_PORT_EDGE its port on this machine.",
 )
-app.command()(up)
-app.command()(down)
-app.command()(status)
+app.command("up")(start_system)
+app.command("down")(stop_system)
+app.command("status")(show_status)
 app.command()(demo)
-app.command("send")(send_file)
+app.command()(send)
 app.add_typer(rules.app, name="rules")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(notifications.app, name="notifications")
 
 
 def main() -> None:
-    """Run the command. A crash is told like everything else: the words of an exception may be those of a log line."""
+    """Run the command; a crash is printed like all other text, since an exception may quote a log line."""
     try:
         app()
-    except Exception:  # noqa: BLE001 - the last one to hear of it
-        complain(traceback.format_exc())
-        raise SystemExit(Exit.REFUSED) from None
+    except Exception:  # noqa: BLE001 - nothing is left to handle it
+        print_to_stderr(traceback.format_exc())
+        raise SystemExit(ExitCode.REFUSED) from None
 
 
 if __name__ == "__main__":

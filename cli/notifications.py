@@ -1,60 +1,69 @@
-"""tocsin notifications: what did not reach anybody."""
+"""tocsin notifications: deliveries that failed, and the circuit breakers of the channels."""
 
 from typing import Annotated
 
 import typer
 
-from cli.client import DEADLINE, DEFAULT_SERVER, Server, connected
-from cli.output import Form, Output, as_json, moment, print_json, print_table, show, styled
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, connect
+from cli.output import (
+    OutputFormat,
+    OutputOption,
+    format_styled,
+    format_time,
+    json_of,
+    print_json,
+    print_message,
+    print_table,
+)
 from tocsin.notifications.v1 import notification_service_pb2 as service
 from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
 
-app = typer.Typer(no_args_is_help=True, help="Look after deliveries.")
+app = typer.Typer(no_args_is_help=True, help="See failed deliveries and circuit breakers; retry deliveries.")
 
-_STATES = {"CLOSED": "green", "OPEN": "bold red", "HALF_OPEN": "yellow"}
+_BREAKER_STYLE = {"CLOSED": "green", "OPEN": "bold red", "HALF_OPEN": "yellow"}
 
 
-@app.command()
-def failed(
+@app.command("failed")
+def list_failed(
     channel_name: Annotated[str, typer.Option("--channel", help="Only of this channel.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="How many at most.")] = 50,
-    output: Output = Form.TABLE,
-    server: Server = DEFAULT_SERVER,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="The largest number shown.")] = 50,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Show deliveries that failed in the end and wait, the newest first."""
+    """Show deliveries that failed after all attempts, the newest first."""
     request = service.ListFailedNotificationsRequest(channel=channel_name, page_size=limit)
-    with connected(server, output) as channel:
-        answer = NotificationServiceStub(channel).ListFailedNotifications(request, timeout=DEADLINE)
-    _print_failed(list(answer.failed_notifications), output)
+    with connect(server, output) as channel:
+        response = NotificationServiceStub(channel).ListFailedNotifications(request, timeout=RPC_TIMEOUT_S)
+    _print_failed(list(response.failed_notifications), output)
 
 
-@app.command()
-def retry(
+@app.command("retry")
+def retry_failed(
     notification_id: Annotated[str, typer.Argument(help="The id, as `tocsin notifications failed` shows it.")],
-    output: Output = Form.TABLE,
-    server: Server = DEFAULT_SERVER,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Try a failed delivery again at once."""
+    """Retry a failed delivery at once."""
     request = service.RetryFailedNotificationRequest(id=notification_id)
-    with connected(server, output) as channel:
-        answer = NotificationServiceStub(channel).RetryFailedNotification(request, timeout=DEADLINE)
-    row = answer.failed_notification
-    show(row, output, lambda: _print_failed([row], output))
+    with connect(server, output) as channel:
+        response = NotificationServiceStub(channel).RetryFailedNotification(request, timeout=RPC_TIMEOUT_S)
+    row = response.failed_notification
+    print_message(row, output, lambda: _print_failed([row], output))
 
 
-@app.command()
-def breakers(output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Show each channel's circuit breaker."""
-    with connected(server, output) as channel:
-        request = service.ListCircuitBreakersRequest()
-        answer = NotificationServiceStub(channel).ListCircuitBreakers(request, timeout=DEADLINE)
-    _print_breakers(list(answer.circuit_breakers), output)
+@app.command("breakers")
+def list_breakers(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
+    """Show the circuit breaker of each channel."""
+    request = service.ListCircuitBreakersRequest()
+    with connect(server, output) as channel:
+        response = NotificationServiceStub(channel).ListCircuitBreakers(request, timeout=RPC_TIMEOUT_S)
+    _print_breakers(list(response.circuit_breakers), output)
 
 
-def _print_failed(rows: list[FailedNotification], output: Form) -> None:
-    if output is Form.JSON:
-        print_json([as_json(row) for row in rows])
+def _print_failed(rows: list[FailedNotification], output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
+        print_json([json_of(row) for row in rows])
         return
     print_table(
         ["ID", "Channel", "Status", "Last error", "Attempts", "Failed", "Alert"],
@@ -65,7 +74,7 @@ def _print_failed(rows: list[FailedNotification], output: Form) -> None:
                 FailedNotification.Status.Name(row.status),
                 row.last_error,
                 str(row.attempt_count),
-                moment(row.create_time),
+                format_time(row.create_time),
                 row.alert_id,
             ]
             for row in rows
@@ -74,19 +83,19 @@ def _print_failed(rows: list[FailedNotification], output: Form) -> None:
     )
 
 
-def _print_breakers(rows: list[CircuitBreaker], output: Form) -> None:
-    if output is Form.JSON:
-        print_json([as_json(row) for row in rows])
+def _print_breakers(rows: list[CircuitBreaker], output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
+        print_json([json_of(row) for row in rows])
         return
     print_table(
         ["Channel", "State", "Failures", "Opens at", "Next probe"],
         [
             [
                 row.channel,
-                styled(CircuitBreaker.State.Name(row.state), _STATES),
+                format_styled(CircuitBreaker.State.Name(row.state), _BREAKER_STYLE),
                 str(row.failure_count),
                 str(row.failure_threshold),
-                moment(row.probe_time),
+                format_time(row.probe_time),
             ]
             for row in rows
         ],

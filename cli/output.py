@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs: all that the commands print goes through here or through `console`."""
+"""Tables for people, JSON for programs: all that the commands print passes this module or its `terminal`."""
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,39 +19,39 @@ from services.chassis.printable import printable, printable_json
 from services.contract.timestamps import datetime_of
 from stack.terminal import Terminal
 
-# Where nobody looks at a terminal, in files and CI, tables have room.
-console = Terminal(width=None if sys.stdout.isatty() else 160)
-_errors = Terminal(stderr=True)
+# Files and CI logs have room for wide tables.
+terminal = Terminal(width=None if sys.stdout.isatty() else 160)
+_stderr = Terminal(stderr=True)
 
 SEVERITY_STYLE = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "cyan"}
 STATE_STYLE = {"FIRING": "bold red", "ACKNOWLEDGED": "yellow", "RESOLVED": "green"}
 
-# What a text that may be cut keeps, and what stands between two columns.
-_LEAST = 10
+# A column that is cut keeps so many characters; so many stand between two columns.
+_MIN_WIDTH = 10
 _GAP = 3
 
 
-class Form(StrEnum):
+class OutputFormat(StrEnum):
     """How results are printed."""
 
     TABLE = "table"
     JSON = "json"
 
 
-Output = Annotated[
-    Form,
+OutputOption = Annotated[
+    OutputFormat,
     typer.Option(
         "--output",
         "-o",
         help="A table for people or JSON for programs: one object for one thing, an array for several. "
-        'What goes wrong is told on standard error, in JSON as {"error": {"code", "message", "details"}}.',
+        'Errors go to standard error, in JSON as {"error": {"code", "message", "details"}}.',
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
-    """One field that is wrong, and in which rule when it is one of several."""
+class ErrorDetail:
+    """A field that is wrong, and the name of its rule when there are several."""
 
     field: str
     description: str
@@ -59,136 +59,137 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """What went wrong: the name of a gRPC status code, a sentence, and the fields."""
+class ErrorReport:
+    """Why a command failed: the name of a gRPC status code, a sentence, and the fields that are wrong."""
 
     code: str
     message: str
-    details: Sequence[Detail] = ()
+    details: Sequence[ErrorDetail] = ()
 
 
-def tell(problem: Problem, form: Form, *, where: str) -> None:
-    """Say on standard error what went wrong, in the form that was asked for."""
-    if form is Form.JSON:
-        details = [{name: text for name, text in asdict(one).items() if text} for one in problem.details]
-        error = {"code": problem.code, "message": problem.message, "details": details}
+def print_error(report: ErrorReport, output: OutputFormat, *, source: str) -> None:
+    """Print to standard error why a command failed; `source` is the server or file that the error is from."""
+    if output is OutputFormat.JSON:
+        details = [{name: text for name, text in asdict(detail).items() if text} for detail in report.details]
+        error = {"code": report.code, "message": report.message, "details": details}
         typer.echo(printable_json({"error": error}, indent=2), err=True)
         return
-    # Further lines of a text are indented, so that none looks like a line of ours.
-    complain(f"{where}: {problem.code}: {problem.message}".replace("\n", "\n  "))
-    for one in problem.details:
-        complain(f"  {one.field}{f' ({one.rule})' if one.rule else ''}: {one.description}".replace("\n", "\n    "))
+    # Further lines of a text are indented, so that none looks like a line of this program.
+    print_to_stderr(f"{source}: {report.code}: {report.message}".replace("\n", "\n  "))
+    for detail in report.details:
+        rule = f" ({detail.rule})" if detail.rule else ""
+        print_to_stderr(f"  {detail.field}{rule}: {detail.description}".replace("\n", "\n    "))
 
 
-def complain(text: str) -> None:
-    """A line on standard error."""
-    _errors.print(text, soft_wrap=True)
+def print_to_stderr(text: str) -> None:
+    """Print a text for people to standard error."""
+    _stderr.print(text, soft_wrap=True)
 
 
-def ask(question: str) -> bool:
-    """Whether who sits at a terminal says yes; nobody does where there is none."""
-    return is_terminal() and typer.confirm(question, default=True, err=True)
+def confirm(question: str) -> bool:
+    """Ask a question on a terminal; the answer is no where there is none."""
+    return is_interactive() and typer.confirm(question, default=True, err=True)
 
 
-def is_terminal() -> bool:
-    """Whether somebody can be asked."""
+def is_interactive() -> bool:
+    """Return whether somebody can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """A JSON document on standard output, on one line without an indent."""
+    """Print a JSON document to standard output, on one line without an indent."""
     typer.echo(printable_json(value, indent=indent))
 
 
-def as_json(message: Message) -> Any:
-    """A message as the REST interface shows it."""
+def json_of(message: Message) -> Any:
+    """Return a message as the REST interface shows it."""
     return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+def print_message(message: Message, output: OutputFormat, print_for_people: Callable[[], None]) -> None:
+    """Print a message as JSON, or as `print_for_people` does."""
+    if output is OutputFormat.JSON:
+        print_json(json_of(message))
+    else:
+        print_for_people()
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str | None = None, cut: Collection[str] = ()
 ) -> None:
-    """A table. A cell is one line: a break in a text of it shows as an escape, and can begin no row of its own.
+    """Print a table; each cell is one line, in which a line break shows as an escape.
 
-    When room is short, the columns named in `cut`, or the widest one, are cut; then the last columns are left out, and
-    that is said. All others, ids above all, stay whole.
+    When room is short, the columns named in `cut`, or else the widest one, are cut; then the last columns are left out
+    and named below. All others, above all ids, stay whole.
     """
-    cells = [[cell(one) for one in row] for row in rows]
-    widths = [max(cell_len(str(row[place])) for row in [columns, *cells]) for place in range(len(columns))]
+    cells = [[format_cell(cell) for cell in row] for row in rows]
+    widths = [max(cell_len(str(row[index])) for row in [columns, *cells]) for index in range(len(columns))]
     may_cut = [name in cut if cut else width == max(widths) for name, width in zip(columns, widths, strict=True)]
-    fitting = fitted(widths, may_cut, console.width)
+    shown_widths = fit_columns(widths, may_cut, terminal.width)
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    for column, width in zip(columns, fitting, strict=False):
+    for column, width in zip(columns, shown_widths, strict=False):
         table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for row in cells:
-        table.add_row(*row[: len(fitting)])
-    console.print(table)
-    if left_out := columns[len(fitting) :]:
-        console.print(f"No room for: {', '.join(left_out)}. A wider terminal shows all.", style="dim")
+        table.add_row(*row[: len(shown_widths)])
+    terminal.print(table)
+    if left_out := columns[len(shown_widths) :]:
+        terminal.print(f"No room for: {', '.join(left_out)}. A wider terminal shows all.", style="dim")
 
 
-def fitted(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> list[int]:
-    """The widths of the columns that there is room for: the first ones, with texts cut to what is left for them."""
-    least = [min(width, _LEAST) if cut else width for width, cut in zip(widths, may_cut, strict=True)]
+def fit_columns(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> list[int]:
+    """Return the widths of the first columns that have room; those that may be cut share the rest."""
+    fitted = [min(width, _MIN_WIDTH) if cut else width for width, cut in zip(widths, may_cut, strict=True)]
     count = len(widths)
-    while count > 1 and sum(least[:count]) + _GAP * count + 1 > room:
+    while count > 1 and sum(fitted[:count]) + _GAP * count + 1 > room:
         count -= 1
-    spare = room - sum(least[:count]) - _GAP * count - 1
-    for place in range(count):
-        more = max(0, min(spare, widths[place] - least[place]))
-        least[place] += more
+    spare = room - sum(fitted[:count]) - _GAP * count - 1
+    for index in range(count):
+        more = max(0, min(spare, widths[index] - fitted[index]))
+        fitted[index] += more
         spare -= more
-    return least[:count]
-
-
-def number(value: float) -> str:
-    """A number as people write it: without an exponent as long as that is exact."""
-    return f"{value:.15g}"
-
-
-def value(thing: Any) -> str:
-    """A value of JSON as people read it; a dash for nothing."""
-    match thing:
-        case bool():
-            return "yes" if thing else "no"
-        case float():
-            return number(thing)
-        case list():
-            return ", ".join(map(value, thing)) or "-"
-        case dict():
-            return ", ".join(f"{name}={value(inner)}" for name, inner in sorted(thing.items())) or "-"
-        case _:
-            return str(thing) or "-"
+    return fitted[:count]
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Names and values, one below the other, whole."""
+    """Print names and values, one below the other, whole."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("Field", no_wrap=True)
     table.add_column("Value", overflow="fold")
-    for name, thing in fields.items():
-        table.add_row(cell(name), cell(value(thing)))
-    console.print(table)
+    for name, value in fields.items():
+        table.add_row(format_cell(name), format_cell(format_value(value)))
+    terminal.print(table)
 
 
-def styled(word: str, styles: Mapping[str, str]) -> Text:
-    """A word in the colour that it has."""
-    return Text(printable(word), style=styles.get(word, ""))
+def format_number(value: float) -> str:
+    """Format a number without an exponent, as long as that is exact."""
+    return f"{value:.15g}"
 
 
-def cell(text: str | Text) -> Text:
-    """A text as one line that shows all of it."""
+def format_value(value: Any) -> str:
+    """Format a value of JSON for people; a dash for nothing."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return format_number(value)
+        case list():
+            return ", ".join(map(format_value, value)) or "-"
+        case dict():
+            return ", ".join(f"{name}={format_value(inner)}" for name, inner in sorted(value.items())) or "-"
+        case _:
+            return str(value) or "-"
+
+
+def format_styled(text: str, styles: Mapping[str, str]) -> Text:
+    """Format a text in its style, if it has one."""
+    return Text(printable(text), style=styles.get(text, ""))
+
+
+def format_cell(text: str | Text) -> Text:
+    """Format a text as one line without hidden characters."""
     return text if isinstance(text, Text) else Text(printable(text))
 
 
-def moment(time: Timestamp) -> str:
-    """A time to the second, a dash for none."""
+def format_time(time: Timestamp) -> str:
+    """Format a time to the second; a dash for none."""
     return f"{datetime_of(time):%Y-%m-%d %H:%M:%S}" if time.seconds else "-"
-
-
-def show(message: Message, form: Form, table: Callable[[], None]) -> None:
-    """A result in the form that was asked for."""
-    if form is Form.JSON:
-        print_json(as_json(message))
-    else:
-        table()

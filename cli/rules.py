@@ -8,23 +8,23 @@ import grpc
 import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from cli.client import DEADLINE, DEFAULT_SERVER, Exit, Server, connected, problem_of
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ExitCode, ServerOption, connect, error_report_of
 from cli.output import (
     SEVERITY_STYLE,
-    Form,
-    Output,
-    Problem,
-    as_json,
-    console,
-    number,
+    ErrorReport,
+    OutputFormat,
+    OutputOption,
+    format_number,
+    format_styled,
+    json_of,
+    print_error,
     print_fields,
     print_json,
+    print_message,
     print_table,
-    show,
-    styled,
-    tell,
+    terminal,
 )
-from cli.rule_files import Given, refuse, rules_of
+from cli.rule_files import FileRule, load_rules, reject_file
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
@@ -34,19 +34,19 @@ app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
 RuleId = Annotated[str, typer.Argument(help="The rule's id, as `tocsin rules list` shows it.")]
 RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or more rules; - is standard input.")]
 
-# What the server says against one rule, after which the others can go on.
-_OF_THE_RULE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
+# With these codes the server refuses one rule; the others of a file may still be added.
+_REFUSED_RULE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
 
 
 @app.command("list")
-def list_rules(output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
+def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show all rules."""
     rules: list[AlertRule] = []
     request = service.ListAlertRulesRequest()
-    with connected(server, output) as channel:
+    with connect(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
         while True:
-            page = stub.ListAlertRules(request, timeout=DEADLINE)
+            page = stub.ListAlertRules(request, timeout=RPC_TIMEOUT_S)
             rules += page.alert_rules
             request.page_token = page.next_page_token
             if not request.page_token:
@@ -54,133 +54,151 @@ def list_rules(output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> 
     _print_rules(rules, output)
 
 
-@app.command()
-def get(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Show one rule with everything filled in."""
-    with connected(server, output) as channel:
-        answer = AlertRuleServiceStub(channel).GetAlertRule(service.GetAlertRuleRequest(id=rule_id), timeout=DEADLINE)
-    show(answer.alert_rule, output, lambda: print_fields(as_json(answer.alert_rule)))
+@app.command("get")
+def get_rule(rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
+    """Show all fields of one rule, with the defaults."""
+    request = service.GetAlertRuleRequest(id=rule_id)
+    with connect(server, output) as channel:
+        rule = AlertRuleServiceStub(channel).GetAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+    print_message(rule, output, lambda: print_fields(json_of(rule)))
 
 
-@app.command()
-def create(file: RuleFile, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Add the rules of a file: none when one is not allowed, all but those whose names are taken.
+@app.command("create")
+def create_rules(
+    file: RuleFile, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+) -> None:
+    """Add the rules of a file: none when one is invalid, else all whose names are not taken.
 
-    Ends with 1 when a rule was not added; each is named.
+    Exit code 1 when a rule was not added; the error names each.
     """
-    given = rules_of(file, output)
+    rules = load_rules(file, output)
     added: list[AlertRule] = []
-    with connected(server, output) as channel:
+    with connect(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
-        _end_if_any(_refused(given, lambda rule: _checked(stub, rule)), "not allowed", file, output)
+        _exit_if_refused(_call_each(rules, lambda rule: _validate(stub, rule)), "not allowed", file, output)
         try:
-            taken = _refused(given, lambda rule: added.append(_added(stub, rule)))
+            refused = _call_each(rules, lambda rule: added.append(_create(stub, rule)))
         finally:
-            # Whatever comes between, what was added is told.
+            # Also when the server goes away in between.
             _print_rules(added, output)
-    _end_if_any(taken, "not added", file, output)
+    _exit_if_refused(refused, "not added", file, output)
 
 
-@app.command()
-def update(rule_id: RuleId, file: RuleFile, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Change the fields of a rule that a file gives, also to nothing; the others stay."""
-    rules = rules_of(file, output)
+@app.command("update")
+def update_rule(
+    rule_id: RuleId, file: RuleFile, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+) -> None:
+    """Set the fields of a rule that a file contains, also to nothing; the others stay."""
+    rules = load_rules(file, output)
     if len(rules) != 1:
-        refuse(file, f"there must be exactly one rule in it, there are {len(rules)}", form=output)
-    (given,) = rules
-    if given.rule.id not in {"", rule_id}:
-        refuse(file, f"it is of the rule {given.rule.id}, not of {rule_id}", form=output)
+        reject_file(file, f"expected one rule, found {len(rules)}", output=output)
+    (file_rule,) = rules
+    if file_rule.rule.id not in {"", rule_id}:
+        reject_file(file, f"expected the rule {rule_id}, found the rule {file_rule.rule.id}", output=output)
     request = service.UpdateAlertRuleRequest(
-        id=rule_id, alert_rule=given.rule, update_mask=FieldMask(paths=given.fields)
+        id=rule_id, alert_rule=file_rule.rule, update_mask=FieldMask(paths=file_rule.fields)
     )
-    with connected(server, output) as channel:
-        answer = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=DEADLINE)
-    _print_rule(answer.alert_rule, output)
+    with connect(server, output) as channel:
+        rule = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+    _print_rule(rule, output)
 
 
-@app.command()
-def delete(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Remove a rule; its open alerts are resolved soon after."""
-    with connected(server, output) as channel:
-        AlertRuleServiceStub(channel).DeleteAlertRule(service.DeleteAlertRuleRequest(id=rule_id), timeout=DEADLINE)
-    if output is Form.JSON:
+@app.command("delete")
+def delete_rule(
+    rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+) -> None:
+    """Delete a rule; its open alerts are resolved soon after."""
+    request = service.DeleteAlertRuleRequest(id=rule_id)
+    with connect(server, output) as channel:
+        AlertRuleServiceStub(channel).DeleteAlertRule(request, timeout=RPC_TIMEOUT_S)
+    if output is OutputFormat.JSON:
         print_json({"id": rule_id, "deleted": True})
     else:
-        console.print(f"deleted {rule_id}")
+        terminal.print(f"deleted {rule_id}")
 
 
-@app.command()
-def enable(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Start evaluating a rule."""
-    with connected(server, output) as channel:
-        request = service.EnableAlertRuleRequest(id=rule_id)
-        answer = AlertRuleServiceStub(channel).EnableAlertRule(request, timeout=DEADLINE)
-    _print_rule(answer.alert_rule, output)
+@app.command("enable")
+def enable_rule(
+    rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+) -> None:
+    """Evaluate a rule from now on."""
+    request = service.EnableAlertRuleRequest(id=rule_id)
+    with connect(server, output) as channel:
+        rule = AlertRuleServiceStub(channel).EnableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+    _print_rule(rule, output)
 
 
-@app.command()
-def disable(rule_id: RuleId, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Stop evaluating a rule; its open alerts are resolved soon after."""
-    with connected(server, output) as channel:
-        request = service.DisableAlertRuleRequest(id=rule_id)
-        answer = AlertRuleServiceStub(channel).DisableAlertRule(request, timeout=DEADLINE)
-    _print_rule(answer.alert_rule, output)
+@app.command("disable")
+def disable_rule(
+    rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+) -> None:
+    """Stop the evaluation of a rule; its open alerts are resolved soon after."""
+    request = service.DisableAlertRuleRequest(id=rule_id)
+    with connect(server, output) as channel:
+        rule = AlertRuleServiceStub(channel).DisableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+    _print_rule(rule, output)
 
 
-@app.command()
-def validate(file: RuleFile, output: Output = Form.TABLE, server: Server = DEFAULT_SERVER) -> None:
-    """Check the rules of a file without keeping them, and show them with everything filled in.
+@app.command("validate")
+def validate_rules(
+    file: RuleFile, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+) -> None:
+    """Check the rules of a file without adding them, and show them with the defaults.
 
-    Ends with 1 when a rule is not allowed; each is named.
+    Exit code 1 when a rule is invalid; the error names each.
     """
-    given = rules_of(file, output)
-    allowed: list[AlertRule] = []
-    with connected(server, output) as channel:
+    rules = load_rules(file, output)
+    valid: list[AlertRule] = []
+    with connect(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
-        wrong = _refused(given, lambda rule: allowed.append(_checked(stub, rule)))
-    _print_rules(allowed, output)
-    _end_if_any(wrong, "not allowed", file, output)
+        refused = _call_each(rules, lambda rule: valid.append(_validate(stub, rule)))
+    _print_rules(valid, output)
+    _exit_if_refused(refused, "not allowed", file, output)
 
 
-def _checked(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
-    return stub.ValidateAlertRule(service.ValidateAlertRuleRequest(alert_rule=rule), timeout=DEADLINE).alert_rule
+def _validate(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
+    request = service.ValidateAlertRuleRequest(alert_rule=rule)
+    return stub.ValidateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
 
 
-def _added(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
-    return stub.CreateAlertRule(service.CreateAlertRuleRequest(alert_rule=rule), timeout=DEADLINE).alert_rule
+def _create(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
+    request = service.CreateAlertRuleRequest(alert_rule=rule)
+    return stub.CreateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
 
 
-def _refused(given: Sequence[Given], call: Callable[[AlertRule], object]) -> list[tuple[Given, Problem]]:
-    """Call with each rule; the rules that the server refused, and why. Raises grpc.RpcError for any other failure."""
+def _call_each(rules: Sequence[FileRule], call: Callable[[AlertRule], object]) -> list[tuple[FileRule, ErrorReport]]:
+    """Call with each rule; return the rules that the server refused, and why. Other failures raise grpc.RpcError."""
     refused = []
-    for each in given:
+    for file_rule in rules:
         try:
-            call(each.rule)
+            call(file_rule.rule)
         except grpc.RpcError as error:
-            if error.code() not in _OF_THE_RULE:
+            if error.code() not in _REFUSED_RULE:
                 raise
-            refused.append((each, problem_of(error)))
+            refused.append((file_rule, error_report_of(error)))
     return refused
 
 
-def _end_if_any(refused: Sequence[tuple[Given, Problem]], what: str, file: Path, output: Form) -> None:
-    """End the command when some rules were refused, naming each."""
+def _exit_if_refused(
+    refused: Sequence[tuple[FileRule, ErrorReport]], verdict: str, file: Path, output: OutputFormat
+) -> None:
+    """End the command with an error that names each refused rule."""
     if not refused:
         return
-    names = [f'"{given.rule.name}"' for given, _ in refused]
-    details = [detail for given, found in refused for detail in given.objections(found)]
-    problem = Problem(code=refused[0][1].code, message=f"{what}: {', '.join(names)}", details=details)
-    tell(problem, output, where=str(file))
-    raise typer.Exit(Exit.REFUSED)
+    names = [f'"{file_rule.rule.name}"' for file_rule, _ in refused]
+    details = [detail for file_rule, report in refused for detail in file_rule.error_details(report)]
+    report = ErrorReport(code=refused[0][1].code, message=f"{verdict}: {', '.join(names)}", details=details)
+    print_error(report, output, source=str(file))
+    raise typer.Exit(ExitCode.REFUSED)
 
 
-def _print_rule(rule: AlertRule, output: Form) -> None:
-    show(rule, output, lambda: _print_rules([rule], output))
+def _print_rule(rule: AlertRule, output: OutputFormat) -> None:
+    print_message(rule, output, lambda: _print_rules([rule], output))
 
 
-def _print_rules(rules: list[AlertRule], output: Form) -> None:
-    if output is Form.JSON:
-        print_json([as_json(rule) for rule in rules])
+def _print_rules(rules: list[AlertRule], output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
+        print_json([json_of(rule) for rule in rules])
         return
     print_table(
         ["ID", "Name", "Severity", "Enabled", "Threshold", "Window", "By", "Condition", "Filter"],
@@ -188,10 +206,10 @@ def _print_rules(rules: list[AlertRule], output: Form) -> None:
             [
                 rule.id or "-",
                 rule.name,
-                styled(AlertRule.Severity.Name(rule.severity), SEVERITY_STYLE),
+                format_styled(AlertRule.Severity.Name(rule.severity), SEVERITY_STYLE),
                 "yes" if rule.enabled else "no",
-                number(rule.threshold),
-                _window(rule),
+                format_number(rule.threshold),
+                _format_window(rule),
                 ", ".join(rule.group_by),
                 rule.condition,
                 rule.filter,
@@ -202,5 +220,5 @@ def _print_rules(rules: list[AlertRule], output: Form) -> None:
     )
 
 
-def _window(rule: AlertRule) -> str:
+def _format_window(rule: AlertRule) -> str:
     return f"{rule.window_minutes} min" if rule.WhichOneof("length") == "window_minutes" else f"{rule.window.seconds} s"

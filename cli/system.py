@@ -8,46 +8,46 @@ from typing import Annotated
 
 import typer
 
-from cli.client import Exit
-from cli.output import Form, Output, complain, console, print_json
+from cli.client import ExitCode
+from cli.output import OutputFormat, OutputOption, print_json, print_to_stderr, terminal
 from stack.console import STACK_ERRORS, bring_down, bring_up, format_states
 from stack.local_system import stack_status
 
 
-def up(
-    otlp: Annotated[str, typer.Option(help="Where traces go, as host:port of an OTLP gRPC receiver.")] = "",
+def start_system(
+    otlp: Annotated[str, typer.Option(help="Where traces go: host:port of an OTLP gRPC receiver.")] = "",
     routes: Annotated[
-        Path | None, typer.Option(exists=True, help="A routes file; absent: notifications go to local sinks.")
+        Path | None, typer.Option(exists=True, help="A routes file. Without it notifications go to local sinks.")
     ] = None,
     *,
-    servers_only: Annotated[bool, typer.Option("--servers-only", help="Kafka, PostgreSQL and Redis alone.")] = False,
+    servers_only: Annotated[bool, typer.Option("--servers-only", help="Only Kafka, PostgreSQL and Redis.")] = False,
 ) -> None:
     """Start Kafka, PostgreSQL, Redis, Envoy and the services, as far as they do not run yet."""
-    with _failing_in_words():
+    with _exit_on_failure():
         bring_up(otlp=otlp, routes=routes, servers_only=servers_only)
 
 
-def down(*, purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False) -> None:
+def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False) -> None:
     """Stop everything that `tocsin up` started."""
-    with _failing_in_words():
+    with _exit_on_failure():
         bring_down(purge=purge)
 
 
-def status(output: Output = Form.TABLE) -> None:
-    """Show what runs. Ends with 3 when nothing does."""
+def show_status(output: OutputOption = OutputFormat.TABLE) -> None:
+    """Show what runs. Exit code 3 when nothing does."""
     states = stack_status()
-    if output is Form.JSON:
+    if output is OutputFormat.JSON:
         print_json([asdict(state) | {"log": str(state.log)} for state in states])
     else:
-        console.print("\n".join(format_states(states)), soft_wrap=True)
+        terminal.print("\n".join(format_states(states)), soft_wrap=True)
     if not states:
-        raise typer.Exit(Exit.UNREACHABLE)
+        raise typer.Exit(ExitCode.UNREACHABLE)
 
 
 @contextmanager
-def _failing_in_words() -> Iterator[None]:
+def _exit_on_failure() -> Iterator[None]:
     try:
         yield
     except STACK_ERRORS as failure:
-        complain(str(failure))
-        raise typer.Exit(Exit.REFUSED) from None
+        print_to_stderr(str(failure))
+        raise typer.Exit(ExitCode.REFUSED) from None

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
-from cli.parsing.event import Note
-from cli.parsing.field_names import DIALECTS, NAMES
+from cli.parsing.event import ParseNote
+from cli.parsing.field_names import DIALECTS, FIELD_NAMES
 from cli.parsing.format_types import LineFormat
-from cli.parsing.formats import FORMATS, TRANSPORTS
-from cli.parsing.levels import WORDS
-from cli.parsing.timestamps import SPELLINGS
+from cli.parsing.formats import CONTAINER_FORMATS, FORMATS
+from cli.parsing.levels import LEVEL_WORDS
+from cli.parsing.timestamps import TIMESTAMP_FORMATS
 from services.chassis.settings import SettingDoc, describe_settings
 from services.contract import topics
 from services.evaluator.settings import Settings as EvaluatorSettings
@@ -113,14 +113,15 @@ def log_tables() -> dict[str, str]:
         (who, f"`{mark}`", ", ".join(f"`{name}` is {field}" for name, field in names.items()))
         for who, (mark, names) in DIALECTS.items()
     )
+    levels = ((level.name, _codes(words.split())) for level, words in LEVEL_WORDS.items())
     return {
         "formats": _formats(FORMATS),
-        "transports": _formats(TRANSPORTS),
-        "names": _table(("field", "names"), ((field, _codes(names)) for field, names in NAMES.items())),
+        "container formats": _formats(CONTAINER_FORMATS),
+        "names": _table(("field", "names"), ((field, _codes(names)) for field, names in FIELD_NAMES.items())),
         "dialects": _table(("program", "known by", "names"), dialects),
-        "levels": _table(("level", "words"), ((level.name, _codes(words.split())) for level, words in WORDS.items())),
-        "times": _table(("spelling",), ((f"`{spelling}`",) for spelling in SPELLINGS)),
-        "notes": _table(("name", "events that"), ((f"`{note.name}`", note.value) for note in Note)),
+        "levels": _table(("level", "words"), levels),
+        "timestamps": _table(("example",), ((f"`{example}`",) for example in TIMESTAMP_FORMATS)),
+        "notes": _table(("name", "events that"), ((f"`{note.name}`", note.value) for note in ParseNote)),
     }
 
 

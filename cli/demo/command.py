@@ -1,106 +1,100 @@
-"""tocsin demo: start, make trouble, look, stop."""
+"""tocsin demo: start the system, send a scenario and log files, show what came of it, stop."""
 
 import http.client
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import grpc
 import typer
 
-from cli.client import Exit
-from cli.demo.report import is_accounted_for, show_alerts, show_complaints, show_files
-from cli.demo.rest import Rest, RestError
-from cli.demo.scenario import batches
-from cli.demo.steps import FileSent, Seen, await_judged, fired, make_trouble, send_file, watch
-from cli.output import complain, console
+from cli.client import ExitCode
+from cli.demo.report import has_every_line, print_alerts, print_files
+from cli.demo.scenario import event_batches
+from cli.demo.steps import (
+    DemoResult,
+    RestClient,
+    RestError,
+    SentFile,
+    await_evaluated,
+    await_results,
+    count_alerts,
+    send_log_file,
+    send_scenario,
+)
+from cli.output import print_to_stderr, terminal
 from stack.console import STACK_ERRORS, print_step
 from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
 from stack.wiring import Wiring
 
-Log = Annotated[
+LogOption = Annotated[
     Path | None,
-    typer.Option("--log", exists=True, dir_okay=False, help="A log file to send; absent: those of the servers."),
+    typer.Option(
+        "--log", exists=True, dir_okay=False, help="A log file to send. Without it: those of Kafka and PostgreSQL."
+    ),
 ]
 
 
-def demo(log: Log = None) -> None:
-    """Start the real system on free ports, let it find trouble and tell about it, and stop it.
+def demo(log: LogOption = None) -> None:
+    """Start the real system on free ports, send it a scenario, show the alerts and deliveries, and stop it.
 
-    It always runs on servers of its own: TOCSIN_KAFKA, TOCSIN_POSTGRES and TOCSIN_REDIS are left alone.
-    Ends with 0 only when exactly the expected alerts came and each was delivered once to each channel of its route.
+    It always runs on servers of its own: TOCSIN_KAFKA, TOCSIN_POSTGRES and TOCSIN_REDIS are ignored.
+    Exit code 0 only when exactly the expected alerts fired and each was delivered once to each channel of its route.
     """
-    # Beside the folder of `tocsin up`, never inside: whoever stops that one stops all that lies in it.
+    # Beside the folder of `tocsin up`, never inside: `tocsin down` stops everything inside its folder.
     home = default_folder()
     folder = home.with_name(f"{home.name}-demo")
     stop_stack(print_step, folder=folder, purge=True)
     try:
-        # Made-up trouble has no place among somebody's own events and alerts.
+        # An invented scenario has no place among the user's own events and alerts.
         wiring = start_stack(print_step, folder=folder, ports=Ports.free(), external={})
-        is_good = _show(wiring, folder, log)
+        is_as_expected = _run(wiring, folder, log)
     except (RestError, http.client.HTTPException, grpc.RpcError, *STACK_ERRORS) as error:
-        complain(f"the demo ended early: {error}")
-        is_good = False
+        print_to_stderr(f"the demo ended early: {error}")
+        is_as_expected = False
     finally:
         stop_stack(print_step, folder=folder)
-    if not is_good:
-        complain(f"not as expected; the logs are in {folder / 'logs'}")
-        raise typer.Exit(Exit.REFUSED)
-    console.print("All as expected.", style="bold green")
+    if not is_as_expected:
+        print_to_stderr(f"not as expected; the logs are in {folder / 'logs'}")
+        raise typer.Exit(ExitCode.REFUSED)
+    terminal.print("All as expected.", style="bold green")
 
 
-def _show(wiring: Wiring, folder: Path, log: Path | None) -> bool:
-    edge = Rest(f"127.0.0.1:{wiring.ports.edge}")
-    sinks = Rest(f"127.0.0.1:{wiring.ports.sinks}")
-    seen = _trouble(edge, sinks)
-    show_alerts(seen)
-    show_complaints(seen.complaints)
-    before = fired(edge)
-    files = _files(folder, log)
-    sent = [send_file(f"127.0.0.1:{wiring.ports.edge}", path) for path in files]
-    expected = sum(len(batch) for batch in batches()) + sum(one.tally.accepted for one in sent)
-    is_judged = await_judged(_judged(wiring.ports.evaluator_admin), expected)
-    show_files(sent, fired(edge) - before)
-    if not is_judged:
-        complain(f"the evaluator has not judged all {expected:,} events")
-    return not seen.complaints and is_judged and _all_accounted_for(sent)
+def _run(wiring: Wiring, folder: Path, log: Path | None) -> bool:
+    """Run all steps, and return whether everything is as expected."""
+    edge = RestClient(f"127.0.0.1:{wiring.ports.edge}")
+    result = _run_scenario(edge, RestClient(f"127.0.0.1:{wiring.ports.sinks}"))
+    print_alerts(result)
+    for difference in result.differences:
+        print_to_stderr(difference)
+    alerts_before = count_alerts(edge)
+    files = [send_log_file(f"127.0.0.1:{wiring.ports.edge}", path) for path in _files_to_send(folder, log)]
+    events = sum(map(len, event_batches())) + sum(file.summary.accepted for file in files)
+    is_evaluated = await_evaluated(wiring.ports.evaluator_admin, events)
+    print_files(files, count_alerts(edge) - alerts_before)
+    if not is_evaluated:
+        print_to_stderr(f"the evaluator has not evaluated all {events:,} events")
+    return not result.differences and is_evaluated and _have_every_line(files)
 
 
-def _trouble(edge: Rest, sinks: Rest) -> Seen:
-    with console.status("sending trouble") as status:
-        accepted = make_trouble(edge, status.update)
-        print_step(f"{accepted} events accepted over REST in {len(batches())} batches")
-        return watch(edge, sinks, status.update)
+def _run_scenario(edge: RestClient, sinks: RestClient) -> DemoResult:
+    with terminal.status("sending the scenario") as status:
+        accepted = send_scenario(edge, status.update)
+        print_step(f"{accepted} events accepted over REST in {len(event_batches())} batches")
+        return await_results(edge, sinks, status.update)
 
 
-def _files(folder: Path, log: Path | None) -> list[Path]:
-    """The file that was asked for, or what Kafka and PostgreSQL have just written."""
+def _files_to_send(folder: Path, log: Path | None) -> list[Path]:
+    """Return the user's file, or what Kafka and PostgreSQL have just logged."""
     if log is not None:
         return [log]
     return [path for name in ("kafka", "postgres") if (path := folder / "logs" / f"{name}.log").is_file()]
 
 
-def _all_accounted_for(files: list[FileSent]) -> bool:
-    lost = [sent.name for sent in files if not is_accounted_for(sent)]
-    for name in lost:
-        complain(f"{name}: not every line is accounted for")
+def _have_every_line(files: list[SentFile]) -> bool:
+    incomplete = [file.name for file in files if not has_every_line(file)]
+    for name in incomplete:
+        print_to_stderr(f"{name}: some lines became neither events nor parts of events, and were not refused")
     if not files:
-        complain("there is no log of Kafka or PostgreSQL to send; --log names another")
-    return not lost and bool(files)
-
-
-def _judged(port: int) -> Callable[[], float]:
-    """How many events the evaluator on this admin port has judged."""
-
-    def ask() -> float:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-        finally:
-            connection.close()
-        values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("events_evaluated_total")]
-        return sum(map(float, values))
-
-    return ask
+        print_to_stderr("there is no log of Kafka or PostgreSQL to send; --log names another file")
+    return not incomplete and bool(files)

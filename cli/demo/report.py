@@ -1,29 +1,31 @@
-"""What the demo shows."""
+"""What the demo prints."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from cli.demo.scenario import seconds_between, told
-from cli.demo.steps import FileSent, Seen
-from cli.output import SEVERITY_STYLE, complain, console, print_table, styled
+from cli.demo.scenario import deliveries_of, seconds_between
+from cli.demo.steps import DemoResult, SentFile
+from cli.output import SEVERITY_STYLE, format_styled, print_table, terminal
+
+_MAX_REFUSED = 20
 
 
-def show_alerts(seen: Seen) -> None:
-    """A row for each alert: what fired, how fast, who was told, and its evidence."""
+def print_alerts(result: DemoResult) -> None:
+    """Print a row for each alert: what fired, how fast, which channels were notified, and a sample."""
     rows = []
-    for alert in sorted(seen.alerts, key=lambda one: one["fireTime"]):
-        deliveries = told(alert, seen.deliveries)
-        last = alert["window"]["lastEventTime"]
-        delays = [seconds_between(last, one["time"]) for one in deliveries]
+    for alert in sorted(result.alerts, key=lambda alert: alert["fireTime"]):
+        deliveries = deliveries_of(alert, result.deliveries)
+        last_event = alert["window"]["lastEventTime"]
+        delays = [seconds_between(last_event, delivery["time"]) for delivery in deliveries]
         rows.append(
             [
                 alert["ruleName"],
-                styled(alert["severity"], SEVERITY_STYLE),
+                format_styled(alert["severity"], SEVERITY_STYLE),
                 alert["resource"],
                 alert["window"]["count"],
-                _milliseconds(seconds_between(last, alert["fireTime"])),
-                _milliseconds(max(delays)) if delays else "-",
-                ", ".join(sorted(one["channel"] for one in deliveries)),
+                _format_milliseconds(seconds_between(last_event, alert["fireTime"])),
+                _format_milliseconds(max(delays)) if delays else "-",
+                ", ".join(sorted(delivery["channel"] for delivery in deliveries)),
                 alert["samples"][0]["message"] if alert["samples"] else "-",
             ]
         )
@@ -34,53 +36,47 @@ def show_alerts(seen: Seen) -> None:
     )
 
 
-def show_complaints(complaints: Iterable[str]) -> None:
-    """What is not as expected."""
-    for complaint in complaints:
-        complain(complaint)
-
-
-def show_files(files: Sequence[FileSent], fired: Counter[tuple[str, str]]) -> None:
-    """What was sent from files, by level, what was refused and why, and how often which rules fired on it."""
-    levels = sorted({level for sent in files for level in sent.tally.by_level})
+def print_files(files: Sequence[SentFile], alerts: Counter[tuple[str, str]]) -> None:
+    """Print what was sent from files, by level, what was refused and why, and the alerts that fired on it."""
+    levels = sorted({level for file in files for level in file.summary.by_level})
     print_table(
         ["File", "Format", "Lines", "Events", *levels, "Continuations", "Blank", "Refused"],
-        [_file_row(sent, levels) for sent in files],
+        [_file_row(file, levels) for file in files],
         title="Real logs, through tocsin send",
     )
-    refused = [(sent.name, refusal) for sent in files for refusal in sent.tally.refused]
+    refused = [(file.name, line) for file in files for line in file.summary.refused]
     if refused:
         print_table(
             ["File", "Line", "Field", "Expected"],
-            [[name, str(one.line), one.field, one.reason] for name, one in refused[:20]],
-            title=f"Refused ({min(20, len(refused))} of {len(refused)})",
+            [[name, str(line.line), line.field, line.reason] for name, line in refused[:_MAX_REFUSED]],
+            title=f"Refused ({min(_MAX_REFUSED, len(refused))} of {len(refused)})",
         )
-    if fired:
-        rows = [[rule, resource, str(count)] for (rule, resource), count in sorted(fired.items())]
+    if alerts:
+        rows = [[rule, resource, str(count)] for (rule, resource), count in sorted(alerts.items())]
         print_table(["Rule", "Resource", "Alerts"], rows, title="Rules that fired on them")
     else:
-        console.print("No rule fired on them.")
+        terminal.print("No rule fired on them.")
 
 
-def is_accounted_for(sent: FileSent) -> bool:
-    """Whether every line is an event, a part of one, blank or refused."""
-    return sent.tally.lines + sent.blank == sent.lines
+def has_every_line(file: SentFile) -> bool:
+    """Return whether every line is an event, a part of one, blank or refused."""
+    return file.summary.lines + file.blank == file.lines
 
 
-def _file_row(sent: FileSent, levels: Sequence[str]) -> list[str]:
-    tally = sent.tally
-    inside = tally.lines - tally.accepted - len(tally.refused)
+def _file_row(file: SentFile, levels: Sequence[str]) -> list[str]:
+    summary = file.summary
+    continuations = summary.lines - summary.accepted - len(summary.refused)
     return [
-        sent.name,
-        sent.form,
-        f"{sent.lines:,}",
-        f"{tally.accepted:,}",
-        *(f"{tally.by_level[level]:,}" for level in levels),
-        f"{inside:,}",
-        f"{sent.blank:,}",
-        f"{len(tally.refused):,}",
+        file.name,
+        file.format_name,
+        f"{file.lines:,}",
+        f"{summary.accepted:,}",
+        *(f"{summary.by_level[level]:,}" for level in levels),
+        f"{continuations:,}",
+        f"{file.blank:,}",
+        f"{len(summary.refused):,}",
     ]
 
 
-def _milliseconds(seconds: float) -> str:
+def _format_milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:,.0f} ms"

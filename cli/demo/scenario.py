@@ -1,4 +1,4 @@
-"""The trouble that the demo makes, and what must come of it: pure values."""
+"""The scenario of the demo, and the alerts and deliveries that must come of it: pure values."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from typing import Any
 
 Event = dict[str, Any]
 
-BATCH = 35
+EVENTS_PER_REQUEST = 35
 ERRORS, SLOW, FAILED = 120, 60, 30
-# Seconds: the window of the default rules.
-WINDOW = 300.0
+# The window of the default rules.
+WINDOW_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """One alert that must come, how many events it may count, and the channels that must each be told once."""
+class ExpectedAlert:
+    """An alert that must fire, how many events it may count, and the channels that must each get it once."""
 
     rule: str
     resource: str
@@ -28,22 +28,22 @@ class Expected:
 
 # The default rules: more than 100 errors, 50 slow responses, 25 failed responses of one service in five minutes; the
 # default routes say which severity goes to which channels.
-EXPECTED = (
-    Expected(
+EXPECTED_ALERTS = (
+    ExpectedAlert(
         rule="High error count",
         resource="payment-service",
         severity="CRITICAL",
         counts=range(101, ERRORS + 1),
         channels=frozenset({"pagerduty", "slack", "email"}),
     ),
-    Expected(
+    ExpectedAlert(
         rule="Slow responses",
         resource="search-service",
         severity="HIGH",
         counts=range(51, SLOW + 1),
         channels=frozenset({"slack", "email"}),
     ),
-    Expected(
+    ExpectedAlert(
         rule="Failed responses",
         resource="checkout-service",
         severity="CRITICAL",
@@ -53,73 +53,76 @@ EXPECTED = (
 )
 
 
-def batches() -> list[list[Event]]:
-    """120 errors, 60 slow responses and 30 failed ones, mixed, as bodies of POST /api/logs/batch."""
+def event_batches() -> list[list[Event]]:
+    """Return 120 errors, 60 slow responses and 30 failed ones, mixed, as bodies of POST /api/logs/batch."""
     mixed = chain.from_iterable(zip_longest(_errors(ERRORS), _slow(SLOW), _failed(FAILED)))
     events = [event for event in mixed if event is not None]
-    return [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
+    return [events[start : start + EVENTS_PER_REQUEST] for start in range(0, len(events), EVENTS_PER_REQUEST)]
 
 
-def missing(alerts: Sequence[Any], deliveries: Sequence[Any]) -> list[str]:
-    """What was expected and has not been seen yet, in words; empty when all is there."""
-    return list((_expected() - _seen(alerts, deliveries)).elements())
+def missing_results(alerts: Sequence[Any], deliveries: Sequence[Any]) -> list[str]:
+    """Describe what is expected and has not come yet; empty when all has come."""
+    return list((_expected_results() - _actual_results(alerts, deliveries)).elements())
 
 
-def surplus(alerts: Sequence[Any], deliveries: Sequence[Any]) -> list[str]:
-    """What was seen and not expected, in words: other alerts, repeated, misdirected or groundless deliveries."""
-    return list((_seen(alerts, deliveries) - _expected()).elements())
+def unexpected_results(alerts: Sequence[Any], deliveries: Sequence[Any]) -> list[str]:
+    """Describe what has come and is not expected: other alerts, repeated, misdirected or groundless deliveries."""
+    return list((_actual_results(alerts, deliveries) - _expected_results()).elements())
 
 
-def told(alert: Any, deliveries: Sequence[Any]) -> list[Any]:
-    """The deliveries that tell of an alert."""
-    return [one for one in deliveries if one["alert"] == alert["id"] and one["isAccepted"]]
+def deliveries_of(alert: Any, deliveries: Sequence[Any]) -> list[Any]:
+    """Return the deliveries of an alert that its channel accepted."""
+    return [delivery for delivery in deliveries if delivery["alert"] == alert["id"] and delivery["isAccepted"]]
 
 
-def seconds_left(now: datetime) -> float:
-    """How long the default rules' window goes on; windows are aligned to the epoch."""
-    return WINDOW - now.timestamp() % WINDOW
+def seconds_left_in_window(now: datetime) -> float:
+    """Return how long the current window of the default rules lasts; windows are aligned to the epoch."""
+    return WINDOW_S - now.timestamp() % WINDOW_S
 
 
 def seconds_between(earlier: str, later: str) -> float:
-    """From one RFC 3339 time to another."""
+    """Return the seconds from one RFC 3339 time to another."""
     return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
-def _expected() -> Counter[str]:
-    words: Counter[str] = Counter()
-    for one in EXPECTED:
-        words[_alert(one.rule, one.resource, one.severity, "FIRING")] += 1
-        words.update(_delivery("FIRING", one.rule, one.resource, channel) for channel in sorted(one.channels))
-    return words
+def _expected_results() -> Counter[str]:
+    results: Counter[str] = Counter()
+    for alert in EXPECTED_ALERTS:
+        results[_describe_alert(alert.rule, alert.resource, alert.severity, "FIRING")] += 1
+        results.update(
+            _describe_delivery("FIRING", alert.rule, alert.resource, channel) for channel in sorted(alert.channels)
+        )
+    return results
 
 
-def _seen(alerts: Sequence[Any], deliveries: Sequence[Any]) -> Counter[str]:
-    words: Counter[str] = Counter()
+def _actual_results(alerts: Sequence[Any], deliveries: Sequence[Any]) -> Counter[str]:
+    results: Counter[str] = Counter()
     for alert in alerts:
         rule, resource = alert["ruleName"], alert["resource"]
-        words[_alert(rule, resource, alert["severity"], alert["state"]) + _miscount(alert)] += 1
-        words.update(_delivery(one["kind"], rule, resource, one["channel"]) for one in told(alert, deliveries))
+        results[_describe_alert(rule, resource, alert["severity"], alert["state"]) + _describe_wrong_count(alert)] += 1
+        results.update(
+            _describe_delivery(delivery["kind"], rule, resource, delivery["channel"])
+            for delivery in deliveries_of(alert, deliveries)
+        )
     known = {alert["id"] for alert in alerts}
-    unknown = [one for one in deliveries if one["isAccepted"] and one["alert"] not in known]
-    words.update(f"{one['kind']} of no alert ({one['alert']}) on {one['channel']}" for one in unknown)
-    return words
+    unknown = [delivery for delivery in deliveries if delivery["isAccepted"] and delivery["alert"] not in known]
+    results.update(f"{one['kind']} of no alert ({one['alert']}) on {one['channel']}" for one in unknown)
+    return results
 
 
-def _alert(rule: str, resource: str, severity: str, state: str) -> str:
+def _describe_alert(rule: str, resource: str, severity: str, state: str) -> str:
     return f"the alert {rule} of {resource}, {severity}, {state}"
 
 
-def _delivery(kind: str, rule: str, resource: str, channel: str) -> str:
+def _describe_delivery(kind: str, rule: str, resource: str, channel: str) -> str:
     return f"{kind} of {rule} of {resource} on {channel}"
 
 
-def _miscount(alert: Any) -> str:
-    """What is wrong with the number of events that an expected alert counts; empty when nothing is."""
+def _describe_wrong_count(alert: Any) -> str:
+    """Describe a number of events that an expected alert must not count; empty when the number is right."""
     count = int(alert["window"]["count"])
-    fits = [
-        count in one.counts for one in EXPECTED if (one.rule, one.resource) == (alert["ruleName"], alert["resource"])
-    ]
-    return "" if all(fits) else f", counting {count}"
+    expected = [one for one in EXPECTED_ALERTS if (one.rule, one.resource) == (alert["ruleName"], alert["resource"])]
+    return "" if all(count in one.counts for one in expected) else f", counting {count}"
 
 
 def _errors(count: int) -> list[Event]:

@@ -1,122 +1,159 @@
-"""What the demo does with a running system."""
+"""The steps of the demo against a running system, over REST as curl uses it."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import grpc
 
-from cli.demo.rest import Rest
-from cli.demo.scenario import batches, missing, seconds_left, surplus
-from cli.parsing.format_types import LineFormat
-from cli.send.log_file import Source, Times, read, service_of, timed
-from cli.send.sender import Tally, send
+from cli.demo.scenario import event_batches, missing_results, seconds_left_in_window, unexpected_results
+from cli.send.events import TimeMode, events_to_send, parse_lines
+from cli.send.log_file import LogFile, service_name_of
+from cli.send.sender import SendSummary, send_events
 from services.chassis.clock import SystemClock
 
-Progress = Callable[[str], None]
+# How long to wait for what is expected, and how long to watch afterwards for what is not.
+RESULT_TIMEOUT_S = 30.0
+WATCH_S = 3.0
+# How many seconds of a window must be left when the scenario is sent.
+MIN_WINDOW_LEFT_S = 10.0
+_POLL_S = 0.1
 
-# How long to wait for what must come, and how long to watch afterwards for what must not.
-PATIENCE = 30.0
-WATCH = 3.0
-# How many seconds of a window sending the trouble may take.
-ROOM = 10.0
-_PAUSE = 0.1
+
+class RestError(Exception):
+    """A response with another status than 200."""
+
+
+class RestClient:
+    """Requests to one host and port, each on a connection of its own."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def get(self, path: str) -> Any:
+        """Return the JSON at a path. Raises RestError, or OSError when the server does not answer."""
+        return self._request("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Return the JSON response to a JSON body. Raises RestError, or OSError when the server does not answer."""
+        return self._request("POST", path, json.dumps(body))
+
+    def _request(self, method: str, path: str, body: str | None) -> Any:
+        with closing(HTTPConnection(self._address, timeout=20)) as connection:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            text = response.read().decode()
+        if response.status != 200:  # noqa: PLR2004 - the only status that these paths promise
+            raise RestError(f"{method} {path}: {response.status} {text}")
+        return json.loads(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What came of the trouble."""
+class DemoResult:
+    """What came of the scenario."""
 
     alerts: list[Any]
     deliveries: list[Any]
 
     @property
-    def complaints(self) -> list[str]:
-        """What is missing and what is too much; empty when all is as expected."""
-        absent = [f"missing: {what}" for what in missing(self.alerts, self.deliveries)]
-        return absent + [f"not expected: {what}" for what in surplus(self.alerts, self.deliveries)]
+    def differences(self) -> list[str]:
+        """What is missing and what is unexpected; empty when all is as expected."""
+        missing = [f"missing: {text}" for text in missing_results(self.alerts, self.deliveries)]
+        return missing + [f"not expected: {text}" for text in unexpected_results(self.alerts, self.deliveries)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileSent:
+class SentFile:
     """What became of a file's lines."""
 
     name: str
-    form: str
+    format_name: str
     lines: int
     blank: int
-    tally: Tally
+    summary: SendSummary
 
 
-def make_trouble(edge: Rest, progress: Progress) -> int:
-    """Send the trouble through REST; the number of events.
+def send_scenario(edge: RestClient, on_progress: Callable[[str], None]) -> int:
+    """Send the scenario through REST, and return the number of accepted events.
 
-    The events say no time, so they happen now, and must all fall into one window of the default rules.
+    The events have no time, so they happen on arrival, and must all be in one window of the default rules.
     """
-    while (left := seconds_left(SystemClock().now())) < ROOM:
-        progress(f"the next window of the rules begins in {left:.0f} s")
+    while (left := seconds_left_in_window(SystemClock().now())) < MIN_WINDOW_LEFT_S:
+        on_progress(f"the next window of the rules begins in {left:.0f} s")
         time.sleep(min(left, 1.0))
-    sent = 0
-    for batch in batches():
-        sent += int(edge.post("/api/logs/batch", batch)["acceptedCount"])
-        progress(f"{sent} events accepted over REST")
-    return sent
+    accepted = 0
+    for batch in event_batches():
+        accepted += int(edge.post("/api/logs/batch", batch)["acceptedCount"])
+        on_progress(f"{accepted} events accepted over REST")
+    return accepted
 
 
-def watch(edge: Rest, sinks: Rest, progress: Progress) -> Seen:
-    """What the system makes of it: until all that is expected is there, and a little longer for anything else."""
-    deadline = time.monotonic() + PATIENCE
-    seen = _look(edge, sinks)
-    while missing(seen.alerts, seen.deliveries) and time.monotonic() < deadline:
-        progress(f"{len(seen.alerts)} alerts, {len(seen.deliveries)} deliveries so far")
-        time.sleep(_PAUSE)
-        seen = _look(edge, sinks)
-    progress("watching whether anything comes twice")
-    quiet_until = time.monotonic() + WATCH
-    while time.monotonic() < quiet_until and not seen.complaints:
-        time.sleep(_PAUSE)
-        seen = _look(edge, sinks)
-    return seen
+def await_results(edge: RestClient, sinks: RestClient, on_progress: Callable[[str], None]) -> DemoResult:
+    """Wait until all that is expected has come, and a little longer for anything else."""
+    deadline = time.monotonic() + RESULT_TIMEOUT_S
+    result = _fetch_result(edge, sinks)
+    while missing_results(result.alerts, result.deliveries) and time.monotonic() < deadline:
+        on_progress(f"{len(result.alerts)} alerts, {len(result.deliveries)} deliveries so far")
+        time.sleep(_POLL_S)
+        result = _fetch_result(edge, sinks)
+    on_progress("watching whether anything comes twice")
+    deadline = time.monotonic() + WATCH_S
+    while time.monotonic() < deadline and not result.differences:
+        time.sleep(_POLL_S)
+        result = _fetch_result(edge, sinks)
+    return result
 
 
-def send_file(server: str, path: Path, kind: LineFormat | None = None) -> FileSent:
+def send_log_file(server: str, path: Path) -> SentFile:
     """Send a log file as `tocsin send --times arrival` does. Raises OSError, grpc.RpcError."""
     clock = SystemClock()
-    source = Source(path)
-    try:
-        reader, reads = read(source.lines(), kind=kind, service=service_of(source.name), clock=clock)
-        with grpc.insecure_channel(server) as channel:
-            tally = send(channel, timed(reads, Times.ARRIVAL, now=clock.now()), progress=lambda _: None)
-    finally:
-        source.close()
-    return FileSent(name=path.name, form=reader.name, lines=source.lines_read, blank=source.blank_lines, tally=tally)
+    with closing(LogFile(path)) as file, grpc.insecure_channel(server) as channel:
+        service = service_name_of(file.name)
+        parser, parsed = parse_lines(file.lines(), line_format=None, service=service, clock=clock)
+        events = events_to_send(parsed, TimeMode.ARRIVAL, now=clock.now())
+        summary = send_events(channel, events, on_progress=lambda _: None)
+        return SentFile(
+            name=path.name, format_name=parser.name, lines=file.lines_read, blank=file.blank_lines, summary=summary
+        )
 
 
-def fired(edge: Rest) -> Counter[tuple[str, str]]:
-    """How many alerts there are of each rule and resource."""
+def count_alerts(edge: RestClient) -> Counter[tuple[str, str]]:
+    """Count the alerts of each rule and resource."""
     return Counter((alert["ruleName"], alert["resource"]) for alert in _alerts(edge))
 
 
-def await_judged(metrics: Callable[[], float], events: int) -> bool:
-    """Whether the evaluator has judged so many events in time."""
-    deadline = time.monotonic() + PATIENCE
-    while metrics() < events:
+def await_evaluated(admin_port: int, events: int) -> bool:
+    """Return whether the evaluator on this admin port has evaluated so many events in time."""
+    deadline = time.monotonic() + RESULT_TIMEOUT_S
+    while _count_evaluated(admin_port) < events:
         if time.monotonic() > deadline:
             return False
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_S)
     return True
 
 
-def _look(edge: Rest, sinks: Rest) -> Seen:
-    return Seen(alerts=list(_alerts(edge)), deliveries=sinks.get("/deliveries?accepted=true")["deliveries"])
+def _count_evaluated(admin_port: int) -> float:
+    with closing(HTTPConnection("127.0.0.1", admin_port, timeout=5)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("events_evaluated_total")]
+    return sum(map(float, values))
 
 
-def _alerts(edge: Rest) -> Iterator[Any]:
-    """Every alert that there is, whatever its state."""
+def _fetch_result(edge: RestClient, sinks: RestClient) -> DemoResult:
+    deliveries = sinks.get("/deliveries?accepted=true")["deliveries"]
+    return DemoResult(alerts=list(_alerts(edge)), deliveries=deliveries)
+
+
+def _alerts(edge: RestClient) -> Iterator[Any]:
+    """Return every alert, whatever its state."""
     token = ""
     while True:
         page = edge.get(f"/api/alerts?pageSize=500&pageToken={quote(token)}")

@@ -1,1 +1,1 @@
-"""Lines of log files become events: pure functions."""
+"""Lines of log files become events; pure functions, apart from services and servers."""

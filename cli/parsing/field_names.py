@@ -1,13 +1,13 @@
-"""The names that loggers give to the fields of an event."""
+"""Field names of loggers and formats, mapped to the fields of an event."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
-from cli.parsing.levels import SCALES, level_of
+from cli.parsing.levels import NUMERIC_SCALES, parse_level
 
-# For each field of ours the names that mean it, the surest first; case and punctuation do not matter.
-NAMES = {
+# For each field the names that loggers use for it, the clearest first; case and punctuation do not matter.
+FIELD_NAMES = {
     "message": (
         *("message", "msg", "@m", "body", "body.stringValue", "fields.message", "short_message", "textPayload"),
         *("jsonPayload.message", "event", "log", "@mt", "error.message"),
@@ -56,7 +56,7 @@ NAMES = {
     "logger": ("logger", "log.logger", "logger_name", "loggerName"),
 }
 
-# Formats of JSON that give names of their own; each is known by one of its names.
+# Programs with names of their own: the name that identifies the program, and the fields that its names mean.
 DIALECTS = {
     "journald": (
         "__REALTIME_TIMESTAMP",
@@ -74,68 +74,70 @@ DIALECTS = {
 }
 
 
-def _bare(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-_FIELD_BY_NAME = {_bare(name): (field, rank) for field, names in NAMES.items() for rank, name in enumerate(names)}
+_FIELD_BY_NAME = {
+    _normalize(name): (field, rank) for field, names in FIELD_NAMES.items() for rank, name in enumerate(names)
+}
 _WITH_UNIT = re.compile(r"[\d.]+\s?(?:ns|us|µs|μs|ms|s)")
-# Names that hold something else as often: they mean the field when the value fits it.
-_UNSURE: dict[str, Callable[[str], object]] = {
+# These names often have another meaning; they mean the field only when the value fits.
+_VALUE_CHECKS: dict[str, Callable[[str], object]] = {
     "status": str.isdecimal,
-    "at": level_of,
+    "at": parse_level,
     "duration": _WITH_UNIT.fullmatch,
     "latency": _WITH_UNIT.fullmatch,
     "elapsed": _WITH_UNIT.fullmatch,
     "date": re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:").match,
 }
 
-# Where several names mean a field, those whose value is one count first.
-_LIKELY: dict[str, Callable[[str], object]] = {
-    "level": level_of,
+# Where several names mean a field, names whose value fits come first.
+_PREFERRED_VALUES: dict[str, Callable[[str], object]] = {
+    "level": parse_level,
     "time": re.compile(r"\D{0,8}\d{2,4}[-/.]\d\d|\d{10}|\d\.\d+[eE]|\D{0,8}[A-Z][a-z]{2}\b").match,
 }
-_LAST = 100
+_RANK_OF_OTHERS = 100
 
 
-def named(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Names and texts, by our names; what names no field of ours keeps its name.
+def map_field_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Replace names of loggers by those of the event's fields; other names stay.
 
-    Of several names for a field the surest wins, of one name the last value; the others keep their own names.
+    Of several names for one field the clearest wins, of several values for one name the last; the others stay.
     """
-    given = {name.removeprefix("attributes."): text for name, text in pairs}
-    own = _dialect(given)
+    values = {name.removeprefix("attributes."): text for name, text in pairs}
+    own = _dialect_of(values)
     best: dict[str, tuple[int, str]] = {}
-    for name, text in given.items():
-        field, rank = (own[name], -1) if name in own else _field(name)
-        likely = _LIKELY.get(field)
-        rank += _LAST if likely and not likely(text) else 0
+    for name, text in values.items():
+        field, rank = (own[name], -1) if name in own else _field_of(name)
+        is_preferred = _PREFERRED_VALUES.get(field)
+        rank += _RANK_OF_OTHERS if is_preferred and not is_preferred(text) else 0
         if field and _fits(name, text) and (field not in best or rank < best[field][0]) and text:
             best[field] = (rank, name)
     chosen = {name: field for field, (_, name) in best.items()}
-    found = {name: text for name, text in given.items() if name not in chosen and name not in NAMES}
-    found |= {field: _text(name, given[name]) for name, field in chosen.items()}
-    if "@t" in given:
-        # Serilog's compact form says no level where it is Information.
-        found.setdefault("level", "INFORMATION")
-    return found
+    fields = {name: text for name, text in values.items() if name not in chosen and name not in FIELD_NAMES}
+    fields |= {field: _level_text(name, values[name]) for name, field in chosen.items()}
+    if "@t" in values:
+        # Serilog's compact form leaves out the level Information.
+        fields.setdefault("level", "INFORMATION")
+    return fields
 
 
-def _dialect(given: Mapping[str, str]) -> Mapping[str, str]:
-    return next((names for mark, names in DIALECTS.values() if mark in given), {})
+def _dialect_of(values: Mapping[str, str]) -> Mapping[str, str]:
+    return next((names for mark, names in DIALECTS.values() if mark in values), {})
 
 
 @lru_cache(maxsize=4096)
-def _field(name: str) -> tuple[str, int]:
-    return _FIELD_BY_NAME.get(_bare(name), ("", 0))
+def _field_of(name: str) -> tuple[str, int]:
+    return _FIELD_BY_NAME.get(_normalize(name), ("", 0))
 
 
 def _fits(name: str, text: str) -> bool:
-    fits = _UNSURE.get(name)
+    fits = _VALUE_CHECKS.get(name)
     return fits is None or bool(fits(text))
 
 
-def _text(name: str, text: str) -> str:
-    """A number on a scale of its own becomes the word for it."""
-    scale = SCALES.get(_bare(name))
+def _level_text(name: str, text: str) -> str:
+    """Replace a level's number by its name where the field has a scale of its own."""
+    scale = NUMERIC_SCALES.get(_normalize(name))
     return text if scale is None else scale(text)

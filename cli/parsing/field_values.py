@@ -1,13 +1,14 @@
-"""Named texts become an event; odd values are converted, cut or kept, so that they never refuse it."""
+"""Raw fields become an event; invalid values are converted, cut or kept as attributes, so that they never refuse it."""
 
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from math import isfinite
 
-from cli.parsing.event import LineEvent, Note
-from cli.parsing.levels import level_of, level_of_priority
-from cli.parsing.timestamps import Now, time_of
+from cli.parsing.event import ParsedEvent, ParseNote
+from cli.parsing.format_types import RawFields
+from cli.parsing.levels import parse_level, parse_priority
+from cli.parsing.timestamps import Now, parse_timestamp
 from services.domain.event_fields import (
     DEFAULT_MAX_ATTRIBUTES,
     MAX_ATTRIBUTE_KEY,
@@ -24,159 +25,154 @@ from services.domain.event_fields import (
 )
 from services.domain.level import Level
 
-# Which names are fields of the event, and their names in the contract; the others become attributes.
-FIELDS = {
-    "service": "service",
-    "level": "level",
-    "priority": "level",
-    "time": "eventTime",
-    "epoch": "eventTime",
-    "message": "message",
-    "status_code": "statusCode",
-    "response_time": "responseTime",
-    "response_seconds": "responseTime",
-    "response_nanos": "responseTime",
-    "host": "host",
-    "trace_id": "traceId",
-    "record_id": "recordId",
-}
-# How a line says that it does not say something; access logs write a dash.
-_NOTHINGS = ("", "-")
+# Raw fields that do not become attributes.
+_EVENT_FIELDS = frozenset(
+    {
+        *("service", "level", "priority", "time", "epoch", "message", "status_code"),
+        *("response_time", "response_seconds", "response_nanos", "host", "trace_id", "record_id"),
+    }
+)
+# Access logs write a dash for no value.
+_NO_VALUES = ("", "-")
+# What programs write beside the units of the contract.
 _UNITS = MILLISECONDS | {"sec": 1e3, "min": 60e3}
 _DURATION = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([a-zµμ]*)", re.ASCII)
-_IN_NAME = {"response_time": "ms", "response_seconds": "s", "response_nanos": "ns"}
+_UNIT_OF_FIELD = {"response_time": "ms", "response_seconds": "s", "response_nanos": "ns"}
 
 
-def event_of(found: Mapping[str, str], *, service: str, level: Level | None, now: Now, zone: tzinfo) -> LineEvent:
-    """An event of named texts, which are named as the groups of formats are; `level` is that of lines that say none."""
-    odd = _Odd()
-    found = odd.unicode(found)
-    event_time, is_unknown = _time(found, now, zone)
-    said, unknown_level = _level(found)
+def build_event(
+    fields: RawFields, *, default_service: str, default_level: Level | None, now: Now, zone: tzinfo
+) -> ParsedEvent:
+    """Build an event of raw fields, with defaults for what is not among them."""
+    builder = _EventBuilder()
+    fields = builder.replace_surrogates(fields)
+    event_time, time_is_unknown = _parse_time(fields, now, zone)
+    level, unknown_level = _parse_level(fields)
     if unknown_level:
-        odd.note(Note.UNKNOWN_LEVEL)
-    status_code, response_time, trace_id = odd.status(found), odd.duration(found), odd.trace_id(found)
-    # What tells a status, as access logs do, says enough.
-    if said is None and level is None and status_code is None and not unknown_level:
-        odd.note(Note.NO_LEVEL)
-    return LineEvent(
-        level=said or level or Level.INFO,
-        message=found.get("message", "").strip(),
-        service=odd.cut(found.get("service") or service, MAX_SERVICE),
+        builder.notes.add(ParseNote.UNKNOWN_LEVEL)
+    status_code, response_time = builder.status_code(fields), builder.response_time(fields)
+    trace_id = builder.trace_id(fields)
+    # A line with a status, as in access logs, needs no level.
+    if level is None and default_level is None and status_code is None and not unknown_level:
+        builder.notes.add(ParseNote.NO_LEVEL)
+    return ParsedEvent(
+        level=level or default_level or Level.INFO,
+        message=fields.get("message", "").strip(),
+        service=builder.cut(fields.get("service") or default_service, MAX_SERVICE),
         event_time=event_time,
-        time_is_unknown=is_unknown,
+        time_is_unknown=time_is_unknown,
         status_code=status_code,
         response_time=response_time,
-        host=odd.cut(_said(found, "host"), MAX_HOST),
+        host=builder.cut(_value(fields, "host"), MAX_HOST),
         trace_id=trace_id,
-        record_id=odd.cut(found.get("record_id", ""), MAX_RECORD_ID),
-        attributes=odd.attributes(found),
-        notes=frozenset(odd.notes),
+        record_id=builder.cut(fields.get("record_id", ""), MAX_RECORD_ID),
+        attributes=builder.attributes(fields),
+        notes=frozenset(builder.notes),
         unknown_level=unknown_level,
     )
 
 
-def _said(found: Mapping[str, str], name: str) -> str:
-    text = found.get(name, "").strip()
-    return "" if text in _NOTHINGS else text
+def _value(fields: RawFields, name: str) -> str:
+    text = fields.get(name, "").strip()
+    return "" if text in _NO_VALUES else text
 
 
-def _time(found: Mapping[str, str], now: Now, zone: tzinfo) -> tuple[datetime | None, bool]:
-    """The time, and whether there is one that is not understood."""
-    texts = [text for name in ("time", "epoch") if (text := _said(found, name))]
-    moment = next((time for text in texts if (time := time_of(text, now=now, zone=zone))), None)
-    return moment, bool(texts) and moment is None
+def _parse_time(fields: RawFields, now: Now, zone: tzinfo) -> tuple[datetime | None, bool]:
+    """Return the time, and whether there is one that is not understood."""
+    texts = [text for name in ("time", "epoch") if (text := _value(fields, name))]
+    event_time = next((time for text in texts if (time := parse_timestamp(text, now=now, zone=zone))), None)
+    return event_time, bool(texts) and event_time is None
 
 
-def _level(found: Mapping[str, str]) -> tuple[Level | None, str]:
-    """The level that is said, and the word for it when it is not known.
+def _parse_level(fields: RawFields) -> tuple[Level | None, str]:
+    """Return the level, and what stands in its place when that is not a level.
 
-    Syslog's priority counts where nothing else is said, or where it is graver: programs often say none, and get the
-    usual one.
+    Syslog's priority counts where there is no level, or where it is graver: programs that set no priority get the
+    default one.
     """
-    word = found.get("level", "").strip()
-    said = level_of(word) if word else None
-    assumed = level_of_priority(found.get("priority", ""))
-    if assumed and (said is None or assumed[1]):
-        return max(assumed[0], said or assumed[0]), "" if said or not word else word
-    return said, "" if said else word
+    text = fields.get("level", "").strip()
+    level = parse_level(text) if text else None
+    priority = parse_priority(fields.get("priority", ""))
+    if priority and (level is None or priority[1]):
+        return max(priority[0], level or priority[0]), "" if level or not text else text
+    return level, "" if level else text
 
 
-class _Odd:
-    """What becomes of odd values, and what is to be told of them."""
+class _EventBuilder:
+    """Converts values, and collects notes and what is kept of invalid values."""
 
     def __init__(self) -> None:
-        self.notes: set[Note] = set()
+        self.notes: set[ParseNote] = set()
         self._kept: dict[str, str] = {}
 
-    def note(self, note: Note) -> None:
-        self.notes.add(note)
-
-    def unicode(self, found: Mapping[str, str]) -> Mapping[str, str]:
-        """JSON can say half a surrogate pair, which is no text; bytes that are no UTF-8 were replaced before."""
-        if all(name.isascii() and text.isascii() for name, text in found.items()):
-            return found
-        clean = {without_surrogates(name): without_surrogates(text) for name, text in found.items()}
+    def replace_surrogates(self, fields: RawFields) -> RawFields:
+        """Replace half surrogate pairs, which JSON allows; invalid UTF-8 was replaced before."""
+        if all(name.isascii() and text.isascii() for name, text in fields.items()):
+            return fields
+        clean = {without_surrogates(name): without_surrogates(text) for name, text in fields.items()}
         if any("\ufffd" in name + text for name, text in clean.items()):
-            self.note(Note.TEXT_REPLACED)
+            self.notes.add(ParseNote.TEXT_REPLACED)
         return clean
 
-    def status(self, found: Mapping[str, str]) -> int | None:
-        text = _said(found, "status_code")
+    def status_code(self, fields: RawFields) -> int | None:
+        text = _value(fields, "status_code")
         if not text:
             return None
         if re.fullmatch(r"\d{3}(?:\.0)?", text, re.ASCII) and MIN_STATUS <= int(text[:3]) <= MAX_STATUS:
             return int(text[:3])
-        self._keep("status_code", text, Note.STATUS_KEPT)
+        self._keep("status_code", text, ParseNote.STATUS_KEPT)
         return None
 
-    def duration(self, found: Mapping[str, str]) -> float | None:
-        """Milliseconds; a unit in the text counts more than one in the name."""
-        name = next((name for name in _IN_NAME if _said(found, name)), None)
+    def response_time(self, fields: RawFields) -> float | None:
+        """Return milliseconds; a unit in the text wins over the one of the field's name."""
+        name = next((name for name in _UNIT_OF_FIELD if _value(fields, name)), None)
         if name is None:
             return None
-        text = _said(found, name)
+        text = _value(fields, name)
         match = _DURATION.fullmatch(text)
-        unit = _UNITS.get(match[2] or _IN_NAME[name]) if match else None
-        duration = float(match[1]) * unit if match and unit else -1.0
+        factor = _UNITS.get(match[2] or _UNIT_OF_FIELD[name]) if match else None
+        duration = float(match[1]) * factor if match and factor else -1.0
         if not (isfinite(duration) and duration >= 0):
-            self._keep("response_time", text, Note.DURATION_KEPT)
+            self._keep("response_time", text, ParseNote.DURATION_KEPT)
             return None
         if match and match[2]:
-            self.note(Note.DURATION_CONVERTED)
+            self.notes.add(ParseNote.DURATION_CONVERTED)
         return duration
 
-    def trace_id(self, found: Mapping[str, str]) -> str:
-        text = _said(found, "trace_id")
+    def trace_id(self, fields: RawFields) -> str:
+        text = _value(fields, "trace_id")
         if not text:
             return ""
         trace_id = normalized_trace_id(text)
         if trace_id is None:
-            self._keep("trace_id", text, Note.TRACE_ID_KEPT)
+            self._keep("trace_id", text, ParseNote.TRACE_ID_KEPT)
             return ""
         if len(text.replace("-", "")) < TRACE_ID_DIGITS:
-            self.note(Note.TRACE_ID_PADDED)
+            self.notes.add(ParseNote.TRACE_ID_PADDED)
         return trace_id
 
-    def cut(self, text: str, most: int) -> str:
-        if len(text) > most:
-            self.note(Note.TEXT_CUT)
-        return text[:most]
+    def cut(self, text: str, max_length: int) -> str:
+        if len(text) > max_length:
+            self.notes.add(ParseNote.TEXT_CUT)
+        return text[:max_length]
 
-    def attributes(self, found: Mapping[str, str]) -> Mapping[str, str]:
-        """All that is no field of the event, as far as there is room; what was kept of a field comes first."""
-        kept = self._kept | dict(self._others(found))
-        if len(kept) > DEFAULT_MAX_ATTRIBUTES:
-            self.note(Note.ATTRIBUTES_LEFT_OUT)
-            kept = dict(list(kept.items())[:DEFAULT_MAX_ATTRIBUTES])
-        return {self.cut(name, MAX_ATTRIBUTE_KEY): self.cut(value, MAX_ATTRIBUTE_VALUE) for name, value in kept.items()}
+    def attributes(self, fields: RawFields) -> Mapping[str, str]:
+        """Return all that is not a field of the event, within the limits; kept values of fields come first."""
+        attributes = self._kept | dict(self._other_fields(fields))
+        if len(attributes) > DEFAULT_MAX_ATTRIBUTES:
+            self.notes.add(ParseNote.ATTRIBUTES_LEFT_OUT)
+            attributes = dict(list(attributes.items())[:DEFAULT_MAX_ATTRIBUTES])
+        return {
+            self.cut(name, MAX_ATTRIBUTE_KEY): self.cut(value, MAX_ATTRIBUTE_VALUE)
+            for name, value in attributes.items()
+        }
 
-    def _others(self, found: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        for name, value in found.items():
-            is_field = name in FIELDS and not (name == "priority" and not value.isdecimal())
-            if not is_field and name and value:
+    def _other_fields(self, fields: RawFields) -> Iterator[tuple[str, str]]:
+        for name, value in fields.items():
+            is_event_field = name in _EVENT_FIELDS and not (name == "priority" and not value.isdecimal())
+            if not is_event_field and name and value:
                 yield name, value
 
-    def _keep(self, name: str, text: str, note: Note) -> None:
+    def _keep(self, name: str, text: str, note: ParseNote) -> None:
         self._kept[name] = text
-        self.note(note)
+        self.notes.add(note)

@@ -1,9 +1,9 @@
-"""Which way the lines of a file are read.
+"""How the lines of one file are parsed.
 
-A file is read by the formats that explain its first lines, those that explain most of them first; the general one, a
-time and a level near a line's start, comes last. A line that none explains belongs to the line before it when it looks
-like that; else it is an event of its own, and what it does not say is noted. What names no level is looked into again,
-because formats hand on lines of others: containers, syslog, collectors.
+The formats that match most of the first lines are tried first; the general one, a time and a level near the start of a
+line, is tried last. A line that no format matches continues the line before it when it looks like that. Otherwise it is
+an event of its own, and what it lacks is noted. The message of a line without a level is parsed again, because
+containers, syslog and collectors wrap the lines of others.
 """
 
 import re
@@ -12,27 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 
-from cli.parsing.event import LineEvent, Refused
-from cli.parsing.field_values import event_of
-from cli.parsing.format_types import Found, LineFormat, uncoloured
-from cli.parsing.formats import FORMATS, GENERAL, TRANSPORTS
+from cli.parsing.event import InvalidLine, ParsedEvent
+from cli.parsing.field_values import build_event
+from cli.parsing.format_types import LineFormat, RawFields, strip_colours
+from cli.parsing.formats import CONTAINER_FORMATS, FORMATS, TIME_LEVEL
 from cli.parsing.levels import is_crash
-from cli.parsing.time_level import last_resort
-from cli.parsing.timestamps import Now, is_exact
+from cli.parsing.time_level import search_line
+from cli.parsing.timestamps import Now, has_zone
 from services.domain.level import Level
 
 PLAIN = "plain"
 MIXED = "mixed"
-# A format, or all of them, must explain this share of the first lines to be believed.
-_BELIEVED = 0.5
-# A line is handed on at most so often.
-_DEEPEST = 4
+# A format, or all of them together, must match this share of the first lines.
+_MIN_SHARE = 0.5
+# How many formats may wrap one another.
+_MAX_DEPTH = 4
 
-# What is told of a line that a container wrote without a text.
+# The message of a line that a container wrote without text.
 _BLANK = "(blank line)"
 
-# How lines begin and end that go on with what stands before them.
-_GOES_ON = re.compile(
+# How lines of stack traces begin, or look as a whole.
+_CONTINUES = re.compile(
     r"(?:\[[\w-]{1,64}\] )?"
     r"(?:at |Caused by: |Suppressed: |\.\.\. \d+ more|from .*:\d+:in |goroutine \d+ \[|#\d+ |"
     r"stack (?:backtrace|traceback):|"
@@ -44,184 +44,193 @@ _GOES_ON = re.compile(
     r"|[\])}]+[,;]?\Z"
 )
 
-# What begins with a date, however it is written, goes on with nothing.
-_DATED = re.compile(r"[\[(<\"']?(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[ ,T_]{1,2}|\d{8}[ T])\d")
+# A line that begins with a date, in whatever form, does not continue another.
+_BEGINS_WITH_DATE = re.compile(r"[\[(<\"']?(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[ ,T_]{1,2}|\d{8}[ T])\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A line without what handed it on: which stream of the file it belongs to, and whether its rest is to come."""
+class UnwrappedLine:
+    """A line without what container runtimes put around it, which stands in `outer`."""
 
     text: str
-    outer: Found = field(default_factory=dict)
-    transports: Sequence[str] = ()
+    outer: RawFields = field(default_factory=dict)
+    # The names of the container formats, the outermost first.
+    wrappers: Sequence[str] = ()
+    # Whether the rest of the line is still to come.
     is_part: bool = False
 
     @property
     def stream(self) -> str:
-        """Where lines that go on are looked for."""
+        """The stream of the file that the line belongs to; a line continues one of its own stream only."""
         return self.outer.get("service", "") + self.outer.get("stream", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
-    """What a line says, by which format, and the level of lines of that format that say none."""
+class FormatMatch:
+    """The fields of a line, the format that matched, and the level of that format's lines that have none."""
 
-    found: Found
-    name: str
-    level: Level | None
-    continues: bool
-
-
-def _is_of_a_trace(text: str) -> bool:
-    return bool(_GOES_ON.match(text)) or is_crash(text)
+    fields: RawFields
+    format_name: str
+    default_level: Level | None
+    may_continue: bool
 
 
-def unwrapped(line: str) -> Piece:
-    """A line without colours, and without what a container's log or the like stands before it."""
+def _is_part_of_trace(text: str) -> bool:
+    return bool(_CONTINUES.match(text)) or is_crash(text)
+
+
+def unwrap(line: str) -> UnwrappedLine:
+    """Remove colours, and what container runtimes put before and around a line."""
     outer: dict[str, str] = {}
-    transports: list[str] = []
-    text = uncoloured(line)
-    while len(transports) < _DEEPEST:
-        name, found = _transport(text)
-        if found is None:
+    wrappers: list[str] = []
+    text = strip_colours(line)
+    while len(wrappers) < _MAX_DEPTH:
+        name, fields = _parse_container_line(text)
+        if fields is None:
             break
-        transports.append(name)
-        outer |= found
-        text = uncoloured(outer.pop("message"))
+        wrappers.append(name)
+        outer |= fields
+        text = strip_colours(outer.pop("message"))
     is_part = outer.pop("part", "F") == "P"
-    return Piece(text=text, outer=outer, transports=transports, is_part=is_part)
+    return UnwrappedLine(text=text, outer=outer, wrappers=wrappers, is_part=is_part)
 
 
-def _transport(text: str) -> tuple[str, Found | None]:
-    for kind in TRANSPORTS:
-        given = kind.found(text)
-        if given is not None and not isinstance(given, Refused):
-            return kind.name, given
+def _parse_container_line(text: str) -> tuple[str, RawFields | None]:
+    for line_format in CONTAINER_FORMATS:
+        fields = line_format.parse(text)
+        if fields is not None and not isinstance(fields, InvalidLine):
+            return line_format.name, fields
     return "", None
 
 
-class Reader:
-    """How each line of a file is read."""
+class FileParser:
+    """Parses each line of one file."""
 
     def __init__(
-        self, sample: Sequence[str], *, kind: LineFormat | None, service: str, now: Now, zone: tzinfo = UTC
+        self, sample: Sequence[str], *, line_format: LineFormat | None, service: str, now: Now, zone: tzinfo = UTC
     ) -> None:
-        """Look at some lines; a format that is asked for is tried first, and one of the user's own alone."""
-        self._service, self._now, self._zone, self._asked = service, now, zone, kind
-        pieces = [piece for line in sample if (piece := unwrapped(line)).text.strip()]
-        flush = [piece for piece in pieces if not piece.text[0].isspace()]
-        # Where all lines are indented, that says nothing.
-        self._is_indented = bool(pieces) and not flush
-        # What goes on with another line says nothing about how lines begin.
-        looked_at = [piece for piece in flush if not _is_of_a_trace(piece.text)] or flush
-        self._formats, self._leading = _ranked([piece.text.strip() for piece in looked_at or pieces], kind)
-        names = Counter(self.explanation(piece) for piece in looked_at or pieces)
+        """Choose formats by some lines; a format that the user named is tried first, a pattern of the user's alone."""
+        self._service, self._now, self._zone, self._chosen_format = service, now, zone, line_format
+        lines = [line for text in sample if (line := unwrap(text)).text.strip()]
+        flush = [line for line in lines if not line.text[0].isspace()]
+        # Where all lines are indented, indentation means nothing.
+        self._is_indented = bool(lines) and not flush
+        # Lines of stack traces say nothing about how events begin.
+        heads = [line for line in flush if not _is_part_of_trace(line.text)] or flush or lines
+        self._formats, self._main_format = _rank_formats([line.text.strip() for line in heads], line_format)
+        names = Counter(self.format_name_of(line) for line in heads)
         self.shares = {name: count / names.total() for name, count in names.most_common()}
-        # Whether most lines begin in a way that tells them from those that go on.
-        self._is_headed = kind is not None or (names.total() > 0 and self.shares.get(PLAIN, 0.0) <= _BELIEVED)
-        # Whether lines may go on with the one before: that of an access log or of syslog is whole.
-        self._continues = self._leading is None or self._leading.continues
-        self.name = kind.name if kind else self._best()
+        # Whether most events begin in a way that tells them from lines that continue.
+        self._is_headed = line_format is not None or (names.total() > 0 and self.shares.get(PLAIN, 0.0) <= _MIN_SHARE)
+        # Whether the next line may continue the last one: lines of access logs and syslog are always whole.
+        self._may_continue = self._main_format is None or self._main_format.continues
+        self.name = line_format.name if line_format else self._most_frequent_name()
 
-    def _best(self) -> str:
+    def _most_frequent_name(self) -> str:
         name, share = next(iter(self.shares.items()), (PLAIN, 1.0))
-        return name if share >= _BELIEVED else MIXED
+        return name if share >= _MIN_SHARE else MIXED
 
-    def read(self, piece: Piece, before: LineEvent | Refused | None) -> LineEvent | Refused | None:
-        """A line's event; None when it goes on with the line before it, of which the event is given."""
-        text, is_indented = piece.text.strip(), piece.text[:1].isspace() and not self._is_indented
-        if is_indented and not (text.startswith("{") and self._is_json()) and not _DATED.match(text):
+    def parse(
+        self, line: UnwrappedLine, previous: ParsedEvent | InvalidLine | None
+    ) -> ParsedEvent | InvalidLine | None:
+        """Return the event of a line, or None when the line continues the previous event."""
+        text, is_indented = line.text.strip(), line.text[:1].isspace() and not self._is_indented
+        if is_indented and not (text.startswith("{") and self._is_json()) and not _BEGINS_WITH_DATE.match(text):
             return None
-        explained = self._explained(text, piece.outer)
-        if is_indented and not (isinstance(explained, Explained) and {"time", "level"} <= explained.found.keys()):
+        match = self._match(text, line.outer)
+        if is_indented and not (isinstance(match, FormatMatch) and {"time", "level"} <= match.fields.keys()):
             return None
-        if isinstance(explained, Refused):
-            return explained
-        if explained is not None:
-            self._continues = explained.continues
-            return self._event(explained.found, explained.level)
-        goes_on = (self._is_headed and self._continues and not _DATED.match(text)) or _GOES_ON.match(text)
-        # What a program says when it crashes is no part of what it said when all was well.
-        is_news = is_crash(text) and isinstance(before, LineEvent) and before.level < Level.WARN
-        return None if goes_on and not is_news else self._alone(piece)
+        if isinstance(match, InvalidLine):
+            return match
+        if match is not None:
+            self._may_continue = match.may_continue
+            return self._build_event(match.fields, match.default_level)
+        has_no_head = self._is_headed and self._may_continue and not _BEGINS_WITH_DATE.match(text)
+        continues = has_no_head or _CONTINUES.match(text)
+        # What a program writes when it crashes does not belong to a line that reported no problem.
+        is_new_crash = is_crash(text) and isinstance(previous, ParsedEvent) and previous.level < Level.WARN
+        return None if continues and not is_new_crash else self._parse_without_format(line)
 
-    def orphan(self, piece: Piece) -> LineEvent | Refused:
-        """What a line is that goes on, when there is none before it."""
-        if self._asked is not None:
-            expected = "a JSON object" if self._is_json() else f"a line of the format {self._asked.name}"
-            return Refused(field="line", expected=expected)
-        return self._alone(piece)
+    def parse_orphan(self, line: UnwrappedLine) -> ParsedEvent | InvalidLine:
+        """Return the event of a line that would continue another, where no other stands before it."""
+        if self._chosen_format is not None:
+            expected = "a JSON object" if self._is_json() else f"a line of the format {self._chosen_format.name}"
+            return InvalidLine(field="line", expected=expected)
+        return self._parse_without_format(line)
 
-    def explanation(self, piece: Piece) -> str:
-        """The name of what explains a line."""
-        explained = self._explained(piece.text.strip(), piece.outer)
-        if isinstance(explained, Refused) and self._leading is not None:
-            return self._leading.name
-        name = explained.name if isinstance(explained, Explained) else PLAIN
-        return "/".join([*piece.transports, name]) if name != PLAIN or not piece.transports else piece.transports[-1]
+    def format_name_of(self, line: UnwrappedLine) -> str:
+        """Return the name of the format of a line, after the names of its wrappers."""
+        match = self._match(line.text.strip(), line.outer)
+        if isinstance(match, InvalidLine) and self._main_format is not None:
+            return self._main_format.name
+        name = match.format_name if isinstance(match, FormatMatch) else PLAIN
+        return "/".join([*line.wrappers, name]) if name != PLAIN or not line.wrappers else line.wrappers[-1]
 
     def _is_json(self) -> bool:
-        return self._leading is not None and self._leading.name == "json"
+        return self._main_format is not None and self._main_format.name == "json"
 
-    def _alone(self, piece: Piece) -> LineEvent:
-        """The event of a line that no format explains."""
-        found = _searched(piece.outer, piece.text.strip() or _BLANK)
-        event = self._event(found, None)
-        # What only looked like a time is none that could be wrong.
-        return self._event(found | {"time": ""}, None) if event.time_is_unknown else event
+    def _parse_without_format(self, line: UnwrappedLine) -> ParsedEvent:
+        fields = _search_fields(line.outer, line.text.strip() or _BLANK)
+        event = self._build_event(fields, None)
+        # A time that was only guessed must not make the event invalid.
+        return self._build_event(fields | {"time": ""}, None) if event.time_is_unknown else event
 
-    def _event(self, found: Found, level: Level | None) -> LineEvent:
-        return event_of(found, service=self._service, level=level, now=self._now, zone=self._zone)
+    def _build_event(self, fields: RawFields, default_level: Level | None) -> ParsedEvent:
+        return build_event(
+            fields, default_service=self._service, default_level=default_level, now=self._now, zone=self._zone
+        )
 
-    def _explained(self, text: str, outer: Found, depth: int = 0) -> Explained | Refused | None:
-        for kind in self._formats:
-            found = kind.found(text)
-            if isinstance(found, Refused):
-                if depth == 0 and kind is self._leading:
-                    return found
-            elif found is not None:
-                return self._looked_into(kind, found, outer, depth)
+    def _match(self, text: str, outer: RawFields, depth: int = 0) -> FormatMatch | InvalidLine | None:
+        for line_format in self._formats:
+            fields = line_format.parse(text)
+            if isinstance(fields, InvalidLine):
+                if depth == 0 and line_format is self._main_format:
+                    return fields
+            elif fields is not None:
+                return self._match_message(line_format, fields, outer, depth)
         return None
 
-    def _looked_into(self, kind: LineFormat, found: Found, outer: Found, depth: int) -> Explained:
-        """What a format found, and what the message says when that names no level."""
-        merged = _handed_on(outer, found)
-        message = found.get("message", "")
-        if kind.level is not None or "level" in found or not message or depth >= _DEEPEST:
-            return Explained(found=merged, name=kind.name, level=kind.level, continues=kind.continues)
-        inner = self._explained(message, merged, depth + 1)
-        if isinstance(inner, Explained):
-            return Explained(found=inner.found, name=kind.name, level=inner.level, continues=kind.continues)
-        found = _searched(merged, message)
-        return Explained(found=found, name=kind.name, level=None, continues=kind.continues)
+    def _match_message(self, line_format: LineFormat, fields: RawFields, outer: RawFields, depth: int) -> FormatMatch:
+        """Parse the message again where no level stands before it: it may be a line of another format."""
+        name, continues = line_format.name, line_format.continues
+        merged = _merge_fields(outer, fields)
+        message = fields.get("message", "")
+        if line_format.level is not None or "level" in fields or not message or depth >= _MAX_DEPTH:
+            return FormatMatch(fields=merged, format_name=name, default_level=line_format.level, may_continue=continues)
+        inner = self._match(message, merged, depth + 1)
+        if isinstance(inner, FormatMatch):
+            return FormatMatch(
+                fields=inner.fields, format_name=name, default_level=inner.default_level, may_continue=continues
+            )
+        found = _search_fields(merged, message)
+        return FormatMatch(fields=found, format_name=name, default_level=None, may_continue=continues)
 
 
-def _ranked(texts: Sequence[str], asked: LineFormat | None) -> tuple[tuple[LineFormat, ...], LineFormat | None]:
-    """The formats in the order in which they are tried, and the one that most lines have, if there is one."""
-    if asked is not None and asked not in FORMATS:
-        return (asked,), asked
-    kinds = [kind.fresh() for kind in FORMATS]
-    hits = {kind.name: sum(isinstance(kind.found(text), Mapping) for text in texts) for kind in kinds}
-    believed = max(1.0, _BELIEVED * len(texts))
-    if max(hits[kind.name] for kind in kinds if kind.name != GENERAL.name) >= believed:
-        hits[GENERAL.name] = 0
-    if asked is not None:
-        hits[asked.name] = len(texts) + 1
-    kinds.sort(key=lambda kind: (kind.name == GENERAL.name and asked is not GENERAL, -hits[kind.name]))
-    best = max(kinds, key=lambda kind: hits[kind.name])
-    return tuple(kinds), best if hits[best.name] >= believed else None
+def _rank_formats(texts: Sequence[str], chosen: LineFormat | None) -> tuple[tuple[LineFormat, ...], LineFormat | None]:
+    """Return the formats in the order in which they are tried, and the one that most lines have, if there is one."""
+    if chosen is not None and chosen not in FORMATS:
+        return (chosen,), chosen
+    formats = [line_format.for_new_file() for line_format in FORMATS]
+    hits = {one.name: sum(isinstance(one.parse(text), Mapping) for text in texts) for one in formats}
+    min_hits = max(1.0, _MIN_SHARE * len(texts))
+    if max(hits[one.name] for one in formats if one.name != TIME_LEVEL.name) >= min_hits:
+        hits[TIME_LEVEL.name] = 0
+    if chosen is not None:
+        hits[chosen.name] = len(texts) + 1
+    formats.sort(key=lambda one: (one.name == TIME_LEVEL.name and chosen is not TIME_LEVEL, -hits[one.name]))
+    best = max(formats, key=lambda one: hits[one.name])
+    return tuple(formats), best if hits[best.name] >= min_hits else None
 
 
-def _searched(outer: Found, text: str) -> dict[str, str]:
-    """What a text without a format says; a time somewhere in it is what it tells of, when its own is known."""
-    found = last_resort(text)
-    return _handed_on(outer, {**found, "time": ""} if "time" in outer else found)
+def _search_fields(outer: RawFields, text: str) -> dict[str, str]:
+    """Find what can be found in a text without a format; where its time is known, another time in it means nothing."""
+    fields = search_line(text)
+    return _merge_fields(outer, {**fields, "time": ""} if "time" in outer else fields)
 
 
-def _handed_on(outer: Found, inner: Found) -> dict[str, str]:
-    """What two lines say, one in the other; the inner one counts, unless its time is the less exact one."""
-    said = {name: text for name, text in inner.items() if text or name == "message"}
-    if "time" in outer and not is_exact(said.get("time", "")):
-        said.pop("time", None)
-    return {**outer, **said}
+def _merge_fields(outer: RawFields, inner: RawFields) -> dict[str, str]:
+    """Merge the fields of a line and of the line inside it; the inner ones win, except a time without a zone."""
+    fields = {name: text for name, text in inner.items() if text or name == "message"}
+    if "time" in outer and not has_zone(fields.get("time", "")):
+        fields.pop("time", None)
+    return {**outer, **fields}

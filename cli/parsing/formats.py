@@ -1,18 +1,17 @@
-"""The usual formats of log lines, as data: their names, who writes them, a line of each, and how it is read."""
+"""The usual formats of log lines, as data: their names, which programs write them, an example, and a pattern."""
 
 import re
 
-from cli.parsing.format_types import KEY, VALUE, LineFormat, Logfmt, W3c
-from cli.parsing.json_lines import Docker, Json
-from cli.parsing.time_level import General
+from cli.parsing.format_types import KEY, VALUE, DockerFormat, JsonFormat, LineFormat, LogfmtFormat, W3cFormat
+from cli.parsing.time_level import TimeLevelFormat
 from cli.parsing.timestamps import ISO
 from services.domain.level import Level
 
 _LEVEL = "TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|SEVERE|CRITICAL|FATAL"
-_A_LOGGERS_KEY = r"(?:time|ts|timestamp|level|lvl|severity|msg|message|at)="
-_NO_LEVEL_WORD = rf"(?!(?i:{_LEVEL}|LOG)\b)"
+_LOGGER_KEY = r"(?:time|ts|timestamp|level|lvl|severity|msg|message|at)="
+_NOT_A_LEVEL = rf"(?!(?i:{_LEVEL}|LOG)\b)"
 
-GENERAL = General(
+TIME_LEVEL = TimeLevelFormat(
     name="time-level",
     pattern=re.compile(""),
     writers="most others: log4j, logback, log4net, NLog, Serilog, Python, Go, Rust, Ruby, loguru, Celery, Spring Boot, "
@@ -20,9 +19,9 @@ GENERAL = General(
     example="2026-11-27 10:00:00,123 [main] ERROR c.e.App - no space left",
 )
 
-# The more particular ones first: of those that read equally many lines, the first is tried first.
+# The more specific ones first: of formats that match equally many lines, the first is tried first.
 FORMATS: tuple[LineFormat, ...] = (
-    Json(
+    JsonFormat(
         name="json",
         pattern=re.compile(r"\s*+\{.*"),
         writers="loggers of every language, ECS, OpenTelemetry, Google Cloud, journald, MongoDB, PostgreSQL's jsonlog",
@@ -107,7 +106,7 @@ FORMATS: tuple[LineFormat, ...] = (
             r"[\d.-]+ (?P<response_seconds>[\d.-]+) [\d.-]+ (?P<status_code>\d{3}|-) (?P<message>.*)"
         ),
     ),
-    W3c(
+    W3cFormat(
         name="w3c",
         writers="IIS and others with a #Fields line",
         example="#Fields: date time c-ip cs-method cs-uri-stem sc-status time-taken",
@@ -135,11 +134,11 @@ FORMATS: tuple[LineFormat, ...] = (
             r"(?P<source>[^\s\]]+:\d+)\]? (?P<message>.*)"
         ),
     ),
-    Logfmt(
+    LogfmtFormat(
         name="logfmt",
         writers="Go's loggers, Heroku, Grafana's programs",
         example='time=2026-11-27T10:00:00Z level=error msg="no space left" service=shop',
-        pattern=re.compile(rf"(?=(?:.*\s)?{_A_LOGGERS_KEY})\s*{KEY}={VALUE}(?:\s++{KEY}(?:={VALUE})?)*+\s*"),
+        pattern=re.compile(rf"(?=(?:.*\s)?{_LOGGER_KEY})\s*{KEY}={VALUE}(?:\s++{KEY}(?:={VALUE})?)*+\s*"),
     ),
     LineFormat(
         name="syslog",
@@ -150,24 +149,24 @@ FORMATS: tuple[LineFormat, ...] = (
             r"(?:<(?P<priority>\d{1,3})>1? ?)?"
             rf"(?P<time>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|(?=\S{{22}}){ISO}|\d{{10}}\.\d{{6}}) "
             # The log of the machine itself may name no host, and Heroku names none.
-            rf"(?:{_NO_LEVEL_WORD}(?P<host>[\w.:-]+) |(?<=[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d )"
+            rf"(?:{_NOT_A_LEVEL}(?P<host>[\w.:-]+) |(?<=[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d )"
             r"|(?=[a-z]+\[[\w.]+\]: ))"
-            rf"{_NO_LEVEL_WORD}(?P<service>[\w./@-]+)(?:\[(?P<pid>[\w.]+)\])?: "
+            rf"{_NOT_A_LEVEL}(?P<service>[\w./@-]+)(?:\[(?P<pid>[\w.]+)\])?: "
             r"(?P<message>.*)"
         ),
     ),
-    GENERAL,
+    TIME_LEVEL,
 )
 
-# Lines that one program hands on from another; what they hand on is read as if it stood alone.
-TRANSPORTS = (
+# What container runtimes put around the lines of a program, which are parsed as if they stood alone.
+CONTAINER_FORMATS = (
     LineFormat(
         name="cri",
         writers="Kubernetes' containers (CRI)",
         example="2026-11-27T10:00:00.1Z stderr F ERROR: no space left",
         pattern=re.compile(rf"(?P<time>{ISO}) (?P<stream>stdout|stderr) (?P<part>[FP])[\w:]* ?(?P<message>.*)"),
     ),
-    Docker(
+    DockerFormat(
         name="docker",
         writers="Docker's json-file driver",
         example='{"log":"ERROR: no space left\\n","stream":"stderr","time":"2026-11-27T10:00:00.1Z"}',
@@ -182,10 +181,10 @@ TRANSPORTS = (
 )
 
 
-def custom(pattern: str) -> LineFormat:
-    """A format of the user's own, searched for anywhere in a line.
+def custom_format(pattern: str) -> LineFormat:
+    """Return a format by a pattern of the user's, which is searched for anywhere in a line.
 
-    Raises ValueError when it is no pattern or names no message.
+    Raises ValueError when the pattern is invalid or has no group for the message.
     """
     try:
         compiled = re.compile(pattern)

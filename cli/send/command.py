@@ -1,33 +1,35 @@
 """tocsin send: log files into Tocsin."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import tzinfo
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.client import DEFAULT_SERVER, Exit, Server, connected
-from cli.interrupts import interruptible
-from cli.output import Form, Output, ask, complain, console
+from cli.client import DEFAULT_SERVER, ExitCode, ServerOption, connect
+from cli.output import OutputFormat, OutputOption, confirm, print_to_stderr, terminal
 from cli.parsing.format_types import LineFormat
-from cli.parsing.formats import FORMATS, custom
-from cli.send.log_file import Chosen, Source, Times, timed
-from cli.send.report import explain, report, say_if_old, warn
-from cli.send.sender import Span, Tally, send
+from cli.parsing.formats import FORMATS, custom_format
+from cli.send.events import ParseOptions, TimeMode, events_to_send
+from cli.send.log_file import LogFile
+from cli.send.report import print_age_warning, print_explanation, print_notes, print_report
+from cli.send.sender import LineRange, SendSummary, send_events
 from services.chassis.clock import SystemClock
 
-# What a shell says of a program that Ctrl-C ended.
+# What a shell reports for a program that Ctrl-C ended.
 INTERRUPTED = 130
 
-_NAMES = ", ".join(kind.name for kind in FORMATS)
+_FORMAT_NAMES = ", ".join(line_format.name for line_format in FORMATS)
 
 
-def send_file(
+def send(
     file: Annotated[Path, typer.Argument(help="A log file; - is standard input.")],
     *,
     pattern: Annotated[
@@ -35,19 +37,21 @@ def send_file(
         typer.Option(
             help="A regular expression, searched for anywhere in a line (^ and $ tie it to the ends), with named "
             "groups: message, level, time, service, status_code, response_time (ms), response_seconds, host, "
-            "trace_id; others become attributes. Lines without it continue the event before them."
+            "trace_id; others become attributes. Lines that do not match continue the event before them."
         ),
     ] = "",
-    form: Annotated[str, typer.Option("--format", help=f"One of: {_NAMES}. Found out when absent.")] = "",
+    format_name: Annotated[
+        str, typer.Option("--format", help=f"One of: {_FORMAT_NAMES}. Without it the format is detected.")
+    ] = "",
     service: Annotated[
-        str, typer.Option(help="The service of lines that name none; the file's name when absent.")
+        str, typer.Option(help="The service of lines that name none. Without it: the name of the file.")
     ] = "",
     times: Annotated[
-        Times | None,
+        TimeMode | None,
         typer.Option(
             "--times",
-            help="log: the times in the lines, which is so when absent; arrival: now; shift: all times are moved by "
-            "the same amount, so that the last line is now.",
+            help="log: the times in the lines (the default); arrival: now; shift: all times are moved by the same "
+            "amount, so that the last line is now.",
         ),
     ] = None,
     timezone: Annotated[
@@ -55,119 +59,140 @@ def send_file(
     ] = "UTC",
     is_explained: Annotated[
         bool,
-        typer.Option("--explain", help="Show what is recognised and the fields of the first events; send nothing."),
+        typer.Option("--explain", help="Show the detected format and the fields of the first events; send nothing."),
     ] = False,
-    output: Output = Form.TABLE,
-    server: Server = DEFAULT_SERVER,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Send a log file, gzip or not: text of the usual formats, or JSON lines.
+    """Send a log file, gzip or not: text in the usual formats, or JSON lines.
 
-    A line that says no time or level of its own continues the event before it. What standard input brings is sent
-    within two seconds; Ctrl-C sends what was read. Ends with 0 when every event was accepted, 1 when some were
-    refused, 2 when the file cannot be read, 3 when Tocsin could not be reached, 130 after Ctrl-C.
+    A line without a time or level of its own continues the event before it. Standard input is sent within two seconds;
+    Ctrl-C sends what was read so far. Exit codes: 0 every event was accepted, 1 some were refused, 2 the file cannot be
+    read, 3 Tocsin cannot be reached, 130 after Ctrl-C.
     """
     clock = SystemClock()
-    chosen = Chosen(kind=_format(pattern, form), service=service, clock=clock, zone=_zone(timezone))
-    is_old = times is None and not is_explained and chosen.is_old(file)
-    times = times or (_old_times(file.name, output) if is_old else Times.LOG)
-    with interruptible() as is_stopped, _opened(file, is_stopped) as source:
+    line_format = _parse_format(pattern, format_name)
+    options = ParseOptions(line_format=line_format, service=service, clock=clock, zone=_parse_zone(timezone))
+    is_old = times is None and not is_explained and options.is_old(file)
+    times = times or (_confirm_shift(file.name, output) if is_old else TimeMode.LOG)
+    with interruptible() as is_stopped, _open(file, is_stopped) as log_file:
         if is_explained:
-            reader, first = chosen.first(source)
-            explain(reader, source, first, output)
+            parser, first = options.parse_first(log_file)
+            print_explanation(parser, log_file, first, output)
             return
-        reader, reads = chosen.read(source)
-        tally = Tally()
-        with connected(server, output) as channel, _reporting(tally, reader.name, source, output, times):
-            with _progress(quiet=output is Form.JSON) as bar:
-                task = bar.add_task(source.name, total=source.size, events=0)
-                send(
+        parser, parsed = options.parse(log_file)
+        summary = SendSummary()
+        with connect(server, output) as channel, _reporting(summary, parser.name, log_file, output, times):
+            with _progress_bar(is_hidden=output is OutputFormat.JSON) as bar:
+                task = bar.add_task(log_file.name, total=log_file.size, events=0)
+                send_events(
                     channel,
-                    timed(reads, times, now=clock.now()),
-                    progress=lambda done: bar.update(task, completed=source.bytes_read, events=done.accepted),
-                    tally=tally,
+                    events_to_send(parsed, times, now=clock.now()),
+                    on_progress=lambda now: bar.update(task, completed=log_file.bytes_read, events=now.accepted),
+                    summary=summary,
                 )
-            if is_stopped() and not source.is_whole and not source.is_stdin:
-                tally.unsent.append(Span(first=source.lines_read + 1, last=None))
-        if output is Form.TABLE and not is_old:
-            say_if_old(tally.oldest, clock.now())
-        _exit(tally, source, "--pattern" if pattern else f"--format {form}" if form else "", is_stopped())
-
-
-def _old_times(name: str, output: Form) -> Times:
-    """Ask, where somebody can answer, what is to become of a file of old events; else say what can."""
-    complain(
-        f"{name}: all lines are old: rules count them as late, and no alert is made. --times shift moves all times by "
-        "the same amount, so that the last line is now; --times log says that this is meant."
-    )
-    is_wanted = output is Form.TABLE and ask("Send them with --times shift?")
-    return Times.SHIFT if is_wanted else Times.LOG
+            if is_stopped() and not log_file.is_read_to_end and not log_file.is_stdin:
+                summary.unsent.append(LineRange(first=log_file.lines_read + 1, last=None))
+        if output is OutputFormat.TABLE and not is_old:
+            print_age_warning(summary.oldest_time_s, clock.now())
+        format_option = "--pattern" if pattern else f"--format {format_name}" if format_name else ""
+        _exit(summary, log_file, format_option, is_stopped=is_stopped())
 
 
 @contextmanager
-def _opened(file: Path, is_stopped: Callable[[], bool]) -> Iterator[Source]:
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield whether Ctrl-C was pressed; pressed again it ends the program at once."""
+    presses: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        presses.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = signal.signal(signal.SIGINT, handle)
     try:
-        with closing(Source(file, is_stopped=is_stopped)) as source:
-            yield source
-    except OSError as error:
-        complain(f"{file}: {error.strerror}")
-        raise typer.Exit(Exit.USAGE) from None
+        yield lambda: bool(presses)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _confirm_shift(name: str, output: OutputFormat) -> TimeMode:
+    """Warn that a file has old events only, and ask on a terminal how they are to be sent."""
+    print_to_stderr(
+        f"{name}: all lines are old: rules count them as late, and no alert fires. --times shift moves all times by "
+        "the same amount, so that the last line is now; --times log sends them as they are, without this warning."
+    )
+    is_wanted = output is OutputFormat.TABLE and confirm("Send them with --times shift?")
+    return TimeMode.SHIFT if is_wanted else TimeMode.LOG
 
 
 @contextmanager
-def _reporting(tally: Tally, name: str, source: Source, output: Form, times: Times) -> Iterator[None]:
-    """Say what became of the lines, also when sending ends early."""
+def _open(file: Path, is_stopped: Callable[[], bool]) -> Iterator[LogFile]:
+    try:
+        with closing(LogFile(file, is_stopped=is_stopped)) as log_file:
+            yield log_file
+    except OSError as error:
+        print_to_stderr(f"{file}: {error.strerror}")
+        raise typer.Exit(ExitCode.USAGE) from None
+
+
+@contextmanager
+def _reporting(
+    summary: SendSummary, format_name: str, file: LogFile, output: OutputFormat, times: TimeMode
+) -> Iterator[None]:
+    """Print the report at the end, also when sending ends early."""
     started = time.monotonic()
     try:
         yield
     finally:
-        report(tally, name, source, time.monotonic() - started, output)
-        warn(tally, source.name, times)
+        print_report(summary, format_name, file, time.monotonic() - started, output)
+        print_notes(summary, file.name, times)
 
 
-def _exit(tally: Tally, source: Source, asked_for: str, is_stopped: bool) -> None:  # noqa: FBT001
-    """End the command with the code that fits."""
-    if source.error is not None:
-        complain(f"{source.name}: cannot be read beyond line {source.lines_read}: {source.error.strerror}")
-    if asked_for and tally.refused and not tally.accepted and all(one.field == "line" for one in tally.refused):
-        complain(f"{source.name}: {asked_for} fits no line")
+def _exit(summary: SendSummary, file: LogFile, format_option: str, *, is_stopped: bool) -> None:
+    """End the command with the exit code that fits, 0 when nothing is raised."""
+    if file.error is not None:
+        print_to_stderr(f"{file.name}: cannot be read beyond line {file.lines_read}: {file.error.strerror}")
+    is_nothing_matched = not summary.accepted and all(one.field == "line" for one in summary.refused)
+    if format_option and summary.refused and is_nothing_matched:
+        print_to_stderr(f"{file.name}: {format_option} fits no line")
     if is_stopped:
         raise typer.Exit(INTERRUPTED)
-    if source.error is not None:
-        raise typer.Exit(Exit.USAGE)
-    if tally.refused:
-        raise typer.Exit(Exit.REFUSED)
+    if file.error is not None:
+        raise typer.Exit(ExitCode.USAGE)
+    if summary.refused:
+        raise typer.Exit(ExitCode.REFUSED)
 
 
-def _format(pattern: str, form: str) -> LineFormat | None:
+def _parse_format(pattern: str, name: str) -> LineFormat | None:
     if pattern:
         try:
-            return custom(pattern)
+            return custom_format(pattern)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--pattern") from None
-    if not form:
+    if not name:
         return None
-    for kind in FORMATS:
-        if kind.name == form:
-            return kind
-    raise typer.BadParameter(f"must be one of {_NAMES}", param_hint="--format")
+    for line_format in FORMATS:
+        if line_format.name == name:
+            return line_format
+    raise typer.BadParameter(f"unknown format {name!r}; expected one of {_FORMAT_NAMES}", param_hint="--format")
 
 
-def _zone(name: str) -> tzinfo:
+def _parse_zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        text = f"{name!r} is not known here; expected a name such as UTC or Europe/Berlin"
+        text = f"unknown time zone {name!r}; expected a name such as UTC or Europe/Berlin"
         raise typer.BadParameter(text, param_hint="--timezone") from None
 
 
-def _progress(*, quiet: bool) -> Progress:
+def _progress_bar(*, is_hidden: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TextColumn("{task.fields[events]:,} events"),
         TimeElapsedColumn(),
-        console=console,
-        disable=quiet,
+        console=terminal,
+        disable=is_hidden,
         transient=True,
     )

@@ -1,64 +1,44 @@
-"""Where lines come from, and how much of them is read."""
+"""The lines of a log file or of standard input, gzip or not.
 
+A None among lines or blocks is a tick: time has passed, and what has come so far is to be handled.
+"""
+
+import errno
 import os
 import re
 import select
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta, tzinfo
-from enum import StrEnum
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from cli.parsing.event import LineEvent, Refused
-from cli.parsing.file_parser import Reader
-from cli.parsing.format_types import LineFormat
-from cli.parsing.multiline import Read, assembled
-from cli.parsing.splitting import GZIP, split, text_only, unpacked
-from cli.send.events import to_proto
-from cli.send.sender import Line, Refusal
-from services.chassis.clock import Clock
-from tocsin.logs.v1.log_event_pb2 import LogEvent
-
 # The path that means standard input.
 STDIN = "-"
-# How many lines are looked at to find out their format.
-SAMPLE = 200
-# How many events are explained.
-EXPLAINED = 20
-# Of events older than this rules may have closed the windows.
-OLD = timedelta(hours=1)
-# How much of a file's end is looked at to find out how old it is.
-TAIL = 64 * 1024
-# How long standard input may keep what it has brought, in seconds.
-TICK = 1.0
-_BLOCK = 64 * 1024
-# The endings of a log file's name: its kind, and the number or the date that rotation gave it.
+# How long an event from standard input may wait for lines that continue it.
+STDIN_TICK_S = 1.0
+# How much of a file's end is read to find out how old the file is.
+MAX_TAIL_BYTES = 64 * 1024
+# A longer line is cut: no event may be as long.
+MAX_LINE_BYTES = 1024 * 1024
+_BLOCK_BYTES = 64 * 1024
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+
+# How the names of log files end: the type, and the number or date of rotation.
 _ENDINGS = re.compile(
     r"(?:\.(?:log|txt|json|jsonl|ndjson|gz|\d{1,4})|[._-]\d{4}-?\d\d-?\d\d(?:[T_-]?\d\d(?::?\d\d){0,2})?)+\Z", re.ASCII
 )
-# Kubernetes names a container's log after its pod, its namespace, itself and its id.
+# Kubernetes names a container's log after pod, namespace, container and id.
 _CONTAINER = re.compile(r"[^_]+_[^_]+_(.+)-[0-9a-f]{64}\.log")
-_NO_TIME = Refused(
-    field="eventTime",
-    expected="a time such as 2026-01-31T12:00:00Z, or one in --timezone; --times arrival sends it as now",
-)
 
 
-class Times(StrEnum):
-    """Which time an event is sent with."""
-
-    LOG = "log"
-    ARRIVAL = "arrival"
-    SHIFT = "shift"
-
-
-def service_of(file_name: str) -> str:
-    """The service that a log file is named after: "shop" for shop.log-20260101.gz; the whole name when that is all."""
+def service_name_of(file_name: str) -> str:
+    """Return the service that a log file is named after: "shop" for shop.log-20260101.gz."""
     if container := _CONTAINER.fullmatch(file_name):
         return container[1]
     return _ENDINGS.sub("", file_name) or file_name
@@ -68,11 +48,11 @@ def _never() -> bool:
     return False
 
 
-class Source:
-    """The lines of a file or of standard input ("-"), gzip or not; knows how much of it has been read."""
+class LogFile:
+    """A log file or standard input ("-"), and how much of it was read."""
 
     def __init__(self, path: Path, *, is_stopped: Callable[[], bool] = _never) -> None:
-        """Open the file; raises OSError. Nothing more is read when `is_stopped`."""
+        """Open the file; raises OSError. Reading ends when `is_stopped`."""
         self.is_stdin = str(path) == STDIN
         self.name = "stdin" if self.is_stdin else path.name
         self._stream: BinaryIO = sys.stdin.buffer if self.is_stdin else path.open("rb")
@@ -83,15 +63,15 @@ class Source:
         self.blank_lines = 0
         # Why reading ended before the end of the file.
         self.error: OSError | None = None
-        self.is_whole = False
+        self.is_read_to_end = False
 
     def lines(self) -> Iterator[str | None]:
-        """Each line without its end; of standard input also a None whenever a moment has passed.
+        """Return each line without its end; of standard input also ticks.
 
-        Raises OSError when the file cannot be read at all; `error` says so when its end cannot be.
+        Raises OSError when nothing can be read; when only the rest cannot be read, `error` holds the reason.
         """
         try:
-            for line in split(text_only(unpacked(self._blocks()))):
+            for line in split_lines(reject_binary(decompress(self._blocks()))):
                 if line is not None:
                     self.lines_read += 1
                     self.blank_lines += not line.strip()
@@ -107,131 +87,102 @@ class Source:
             self._stream.close()
 
     def _blocks(self) -> Iterator[bytes | None]:
-        for block in self._live_blocks() if self.is_stdin else iter(self._block, b""):
+        for block in self._blocks_and_ticks() if self.is_stdin else iter(self._read_block, b""):
             self.bytes_read += len(block or b"")
             yield block
             if self._is_stopped():
                 return
-        self.is_whole = not self._is_stopped()
+        self.is_read_to_end = not self._is_stopped()
 
-    def _block(self) -> bytes:
-        return os.read(self._stream.fileno(), _BLOCK)
+    def _read_block(self) -> bytes:
+        return os.read(self._stream.fileno(), _BLOCK_BYTES)
 
-    def _live_blocks(self) -> Iterator[bytes | None]:
-        next_tick = time.monotonic() + TICK
+    def _blocks_and_ticks(self) -> Iterator[bytes | None]:
+        next_tick = time.monotonic() + STDIN_TICK_S
         while not self._is_stopped():
             ready, _, _ = select.select([self._stream], [], [], max(0.0, next_tick - time.monotonic()))
             if ready:
-                block = self._block()
+                block = self._read_block()
                 if not block:
                     return
                 yield block
             if time.monotonic() >= next_tick:
                 yield None
-                next_tick = time.monotonic() + TICK
+                next_tick = time.monotonic() + STDIN_TICK_S
 
 
-def read(
-    lines: Iterator[str | None], *, kind: LineFormat | None, service: str, clock: Clock, zone: tzinfo = UTC
-) -> tuple[Reader, Iterator[Read | None]]:
-    """How some lines are read, and their events; the format is found out from the first lines when None."""
-    sample = list(_sample(lines))
-    reader = Reader([line for line in sample if line is not None], kind=kind, service=service, now=clock.now, zone=zone)
-    return reader, assembled(chain(sample, lines), reader)
-
-
-def _sample(lines: Iterator[str | None]) -> Iterator[str | None]:
-    """The first lines, or those that are there when a moment has passed."""
-    has_lines = False
-    for line in islice(lines, SAMPLE):
-        yield line
-        if line is None and has_lines:
-            return
-        has_lines = has_lines or line is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """What was asked for of the lines of a file."""
-
-    kind: LineFormat | None
-    service: str
-    clock: Clock
-    zone: tzinfo
-
-    def read(self, source: Source) -> tuple[Reader, Iterator[Read | None]]:
-        """All of a file."""
-        return self._read(source.lines(), source.name)
-
-    def first(self, source: Source) -> tuple[Reader, list[Read]]:
-        """The first events of a file."""
-        reader, reads = self._read(islice(source.lines(), SAMPLE), source.name)
-        return reader, [_judged(read) for read in islice((read for read in reads if read is not None), EXPLAINED)]
-
-    def is_old(self, path: Path) -> bool:
-        """Whether rules may have closed the windows of all lines of a regular file: those of its last ones."""
-        if str(path) == STDIN or not path.is_file():
-            return False
-        _, reads = self._read(split(iter([tail(path)])), path.name)
-        newest = max(_times(reads), default=None)
-        return newest is not None and self.clock.now() - newest > OLD
-
-    def _read(self, lines: Iterator[str | None], name: str) -> tuple[Reader, Iterator[Read | None]]:
-        service = self.service or service_of(name)
-        return read(lines, kind=self.kind, service=service, clock=self.clock, zone=self.zone)
-
-
-def _judged(read: Read) -> Read:
-    is_refused = isinstance(read.event, LineEvent) and read.event.time_is_unknown
-    return replace(read, event=_NO_TIME) if is_refused else read
-
-
-def tail(path: Path) -> bytes:
-    """The last lines of a file, gzip or not, as far as it can be read."""
+def read_tail(path: Path) -> bytes:
+    """Return the last lines of a file, gzip or not, as far as it can be read."""
     end = b""
     with suppress(OSError), path.open("rb") as stream:
-        is_packed = stream.read(len(GZIP)) == GZIP
-        stream.seek(0 if is_packed else max(0, path.stat().st_size - TAIL))
-        for block in unpacked(iter(lambda: stream.read(_BLOCK), b"")):
-            end = (end + (block or b""))[-TAIL:]
-    return end if len(end) < TAIL else end.partition(b"\n")[2]
+        is_gzip = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        stream.seek(0 if is_gzip else max(0, path.stat().st_size - MAX_TAIL_BYTES))
+        for block in decompress(iter(lambda: stream.read(_BLOCK_BYTES), b"")):
+            end = (end + (block or b""))[-MAX_TAIL_BYTES:]
+    return end if len(end) < MAX_TAIL_BYTES else end.partition(b"\n")[2]
 
 
-def timed(reads: Iterator[Read | None], times: Times, *, now: datetime) -> Iterator[Line | Refusal | None]:
-    """Events with the times that they are sent with; SHIFT reads all of them first, and ends them now."""
-    shift: timedelta | None = timedelta() if times is Times.LOG else None
-    if times is Times.SHIFT:
-        held = list(reads)
-        shift, reads = now - max(_times(held), default=now), iter(held)
-    return (None if item is None else _line(item, shift) for item in reads)
+def split_lines(blocks: Iterable[bytes | None]) -> Iterator[str | None]:
+    """Return each line without its end; invalid UTF-8 is replaced."""
+    rest = b""
+    for block in blocks:
+        if block is None:
+            yield None
+            continue
+        *whole, rest = (rest + block).split(b"\n")
+        yield from map(_decode, whole)
+        rest = rest[:MAX_LINE_BYTES]
+    if rest:
+        yield _decode(rest)
 
 
-def _times(reads: Iterable[Read | None]) -> Iterator[datetime]:
-    events = (item.event for item in reads if item is not None)
-    return (event.event_time for event in events if isinstance(event, LineEvent) and event.event_time)
+def reject_binary(blocks: Iterable[bytes | None]) -> Iterator[bytes | None]:
+    """Return the blocks. Raises OSError when the first has a NUL byte, which text in UTF-8 never has."""
+    source = iter(blocks)
+    for block in source:
+        if block and b"\x00" in block:
+            raise OSError(errno.EILSEQ, "binary data (NUL bytes); expected lines of text in UTF-8, plain or gzip")
+        yield block
+        if block:
+            break
+    yield from source
 
 
-def _line(item: Read, shift: timedelta | None) -> Line | Refusal:
-    sent = _sendable(item.event, shift)
-    if isinstance(sent, Refused):
-        return Refusal(line=item.first_line, field=sent.field, reason=sent.expected, line_count=item.line_count)
-    notes, level = (item.event.notes, item.event.unknown_level) if isinstance(item.event, LineEvent) else ((), "")
-    return Line(
-        number=item.first_line,
-        last=item.last_line,
-        event=sent,
-        line_count=item.line_count,
-        notes=tuple(notes),
-        unknown_level=level,
-    )
+def decompress(blocks: Iterable[bytes | None]) -> Iterator[bytes | None]:
+    """Return the blocks, decompressed when they are gzip. Raises OSError when gzip data is broken or cut off."""
+    source = iter(blocks)
+    head = b""
+    for block in source:
+        head += block or b""
+        if len(head) >= len(_GZIP_MAGIC):
+            break
+    whole = chain([head], source)
+    return _gunzip(whole) if head.startswith(_GZIP_MAGIC) else whole
 
 
-def _sendable(event: LineEvent | Refused, shift: timedelta | None) -> LogEvent | Refused:
-    if isinstance(event, Refused):
-        return event
-    if event.time_is_unknown and shift is not None:
-        return _NO_TIME
+def _decode(line: bytes) -> str:
+    text = line[:MAX_LINE_BYTES].decode("utf-8", "replace")
+    return text.removeprefix("\ufeff").rstrip("\r").replace("\x00", "")
+
+
+def _gunzip(blocks: Iterable[bytes | None]) -> Iterator[bytes | None]:
+    decompressor = zlib.decompressobj(_GZIP_WINDOW_BITS)
+    for block in blocks:
+        if block is None:
+            yield None
+            continue
+        while block:
+            if decompressor.eof:
+                decompressor = zlib.decompressobj(_GZIP_WINDOW_BITS)
+            yield _gunzip_block(decompressor, block)
+            # Concatenated files are members one after another, perhaps with zeros after the last.
+            block = decompressor.unused_data.lstrip(b"\x00")  # noqa: PLW2901 - the rest of it
+    if not decompressor.eof:
+        raise OSError(errno.EIO, "gzip data that is cut off")
+
+
+def _gunzip_block(decompressor: "zlib._Decompress", block: bytes) -> bytes:
     try:
-        return to_proto(event, shift=shift)
-    except OverflowError:
-        return _NO_TIME
+        return decompressor.decompress(block)
+    except zlib.error as error:
+        raise OSError(errno.EIO, f"broken gzip data: {error}") from None

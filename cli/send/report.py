@@ -1,96 +1,99 @@
-"""What became of the lines of a file, and what they were taken for."""
+"""What `tocsin send` prints: what became of the lines of a file, and how they were parsed."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cli.output import Form, complain, console, print_json, print_table
-from cli.parsing.event import LineEvent, Note, Refused
-from cli.parsing.file_parser import Reader
-from cli.parsing.multiline import Read
-from cli.send.log_file import OLD, Source, Times
-from cli.send.sender import Span, Tally
+from cli.output import OutputFormat, print_json, print_table, print_to_stderr, terminal
+from cli.parsing.event import InvalidLine, ParsedEvent, ParseNote
+from cli.parsing.file_parser import FileParser
+from cli.parsing.multiline import ParsedLines
+from cli.send.events import OLD_EVENT_AGE, TimeMode
+from cli.send.log_file import LogFile
+from cli.send.sender import LineRange, SendSummary
 
-# Refused lines that a table lists; JSON lists them all.
-LISTED = 20
+# How many refused lines a table shows; JSON has them all.
+MAX_LISTED_LINES = 20
 
 
-def report(tally: Tally, name: str, source: Source, seconds: float, output: Form) -> None:
-    """Print it as a table or as JSON."""
-    rate = tally.accepted / seconds if seconds else 0.0
-    tally.refused.sort(key=lambda refusal: refusal.line)
-    if output is Form.JSON:
-        print_json(_document(tally, name, source, rate))
+def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds: float, output: OutputFormat) -> None:
+    """Print what became of the lines, as a table or as JSON."""
+    rate = summary.accepted / seconds if seconds else 0.0
+    summary.refused.sort(key=lambda refused: refused.line)
+    if output is OutputFormat.JSON:
+        print_json(_report_document(summary, format_name, file, rate))
         return
-    unsent = source.lines_read - source.blank_lines - tally.lines
-    _say(
-        f"{source.name}: {source.lines_read:,} lines read as {name}: {tally.accepted:,} events accepted, "
-        f"{len(tally.refused):,} refused, {_continuations(tally):,} continuation lines, {source.blank_lines:,} blank"
-        f"{f', {unsent:,} not sent' if unsent else ''}; {rate:,.0f} events/s"
+    unsent = file.lines_read - file.blank_lines - summary.lines
+    terminal.print(
+        f"{file.name}: {file.lines_read:,} lines read as {format_name}: {summary.accepted:,} events accepted, "
+        f"{len(summary.refused):,} refused, {_continuation_lines(summary):,} continuation lines, "
+        f"{file.blank_lines:,} blank{f', {unsent:,} not sent' if unsent else ''}; {rate:,.0f} events/s"
     )
-    print_table(["Level", "Events"], [[level, f"{count:,}"] for level, count in sorted(tally.by_level.items())])
-    if tally.refused:
-        shown = tally.refused[:LISTED]
-        rows = [[str(refusal.line), refusal.field, refusal.reason] for refusal in shown]
-        print_table(["Line", "Field", "Expected"], rows, title=f"Refused ({len(shown)} of {len(tally.refused)})")
-    if tally.unsent:
-        _say(f"Not sent, or not known to have arrived: {', '.join(map(_words, tally.unsent))}. Send these lines again.")
+    print_table(["Level", "Events"], [[level, f"{count:,}"] for level, count in sorted(summary.by_level.items())])
+    if summary.refused:
+        listed = summary.refused[:MAX_LISTED_LINES]
+        rows = [[str(refused.line), refused.field, refused.reason] for refused in listed]
+        print_table(["Line", "Field", "Expected"], rows, title=f"Refused ({len(listed)} of {len(summary.refused)})")
+    if summary.unsent:
+        lines = ", ".join(map(_format_range, summary.unsent))
+        terminal.print(f"Not sent, or not known to have arrived: {lines}. Send these lines again.")
 
 
-def warn(tally: Tally, name: str, times: Times) -> None:
-    """Say on standard error what was not understood, or not sent as it stood, and of how many events."""
-    for note in Note:
-        count = tally.notes[note]
-        if not count or (note is Note.NO_TIME and times is Times.ARRIVAL):
+def print_notes(summary: SendSummary, file_name: str, times: TimeMode) -> None:
+    """Print to standard error what was not understood or was changed, and in how many events."""
+    for note in ParseNote:
+        count = summary.notes[note]
+        if not count or (note is ParseNote.NO_TIME and times is TimeMode.ARRIVAL):
             continue
-        words = ", ".join(f"{word!r} ({number:,})" for word, number in tally.unknown_levels.most_common())
-        complain(f"{name}: {count:,} events {note.value}{f': {words}' if note is Note.UNKNOWN_LEVEL else ''}")
+        levels = ", ".join(f"{text!r} ({number:,})" for text, number in summary.unknown_levels.most_common())
+        suffix = f": {levels}" if note is ParseNote.UNKNOWN_LEVEL else ""
+        print_to_stderr(f"{file_name}: {count:,} events {note.value}{suffix}")
 
 
-def say_if_old(oldest: int | None, now: datetime) -> None:
-    """A word about events that rules may take for late ones."""
-    if oldest is not None and now - datetime.fromtimestamp(oldest, UTC) > OLD:
-        _say(
+def print_age_warning(oldest_time_s: int | None, now: datetime) -> None:
+    """Warn when rules may count the events as late."""
+    if oldest_time_s is not None and now - datetime.fromtimestamp(oldest_time_s, UTC) > OLD_EVENT_AGE:
+        terminal.print(
             "These are old events: rules that have seen newer ones count them as late. "
             "--times arrival or --times shift sends them as new."
         )
 
 
-def explain(reader: Reader, source: Source, reads: Sequence[Read], output: Form) -> None:
-    """What a file was recognised as, and the fields of its first events."""
-    if output is Form.JSON:
+def print_explanation(parser: FileParser, file: LogFile, first: Sequence[ParsedLines], output: OutputFormat) -> None:
+    """Print which formats a file has, and the fields of its first events."""
+    if output is OutputFormat.JSON:
         print_json(
             {
-                "file": source.name,
-                "format": reader.name,
-                "shares": {name: round(share, 4) for name, share in reader.shares.items()},
-                "events": [_explained(read) for read in reads],
+                "file": file.name,
+                "format": parser.name,
+                "shares": {name: round(share, 4) for name, share in parser.shares.items()},
+                "events": [_event_document(lines) for lines in first],
             }
         )
         return
-    _say(f"{source.name}: read as {reader.name}. Nothing was sent.")
-    rows = [[name, f"{share:.0%}"] for name, share in reader.shares.items()]
+    terminal.print(f"{file.name}: read as {parser.name}. Nothing was sent.")
+    rows = [[name, f"{share:.0%}"] for name, share in parser.shares.items()]
     print_table(["Format", "Share of the first lines"], rows)
     print_table(
         ["Line", "Time", "Level", "Service", "Message", "Other fields"],
-        [_row(read) for read in reads],
+        [_event_row(lines) for lines in first],
         title="The first events",
         cut=["Message", "Other fields"],
     )
-    for read in reads:
-        if isinstance(read.event, LineEvent):
-            for note in sorted(read.event.notes):
-                _say(f"Line {read.first_line}: events like this {note.value}.")
+    for lines in first:
+        if isinstance(lines.event, ParsedEvent):
+            for note in sorted(lines.event.notes):
+                terminal.print(f"Line {lines.first_line}: events like this {note.value}.")
 
 
-def _explained(read: Read) -> dict[str, object]:
-    place = {"line": read.first_line, "lastLine": read.last_line}
-    if isinstance(read.event, Refused):
-        return {**place, "refused": {"field": read.event.field, "reason": read.event.expected}}
-    fields = {name: value for name, value in _fields(read.event).items() if value not in (None, "", {})}
-    return {**place, **fields, "notes": sorted(note.name for note in read.event.notes)}
+def _event_document(lines: ParsedLines) -> dict[str, object]:
+    place = {"line": lines.first_line, "lastLine": lines.last_line}
+    if isinstance(lines.event, InvalidLine):
+        return {**place, "refused": {"field": lines.event.field, "reason": lines.event.expected}}
+    fields = {name: value for name, value in _fields_of(lines.event).items() if value not in (None, "", {})}
+    return {**place, **fields, "notes": sorted(note.name for note in lines.event.notes)}
 
 
-def _fields(event: LineEvent) -> dict[str, object]:
+def _fields_of(event: ParsedEvent) -> dict[str, object]:
     return {
         "eventTime": event.event_time and event.event_time.isoformat().replace("+00:00", "Z"),
         "level": event.level.name,
@@ -105,42 +108,39 @@ def _fields(event: LineEvent) -> dict[str, object]:
     }
 
 
-def _row(read: Read) -> list[str]:
-    lines = f"{read.first_line}" if read.first_line == read.last_line else f"{read.first_line} to {read.last_line}"
-    if isinstance(read.event, Refused):
-        return [lines, "-", "refused", "-", f"{read.event.field}: expected {read.event.expected}", "-"]
-    fields = _fields(read.event)
-    first = [str(fields.pop(name) or "-") for name in ("eventTime", "level", "service", "message")]
+def _event_row(lines: ParsedLines) -> list[str]:
+    first, last = lines.first_line, lines.last_line
+    place = f"{first}" if first == last else f"{first} to {last}"
+    if isinstance(lines.event, InvalidLine):
+        return [place, "-", "refused", "-", f"{lines.event.field}: expected {lines.event.expected}", "-"]
+    fields = _fields_of(lines.event)
+    cells = [str(fields.pop(name) or "-") for name in ("eventTime", "level", "service", "message")]
     attributes = fields.pop("attributes")
     others = {**fields, **(attributes if isinstance(attributes, dict) else {})}
-    said = " ".join(f"{name}={value}" for name, value in others.items() if value not in (None, ""))
-    return [lines, *first, said or "-"]
+    text = " ".join(f"{name}={value}" for name, value in others.items() if value not in (None, ""))
+    return [place, *cells, text or "-"]
 
 
-def _document(tally: Tally, name: str, source: Source, rate: float) -> dict[str, object]:
+def _report_document(summary: SendSummary, format_name: str, file: LogFile, rate: float) -> dict[str, object]:
     return {
-        "file": source.name,
-        "format": name,
-        "lines": source.lines_read,
-        "blank": source.blank_lines,
-        "continuations": _continuations(tally),
-        "accepted": tally.accepted,
-        "refused": [{"line": one.line, "field": one.field, "reason": one.reason} for one in tally.refused],
-        "unsent": [{"first": span.first, "last": span.last} for span in tally.unsent],
-        "byLevel": dict(tally.by_level),
-        "notes": {note.name: count for note, count in sorted(tally.notes.items())},
-        "unknownLevels": dict(tally.unknown_levels),
+        "file": file.name,
+        "format": format_name,
+        "lines": file.lines_read,
+        "blank": file.blank_lines,
+        "continuations": _continuation_lines(summary),
+        "accepted": summary.accepted,
+        "refused": [{"line": one.line, "field": one.field, "reason": one.reason} for one in summary.refused],
+        "unsent": [{"first": lines.first, "last": lines.last} for lines in summary.unsent],
+        "byLevel": dict(summary.by_level),
+        "notes": {note.name: count for note, count in sorted(summary.notes.items())},
+        "unknownLevels": dict(summary.unknown_levels),
         "eventsPerSecond": round(rate),
     }
 
 
-def _continuations(tally: Tally) -> int:
-    return tally.lines - tally.accepted - len(tally.refused)
+def _continuation_lines(summary: SendSummary) -> int:
+    return summary.lines - summary.accepted - len(summary.refused)
 
 
-def _words(span: Span) -> str:
-    return f"lines {span.first} to {span.last}" if span.last else f"all from line {span.first}"
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)
+def _format_range(lines: LineRange) -> str:
+    return f"lines {lines.first} to {lines.last}" if lines.last else f"all from line {lines.first}"

@@ -1,4 +1,4 @@
-"""Sending events in batches, several at once, until each is accepted or refused."""
+"""Send events to ingest in batches, several at once, until each event is accepted or refused."""
 
 import time
 from collections import Counter, deque
@@ -7,241 +7,220 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from cli.client import DEADLINE, retry_delay, violations
-from cli.parsing.event import Note
+from cli.client import RPC_TIMEOUT_S, field_violations, retry_delay_of
+from cli.parsing.event import ParseNote
+from cli.send.events import OutgoingEvent, RefusedLine
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
-BATCH = 500
+MAX_BATCH_EVENTS = 500
 # A quarter of what ingest takes in one call (INGEST_MAX_REQUEST_BYTES), and more than any event has.
-BATCH_BYTES = 1024 * 1024
+MAX_BATCH_BYTES = 1024 * 1024
 # The tag and the length before an event in a request.
 _FRAME_BYTES = 6
-IN_FLIGHT = 4
-ATTEMPTS = 8
-# How many words that are no levels are remembered, and how much of each.
-_WORDS = 20
-_LONGEST_WORD = 40
+MAX_CALLS_IN_FLIGHT = 4
+MAX_ATTEMPTS = 8
+# How many different unknown levels are reported, and how much of each.
+_MAX_UNKNOWN_LEVELS = 20
+_MAX_UNKNOWN_LEVEL = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """An event to send, and the lines of the file that it began and ended on."""
-
-    number: int
-    last: int
-    event: LogEvent
-    line_count: int = 1
-    notes: tuple[Note, ...] = ()
-    unknown_level: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A line that is no event, or that the server did not take."""
-
-    line: int
-    field: str
-    reason: str
-    line_count: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Lines from the first to the last, both included; to the end when the last is None."""
+class LineRange:
+    """Lines from the first to the last, both included; to the end of the file when the last is None."""
 
     first: int
     last: int | None
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
-    """What has become of the events so far."""
+class SendSummary:
+    """What became of the events so far."""
 
     accepted: int = 0
     lines: int = 0
     by_level: Counter[str] = field(default_factory=Counter)
-    refused: list[Refusal] = field(default_factory=list)
-    # How many of the accepted events there is something to be told of, and the words of their unknown levels.
-    notes: Counter[Note] = field(default_factory=Counter)
+    refused: list[RefusedLine] = field(default_factory=list)
+    # By how many of the accepted events.
+    notes: Counter[ParseNote] = field(default_factory=Counter)
     unknown_levels: Counter[str] = field(default_factory=Counter)
     # Lines that may have to be sent again: whether they were accepted is not known.
-    unsent: list[Span] = field(default_factory=list)
+    unsent: list[LineRange] = field(default_factory=list)
     # The last line that was put into a call.
     last_line: int = 0
     # The oldest event time that was sent, in seconds since 1970.
-    oldest: int | None = None
+    oldest_time_s: int | None = None
+
+    def add_accepted(self, sent: OutgoingEvent) -> None:
+        """Count an event that the server took."""
+        self.lines += sent.line_count
+        self.accepted += 1
+        self.by_level[LogEvent.Level.Name(sent.event.level)] += 1
+        self.notes.update(sent.notes)
+        text = sent.unknown_level[:_MAX_UNKNOWN_LEVEL]
+        if text and (text in self.unknown_levels or len(self.unknown_levels) < _MAX_UNKNOWN_LEVELS):
+            self.unknown_levels[text] += 1
+
+    def add_refused(self, refused: RefusedLine) -> None:
+        """Count a line that is not an event, or that the server refused."""
+        self.lines += refused.line_count
+        self.refused.append(refused)
+
+    def add_time(self, event: LogEvent) -> None:
+        """Take notice of an event's time."""
+        if event.HasField("event_time"):
+            seconds = event.event_time.seconds
+            self.oldest_time_s = seconds if self.oldest_time_s is None else min(self.oldest_time_s, seconds)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Call:
-    batch: list[Line]
+    batch: list[OutgoingEvent]
     request: IngestBatchRequest
-    answer: grpc.Future  # type: ignore[type-arg]  # generic in its stubs only
+    response: grpc.Future  # type: ignore[type-arg]  # generic in its stubs only
     attempt: int = 1
 
 
-def send(
+def send_events(
     channel: grpc.Channel,
-    items: Iterable[Line | Refusal | None],
+    items: Iterable[OutgoingEvent | RefusedLine | None],
     *,
-    progress: Callable[[Tally], None],
-    tally: Tally | None = None,
-) -> Tally:
-    """Send every event; `progress` is called after each batch. A None sends what there is, and waits for the answers.
+    on_progress: Callable[[SendSummary], None],
+    summary: SendSummary | None = None,
+) -> SendSummary:
+    """Send every event, and report progress after each batch. A tick (None) flushes, and waits for the responses.
 
-    A batch that the server has no room for, or that finds Kafka away, is sent again after the delay that the server
-    asks for, some times. Raises grpc.RpcError when the server refuses a call for another reason or stays away; what
-    was sent before, and which lines were not, stands in `tally` then.
+    A batch for which the server has no memory, or finds Kafka away, is sent again after the delay that the server asks
+    for, up to MAX_ATTEMPTS times. Raises grpc.RpcError when the server refuses a call for another reason or stays away;
+    `summary` then holds what was sent before, and which lines were not.
     """
     stub = LogIngestServiceStub(channel)
-    tally = Tally() if tally is None else tally
-    waiting: deque[_Call] = deque()
-    is_read = False
+    summary = SendSummary() if summary is None else summary
+    calls: deque[_Call] = deque()
+    is_read_to_end = False
     try:
-        for batch in batches(items, tally):
+        for batch in batch_events(items, summary):
             if batch:
-                waiting.append(_called(stub, batch))
-                tally.last_line = max(tally.last_line, *(line.last for line in batch))
-            _finish_all(stub, waiting, tally, progress, but=IN_FLIGHT - 1 if batch else 0)
-        is_read = True
-        _finish_all(stub, waiting, tally, progress)
+                calls.append(_start_call(stub, batch))
+                summary.last_line = max(summary.last_line, *(sent.last_line for sent in batch))
+            _finish_calls(stub, calls, summary, on_progress, max_open=MAX_CALLS_IN_FLIGHT - 1 if batch else 0)
+        is_read_to_end = True
+        _finish_calls(stub, calls, summary, on_progress)
     except (grpc.RpcError, KeyboardInterrupt) as error:
-        _give_up(waiting, tally, is_patient=isinstance(error, grpc.RpcError))
-        if not is_read:
-            tally.unsent.append(Span(first=tally.last_line + 1, last=None))
+        _abandon_calls(calls, summary, is_cancelled=isinstance(error, KeyboardInterrupt))
+        if not is_read_to_end:
+            summary.unsent.append(LineRange(first=summary.last_line + 1, last=None))
         raise
-    return tally
+    return summary
 
 
-def batches(items: Iterable[Line | Refusal | None], tally: Tally) -> Iterator[list[Line]]:
-    """Batches that are small enough for one call, and an empty one for each None; refusals are counted."""
-    batch: list[Line] = []
+def batch_events(
+    items: Iterable[OutgoingEvent | RefusedLine | None], summary: SendSummary
+) -> Iterator[list[OutgoingEvent]]:
+    """Return batches that are small enough for one call, and an empty one for each tick; count refused lines."""
+    batch: list[OutgoingEvent] = []
     size = 0
     for item in items:
-        if isinstance(item, Refusal):
-            _refuse(item, tally)
+        if isinstance(item, RefusedLine):
+            summary.add_refused(item)
             continue
-        more = item.event.ByteSize() + _FRAME_BYTES if item else 0
-        if batch and (item is None or len(batch) >= BATCH or size + more > BATCH_BYTES):
+        event_bytes = item.event.ByteSize() + _FRAME_BYTES if item else 0
+        if batch and (item is None or len(batch) >= MAX_BATCH_EVENTS or size + event_bytes > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         if item is None:
             yield []
         else:
             batch.append(item)
-            size += more
+            size += event_bytes
     if batch:
         yield batch
 
 
-def _refuse(refusal: Refusal, tally: Tally) -> None:
-    tally.lines += refusal.line_count
-    tally.refused.append(refusal)
+def _start_call(stub: LogIngestServiceStub, batch: list[OutgoingEvent]) -> _Call:
+    request = IngestBatchRequest(events=[sent.event for sent in batch])
+    return _Call(batch=batch, request=request, response=stub.IngestBatch.future(request, timeout=RPC_TIMEOUT_S))
 
 
-def _refusal(line: Line, name: str, reason: str) -> Refusal:
-    return Refusal(line=line.number, field=name, reason=reason, line_count=line.line_count)
-
-
-def _finish_all(
+def _finish_calls(
     stub: LogIngestServiceStub,
-    waiting: deque[_Call],
-    tally: Tally,
-    progress: Callable[[Tally], None],
-    but: int = 0,
+    calls: deque[_Call],
+    summary: SendSummary,
+    on_progress: Callable[[SendSummary], None],
+    max_open: int = 0,
 ) -> None:
-    """Wait for the answers to all calls but the last few."""
-    while len(waiting) > but:
-        _finish(stub, waiting[0], tally)
-        waiting.popleft()
-        progress(tally)
+    """Wait for the responses to the oldest calls until only `max_open` are left."""
+    while len(calls) > max_open:
+        _finish_call(stub, calls[0], summary)
+        calls.popleft()
+        on_progress(summary)
 
 
-def _give_up(waiting: Iterable[_Call], tally: Tally, *, is_patient: bool) -> None:
-    """Count what is under way as it ends, without trying again; who is not patient ends it."""
-    for call in waiting:
-        if not is_patient:
-            call.answer.cancel()
-        try:
-            _count(call.batch, call.answer.result(), tally)
-        except grpc.RpcError as error:
-            if _all_refused(error):
-                _count_refused(call.batch, error, tally)
-            else:
-                tally.unsent.append(_span(call.batch))
-        except grpc.FutureCancelledError:
-            tally.unsent.append(_span(call.batch))
-
-
-def _span(batch: list[Line]) -> Span:
-    # The streams of a container's log may overlap.
-    return Span(first=min(line.number for line in batch), last=max(line.last for line in batch))
-
-
-def _called(stub: LogIngestServiceStub, batch: list[Line]) -> _Call:
-    request = IngestBatchRequest(events=[line.event for line in batch])
-    return _Call(batch=batch, request=request, answer=stub.IngestBatch.future(request, timeout=DEADLINE))
-
-
-def _finish(stub: LogIngestServiceStub, call: _Call, tally: Tally) -> None:
-    """Wait for an answer and count it."""
+def _finish_call(stub: LogIngestServiceStub, call: _Call, summary: SendSummary) -> None:
     while True:
         try:
-            _count(call.batch, call.answer.result(), tally)
+            _count_response(call.batch, call.response.result(), summary)
         except grpc.RpcError as error:
-            if _all_refused(error):
-                _count_refused(call.batch, error, tally)
+            if _is_whole_batch_refused(error):
+                _count_refused_batch(call.batch, error, summary)
                 return
-            delay = retry_delay(error)
-            if delay is None or call.attempt >= ATTEMPTS:
+            delay = retry_delay_of(error)
+            if delay is None or call.attempt >= MAX_ATTEMPTS:
                 raise
             time.sleep(delay)
             call.attempt += 1
-            call.answer = stub.IngestBatch.future(call.request, timeout=DEADLINE)
+            call.response = stub.IngestBatch.future(call.request, timeout=RPC_TIMEOUT_S)
         else:
             return
 
 
-def _all_refused(error: grpc.RpcError) -> bool:
-    return error.code() is grpc.StatusCode.INVALID_ARGUMENT and bool(violations(error))
+def _abandon_calls(calls: Iterable[_Call], summary: SendSummary, *, is_cancelled: bool) -> None:
+    """Count the calls in flight as they end, or cancel them; nothing is tried again."""
+    for call in calls:
+        if is_cancelled:
+            call.response.cancel()
+        try:
+            _count_response(call.batch, call.response.result(), summary)
+        except grpc.RpcError as error:
+            if _is_whole_batch_refused(error):
+                _count_refused_batch(call.batch, error, summary)
+            else:
+                summary.unsent.append(_lines_of(call.batch))
+        except grpc.FutureCancelledError:
+            summary.unsent.append(_lines_of(call.batch))
 
 
-def _count(batch: list[Line], answer: IngestBatchResponse, tally: Tally) -> None:
-    refused = {refusal.index: refusal for refusal in answer.refused}
-    for index, line in enumerate(batch):
-        _note_time(line.event, tally)
-        if index in refused:
-            reason = refused[index]
-            _refuse(_refusal(line, reason.field, reason.reason), tally)
+def _lines_of(batch: list[OutgoingEvent]) -> LineRange:
+    # The streams of a container's log may overlap.
+    return LineRange(first=min(sent.first_line for sent in batch), last=max(sent.last_line for sent in batch))
+
+
+def _count_response(batch: list[OutgoingEvent], response: IngestBatchResponse, summary: SendSummary) -> None:
+    refusals = {refusal.index: refusal for refusal in response.refused}
+    for index, sent in enumerate(batch):
+        summary.add_time(sent.event)
+        if index in refusals:
+            summary.add_refused(_refused_line(sent, refusals[index].field, refusals[index].reason))
         else:
-            tally.lines += line.line_count
-            tally.accepted += 1
-            tally.by_level[LogEvent.Level.Name(line.event.level)] += 1
-            _note(line, tally)
+            summary.add_accepted(sent)
 
 
-def _note(line: Line, tally: Tally) -> None:
-    tally.notes.update(line.notes)
-    word = line.unknown_level[:_LONGEST_WORD]
-    if word and (word in tally.unknown_levels or len(tally.unknown_levels) < _WORDS):
-        tally.unknown_levels[word] += 1
+def _is_whole_batch_refused(error: grpc.RpcError) -> bool:
+    return error.code() is grpc.StatusCode.INVALID_ARGUMENT and bool(field_violations(error))
 
 
-def _note_time(event: LogEvent, tally: Tally) -> None:
-    if event.HasField("event_time"):
-        seconds = event.event_time.seconds
-        tally.oldest = seconds if tally.oldest is None else min(tally.oldest, seconds)
-
-
-def _count_refused(batch: list[Line], error: grpc.RpcError, tally: Tally) -> None:
-    """A batch without one good event is refused as a whole, with a violation named "events[3].service" for each."""
+def _count_refused_batch(batch: list[OutgoingEvent], error: grpc.RpcError, summary: SendSummary) -> None:
+    """Count a batch without one good event, which is refused with a violation such as "events[3].service" for each."""
     reasons: dict[int, tuple[str, str]] = {}
-    for name, description in violations(error):
-        place, _, inner = name.removeprefix("events[").partition("].")
-        if place.isdigit():
-            reasons.setdefault(int(place), (inner, description))
-    for index, line in enumerate(batch):
-        wrong, reason = reasons.get(index, ("event", "refused together with the whole batch"))
-        _refuse(_refusal(line, wrong, reason), tally)
+    for name, description in field_violations(error):
+        index, _, event_field = name.removeprefix("events[").partition("].")
+        if index.isdigit():
+            reasons.setdefault(int(index), (event_field, description))
+    for place, sent in enumerate(batch):
+        event_field, reason = reasons.get(place, ("event", "refused together with the whole batch"))
+        summary.add_refused(_refused_line(sent, event_field, reason))
+
+
+def _refused_line(sent: OutgoingEvent, event_field: str, reason: str) -> RefusedLine:
+    return RefusedLine(line=sent.first_line, field=event_field, reason=reason, line_count=sent.line_count)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cli.demo.scenario import batches
+from cli.demo.scenario import event_batches
 
 WINDOW = timedelta(minutes=5)
 NEEDED = timedelta(minutes=1)
@@ -19,7 +19,7 @@ def together(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def trouble() -> list[list[dict[str, Any]]]:
     """The demo's trouble, in its batches, all at one such moment."""
     moment = roomy(datetime.now(UTC)).isoformat()
-    return [[{**event, "eventTime": moment} for event in batch] for batch in batches()]
+    return [[{**event, "eventTime": moment} for event in batch] for batch in event_batches()]
 
 
 def roomy(now: datetime) -> datetime:

@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from cli.demo.scenario import missing
+from cli.demo.scenario import missing_results
 from tests.e2e.moments import trouble
 from tests.e2e.world import World, until
 from tocsin.alerts.v1 import alert_service_pb2
@@ -208,10 +208,10 @@ async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> 
 
     def all_there() -> bool:
         seen = own_world.seen()
-        return not missing(seen.alerts, seen.deliveries)
+        return not missing_results(seen.alerts, seen.deliveries)
 
     until(all_there, what="three alerts delivered")
-    assert not own_world.seen().complaints
+    assert not own_world.seen().differences
 
     def timeline(alert: str) -> list[str]:
         return [one["kind"] for one in own_world.edge.get(f"/api/alerts/{alert}")["history"]]

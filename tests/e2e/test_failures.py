@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.demo.scenario import EXPECTED, missing
+from cli.demo.scenario import EXPECTED_ALERTS, missing_results
 from stack.testing import Servers
 from tests.e2e.moments import trouble
 from tests.e2e.world import World, never, until
@@ -40,11 +40,11 @@ def is_taken(world: World, batch: list[dict[str, object]]) -> bool:
 def exactly_the_expected_alerts(world: World) -> None:
     def all_there() -> bool:
         seen = world.seen()
-        return not missing(seen.alerts, seen.deliveries)
+        return not missing_results(seen.alerts, seen.deliveries)
 
     until(all_there, within=60, what="three alerts on all their channels")
-    never(lambda: world.seen().complaints, during=QUIET)
-    assert len(world.alerts()) == len(EXPECTED)
+    never(lambda: world.seen().differences, during=QUIET)
+    assert len(world.alerts()) == len(EXPECTED_ALERTS)
 
 
 def deliveries_of(world: World, alert: str) -> list[dict[str, str]]:
@@ -153,7 +153,8 @@ def test_a_channel_that_fails_opens_its_breaker_and_is_made_up_for(own_world: Wo
     until(lambda: deliveries_of(own_world, alone["id"]) == told, what="the fallback delivers")
 
     own_world.behave("slack")
-    until(lambda: len(own_world.deliveries("slack")) == len(EXPECTED) + 1, within=90, what="Slack is told after all")
+    expected = len(EXPECTED_ALERTS) + 1
+    until(lambda: len(own_world.deliveries("slack")) == expected, within=90, what="Slack is told after all")
     until(lambda: breaker() == "CLOSED", what="Slack's breaker closes")
     until(lambda: not own_world.edge.get("/api/notifications/failed")["failedNotifications"], what="nothing waits")
-    never(lambda: len(own_world.deliveries("slack")) > len(EXPECTED) + 1, during=QUIET)
+    never(lambda: len(own_world.deliveries("slack")) > len(EXPECTED_ALERTS) + 1, during=QUIET)

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.demo.scenario import EXPECTED, batches, missing
+from cli.demo.scenario import EXPECTED_ALERTS, event_batches, missing_results
 from stack.servers import Addresses
 from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
@@ -19,8 +19,8 @@ from tests.e2e.world import World, until
 from tests.unit.deploy.test_observability import charted
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
-EVENTS = sum(map(len, batches()))
-DELIVERIES = sum(len(expected.channels) for expected in EXPECTED)
+EVENTS = sum(map(len, event_batches()))
+DELIVERIES = sum(len(expected.channels) for expected in EXPECTED_ALERTS)
 CHANNELS = {"pagerduty", "slack", "email", "webhook"}
 PARTITIONS = {"0", "1", "2", "3"}
 # One failure opens a breaker, and it stays open; a partition without events is known to be idle after a second.
@@ -93,11 +93,11 @@ def before(metered: World) -> Told:
 @pytest.fixture(scope="module")
 def after(metered: World, before: Told) -> Told:  # noqa: ARG001 - looked at first
     """What is told when three alerts have been delivered and all is quiet again."""
-    metered.edge.post("/api/logs/batch", together([event for batch in batches() for event in batch]))
+    metered.edge.post("/api/logs/batch", together([event for batch in event_batches() for event in batch]))
 
     def is_delivered() -> bool:
         seen = metered.seen()
-        return not missing(seen.alerts, seen.deliveries)
+        return not missing_results(seen.alerts, seen.deliveries)
 
     def quiet() -> Told | None:
         told = Told(metered)
@@ -132,11 +132,11 @@ def test_what_does_not_wait_for_events_is_told_from_the_start(before: Told) -> N
 def test_counts_follow_the_flow(after: Told) -> None:
     assert after.sum("ingest", "tocsin_ingest_events_accepted_total") == EVENTS
     assert after.sum("evaluator", "events_evaluated_total") == EVENTS
-    assert after.sum("evaluator", "tocsin_evaluator_transitions_total", reason="condition_met") == len(EXPECTED)
-    assert after.sum("manager", "alerts_processed_total") == len(EXPECTED)
+    assert after.sum("evaluator", "tocsin_evaluator_transitions_total", reason="condition_met") == len(EXPECTED_ALERTS)
+    assert after.sum("manager", "alerts_processed_total") == len(EXPECTED_ALERTS)
     assert after.sum("manager", "alerts_deduplicated_total") == 0
     assert after.by("notifier", "notifications_sent_total", "status") == {"success": DELIVERIES, "failure": 0}
-    assert after.sum("evaluator", "tocsin_evaluator_groups_firing") == len(EXPECTED)
+    assert after.sum("evaluator", "tocsin_evaluator_groups_firing") == len(EXPECTED_ALERTS)
 
 
 def test_the_time_from_alert_to_notification_is_a_histogram(after: Told) -> None:

@@ -11,8 +11,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from cli.demo.rest import Rest
-from cli.demo.steps import Seen
+from cli.demo.steps import DemoResult, RestClient
 from stack.system import System
 
 ROOT = Path(__file__).parents[2]
@@ -43,13 +42,13 @@ class World:
     """A running system as its users see it."""
 
     system: System
-    edge: Rest = field(init=False)
-    sinks: Rest = field(init=False)
+    edge: RestClient = field(init=False)
+    sinks: RestClient = field(init=False)
 
     def __post_init__(self) -> None:
         ports = self.system.wiring.ports
-        self.edge = Rest(f"127.0.0.1:{ports.edge}")
-        self.sinks = Rest(f"127.0.0.1:{ports.sinks}")
+        self.edge = RestClient(f"127.0.0.1:{ports.edge}")
+        self.sinks = RestClient(f"127.0.0.1:{ports.sinks}")
 
     @property
     def address(self) -> str:
@@ -62,8 +61,8 @@ class World:
         more = f"&channel={channel}" if channel else ""
         return list(self.sinks.get(f"/deliveries?accepted=true{more}")["deliveries"])
 
-    def seen(self) -> Seen:
-        return Seen(alerts=self.alerts(), deliveries=self.deliveries())
+    def seen(self) -> DemoResult:
+        return DemoResult(alerts=self.alerts(), deliveries=self.deliveries())
 
     def behave(self, channel: str, **behaviour: object) -> None:
         """Tell a sink how to answer; with nothing, as its protocol has it."""

@@ -6,7 +6,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from tests.fakes.edge import Edge, running_edge
 from tests.fakes.ingest_server import IngestServer, ingest_server
-from tests.unit.cli.saying import Command
+from tests.unit.cli.commands import Command
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
 from cli import system
-from cli.alerts import Severity, State, user_name
+from cli.alerts import SeverityChoice, StateChoice, user_name
 from cli.client import default_server
 from cli.main import app
 from services.chassis.failures import StoreUnavailable
 from stack.local_system import StackState
 from tests.fakes.edge import Edge
-from tests.unit.cli.saying import Command, error_of
+from tests.unit.cli.commands import Command, error_of
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, WindowResult
 from tocsin.notifications.v1.notification_pb2 import FailedNotification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
@@ -158,7 +158,10 @@ def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("words", "enum"),
-    [pytest.param(State, Alert.State, id="state"), pytest.param(Severity, AlertRule.Severity, id="severity")],
+    [
+        pytest.param(StateChoice, Alert.State, id="state"),
+        pytest.param(SeverityChoice, AlertRule.Severity, id="severity"),
+    ],
 )
 def test_the_words_are_the_contracts(words: type[StrEnum], enum: Any) -> None:
     assert list(words) == [name for name in enum.DESCRIPTOR.values_by_name if not name.endswith("UNSPECIFIED")]

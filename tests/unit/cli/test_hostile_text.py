@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from google.protobuf.message import Message
@@ -20,9 +20,11 @@ from cli.main import app
 from stack.terminal import Terminal
 from tests.fakes.edge import Edge
 from tests.fakes.ingest_server import IngestServer
-from tests.unit.cli.saying import Command
+from tests.unit.cli.commands import Command
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
 from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
+
+M = TypeVar("M", bound=Message)
 
 CLEAR = "\x1b[2J\x1b[1;1HAll systems normal\x1b[8m"
 HOSTILE = f"x{CLEAR}\x9b31m\x7f\u202egnp\u2066\u2028\u200b\u3164[red]b[/red][/] :skull:\r\nFORGED\tend"
@@ -54,16 +56,17 @@ def fill(message: Message) -> None:
             place.SetInParent()
 
 
+def filled(message: M) -> M:
+    fill(message)
+    return message
+
+
 @pytest.fixture
 def hostile(edge: Edge) -> Edge:
-    for kind, place in (
-        (Alert, edge.alerts),
-        (AlertHistoryEntry, edge.history),
-        (FailedNotification, edge.failed),
-        (CircuitBreaker, edge.breakers),
-    ):
-        fill(message := kind())
-        place.append(message)
+    edge.alerts.append(filled(Alert()))
+    edge.history.append(filled(AlertHistoryEntry()))
+    edge.failed.append(filled(FailedNotification()))
+    edge.breakers.append(filled(CircuitBreaker()))
     return edge
 
 
@@ -105,6 +108,30 @@ def test_a_file_is_sent_whatever_its_name_is(tmp_path: Path, ingest: IngestServe
         assert hidden(done.output) == []
     missing = CliRunner().invoke(app, ["send", f"{file}.gone", "--server", ingest.address])
     assert hidden(missing.output) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [HOSTILE],
+        ["alerts", HOSTILE],
+        ["alerts", "list", f"--{HOSTILE}"],
+        ["alerts", "list", "--state", HOSTILE],
+        ["alerts", "show", "id", HOSTILE],
+        ["send", "app.log", "--format", HOSTILE],
+        ["send", "app.log", "--timezone", HOSTILE],
+        ["up", "--routes", HOSTILE],
+    ],
+    ids=lambda arguments: " ".join(arguments[:-1]) or "command",
+)
+def test_a_usage_error_shows_an_argument_as_text(arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Usage: tocsin")
+    assert r"\u202e" in done.stderr
+    assert hidden(done.stderr) == []
+    assert not any(line.startswith("FORGED") for line in done.stderr.splitlines())
 
 
 def test_rules_of_a_file_are_told_as_text(tmp_path: Path, tocsin: Command) -> None:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cli import alerts, notifications, output, rules
-from cli.output import Form, fitted, number, value
+from cli.output import OutputFormat, fit_columns, format_number, format_value
 from tocsin.alerts.v1.alert_pb2 import Alert
 from tocsin.notifications.v1.notification_pb2 import FailedNotification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
@@ -15,23 +15,20 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 ID = "01234567-89ab-7def-8123-456789abcdef"
 LONG = "a long text that does not fit " * 5
 
+ALERT = Alert(id=ID, rule_name=LONG, resource=LONG, severity=AlertRule.CRITICAL, state=Alert.ACKNOWLEDGED)
+RULE = AlertRule(id=ID, name=LONG, filter=LONG, condition=LONG, group_by=["service"], severity=AlertRule.CRITICAL)
+FAILED = FailedNotification(
+    id=ID, channel="pagerduty", alert_id=ID, status=FailedNotification.SUPERSEDED, last_error=LONG
+)
 TABLES = [
     pytest.param(
-        lambda: alerts._print_alerts([Alert(id=ID, rule_name=LONG, resource=LONG, severity=4, state=2)], Form.TABLE),
+        lambda: alerts._print_alerts([ALERT], OutputFormat.TABLE),
         ["ACKNOWLEDGED", "CRITICAL", "a long t"],
         id="alerts",
     ),
+    pytest.param(lambda: rules._print_rules([RULE], OutputFormat.TABLE), ["CRITICAL", "a long t", "no"], id="rules"),
     pytest.param(
-        lambda: rules._print_rules(
-            [AlertRule(id=ID, name=LONG, filter=LONG, condition=LONG, group_by=["service"], severity=4)], Form.TABLE
-        ),
-        ["CRITICAL", "a long t", "no"],
-        id="rules",
-    ),
-    pytest.param(
-        lambda: notifications._print_failed(
-            [FailedNotification(id=ID, channel="pagerduty", alert_id=ID, status=4, last_error=LONG)], Form.TABLE
-        ),
+        lambda: notifications._print_failed([FAILED], OutputFormat.TABLE),
         ["SUPERSEDED", "pagerduty"],
         id="failed notifications",
     ),
@@ -42,7 +39,7 @@ TABLES = [
 def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A terminal of some width."""
     text = io.StringIO()
-    monkeypatch.setattr(output, "console", Console(file=text, width=request.param, force_terminal=False))
+    monkeypatch.setattr(output, "terminal", Console(file=text, width=request.param, force_terminal=False))
     return text
 
 
@@ -55,7 +52,7 @@ def test_ids_and_states_stay_whole_on_narrow_terminals(screen: io.StringIO, show
 
 def test_what_there_was_no_room_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
-    monkeypatch.setattr(output, "console", Console(file=text, width=80))
+    monkeypatch.setattr(output, "terminal", Console(file=text, width=80))
     rows = [[ID, "n" * 50, "r" * 30, "m"]]
     output.print_table(["ID", "Name", "Rest", "More"], rows, cut={"Name"})
     assert "No room for: Rest, More." in text.getvalue()
@@ -74,7 +71,7 @@ def test_what_there_was_no_room_for_is_named(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_columns_share_the_room(widths: list[int], may_cut: list[bool], room: int, left: list[int]) -> None:
-    assert fitted(widths, may_cut, room) == left
+    assert fit_columns(widths, may_cut, room) == left
 
 
 @pytest.mark.parametrize(
@@ -82,7 +79,7 @@ def test_columns_share_the_room(widths: list[int], may_cut: list[bool], room: in
     [(1e6, "1000000"), (0.1, "0.1"), (100.0, "100"), (2.5, "2.5"), (999_999_999_999_999.0, "999999999999999")],
 )
 def test_numbers_have_no_exponent(given: float, text: str) -> None:
-    assert number(given) == text
+    assert format_number(given) == text
 
 
 @pytest.mark.parametrize(
@@ -100,4 +97,4 @@ def test_numbers_have_no_exponent(given: float, text: str) -> None:
     ],
 )
 def test_values_are_no_code(given: Any, text: str) -> None:
-    assert value(given) == text
+    assert format_value(given) == text

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.rule_files import read
+from cli.rule_files import parse_rules
 from services.chassis.failures import StoreUnavailable
 from tests.fakes.edge import Edge
-from tests.unit.cli.saying import Command, error_of
+from tests.unit.cli.commands import Command, error_of
 
 RULE = {
     "name": "first",
@@ -135,11 +135,11 @@ def test_what_was_added_is_told_when_the_server_goes_away(
 def test_a_file_without_a_rule_is_wrong_usage(tocsin: Command, command: str, text: str) -> None:
     done = tocsin("rules", command, "-", "-o", "json", text=text)
     assert done.exit_code == 2
-    assert error_of(done)["message"] == "there is no rule in it"
+    assert error_of(done)["message"] == "the file has no rule"
 
 
 def test_every_rule_that_cannot_be_read_is_named() -> None:
-    given, wrong = read([RULE, {"name": "odd", "thresold": 3}, 7])
+    given, wrong = parse_rules([RULE, {"name": "odd", "thresold": 3}, 7])
     assert [one.rule.name for one in given] == ["first"]
     assert [(one.field, one.rule) for one in wrong] == [("rules[1]", "odd"), ("rules[2]", "")]
     assert "thresold" in wrong[0].description

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from cli.rule_files import rules_of
+from cli.rule_files import load_rules
 from services.contract.alert_rules import read_alert_rule
 from services.rule_language.rule import complete
 
@@ -15,7 +15,7 @@ def test_the_rule_file_is_a_rule_that_the_manager_takes(tmp_path: Path) -> None:
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     file = tmp_path / "rule.yaml"
     file.write_text(shown)
-    (given,) = rules_of(file)
+    (given,) = load_rules(file)
     kept = complete(read_alert_rule(given.rule))
     # Nothing of it is filled in by chance.
     assert (kept.group_by, kept.threshold, kept.severity.name) == (("host",), 20.0, "HIGH")

@@ -9,14 +9,13 @@ from pathlib import Path
 import grpc
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from cli.interrupts import interruptible
 from cli.main import app
-from cli.output import Form
-from cli.send.command import send_file
-from cli.send.sender import BATCH_BYTES, Line, Tally, send
+from cli.output import OutputFormat
+from cli.send.command import interruptible, send
+from cli.send.events import OutgoingEvent
+from cli.send.sender import MAX_BATCH_BYTES, SendSummary, send_events
 from services.chassis.clock import SystemClock
 from tests.fakes.ingest_server import IngestServer
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -52,20 +51,20 @@ def test_batches_are_cut_by_bytes_as_well(tmp_path: Path, ingest: IngestServer) 
     done = sent(ingest, str(file))
     assert done.exit_code == 0, done.output
     assert len(ingest.events) == 400
-    assert BATCH_BYTES - 40_000 < max(request.ByteSize() for request in ingest.requests) <= BATCH_BYTES
+    assert MAX_BATCH_BYTES - 40_000 < max(request.ByteSize() for request in ingest.requests) <= MAX_BATCH_BYTES
 
 
 def test_a_moment_sends_what_there_is_and_waits_for_the_answers(ingest: IngestServer) -> None:
-    tally = Tally()
+    summary = SendSummary()
 
-    def items() -> Iterator[Line | None]:
-        yield Line(number=1, last=1, event=LogEvent(message="a"))
+    def items() -> Iterator[OutgoingEvent | None]:
+        yield OutgoingEvent(first_line=1, last_line=1, event=LogEvent(message="a"))
         yield None
-        assert tally.accepted == 1
+        assert summary.accepted == 1
         assert ingest.messages == ["a"]
 
     with grpc.insecure_channel(ingest.address) as channel:
-        send(channel, items(), progress=lambda _: None, tally=tally)
+        send_events(channel, items(), on_progress=lambda _: None, summary=summary)
 
 
 def test_of_an_event_with_very_many_fields_those_are_sent_that_there_is_room_for(
@@ -79,7 +78,7 @@ def test_of_an_event_with_very_many_fields_those_are_sent_that_there_is_room_for
     assert done.exit_code == 0, done.output
     assert ingest.messages == ["large", "small"]
     assert len(ingest.events[0].attributes) == 32
-    assert ingest.events[0].ByteSize() < BATCH_BYTES
+    assert ingest.events[0].ByteSize() < MAX_BATCH_BYTES
 
 
 @pytest.fixture
@@ -136,9 +135,9 @@ def test_what_was_not_understood_is_told_with_its_count(tmp_path: Path, ingest: 
         "UNKNOWN_LEVEL": 1,
     }
     assert told["unknownLevels"] == {"sev5": 1}
-    assert "shop.log: 1 events say no level that is understood" in done.stderr
-    assert "shop.log: 1 events say an unknown level, and are sent as INFO: 'sev5' (1)" in done.stderr
-    assert "shop.log: 1 events say no time" in done.stderr
+    assert "shop.log: 1 events have no level that is understood" in done.stderr
+    assert "shop.log: 1 events have an unknown level, and are sent as INFO: 'sev5' (1)" in done.stderr
+    assert "shop.log: 1 events have no time" in done.stderr
 
 
 def test_words_that_are_no_levels_are_remembered_within_a_bound(tmp_path: Path, ingest: IngestServer) -> None:
@@ -177,7 +176,7 @@ def test_explain_shows_what_was_recognised_and_sends_nothing(tmp_path: Path, ing
     assert done.exit_code == 0, done.output
     assert "read as json. Nothing was sent." in done.stdout
     assert "1 to 2" in done.stdout
-    assert "Line 3: events like this say no level" in done.stdout
+    assert "Line 3: events like this have no level" in done.stdout
     assert not ingest.requests
 
 
@@ -212,7 +211,7 @@ def test_a_script_is_told_how_old_events_make_alerts_and_goes_on(old_file: Path,
 def test_on_a_terminal_it_is_asked_what_becomes_of_old_events(
     old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch, answer: str, years: set[int]
 ) -> None:
-    monkeypatch.setattr("cli.output.is_terminal", lambda: True)
+    monkeypatch.setattr("cli.output.is_interactive", lambda: True)
     arguments = ["send", str(old_file), "--server", ingest.address]
     done = CliRunner().invoke(app, arguments, input=f"{answer}\n")
     assert done.exit_code == 0, done.output
@@ -270,7 +269,7 @@ def test_standard_input_is_sent_before_it_ends_and_ctrl_c_reports(
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as pipe:
         monkeypatch.setattr("sys.stdin", TextIOWrapper(stdin))
-        monkeypatch.setattr("cli.send.log_file.TICK", 0.01)
+        monkeypatch.setattr("cli.send.log_file.STDIN_TICK_S", 0.01)
         pipe.write(b"ERROR: a\nERROR: b\n")
 
         def more_then_interrupt() -> None:
@@ -280,7 +279,7 @@ def test_standard_input_is_sent_before_it_ends_and_ctrl_c_reports(
 
         ingest.then = more_then_interrupt
         with pytest.raises(typer.Exit) as ended:
-            send_file(Path("-"), server=ingest.address, output=Form.JSON)
+            send(Path("-"), server=ingest.address, output=OutputFormat.JSON)
     assert ended.value.exit_code == 130
     told = json.loads(capsys.readouterr().out)
     assert (told["accepted"], told["unsent"]) == (len(ingest.events), [])
@@ -289,7 +288,12 @@ def test_standard_input_is_sent_before_it_ends_and_ctrl_c_reports(
 
 def test_ctrl_c_ends_a_file_well_and_says_where(long_file: Path, ingest: IngestServer) -> None:
     long_file.write_text(long_file.read_text() * 20)
-    ingest.then = lambda: setattr(ingest, "then", lambda: None) or interrupt()
+
+    def interrupt_once() -> None:
+        ingest.then = lambda: None
+        interrupt()
+
+    ingest.then = interrupt_once
     done = sent(ingest, str(long_file), "-o", "json")
     assert done.exit_code == 130
     told = json.loads(done.stdout)

@@ -1,38 +1,14 @@
-"""How levels and times are spelled, and which moment a time means."""
+"""Texts that are timestamps, and which time each means."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from cli.parsing.levels import level_of
-from cli.parsing.timestamps import time_of
-from services.domain.level import Level
+from cli.parsing.timestamps import parse_timestamp
 from tests.fakes.clock import FakeClock
 
 CLOCK = FakeClock(datetime(2026, 11, 23, 12, 0, tzinfo=UTC))
-
-
-def test_levels_are_known_in_any_case() -> None:
-    assert [level_of(word) for word in ("warning", "Err", "NOTICE", "?")] == [Level.WARN, Level.ERROR, Level.INFO, None]
-
-
-@pytest.mark.parametrize(
-    ("number", "level"),
-    [
-        ("60", Level.FATAL),
-        ("50", Level.ERROR),
-        ("35", Level.INFO),
-        ("10", Level.TRACE),
-        ("3", Level.ERROR),
-        ("99", None),
-        ("400", Level.ERROR),
-        ("250", Level.INFO),
-        ("40000", Level.ERROR),
-    ],
-)
-def test_levels_are_known_by_the_numbers_of_pino_and_syslog(number: str, level: Level | None) -> None:
-    assert level_of(number) == level
 
 
 @pytest.mark.parametrize(
@@ -48,23 +24,23 @@ def test_levels_are_known_by_the_numbers_of_pino_and_syslog(number: str, level: 
     ],
 )
 def test_a_time_without_a_zone_is_in_the_zone_that_was_asked_for(text: str, hour: int) -> None:
-    moment = time_of(text, now=CLOCK.now, zone=ZoneInfo("Europe/Berlin"))
+    moment = parse_timestamp(text, now=CLOCK.now, zone=ZoneInfo("Europe/Berlin"))
     assert moment is not None
     assert (moment.tzinfo, moment.hour) == (UTC, hour)
 
 
 @pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
 def test_a_number_is_the_time_since_1970_in_its_unit(unit: int) -> None:
-    assert time_of(str(1_700_000_000 * unit), now=CLOCK.now) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert parse_timestamp(str(1_700_000_000 * unit), now=CLOCK.now) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
 
 def test_29_february_is_that_of_the_last_leap_year() -> None:
-    assert time_of("Feb 29 12:00:00", now=CLOCK.now) == datetime(2024, 2, 29, 12, tzinfo=UTC)
+    assert parse_timestamp("Feb 29 12:00:00", now=CLOCK.now) == datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 
 def test_a_time_that_is_none_is_none() -> None:
     for text in ("not a time", "1764245000.x", "²" * 10, "0001-01-01T00:00:00+10:00", "2026-01-01 12:00:00 XYZ"):
-        assert time_of(text, now=CLOCK.now) is None, text
+        assert parse_timestamp(text, now=CLOCK.now) is None, text
 
 
 @pytest.mark.parametrize(
@@ -87,5 +63,5 @@ def test_a_time_that_is_none_is_none() -> None:
     ],
 )
 def test_times_at_the_borders_of_days_years_and_zones(text: str, now: str, zone: str, right: str) -> None:
-    moment = time_of(text, now=lambda: datetime.fromisoformat(now), zone=ZoneInfo(zone))
+    moment = parse_timestamp(text, now=lambda: datetime.fromisoformat(now), zone=ZoneInfo(zone))
     assert moment == datetime.fromisoformat(right)

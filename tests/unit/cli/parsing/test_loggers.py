@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.domain.level import Level
-from tests.unit.cli.reading import event_of
+from tests.unit.cli.parsing.log_lines import event_of
 
 TEN = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)
 

@@ -7,7 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.demo import command
+from cli.demo.report import has_every_line
+from cli.demo.steps import SentFile
 from cli.main import app
+from cli.send.sender import SendSummary
 from stack.program import StartError
 
 
@@ -29,5 +32,15 @@ def test_it_leaves_somebodys_own_servers_alone(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_it_says_that_there_is_nothing_to_send(capfd: pytest.CaptureFixture[str]) -> None:
-    assert command._all_accounted_for([]) is False
+    assert command._have_every_line([]) is False
     assert "--log" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_whole"),
+    [pytest.param(4, True, id="all"), pytest.param(3, False, id="one lost"), pytest.param(5, False, id="one twice")],
+)
+def test_a_line_that_is_lost_is_not_taken_for_a_blank_one(*, lines: int, is_whole: bool) -> None:
+    summary = SendSummary(accepted=3, lines=lines)
+    file = SentFile(name="app.log", format_name="plain", lines=6, blank=2, summary=summary)
+    assert has_every_line(file) is is_whole

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.demo.scenario import EXPECTED, batches, missing, surplus
+from cli.demo.scenario import EXPECTED_ALERTS, event_batches, missing_results, unexpected_results
 
 Things = list[dict[str, Any]]
 
@@ -20,13 +20,15 @@ def alerts() -> Things:
             "state": "FIRING",
             "window": {"count": str(one.counts[0])},
         }
-        for one in EXPECTED
+        for one in EXPECTED_ALERTS
     ]
 
 
 def deliveries() -> Things:
     """The deliveries that must come."""
-    return [delivery(f"alert of {one.resource}", channel) for one in EXPECTED for channel in sorted(one.channels)]
+    return [
+        delivery(f"alert of {one.resource}", channel) for one in EXPECTED_ALERTS for channel in sorted(one.channels)
+    ]
 
 
 def delivery(alert: str, channel: str, kind: str = "FIRING", *, is_accepted: bool = True) -> dict[str, Any]:
@@ -37,13 +39,13 @@ SEARCH = "alert of search-service"
 
 
 def test_what_is_expected_is_neither_missing_nor_too_much() -> None:
-    assert missing(alerts(), deliveries()) == []
-    assert surplus(alerts(), deliveries()) == []
+    assert missing_results(alerts(), deliveries()) == []
+    assert unexpected_results(alerts(), deliveries()) == []
 
 
 def test_before_anything_comes_all_is_missing() -> None:
-    assert len(missing([], [])) == len(EXPECTED) + sum(len(one.channels) for one in EXPECTED)
-    assert surplus([], []) == []
+    assert len(missing_results([], [])) == len(EXPECTED_ALERTS) + sum(len(one.channels) for one in EXPECTED_ALERTS)
+    assert unexpected_results([], []) == []
 
 
 @pytest.mark.parametrize(
@@ -67,16 +69,18 @@ def test_before_anything_comes_all_is_missing() -> None:
 )
 def test_an_alert_with_anything_wrong_is_another_alert(wrong: dict[str, Any], found: str) -> None:
     others = [one | wrong if one["id"] == SEARCH else one for one in alerts()]
-    assert "the alert Slow responses of search-service, HIGH, FIRING" in missing(others, deliveries())
-    assert found in surplus(others, deliveries())
+    assert "the alert Slow responses of search-service, HIGH, FIRING" in missing_results(others, deliveries())
+    assert found in unexpected_results(others, deliveries())
 
 
 @pytest.mark.parametrize("state", ["FIRING", "ACKNOWLEDGED", "RESOLVED"])
 @pytest.mark.parametrize("resource", ["search-service", "another-service"])
 def test_an_alert_more_is_too_much_in_any_state(state: str, resource: str) -> None:
     extra = alerts()[1] | {"id": "more", "state": state, "resource": resource}
-    assert missing([*alerts(), extra], deliveries()) == []
-    assert surplus([*alerts(), extra], deliveries()) == [f"the alert Slow responses of {resource}, HIGH, {state}"]
+    assert missing_results([*alerts(), extra], deliveries()) == []
+    assert unexpected_results([*alerts(), extra], deliveries()) == [
+        f"the alert Slow responses of {resource}, HIGH, {state}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,18 +99,20 @@ def test_an_alert_more_is_too_much_in_any_state(state: str, resource: str) -> No
     ],
 )
 def test_a_delivery_more_is_too_much(extra: dict[str, Any], found: str) -> None:
-    assert missing(alerts(), deliveries()) == []
-    assert surplus(alerts(), [*deliveries(), extra]) == [found]
+    assert missing_results(alerts(), deliveries()) == []
+    assert unexpected_results(alerts(), [*deliveries(), extra]) == [found]
 
 
 def test_a_delivery_less_is_missing() -> None:
     (first, *others) = deliveries()
     refused = first | {"isAccepted": False}
     for seen in (others, [*others, refused]):
-        assert missing(alerts(), seen) == [f"FIRING of High error count of payment-service on {first['channel']}"]
-        assert surplus(alerts(), seen) == []
+        assert missing_results(alerts(), seen) == [
+            f"FIRING of High error count of payment-service on {first['channel']}"
+        ]
+        assert unexpected_results(alerts(), seen) == []
 
 
 def test_the_trouble_is_as_large_as_the_alerts_may_count() -> None:
-    sent = [event["service"] for batch in batches() for event in batch]
-    assert {one.resource: one.counts[-1] for one in EXPECTED} == {name: sent.count(name) for name in set(sent)}
+    sent = [event["service"] for batch in event_batches() for event in batch]
+    assert {one.resource: one.counts[-1] for one in EXPECTED_ALERTS} == {name: sent.count(name) for name in set(sent)}
