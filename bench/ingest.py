@@ -27,10 +27,10 @@ from bench import rest
 from bench.lines import batches
 from bench.load import load
 from services.ingest.adapters.wire import ProtobufWire
+from services.ingest.core.batching import framed_sizes, record_cuts
 from services.ingest.core.columns import sizes_of
-from services.ingest.core.framing import cut, framed
-from services.ingest.core.limits import Limits
-from services.ingest.core.verdict import Judge
+from services.ingest.core.event_checker import EventChecker
+from services.ingest.core.field_checks import Limits
 from stack.ports import Ports
 from stack.testing import Servers, fresh_name
 from stack.topics import create_topics, delete_topics
@@ -59,15 +59,15 @@ def microseconds(step: Callable[[], object], rounds: int = 7, repeats: int = 60)
 
 def checking() -> dict[str, float]:
     """Return the microseconds per event of each step, in one thread."""
-    wire, judge = ProtobufWire(), Judge(LIMITS)
+    wire, checker = ProtobufWire(), EventChecker(LIMITS)
     request = batches(SIZE)[0]
     frames, events = wire.frames(request), wire.events(request)
-    sizes = framed(sizes_of(frames))
+    sizes = framed_sizes(sizes_of(frames))
     return {
         "cut into events": microseconds(lambda: wire.frames(request)),
         "read the columns (two readers)": microseconds(lambda: wire.events(request)),
-        "judge": microseconds(lambda: judge.weigh(judge.judge(events, NOW), sizes)),
-        "write again, when a part is refused": microseconds(lambda: wire.batches(frames, cut(sizes, 900_000))),
+        "check": microseconds(lambda: checker.check_sizes(checker.check(events, NOW), sizes)),
+        "write again, when a part is refused": microseconds(lambda: wire.batches(frames, record_cuts(sizes, 900_000))),
     }
 
 

@@ -1,1 +1,1 @@
-"""Takes log events in: checks them by columns and hands them to Kafka before it says yes."""
+"""Accepts log events: checks them by columns, and answers OK when Kafka has them."""

@@ -1,8 +1,8 @@
-"""Run ingest: python -m services.ingest."""
+"""Run ingest: `python -m services.ingest`."""
 
 from services.chassis.lifecycle import main
 from services.ingest.app import app
-from services.ingest.settings import Settings
+from services.ingest.settings import PREFIX, Settings
 
 if __name__ == "__main__":
-    main("ingest", Settings, "INGEST_", app)
+    main("ingest", Settings, PREFIX, app)

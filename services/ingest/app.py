@@ -1,4 +1,4 @@
-"""Where ingest is put together, and what is opened is closed in reverse."""
+"""Where ingest is put together; what is opened is closed in reverse order."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,18 +10,16 @@ from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import serving
-from services.ingest.adapters.kafka import KafkaStream
 from services.ingest.adapters.wire import ProtobufWire
-from services.ingest.batch import Batches
-from services.ingest.core.budget import Budget
-from services.ingest.core.verdict import Judge
-from services.ingest.handover import Handover
+from services.ingest.core.event_checker import EventChecker
 from services.ingest.metrics import Metrics
-from services.ingest.ports import Stream
-from services.ingest.reception import Reception
-from services.ingest.rpc import IngestRpc
+from services.ingest.ports import EventProducer
+from services.ingest.rpc.batch_handler import BatchHandler
+from services.ingest.rpc.log_ingest import LogIngest
+from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
-from services.ingest.worker import Gatherer
+from services.ingest.worker.batcher import Batcher
+from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
@@ -43,7 +41,7 @@ _PUBLIC = tuple(
 
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[None]:
-    """Take log events in until the end of the block."""
+    """Accept log events until the end of the block."""
     health = Health("ingest")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
@@ -55,37 +53,26 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                 max_bytes=settings.max_inflight_bytes,
             )
         )
-        rpc = _rpc(settings, KafkaStream(kafka))
+        rpc = _rpc(settings, kafka)
         await stack.enter_async_context(grpc_server(settings.process, [rpc.mount()], health, edge_services=_PUBLIC))
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 
 
-def _rpc(settings: Settings, stream: Stream) -> IngestRpc:
-    budget, clock, wire, judge = (
-        Budget(settings.max_inflight_bytes),
-        SystemClock(),
-        ProtobufWire(),
-        Judge(settings.limits),
+def _rpc(settings: Settings, kafka: EventProducer) -> LogIngest:
+    clock, wire, checker = SystemClock(), ProtobufWire(), EventChecker(settings.limits)
+    in_flight, receive_limiter = InFlightBytes(settings.max_inflight_bytes), ReceiveLimiter(settings.max_receiving)
+    metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
+    publisher = Publisher(kafka, in_flight, clock, metrics)
+    batcher = Batcher(
+        wire=wire, checker=checker, publisher=publisher, policy=settings.batch_policy, clock=clock, metrics=metrics
     )
-    reception = Reception(settings.max_receiving)
-    metrics = Metrics(in_flight=lambda: budget.taken, receiving=lambda: reception.count)
-    handover = Handover(stream, budget, clock, metrics)
-    gatherer = Gatherer(
-        wire=wire,
-        judge=judge,
-        limits=settings.limits,
-        handover=handover,
-        policy=settings.gathering,
-        clock=clock,
-        metrics=metrics,
-    )
-    batches = Batches(wire=wire, judge=judge, limits=settings.limits, handover=handover, clock=clock, metrics=metrics)
-    return IngestRpc(
+    batches = BatchHandler(wire=wire, checker=checker, publisher=publisher, clock=clock, metrics=metrics)
+    return LogIngest(
         wire=wire,
         limits=settings.limits,
-        reception=reception,
-        handover=handover,
-        gatherer=gatherer,
+        receive_limiter=receive_limiter,
+        publisher=publisher,
+        batcher=batcher,
         batches=batches,
     )

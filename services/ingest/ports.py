@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from services.ingest.core.adjusting import Change
+from services.ingest.core.adjustments import Adjustment
 from services.ingest.core.columns import Columns, Offsets
 
 Headers = Sequence[tuple[str, bytes]]
 
 
-class UnreadableError(Exception):
+class UnreadableRequestError(Exception):
     """The bytes are not the message that they should be."""
 
 
@@ -20,29 +20,29 @@ class BatchWriter(Protocol):
     """A batch that grows."""
 
     def add(self, fields: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
-        """Add one event, from the contract's fields by their names; its time is seconds and nanos."""
+        """Add one event, from the proto's fields by their names; its time is seconds and nanos."""
 
     def written(self) -> bytes:
-        """Write the batch."""
+        """Return the batch as bytes."""
 
 
 class Wire(Protocol):
-    """The contract's wire format. Nothing here blocks, and nothing keeps what it is given."""
+    """The wire format of the requests. Nothing here blocks, and nothing keeps what it is given."""
 
     def frames(self, request: bytes) -> pa.BinaryArray:
-        """Cut a batch's request into the bytes of its events; raise UnreadableError when that cannot be done."""
+        """Cut a batch's request into the bytes of its events. Raises UnreadableRequestError."""
 
     def events(self, request: bytes) -> Columns:
-        """Read the columns of a batch that every reader of the topic can read too, or raise UnreadableError.
+        """Read the columns of a batch that every reader of the topic can read too. Raises UnreadableRequestError.
 
-        They have the names of the contract's fields; the event time is in seconds and nanoseconds, as it was sent.
+        They have the names of the proto's fields; the event time is in seconds and nanoseconds, as it was sent.
         """
 
     def single(self, request: bytes) -> bytes | None:
         """Turn the request with one event into a batch with this one; None when it holds no event at all.
 
-        A request that says its event in several pieces means one event, put together from all.
-        Raises UnreadableError.
+        A request that gives its event in several pieces means one event, merged from all.
+        Raises UnreadableRequestError.
         """
 
     def batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
@@ -54,16 +54,16 @@ class Wire(Protocol):
     def batch(self, event: bytes) -> bytes:
         """Write one event as a batch."""
 
-    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Change]]:
-        """Put right what is odd in one readable event, and say what was done."""
+    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
+        """Adjust the values of one readable event that do not fit, and return what was done."""
 
 
-class Stream(Protocol):
+class EventProducer(Protocol):
     """Where accepted events go."""
 
-    def append(self, batch: bytes, headers: Headers) -> asyncio.Future[None]:
-        """Hand one batch over without waiting. The future ends when all in-sync replicas have it, or with a Failure.
+    def enqueue(self, topic: str, value: bytes, *, headers: Headers) -> asyncio.Future[None]:
+        """Publish one record without waiting. The future ends when all in-sync replicas have it, or with a Failure.
 
-        It ends within the delivery time-out. After a failure the batch may still have been written.
-        Raises Overloaded when no more can be handed over now; then it was not written.
+        It ends within the delivery timeout. After a failure the record may still have been written.
+        Raises Overloaded when no more can be published now; then it was not written.
         """

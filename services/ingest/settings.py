@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
-from services.ingest.core.gathering import Gathering
-from services.ingest.core.limits import Limits
+from services.domain.event_fields import DEFAULT_MAX_ATTRIBUTES
+from services.ingest.core.batching import BatchPolicy
+from services.ingest.core.field_checks import Limits
+
+PREFIX = "INGEST_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,31 +17,35 @@ class Settings:
 
     process: ProcessSettings = part(listen="127.0.0.1:50051", admin_listen="127.0.0.1:9101")
     kafka: KafkaSettings = part()
-    max_batch_events: int = setting("Most events that one call may carry.", default=10_000)
-    max_request_bytes: int = setting("Most bytes that one call may carry.", default=4 * 1024 * 1024)
-    max_message_bytes: int = setting("Most bytes of one event's message.", default=32_768)
-    max_attributes: int = setting("Most attributes of one event.", default=32)
+    max_batch_events: int = setting("Maximum of events in one call.", default=10_000)
+    max_request_bytes: int = setting("Maximum of bytes in one call.", default=4 * 1024 * 1024)
+    max_message_bytes: int = setting("Maximum of bytes in one event's message.", default=32_768)
+    max_attributes: int = setting("Maximum of attributes of one event.", default=DEFAULT_MAX_ATTRIBUTES)
     max_record_bytes: int = setting(
-        "Most bytes of one Kafka record before compression; stay below the topic's max.message.bytes.", default=900_000
+        "Maximum of bytes in one Kafka record before compression; keep it below the topic's max.message.bytes.",
+        default=900_000,
     )
     max_inflight_bytes: int = setting(
-        "Most bytes of requests that wait for Kafka; beyond that calls are answered with RESOURCE_EXHAUSTED.",
+        "Maximum of bytes of requests that wait for Kafka; more calls are answered with RESOURCE_EXHAUSTED.",
         default=64 * 1024 * 1024,
     )
     max_receiving: int = setting(
-        "Most requests that are received at once, each of 8 MiB at most; others wait for a second, unread, and are then"
-        " answered with RESOURCE_EXHAUSTED.",
+        "Maximum of requests that are received at once, each of 8 MiB or less. Others wait for a second, unread, and"
+        " are then answered with RESOURCE_EXHAUSTED.",
         default=16,
     )
-    gather: timedelta = setting(
-        "How long a single event waits for others to go to Kafka with it; 0s: not at all.",
+    linger: timedelta = setting(
+        "How long a single event waits for others that go to Kafka with it; 0s: it does not wait.",
         default=timedelta(milliseconds=3),
+        former="gather",
     )
-    gather_events: int = setting("Most single events that go to Kafka together.", default=500)
+    max_linger_events: int = setting(
+        "Maximum of single events that go to Kafka together.", default=500, former="gather_events"
+    )
 
     def __post_init__(self) -> None:
         """Refuse limits that let nothing through."""
-        _ = (self.limits, self.gathering)
+        _ = (self.limits, self.batch_policy)
         if self.max_inflight_bytes < self.max_request_bytes:
             raise ValueError("max_inflight_bytes must not be below max_request_bytes")
         if self.max_receiving < 1:
@@ -46,7 +53,7 @@ class Settings:
 
     @property
     def limits(self) -> Limits:
-        """How much is taken."""
+        """What one event, request and record may hold."""
         return Limits(
             max_batch_events=self.max_batch_events,
             max_request_bytes=self.max_request_bytes,
@@ -56,6 +63,6 @@ class Settings:
         )
 
     @property
-    def gathering(self) -> Gathering:
+    def batch_policy(self) -> BatchPolicy:
         """How single events go together."""
-        return Gathering(wait=self.gather, max_events=self.gather_events, max_bytes=self.max_record_bytes)
+        return BatchPolicy(linger=self.linger, max_events=self.max_linger_events, max_bytes=self.max_record_bytes)

@@ -139,15 +139,15 @@ def seen_by(world: World, alert: str, channel: str) -> tuple[str, str]:
     return trace, span
 
 
-GATHERED = ["ingest: tocsin.logs.v1.LogIngestService/IngestJson", "ingest: log-events gather"]
+FLUSHED = ["ingest: tocsin.logs.v1.LogIngestService/IngestJson", "ingest: log-events flush"]
 AT_ONCE = ["ingest: tocsin.logs.v1.LogIngestService/IngestJsonBatch"]
 
 
 @pytest.mark.parametrize(
     ("sent", "taken", "channel"),
     [
-        ("by_a_single_event", GATHERED, "pagerduty"),
-        ("by_a_single_event", GATHERED, "slack"),
+        ("by_a_single_event", FLUSHED, "pagerduty"),
+        ("by_a_single_event", FLUSHED, "slack"),
         ("by_a_batch", AT_ONCE, "slack"),
     ],
 )
@@ -203,14 +203,14 @@ def test_what_handles_many_at_once_is_linked(receiver: SpanReceiver, request: py
     one_linked_to(delivered[0], "manager", "notification-results process")
 
 
-def test_a_gathered_event_is_linked_to_its_own_call(
+def test_a_flushed_event_is_linked_to_its_own_call(
     receiver: SpanReceiver, by_a_single_event: tuple[Client, str]
 ) -> None:
     client, _ = by_a_single_event
     spans = Spans(receiver)
     (call,) = spans.named("ingest", "tocsin.logs.v1.LogIngestService/IngestJson", trace=client.trace)
-    (gathered,) = spans.named("ingest", "log-events gather", trace=client.trace)
-    assert id_of(call) in linked(gathered)
+    (flush,) = spans.named("ingest", "log-events flush", trace=client.trace)
+    assert id_of(call) in linked(flush)
 
 
 def test_the_spans_name_what_they_are_about(receiver: SpanReceiver, by_a_batch: tuple[Client, str]) -> None:

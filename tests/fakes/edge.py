@@ -68,17 +68,19 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
             raise self.stream_failure
 
     async def GetAlert(self, request: Any, _context: Any) -> alerts_pb.GetAlertResponse:  # noqa: N802
-        self.requests.append(request)
-        for alert in self.alerts:
-            if alert.id == request.id:
-                return alerts_pb.GetAlertResponse(alert=alert, history=self.history)
-        raise AlertNotFound("there is no alert with this id", alert_id=request.id)
+        return alerts_pb.GetAlertResponse(alert=self._alert(request), history=self.history)
 
     async def AcknowledgeAlert(self, request: Any, _context: Any) -> alerts_pb.AcknowledgeAlertResponse:  # noqa: N802
+        return alerts_pb.AcknowledgeAlertResponse(alert=self._alert(request))
+
+    async def ResolveAlert(self, request: Any, _context: Any) -> alerts_pb.ResolveAlertResponse:  # noqa: N802
+        return alerts_pb.ResolveAlertResponse(alert=self._alert(request))
+
+    def _alert(self, request: Any) -> Alert:
         self.requests.append(request)
         for alert in self.alerts:
             if alert.id == request.id:
-                return alerts_pb.AcknowledgeAlertResponse(alert=alert)
+                return alert
         raise AlertNotFound("there is no alert with this id", alert_id=request.id)
 
     async def ListFailedNotifications(self, request: Any, _context: Any) -> Any:  # noqa: N802

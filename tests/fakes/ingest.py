@@ -8,17 +8,16 @@ from typing import Any
 from google.api.httpbody_pb2 import HttpBody
 
 from services.ingest.adapters.wire import ProtobufWire
-from services.ingest.batch import Batches
-from services.ingest.core.budget import Budget
-from services.ingest.core.gathering import Gathering
-from services.ingest.core.limits import Limits
-from services.ingest.core.verdict import Judge
-from services.ingest.handover import Handover
+from services.ingest.core.batching import BatchPolicy
+from services.ingest.core.event_checker import EventChecker
+from services.ingest.core.field_checks import Limits
 from services.ingest.metrics import Metrics
-from services.ingest.reception import Reception
-from services.ingest.rpc import IngestRpc
-from services.ingest.worker import Gatherer
-from tests.fakes.event_stream import MemoryStream
+from services.ingest.rpc.batch_handler import BatchHandler
+from services.ingest.rpc.log_ingest import LogIngest
+from services.ingest.rpc.receive_limiter import ReceiveLimiter
+from services.ingest.worker.batcher import Batcher
+from services.ingest.worker.publisher import InFlightBytes, Publisher
+from tests.fakes.event_producer import MemoryProducer
 from tests.fakes.log_events import NOW
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import (
@@ -49,26 +48,26 @@ class StandingClock:
 class Bench:
     """The rpcs, called as a client would, and what stands behind them."""
 
-    rpc: IngestRpc
-    stream: MemoryStream
-    budget: Budget
+    rpc: LogIngest
+    producer: MemoryProducer
+    in_flight: InFlightBytes
 
     async def ingest(self, event: LogEvent) -> IngestResponse:
-        answer = await self.rpc.ingest(IngestRequest(event=event).SerializeToString(), None)
-        return IngestResponse.FromString(answer)
+        response = await self.rpc.ingest(IngestRequest(event=event).SerializeToString(), None)
+        return IngestResponse.FromString(response)
 
     async def ingest_batch(self, events: Sequence[LogEvent]) -> IngestBatchResponse:
-        answer = await self.rpc.ingest_batch(IngestBatchRequest(events=events).SerializeToString(), None)
-        return IngestBatchResponse.FromString(answer)
+        response = await self.rpc.ingest_batch(IngestBatchRequest(events=events).SerializeToString(), None)
+        return IngestBatchResponse.FromString(response)
 
     async def ingest_json(self, body: bytes) -> IngestJsonResponse:
-        answer = await self.rpc.ingest_json(IngestJsonRequest(body=HttpBody(data=body)).SerializeToString(), None)
-        return IngestJsonResponse.FromString(answer)
+        response = await self.rpc.ingest_json(IngestJsonRequest(body=HttpBody(data=body)).SerializeToString(), None)
+        return IngestJsonResponse.FromString(response)
 
     async def ingest_json_batch(self, body: bytes) -> IngestJsonBatchResponse:
         request = IngestJsonBatchRequest(body=HttpBody(data=body))
-        answer = await self.rpc.ingest_json_batch(request.SerializeToString(), None)
-        return IngestJsonBatchResponse.FromString(answer)
+        response = await self.rpc.ingest_json_batch(request.SerializeToString(), None)
+        return IngestJsonBatchResponse.FromString(response)
 
 
 def a_bench(**changed: Any) -> Bench:
@@ -80,21 +79,24 @@ def a_bench(**changed: Any) -> Bench:
         "max_attributes": 2,
         "max_record_bytes": 20_000,
         "max_inflight_bytes": 2**21,
-        "gather": timedelta(milliseconds=1),
-        "gather_events": 3,
+        "linger": timedelta(milliseconds=1),
+        "max_linger_events": 3,
     } | changed
-    inflight, wait, together = (settings.pop(name) for name in ("max_inflight_bytes", "gather", "gather_events"))
+    max_in_flight, linger, max_events = (
+        settings.pop(name) for name in ("max_inflight_bytes", "linger", "max_linger_events")
+    )
     limits = Limits(**settings)
-    stream, budget, clock, judge = MemoryStream(), Budget(inflight), StandingClock(), Judge(limits)
-    reception = Reception(16)
-    metrics = Metrics(in_flight=lambda: budget.taken, receiving=lambda: reception.count)
-    handover = Handover(stream, budget, clock, metrics)
-    policy = Gathering(wait=wait, max_events=together, max_bytes=limits.max_record_bytes)
-    gatherer = Gatherer(
-        wire=WIRE, judge=judge, limits=limits, handover=handover, policy=policy, clock=clock, metrics=metrics
+    producer, in_flight, clock = MemoryProducer(), InFlightBytes(max_in_flight), StandingClock()
+    checker, receive_limiter = EventChecker(limits), ReceiveLimiter(16)
+    metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
+    publisher = Publisher(producer, in_flight, clock, metrics)
+    policy = BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)
+    rpc = LogIngest(
+        wire=WIRE,
+        limits=limits,
+        receive_limiter=receive_limiter,
+        publisher=publisher,
+        batcher=Batcher(wire=WIRE, checker=checker, publisher=publisher, policy=policy, clock=clock, metrics=metrics),
+        batches=BatchHandler(wire=WIRE, checker=checker, publisher=publisher, clock=clock, metrics=metrics),
     )
-    batches = Batches(wire=WIRE, judge=judge, limits=limits, handover=handover, clock=clock, metrics=metrics)
-    rpc = IngestRpc(
-        wire=WIRE, limits=limits, reception=reception, handover=handover, gatherer=gatherer, batches=batches
-    )
-    return Bench(rpc=rpc, stream=stream, budget=budget)
+    return Bench(rpc=rpc, producer=producer, in_flight=in_flight)

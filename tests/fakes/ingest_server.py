@@ -9,15 +9,11 @@ import grpc
 
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
-from tocsin.logs.v1.log_ingest_service_pb2_grpc import (
-    LogIngestServiceServicer,
-    add_LogIngestServiceServicer_to_server,
-)
 
 
 @dataclass(slots=True, kw_only=True)
-class IngestServer(LogIngestServiceServicer):
-    """All is accepted but the calls that `is_away` is true for."""
+class IngestServer:
+    """Serves IngestBatch, and accepts all but the calls that `is_away` is true for."""
 
     address: str = ""
     is_away: Callable[[IngestBatchRequest], bool] = lambda _request: False
@@ -32,7 +28,7 @@ class IngestServer(LogIngestServiceServicer):
     def messages(self) -> list[str]:
         return [event.message for event in self.events]
 
-    def IngestBatch(self, request: IngestBatchRequest, context: grpc.ServicerContext) -> IngestBatchResponse:  # noqa: N802
+    def ingest_batch(self, request: IngestBatchRequest, context: grpc.ServicerContext) -> IngestBatchResponse:
         if self.is_away(request):
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         self.requests.append(request)
@@ -45,7 +41,11 @@ def ingest_server() -> Iterator[IngestServer]:
     """Serve until the end; calls come one after another."""
     fake = IngestServer()
     server = grpc.server(ThreadPoolExecutor(max_workers=1))
-    add_LogIngestServiceServicer_to_server(fake, server)
+    rpc = grpc.unary_unary_rpc_method_handler(
+        fake.ingest_batch, IngestBatchRequest.FromString, IngestBatchResponse.SerializeToString
+    )
+    handler = grpc.method_handlers_generic_handler("tocsin.logs.v1.LogIngestService", {"IngestBatch": rpc})
+    server.add_generic_rpc_handlers((handler,))
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

@@ -12,9 +12,9 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
-from services.ingest.core.adjusting import Change, Sides, adjust
+from services.ingest.core.adjustments import Adjustment, OptionalFields, adjust
 from services.ingest.core.columns import Columns, Offsets
-from services.ingest.ports import UnreadableError
+from services.ingest.ports import UnreadableRequestError
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
 
@@ -31,20 +31,18 @@ class ProtobufWriter:
         self._batch = LogBatch()
 
     def add(self, fields: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
-        """Add one event."""
         self._batch.events.add(**fields, attributes=attributes)
 
     def written(self) -> bytes:
-        """Write the batch."""
         return self._batch.SerializeToString()
 
 
 class ProtobufWire:
-    """The wire format by three views of the contract's own bytes.
+    """The wire format by three views of the same bytes.
 
     `Frames` has the events as opaque bytes. `Columns` has a time as two plain numbers: ptars turns a Timestamp into
-    one number of nanoseconds, after which a nanosecond part that is not allowed can no longer be seen. `Shape` has
-    nothing but messages within messages.
+    one number of nanoseconds, which no longer shows a nanosecond part that is not allowed. `Shape` has only messages
+    within messages.
     """
 
     def __init__(self) -> None:
@@ -57,66 +55,57 @@ class ProtobufWire:
         self._names = list(LogEvent.DESCRIPTOR.fields_by_name)
 
     def frames(self, request: bytes) -> pa.BinaryArray:
-        """Cut a batch's request into the bytes of its events."""
         frames: pa.BinaryArray = _only_column(self._frames, request)
         return frames
 
     def events(self, request: bytes) -> Columns:
-        """Read the columns of a batch.
-
-        ptars takes some bytes that other readers refuse (groups that never end). One such event would make a whole
-        record on the topic unreadable for them, so protobuf's own reader must agree. It looks at the shape only,
-        which costs half: what is text is checked by ptars.
-        """
+        # ptars reads some bytes that other readers refuse (groups that never end). One such event would make a whole
+        # record on the topic unreadable for them, so protobuf's own reader must agree. It looks at the shape only,
+        # which costs half: ptars checks that strings are UTF-8.
         try:
             self._shape.FromString(request)
         except DecodeError as error:
-            raise UnreadableError(_NOT_A_BATCH) from error
+            raise UnreadableRequestError(_NOT_A_BATCH) from error
         return dict(zip(self._names, _only_column(self._columns, request).flatten(), strict=True))
 
     def single(self, request: bytes) -> bytes | None:
-        """Turn the request with one event into a batch with this one."""
         try:
             parsed = IngestRequest.FromString(request)
         except DecodeError as error:
-            raise UnreadableError("not an IngestRequest") from error
+            raise UnreadableRequestError("not an IngestRequest") from error
         if not parsed.HasField("event"):
             return None
         return LogBatch(events=[parsed.event]).SerializeToString()
 
     def batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
-        """Write the events from each cut to the next as one batch."""
         rows = pa.ListArray.from_arrays(pa.array(cuts, type=pa.int32()), frames, type=self._schema.field(0).type)
         written = self._frames.record_batch_to_array(pa.RecordBatch.from_arrays([rows], schema=self._schema))
         return [batch.as_py() for batch in written]
 
     def writer(self) -> "ProtobufWriter":
-        """Begin a batch of events that are given field by field."""
         return ProtobufWriter()
 
     def batch(self, event: bytes) -> bytes:
-        """Write one event as a batch."""
         (batch,) = self.batches(pa.array([event], pa.binary()), np.array([0, 1], dtype=np.int32))
         return batch
 
-    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Change]]:
-        """Put right what is odd in one event."""
-        read = LogEvent.FromString(event)
-        sides, changes = adjust(_sides(read), max_attributes)
-        read.ClearField("status_code")
-        read.ClearField("response_time")
-        read.ClearField("attributes")
-        read.record_id, read.host, read.trace_id = sides.record_id, sides.host, sides.trace_id
-        read.MergeFrom(
+    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
+        message = LogEvent.FromString(event)
+        fields, made = adjust(_optional_fields(message), max_attributes)
+        message.ClearField("status_code")
+        message.ClearField("response_time")
+        message.ClearField("attributes")
+        message.record_id, message.host, message.trace_id = fields.record_id, fields.host, fields.trace_id
+        message.MergeFrom(
             LogEvent(
-                status_code=sides.status_code, response_time=sides.response_time, attributes=dict(sides.attributes)
+                status_code=fields.status_code, response_time=fields.response_time, attributes=dict(fields.attributes)
             )
         )
-        return read.SerializeToString(), changes
+        return message.SerializeToString(), made
 
 
-def _sides(event: LogEvent) -> Sides:
-    return Sides(
+def _optional_fields(event: LogEvent) -> OptionalFields:
+    return OptionalFields(
         record_id=event.record_id,
         status_code=event.status_code if event.HasField("status_code") else None,
         response_time=event.response_time if event.HasField("response_time") else None,
@@ -130,7 +119,7 @@ def _only_column(view: Any, request: bytes) -> Any:
     try:
         return view.list_to_record_batch([request]).column(0).flatten()
     except ValueError as error:
-        raise UnreadableError(_NOT_A_BATCH) from error
+        raise UnreadableRequestError(_NOT_A_BATCH) from error
 
 
 def _views() -> FileDescriptor:
@@ -151,7 +140,7 @@ def _views() -> FileDescriptor:
 
 
 def _with_plain_times(message: Descriptor) -> DescriptorProto:
-    """Copy the contract's event, so that a field added there is never forgotten here."""
+    """Copy the event's descriptor, so that a field that is added to the proto is never forgotten here."""
     copy = DescriptorProto()
     message.CopyToProto(copy)
     for field in copy.field:

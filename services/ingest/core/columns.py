@@ -1,7 +1,7 @@
 """Arrow columns as numpy sees them, without an object per row.
 
-A batch has hundreds of rows, so that each call of numpy costs about as much as its work: functions look first whether
-anything is wrong at all, which is the rule, and answer None when nothing is.
+A batch has hundreds of rows, so each call of numpy costs about as much as its work. Functions first look whether any
+row is marked at all, and return None when none is, which is the usual case.
 """
 
 from collections.abc import Mapping
@@ -22,48 +22,48 @@ _INT32_BYTES = 4
 
 
 def offsets_of(column: Column) -> Offsets:
-    """Where each row of a string, binary, list or map column begins and the last one ends."""
+    """Return where each row of a string, binary, list or map column begins and the last one ends."""
     if not len(column):
         return np.zeros(1, dtype=np.int32)
     return np.frombuffer(_buffer(column, 1), np.int32, len(column) + 1, column.offset * _INT32_BYTES)
 
 
 def sizes_of(column: Column) -> Numbers:
-    """Bytes of each string, or entries of each list or map."""
+    """Return the bytes of each string, or the entries of each list or map."""
     offsets = offsets_of(column)
     return offsets[1:] - offsets[:-1]
 
 
 def numbers_of(column: Column, kind: type[np.generic]) -> Any:
-    """The numbers of a column; where it is null, any number may stand."""
+    """Return the numbers of a column; where it is null, the number may be any."""
     item = np.dtype(kind).itemsize
     return np.frombuffer(_buffer(column, 1), kind, len(column), column.offset * item)
 
 
-def bytes_outside(column: Column, least: int, most: int) -> Mask | None:
-    """Where a string has fewer or more bytes than allowed."""
-    return outside(sizes_of(column), least, most)
+def bytes_outside(column: Column, min_length: int, max_length: int) -> Mask | None:
+    """Mark strings with fewer or more bytes than allowed."""
+    return outside(sizes_of(column), min_length, max_length)
 
 
-def characters_outside(column: Any, least: int, most: int) -> Mask | None:
-    """Where a string has fewer or more characters (code points) than allowed; `least` is 0 or 1."""
-    # With at most `most` bytes there are at most as many characters, and none exactly where there is no byte.
-    if bytes_outside(column, least, most) is None:
+def characters_outside(column: Any, min_length: int, max_length: int) -> Mask | None:
+    """Mark strings with fewer or more characters (code points) than allowed; `min_length` is 0 or 1."""
+    # A string has no more characters than bytes, and it is empty in both counts or in neither.
+    if bytes_outside(column, min_length, max_length) is None:
         return None
-    return outside(pc.utf8_length(column).to_numpy(zero_copy_only=False), least, most)
+    return outside(pc.utf8_length(column).to_numpy(zero_copy_only=False), min_length, max_length)
 
 
-def outside(numbers: Any, least: float, most: float) -> Mask | None:
-    """Where a number is below or above what is allowed, or is none at all."""
-    if not numbers.size or (numbers.min() >= least and numbers.max() <= most):
+def outside(numbers: Any, minimum: float, maximum: float) -> Mask | None:
+    """Mark numbers below the minimum or above the maximum, and NaN."""
+    if not numbers.size or (numbers.min() >= minimum and numbers.max() <= maximum):
         return None
-    # Written so that "not a number", which is neither, is outside.
-    wrong: Mask = np.logical_not((numbers >= least) & (numbers <= most))
-    return wrong
+    # Written so that NaN, which is neither below nor above, is outside.
+    rows: Mask = np.logical_not((numbers >= minimum) & (numbers <= maximum))
+    return rows
 
 
 def other_than_hex(column: Column) -> Mask | None:
-    """Where a string has a character that is not a lower-case hexadecimal digit; not all may be empty."""
+    """Mark strings with a character that is not a lower-case hexadecimal digit; not all strings may be empty."""
     offsets = offsets_of(column)
     begin, end = int(offsets[0]), int(offsets[-1])
     text = np.frombuffer(_buffer(column, 2), np.uint8, end - begin, begin)
@@ -73,14 +73,14 @@ def other_than_hex(column: Column) -> Mask | None:
 
 
 def rows_of(entries: Mask, offsets: Offsets) -> Mask:
-    """Which rows own at least one of the marked entries; row i owns those from offsets[i] to offsets[i + 1]."""
+    """Mark rows with at least one marked entry; row i has those from offsets[i] to offsets[i + 1]."""
     rows = np.zeros(len(offsets) - 1, dtype=np.bool_)
     rows[np.searchsorted(offsets, np.flatnonzero(entries), side="right") - 1] = True
     return rows
 
 
 def any_of(*masks: Mask | None) -> Mask | None:
-    """Where at least one of the masks is set."""
+    """Mark rows that at least one of the masks marks."""
     found = [mask for mask in masks if mask is not None]
     if not found:
         return None
@@ -89,5 +89,5 @@ def any_of(*masks: Mask | None) -> Mask | None:
 
 
 def _buffer(column: Column, place: int) -> Any:
-    """Give the column's memory as it is; the stubs do not know that numpy reads Arrow's buffers."""
+    """Return the column's memory; the stubs do not know that numpy reads Arrow's buffers."""
     return column.buffers()[place]

@@ -1,4 +1,4 @@
-"""JSON as it is read here: strictly, with the place of what is wrong, and without losing what numbers look like."""
+"""Strict reading of JSON: a mistake is named with its place, and numbers keep their spelling."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-# Below this, objects and lists are not written any more.
+# Deeper objects and lists are written as an ellipsis.
 _MAX_DEPTH = 8
 _MAX_QUOTED = 60
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
@@ -16,27 +16,31 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 class JsonError(ValueError):
-    """The text is no JSON, or not of the kind that is wanted."""
+    """The text is not JSON, or not of the kind that is expected."""
 
 
-class Number(str):
-    """A number as the text that stands in the JSON, which no type of ours changes."""
+class JsonNumber(str):
+    """A number in the spelling of the JSON."""
 
     __slots__ = ()
 
 
 class JsonText:
-    """One text that is read value by value, so that no more than one of them is held at a time."""
+    """One text that is read value by value, so that only one of them is in memory at a time."""
 
     def __init__(self, body: bytes) -> None:
-        """Raises JsonError when the bytes are no text."""
+        """Raise JsonError when the bytes are not UTF-8."""
         self._text = _decoded(body)
         self.may_have_surrogates = _SURROGATE.search(self._text) is not None
-        """Whether halves of surrogate pairs may stand in it, which JSON can hold and text cannot."""
-        self.repeated: list[str] = []
-        """The keys of the value read last that stand more than once in one object; the last value is kept."""
+        """Whether it may have halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
+        self.repeated_keys: list[str] = []
+        """The keys of the value read last that one object has more than once; the last value is kept."""
         self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._object, parse_int=Number, parse_float=Number, parse_constant=Number, strict=False
+            object_pairs_hook=self._object,
+            parse_int=JsonNumber,
+            parse_float=JsonNumber,
+            parse_constant=JsonNumber,
+            strict=False,
         )
 
     def one(self) -> Any:
@@ -65,13 +69,13 @@ class JsonText:
         self._end(at + 1)
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            self.repeated += [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        return found
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            self.repeated_keys += [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        return members
 
     def _value(self, at: int) -> tuple[Any, int]:
-        self.repeated.clear()
+        self.repeated_keys.clear()
         try:
             return self._decoder.raw_decode(self._text, at)
         except json.JSONDecodeError as error:
@@ -102,20 +106,20 @@ def _decoded(body: bytes) -> str:
         raise JsonError(f"not valid JSON: byte {error.start + 1} is not UTF-8") from error
 
 
-def plain(value: Any) -> str:
-    """The text of a string, a number, true or false."""
+def format_scalar(value: Any) -> str:
+    """Return a string, a number, true or false as a string."""
     return str(value) if isinstance(value, str) else "true" if value else "false"
 
 
-def json_text(value: Any, most: int | None) -> str:
-    """Write a value that was read as JSON again, at most so many characters of it."""
+def format_json(value: Any, max_length: int | None) -> str:
+    """Return a value that was read as JSON again, or the first characters of it."""
     pieces, size = [], 0
     for piece in _pieces(value, _MAX_DEPTH):
         pieces.append(piece)
         size += len(piece)
-        if most is not None and size >= most:
+        if max_length is not None and size >= max_length:
             break
-    return "".join(pieces)[:most]
+    return "".join(pieces)[:max_length]
 
 
 def _pieces(value: Any, depth: int) -> Iterator[str]:
@@ -138,17 +142,17 @@ def _pieces(value: Any, depth: int) -> Iterator[str]:
     elif type(value) is str:
         yield json.dumps(value, ensure_ascii=False)
     else:
-        yield "null" if value is None else plain(value)
+        yield "null" if value is None else format_scalar(value)
 
 
-def described(value: Any) -> str:
-    """Say what a value is, for people; a long text is cut."""
+def describe_json(value: Any) -> str:
+    """Return what a value is, for people; a long string is cut."""
     if value is None:
         return "null"
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
         return "a list"
-    # Escaped before it is cut: characters may become several times as long, and answers are bounded.
-    text = json.dumps(value[:_MAX_QUOTED]) if type(value) is str else plain(value)
+    # Escaped before it is cut: characters may become several times as long, and responses are bounded.
+    text = json.dumps(value[:_MAX_QUOTED]) if type(value) is str else format_scalar(value)
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.chassis.settings import load_settings
 from services.chassis.telemetry import telemetry
 from services.ingest.app import app
-from services.ingest.settings import Settings
+from services.ingest.settings import PREFIX, Settings
 from stack.ports import Ports
 from stack.testing import Servers
 from tests.fakes.kafka_topic import written
@@ -71,7 +71,7 @@ def start() -> Start:
             "INGEST_SHUTDOWN_DELAY": "0s",
         } | {f"INGEST_{name.upper()}": value for name, value in changed.items()}
         with telemetry("ingest", "test", "", processors=[SimpleSpanProcessor(exporter)]):
-            async with app(load_settings(Settings, "INGEST_", environ)), grpc.aio.insecure_channel(listen) as channel:
+            async with app(load_settings(Settings, PREFIX, environ)), grpc.aio.insecure_channel(listen) as channel:
                 ingest = Running(channel=channel, admin=admin, exporter=exporter)
                 await ingest.until_health_is(200)
                 yield ingest

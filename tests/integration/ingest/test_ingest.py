@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -103,7 +104,7 @@ async def test_the_longest_list_of_violations_reaches_the_caller(ingest: Running
 
 async def test_bytes_that_are_no_message_are_malformed(ingest: Running) -> None:
     for method in ("Ingest", "IngestBatch"):
-        call = ingest.channel.unary_unary(f"/tocsin.logs.v1.LogIngestService/{method}")
+        call: Any = ingest.channel.unary_unary(f"/tocsin.logs.v1.LogIngestService/{method}")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call(b"\x0a\x04\x1a\x02\xff\xfe")
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -113,7 +114,7 @@ async def test_bytes_that_are_no_message_are_malformed(ingest: Running) -> None:
 async def test_single_events_go_together_and_each_caller_is_answered(
     start: Start, kafka: str, topics: str, records: Records
 ) -> None:
-    async with start(kafka, topics, gather="1s", gather_events="3") as ingest:
+    async with start(kafka, topics, linger="1s", max_linger_events="3") as ingest:
         requests = [IngestRequest(event=an_event(record_id=name)) for name in ("a", "b", "c")]
         requests[1].event.service = ""
         answers = await asyncio.gather(*map(ingest.stub.Ingest, requests), return_exceptions=True)
@@ -133,12 +134,12 @@ async def test_the_record_of_a_batch_continues_its_callers_trace(ingest: Running
 async def test_the_record_of_single_events_continues_one_trace_and_links_all(
     start: Start, kafka: str, topics: str, records: Records
 ) -> None:
-    async with start(kafka, topics, gather="1s", gather_events="2") as ingest:
+    async with start(kafka, topics, linger="1s", max_linger_events="2") as ingest:
         request, others = IngestRequest(event=an_event()), PARENT.replace("0af7", "ffff")
         await asyncio.gather(
             *(ingest.stub.Ingest(request, metadata=(("traceparent", parent),)) for parent in (PARENT, others))
         )
-        (span,) = [each for each in ingest.spans if each.name == "log-events gather"]
+        (span,) = [each for each in ingest.spans if each.name == "log-events flush"]
     assert {_trace_id(link.context.trace_id) for link in span.links} == {TRACE, TRACE.replace("0af7", "ffff")}
     (record,) = records()
     assert _traceparent(record).split("-")[1:3] == [
@@ -151,17 +152,17 @@ async def test_the_record_of_single_events_continues_one_trace_and_links_all(
 async def test_the_span_of_single_events_has_a_recorded_call_as_its_parent(
     start: Start, kafka: str, topics: str, records: Records, flags: str
 ) -> None:
-    async with start(kafka, topics, gather="1s", gather_events="2") as ingest:
+    async with start(kafka, topics, linger="1s", max_linger_events="2") as ingest:
         first = asyncio.create_task(_ingest_as(ingest, f"{PARENT[:-2]}{flags}"))
         async with asyncio.timeout(10):
             while "tocsin_ingest_in_flight_bytes 0.0" in (await ingest.get("/metrics"))[1]:
                 pass
         await asyncio.gather(first, _ingest_as(ingest, PARENT.replace("0af7", "ffff")))
-        (gathered,) = [each for each in ingest.spans if each.name == "log-events gather"]
+        (flush,) = [each for each in ingest.spans if each.name == "log-events flush"]
         calls = [_context(each) for each in ingest.spans if each.name.endswith("LogIngestService/Ingest")]
-    assert gathered.parent is not None
+    assert flush.parent is not None
     expected = TRACE if flags == "01" else TRACE.replace("0af7", "ffff")
-    assert [call.span_id for call in calls if _trace_id(call.trace_id) == expected] == [gathered.parent.span_id]
+    assert [call.span_id for call in calls if _trace_id(call.trace_id) == expected] == [flush.parent.span_id]
     (record,) = records()
     assert _traceparent(record).split("-")[1::2] == [expected, "01"]
 

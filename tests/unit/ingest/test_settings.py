@@ -5,30 +5,35 @@ from datetime import timedelta
 import pytest
 
 from services.chassis.settings import SettingsError, load_settings
-from services.ingest.settings import Settings
+from services.ingest.settings import PREFIX, Settings
 
 BROKERS = {"INGEST_BROKERS": "127.0.0.1:9092"}
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    settings = load_settings(Settings, "INGEST_", BROKERS)
+    settings = load_settings(Settings, PREFIX, BROKERS)
     assert settings.limits.max_batch_events == 10_000
     assert settings.limits.max_request_bytes == 4 * 1024 * 1024
     assert settings.limits.max_message_bytes == 32_768
     assert settings.limits.max_attributes == 32
-    assert settings.gathering.wait == timedelta(milliseconds=3)
+    assert settings.batch_policy.linger == timedelta(milliseconds=3)
     assert settings.process.listen == "127.0.0.1:50051"
+
+
+def test_renamed_settings_are_read_under_their_former_names() -> None:
+    settings = load_settings(Settings, PREFIX, BROKERS | {"INGEST_GATHER": "7ms", "INGEST_GATHER_EVENTS": "9"})
+    assert (settings.batch_policy.linger, settings.batch_policy.max_events) == (timedelta(milliseconds=7), 9)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         pytest.param("INGEST_MAX_ATTRIBUTES", "0", id="a limit that lets nothing through"),
-        pytest.param("INGEST_GATHER_EVENTS", "0", id="a gathering that never sends"),
+        pytest.param("INGEST_MAX_LINGER_EVENTS", "0", id="a batch that is never flushed"),
         pytest.param("INGEST_MAX_RECEIVING", "0", id="no place to receive"),
         pytest.param("INGEST_MAX_INFLIGHT_BYTES", "1000", id="less memory than one request needs"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError):
-        load_settings(Settings, "INGEST_", BROKERS | {name: value})
+        load_settings(Settings, PREFIX, BROKERS | {name: value})

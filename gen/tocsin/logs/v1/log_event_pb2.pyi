@@ -22,9 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LogEvent(_message.Message):
-    """One line of a log. What the comments below say of a field holds for what is on the topic `log-events`. On the way in
-    only event_time, service, level and message decide whether an event is taken; any other value that does not fit is
-    padded, converted, cut or kept as an attribute, and the answer says so (AdjustedEvents).
+    """One line of a log. The comments below describe the fields on the topic `log-events`. In a request, only event_time,
+    service, level and message decide whether an event is accepted. Any other value that does not fit is padded, converted,
+    cut or kept as an attribute, and the response says so (AdjustedEvents).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -36,7 +36,7 @@ class LogEvent(_message.Message):
     class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[LogEvent._Level.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         LEVEL_UNSPECIFIED: LogEvent._Level.ValueType  # 0
-        """Refused: an event must say its level."""
+        """Refused: an event must have a level."""
         TRACE: LogEvent._Level.ValueType  # 1
         """Finest detail."""
         DEBUG: LogEvent._Level.ValueType  # 2
@@ -48,13 +48,13 @@ class LogEvent(_message.Message):
         ERROR: LogEvent._Level.ValueType  # 5
         """An operation failed."""
         FATAL: LogEvent._Level.ValueType  # 6
-        """The program cannot go on."""
+        """The program cannot continue."""
 
     class Level(_Level, metaclass=_LevelEnumTypeWrapper):
-        """How grave an event is; ordered, so that rules can say "level >= ERROR"."""
+        """How severe an event is; ordered, so that rules can say "level >= ERROR"."""
 
     LEVEL_UNSPECIFIED: LogEvent.Level.ValueType  # 0
-    """Refused: an event must say its level."""
+    """Refused: an event must have a level."""
     TRACE: LogEvent.Level.ValueType  # 1
     """Finest detail."""
     DEBUG: LogEvent.Level.ValueType  # 2
@@ -66,7 +66,7 @@ class LogEvent(_message.Message):
     ERROR: LogEvent.Level.ValueType  # 5
     """An operation failed."""
     FATAL: LogEvent.Level.ValueType  # 6
-    """The program cannot go on."""
+    """The program cannot continue."""
 
     @_typing.final
     class AttributesEntry(_message.Message):
@@ -99,15 +99,15 @@ class LogEvent(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
-    """The client's own name for this event, at most 128 characters; a longer one is cut. Repeated in the answer when the
+    """The client's own name for this event, at most 128 characters; a longer one is cut. Repeated in the response when the
     event is refused.
     """
     service: _builtins.str
     """The service that wrote it, 1 to 256 characters."""
     level: Global___LogEvent.Level.ValueType
-    """How grave it is."""
+    """How severe it is."""
     message: _builtins.str
-    """The text, 1 to 32768 bytes by default (INGEST_MAX_MESSAGE_BYTES)."""
+    """The message, 1 to 32768 bytes by default (INGEST_MAX_MESSAGE_BYTES)."""
     status_code: _builtins.int
     """The HTTP or similar status of the operation, 100 to 599; any other is kept as the attribute `status_code`."""
     response_time: _builtins.float
@@ -117,21 +117,21 @@ class LogEvent(_message.Message):
     host: _builtins.str
     """The machine or pod, at most 256 characters; a longer name is cut."""
     trace_id: _builtins.str
-    """The W3C trace id of the operation that wrote the line: 32 lower-case hexadecimal digits. One of 16 digits is padded
-    with zeros on the left, capitals and the dashes of a UUID are converted, anything else is kept as the attribute
+    """The W3C trace id of the operation that wrote the line: 32 lower-case hexadecimal digits. 16 digits are padded with
+    zeros on the left, capitals and the dashes of a UUID are converted, and anything else is kept as the attribute
     `trace_id`.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened; the time of arrival when absent. Before 1970, or more than ten minutes ahead of arrival, is
-        refused.
+        """When the event happened; the time of arrival when absent. A time before 1970, or more than ten minutes ahead of the
+        arrival, is refused.
         """
 
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Anything else; at most 32 entries by default (INGEST_MAX_ATTRIBUTES), keys 1 to 128 characters, values at most 1024.
-        What is longer is cut. What is more is left out: first stand the values that were kept from other fields, then the
-        entries by their keys. An entry without a key gets the key `_`.
+        """Anything else; at most 32 entries by default (INGEST_MAX_ATTRIBUTES), keys of 1 to 128 characters, values of at most
+        1024. Longer ones are cut. Entries beyond the limit are left out: values that were kept from other fields come first,
+        then the entries by their keys. An entry without a key gets the key `_`.
         """
 
     def __init__(
@@ -165,8 +165,8 @@ Global___LogEvent: _TypeAlias = LogEvent  # noqa: Y015
 
 @_typing.final
 class LogBatch(_message.Message):
-    """The value of a record on the topic `log-events`, without key, so that records spread evenly. Field 1 has the number
-    that it has in the requests of LogIngestService: a valid request is written to Kafka as the bytes that came.
+    """The value of a record on the topic `log-events`, without a key, so that records spread evenly. Field 1 has the same
+    number as in IngestBatchRequest: a valid request is written to Kafka byte for byte.
     An event without event_time happened at the record's timestamp.
     """
 
@@ -175,7 +175,7 @@ class LogBatch(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEvent]:
-        """The events in the order in which the client gave them."""
+        """The events in the order of the request."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ Global___LogBatch: _TypeAlias = LogBatch  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):
-    """The value of a record on the topic `log-events-dead-letter`: what could not be decoded or judged."""
+    """The value of a record on the topic `log-events-dead-letter`: a record of any topic that could not be processed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -203,18 +203,18 @@ class DeadLetter(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """The topic that it came from."""
+    """The topic of the record."""
     partition: _builtins.int
-    """The partition that it came from."""
+    """Its partition."""
     offset: _builtins.int
-    """Its offset there."""
+    """Its offset in the partition."""
     reason: _builtins.str
-    """Why it was put aside, a constant in capitals."""
+    """Why it could not be processed: a constant in capitals, or a sentence."""
     value: _builtins.bytes
-    """The record's value, as it was."""
+    """The value of the record; empty where the dead letter would be larger than Kafka accepts."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was put aside."""
+        """When the dead letter was published."""
 
     def __init__(
         self,

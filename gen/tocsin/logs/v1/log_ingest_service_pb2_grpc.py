@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class LogIngestServiceStub:
-    """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
-    again delivers at least once.
+    """Accepts log events. OK means that Kafka has the accepted events on all in-sync replicas.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been written then, so a
+    client that sends them again delivers at least once.
     """
 
     def __init__(self, channel):
@@ -60,39 +60,39 @@ class LogIngestServiceStub:
 
 
 class LogIngestServiceServicer:
-    """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
-    again delivers at least once.
+    """Accepts log events. OK means that Kafka has the accepted events on all in-sync replicas.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been written then, so a
+    client that sends them again delivers at least once.
     """
 
     def Ingest(self, request, context):
-        """Takes one event. An event that is not allowed is answered with INVALID_ARGUMENT, which names each field.
+        """Accepts one event. An event that is not allowed is refused with INVALID_ARGUMENT, which names each wrong field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IngestBatch(self, request, context):
-        """Takes many events. Allowed ones are kept even when others are refused; the answer lists each refused one.
-        When all are refused the answer is INVALID_ARGUMENT.
+        """Accepts many events. Allowed ones are accepted even when others are refused; the response lists each refused one.
+        When all are refused the status is INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IngestJson(self, request, context):
-        """Takes one event as a JSON object, which has LogEvent's fields by their names in either spelling. What else stands in it
-        becomes attributes, with dotted names where an object stands in another, and lists as JSON. A value of another type is
-        converted, or kept as an attribute. Without `eventTime` the time is `timestamp`, `time` or `@timestamp`; a time may
-        also be a count of seconds, milliseconds, microseconds or nanoseconds since 1970. A `responseTime` may have a unit
-        (ns, us, µs, ms, s, m). Text that is no JSON is answered with INVALID_ARGUMENT, which names the place.
+        """Accepts one event as a JSON object, with LogEvent's fields by their names in either spelling. Other members become
+        attributes, with dotted names for objects within objects, and lists as JSON. A value of another type is converted, or
+        kept as an attribute. Without `eventTime` the time is `timestamp`, `time` or `@timestamp`; a time may also be a number
+        of seconds, milliseconds, microseconds or nanoseconds since 1970. A `responseTime` may have a unit (ns, us, µs, ms, s,
+        m). Text that is not JSON is refused with INVALID_ARGUMENT, which names the line and column.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IngestJsonBatch(self, request, context):
-        """Takes many events as a JSON list of such objects, or one such object. As IngestBatch, it keeps the allowed ones.
+        """Accepts many events as a JSON list of such objects, or one such object. Like IngestBatch, it accepts the allowed ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,9 +130,9 @@ def add_LogIngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LogIngestService:
-    """Takes log events in. An answer of OK means that Kafka has the accepted events on all in-sync replicas.
-    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been kept then, so who sends
-    again delivers at least once.
+    """Accepts log events. OK means that Kafka has the accepted events on all in-sync replicas.
+    RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo; some of the events may have been written then, so a
+    client that sends them again delivers at least once.
     """
 
     @staticmethod

@@ -2,16 +2,16 @@
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.failures import InvalidRequest
-from services.ingest.core.adjusting import Action, Change, Sides, adjust, summed_up
-from services.ingest.core.checks import Field
-from services.ingest.core.limits import Limits
-from services.ingest.core.verdict import Judge
+from services.ingest.core.adjustments import Adjustment, AdjustmentAction, OptionalFields, adjust, summarize
+from services.ingest.core.event_checker import EventChecker
+from services.ingest.core.field_checks import EventField, Limits
 from tests.fakes.ingest import WIRE, Bench, a_bench
 from tests.fakes.log_events import NOW, an_event, any_events
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -86,16 +86,19 @@ MANY = {f"k{number:02}": "v" for number in range(33)}
         ),
     ],
 )
-async def test_a_side_field_never_refuses_its_event(sent: dict, written: dict, action: str) -> None:
+async def test_a_side_field_never_refuses_its_event(sent: dict[str, Any], written: dict[str, Any], action: str) -> None:
     bench = a_bench(max_attributes=32)
     field, done = action.split()
-    expected = AdjustedEvents(event_count=1, values=[AdjustedValue(field=field, action=done, count=1, indexes=[0])])
+    expected = AdjustedEvents(
+        event_count=1,
+        values=[AdjustedValue(field=field, action=AdjustedValue.Action.Value(done), count=1, indexes=[0])],
+    )
     single = await bench.ingest(an_event(**sent))
     assert (single.accepted_count, single.adjusted) == (1, expected)
     expected.values[0].indexes[0] = 1
     batch = await bench.ingest_batch([an_event(), an_event(**sent)])
     assert (batch.accepted_count, batch.refused_count, batch.adjusted) == (2, 0, expected)
-    assert list(bench.stream.events) == [an_event(**written), an_event(), an_event(**written)]
+    assert list(bench.producer.events) == [an_event(**written), an_event(), an_event(**written)]
 
 
 async def test_what_came_as_it_should_is_said_to_be_so(bench: Bench) -> None:
@@ -123,7 +126,7 @@ async def test_attributes_do_not_make_an_event_too_large(bench: Bench) -> None:
     large = an_event(attributes={"a": "x" * 30_000, "b": "y"})
     assert (await bench.ingest(large)).accepted_count == 1
     assert (await bench.ingest_batch([large])).accepted_count == 1
-    assert {len(event.attributes["a"]) for event in bench.stream.events} == {1024}
+    assert {len(event.attributes["a"]) for event in bench.producer.events} == {1024}
 
 
 async def test_places_are_the_first_ten_and_counts_are_whole() -> None:
@@ -138,20 +141,20 @@ async def test_places_are_the_first_ten_and_counts_are_whole() -> None:
 
 
 def test_what_is_kept_from_a_field_stands_before_the_attributes() -> None:
-    sides = Sides(
+    sides = OptionalFields(
         record_id="", status_code=7, response_time=None, host="", trace_id="", attributes={"a": "1", "status_code": "x"}
     )
     adjusted, changes = adjust(sides, 2)
     assert adjusted.attributes == {"status_code": "7", "a": "1"}
     assert changes == {
-        Change(Field.STATUS_CODE, Action.KEPT_AS_ATTRIBUTE),
-        Change(Field.ATTRIBUTES, Action.LEFT_OUT),
+        Adjustment(EventField.STATUS_CODE, AdjustmentAction.KEPT_AS_ATTRIBUTE),
+        Adjustment(EventField.ATTRIBUTES, AdjustmentAction.LEFT_OUT),
     }
 
 
 def test_nothing_changed_is_nothing_to_say() -> None:
-    assert summed_up({}) is None
-    assert summed_up({3: frozenset()}) is None
+    assert summarize({}) is None
+    assert summarize({3: frozenset()}) is None
 
 
 LIMITS = Limits(
@@ -168,9 +171,9 @@ def test_what_is_written_keeps_the_contract_and_is_not_adjusted_again(events: li
             await bench.ingest_batch(events)
         except InvalidRequest:
             return []
-        return list(bench.stream.events)
+        return list(bench.producer.events)
 
     if written := asyncio.run(scenario()):
         columns = WIRE.events(IngestBatchRequest(events=written).SerializeToString())
-        verdict = Judge(LIMITS).judge(columns, NOW)
-        assert (verdict.missed, verdict.to_adjust) == ((), [])
+        result = EventChecker(LIMITS).check(columns, NOW)
+        assert (result.failed, result.to_adjust) == ((), [])

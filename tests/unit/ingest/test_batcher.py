@@ -1,4 +1,4 @@
-"""Ingest: one event a call, gathered behind the scenes."""
+"""Ingest: one event a call, and several of them in a record."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from services.chassis.failures import InvalidRequest, MalformedMessage, Overloaded, StreamUnavailable
-from services.ingest.ports import UnreadableError
+from services.ingest.ports import UnreadableRequestError
 from tests.fakes.ingest import WIRE, Bench
 from tests.fakes.log_events import an_event
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -18,26 +18,26 @@ LONG = timedelta(hours=1)
 
 async def test_an_event_is_taken(bench: Bench) -> None:
     assert (await bench.ingest(an_event())).accepted_count == 1
-    assert list(bench.stream.events) == [an_event()]
-    assert bench.budget.taken == 0
+    assert list(bench.producer.events) == [an_event()]
+    assert bench.in_flight.reserved == 0
 
 
 async def test_events_go_together_and_in_order(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(gather=LONG, gather_events=3)
+    bench = make_bench(linger=LONG, max_linger_events=3)
     await asyncio.gather(*(bench.ingest(an_event(record_id=name)) for name in "abc"))
-    assert len(bench.stream.records) == 1
-    assert [event.record_id for event in bench.stream.events] == ["a", "b", "c"]
+    assert len(bench.producer.records) == 1
+    assert [event.record_id for event in bench.producer.events] == ["a", "b", "c"]
 
 
 async def test_a_full_record_goes_before_the_next_event_is_added(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(gather=timedelta(milliseconds=1), gather_events=100, max_record_bytes=100)
+    bench = make_bench(linger=timedelta(milliseconds=1), max_linger_events=100, max_record_bytes=100)
     await asyncio.gather(*(bench.ingest(an_event(record_id=name)) for name in "abcde"))
-    assert len(bench.stream.records) == 3
-    assert [event.record_id for event in bench.stream.events] == list("abcde")
+    assert len(bench.producer.records) == 3
+    assert [event.record_id for event in bench.producer.events] == list("abcde")
 
 
 async def test_each_caller_gets_its_own_answer(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(gather=LONG, gather_events=3)
+    bench = make_bench(linger=LONG, max_linger_events=3)
     bad = an_event(service="", level=0)
     first, second, third = await asyncio.gather(
         bench.ingest(an_event()), bench.ingest(bad), bench.ingest(an_event()), return_exceptions=True
@@ -47,14 +47,14 @@ async def test_each_caller_gets_its_own_answer(make_bench: Callable[..., Bench])
     assert isinstance(second, InvalidRequest)
     assert [violation.field for violation in second.violations] == ["service", "level"]
     assert second.violations[0].description == "expected 1 to 256 characters"
-    assert len(bench.stream.events) == 2
-    assert bench.budget.taken == 0
+    assert len(bench.producer.events) == 2
+    assert bench.in_flight.reserved == 0
 
 
 async def test_when_none_is_allowed_nothing_is_written(bench: Bench) -> None:
     with pytest.raises(InvalidRequest):
         await bench.ingest(an_event(message=""))
-    assert bench.stream.records == []
+    assert bench.producer.records == []
 
 
 async def test_a_request_without_an_event_is_refused(bench: Bench) -> None:
@@ -71,61 +71,61 @@ async def test_malformed_bytes_are_refused_at_once(bench: Bench) -> None:
 async def test_an_event_said_in_pieces_counts_once(bench: Bench) -> None:
     pieces = [LogEvent(service="a", level=LogEvent.INFO), LogEvent(message="m")]
     await bench.rpc.ingest(b"".join(IngestRequest(event=piece).SerializeToString() for piece in pieces), None)
-    assert list(bench.stream.events) == [LogEvent(service="a", level=LogEvent.INFO, message="m")]
+    assert list(bench.producer.events) == [LogEvent(service="a", level=LogEvent.INFO, message="m")]
 
 
 async def test_a_failed_write_is_every_callers_answer(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(gather=LONG, gather_events=2)
-    bench.stream.holds = True
+    bench = make_bench(linger=LONG, max_linger_events=2)
+    bench.producer.holds = True
     calls = [asyncio.create_task(bench.ingest(an_event())) for _ in range(2)]
     await asyncio.sleep(0)
-    bench.stream.fail(StreamUnavailable("away"))
+    bench.producer.fail(StreamUnavailable("away"))
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, StreamUnavailable) for outcome in outcomes)
-    assert bench.budget.taken == 0
+    assert bench.in_flight.reserved == 0
 
 
 async def test_a_full_queue_is_every_callers_answer(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(gather=LONG, gather_events=2)
-    bench.stream.refuses_with = Overloaded("full")
+    bench = make_bench(linger=LONG, max_linger_events=2)
+    bench.producer.refuses_with = Overloaded("full")
     outcomes = await asyncio.gather(*(bench.ingest(an_event()) for _ in range(2)), return_exceptions=True)
     assert all(isinstance(outcome, Overloaded) for outcome in outcomes)
-    assert bench.budget.taken == 0
+    assert bench.in_flight.reserved == 0
 
 
-async def test_who_gave_up_while_gathering_is_left_out(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(gather=LONG, gather_events=2)
+async def test_who_gave_up_while_waiting_is_left_out(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(linger=LONG, max_linger_events=2)
     gone = asyncio.create_task(bench.ingest(an_event(record_id="gone")))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     await bench.ingest(an_event(record_id="here"))
-    assert [event.record_id for event in bench.stream.events] == ["here"]
-    assert bench.budget.taken == 0
+    assert [event.record_id for event in bench.producer.events] == ["here"]
+    assert bench.in_flight.reserved == 0
 
 
 async def test_who_gave_up_while_writing_holds_its_bytes_until_they_are_settled(bench: Bench) -> None:
-    bench.stream.holds = True
+    bench.producer.holds = True
     calls = [asyncio.create_task(bench.ingest(an_event())) for _ in range(3)]
     await asyncio.sleep(0)
     calls[0].cancel()
     await asyncio.gather(calls[0], return_exceptions=True)
-    before = bench.budget.taken
-    bench.stream.confirm()
+    before = bench.in_flight.reserved
+    bench.producer.confirm()
     await asyncio.gather(*calls[1:])
     assert before > 0
-    assert bench.budget.taken == 0
+    assert bench.in_flight.reserved == 0
 
 
 async def test_one_callers_unreadable_event_is_not_the_others_failure(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = make_bench(gather=LONG, gather_events=3)
+    bench = make_bench(linger=LONG, max_linger_events=3)
     read = WIRE.events
 
     def picky(request: bytes) -> object:
         if b"poison" in request:
-            raise UnreadableError("no")
+            raise UnreadableRequestError("no")
         return read(request)
 
     monkeypatch.setattr(WIRE, "events", picky)
@@ -133,4 +133,4 @@ async def test_one_callers_unreadable_event_is_not_the_others_failure(
         *(bench.ingest(an_event(message=text)) for text in ("fine", "poison", "good")), return_exceptions=True
     )
     assert isinstance(outcomes[1], MalformedMessage)
-    assert [event.message for event in bench.stream.events] == ["fine", "good"]
+    assert [event.message for event in bench.producer.events] == ["fine", "good"]

@@ -25,7 +25,7 @@ def plain(events: Sequence[LogEvent]) -> list[bytes]:
 async def test_an_allowed_batch_is_written_as_the_bytes_that_came(bench: Bench) -> None:
     request = IngestBatchRequest(events=[GOOD, GOOD]).SerializeToString()
     await bench.rpc.ingest_batch(request, None)
-    assert [batch for batch, _ in bench.stream.records] == [request]
+    assert [batch for batch, _ in bench.producer.records] == [request]
 
 
 async def test_a_batch_is_accepted_in_part(bench: Bench) -> None:
@@ -34,7 +34,7 @@ async def test_a_batch_is_accepted_in_part(bench: Bench) -> None:
     assert list(answer.refused) == [
         RefusedEvent(index=1, record_id="r7", field="service", reason="expected 1 to 256 characters")
     ]
-    assert list(bench.stream.events) == [GOOD, GOOD]
+    assert list(bench.producer.events) == [GOOD, GOOD]
 
 
 async def test_when_no_event_is_allowed_all_that_is_wrong_is_named(bench: Bench) -> None:
@@ -45,7 +45,7 @@ async def test_when_no_event_is_allowed_all_that_is_wrong_is_named(bench: Bench)
         "events[0].message",
         "events[1].level",
     ]
-    assert bench.stream.records == []
+    assert bench.producer.records == []
 
 
 async def test_the_list_of_what_is_wrong_is_bounded(bench: Bench) -> None:
@@ -89,13 +89,13 @@ async def test_too_many_bytes_are_refused(make_bench: Callable[..., Bench]) -> N
 async def test_bytes_that_are_no_batch_are_malformed(bench: Bench, request_bytes: bytes) -> None:
     with pytest.raises(MalformedMessage):
         await bench.rpc.ingest_batch(request_bytes, None)
-    assert bench.budget.taken == 0
+    assert bench.in_flight.reserved == 0
 
 
 async def test_what_stands_beside_the_events_does_not_reach_the_topic(bench: Bench) -> None:
     events = IngestBatchRequest(events=[GOOD, GOOD]).SerializeToString()
     await bench.rpc.ingest_batch(b"\x12\x02hi" + events, None)
-    assert [batch for batch, _ in bench.stream.records] == [events]
+    assert [batch for batch, _ in bench.producer.records] == [events]
 
 
 @settings(max_examples=50)
@@ -106,20 +106,20 @@ def test_each_event_is_taken_or_refused_and_the_taken_ones_are_written_in_order(
         try:
             answer = await bench.ingest_batch(events)
         except InvalidRequest:
-            assert bench.stream.records == []
+            assert bench.producer.records == []
             return
         refused = {each.index for each in answer.refused}
         assert answer.accepted_count + answer.refused_count == len(events)
         assert len(refused) == answer.refused_count
         adjusted = [index for value in answer.adjusted.values for index in value.indexes]
         kept = [event for index, event in enumerate(events) if index not in refused]
-        assert [event.message for event in bench.stream.events] == [event.message for event in kept]
+        assert [event.message for event in bench.producer.events] == [event.message for event in kept]
         as_they_came = [event for index, event in enumerate(events) if index not in {*refused, *adjusted}]
-        assert [event for event in plain(as_they_came) if event not in plain(bench.stream.events)] == []
+        assert [event for event in plain(as_they_came) if event not in plain(bench.producer.events)] == []
         assert answer.adjusted.event_count == len(set(adjusted)) == len(kept) - len(as_they_came)
-        assert all(len(batch) <= 6_000 for batch, _ in bench.stream.records)
+        assert all(len(batch) <= 6_000 for batch, _ in bench.producer.records)
         await asyncio.sleep(0)  # what a record held is given back by its callback, which may run just after the answer
-        assert bench.budget.taken == 0
+        assert bench.in_flight.reserved == 0
 
     asyncio.run(scenario())
 
@@ -128,69 +128,69 @@ async def test_a_large_request_is_split_into_records(make_bench: Callable[..., B
     bench = make_bench(max_record_bytes=200)
     answer = await bench.ingest_batch([an_event(record_id=str(index)) for index in range(20)])
     assert answer.accepted_count == 20
-    assert len(bench.stream.records) > 3
-    assert all(len(batch) <= 200 for batch, _ in bench.stream.records)
-    assert [event.record_id for event in bench.stream.events] == [str(index) for index in range(20)]
+    assert len(bench.producer.records) > 3
+    assert all(len(batch) <= 200 for batch, _ in bench.producer.records)
+    assert [event.record_id for event in bench.producer.events] == [str(index) for index in range(20)]
 
 
 async def test_yes_waits_for_the_topic(bench: Bench) -> None:
-    bench.stream.holds = True
+    bench.producer.holds = True
     call = asyncio.create_task(bench.ingest_batch([GOOD]))
     await asyncio.sleep(0)
     assert not call.done()
-    assert bench.budget.taken > 0
-    bench.stream.confirm()
+    assert bench.in_flight.reserved > 0
+    bench.producer.confirm()
     assert (await call).accepted_count == 1
-    assert bench.budget.taken == 0
+    assert bench.in_flight.reserved == 0
 
 
 async def test_a_request_of_which_a_part_failed_has_failed(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(max_record_bytes=100)
-    bench.stream.holds = True
+    bench.producer.holds = True
     call = asyncio.create_task(bench.ingest_batch([GOOD] * 3))
     await asyncio.sleep(0)
-    written, *others = bench.stream.waiting
-    bench.stream.fail(None, *(StreamUnavailable("away") for _ in others))
+    written, *others = bench.producer.waiting
+    bench.producer.fail(None, *(StreamUnavailable("away") for _ in others))
     with pytest.raises(StreamUnavailable):
         await call
-    assert written[1] == bench.stream.records[0][0]
-    assert bench.budget.taken == 0
+    assert written[1] == bench.producer.records[0][0]
+    assert bench.in_flight.reserved == 0
 
 
 async def test_what_does_not_fit_into_memory_is_refused(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(max_inflight_bytes=9_000)
-    bench.stream.holds = True
+    bench.producer.holds = True
     first, second = (asyncio.create_task(bench.ingest_batch([GOOD])) for _ in range(2))
     await asyncio.sleep(0)
     with pytest.raises(Overloaded) as refused:
         await bench.ingest_batch([GOOD])
     assert refused.value.retry_after is not None
-    bench.stream.confirm()
+    bench.producer.confirm()
     await asyncio.gather(first, second)
-    bench.stream.holds = False
+    bench.producer.holds = False
     assert (await bench.ingest_batch([GOOD])).accepted_count == 1
 
 
 async def test_bytes_of_a_caller_that_gave_up_count_until_they_are_settled(bench: Bench) -> None:
-    bench.stream.holds = True
+    bench.producer.holds = True
     call = asyncio.create_task(bench.ingest_batch([GOOD]))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert bench.budget.taken > 0
-    bench.stream.fail(StreamUnavailable("away"))
+    assert bench.in_flight.reserved > 0
+    bench.producer.fail(StreamUnavailable("away"))
     await asyncio.sleep(0)
-    assert bench.budget.taken == 0
+    assert bench.in_flight.reserved == 0
 
 
 async def test_a_full_queue_is_the_callers_answer(bench: Bench) -> None:
-    bench.stream.refuses_with = Overloaded("full")
+    bench.producer.refuses_with = Overloaded("full")
     with pytest.raises(Overloaded):
         await bench.ingest_batch([GOOD])
-    assert bench.budget.taken == 0
+    assert bench.in_flight.reserved == 0
 
 
 async def test_what_was_written_is_a_log_batch(bench: Bench) -> None:
     await bench.ingest_batch([GOOD, BAD, GOOD])
-    assert LogBatch.FromString(bench.stream.records[0][0]) == LogBatch(events=[GOOD, GOOD])
+    assert LogBatch.FromString(bench.producer.records[0][0]) == LogBatch(events=[GOOD, GOOD])

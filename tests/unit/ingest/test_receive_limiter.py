@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from services.chassis.failures import MalformedMessage, Overloaded
-from services.ingest.reception import Reception
+from services.ingest.rpc.receive_limiter import ReceiveLimiter
 
 LONG, SHORT = timedelta(hours=1), timedelta(milliseconds=20)
 
@@ -28,8 +28,8 @@ class Sender:
 
 
 @asynccontextmanager
-async def receiving(reception: Reception, *senders: Sender) -> AsyncIterator[list[asyncio.Task[bytes]]]:
-    calls = [asyncio.create_task(reception.one(sender.read)) for sender in senders]
+async def receiving(limiter: ReceiveLimiter, *senders: Sender) -> AsyncIterator[list[asyncio.Task[bytes]]]:
+    calls = [asyncio.create_task(limiter.receive(sender.read)) for sender in senders]
     try:
         yield calls
     finally:
@@ -44,20 +44,20 @@ async def turns() -> None:
 
 
 async def test_what_has_no_place_is_not_read_and_has_its_turn_later() -> None:
-    reception, senders = Reception(2, wait=LONG), [Sender() for _ in range(64)]
-    async with receiving(reception, *senders) as calls:
+    limiter, senders = ReceiveLimiter(2, timeout=LONG), [Sender() for _ in range(64)]
+    async with receiving(limiter, *senders) as calls:
         for done in range(64):
             await turns()
             under_way = [sender for sender in senders if sender.is_read.is_set() and not sender.comes.is_set()]
-            assert len(under_way) == reception.count == min(2, 64 - done)
+            assert len(under_way) == limiter.receiving == min(2, 64 - done)
             under_way[0].comes.set()
         assert await asyncio.gather(*calls) == [b"request"] * 64
-    assert reception.count == 0
+    assert limiter.receiving == 0
 
 
 async def test_who_waited_too_long_is_refused_unread_with_the_hint_to_come_again() -> None:
-    reception, first, second = Reception(1, wait=SHORT), Sender(), Sender()
-    async with receiving(reception, first, second) as (_, refused):
+    limiter, first, second = ReceiveLimiter(1, timeout=SHORT), Sender(), Sender()
+    async with receiving(limiter, first, second) as (_, refused):
         with pytest.raises(Overloaded) as failure:
             await refused
         assert failure.value.retry_after
@@ -65,8 +65,8 @@ async def test_who_waited_too_long_is_refused_unread_with_the_hint_to_come_again
 
 
 async def test_no_more_wait_than_may() -> None:
-    reception, senders = Reception(1, wait=LONG, max_waiting=1), [Sender() for _ in range(3)]
-    async with receiving(reception, *senders) as calls:
+    limiter, senders = ReceiveLimiter(1, timeout=LONG, max_waiting=1), [Sender() for _ in range(3)]
+    async with receiving(limiter, *senders) as calls:
         with pytest.raises(Overloaded):
             await calls[2]
         senders[0].comes.set()
@@ -75,11 +75,11 @@ async def test_no_more_wait_than_may() -> None:
 
 
 async def test_a_slow_sender_gives_way_when_others_wait() -> None:
-    reception, senders = Reception(2, wait=LONG, slow=timedelta()), [Sender() for _ in range(3)]
-    async with receiving(reception, *senders[:2]) as (ended, other):
+    limiter, senders = ReceiveLimiter(2, timeout=LONG, slow_after=timedelta()), [Sender() for _ in range(3)]
+    async with receiving(limiter, *senders[:2]) as (ended, other):
         await senders[1].is_read.wait()
         assert not ended.done()
-        async with receiving(reception, senders[2]):
+        async with receiving(limiter, senders[2]):
             await senders[2].is_read.wait()
             with pytest.raises(Overloaded, match="slowly"):
                 await ended
@@ -87,8 +87,8 @@ async def test_a_slow_sender_gives_way_when_others_wait() -> None:
 
 
 async def test_who_is_not_slow_keeps_its_place() -> None:
-    reception, first, second = Reception(1, wait=SHORT, slow=LONG), Sender(), Sender()
-    async with receiving(reception, first, second) as (kept, refused):
+    limiter, first, second = ReceiveLimiter(1, timeout=SHORT, slow_after=LONG), Sender(), Sender()
+    async with receiving(limiter, first, second) as (kept, refused):
         with pytest.raises(Overloaded, match="too many"):
             await refused
         first.comes.set()
@@ -96,8 +96,8 @@ async def test_who_is_not_slow_keeps_its_place() -> None:
 
 
 async def test_a_caller_that_gives_up_leaves_its_place() -> None:
-    reception, gone, next_one = Reception(1, wait=LONG), Sender(), Sender()
-    async with receiving(reception, gone, next_one) as (first, second):
+    limiter, gone, next_one = ReceiveLimiter(1, timeout=LONG), Sender(), Sender()
+    async with receiving(limiter, gone, next_one) as (first, second):
         await gone.is_read.wait()
         first.cancel()
         next_one.comes.set()
@@ -109,4 +109,4 @@ async def test_a_call_that_ends_without_a_request_is_malformed() -> None:
         return grpc.aio.EOF
 
     with pytest.raises(MalformedMessage):
-        await Reception(1).one(nothing)
+        await ReceiveLimiter(1).receive(nothing)

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 from services.chassis.failures import Failure
+from services.contract.topics import LOG_EVENTS
 from services.ingest.ports import Headers
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 
-class MemoryStream:
+class MemoryProducer:
     """Confirms at once, or, while `holds`, when told to; what was confirmed stands in `records`."""
 
     def __init__(self) -> None:
@@ -17,17 +18,18 @@ class MemoryStream:
         self.refuses_with: Failure | None = None
         self.waiting: list[tuple[asyncio.Future[None], bytes, Headers]] = []
 
-    def append(self, batch: bytes, headers: Headers) -> asyncio.Future[None]:
+    def enqueue(self, topic: str, value: bytes, *, headers: Headers) -> asyncio.Future[None]:
+        assert topic == LOG_EVENTS
         if self.refuses_with is not None:
             raise self.refuses_with
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append((written, batch, headers))
+        self.waiting.append((written, value, headers))
         if not self.holds:
             self.confirm()
         return written
 
     def confirm(self) -> None:
-        """Say that all that waits is written."""
+        """Confirm all that waits."""
         waiting, self.waiting = self.waiting, []
         for written, batch, headers in waiting:
             self.records.append((batch, headers))

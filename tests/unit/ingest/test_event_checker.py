@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingest.adapters.wire import ProtobufWire
-from services.ingest.core.checks import Field
+from services.ingest.core.batching import framed_sizes
 from services.ingest.core.columns import sizes_of
-from services.ingest.core.framing import framed
-from services.ingest.core.limits import Limits
-from services.ingest.core.verdict import Judge, Verdict
+from services.ingest.core.event_checker import CheckResult, EventChecker
+from services.ingest.core.field_checks import EventField, Limits
 from tests.fakes.log_events import NOW, allowed_events, an_event, any_events
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
@@ -24,23 +23,23 @@ LIMITS = Limits(
 WIRE = ProtobufWire()
 
 
-def judged(events: Sequence[LogEvent]) -> Verdict:
+def judged(events: Sequence[LogEvent]) -> CheckResult:
     request = LogBatch(events=events).SerializeToString()
     frames = WIRE.frames(request)
-    judge = Judge(LIMITS)
-    return judge.weigh(judge.judge(WIRE.events(request), NOW), framed(sizes_of(frames)))
+    judge = EventChecker(LIMITS)
+    return judge.check_sizes(judge.check(WIRE.events(request), NOW), framed_sizes(sizes_of(frames)))
 
 
-def wrong_fields(event: LogEvent) -> Iterator[Field]:
+def wrong_fields(event: LogEvent) -> Iterator[EventField]:
     """Say it once more, event by event: what refuses it."""
     ahead = (event.event_time.seconds, event.event_time.nanos)
     latest = NOW + timedelta(minutes=10) - datetime(1970, 1, 1, tzinfo=UTC)
     is_wrong = {
-        Field.EVENT_TIME: not (ahead[0] >= 0 and 0 <= ahead[1] < 10**9)
+        EventField.EVENT_TIME: not (ahead[0] >= 0 and 0 <= ahead[1] < 10**9)
         or ahead > (latest // timedelta(seconds=1), latest.microseconds * 1000),
-        Field.SERVICE: not 1 <= len(event.service) <= 256,
-        Field.LEVEL: event.level not in range(1, 7),
-        Field.MESSAGE: not 1 <= len(event.message.encode()) <= 64,
+        EventField.SERVICE: not 1 <= len(event.service) <= 256,
+        EventField.LEVEL: event.level not in range(1, 7),
+        EventField.MESSAGE: not 1 <= len(event.message.encode()) <= 64,
     }
     yield from (field for field, wrong in is_wrong.items() if wrong)
 
@@ -63,10 +62,10 @@ def is_odd(event: LogEvent) -> bool:
 @given(st.lists(any_events, max_size=4))
 def test_columns_say_what_a_plain_look_at_each_event_says(events: list[LogEvent]) -> None:
     expected = [(index, field) for index, event in enumerate(events) for field in wrong_fields(event)]
-    verdict = judged(events)
-    assert [(fault.index, fault.field) for fault in verdict.faults()] == expected
-    assert verdict.refused.tolist() == [bool(list(wrong_fields(event))) for event in events]
-    assert verdict.to_adjust == [
+    result = judged(events)
+    assert [(fault.index, fault.field) for fault in result.failed_checks()] == expected
+    assert result.refused.tolist() == [bool(list(wrong_fields(event))) for event in events]
+    assert result.to_adjust == [
         index for index, event in enumerate(events) if is_odd(event) and not any(wrong_fields(event))
     ]
 
@@ -74,7 +73,7 @@ def test_columns_say_what_a_plain_look_at_each_event_says(events: list[LogEvent]
 @given(st.lists(any_events, max_size=4))
 def test_a_refused_event_is_listed_once_with_its_first_wrong_field(events: list[LogEvent]) -> None:
     first = {index: next(wrong_fields(event), None) for index, event in enumerate(events)}
-    found = {fault.index: fault.field for fault in judged(events).first_faults()}
+    found = {fault.index: fault.field for fault in judged(events).first_failed_checks()}
     assert found == {index: field for index, field in first.items() if field}
     assert list(found) == sorted(found)
 
@@ -82,29 +81,32 @@ def test_a_refused_event_is_listed_once_with_its_first_wrong_field(events: list[
 @settings(max_examples=40)
 @given(st.lists(allowed_events, max_size=4))
 def test_allowed_events_are_taken(events: list[LogEvent]) -> None:
-    verdict = judged(events)
-    assert (verdict.missed, verdict.to_adjust) == ((), [])
+    result = judged(events)
+    assert (result.failed, result.to_adjust) == ((), [])
 
 
 @pytest.mark.parametrize(
     ("event", "field", "expected"),
     [
         pytest.param(
-            an_event(event_time=Timestamp(seconds=int(NOW.timestamp()) + 601)), Field.EVENT_TIME, "ahead", id="ahead"
+            an_event(event_time=Timestamp(seconds=int(NOW.timestamp()) + 601)),
+            EventField.EVENT_TIME,
+            "ahead",
+            id="ahead",
         ),
         pytest.param(
-            an_event(event_time=Timestamp(seconds=5, nanos=-1)), Field.EVENT_TIME, "valid", id="negative nanos"
+            an_event(event_time=Timestamp(seconds=5, nanos=-1)), EventField.EVENT_TIME, "valid", id="negative nanos"
         ),
-        pytest.param(an_event(event_time=Timestamp(seconds=-1)), Field.EVENT_TIME, "1970", id="before 1970"),
-        pytest.param(an_event(service=""), Field.SERVICE, "1 to 256", id="no service"),
-        pytest.param(an_event(level=0), Field.LEVEL, "TRACE, DEBUG, INFO, WARN, ERROR, FATAL", id="no level"),
-        pytest.param(an_event(level=9), Field.LEVEL, "FATAL", id="unknown level"),
-        pytest.param(an_event(message=""), Field.MESSAGE, "1 to 64 bytes", id="no message"),
-        pytest.param(an_event(message="é" * 33), Field.MESSAGE, "bytes", id="a message counts in bytes"),
+        pytest.param(an_event(event_time=Timestamp(seconds=-1)), EventField.EVENT_TIME, "1970", id="before 1970"),
+        pytest.param(an_event(service=""), EventField.SERVICE, "1 to 256", id="no service"),
+        pytest.param(an_event(level=0), EventField.LEVEL, "TRACE, DEBUG, INFO, WARN, ERROR, FATAL", id="no level"),
+        pytest.param(an_event(level=9), EventField.LEVEL, "FATAL", id="unknown level"),
+        pytest.param(an_event(message=""), EventField.MESSAGE, "1 to 64 bytes", id="no message"),
+        pytest.param(an_event(message="é" * 33), EventField.MESSAGE, "bytes", id="a message counts in bytes"),
     ],
 )
-def test_a_fault_names_the_field_and_what_was_expected(event: LogEvent, field: Field, expected: str) -> None:
-    (fault,) = judged([an_event(), event]).faults()
+def test_a_fault_names_the_field_and_what_was_expected(event: LogEvent, field: EventField, expected: str) -> None:
+    (fault,) = judged([an_event(), event]).failed_checks()
     assert (fault.index, fault.field) == (1, field)
     assert expected in fault.reason
 
@@ -112,13 +114,13 @@ def test_a_fault_names_the_field_and_what_was_expected(event: LogEvent, field: F
 def test_an_event_that_fits_no_record_is_refused_as_a_whole() -> None:
     large = an_event()
     large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)  # field 31, which the contract does not know
-    (fault,) = judged([an_event(), large, an_event()]).first_faults()
-    assert (fault.index, fault.field) == (1, Field.EVENT)
+    (fault,) = judged([an_event(), large, an_event()]).first_failed_checks()
+    assert (fault.index, fault.field) == (1, EventField.EVENT)
     assert "20000 bytes" in fault.reason
 
 
 def test_characters_count_as_code_points() -> None:
-    assert judged([an_event(service="漢" * 256, record_id="🔔" * 128)]).missed == ()
+    assert judged([an_event(service="漢" * 256, record_id="🔔" * 128)]).failed == ()
 
 
 def test_limits_must_let_something_through() -> None:

@@ -1,7 +1,6 @@
-"""Records are cut between events, and never too large."""
+"""Requests as the bytes of their events, as columns, and as records."""
 
 import contextlib
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingest.adapters.wire import ProtobufWire
+from services.ingest.core.batching import framed_sizes, record_cuts
 from services.ingest.core.columns import sizes_of
-from services.ingest.core.framing import cut, framed
-from services.ingest.ports import UnreadableError
+from services.ingest.ports import UnreadableRequestError
 from tests.fakes.log_events import an_event, any_events
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
@@ -20,38 +19,14 @@ from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
 WIRE = ProtobufWire()
 
 
-@given(st.lists(st.integers(min_value=2, max_value=50), max_size=40), st.integers(min_value=1, max_value=60))
-def test_cuts_keep_order_miss_nothing_and_fill_records(sizes: list[int], most: int) -> None:
-    cuts = cut(np.array(sizes, dtype=np.int64), most).tolist()
-    records = [sizes[begin:end] for begin, end in pairwise(cuts)]
-    assert [size for record in records for size in record] == sizes
-    assert all(record and (sum(record) <= most or len(record) == 1) for record in records)
-    for record, following in pairwise(records):
-        assert sum(record) + following[0] > most
-
-
-@given(st.sampled_from([0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21]))
-def test_framed_sizes_are_those_of_the_wire(size: int) -> None:
-    assert framed(np.array([size])).tolist() == [
-        len(IngestRequest().SerializeToString()) + len(_varint(size)) + 1 + size
-    ]
-
-
-def _varint(number: int) -> bytes:
-    out = b""
-    while number > 127:
-        out, number = out + bytes([number & 127 | 128]), number >> 7
-    return out + bytes([number])
-
-
 @settings(max_examples=40)
 @given(st.lists(any_events, max_size=5), st.integers(min_value=1, max_value=3000))
 def test_batches_hold_the_bytes_of_the_events(events: list[LogEvent], most: int) -> None:
     request = LogBatch(events=events).SerializeToString()
     frames = WIRE.frames(request)
-    cuts = cut(framed(sizes_of(frames)), most)
+    cuts = record_cuts(framed_sizes(sizes_of(frames)), most)
     assert b"".join(WIRE.batches(frames, cuts)) == request
-    assert framed(sizes_of(frames)).sum() == len(request)
+    assert framed_sizes(sizes_of(frames)).sum() == len(request)
 
 
 @settings(max_examples=40)
@@ -60,7 +35,7 @@ def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, boo
     events, keep = [event for event, _ in given_events], [kept for _, kept in given_events]
     frames = WIRE.frames(LogBatch(events=events).SerializeToString())
     kept = frames.filter(np.array(keep, dtype=np.bool_))
-    written = b"".join(WIRE.batches(kept, cut(framed(sizes_of(kept)), 1000)))
+    written = b"".join(WIRE.batches(kept, record_cuts(framed_sizes(sizes_of(kept)), 1000)))
     expected = [event.SerializeToString(deterministic=True) for event, kept in given_events if kept]
     assert [event.SerializeToString(deterministic=True) for event in LogBatch.FromString(written).events] == expected
 
@@ -76,14 +51,14 @@ def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, boo
     ],
 )
 def test_bytes_that_some_reader_refuses_are_refused(request_bytes: bytes) -> None:
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableRequestError):
         WIRE.events(request_bytes)
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableRequestError):
         WIRE.single(request_bytes)
 
 
 def test_frames_of_bytes_that_cannot_be_cut_are_refused() -> None:
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableRequestError):
         WIRE.frames(b"\x0a\xff")
 
 
@@ -127,7 +102,7 @@ def test_what_can_be_read_here_can_be_read_by_every_reader(
     for place, removed, inserted in changes:
         at = int(place * len(request))
         request[at : at + removed] = bytes([inserted])
-    with contextlib.suppress(UnreadableError):
+    with contextlib.suppress(UnreadableRequestError):
         frames, columns = WIRE.frames(bytes(request)), WIRE.events(bytes(request))
         read = LogBatch.FromString(bytes(request))
         assert len(frames) == len(read.events)

@@ -1,0 +1,119 @@
+"""Which events of a batch are accepted, and what is wrong with the others."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from services.ingest.core.columns import Columns, Mask, Numbers, any_of, outside
+from services.ingest.core.field_checks import EventField, Limits, Requirement, optional_checks, required_checks
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """One requirement that one event does not meet."""
+
+    index: int
+    requirement: Requirement
+
+    @property
+    def field(self) -> EventField:
+        """The field that is wrong."""
+        return self.requirement.field
+
+    @property
+    def reason(self) -> str:
+        """What was expected there, as a sentence for people."""
+        return f"expected {self.requirement.expected}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """The outcome for `event_count` events; `failed` has only requirements that at least one event does not meet."""
+
+    event_count: int
+    failed: tuple[tuple[Requirement, Mask], ...]
+    adjustable: Mask | None
+    """Which events have values to adjust; None when none has."""
+
+    @property
+    def refused(self) -> Mask:
+        """Which events are refused."""
+        refused = np.zeros(self.event_count, dtype=np.bool_)
+        for _, rows in self.failed:
+            refused |= rows
+        return refused
+
+    @property
+    def to_adjust(self) -> list[int]:
+        """The events that are accepted once some of their values are adjusted, by rising index."""
+        rows: list[int] = [] if self.adjustable is None else np.flatnonzero(self.adjustable & ~self.refused).tolist()
+        return rows
+
+    def with_only(self, requirement: Requirement, rows: Mask) -> "CheckResult":
+        """Refuse some events for one requirement alone: whatever else is wrong with them follows from it."""
+        others = ((each, failed & ~rows) for each, failed in self.failed)
+        failed = (requirement, rows), *((each, failed) for each, failed in others if failed.any())
+        return replace(self, failed=failed)
+
+    def first_failed_checks(self) -> Iterator[FailedCheck]:
+        """Yield each refused event once, by rising index, with the first field of the proto that is wrong."""
+        if not self.failed:
+            return
+        table = np.stack([rows for _, rows in self.failed])
+        first = table.argmax(axis=0).tolist()
+        for index in np.flatnonzero(table.any(axis=0)).tolist():
+            yield FailedCheck(index, self.failed[first[index]][0])
+
+    def failed_checks(self) -> Iterator[FailedCheck]:
+        """Yield everything that is wrong, by rising index, then in the order of the proto's fields."""
+        for index in np.flatnonzero(self.refused).tolist():
+            for requirement, rows in self.failed:
+                if rows[index]:
+                    yield FailedCheck(index, requirement)
+
+
+# What was found instead of what is expected, by the event's index and the field.
+FoundValues = Mapping[tuple[int, EventField], str]
+
+
+def reason_of(failed: FailedCheck, found_values: FoundValues) -> str:
+    """Return what was expected and, where that is known, what was found."""
+    found = found_values.get((failed.index, failed.field))
+    return f"{failed.reason}, found {found}" if found else failed.reason
+
+
+class EventChecker:
+    """Checks batches against the given limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._required = tuple(
+            (requirement.field.name.lower(), requirement, check) for requirement, check in required_checks(limits)
+        )
+        self._optional = tuple((field.name.lower(), check) for field, check in optional_checks(limits))
+        self._size = Requirement(EventField.EVENT, f"at most {limits.max_record_bytes} bytes in all")
+
+    def check(self, columns: Columns, now: datetime) -> CheckResult:
+        """Check events by their fields."""
+        failed = tuple(
+            (requirement, rows)
+            for name, requirement, check in self._required
+            if (rows := _rows_or_none(check(columns[name], now))) is not None
+        )
+        adjustable = any_of(*[_rows_or_none(check(columns[name], now)) for name, check in self._optional])
+        return CheckResult(event_count=len(columns["level"]), failed=failed, adjustable=adjustable)
+
+    def check_sizes(self, result: CheckResult, sizes: Numbers) -> CheckResult:
+        """Check the same events by their sizes on the wire, once their values are adjusted.
+
+        Fields that the proto does not know have no check of their own, but they have a size.
+        """
+        rows = outside(sizes, 0, self.limits.max_record_bytes)
+        return result if rows is None else replace(result, failed=(*result.failed, (self._size, rows)))
+
+
+def _rows_or_none(rows: Mask | None) -> Mask | None:
+    """Return None where no row is marked after all."""
+    return rows if rows is not None and rows.any() else None

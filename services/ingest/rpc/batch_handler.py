@@ -1,0 +1,209 @@
+"""Many events of one call: checked together, adjusted where that is needed, and published in records."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from services.chassis import telemetry
+from services.chassis.clock import Clock
+from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
+from services.domain.event_fields import MAX_RECORD_ID
+from services.ingest.core.adjustments import Adjustment, AdjustmentSummary, summarize
+from services.ingest.core.batching import framed_sizes, record_cuts
+from services.ingest.core.columns import Columns, Numbers, sizes_of
+from services.ingest.core.event_checker import CheckResult, EventChecker, FailedCheck, FoundValues, reason_of
+from services.ingest.core.field_checks import EventField, Limits, Requirement
+from services.ingest.core.json_events import JsonEvents
+from services.ingest.metrics import Metrics
+from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.worker.publisher import Publisher, Reservation, all_published
+from tocsin.logs.v1.log_ingest_service_pb2 import AdjustedEvents, AdjustedValue, IngestBatchResponse, RefusedEvent
+
+# gRPC allows 8 KiB for all of a failure's details together.
+_MAX_VIOLATIONS = 25
+# So many events are read from JSON, or adjusted, before other calls have their turn.
+_EVENTS_PER_TURN = 250
+_AN_OBJECT = Requirement(EventField.EVENT, "a JSON object")
+
+
+@dataclass(slots=True, kw_only=True)
+class IncomingBatch:
+    """An IngestBatchRequest as bytes, and what is known of it when it was made from JSON."""
+
+    request: bytes
+    adjustments: dict[int, set[Adjustment]] = field(default_factory=dict)
+    found_values: dict[tuple[int, EventField], str] = field(default_factory=dict)
+
+
+class BatchHandler:
+    """Publishes those of many events that are allowed."""
+
+    def __init__(
+        self, *, wire: Wire, checker: EventChecker, publisher: Publisher, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._wire = wire
+        self._checker = checker
+        self._limits = checker.limits
+        self._publisher = publisher
+        self._clock = clock
+        self._metrics = metrics
+        self._reading = asyncio.Lock()
+
+    async def read_json(self, body: bytes) -> IncomingBatch:
+        """Read a batch from JSON; one at a time, since it takes several times its text's memory while it is read."""
+        batch, writer = IncomingBatch(request=b""), self._wire.writer()
+        async with self._reading:
+            for index, event in enumerate(JsonEvents(body, self._limits.max_attributes).each()):
+                self._check_count(index + 1)
+                writer.add(event.fields, event.attributes)
+                if event.adjustments:
+                    batch.adjustments[index] = event.adjustments
+                for event_field, found in event.found_values.items():
+                    batch.found_values[index, event_field] = found
+                if index % _EVENTS_PER_TURN == _EVENTS_PER_TURN - 1:
+                    await asyncio.sleep(0)
+            batch.request = writer.written()
+        check_size(len(batch.request), self._limits)
+        return batch
+
+    async def publish(self, batch: IncomingBatch, reservation: Reservation) -> IngestBatchResponse:
+        """Return when Kafka has the allowed events; raise InvalidRequest where none is, or the failure of the write."""
+        frames, columns = self._read(batch.request)
+        result = self._check(columns, batch.found_values)
+        frames = await self._adjust(frames, result.to_adjust, batch.adjustments)
+        sizes = framed_sizes(sizes_of(frames))
+        result = self._checker.check_sizes(result, sizes)
+        response = self._response(result, columns, batch.found_values)
+        published = []
+        headers = telemetry.trace_headers()
+        for record in self._records(batch, frames, sizes, result):
+            published.append(self._publisher.publish(record, headers))
+            reservation.hold_until(published[-1])
+        await all_published(published)
+        self._metrics.accepted(response.accepted_count)
+        self._report_adjustments(response, batch.adjustments)
+        return response
+
+    def _read(self, request: bytes) -> tuple[pa.BinaryArray, Columns]:
+        try:
+            frames = self._wire.frames(request)
+            # Before the columns are made: a request of empty events would become fifty times as large.
+            self._check_count(len(frames))
+            return frames, self._wire.events(request)
+        except UnreadableRequestError as error:
+            raise MalformedMessage(str(error)) from error
+
+    def _check_count(self, events: int) -> None:
+        limit = self._limits.max_batch_events
+        violation = Violation("events", f"expected 1 to {limit} events, got {events}")
+        if not events:
+            raise InvalidRequest("the request holds no events", violations=[violation])
+        if events > limit:
+            raise RequestTooLarge("the request holds too many events", violations=[violation])
+
+    def _check(self, columns: Columns, found_values: FoundValues) -> CheckResult:
+        result = self._checker.check(columns, self._clock.now())
+        no_objects = [index for index, event_field in found_values if event_field is EventField.EVENT]
+        if not no_objects:
+            return result
+        rows = np.zeros(result.event_count, dtype=np.bool_)
+        rows[no_objects] = True
+        return result.with_only(_AN_OBJECT, rows)
+
+    async def _adjust(
+        self, frames: pa.BinaryArray, rows: Sequence[int], adjustments: dict[int, set[Adjustment]]
+    ) -> pa.BinaryArray:
+        """Rewrite the events that have values to adjust; the others stay the bytes that they are."""
+        if not rows:
+            return frames
+        events: list[Any] = frames.to_pylist()
+        for done, index in enumerate(rows, start=1):
+            events[index], made = self._wire.adjusted(events[index], self._limits.max_attributes)
+            adjustments.setdefault(index, set()).update(made)
+            if not done % _EVENTS_PER_TURN:
+                await asyncio.sleep(0)
+        return pa.array(events, type=frames.type)
+
+    def _response(self, result: CheckResult, columns: Columns, found_values: FoundValues) -> IngestBatchResponse:
+        if not result.failed:
+            return IngestBatchResponse(accepted_count=result.event_count)
+        refused = list(result.first_failed_checks())
+        for each in refused:
+            self._metrics.refused(each.field)
+        if len(refused) == result.event_count:
+            raise _all_refused(result, found_values)
+        return IngestBatchResponse(
+            accepted_count=result.event_count - len(refused),
+            refused_count=len(refused),
+            refused=_refused_events(refused, columns, found_values),
+        )
+
+    def _records(
+        self, batch: IncomingBatch, frames: pa.BinaryArray, sizes: Numbers, result: CheckResult
+    ) -> Sequence[bytes]:
+        """Keep the bytes that came where all of them are allowed events and fit one record; else cut the events out."""
+        max_bytes = self._limits.max_record_bytes
+        if not result.failed and not result.to_adjust and len(batch.request) == sizes.sum() <= max_bytes:
+            return [batch.request]
+        accepted = np.logical_not(result.refused)
+        return self._wire.batches(frames.filter(pa.array(accepted)), record_cuts(sizes[accepted], max_bytes))
+
+    def _report_adjustments(self, response: IngestBatchResponse, adjustments: Mapping[int, set[Adjustment]]) -> None:
+        refused = {each.index for each in response.refused}
+        summary = summarize({index: made for index, made in adjustments.items() if index not in refused})
+        if summary is None:
+            return
+        response.adjusted.CopyFrom(adjusted_events(summary))
+        for adjustment, count in summary.counts.items():
+            self._metrics.adjusted(adjustment, count.events)
+
+
+def check_size(size: int, limits: Limits) -> None:
+    """Raise RequestTooLarge where a request's events are more bytes than allowed."""
+    if size > limits.max_request_bytes:
+        raise RequestTooLarge(f"expected at most {limits.max_request_bytes} bytes, got {size}")
+
+
+def adjusted_events(summary: AdjustmentSummary) -> AdjustedEvents:
+    """Return the summary as the response carries it."""
+    values = [
+        AdjustedValue(
+            field=adjustment.field.value,
+            action=AdjustedValue.Action.Value(adjustment.action.name),
+            count=count.events,
+            indexes=count.indexes,
+        )
+        for adjustment, count in summary.counts.items()
+    ]
+    return AdjustedEvents(event_count=summary.event_count, values=values)
+
+
+def _refused_events(refused: Sequence[FailedCheck], columns: Columns, found_values: FoundValues) -> list[RefusedEvent]:
+    record_ids: list[Any] = columns["record_id"].take(pa.array([each.index for each in refused])).to_pylist()
+    return [
+        RefusedEvent(
+            index=each.index,
+            record_id=record_id[:MAX_RECORD_ID],
+            field=each.field.value,
+            reason=reason_of(each, found_values),
+        )
+        for each, record_id in zip(refused, record_ids, strict=True)
+    ]
+
+
+def _all_refused(result: CheckResult, found_values: FoundValues) -> InvalidRequest:
+    violations = [
+        Violation(_path(failed), reason_of(failed, found_values))
+        for failed in islice(result.failed_checks(), _MAX_VIOLATIONS)
+    ]
+    return InvalidRequest(f"none of the {result.event_count} events is allowed", violations=violations)
+
+
+def _path(failed: FailedCheck) -> str:
+    event = f"events[{failed.index}]"
+    return event if failed.field is EventField.EVENT else f"{event}.{failed.field.value}"

@@ -1,0 +1,208 @@
+"""Single events, which wait a few milliseconds for others so that they go to Kafka together."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from opentelemetry import trace
+
+from services.chassis import telemetry
+from services.chassis.clock import Clock
+from services.chassis.failures import Failure, InvalidRequest, MalformedMessage, Violation
+from services.ingest.core.adjustments import Adjustment
+from services.ingest.core.batching import BatchPolicy, BatchStep
+from services.ingest.core.event_checker import CheckResult, EventChecker, FoundValues, reason_of
+from services.ingest.core.field_checks import EventField
+from services.ingest.metrics import Metrics
+from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.worker.publisher import Publisher, Reservation
+
+_NOTHING_FOUND: Mapping[EventField, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PendingEvent:
+    """One caller: a batch of one event, and where the outcome goes."""
+
+    batch: bytes
+    reservation: Reservation
+    span: trace.Span
+    outcome: asyncio.Future[frozenset[Adjustment]]
+    adjustments: frozenset[Adjustment]
+    found_values: Mapping[EventField, str]
+
+
+class Batcher:
+    """Checks and publishes single events together, and gives each caller the outcome of its own event."""
+
+    def __init__(
+        self,
+        *,
+        wire: Wire,
+        checker: EventChecker,
+        publisher: Publisher,
+        policy: BatchPolicy,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._wire = wire
+        self._checker = checker
+        self._publisher = publisher
+        self._policy = policy
+        self._clock = clock
+        self._metrics = metrics
+        self._pending: list[_PendingEvent] = []
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def publish(
+        self,
+        batch: bytes,
+        reservation: Reservation,
+        *,
+        adjustments: frozenset[Adjustment] = frozenset(),
+        found_values: Mapping[EventField, str] = _NOTHING_FOUND,
+    ) -> frozenset[Adjustment]:
+        """Return when Kafka has the one event of the batch; raise InvalidRequest or the failure of the write.
+
+        `adjustments` were made, and `found_values` were found, when the batch was made. Returns all adjustments.
+        """
+        outcome: asyncio.Future[frozenset[Adjustment]] = asyncio.get_running_loop().create_future()
+        self._add(
+            _PendingEvent(
+                batch=batch,
+                reservation=reservation,
+                span=trace.get_current_span(),
+                outcome=outcome,
+                adjustments=adjustments,
+                found_values=found_values,
+            )
+        )
+        return await outcome
+
+    def _add(self, event: _PendingEvent) -> None:
+        step = self._step(event)
+        if step is BatchStep.FLUSH_BEFORE:
+            self._flush()
+            step = self._step(event)
+        self._pending.append(event)
+        self._size += len(event.batch)
+        if step is BatchStep.FLUSH:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._policy.linger.total_seconds(), self._flush)
+
+    def _step(self, event: _PendingEvent) -> BatchStep:
+        return self._policy.step(events=len(self._pending), size=self._size, added_size=len(event.batch))
+
+    def _flush(self) -> None:
+        # Callers that gave up meanwhile were promised nothing.
+        events = [each for each in self._pending if not each.outcome.done()]
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pending, self._size, self._timer = [], 0, None
+        if events:
+            self._metrics.flushed(len(events))
+            self._check_and_publish(events)
+
+    def _check_and_publish(self, events: Sequence[_PendingEvent]) -> None:
+        """Never raise: whatever goes wrong is the outcome for those whose events these are."""
+        try:
+            accepted = self._accepted(events)
+            if accepted:
+                self._publish(accepted)
+        except UnreadableRequestError:
+            self._publish_one_by_one(events)
+        except Exception as error:  # noqa: BLE001  (a caller that waits must get it; the interceptor knows what to do)
+            _fail(events, error)
+
+    def _publish_one_by_one(self, events: Sequence[_PendingEvent]) -> None:
+        """Publish each event alone, so that one caller's unreadable bytes are not the others' failure."""
+        if len(events) == 1:
+            _fail(events, MalformedMessage("the event cannot be read"))
+            return
+        for each in events:
+            self._check_and_publish([each])
+
+    def _accepted(self, events: Sequence[_PendingEvent]) -> Sequence[_PendingEvent]:
+        """Fail the refused events, and return the others, adjusted where their values do not fit."""
+        columns = self._wire.events(b"".join([each.batch for each in events]))
+        result = self._checker.check(columns, self._clock.now())
+        adjusted = {index: self._adjusted(events[index]) for index in result.to_adjust}
+        events = [adjusted.get(index, each) for index, each in enumerate(events)]
+        result = self._checker.check_sizes(result, np.array([len(each.batch) for each in events], dtype=np.int64))
+        found_values = {
+            (index, field): found for index, each in enumerate(events) for field, found in each.found_values.items()
+        }
+        for index, failure in _failures(result, found_values).items():
+            _fail([events[index]], failure)
+        for failed in result.first_failed_checks():
+            self._metrics.refused(failed.field)
+        return [each for each, is_refused in zip(events, result.refused.tolist(), strict=True) if not is_refused]
+
+    def _adjusted(self, event: _PendingEvent) -> _PendingEvent:
+        frame: Any = self._wire.frames(event.batch)[0].as_py()
+        adjusted, made = self._wire.adjusted(frame, self._checker.limits.max_attributes)
+        return replace(event, batch=self._wire.batch(adjusted), adjustments=event.adjustments | made)
+
+    def _publish(self, events: Sequence[_PendingEvent]) -> None:
+        span = _flush_span(events)
+        headers = telemetry.trace_headers(trace.set_span_in_context(span))
+        try:
+            published = self._publisher.publish(b"".join([each.batch for each in events]), headers)
+        except Failure as failure:
+            _end(span, failure)
+            raise
+        for each in events:
+            each.reservation.hold_until(published)
+
+        def finish(done: asyncio.Future[None]) -> None:
+            failure = done.exception()
+            _end(span, failure)
+            if failure is None:
+                self._succeed(events)
+            else:
+                _fail(events, failure)
+
+        published.add_done_callback(finish)
+
+    def _succeed(self, events: Sequence[_PendingEvent]) -> None:
+        self._metrics.accepted(len(events))
+        for each in events:
+            for adjustment in each.adjustments:
+                self._metrics.adjusted(adjustment, 1)
+            if not each.outcome.done():
+                each.outcome.set_result(each.adjustments)
+
+
+def _flush_span(events: Sequence[_PendingEvent]) -> trace.Span:
+    """Start the span of a record; it has one call as its parent, and links to all."""
+    # A call whose trace is not recorded would take the others' traces with it.
+    recorded = next((each.span for each in events if each.span.is_recording()), events[0].span)
+    return telemetry.tracer(__name__).start_span(
+        "log-events flush",
+        trace.set_span_in_context(recorded),
+        trace.SpanKind.PRODUCER,
+        links=[trace.Link(each.span.get_span_context()) for each in events],
+    )
+
+
+def _end(span: trace.Span, failure: BaseException | None) -> None:
+    if failure is not None:
+        span.set_status(trace.StatusCode.ERROR, getattr(failure, "reason", type(failure).__name__))
+    span.end()
+
+
+def _fail(events: Sequence[_PendingEvent], failure: BaseException) -> None:
+    for each in events:
+        if not each.outcome.done():
+            each.outcome.set_exception(failure)
+
+
+def _failures(result: CheckResult, found_values: FoundValues) -> dict[int, Failure]:
+    violations: dict[int, list[Violation]] = {}
+    for failed in result.failed_checks():
+        violations.setdefault(failed.index, []).append(Violation(failed.field.value, reason_of(failed, found_values)))
+    return {index: InvalidRequest("the event is not allowed", violations=found) for index, found in violations.items()}
