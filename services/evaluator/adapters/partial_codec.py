@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.domain.level import Level
@@ -86,13 +87,17 @@ def sample_of(message: alert_pb2.SampleEvent) -> Sample:
 
 
 @lru_cache(maxsize=1024)
+def _pane_timestamp(pane_ns: int) -> Timestamp:
+    return timestamp_of_nanoseconds(pane_ns)
+
+
 def _row_message(row: Row) -> partial_pb2.PartialRow:
     key, aggregate = row
     return partial_pb2.PartialRow(
         rule_id=key.rule_id,
         selection_revision=key.selection_revision,
         group=key.group,
-        pane_time=timestamp_of_nanoseconds(key.pane_ns),
+        pane_time=_pane_timestamp(key.pane_ns),
         count=aggregate.counted,
         total=aggregate.total,
         value_count=aggregate.value_count,
