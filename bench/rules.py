@@ -58,7 +58,7 @@ def events(count: int) -> pa.RecordBatch:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The time of one round, the median of many."""
+    """Return the time of one round, the median of many."""
     work()
     taken = []
     for _ in range(ROUNDS):
@@ -100,7 +100,7 @@ def conditioned(text: str) -> float:
 
 
 def default_filters() -> list[str]:
-    """The filters of the three default rules."""
+    """Return the filters of the three default rules."""
     drafts = [
         Draft(name=kind.name, type=kind, threshold=1.0, window=timedelta(minutes=5), severity=Severity.HIGH)
         for kind in DEFAULTS

@@ -1,1 +1,1 @@
-"""What a rule may say: names, types, checking with positions; pure, used by manager, evaluator and command line."""
+"""The language of rules: names, types, checking with positions; pure, used by manager, evaluator and cli."""

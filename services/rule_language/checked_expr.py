@@ -1,15 +1,14 @@
-"""From the wire form of a checked expression, `cel.expr.CheckedExpr`, to the tree."""
+"""Read CEL's checked expressions: from a serialized `cel.expr.CheckedExpr` to the syntax tree, and parts of it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 
-from services.rule_language import protobuf_wire as on_wire
-from services.rule_language.protobuf_wire import Message
+from services.rule_language.protobuf_wire import WireMessage, encode_field
 from services.rule_language.syntax_tree import (
     Attribute,
     Call,
     Constant,
-    Field,
+    FieldRef,
     HasAttribute,
     Listing,
     Node,
@@ -20,7 +19,7 @@ from services.rule_language.syntax_tree import (
 
 
 class _Any(IntEnum):
-    """Numbers of fields: google.protobuf.Any, and below the messages of cel.expr."""
+    """Field numbers of google.protobuf.Any; below, those of the messages of cel.expr."""
 
     VALUE = 2
 
@@ -64,17 +63,17 @@ _STRUCT_ENTRIES, _ENTRY_KEY, _ENTRY_VALUE = 2, 3, 4
 # iter_var, and iter_range, accu_init, loop_condition, loop_step, result
 _LOOP_VARIABLE, _LOOP_RANGE = 1, 2
 _LOOP_PARTS = (_LOOP_RANGE, 4, 5, 6, 7)
-# In which fields of a form other expressions stand.
+# The fields of each form that hold other expressions.
 _PARTS = {
     _Expr.SELECT: (_SELECT_OPERAND,),
     _Expr.CALL: (_CALL_TARGET, _CALL_ARGUMENTS),
     _Expr.LIST: (_LIST_ELEMENTS,),
     _Expr.LOOP: _LOOP_PARTS,
 }
-# What is known of a node hangs on its id: nodes that are put in have ids that no other has.
+# Types and positions are kept by node id: nodes that are inserted get ids that no other has.
 _NEW_ID = 1 << 20
 
-# As the library calls them → as they are written.
+# The library's names of operators → the symbols that people write.
 _OPERATORS = {
     "_&&_": "&&",
     "_||_": "||",
@@ -86,57 +85,57 @@ _OPERATORS = {
 }
 
 
-def tree_of(wire: bytes, constants: Mapping[str, int]) -> Node:
-    """Read the tree; `constants` are names that stand for numbers."""
-    return _Reader(_checked(wire), constants).root()
+def parse_tree(serialized: bytes, constants: Mapping[str, int]) -> Node:
+    """Parse the tree; `constants` are names that stand for numbers."""
+    return _Reader(_checked(serialized), constants).root()
 
 
-def part_of(wire: bytes, node_id: int) -> bytes:
-    """The wire form of the part of an expression that has this id."""
-    checked = _checked(wire)
-    part = next(expr for expr in _all(checked.message(_Checked.EXPR)) if expr.integer(_Expr.ID) == node_id)
-    return Message(wire).replaced(_Any.VALUE, checked.replaced(_Checked.EXPR, part.on_the_wire()))
+def extract_part(serialized: bytes, node_id: int) -> bytes:
+    """Return the serialized part of an expression that has this id."""
+    checked = _checked(serialized)
+    part = next(expr for expr in _all_parts(checked.message(_Checked.EXPR)) if expr.integer(_Expr.ID) == node_id)
+    return WireMessage(serialized).with_field(_Any.VALUE, checked.with_field(_Checked.EXPR, part.encode()))
 
 
-def read_from_map(wire: bytes, names: Collection[str], variable: str) -> bytes:
-    """The wire form of the expression that reads these variables as entries of one, a map."""
-    checked = _checked(wire)
-    expr = _read_from_map(checked.message(_Checked.EXPR), frozenset(names), variable)
-    return Message(wire).replaced(_Any.VALUE, checked.replaced(_Checked.EXPR, expr))
+def rewrite_to_map(serialized: bytes, names: Collection[str], variable: str) -> bytes:
+    """Rewrite an expression so that it reads these variables as entries of one variable, a map."""
+    checked = _checked(serialized)
+    expr = _rewrite(checked.message(_Checked.EXPR), frozenset(names), variable)
+    return WireMessage(serialized).with_field(_Any.VALUE, checked.with_field(_Checked.EXPR, expr))
 
 
-def _read_from_map(expr: Message, names: frozenset[str], variable: str) -> bytes:
+def _rewrite(expr: WireMessage, names: frozenset[str], variable: str) -> bytes:
     form = _form(expr)
-    if form is _Expr.NAME and (name := expr.message(_Expr.NAME).text(_NAME_TEXT)) in names:
+    if form is _Expr.NAME and (name := expr.message(_Expr.NAME).string(_NAME_TEXT)) in names:
         return _entry(variable, name, expr.integer(_Expr.ID) + _NEW_ID)
     inner = expr.message(form)
-    # A loop's own variable hides another of its name, except in what the loop goes over.
-    own = inner.text(_LOOP_VARIABLE) if form is _Expr.LOOP else ""
+    # A loop's own variable hides another of its name, except in the loop's range.
+    own = inner.string(_LOOP_VARIABLE) if form is _Expr.LOOP else ""
 
     def changed(number: int, part: bytes) -> bytes:
-        return _read_from_map(Message(part), names if number == _LOOP_RANGE else names - {own}, variable)
+        return _rewrite(WireMessage(part), names if number == _LOOP_RANGE else names - {own}, variable)
 
-    return expr.replaced(form, inner.mapped(_PARTS[form], changed)) if form in _PARTS else expr.on_the_wire()
+    return expr.with_field(form, inner.with_changed(_PARTS[form], changed)) if form in _PARTS else expr.encode()
 
 
 def _entry(variable: str, key: str, node_id: int) -> bytes:
-    """An expression that is one entry of a map variable."""
-    name = on_wire.written(_Expr.ID, node_id + _NEW_ID) + on_wire.written(
-        _Expr.NAME, on_wire.written(_NAME_TEXT, variable.encode())
+    """Serialize an expression that reads one entry of a map variable."""
+    name = encode_field(_Expr.ID, node_id + _NEW_ID) + encode_field(
+        _Expr.NAME, encode_field(_NAME_TEXT, variable.encode())
     )
-    select = on_wire.written(_SELECT_OPERAND, name) + on_wire.written(_SELECT_FIELD, key.encode())
-    return on_wire.written(_Expr.ID, node_id) + on_wire.written(_Expr.SELECT, select)
+    select = encode_field(_SELECT_OPERAND, name) + encode_field(_SELECT_FIELD, key.encode())
+    return encode_field(_Expr.ID, node_id) + encode_field(_Expr.SELECT, select)
 
 
-def written(function: str) -> str:
-    """A function's name as people write it."""
+def operator_symbol(function: str) -> str:
+    """Return a function's name as people write it."""
     return _OPERATORS.get(function, function)
 
 
 class _Reader:
-    """Turns one expression's nodes into ours."""
+    """Turns the nodes of one expression into those of the syntax tree."""
 
-    def __init__(self, checked: Message, constants: Mapping[str, int]) -> None:
+    def __init__(self, checked: WireMessage, constants: Mapping[str, int]) -> None:
         self._expr = checked.message(_Checked.EXPR)
         self._constants = constants
         self._kinds = {
@@ -151,7 +150,7 @@ class _Reader:
     def root(self) -> Node:
         return self._node(self._expr)
 
-    def _node(self, expr: Message) -> Node:
+    def _node(self, expr: WireMessage) -> Node:
         match _form(expr):
             case _Expr.CONSTANT if self._kind(expr) is not ValueKind.OTHER:
                 return self._constant(expr)
@@ -162,90 +161,90 @@ class _Reader:
             case _Expr.CALL:
                 return self._call(expr)
             case _Expr.LIST:
-                return Listing(elements=self._nodes(_below(expr)), place=self._place(expr))
+                return Listing(elements=self._nodes(_parts(expr)), place=self._place(expr))
             case _:
                 return self._opaque(expr)
 
-    def _nodes(self, exprs: Sequence[Message]) -> tuple[Node, ...]:
+    def _nodes(self, exprs: Sequence[WireMessage]) -> tuple[Node, ...]:
         return tuple(self._node(expr) for expr in exprs)
 
-    def _constant(self, expr: Message) -> Node:
-        literal, kind = expr.message(_Expr.CONSTANT), self._kind(expr)
+    def _constant(self, expr: WireMessage) -> Node:
+        constant, kind = expr.message(_Expr.CONSTANT), self._kind(expr)
         match kind:
             case ValueKind.BOOL:
-                return Constant(value=bool(literal.integer(_Constant.BOOL)), kind=kind, place=self._place(expr))
+                return Constant(value=bool(constant.integer(_Constant.BOOL)), kind=kind, place=self._place(expr))
             case ValueKind.INT:
-                return Constant(value=literal.integer(_Constant.INT), kind=kind, place=self._place(expr))
+                return Constant(value=constant.integer(_Constant.INT), kind=kind, place=self._place(expr))
             case ValueKind.DOUBLE:
-                return Constant(value=literal.double(_Constant.DOUBLE), kind=kind, place=self._place(expr))
+                return Constant(value=constant.double(_Constant.DOUBLE), kind=kind, place=self._place(expr))
             case _:
-                return Constant(value=literal.text(_Constant.STRING), kind=kind, place=self._place(expr))
+                return Constant(value=constant.string(_Constant.STRING), kind=kind, place=self._place(expr))
 
-    def _name(self, expr: Message) -> Node:
-        name = expr.message(_Expr.NAME).text(_NAME_TEXT)
+    def _name(self, expr: WireMessage) -> Node:
+        name = expr.message(_Expr.NAME).string(_NAME_TEXT)
         if name in self._constants:
             return Constant(value=self._constants[name], kind=ValueKind.INT, place=self._place(expr))
-        return Field(name=name, kind=self._kind(expr), place=self._place(expr))
+        return FieldRef(name=name, kind=self._kind(expr), place=self._place(expr))
 
-    def _attribute(self, expr: Message) -> Node:
+    def _attribute(self, expr: WireMessage) -> Node:
         select = expr.message(_Expr.SELECT)
         kind = HasAttribute if select.integer(_SELECT_TEST) else Attribute
-        return kind(key=select.text(_SELECT_FIELD), place=self._place(expr))
+        return kind(key=select.string(_SELECT_FIELD), place=self._place(expr))
 
-    def _call(self, expr: Message) -> Node:
-        function, given = expr.message(_Expr.CALL).text(_CALL_FUNCTION), _below(expr)
-        match function, given:
-            case "_[_]", [subject, key] if _is_attributes(subject) and _is_text(key):
-                return Attribute(key=_text(key), place=self._place(expr))
-            case "@in", [key, subject] if _is_attributes(subject) and _is_text(key):
-                return HasAttribute(key=_text(key), place=self._place(expr))
+    def _call(self, expr: WireMessage) -> Node:
+        function, arguments = expr.message(_Expr.CALL).string(_CALL_FUNCTION), _parts(expr)
+        match function, arguments:
+            case "_[_]", [subject, key] if _is_attributes(subject) and _is_string(key):
+                return Attribute(key=_string(key), place=self._place(expr))
+            case "@in", [key, subject] if _is_attributes(subject) and _is_string(key):
+                return HasAttribute(key=_string(key), place=self._place(expr))
             case _:
                 return Call(
-                    function=written(function),
-                    arguments=self._nodes(given),
+                    function=operator_symbol(function),
+                    arguments=self._nodes(arguments),
                     kind=self._kind(expr),
                     place=self._place(expr),
                 )
 
-    def _opaque(self, expr: Message) -> Node:
+    def _opaque(self, expr: WireMessage) -> Node:
         return Opaque(
-            form=_apart(expr), parts=self._nodes(_below(expr)), kind=self._kind(expr), place=self._place(expr)
+            form=_distinguish(expr), parts=self._nodes(_parts(expr)), kind=self._kind(expr), place=self._place(expr)
         )
 
-    def _kind(self, expr: Message) -> ValueKind:
+    def _kind(self, expr: WireMessage) -> ValueKind:
         return self._kinds.get(expr.integer(_Expr.ID), ValueKind.OTHER)
 
-    def _place(self, expr: Message) -> Place:
+    def _place(self, expr: WireMessage) -> Place:
         number = expr.integer(_Expr.ID)
         return Place(id=number, offset=self._offsets.get(number, 0))
 
 
-def _checked(wire: bytes) -> Message:
-    return Message(wire).message(_Any.VALUE)
+def _checked(serialized: bytes) -> WireMessage:
+    return WireMessage(serialized).message(_Any.VALUE)
 
 
-def _form(expr: Message) -> _Expr:
+def _form(expr: WireMessage) -> _Expr:
     return next((form for form in _Expr if form is not _Expr.ID and expr.has(form)), _Expr.ID)
 
 
-def _is_attributes(expr: Message) -> bool:
-    return expr.message(_Expr.NAME).text(_NAME_TEXT) == "attributes"
+def _is_attributes(expr: WireMessage) -> bool:
+    return expr.message(_Expr.NAME).string(_NAME_TEXT) == "attributes"
 
 
-def _is_text(expr: Message) -> bool:
+def _is_string(expr: WireMessage) -> bool:
     return expr.message(_Expr.CONSTANT).has(_Constant.STRING)
 
 
-def _text(expr: Message) -> str:
-    return expr.message(_Expr.CONSTANT).text(_Constant.STRING)
+def _string(expr: WireMessage) -> str:
+    return expr.message(_Expr.CONSTANT).string(_Constant.STRING)
 
 
-def _operand(expr: Message) -> Message:
+def _operand(expr: WireMessage) -> WireMessage:
     return expr.message(_Expr.SELECT).message(_SELECT_OPERAND)
 
 
-def _below(expr: Message) -> list[Message]:
-    """The parts of any expression."""
+def _parts(expr: WireMessage) -> list[WireMessage]:
+    """Return the expressions right below an expression."""
     match _form(expr):
         case _Expr.SELECT:
             return [_operand(expr)]
@@ -263,16 +262,16 @@ def _below(expr: Message) -> list[Message]:
             return []
 
 
-def _all(expr: Message) -> list[Message]:
-    return [expr, *(one for part in _below(expr) for one in _all(part))]
+def _all_parts(expr: WireMessage) -> list[WireMessage]:
+    return [expr, *(one for part in _parts(expr) for one in _all_parts(part))]
 
 
-def _apart(expr: Message) -> str:
-    """What an expression is, apart from where it stands and from its parts."""
+def _distinguish(expr: WireMessage) -> str:
+    """Return what distinguishes an expression, apart from its place and its parts."""
     match _form(expr):
         case _Expr.SELECT:
             select = expr.message(_Expr.SELECT)
-            return f"select {select.integer(_SELECT_TEST)} {select.text(_SELECT_FIELD)}"
+            return f"select {select.integer(_SELECT_TEST)} {select.string(_SELECT_FIELD)}"
         case _Expr.CONSTANT:
             return f"constant {expr.data(_Expr.CONSTANT).hex()}"
         case form:

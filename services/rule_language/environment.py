@@ -1,7 +1,7 @@
-"""The words of the language and their types; the only module that knows the CEL library.
+"""The CEL environment: names, functions and their types; the only module that imports the CEL library.
 
-The language is closed: only what is declared here exists, so what a rule may say can be kept. Unlike plain CEL it lets
-int and double meet in comparisons, arithmetic and lists.
+The language is closed: only what is declared here exists, so what a rule may contain stays under our control. Unlike
+plain CEL it takes an int beside a double in comparisons, arithmetic and lists.
 """
 
 import functools
@@ -17,9 +17,9 @@ from cel_expr_python import cel
 from google.protobuf.struct_pb2 import Struct, Value
 
 from services.domain.level import Level
-from services.rule_language.checked_expr import read_from_map
+from services.rule_language.checked_expr import rewrite_to_map
 
-# What an event is made of. status_code, response_time and each attribute may be absent.
+# The fields of an event. status_code, response_time and each attribute may be absent.
 EVENT_FIELDS: Mapping[str, str] = {
     "service": "string",
     "level": "int",
@@ -30,7 +30,7 @@ EVENT_FIELDS: Mapping[str, str] = {
     "trace_id": "string",
     "attributes": "map",
 }
-# What a window is made of. avg, min and max are absent where no event had a value.
+# The numbers of a window. avg, min and max are absent where no event had a value.
 WINDOW_FIELDS: Mapping[str, str] = {
     "count": "int",
     "total": "int",
@@ -41,9 +41,9 @@ WINDOW_FIELDS: Mapping[str, str] = {
     "max": "double",
     "threshold": "double",
 }
-_TEXT_FIELDS = [name for name, kind in EVENT_FIELDS.items() if kind == "string"]
-# A name that no expression can write.
-_TEXTS = "@texts"
+_STRING_FIELDS = [name for name, kind in EVENT_FIELDS.items() if kind == "string"]
+# A variable that no expression can name.
+_STRINGS = "@strings"
 LEVELS: Mapping[str, int] = {level.name: level.value for level in Level}
 
 _NUMBERS = ("int", "double")
@@ -71,8 +71,8 @@ class Overload:
     parameters: tuple[str, ...]
     result: str
     is_method: bool = False
-    # Computes where the library has no such overload itself, because int and double meet.
-    meet: Callable[[float, float], float] | None = None
+    # Computes what the library has no overload for: an int beside a double.
+    implementation: Callable[[float, float], float] | None = None
 
     @property
     def id(self) -> str:
@@ -80,7 +80,7 @@ class Overload:
         return " ".join([self.function, *self.parameters, *(["method"] if self.is_method else [])])
 
     def declaration(self) -> Mapping[str, object]:
-        """As the library's configuration writes it; the receiver of a method is its target."""
+        """Return the overload as the library's configuration has it; the receiver of a method is its target."""
         arguments = [_declared(parameter) for parameter in self.parameters]
         receiver = {"target": arguments[0]} if self.is_method else {}
         return {"id": self.id, **receiver, "args": arguments[len(receiver) :], "return": _declared(self.result)}
@@ -105,11 +105,11 @@ def _on_doubles(compute: Callable[[float, float], float]) -> Callable[[float, fl
 
 def _arithmetic(function: str, compute: Callable[[float, float], float]) -> list[Overload]:
     same = [Overload(function, (number, number), number) for number in _NUMBERS]
-    return [*same, *(Overload(function, mixed, "double", meet=_on_doubles(compute)) for mixed in _MIXED)]
+    return [*same, *(Overload(function, mixed, "double", implementation=_on_doubles(compute)) for mixed in _MIXED)]
 
 
 def _overloads() -> list[Overload]:
-    """Every function of the language that is not taken over whole from the standard library."""
+    """List every function of the language that is not taken over whole from the standard library."""
     return [
         *(Overload(f"_{sign}_", pair, "bool") for sign in ("<", "<=", ">", ">=") for pair in _ORDERED),
         *(Overload(f"_{sign}_", pair, "bool") for sign in ("==", "!=") for pair in [*_ORDERED, ("bool", "bool")]),
@@ -136,19 +136,19 @@ def _overloads() -> list[Overload]:
 OVERLOADS = _overloads()
 
 
-class RefusedError(ValueError):
-    """The library refused a text."""
+class CompileError(ValueError):
+    """The library cannot compile a text."""
 
-    def __init__(self, complaint: str) -> None:
-        super().__init__(complaint)
-        self.complaint = complaint
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class StepLimitError(Exception):
-    """The library gave up: computing would have taken more steps than it allows."""
+    """An evaluation would take more steps than the library allows."""
 
 
-class Program:
+class CelProgram:
     """A text that was parsed and type-checked."""
 
     def __init__(self, env: Any, compiled: Any) -> None:
@@ -156,22 +156,22 @@ class Program:
         self._compiled = compiled
 
     @property
-    def wire(self) -> bytes:
+    def serialized(self) -> bytes:
         """A google.protobuf.Any that holds the cel.expr.CheckedExpr."""
         return bytes(self._compiled.serialize())
 
     def evaluate(self, values: Mapping[str, object]) -> bool | None:
-        """Say true or false; None where that depends on something absent, or cannot be computed. See `value`."""
-        answer = self.value(values)
-        return answer if isinstance(answer, bool) else None
+        """Return true or false; None where that depends on something absent, or cannot be computed. See `value`."""
+        value = self.value(values)
+        return value if isinstance(value, bool) else None
 
     def value(self, values: Mapping[str, object]) -> object:
-        """Compute the value; None where that depends on something absent, or cannot be done. Raises GivenUpError."""
+        """Compute the value; None where it depends on something absent, or is impossible. Raise StepLimitError."""
         result = self._result(values)
         return None if result.type() == cel.Type.ERROR else result.plain_value()
 
-    def obstacle(self, values: Mapping[str, object]) -> str:
-        """Why nothing can be computed, in the library's words; empty when it can."""
+    def error(self, values: Mapping[str, object]) -> str:
+        """Return the library's error message for these values; an empty string when there is none."""
         result = self._result(values)
         return str(result.plain_value()) if result.type() == cel.Type.ERROR else ""
 
@@ -185,12 +185,12 @@ class Program:
 
     @functools.cached_property
     def _on_structs(self) -> Any:
-        """The program for values with the character NUL, at which the library cuts every text that Python gives it.
+        """The program for values with the character NUL, at which the library cuts every string that Python passes.
 
-        What comes in a protobuf message stays whole. A map may be such a message and a text may not, so this program
-        reads its texts from a map.
+        Strings inside a protobuf message stay whole. A map may be such a message and a string may not, so this program
+        reads its strings from a map.
         """
-        return self._env.deserialize(read_from_map(self.wire, _TEXT_FIELDS, _TEXTS))
+        return self._env.deserialize(rewrite_to_map(self.serialized, _STRING_FIELDS, _STRINGS))
 
 
 class Language:
@@ -201,19 +201,19 @@ class Language:
         self.constants = constants
         self._env = cel.NewEnv(
             config=cel.NewEnvConfigFromYaml(json.dumps(_configuration(fields, constants))),
-            function_impls={overload.id: overload.meet for overload in OVERLOADS if overload.meet},
+            function_impls={overload.id: overload.implementation for overload in OVERLOADS if overload.implementation},
         )
 
-    def compile(self, text: str) -> Program:
-        """Parse and type-check; RefusedError when it is not allowed."""
+    def compile(self, text: str) -> CelProgram:
+        """Parse and type-check; raise CompileError when that fails."""
         try:
-            return Program(self._env, self._env.compile(text))
+            return CelProgram(self._env, self._env.compile(text))
         except RuntimeError as error:
-            raise RefusedError(str(error)) from None
+            raise CompileError(str(error)) from None
 
-    def load(self, wire: bytes) -> Program:
-        """The program whose `wire` this is."""
-        return Program(self._env, self._env.deserialize(wire))
+    def load(self, serialized: bytes) -> CelProgram:
+        """Load a program from its `serialized` form."""
+        return CelProgram(self._env, self._env.deserialize(serialized))
 
 
 def _has_nul(value: object) -> bool:
@@ -221,22 +221,22 @@ def _has_nul(value: object) -> bool:
         case str():
             return "\0" in value
         case Mapping():
-            return any("\0" in text for pair in value.items() for text in pair)
+            return any("\0" in string for pair in value.items() for string in pair)
         case _:
             return False
 
 
 def _as_structs(values: Mapping[str, object]) -> Mapping[str, object]:
-    """Maps as messages, and the texts in one of their own."""
-    texts = {name: value for name, value in values.items() if isinstance(value, str)}
-    others = {name: value for name, value in values.items() if name not in texts}
-    return {_TEXTS: _struct(texts)} | {
+    """Return maps as messages, and all strings in one message of their own."""
+    strings = {name: value for name, value in values.items() if isinstance(value, str)}
+    others = {name: value for name, value in values.items() if name not in strings}
+    return {_STRINGS: _struct(strings)} | {
         name: _struct(value) if isinstance(value, Mapping) else value for name, value in others.items()
     }
 
 
-def _struct(texts: Mapping[str, str]) -> Struct:
-    return Struct(fields={name: Value(string_value=text) for name, text in texts.items()})
+def _struct(strings: Mapping[str, str]) -> Struct:
+    return Struct(fields={name: Value(string_value=string) for name, string in strings.items()})
 
 
 def _configuration(fields: Mapping[str, str], constants: Mapping[str, int]) -> Mapping[str, object]:
@@ -248,42 +248,42 @@ def _configuration(fields: Mapping[str, str], constants: Mapping[str, int]) -> M
             *({"name": name, "type_name": "int", "value": value} for name, value in constants.items()),
         ],
         "functions": [
-            {"name": name, "overloads": [one.declaration() for one in OVERLOADS if one.function == name]}
+            {"name": name, "overloads": [each.declaration() for each in OVERLOADS if each.function == name]}
             for name in functions
         ],
     }
 
 
 @functools.cache
-def events() -> Language:
-    """The language of filters and scopes."""
+def event_language() -> Language:
+    """Return the language of filters and scopes."""
     return Language(EVENT_FIELDS, LEVELS)
 
 
 @functools.cache
-def windows() -> Language:
-    """The language of conditions."""
+def window_language() -> Language:
+    """Return the language of conditions."""
     return Language(WINDOW_FIELDS, {})
 
 
 def regex_error(pattern: str) -> str | None:
-    """What is wrong with a regular expression of RE2; None when nothing is."""
-    obstacle = _program("message.matches(host)").obstacle({"message": "", "host": pattern})
-    return obstacle.removeprefix("INVALID_ARGUMENT: ").removeprefix("invalid regular expression: ") or None
+    """Return what is wrong with a regular expression of RE2; None when nothing is."""
+    error = _compiled("message.matches(host)").error({"message": "", "host": pattern})
+    return error.removeprefix("INVALID_ARGUMENT: ").removeprefix("invalid regular expression: ") or None
 
 
 def parse_int(text: str) -> int | None:
-    """What `int(text)` is; None when the text is no whole number of 64 bits."""
-    number = _program("int(host)").value({"host": text})
+    """Return what `int(text)` is in CEL; None when the text is no 64-bit integer."""
+    number = _compiled("int(host)").value({"host": text})
     return number if isinstance(number, int) else None
 
 
 def parse_double(text: str) -> float | None:
-    """What `double(text)` is; None when the text is no number."""
-    number = _program("double(host)").value({"host": text})
+    """Return what `double(text)` is in CEL; None when the text is no number."""
+    number = _compiled("double(host)").value({"host": text})
     return number if isinstance(number, float) else None
 
 
 @functools.cache
-def _program(text: str) -> Program:
-    return events().compile(text)
+def _compiled(text: str) -> CelProgram:
+    return event_language().compile(text)

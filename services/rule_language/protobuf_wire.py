@@ -1,7 +1,7 @@
-"""Reading protobuf's wire format, without generated classes.
+"""Protobuf's wire format, read and written without generated classes.
 
-A checked expression comes as bytes of CEL's public `cel.expr.CheckedExpr`. The package that carries its classes brings
-a hundred megabytes of others, and these few lines keep protobuf out of everything that judges events.
+A checked expression comes as bytes of CEL's public `cel.expr.CheckedExpr`. The package with its classes brings a
+hundred megabytes of others, and these few lines keep protobuf out of everything that judges events.
 """
 
 import struct
@@ -11,8 +11,8 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
-class Message:
-    """The fields of one message by their numbers; what is not there reads as protobuf's default."""
+class WireMessage:
+    """The fields of one message by their numbers; an absent field reads as protobuf's default."""
 
     def __init__(self, data: bytes) -> None:
         self._fields: dict[int, list[int | bytes]] = {}
@@ -22,62 +22,62 @@ class Message:
             self._raw.append((number, value, raw))
 
     def has(self, number: int) -> bool:
-        """Whether the field is there."""
+        """Whether the field is present."""
         return number in self._fields
 
     def integer(self, number: int) -> int:
-        """A field of type int64, int32, bool or enum."""
+        """Return a field of type int64, int32, bool or enum."""
         value = self._fields.get(number, [0])[-1]
         return value - 2**64 if isinstance(value, int) and value >= 2**63 else int(value)
 
     def double(self, number: int) -> float:
-        """A field of type double."""
+        """Return a field of type double."""
         (value,) = struct.unpack("<d", self.data(number) or bytes(8))
         return float(value)
 
-    def text(self, number: int) -> str:
-        """A field of type string."""
+    def string(self, number: int) -> str:
+        """Return a field of type string."""
         return self.data(number).decode()
 
     def data(self, number: int) -> bytes:
-        """A field of type bytes, or any other as it is on the wire."""
+        """Return a field of type bytes, or any other as it is on the wire."""
         value = self._fields.get(number, [b""])[-1]
         return value if isinstance(value, bytes) else b""
 
-    def message(self, number: int) -> "Message":
-        """A field that is a message."""
-        return Message(self.data(number))
+    def message(self, number: int) -> "WireMessage":
+        """Return a field that is a message."""
+        return WireMessage(self.data(number))
 
-    def messages(self, number: int) -> "list[Message]":
-        """A repeated field of messages; the entries of a map have fields 1 and 2."""
-        return [Message(value) for value in self._fields.get(number, []) if isinstance(value, bytes)]
+    def messages(self, number: int) -> "list[WireMessage]":
+        """Return a repeated field of messages; the entries of a map have fields 1 and 2."""
+        return [WireMessage(value) for value in self._fields.get(number, []) if isinstance(value, bytes)]
 
-    def replaced(self, number: int, data: bytes) -> bytes:
-        """The message on the wire, with other bytes in this field."""
+    def with_field(self, number: int, data: bytes) -> bytes:
+        """Encode the message with other bytes in this field."""
         others = b"".join(raw for field, _, raw in self._raw if field != number)
-        return others + written(number, data)
+        return others + encode_field(number, data)
 
-    def mapped(self, numbers: Collection[int], change: Callable[[int, bytes], bytes]) -> bytes:
-        """The message on the wire, with the bytes of each of these fields changed."""
+    def with_changed(self, numbers: Collection[int], change: Callable[[int, bytes], bytes]) -> bytes:
+        """Encode the message with the bytes of each of these fields changed."""
         return b"".join(
-            written(number, change(number, value)) if number in numbers and isinstance(value, bytes) else raw
+            encode_field(number, change(number, value)) if number in numbers and isinstance(value, bytes) else raw
             for number, value, raw in self._raw
         )
 
-    def on_the_wire(self) -> bytes:
-        """The message as it was read."""
+    def encode(self) -> bytes:
+        """Encode the message as it was read."""
         return b"".join(raw for _, _, raw in self._raw)
 
 
-def written(number: int, value: int | bytes) -> bytes:
-    """One field on the wire: a number that is not negative, or bytes, a text or a message."""
+def encode_field(number: int, value: int | bytes) -> bytes:
+    """Encode one field: a number that is not negative, or the bytes of a string or message."""
     if isinstance(value, int):
         return _varint(number << 3 | _VARINT) + _varint(value)
     return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
-    """Each field's number, its value, and its bytes with the tag."""
+    """Yield each field's number, its value, and its bytes with the tag."""
     position = 0
     while position < len(data):
         start = position

@@ -1,4 +1,4 @@
-"""What each field of a rule may hold; every function gives all that is wrong, as (field, description)."""
+"""What each field of a rule may hold; every function yields all that is wrong, as (field, description)."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from datetime import timedelta
 from services.rule_language.checking import Expression
 from services.rule_language.diagnostics import ExpressionError
 
-Found = Iterator[tuple[str, str]]
+Problems = Iterator[tuple[str, str]]
 
 MAX_NAME = 128
 MAX_DESCRIPTION = 4096
@@ -27,28 +27,28 @@ ATTRIBUTE_PREFIX = "attributes."
 _REQUIRED = "is required"
 
 
-def in_name(name: str) -> Found:
-    """A name is 1 to 128 characters, not all of them blank."""
+def check_name(name: str) -> Problems:
+    """Require a name of 1 to 128 characters, not all of them blank."""
     if not name.strip():
         yield "name", _REQUIRED
     elif len(name) > MAX_NAME:
         yield "name", f"has {len(name)} characters, at most {MAX_NAME} are allowed"
 
 
-def in_description(description: str) -> Found:
-    """A description is at most 4096 characters."""
+def check_description(description: str) -> Problems:
+    """Limit a description to 4096 characters."""
     if len(description) > MAX_DESCRIPTION:
         yield "description", f"has {len(description)} characters, at most {MAX_DESCRIPTION} are allowed"
 
 
-def in_choice(field: str, chosen: object, choices: Sequence[str]) -> Found:
-    """One of the choices must be made."""
+def check_choice(field: str, chosen: object, choices: Sequence[str]) -> Problems:
+    """Require one of the choices."""
     if chosen is None:
         yield field, f"is required: one of {', '.join(choices)}"
 
 
-def in_expression(field: str, text: str, check: Callable[[str], Expression], *, required: bool) -> Found:
-    """An expression must be one, where it is required or given."""
+def check_expression(field: str, text: str, check: Callable[[str], Expression], *, required: bool) -> Problems:
+    """Check an expression, if there is one; a required one may not be blank."""
     if not text.strip():
         if required:
             yield field, "is required: a rule of type CUSTOM has no preset for it"
@@ -59,33 +59,33 @@ def in_expression(field: str, text: str, check: Callable[[str], Expression], *, 
         yield field, str(error)
 
 
-def in_grouping(group_by: Sequence[str]) -> Found:
-    """At most four different fields."""
+def check_grouping(group_by: Sequence[str]) -> Problems:
+    """Limit the grouping to four different fields."""
     if len(group_by) > MAX_GROUP_BY:
         yield "groupBy", f"has {len(group_by)} fields, at most {MAX_GROUP_BY} are allowed"
     for index, name in enumerate(group_by):
         if not _is_allowed(name, GROUPING_FIELDS):
             yield f"groupBy[{index}]", _unknown_field(name, GROUPING_FIELDS)
         elif name in group_by[:index]:
-            yield f"groupBy[{index}]", f'"{name}" is there already'
+            yield f"groupBy[{index}]", f'"{name}" is listed already'
 
 
-def in_value_field(name: str) -> Found:
-    """A field that can hold a number."""
+def check_value_field(name: str) -> Problems:
+    """Require a field that can hold a number."""
     if not _is_allowed(name, VALUE_FIELDS):
         yield "valueField", _unknown_field(name, VALUE_FIELDS)
 
 
-def in_threshold(threshold: float | None) -> Found:
-    """A number, finite and not negative."""
+def check_threshold(threshold: float | None) -> Problems:
+    """Require a finite number of at least 0."""
     if threshold is None:
         yield "threshold", _REQUIRED
     elif not math.isfinite(threshold) or threshold < 0:
         yield "threshold", f"is {threshold:g}, must be finite and not negative"
 
 
-def in_window(minutes: int | None, window: timedelta | None) -> Found:
-    """A length in one of two ways, up to a day."""
+def check_window(minutes: int | None, window: timedelta | None) -> Problems:
+    """Require a length in one of two forms, up to a day."""
     if minutes is not None:
         if not 1 <= minutes <= MAX_MINUTES:
             yield "windowMinutes", f"is {minutes}, must be 1 to {MAX_MINUTES}"
@@ -95,14 +95,14 @@ def in_window(minutes: int | None, window: timedelta | None) -> Found:
         yield "window", f"is {_seconds(window)}, must be whole seconds, 1s to {_seconds(MAX_WINDOW)}"
 
 
-def in_lateness(lateness: timedelta) -> Found:
-    """Nothing to an hour."""
+def check_lateness(lateness: timedelta) -> Problems:
+    """Limit the lateness to an hour."""
     if not timedelta(0) <= lateness <= MAX_LATENESS:
         yield "lateness", f"is {_seconds(lateness)}, must be 0s to {_seconds(MAX_LATENESS)}"
 
 
-def in_labels(labels: Mapping[str, str]) -> Found:
-    """At most sixteen, with short keys and values."""
+def check_labels(labels: Mapping[str, str]) -> Problems:
+    """Limit the labels to sixteen, with short keys and values."""
     if len(labels) > MAX_LABELS:
         yield "labels", f"has {len(labels)} entries, at most {MAX_LABELS} are allowed"
     for key, value in labels.items():

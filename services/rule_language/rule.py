@@ -1,4 +1,4 @@
-"""A rule as a value: what a client may leave out, what its type fills in, and what is not allowed."""
+"""A rule as a value: what a client may leave out, what its type presets, and what is not allowed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,7 +16,7 @@ DEFAULT_VALUE_FIELD = "response_time"
 
 
 class RuleType(IntEnum):
-    """Which preset fills in what a rule leaves out; the numbers are those of the contract."""
+    """The type of a rule, which presets what the rule leaves out; the numbers are those of the contract."""
 
     ERROR_THRESHOLD = 1
     LATENCY_THRESHOLD = 2
@@ -47,7 +47,7 @@ class Draft:
     value_field: str = ""
     condition: str = ""
     threshold: float | None = None
-    # How long a window is, in one of two ways; minutes go first.
+    # How long a window is, in one of two forms; minutes take precedence.
     window_minutes: int | None = None
     window: timedelta | None = None
     lateness: timedelta | None = None
@@ -82,7 +82,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RuleProblem:
     """What is not allowed, and in which field, named as in JSON ("windowMinutes", "groupBy[1]")."""
 
     field: str
@@ -92,48 +92,48 @@ class Problem:
 class RuleError(ValueError):
     """A rule is not allowed."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[RuleProblem]) -> None:
         super().__init__("; ".join(f"{problem.field}: {problem.description}" for problem in problems))
         self.problems = tuple(problems)
 
 
 def complete(draft: Draft) -> Rule:
-    """Fill in what the type presets; RuleError with every problem when the rule is not allowed."""
-    if found := problems(draft):
-        raise RuleError(found)
-    filled: Any = _filled(draft)
-    kept = {one.name: getattr(filled, one.name) for one in fields(Rule)}
+    """Return the rule with presets filled in; raise RuleError with every problem when it is not allowed."""
+    if problems_found := problems(draft):
+        raise RuleError(problems_found)
+    filled: Any = _with_presets(draft)
+    kept = {each.name: getattr(filled, each.name) for each in fields(Rule)}
     minutes = filled.window_minutes
     window = filled.window if minutes is None else timedelta(minutes=minutes)
     return Rule(**{**kept, "threshold": float(filled.threshold), "window": window})
 
 
-def problems(draft: Draft) -> list[Problem]:
-    """Everything that is not allowed, in the order of the contract's fields; empty when the rule can be kept."""
-    return [Problem(name, description) for name, description in _found(_filled(draft))]
+def problems(draft: Draft) -> list[RuleProblem]:
+    """Return everything that is not allowed, in the order of the contract's fields."""
+    return [RuleProblem(name, description) for name, description in _all_problems(_with_presets(draft))]
 
 
 def draft_of(rule: Rule) -> Draft:
-    """Give the rule as a client could have written it, to change it and `complete` it again."""
-    return Draft(**{one.name: getattr(rule, one.name) for one in fields(Rule)})
+    """Return the rule as a client could have written it, to change it and `complete` it again."""
+    return Draft(**{each.name: getattr(rule, each.name) for each in fields(Rule)})
 
 
-def starts_afresh(old: Rule, new: Rule) -> bool:
-    """Whether the new rule selects or groups otherwise, so that what was counted means nothing for it.
+def changes_selection(old: Rule, new: Rule) -> bool:
+    """Whether the new rule selects or groups differently, so that the old counts cannot be used for it.
 
-    So it is for a condition that reads totals which were not counted for the old one.
+    A condition that reads totals, where the old one read none, changes the selection too: they were not counted.
     """
     return _selection(old) != _selection(new) or _reads_total(old) < _reads_total(new)
 
 
-def _filled(draft: Draft) -> Draft:
-    """The draft with everything in it that has a preset or a default."""
+def _with_presets(draft: Draft) -> Draft:
+    """Return the draft with all presets and defaults filled in."""
     filter_, condition = PRESETS.get(draft.type or RuleType.CUSTOM, ("", ""))
     return replace(
         draft,
-        scope=_said(draft.scope),
-        filter=_said(draft.filter) or filter_,
-        condition=_said(draft.condition) or condition,
+        scope=_text(draft.scope),
+        filter=_text(draft.filter) or filter_,
+        condition=_text(draft.condition) or condition,
         group_by=tuple(draft.group_by) or DEFAULT_GROUP_BY,
         value_field=draft.value_field or DEFAULT_VALUE_FIELD,
         lateness=DEFAULT_LATENESS if draft.lateness is None else draft.lateness,
@@ -142,26 +142,26 @@ def _filled(draft: Draft) -> Draft:
     )
 
 
-def _said(text: str) -> str:
-    """The text as it was written, because mistakes are counted in it; nothing when it is blank."""
+def _text(text: str) -> str:
+    """Return the text unchanged, because diagnostics count its columns; an empty string when it is blank."""
     return text if text.strip() else ""
 
 
-def _found(draft: Draft) -> Iterator[tuple[str, str]]:
+def _all_problems(draft: Draft) -> Iterator[tuple[str, str]]:
     is_custom = draft.type is RuleType.CUSTOM
-    yield from restrictions.in_name(draft.name)
-    yield from restrictions.in_description(draft.description)
-    yield from restrictions.in_choice("type", draft.type, [one.name for one in RuleType])
-    yield from restrictions.in_expression("scope", draft.scope, check_filter, required=False)
-    yield from restrictions.in_expression("filter", draft.filter, check_filter, required=is_custom)
-    yield from restrictions.in_grouping(draft.group_by)
-    yield from restrictions.in_value_field(draft.value_field)
-    yield from restrictions.in_expression("condition", draft.condition, check_condition, required=is_custom)
-    yield from restrictions.in_threshold(draft.threshold)
-    yield from restrictions.in_window(draft.window_minutes, draft.window)
-    yield from restrictions.in_lateness(draft.lateness or timedelta(0))
-    yield from restrictions.in_choice("severity", draft.severity, [one.name for one in Severity])
-    yield from restrictions.in_labels(draft.labels)
+    yield from restrictions.check_name(draft.name)
+    yield from restrictions.check_description(draft.description)
+    yield from restrictions.check_choice("type", draft.type, [each.name for each in RuleType])
+    yield from restrictions.check_expression("scope", draft.scope, check_filter, required=False)
+    yield from restrictions.check_expression("filter", draft.filter, check_filter, required=is_custom)
+    yield from restrictions.check_grouping(draft.group_by)
+    yield from restrictions.check_value_field(draft.value_field)
+    yield from restrictions.check_expression("condition", draft.condition, check_condition, required=is_custom)
+    yield from restrictions.check_threshold(draft.threshold)
+    yield from restrictions.check_window(draft.window_minutes, draft.window)
+    yield from restrictions.check_lateness(draft.lateness or timedelta(0))
+    yield from restrictions.check_choice("severity", draft.severity, [each.name for each in Severity])
+    yield from restrictions.check_labels(draft.labels)
 
 
 def _selection(rule: Rule) -> tuple[object, ...]:

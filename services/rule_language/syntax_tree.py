@@ -1,4 +1,4 @@
-"""A checked expression as a small tree of our own, to be lowered and compared without knowing protobuf."""
+"""The syntax tree of a checked expression: small, comparable, and independent of protobuf."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ Scalar = bool | int | float | str
 
 
 class ValueKind(Enum):
-    """What type a node's value has."""
+    """The type of a node's value."""
 
     BOOL = "bool"
     INT = "int"
@@ -20,7 +20,7 @@ class ValueKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where in the text a node stands, and its id in the wire form; two equal trees may stand in different places."""
+    """Where in the text a node stands, and its id in the serialized form; equal trees may stand in different places."""
 
     id: int
     offset: int
@@ -36,7 +36,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class FieldRef:
     """A field of the event or a number of the window."""
 
     name: str
@@ -53,7 +53,7 @@ class Attribute:
 
     @property
     def kind(self) -> ValueKind:
-        """Attributes are strings."""
+        """The type of all attributes."""
         return ValueKind.STRING
 
 
@@ -66,7 +66,7 @@ class HasAttribute:
 
     @property
     def kind(self) -> ValueKind:
-        """There is one, or there is none."""
+        """The type of a test."""
         return ValueKind.BOOL
 
 
@@ -82,20 +82,20 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A list that is written out."""
+    """A list literal."""
 
     elements: "tuple[Node, ...]"
     place: Place = field(compare=False)
 
     @property
     def kind(self) -> ValueKind:
-        """A list."""
+        """The type of a list."""
         return ValueKind.OTHER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opaque:
-    """What only CEL itself evaluates; `form` tells two of them apart."""
+    """What only CEL itself evaluates; `form` distinguishes two of them."""
 
     form: str
     parts: "tuple[Node, ...]"
@@ -103,11 +103,11 @@ class Opaque:
     place: Place = field(compare=False)
 
 
-Node = Constant | Field | Attribute | HasAttribute | Call | Listing | Opaque
+Node = Constant | FieldRef | Attribute | HasAttribute | Call | Listing | Opaque
 
 
 def children(node: Node) -> "tuple[Node, ...]":
-    """The nodes right below."""
+    """Return the nodes right below."""
     match node:
         case Call():
             return node.arguments
@@ -120,22 +120,22 @@ def children(node: Node) -> "tuple[Node, ...]":
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """Give the node and all below it, as they stand in the text."""
+    """Yield the node and all below it, in the order of the text."""
     yield node
     for child in children(node):
         yield from walk(child)
 
 
 def names(node: Node) -> frozenset[str]:
-    """The fields whose values the node depends on."""
+    """Return the fields whose values the node depends on."""
     return frozenset(_names(node))
 
 
 def _names(node: Node) -> Iterator[str]:
-    for one in walk(node):
-        match one:
-            case Field():
-                yield one.name
+    for part in walk(node):
+        match part:
+            case FieldRef():
+                yield part.name
             case Attribute() | HasAttribute():
                 yield "attributes"
             case _:

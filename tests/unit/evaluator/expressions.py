@@ -75,7 +75,7 @@ def within_limits() -> Iterator[None]:
     try:
         yield
     except ExpressionError as error:
-        assume(not any(limit in error.description for limit in ("nested too deeply", "joins texts")))
+        assume(not any(limit in error.description for limit in ("nested too deeply", "concatenates strings")))
         raise
 
 

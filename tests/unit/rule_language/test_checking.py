@@ -1,8 +1,8 @@
 import pytest
 
 from services.rule_language.checking import MAX_CHARACTERS, check_condition, check_filter
-from services.rule_language.diagnostics import ExpressionError, explained
-from services.rule_language.environment import events
+from services.rule_language.diagnostics import ExpressionError, explain
+from services.rule_language.environment import event_language
 
 EVENT = {
     "service": "payment-service",
@@ -33,7 +33,7 @@ ANSWERED = EVENT | {"status_code": 504, "response_time": 2500.5}
         "level / 0.0 > 1e308 && -level / 0.0 < -1e308 && !(0 / 0.0 == 0 / 0.0)",
     ],
 )
-def test_what_a_filter_may_say(text: str) -> None:
+def test_what_a_filter_may_contain(text: str) -> None:
     assert check_filter(text).evaluate(EVENT) is True
 
 
@@ -51,12 +51,12 @@ def test_what_a_filter_may_say(text: str) -> None:
         "status_code + 0.5 < response_time",
     ],
 )
-def test_whole_and_broken_numbers_meet(text: str) -> None:
+def test_integers_and_doubles_meet(text: str) -> None:
     assert check_filter(text).evaluate(ANSWERED) is True
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("text", "outcome"),
     [
         pytest.param("status_code >= 500", None, id="an absent field"),
         pytest.param("!(status_code >= 500)", None, id="not absent is absent"),
@@ -74,15 +74,15 @@ def test_whole_and_broken_numbers_meet(text: str) -> None:
         pytest.param("level in [status_code, 5]", None, id="a list with something absent is absent"),
         pytest.param("1 / 0 == 1", None, id="division by zero"),
         pytest.param("9223372036854775807 + level > 0", None, id="beyond 64 bits"),
-        pytest.param("int(attributes.region) == 1", None, id="a text that is no number"),
+        pytest.param("int(attributes.region) == 1", None, id="a string that is no number"),
     ],
 )
-def test_what_depends_on_something_absent_is_absent(text: str, answer: object) -> None:
-    assert check_filter(text).evaluate(EVENT) is answer
+def test_what_depends_on_something_absent_is_absent(text: str, outcome: object) -> None:
+    assert check_filter(text).evaluate(EVENT) is outcome
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("text", "outcome"),
     [
         ("count > threshold", True),
         ("rate > 0.05 && total > 100", True),
@@ -93,9 +93,9 @@ def test_what_depends_on_something_absent_is_absent(text: str, answer: object) -
         ("min < 1 || count > 10", True),
     ],
 )
-def test_conditions_judge_the_numbers_of_a_window(text: str, answer: object) -> None:
+def test_conditions_judge_the_numbers_of_a_window(text: str, outcome: object) -> None:
     window = {"count": 101, "total": 500, "rate": 0.202, "sum": 202.0, "threshold": 100.0}
-    assert check_condition(text).evaluate(window) is answer
+    assert check_condition(text).evaluate(window) is outcome
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_conditions_judge_the_numbers_of_a_window(text: str, answer: object) -> 
         pytest.param("true && lower(host)", (1, 9), 'unknown function "lower"', "contains", id="an unknown function"),
         pytest.param("host.lower() == host", (1, 6), 'unknown function "lower"', "matches", id="an unknown method"),
         pytest.param("count > 5", (1, 1), 'unknown name "count"', "service", id="a window's number in a filter"),
-        pytest.param("host > 5", (1, 6), '">" cannot take (string, int)', "(int, double)", id="types that do not fit"),
-        pytest.param('level == "ERROR"', (1, 7), "without quotes: level >= ERROR", "(int, int)", id="a quoted level"),
-        pytest.param("true && !5", (1, 9), '"!" cannot take (int)', "(bool)", id="not of a number"),
-        pytest.param("level ? true : false", (1, 7), '"?:" cannot take', "(bool, A, A)", id="a choice by a number"),
+        pytest.param("host > 5", (1, 6), '">" cannot take (string, integer)', "(integer, double)", id="wrong types"),
+        pytest.param('level == "ERROR"', (1, 7), "without quotes: level >=", "(integer, integer)", id="quoted level"),
+        pytest.param("true && !5", (1, 9), '"!" cannot take (integer)', "(boolean)", id="not of a number"),
+        pytest.param("level ? true : false", (1, 7), '"?:" cannot take', "(boolean, A, A)", id="a choice by a number"),
         pytest.param("level >=", (1, 9), "ends too early", "a value", id="cut off"),
         pytest.param("(true", (1, 6), "ends too early", ")", id="an open bracket"),
         pytest.param('host.contains("a" && true', (1, 26), "ends too early", ")", id="an open call"),
@@ -120,24 +120,24 @@ def test_conditions_judge_the_numbers_of_a_window(text: str, answer: object) -> 
         pytest.param("true & false", (1, 6), 'unexpected "&"', "&&", id="one ampersand"),
         pytest.param("true | false", (1, 6), 'unexpected "|"', "||", id="one bar"),
         pytest.param("level > $5", (1, 9), 'unexpected "$"', None, id="a strange character"),
-        pytest.param('host == "open', (1, 9), "closing quote", None, id="an open text"),
+        pytest.param('host == "open', (1, 9), "closing quote", None, id="an open string"),
         pytest.param("attributes.a.b == host", (1, 13), "has no fields", "attributes[", id="an attribute with dots"),
-        pytest.param("level.name == host", (1, 6), "type int has no fields", None, id="a number's field"),
-        pytest.param("has(host)", (1, 5), "only attributes can", "has(attributes.NAME)", id="has without a field"),
-        pytest.param("level > 99999999999999999999", (1, 9), "invalid int literal", None, id="too large a number"),
-        pytest.param("level", (1, 1), "is of type int", "a comparison", id="a number as a filter"),
+        pytest.param("level.name == host", (1, 6), "type integer has no fields", None, id="a number's field"),
+        pytest.param("has(host)", (1, 5), "takes only an attribute", "has(attributes.NAME)", id="has without a field"),
+        pytest.param("level > 99999999999999999999", (1, 9), "integer beyond 64 bits", None, id="too large a number"),
+        pytest.param("level", (1, 1), "must be a boolean, but is of type integer", "a comparison", id="a number"),
         pytest.param("attributes", (1, 1), "is of type list or map", "a comparison", id="a map as a filter"),
         pytest.param('host.matches("a(")', (1, 14), "regular expression of RE2: missing )", None, id="a bad pattern"),
         pytest.param('host.matches("(?=a)")', (1, 14), "RE2: invalid perl operator", None, id="look-ahead"),
-        pytest.param("host.matches(service)", (1, 14), "must be written out", "quotes", id="a computed pattern"),
-        pytest.param("", (1, 1), "is empty", "true or false", id="empty"),
-        pytest.param(" \n ", (1, 1), "is empty", "true or false", id="blank"),
+        pytest.param("host.matches(service)", (1, 14), "must be a literal", "a string in quotes", id="computed"),
+        pytest.param("", (1, 1), "is empty", "a boolean expression", id="empty"),
+        pytest.param(" \n ", (1, 1), "is empty", "a boolean expression", id="blank"),
         pytest.param("true" + " " * MAX_CHARACTERS, (1, 4097), "longer than 4096", None, id="too long"),
         pytest.param("(" * 99 + "true" + ")" * 99, (1, 1), "nested too deeply", None, id="too many brackets"),
         pytest.param("level" + " + 1" * 99 + " > 0", (1, 1), "nested too deeply", None, id="too many sums"),
     ],
 )
-def test_a_mistake_is_shown_with_its_place(
+def test_a_diagnostic_names_the_place(
     text: str, place: tuple[int, int], description: str, expected: str | None
 ) -> None:
     with pytest.raises(ExpressionError) as caught:
@@ -149,10 +149,10 @@ def test_a_mistake_is_shown_with_its_place(
     assert bool(error.expected) is (expected is not None)
     assert str(error).startswith(f"line {place[0]}, column {place[1]}: {error.description}")
     if expected is not None:
-        assert any(expected in one for one in error.expected)
+        assert any(expected in each for each in error.expected)
 
 
-def test_the_sentence_lists_what_would_be_right() -> None:
+def test_the_message_lists_what_is_expected() -> None:
     with pytest.raises(ExpressionError, match=r"^line 1, column 1: unknown name \"x\"; expected one of count, total, "):
         check_condition("x > 1")
     with pytest.raises(ExpressionError, match=r"column 7: unexpected \"=\"; expected ==$"):
@@ -160,14 +160,14 @@ def test_the_sentence_lists_what_would_be_right() -> None:
 
 
 @pytest.mark.parametrize(
-    ("complaint", "said"),
+    ("message", "diagnostic"),
     [
         ("INTERNAL: out of order [INTERNAL]", "line 1, column 5: out of order"),
         ("INVALID_ARGUMENT: ERROR: <input>:-1:-1: <<nil>> [INVALID_ARGUMENT]", "line 1, column 5: is not complete"),
     ],
 )
-def test_a_complaint_without_place_is_put_at_the_end(complaint: str, said: str) -> None:
-    assert str(ExpressionError("true", explained(complaint, "true", events()))) == said
+def test_a_library_error_without_place_is_put_at_the_end(message: str, diagnostic: str) -> None:
+    assert str(ExpressionError("true", explain(message, "true", event_language()))) == diagnostic
 
 
 def test_what_the_language_leaves_out_is_refused() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from services.rule_language.checking import check_condition, check_filter
-from services.rule_language.costs import MAX_JOINS, MAX_PARTS, MAX_PATTERNS
+from services.rule_language.costs import MAX_CONCATENATIONS, MAX_PARTS, MAX_PATTERNS
 from services.rule_language.diagnostics import ExpressionError
 
 LOOP_IN_LOOP = "attributes.exists(a, attributes.exists(b, {}))"
@@ -36,7 +36,12 @@ def test_what_people_write_is_allowed(text: str) -> None:
     ("text", "column", "description"),
     [
         pytest.param(f"level in [{'1,' * MAX_PARTS}1]", 2005, "has more than 1000 parts", id="parts"),
-        pytest.param("message == host" + " + host" * (MAX_JOINS + 1), 17, "joins texts with + more than 4", id="joins"),
+        pytest.param(
+            "message == host" + " + host" * (MAX_CONCATENATIONS + 1),
+            17,
+            "concatenates strings with + more than 4",
+            id="joins",
+        ),
         pytest.param(
             one_of(['host.matches("a")'] * (MAX_PATTERNS + 1)), 32 * 21 + 14, "more than 32 patterns", id="patterns"
         ),

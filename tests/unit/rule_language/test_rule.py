@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.domain.severity import Severity
-from services.rule_language.rule import Draft, RuleError, RuleType, complete, draft_of, problems, starts_afresh
+from services.rule_language.rule import Draft, RuleError, RuleType, changes_selection, complete, draft_of, problems
 
 DRAFT = Draft(
     name="High Error Rate", type=RuleType.ERROR_THRESHOLD, threshold=100, window_minutes=5, severity=Severity.CRITICAL
@@ -30,8 +30,8 @@ def test_a_type_fills_in_what_a_rule_leaves_out(kind: RuleType, selects: str) ->
     assert (rule.enabled, rule.description, rule.labels) == (True, "", {})
 
 
-def test_what_a_rule_says_is_kept() -> None:
-    said = Draft(
+def test_what_a_rule_sets_is_kept() -> None:
+    given = Draft(
         id="id",
         name="n",
         description="d",
@@ -50,12 +50,12 @@ def test_what_a_rule_says_is_kept() -> None:
         revision=3,
         selection_revision=2,
     )
-    rule = complete(said)
-    assert draft_of(rule) == replace(said, group_by=("attributes.region", "level"))
+    rule = complete(given)
+    assert draft_of(rule) == replace(given, group_by=("attributes.region", "level"))
     assert complete(draft_of(rule)) == rule
 
 
-def test_a_custom_rule_says_its_filter_and_condition() -> None:
+def test_a_custom_rule_sets_its_filter_and_condition() -> None:
     assert complete(CUSTOM).filter == "level > WARN"
     found = problems(replace(CUSTOM, filter=" ", condition=""))
     assert [problem.field for problem in found] == ["filter", "condition"]
@@ -69,16 +69,16 @@ def test_a_custom_rule_says_its_filter_and_condition() -> None:
         pytest.param({"name": "x" * 129}, "name", "129 characters", id="too long a name"),
         pytest.param({"description": "x" * 4097}, "description", "at most 4096", id="too long a description"),
         pytest.param({"type": None}, "type", "one of ERROR_THRESHOLD, LATENCY_THRESHOLD", id="no type"),
-        pytest.param({"scope": "level"}, "scope", "line 1, column 1: must be true or false", id="scope"),
+        pytest.param({"scope": "level"}, "scope", "line 1, column 1: must be a boolean", id="scope"),
         pytest.param({"filter": "\ncount > 1"}, "filter", 'line 2, column 1: unknown name "count"', id="filter"),
         pytest.param({"condition": "level > 1"}, "condition", "expected one of count, total", id="condition"),
         pytest.param({"group_by": ["a"]}, "groupBy[0]", "expected one of service, level", id="an unknown field"),
         pytest.param({"group_by": ["message"]}, "groupBy[0]", "unknown field", id="a field with too many values"),
         pytest.param({"group_by": ["attributes."]}, "groupBy[0]", "unknown field", id="an attribute without name"),
         pytest.param({"group_by": ["attributes." + "x" * 129]}, "groupBy[0]", "unknown", id="too long an attribute"),
-        pytest.param({"group_by": ["host", "host"]}, "groupBy[1]", "there already", id="a field twice"),
+        pytest.param({"group_by": ["host", "host"]}, "groupBy[1]", "listed already", id="a field twice"),
         pytest.param({"group_by": [f"attributes.{n}" for n in range(5)]}, "groupBy", "at most 4", id="five fields"),
-        pytest.param({"value_field": "host"}, "valueField", "response_time, status_code", id="a text as value"),
+        pytest.param({"value_field": "host"}, "valueField", "response_time, status_code", id="a string as value"),
         pytest.param({"threshold": None}, "threshold", "is required", id="no threshold"),
         pytest.param({"threshold": -0.5}, "threshold", "is -0.5, must be finite", id="a negative threshold"),
         pytest.param({"threshold": math.inf}, "threshold", "is inf", id="an infinite threshold"),
@@ -100,8 +100,8 @@ def test_a_custom_rule_says_its_filter_and_condition() -> None:
     ],
 )
 def test_what_is_not_allowed_is_named(change: dict[str, Any], field: str, description: str) -> None:
-    minutes = {} if "window" not in change else {"window_minutes": None}
-    (problem,) = problems(replace(DRAFT, **minutes, **change))
+    draft = replace(DRAFT, window_minutes=None) if "window" in change else DRAFT
+    (problem,) = problems(replace(draft, **change))
     assert problem.field == field
     assert description in problem.description
 
@@ -131,7 +131,7 @@ def test_all_problems_are_named_at_once() -> None:
     ],
 )
 def test_counting_starts_afresh_when_the_selection_changes(change: dict[str, Any], *, afresh: bool) -> None:
-    assert starts_afresh(complete(DRAFT), complete(replace(DRAFT, **change))) is afresh
+    assert changes_selection(complete(DRAFT), complete(replace(DRAFT, **change))) is afresh
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def test_counting_starts_afresh_when_the_selection_changes(change: dict[str, Any
 )
 def test_counting_starts_afresh_when_the_condition_begins_to_read_totals(old: str, new: str, *, afresh: bool) -> None:
     one, other = (complete(replace(CUSTOM, condition=condition)) for condition in (old, new))
-    assert starts_afresh(one, other) is afresh
+    assert changes_selection(one, other) is afresh

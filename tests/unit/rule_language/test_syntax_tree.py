@@ -2,12 +2,12 @@ import pytest
 
 from services.rule_language.checking import check_filter
 from services.rule_language.environment import parse_double, parse_int, quotient
-from services.rule_language.protobuf_wire import Message
+from services.rule_language.protobuf_wire import WireMessage
 from services.rule_language.syntax_tree import (
     Attribute,
     Call,
     Constant,
-    Field,
+    FieldRef,
     HasAttribute,
     Listing,
     Node,
@@ -18,8 +18,8 @@ from services.rule_language.syntax_tree import (
 )
 
 ANYWHERE = Place(id=0, offset=0)
-LEVEL = Field(name="level", kind=ValueKind.INT, place=ANYWHERE)
-HOST = Field(name="host", kind=ValueKind.STRING, place=ANYWHERE)
+LEVEL = FieldRef(name="level", kind=ValueKind.INT, place=ANYWHERE)
+HOST = FieldRef(name="host", kind=ValueKind.STRING, place=ANYWHERE)
 
 
 def constant(value: bool | float | str, kind: ValueKind) -> Constant:  # noqa: FBT001 - a literal of the language
@@ -53,7 +53,7 @@ def test_the_tree_of_an_expression(text: str, tree: Node) -> None:
     assert check_filter(text).tree == tree
 
 
-def test_what_only_cel_evaluates_is_told_apart() -> None:
+def test_what_only_cel_evaluates_is_distinguished() -> None:
     texts = [
         'attributes.exists(key, key == "a")',
         'attributes.exists(key, key == "b")',
@@ -85,20 +85,20 @@ def test_a_node_knows_its_place() -> None:
     assert {node.place.offset for node in walk(tree)} == {0, 5, 8, 13, 16}
 
 
-def test_fields_of_fixed_size_are_read_over() -> None:
-    message = Message(b"\x0d\x01\x02\x03\x04" + b"\x10\x96\x01" + b"\x1a\x02hi")
-    assert (message.integer(2), message.text(3), message.data(2), message.integer(9)) == (150, "hi", b"", 0)
-    assert message.replaced(3, b"x" * 200) == b"\x0d\x01\x02\x03\x04\x10\x96\x01\x1a\xc8\x01" + b"x" * 200
+def test_fields_of_fixed_size_are_skipped() -> None:
+    message = WireMessage(b"\x0d\x01\x02\x03\x04" + b"\x10\x96\x01" + b"\x1a\x02hi")
+    assert (message.integer(2), message.string(3), message.data(2), message.integer(9)) == (150, "hi", b"", 0)
+    assert message.with_field(3, b"x" * 200) == b"\x0d\x01\x02\x03\x04\x10\x96\x01\x1a\xc8\x01" + b"x" * 200
 
 
 @pytest.mark.parametrize(
     ("dividend", "divisor", "expected"),
     [(1.0, 4.0, "0.25"), (1.0, 0.0, "inf"), (1.0, -0.0, "-inf"), (-1.0, 0.0, "-inf"), (0.0, 0.0, "nan")],
 )
-def test_broken_numbers_divide_by_zero_as_the_machine_does(dividend: float, divisor: float, expected: str) -> None:
+def test_doubles_divide_by_zero_as_ieee_754_does(dividend: float, divisor: float, expected: str) -> None:
     assert str(quotient(dividend, divisor)) == expected
 
 
-def test_texts_are_read_as_numbers() -> None:
+def test_strings_are_parsed_as_numbers() -> None:
     assert (parse_int("12"), parse_int("x"), parse_int("1.5")) == (12, None, None)
     assert (parse_double("12"), parse_double("x"), parse_double("-1.5e3")) == (12.0, None, -1500.0)

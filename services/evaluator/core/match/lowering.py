@@ -18,7 +18,7 @@ from services.rule_language.syntax_tree import (
     Attribute,
     Call,
     Constant,
-    Field,
+    FieldRef,
     HasAttribute,
     Listing,
     Node,
@@ -56,9 +56,9 @@ def lower(node: Node) -> Lowered | None:
 def _lower_column(node: Node) -> Lowered | None:
     """Lower what stands in the events themselves."""
     match node:
-        case Field(kind=ValueKind.INT, name=name):
+        case FieldRef(kind=ValueKind.INT, name=name):
             return lambda columns: columns.integers(name)
-        case Field(kind=ValueKind.STRING | ValueKind.DOUBLE, name=name):
+        case FieldRef(kind=ValueKind.STRING | ValueKind.DOUBLE, name=name):
             return lambda columns: columns.column(name)
         case Attribute(key=key):
             return lambda columns: columns.attribute(key)

@@ -18,7 +18,7 @@ from services.evaluator.core.match.events import EventColumns, Ints, Mask, mask_
 from services.evaluator.core.match.lowering import Lowered, lower
 from services.rule_language.checking import Expression
 from services.rule_language.environment import StepLimitError
-from services.rule_language.syntax_tree import Attribute, Call, Field, HasAttribute, Node, ValueKind, names, walk
+from services.rule_language.syntax_tree import Attribute, Call, FieldRef, HasAttribute, Node, ValueKind, names, walk
 
 # Returns which of the given rows (all, when None) are selected. The result may be the mask that was given: do not write
 # into either.
@@ -201,7 +201,7 @@ def _own_cost(node: Node) -> int:
             return _SCANS
         case Attribute() | HasAttribute():
             return _ATTRIBUTES
-        case Field(kind=ValueKind.STRING):
+        case FieldRef(kind=ValueKind.STRING):
             return _STRINGS
         case _:
             return _NUMBERS

@@ -7,7 +7,7 @@ from itertools import product
 
 from services.rule_language.checking import Expression, reads_total
 from services.rule_language.environment import WINDOW_FIELDS, StepLimitError, quotient
-from services.rule_language.syntax_tree import Call, Constant, Field, Node, ValueKind
+from services.rule_language.syntax_tree import Call, Constant, FieldRef, Node, ValueKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ def _compile_node(node: Node) -> _Evaluate | None:
     match node:
         case Constant(value=bool() | int() | float() as value):
             return lambda _: value
-        case Field(name=name):
+        case FieldRef(name=name):
             return operator.attrgetter(name)
         case Call(function="&&" | "||" | "?:" as function, arguments=arguments):
             return _apply(_LOGIC[function], arguments)

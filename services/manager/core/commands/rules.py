@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from services.domain.severity import Severity
 from services.manager.core.rule import KeptRule
-from services.rule_language.rule import Draft, Rule, RuleType, complete, draft_of, starts_afresh
+from services.rule_language.rule import Draft, Rule, RuleType, changes_selection, complete, draft_of
 
 # What a type may fill in.
 _PRESET = ("scope", "filter", "group_by", "value_field", "condition")
@@ -55,7 +55,7 @@ def counts_afresh(kept: Rule, rule: Rule) -> bool:
     It does when the selection changed, and when the rule was switched on again: nothing was counted meanwhile, and an
     alert of the same window must be a new one.
     """
-    return starts_afresh(kept, rule) or (rule.enabled and not kept.enabled)
+    return changes_selection(kept, rule) or (rule.enabled and not kept.enabled)
 
 
 def edited(kept: KeptRule, rule: Rule, revision: int, *, is_fresh: bool, now: datetime) -> KeptRule:
