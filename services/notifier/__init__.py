@@ -1,1 +1,1 @@
-"""Tells people about alerts through channels, and remembers what became of each telling."""
+"""Sends notifications about alerts through channels, and retries, redrives and records each delivery."""

@@ -132,8 +132,8 @@ class DeliveryOutcomes(Protocol):
     async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
         """Write the new state, the deliveries to fallbacks and the result for the manager, all or none.
 
-        Returns the channels that have new deliveries by it. An outcome changes nothing when another instance has taken
-        over the lease. Raises StoreUnavailable.
+        Returns the channels that got new deliveries. When another instance has taken over the lease, nothing changes.
+        Raises StoreUnavailable.
         """
         ...
 

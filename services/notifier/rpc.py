@@ -123,7 +123,7 @@ async def _retry(
 async def _retry_once(
     transaction: RetryTransaction, *, request: RepeatableRequest, delivery_id: UUID, now: datetime
 ) -> service.RetryFailedNotificationResponse:
-    """Retry, or return what the first call with this request id was answered. A refusal is not kept."""
+    """Retry, or return the response to the first call with this request id. A refusal is not stored."""
     first = await transaction.insert_request(request, now=now)
     if first is None:
         response = await _retry(transaction, delivery_id=delivery_id, now=now)

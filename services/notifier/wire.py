@@ -66,7 +66,7 @@ def encode_result(delivery: Delivery, now: datetime) -> bytes:
 
 
 def failed_notification(failed: FailedDelivery) -> FailedNotification:
-    """Return a failed delivery as the rpcs give it."""
+    """Return a failed delivery as a message of the contract."""
     delivery = failed.delivery
     return FailedNotification(
         id=str(delivery.id),

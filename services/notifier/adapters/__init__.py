@@ -1,1 +1,1 @@
-"""The notifier's ends in the world."""
+"""The notifier's ports on PostgreSQL, HTTP and SMTP."""

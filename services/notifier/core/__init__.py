@@ -1,1 +1,1 @@
-"""Decisions of the notifier: functions of values."""
+"""What the notifier decides, as functions of values."""

@@ -10,7 +10,7 @@ attempt, and when the channel has recovered all of its FAILED deliveries are red
 is not: the same text would get the same answer.
 
 On replay nothing changes: a delivery's id is a function of notification and channel, and a lease that another instance
-took over makes an outcome void, except that a delivery that was accepted is DELIVERED whoever says so.
+took over makes an outcome void, except that a delivery that the channel accepted is DELIVERED in any case.
 """
 
 from dataclasses import dataclass, replace
@@ -175,7 +175,7 @@ def _failed(delivery: Delivery, reason: DeliveryReason, text: str, *, now: datet
         due_time=next_probe,
         fail_time=delivery.fail_time or now,
         reason=reason,
-        # An open circuit says nothing new about the channel: keep its last answer.
+        # An open circuit is no news of the channel: keep its last error.
         last_error=(delivery.last_error or text) if reason is DeliveryReason.BREAKER_OPEN else text,
     )
 

@@ -66,4 +66,4 @@ class AlertNotification:
     window: NotificationWindow | None = None
     samples: tuple[NotificationSample, ...] = ()
     is_quiet: bool = False
-    """Whether nobody is told, because another alert took this one's place; stateful channels close it."""
+    """Whether only stateful channels get it, to close the alert: another alert took its place."""

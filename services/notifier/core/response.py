@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The channel took it; the text says so when some recipients were refused."""
+    """The channel accepted it; the text names recipients that were refused."""
 
     text: str = ""
 

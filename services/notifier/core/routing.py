@@ -73,7 +73,7 @@ def targets_of(
 ) -> tuple[DeliveryTarget, ...]:
     """Return where a notification goes: the channels of its route, and those that took earlier ones of the same alert.
 
-    People who were told that the alert fired are told how it ends, also when a channel failed or the routes have
+    So a channel that took the beginning of an alert gets its end, also when it was a fallback, or the routes have
     changed since. With `only`, no other channel is used.
     """
     fallback_for = dict.fromkeys(routed, "") | {

@@ -1,4 +1,4 @@
-"""One attempt: call the channel through its breaker, decide, record. Nothing is kept in memory: the rows know."""
+"""One attempt: call the channel through its breaker, decide, record. All state is in the rows."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager

@@ -116,7 +116,7 @@ async def rows(url: str, query: str, *arguments: Any) -> list[asyncpg.Record]:
 async def until(url: str, query: str, *arguments: Any) -> list[asyncpg.Record]:
     """Wait until a query on the schema finds something."""
     async with asyncio.timeout(30):
-        while not (found := await rows(url, query, *arguments)):  # noqa: ASYNC110 - nobody tells of rows
+        while not (found := await rows(url, query, *arguments)):  # noqa: ASYNC110 - rows do not notify
             await asyncio.sleep(0.02)
     return found
 

@@ -52,9 +52,9 @@ async def accepted(world: World, count: int, channel: str | None = None) -> list
 
 
 async def test_an_alert_reaches_each_channel_of_its_route_once(world: World, alert: str) -> None:
-    told = notification(alert=alert)
-    await world.publish(told, told)
-    await world.publish(told)
+    sent = notification(alert=alert)
+    await world.publish(sent, sent)
+    await world.publish(sent)
     await accepted(world, 3)
     await world.publish(notification(alert=alert, kind=Notification.RESOLVED))
     reached = sorted(await accepted(world, 6))
@@ -71,7 +71,7 @@ async def test_an_alert_that_was_superseded_is_closed_in_stateful_channels_and_r
     over = notification(alert=alert, kind=Notification.RESOLVED, superseded_by="another")
     await world.publish(over, over)
     assert (await accepted(world, 2, "pagerduty"))[1:] == [("pagerduty", "RESOLVED")]
-    # Where that fails no fallback is used: there is nothing to tell people.
+    # Where that fails no fallback is used: people get nothing.
     world.sinks.journal.behave("pagerduty", DOWN)
     other = f"{alert} 2"
     await world.publish(notification(alert=other, kind=Notification.RESOLVED, superseded_by="another"))
@@ -233,8 +233,8 @@ async def test_firing_is_told_before_resolved_however_slow_it_is(world: World, a
     world.sinks.journal.behave("slack", Behaviour(status=503, times=1, delay=0.3))
     kinds = (Notification.FIRING, Notification.ACKNOWLEDGED, Notification.RESOLVED)
     await world.publish(*[notification(alert=alert, kind=kind, severity=AlertRule.MEDIUM) for kind in kinds])
-    told = [("slack", "FIRING"), ("slack", "ACKNOWLEDGED"), ("slack", "RESOLVED")]
-    assert await accepted(world, 3) == told
+    in_order = [("slack", "FIRING"), ("slack", "ACKNOWLEDGED"), ("slack", "RESOLVED")]
+    assert await accepted(world, 3) == in_order
 
 
 async def test_firing_is_not_sent_after_resolved(world: World, alert: str) -> None:

@@ -38,8 +38,8 @@ async def test_what_was_sent_while_the_database_went_away_is_not_sent_again(
         through_wire = replace(settings, postgres=PostgresSettings(database_url=Secret(cut_off)))
         async with process(through_wire, sinks) as running, producer(settings.kafka, "test") as stream:
             sinks.journal.behave("slack", Behaviour(delay=0.5))
-            told = notification(alert=alert, severity=AlertRule.MEDIUM)
-            await stream.send("notifications", told.SerializeToString(), alert.encode(), None, ())
+            sent = notification(alert=alert, severity=AlertRule.MEDIUM)
+            await stream.send("notifications", sent.SerializeToString(), alert.encode(), None, ())
             await sinks.journal.until(lambda journal: journal.deliveries)
             wire.cut()
             # This one waits in Kafka.
@@ -54,7 +54,7 @@ async def test_what_was_sent_while_the_database_went_away_is_not_sent_again(
 
 
 async def logged(running: asyncio.subprocess.Process, event: bytes) -> None:
-    """Read what the process writes until it tells of this event."""
+    """Read what the process writes until it logs this event."""
     assert running.stdout
     async with asyncio.timeout(30):
         while event not in (line := await running.stdout.readline()):

@@ -64,8 +64,8 @@ async def test_what_failed_before_is_redriven_although_the_breaker_is_new(runnin
 
 
 async def test_what_waits_for_a_removed_channel_goes_to_its_fallback(running: Run, alert: str) -> None:
-    gone = "state = 'PENDING', channel = 'pager', due_at = now(), failed_at = NULL, reason = NULL"
-    await leave_behind(running, alert, gone)
+    removed = "state = 'PENDING', channel = 'pager', due_at = now(), failed_at = NULL, reason = NULL"
+    await leave_behind(running, alert, removed)
     async with running() as world:
         [row] = await world.rows("SELECT * FROM failed_notifications WHERE channel = 'pager'")
         assert (row["status"], row["reason"]) == ("PENDING", "MISCONFIGURED")
@@ -75,8 +75,8 @@ async def test_killed_again_and_again_it_misses_nothing(settings: Settings, sink
     alerts = [f"alert-{number}" for number in range(40)]
     async with producer(settings.kafka, "test") as stream:
         for alert in alerts:
-            told = notification(alert=alert, severity=AlertRule.HIGH)
-            await stream.send("notifications", told.SerializeToString(), alert.encode(), None, ())
+            sent = notification(alert=alert, severity=AlertRule.HIGH)
+            await stream.send("notifications", sent.SerializeToString(), alert.encode(), None, ())
     kills = 3
     for step in range(1, kills + 1):
         async with process(settings, sinks):
@@ -99,8 +99,8 @@ async def test_told_to_stop_it_finishes_what_it_is_sending_and_shows_no_secret(
     sinks.journal.behave("email", Behaviour(status=451))
     async with process(settings, sinks) as running, producer(settings.kafka, "test") as stream:
         for severity in (AlertRule.CRITICAL, AlertRule.LOW):
-            told = notification(alert=f"{alert}-{severity}", severity=severity)
-            await stream.send("notifications", told.SerializeToString(), told.alert.id.encode(), None, ())
+            sent = notification(alert=f"{alert}-{severity}", severity=severity)
+            await stream.send("notifications", sent.SerializeToString(), sent.alert.id.encode(), None, ())
         await sinks.journal.until(lambda journal: len({one.channel for one in journal.deliveries}) == 4, within=30)
         running.send_signal(signal.SIGTERM)
         output, _ = await running.communicate()

@@ -145,8 +145,8 @@ async def test_the_trace_of_the_alert_goes_on_to_the_channel(running: Run, alert
     exporter = InMemorySpanExporter()
     with telemetry("notifier", "notifier-1", "", processors=[SimpleSpanProcessor(exporter)]):
         async with running() as world:
-            told = notification(alert=alert, severity=AlertRule.MEDIUM)
-            await world.publish(told, headers=(("traceparent", PARENT.encode()),))
+            sent = notification(alert=alert, severity=AlertRule.MEDIUM)
+            await world.publish(sent, headers=(("traceparent", PARENT.encode()),))
             await world.sinks.journal.until(lambda journal: journal.accepted("slack"))
             await world.until("SELECT 1 FROM deliveries WHERE state = 'DELIVERED'")
         [slack] = world.sinks.journal.accepted("slack")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from services.domain.severity import Severity
 from services.notifier.core.channels.email import Envelope, email_body, encode_subject
-from services.notifier.core.channels.pagerduty import pagerduty_body
-from services.notifier.core.channels.slack import escape, escape_and_truncate, slack_body
-from services.notifier.core.channels.webhook import webhook_body, webhook_headers
+from services.notifier.core.channels.pagerduty import PagerDutySettings, pagerduty_body
+from services.notifier.core.channels.slack import SlackSettings, escape, escape_and_truncate, slack_body
+from services.notifier.core.channels.webhook import WebhookSettings, webhook_body, webhook_headers
 from services.notifier.core.channels.wording import (
     facts,
     format_duration,
@@ -67,7 +67,7 @@ def test_a_message_says_what_where_and_how_much() -> None:
     }
 
 
-def test_who_ended_it_is_told() -> None:
+def test_who_ended_it_is_shown() -> None:
     assert (
         dict(facts(alert_notification(kind=NotificationKind.RESOLVED)))["Resolved"] == "2026-03-01 12:02:00 UTC by ada"
     )
@@ -77,7 +77,7 @@ def test_who_ended_it_is_told() -> None:
     )
 
 
-def test_an_alert_without_window_or_condition_is_told_too() -> None:
+def test_an_alert_without_window_or_condition_is_sent_too() -> None:
     bare = replace(alert_notification(), window=None, description="", labels={}, samples=())
     assert "Count" not in dict(facts(bare))
     assert schema_problems("slack", slack_body(bare, DELIVERY)) == []
@@ -93,7 +93,7 @@ def test_an_alert_without_window_or_condition_is_told_too() -> None:
     ("span", "expected"),
     [(timedelta(hours=2), "2 h"), (timedelta(minutes=5), "5 min"), (timedelta(seconds=90), "90 s")],
 )
-def test_spans_are_put_shortly(span: timedelta, expected: str) -> None:
+def test_durations_are_short(span: timedelta, expected: str) -> None:
     assert format_duration(span) == expected
 
 
@@ -105,9 +105,9 @@ def test_texts_are_made_harmless_and_short() -> None:
 
 
 @given(texts, st.integers(1, 400))
-def test_what_fits_is_kept_and_no_entity_is_cut(text: str, most: int) -> None:
-    found = escape_and_truncate(text, most)
-    assert len(found) <= most
+def test_what_fits_stays_and_no_entity_is_truncated(text: str, limit: int) -> None:
+    found = escape_and_truncate(text, limit)
+    assert len(found) <= limit
     assert found == escape(text) or escape(text).startswith(found[:-1])
     assert "<" not in found
     for part in found.rstrip("…").split("&")[1:]:
@@ -172,13 +172,46 @@ def test_pagerduty_takes_any_alert(notification: AlertNotification, label: str) 
     assert [text for text in strings(body) if not text.replace("\n", "").replace("\t", "").isprintable()] == []
 
 
+KEY = "k" * 32
+HTTP_KINDS = (
+    SlackSettings(url="https://slack"),
+    PagerDutySettings(url="https://pagerduty", routing_key=KEY),
+    WebhookSettings(url="https://webhook", signing_key=KEY),
+)
+
+
+@pytest.mark.parametrize("settings", HTTP_KINDS)
+def test_what_is_posted_is_what_the_receiver_takes(
+    settings: SlackSettings | PagerDutySettings | WebhookSettings,
+) -> None:
+    body, headers = settings.request(alert_notification(), DELIVERY, now=NOW)
+    kind = type(settings).__name__.removesuffix("Settings").lower()
+    assert schema_problems(kind, json.loads(body)) == []
+    assert ("Tocsin-Signature" in headers) == (kind == "webhook")
+
+
+@pytest.mark.parametrize(
+    ("body", "details"),
+    [
+        pytest.param("invalid_blocks\n", ("invalid_blocks", "", ""), id="Slack's own"),
+        pytest.param('{"errors": ["a", "no key\\n' + KEY + '"]}', ("", "a; no key …", ""), id="PagerDuty's own"),
+        pytest.param('{"errors": "a"}', ("", "", ""), id="no list"),
+        pytest.param('["errors"]', ("", "", ""), id="no object"),
+        pytest.param("<html>", ("", "", ""), id="no JSON"),
+        pytest.param("", ("", "", ""), id="nothing"),
+    ],
+)
+def test_of_an_error_only_what_is_safe_is_repeated(body: str, details: tuple[str, ...]) -> None:
+    assert tuple(settings.error_detail(body) for settings in HTTP_KINDS) == details
+
+
 def read(content: bytes) -> EmailMessage:
-    """The mail as today's readers of it take it."""
+    """Return the mail as mail readers take it."""
     return message_from_bytes(content, policy=policy.default)
 
 
 def subjects(text: str) -> list[str]:
-    """What both of the library's readers make of the subject, the old one and the new one."""
+    """Return the subject as both of the library's readers show it."""
     content = f"Subject: {encode_subject(text)}\r\n\r\n".encode("ascii")
     old = message_from_bytes(content, policy=policy.compat32)["Subject"]
     return [str(make_header(decode_header(old))), str(read(content)["Subject"])]
@@ -256,7 +289,7 @@ def test_a_mail_has_the_headers_that_it_should_have_and_no_others(notification: 
     assert max(map(len, content.split(b"\r\n"))) <= 78
 
 
-def test_a_mail_tells_the_evidence() -> None:
+def test_a_mail_shows_the_evidence() -> None:
     text = read(email_body(alert_notification(text="one\ntwö"), DELIVERY, ENVELOPE)).get_content().replace("\r\n", "\n")
     assert "2026-03-01 12:00:00 UTC ERROR payment-service node-1 trace 4bf92f" in text
     assert "    one\n    twö" in text
@@ -288,7 +321,7 @@ def test_a_webhook_gets_texts_as_they_are(notification: AlertNotification) -> No
     ]
 
 
-def test_a_sample_without_host_and_trace_is_told_by_what_it_has() -> None:
+def test_a_sample_without_host_and_trace_shows_what_it_has() -> None:
     bare = replace(alert_notification(), samples=(NotificationSample(time=NOW, service="a", level="ERROR", text=""),))
     blocks = slack_body(bare, DELIVERY)["blocks"]
     assert isinstance(blocks, list)
@@ -301,7 +334,7 @@ def test_only_a_critical_mail_is_marked_important(severity: Severity, importance
     assert read(email_body(alert_notification(severity=severity), DELIVERY, ENVELOPE))["Importance"] == importance
 
 
-def test_a_long_text_is_cut_between_escaped_characters() -> None:
+def test_a_long_text_is_truncated_between_escaped_characters() -> None:
     assert escape_and_truncate("a&b", 7) == "a&amp;b"
     assert escape_and_truncate("a&bc", 7) == "a&amp;…"
     assert escape_and_truncate("ab&c", 7) == "ab…"

@@ -132,7 +132,7 @@ def drop(*path: str) -> Change:
         pytest.param(
             set_in("channels", "slack", "fallback", to="slack"), "'slack' is no other channel", id="its own fallback"
         ),
-        pytest.param(set_in("channels", "slack", to="x"), "channels.slack must be a mapping", id="channel a word"),
+        pytest.param(set_in("channels", "slack", to="x"), "channels.slack must be a mapping", id="channel a string"),
         pytest.param(
             set_in("channels", "slack", "kind", to="teams"),
             "channels.slack.kind must be one of slack, pagerduty, webhook, email",
@@ -160,7 +160,7 @@ def drop(*path: str) -> Change:
         pytest.param(set_in("channels", "webhook", "url", to=""), "channels.webhook.url is required", id="no address"),
         pytest.param(set_in("channels", "webhook", "allow_private", to="maybe"), "must be true or false", id="no flag"),
         pytest.param(set_in("channels", "email", "port", to=99999), "channels.email.port must be", id="no port"),
-        pytest.param(set_in("channels", "email", "to", to=[1]), "channels.email.to must be a string", id="no words"),
+        pytest.param(set_in("channels", "email", "to", to=[1]), "channels.email.to must be a string", id="no strings"),
         pytest.param(
             set_in("channels", "email", "to", to="a@b, c"), "email.to must be mail addresses", id="no address"
         ),
@@ -173,11 +173,9 @@ def drop(*path: str) -> Change:
         pytest.param(set_in("channels", "slack", "url_file", to=""), "slack.url_file is required", id="no path"),
         pytest.param(set_in("channels", "slack", "url_file", to="empty"), "slack.url_file is empty", id="empty file"),
         pytest.param(set_in("routes", to={}), "routes must be a list", id="routes a mapping"),
-        pytest.param(set_in("routes", to=["x"]), "routes[0] must be a mapping", id="route a word"),
-        pytest.param(set_in("routes", to=[]), "no route without labels takes LOW", id="nobody is told"),
-        pytest.param(
-            lambda found: found["routes"][3].update(labels={"team": "a"}), "takes LOW", id="only some are told"
-        ),
+        pytest.param(set_in("routes", to=["x"]), "routes[0] must be a mapping", id="route a string"),
+        pytest.param(set_in("routes", to=[]), "no route without labels takes LOW", id="a severity goes to nobody"),
+        pytest.param(lambda found: found["routes"][3].update(labels={"team": "a"}), "takes LOW", id="only some labels"),
         pytest.param(lambda found: found["routes"][0].update(x=1), "routes[0].x is not known", id="unknown in route"),
         pytest.param(
             lambda found: found["routes"][0].update(severity="URGENT"), "'URGENT' is no severity", id="severity"
@@ -200,8 +198,8 @@ def test_each_mistake_is_named(change: Change, expected: str) -> None:
 
 
 def test_no_problem_shows_the_value_of_a_secret() -> None:
-    environ = dict.fromkeys(ENVIRON, "\x00not usable") | {"SLACK_WEBHOOK_URL": "hidden-word"}
-    assert [problem for problem in problems(document(), environ=environ) if "hidden-word" in problem] == []
+    environ = dict.fromkeys(ENVIRON, "\x00not usable") | {"SLACK_WEBHOOK_URL": "hidden-value"}
+    assert [problem for problem in problems(document(), environ=environ) if "hidden-value" in problem] == []
 
 
 def test_a_file_that_is_no_mapping_is_refused() -> None:

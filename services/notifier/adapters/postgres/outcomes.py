@@ -110,7 +110,7 @@ class PostgresDeliveryOutcomes:
             for row in await connection.fetch(_SELECT_STATES, failed.notification_id)
         }
         targets = fallback_targets(self._fallbacks, states)
-        # A fallback that tells how an alert began also tells how it ended, even if that came in meanwhile.
+        # A fallback that gets the beginning of an alert also gets its end, even if that came in meanwhile.
         rows = await connection.fetch(_SELECT_FROM_KIND_ON, failed.alert_id, failed.kind) if targets else []
         deliveries = [
             NewDelivery(row["id"], failed.alert_id, row["kind"], target.channel, target.fallback_for)

@@ -1,4 +1,4 @@
-"""The kinds of channel. One kind is one module: its settings, how a routes file gives them, and what is sent.
+"""The kinds of channel. One kind is one module: its settings, how they are read from a routes file, and what is sent.
 
 A new kind is a module like slack.py and a line in CHANNEL_KINDS. One over HTTP needs nothing else, since
 adapters/channels/http.py posts what its `request` returns; one over another protocol needs an adapter beside that.

@@ -86,7 +86,7 @@ class ChannelFields:
         return value
 
     def strings(self, name: str, *, required: bool) -> tuple[str, ...]:
-        """Return a list of strings, which the file gives as a list, as one string, or with commas between them."""
+        """Return a list of strings; in the file it is a list, or one string with commas."""
         self.known.add(name)
         value = self.body.get(name)
         if value is None and not required:
