@@ -7,13 +7,14 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
 from services.chassis import outbox
-from services.chassis.kafka import Record, consuming, producer
+from services.chassis.failures import RequestTooLarge, StreamUnavailable
+from services.chassis.kafka import Producer, Record, consuming, producer
 from services.chassis.postgres import Connection, Database, connect
 from services.chassis.settings import KafkaSettings, PostgresSettings, Secret
 from services.chassis.telemetry import exposition, telemetry
@@ -150,6 +151,36 @@ async def test_a_record_too_large_for_kafka_is_dropped_and_counted(
     for outcome in ("dropped", "published"):
         assert f'tocsin_outbox_records_total{{outcome="{outcome}"}} 1.0' in exported
     assert await store.fetch("SELECT * FROM outbox") == []
+
+
+class FlakyProducer:
+    """Refuses large records, and is unavailable for the first small one."""
+
+    def __init__(self) -> None:
+        self.is_available = False
+
+    def enqueue(self, _topic: str, value: bytes, *_: object) -> asyncio.Future[None]:
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if value == b"large":
+            raise RequestTooLarge("too large")
+        if self.is_available:
+            sent.set_result(None)
+        else:
+            sent.set_exception(StreamUnavailable("away"))
+        self.is_available = True
+        return sent
+
+
+async def test_a_batch_that_is_sent_again_is_counted_once(store: Database, eventually: Any) -> None:
+    await put(store, b"large", b"small")
+    stream = FlakyProducer()
+    with telemetry("test", "one", ""):
+        async with outbox.relaying(store, cast("Producer", stream)):
+            await eventually(lambda: stream.is_available)
+        exported = exposition()[0].decode()
+    assert await store.fetch("SELECT * FROM outbox") == []
+    for outcome in ("dropped", "published"):
+        assert f'tocsin_outbox_records_total{{outcome="{outcome}"}} 1.0' in exported
 
 
 async def test_the_outbox_publishes_committed_records_in_order_and_no_others(
