@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chassis.environment import (
+from services.chassis.settings_loader import (
     RenamedSetting,
     Secret,
     SettingDoc,

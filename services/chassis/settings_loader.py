@@ -1,6 +1,6 @@
-"""Reading a frozen dataclass from the environment, with all problems reported at once.
+"""Load a frozen dataclass from environment variables, and report all problems at once.
 
-Services use it by way of `services.chassis.settings`.
+Import it from `services.chassis.settings`.
 """
 
 import dataclasses
