@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, connect
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, open_channel
 from cli.output import (
     SEVERITY_STYLE,
     STATE_STYLE,
@@ -17,12 +17,12 @@ from cli.output import (
     format_cell,
     format_number,
     format_styled,
-    format_time,
+    format_timestamp,
     json_of,
     print_json,
     print_message,
     print_table,
-    terminal,
+    stdout,
 )
 from tocsin.alerts.v1 import alert_service_pb2 as service
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
@@ -95,7 +95,7 @@ def list_alerts(
         resource=resource,
     )
     alerts: list[Alert] = []
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         stub = AlertServiceStub(channel)
         while len(alerts) < limit:
             request.page_size = min(500, limit - len(alerts))
@@ -112,7 +112,7 @@ def show_alert(
     alert_id: AlertId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
     """Show one alert with its evidence and history."""
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         response = AlertServiceStub(channel).GetAlert(service.GetAlertRequest(id=alert_id), timeout=RPC_TIMEOUT_S)
     print_message(response, output, lambda: _print_whole_alert(response))
 
@@ -127,7 +127,7 @@ def acknowledge_alert(
 ) -> None:
     """Acknowledge an alert: somebody takes care of it."""
     request = service.AcknowledgeAlertRequest(id=alert_id, actor=actor, comment=comment)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         response = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=RPC_TIMEOUT_S)
     print_message(response.alert, output, lambda: _print_alerts([response.alert], output))
 
@@ -142,7 +142,7 @@ def resolve_alert(
 ) -> None:
     """Resolve an alert by hand."""
     request = service.ResolveAlertRequest(id=alert_id, actor=actor, comment=comment)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         response = AlertServiceStub(channel).ResolveAlert(request, timeout=RPC_TIMEOUT_S)
     print_message(response.alert, output, lambda: _print_alerts([response.alert], output))
 
@@ -157,7 +157,7 @@ def watch_alerts(
 ) -> None:
     """Watch alerts until Ctrl-C: first the open ones, then each change. JSON comes as one alert a line."""
     request = service.WatchAlertsRequest(severities=_severity_values(severities), rule_id=rule, resource=resource)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         try:
             for response in AlertServiceStub(channel).WatchAlerts(request):
                 _print_change(response.alert, output)
@@ -184,7 +184,7 @@ def _row(alert: Alert) -> list[str | Text]:
         alert.rule_name,
         alert.resource,
         str(alert.window.count),
-        format_time(alert.fire_time),
+        format_timestamp(alert.fire_time),
         str(alert.repeat_count),
     ]
 
@@ -194,21 +194,21 @@ def _print_change(alert: Alert, output: OutputFormat) -> None:
         print_json(json_of(alert), indent=None)
     else:
         name, state, severity, rule, resource, count, *_ = _row(alert)
-        parts = [format_time(alert.update_time), state, severity, rule, resource, f"count {count}", name]
-        terminal.print(Text("  ").join(format_cell(part) for part in parts))
+        parts = [format_timestamp(alert.update_time), state, severity, rule, resource, f"count {count}", name]
+        stdout.print(Text("  ").join(format_cell(part) for part in parts))
 
 
 def _print_whole_alert(response: service.GetAlertResponse) -> None:
     alert = response.alert
     _print_alerts([alert], OutputFormat.TABLE)
     condition = f"{alert.window.condition} (threshold {format_number(alert.window.threshold)})"
-    window = f"{format_time(alert.window.start_time)} to {format_time(alert.window.end_time)}"
-    terminal.print(format_cell(f"condition {condition} in the window {window}"))
+    window = f"{format_timestamp(alert.window.start_time)} to {format_timestamp(alert.window.end_time)}"
+    stdout.print(format_cell(f"condition {condition} in the window {window}"))
     print_table(
         ["Time", "Level", "Service", "Message", "Trace"],
         [
             [
-                format_time(event.event_time),
+                format_timestamp(event.event_time),
                 LogEvent.Level.Name(event.level),
                 event.service,
                 event.message,
@@ -223,7 +223,7 @@ def _print_whole_alert(response: service.GetAlertResponse) -> None:
         ["Time", "What", "Channel", "Who", "Comment", "Trace"],
         [
             [
-                format_time(entry.create_time),
+                format_timestamp(entry.create_time),
                 AlertHistoryEntry.Kind.Name(entry.kind),
                 entry.channel,
                 entry.actor,

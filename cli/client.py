@@ -1,10 +1,12 @@
 """Calls to the services, and how a failed call ends the command."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, NoReturn
+from uuid import uuid4
 
 import grpc
 import typer
@@ -42,17 +44,45 @@ ServerOption = Annotated[
 DEFAULT_SERVER = default_server()
 RPC_TIMEOUT_S = 15.0
 
+# Calls with a request_id, which the server recognises when they are repeated.
+_REPEATABLE = {
+    "tocsin.rules.v1.AlertRuleService": ("CreateAlertRule", "UpdateAlertRule"),
+    "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
+}
+_RETRY_POLICY = {
+    "maxAttempts": 3,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": service, "method": method} for service, methods in _REPEATABLE.items() for method in methods
+            ],
+            "retryPolicy": _RETRY_POLICY,
+        }
+    ]
+}
+
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 @contextmanager
-def connect(server: str, output: OutputFormat = OutputFormat.TABLE) -> Iterator[grpc.Channel]:
+def open_channel(server: str, output: OutputFormat = OutputFormat.TABLE) -> Iterator[grpc.Channel]:
     """Open a channel to the server; a call that fails inside ends the command with an error and an exit code."""
-    with grpc.insecure_channel(server) as channel:
+    with grpc.insecure_channel(server, [("grpc.service_config", json.dumps(_SERVICE_CONFIG))]) as channel:
         try:
             yield channel
         except grpc.RpcError as error:
             _exit_with(error, server, output)
+
+
+def new_request_id() -> str:
+    """Return an id by which the server recognises repetitions of one call."""
+    return str(uuid4())
 
 
 def _exit_with(error: grpc.RpcError, server: str, output: OutputFormat) -> NoReturn:

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, connect
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
 from cli.output import (
     OutputFormat,
     OutputOption,
     format_styled,
-    format_time,
+    format_timestamp,
     json_of,
     print_json,
     print_message,
@@ -33,7 +33,7 @@ def list_failed(
 ) -> None:
     """Show deliveries that failed after all attempts, the newest first."""
     request = service.ListFailedNotificationsRequest(channel=channel_name, page_size=limit)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         response = NotificationServiceStub(channel).ListFailedNotifications(request, timeout=RPC_TIMEOUT_S)
     _print_failed(list(response.failed_notifications), output)
 
@@ -45,8 +45,8 @@ def retry_failed(
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Retry a failed delivery at once."""
-    request = service.RetryFailedNotificationRequest(id=notification_id)
-    with connect(server, output) as channel:
+    request = service.RetryFailedNotificationRequest(id=notification_id, request_id=new_request_id())
+    with open_channel(server, output) as channel:
         response = NotificationServiceStub(channel).RetryFailedNotification(request, timeout=RPC_TIMEOUT_S)
     row = response.failed_notification
     print_message(row, output, lambda: _print_failed([row], output))
@@ -56,7 +56,7 @@ def retry_failed(
 def list_breakers(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show the circuit breaker of each channel."""
     request = service.ListCircuitBreakersRequest()
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         response = NotificationServiceStub(channel).ListCircuitBreakers(request, timeout=RPC_TIMEOUT_S)
     _print_breakers(list(response.circuit_breakers), output)
 
@@ -74,7 +74,7 @@ def _print_failed(rows: list[FailedNotification], output: OutputFormat) -> None:
                 FailedNotification.Status.Name(row.status),
                 row.last_error,
                 str(row.attempt_count),
-                format_time(row.create_time),
+                format_timestamp(row.create_time),
                 row.alert_id,
             ]
             for row in rows
@@ -95,7 +95,7 @@ def _print_breakers(rows: list[CircuitBreaker], output: OutputFormat) -> None:
                 format_styled(CircuitBreaker.State.Name(row.state), _BREAKER_STYLE),
                 str(row.failure_count),
                 str(row.failure_threshold),
-                format_time(row.probe_time),
+                format_timestamp(row.probe_time),
             ]
             for row in rows
         ],

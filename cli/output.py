@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs: all that the commands print passes this module or its `terminal`."""
+"""Tables for people, JSON for programs: all that the commands print passes this module or its `stdout`."""
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from services.contract.timestamps import datetime_of
 from stack.terminal import Terminal
 
 # Files and CI logs have room for wide tables.
-terminal = Terminal(width=None if sys.stdout.isatty() else 160)
+stdout = Terminal(width=None if sys.stdout.isatty() else 160)
 _stderr = Terminal(stderr=True)
 
 SEVERITY_STYLE = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "cyan"}
@@ -125,15 +125,15 @@ def print_table(
     cells = [[format_cell(cell) for cell in row] for row in rows]
     widths = [max(cell_len(str(row[index])) for row in [columns, *cells]) for index in range(len(columns))]
     may_cut = [name in cut if cut else width == max(widths) for name, width in zip(columns, widths, strict=True)]
-    shown_widths = fit_columns(widths, may_cut, terminal.width)
+    shown_widths = fit_columns(widths, may_cut, stdout.width)
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for column, width in zip(columns, shown_widths, strict=False):
         table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for row in cells:
         table.add_row(*row[: len(shown_widths)])
-    terminal.print(table)
+    stdout.print(table)
     if left_out := columns[len(shown_widths) :]:
-        terminal.print(f"No room for: {', '.join(left_out)}. A wider terminal shows all.", style="dim")
+        stdout.print(f"No room for: {', '.join(left_out)}. A wider terminal shows all.", style="dim")
 
 
 def fit_columns(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> list[int]:
@@ -157,7 +157,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     table.add_column("Value", overflow="fold")
     for name, value in fields.items():
         table.add_row(format_cell(name), format_cell(format_value(value)))
-    terminal.print(table)
+    stdout.print(table)
 
 
 def format_number(value: float) -> str:
@@ -190,6 +190,6 @@ def format_cell(text: str | Text) -> Text:
     return text if isinstance(text, Text) else Text(printable(text))
 
 
-def format_time(time: Timestamp) -> str:
+def format_timestamp(time: Timestamp) -> str:
     """Format a time to the second; a dash for none."""
     return f"{datetime_of(time):%Y-%m-%d %H:%M:%S}" if time.seconds else "-"

@@ -8,7 +8,15 @@ import grpc
 import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ExitCode, ServerOption, connect, error_report_of
+from cli.client import (
+    DEFAULT_SERVER,
+    RPC_TIMEOUT_S,
+    ExitCode,
+    ServerOption,
+    error_report_of,
+    new_request_id,
+    open_channel,
+)
 from cli.output import (
     SEVERITY_STYLE,
     ErrorReport,
@@ -22,7 +30,7 @@ from cli.output import (
     print_json,
     print_message,
     print_table,
-    terminal,
+    stdout,
 )
 from cli.rule_files import FileRule, load_rules, reject_file
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
@@ -43,7 +51,7 @@ def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption =
     """Show all rules."""
     rules: list[AlertRule] = []
     request = service.ListAlertRulesRequest()
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
         while True:
             page = stub.ListAlertRules(request, timeout=RPC_TIMEOUT_S)
@@ -58,7 +66,7 @@ def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption =
 def get_rule(rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show all fields of one rule, with the defaults."""
     request = service.GetAlertRuleRequest(id=rule_id)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         rule = AlertRuleServiceStub(channel).GetAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     print_message(rule, output, lambda: print_fields(json_of(rule)))
 
@@ -73,7 +81,7 @@ def create_rules(
     """
     rules = load_rules(file, output)
     added: list[AlertRule] = []
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
         _exit_if_refused(_call_each(rules, lambda rule: _validate(stub, rule)), "not allowed", file, output)
         try:
@@ -96,9 +104,12 @@ def update_rule(
     if file_rule.rule.id not in {"", rule_id}:
         reject_file(file, f"expected the rule {rule_id}, found the rule {file_rule.rule.id}", output=output)
     request = service.UpdateAlertRuleRequest(
-        id=rule_id, alert_rule=file_rule.rule, update_mask=FieldMask(paths=file_rule.fields)
+        id=rule_id,
+        alert_rule=file_rule.rule,
+        update_mask=FieldMask(paths=file_rule.fields),
+        request_id=new_request_id(),
     )
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         rule = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
 
@@ -109,12 +120,12 @@ def delete_rule(
 ) -> None:
     """Delete a rule; its open alerts are resolved soon after."""
     request = service.DeleteAlertRuleRequest(id=rule_id)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         AlertRuleServiceStub(channel).DeleteAlertRule(request, timeout=RPC_TIMEOUT_S)
     if output is OutputFormat.JSON:
         print_json({"id": rule_id, "deleted": True})
     else:
-        terminal.print(f"deleted {rule_id}")
+        stdout.print(f"deleted {rule_id}")
 
 
 @app.command("enable")
@@ -123,7 +134,7 @@ def enable_rule(
 ) -> None:
     """Evaluate a rule from now on."""
     request = service.EnableAlertRuleRequest(id=rule_id)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         rule = AlertRuleServiceStub(channel).EnableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
 
@@ -134,7 +145,7 @@ def disable_rule(
 ) -> None:
     """Stop the evaluation of a rule; its open alerts are resolved soon after."""
     request = service.DisableAlertRuleRequest(id=rule_id)
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         rule = AlertRuleServiceStub(channel).DisableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
 
@@ -149,7 +160,7 @@ def validate_rules(
     """
     rules = load_rules(file, output)
     valid: list[AlertRule] = []
-    with connect(server, output) as channel:
+    with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
         refused = _call_each(rules, lambda rule: valid.append(_validate(stub, rule)))
     _print_rules(valid, output)
@@ -162,7 +173,7 @@ def _validate(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
 
 
 def _create(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
-    request = service.CreateAlertRuleRequest(alert_rule=rule)
+    request = service.CreateAlertRuleRequest(alert_rule=rule, request_id=new_request_id())
     return stub.CreateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
 
 

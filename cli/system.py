@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.client import ExitCode
-from cli.output import OutputFormat, OutputOption, print_json, print_to_stderr, terminal
+from cli.output import OutputFormat, OutputOption, print_json, print_to_stderr, stdout
 from stack.console import STACK_ERRORS, bring_down, bring_up, format_states
 from stack.local_system import stack_status
 
@@ -39,7 +39,7 @@ def show_status(output: OutputOption = OutputFormat.TABLE) -> None:
     if output is OutputFormat.JSON:
         print_json([asdict(state) | {"log": str(state.log)} for state in states])
     else:
-        terminal.print("\n".join(format_states(states)), soft_wrap=True)
+        stdout.print("\n".join(format_states(states)), soft_wrap=True)
     if not states:
         raise typer.Exit(ExitCode.UNREACHABLE)
 

@@ -21,7 +21,7 @@ from cli.demo.steps import (
     send_log_file,
     send_scenario,
 )
-from cli.output import print_to_stderr, terminal
+from cli.output import print_to_stderr, stdout
 from stack.console import STACK_ERRORS, print_step
 from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
@@ -57,7 +57,7 @@ def demo(log: LogOption = None) -> None:
     if not is_as_expected:
         print_to_stderr(f"not as expected; the logs are in {folder / 'logs'}")
         raise typer.Exit(ExitCode.REFUSED)
-    terminal.print("All as expected.", style="bold green")
+    stdout.print("All as expected.", style="bold green")
 
 
 def _run(wiring: Wiring, folder: Path, log: Path | None) -> bool:
@@ -78,7 +78,7 @@ def _run(wiring: Wiring, folder: Path, log: Path | None) -> bool:
 
 
 def _run_scenario(edge: RestClient, sinks: RestClient) -> DemoResult:
-    with terminal.status("sending the scenario") as status:
+    with stdout.status("sending the scenario") as status:
         accepted = send_scenario(edge, status.update)
         print_step(f"{accepted} events accepted over REST in {len(event_batches())} batches")
         return await_results(edge, sinks, status.update)

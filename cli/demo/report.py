@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cli.demo.scenario import deliveries_of, seconds_between
 from cli.demo.steps import DemoResult, SentFile
-from cli.output import SEVERITY_STYLE, format_styled, print_table, terminal
+from cli.output import SEVERITY_STYLE, format_styled, print_table, stdout
 
 _MAX_REFUSED = 20
 
@@ -55,7 +55,7 @@ def print_files(files: Sequence[SentFile], alerts: Counter[tuple[str, str]]) -> 
         rows = [[rule, resource, str(count)] for (rule, resource), count in sorted(alerts.items())]
         print_table(["Rule", "Resource", "Alerts"], rows, title="Rules that fired on them")
     else:
-        terminal.print("No rule fired on them.")
+        stdout.print("No rule fired on them.")
 
 
 def has_every_line(file: SentFile) -> bool:

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.client import DEFAULT_SERVER, ExitCode, ServerOption, connect
-from cli.output import OutputFormat, OutputOption, confirm, print_to_stderr, terminal
+from cli.client import DEFAULT_SERVER, ExitCode, ServerOption, open_channel
+from cli.output import OutputFormat, OutputOption, confirm, print_to_stderr, stdout
 from cli.parsing.format_types import LineFormat
 from cli.parsing.formats import FORMATS, custom_format
 from cli.send.events import ParseOptions, TimeMode, events_to_send
@@ -82,7 +82,7 @@ def send(
             return
         parser, parsed = options.parse(log_file)
         summary = SendSummary()
-        with connect(server, output) as channel, _reporting(summary, parser.name, log_file, output, times):
+        with open_channel(server, output) as channel, _reporting(summary, parser.name, log_file, output, times):
             with _progress_bar(is_hidden=output is OutputFormat.JSON) as bar:
                 task = bar.add_task(log_file.name, total=log_file.size, events=0)
                 send_events(
@@ -192,7 +192,7 @@ def _progress_bar(*, is_hidden: bool) -> Progress:
         DownloadColumn(),
         TextColumn("{task.fields[events]:,} events"),
         TimeElapsedColumn(),
-        console=terminal,
+        console=stdout,
         disable=is_hidden,
         transient=True,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cli.output import OutputFormat, print_json, print_table, print_to_stderr, terminal
+from cli.output import OutputFormat, print_json, print_table, print_to_stderr, stdout
 from cli.parsing.event import InvalidLine, ParsedEvent, ParseNote
 from cli.parsing.file_parser import FileParser
 from cli.parsing.multiline import ParsedLines
@@ -23,7 +23,7 @@ def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds:
         print_json(_report_document(summary, format_name, file, rate))
         return
     unsent = file.lines_read - file.blank_lines - summary.lines
-    terminal.print(
+    stdout.print(
         f"{file.name}: {file.lines_read:,} lines read as {format_name}: {summary.accepted:,} events accepted, "
         f"{len(summary.refused):,} refused, {_continuation_lines(summary):,} continuation lines, "
         f"{file.blank_lines:,} blank{f', {unsent:,} not sent' if unsent else ''}; {rate:,.0f} events/s"
@@ -35,7 +35,7 @@ def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds:
         print_table(["Line", "Field", "Expected"], rows, title=f"Refused ({len(listed)} of {len(summary.refused)})")
     if summary.unsent:
         lines = ", ".join(map(_format_range, summary.unsent))
-        terminal.print(f"Not sent, or not known to have arrived: {lines}. Send these lines again.")
+        stdout.print(f"Not sent, or not known to have arrived: {lines}. Send these lines again.")
 
 
 def print_notes(summary: SendSummary, file_name: str, times: TimeMode) -> None:
@@ -52,7 +52,7 @@ def print_notes(summary: SendSummary, file_name: str, times: TimeMode) -> None:
 def print_age_warning(oldest_time_s: int | None, now: datetime) -> None:
     """Warn when rules may count the events as late."""
     if oldest_time_s is not None and now - datetime.fromtimestamp(oldest_time_s, UTC) > OLD_EVENT_AGE:
-        terminal.print(
+        stdout.print(
             "These are old events: rules that have seen newer ones count them as late. "
             "--times arrival or --times shift sends them as new."
         )
@@ -70,7 +70,7 @@ def print_explanation(parser: FileParser, file: LogFile, first: Sequence[ParsedL
             }
         )
         return
-    terminal.print(f"{file.name}: read as {parser.name}. Nothing was sent.")
+    stdout.print(f"{file.name}: read as {parser.name}. Nothing was sent.")
     rows = [[name, f"{share:.0%}"] for name, share in parser.shares.items()]
     print_table(["Format", "Share of the first lines"], rows)
     print_table(
@@ -82,7 +82,7 @@ def print_explanation(parser: FileParser, file: LogFile, first: Sequence[ParsedL
     for lines in first:
         if isinstance(lines.event, ParsedEvent):
             for note in sorted(lines.event.notes):
-                terminal.print(f"Line {lines.first_line}: events like this {note.value}.")
+                stdout.print(f"Line {lines.first_line}: events like this {note.value}.")
 
 
 def _event_document(lines: ParsedLines) -> dict[str, object]:

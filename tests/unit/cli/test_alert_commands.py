@@ -8,6 +8,7 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import grpc
 import pytest
@@ -125,10 +126,14 @@ def test_a_failed_delivery_is_tried_again(tocsin: Command, one_failure: Edge) ->
     assert [one["id"] for one in json.loads(tocsin("notifications", "failed", "-o", "json").stdout)] == [IDS[0]]
 
 
-def test_a_delivery_that_cannot_be_tried_now_is_an_error(tocsin: Command) -> None:
+def test_a_delivery_that_cannot_be_retried_now_is_an_error_after_repetitions_of_one_request(
+    tocsin: Command, edge: Edge
+) -> None:
     done = tocsin("notifications", "retry", "another", "-o", "json")
     assert (done.exit_code, done.stdout) == (3, "")
     assert error_of(done)["message"] == "the database does not answer"
+    assert len(edge.requests) == 3
+    assert len({UUID(request.request_id) for request in edge.requests}) == 1
 
 
 def test_status_tells_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyPatch) -> None:

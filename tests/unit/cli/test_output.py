@@ -39,7 +39,7 @@ TABLES = [
 def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A terminal of some width."""
     text = io.StringIO()
-    monkeypatch.setattr(output, "terminal", Console(file=text, width=request.param, force_terminal=False))
+    monkeypatch.setattr(output, "stdout", Console(file=text, width=request.param, force_terminal=False))
     return text
 
 
@@ -52,7 +52,7 @@ def test_ids_and_states_stay_whole_on_narrow_terminals(screen: io.StringIO, show
 
 def test_what_there_was_no_room_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
-    monkeypatch.setattr(output, "terminal", Console(file=text, width=80))
+    monkeypatch.setattr(output, "stdout", Console(file=text, width=80))
     rows = [[ID, "n" * 50, "r" * 30, "m"]]
     output.print_table(["ID", "Name", "Rest", "More"], rows, cut={"Name"})
     assert "No room for: Rest, More." in text.getvalue()
