@@ -84,7 +84,7 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
             [one["kind"] for one in world.deliveries("webhook") if one["alert"] == alert["id"]]
             == ["FIRING", "ACKNOWLEDGED", "RESOLVED"]
         ),
-        what="each step is told once, in order",
+        what="each step is delivered once, in order",
     )
 
 
@@ -94,7 +94,7 @@ def test_failed_notifications_and_breakers_are_shown(world: World) -> None:
     assert {one["channel"] for one in breakers} >= {"slack", "email", "pagerduty", "webhook"}
 
 
-def test_a_server_that_is_not_there_is_said_to_be_so(world: World) -> None:
+def test_a_server_that_does_not_answer_is_reported(world: World) -> None:
     done = world.command("alerts", "list", "--server", "127.0.0.1:1")
     assert done.returncode == 3
     assert "UNAVAILABLE" in done.stderr

@@ -1,4 +1,4 @@
-"""Log files go through `tocsin send` whole."""
+"""Log files are sent whole by `tocsin send`."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ OPENSTACK = ROOT.parent / "shared" / "data" / "OpenStack_2k.log"
 
 
 @pytest.mark.skipif(not OPENSTACK.is_file(), reason="the real logs are not here")
-def test_every_line_of_a_real_log_is_sent_and_judged(world: World) -> None:
+def test_every_line_of_a_real_log_is_sent_and_evaluated(world: World) -> None:
     port = world.system.wiring.ports.evaluator_admin
     before = read_counter(port, "events_evaluated_total")
     done = world.command("send", str(OPENSTACK), "--times", "arrival", "--output", "json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["format"], told["lines"], told["accepted"], told["refused"]) == ("openstack", 2000, 2000, [])
-    assert told["byLevel"] == {"INFO": 1969, "WARN": 31}
-    until(lambda: read_counter(port, "events_evaluated_total") - before >= 2000, what="all judged")
+    report = json.loads(done.stdout)
+    assert (report["format"], report["lines"], report["accepted"], report["refused"]) == ("openstack", 2000, 2000, [])
+    assert report["byLevel"] == {"INFO": 1969, "WARN": 31}
+    until(lambda: read_counter(port, "events_evaluated_total") - before >= 2000, what="all events are evaluated")
 
 
 def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Path) -> None:
@@ -31,9 +31,9 @@ def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Pa
     )
     done = world.command("send", str(file), "--output", "json", "--service", "file-test")
     assert done.returncode == 1, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["lines"], told["accepted"]) == (6, 2)
-    assert [(one["line"], one["field"]) for one in told["refused"]] == [(2, "eventTime"), (6, "eventTime")]
+    report = json.loads(done.stdout)
+    assert (report["lines"], report["accepted"]) == (6, 2)
+    assert [(one["line"], one["field"]) for one in report["refused"]] == [(2, "eventTime"), (6, "eventTime")]
 
 
 def test_a_message_that_is_too_long_is_cut(world: World, tmp_path: Path) -> None:

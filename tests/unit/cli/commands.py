@@ -1,4 +1,4 @@
-"""What commands say."""
+"""Commands run by tests, and their errors."""
 
 import json
 from collections.abc import Callable

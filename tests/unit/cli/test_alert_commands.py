@@ -58,7 +58,7 @@ def one_failure(edge: Edge) -> Edge:
 
 
 @pytest.mark.usefixtures("two_alerts")
-def test_alerts_are_followed_a_line_each(tocsin: Command) -> None:
+def test_alerts_are_watched_with_a_line_for_each_change(tocsin: Command) -> None:
     done = tocsin("alerts", "watch")
     assert done.exit_code == 0, done.output
     first, second = done.stdout.splitlines()
@@ -68,13 +68,13 @@ def test_alerts_are_followed_a_line_each(tocsin: Command) -> None:
     assert [json.loads(line)["id"] for line in lines] == list(IDS)
 
 
-def test_only_what_was_asked_for_is_followed(tocsin: Command, two_alerts: Edge) -> None:
+def test_only_the_chosen_alerts_are_watched(tocsin: Command, two_alerts: Edge) -> None:
     assert tocsin("alerts", "watch", "--severity", "high", "--rule", "r", "--resource", "s").exit_code == 0
     (request,) = two_alerts.requests
     assert (list(request.severities), request.rule_id, request.resource) == ([AlertRule.HIGH], "r", "s")
 
 
-def test_following_ends_with_3_when_the_server_goes_away(tocsin: Command, two_alerts: Edge) -> None:
+def test_watching_ends_with_3_when_the_server_goes_away(tocsin: Command, two_alerts: Edge) -> None:
     two_alerts.stream_failure = StoreUnavailable("the database does not answer")
     done = tocsin("alerts", "watch", "-o", "json")
     assert done.exit_code == 3
@@ -90,7 +90,9 @@ def test_an_alert_that_is_acknowledged_is_one_object(tocsin: Command) -> None:
     assert (gone.exit_code, error_of(gone)["code"]) == (1, "NOT_FOUND")
 
 
-def test_who_acts_is_the_user_unless_told(tocsin: Command, two_alerts: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_is_the_user_unless_another_is_named(
+    tocsin: Command, two_alerts: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "ann")
     tocsin("alerts", "ack", IDS[0])
     tocsin("alerts", "ack", IDS[0], "--actor", "bob")
@@ -116,7 +118,7 @@ def test_an_alert_is_shown_with_the_trace_of_each_delivery(tocsin: Command, two_
     assert [entry["traceId"] for entry in shown["history"]] == traces
 
 
-def test_a_failed_delivery_is_tried_again(tocsin: Command, one_failure: Edge) -> None:
+def test_a_failed_delivery_is_retried(tocsin: Command, one_failure: Edge) -> None:
     done = tocsin("notifications", "retry", IDS[0])
     assert done.exit_code == 0, done.output
     assert IDS[0] in done.stdout
@@ -136,7 +138,7 @@ def test_a_delivery_that_cannot_be_retried_now_is_an_error_after_repetitions_of_
     assert len({UUID(request.request_id) for request in edge.requests}) == 1
 
 
-def test_status_tells_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_shows_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Path("logs/ingest.log")
     states = [
         StackState(name="ingest", pid=7, log=log, restarts=""),
@@ -149,9 +151,9 @@ def test_status_tells_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyP
         ["ingest", "7", "logs/ingest.log"],
         ["manager", "-", "logs/ingest.log", "ended once, starts again at 12:00:00"],
     ]
-    told = json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout)
-    assert told[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": ""}
-    assert told[1]["pid"] is None
+    report = json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout)
+    assert report[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": ""}
+    assert report[1]["pid"] is None
 
 
 def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,11 +170,11 @@ def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -
         pytest.param(SeverityChoice, AlertRule.Severity, id="severity"),
     ],
 )
-def test_the_words_are_the_contracts(words: type[StrEnum], enum: Any) -> None:
+def test_the_choices_are_those_of_the_contract(words: type[StrEnum], enum: Any) -> None:
     assert list(words) == [name for name in enum.DESCRIPTOR.values_by_name if not name.endswith("UNSPECIFIED")]
 
 
-def test_a_state_may_be_written_small_and_must_be_one(tocsin: Command, two_alerts: Edge) -> None:
+def test_a_state_may_be_in_lower_case_and_must_exist(tocsin: Command, two_alerts: Edge) -> None:
     assert tocsin("alerts", "list", "--state", "firing", "--state", "RESOLVED").exit_code == 0
     assert list(two_alerts.requests[0].states) == [Alert.FIRING, Alert.RESOLVED]
     assert tocsin("alerts", "list", "--state", "burning").exit_code == 2

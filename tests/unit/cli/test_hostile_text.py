@@ -1,4 +1,4 @@
-"""Whatever a log line says, it reaches a terminal as text."""
+"""Whatever characters a log line has, a terminal shows them as text."""
 
 import ast
 import io
@@ -82,21 +82,23 @@ def texts(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
-def test_a_log_line_is_shown_and_not_obeyed(tocsin: Command, hostile: Edge, command: tuple[str, ...]) -> None:
-    said = tocsin(*command)
+def test_a_log_line_is_shown_and_has_no_effect_on_the_terminal(
+    tocsin: Command, hostile: Edge, command: tuple[str, ...]
+) -> None:
+    done = tocsin(*command)
     assert hostile.requests
-    assert hidden(said.output) == []
-    assert not any(line.strip().startswith("FORGED") for line in said.output.splitlines())
+    assert hidden(done.output) == []
+    assert not any(line.strip().startswith("FORGED") for line in done.output.splitlines())
     if command[1] != "breakers":
-        assert r"x\x1b[2J" in said.output
+        assert r"x\x1b[2J" in done.output
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
 @pytest.mark.usefixtures("hostile")
 def test_json_escapes_it_and_stays_the_same_data(tocsin: Command, command: tuple[str, ...]) -> None:
-    said = tocsin(*command, "-o", "json")
-    assert hidden(said.output) == []
-    assert any(HOSTILE in text for text in texts(json.loads(said.output)))
+    done = tocsin(*command, "-o", "json")
+    assert hidden(done.output) == []
+    assert any(HOSTILE in text for text in texts(json.loads(done.output)))
 
 
 def test_a_file_is_sent_whatever_its_name_is(tmp_path: Path, ingest: IngestServer) -> None:
@@ -134,15 +136,15 @@ def test_a_usage_error_shows_an_argument_as_text(arguments: list[str]) -> None:
     assert not any(line.startswith("FORGED") for line in done.stderr.splitlines())
 
 
-def test_rules_of_a_file_are_told_as_text(tmp_path: Path, tocsin: Command) -> None:
+def test_rules_of_a_file_are_printed_as_text(tmp_path: Path, tocsin: Command) -> None:
     file = tmp_path / "rules.json"
     rule = {"name": HOSTILE, "type": "ERROR_THRESHOLD", "condition": HOSTILE, "severity": "LOW", HOSTILE: 1}
     for given in (rule, {name: value for name, value in rule.items() if name != HOSTILE}):
         file.write_text(json.dumps(given))
         for form in ("table", "json"):
-            said = tocsin("rules", "validate", str(file), "-o", form)
-            assert said.exit_code != 0
-            assert hidden(said.output) == []
+            done = tocsin("rules", "validate", str(file), "-o", form)
+            assert done.exit_code != 0
+            assert hidden(done.output) == []
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_nothing_that_is_printed_goes_around_it(thing: Any) -> None:
     assert "[red]b[/red][/] :skull:" in file.getvalue()
 
 
-def test_neither_a_progress_bar_nor_a_status_obeys_a_text() -> None:
+def test_a_progress_bar_and_a_status_print_control_characters_as_escapes() -> None:
     file = io.StringIO()
     terminal = Terminal(file=file, width=300, force_terminal=True, color_system=None)
     with Progress(TextColumn("{task.description}", markup=False), console=terminal) as bar:
@@ -176,7 +178,7 @@ def test_neither_a_progress_bar_nor_a_status_obeys_a_text() -> None:
     assert [code for code in ("\x1b[2J", "\x1b[1;1H", "\x1b[8m", "\x9b", "\u202e") if code in file.getvalue()] == []
 
 
-def test_a_crash_is_told_as_text_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_is_printed_as_text_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def crash() -> None:
         raise ValueError(HOSTILE)
 
@@ -184,9 +186,9 @@ def test_a_crash_is_told_as_text_too(monkeypatch: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 1
-    said = capsys.readouterr().err
-    assert hidden(said) == []
-    assert r"ValueError: x\x1b[2J" in said
+    done = capsys.readouterr().err
+    assert hidden(done) == []
+    assert r"ValueError: x\x1b[2J" in done
 
 
 def test_only_one_module_writes() -> None:

@@ -50,7 +50,7 @@ def test_ids_and_states_stay_whole_on_narrow_terminals(screen: io.StringIO, show
     assert all(word in row for word in whole), row
 
 
-def test_what_there_was_no_room_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_without_room_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(output, "stdout", Console(file=text, width=80))
     rows = [[ID, "n" * 50, "r" * 30, "m"]]
@@ -96,5 +96,5 @@ def test_numbers_have_no_exponent(given: float, text: str) -> None:
         (3, "3"),
     ],
 )
-def test_values_are_no_code(given: Any, text: str) -> None:
+def test_values_are_formatted_for_people(given: Any, text: str) -> None:
     assert format_value(given) == text

@@ -38,7 +38,7 @@ def names(edge: Edge) -> set[str]:
     return {kept.rule.name for kept in edge.store.kept.rules.values()}
 
 
-def test_each_rule_of_a_file_is_added_and_told(tocsin: Command, written: Callable[..., str], edge: Edge) -> None:
+def test_each_rule_of_a_file_is_added_and_printed(tocsin: Command, written: Callable[..., str], edge: Edge) -> None:
     done = tocsin("rules", "create", written(RULE, RULE | {"name": "second"}), "-o", "json")
     assert done.exit_code == 0, done.output
     assert [rule["name"] for rule in json.loads(done.stdout)] == ["first", "second"]
@@ -57,7 +57,7 @@ def test_each_rule_of_a_file_is_added_and_told(tocsin: Command, written: Callabl
         ("[" * 5000, "nested too deeply"),
     ],
 )
-def test_a_key_that_stands_twice_is_named_and_nothing_is_added(
+def test_a_duplicate_key_is_named_and_nothing_is_added(
     tocsin: Command, tmp_path: Path, edge: Edge, text: str, message: str
 ) -> None:
     (tmp_path / "rules.yaml").write_text(text)
@@ -67,7 +67,7 @@ def test_a_key_that_stands_twice_is_named_and_nothing_is_added(
     assert names(edge) == set()
 
 
-def test_what_is_merged_in_may_be_overridden_and_two_names_of_one_field_may_not(
+def test_merged_keys_may_be_overridden_and_two_names_of_one_field_are_refused(
     tocsin: Command, tmp_path: Path, edge: Edge
 ) -> None:
     file = tmp_path / "rules.yaml"
@@ -113,7 +113,7 @@ def test_a_rule_that_exists_is_named_and_the_others_are_added(
     assert names(edge) == {"first", "second"}
 
 
-def test_what_was_added_is_told_when_the_server_goes_away(
+def test_added_rules_are_printed_when_the_server_goes_away(
     tocsin: Command, written: Callable[..., str], edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing = edge.store.writing
@@ -152,7 +152,7 @@ def kept(tocsin: Command, written: Callable[..., str]) -> Any:
     return rule
 
 
-def test_what_a_file_gives_is_changed_also_to_nothing_and_the_rest_stays(
+def test_the_fields_in_a_file_are_set_also_to_nothing_and_the_others_stay(
     tocsin: Command, written: Callable[..., str], kept: Any
 ) -> None:
     done = tocsin("rules", "update", kept["id"], written({"description": "", "labels": {}}), "-o", "json")

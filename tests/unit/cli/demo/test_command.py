@@ -14,7 +14,7 @@ from cli.send.sender import SendSummary
 from stack.program import StartError
 
 
-def test_it_leaves_somebodys_own_servers_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_ignores_servers_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started: dict[str, Any] = {}
 
     def start(*_: object, **how: object) -> None:
@@ -31,7 +31,7 @@ def test_it_leaves_somebodys_own_servers_alone(monkeypatch: pytest.MonkeyPatch, 
     assert started["folder"] == tmp_path / "run-demo"
 
 
-def test_it_says_that_there_is_nothing_to_send(capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_reports_that_there_is_nothing_to_send(capfd: pytest.CaptureFixture[str]) -> None:
     assert command._have_every_line([]) is False
     assert "--log" in capfd.readouterr().err
 
@@ -40,7 +40,7 @@ def test_it_says_that_there_is_nothing_to_send(capfd: pytest.CaptureFixture[str]
     ("lines", "is_whole"),
     [pytest.param(4, True, id="all"), pytest.param(3, False, id="one lost"), pytest.param(5, False, id="one twice")],
 )
-def test_a_line_that_is_lost_is_not_taken_for_a_blank_one(*, lines: int, is_whole: bool) -> None:
+def test_a_lost_line_does_not_pass_for_a_blank_one(*, lines: int, is_whole: bool) -> None:
     summary = SendSummary(accepted=3, lines=lines)
     file = SentFile(name="app.log", format_name="plain", lines=6, blank=2, summary=summary)
     assert has_every_line(file) is is_whole

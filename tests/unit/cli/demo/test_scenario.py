@@ -1,4 +1,4 @@
-"""The demo tells what is expected from what is not."""
+"""The demo tells expected results from missing and unexpected ones."""
 
 from typing import Any
 
@@ -38,12 +38,12 @@ def delivery(alert: str, channel: str, kind: str = "FIRING", *, is_accepted: boo
 SEARCH = "alert of search-service"
 
 
-def test_what_is_expected_is_neither_missing_nor_too_much() -> None:
+def test_expected_results_are_neither_missing_nor_unexpected() -> None:
     assert missing_results(alerts(), deliveries()) == []
     assert unexpected_results(alerts(), deliveries()) == []
 
 
-def test_before_anything_comes_all_is_missing() -> None:
+def test_at_the_start_everything_is_missing() -> None:
     assert len(missing_results([], [])) == len(EXPECTED_ALERTS) + sum(len(one.channels) for one in EXPECTED_ALERTS)
     assert unexpected_results([], []) == []
 
@@ -75,7 +75,7 @@ def test_an_alert_with_anything_wrong_is_another_alert(wrong: dict[str, Any], fo
 
 @pytest.mark.parametrize("state", ["FIRING", "ACKNOWLEDGED", "RESOLVED"])
 @pytest.mark.parametrize("resource", ["search-service", "another-service"])
-def test_an_alert_more_is_too_much_in_any_state(state: str, resource: str) -> None:
+def test_one_more_alert_is_unexpected_in_any_state(state: str, resource: str) -> None:
     extra = alerts()[1] | {"id": "more", "state": state, "resource": resource}
     assert missing_results([*alerts(), extra], deliveries()) == []
     assert unexpected_results([*alerts(), extra], deliveries()) == [
@@ -98,12 +98,12 @@ def test_an_alert_more_is_too_much_in_any_state(state: str, resource: str) -> No
         pytest.param(delivery("nobody", "email"), "FIRING of no alert (nobody) on email", id="of no alert"),
     ],
 )
-def test_a_delivery_more_is_too_much(extra: dict[str, Any], found: str) -> None:
+def test_one_more_delivery_is_unexpected(extra: dict[str, Any], found: str) -> None:
     assert missing_results(alerts(), deliveries()) == []
     assert unexpected_results(alerts(), [*deliveries(), extra]) == [found]
 
 
-def test_a_delivery_less_is_missing() -> None:
+def test_one_delivery_less_is_missing() -> None:
     (first, *others) = deliveries()
     refused = first | {"isAccepted": False}
     for seen in (others, [*others, refused]):
@@ -113,6 +113,6 @@ def test_a_delivery_less_is_missing() -> None:
         assert unexpected_results(alerts(), seen) == []
 
 
-def test_the_trouble_is_as_large_as_the_alerts_may_count() -> None:
+def test_the_scenario_has_as_many_events_as_the_alerts_may_count() -> None:
     sent = [event["service"] for batch in event_batches() for event in batch]
     assert {one.resource: one.counts[-1] for one in EXPECTED_ALERTS} == {name: sent.count(name) for name in set(sent)}

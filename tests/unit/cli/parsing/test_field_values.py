@@ -38,7 +38,7 @@ from tests.unit.cli.parsing.log_lines import event_of
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_an_odd_value_at_the_side_does_not_refuse_an_event(
+def test_an_invalid_value_of_a_side_field_does_not_refuse_an_event(
     pair: str, field: str, value: object, note: ParseNote | None
 ) -> None:
     event = event_of(f'{{"level":"ERROR","time":"2026-11-27T10:00:00Z","message":"boom",{pair}}}')
@@ -47,14 +47,14 @@ def test_an_odd_value_at_the_side_does_not_refuse_an_event(
     assert event.notes == ({note} if note else set())
 
 
-def test_what_only_looks_like_a_time_in_a_line_does_not_refuse_it() -> None:
+def test_a_text_that_only_looks_like_a_time_does_not_refuse_a_line() -> None:
     assert event_of("the shop was closed on 2026-13-45 10:00:00, said one").notes == {
         ParseNote.NO_TIME,
         ParseNote.NO_LEVEL,
     }
 
 
-def test_an_unknown_level_is_told_with_its_word() -> None:
+def test_an_unknown_level_is_noted_with_its_text() -> None:
     event = event_of('{"level":"sev5","time":"2026-11-27T10:00:00Z","message":"boom"}')
     assert (event.level, event.unknown_level) == (Level.INFO, "sev5")
     assert event.notes == {ParseNote.UNKNOWN_LEVEL}
@@ -63,13 +63,13 @@ def test_an_unknown_level_is_told_with_its_word() -> None:
 ACCESS = '198.51.100.1 - - [27/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 1 "-" "-"'
 
 
-def test_a_line_without_a_level_is_told() -> None:
+def test_a_line_without_a_level_is_noted() -> None:
     assert event_of('{"time":"2026-11-27T10:00:00Z","path":"/","status":503}').notes == set()
     assert event_of("Nov 27 10:00:00 web-1 shop[42]: started").notes == {ParseNote.NO_LEVEL}
     assert event_of(ACCESS).notes == set()
 
 
-def test_a_graver_priority_of_syslog_counts_more_than_the_text() -> None:
+def test_a_higher_priority_of_syslog_wins_over_the_text() -> None:
     assert event_of("<11>Nov 27 10:00:00 web-1 shop[42]: INFO done").level is Level.ERROR
     assert event_of("<14>Nov 27 10:00:00 web-1 shop[42]: ERROR boom").level is Level.ERROR
 

@@ -18,7 +18,7 @@ from tests.unit.cli.parsing.log_lines import NOON, event_of, events_of, parsed_l
 DATA = Path(__file__).parents[5] / "shared" / "data"
 
 
-def test_a_format_that_is_asked_for_refuses_what_comes_before_its_first_line() -> None:
+def test_a_chosen_format_refuses_what_comes_before_its_first_line() -> None:
     (json,) = (line_format for line_format in FORMATS if line_format.name == "json")
     for lines in ([], ["banner", "hello"]):
         (parsed,) = parsed_lines([*lines, "orphan"], line_format=json)
@@ -26,7 +26,7 @@ def test_a_format_that_is_asked_for_refuses_what_comes_before_its_first_line() -
         assert parsed.event == InvalidLine(field="line", expected="a JSON object")
 
 
-def test_what_fits_no_format_is_plain() -> None:
+def test_lines_that_fit_no_format_are_plain() -> None:
     parser = FileParser(["hello", "world", ""], line_format=None, service="s", now=lambda: NOON)
     assert parser.name == "plain"
 
@@ -57,7 +57,7 @@ def test_formats_in_one_file_are_each_read() -> None:
     "before",
     ["2026-11-27T10:00:00Z", "Nov 27 10:00:00 web-1 shop[42]:", "2026-11-27T10:00:00Z stdout F", "Nov 27 10:00:00"],
 )
-def test_a_time_that_a_line_tells_of_is_not_when_it_happened(before: str) -> None:
+def test_a_time_inside_the_message_is_not_the_event_time(before: str) -> None:
     event = event_of(f"{before} certificate expires 2027-01-01T00:00:00Z")
     assert event.event_time == datetime(2026, 11, 27, 10, 0, tzinfo=UTC)
     assert event.message == "certificate expires 2027-01-01T00:00:00Z"
@@ -75,7 +75,7 @@ def test_a_sentence_before_a_time_or_a_level_stays_in_the_message() -> None:
     assert event_of("2026-11-27 10:00:00 a user typed ERROR twice").message == "a user typed ERROR twice"
 
 
-def test_now_is_asked_for_each_line() -> None:
+def test_the_clock_is_read_for_each_line() -> None:
     clock = FakeClock(NOON)
 
     def lines() -> Iterator[str | None]:

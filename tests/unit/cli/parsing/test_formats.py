@@ -52,7 +52,7 @@ def test_a_format_is_recognised_by_its_own_example(line_format: LineFormat) -> N
         ("2026-11-27 10:00:00 ", "a[1]"),
     ],
 )
-def test_a_long_line_that_fits_nearly_is_gone_through_once(start: str, part: str) -> None:
+def test_a_long_line_that_nearly_fits_is_read_once(start: str, part: str) -> None:
     line = start + part * 200_000 + '"'
     for line_format in FORMATS:
         line_format.for_new_file().parse(line)
@@ -82,7 +82,7 @@ def test_a_request_of_any_form_is_an_event_of_its_own(line: str, status: int | N
     assert second.event_time == datetime(2026, 11, 27, 10, 0, 1, tzinfo=UTC)
 
 
-def test_an_entry_of_the_journal_with_many_fields_is_taken() -> None:
+def test_an_entry_of_the_journal_with_many_fields_is_an_event() -> None:
     fields = "".join(f',"_FIELD_{number}":"x"' for number in range(40))
     event = event_of(f'{{"MESSAGE":"boom","PRIORITY":"3","__REALTIME_TIMESTAMP":"1795773600123456"{fields}}}')
     assert (event.level, event.message) == (Level.ERROR, "boom")
@@ -102,7 +102,7 @@ def test_an_entry_of_the_journal_with_many_fields_is_taken() -> None:
         ('"message":"short","msg":"other"', "attributes", {"msg": "other"}),
     ],
 )
-def test_of_several_names_for_a_field_the_surest_whose_value_fits_counts(pairs: str, field: str, value: object) -> None:
+def test_of_several_names_for_a_field_the_clearest_whose_value_fits_wins(pairs: str, field: str, value: object) -> None:
     assert getattr(event_of(f"{{{pairs}}}"), field) == value
 
 
@@ -113,9 +113,11 @@ def test_a_custom_pattern_names_fields_and_attributes() -> None:
     assert event.attributes == {"user": "ann"}
 
 
-@pytest.mark.parametrize(("pattern", "said"), [("(", "not a regular expression"), ("(?P<level>.*)", "named message")])
-def test_a_bad_custom_pattern_is_refused_with_its_reason(pattern: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("(", "not a regular expression"), ("(?P<level>.*)", "named message")]
+)
+def test_a_bad_custom_pattern_is_refused_with_its_reason(pattern: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         custom_format(pattern)
 
 

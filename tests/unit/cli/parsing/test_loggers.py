@@ -1,4 +1,4 @@
-"""Lines of the usual programs and loggers: each says its time, its level and its message."""
+"""Lines of the usual programs and loggers: time, level and message of each are parsed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -297,7 +297,7 @@ LINES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_line_says_its_time_its_level_and_its_message(name: str) -> None:
+def test_time_level_and_message_of_a_line_are_parsed(name: str) -> None:
     line, expected = LINES[name]
     event = event_of(line)
     wanted = dict(expected)

@@ -18,7 +18,7 @@ def test_lines_that_do_not_fit_continue_the_event_before_them() -> None:
 ACCESS = '198.51.100.1 - - [27/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 1 "-" "-"'
 
 
-def test_no_line_of_an_access_log_goes_on_with_another() -> None:
+def test_no_line_of_an_access_log_continues_another() -> None:
     first, second = events_of([ACCESS, "(something else)"])
     assert "something" not in first.message
     assert second.message == "(something else)"
@@ -39,7 +39,7 @@ def test_parts_of_a_line_are_joined_within_their_stream() -> None:
     assert [event.level for event in events] == [Level.ERROR, Level.WARN, Level.ERROR]
 
 
-def test_a_stack_trace_in_a_container_goes_on_within_its_stream() -> None:
+def test_a_stack_trace_in_a_container_continues_within_its_stream() -> None:
     lines = [
         "2026-11-27T10:00:00.1Z stderr F ERROR: boom",
         "2026-11-27T10:00:00.1Z stderr F \tat shop.Cart.total(Cart.java:1)",
@@ -52,26 +52,26 @@ def test_a_stack_trace_in_a_container_goes_on_within_its_stream() -> None:
     }
 
 
-def test_a_blank_line_of_a_container_goes_on_or_is_told_as_one() -> None:
+def test_a_blank_line_of_a_container_continues_an_event_or_is_one() -> None:
     lines = [f"2026-11-27T10:00:00.1Z stdout F {text}" for text in ("", "ERROR: boom", "", "  more")]
     assert [event.message for event in events_of(lines)] == ["(blank line)", "boom\n\n  more"]
 
 
-def test_many_streams_in_one_file_are_held_within_a_bound() -> None:
+def test_only_a_bounded_number_of_streams_of_one_file_stay_open() -> None:
     lines = [f"web-{number}  | ERROR: boom" for number in range(1000)]
     parsed = events_and_lines(lines)
     assert next(parsed)[1].first_line == 1
     assert len(list(parsed)) == 999
 
 
-def test_an_unfinished_part_is_handed_on_after_a_moment() -> None:
+def test_an_unfinished_part_becomes_an_event_after_two_ticks() -> None:
     line = "2026-11-27T10:00:00.1Z stderr P ERROR: half"
     parsed = list(parsed_lines([line, None, None, None, None]))
     assert [one is not None for one in parsed] == [False, False, True, False, False]
     assert [event.message for event in events_of([line, None, None, None, None])] == ["half"]
 
 
-def test_what_begins_with_a_date_of_an_unknown_spelling_is_a_line_of_its_own() -> None:
+def test_a_line_that_begins_with_a_date_in_an_unknown_form_continues_nothing() -> None:
     lines = ["2026-11-27 10:00:00 ERROR boom"] * 3 + ["27/11/2026 10:00 ERROR more"]
     *_, last = events_of(lines)
     assert (last.level, last.message) == (Level.ERROR, "27/11/2026 10:00 ERROR more")
@@ -85,14 +85,14 @@ def test_a_statement_of_postgresql_on_lines_of_its_own_keeps_its_level() -> None
     ]
 
 
-def test_a_line_without_a_time_happened_with_the_one_before_it() -> None:
+def test_a_line_without_a_time_gets_that_of_the_line_before_it() -> None:
     lines = ["2026-11-27 10:00:00 ERROR boom", "WARN: more"]
     first, second = events_of(lines)
     assert second.event_time == first.event_time
     assert second.notes == {ParseNote.NO_TIME}
 
 
-def test_a_line_without_a_time_that_comes_later_happened_as_it_arrives() -> None:
+def test_a_line_without_a_time_that_comes_after_a_tick_gets_none() -> None:
     lines = ["2026-11-27 10:00:00 ERROR boom", None, "WARN: more"]
     assert [event.event_time is None for event in events_of(lines)] == [False, True]
 
@@ -109,7 +109,9 @@ def test_a_line_without_a_time_that_comes_later_happened_as_it_arrives() -> None
     ],
     ids=lambda crash: crash[0][:9],
 )
-def test_a_crash_is_no_part_of_a_line_that_told_of_none(level: str, levels: list[Level], crash: list[str]) -> None:
+def test_a_crash_does_not_continue_a_line_that_reports_no_problem(
+    level: str, levels: list[Level], crash: list[str]
+) -> None:
     events = events_of([*["2026-11-27 10:00:00 INFO fine"] * 3, f"2026-11-27 10:00:00 {level} last", *crash])
     assert [event.level for event in events[3:]] == levels
     assert events[-1].message.endswith("\n".join(crash))
@@ -147,7 +149,7 @@ def test_traces_that_are_longer_than_the_rest_stay_with_their_events(trace: str)
     assert {event.message for event in events[1::2]} == {"\n".join(["boom", *filter(None, TRACES[trace])])}
 
 
-def test_an_indented_line_that_says_time_and_level_is_an_event() -> None:
+def test_an_indented_line_with_time_and_level_is_an_event() -> None:
     lines = [
         "==> Vault server started! Log data will stream in below:",
         "    2026-11-27T10:00:00.123Z [INFO]  core: fine",

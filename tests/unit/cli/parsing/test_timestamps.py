@@ -38,7 +38,7 @@ def test_29_february_is_that_of_the_last_leap_year() -> None:
     assert parse_timestamp("Feb 29 12:00:00", now=CLOCK.now) == datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 
-def test_a_time_that_is_none_is_none() -> None:
+def test_a_text_that_is_no_timestamp_gives_none() -> None:
     for text in ("not a time", "1764245000.x", "²" * 10, "0001-01-01T00:00:00+10:00", "2026-01-01 12:00:00 XYZ"):
         assert parse_timestamp(text, now=CLOCK.now) is None, text
 

@@ -54,7 +54,7 @@ def test_batches_are_cut_by_bytes_as_well(tmp_path: Path, ingest: IngestServer) 
     assert MAX_BATCH_BYTES - 40_000 < max(request.ByteSize() for request in ingest.requests) <= MAX_BATCH_BYTES
 
 
-def test_a_moment_sends_what_there_is_and_waits_for_the_answers(ingest: IngestServer) -> None:
+def test_a_tick_flushes_and_waits_for_the_responses(ingest: IngestServer) -> None:
     summary = SendSummary()
 
     def items() -> Iterator[OutgoingEvent | None]:
@@ -67,9 +67,7 @@ def test_a_moment_sends_what_there_is_and_waits_for_the_answers(ingest: IngestSe
         send_events(channel, items(), on_progress=lambda _: None, summary=summary)
 
 
-def test_of_an_event_with_very_many_fields_those_are_sent_that_there_is_room_for(
-    tmp_path: Path, ingest: IngestServer
-) -> None:
+def test_of_very_many_fields_of_an_event_only_the_allowed_number_is_sent(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.jsonl"
     # Each of the inner names is sent with the outer one before it.
     large = {"message": "large", "x" * 100: {str(number): "ü" * 2000 for number in range(60)}}
@@ -88,21 +86,21 @@ def long_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_what_a_broken_call_leaves_unsent_is_reported(long_file: Path, ingest: IngestServer) -> None:
+def test_lines_that_a_failed_call_leaves_unsent_are_reported(long_file: Path, ingest: IngestServer) -> None:
     ingest.is_away = lambda request: request.events[0].message in {"1001", "5001"}
     done = sent(ingest, str(long_file), "-o", "json")
     assert done.exit_code == 3
     assert "UNAVAILABLE" in done.stderr
-    told = json.loads(done.stdout)
-    gap, rest = told["unsent"]
+    report = json.loads(done.stdout)
+    gap, rest = report["unsent"]
     assert gap == {"first": 1001, "last": 1500}
     assert rest["last"] is None
     unsent = {*range(1001, 1501), *range(rest["first"], 5001)}
-    assert told["accepted"] == len(ingest.messages) > 1000
+    assert report["accepted"] == len(ingest.messages) > 1000
     assert {int(message) for message in ingest.messages} == set(range(1, 5001)) - unsent
 
 
-def test_a_table_says_which_lines_to_send_again(long_file: Path, ingest: IngestServer) -> None:
+def test_a_table_names_the_lines_to_send_again(long_file: Path, ingest: IngestServer) -> None:
     ingest.is_away = lambda request: request.events[-1].message == "5000"
     done = sent(ingest, str(long_file))
     assert done.exit_code == 3
@@ -120,36 +118,36 @@ WARN: no time
 """
 
 
-def test_what_was_not_understood_is_told_with_its_count(tmp_path: Path, ingest: IngestServer) -> None:
+def test_what_was_not_understood_is_printed_with_its_count(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.log"
     file.write_text(MIXED)
     done = sent(ingest, str(file), "-o", "json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["lines"], told["accepted"], told["continuations"], told["blank"]) == (6, 5, 1, 0)
-    assert told["notes"] == {
+    report = json.loads(done.stdout)
+    assert (report["lines"], report["accepted"], report["continuations"], report["blank"]) == (6, 5, 1, 0)
+    assert report["notes"] == {
         "NO_LEVEL": 1,
         "NO_TIME": 1,
         "STATUS_KEPT": 1,
         "TRACE_ID_PADDED": 1,
         "UNKNOWN_LEVEL": 1,
     }
-    assert told["unknownLevels"] == {"sev5": 1}
+    assert report["unknownLevels"] == {"sev5": 1}
     assert "shop.log: 1 events have no level that is understood" in done.stderr
     assert "shop.log: 1 events have an unknown level, and are sent as INFO: 'sev5' (1)" in done.stderr
     assert "shop.log: 1 events have no time" in done.stderr
 
 
-def test_words_that_are_no_levels_are_remembered_within_a_bound(tmp_path: Path, ingest: IngestServer) -> None:
+def test_only_a_bounded_number_of_unknown_levels_is_reported(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.jsonl"
     file.write_text("".join(f'{{"level":"odd{number}{"x" * 100}","message":"m"}}\n' for number in range(100)))
-    told = json.loads(sent(ingest, str(file), "-o", "json").stdout)
-    assert told["notes"]["UNKNOWN_LEVEL"] == 100
-    assert len(told["unknownLevels"]) == 20
-    assert max(map(len, told["unknownLevels"])) == 40
+    report = json.loads(sent(ingest, str(file), "-o", "json").stdout)
+    assert report["notes"]["UNKNOWN_LEVEL"] == 100
+    assert len(report["unknownLevels"]) == 20
+    assert max(map(len, report["unknownLevels"])) == 40
 
 
-def test_a_missing_time_does_not_matter_where_that_of_arrival_is_sent(tmp_path: Path, ingest: IngestServer) -> None:
+def test_a_missing_time_is_not_noted_with_times_arrival(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.log"
     file.write_text("ERROR: boom\n")
     assert sent(ingest, str(file), "--times", "arrival").stderr == ""
@@ -158,10 +156,10 @@ def test_a_missing_time_does_not_matter_where_that_of_arrival_is_sent(tmp_path: 
 def test_explain_shows_what_was_recognised_and_sends_nothing(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.log"
     file.write_text(MIXED + '{"time":"soon","message":"m"}\n' * 40)
-    told = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)
-    assert told["format"] == "json"
-    assert sum(told["shares"].values()) == pytest.approx(1.0, abs=0.001)
-    first, *_, last = told["events"]
+    report = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)
+    assert report["format"] == "json"
+    assert sum(report["shares"].values()) == pytest.approx(1.0, abs=0.001)
+    first, *_, last = report["events"]
     assert first == {
         "line": 1,
         "lastLine": 2,
@@ -198,7 +196,7 @@ def old_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return file
 
 
-def test_a_script_is_told_how_old_events_make_alerts_and_goes_on(old_file: Path, ingest: IngestServer) -> None:
+def test_without_a_terminal_old_events_are_sent_with_a_warning(old_file: Path, ingest: IngestServer) -> None:
     done = sent(ingest, str(old_file))
     assert done.exit_code == 0, done.output
     assert "shop.log: all lines are old" in done.stderr
@@ -208,7 +206,7 @@ def test_a_script_is_told_how_old_events_make_alerts_and_goes_on(old_file: Path,
 
 
 @pytest.mark.parametrize(("answer", "years"), [("", {NOW.year}), ("n", {2005})])
-def test_on_a_terminal_it_is_asked_what_becomes_of_old_events(
+def test_on_a_terminal_the_user_chooses_how_old_events_are_sent(
     old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch, answer: str, years: set[int]
 ) -> None:
     monkeypatch.setattr("cli.output.is_interactive", lambda: True)
@@ -222,7 +220,7 @@ def test_on_a_terminal_it_is_asked_what_becomes_of_old_events(
 
 
 @pytest.mark.parametrize("times", ["log", "arrival", "shift"])
-def test_who_says_which_times_are_meant_is_not_asked(old_file: Path, ingest: IngestServer, times: str) -> None:
+def test_with_the_option_times_there_is_no_question(old_file: Path, ingest: IngestServer, times: str) -> None:
     done = sent(ingest, str(old_file), "--times", times)
     assert "all lines are old" not in done.stderr
 
@@ -235,14 +233,14 @@ def test_a_file_whose_last_lines_are_new_is_not_old(tmp_path: Path, ingest: Inge
     assert "These are old events" in done.stdout
 
 
-def test_a_pattern_that_fits_no_line_is_said_so(long_file: Path, ingest: IngestServer) -> None:
+def test_a_pattern_that_fits_no_line_is_reported(long_file: Path, ingest: IngestServer) -> None:
     done = sent(ingest, str(long_file), "--pattern", "FATAL (?P<message>.*)")
     assert done.exit_code == 1
     assert "--pattern fits no line" in done.stderr
     assert not ingest.events
 
 
-def test_a_file_that_is_not_text_is_said_so(tmp_path: Path, ingest: IngestServer) -> None:
+def test_a_file_that_is_not_text_is_reported(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.log"
     file.write_bytes(b"\x00\x01")
     done = sent(ingest, str(file))
@@ -281,12 +279,12 @@ def test_standard_input_is_sent_before_it_ends_and_ctrl_c_reports(
         with pytest.raises(typer.Exit) as ended:
             send(Path("-"), server=ingest.address, output=OutputFormat.JSON)
     assert ended.value.exit_code == 130
-    told = json.loads(capsys.readouterr().out)
-    assert (told["accepted"], told["unsent"]) == (len(ingest.events), [])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["accepted"], report["unsent"]) == (len(ingest.events), [])
     assert ingest.messages[:2] == ["a", "b"]
 
 
-def test_ctrl_c_ends_a_file_well_and_says_where(long_file: Path, ingest: IngestServer) -> None:
+def test_ctrl_c_ends_a_file_in_order_and_reports_where(long_file: Path, ingest: IngestServer) -> None:
     long_file.write_text(long_file.read_text() * 20)
 
     def interrupt_once() -> None:
@@ -296,9 +294,9 @@ def test_ctrl_c_ends_a_file_well_and_says_where(long_file: Path, ingest: IngestS
     ingest.then = interrupt_once
     done = sent(ingest, str(long_file), "-o", "json")
     assert done.exit_code == 130
-    told = json.loads(done.stdout)
-    assert told["unsent"] == [{"first": told["lines"] + 1, "last": None}]
-    assert told["accepted"] == len(ingest.events) == told["lines"] < 100_000
+    report = json.loads(done.stdout)
+    assert report["unsent"] == [{"first": report["lines"] + 1, "last": None}]
+    assert report["accepted"] == len(ingest.events) == report["lines"] < 100_000
 
 
 def test_a_second_ctrl_c_ends_at_once() -> None:

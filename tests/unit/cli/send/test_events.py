@@ -52,7 +52,7 @@ GOOD = '{"level":"error","message":"good"}'
     ],
     ids=lambda value: value[:30],
 )
-def test_an_odd_line_is_refused_by_its_field_and_the_others_are_sent(odd: str, field: str, expected: str) -> None:
+def test_an_invalid_line_is_refused_by_its_field_and_the_others_are_sent(odd: str, field: str, expected: str) -> None:
     first, refused, last = send([GOOD, odd, GOOD])
     assert summary([first, last]) == [(1, "good"), (3, "good")]
     assert isinstance(refused, RefusedLine)
@@ -60,7 +60,7 @@ def test_an_odd_line_is_refused_by_its_field_and_the_others_are_sent(odd: str, f
     assert expected in refused.reason
 
 
-def test_a_time_that_is_none_does_not_matter_where_the_time_of_arrival_is_sent() -> None:
+def test_an_invalid_time_does_not_matter_with_times_arrival() -> None:
     assert summary(send(['{"time":"soon","message":"m"}'], TimeMode.ARRIVAL)) == [(1, "m")]
 
 
@@ -87,9 +87,7 @@ FILE_FORMATS = (None, *FORMATS, custom_format("(?P<message>.*) (?P<time>.*) (?P<
     st.sampled_from(FILE_FORMATS),
     st.sampled_from(TimeMode),
 )
-def test_whatever_a_line_holds_it_is_an_event_or_refused(
-    lines: list[str], line_format: LineFormat | None, times: TimeMode
-) -> None:
+def test_any_line_is_an_event_or_refused(lines: list[str], line_format: LineFormat | None, times: TimeMode) -> None:
     items = send(lines, times, line_format=line_format)
     assert sum(item.line_count for item in items if item is not None) == sum(bool(line.strip()) for line in lines)
 
@@ -112,23 +110,23 @@ def test_a_line_of_another_format_among_json_lines_is_an_event_of_its_own() -> N
     assert summary(send([GOOD, GOOD, "ERROR: out of memory"])) == [(1, "good"), (2, "good"), (3, "out of memory")]
 
 
-def test_where_no_format_is_found_each_line_is_read_by_what_fits_it() -> None:
+def test_without_a_main_format_each_line_is_parsed_by_what_fits_it() -> None:
     items = send(["Starting", "hello", "world", GOOD, "FATAL: no memory"])
     assert levels(items) == ["INFO", "INFO", "INFO", "ERROR", "FATAL"]
 
 
-def test_what_continues_a_refused_line_is_refused_with_it() -> None:
+def test_lines_that_continue_a_refused_line_are_refused_with_it() -> None:
     items = send([GOOD, '{"level":"error","time":"soon"}', *TRACE])
     assert summary(items) == [(1, "good"), (2, "eventTime")]
     assert [item.line_count for item in items if item] == [1, 4]
 
 
-def test_a_custom_pattern_is_searched_for_anywhere_and_refuses_what_comes_before_the_first_match() -> None:
+def test_a_custom_pattern_matches_anywhere_and_refuses_lines_before_the_first_match() -> None:
     items = send(["banner", "10:00 ERROR no", "  more"], line_format=custom_format("ERROR (?P<message>.*)"))
     assert summary(items) == [(1, "line"), (2, "no\n  more")]
 
 
-def test_a_message_of_very_many_lines_is_cut_with_a_mark_and_every_line_counted() -> None:
+def test_a_very_long_message_is_cut_with_a_mark_and_every_line_counted() -> None:
     (line,) = send(["ERROR: boom", *["  at f()"] * 100_000])
     assert isinstance(line, OutgoingEvent)
     message = line.event.message
@@ -138,7 +136,7 @@ def test_a_message_of_very_many_lines_is_cut_with_a_mark_and_every_line_counted(
     assert (line.line_count, line.last_line) == (100_001, 100_001)
 
 
-def test_only_as_much_of_an_event_is_held_as_is_sent() -> None:
+def test_only_as_much_of_an_event_is_kept_in_memory_as_is_sent() -> None:
     lines = (f"ERROR: {'x' * 100}" if number == 0 else f"  {number:0100}" for number in range(30_000))
     parsed = parsed_lines(lines)
     tracemalloc.start()
@@ -149,7 +147,7 @@ def test_only_as_much_of_an_event_is_held_as_is_sent() -> None:
         tracemalloc.stop()
 
 
-def test_the_format_is_found_from_what_is_there_when_a_moment_has_passed() -> None:
+def test_a_tick_ends_the_sample_that_decides_the_format() -> None:
     def lines() -> Iterator[str | None]:
         yield from [None, GOOD, None]
         pytest.fail("more was asked for")
@@ -165,6 +163,6 @@ def test_a_message_of_the_longest_length_is_not_cut() -> None:
     assert line.event.message == text
 
 
-def test_an_event_that_nothing_was_added_to_for_a_moment_is_handed_on() -> None:
+def test_an_event_that_no_line_continued_between_two_ticks_is_complete() -> None:
     items = send(["ERROR: a", None, "  more", None, None, "ERROR: b", None])
     assert summary(items) == [None, None, (1, "a\n  more"), None, None, (3, "b")]

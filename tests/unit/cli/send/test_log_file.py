@@ -18,7 +18,7 @@ def content(file: Path) -> list[str | None]:
         return list(source.lines())
 
 
-def test_gzip_is_read_as_what_it_holds(tmp_path: Path) -> None:
+def test_gzip_is_read_as_its_content(tmp_path: Path) -> None:
     file = tmp_path / "app.log"
     file.write_bytes(gzip.compress(b"a\nb\n") + gzip.compress(b"c\n" * 100_000))
     assert content(file) == ["a", "b", *["c"] * 100_000]
@@ -52,7 +52,7 @@ def test_a_line_without_end_is_cut() -> None:
     assert len(line) == MAX_LINE_BYTES
 
 
-def test_standard_input_says_when_a_moment_has_passed_and_stops_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_gives_ticks_and_ends_when_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as stdout:
         monkeypatch.setattr("sys.stdin", TextIOWrapper(stdin))
@@ -93,7 +93,7 @@ def test_a_service_is_named_after_its_file(name: str, service: str) -> None:
     assert service_name_of(name) == service
 
 
-def test_blank_lines_are_counted_where_they_are_read(tmp_path: Path) -> None:
+def test_blank_lines_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "app.log"
     path.write_text("INFO: one\n\nERROR: two\n  goes on\n \t\nINFO: three\n")
     with closing(LogFile(path)) as file:
