@@ -56,7 +56,7 @@ def _cost(pid: int) -> ProcessCost:
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
             cpu += times.user + times.system
-            # Shared pages (PostgreSQL's buffers) count once, as far as the kernel tells.
+            # Shared pages (PostgreSQL's buffers) count once, as far as the kernel reports them.
             resident += process.memory_full_info().pss
     return ProcessCost(cpu_seconds=cpu, resident_bytes=resident)
 

@@ -1,13 +1,14 @@
-"""What the evaluator's work costs, on batches in memory: `python -m bench.evaluator [--profile]`.
+"""The cost of the evaluator's work, on batches in memory: `python -m bench.evaluator [--profile]`.
 
-Match: decode a fetch of LogBatch records of 500 events, match three default rules, flush, encode. Window: decode what
-was flushed, merge and judge it.
+Match: decode a fetch of LogBatch records of 500 events, match three default rules, flush, encode. Window: decode the
+flushed partial aggregates, merge them and evaluate the windows.
 """
 
 import argparse
 import cProfile
 import pstats
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,12 +31,12 @@ from services.evaluator.core.window.stage import WindowStage
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 SIZE = 500
 PARTITIONS = OUTPUTS = 4
 START_MS = 1_700_000_000_000
-# A hundred milliseconds at 150,000 events a second.
+# A hundred milliseconds at 150,000 events per second.
 ROUND_RECORDS = 30
 
 
@@ -45,12 +46,12 @@ class Costs:
 
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def of(self, step: str, act: Callable[[], T]) -> T:
-        """Do something, and note how long it took."""
+    def of(self, step: str, act: Callable[[], _T]) -> _T:
+        """Run a step, and add the time that it took."""
         began = time.process_time()
-        done = act()
+        result = act()
         self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - began
-        return done
+        return result
 
 
 class Bench:
@@ -72,15 +73,15 @@ class Bench:
         self.costs = Costs()
 
     def round(self, records: int) -> None:
-        """One fetch, one flush, one reading."""
+        """Run one fetch, one flush and one fetch of the window stage."""
         fetched = self._fetch(records)
         events, _ = self.costs.of("decode", lambda: self.decoder.decode(fetched))
         self.costs.of("match", lambda: match_events(events, self.rules, self.sources, OUTPUTS))
-        told = self.costs.of("flush", self._flush)
-        self.rows += sum(len(batch.rows) for _, batch in told)
-        values = self.costs.of("encode", lambda: [(output, encode_batch(batch)) for output, batch in told])
+        flushed = self.costs.of("flush", self._flush)
+        self.rows += sum(len(batch.rows) for _, batch in flushed)
+        values = self.costs.of("encode", lambda: [(output, encode_batch(batch)) for output, batch in flushed])
         batches = self.costs.of("window: decode", lambda: self._decode(values))
-        self.costs.of("window: judge", lambda: self._observe(batches))
+        self.costs.of("window: evaluate", lambda: self._observe(batches))
 
     def _fetch(self, records: int) -> list[Record]:
         fetched = []
@@ -93,9 +94,9 @@ class Bench:
 
     def _flush(self) -> list[tuple[int, PartialBatch]]:
         return [
-            told
+            batch
             for source in self.sources.values()
-            for told in source.flush(outputs=OUTPUTS, source_partitions=PARTITIONS, idle_ns=None, rules_revision=1)
+            for batch in source.flush(outputs=OUTPUTS, source_partitions=PARTITIONS, idle_ns=None, rules_revision=1)
         ]
 
     def _decode(self, written: list[tuple[int, bytes]]) -> list[tuple[int, PartialBatch]]:
@@ -109,7 +110,7 @@ class Bench:
 
 
 def default_rules() -> list[Rule]:
-    """Give the three rules that the manager starts with."""
+    """Return the three default rules."""
     kinds = [(RuleType.ERROR_THRESHOLD, 100.0), (RuleType.LATENCY_THRESHOLD, 50.0), (RuleType.ERROR_RATE, 25.0)]
     return [
         complete(
@@ -129,7 +130,7 @@ def default_rules() -> list[Rule]:
 
 
 def silent_rules(count: int, condition: str) -> list[Rule]:
-    """Make rules that select nothing."""
+    """Return rules that select nothing."""
     return [
         complete(
             Draft(
@@ -166,15 +167,15 @@ def _batch(chance: random.Random, number: int, services: int, size: int) -> byte
 
 
 def main() -> None:
-    """Run and print."""
+    """Run both stages and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.evaluator", description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
-    console = Console(highlight=False)
-    table = Table(title=f"CPU microseconds an event, {ROUND_RECORDS} records of {SIZE} events a round, three rules")
-    steps = ["decode", "match", "flush", "encode", "window: decode", "window: judge"]
-    for column in ("services", *steps, "all", "events/s of match", "ms a round"):
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    table = Table(title=f"CPU µs per event, {ROUND_RECORDS} records of {SIZE} events per round, three rules")
+    steps = ["decode", "match", "flush", "encode", "window: decode", "window: evaluate"]
+    for column in ("services", *steps, "all", "events/s of match", "ms per round"):
         table.add_column(column, justify="right")
     for services in (3, 20, 200):
         bench = Bench(services)
@@ -194,9 +195,9 @@ def main() -> None:
 
 
 def _beside_silent_rules(rounds: int) -> Table:
-    """Measure 2,000 events a second of 200 services beside rules that select nothing."""
+    """Measure 2,000 events per second of 200 services beside rules that select nothing."""
     title = "Rules that select nothing, beside 2,000 events/s of 200 services: a round is 100 ms"
-    table = Table("rules", "condition", "rows a flush", "CPU ms a round", title=title)
+    table = Table("rules", "condition", "rows per flush", "CPU ms per round", title=title)
     for count, condition in ((0, ""), (30, "count > threshold"), (300, "count > threshold"), (300, "rate > 0.5")):
         bench = Bench(200, size=50, further=silent_rules(count, condition))
         bench.round(4)

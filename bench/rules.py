@@ -1,4 +1,4 @@
-"""What judging costs: microseconds an event for each rule, over batches as the evaluator fetches them.
+"""The cost of rules: microseconds per event and rule, on batches as the evaluator fetches them.
 
 `python -m bench.rules [events]`
 """
@@ -35,7 +35,7 @@ CONDITIONS = ("count > threshold", "rate > 0.05 && total > 100", "int(rate * 100
 
 
 def events(count: int) -> pa.RecordBatch:
-    """Make events of twenty services; half have a response time, a third a status, a tenth are errors."""
+    """Return events of twenty services; half have a response time, a third a status, a tenth are errors."""
     chance = np.random.default_rng(1)
     numbers = chance.integers(0, 1000, count)
     times = chance.gamma(2.0, 300.0, count)
@@ -58,7 +58,7 @@ def events(count: int) -> pa.RecordBatch:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the time of one round, the median of many."""
+    """Return the median time of many rounds."""
     work()
     taken = []
     for _ in range(ROUNDS):
@@ -68,8 +68,8 @@ def seconds(work: Callable[[], object]) -> float:
     return float(np.median(taken))
 
 
-def judged(batch: pa.RecordBatch, filters: list[str]) -> float:
-    """Microseconds an event and rule, for columns that nothing is remembered of."""
+def selection_cost(batch: pa.RecordBatch, filters: list[str]) -> float:
+    """Return the microseconds per event and rule, without cached columns."""
     selections = [compile_selection(check_filter(text)) for text in filters]
 
     def work() -> None:
@@ -80,8 +80,8 @@ def judged(batch: pa.RecordBatch, filters: list[str]) -> float:
     return seconds(work) / batch.num_rows / len(filters) * 1e6
 
 
-def grouped(batch: pa.RecordBatch) -> float:
-    """Microseconds an event: all events grouped by service, with the values to aggregate."""
+def grouping_cost(batch: pa.RecordBatch) -> float:
+    """Return the microseconds per event to group all events by service and read the values to aggregate."""
     rows = np.arange(batch.num_rows)
 
     def work() -> None:
@@ -92,11 +92,11 @@ def grouped(batch: pa.RecordBatch) -> float:
     return seconds(work) / batch.num_rows * 1e6
 
 
-def conditioned(text: str) -> float:
-    """Microseconds a window."""
-    judge = compile_condition(check_condition(text))
+def condition_cost(text: str) -> float:
+    """Return the microseconds per window."""
+    holds = compile_condition(check_condition(text))
     numbers = WindowValues(count=5, total=500, threshold=100.0)
-    return seconds(lambda: [judge(numbers) for _ in range(1000)]) * 1e3
+    return seconds(lambda: [holds(numbers) for _ in range(1000)]) * 1e3
 
 
 def default_filters() -> list[str]:
@@ -113,12 +113,12 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_EVENTS
     batch = events(count)
     print(f"{count} events a batch, median of {ROUNDS} rounds")
-    print(f"{judged(batch, default_filters()):8.4f} µs/event/rule  the three default rules")
+    print(f"{selection_cost(batch, default_filters()):8.4f} µs/event/rule  the three default rules")
     for text in FILTERS:
-        print(f"{judged(batch, [text]):8.4f} µs/event/rule  {text}")
-    print(f"{grouped(batch):8.4f} µs/event       group by service, response_time as numbers")
+        print(f"{selection_cost(batch, [text]):8.4f} µs/event/rule  {text}")
+    print(f"{grouping_cost(batch):8.4f} µs/event       group by service, response_time as numbers")
     for text in CONDITIONS:
-        print(f"{conditioned(text):8.4f} µs/window      {text}")
+        print(f"{condition_cost(text):8.4f} µs/window      {text}")
 
 
 if __name__ == "__main__":

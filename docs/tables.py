@@ -135,7 +135,7 @@ def filled(document: str, made: Callable[[], dict[str, str]] = tables) -> str:
         pattern = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
         document, places = pattern.subn(lambda _, new=f"{begin}\n{table}\n{end}": new, document)  # type: ignore[misc]
         if places != 1:
-            raise ValueError(f"{begin} stands {places} times in the document")
+            raise ValueError(f"{begin} occurs {places} times in the document")
     return document
 
 

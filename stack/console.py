@@ -29,16 +29,17 @@ def print_step(text: str) -> None:
 
 def bring_up(*, otlp: str = "", routes: Path | None = None, servers_only: bool = False) -> None:
     """Start what does not run yet, and print the endpoints. Raise one of STACK_ERRORS."""
-    with terminal.status("starting") as shown:
+    with terminal.status("starting") as status:
 
         def progress(text: str) -> None:
-            shown.update(Text(text))
+            status.update(Text(text))
             print_step(text)
 
-        connected = start_stack(progress, otlp=otlp, routes=routes, servers_only=servers_only, supervised=True)
-    for door in server_endpoints(connected) if servers_only else endpoints(connected):
-        # Never cut or wrapped: these lines are there to be copied.
-        line = Text.assemble((f"{door.name:<13} ", "bold"), f"{door.address}\n{'':<13} ", (door.example, "dim"))
+        wiring = start_stack(progress, otlp=otlp, routes=routes, servers_only=servers_only, supervised=True)
+    for endpoint in server_endpoints(wiring) if servers_only else endpoints(wiring):
+        # Never cut or wrapped: people copy these lines.
+        example = (endpoint.example, "dim")
+        line = Text.assemble((f"{endpoint.name:<13} ", "bold"), f"{endpoint.address}\n{'':<13} ", example)
         terminal.print(line, soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ class StartError(Exception):
     """A program did not start; the text ends with the last lines of its log."""
 
 
-# Returns when what it asks is ready, raises anything while it is not.
+# Returns when the program is ready, raises anything while it is not.
 ReadinessCheck = Callable[[], object]
 
 # Receives a line for a person after each step.

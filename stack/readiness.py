@@ -48,7 +48,7 @@ def http_get(port: int, path: str) -> bytes:
     # Slow to import, and not needed by the guard.
     from http.client import HTTPConnection  # noqa: PLC0415
 
-    # Not urllib, which would ask a configured proxy for this machine's own ports.
+    # Not urllib, which would use a configured proxy for this machine's own ports.
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)

@@ -143,6 +143,6 @@ def _python_environ() -> dict[str, str]:
         # This tree's code, whichever tree the environment's editable install points at.
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}",
         "PYTHONUNBUFFERED": "1",
-        # gRPC would ask a configured proxy for its neighbour on this machine.
+        # gRPC would use a configured proxy for addresses of this machine.
         "no_proxy": ",".join(no_proxy),
     }

@@ -1,6 +1,6 @@
 """Servers and whole systems for tests and benchmarks: on free ports, stopped when their starter has ended.
 
-The servers do not write to disk with care for the machine's own crash.
+The servers' data may be lost when the machine itself crashes.
 """
 
 import dataclasses
@@ -112,8 +112,8 @@ def temporary_system(
     """Start a system, and stop it at the end; `settings` are further ones of services, under their full names."""
     folder.mkdir(parents=True, exist_ok=True)
     processes = Processes(folder)
-    connected = dataclasses.replace(wiring, otlp=otlp, settings=settings)
-    system = System(processes, connected, Starter(processes, progress))
+    configured = dataclasses.replace(wiring, otlp=otlp, settings=settings)
+    system = System(processes, configured, Starter(processes, progress))
     with guarded(folder):
         try:
             system.start()

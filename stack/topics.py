@@ -78,7 +78,7 @@ def create_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPI
 
 
 def _set_broker_time(client: AdminClient, names: Iterable[str], seconds: float) -> None:
-    # Without asking first: a broker may not know yet what its controller has just created.
+    # Set without a look at the present value: a broker may not know yet what its controller has just created.
     entry = ConfigEntry(_TIME_OF, _BROKER, incremental_operation=AlterConfigOpType.SET)
     topics = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry]) for name in names]
     altered = client.incremental_alter_configs(topics, request_timeout=seconds) if topics else {}

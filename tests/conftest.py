@@ -1,4 +1,4 @@
-"""Real servers for tests: one set per run, each started when the first test asks for it, all stopped at the end.
+"""Real servers for tests: one set per run, each started when a test needs it first, all stopped at the end.
 
 With TOCSIN_TEST_SERVERS=<folder> the servers that `python -m stack test-servers <folder>` keeps running are
 used instead, and with TOCSIN_KAFKA, TOCSIN_POSTGRES or TOCSIN_REDIS one that is somewhere else.
@@ -82,7 +82,7 @@ def topics(kafka: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def tocsin(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Give the whole system, shared by all tests that leave it running; its doors are in `tocsin.wiring.ports`."""
+    """Give the whole system, shared by all tests that leave it running; its ports are `tocsin.wiring.ports`."""
     servers = Addresses(kafka=kafka, postgres=postgres, redis=redis_url)
     with (
         isolated_wiring(servers) as wiring,

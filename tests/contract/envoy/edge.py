@@ -20,7 +20,7 @@ class Edge:
     manager: Upstream
     notifier: Upstream
     evaluator_admins: tuple[int, int]
-    # Stands between Envoy and the manager.
+    # Between Envoy and the manager.
     manager_relay: Relay
     spans: SpanReceiver
     access_log: Path

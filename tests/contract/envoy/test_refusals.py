@@ -1,4 +1,4 @@
-"""What is wrong with a REST request is said in JSON, and names the field."""
+"""A refused REST request gets an error in JSON that names the field."""
 
 import json
 import socket
@@ -57,9 +57,9 @@ def test_a_wrong_value_is_answered_with_its_field(
     answer = edge.all.post(path, body)
     assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
     assert (answer.json["code"], answer.reason) == (3, "INVALID_REQUEST")
-    ((named, told),) = answer.violations
+    ((named, explanation),) = answer.violations
     assert named == field
-    assert description in told
+    assert description in explanation
     assert field in answer.json["message"]
     assert not edge.ingest.calls + edge.manager.calls
 

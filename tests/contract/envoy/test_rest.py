@@ -166,7 +166,7 @@ def test_a_retry_may_have_a_request_id(edge: Edge, name: str) -> None:
 def test_a_patch_brings_the_fields_that_the_body_sets_and_no_mask(edge: Edge) -> None:
     edge.all.send("PATCH", "/api/alert-rules/r1", {"threshold": 0, "enabled": False, "description": ""})
     (request,) = edge.manager.requests
-    # Envoy does not fill in the mask. What has presence is seen though it is 0 or false; an empty string is not.
+    # Envoy does not fill in the mask. A field with presence is set although it is 0 or false; an empty string is not.
     assert not request.HasField("update_mask")
     assert {field.name for field, _ in request.alert_rule.ListFields()} == {"threshold", "enabled"}
 

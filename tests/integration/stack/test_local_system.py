@@ -28,8 +28,8 @@ PATIENCE = 60.0
 def environ(tmp_path: Path) -> dict[str, str]:
     """Give an environment in which `python -m stack` works in a folder and on ports of its own."""
     ports = {f"TOCSIN_PORT_{name.upper()}": str(port) for name, port in dataclasses.asdict(Ports.free()).items()}
-    given = {"TOCSIN_KAFKA", "TOCSIN_POSTGRES", "TOCSIN_REDIS"}
-    kept = {name: value for name, value in os.environ.items() if name not in given}
+    addresses = {"TOCSIN_KAFKA", "TOCSIN_POSTGRES", "TOCSIN_REDIS"}
+    kept = {name: value for name, value in os.environ.items() if name not in addresses}
     return kept | ports | {"TOCSIN_RUN": str(tmp_path / "run")}
 
 
@@ -42,7 +42,7 @@ def folder(environ: dict[str, str]) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """Let the starters hear SIGINT also where the tests run in a shell's background: what is ignored is inherited."""
+    """Let starters receive SIGINT: a test run in a shell's background ignores it, and children inherit that."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -69,7 +69,7 @@ def await_start(folder: Path, name: str, other_than: int | None = None) -> psuti
     raise TimeoutError(f"{name} was not started")
 
 
-def leftovers(folder: Path) -> list[str]:
+def processes_of(folder: Path) -> list[str]:
     """List every process whose command line names the folder."""
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     return [" ".join(line) for line in lines if any(str(folder) in part for part in line)]
@@ -78,10 +78,10 @@ def leftovers(folder: Path) -> list[str]:
 def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, str], folder: Path) -> None:
     started = stack(environ, "up", "--servers-only")
     assert started.returncode == 0, started.stdout
-    connected = Wiring.read(folder)
+    wiring = Wiring.read(folder)
     for name in SERVERS:
-        assert getattr(connected.addresses, name) in started.stdout
-        check_server(name, getattr(connected.addresses, name))
+        assert getattr(wiring.addresses, name) in started.stdout
+        check_server(name, getattr(wiring.addresses, name))
     assert {state.name for state in stack_status(folder=folder)} == {*SERVERS, "supervisor"}
 
     again = stack(environ, "up", "--servers-only")
@@ -98,7 +98,7 @@ def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, 
     stopped = stack(environ, "down")
     assert stopped.returncode == 0
     assert stopped.stdout.count("stopped") == len(SERVERS)
-    assert leftovers(folder) == []
+    assert processes_of(folder) == []
     assert (folder / "data" / "postgres").exists()
     assert "nothing was running" in stack(environ, "down").stdout
 
@@ -116,11 +116,11 @@ def test_after_a_starter_that_was_killed_the_next_one_takes_over(environ: dict[s
     assert found is not None
     assert found.pid == broker.pid
     stop_stack(print, folder=folder)
-    assert leftovers(folder) == []
+    assert processes_of(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_starter_that_is_told_to_end_takes_back_what_it_started(
+def test_an_interrupted_starter_stops_what_it_started(
     environ: dict[str, str], folder: Path, number: signal.Signals
 ) -> None:
     with begin(environ) as starter:
@@ -128,7 +128,7 @@ def test_a_starter_that_is_told_to_end_takes_back_what_it_started(
         starter.send_signal(number)
         assert starter.wait(PATIENCE) == 130
     assert stack_status(folder=folder) == []
-    assert leftovers(folder) == []
+    assert processes_of(folder) == []
 
 
 def test_down_ends_a_starter_that_is_still_at_work(environ: dict[str, str], folder: Path) -> None:
@@ -136,7 +136,7 @@ def test_down_ends_a_starter_that_is_still_at_work(environ: dict[str, str], fold
         await_start(folder, "kafka")
         assert stop_stack(print, folder=folder) == 0
         assert starter.wait(PATIENCE) == 130
-    assert leftovers(folder) == []
+    assert processes_of(folder) == []
 
 
 def test_two_starters_at_once_do_not_mix(environ: dict[str, str], folder: Path) -> None:
@@ -162,15 +162,15 @@ def test_ports_that_are_taken_are_all_named_before_anything_starts(environ: dict
     assert not (folder / "logs").exists()
 
 
-def test_a_server_that_is_elsewhere_is_used_and_not_started(
+def test_a_server_that_is_external_is_used_and_not_started(
     environ: dict[str, str], folder: Path, kafka: str, postgres: str, redis_url: str
 ) -> None:
-    given = {"TOCSIN_KAFKA": kafka, "TOCSIN_POSTGRES": postgres, "TOCSIN_REDIS": redis_url}
-    started = stack(environ | given, "up", "--servers-only")
+    addresses = {"TOCSIN_KAFKA": kafka, "TOCSIN_POSTGRES": postgres, "TOCSIN_REDIS": redis_url}
+    started = stack(environ | addresses, "up", "--servers-only")
     assert started.returncode == 0, started.stdout
     assert stack_status(folder=folder) == []
-    connected = Wiring.read(folder)
-    assert dataclasses.astuple(connected.addresses) == (kafka, postgres, redis_url)
+    wiring = Wiring.read(folder)
+    assert dataclasses.astuple(wiring.addresses) == (kafka, postgres, redis_url)
 
 
 def test_servers_in_the_environment_are_left_alone_by_who_wants_none(
@@ -178,6 +178,6 @@ def test_servers_in_the_environment_are_left_alone_by_who_wants_none(
 ) -> None:
     for name in ("TOCSIN_KAFKA", "TOCSIN_POSTGRES", "TOCSIN_REDIS"):
         monkeypatch.setenv(name, "127.0.0.1:1")
-    connected = start_stack(print, folder=folder, ports=Ports.free(), servers_only=True, external={})
+    wiring = start_stack(print, folder=folder, ports=Ports.free(), servers_only=True, external={})
     assert {state.name for state in stack_status(folder=folder)} == set(SERVERS)
-    assert connected.addresses == local_addresses(connected.ports)
+    assert wiring.addresses == local_addresses(wiring.ports)

@@ -46,7 +46,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 def make(tmp_path: Path) -> MakeProgram:
     def is_ready() -> None:
         if not (tmp_path / "ready").exists():
-            raise ConnectionError("it did not say that it is ready")
+            raise ConnectionError("it is not ready yet")
 
     def program(code: str, **more: object) -> ProgramSpec:
         command = (sys.executable, "-c", code)
@@ -124,7 +124,7 @@ def test_a_running_program_is_kept_and_with_other_settings_started_anew(
     assert before.pid != after.pid
 
 
-def test_a_program_that_ends_before_it_answers_is_reported_with_its_last_words(
+def test_a_program_that_ends_before_it_answers_is_reported_with_its_last_output(
     processes: Processes, make: MakeProgram
 ) -> None:
     with pytest.raises(StartError, match=r"ended before it answered(.|\n)*no such setting"):
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_reported_with_its_owner(processes: Processes, m
         start(processes, make(WAIT_FOR_EVER, ports=(port,)))
 
 
-def test_one_failure_gives_up_the_others_and_takes_them_back(processes: Processes, make: MakeProgram) -> None:
+def test_one_failure_cancels_the_others_and_stops_them(processes: Processes, make: MakeProgram) -> None:
     def never() -> None:
         raise ConnectionError("not yet")
 
@@ -164,7 +164,7 @@ def test_what_is_forked_while_the_table_is_read_is_no_stray(processes: Processes
     assert [processes.strays() for _ in range(20)] == [[]] * 20
 
 
-def test_stopping_waits_until_the_program_has_gone(processes: Processes, make: MakeProgram) -> None:
+def test_stopping_waits_until_the_program_has_ended(processes: Processes, make: MakeProgram) -> None:
     # The handler first: a program that says it is ready may be stopped at once.
     farewell = (
         "import pathlib, signal; signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('bye').touch(), exit())); "
@@ -182,7 +182,7 @@ def test_later_stages_stop_first(processes: Processes, make: MakeProgram) -> Non
     assert lines == ["above stopped", "below stopped"]
 
 
-def test_giving_up_ends_a_wait_at_once(processes: Processes, make: MakeProgram) -> None:
+def test_a_cancelled_start_ends_the_wait_at_once(processes: Processes, make: MakeProgram) -> None:
     def never() -> None:
         raise ConnectionError("not yet")
 

@@ -1,4 +1,4 @@
-"""The whole system as child processes: every door answers, and what was killed comes back."""
+"""The whole system as child processes: every endpoint answers, and what was killed comes back."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from stack.wiring import SERVICES
 pytestmark = pytest.mark.e2e
 
 
-def test_every_door_names_its_service_and_says_that_it_serves(tocsin: System) -> None:
+def test_every_listener_names_its_service_as_serving(tocsin: System) -> None:
     for service, port in zip(SERVICES, tocsin.wiring.ports.gateway, strict=True):
         health = json.loads(http_get(port, "/health"))
         assert health["service"] == service
@@ -20,7 +20,7 @@ def test_every_door_names_its_service_and_says_that_it_serves(tocsin: System) ->
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_killed_service_comes_back_to_its_door(tocsin: System, service: str) -> None:
+def test_a_killed_service_can_be_reached_again_after_its_start(tocsin: System, service: str) -> None:
     port = getattr(tocsin.wiring.ports, f"{service}_admin")
     tocsin.kill(service)
     with pytest.raises(OSError, match="refused"):

@@ -1,16 +1,19 @@
 """Servers for test runs: none outlives the run, however that ends."""
 
+import asyncio
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from stack.postgres import DATABASE
 from stack.servers import check_server
 from stack.testing import Servers, fresh_name, read_addresses
 
@@ -57,7 +60,34 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(tmp_path: Path) ->
     assert not (tmp_path / "servers").exists()
 
 
-def test_announced_servers_are_found_by_other_runs(tmp_path: Path) -> None:
+def test_a_search_path_that_somebody_has_set_stays(tmp_path: Path) -> None:
+    servers = Servers(tmp_path / "servers", print)
+    try:
+        address = servers.address("postgres")
+        assert search_path(address) == '"$user", public, notifier, manager'
+        query(address, f'ALTER DATABASE "{DATABASE}" SET search_path = elsewhere')
+        servers.kill("postgres")
+        assert search_path(servers.address("postgres")) == "elsewhere"
+    finally:
+        servers.stop()
+
+
+def search_path(address: str) -> object:
+    return query(address, "SHOW search_path")
+
+
+def query(address: str, statement: str) -> object:
+    async def run() -> object:
+        connection = await asyncpg.connect(address)
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def test_shared_servers_are_found_by_other_runs(tmp_path: Path) -> None:
     (tmp_path / "addresses.json").write_text('{"kafka": "k:1", "postgres": "postgresql://p/d", "redis": "redis://r"}')
     assert read_addresses(tmp_path).kafka == "k:1"
 

@@ -120,8 +120,8 @@ def test_rules_are_followed_through_the_mesh() -> None:
 def test_the_doors_are_those_of_the_design_and_on_this_machine_only() -> None:
     published = [each for service in compose()["services"].values() for each in service.get("ports", [])]
     assert all(each.startswith("127.0.0.1:") for each in published)
-    doors = {int(each.split(":")[1]) for each in published}
-    assert doors == {8080, 8081, 8082, 8083, 50051, 50052, 50053, 50054, 9092, 5432, 6379, 9090, 3000, 16686}
+    ports = {int(each.split(":")[1]) for each in published}
+    assert ports == {8080, 8081, 8082, 8083, 50051, 50052, 50053, 50054, 9092, 5432, 6379, 9090, 3000, 16686}
 
 
 @pytest.mark.parametrize("service", OURS)

@@ -1,4 +1,4 @@
-"""Prometheus asks where the services answer, and the dashboard charts what they tell."""
+"""Prometheus scrapes every service, and the dashboard charts metrics that exist."""
 
 import ast
 import json
@@ -20,7 +20,7 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 # Names that users chart already.
 KEPT = {"alerts_processed_total", "alerts_deduplicated_total", "notifications_sent_total"}
-# Told by the Prometheus client and by Envoy.
+# Metrics of the Prometheus client and of Envoy.
 OTHERS = {
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
@@ -52,7 +52,7 @@ def make(meter: Meter, making: str, name: str, unit: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def told() -> set[str]:
+def exported() -> set[str]:
     """The names under which the services' instruments reach Prometheus."""
     with telemetry.telemetry("test", "1", ""):
         for making, name, unit in set(instruments()):
@@ -63,17 +63,17 @@ def told() -> set[str]:
 
 def charted() -> set[str]:
     expressions = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
-    # A metric stands before a selector, a range or a closing bracket; labels stand in brackets of their own.
+    # A metric comes before a selector, a range or a closing bracket; labels are in brackets of their own.
     without_labels = re.sub(r"by \([^)]*\)|\{[^}]*\}", "", expressions)
     return set(re.findall(r"[a-z]+(?:_[a-z0-9]+)+(?=[\[\s)])", without_labels)) - {"histogram_quantile"}
 
 
-def test_every_metric_on_the_dashboard_is_told(told: set[str]) -> None:
-    assert charted() <= told | OTHERS
+def test_every_metric_on_the_dashboard_is_exported(exported: set[str]) -> None:
+    assert charted() <= exported | OTHERS
 
 
-def test_metrics_that_users_chart_keep_their_names(told: set[str]) -> None:
-    assert told >= KEPT
+def test_metrics_that_users_chart_keep_their_names(exported: set[str]) -> None:
+    assert exported >= KEPT
     assert charted() >= KEPT
 
 
@@ -103,14 +103,14 @@ def test_the_dashboard_lies_where_grafana_looks() -> None:
 
 def test_prometheus_asks_every_service_where_it_answers() -> None:
     jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
-    asked = {(each["names"][0], each["port"]) for job in jobs for each in job["dns_sd_configs"]}
+    scraped = {(each["names"][0], each["port"]) for job in jobs for each in job["dns_sd_configs"]}
     admin = {
         (service, int(value.rpartition(":")[2]))
         for service, content in COMPOSE.items()
         for name, value in content.get("environment", {}).items()
         if name.endswith("_ADMIN_LISTEN")
     }
-    assert asked == admin | {("api-gateway", 10000)}
+    assert scraped == admin | {("api-gateway", 10000)}
 
 
 def span(panel: dict[str, Any], start: str, length: str) -> tuple[int, int]:

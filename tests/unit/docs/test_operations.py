@@ -14,14 +14,14 @@ from typer.core import TyperGroup
 from cli.main import app
 from stack.ports import Ports
 from stack.topics import TOPICS, Topic
-from tests.unit.deploy.test_observability import OTHERS, instruments, told
+from tests.unit.deploy.test_observability import OTHERS, exported, instruments
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 MADE = runpy.run_path(str(ROOT / "docs" / "tables.py"))
 COMMANDS = "\n".join(re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
 
-__all__ = ["told"]
+__all__ = ["exported"]
 
 
 @pytest.mark.parametrize("name", MADE["DOCUMENTS"])
@@ -47,11 +47,11 @@ def test_no_table_names_a_path_of_the_machine_it_was_made_on() -> None:
     assert str(ROOT) not in TEXT
 
 
-def test_every_metric_that_is_named_is_told(told: set[str]) -> None:
+def test_every_metric_that_is_named_is_exported(exported: set[str]) -> None:
     assert list(instruments())
     named = set(re.findall(r"`((?:tocsin|envoy|process|alerts|events|late|notifications)_[a-z_]+)[`{]", TEXT))
-    histograms = {name.removesuffix("_count") for name in told if name.endswith("_count")}
-    assert named - {"envoy_admin"} <= told | histograms | OTHERS
+    histograms = {name.removesuffix("_count") for name in exported if name.endswith("_count")}
+    assert named - {"envoy_admin"} <= exported | histograms | OTHERS
 
 
 def test_every_command_of_tocsin_exists() -> None:

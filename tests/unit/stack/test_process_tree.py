@@ -1,4 +1,4 @@
-"""Which processes of a folder were lost by their starter, judged on one look at the process table."""
+"""Which processes of a folder are strays, by one reading of the process table."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def ours(pid: int, parent: int) -> ProcessRow:
         "a grandchild",
         "nothing was written down",
         "another one of ours",
-        "a child whose parent has gone",
+        "a child whose parent has ended",
         "a stranger",
         "a ring, as pids that are given away again can make one",
     ],

@@ -1,15 +1,12 @@
 """What makes another way of running a program, so that `up` starts it anew."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from stack.ports import Ports
 from stack.processes import Processes
-from stack.program import StartError
 from stack.servers import Addresses
-from stack.starter import Starter
 from stack.system import system_program
 from stack.wiring import Wiring
 
@@ -35,11 +32,3 @@ def test_other_routes_in_the_same_file_are_another_way(tmp_path: Path) -> None:
     before = digest("notifier", tmp_path, routes)
     routes.write_text("another")
     assert digest("notifier", tmp_path, routes) != before
-
-
-def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
-    def silent() -> None:
-        raise ConnectionError("refused")
-
-    with pytest.raises(StartError, match="the redis of TOCSIN_REDIS does not answer: refused"):
-        Starter(Processes(tmp_path), print).wait_until_ready("the redis of TOCSIN_REDIS", silent, timedelta())

@@ -1,0 +1,38 @@
+"""Where ports are chosen: each program has its own, and each can be moved."""
+
+from dataclasses import astuple
+from itertools import chain
+
+import pytest
+
+from stack.ports import Ports
+from stack.servers import SERVERS
+from stack.system import stages
+
+
+def test_the_design_ports_are_the_default_and_each_can_be_moved() -> None:
+    assert Ports.read({}) == Ports()
+    assert Ports.read({"TOCSIN_PORT_EDGE": "18080"}).edge == 18080
+
+
+@pytest.mark.parametrize("text", ["http", "0", "65536", "-1"])
+def test_a_port_that_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match="TOCSIN_PORT_KAFKA"):
+        Ports.read({"TOCSIN_PORT_KAFKA": text})
+
+
+def test_two_ports_that_are_the_same_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="TOCSIN_PORT_EDGE and TOCSIN_PORT_MESH are the same port: 8080"):
+        Ports.read({"TOCSIN_PORT_MESH": "8080"})
+
+
+def test_every_port_is_one_programs_own() -> None:
+    programs = (*SERVERS, *chain.from_iterable(stages(None)))
+    owned = [port for program in programs for port in Ports().of(program)]
+    assert sorted(owned) == sorted(astuple(Ports()))
+
+
+def test_no_two_programs_share_a_port() -> None:
+    for ports in (Ports(), Ports.free()):
+        values = [getattr(ports, name) for name in Ports.__slots__]
+        assert len(set(values)) == len(values)
