@@ -1,4 +1,4 @@
-"""What several of the chassis' integration tests need."""
+"""Fixtures of the chassis' integration tests."""
 
 import asyncio
 import tempfile
@@ -14,7 +14,7 @@ from stack.testing import Servers
 
 @pytest.fixture(scope="module", autouse=True)
 def plain_tracebacks(plain_logs: None) -> None:
-    """Crash quickly: many tests here do."""
+    """Log crashes as plain text, which is faster: many tests here cause some."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def eventually() -> Callable[..., object]:
 
 @pytest.fixture(scope="module")
 def own_servers() -> Iterator[Servers]:
-    """Servers of this module's own, which it may kill."""
+    """Start servers of this module's own, which it may kill."""
     with tempfile.TemporaryDirectory(prefix="tocsin-test-", ignore_cleanup_errors=True) as scratch:
         servers = Servers(Path(scratch), lambda _: None)
         try:

@@ -118,23 +118,23 @@ def one(client: Any, method: str = "One") -> Any:
 def details(error: grpc.aio.AioRpcError) -> tuple[status_pb2.Status, dict[str, Any]]:
     status = rpc_status.from_call(cast("grpc.Call", error))
     assert status is not None
-    found = {}
+    by_kind = {}
     for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
-        for each in status.details:
-            if each.Is(kind.DESCRIPTOR):
-                found[kind.__name__] = kind.FromString(each.value)
-    return status, found
+        for detail in status.details:
+            if detail.Is(kind.DESCRIPTOR):
+                by_kind[kind.__name__] = kind.FromString(detail.value)
+    return status, by_kind
 
 
 async def test_a_failure_arrives_with_its_code_reason_and_fields(client: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await one(client)(Ping(service="refuse"))
-    status, found = details(refused.value)
+    status, by_kind = details(refused.value)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert status.message == "no"
-    info = found["ErrorInfo"]
+    info = by_kind["ErrorInfo"]
     assert (info.reason, info.domain, dict(info.metadata)) == ("INVALID_REQUEST", "tocsin.dev", {"given": "refuse"})
-    assert found["BadRequest"].field_violations[0].field == "service"
+    assert by_kind["BadRequest"].field_violations[0].field == "service"
 
 
 async def test_an_overload_has_a_retry_delay(client: Any) -> None:
@@ -210,7 +210,7 @@ async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, ping
 
 @asynccontextmanager
 async def stopping_during_a_call(process: ProcessSettings, pings: Pings) -> AsyncIterator[tuple[Any, Any, Any]]:
-    """Give a client, its call that has begun, and the server's way out."""
+    """Yield a client, its running call, and the task that stops the server."""
     server = grpc_server(process, [pings.mount()], Health("test"))
     running = await server.__aenter__()
     async with channel(f"127.0.0.1:{running.port}") as client:
@@ -229,7 +229,7 @@ async def test_a_stopping_server_ends_its_calls_and_begins_no_more(process: Proc
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert details(refused.value)[1]["ErrorInfo"].reason == "SHUTTING_DOWN"
         assert details(refused.value)[1]["RetryInfo"].retry_delay.seconds == 1
-        # For Envoy, which may then ask another instance whatever the call is.
+        # For Envoy, which may then send any call to another instance.
         assert ("x-tocsin-not-begun", "1") in [tuple(each) for each in refused.value.trailing_metadata()]
         assert not stopping.done()
         pings.may_end.set()

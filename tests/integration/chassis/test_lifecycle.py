@@ -1,4 +1,4 @@
-"""A whole service process: how it starts, what its admin port says, how it ends."""
+"""A whole service process: start, admin port, shutdown."""
 
 import asyncio
 import json
@@ -85,8 +85,8 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-async def told(process: Process, event: str) -> dict[str, object]:
-    """Read log lines up to an event."""
+async def logged(process: Process, event: str) -> dict[str, object]:
+    """Return the next log line with this event."""
     assert process.stdout is not None
     async with asyncio.timeout(20):
         async for line in process.stdout:
@@ -99,16 +99,16 @@ async def told(process: Process, event: str) -> dict[str, object]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_stops_after_a_signal_and_exits_with_0(tmp_path: Path, number: signal.Signals) -> None:
     async with started(tmp_path, TEST_INSTANCE="one") as process:
-        ready = await told(process, "service_ready")
+        ready = await logged(process, "service_ready")
         assert (ready["service"], ready["instance"], ready["level"]) == ("test", "one", "info")
         process.send_signal(number)
-        await told(process, "service_stopped")
+        await logged(process, "service_stopped")
         assert await process.wait() == 0
 
 
 async def test_a_setting_under_its_former_name_causes_a_warning(tmp_path: Path) -> None:
     async with started(tmp_path, TEST_NOTICE="0s") as process:
-        warning = await told(process, "setting_renamed")
+        warning = await logged(process, "setting_renamed")
         assert (warning["former"], warning["name"], warning["used"]) == (
             "TEST_NOTICE",
             "TEST_SHUTDOWN_DELAY",
@@ -118,9 +118,9 @@ async def test_a_setting_under_its_former_name_causes_a_warning(tmp_path: Path) 
 
 async def test_objects_made_at_start_are_excluded_from_garbage_collection(tmp_path: Path) -> None:
     async with started(tmp_path) as process:
-        await told(process, "service_ready")
+        await logged(process, "service_ready")
         process.terminate()
-        end = await told(process, "frozen")
+        end = await logged(process, "frozen")
         frozen, others = end["objects"], end["others"]
         assert isinstance(frozen, int)
         assert isinstance(others, int)
@@ -133,7 +133,7 @@ async def test_the_admin_port_reports_health_until_the_end(tmp_path: Path) -> No
         started(tmp_path, TEST_ADMIN_LISTEN=address, TEST_SHUTDOWN_DELAY="1s") as process,
         aiohttp.ClientSession(f"http://{address}") as client,
     ):
-        await told(process, "service_ready")
+        await logged(process, "service_ready")
         async with client.get("/health") as answer:
             assert (answer.status, await answer.json()) == (
                 200,
@@ -143,7 +143,7 @@ async def test_the_admin_port_reports_health_until_the_end(tmp_path: Path) -> No
             assert answer.content_type == "text/plain"
             assert "process_cpu_seconds_total" in await answer.text()
         process.terminate()
-        await told(process, "service_stopping")
+        await logged(process, "service_stopping")
         async with client.get("/health") as answer:
             assert (answer.status, (await answer.json())["status"]) == (503, "NOT_SERVING")
         assert await process.wait() == 0
@@ -169,16 +169,16 @@ async def test_help_names_every_setting(tmp_path: Path) -> None:
 
 async def test_a_crash_of_background_work_ends_the_service_with_1(tmp_path: Path) -> None:
     async with started(tmp_path, TEST_MOOD="crash") as process:
-        crashed = await told(process, "service_crashed")
+        crashed = await logged(process, "service_crashed")
         assert "broken inside" in str(crashed["exception"])
         assert await process.wait() == 1
 
 
 async def test_a_shutdown_that_hangs_is_aborted(tmp_path: Path) -> None:
     async with started(tmp_path, TEST_MOOD="stuck", TEST_DRAIN="700ms") as process:
-        await told(process, "service_ready")
+        await logged(process, "service_ready")
         process.terminate()
-        await told(process, "shutdown_timed_out")
+        await logged(process, "shutdown_timed_out")
         assert await process.wait() == 70
 
 
@@ -194,5 +194,5 @@ async def test_it_can_be_stopped_while_it_starts(tmp_path: Path) -> None:
                 except aiohttp.ClientConnectionError:
                     await asyncio.sleep(0.05)
         process.terminate()
-        await told(process, "service_stopped_while_starting")
+        await logged(process, "service_stopped_while_starting")
         assert await process.wait() == 0

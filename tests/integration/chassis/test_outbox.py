@@ -23,8 +23,8 @@ pytestmark = pytest.mark.integration
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-# Publishes to a broker that is not there, and says when it has begun.
-STANDING_STILL = """
+# Publishes to a broker that does not exist, and prints when it begins.
+HANGING = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
 from services.chassis import outbox
@@ -34,10 +34,10 @@ from services.chassis.settings import KafkaSettings, PostgresSettings, Secret
 
 async def main():
     enqueue = Producer.enqueue
-    def telling(self, *arguments):
+    def announcing(self, *arguments):
         print("publishing", flush=True)
         return enqueue(self, *arguments)
-    Producer.enqueue = telling
+    Producer.enqueue = announcing
     nowhere = KafkaSettings(brokers="127.0.0.1:1", delivery_timeout=timedelta(minutes=1))
     settings = PostgresSettings(database_url=Secret(sys.argv[1]))
     async with (
@@ -78,14 +78,12 @@ async def test_an_instance_that_hangs_while_it_publishes_does_not_block_others(
     values = [str(number).encode() for number in range(20)]
     await put(store, *values)
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "gen"))}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", STANDING_STILL, database, stdout=PIPE, env=environ
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGING, database, stdout=PIPE, env=environ)
     try:
         assert process.stdout is not None
         await asyncio.wait_for(process.stdout.readline(), 20)
         process.send_signal(signal.SIGSTOP)
-        # Nothing is locked and no transaction is open while Kafka is waited for.
+        # During the wait for Kafka nothing is locked and no transaction is open.
         assert await store.fetch("SELECT query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'") == []
         assert await store.fetch("SELECT mode FROM pg_locks WHERE locktype = 'advisory'") == []
         async with (

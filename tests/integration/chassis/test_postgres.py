@@ -85,7 +85,7 @@ async def test_migrating_twice_or_concurrently_migrates_once(
 async def test_a_current_schema_is_not_changed(
     store: Database, postgres_settings: PostgresSettings, scripts: Path
 ) -> None:
-    # Nothing of alembic's is touched: its table is gone, and nobody misses it.
+    # Alembic does not run: it would need its table.
     await store.fetch("DROP TABLE alembic_version")
     await migrate(postgres_settings, schema="notes", scripts=scripts)
     assert await store.fetch("SELECT * FROM note") == []
@@ -185,26 +185,26 @@ async def test_a_session_that_hangs_with_a_lock_is_ended_and_others_go_on(
         ("lock_timeout", 2_000),
         ("statement_timeout", 9_000),
     ]
-    # The same, and sooner.
+    # The same limits, but shorter.
     short = {"lock_timeout": "100ms", "idle_in_transaction_session_timeout": "500ms"}
     monkeypatch.setattr(postgres, "_SESSION", short)
     freed = asyncio.Event()
 
-    async def stand_still() -> None:
+    async def hang() -> None:
         async with soon.transaction() as connection:
             await lock(connection)
             await freed.wait()
             await connection.execute("SELECT 1")
 
     async with connect(postgres_settings, schema="notes") as soon:
-        standing = asyncio.create_task(stand_still())
+        hanging = asyncio.create_task(hang())
         await until_locked(store)
         with pytest.raises(StoreConflict):
             await soon.run_idempotent(lock)
         await Loop(lambda: soon.run_idempotent(lock), name="lock").until_success()
         freed.set()
         with pytest.raises(StoreUnavailable):
-            await standing
+            await hanging
 
 
 async def until_locked(store: Database) -> None:

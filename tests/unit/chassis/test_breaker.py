@@ -12,7 +12,7 @@ RESET = timedelta(seconds=30)
 
 
 class RefusedError(Exception):
-    """The target answered, and said no."""
+    """The target responded with a refusal."""
 
 
 async def succeed() -> str:
@@ -209,11 +209,11 @@ async def test_an_old_call_that_succeeds_late_does_not_close_it(breaker: Breaker
         await leave.wait()
         return "done"
 
-    straggler = asyncio.create_task(breaker.call(slow))
+    old_call = asyncio.create_task(breaker.call(slow))
     await asyncio.sleep(0)
     await opened(breaker)
     leave.set()
-    assert await straggler == "done"
+    assert await old_call == "done"
     assert breaker.state is BreakerState.OPEN
     with pytest.raises(CircuitOpenError):
         await breaker.call(succeed)
@@ -228,13 +228,13 @@ async def test_an_old_call_that_fails_late_does_not_keep_it_open_for_longer(
         await leave.wait()
         raise ConnectionError
 
-    straggler = asyncio.create_task(breaker.call(slow))
+    old_call = asyncio.create_task(breaker.call(slow))
     await asyncio.sleep(0)
     await opened(breaker)
     since = clock.now()
     clock.advance(timedelta(seconds=10))
     leave.set()
     with pytest.raises(ConnectionError):
-        await straggler
+        await old_call
     assert breaker.opened_at == since
     assert changes == [("slack", BreakerState.OPEN)]

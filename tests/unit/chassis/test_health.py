@@ -31,12 +31,12 @@ def test_a_dependency_with_two_users_is_up_when_it_is_up_for_both() -> None:
 def test_subscribers_are_notified_of_changes_only() -> None:
     health = Health("test")
     kafka = health.dependency("kafka")
-    heard: list[bool] = []
-    health.subscribe(lambda: heard.append(health.snapshot().is_serving))
+    reported: list[bool] = []
+    health.subscribe(lambda: reported.append(health.snapshot().is_serving))
     health.mark_ready()
     kafka.up()
     kafka.up()
     kafka.down("one reason")
     kafka.down("another reason")
-    assert heard == [False, True, False]
+    assert reported == [False, True, False]
     assert kafka.reason == "another reason"

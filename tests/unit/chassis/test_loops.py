@@ -19,18 +19,18 @@ FAST = Backoff(first_delay=timedelta(milliseconds=1), max_delay=timedelta(millis
 
 
 class Work:
-    """Fails as it is told, and lets the test follow each turn."""
+    """Fails with each of the errors, then succeeds; counts its turns."""
 
-    def __init__(self, *troubles: Exception) -> None:
-        self.troubles = list(troubles)
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
         self.turns = 0
         self.done = asyncio.Event()
 
     async def turn(self) -> None:
         self.turns += 1
         await asyncio.sleep(0)
-        if self.troubles:
-            raise self.troubles.pop(0)
+        if self.errors:
+            raise self.errors.pop(0)
         self.done.set()
 
 
@@ -41,9 +41,9 @@ async def loop_of(work: Work, **options: Any) -> AsyncIterator[Loop]:
         yield loop
 
 
-@pytest.mark.parametrize("trouble", [StoreUnavailable("away"), ValueError("a bug"), OSError("no more files")])
-async def test_a_turn_that_fails_is_followed_by_another(trouble: Exception) -> None:
-    work = Work(trouble, trouble)
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("a bug"), OSError("no more files")])
+async def test_a_turn_that_fails_is_followed_by_another(error: Exception) -> None:
+    work = Work(error, error)
     async with loop_of(work):
         await work.done.wait()
     assert work.turns == 3
@@ -70,7 +70,7 @@ async def test_work_that_keeps_failing_is_shown_in_health_until_it_succeeds() ->
         await work.done.wait()
         await asyncio.sleep(0)
     assert seen == [{"postgres": "DOWN"}, {"postgres": "UP"}]
-    # Calls that can be served are served.
+    # Calls that need no database are still served.
     assert health.snapshot().is_serving
 
 
@@ -85,11 +85,11 @@ async def test_a_few_failures_do_not_change_health() -> None:
 
 async def test_a_turn_without_an_end_can_report_that_it_works() -> None:
     health, recovered = Health("test"), asyncio.Event()
-    troubles = [ValueError("bug")] * 3
+    errors = [ValueError("bug")] * 3
 
     async def listen() -> None:
-        if troubles:
-            raise troubles.pop()
+        if errors:
+            raise errors.pop()
         assert health.snapshot().dependencies == {"listen": "DOWN"}
         health.subscribe(recovered.set)
         loop.mark_working()

@@ -1,4 +1,4 @@
-"""Which of PostgreSQL's errors are worth another try, and which are the fault of what was written."""
+"""Which errors of PostgreSQL are transient, and which are refusals of the values."""
 
 import asyncpg
 import pytest
@@ -13,7 +13,7 @@ def error(state: str) -> asyncpg.PostgresError:
 
 
 @pytest.mark.parametrize(
-    ("state", "meaning"),
+    ("state", "kind"),
     [
         ("08006", ErrorKind.SESSION),
         ("25006", ErrorKind.SESSION),
@@ -43,11 +43,11 @@ def error(state: str) -> asyncpg.PostgresError:
         ("54000", ErrorKind.DATA),
     ],
 )
-def test_only_errors_about_the_values_are_refusals(state: str, meaning: ErrorKind) -> None:
-    found = failure_of(error(state))
-    assert error_kind(error(state)) is meaning
-    assert is_transient(found) is (meaning is not ErrorKind.DATA)
-    assert "secret" not in str(found)
+def test_only_errors_about_the_values_are_refusals(state: str, kind: ErrorKind) -> None:
+    failure = failure_of(error(state))
+    assert error_kind(error(state)) is kind
+    assert is_transient(failure) is (kind is not ErrorKind.DATA)
+    assert "secret" not in str(failure)
     assert error_name(error(state)).endswith(state)
 
 
