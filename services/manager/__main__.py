@@ -1,8 +1,8 @@
 """Run the manager: `python -m services.manager`."""
 
 from services.chassis.lifecycle import main
-from services.manager.app import manager
+from services.manager.app import app
 from services.manager.settings import PREFIX, Settings
 
 if __name__ == "__main__":
-    main("manager", Settings, PREFIX, manager)
+    main("manager", Settings, PREFIX, app)

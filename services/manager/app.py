@@ -1,6 +1,6 @@
-"""Where the manager is put together, and what is opened is closed in reverse."""
+"""The composition root of the manager: opens everything in order, and closes it in reverse."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,176 +23,150 @@ from services.contract.topics import (
     RESULT_GROUP,
     TRANSITION_GROUP,
 )
-from services.manager.adapters.feeds.alerts import AlertHub
-from services.manager.adapters.feeds.rules import LOOK, RuleHub
+from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.postgres import ALERTS_CHANGED, RULE_ENDED, RULES_CHANGED
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
-from services.manager.adapters.postgres.house import PostgresHouse
-from services.manager.adapters.postgres.requests import KEPT_FOR
-from services.manager.adapters.postgres.rule_reader import PostgresRuleReader
-from services.manager.adapters.postgres.store import PostgresStore
-from services.manager.adapters.redis.answers import RedisAnswers
-from services.manager.adapters.redis.asking import Asking
-from services.manager.adapters.redis.claims import RedisClaims
+from services.manager.adapters.postgres.retention import PostgresRetention
+from services.manager.adapters.postgres.rules import PostgresRuleReader
+from services.manager.adapters.postgres.store import REQUEST_RETENTION, PostgresStore
+from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.metrics import Metrics
-from services.manager.rpc.alert_commands import AlertCommands
-from services.manager.rpc.alert_queries import AlertQueries
-from services.manager.rpc.alerts import Alerts
-from services.manager.rpc.rule_checking import RuleChecker
-from services.manager.rpc.rule_commands import RuleCommands
-from services.manager.rpc.rule_queries import RuleQueries
-from services.manager.rpc.rules import AlertRules
-from services.manager.rpc.seeding import sow_default_rules
+from services.manager.rpc.alerts import AlertCommands, AlertRpc
+from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
+from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.settings import Settings
-from services.manager.worker import results, transitions
-from services.manager.worker.ending import EndingWorker
-from services.manager.worker.housekeeping import Housekeeper, Rhythm
-from tocsin.alerts.v1 import alert_service_pb2, alert_service_pb2_grpc
-from tocsin.rules.v1 import alert_rule_service_pb2, alert_rule_service_pb2_grpc
+from services.manager.worker.default_rules import create_default_rules
+from services.manager.worker.results import ResultWorker
+from services.manager.worker.retention import RetentionPolicy, RetentionWorker
+from services.manager.worker.rule_endings import RuleEndingWorker
+from services.manager.worker.transitions import TransitionWorker
 
 SCHEMA = "manager"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-_SWEEP = timedelta(hours=1)
-# What another instance has left is taken up after this long.
-_LOOK_FOR_ENDINGS = timedelta(seconds=1)
-_LISTEN_AGAIN = timedelta(milliseconds=500)
+# What another instance has left undone is found after this time.
+_ENDING_INTERVAL = timedelta(seconds=1)
+_RECONNECT_INTERVAL = timedelta(milliseconds=500)
 
 
 @asynccontextmanager
-async def manager(settings: Settings) -> AsyncIterator[None]:
-    """Keep rules and alerts until the end of the block."""
+async def app(settings: Settings) -> AsyncIterator[None]:
+    """Manage rules and alerts until the end of the block."""
     health = Health("manager")
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
+        enter = stack.enter_async_context
+        process, kafka = settings.process, settings.kafka
+        await enter(admin_server(process.admin_listen, health))
         await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
-        database = await stack.enter_async_context(
-            connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
+        database = await enter(connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres")))
+        redis = await enter(redis_client(settings.redis, health.dependency("redis", required=False)))
+        stream = await enter(
+            producer(kafka, f"manager-{process.instance}", dependency=health.dependency("kafka", required=False))
         )
-        cache = await stack.enter_async_context(
-            redis_client(settings.redis, health.dependency("redis", required=False))
-        )
-        kafka = await stack.enter_async_context(
-            producer(
-                settings.kafka,
-                f"manager-{settings.process.instance}",
-                dependency=health.dependency("kafka", required=False),
-            )
-        )
-        await stack.enter_async_context(relaying(database, kafka, health))
-        parts = _Parts(settings, database, cache, health)
+        await enter(relaying(database, stream, health))
+        parts = _Parts(settings, database, redis, health)
         stack.callback(parts.checker.close)
         await Loop(parts.begin, name="begin", health=health).until_success()
-        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
-        await stack.enter_async_context(parts.following())
+        await enter(grpc_server(process, parts.mounts(), health))
+        await enter(parts.running())
         dead_letters = DeadLetterPublisher(
-            producer=kafka, encode=encode_dead_letter, clock=parts.clock, topic=LOG_EVENTS_DEAD_LETTER
+            producer=stream, encode=encode_dead_letter, clock=parts.clock, topic=LOG_EVENTS_DEAD_LETTER
         )
-        for topic, group, handle in (
-            (ALERTS, TRANSITION_GROUP, parts.transitions.handle),
-            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle),
+        for topic, group, process_batch in (
+            (ALERTS, TRANSITION_GROUP, parts.transitions.process),
+            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.process),
         ):
-            await stack.enter_async_context(
+            await enter(
                 consuming(
-                    settings.kafka,
+                    kafka,
                     topic=topic,
                     group=group,
-                    handle=handle,
+                    handle=process_batch,
                     dependency=health.dependency("kafka", required=False),
                     health=health,
-                    instance=settings.process.instance,
+                    instance=process.instance,
                     dead_letters=dead_letters,
                     max_batch=settings.max_batch,
                 )
             )
-        await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
+        await enter(serving(health, process.shutdown_delay))
         yield
 
 
 class _Parts:
-    """What the manager is made of, between its servers."""
+    """The parts of one manager, which share its store, caches and broadcasters."""
 
-    def __init__(self, settings: Settings, database: Database, cache: RedisClient, health: Health) -> None:
+    def __init__(self, settings: Settings, database: Database, redis: RedisClient, health: Health) -> None:
         self._settings = settings
         self._health = health
         self._database = database
         self.clock = database.clock
         self.checker = RuleChecker()
         self._metrics = Metrics()
-        asking = Asking(cache, self.clock)
+        guarded_redis = GuardedRedis(redis, self.clock)
         self._store = PostgresStore(database)
-        self._claims = RedisClaims(asking, settings.claim_ttl)
-        self._answers = RedisAnswers(asking, settings.cache_ttl, self._metrics)
+        self._dedup_cache = RedisDedupCache(guarded_redis, settings.dedup_ttl)
+        self._response_cache = RedisResponseCache(guarded_redis, settings.cache_ttl, self._metrics)
         self._rule_reader = PostgresRuleReader(database)
         self._alert_reader = PostgresAlertReader(database)
-        self._rules = RuleHub(self._rule_reader)
-        self._alerts = AlertHub(self._alert_reader, limit=settings.follower_limit)
-        self.transitions = transitions.TransitionWorker(self._store, self._claims, self.clock, self._metrics)
-        self._endings = EndingWorker(self._store, self._claims, self.clock, self._metrics)
-        self.results = results.ResultWorker(self._store, self._metrics)
-        self._metrics.watch(
-            "followers", "{follower}", "Callers that follow alerts in this instance.", lambda: self._alerts.followers
+        self._rules = RuleBroadcaster(self._rule_reader)
+        self._alerts = AlertBroadcaster(self._alert_reader, max_resolved=settings.max_watch_backlog)
+        self.transitions = TransitionWorker(self._store, self._dedup_cache, self.clock, self._metrics)
+        self.results = ResultWorker(self._store, self._metrics)
+        self._metrics.observe(
+            "watchers", "{watcher}", "Callers that watch alerts in this instance.", lambda: self._alerts.watchers
         )
 
     async def begin(self) -> None:
-        """What must be there before the first caller."""
+        """Do what the first call needs."""
         await self._database.sync_clock()
-        await sow_default_rules(self._store, _new_id, self.clock.now())
-        await self._rules.load()
+        await create_default_rules(self._store, _new_id, self.clock.now())
+        await self._rules.refresh()
 
     def mounts(self) -> list[Mount]:
-        """The two public services."""
-        rules = AlertRules(
+        """Return the two public services."""
+        rules = AlertRuleRpc(
             RuleCommands(self._store, self.clock, _new_id, self._metrics, self.checker),
-            RuleQueries(self._rule_reader, self._answers, self._rules, self._settings.sign_of_life, self.checker),
+            self._rule_reader,
+            self._response_cache,
+            self._rules,
+            self._settings.heartbeat,
+            self.checker,
         )
-        alerts = Alerts(
-            AlertCommands(self._store, self._claims, self.clock),
-            AlertQueries(self._alert_reader, self._answers, self._alerts),
-        )
-        return [
-            Mount(
-                alert_rule_service_pb2.DESCRIPTOR.services_by_name["AlertRuleService"].full_name,
-                lambda server: alert_rule_service_pb2_grpc.add_AlertRuleServiceServicer_to_server(rules, server),
-            ),
-            Mount(
-                alert_service_pb2.DESCRIPTOR.services_by_name["AlertService"].full_name,
-                lambda server: alert_service_pb2_grpc.add_AlertServiceServicer_to_server(alerts, server),
-            ),
-        ]
+        commands = AlertCommands(self._store, self._dedup_cache, self.clock)
+        alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
+        return [rules.mount(), alerts.mount()]
 
     @asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        """Follow what any instance commits; at the end send away those who follow us, so that the server can stop."""
-        follow_rules = Loop(self._rules.load, name="follow rules", health=self._health, every=LOOK)
-        end_alerts = Loop(self._endings.turn, name="end alerts of rules", health=self._health, every=_LOOK_FOR_ENDINGS)
+    async def running(self) -> AsyncIterator[None]:
+        """Run the loops; at the end close the broadcasters, which ends their streams, so that the server can stop."""
+        refresh_rules = self._loop(self._rules.refresh, "refresh rules", every=RULE_REFRESH_INTERVAL)
+        endings = RuleEndingWorker(self._store, self._dedup_cache, self.clock, self._metrics)
+        end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
         channels: dict[str, Callable[[str], None]] = {
-            RULES_CHANGED: lambda _: follow_rules.wake(),
-            ALERTS_CHANGED: self._alerts.wake,
+            RULES_CHANGED: lambda _: refresh_rules.wake(),
+            ALERTS_CHANGED: self._alerts.mark_changed,
             RULE_ENDED: lambda _: end_alerts.wake(),
         }
 
         def connected() -> None:
-            follow_rules.wake()
-            self._alerts.missed()
-            listening.mark_working()
+            refresh_rules.wake()
+            self._alerts.mark_stale()
+            listener.mark_working()
 
-        listening = Loop(
+        listener = self._loop(
             lambda: listen(self._database, channels, connected=connected),
-            name="listen to postgres",
-            health=self._health,
-            every=_LISTEN_AGAIN,
-        )
-
-        loops = (
-            listening,
-            follow_rules,
-            end_alerts,
-            Loop(self._alerts.turn, name="follow alerts", health=self._health),
-            Loop(self._keeper().turn, name="housekeeping", health=self._health, every=self._settings.look),
+            "listen to postgres",
+            every=_RECONNECT_INTERVAL,
         )
         async with AsyncExitStack() as stack:
-            for loop in loops:
+            for loop in (
+                listener,
+                refresh_rules,
+                end_alerts,
+                self._loop(self._alerts.turn, "broadcast alerts"),
+                self._loop(self._retention().turn, "retention", every=self._settings.count_interval),
+            ):
                 await stack.enter_async_context(looping(loop))
             try:
                 yield
@@ -200,14 +174,18 @@ class _Parts:
                 self._rules.close()
                 self._alerts.close()
 
-    def _keeper(self) -> Housekeeper:
-        rhythm = Rhythm(
-            sweep=_SWEEP,
-            keep_alerts=self._settings.retention,
-            keep_transitions=self._settings.keep_transitions,
-            keep_requests=KEPT_FOR,
+    def _loop(
+        self, turn: Callable[[], Awaitable[timedelta | None]], name: str, *, every: timedelta = timedelta()
+    ) -> Loop:
+        return Loop(turn, name=name, health=self._health, every=every)
+
+    def _retention(self) -> RetentionWorker:
+        policy = RetentionPolicy(
+            alerts=self._settings.retention,
+            transitions=self._settings.transition_retention,
+            requests=REQUEST_RETENTION,
         )
-        return Housekeeper(PostgresHouse(self._database), rhythm, self.clock, self._metrics)
+        return RetentionWorker(PostgresRetention(self._database), policy, self.clock, self._metrics)
 
 
 def _new_id() -> str:

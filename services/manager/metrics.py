@@ -1,70 +1,71 @@
-"""What the manager counts."""
+"""The manager's metrics, one function an observation."""
 
 from collections.abc import Callable
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
-from services.domain.alert import Reason
+from services.manager.core.alert_lifecycle import AlertReason
 
-# Firing again, while its alert is open or was closed by hand: nobody is told twice.
-_DEDUPLICATED = frozenset({Reason.REPEATED, Reason.EPISODE_CLOSED})
+# Fired again while its alert is open or was resolved by hand: receivers are not notified twice.
+_DEDUPLICATED = frozenset({AlertReason.REPEATED, AlertReason.EPISODE_CLOSED})
 
 
 class Metrics:
-    """One function per observation; make it inside the telemetry block."""
+    """The instruments; create it inside of the telemetry block."""
 
     def __init__(self) -> None:
-        self._count_alerts()
-        found = meter("tocsin.manager")
-        self._results = found.create_counter(
-            "tocsin.manager.results", "{result}", "Words of the notifier about deliveries, by whether they were new."
+        self._create_alert_instruments()
+        manager = meter("tocsin.manager")
+        self._results = manager.create_counter(
+            "tocsin.manager.results", "{result}", "Results of deliveries, by whether they were new."
         )
-        self._guesses = found.create_counter(
-            "tocsin.manager.dedup.guesses", "{batch}", "Batches, by what the guess at new alerts was worth."
+        self._guesses = manager.create_counter(
+            "tocsin.manager.dedup.guesses", "{batch}", "Batches, by whether the guess at new alerts was right."
         )
-        self._cache = found.create_counter(
-            "tocsin.manager.cache.lookups", "{lookup}", "Reads that may be answered from the cache, by outcome."
+        self._cache = manager.create_counter(
+            "tocsin.manager.cache.lookups", "{lookup}", "Lookups in the response cache, by outcome."
         )
-        self._edits = found.create_counter("tocsin.manager.rule.edits", "{edit}", "Changes of alert rules.")
-        self._edits.add(0)
-        self._ended = found.create_counter(
+        self._edits = manager.create_counter("tocsin.manager.rule.edits", "{edit}", "Changes of alert rules.")
+        self._ended = manager.create_counter(
             "tocsin.manager.rule.alerts.ended",
             "{alert}",
-            "Alerts that ended because their rule was disabled or deleted.",
+            "Alerts that were resolved because their rule was disabled or deleted.",
         )
+        self._edits.add(0)
         self._ended.add(0)
-        for value in ("new", "known"):
-            self._results.add(0, {"outcome": value})
-        for value in ("hit", "miss"):
-            self._cache.add(0, {"outcome": value})
-        for value in ("right", "wrong"):
-            self._guesses.add(0, {"outcome": value})
+        for counter, outcomes in (
+            (self._results, ("new", "duplicate")),
+            (self._cache, ("hit", "miss")),
+            (self._guesses, ("right", "wrong")),
+        ):
+            for outcome in outcomes:
+                counter.add(0, {"outcome": outcome})
 
-    def _count_alerts(self) -> None:
+    def _create_alert_instruments(self) -> None:
         # The first two are charted by name since the first version of this system, hence without a prefix.
-        found = meter("tocsin.manager")
-        self._processed = found.create_counter(
-            "alerts_processed", description="The evaluator's transitions that were done, each once."
+        manager = meter("tocsin.manager")
+        self._processed = manager.create_counter(
+            "alerts_processed", description="The evaluator's transitions that were processed, each once."
         )
-        self._deduplicated = found.create_counter(
-            "alerts_deduplicated", description="Firings of an alert that was told already."
+        self._deduplicated = manager.create_counter(
+            "alerts_deduplicated", description="Firings of an alert whose receivers were notified before."
         )
-        self._transitions = found.create_counter(
+        self._transitions = manager.create_counter(
             "tocsin.manager.transitions", "{transition}", "The evaluator's transitions, by what became of them."
         )
-        self._stored = found.create_histogram(
+        self._stored = manager.create_histogram(
             "tocsin.manager.store.latency", "s", "Time from the evaluator's decision until it was committed."
         )
         self._processed.add(0)
         self._deduplicated.add(0)
-        for reason in Reason:
+        for reason in AlertReason:
             self._transitions.add(0, {"reason": reason.value})
 
-    def transition(self, reason: Reason, seconds: float) -> None:
+    def transition(self, reason: AlertReason, seconds: float) -> None:
         """Count what became of a transition, `seconds` after the evaluator decided it."""
         self._transitions.add(1, {"reason": reason.value})
-        if reason is Reason.DELIVERED_AGAIN:
+        if reason is AlertReason.DUPLICATE:
             return
         self._processed.add(1)
         self._stored.record(max(0.0, seconds))
@@ -72,32 +73,32 @@ class Metrics:
             self._deduplicated.add(1)
 
     def guessed(self, *, is_right: bool) -> None:
-        """Count a batch that was tried by the guess first."""
+        """Count a batch that was tried with a guess first."""
         self._guesses.add(1, {"outcome": "right" if is_right else "wrong"})
 
-    def results(self, new: int, known: int) -> None:
-        """Count the notifier's words."""
+    def results(self, new: int, duplicates: int) -> None:
+        """Count the results of deliveries."""
         self._results.add(new, {"outcome": "new"})
-        self._results.add(known, {"outcome": "known"})
+        self._results.add(duplicates, {"outcome": "duplicate"})
 
     def looked_up(self, *, is_hit: bool) -> None:
-        """Count a read that may be answered from the cache."""
+        """Count a lookup in the response cache."""
         self._cache.add(1, {"outcome": "hit" if is_hit else "miss"})
 
-    def edited(self) -> None:
-        """Count a change of a rule."""
-        self._edits.add(1)
+    def rules_edited(self, edits: int) -> None:
+        """Count changes of rules that were committed."""
+        self._edits.add(edits)
 
-    def ended(self, alerts: int) -> None:
-        """Count alerts that ended with their rule."""
+    def rule_alerts_ended(self, alerts: int) -> None:
+        """Count alerts that were resolved with their rule."""
         self._ended.add(alerts)
 
-    def watch(self, name: str, unit: str, description: str, value: Callable[[], int]) -> None:
-        """Show a number as it is when somebody looks."""
+    def observe(self, name: str, unit: str, description: str, value: Callable[[], int]) -> None:
+        """Export a number as it is at each scrape."""
 
-        def observe(_: CallbackOptions) -> list[Observation]:
+        def callback(_: CallbackOptions) -> list[Observation]:
             return [Observation(value())]
 
         meter("tocsin.manager").create_observable_gauge(
-            f"tocsin.manager.{name}", callbacks=[observe], unit=unit, description=description
+            f"tocsin.manager.{name}", callbacks=[callback], unit=unit, description=description
         )

@@ -1,4 +1,4 @@
-"""What the manager must be told."""
+"""The manager's settings, read once from the environment."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,34 +10,44 @@ PREFIX = "MANAGER_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it."""
+    """All settings of the manager."""
 
     process: ProcessSettings = part(listen="127.0.0.1:50053", admin_listen="127.0.0.1:9103")
     kafka: KafkaSettings = part()
     postgres: PostgresSettings = part()
     redis: RedisSettings = part()
-    max_batch: int = setting("Most transitions or results that are taken from Kafka at once.", default=500)
-    claim_ttl: timedelta = setting(
-        "How long Redis remembers that an alert is open; only speed depends on it.", default=timedelta(hours=1)
+    max_batch: int = setting("Maximum number of transitions or results in one batch from Kafka.", default=500)
+    dedup_ttl: timedelta = setting(
+        "How long Redis remembers that an alert is open; it affects speed only.",
+        default=timedelta(hours=1),
+        former="claim_ttl",
     )
-    cache_ttl: timedelta = setting("How long Redis keeps answers.", default=timedelta(seconds=30))
-    sign_of_life: timedelta = setting(
-        "How often those who follow the rules hear that the manager is there.", default=timedelta(seconds=10)
+    cache_ttl: timedelta = setting("How long Redis keeps responses.", default=timedelta(seconds=30))
+    heartbeat: timedelta = setting(
+        "Interval of heartbeats to those who watch the rules.", default=timedelta(seconds=10), former="sign_of_life"
     )
-    follower_limit: int = setting(
-        "Most ended alerts that are kept for slow followers; one that is further behind is sent away.", default=10_000
+    max_watch_backlog: int = setting(
+        "Maximum number of resolved alerts that are kept for slow watchers; the stream of one further behind is ended.",
+        default=10_000,
+        former="follower_limit",
     )
-    keep_transitions: timedelta = setting(
-        "How long a transition is known as done; longer than the topic keeps it.", default=timedelta(days=14)
+    transition_retention: timedelta = setting(
+        "How long a processed transition is remembered; must be longer than the topic keeps it.",
+        default=timedelta(days=14),
+        former="keep_transitions",
     )
     retention: timedelta = setting(
-        "How long a resolved alert and its history are kept; open alerts are kept always.", default=timedelta(days=90)
+        "How long a resolved alert and its history are kept; open alerts never expire.", default=timedelta(days=90)
     )
-    look: timedelta = setting("How often rules, open alerts and the outbox are counted.", default=timedelta(seconds=5))
+    count_interval: timedelta = setting(
+        "How often rules, open alerts and the outbox are counted for the metrics.",
+        default=timedelta(seconds=5),
+        former="look",
+    )
 
     def __post_init__(self) -> None:
-        """Refuse what could never work."""
-        if min(self.max_batch, self.follower_limit) < 1:
-            raise ValueError("max_batch and follower_limit must be at least 1")
-        if min(self.claim_ttl, self.cache_ttl, self.sign_of_life, self.look) < timedelta(milliseconds=1):
-            raise ValueError("claim_ttl, cache_ttl, sign_of_life and look must be at least 1ms")
+        """Refuse what cannot work."""
+        if min(self.max_batch, self.max_watch_backlog) < 1:
+            raise ValueError("max_batch and max_watch_backlog must be at least 1")
+        if min(self.dedup_ttl, self.cache_ttl, self.heartbeat, self.count_interval) < timedelta(milliseconds=1):
+            raise ValueError("dedup_ttl, cache_ttl, heartbeat and count_interval must be at least 1ms")

@@ -29,7 +29,7 @@ SETTINGS = {
     "NOTIFIER_MAX_ATTEMPTS": "1",
     "NOTIFIER_BREAKER_RESET": "10m",
     "EVALUATOR_IDLE": "1s",
-    "MANAGER_LOOK": "200ms",
+    "MANAGER_COUNT_INTERVAL": "200ms",
 }
 # Stands in every field of an event that can hold text.
 MARK = "content-of-a-log"

@@ -12,15 +12,13 @@ from uuid_utils import uuid7
 
 from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
-from services.manager.adapters.feeds.rules import RuleHub
+from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.metrics import Metrics
 from services.manager.rpc.failures import AlertNotFound
-from services.manager.rpc.rule_checking import RuleChecker
-from services.manager.rpc.rule_commands import RuleCommands
-from services.manager.rpc.rule_queries import RuleQueries
-from services.manager.rpc.rules import AlertRules
+from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
+from services.manager.rpc.rules import AlertRuleRpc
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryAnswers, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import MemoryResponseCache, MemoryRuleReader, MemoryStore
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
@@ -37,7 +35,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self.address = ""
         self.store = MemoryStore()
         self._rule_reader = MemoryRuleReader(self.store)
-        self.rules = RuleHub(self._rule_reader)
+        self.rules = RuleBroadcaster(self._rule_reader)
         self.alerts: list[Alert] = []
         self.history: list[AlertHistoryEntry] = []
         self.breakers: list[CircuitBreaker] = []
@@ -48,9 +46,13 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
 
     def mount(self, server: grpc.aio.Server) -> None:
         checker = RuleChecker()
-        rules = AlertRules(
+        rules = AlertRuleRpc(
             RuleCommands(self.store, FakeClock(), lambda: str(uuid7()), Metrics(), checker),
-            RuleQueries(self._rule_reader, MemoryAnswers(), self.rules, timedelta(seconds=10), checker),
+            self._rule_reader,
+            MemoryResponseCache(),
+            self.rules,
+            timedelta(seconds=10),
+            checker,
         )
         add_AlertRuleServiceServicer_to_server(rules, server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)

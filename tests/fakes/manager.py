@@ -8,29 +8,35 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from services.chassis.failures import StoreUnavailable
-from services.domain.alert import Fired, Memory
 from services.domain.trace_context import trace_id_of, traceparent_of
-from services.manager.core.alert import Alert, Entry, Notice
-from services.manager.core.commands.change import Change
-from services.manager.core.commands.rules import Ending
-from services.manager.core.commands.transitions import Book, Episode, Transition
-from services.manager.core.queries.filters import AlertFilter, Page, RuleFilter
-from services.manager.core.rule import Edit, KeptRule, RuleChanges, RuleSet
-from services.manager.ports.commands import Answered, Headers, NameTakenError, OpenAlertExistsError, Request
+from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, AlertNotification
+from services.manager.core.alert_changes import AlertChange
+from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
+from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
+from services.manager.core.rule_edits import RuleEnding
+from services.manager.core.transitions import EpisodeKey, Transition, TransitionContext
+from services.manager.ports import (
+    NameTakenError,
+    OpenAlertExistsError,
+    Page,
+    RecordedRequest,
+    RepeatableRequest,
+    TraceHeaders,
+)
 
 
 @dataclass
-class Kept:
-    """All tables."""
+class Tables:
+    """All rows."""
 
     alerts: dict[str, Alert] = field(default_factory=dict)
-    history: dict[str, Entry] = field(default_factory=dict)
+    history: dict[str, AlertHistoryEntry] = field(default_factory=dict)
     transitions: dict[tuple[str, str], Transition] = field(default_factory=dict)
-    outbox: list[tuple[Alert, Notice, Headers]] = field(default_factory=list)
-    rules: dict[str, KeptRule] = field(default_factory=dict)
-    rule_history: list[tuple[int, Edit]] = field(default_factory=list)
-    requests: dict[str, tuple[Answered, datetime]] = field(default_factory=dict)
-    endings: dict[int, Ending] = field(default_factory=dict)
+    outbox: list[tuple[Alert, AlertNotification, TraceHeaders]] = field(default_factory=list)
+    rules: dict[str, StoredRule] = field(default_factory=dict)
+    rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
+    requests: dict[str, tuple[RecordedRequest, datetime]] = field(default_factory=dict)
+    rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
     seeds: set[str] = field(default_factory=set)
     deleted_rules: dict[str, int] = field(default_factory=dict)
     epoch: str = "memory"
@@ -38,136 +44,156 @@ class Kept:
 
 
 class MemoryRequests:
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
-        self._now: dict[str, datetime] = {}
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-    async def first(self, request: Request, now: datetime) -> Answered | None:
-        self._now[request.id] = now
-        found = self._kept.requests.get(request.id)
-        return found[0] if found and found[1] >= now - timedelta(hours=24) else None
+    async def insert(self, request: RepeatableRequest, now: datetime) -> RecordedRequest | None:
+        first = self._tables.requests.get(request.id)
+        if first and first[1] >= now - timedelta(hours=24):
+            return first[0]
+        self._tables.requests[request.id] = (RecordedRequest(content=request.content, response=b""), now)
+        return None
 
-    async def answer(self, request: Request, answer: bytes) -> None:
-        self._kept.requests[request.id] = (Answered(body=request.body, answer=answer), self._now[request.id])
+    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
+        recorded, time = self._tables.requests[request.id]
+        self._tables.requests[request.id] = (replace(recorded, response=response), time)
 
 
 class MemoryRules:
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-    async def next_revision(self) -> int:
-        self._kept.revision += 1
-        return self._kept.revision
+    async def take_revision(self) -> int:
+        self._tables.revision += 1
+        return self._tables.revision
 
     async def count(self) -> int:
-        return len(self._kept.rules)
+        return len(self._tables.rules)
 
-    async def find(self, rule_id: str) -> KeptRule | None:
-        return self._kept.rules.get(rule_id)
+    async def get_for_update(self, rule_id: str) -> StoredRule | None:
+        return self._tables.rules.get(rule_id)
 
-    async def keep(self, kept: KeptRule, edit: Edit) -> None:
-        others = (each.rule for each in self._kept.rules.values() if each.rule.id != kept.rule.id)
-        if any(rule.name == kept.rule.name for rule in others):
-            raise NameTakenError(kept.rule.name)
-        self._kept.rules[kept.rule.id] = kept
-        self._kept.rule_history.append((kept.rule.revision, edit))
+    async def upsert(self, stored: StoredRule, edit: RuleEdit) -> None:
+        others = (each.rule for each in self._tables.rules.values() if each.rule.id != stored.rule.id)
+        if any(rule.name == stored.rule.name for rule in others):
+            raise NameTakenError(stored.rule.name)
+        self._tables.rules[stored.rule.id] = stored
+        self._tables.rule_history.append((stored.rule.revision, edit))
 
-    async def remove(self, kept: KeptRule, revision: int, now: datetime) -> None:  # noqa: ARG002  (the port's)
-        del self._kept.rules[kept.rule.id]
-        self._kept.deleted_rules[kept.rule.id] = revision
-        self._kept.rule_history.append((revision, Edit.DELETED))
+    async def delete(self, stored: StoredRule, revision: int, now: datetime) -> None:  # noqa: ARG002  (the port's)
+        del self._tables.rules[stored.rule.id]
+        self._tables.deleted_rules[stored.rule.id] = revision
+        self._tables.rule_history.append((revision, RuleEdit.DELETED))
 
-    async def sow(self, seed: str) -> bool:
-        is_new = seed not in self._kept.seeds
-        self._kept.seeds.add(seed)
+    async def insert_seed(self, seed: str) -> bool:
+        is_new = seed not in self._tables.seeds
+        self._tables.seeds.add(seed)
         return is_new
 
 
 class MemoryAlerts:
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-    async def book(self, transitions: Sequence[Transition], *, expected_new: Collection[str]) -> Book:
-        past: dict[Episode, Memory] = {each.episode: self._past(each.episode) for each in transitions}
-        done = {each.key for each in transitions} & set(self._kept.transitions)
-        for each in transitions:
-            self._kept.transitions.setdefault(each.key, each)
+    async def load_for_update(
+        self, transitions: Sequence[Transition], *, expected_new: Collection[str]
+    ) -> TransitionContext:
         wanted = {each.open_key for each in transitions} - set(expected_new)
-        found = {alert.subject.open_key: alert for alert in self._kept.alerts.values() if alert.life.is_open}
-        return Book(open={name: alert for name, alert in found.items() if name in wanted}, past=past, done=done)
+        return TransitionContext(
+            open_alerts={
+                alert.subject.open_key: alert
+                for alert in self._tables.alerts.values()
+                if alert.is_open and alert.subject.open_key in wanted
+            },
+            histories={each.episode_key: self._history(each.episode_key) for each in transitions},
+        )
 
-    async def save(self, changes: Sequence[tuple[Change, Headers]]) -> None:
+    async def insert_transitions(self, transitions: Sequence[Transition]) -> set[tuple[str, str]]:
+        processed = {each.key for each in transitions} & set(self._tables.transitions)
+        for each in transitions:
+            self._tables.transitions.setdefault(each.key, each)
+        return processed
+
+    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
         for change, headers in changes:
-            self._kept.alerts[change.alert.id] = change.alert
-            self._kept.outbox += [(change.alert, notice, headers) for notice in change.notices]
-            await self.note([replace(entry, trace_id=trace_id_of(traceparent_of(headers))) for entry in change.entries])
-        still = [alert.subject.open_key for alert in self._kept.alerts.values() if alert.life.is_open]
-        if len(still) != len(set(still)):
+            self._tables.alerts[change.alert.id] = change.alert
+            self._tables.outbox += [(change.alert, notification, headers) for notification in change.notifications]
+            trace_id = trace_id_of(traceparent_of(headers))
+            await self.insert_history([replace(entry, trace_id=trace_id) for entry in change.history])
+        open_keys = [alert.subject.open_key for alert in self._tables.alerts.values() if alert.is_open]
+        if len(open_keys) != len(set(open_keys)):
             raise OpenAlertExistsError
 
-    async def find(self, alert_id: str) -> Alert | None:
-        return self._kept.alerts.get(alert_id)
+    async def get_for_update(self, alert_id: str) -> Alert | None:
+        return self._tables.alerts.get(alert_id)
 
-    async def open_of(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
-        found = [
+    async def list_open_for_update(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
+        alerts = [
             alert
-            for alert in self._kept.alerts.values()
-            if alert.subject.rule_id == rule_id and alert.life.is_open and alert.life.last_firing.revision < before
+            for alert in self._tables.alerts.values()
+            if alert.subject.rule_id == rule_id and alert.is_open and alert.status.last_firing.rule_revision < before
         ]
-        return sorted(found, key=lambda alert: alert.subject.open_key)[:limit]
+        return sorted(alerts, key=lambda alert: alert.subject.open_key)[:limit]
 
-    async def note(self, entries: Sequence[Entry]) -> int:
-        fresh = [each for each in entries if each.alert_id in self._kept.alerts and each.id not in self._kept.history]
-        self._kept.history.update({each.id: each for each in fresh})
-        return len({each.id for each in fresh})
+    async def insert_history(self, entries: Sequence[AlertHistoryEntry]) -> int:
+        new = [
+            entry for entry in entries if entry.alert_id in self._tables.alerts and entry.id not in self._tables.history
+        ]
+        self._tables.history.update({entry.id: entry for entry in new})
+        return len({entry.id for entry in new})
 
-    def _past(self, episode: Episode) -> Memory:
-        words = [each.word for each in self._kept.transitions.values() if each.episode == episode]
-        said = sorted(words, key=lambda word: (word.verdict.selection, word.verdict.revision, word.verdict.time))
-        fired = [word.verdict for word in said if isinstance(word, Fired)]
-        ended = [word.verdict for word in said if not isinstance(word, Fired)]
-        return Memory(fired=fired[-1] if fired else None, ended=ended[-1] if ended else None)
-
-
-class MemoryEndings:
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
-
-    async def add(self, ending: Ending, now: datetime) -> None:  # noqa: ARG002  (the port's)
-        self._kept.endings[ending.revision] = ending
-
-    async def next(self) -> Ending | None:
-        return min(self._kept.endings.values(), key=lambda ending: ending.revision, default=None)
-
-    async def done(self, ending: Ending) -> None:
-        del self._kept.endings[ending.revision]
+    def _history(self, episode: EpisodeKey) -> EpisodeHistory:
+        observations = [each.observation for each in self._tables.transitions.values() if each.episode_key == episode]
+        evaluations = sorted(
+            ((isinstance(each, Fired), each.evaluation) for each in observations),
+            key=lambda each: (each[1].selection_revision, each[1].rule_revision, each[1].time),
+        )
+        fired = [evaluation for is_firing, evaluation in evaluations if is_firing]
+        ended = [evaluation for is_firing, evaluation in evaluations if not is_firing]
+        return EpisodeHistory(fired=fired[-1] if fired else None, ended=ended[-1] if ended else None)
 
 
-class MemoryWriting:
-    def __init__(self, kept: Kept) -> None:
-        self.requests = MemoryRequests(kept)
-        self.rules = MemoryRules(kept)
-        self.alerts = MemoryAlerts(kept)
-        self.endings = MemoryEndings(kept)
+class MemoryRuleEndings:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def insert(self, ending: RuleEnding, now: datetime) -> None:  # noqa: ARG002  (the port's)
+        self._tables.rule_endings[ending.revision] = ending
+
+    async def next_for_update(self) -> RuleEnding | None:
+        return min(self._tables.rule_endings.values(), key=lambda ending: ending.revision, default=None)
+
+    async def delete(self, ending: RuleEnding) -> None:
+        del self._tables.rule_endings[ending.revision]
+
+
+class MemoryTransaction:
+    def __init__(self, tables: Tables) -> None:
+        self.requests = MemoryRequests(tables)
+        self.rules = MemoryRules(tables)
+        self.alerts = MemoryAlerts(tables)
+        self.rule_endings = MemoryRuleEndings(tables)
 
 
 class MemoryStore:
     """Transactions one after the other; `fail_commits` of them are lost at the last moment."""
 
     def __init__(self) -> None:
-        self.kept = Kept()
+        self.tables = Tables()
         self.fail_commits = 0
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[MemoryWriting]:
+    async def transaction(self, *, commit: bool = True) -> AsyncIterator[MemoryTransaction]:
         async with self._lock:
-            draft = copy.deepcopy(self.kept)
-            yield MemoryWriting(draft)
+            tables = copy.deepcopy(self.tables)
+            yield MemoryTransaction(tables)
+            if not commit:
+                return
             if self.fail_commits:
                 self.fail_commits -= 1
                 raise StoreUnavailable("the database does not answer")
-            self.kept = draft
+            self.tables = tables
 
 
 class MemoryRuleReader:
@@ -175,34 +201,34 @@ class MemoryRuleReader:
         self._store = store
 
     async def version(self) -> str:
-        return f"{self._store.kept.epoch}.{self._store.kept.revision}"
+        return f"{self._store.tables.epoch}.{self._store.tables.revision}"
 
-    async def get(self, rule_id: str) -> KeptRule | None:
-        return self._store.kept.rules.get(rule_id)
+    async def get(self, rule_id: str) -> StoredRule | None:
+        return self._store.tables.rules.get(rule_id)
 
-    async def page(self, wanted: RuleFilter, page: Page) -> Sequence[KeptRule]:
-        found = sorted(self._store.kept.rules.values(), key=lambda kept: kept.rule.name.encode())
-        selected = [kept for kept in found if wanted.enabled in {None, kept.rule.enabled}]
+    async def list_page(self, page: Page, *, enabled: bool | None = None) -> Sequence[StoredRule]:
+        rules = [stored for stored in self._by_name() if enabled in {None, stored.rule.enabled}]
         after = page.after[0].encode() if page.after else None
-        return [kept for kept in selected if after is None or kept.rule.name.encode() > after][: page.size + 1]
+        return [stored for stored in rules if after is None or stored.rule.name.encode() > after][: page.size + 1]
 
-    async def enabled(self) -> RuleSet:
-        found = sorted(self._store.kept.rules.values(), key=lambda kept: kept.rule.name.encode())
-        rules = tuple(kept for kept in found if kept.rule.enabled)
-        revision = self._store.kept.revision
-        return RuleSet(revision=revision, epoch=self._store.kept.epoch, rules=rules, since=revision)
+    async def snapshot(self) -> RuleSnapshot:
+        rules = tuple(stored for stored in self._by_name() if stored.rule.enabled)
+        revision = self._store.tables.revision
+        return RuleSnapshot(revision=revision, epoch=self._store.tables.epoch, rules=rules, since=revision)
 
-    async def changes(self, since: int) -> RuleChanges:
-        kept = self._store.kept
-        found = sorted(kept.rules.values(), key=lambda each: each.rule.name.encode())
-        changed = [each for each in found if each.rule.revision > since]
-        deleted = [rule_id for rule_id, revision in kept.deleted_rules.items() if revision > since]
+    async def changes_since(self, revision: int) -> RuleChanges:
+        tables = self._store.tables
+        changed = [stored for stored in self._by_name() if stored.rule.revision > revision]
+        deleted = [rule_id for rule_id, at in tables.deleted_rules.items() if at > revision]
         return RuleChanges(
-            revision=kept.revision,
-            epoch=kept.epoch,
-            rules=tuple(each for each in changed if each.rule.enabled),
-            removed=(*deleted, *(each.rule.id for each in changed if not each.rule.enabled)),
+            revision=tables.revision,
+            epoch=tables.epoch,
+            rules=tuple(stored for stored in changed if stored.rule.enabled),
+            removed=(*deleted, *(stored.rule.id for stored in changed if not stored.rule.enabled)),
         )
+
+    def _by_name(self) -> list[StoredRule]:
+        return sorted(self._store.tables.rules.values(), key=lambda stored: stored.rule.name.encode())
 
 
 class MemoryAlertReader:
@@ -210,56 +236,56 @@ class MemoryAlertReader:
         self._store = store
 
     async def version(self, alert_id: str) -> str | None:
-        found = await self.get(alert_id)
-        return f"{found[0].version}.{len(found[1])}" if found else None
+        stored = await self.get(alert_id)
+        return f"{stored[0].version}.{len(stored[1])}" if stored else None
 
-    async def get(self, alert_id: str) -> tuple[Alert, Sequence[Entry]] | None:
-        alert = self._store.kept.alerts.get(alert_id)
+    async def get(self, alert_id: str) -> tuple[Alert, Sequence[AlertHistoryEntry]] | None:
+        alert = self._store.tables.alerts.get(alert_id)
         if alert is None:
             return None
-        return alert, [entry for entry in self._store.kept.history.values() if entry.alert_id == alert_id][-1000:]
+        return alert, [entry for entry in self._store.tables.history.values() if entry.alert_id == alert_id][-1000:]
 
-    async def page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
-        found = sorted(self._store.kept.alerts.values(), key=lambda alert: (alert.fire_time, alert.id), reverse=True)
+    async def list_page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
+        alerts = sorted(self._store.tables.alerts.values(), key=lambda alert: (alert.fire_time, alert.id), reverse=True)
         after = (datetime.fromisoformat(page.after[0]), page.after[1]) if page.after else None
-        rest = [alert for alert in found if after is None or (alert.fire_time, alert.id) < after]
+        rest = [alert for alert in alerts if after is None or (alert.fire_time, alert.id) < after]
         return [alert for alert in rest if wanted.selects(alert)][: page.size + 1]
 
-    async def open(self, wanted: AlertFilter) -> Sequence[Alert]:
-        found = [alert for alert in self._store.kept.alerts.values() if alert.life.is_open and wanted.selects(alert)]
-        return sorted(found, key=lambda alert: (alert.fire_time, alert.id))
+    async def list_open(self) -> Sequence[Alert]:
+        alerts = [alert for alert in self._store.tables.alerts.values() if alert.is_open]
+        return sorted(alerts, key=lambda alert: (alert.fire_time, alert.id))
 
-    async def named(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
-        found = [alert for alert in self._store.kept.alerts.values() if alert.id in alert_ids]
-        return sorted(found, key=lambda alert: (alert.update_time, alert.id))
+    async def list_by_id(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        alerts = [alert for alert in self._store.tables.alerts.values() if alert.id in alert_ids]
+        return sorted(alerts, key=lambda alert: (alert.update_time, alert.id))
 
 
-class MemoryClaims:
-    """Claims that can be put to sleep, or made to lie by putting names in."""
+class MemoryDedupCache:
+    """A cache that can be away, or made to lie by putting keys in."""
 
     def __init__(self) -> None:
-        self.held: set[str] = set()
+        self.keys: set[str] = set()
         self.is_away = False
 
-    async def claim(self, fingerprints: Sequence[str]) -> frozenset[str]:
+    async def add(self, keys: Sequence[str]) -> frozenset[str]:
         if self.is_away:
             return frozenset()
-        new = frozenset(fingerprints) - self.held
-        self.held |= new
+        new = frozenset(keys) - self.keys
+        self.keys |= new
         return new
 
-    async def release(self, fingerprints: Sequence[str]) -> None:
+    async def remove(self, keys: Sequence[str]) -> None:
         if not self.is_away:
-            self.held -= set(fingerprints)
+            self.keys -= set(keys)
 
 
-class MemoryAnswers:
-    """Keeps answers for ever, as the port allows."""
+class MemoryResponseCache:
+    """Keeps responses for ever, as the port allows."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
+        self.responses: dict[str, bytes] = {}
 
-    async def get(self, key: str, work_out: Callable[[], Awaitable[bytes]]) -> bytes:
-        if key not in self.kept:
-            self.kept[key] = await work_out()
-        return self.kept[key]
+    async def get(self, key: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
+        if key not in self.responses:
+            self.responses[key] = await compute()
+        return self.responses[key]

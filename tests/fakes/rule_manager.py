@@ -1,23 +1,19 @@
 """The manager's rule stream, as far as the evaluator sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 
 from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
-from tocsin.rules.v1.alert_rule_service_pb2_grpc import (
-    AlertRuleServiceServicer,
-    add_AlertRuleServiceServicer_to_server,
-)
 
 AlertRule = alert_rule_pb2.AlertRule
 Snapshot = alert_rule_service_pb2.WatchAlertRulesResponse
 
 
 def a_rule(**changed: Any) -> AlertRule:
-    """Give a complete rule as the manager keeps it, with the given fields changed."""
+    """Return a complete rule as the manager stores it, with the given fields changed."""
     fields: dict[str, Any] = {
         "id": "rule-errors",
         "name": "High Error Rate",
@@ -37,7 +33,7 @@ def a_rule(**changed: Any) -> AlertRule:
 
 
 def default_rules() -> list[AlertRule]:
-    """Give the three rules that the manager starts with."""
+    """Return the three rules that the manager starts with."""
     return [
         a_rule(),
         a_rule(
@@ -59,7 +55,17 @@ def default_rules() -> list[AlertRule]:
     ]
 
 
-class FakeManager(AlertRuleServiceServicer):
+def watch_handler(watch: Callable[[Any, Any], AsyncIterator[Snapshot]]) -> grpc.GenericRpcHandler:
+    """Serve WatchAlertRules alone."""
+    method = grpc.unary_stream_rpc_method_handler(
+        watch,
+        request_deserializer=alert_rule_service_pb2.WatchAlertRulesRequest.FromString,
+        response_serializer=Snapshot.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("tocsin.rules.v1.AlertRuleService", {"WatchAlertRules": method})
+
+
+class FakeManager:
     """Streams the rules; call it on the event loop that serves it."""
 
     def __init__(self, *rules: AlertRule) -> None:
@@ -72,12 +78,12 @@ class FakeManager(AlertRuleServiceServicer):
     async def start(self) -> None:
         """Serve, on the same port each time."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        add_AlertRuleServiceServicer_to_server(self, self._server)
+        self._server.add_generic_rpc_handlers([watch_handler(self.WatchAlertRules)])
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 
     async def stop(self) -> None:
-        """Be gone."""
+        """Stop serving."""
         if self._server is not None:
             await self._server.stop(0)
             self._server = None
@@ -95,7 +101,8 @@ class FakeManager(AlertRuleServiceServicer):
             yield Snapshot(revision=self._revision)
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda seen=known: self._revision != seen)
+                while self._revision == known:
+                    await self._changed.wait()
                 known = self._revision
                 snapshot = Snapshot(revision=known, is_snapshot=True, alert_rules=self._rules)
             yield snapshot

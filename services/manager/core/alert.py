@@ -1,18 +1,18 @@
-"""An alert as the manager keeps it, and the lines of its history."""
+"""An alert as the manager stores it, the entries of its history, and which alerts a reader asks for."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid5
 
-from services.domain.alert import Life
 from services.domain.fingerprint import digest
 from services.domain.severity import Severity
+from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 
 _IDS = UUID("6f0c8a52-9e0b-5d3c-9a53-0d5e8f1b7c41")
 
 
-class Kind(StrEnum):
+class AlertHistoryKind(StrEnum):
     """What happened to an alert; the names are those of the contract."""
 
     FIRED = "FIRED"
@@ -25,8 +25,8 @@ class Kind(StrEnum):
     UPDATED = "UPDATED"
 
 
-class Notice(StrEnum):
-    """What people are told about an alert; the names are those of the contract."""
+class AlertNotification(StrEnum):
+    """What an alert's receivers are notified of; the names are those of the contract."""
 
     FIRING = "FIRING"
     ACKNOWLEDGED = "ACKNOWLEDGED"
@@ -34,10 +34,10 @@ class Notice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What an alert is about, as its rule last said it. Nothing decides by the evidence, so it stays encoded."""
+class AlertSubject:
+    """What an alert is about, by the newest revision of its rule. No decision reads the evidence: it stays encoded."""
 
-    # At most one alert that is open has it.
+    # Of rule and resource: at most one open alert has it.
     open_key: str
     fingerprint: str
     severity: Severity
@@ -50,11 +50,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One trouble from its beginning to its end; `version` rises with each change."""
+    """One alert from its beginning to its end; `version` rises with each change."""
 
     id: str
-    subject: Subject
-    life: Life
+    subject: AlertSubject
+    status: AlertStatus
     fire_time: datetime
     update_time: datetime
     version: int = 1
@@ -65,18 +65,23 @@ class Alert:
     superseded_by: str = ""
 
     @property
+    def is_open(self) -> bool:
+        """Return whether the alert is not resolved."""
+        return self.status.is_open
+
+    @property
     def etag(self) -> str:
-        """Another one for each version."""
+        """Return a text that differs between versions."""
         return digest("alert", self.id, str(self.version))[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One line of an alert's history; writing the same id twice keeps one."""
+class AlertHistoryEntry:
+    """One entry of an alert's history; an id is stored once."""
 
     id: str
     alert_id: str
-    kind: Kind
+    kind: AlertHistoryKind
     create_time: datetime
     actor: str = ""
     comment: str = ""
@@ -84,16 +89,40 @@ class Entry:
     trace_id: str = ""
 
 
-def alert_id(*, fingerprint: str, transition_id: str) -> str:
-    """The id of the alert that a transition begins: doing it again, even with another database, gives the same."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertFilter:
+    """What must hold of an alert; an empty field holds of every alert."""
+
+    states: tuple[AlertState, ...] = ()
+    severities: tuple[Severity, ...] = ()
+    rule_id: str = ""
+    resource: str = ""
+    fired_after: datetime | None = None
+    fired_before: datetime | None = None
+
+    def selects(self, alert: Alert) -> bool:
+        """Return whether all fields hold."""
+        subject = alert.subject
+        return (
+            (not self.states or alert.status.state in self.states)
+            and (not self.severities or subject.severity in self.severities)
+            and self.rule_id in {"", subject.rule_id}
+            and self.resource in {"", subject.resource}
+            and (self.fired_after is None or alert.fire_time >= self.fired_after)
+            and (self.fired_before is None or alert.fire_time < self.fired_before)
+        )
+
+
+def alert_id_of(*, fingerprint: str, transition_id: str) -> str:
+    """Return the id of the alert that a transition opens: always the same, also in another database."""
     return str(uuid5(_IDS, digest("alert", fingerprint, transition_id)))
 
 
-def entry_id(alert: str, kind: Kind, *occasion: str) -> str:
-    """The id of a history line; `occasion` tells apart what may happen to one alert more than once."""
-    return str(uuid5(_IDS, digest("entry", alert, kind.value, *occasion)))
+def history_id_of(alert_id: str, kind: AlertHistoryKind, *occasion: str) -> str:
+    """Return the id of a history entry; `occasion` distinguishes what may happen to one alert more than once."""
+    return str(uuid5(_IDS, digest("entry", alert_id, kind.value, *occasion)))
 
 
-def notification_id(alert: str, notice: Notice) -> str:
-    """The id of a notification: the same alert is told of the same thing once."""
-    return str(uuid5(_IDS, digest("notification", alert, notice.value)))
+def notification_id_of(alert_id: str, notification: AlertNotification) -> str:
+    """Return the id of a notification: an alert's receivers are notified of the same thing once."""
+    return str(uuid5(_IDS, digest("notification", alert_id, notification.value)))

@@ -1,4 +1,4 @@
-"""An alert rule as the manager keeps it."""
+"""An alert rule as the manager stores it, and the enabled rules as a whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,14 +11,14 @@ from services.rule_language.rule import Rule
 
 # Each costs memory and time in every evaluator.
 MAX_RULES = 10_000
-# How many rules that went are remembered, for those who followed until shortly before.
+# How many removed rules are remembered, for those who watched the rules until shortly before.
 MAX_REMOVED = 10_000
 # Of a revision.
-MAX_DIGITS = 18
+_MAX_DIGITS = 18
 
 
-class Edit(StrEnum):
-    """What was done to a rule, as its history says it."""
+class RuleEdit(StrEnum):
+    """What was done to a rule; the names are stored in its history."""
 
     CREATED = "CREATED"
     UPDATED = "UPDATED"
@@ -26,8 +26,8 @@ class Edit(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRule:
-    """A complete rule and when it was made and last changed."""
+class StoredRule:
+    """A complete rule, and when it was created and last changed."""
 
     rule: Rule
     create_time: datetime
@@ -35,43 +35,43 @@ class KeptRule:
 
     @property
     def etag(self) -> str:
-        """Another one after each change."""
+        """Return a text that differs between revisions."""
         return digest("rule", self.rule.id, str(self.rule.revision))[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleChanges:
-    """What became of the enabled rules up to a revision: those that are other or new, and ids of those that went."""
+    """What changed in the enabled rules up to a revision: the changed and new rules, and the ids of removed ones."""
 
     revision: int
     epoch: str = ""
-    rules: tuple[KeptRule, ...] = ()
+    rules: tuple[StoredRule, ...] = ()
     removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSet:
-    """The enabled rules at one revision of the whole, and which went since an earlier one."""
+class RuleSnapshot:
+    """The enabled rules at one revision, and which rules were removed since an earlier one."""
 
     revision: int
-    # Another one for each database.
+    # Differs between databases.
     epoch: str = ""
-    rules: tuple[KeptRule, ...] = ()
-    # At which revision rules went, complete from the revision `since` on.
+    rules: tuple[StoredRule, ...] = ()
+    # The revision at which each rule was removed; complete from the revision `since` on.
     removed: Mapping[str, int] = field(default_factory=dict)
     since: int = 0
 
     @property
     def version(self) -> str:
-        """Another text for each revision of each database."""
+        """Return a text that differs between revisions and between databases."""
         return f"{self.epoch}.{self.revision}"
 
-    def changed(self, changes: RuleChanges) -> Self:
-        """The set after changes that begin at its revision."""
-        gone = {*changes.removed, *(kept.rule.id for kept in changes.rules)}
-        rules = (*(kept for kept in self.rules if kept.rule.id not in gone), *changes.rules)
-        back = {kept.rule.id for kept in changes.rules}
-        removed = {rule_id: revision for rule_id, revision in self.removed.items() if rule_id not in back}
+    def apply(self, changes: RuleChanges) -> Self:
+        """Return the snapshot after changes that begin at its revision."""
+        changed = {stored.rule.id for stored in changes.rules}
+        replaced = {*changes.removed, *changed}
+        rules = (*(stored for stored in self.rules if stored.rule.id not in replaced), *changes.rules)
+        removed = {rule_id: revision for rule_id, revision in self.removed.items() if rule_id not in changed}
         removed |= dict.fromkeys(changes.removed, changes.revision)
         is_too_long = len(removed) > MAX_REMOVED
         return replace(
@@ -83,14 +83,14 @@ class RuleSet:
         )
 
     def changes_since(self, version: str) -> RuleChanges | None:
-        """What changed since a version of these rules; None when that is not known."""
+        """Return what changed since a version of these rules; None when that is not known."""
         epoch, _, number = version.rpartition(".")
-        known = int(number) if number.isdecimal() and len(number) <= MAX_DIGITS else -1
+        known = int(number) if number.isdecimal() and len(number) <= _MAX_DIGITS else -1
         if epoch != self.epoch or not self.since <= known <= self.revision:
             return None
         return RuleChanges(
             revision=self.revision,
             epoch=self.epoch,
-            rules=tuple(kept for kept in self.rules if kept.rule.revision > known),
+            rules=tuple(stored for stored in self.rules if stored.rule.revision > known),
             removed=tuple(rule_id for rule_id, revision in self.removed.items() if revision > known),
         )

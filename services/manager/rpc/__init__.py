@@ -1,1 +1,1 @@
-"""The rpcs: decode, decide, act, answer."""
+"""The rpcs: decode, decide, act, respond."""

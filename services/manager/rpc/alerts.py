@@ -1,34 +1,211 @@
-"""AlertService."""
+"""AlertService: read and watch alerts, and act on them."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
-from services.manager.rpc.alert_commands import AlertCommands
-from services.manager.rpc.alert_queries import AlertQueries
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.chassis.clock import Clock
+from services.chassis.failures import Violation
+from services.chassis.grpc_server import Mount
+from services.chassis.telemetry import trace_headers
+from services.contract.paging import PageTokenError, encode_page_token, filters_of, key_time
+from services.contract.timestamps import datetime_of
+from services.domain.fingerprint import digest
+from services.domain.severity import Severity
+from services.manager.core.alert import Alert, AlertFilter
+from services.manager.core.alert_changes import AlertCommand, apply_command
+from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState
+from services.manager.messages import alert_message, alert_state_of, history_message
+from services.manager.ports import AlertFeed, AlertReader, DedupCache, Page, ResponseCache, Store, Transaction
+from services.manager.rpc.failures import AlertNotFound, AlertStateConflict
+from services.manager.rpc.requests import (
+    check_etag,
+    check_fields,
+    check_length,
+    page_of,
+    refuse_if_any,
+    repeatable,
+    respond_once,
+)
 from tocsin.alerts.v1 import alert_service_pb2 as pb
-from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer
+from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer, add_AlertServiceServicer_to_server
+
+log = structlog.get_logger()
+
+_CommandRequest = pb.AcknowledgeAlertRequest | pb.ResolveAlertRequest
+_CommandResponse = TypeVar("_CommandResponse", pb.AcknowledgeAlertResponse, pb.ResolveAlertResponse)
+
+
+class AlertCommands:
+    """Acknowledges and resolves; the same action again changes nothing, whatever the etag.
+
+    An alert that is resolved by hand while its condition still holds stays silent for the rest of that episode: it
+    fires again when the condition has ended and holds anew, or when the rule was edited and its severity raised.
+    """
+
+    def __init__(self, store: Store, dedup_cache: DedupCache, clock: Clock) -> None:
+        self._store = store
+        self._dedup_cache = dedup_cache
+        self._clock = clock
+
+    async def run(
+        self, request: _CommandRequest, action: AlertAction, response_type: type[_CommandResponse]
+    ) -> _CommandResponse:
+        """Do the action, once for each request_id."""
+        check_fields(request, "id")
+        check_length(request, actor=256, comment=4096)
+        command = AlertCommand(action=action, actor=request.actor, comment=request.comment)
+        resolved: list[str] = []
+        now = self._clock.now()
+        async with self._store.transaction() as transaction:
+
+            async def act() -> _CommandResponse:
+                alert = await self._apply(transaction, request, command, now)
+                if not alert.is_open:
+                    resolved.append(alert.subject.open_key)
+                return response_type(alert=alert_message(alert))
+
+            response = await respond_once(transaction.requests, repeatable(request), response_type, now, act)
+        await self._dedup_cache.remove(resolved)
+        return response
+
+    async def _apply(
+        self, transaction: Transaction, request: _CommandRequest, command: AlertCommand, now: datetime
+    ) -> Alert:
+        alert = await transaction.alerts.get_for_update(request.id)
+        if alert is None:
+            raise AlertNotFound("there is no alert with this id", alert_id=request.id)
+        change, reason = apply_command(alert, command, now=now)
+        if reason is AlertReason.NOT_ACKNOWLEDGEABLE:
+            raise AlertStateConflict("the alert is resolved", alert_id=request.id, state=alert.status.state.value)
+        if change is None:
+            return alert
+        check_etag(request.etag, alert.etag)
+        await transaction.alerts.save([(change, trace_headers())])
+        log.info("alert_commanded", alert_id=alert.id, reason=reason.value)
+        return change.alert
 
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)
-class Alerts(AlertServiceServicer):
-    """Hands each rpc to commands or queries."""
+class AlertRpc(AlertServiceServicer):
+    """Serves alerts."""
 
-    def __init__(self, commands: AlertCommands, queries: AlertQueries) -> None:
+    def __init__(self, commands: AlertCommands, reader: AlertReader, cache: ResponseCache, feed: AlertFeed) -> None:
         self._commands = commands
-        self._queries = queries
+        self._reader = reader
+        self._cache = cache
+        self._feed = feed
 
-    async def ListAlerts(self, request: pb.ListAlertsRequest, _context: Any) -> pb.ListAlertsResponse:
-        return await self._queries.page(request)
-
-    # Encoded already, which the chassis passes on as it is.
-    def WatchAlerts(self, request: pb.WatchAlertsRequest, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
-        return self._queries.watch(request, lambda: context.send_initial_metadata(()))
-
-    async def GetAlert(self, request: pb.GetAlertRequest, _context: Any) -> pb.GetAlertResponse:
-        return await self._queries.get(request)
+    def mount(self) -> Mount:
+        """Return the service for a server."""
+        return Mount(
+            pb.DESCRIPTOR.services_by_name["AlertService"].full_name,
+            lambda server: add_AlertServiceServicer_to_server(self, server),
+        )
 
     async def AcknowledgeAlert(self, request: pb.AcknowledgeAlertRequest, _context: Any) -> pb.AcknowledgeAlertResponse:
-        return await self._commands.acknowledge(request)
+        return await self._commands.run(request, AlertAction.ACKNOWLEDGE, pb.AcknowledgeAlertResponse)
 
     async def ResolveAlert(self, request: pb.ResolveAlertRequest, _context: Any) -> pb.ResolveAlertResponse:
-        return await self._commands.resolve(request)
+        return await self._commands.run(request, AlertAction.RESOLVE, pb.ResolveAlertResponse)
+
+    async def GetAlert(self, request: pb.GetAlertRequest, _context: Any) -> pb.GetAlertResponse:
+        check_fields(request, "id")
+        version = await self._reader.version(request.id)
+
+        async def compute() -> bytes:
+            stored = await self._reader.get(request.id)
+            if stored is None:
+                raise _not_found(request.id)
+            alert, history = stored
+            message = pb.GetAlertResponse(alert=alert_message(alert), history=map(history_message, history))
+            return message.SerializeToString()
+
+        if version is None:
+            raise _not_found(request.id)
+        # Cached under the version, which the database is asked for each time.
+        key = f"alert:{version}:{digest(request.id)}"
+        return pb.GetAlertResponse.FromString(await self._cache.get(key, compute))
+
+    async def ListAlerts(self, request: pb.ListAlertsRequest, _context: Any) -> pb.ListAlertsResponse:
+        check_fields(request)
+        wanted = AlertFilter(
+            states=_states(request),
+            severities=_severities(request),
+            rule_id=request.rule_id,
+            resource=request.resource,
+            fired_after=_time(request, "fired_after"),
+            fired_before=_time(request, "fired_before"),
+        )
+        filters = filters_of(request)
+        page = _page(request, filters)
+        rows = await self._reader.list_page(wanted, page)
+        alerts = rows[: page.size]
+        token = encode_page_token(_page_key(alerts[-1]), filters=filters) if len(rows) > page.size else ""
+        return pb.ListAlertsResponse(alerts=map(alert_message, alerts), next_page_token=token)
+
+    # Yields encoded messages, which the chassis passes on as they are: they are encoded once for all watchers.
+    async def WatchAlerts(self, request: pb.WatchAlertsRequest, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+        check_fields(request)
+        wanted = AlertFilter(severities=_severities(request), rule_id=request.rule_id, resource=request.resource)
+        async with self._feed.subscribe(wanted) as subscription:
+            # Where no alert is open, the first message may take long.
+            await context.send_initial_metadata(())
+            while True:
+                while (message := subscription.next()) is not None:
+                    yield message
+                await subscription.wait()
+
+
+def _not_found(alert_id: str) -> AlertNotFound:
+    return AlertNotFound("there is no alert with this id", alert_id=alert_id)
+
+
+def _page(request: pb.ListAlertsRequest, filters: str) -> Page:
+    page = page_of(request.page_size, request.page_token, filters=filters, width=2)
+    if page.after:
+        try:
+            key_time(page.after[0])
+        except PageTokenError as error:
+            refuse_if_any(Violation("pageToken", str(error)))
+    return page
+
+
+def _page_key(alert: Alert) -> tuple[str, str]:
+    return alert.fire_time.isoformat(), alert.id
+
+
+def _states(request: pb.ListAlertsRequest) -> tuple[AlertState, ...]:
+    states: list[AlertState] = []
+    for n, value in enumerate(request.states):
+        try:
+            states.append(alert_state_of(value))
+        except ValueError:
+            refuse_if_any(Violation(f"states[{n}]", "is not a state"))
+    return tuple(states)
+
+
+def _severities(request: pb.ListAlertsRequest | pb.WatchAlertsRequest) -> tuple[Severity, ...]:
+    known = set(map(int, Severity))
+    refuse_if_any(
+        *(
+            Violation(f"severities[{n}]", "is not a severity")
+            for n, value in enumerate(request.severities)
+            if value not in known
+        )
+    )
+    return tuple(Severity(value) for value in request.severities)
+
+
+def _time(request: pb.ListAlertsRequest, field: str) -> datetime | None:
+    if not request.HasField(field):  # type: ignore[arg-type]  # the callers name fields of the message
+        return None
+    timestamp: Timestamp = getattr(request, field)
+    try:
+        return datetime_of(timestamp)
+    except ValueError as error:
+        refuse_if_any(Violation(request.DESCRIPTOR.fields_by_name[field].json_name, str(error)))
+        raise

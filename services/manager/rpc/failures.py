@@ -1,4 +1,4 @@
-"""What callers of the manager may be refused with; every reason is one of tocsin.errors.v1."""
+"""The failures of the manager's rpcs; each reason is one of tocsin.errors.v1."""
 
 import grpc
 
@@ -6,21 +6,21 @@ from services.chassis.failures import Failure
 
 
 class RuleNotFound(Failure):
-    """There is no alert rule with this id."""
+    """No alert rule has this id."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "RULE_NOT_FOUND"
 
 
 class RuleNameTaken(Failure):
-    """An alert rule of this name exists already."""
+    """Another alert rule has this name."""
 
     code = grpc.StatusCode.ALREADY_EXISTS
     reason = "RULE_NAME_TAKEN"
 
 
 class TooManyRules(Failure):
-    """There are as many alert rules as there may be."""
+    """The maximum number of alert rules is stored."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "TOO_MANY_RULES"
@@ -34,21 +34,21 @@ class EtagMismatch(Failure):
 
 
 class RequestIdReused(Failure):
-    """The request_id was used before with another body."""
+    """The request_id was used before with another content."""
 
     code = grpc.StatusCode.ALREADY_EXISTS
     reason = "REQUEST_ID_REUSED"
 
 
 class AlertNotFound(Failure):
-    """There is no alert with this id."""
+    """No alert has this id."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "ALERT_NOT_FOUND"
 
 
 class AlertStateConflict(Failure):
-    """The alert's state does not allow this command."""
+    """The alert's state does not allow this action."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "ALERT_STATE_CONFLICT"

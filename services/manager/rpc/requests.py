@@ -1,4 +1,4 @@
-"""What all requests have in common: ids, texts, pages, and calls that may be repeated."""
+"""What all requests have in common: required fields, texts, etags, pages, and calls that may be repeated."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
@@ -10,45 +10,44 @@ from google.protobuf.message import Message
 from services.chassis.failures import InvalidRequest, Violation
 from services.contract.paging import PageTokenError, decode_page_token, page_size
 from services.domain.fingerprint import digest
-from services.manager.core.queries.filters import Page
-from services.manager.ports.commands import Request, RequestTable
+from services.manager.ports import Page, RepeatableRequest, RequestTable
 from services.manager.rpc.failures import EtagMismatch, RequestIdReused
 
-Answer = TypeVar("Answer", bound=Message)
+_Response = TypeVar("_Response", bound=Message)
 
 
-def refuse(*violations: Violation) -> None:
-    """Raise InvalidRequest naming these fields, if there are any."""
+def refuse_if_any(*violations: Violation) -> None:
+    """Raise InvalidRequest, which names these fields, if there are any."""
     if violations:
         fields = ", ".join(dict.fromkeys(violation.field for violation in violations))
         raise InvalidRequest(f"not allowed: {fields}", violations=violations)
 
 
-def check(request: Message, *required: str) -> None:
-    """Refuse a request without these fields, or with the character NUL, which the store cannot keep."""
+def check_fields(request: Message, *required: str) -> None:
+    """Refuse a request without these fields, or with the character NUL, which the store cannot hold."""
     missing = [Violation(_json_name(name), "is required") for name in required if not getattr(request, name)]
-    refuse(*missing, *(Violation(name, "must not contain the character NUL") for name in _with_nul(request)))
+    refuse_if_any(*missing, *(Violation(name, "must not contain the character NUL") for name in _with_nul(request)))
 
 
-def check_length(request: Message, **longest: int) -> None:
-    """Refuse texts that are longer than this many characters."""
-    refuse(
+def check_length(request: Message, **limits: int) -> None:
+    """Refuse texts that are longer than their limit in characters."""
+    refuse_if_any(
         *(
-            Violation(_json_name(name), f"is longer than {most} characters")
-            for name, most in longest.items()
-            if len(getattr(request, name)) > most
+            Violation(_json_name(name), f"is longer than {limit} characters")
+            for name, limit in limits.items()
+            if len(getattr(request, name)) > limit
         )
     )
 
 
-def check_etag(given: str, current: str) -> None:
-    """Refuse a change that was made up from another version; an empty etag sets no condition."""
-    if given and given != current:
+def check_etag(etag: str, current: str) -> None:
+    """Refuse a change that was made for another version; an empty etag sets no condition."""
+    if etag and etag != current:
         raise EtagMismatch("it was changed since it was read; read it again")
 
 
 def page_of(size: int, token: str, *, filters: str, width: int) -> Page:
-    """The page that is asked for; InvalidRequest names pageSize or pageToken."""
+    """Return the page that is asked for; InvalidRequest names pageSize or pageToken."""
     problems: list[Violation] = []
     after: tuple[str, ...] = ()
     try:
@@ -59,45 +58,45 @@ def page_of(size: int, token: str, *, filters: str, width: int) -> Page:
         after = decode_page_token(token, filters=filters, width=width)
     except PageTokenError as error:
         problems.append(Violation("pageToken", str(error)))
-    refuse(*problems)
+    refuse_if_any(*problems)
     return Page(size=size, after=after)
 
 
-def repeatable(request: Message) -> Request | None:
-    """What makes a call recognisable when it is repeated; None when it has no request_id."""
+def repeatable(request: Message) -> RepeatableRequest | None:
+    """Return what identifies a call when it is repeated; None when it has no request_id."""
     request_id: str = request.request_id  # type: ignore[attr-defined]  # only for requests that have one
     if not request_id:
         return None
     try:
         name = str(UUID(request_id))
     except ValueError:
-        refuse(Violation("requestId", "is not a UUID"))
+        refuse_if_any(Violation("requestId", "is not a UUID"))
         raise
-    rest = type(request)()
-    rest.CopyFrom(request)
-    rest.ClearField("request_id")
-    body = rest.SerializeToString(deterministic=True).hex()
-    return Request(id=name, body=digest(request.DESCRIPTOR.full_name, body))
+    content = type(request)()
+    content.CopyFrom(request)
+    content.ClearField("request_id")
+    text = content.SerializeToString(deterministic=True).hex()
+    return RepeatableRequest(id=name, content=digest(request.DESCRIPTOR.full_name, text))
 
 
-async def once(
+async def respond_once(
     requests: RequestTable,
-    request: Request | None,
-    kind: type[Answer],
+    request: RepeatableRequest | None,
+    response_type: type[_Response],
     now: datetime,
-    act: Callable[[], Awaitable[Answer]],
-) -> Answer:
-    """Act, or give what the first call with this id was answered. In the transaction in which `act` writes."""
+    act: Callable[[], Awaitable[_Response]],
+) -> _Response:
+    """Act, or return the response of the first call with this id. In the transaction in which `act` writes."""
     if request is None:
         return await act()
-    first = await requests.first(request, now)
+    first = await requests.insert(request, now)
     if first is None:
-        answer = await act()
-        await requests.answer(request, answer.SerializeToString())
-        return answer
-    if first.body != request.body:
+        response = await act()
+        await requests.update_response(request, response.SerializeToString())
+        return response
+    if first.content != request.content:
         raise RequestIdReused("this request_id was used for another request", request_id=request.id)
-    return kind.FromString(first.answer)
+    return response_type.FromString(first.response)
 
 
 def _json_name(name: str) -> str:
@@ -114,7 +113,7 @@ def _with_nul(message: Message) -> Iterable[str]:
 
 
 def _texts(value: object) -> Iterable[str]:
-    """The texts of a field that is no message: one, several, or those of a map."""
+    """Yield the strings of a field that is not a message: one, several, or those of a map."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -1,150 +1,249 @@
-"""Changing alert rules: each change, its history, its answer and what its alerts are to do in one transaction."""
+"""Change alert rules: each change, its history, its response and the ending of its alerts in one transaction."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
+from typing import ParamSpec, TypeVar
 
 from services.chassis.clock import Clock
-from services.chassis.failures import InvalidRequest, Violation
+from services.chassis.failures import InvalidRequest, Overloaded, Violation
 from services.chassis.telemetry import trace_headers
 from services.contract.alert_rules import read_alert_rule
 from services.domain.trace_context import traceparent_of
-from services.manager.core.commands.masks import MaskError, fields_meant
-from services.manager.core.commands.rules import Ending, counts_afresh, created, edited, merged, says_the_same, switched
-from services.manager.core.rule import MAX_RULES, Edit, KeptRule
+from services.manager.core import rule_edits
+from services.manager.core.rule import MAX_RULES, RuleEdit, StoredRule
+from services.manager.core.rule_edits import RuleEnding, UpdateMaskError
+from services.manager.messages import rule_message, set_fields
 from services.manager.metrics import Metrics
-from services.manager.ports.commands import NameTakenError, Store, Writing
+from services.manager.ports import NameTakenError, Store, Transaction
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules
-from services.manager.rpc.requests import check, check_etag, once, refuse, repeatable
-from services.manager.rpc.rule_checking import RuleChecker
-from services.manager.wire.rules import message, present
-from services.rule_language.rule import Rule
+from services.manager.rpc.requests import check_etag, check_fields, refuse_if_any, repeatable, respond_once
+from services.rule_language.rule import Draft, Rule, RuleError, complete
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Request = (
+    pb.CreateAlertRuleRequest
+    | pb.UpdateAlertRuleRequest
+    | pb.ReplaceAlertRuleRequest
+    | pb.EnableAlertRuleRequest
+    | pb.DisableAlertRuleRequest
+)
+_Response = TypeVar(
+    "_Response",
+    pb.CreateAlertRuleResponse,
+    pb.UpdateAlertRuleResponse,
+    pb.ReplaceAlertRuleResponse,
+    pb.EnableAlertRuleResponse,
+    pb.DisableAlertRuleResponse,
+)
+
+# A large rule takes some hundred milliseconds of a processor.
+_MAX_RUNNING = 2
+_MAX_WAITING = 16
+
+
+class RuleChecker:
+    """Compiles rules in threads, a few at once, so that one large rule does not block the event loop."""
+
+    def __init__(self, *, max_running: int = _MAX_RUNNING, max_waiting: int = _MAX_WAITING) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=max_running, thread_name_prefix="check-rules")
+        self._limit = max_running + max_waiting
+        self._count = 0
+
+    async def complete(self, draft: Draft) -> Rule:
+        """Return the rule with everything filled in; InvalidRequest names each field that is not allowed."""
+        try:
+            return await self.compile(complete, draft)
+        except RuleError as error:
+            refuse_if_any(*(Violation(problem.field, problem.description) for problem in error.problems))
+            raise
+
+    async def compile(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do work that compiles expressions. Raises Overloaded when too much of it is waiting."""
+        if self._count >= self._limit:
+            raise Overloaded("too many rules are being checked at this moment")
+        self._count += 1
+        try:
+            # A caller who goes away cancels what has not begun.
+            return await asyncio.wrap_future(self._threads.submit(work, *args, **kwargs))
+        finally:
+            self._count -= 1
+
+    def close(self) -> None:
+        """Cancel what has not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class RuleCommands:
-    """What may be done to alert rules."""
+    """Changes rules; a repeated call with a request_id changes them once, one that validates only not at all."""
 
     def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        new_id: Callable[[], str],
-        metrics: Metrics,
-        checker: RuleChecker,
+        self, store: Store, clock: Clock, new_id: Callable[[], str], metrics: Metrics, checker: RuleChecker
     ) -> None:
-        self._checker = checker
         self._store = store
         self._clock = clock
         self._new_id = new_id
         self._metrics = metrics
+        self._checker = checker
 
     async def create(self, request: pb.CreateAlertRuleRequest) -> pb.CreateAlertRuleResponse:
-        """Add a rule."""
-        check(request)
-        rule, first = await self._checker.completed(read_alert_rule(request.alert_rule)), repeatable(request)
-        now = self._clock.now()
-
-        async def act() -> pb.CreateAlertRuleResponse:
-            revision = await writing.rules.next_revision()
-            if await writing.rules.count() >= MAX_RULES:
-                raise TooManyRules(f"there are {MAX_RULES} alert rules, which is the most; delete one")
-            kept = created(rule, self._new_id(), revision, now=now)
-            await _keep(writing, kept, Edit.CREATED)
-            self._metrics.edited()
-            return pb.CreateAlertRuleResponse(alert_rule=message(kept))
-
-        async with self._store.writing() as writing:
-            return await once(writing.requests, first, pb.CreateAlertRuleResponse, now, act)
+        """Create a rule."""
+        check_fields(request)
+        rule = await self._checker.complete(read_alert_rule(request.alert_rule))
+        return await self._run(request, pb.CreateAlertRuleResponse, lambda edits: edits.create(rule, self._new_id()))
 
     async def update(self, request: pb.UpdateAlertRuleRequest) -> pb.UpdateAlertRuleResponse:
-        """Change the fields that the mask means."""
-        check(request, "id")
-        fields, first = _fields(request), repeatable(request)
-        given = read_alert_rule(request.alert_rule)
-        now = self._clock.now()
+        """Change the fields that the mask names."""
+        check_fields(request, "id")
+        fields, values = _masked_fields(request), read_alert_rule(request.alert_rule)
 
-        async def act() -> pb.UpdateAlertRuleResponse:
-            kept = await _found(writing, request.id)
-            check_etag(request.alert_rule.etag, kept.etag)
-            rule = await self._checker.completed(given if fields is None else merged(kept.rule, given, fields))
-            return pb.UpdateAlertRuleResponse(alert_rule=message(await self._edit(writing, kept, rule, now)))
+        async def act(edits: _RuleEdits) -> StoredRule:
+            stored = await edits.get(request.id, request.alert_rule.etag)
+            draft = values if fields is None else rule_edits.merge(stored.rule, values, fields)
+            return await edits.edit(stored, await self._checker.complete(draft))
 
-        async with self._store.writing() as writing:
-            return await once(writing.requests, first, pb.UpdateAlertRuleResponse, now, act)
+        return await self._run(request, pb.UpdateAlertRuleResponse, act)
 
     async def replace(self, request: pb.ReplaceAlertRuleRequest) -> pb.ReplaceAlertRuleResponse:
-        """Put another rule in this one's place."""
-        check(request, "id")
-        rule, first = await self._checker.completed(read_alert_rule(request.alert_rule)), repeatable(request)
-        now = self._clock.now()
+        """Replace a rule by another."""
+        check_fields(request, "id")
+        rule = await self._checker.complete(read_alert_rule(request.alert_rule))
 
-        async def act() -> pb.ReplaceAlertRuleResponse:
-            kept = await _found(writing, request.id)
-            check_etag(request.alert_rule.etag, kept.etag)
-            return pb.ReplaceAlertRuleResponse(alert_rule=message(await self._edit(writing, kept, rule, now)))
+        async def act(edits: _RuleEdits) -> StoredRule:
+            return await edits.edit(await edits.get(request.id, request.alert_rule.etag), rule)
 
-        async with self._store.writing() as writing:
-            return await once(writing.requests, first, pb.ReplaceAlertRuleResponse, now, act)
+        return await self._run(request, pb.ReplaceAlertRuleResponse, act)
+
+    async def enable(self, request: pb.EnableAlertRuleRequest) -> pb.EnableAlertRuleResponse:
+        """Enable a rule."""
+        return await self._set_enabled(request, pb.EnableAlertRuleResponse, enabled=True)
+
+    async def disable(self, request: pb.DisableAlertRuleRequest) -> pb.DisableAlertRuleResponse:
+        """Disable a rule; its alerts are resolved soon after."""
+        return await self._set_enabled(request, pb.DisableAlertRuleResponse, enabled=False)
 
     async def delete(self, request: pb.DeleteAlertRuleRequest) -> pb.DeleteAlertRuleResponse:
-        """Remove a rule; its alerts end soon after."""
-        check(request, "id")
-        now = self._clock.now()
-        async with self._store.writing() as writing:
-            kept = await _found(writing, request.id)
-            check_etag(request.etag, kept.etag)
-            revision = await writing.rules.next_revision()
-            await writing.rules.remove(kept, revision, now)
-            await _end_alerts(writing, kept, revision, "the rule was deleted", now)
-        self._metrics.edited()
+        """Delete a rule; its alerts are resolved soon after."""
+        check_fields(request, "id")
+        async with self._store.transaction() as transaction:
+            edits = _RuleEdits(transaction, self._checker, self._clock.now())
+            await edits.delete(await edits.get(request.id, request.etag))
+        self._metrics.rules_edited(edits.count)
         return pb.DeleteAlertRuleResponse()
 
-    async def switch(self, rule_id: str, *, enabled: bool) -> KeptRule:
-        """Enable or disable a rule; nothing changes when it is so already."""
-        async with self._store.writing() as writing:
-            kept = await _found(writing, rule_id)
-            return await self._edit(writing, kept, switched(kept.rule, enabled=enabled), self._clock.now())
+    async def _set_enabled(
+        self,
+        request: pb.EnableAlertRuleRequest | pb.DisableAlertRuleRequest,
+        response_type: type[_Response],
+        *,
+        enabled: bool,
+    ) -> _Response:
+        check_fields(request, "id")
 
-    async def _edit(self, writing: Writing, kept: KeptRule, rule: Rule, now: datetime) -> KeptRule:
-        if says_the_same(kept.rule, rule):
-            return kept
+        async def act(edits: _RuleEdits) -> StoredRule:
+            stored = await edits.get(request.id)
+            return await edits.edit(stored, replace(stored.rule, enabled=enabled))
+
+        return await self._run(request, response_type, act)
+
+    async def _run(
+        self, request: _Request, response_type: type[_Response], act: Callable[["_RuleEdits"], Awaitable[StoredRule]]
+    ) -> _Response:
+        validate_only: bool = getattr(request, "validate_only", False)
+        first, now = repeatable(request), self._clock.now()
+        async with self._store.transaction(commit=not validate_only) as transaction:
+            edits = _RuleEdits(transaction, self._checker, now)
+
+            async def respond() -> _Response:
+                return response_type(alert_rule=rule_message(await act(edits)))
+
+            if validate_only:
+                return _without_stored_fields(await respond(), request)
+            response = await respond_once(transaction.requests, first, response_type, now, respond)
+        self._metrics.rules_edited(edits.count)
+        return response
+
+
+class _RuleEdits:
+    """The edits of one call, in one transaction."""
+
+    def __init__(self, transaction: Transaction, checker: RuleChecker, now: datetime) -> None:
+        self._transaction = transaction
+        self._rules = transaction.rules
+        self._checker = checker
+        self._now = now
+        self.count = 0
+
+    async def get(self, rule_id: str, etag: str = "") -> StoredRule:
+        stored = await self._rules.get_for_update(rule_id)
+        if stored is None:
+            raise RuleNotFound("there is no alert rule with this id", rule_id=rule_id)
+        check_etag(etag, stored.etag)
+        return stored
+
+    async def create(self, rule: Rule, rule_id: str) -> StoredRule:
+        revision = await self._rules.take_revision()
+        if await self._rules.count() >= MAX_RULES:
+            raise TooManyRules(f"there are {MAX_RULES} alert rules already, which is the maximum; delete one first")
+        stored = rule_edits.create(rule, rule_id, revision, now=self._now)
+        await self._upsert(stored, RuleEdit.CREATED)
+        return stored
+
+    async def edit(self, stored: StoredRule, rule: Rule) -> StoredRule:
+        if rule_edits.is_unchanged(stored.rule, rule):
+            return stored
         # Compiled before the revision is taken: that locks a row which every other edit needs.
-        is_fresh = await self._checker.compile(counts_afresh, kept.rule, rule)
-        revision = await writing.rules.next_revision()
-        after = edited(kept, rule, revision, is_fresh=is_fresh, now=now)
-        await _keep(writing, after, Edit.UPDATED)
-        self._metrics.edited()
-        if kept.rule.enabled and not after.rule.enabled:
-            await _end_alerts(writing, after, after.rule.revision, "the rule was disabled", now)
+        is_fresh = await self._checker.compile(rule_edits.counts_afresh, stored.rule, rule)
+        revision = await self._rules.take_revision()
+        after = rule_edits.edit(stored, rule, revision, is_fresh=is_fresh, now=self._now)
+        await self._upsert(after, RuleEdit.UPDATED)
+        if stored.rule.enabled and not after.rule.enabled:
+            await self._end_alerts(after, revision, "the rule was disabled")
         return after
 
+    async def delete(self, stored: StoredRule) -> None:
+        revision = await self._rules.take_revision()
+        await self._rules.delete(stored, revision, self._now)
+        self.count += 1
+        await self._end_alerts(stored, revision, "the rule was deleted")
 
-async def _end_alerts(writing: Writing, kept: KeptRule, revision: int, why: str, now: datetime) -> None:
-    # The evaluator says so too, if it still knows the group. An alert must not stay open when it does not. There may
-    # be many, so they end after the answer.
-    ending = Ending(revision=revision, rule_id=kept.rule.id, comment=why, traceparent=traceparent_of(trace_headers()))
-    await writing.endings.add(ending, now)
+    async def _upsert(self, stored: StoredRule, edit: RuleEdit) -> None:
+        try:
+            await self._rules.upsert(stored, edit)
+        except NameTakenError as error:
+            raise RuleNameTaken("an alert rule of this name exists already", name=stored.rule.name) from error
+        self.count += 1
+
+    async def _end_alerts(self, stored: StoredRule, revision: int, comment: str) -> None:
+        # The evaluator ends them too, if it still knows the group; an alert must not stay open when it does not. There
+        # may be many, so they are resolved after the response.
+        traceparent = traceparent_of(trace_headers())
+        ending = RuleEnding(revision=revision, rule_id=stored.rule.id, comment=comment, traceparent=traceparent)
+        await self._transaction.rule_endings.insert(ending, self._now)
 
 
-async def _found(writing: Writing, rule_id: str) -> KeptRule:
-    kept = await writing.rules.find(rule_id)
-    if kept is None:
-        raise RuleNotFound("there is no alert rule with this id", rule_id=rule_id)
-    return kept
+def _without_stored_fields(response: _Response, request: _Request) -> _Response:
+    """Return the response without the fields that only a stored change sets."""
+    rule = response.alert_rule
+    rule.ClearField("revision")
+    rule.ClearField("selection_revision")
+    rule.ClearField("etag")
+    rule.ClearField("update_time")
+    if isinstance(request, pb.CreateAlertRuleRequest):
+        rule.ClearField("id")
+        rule.ClearField("create_time")
+    return response
 
 
-async def _keep(writing: Writing, kept: KeptRule, edit: Edit) -> None:
+def _masked_fields(request: pb.UpdateAlertRuleRequest) -> frozenset[str] | None:
     try:
-        await writing.rules.keep(kept, edit)
-    except NameTakenError as error:
-        raise RuleNameTaken("an alert rule of this name exists already", name=kept.rule.name) from error
-
-
-def _fields(request: pb.UpdateAlertRuleRequest) -> frozenset[str] | None:
-    try:
-        fields = fields_meant(request.update_mask.paths, present(request.alert_rule))
-    except MaskError as error:
-        refuse(*(Violation("updateMask", f'"{path}" {why}') for path, why in error.paths.items()))
+        fields = rule_edits.masked_fields(request.update_mask.paths, set_fields(request.alert_rule))
+    except UpdateMaskError as error:
+        refuse_if_any(*(Violation("updateMask", f'"{path}" {why}') for path, why in error.paths.items()))
         raise
     if fields is not None and not request.update_mask.paths and not fields:
         raise InvalidRequest(

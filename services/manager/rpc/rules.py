@@ -1,32 +1,60 @@
-"""AlertRuleService."""
+"""AlertRuleService: read, check and watch alert rules; RuleCommands changes them."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
-from services.manager.rpc.requests import check
-from services.manager.rpc.rule_commands import RuleCommands
-from services.manager.rpc.rule_queries import RuleQueries
-from services.manager.wire.rules import message
+from services.chassis.grpc_server import Mount
+from services.contract.alert_rules import read_alert_rule, write_alert_rule
+from services.contract.paging import encode_page_token
+from services.domain.fingerprint import digest
+from services.manager.messages import rule_message, rule_pages, snapshot_pages, whole_snapshot
+from services.manager.ports import ResponseCache, RuleFeed, RuleReader
+from services.manager.rpc.failures import RuleNotFound
+from services.manager.rpc.requests import check_fields, page_of
+from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
-from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceServicer
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import (
+    AlertRuleServiceServicer,
+    add_AlertRuleServiceServicer_to_server,
+)
 
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)
-class AlertRules(AlertRuleServiceServicer):
-    """Hands each rpc to commands or queries."""
+class AlertRuleRpc(AlertRuleServiceServicer):
+    """Serves alert rules.
 
-    def __init__(self, commands: RuleCommands, queries: RuleQueries) -> None:
+    Responses are cached under the version of the rules as a whole, which the database is asked for each time: so none
+    is older than the last change that was acknowledged, whatever becomes of the cache.
+    """
+
+    def __init__(
+        self,
+        commands: RuleCommands,
+        reader: RuleReader,
+        cache: ResponseCache,
+        feed: RuleFeed,
+        heartbeat: timedelta,
+        checker: RuleChecker,
+    ) -> None:
         self._commands = commands
-        self._queries = queries
+        self._reader = reader
+        self._cache = cache
+        self._feed = feed
+        self._heartbeat = heartbeat
+        self._checker = checker
+
+    def mount(self) -> Mount:
+        """Return the service for a server."""
+        return Mount(
+            pb.DESCRIPTOR.services_by_name["AlertRuleService"].full_name,
+            lambda server: add_AlertRuleServiceServicer_to_server(self, server),
+        )
 
     async def CreateAlertRule(self, request: pb.CreateAlertRuleRequest, _context: Any) -> pb.CreateAlertRuleResponse:
         return await self._commands.create(request)
-
-    async def GetAlertRule(self, request: pb.GetAlertRuleRequest, _context: Any) -> pb.GetAlertRuleResponse:
-        return await self._queries.get(request)
-
-    async def ListAlertRules(self, request: pb.ListAlertRulesRequest, _context: Any) -> pb.ListAlertRulesResponse:
-        return await self._queries.page(request)
 
     async def UpdateAlertRule(self, request: pb.UpdateAlertRuleRequest, _context: Any) -> pb.UpdateAlertRuleResponse:
         return await self._commands.update(request)
@@ -38,20 +66,60 @@ class AlertRules(AlertRuleServiceServicer):
         return await self._commands.delete(request)
 
     async def EnableAlertRule(self, request: pb.EnableAlertRuleRequest, _context: Any) -> pb.EnableAlertRuleResponse:
-        check(request, "id")
-        return pb.EnableAlertRuleResponse(alert_rule=message(await self._commands.switch(request.id, enabled=True)))
+        return await self._commands.enable(request)
 
     async def DisableAlertRule(self, request: pb.DisableAlertRuleRequest, _context: Any) -> pb.DisableAlertRuleResponse:
-        check(request, "id")
-        return pb.DisableAlertRuleResponse(alert_rule=message(await self._commands.switch(request.id, enabled=False)))
+        return await self._commands.disable(request)
+
+    async def GetAlertRule(self, request: pb.GetAlertRuleRequest, _context: Any) -> pb.GetAlertRuleResponse:
+        check_fields(request, "id")
+
+        async def compute() -> bytes:
+            stored = await self._reader.get(request.id)
+            if stored is None:
+                raise RuleNotFound("there is no alert rule with this id", rule_id=request.id)
+            return pb.GetAlertRuleResponse(alert_rule=rule_message(stored)).SerializeToString()
+
+        key = f"rule:{await self._reader.version()}:{digest(request.id)}"
+        return pb.GetAlertRuleResponse.FromString(await self._cache.get(key, compute))
+
+    async def ListAlertRules(self, request: pb.ListAlertRulesRequest, _context: Any) -> pb.ListAlertRulesResponse:
+        check_fields(request)
+        enabled = request.enabled if request.HasField("enabled") else None
+        filters = f"rules {enabled}"
+        page = page_of(request.page_size, request.page_token, filters=filters, width=1)
+
+        async def compute() -> bytes:
+            rows = await self._reader.list_page(page, enabled=enabled)
+            rules = next(rule_pages(rows[: page.size]))
+            token = encode_page_token((rules[-1].name,), filters=filters) if len(rows) > len(rules) else ""
+            return pb.ListAlertRulesResponse(alert_rules=rules, next_page_token=token).SerializeToString()
+
+        key = f"rules:{await self._reader.version()}:{digest(filters, str(page.size), *page.after)}"
+        return pb.ListAlertRulesResponse.FromString(await self._cache.get(key, compute))
 
     async def ValidateAlertRule(
         self, request: pb.ValidateAlertRuleRequest, _context: Any
     ) -> pb.ValidateAlertRuleResponse:
-        return await self._queries.validate(request)
+        check_fields(request)
+        rule = await self._checker.complete(read_alert_rule(request.alert_rule))
+        return pb.ValidateAlertRuleResponse(alert_rule=write_alert_rule(rule))
 
     async def WatchAlertRules(
         self, request: pb.WatchAlertRulesRequest, _context: Any
     ) -> AsyncIterator[pb.WatchAlertRulesResponse]:
-        async for answer in self._queries.watch(request):
-            yield answer
+        if request.resume_token:
+            # Another instance may have been faster: the caller's rules must not be newer than this instance's.
+            await self._feed.refresh()
+        messages = snapshot_pages if request.accepts_pages else whole_snapshot
+        rules = self._feed.current
+        version = request.resume_token if request.accepts_pages else f"{rules.epoch}.{request.known_revision}"
+        for message in messages(rules, version):
+            yield message
+        while True:
+            version = rules.version
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._heartbeat.total_seconds()):
+                    rules = await self._feed.after(version)
+            for message in messages(rules, version):
+                yield message

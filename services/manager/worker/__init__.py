@@ -1,1 +1,1 @@
-"""The consuming loops: decode, decide, act, commit."""
+"""The consuming loops and timers: decode, decide, act, commit."""

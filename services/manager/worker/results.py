@@ -1,4 +1,4 @@
-"""Consumes what became of deliveries into the alerts' histories."""
+"""Consume the results of deliveries into the alerts' histories."""
 
 from collections.abc import Sequence
 
@@ -7,39 +7,80 @@ from google.protobuf.message import DecodeError
 
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import links_of, tracer
+from services.contract.timestamps import datetime_of
 from services.domain.trace_context import trace_id_of, traceparent_of
-from services.manager.core.alert import Entry
+from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, history_id_of
+from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
-from services.manager.ports.commands import Store
-from services.manager.wire.alerts import UnusableRecordError
-from services.manager.wire.results import entry
-from tocsin.notifications.v1.notification_pb2 import NotificationResult
+from services.manager.ports import Store
+from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 
 log = structlog.get_logger()
 
+_KINDS = {
+    NotificationResult.DELIVERED: AlertHistoryKind.NOTIFIED,
+    NotificationResult.FAILED: AlertHistoryKind.NOTIFICATION_FAILED,
+}
+
 
 class ResultWorker:
-    """Handles batches of the topic `notification-results`; doing one twice changes nothing."""
+    """Processes batches of the topic `notification-results`; a batch that comes again changes nothing."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
 
-    async def handle(self, records: Sequence[Record]) -> None:
-        """Do a batch. Raises UnreadableRecordError for what is no result, and StoreUnavailable."""
-        entries = [_decoded(record) for record in records]
+    async def process(self, records: Sequence[Record]) -> None:
+        """Process a batch. Raises UnreadableRecordError for a record that is no result, and StoreUnavailable."""
+        entries = [_decode(record) for record in records]
         with tracer(__name__).start_as_current_span(
             "notification-results process", links=links_of(record.headers for record in records)
         ):
-            async with self._store.writing() as writing:
-                new = await writing.alerts.note(entries)
-        self._metrics.results(new, len(entries) - new)
-        log.info("results_recorded", new=new, known=len(entries) - new)
+            async with self._store.transaction() as transaction:
+                new = await transaction.alerts.insert_history(entries)
+        duplicates = len(entries) - new
+        self._metrics.results(new, duplicates)
+        log.info("results_recorded", new=new, duplicates=duplicates)
 
 
-def _decoded(record: Record) -> Entry:
+def result_entry(message: NotificationResult, *, trace_id: str = "") -> AlertHistoryEntry:
+    """Return a result as an entry of its alert's history, in the trace of the delivery.
+
+    A delivery that failed may succeed later: two entries, each once however often it is reported. Raises
+    UnusableRecordError, which names the first field that is missing.
+    """
+    for field in ("delivery_id", "alert_id", "channel"):
+        if not getattr(message, field):
+            raise UnusableRecordError(f"{field} is missing")
+    kind = _KINDS.get(message.outcome)
+    if kind is None:
+        raise UnusableRecordError("outcome is missing")
     try:
-        return entry(NotificationResult.FromString(record.value), trace_id=trace_id_of(traceparent_of(record.headers)))
+        create_time = datetime_of(message.create_time)
+    except ValueError as error:
+        raise UnusableRecordError("create_time is out of range") from error
+    return AlertHistoryEntry(
+        id=history_id_of(message.alert_id, kind, message.delivery_id),
+        alert_id=message.alert_id,
+        kind=kind,
+        create_time=create_time,
+        comment=_comment(message),
+        channel=message.channel,
+        trace_id=trace_id,
+    )
+
+
+def _comment(message: NotificationResult) -> str:
+    kind = Notification.Kind.Name(message.kind) if message.kind in Notification.Kind.values() else ""
+    fallback = f"in place of {message.fallback_for}" if message.fallback_for else ""
+    return "; ".join(part for part in (kind, fallback, message.reason) if part)
+
+
+def _decode(record: Record) -> AlertHistoryEntry:
+    try:
+        return result_entry(
+            NotificationResult.FromString(record.value), trace_id=trace_id_of(traceparent_of(record.headers))
+        )
     except DecodeError:
         raise UnreadableRecordError(record, "UNREADABLE_RESULT") from None
     except UnusableRecordError as error:

@@ -1,7 +1,8 @@
-"""Consumes the evaluator's transitions: what changed, its history and what to tell, committed together."""
+"""Consume the evaluator's transitions: alerts, their history and notifications, committed together."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -11,46 +12,58 @@ from services.chassis.clock import Clock
 from services.chassis.failures import StoreConflict
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
-from services.domain.alert import Fired, Reason
-from services.manager.core.commands.change import Change
-from services.manager.core.commands.transitions import Outcome, Transition, decide
+from services.contract.timestamps import datetime_of
+from services.domain.fingerprint import open_key
+from services.domain.severity import Severity
+from services.manager.core.alert import AlertSubject
+from services.manager.core.alert_changes import AlertChange
+from services.manager.core.alert_lifecycle import AlertReason, Ended, Evaluation, Fired, Observation
+from services.manager.core.transitions import Transition, TransitionOutcome, decide
+from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
-from services.manager.ports.commands import Claims, Headers, OpenAlertExistsError, Store
-from services.manager.wire.alerts import UnusableRecordError, transition
-from tocsin.alerts.v1.alert_pb2 import AlertTransition
+from services.manager.ports import DedupCache, OpenAlertExistsError, Store, TraceHeaders
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 
 log = structlog.get_logger()
 
-# What a guessed "there is no open alert" is good for; anything else must have looked.
-_PLAIN = frozenset({Reason.FIRED, Reason.DELIVERED_AGAIN})
+_SEVERITIES = frozenset(map(int, Severity))
+# The outcomes that may be decided from a guess that no alert is open; any other must have looked.
+_DECIDED_BY_GUESS = frozenset({AlertReason.FIRED, AlertReason.DUPLICATE})
 
 
 class TransitionWorker:
-    """Handles batches of the topic `alerts`; doing one twice changes nothing."""
+    """Processes batches of the topic `alerts`; a batch that comes again changes nothing.
 
-    def __init__(self, store: Store, claims: Claims, clock: Clock, metrics: Metrics) -> None:
+    The dedup cache guesses which firings open a new alert, so that their open alerts need not be read. The database
+    finds out a wrong guess, and the batch is then processed without one.
+    """
+
+    def __init__(self, store: Store, dedup_cache: DedupCache, clock: Clock, metrics: Metrics) -> None:
         self._store = store
-        self._claims = claims
+        self._dedup_cache = dedup_cache
         self._clock = clock
         self._metrics = metrics
 
-    async def handle(self, records: Sequence[Record]) -> None:
-        """Do a batch. Raises UnreadableRecordError for what is no transition, StoreUnavailable and StoreConflict."""
-        transitions = [_decoded(record) for record in records]
+    async def process(self, records: Sequence[Record]) -> None:
+        """Process a batch.
+
+        Raises UnreadableRecordError for a record that is no transition, StoreUnavailable and StoreConflict.
+        """
+        transitions = [_decode(record) for record in records]
         with tracer(__name__).start_as_current_span(
             "alerts process", links=links_of(record.headers for record in records), kind=trace.SpanKind.CONSUMER
         ):
-            new = await self._claims.claim(_claimable(transitions))
+            new = await self._dedup_cache.add(_single_firings(transitions))
             outcomes = await self._record(transitions, records, new)
-            await self._claims.release(_over(outcomes))
+            await self._dedup_cache.remove(_resolved(outcomes))
         self._report(outcomes, records)
 
     async def _record(
-        self, transitions: Sequence[Transition], records: Sequence[Record], guess: Collection[str]
-    ) -> list[Outcome]:
-        if guess:
+        self, transitions: Sequence[Transition], records: Sequence[Record], expected_new: Collection[str]
+    ) -> list[TransitionOutcome]:
+        if expected_new:
             try:
-                outcomes = await self._record_once(transitions, records, guess)
+                outcomes = await self._record_once(transitions, records, expected_new)
             except OpenAlertExistsError:
                 self._metrics.guessed(is_right=False)
             else:
@@ -62,20 +75,24 @@ class TransitionWorker:
             raise StoreConflict("another instance has the same alerts; try again") from error
 
     async def _record_once(
-        self, transitions: Sequence[Transition], records: Sequence[Record], guess: Collection[str]
-    ) -> list[Outcome]:
-        async with self._store.writing() as writing:
-            book = await writing.alerts.book(transitions, expected_new=guess)
-            _, outcomes = decide(book, transitions, self._clock.now())
-            if any(each.transition.open_key in guess and each.reason not in _PLAIN for each in outcomes):
+        self, transitions: Sequence[Transition], records: Sequence[Record], expected_new: Collection[str]
+    ) -> list[TransitionOutcome]:
+        async with self._store.transaction() as transaction:
+            context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)
+            processed = await transaction.alerts.insert_transitions(transitions)
+            _, outcomes = decide(replace(context, processed=processed), transitions, self._clock.now())
+            if any(
+                outcome.transition.open_key in expected_new and outcome.reason not in _DECIDED_BY_GUESS
+                for outcome in outcomes
+            ):
                 raise OpenAlertExistsError
-            await writing.alerts.save(_traced(outcomes, records))
+            await transaction.alerts.save(_traced_changes(outcomes, records))
         return outcomes
 
-    def _report(self, outcomes: Sequence[Outcome], records: Sequence[Record]) -> None:
+    def _report(self, outcomes: Sequence[TransitionOutcome], records: Sequence[Record]) -> None:
         now = self._clock.now()
         for outcome, record in zip(outcomes, records, strict=True):
-            seconds = (now - outcome.transition.verdict.time).total_seconds()
+            seconds = (now - outcome.transition.evaluation.time).total_seconds()
             self._metrics.transition(outcome.reason, seconds)
             with in_trace_of(record.headers):
                 log.info(
@@ -87,9 +104,60 @@ class TransitionWorker:
                 )
 
 
-def _decoded(record: Record) -> Transition:
+def transition_of(message: AlertTransition) -> Transition:
+    """Return a transition as a value. Raises UnusableRecordError, which names the first field that is missing."""
+    for field in ("id", "fingerprint", "rule_id"):
+        if not getattr(message, field):
+            raise UnusableRecordError(f"{field} is missing")
+        if "\0" in getattr(message, field):
+            raise UnusableRecordError(f"{field} has the character NUL")
+    if message.severity not in _SEVERITIES:
+        raise UnusableRecordError("severity is missing")
+    subject = AlertSubject(
+        open_key=open_key(rule_id=message.rule_id, resource=message.resource),
+        fingerprint=message.fingerprint,
+        severity=Severity(message.severity),
+        rule_id=message.rule_id,
+        rule_name=message.rule_name,
+        description=message.description,
+        resource=message.resource,
+        evidence=_evidence(message),
+    )
+    return Transition(id=message.id, subject=subject, observation=_observation(message))
+
+
+def _evidence(message: AlertTransition) -> bytes:
+    alert = Alert(group=message.group, labels=message.labels, samples=message.samples)
+    if message.HasField("window"):
+        alert.window.CopyFrom(message.window)
+    return alert.SerializeToString(deterministic=True)
+
+
+def _observation(message: AlertTransition) -> Observation:
+    if not message.HasField("first_window_time"):
+        raise UnusableRecordError("first_window_time is missing")
     try:
-        return transition(AlertTransition.FromString(record.value))
+        evaluation = Evaluation(
+            episode=datetime_of(message.first_window_time),
+            selection_revision=message.selection_revision,
+            rule_revision=message.rule_revision,
+            time=datetime_of(message.create_time),
+            severity=Severity(message.severity),
+        )
+    except ValueError as error:
+        raise UnusableRecordError("first_window_time or create_time is out of range") from error
+    match message.state:
+        case AlertTransition.FIRING:
+            return Fired(evaluation)
+        case AlertTransition.RESOLVED:
+            return Ended(evaluation)
+        case _:
+            raise UnusableRecordError("state is missing")
+
+
+def _decode(record: Record) -> Transition:
+    try:
+        return transition_of(AlertTransition.FromString(record.value))
     except DecodeError:
         raise UnreadableRecordError(record, "UNREADABLE_TRANSITION") from None
     except UnusableRecordError as error:
@@ -97,21 +165,27 @@ def _decoded(record: Record) -> Transition:
         raise UnreadableRecordError(record, "UNUSABLE_TRANSITION") from None
 
 
-def _claimable(transitions: Sequence[Transition]) -> list[str]:
-    """Open keys of which one firing alone is in the batch: only there is a guess worth something."""
-    times = Counter(each.open_key for each in transitions)
-    return [each.open_key for each in transitions if isinstance(each.word, Fired) and times[each.open_key] == 1]
+def _single_firings(transitions: Sequence[Transition]) -> list[str]:
+    """Return the open keys of which the batch has one firing alone: only there does a guess help."""
+    counts = Counter(transition.open_key for transition in transitions)
+    return [
+        transition.open_key
+        for transition in transitions
+        if isinstance(transition.observation, Fired) and counts[transition.open_key] == 1
+    ]
 
 
-def _over(outcomes: Sequence[Outcome]) -> list[str]:
-    """Open keys whose alert has ended with this batch."""
-    last = {each.transition.open_key: each.change for each in outcomes if each.change is not None}
-    return [key for key, change in last.items() if not change.alert.life.is_open]
+def _resolved(outcomes: Sequence[TransitionOutcome]) -> list[str]:
+    """Return the open keys whose alert is resolved after this batch."""
+    last = {outcome.transition.open_key: outcome.change for outcome in outcomes if outcome.change is not None}
+    return [key for key, change in last.items() if not change.alert.is_open]
 
 
-def _traced(outcomes: Sequence[Outcome], records: Sequence[Record]) -> list[tuple[Change, Headers]]:
-    """Each change with a span that goes on where its record's trace stands."""
-    found: list[tuple[Change, Headers]] = []
+def _traced_changes(
+    outcomes: Sequence[TransitionOutcome], records: Sequence[Record]
+) -> list[tuple[AlertChange, TraceHeaders]]:
+    """Return each change with the headers of a span that continues its record's trace."""
+    changes: list[tuple[AlertChange, TraceHeaders]] = []
     for outcome, record in zip(outcomes, records, strict=True):
         if outcome.change is None:
             continue
@@ -124,5 +198,5 @@ def _traced(outcomes: Sequence[Outcome], records: Sequence[Record]) -> list[tupl
                 "tocsin.rule.id": outcome.transition.subject.rule_id,
             },
         ):
-            found += [(change, trace_headers()) for change in outcome.changes]
-    return found
+            changes += [(change, trace_headers()) for change in outcome.changes]
+    return changes

@@ -25,6 +25,7 @@ RULE = (
     '{"name":"High Error Rate","description":"…","type":"ERROR_THRESHOLD","condition":"count > threshold",'
     '"threshold":100,"windowMinutes":5,"severity":"CRITICAL","enabled":true}'
 )
+REQUEST_ID = "6f0c8a52-9e0b-4d3c-9a53-0d5e8f1b7c41"
 BATCH = (
     '[{"service":"api-service","level":"ERROR","message":"Timeout","statusCode":504},'
     '{"service":"api-service","level":"warn","message":"slow"}]'
@@ -101,6 +102,31 @@ def test_a_body_in_chunks_comes_whole(edge: Edge) -> None:
     assert connection.getresponse().status == 200
     connection.close()
     assert edge.ingest.requests[0].body.data == b"[1,2,3]"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/alert-rules"), ("PATCH", "/api/alert-rules/r1"), ("PUT", "/api/alert-rules/r1")],
+)
+def test_a_change_of_a_rule_may_be_checked_only_by_a_query_parameter(edge: Edge, method: str, path: str) -> None:
+    answer = edge.all.send(method, f"{path}?validateOnly=true&requestId={REQUEST_ID}", RULE)
+    assert answer.status == 200
+    (request,) = edge.manager.requests
+    assert (request.validate_only, request.request_id, request.alert_rule.threshold) == (True, REQUEST_ID, 100)
+
+
+@pytest.mark.parametrize("verb", ["enable", "disable"])
+def test_a_switch_of_a_rule_takes_its_request_id_from_the_query(edge: Edge, verb: str) -> None:
+    assert edge.all.send("POST", f"/api/alert-rules/r1/{verb}?requestId={REQUEST_ID}").status == 200
+    (request,) = edge.manager.requests
+    assert (request.id, request.request_id) == ("r1", REQUEST_ID)
+
+
+@pytest.mark.parametrize("verb", ["acknowledge", "resolve"])
+def test_an_action_on_an_alert_takes_its_request_id_from_the_body(edge: Edge, verb: str) -> None:
+    assert edge.all.post(f"/api/alerts/a1/{verb}", f'{{"requestId":"{REQUEST_ID}"}}').status == 200
+    (request,) = edge.manager.requests
+    assert (request.id, request.request_id) == ("a1", REQUEST_ID)
 
 
 def test_a_rule_is_created_from_the_body_that_users_have(edge: Edge) -> None:

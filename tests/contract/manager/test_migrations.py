@@ -12,7 +12,6 @@ from services.domain.fingerprint import fingerprint, open_key
 from services.domain.severity import Severity
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.app import MIGRATIONS, SCHEMA
-from services.manager.core.queries.filters import AlertFilter
 
 pytestmark = pytest.mark.integration
 
@@ -40,19 +39,19 @@ async def test_alerts_of_before_get_their_open_key_and_one_of_a_group_stays_open
                 RESOURCE,
                 float(place),
             )
-            for heard in (known, f"nobody's {place}"):
+            for unknown in (known, f"nobody's {place}"):
                 await connection.execute(
-                    "insert into alert_transitions values ('t', $1, 'FIRING', now(), 1, now())", heard
+                    "insert into alert_transitions values ('t', $1, 'FIRING', now(), 1, now())", unknown
                 )
         for statement in statements("0004"):
             await connection.execute(statement)
         alerts = await connection.fetch("select id, state, open_key from alerts order by id")
-        heard = await connection.fetch("select open_key, severity from alert_transitions order by severity")
+        transitions = await connection.fetch("select open_key, severity from alert_transitions order by severity")
     finally:
         await connection.close()
     key = open_key(rule_id="r1", resource=RESOURCE)
     assert [tuple(row) for row in alerts] == [("HIGH", "FIRING", key), ("LOW", "RESOLVED", key)]
-    assert [tuple(row) for row in heard][2:] == [(key, "HIGH"), (key, "LOW")]
+    assert [tuple(row) for row in transitions][2:] == [(key, "HIGH"), (key, "LOW")]
 
 
 async def test_a_manager_of_the_former_release_writes_on_beside_this_one(database: str) -> None:
@@ -71,8 +70,8 @@ async def test_a_manager_of_the_former_release_writes_on_beside_this_one(databas
             RESOURCE,
         )
         await store.fetch(f"{heard} values ('t2', $1, 'RESOLVED', now(), 1, now())", known)
-        (alert,) = await PostgresAlertReader(store).open(AlertFilter())
+        (alert,) = await PostgresAlertReader(store).list_open()
         transitions = await store.fetch("select open_key, severity, selection from alert_transitions")
     key = open_key(rule_id="r1", resource=RESOURCE)
-    assert (alert.subject.open_key, alert.life.last_firing.selection) == (key, 0)
+    assert (alert.subject.open_key, alert.status.last_firing.selection_revision) == (key, 0)
     assert [tuple(row) for row in transitions] == [(key, "LOW", 0)] * 2

@@ -8,24 +8,24 @@ import pytest
 
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from services.domain.alert import Ended
-from services.manager.adapters.postgres import house
+from services.manager.adapters.postgres import retention
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
-from services.manager.adapters.postgres.house import PostgresHouse
-from services.manager.adapters.postgres.rule_reader import PostgresRuleReader
+from services.manager.adapters.postgres.retention import PostgresRetention
+from services.manager.adapters.postgres.rules import PostgresRuleReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
-from services.manager.core.rule import Edit, KeptRule
+from services.manager.core.alert_lifecycle import Ended
+from services.manager.core.rule import RuleEdit, StoredRule
 from services.manager.metrics import Metrics
-from services.manager.worker.housekeeping import Housekeeper, Rhythm
-from tests.contract.manager.test_store import Kept, hear, rule
+from services.manager.worker.retention import RetentionPolicy, RetentionWorker
+from tests.contract.manager.test_store import Kept, process, rule
 from tests.fakes.clock import FakeClock
-from tests.unit.manager.stories import NOW, subject, word
+from tests.fakes.transitions import NOW, a_subject, a_transition
 
 pytestmark = pytest.mark.integration
 
 DAYS = timedelta(days=1)
-RHYTHM = Rhythm(sweep=timedelta(), keep_alerts=90 * DAYS, keep_transitions=14 * DAYS, keep_requests=DAYS)
+POLICY = RetentionPolicy(purge_interval=timedelta(), alerts=90 * DAYS, transitions=14 * DAYS, requests=DAYS)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def store(database: str) -> AsyncIterator[Database]:
         yield opened
 
 
-def _at(found: KeptRule, revision: int) -> KeptRule:
+def _at(found: StoredRule, revision: int) -> StoredRule:
     return replace(found, rule=replace(found.rule, revision=revision))
 
 
@@ -51,42 +51,47 @@ async def counts(store: Database) -> dict[str, int]:
 async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_never(
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(house, "_PORTION", 2)
+    monkeypatch.setattr(retention, "_BATCH", 2)
     kept = Kept(PostgresStore(store), PostgresAlertReader(store), PostgresRuleReader(store))
     for number in range(5):
-        about = subject(f"service-{number}")
-        await hear(kept, word(about=about), word(Ended, about=about, window=1))
-    await hear(kept, word(about=subject("still open")))
+        about = a_subject(f"service-{number}")
+        await process(kept, a_transition(subject=about), a_transition(Ended, subject=about, window=1))
+    await process(kept, a_transition(subject=a_subject("still open")))
     # When they were heard is the database's own time.
     await store.fetch("UPDATE alert_transitions SET create_time = $1", NOW)
     clock = FakeClock(NOW)
-    keeper = Housekeeper(PostgresHouse(store), RHYTHM, clock, Metrics())
+    worker = RetentionWorker(PostgresRetention(store), POLICY, clock, Metrics())
     clock.advance(89 * DAYS)
-    await keeper.turn()
+    await worker.turn()
     assert (await counts(store))["alerts"] == 6
     assert (await counts(store))["alert_transitions"] == 1
     clock.advance(2 * DAYS)
-    await keeper.turn()
+    await worker.turn()
     assert await counts(store) == {"alerts": 1, "alert_history": 1, "alert_transitions": 1, "alert_rule_history": 0}
     assert [row["resource"] for row in await store.fetch("SELECT resource FROM alerts")] == ["still open"]
 
 
 async def test_of_a_rules_history_the_newest_line_stays_as_long_as_the_rule(store: Database) -> None:
-    async with PostgresStore(store).writing() as writing:
+    async with PostgresStore(store).transaction() as transaction:
         for name in ("kept", "deleted"):
             found = rule(name)
-            await writing.rules.keep(_at(found, await writing.rules.next_revision()), Edit.CREATED)
-            await writing.rules.keep(_at(found, await writing.rules.next_revision()), Edit.UPDATED)
-        await writing.rules.remove(found, await writing.rules.next_revision(), NOW)
+            await transaction.rules.upsert(_at(found, await transaction.rules.take_revision()), RuleEdit.CREATED)
+            await transaction.rules.upsert(_at(found, await transaction.rules.take_revision()), RuleEdit.UPDATED)
+        await transaction.rules.delete(found, await transaction.rules.take_revision(), NOW)
     clock = FakeClock(NOW)
     clock.advance(91 * DAYS)
-    await Housekeeper(PostgresHouse(store), RHYTHM, clock, Metrics()).turn()
+    await RetentionWorker(PostgresRetention(store), POLICY, clock, Metrics()).turn()
     rows = await store.fetch("SELECT rule_id, edit FROM alert_rule_history")
     assert [tuple(row) for row in rows] == [("id of kept", "UPDATED")]
 
 
 async def test_what_is_to_expire_is_found_by_an_index(store: Database) -> None:
-    for statement in (house._ALERTS, house._RULE_HISTORY, house._TRANSITIONS, house._REQUESTS):
+    for statement in (
+        retention._PURGE_ALERTS,
+        retention._PURGE_RULE_HISTORY,
+        retention._PURGE_TRANSITIONS,
+        retention._PURGE_REQUESTS,
+    ):
         async with store.transaction() as connection:
             await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
             plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", NOW, 500))

@@ -14,11 +14,11 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from services.chassis.grpc_client import channel
-from services.chassis.kafka import Producer, producer
+from services.chassis.kafka import Producer, Record, producer, record_of
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, RedisSettings, Secret
 from services.domain.fingerprint import digest, fingerprint, open_key
 from services.domain.severity import Severity
-from services.manager.app import manager
+from services.manager.app import app
 from services.manager.settings import Settings
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
@@ -60,8 +60,8 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
         kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),
         postgres=PostgresSettings(database_url=Secret(database)),
         redis=RedisSettings(redis_url=Secret(redis_url), redis_prefix=topics),
-        sign_of_life=timedelta(milliseconds=200),
-        look=timedelta(milliseconds=200),
+        heartbeat=timedelta(milliseconds=200),
+        count_interval=timedelta(milliseconds=200),
     )
 
 
@@ -150,7 +150,7 @@ class World:
             await connection.close()
 
     async def dead_letters(self) -> int:
-        """How many records were put aside."""
+        """How many records were dead-lettered."""
         return await asyncio.to_thread(_count, self.settings.kafka, "log-events-dead-letter")
 
     async def told(self, count: int, *, within: float = 15) -> list[tuple[Notification, dict[str, bytes]]]:
@@ -184,13 +184,17 @@ def _read(kafka: KafkaSettings, count: int, within: float) -> list[tuple[Notific
         while time.monotonic() < deadline:
             was_enough = len(found) >= count
             messages = consumer.consume(100, timeout=0.3)
-            found += [(Notification.FromString(each.value()), dict(each.headers() or ())) for each in messages]
+            found += [_notification(record_of(message, "notifications")) for message in messages]
             # One more look after the last one: nothing must come after what was expected.
             if was_enough:
                 return found
     finally:
         consumer.close()
     raise AssertionError(f"{len(found)} of {count} notifications within {within} s")
+
+
+def _notification(record: Record) -> tuple[Notification, dict[str, bytes]]:
+    return Notification.FromString(record.value), dict(record.headers)
 
 
 Run = Callable[[Settings], AbstractAsyncContextManager[World]]
@@ -201,7 +205,7 @@ def running() -> Run:
     @asynccontextmanager
     async def run(settings: Settings) -> AsyncIterator[World]:
         async with (
-            manager(settings),
+            app(settings),
             producer(settings.kafka, "test") as stream,
             channel(settings.process.listen) as calls,
         ):

@@ -23,8 +23,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "MANAGER_DATABASE_URL": settings.postgres.database_url.reveal(),
         "MANAGER_REDIS_URL": settings.redis.redis_url.reveal(),
         "MANAGER_REDIS_PREFIX": settings.redis.redis_prefix,
-        "MANAGER_LOOK": "100ms",
-        "MANAGER_SIGN_OF_LIFE": f"{settings.sign_of_life.total_seconds()}s",
+        "MANAGER_COUNT_INTERVAL": "100ms",
+        "MANAGER_HEARTBEAT": f"{settings.heartbeat.total_seconds()}s",
         "MANAGER_DRAIN": "8s",
     }
 

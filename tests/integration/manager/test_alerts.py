@@ -13,6 +13,7 @@ from tests.integration.manager.refusals import refusal
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +33,7 @@ async def test_a_firing_becomes_an_alert_with_its_evidence_and_one_notification(
     await world.settled(1)
     (alert,) = await world.listed()
     assert alert.state == Alert.FIRING
-    assert (alert.resource, alert.rule_id, alert.severity) == ("payment-service", "rule-1", Severity.CRITICAL)
+    assert (alert.resource, alert.rule_id, alert.severity) == ("payment-service", "rule-1", AlertRule.CRITICAL)
     assert alert.group == {"service": "payment-service"}
     assert alert.labels == {"team": "payments"}
     assert alert.window == sent.window
@@ -129,7 +130,7 @@ async def test_a_raised_severity_is_told_once_in_an_alert_of_its_own_and_a_lower
     await world.publish(transition(severity=Severity.MEDIUM, revision=3))
     await world.settled(3)
     (now,) = await world.listed(states=["FIRING", "ACKNOWLEDGED"])
-    assert (now.id, now.severity, now.acknowledged_by) == (high.id, Severity.MEDIUM, "ana")
+    assert (now.id, now.severity, now.acknowledged_by) == (high.id, AlertRule.MEDIUM, "ana")
     await world.publish(transition("RESOLVED", window=1, severity=Severity.MEDIUM, revision=3))
     await world.settled(4)
     assert await world.history(high.id) == ["FIRED", "ACKNOWLEDGED", "UPDATED", "RESOLVED"]
@@ -263,7 +264,7 @@ async def test_following_gives_the_open_ones_first_and_then_each_change(world: W
     old = await fired(world, transition(resource="old"))
     over = await fired(world, transition(resource="over"))
     await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=over.id))
-    calls = world.alerts.WatchAlerts(pb.WatchAlertsRequest(severities=["CRITICAL"]))
+    calls = world.alerts.WatchAlerts(pb.WatchAlertsRequest(severities=[AlertRule.CRITICAL]))
     first = await calls.read()
     assert first.alert == old
     new = await fired(world, transition(resource="new"))

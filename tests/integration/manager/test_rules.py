@@ -34,19 +34,23 @@ def rule(**said: Any) -> AlertRule:
 
 
 async def made(world: World, **said: Any) -> AlertRule:
-    answer = await world.rules.CreateAlertRule(pb.CreateAlertRuleRequest(alert_rule=rule(**said)))
-    return answer.alert_rule
+    response: pb.CreateAlertRuleResponse = await world.rules.CreateAlertRule(
+        pb.CreateAlertRuleRequest(alert_rule=rule(**said))
+    )
+    return response.alert_rule
 
 
 async def updated(world: World, kept: AlertRule, *paths: str, etag: str = "", **said: Any) -> AlertRule:
     request = pb.UpdateAlertRuleRequest(
         id=kept.id, alert_rule=AlertRule(etag=etag, **said), update_mask=FieldMask(paths=paths)
     )
-    return (await world.rules.UpdateAlertRule(request)).alert_rule
+    response: pb.UpdateAlertRuleResponse = await world.rules.UpdateAlertRule(request)
+    return response.alert_rule
 
 
 async def got(world: World, rule_id: str) -> AlertRule:
-    return (await world.rules.GetAlertRule(pb.GetAlertRuleRequest(id=rule_id))).alert_rule
+    response: pb.GetAlertRuleResponse = await world.rules.GetAlertRule(pb.GetAlertRuleRequest(id=rule_id))
+    return response.alert_rule
 
 
 async def names(world: World, **asked: Any) -> list[str]:
@@ -137,7 +141,13 @@ async def test_a_star_replaces_and_another_type_brings_its_own_presets(world: Wo
     kept = await made(world, description="before", labels={"a": "b"})
     slow = await updated(world, kept, "type", type="LATENCY_THRESHOLD")
     assert "response_time" in slow.filter
-    said = {"name": "Whole", "type": "ERROR_RATE", "threshold": 1, "window_minutes": 1, "severity": "LOW"}
+    said: dict[str, Any] = {
+        "name": "Whole",
+        "type": "ERROR_RATE",
+        "threshold": 1,
+        "window_minutes": 1,
+        "severity": "LOW",
+    }
     whole = await updated(world, slow, "*", **said)
     assert (whole.name, whole.description, dict(whole.labels), whole.enabled) == ("Whole", "", {}, True)
     assert whole.create_time == kept.create_time

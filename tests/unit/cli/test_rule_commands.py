@@ -35,7 +35,7 @@ def written(tmp_path: Path) -> Callable[..., str]:
 
 
 def names(edge: Edge) -> set[str]:
-    return {kept.rule.name for kept in edge.store.kept.rules.values()}
+    return {stored.rule.name for stored in edge.store.tables.rules.values()}
 
 
 def test_each_rule_of_a_file_is_added_and_printed(tocsin: Command, written: Callable[..., str], edge: Edge) -> None:
@@ -116,14 +116,14 @@ def test_a_rule_that_exists_is_named_and_the_others_are_added(
 def test_added_rules_are_printed_when_the_server_goes_away(
     tocsin: Command, written: Callable[..., str], edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writing = edge.store.writing
+    transaction = edge.store.transaction
 
-    def once() -> Any:
-        if edge.store.kept.rules:
+    def once(**options: Any) -> Any:
+        if edge.store.tables.rules:
             raise StoreUnavailable("the database does not answer")
-        return writing()
+        return transaction(**options)
 
-    monkeypatch.setattr(edge.store, "writing", once)
+    monkeypatch.setattr(edge.store, "transaction", once)
     done = tocsin("rules", "create", written(RULE, RULE | {"name": "second"}), "-o", "json")
     assert done.exit_code == 3
     assert [rule["name"] for rule in json.loads(done.stdout)] == ["first"]

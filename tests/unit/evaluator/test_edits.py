@@ -1,4 +1,4 @@
-"""A rule that is edited again and again while it fires, from the window stage to what people are told."""
+"""A rule that is edited again and again while it fires, from the window stage to what people are notified."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,30 +7,30 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.alert import Command
 from services.domain.severity import Severity
 from services.evaluator.adapters.transition_codec import decode_state, encode_state, encode_transition
 from services.evaluator.core.records import SECOND_NS
 from services.evaluator.core.window.stage import WindowStage
-from services.manager.core.alert import Alert, Notice
-from services.manager.core.commands.change import Order, carry_out
-from services.manager.core.commands.transitions import Book, decide
-from services.manager.wire.alerts import transition as heard
+from services.manager.core.alert import Alert, AlertNotification
+from services.manager.core.alert_changes import AlertCommand, apply_command
+from services.manager.core.alert_lifecycle import AlertAction
+from services.manager.core.transitions import TransitionContext, decide
+from services.manager.worker.transitions import transition_of
+from tests.fakes.transitions import NOW
 from tests.unit.evaluator.test_stage import COUNT, Board, row
-from tests.unit.manager.stories import NOW
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 
 class Watch:
-    """The evaluator's stage and the manager's book, with everything that may happen between them."""
+    """The evaluator's stage and the manager's alerts, with everything that may happen between them."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
         self.rule, self.revision = COUNT, 1
         self.board = Board.with_rules(COUNT)
         self.saved = 0
-        self.book = Book()
-        self.told: Counter[tuple[str, Notice]] = Counter()
+        self.context = TransitionContext()
+        self.notified: Counter[tuple[str, AlertNotification]] = Counter()
         self.alerts: dict[str, Alert] = {}
         self.heard = 0
         self.board.hear(row(3), event=1)
@@ -63,18 +63,18 @@ class Watch:
     def deliver(self) -> None:
         """What was sent since, and some of it again."""
         steps = self.board.steps[self.heard :] if self.random.random() < 0.8 else self.board.steps
-        words = [heard(AlertTransition.FromString(encode_transition(each))) for each in steps]
+        words = [transition_of(AlertTransition.FromString(encode_transition(each))) for each in steps]
         self.heard = len(self.board.steps)
-        self.book, outcomes = decide(self.book, words, NOW)
+        self.context, outcomes = decide(self.context, words, NOW)
         for change in (change for outcome in outcomes for change in outcome.changes):
             self.alerts[change.alert.id] = change.alert
-            self.told.update((change.alert.id, notice) for notice in change.notices)
+            self.notified.update((change.alert.id, notification) for notification in change.notifications)
 
     def acknowledge(self) -> None:
-        for key, alert in list(self.book.open.items()):
-            change, _ = carry_out(alert, Order(command=Command.ACKNOWLEDGE, actor="ana"), now=NOW)
+        for key, alert in list(self.context.open_alerts.items()):
+            change, _ = apply_command(alert, AlertCommand(action=AlertAction.ACKNOWLEDGE, actor="ana"), now=NOW)
             if change is not None:
-                self.book.open[key] = self.alerts[alert.id] = change.alert
+                self.context.open_alerts[key] = self.alerts[alert.id] = change.alert
 
     def end(self) -> None:
         self.learn()
@@ -95,11 +95,11 @@ def test_whatever_happens_no_alert_stays_open_and_each_is_told_once(random: Rand
     watch.learn()
     watch.deliver()
     if "restart" not in acts:
-        assert [alert.subject.severity for alert in watch.book.open.values()] == [watch.rule.severity]
+        assert [alert.subject.severity for alert in watch.context.open_alerts.values()] == [watch.rule.severity]
     watch.end()
-    assert watch.book.open == {}
-    assert all(not alert.life.is_open for alert in watch.alerts.values())
-    assert set(watch.told.values()) == {1}
+    assert watch.context.open_alerts == {}
+    assert all(not alert.is_open for alert in watch.alerts.values())
+    assert set(watch.notified.values()) == {1}
 
 
 @given(randoms, st.lists(st.sampled_from(Severity), max_size=6))
@@ -114,6 +114,6 @@ def test_people_hear_of_each_raise_and_of_nothing_else(random: Random, severitie
         watch.deliver()
         raises, before = raises + (severity > before), severity
     watch.end()
-    firing = [alert for alert, notice in watch.told if notice is Notice.FIRING]
+    firing = [alert for alert, notification in watch.notified if notification is AlertNotification.FIRING]
     ended = [alert for alert in watch.alerts.values() if not alert.superseded_by]
     assert (len(firing), len(ended)) == (1 + raises, 1)

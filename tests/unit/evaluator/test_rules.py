@@ -18,17 +18,13 @@ from services.evaluator.adapters.rule_client import Pages, RuleBook, RuleCopy, S
 from services.evaluator.core import rules as rules_module
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.condition import Condition
-from services.manager.core.rule import KeptRule
-from services.manager.wire.rules import PAGE_BYTES
+from services.manager.core.rule import StoredRule
+from services.manager.messages import PAGE_BYTES
 from services.rule_language.checking import Expression
 from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.edge import Edge
 from tests.fakes.evaluator import NOW
-from tests.fakes.rule_manager import AlertRule, FakeManager, a_rule
-from tocsin.rules.v1.alert_rule_service_pb2_grpc import (
-    AlertRuleServiceServicer,
-    add_AlertRuleServiceServicer_to_server,
-)
+from tests.fakes.rule_manager import AlertRule, FakeManager, a_rule, watch_handler
 
 
 def update(*rules: AlertRule, revision: int = 1, is_whole: bool = True, removed: Sequence[str] = ()) -> Update:
@@ -172,7 +168,7 @@ async def following(book: RuleBook, port: int) -> AsyncIterator[None]:
             task.cancel()
 
 
-class Broken(AlertRuleServiceServicer):
+class Broken:
     """Breaks off within the first set of rules, and keeps what it was asked."""
 
     def __init__(self) -> None:
@@ -187,7 +183,7 @@ async def test_a_stream_that_breaks_within_the_rules_changes_nothing(tmp_path: P
     book = RuleBook(RuleCopy(tmp_path))
     await book.take(replace(update(a_rule()), resume_token="e.1"))
     broken, server = Broken(), grpc.aio.server()
-    add_AlertRuleServiceServicer_to_server(broken, server)
+    server.add_generic_rpc_handlers([watch_handler(broken.WatchAlertRules)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with following(book, port):
@@ -199,12 +195,12 @@ async def test_a_stream_that_breaks_within_the_rules_changes_nothing(tmp_path: P
 
 async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path: Path) -> None:
     edge, server = Edge(), grpc.aio.server()
-    edge.store.kept.rules = {f"rule-{n}": kept_rule(n) for n in range(3000)}
-    edge.store.kept.revision = 3000
+    edge.store.tables.rules = {f"rule-{n}": stored_rule(n) for n in range(3000)}
+    edge.store.tables.revision = 3000
     edge.mount(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    await edge.rules.load()
+    await edge.rules.refresh()
     learned = asyncio.Queue[RuleSet]()
     book, sent = RuleBook(RuleCopy(tmp_path), learned.put_nowait), Sent()
     async with following(book, port):
@@ -213,15 +209,15 @@ async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path:
             assert sum(sent.sizes) > 3000 * 8192
             assert max(sent.sizes) < 2 * PAGE_BYTES
             sent.sizes.clear()
-            edge.store.kept.rules["rule-7"] = kept_rule(7, revision=3001, threshold=5)
-            edge.store.kept.revision = 3001
-            await edge.rules.load()
+            edge.store.tables.rules["rule-7"] = stored_rule(7, revision=3001, threshold=5)
+            edge.store.tables.revision = 3001
+            await edge.rules.refresh()
             assert (await learned.get()).rules["rule-7"].rule.threshold == 5
             assert len(sent.sizes) == 1
             assert sent.sizes[0] < 16_384
-            del edge.store.kept.rules["rule-8"]
-            edge.store.kept.deleted_rules["rule-8"] = edge.store.kept.revision = 3002
-            await edge.rules.load()
+            del edge.store.tables.rules["rule-8"]
+            edge.store.tables.deleted_rules["rule-8"] = edge.store.tables.revision = 3002
+            await edge.rules.refresh()
             assert (await learned.get()).has_ended(("rule-8", 9), 9)
     edge.rules.close()
     await server.stop(0)
@@ -246,7 +242,7 @@ class Sent:
             yield
 
 
-def kept_rule(number: int, *, revision: int | None = None, threshold: float = 1) -> KeptRule:
+def stored_rule(number: int, *, revision: int | None = None, threshold: float = 1) -> StoredRule:
     """A rule of eight KiB."""
     draft = Draft(
         id=f"rule-{number}",
@@ -260,4 +256,4 @@ def kept_rule(number: int, *, revision: int | None = None, threshold: float = 1)
         revision=number + 1 if revision is None else revision,
         selection_revision=number + 1,
     )
-    return KeptRule(rule=complete(draft), create_time=NOW, update_time=NOW)
+    return StoredRule(rule=complete(draft), create_time=NOW, update_time=NOW)

@@ -7,14 +7,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.domain.alert import Command, Ended, Fired, State
 from services.domain.severity import Severity
-from services.manager.core.alert import Alert, Notice
-from services.manager.core.commands.change import Change, Order, carry_out
-from services.manager.core.commands.transitions import Book, decide
-from tests.unit.manager.stories import NOW, subject, word
+from services.manager.core.alert import Alert, AlertNotification
+from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command
+from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
+from services.manager.core.transitions import TransitionContext, decide
+from tests.fakes.transitions import NOW, a_subject, a_transition
 
-_ORDER = {State.FIRING: 0, State.ACKNOWLEDGED: 1, State.RESOLVED: 2}
+_ORDER = {AlertState.FIRING: 0, AlertState.ACKNOWLEDGED: 1, AlertState.RESOLVED: 2}
 
 
 class LifeCycle(RuleBasedStateMachine):
@@ -22,9 +22,9 @@ class LifeCycle(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = Book()
+        self.book = TransitionContext()
         self.alerts: dict[str, Alert] = {}
-        self.told: Counter[tuple[str, Notice]] = Counter()
+        self.told: Counter[tuple[str, AlertNotification]] = Counter()
         self.now = NOW
 
     @rule(
@@ -38,24 +38,24 @@ class LifeCycle(RuleBasedStateMachine):
         self, kind: type[Fired] | type[Ended], episode: int, later: int, revision: int, severity: Severity
     ) -> None:
         """The evaluator says something, perhaps again."""
-        about = subject(severity=severity)
-        said = word(kind, about=about, episode=episode, window=episode + later, revision=revision)
+        about = a_subject(severity=severity)
+        said = a_transition(kind, subject=about, episode=episode, window=episode + later, revision=revision)
         self.book, outcomes = decide(self.book, [said], self.now)
         self._take([change for outcome in outcomes for change in outcome.changes])
 
-    @rule(command=st.sampled_from(list(Command)), data=st.data())
-    def command(self, command: Command, data: st.DataObject) -> None:
+    @rule(command=st.sampled_from(list(AlertAction)), data=st.data())
+    def command(self, command: AlertAction, data: st.DataObject) -> None:
         """Somebody does something to an alert, also to an old one."""
         if self.alerts:
             alert = data.draw(st.sampled_from(sorted(self.alerts.values(), key=lambda each: each.id)))
-            change, _ = carry_out(alert, Order(command=command, actor="ana"), now=self.now)
+            change, _ = apply_command(alert, AlertCommand(action=command, actor="ana"), now=self.now)
             self._take([change])
             if change is not None:
-                self.book.open.pop(alert.subject.open_key)
-                if change.alert.life.is_open:
-                    self.book.open[alert.subject.open_key] = change.alert
+                self.book.open_alerts.pop(alert.subject.open_key)
+                if change.alert.is_open:
+                    self.book.open_alerts[alert.subject.open_key] = change.alert
 
-    def _take(self, changes: list[Change | None]) -> None:
+    def _take(self, changes: list[AlertChange | None]) -> None:
         self.now += timedelta(seconds=1)
         for change in changes:
             if change is None:
@@ -63,26 +63,26 @@ class LifeCycle(RuleBasedStateMachine):
             before = self.alerts.get(change.alert.id)
             if before is not None:
                 assert change.alert.version == before.version + 1
-                assert _ORDER[change.alert.life.state] >= _ORDER[before.life.state]
-                assert before.life.is_open
+                assert _ORDER[change.alert.status.state] >= _ORDER[before.status.state]
+                assert before.is_open
             self.alerts[change.alert.id] = change.alert
-            self.told.update((change.alert.id, notice) for notice in change.notices)
+            self.told.update((change.alert.id, notice) for notice in change.notifications)
 
     @invariant()
     def at_most_one_is_open(self) -> None:
         """The book knows the open one."""
-        still_open = [alert for alert in self.alerts.values() if alert.life.is_open]
-        assert still_open == list(self.book.open.values())
+        still_open = [alert for alert in self.alerts.values() if alert.is_open]
+        assert still_open == list(self.book.open_alerts.values())
 
     @invariant()
     def each_thing_is_told_once(self) -> None:
         """Each alert is told to be firing, and to be over exactly when it is."""
         assert all(count == 1 for count in self.told.values())
         for alert in self.alerts.values():
-            assert (alert.id, Notice.FIRING) in self.told
-            assert alert.subject.severity is alert.life.last_firing.severity
-            assert ((alert.id, Notice.RESOLVED) in self.told) == (alert.life.state is State.RESOLVED)
-            assert ((alert.id, Notice.ACKNOWLEDGED) in self.told) == (alert.acknowledge_time is not None)
+            assert (alert.id, AlertNotification.FIRING) in self.told
+            assert alert.subject.severity is alert.status.last_firing.severity
+            assert ((alert.id, AlertNotification.RESOLVED) in self.told) == (alert.status.state is AlertState.RESOLVED)
+            assert ((alert.id, AlertNotification.ACKNOWLEDGED) in self.told) == (alert.acknowledge_time is not None)
 
 
 LifeCycle.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

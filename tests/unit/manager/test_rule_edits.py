@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.manager.core.commands.defaults import DEFAULT_RULES
-from services.manager.core.commands.masks import CHANGEABLE
-from services.manager.core.commands.rules import counts_afresh, created, edited, merged, says_the_same, switched
+from services.manager.core.rule_edits import CHANGEABLE_FIELDS, counts_afresh, create, edit, is_unchanged, merge
+from services.manager.worker.default_rules import DEFAULT_RULES
 from services.rule_language.rule import Draft, Rule, RuleType, complete
-from tests.unit.manager.stories import NOW
+from tests.fakes.transitions import NOW
 
 
 def rule(**said: Any) -> Rule:
@@ -47,35 +46,35 @@ GIVEN = Draft(
 
 def test_only_the_fields_that_are_meant_change() -> None:
     kept = rule(description="kept")
-    after = complete(merged(kept, GIVEN, {"threshold", "labels"}))
+    after = complete(merge(kept, GIVEN, {"threshold", "labels"}))
     assert after == replace(kept, threshold=1.0, labels={"a": "b"})
 
 
 def test_either_way_to_say_the_window_replaces_the_other() -> None:
-    assert complete(merged(rule(), GIVEN, {"window_minutes"})).window == timedelta(minutes=7)
+    assert complete(merge(rule(), GIVEN, {"window_minutes"})).window == timedelta(minutes=7)
     seconds = replace(GIVEN, window_minutes=None, window=timedelta(seconds=42))
-    assert complete(merged(rule(), seconds, {"window"})).window == timedelta(seconds=42)
+    assert complete(merge(rule(), seconds, {"window"})).window == timedelta(seconds=42)
 
 
 def test_another_type_brings_its_presets_but_keeps_what_was_said() -> None:
     slow = replace(GIVEN, type=RuleType.LATENCY_THRESHOLD)
-    by_preset = complete(merged(rule(), slow, {"type"}))
+    by_preset = complete(merge(rule(), slow, {"type"}))
     assert by_preset.filter == rule(type=RuleType.LATENCY_THRESHOLD).filter
-    own = complete(merged(rule(filter="level >= FATAL"), slow, {"type"}))
+    own = complete(merge(rule(filter="level >= FATAL"), slow, {"type"}))
     assert own.filter == "level >= FATAL"
     custom = rule(type=RuleType.CUSTOM, filter="level >= FATAL", condition="count > 2")
-    assert complete(merged(custom, slow, {"type"})).filter == "level >= FATAL"
+    assert complete(merge(custom, slow, {"type"})).filter == "level >= FATAL"
 
 
-@given(st.sets(st.sampled_from(sorted(CHANGEABLE - {"window"}))))
+@given(st.sets(st.sampled_from(sorted(CHANGEABLE_FIELDS - {"window"}))))
 def test_applying_an_update_twice_equals_once(fields: set[str]) -> None:
-    once = complete(merged(rule(), GIVEN, fields))
-    assert complete(merged(once, GIVEN, fields)) == once
-    assert says_the_same(once, complete(merged(once, GIVEN, fields)))
+    once = complete(merge(rule(), GIVEN, fields))
+    assert complete(merge(once, GIVEN, fields)) == once
+    assert is_unchanged(once, complete(merge(once, GIVEN, fields)))
 
 
 def test_a_new_rule_counts_from_its_first_revision() -> None:
-    kept = created(rule(), "id", 7, now=NOW)
+    kept = create(rule(), "id", 7, now=NOW)
     assert (kept.rule.id, kept.rule.revision, kept.rule.selection_revision) == ("id", 7, 7)
     assert kept.create_time == kept.update_time == NOW
 
@@ -91,11 +90,11 @@ def test_a_new_rule_counts_from_its_first_revision() -> None:
     ],
 )
 def test_counting_begins_afresh_when_the_selection_changed(change: dict[str, Any], *, is_fresh: bool) -> None:
-    kept = created(rule(), "id", 7, now=NOW)
+    kept = create(rule(), "id", 7, now=NOW)
     later = NOW + timedelta(hours=1)
     changed = replace(kept.rule, **change)
     assert counts_afresh(kept.rule, changed) == is_fresh
-    after = edited(kept, changed, 8, is_fresh=is_fresh, now=later)
+    after = edit(kept, changed, 8, is_fresh=is_fresh, now=later)
     assert after.rule.revision == 8
     assert after.rule.selection_revision == (8 if is_fresh else 7)
     assert (after.create_time, after.update_time) == (NOW, later)
@@ -103,11 +102,11 @@ def test_counting_begins_afresh_when_the_selection_changed(change: dict[str, Any
 
 
 def test_counting_begins_afresh_when_it_was_switched_on_again() -> None:
-    off = edited(created(rule(), "id", 1, now=NOW), switched(rule(), enabled=False), 2, is_fresh=False, now=NOW)
-    assert counts_afresh(off.rule, switched(off.rule, enabled=True))
-    on = edited(off, switched(off.rule, enabled=True), 3, is_fresh=True, now=NOW)
+    off = edit(create(rule(), "id", 1, now=NOW), replace(rule(), enabled=False), 2, is_fresh=False, now=NOW)
+    assert counts_afresh(off.rule, replace(off.rule, enabled=True))
+    on = edit(off, replace(off.rule, enabled=True), 3, is_fresh=True, now=NOW)
     assert on.rule.selection_revision == 3
-    assert switched(on.rule, enabled=True) == on.rule
+    assert replace(on.rule, enabled=True) == on.rule
 
 
 def test_the_default_rules_are_allowed() -> None:
@@ -120,5 +119,5 @@ def test_the_default_rules_are_allowed() -> None:
 
 def test_who_wrote_a_rule_down_when_is_no_part_of_what_it_says() -> None:
     kept = replace(rule(), id="r", revision=7, selection_revision=3)
-    assert says_the_same(kept, rule())
-    assert not says_the_same(kept, rule(threshold=6.0))
+    assert is_unchanged(kept, rule())
+    assert not is_unchanged(kept, rule(threshold=6.0))

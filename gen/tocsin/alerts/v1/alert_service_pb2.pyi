@@ -225,6 +225,7 @@ class AcknowledgeAlertRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The alert's id."""
     actor: _builtins.str
@@ -233,6 +234,10 @@ class AcknowledgeAlertRequest(_message.Message):
     """What they say, at most 4096 characters."""
     etag: _builtins.str
     """Refuse when the alert's etag is another."""
+    request_id: _builtins.str
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
+    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """
     def __init__(
         self,
         *,
@@ -240,10 +245,11 @@ class AcknowledgeAlertRequest(_message.Message):
         actor: _builtins.str = ...,
         comment: _builtins.str = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "comment", b"comment", "etag", b"etag", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "comment", b"comment", "etag", b"etag", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -283,6 +289,7 @@ class ResolveAlertRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The alert's id."""
     actor: _builtins.str
@@ -291,6 +298,10 @@ class ResolveAlertRequest(_message.Message):
     """What they say, at most 4096 characters."""
     etag: _builtins.str
     """Refuse when the alert's etag is another."""
+    request_id: _builtins.str
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
+    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """
     def __init__(
         self,
         *,
@@ -298,10 +309,11 @@ class ResolveAlertRequest(_message.Message):
         actor: _builtins.str = ...,
         comment: _builtins.str = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "comment", b"comment", "etag", b"etag", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "comment", b"comment", "etag", b"etag", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

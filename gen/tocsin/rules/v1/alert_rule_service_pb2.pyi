@@ -29,8 +29,16 @@ class CreateAlertRuleRequest(_message.Message):
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """A UUID: repeating a call with the same id and body within 24 hours gives the first answer again."""
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
+    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """
+    validate_only: _builtins.bool
+    """Whether to check only: the call is checked like any other, against the stored rules too, and nothing is stored. The
+    request_id is not remembered, and the response has no fields that only a stored change sets.
+    Default: false.
+    """
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
         """The rule."""
@@ -40,10 +48,11 @@ class CreateAlertRuleRequest(_message.Message):
         *,
         alert_rule: _alert_rule_pb2.AlertRule | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -189,10 +198,18 @@ class UpdateAlertRuleRequest(_message.Message):
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The rule's id."""
     request_id: _builtins.str
-    """A UUID: repeating a call with the same id and body within 24 hours gives the first answer again."""
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
+    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """
+    validate_only: _builtins.bool
+    """Whether to check only: the call is checked like any other, against the stored rules too, and nothing is stored. The
+    request_id is not remembered, and the response has no fields that only a stored change sets.
+    Default: false.
+    """
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
         """The new values."""
@@ -208,10 +225,11 @@ class UpdateAlertRuleRequest(_message.Message):
         alert_rule: _alert_rule_pb2.AlertRule | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "id", b"id", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "id", b"id", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,10 +268,18 @@ class ReplaceAlertRuleRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The rule's id."""
     request_id: _builtins.str
-    """A UUID: repeating a call with the same id and body within 24 hours gives the first answer again."""
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
+    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """
+    validate_only: _builtins.bool
+    """Whether to check only: the call is checked like any other, against the stored rules too, and nothing is stored. The
+    request_id is not remembered, and the response has no fields that only a stored change sets.
+    Default: false.
+    """
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
         """The new rule."""
@@ -264,10 +290,11 @@ class ReplaceAlertRuleRequest(_message.Message):
         id: _builtins.str = ...,
         alert_rule: _alert_rule_pb2.AlertRule | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,16 +374,22 @@ class EnableAlertRuleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The rule's id."""
+    request_id: _builtins.str
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
+    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,16 +426,22 @@ class DisableAlertRuleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The rule's id."""
+    request_id: _builtins.str
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
+    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,6 @@
-"""Everything that the manager keeps, in the schema `manager` of PostgreSQL."""
+"""The tables of the manager, in the schema `manager` of PostgreSQL."""
 
-# What is told by NOTIFY when it is committed.
+# The channels of NOTIFY, which is sent at the commit.
 RULES_CHANGED = "manager_rules_changed"
 ALERTS_CHANGED = "manager_alerts_changed"
 RULE_ENDED = "manager_rule_ended"

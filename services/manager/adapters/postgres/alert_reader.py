@@ -1,82 +1,83 @@
-"""The alerts, for reading them."""
+"""Read alerts, outside of transactions."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.postgres import Connection, Database
 from services.contract.paging import key_time
-from services.manager.adapters.postgres.rows import ALERT_COLUMNS, ENTRY_COLUMNS, alert_of, entry_of
-from services.manager.core.alert import Alert, Entry
-from services.manager.core.queries.filters import AlertFilter, Page
+from services.manager.adapters.postgres.alert_rows import (
+    ALERT_COLUMNS,
+    HISTORY_COLUMNS,
+    alert_of,
+    history_entry_of,
+)
+from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
+from services.manager.ports import Page
 
-HISTORY_LIMIT = 1000
+_MAX_HISTORY = 1000
 
-
+_SELECT_VERSION = """
+SELECT (SELECT epoch FROM rule_revision) AS epoch, version,
+    (SELECT max(position) FROM alert_history WHERE alert_id = $1) AS position
+FROM alerts WHERE id = $1
+"""
 # ruff: noqa: S608  (made of our own column names)
+_SELECT_ONE = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = $1"
+_SELECT_HISTORY = f"""
+SELECT {HISTORY_COLUMNS} FROM alert_history WHERE alert_id = $1
+ORDER BY position DESC LIMIT {_MAX_HISTORY}
+"""
+_SELECT_OPEN = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE state <> 'RESOLVED' ORDER BY fire_time, id"
+_SELECT_BY_ID = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = ANY($1) ORDER BY update_time, id"
+
+
 class PostgresAlertReader:
-    """Tables alerts and alert_history, outside of transactions."""
+    """Tables alerts and alert_history."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def version(self, alert_id: str) -> str | None:
-        """See AlertReader."""
-        row = await self._database.fetchrow(
-            """select (select epoch from rule_revision) as epoch, version,
-                      (select max(position) from alert_history where alert_id = $1) as position
-               from alerts where id = $1""",
-            alert_id,
-        )
+        row = await self._database.fetchrow(_SELECT_VERSION, alert_id)
         return f"{row['epoch']}.{row['version']}.{row['position']}" if row else None
 
-    async def get(self, alert_id: str) -> tuple[Alert, Sequence[Entry]] | None:
-        """See AlertReader."""
-
-        async def read(connection: Connection) -> tuple[Alert, Sequence[Entry]] | None:
-            await connection.execute("set transaction isolation level repeatable read, read only")
-            row = await connection.fetchrow(f"select {ALERT_COLUMNS} from alerts where id = $1", alert_id)
+    async def get(self, alert_id: str) -> tuple[Alert, Sequence[AlertHistoryEntry]] | None:
+        async def read(connection: Connection) -> tuple[Alert, Sequence[AlertHistoryEntry]] | None:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            row = await connection.fetchrow(_SELECT_ONE, alert_id)
             if row is None:
                 return None
-            entries = await connection.fetch(
-                f"""select {ENTRY_COLUMNS} from alert_history where alert_id = $1
-                    order by position desc limit {HISTORY_LIMIT}""",
-                alert_id,
-            )
-            return alert_of(row), [entry_of(entry) for entry in reversed(entries)]
+            entries = await connection.fetch(_SELECT_HISTORY, alert_id)
+            return alert_of(row), [history_entry_of(entry) for entry in reversed(entries)]
 
         return await self._database.run_idempotent(read)
 
-    async def page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
-        """See AlertReader."""
+    async def list_page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
         conditions, values = _conditions(wanted)
         if page.after:
             values += [key_time(page.after[0]), page.after[1]]
             conditions.append(f"(fire_time, id) < (${len(values) - 1}, ${len(values)})")
-        return await self._select(conditions, values, f"order by fire_time desc, id desc limit {page.size + 1}")
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        values.append(page.size + 1)
+        query = f"SELECT {ALERT_COLUMNS} FROM alerts {where} ORDER BY fire_time DESC, id DESC LIMIT ${len(values)}"
+        return [alert_of(row) for row in await self._database.fetch(query, *values)]
 
-    async def open(self, wanted: AlertFilter) -> Sequence[Alert]:
-        """See AlertReader."""
-        conditions, values = _conditions(wanted)
-        return await self._select([*conditions, "state <> 'RESOLVED'"], values, "order by fire_time, id")
+    async def list_open(self) -> Sequence[Alert]:
+        return [alert_of(row) for row in await self._database.fetch(_SELECT_OPEN)]
 
-    async def named(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
-        """See AlertReader."""
-        return await self._select(["id = any($1)"], [list(alert_ids)], "order by update_time, id")
-
-    async def _select(self, conditions: Sequence[str], values: Sequence[Any], rest: str) -> Sequence[Alert]:
-        where = f"where {' and '.join(conditions)}" if conditions else ""
-        rows = await self._database.fetch(f"select {ALERT_COLUMNS} from alerts {where} {rest}", *values)
-        return [alert_of(row) for row in rows]
+    async def list_by_id(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        return [alert_of(row) for row in await self._database.fetch(_SELECT_BY_ID, list(alert_ids))]
 
 
 def _conditions(wanted: AlertFilter) -> tuple[list[str], list[Any]]:
-    asked: list[tuple[str, Any]] = [
-        ("state = any({})", [state.value for state in wanted.states]),
-        ("severity = any({})", [severity.name for severity in wanted.severities]),
+    """Return the conditions of the filters that are set, each with its value."""
+    filters: list[tuple[str, Any]] = [
+        ("state = ANY({})", [state.value for state in wanted.states]),
+        ("severity = ANY({})", [severity.name for severity in wanted.severities]),
         ("rule_id = {}", wanted.rule_id),
-        ("md5(resource) = md5({0}) and resource = {0}", wanted.resource),
+        ("md5(resource) = md5({0}) AND resource = {0}", wanted.resource),
         ("fire_time >= {}", wanted.fired_after),
         ("fire_time < {}", wanted.fired_before),
     ]
-    given = [(text, value) for text, value in asked if value]
-    return [text.format(f"${n}") for n, (text, _) in enumerate(given, 1)], [value for _, value in given]
+    used = [(text, value) for text, value in filters if value]
+    return [text.format(f"${n}") for n, (text, _) in enumerate(used, 1)], [value for _, value in used]

@@ -1,21 +1,71 @@
-"""The rules, for changing them."""
+"""Read rules, and write them in a transaction."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from asyncpg import UniqueViolationError
+from asyncpg import Record, UniqueViolationError
 
-from services.chassis.postgres import Connection
+from services.chassis.postgres import Connection, Database
+from services.domain.severity import Severity
 from services.manager.adapters.postgres import RULES_CHANGED
-from services.manager.adapters.postgres.rows import RULE_COLUMNS, rule_of, rule_row
-from services.manager.core.rule import Edit, KeptRule
-from services.manager.ports.commands import NameTakenError
+from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
+from services.manager.ports import NameTakenError, Page
+from services.rule_language.rule import Rule, RuleType
 
-_NAMES = [name.strip() for name in RULE_COLUMNS.split(",")]
+_COLUMNS = """
+    id, name, description, type, scope, filter, group_by, value_field, condition, threshold, time_window, lateness,
+    severity, labels, enabled, revision, selection_revision, create_time, update_time
+"""
+
+# ruff: noqa: S608  (made of our own column names)
+_SELECT_ONE = f"SELECT {_COLUMNS} FROM alert_rules WHERE id = $1"
+_SELECT_PAGE = f"""
+SELECT {_COLUMNS} FROM alert_rules
+WHERE ($1::boolean IS NULL OR enabled = $1) AND ($2::text IS NULL OR name > $2)
+ORDER BY name LIMIT $3
+"""
+# Each in one statement, so that the revision and the rules belong together.
+_SELECT_SNAPSHOT = f"""
+SELECT newest.revision AS newest_revision, newest.epoch, rules.*
+FROM rule_revision AS newest
+LEFT JOIN (SELECT {_COLUMNS} FROM alert_rules WHERE enabled) AS rules ON true
+ORDER BY rules.name
+"""
+_SELECT_CHANGES = f"""
+SELECT newest.revision AS newest_revision, newest.epoch, rules.*,
+    ARRAY(SELECT rule_id FROM alert_rule_history WHERE revision > $1 AND edit = 'DELETED') AS deleted
+FROM rule_revision AS newest
+LEFT JOIN (SELECT {_COLUMNS} FROM alert_rules WHERE revision > $1) AS rules ON true
+ORDER BY rules.name
+"""
 _UPSERT = f"""
-    insert into alert_rules ({RULE_COLUMNS}) values ({", ".join(f"${n}" for n in range(1, len(_NAMES) + 1))})
-    on conflict (id) do update set {", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])}
-"""  # noqa: S608  (made of our own column names)
+INSERT INTO alert_rules ({_COLUMNS})
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name,
+    description = excluded.description,
+    type = excluded.type,
+    scope = excluded.scope,
+    filter = excluded.filter,
+    group_by = excluded.group_by,
+    value_field = excluded.value_field,
+    condition = excluded.condition,
+    threshold = excluded.threshold,
+    time_window = excluded.time_window,
+    lateness = excluded.lateness,
+    severity = excluded.severity,
+    labels = excluded.labels,
+    enabled = excluded.enabled,
+    revision = excluded.revision,
+    selection_revision = excluded.selection_revision,
+    create_time = excluded.create_time,
+    update_time = excluded.update_time
+"""
+_INSERT_HISTORY = """
+INSERT INTO alert_rule_history (revision, rule_id, edit, rule, create_time) VALUES ($1, $2, $3, $4, $5)
+"""
 
 
 class PostgresRules:
@@ -24,60 +74,124 @@ class PostgresRules:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def next_revision(self) -> int:
-        """See RuleTable."""
+    async def take_revision(self) -> int:
         revision: int = await self._connection.fetchval(
-            "update rule_revision set revision = revision + 1 returning revision"
+            "UPDATE rule_revision SET revision = revision + 1 RETURNING revision"
         )
-        await self._connection.execute("select pg_notify($1, $2)", RULES_CHANGED, str(revision))
+        await self._connection.execute("SELECT pg_notify($1, $2)", RULES_CHANGED, str(revision))
         return revision
 
     async def count(self) -> int:
-        """See RuleTable."""
-        return int(await self._connection.fetchval("select count(*) from alert_rules"))
+        return int(await self._connection.fetchval("SELECT count(*) FROM alert_rules"))
 
-    async def find(self, rule_id: str) -> KeptRule | None:
-        """See RuleTable."""
-        row = await self._connection.fetchrow(
-            f"select {RULE_COLUMNS} from alert_rules where id = $1 for update",  # noqa: S608  (our own columns)
-            rule_id,
-        )
-        return rule_of(row) if row else None
+    async def get_for_update(self, rule_id: str) -> StoredRule | None:
+        row = await self._connection.fetchrow(f"{_SELECT_ONE} FOR UPDATE", rule_id)
+        return _rule_of(row) if row else None
 
-    async def keep(self, kept: KeptRule, edit: Edit) -> None:
-        """See RuleTable."""
+    async def upsert(self, stored: StoredRule, edit: RuleEdit) -> None:
         try:
-            await self._connection.execute(_UPSERT, *rule_row(kept))
+            await self._connection.execute(_UPSERT, *_rule_row(stored).values())
         except UniqueViolationError as error:
-            raise NameTakenError(kept.rule.name) from error
-        await self._write_history(kept, kept.rule.revision, edit, kept.update_time)
+            raise NameTakenError(stored.rule.name) from error
+        await self._insert_history(stored, stored.rule.revision, edit, stored.update_time)
 
-    async def remove(self, kept: KeptRule, revision: int, now: datetime) -> None:
-        """See RuleTable."""
-        await self._connection.execute("delete from alert_rules where id = $1", kept.rule.id)
-        await self._write_history(kept, revision, Edit.DELETED, now)
+    async def delete(self, stored: StoredRule, revision: int, now: datetime) -> None:
+        await self._connection.execute("DELETE FROM alert_rules WHERE id = $1", stored.rule.id)
+        await self._insert_history(stored, revision, RuleEdit.DELETED, now)
 
-    async def sow(self, seed: str) -> bool:
-        """See RuleTable."""
+    async def insert_seed(self, seed: str) -> bool:
         return bool(
             await self._connection.fetchval(
-                "insert into seeds (name) values ($1) on conflict do nothing returning true", seed
+                "INSERT INTO seeds (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true", seed
             )
         )
 
-    async def _write_history(self, kept: KeptRule, revision: int, edit: Edit, now: datetime) -> None:
-        await self._connection.execute(
-            """insert into alert_rule_history (revision, rule_id, edit, rule, create_time)
-               values ($1, $2, $3, $4, $5)""",
-            revision,
-            kept.rule.id,
-            edit.value,
-            _readable(kept),
-            now,
+    async def _insert_history(self, stored: StoredRule, revision: int, edit: RuleEdit, now: datetime) -> None:
+        row = _rule_row(stored) | {"labels": dict(stored.rule.labels)}
+        rule = json.dumps(row, default=str)
+        await self._connection.execute(_INSERT_HISTORY, revision, stored.rule.id, edit.value, rule, now)
+
+
+class PostgresRuleReader:
+    """Table alert_rules, outside of transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def version(self) -> str:
+        row = await self._database.fetchrow("SELECT epoch, revision FROM rule_revision")
+        return f"{row['epoch']}.{row['revision']}" if row else ""
+
+    async def get(self, rule_id: str) -> StoredRule | None:
+        row = await self._database.fetchrow(_SELECT_ONE, rule_id)
+        return _rule_of(row) if row else None
+
+    async def list_page(self, page: Page, *, enabled: bool | None = None) -> Sequence[StoredRule]:
+        after = page.after[0] if page.after else None
+        return [_rule_of(row) for row in await self._database.fetch(_SELECT_PAGE, enabled, after, page.size + 1)]
+
+    async def snapshot(self) -> RuleSnapshot:
+        rows = await self._database.fetch(_SELECT_SNAPSHOT)
+        rules = tuple(_rule_of(row) for row in rows if row["id"] is not None)
+        revision = rows[0]["newest_revision"]
+        return RuleSnapshot(revision=revision, epoch=rows[0]["epoch"], rules=rules, since=revision)
+
+    async def changes_since(self, revision: int) -> RuleChanges:
+        rows = await self._database.fetch(_SELECT_CHANGES, revision)
+        rules = [_rule_of(row) for row in rows if row["id"] is not None]
+        disabled = (stored.rule.id for stored in rules if not stored.rule.enabled)
+        return RuleChanges(
+            revision=rows[0]["newest_revision"],
+            epoch=rows[0]["epoch"],
+            rules=tuple(stored for stored in rules if stored.rule.enabled),
+            removed=(*rows[0]["deleted"], *disabled),
         )
 
 
-def _readable(kept: KeptRule) -> str:
-    row = dict(zip(_NAMES, rule_row(kept), strict=True))
-    row["labels"] = dict(kept.rule.labels)
-    return json.dumps(row, default=str)
+def _rule_of(row: Record) -> StoredRule:
+    rule = Rule(
+        id=row["id"],
+        name=row["name"],
+        description=row["description"],
+        type=RuleType[row["type"]],
+        scope=row["scope"],
+        filter=row["filter"],
+        group_by=tuple(row["group_by"]),
+        value_field=row["value_field"],
+        condition=row["condition"],
+        threshold=row["threshold"],
+        window=row["time_window"],
+        lateness=row["lateness"],
+        severity=Severity[row["severity"]],
+        labels=json.loads(row["labels"]),
+        enabled=row["enabled"],
+        revision=row["revision"],
+        selection_revision=row["selection_revision"],
+    )
+    return StoredRule(rule=rule, create_time=row["create_time"], update_time=row["update_time"])
+
+
+def _rule_row(stored: StoredRule) -> dict[str, Any]:
+    """Return the values of _COLUMNS, in their order, by name."""
+    rule = stored.rule
+    return {
+        "id": rule.id,
+        "name": rule.name,
+        "description": rule.description,
+        "type": rule.type.name,
+        "scope": rule.scope,
+        "filter": rule.filter,
+        "group_by": list(rule.group_by),
+        "value_field": rule.value_field,
+        "condition": rule.condition,
+        "threshold": rule.threshold,
+        "time_window": rule.window,
+        "lateness": rule.lateness,
+        "severity": rule.severity.name,
+        "labels": json.dumps(dict(rule.labels)),
+        "enabled": rule.enabled,
+        "revision": rule.revision,
+        "selection_revision": rule.selection_revision,
+        "create_time": stored.create_time,
+        "update_time": stored.update_time,
+    }

@@ -1,24 +1,84 @@
-"""Transactions over everything that the manager keeps."""
+"""Transactions over the manager's tables, and the tables that are short: answered requests and rule endings."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timedelta
 
 from services.chassis.failures import StoreUnavailable
 from services.chassis.postgres import Connection, Database
+from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts
-from services.manager.adapters.postgres.endings import PostgresEndings
-from services.manager.adapters.postgres.requests import PostgresRequests
 from services.manager.adapters.postgres.rules import PostgresRules
+from services.manager.core.rule_edits import RuleEnding
+from services.manager.ports import RecordedRequest, RepeatableRequest
+
+REQUEST_RETENTION = timedelta(hours=24)
+
+# Waits for a concurrent call of the same id. A call whose retention has passed is replaced.
+_INSERT_REQUEST = """
+INSERT INTO request_ids AS stored (request_id, body, answer, create_time) VALUES ($1, $2, '', $3)
+ON CONFLICT (request_id) DO UPDATE
+SET body = excluded.body, answer = excluded.answer, create_time = excluded.create_time
+WHERE stored.create_time < $3 - $4::interval
+RETURNING true
+"""
+_SELECT_REQUEST = "SELECT body, answer FROM request_ids WHERE request_id = $1"
+_UPDATE_RESPONSE = "UPDATE request_ids SET answer = $2 WHERE request_id = $1"
+
+_INSERT_ENDING = """
+INSERT INTO rule_endings (revision, rule_id, comment, traceparent, create_time) VALUES ($1, $2, $3, $4, $5)
+"""
+_SELECT_ENDING = """
+SELECT revision, rule_id, comment, traceparent FROM rule_endings
+ORDER BY revision LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
 
 
-class PostgresWriting:
-    """One transaction's tables."""
+class PostgresRequests:
+    """Table request_ids, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def insert(self, request: RepeatableRequest, now: datetime) -> RecordedRequest | None:
+        is_first = await self._connection.fetchval(_INSERT_REQUEST, request.id, request.content, now, REQUEST_RETENTION)
+        if is_first:
+            return None
+        row = await self._connection.fetchrow(_SELECT_REQUEST, request.id)
+        return RecordedRequest(content=row["body"], response=row["answer"]) if row else None
+
+    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
+        await self._connection.execute(_UPDATE_RESPONSE, request.id, response)
+
+
+class PostgresRuleEndings:
+    """Table rule_endings, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def insert(self, ending: RuleEnding, now: datetime) -> None:
+        await self._connection.execute(
+            _INSERT_ENDING, ending.revision, ending.rule_id, ending.comment, ending.traceparent, now
+        )
+        await self._connection.execute("SELECT pg_notify($1, '')", RULE_ENDED)
+
+    async def next_for_update(self) -> RuleEnding | None:
+        row = await self._connection.fetchrow(_SELECT_ENDING)
+        return RuleEnding(**row) if row else None
+
+    async def delete(self, ending: RuleEnding) -> None:
+        await self._connection.execute("DELETE FROM rule_endings WHERE revision = $1", ending.revision)
+
+
+class PostgresTransaction:
+    """The tables, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self.requests = PostgresRequests(connection)
         self.rules = PostgresRules(connection)
         self.alerts = PostgresAlerts(connection)
-        self.endings = PostgresEndings(connection)
+        self.rule_endings = PostgresRuleEndings(connection)
 
 
 class PostgresStore:
@@ -28,12 +88,18 @@ class PostgresStore:
         self._database = database
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[PostgresWriting]:
-        """See Store."""
-        async with AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(self._database.transaction())
-            except StoreUnavailable:
-                # Nothing was written yet. Connections from before a restart of the server fail once.
-                connection = await stack.enter_async_context(self._database.transaction())
-            yield PostgresWriting(connection)
+    async def transaction(self, *, commit: bool = True) -> AsyncIterator[PostgresTransaction]:
+        with suppress(_RollbackError):
+            async with AsyncExitStack() as stack:
+                try:
+                    connection = await stack.enter_async_context(self._database.transaction())
+                except StoreUnavailable:
+                    # Nothing was written yet. Connections from before a restart of the server fail once.
+                    connection = await stack.enter_async_context(self._database.transaction())
+                yield PostgresTransaction(connection)
+                if not commit:
+                    raise _RollbackError
+
+
+class _RollbackError(Exception):
+    """Ends a transaction that is not to be committed."""

@@ -1,0 +1,199 @@
+"""Changed rules and alerts, read once and sent to everybody who watches them in this instance."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+
+from services.chassis.failures import Overloaded, ShuttingDown
+from services.manager.core.alert import Alert, AlertFilter
+from services.manager.core.alert_log import AlertCursor, AlertLog, FellBehindError
+from services.manager.core.rule import RuleSnapshot
+from services.manager.messages import alert_message
+from services.manager.ports import AlertReader, RuleReader
+from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse
+
+log = structlog.get_logger()
+
+# A NOTIFY that was lost is made up for after this time.
+RULE_REFRESH_INTERVAL = timedelta(seconds=2)
+# After more changed alerts than this at once, all open ones are read instead.
+_MAX_CHANGED = 10_000
+
+
+class RuleBroadcaster:
+    """Holds the newest snapshot of the enabled rules; `refresh` it before the first call."""
+
+    def __init__(self, reader: RuleReader) -> None:
+        self._reader = reader
+        self._newest = RuleSnapshot(revision=0)
+        self._changed = asyncio.Event()
+        self._refreshing = asyncio.Lock()
+        self._is_closed = False
+
+    @property
+    def current(self) -> RuleSnapshot:
+        return self._newest
+
+    async def after(self, version: str) -> RuleSnapshot:
+        while self._newest.version == version and not self._is_closed:
+            await self._changed.wait()
+        if self._is_closed:
+            raise ShuttingDown("this instance is stopping")
+        return self._newest
+
+    async def refresh(self) -> None:
+        async with self._refreshing:
+            if await self._reader.version() == self._newest.version:
+                return
+            self._newest = await self._read()
+        log.info("rules_loaded", revision=self._newest.revision, rules=len(self._newest.rules))
+        self._notify()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._is_closed = True
+        self._notify()
+
+    async def _read(self) -> RuleSnapshot:
+        if not self._newest.epoch:
+            return await self._reader.snapshot()
+        changes = await self._reader.changes_since(self._newest.revision)
+        # A new database, or one restored from a backup, is read as a whole.
+        if self._newest.epoch == changes.epoch and changes.revision > self._newest.revision:
+            return self._newest.apply(changes)
+        return await self._reader.snapshot()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+class AlertBroadcaster:
+    """Holds the log that all watchers are sent from; without watchers there is none."""
+
+    def __init__(self, reader: AlertReader, *, max_resolved: int = 10_000) -> None:
+        self._reader = reader
+        self._max_resolved = max_resolved
+        self.log = self._new_log()
+        self._is_stale = True
+        self._refreshing = asyncio.Lock()
+        self._subscriptions: set[_Subscription] = set()
+        # Subscriptions, and those that are being made.
+        self._count = 0
+        self._changed_ids: set[str] = set()
+        self._changed = asyncio.Event()
+        self.is_closed = False
+
+    @property
+    def watchers(self) -> int:
+        """Return the number of watchers."""
+        return len(self._subscriptions)
+
+    @asynccontextmanager
+    async def subscribe(self, wanted: AlertFilter) -> AsyncIterator["_Subscription"]:
+        if self.is_closed:
+            raise ShuttingDown("this instance is stopping")
+        self._count += 1
+        try:
+            await self._refresh()
+            subscription = _Subscription(self, wanted)
+            self._subscriptions.add(subscription)
+            try:
+                yield subscription
+            finally:
+                self._subscriptions.discard(subscription)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self.log, self._is_stale = self._new_log(), True
+
+    def mark_changed(self, alert_ids: str) -> None:
+        """Have these alerts, separated by commas, read in the next turn."""
+        if self._count:
+            self._changed_ids.update(alert_ids.split(","))
+            self._changed.set()
+
+    def mark_stale(self) -> None:
+        """Have all open alerts read in the next turn, since changes may have been missed."""
+        self._is_stale = True
+        self._changed.set()
+
+    async def turn(self) -> None:
+        """Wait for changes and read them; when they cannot be read, all open alerts are read in the next turn."""
+        await self._changed.wait()
+        self._changed.clear()
+        changed, self._changed_ids = self._changed_ids, set()
+        if not self._count:
+            return
+        try:
+            if self._is_stale or len(changed) > _MAX_CHANGED:
+                self._is_stale = True
+                await self._refresh()
+            else:
+                for alert in await self._reader.list_by_id(sorted(changed)):
+                    self.log.put(alert)
+        except Exception:
+            self.mark_stale()
+            raise
+        self._notify()
+
+    def close(self) -> None:
+        """End all streams."""
+        self.is_closed = True
+        self._notify()
+
+    async def _refresh(self) -> None:
+        """Read all open alerts, unless the log is up to date."""
+        async with self._refreshing:
+            if not self._is_stale:
+                return
+            # The flag first: what is missed during the read must be read again.
+            self._is_stale, alert_log = False, self.log
+            try:
+                closed = alert_log.put_all_open(await self._reader.list_open())
+                stored = {alert.id: alert for alert in (await self._reader.list_by_id(closed) if closed else ())}
+            except BaseException:
+                self._is_stale = True
+                raise
+            for alert_id in closed:
+                if alert_id in stored:
+                    alert_log.put(stored[alert_id])
+                else:
+                    alert_log.remove(alert_id)
+
+    def _notify(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.notified.set()
+
+    def _new_log(self) -> AlertLog:
+        return AlertLog(_encode, self._max_resolved)
+
+
+class _Subscription:
+    """The cursor of one watcher."""
+
+    def __init__(self, broadcaster: AlertBroadcaster, wanted: AlertFilter) -> None:
+        self.notified = asyncio.Event()
+        self._broadcaster = broadcaster
+        self._log = broadcaster.log
+        self._cursor = AlertCursor(wanted, start=broadcaster.log.position)
+
+    def next(self) -> bytes | None:
+        try:
+            entry = self._cursor.next(self._log)
+        except FellBehindError:
+            raise Overloaded("more alerts were resolved than could be sent; watch again") from None
+        return None if entry is None else self._log.encoded(entry)
+
+    async def wait(self) -> None:
+        await self.notified.wait()
+        self.notified.clear()
+        if self._broadcaster.is_closed:
+            raise ShuttingDown("this instance is stopping")
+
+
+def _encode(alert: Alert) -> bytes:
+    return WatchAlertsResponse(alert=alert_message(alert)).SerializeToString()

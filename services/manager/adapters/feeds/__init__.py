@@ -1,1 +1,0 @@
-"""Rules and alerts as they change, for everybody who follows them in this instance."""

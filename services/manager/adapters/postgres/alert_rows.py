@@ -1,0 +1,146 @@
+"""Rows of alerts, their history and the processed transitions, as values and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from asyncpg import Record
+
+from services.domain.severity import Severity
+from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject
+from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Evaluation, Fired
+from services.manager.core.transitions import Transition
+
+ALERT_COLUMNS = """
+    id, fingerprint, state, severity, rule_id, rule_name, description, resource, evidence, fire_time,
+    acknowledge_time, acknowledged_by, resolve_time, resolved_by, superseded_by, repeat_count, last_episode,
+    last_selection, last_revision, last_firing_time, version, update_time, open_key
+"""
+HISTORY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel, trace_id"
+
+
+def alert_of(row: Record) -> Alert:
+    """Return an alert from ALERT_COLUMNS."""
+    severity = Severity[row["severity"]]
+    last_firing = Evaluation(
+        episode=row["last_episode"],
+        selection_revision=row["last_selection"],
+        rule_revision=row["last_revision"],
+        time=row["last_firing_time"],
+        severity=severity,
+    )
+    return Alert(
+        id=row["id"],
+        subject=AlertSubject(
+            open_key=row["open_key"],
+            fingerprint=row["fingerprint"],
+            severity=severity,
+            rule_id=row["rule_id"],
+            rule_name=row["rule_name"],
+            description=row["description"],
+            resource=row["resource"],
+            evidence=row["evidence"],
+        ),
+        status=AlertStatus(state=AlertState(row["state"]), last_firing=last_firing, repeat_count=row["repeat_count"]),
+        fire_time=row["fire_time"],
+        update_time=row["update_time"],
+        version=row["version"],
+        acknowledge_time=row["acknowledge_time"],
+        acknowledged_by=row["acknowledged_by"],
+        resolve_time=row["resolve_time"],
+        resolved_by=row["resolved_by"],
+        superseded_by=row["superseded_by"],
+    )
+
+
+def alert_row(alert: Alert) -> tuple[Any, ...]:
+    """Return the values of ALERT_COLUMNS."""
+    subject, status = alert.subject, alert.status
+    return (
+        alert.id,
+        subject.fingerprint,
+        status.state.value,
+        subject.severity.name,
+        subject.rule_id,
+        _storable(subject.rule_name),
+        _storable(subject.description),
+        _storable(subject.resource),
+        subject.evidence,
+        alert.fire_time,
+        alert.acknowledge_time,
+        _storable(alert.acknowledged_by),
+        alert.resolve_time,
+        _storable(alert.resolved_by),
+        alert.superseded_by,
+        status.repeat_count,
+        status.last_firing.episode,
+        status.last_firing.selection_revision,
+        status.last_firing.rule_revision,
+        status.last_firing.time,
+        alert.version,
+        alert.update_time,
+        subject.open_key,
+    )
+
+
+def history_entry_of(row: Record) -> AlertHistoryEntry:
+    """Return a history entry from HISTORY_COLUMNS."""
+    return AlertHistoryEntry(
+        id=row["id"],
+        alert_id=row["alert_id"],
+        kind=AlertHistoryKind(row["kind"]),
+        create_time=row["create_time"],
+        actor=row["actor"],
+        comment=row["comment"],
+        channel=row["channel"],
+        trace_id=row["trace_id"],
+    )
+
+
+def history_row(entry: AlertHistoryEntry) -> tuple[Any, ...]:
+    """Return the values of HISTORY_COLUMNS."""
+    return (
+        entry.id,
+        _storable(entry.alert_id),
+        entry.kind.value,
+        entry.create_time,
+        _storable(entry.actor),
+        _storable(entry.comment),
+        _storable(entry.channel),
+        entry.trace_id,
+    )
+
+
+def evaluation_of(row: Record) -> Evaluation:
+    """Return the evaluation of a processed transition."""
+    return Evaluation(
+        episode=row["episode"],
+        selection_revision=row["selection"],
+        rule_revision=row["revision"],
+        time=row["decide_time"],
+        severity=Severity[row["severity"]],
+    )
+
+
+def transition_row(transition: Transition) -> tuple[Any, ...]:
+    """Return id, fingerprint, state, episode, selection, revision, decide_time, severity and open_key."""
+    evaluation = transition.evaluation
+    return (
+        *transition.key,
+        "FIRING" if isinstance(transition.observation, Fired) else "RESOLVED",
+        evaluation.episode,
+        evaluation.selection_revision,
+        evaluation.rule_revision,
+        evaluation.time,
+        evaluation.severity.name,
+        transition.open_key,
+    )
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Return rows as columns, the form of unnest's arguments; there must be at least one row."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _storable(text: str) -> str:
+    """Return the text with U+FFFD for each NUL, which PostgreSQL does not store; log lines may contain it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

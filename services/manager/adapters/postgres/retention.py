@@ -1,0 +1,66 @@
+"""Count and purge the rows of the manager's schema."""
+
+from services.chassis.postgres import Database
+from services.manager.ports import RetentionCutoffs, RowCounts
+
+# Rows of a table that one statement deletes.
+_BATCH = 500
+
+_COUNT = """
+SELECT (SELECT count(*) FROM alert_rules) AS rules,
+    (SELECT count(*) FROM alert_rules WHERE enabled) AS enabled_rules,
+    (SELECT count(*) FROM alerts WHERE state <> 'RESOLVED') AS open_alerts,
+    (SELECT count(*) FROM outbox) AS outbox
+"""
+# Their history is deleted with them.
+_PURGE_ALERTS = """
+DELETE FROM alerts WHERE id IN (
+    SELECT id FROM alerts WHERE state = 'RESOLVED' AND resolve_time < $1 ORDER BY resolve_time LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
+# The newest entry of a rule that exists is kept.
+_PURGE_RULE_HISTORY = """
+DELETE FROM alert_rule_history WHERE revision IN (
+    SELECT revision FROM alert_rule_history AS old
+    WHERE create_time < $1 AND (edit = 'DELETED' OR EXISTS (
+        SELECT FROM alert_rule_history WHERE rule_id = old.rule_id AND revision > old.revision))
+    ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
+# An episode whose alert is open is kept whole, however long it lasts.
+_PURGE_TRANSITIONS = """
+DELETE FROM alert_transitions WHERE (id, fingerprint) IN (
+    SELECT id, fingerprint FROM alert_transitions AS old
+    WHERE create_time < $1
+      AND NOT EXISTS (SELECT FROM alerts WHERE open_key = old.open_key AND state <> 'RESOLVED')
+    ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
+_PURGE_REQUESTS = """
+DELETE FROM request_ids WHERE request_id IN (
+    SELECT request_id FROM request_ids WHERE create_time < $1 ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
+
+
+class PostgresRetention:
+    """All tables whose rows expire."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def count(self) -> RowCounts:
+        row = await self._database.fetchrow(_COUNT)
+        return RowCounts(**row) if row else RowCounts()
+
+    async def purge(self, cutoffs: RetentionCutoffs) -> int:
+        purged = 0
+        for statement, cutoff in (
+            (_PURGE_ALERTS, cutoffs.alerts),
+            (_PURGE_RULE_HISTORY, cutoffs.alerts),
+            (_PURGE_TRANSITIONS, cutoffs.transitions),
+            (_PURGE_REQUESTS, cutoffs.requests),
+        ):
+            purged += len(await self._database.fetch(statement, cutoff, _BATCH))
+        return purged

@@ -1,0 +1,123 @@
+"""A change of one alert: the row after it, the entries of its history, and what its receivers are notified of."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from services.manager.core.alert import (
+    Alert,
+    AlertHistoryEntry,
+    AlertHistoryKind,
+    AlertNotification,
+    AlertSubject,
+    alert_id_of,
+    history_id_of,
+)
+from services.manager.core.alert_lifecycle import (
+    AlertAction,
+    AlertReason,
+    AlertState,
+    AlertStatus,
+    Evaluation,
+    apply_action,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertChange:
+    """What one step of one alert writes, in one transaction."""
+
+    alert: Alert
+    history: tuple[AlertHistoryEntry, ...] = ()
+    notifications: tuple[AlertNotification, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertCommand:
+    """What a person, or the system when `actor` is empty, does to an alert."""
+
+    action: AlertAction
+    actor: str = ""
+    comment: str = ""
+
+
+def open_alert(subject: AlertSubject, transition_id: str, status: AlertStatus, *, now: datetime) -> AlertChange:
+    """Open a new alert; its receivers are notified."""
+    fire_time = status.last_firing.time
+    alert = Alert(
+        id=alert_id_of(fingerprint=subject.fingerprint, transition_id=transition_id),
+        subject=subject,
+        status=status,
+        fire_time=fire_time,
+        update_time=now,
+    )
+    entry = _entry(alert, AlertHistoryKind.FIRED, fire_time)
+    return AlertChange(alert=alert, history=(entry,), notifications=(AlertNotification.FIRING,))
+
+
+def repeat(
+    alert: Alert, transition_id: str, status: AlertStatus, time: datetime, subject: AlertSubject, *, now: datetime
+) -> AlertChange:
+    """Count a firing while the alert is open; nobody is notified."""
+    entry = _entry(alert, AlertHistoryKind.REPEATED, time, transition_id)
+    is_edited = status.last_firing.rule_revision > alert.status.last_firing.rule_revision
+    after = replace(_next_version(alert, status, now), subject=subject if is_edited else alert.subject)
+    return AlertChange(alert=after, history=(entry,))
+
+
+def update(
+    alert: Alert, transition_id: str, status: AlertStatus, subject: AlertSubject, *, now: datetime
+) -> AlertChange:
+    """Take over what was edited in the rule while the alert is open; nobody is notified."""
+    entry = _entry(alert, AlertHistoryKind.UPDATED, status.last_firing.time, transition_id)
+    entry = replace(entry, comment=_difference(alert.subject, subject))
+    return AlertChange(alert=replace(_next_version(alert, status, now), subject=subject), history=(entry,))
+
+
+def supersede(alert: Alert, successor: str, time: datetime, *, now: datetime) -> AlertChange:
+    """End the alert in favour of another, of which receivers are notified.
+
+    The notification of its own end only closes what a channel keeps open.
+    """
+    entry = replace(_entry(alert, AlertHistoryKind.SUPERSEDED, time), comment=f"by {successor}")
+    status = replace(alert.status, state=AlertState.RESOLVED)
+    after = replace(_next_version(alert, status, now), resolve_time=time, superseded_by=successor)
+    return AlertChange(alert=after, history=(entry,), notifications=(AlertNotification.RESOLVED,))
+
+
+def recover(alert: Alert, status: AlertStatus, evaluation: Evaluation, *, now: datetime) -> AlertChange:
+    """End the alert because its condition no longer holds."""
+    entry = _entry(alert, AlertHistoryKind.RESOLVED, evaluation.time)
+    after = replace(_next_version(alert, status, now), resolve_time=evaluation.time)
+    return AlertChange(alert=after, history=(entry,), notifications=(AlertNotification.RESOLVED,))
+
+
+def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tuple[AlertChange | None, AlertReason]:
+    """Return the change that a command makes and the reason; no change when the alert's state leaves none to make."""
+    status, reason = apply_action(alert.status, command.action)
+    if status == alert.status:
+        return None, reason
+    after = _next_version(alert, status, now)
+    if command.action is AlertAction.ACKNOWLEDGE:
+        kind, notification = AlertHistoryKind.ACKNOWLEDGED, AlertNotification.ACKNOWLEDGED
+        after = replace(after, acknowledge_time=now, acknowledged_by=command.actor)
+    else:
+        kind, notification = AlertHistoryKind.RESOLVED, AlertNotification.RESOLVED
+        after = replace(after, resolve_time=now, resolved_by=command.actor)
+    entry = replace(_entry(alert, kind, now), actor=command.actor, comment=command.comment)
+    return AlertChange(alert=after, history=(entry,), notifications=(notification,)), reason
+
+
+def _entry(alert: Alert, kind: AlertHistoryKind, time: datetime, *occasion: str) -> AlertHistoryEntry:
+    return AlertHistoryEntry(
+        id=history_id_of(alert.id, kind, *occasion), alert_id=alert.id, kind=kind, create_time=time
+    )
+
+
+def _difference(before: AlertSubject, after: AlertSubject) -> str:
+    if before.severity is not after.severity:
+        return f"severity {before.severity.name} to {after.severity.name}"
+    return "the rule was edited"
+
+
+def _next_version(alert: Alert, status: AlertStatus, now: datetime) -> Alert:
+    return replace(alert, status=status, version=alert.version + 1, update_time=now)

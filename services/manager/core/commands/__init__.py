@@ -1,1 +1,0 @@
-"""What changes things: transitions, commands of people, edits of rules."""

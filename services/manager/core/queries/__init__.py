@@ -1,1 +1,0 @@
-"""What only reads: pages and followers."""

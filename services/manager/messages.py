@@ -1,0 +1,136 @@
+"""Rules and alerts as messages of the contract, and back; rpcs, workers and adapters use them alike."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
+
+from services.contract.alert_rules import write_alert_rule
+from services.contract.timestamps import timestamp_of
+from services.manager.core.alert import Alert, AlertHistoryEntry, AlertNotification, notification_id_of
+from services.manager.core.alert_lifecycle import AlertState
+from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
+from tocsin.alerts.v1 import alert_pb2
+from tocsin.notifications.v1.notification_pb2 import Notification
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_service_pb2 import WatchAlertRulesResponse
+
+# Of a page's rules; one rule is at most a tenth of it.
+PAGE_BYTES = 1 << 20
+
+
+class UnusableRecordError(ValueError):
+    """A record that can be decoded but lacks what the manager needs."""
+
+
+def alert_message(alert: Alert) -> alert_pb2.Alert:
+    """Return an alert as clients see it."""
+    subject = alert.subject
+    message = alert_pb2.Alert.FromString(subject.evidence)
+    message.MergeFrom(
+        alert_pb2.Alert(
+            id=alert.id,
+            fingerprint=subject.fingerprint,
+            state=alert_pb2.Alert.State.Value(alert.status.state.value),
+            severity=AlertRule.Severity.ValueType(subject.severity),
+            rule_id=subject.rule_id,
+            rule_name=subject.rule_name,
+            description=subject.description,
+            resource=subject.resource,
+            fire_time=timestamp_of(alert.fire_time),
+            acknowledge_time=timestamp_of(alert.acknowledge_time),
+            acknowledged_by=alert.acknowledged_by,
+            resolve_time=timestamp_of(alert.resolve_time),
+            resolved_by=alert.resolved_by,
+            superseded_by=alert.superseded_by,
+            repeat_count=alert.status.repeat_count,
+            etag=alert.etag,
+            update_time=timestamp_of(alert.update_time),
+        )
+    )
+    return message
+
+
+def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
+    """Return a history entry as clients see it."""
+    return alert_pb2.AlertHistoryEntry(
+        id=entry.id,
+        kind=alert_pb2.AlertHistoryEntry.Kind.Value(entry.kind.value),
+        create_time=timestamp_of(entry.create_time),
+        actor=entry.actor,
+        comment=entry.comment,
+        channel=entry.channel,
+        trace_id=entry.trace_id,
+    )
+
+
+def notification_message(alert: Alert, notification: AlertNotification) -> Notification:
+    """Return a notification about an alert, for the notifier."""
+    return Notification(
+        id=notification_id_of(alert.id, notification),
+        kind=Notification.Kind.Value(notification.value),
+        alert=alert_message(alert),
+        create_time=timestamp_of(alert.update_time),
+    )
+
+
+def alert_state_of(value: alert_pb2.Alert.State.ValueType) -> AlertState:
+    """Return a state of the contract. Raises ValueError for the unspecified and for unknown ones."""
+    return AlertState(alert_pb2.Alert.State.Name(value))
+
+
+def rule_message(stored: StoredRule) -> AlertRule:
+    """Return a stored rule as clients see it."""
+    message = write_alert_rule(stored.rule)
+    message.etag = stored.etag
+    message.create_time.CopyFrom(timestamp_of(stored.create_time))
+    message.update_time.CopyFrom(timestamp_of(stored.update_time))
+    return message
+
+
+def set_fields(rule: AlertRule) -> set[str]:
+    """Return the names of the fields that a message has."""
+    return {field.name for field, _ in rule.ListFields()}
+
+
+def whole_snapshot(rules: RuleSnapshot, known_version: str) -> Iterator[WatchAlertRulesResponse]:
+    """Yield all rules in one message; a heartbeat when the version is known."""
+    if known_version == rules.version:
+        yield WatchAlertRulesResponse(revision=rules.revision)
+    else:
+        yield WatchAlertRulesResponse(
+            revision=rules.revision, is_snapshot=True, alert_rules=map(rule_message, rules.rules)
+        )
+
+
+def snapshot_pages(rules: RuleSnapshot, known_version: str) -> Iterator[WatchAlertRulesResponse]:
+    """Yield pages of what changed since the known version, or of all rules; a heartbeat when nothing changed."""
+    changes = rules.changes_since(known_version)
+    if changes is None:
+        kind, changes = WatchAlertRulesResponse.SNAPSHOT, RuleChanges(revision=rules.revision, rules=rules.rules)
+    elif known_version == rules.version:
+        kind = WatchAlertRulesResponse.HEARTBEAT
+    else:
+        kind = WatchAlertRulesResponse.CHANGES
+    removed = changes.removed
+    for page, next_page in pairwise(chain(rule_pages(changes.rules), [None])):
+        yield WatchAlertRulesResponse(
+            revision=rules.revision,
+            kind=kind,
+            alert_rules=page,
+            removed_ids=removed,
+            has_more=next_page is not None,
+            resume_token="" if next_page is not None else rules.version,
+        )
+        removed = ()
+
+
+def rule_pages(rules: Iterable[StoredRule]) -> Iterator[list[AlertRule]]:
+    """Yield rules as messages, as many at once as fit into a page; at least one page, which may be empty."""
+    page: list[AlertRule] = []
+    size = 0
+    for rule in map(rule_message, rules):
+        if page and size + rule.ByteSize() > PAGE_BYTES:
+            yield page
+            page, size = [], 0
+        page.append(rule)
+        size += rule.ByteSize()
+    yield page

@@ -1,0 +1,272 @@
+"""What the manager needs from the world."""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
+from services.manager.core.alert_changes import AlertChange
+from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
+from services.manager.core.rule_edits import RuleEnding
+from services.manager.core.transitions import Transition, TransitionContext
+
+# W3C trace context, as Kafka headers.
+TraceHeaders = Sequence[tuple[str, bytes]]
+
+
+class NameTakenError(Exception):
+    """Another rule has this name."""
+
+
+class OpenAlertExistsError(Exception):
+    """An alert that was expected to be new is open already; load it and decide again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """How many rows to read, and after which; `after` is that row's key, empty for the first page."""
+
+    size: int = 50
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatableRequest:
+    """A call that may be repeated: its id, and a digest of everything else in it."""
+
+    id: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRequest:
+    """The first call with a request's id: a digest of its content, and its response."""
+
+    content: str
+    response: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowCounts:
+    """How many rows are stored."""
+
+    rules: int = 0
+    enabled_rules: int = 0
+    open_alerts: int = 0
+    outbox: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionCutoffs:
+    """The times before which rows expire."""
+
+    alerts: datetime
+    transitions: datetime
+    requests: datetime
+
+
+class RequestTable(Protocol):
+    """The calls that were answered within the last day."""
+
+    async def insert(self, request: RepeatableRequest, now: datetime) -> RecordedRequest | None:
+        """Insert a call, or return the first one with its id. Waits for a concurrent one of the same id."""
+
+    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
+        """Store the response of an inserted call."""
+
+
+class RuleTable(Protocol):
+    """The rules; a transaction that has taken a revision is alone with them until it ends."""
+
+    async def take_revision(self) -> int:
+        """Return the revision of the change to be made; watchers are notified of it at the commit."""
+
+    async def count(self) -> int:
+        """Return the number of rules; exact after `take_revision`."""
+
+    async def get_for_update(self, rule_id: str) -> StoredRule | None:
+        """Return a rule, which no other transaction changes until this one ends."""
+
+    async def upsert(self, stored: StoredRule, edit: RuleEdit) -> None:
+        """Write a rule and the entry of its history. Raises NameTakenError."""
+
+    async def delete(self, stored: StoredRule, revision: int, now: datetime) -> None:
+        """Delete a rule and write the entry of its history."""
+
+    async def insert_seed(self, seed: str) -> bool:
+        """Insert the name of a set of rules to create; return whether this database did not have it."""
+
+
+class AlertTable(Protocol):
+    """The alerts, their histories, and the transitions that were processed."""
+
+    async def load_for_update(
+        self, transitions: Sequence[Transition], *, expected_new: Collection[str]
+    ) -> TransitionContext:
+        """Return what is stored about the transitions' groups, which no other transaction changes until this one ends.
+
+        Open keys in `expected_new` are taken to have no open alert: if that is wrong, `save` raises
+        OpenAlertExistsError. The context has no processed keys: `insert_transitions` returns them.
+        """
+
+    async def insert_transitions(self, transitions: Sequence[Transition]) -> set[tuple[str, str]]:
+        """Insert transitions as processed; return the keys of those that were processed before."""
+
+    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
+        """Write alerts, history and notifications, each with its trace context; watchers are notified at the commit."""
+
+    async def get_for_update(self, alert_id: str) -> Alert | None:
+        """Return an alert, which no other transaction changes until this one ends."""
+
+    async def list_open_for_update(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
+        """Return some of a rule's open alerts whose last firing has a lower revision than `before`, likewise."""
+
+    async def insert_history(self, entries: Sequence[AlertHistoryEntry]) -> int:
+        """Insert entries, each id once; return how many were new. Entries of unknown alerts are left out."""
+
+
+class RuleEndingTable(Protocol):
+    """The rules whose alerts have to be resolved, the oldest ending first."""
+
+    async def insert(self, ending: RuleEnding, now: datetime) -> None:
+        """Insert an ending; the instances are notified at the commit."""
+
+    async def next_for_update(self) -> RuleEnding | None:
+        """Return an ending that no other transaction works on until this one ends."""
+
+    async def delete(self, ending: RuleEnding) -> None:
+        """Delete an ending whose alerts are all resolved."""
+
+
+class Transaction(Protocol):
+    """The tables, in one transaction."""
+
+    @property
+    def requests(self) -> RequestTable:
+        """Return the answered calls."""
+
+    @property
+    def rules(self) -> RuleTable:
+        """Return the rules."""
+
+    @property
+    def alerts(self) -> AlertTable:
+        """Return the alerts."""
+
+    @property
+    def rule_endings(self) -> RuleEndingTable:
+        """Return the ended rules."""
+
+
+class Store(Protocol):
+    """Where rules and alerts are stored."""
+
+    def transaction(self, *, commit: bool = True) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction. Raises Failure when the store is away.
+
+        At the end of the block it is committed, or rolled back: after an exception, or without `commit`.
+        """
+
+
+class RuleReader(Protocol):
+    """The rules as they are stored."""
+
+    async def version(self) -> str:
+        """Return a text that differs after each change of any rule, and between databases; cheap."""
+
+    async def get(self, rule_id: str) -> StoredRule | None:
+        """Return one rule."""
+
+    async def list_page(self, page: Page, *, enabled: bool | None = None) -> Sequence[StoredRule]:
+        """Return up to one rule more than the page's size, in the order of names after the page's `after` (a name)."""
+
+    async def snapshot(self) -> RuleSnapshot:
+        """Return all enabled rules, as of one moment."""
+
+    async def changes_since(self, revision: int) -> RuleChanges:
+        """Return what changed in the enabled rules after this revision, as of one moment."""
+
+
+class AlertReader(Protocol):
+    """The alerts as they are stored."""
+
+    async def version(self, alert_id: str) -> str | None:
+        """Return a text that differs after each change of an alert or its history; cheap. None: no such alert."""
+
+    async def get(self, alert_id: str) -> tuple[Alert, Sequence[AlertHistoryEntry]] | None:
+        """Return an alert and the newest thousand entries of its history, the oldest first, as of one moment."""
+
+    async def list_page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
+        """Return up to one alert more than the page's size, the newest first, after `after` (ISO fire time, id)."""
+
+    async def list_open(self) -> Sequence[Alert]:
+        """Return all open alerts, the oldest first."""
+
+    async def list_by_id(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        """Return those of these alerts that exist."""
+
+
+class RetentionStore(Protocol):
+    """The store, as retention needs it."""
+
+    async def count(self) -> RowCounts:
+        """Return how many rows are stored."""
+
+    async def purge(self, cutoffs: RetentionCutoffs) -> int:
+        """Delete a batch of expired rows; return how many, 0 when none is left.
+
+        Alerts expire with their history, counted from their end; open ones never do.
+        """
+
+
+class DedupCache(Protocol):
+    """A fast guess, and never more than that, at which open keys have an open alert."""
+
+    async def add(self, keys: Sequence[str]) -> frozenset[str]:
+        """Add keys; return those that were not in the cache. Returns none when the cache is away."""
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove keys, whose alerts are resolved."""
+
+
+class ResponseCache(Protocol):
+    """Responses that need not be computed again: the response to a key never changes."""
+
+    async def get(self, key: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return the cached response, else compute and cache it. A cache that is away is passed over."""
+
+
+class RuleFeed(Protocol):
+    """The enabled rules as they change."""
+
+    @property
+    def current(self) -> RuleSnapshot:
+        """Return the newest known snapshot."""
+
+    async def after(self, version: str) -> RuleSnapshot:
+        """Wait for a snapshot of another version. Raises Failure when the service stops."""
+
+    async def refresh(self) -> None:
+        """Make `current` at least as new as this moment. Raises Failure."""
+
+
+class AlertFeed(Protocol):
+    """Changes of alerts, as any instance commits them."""
+
+    def subscribe(self, wanted: AlertFilter) -> AbstractAsyncContextManager["AlertSubscription"]:
+        """Watch alerts from now on."""
+
+
+class AlertSubscription(Protocol):
+    """What one watcher has yet to be sent."""
+
+    def next(self) -> bytes | None:
+        """Return the newest version of the next alert to send, encoded; None when all were sent.
+
+        Raises Failure for a watcher that is too slow.
+        """
+
+    async def wait(self) -> None:
+        """Wait until there may be something to send. Raises Failure when the service stops."""

@@ -1,1 +1,0 @@
-"""What the manager needs from the world: commands and queries apart."""

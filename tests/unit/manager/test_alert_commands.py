@@ -1,0 +1,88 @@
+"""Acknowledging and resolving: once for each request_id."""
+
+import pytest
+
+from services.chassis.failures import InvalidRequest
+from services.manager.core.alert import Alert, AlertNotification
+from services.manager.core.alert_lifecycle import AlertAction, AlertState
+from services.manager.core.transitions import TransitionContext, decide
+from services.manager.rpc.alerts import AlertCommands
+from services.manager.rpc.failures import AlertNotFound, RequestIdReused
+from tests.fakes.clock import FakeClock
+from tests.fakes.manager import MemoryDedupCache, MemoryStore
+from tests.fakes.transitions import NOW, a_transition
+from tocsin.alerts.v1 import alert_service_pb2 as pb
+
+REQUEST_ID = "6f0c8a52-9e0b-4d3c-9a53-0d5e8f1b7c41"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    context, _ = decide(TransitionContext(), [a_transition()], NOW)
+    store = MemoryStore()
+    store.tables.alerts = {alert.id: alert for alert in context.open_alerts.values()}
+    return store
+
+
+@pytest.fixture
+def alert(store: MemoryStore) -> Alert:
+    (alert,) = store.tables.alerts.values()
+    return alert
+
+
+@pytest.fixture
+def dedup_cache(alert: Alert) -> MemoryDedupCache:
+    cache = MemoryDedupCache()
+    cache.keys = {alert.subject.open_key}
+    return cache
+
+
+@pytest.fixture
+def commands(store: MemoryStore, dedup_cache: MemoryDedupCache) -> AlertCommands:
+    return AlertCommands(store, dedup_cache, FakeClock(NOW))
+
+
+async def acknowledge(commands: AlertCommands, request: pb.AcknowledgeAlertRequest) -> pb.AcknowledgeAlertResponse:
+    return await commands.run(request, AlertAction.ACKNOWLEDGE, pb.AcknowledgeAlertResponse)
+
+
+async def resolve(commands: AlertCommands, request: pb.ResolveAlertRequest) -> pb.ResolveAlertResponse:
+    return await commands.run(request, AlertAction.RESOLVE, pb.ResolveAlertResponse)
+
+
+async def test_a_repeated_action_gets_the_first_response_and_changes_nothing(
+    store: MemoryStore, commands: AlertCommands, alert: Alert, dedup_cache: MemoryDedupCache
+) -> None:
+    request = pb.AcknowledgeAlertRequest(id=alert.id, actor="ana", etag=alert.etag, request_id=REQUEST_ID)
+    first = await acknowledge(commands, request)
+    assert dedup_cache.keys
+    await resolve(commands, pb.ResolveAlertRequest(id=alert.id))
+    assert await acknowledge(commands, request) == first
+    assert first.alert.acknowledged_by == "ana"
+    assert store.tables.alerts[alert.id].status.state is AlertState.RESOLVED
+    assert not dedup_cache.keys
+    assert [notification for _, notification, _ in store.tables.outbox] == [
+        AlertNotification.ACKNOWLEDGED,
+        AlertNotification.RESOLVED,
+    ]
+
+
+async def test_a_request_id_is_not_taken_for_another_request(commands: AlertCommands, alert: Alert) -> None:
+    await acknowledge(commands, pb.AcknowledgeAlertRequest(id=alert.id, actor="ana", request_id=REQUEST_ID))
+    with pytest.raises(RequestIdReused):
+        await acknowledge(commands, pb.AcknowledgeAlertRequest(id=alert.id, actor="bob", request_id=REQUEST_ID))
+    with pytest.raises(RequestIdReused):
+        await resolve(commands, pb.ResolveAlertRequest(id=alert.id, actor="ana", request_id=REQUEST_ID))
+    with pytest.raises(InvalidRequest, match="requestId"):
+        await resolve(commands, pb.ResolveAlertRequest(id=alert.id, request_id="no UUID"))
+
+
+async def test_a_request_that_was_refused_may_be_repeated(
+    store: MemoryStore, commands: AlertCommands, alert: Alert
+) -> None:
+    request = pb.ResolveAlertRequest(id=alert.id, request_id=REQUEST_ID)
+    store.tables.alerts.clear()
+    with pytest.raises(AlertNotFound):
+        await resolve(commands, request)
+    store.tables.alerts[alert.id] = alert
+    assert (await resolve(commands, request)).alert.id == alert.id

@@ -1,0 +1,150 @@
+"""The contract's messages to values and back."""
+
+from datetime import UTC, datetime
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.contract.timestamps import timestamp_of
+from services.domain.fingerprint import open_key
+from services.domain.severity import Severity
+from services.manager import messages
+from services.manager.core.alert import AlertHistoryKind, AlertNotification, history_id_of, notification_id_of
+from services.manager.core.alert_changes import AlertCommand, apply_command
+from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
+from services.manager.core.rule_edits import create
+from services.manager.core.transitions import TransitionContext, decide
+from services.manager.worker.results import result_entry
+from services.manager.worker.transitions import transition_of
+from services.rule_language.rule import Draft, RuleType, complete
+from tests.fakes.transitions import NOW, a_transition
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
+from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+
+def sent(**said: object) -> AlertTransition:
+    given: dict[str, object] = {
+        "id": "t1",
+        "state": "FIRING",
+        "fingerprint": "f1",
+        "rule_id": "r1",
+        "rule_revision": 3,
+        "severity": "HIGH",
+        "resource": "a",
+        "group": {"service": "a"},
+        "labels": {"team": "x"},
+        "samples": [SampleEvent(message="no")],
+        "first_window_time": Timestamp(seconds=100),
+        "create_time": Timestamp(seconds=200, nanos=1500),
+    }
+    return AlertTransition(**{**given, **said})  # type: ignore[arg-type]
+
+
+def test_a_transition_becomes_an_alert_with_all_its_evidence() -> None:
+    message = sent()
+    message.window.count = 5
+    book, _ = decide(TransitionContext(), [transition_of(message)], NOW)
+    shown = messages.alert_message(book.open_alerts[open_key(rule_id="r1", resource="a")])
+    assert (shown.window, dict(shown.group), dict(shown.labels)) == (message.window, {"service": "a"}, {"team": "x"})
+    assert list(shown.samples) == list(message.samples)
+    assert (shown.state, shown.severity, shown.rule_id) == (Alert.FIRING, AlertRule.HIGH, "r1")
+    assert shown.fire_time == Timestamp(seconds=200, nanos=1000)
+    assert not shown.HasField("resolve_time")
+    (bare,) = decide(TransitionContext(), [transition_of(sent())], NOW)[0].open_alerts.values()
+    assert not messages.alert_message(bare).HasField("window")
+
+
+def test_the_two_words_of_the_evaluator() -> None:
+    assert isinstance(transition_of(sent()).observation, Fired)
+    ended = transition_of(sent(state="RESOLVED"))
+    assert isinstance(ended.observation, Ended)
+    assert ended.evaluation.episode == datetime(1970, 1, 1, 0, 1, 40, tzinfo=UTC)
+    assert ended.evaluation.rule_revision == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"id": ""}, "id is missing"),
+        ({"fingerprint": "a\0"}, "fingerprint has the character NUL"),
+        ({"rule_id": ""}, "rule_id is missing"),
+        ({"severity": 0}, "severity is missing"),
+        ({"severity": 99}, "severity is missing"),
+        ({"state": 0}, "state is missing"),
+        ({"first_window_time": None}, "first_window_time is missing"),
+        ({"create_time": Timestamp(seconds=10**12)}, "out of range"),
+    ],
+)
+def test_a_transition_that_lacks_something_says_what(said: dict[str, object], problem: str) -> None:
+    with pytest.raises(messages.UnusableRecordError, match=problem):
+        transition_of(sent(**said))
+
+
+def test_a_notification_shows_the_alert_as_it_was_then() -> None:
+    book, _ = decide(TransitionContext(), [a_transition()], NOW)
+    (alert,) = book.open_alerts.values()
+    change, _ = apply_command(alert, AlertCommand(action=AlertAction.RESOLVE, actor="ana"), now=NOW)
+    assert change is not None
+    told = messages.notification_message(change.alert, AlertNotification.RESOLVED)
+    assert (told.kind, told.alert.state, told.alert.resolved_by) == (Notification.RESOLVED, Alert.RESOLVED, "ana")
+    assert (
+        told.id
+        == notification_id_of(alert.id, AlertNotification.RESOLVED)
+        != notification_id_of(alert.id, AlertNotification.FIRING)
+    )
+    assert told.alert.etag == change.alert.etag != alert.etag
+
+
+def test_states_of_the_contract() -> None:
+    assert messages.alert_state_of(Alert.ACKNOWLEDGED) is AlertState.ACKNOWLEDGED
+    with pytest.raises(ValueError, match="STATE_UNSPECIFIED"):
+        messages.alert_state_of(Alert.STATE_UNSPECIFIED)
+
+
+def result(**said: object) -> NotificationResult:
+    given: dict[str, object] = {
+        "delivery_id": "d1",
+        "alert_id": "a1",
+        "kind": "FIRING",
+        "channel": "slack",
+        "outcome": "DELIVERED",
+        "create_time": Timestamp(seconds=5),
+    }
+    return NotificationResult(**{**given, **said})  # type: ignore[arg-type]
+
+
+def test_a_result_becomes_a_line_of_history() -> None:
+    taken = result_entry(result())
+    assert (taken.kind, taken.channel, taken.comment) == (AlertHistoryKind.NOTIFIED, "slack", "FIRING")
+    failed = result_entry(result(outcome="FAILED", reason="HTTP 500", fallback_for="pager"))
+    assert (failed.kind, failed.comment) == (
+        AlertHistoryKind.NOTIFICATION_FAILED,
+        "FIRING; in place of pager; HTTP 500",
+    )
+    assert failed.id != taken.id == result_entry(result(attempt_count=3)).id
+    assert taken.id == history_id_of("a1", AlertHistoryKind.NOTIFIED, "d1")
+    assert messages.history_message(result_entry(result(), trace_id="4b" * 16)).trace_id == "4b" * 16
+    assert result_entry(result(kind=77)).comment == ""
+
+
+@pytest.mark.parametrize("said", [{"delivery_id": ""}, {"alert_id": ""}, {"channel": ""}, {"outcome": 0}])
+def test_a_result_that_lacks_something_says_what(said: dict[str, object]) -> None:
+    with pytest.raises(messages.UnusableRecordError, match="missing"):
+        result_entry(result(**said))
+
+
+def test_a_result_from_no_time_is_refused() -> None:
+    with pytest.raises(messages.UnusableRecordError, match="create_time"):
+        result_entry(result(create_time=Timestamp(seconds=-(10**12))))
+
+
+def test_a_stored_rule_is_shown_with_its_etag_and_times() -> None:
+    draft = Draft(name="n", type=RuleType.ERROR_RATE, threshold=0, window_minutes=5, severity=Severity.LOW)
+    stored = create(complete(draft), "id", 4, now=NOW)
+    shown = messages.rule_message(stored)
+    assert (shown.etag, shown.create_time, shown.update_time) == (stored.etag, timestamp_of(NOW), timestamp_of(NOW))
+
+
+def test_fields_that_are_present_are_those_that_were_set() -> None:
+    assert messages.set_fields(AlertRule(enabled=False, name="")) == {"enabled"}
