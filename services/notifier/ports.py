@@ -157,34 +157,27 @@ class FailedDeliveryQuery:
     after: tuple[datetime, UUID] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatableRequest:
-    """A call that may be repeated: its request id, and a digest of everything else in it."""
+class RequestTable(Protocol):
+    """The calls of the last day that had a request id."""
 
-    id: str
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredRequest:
-    """The first call with a request id: the digest of the request, and the response."""
-
-    digest: str
-    response: bytes
-
-
-class RetryTransaction(Protocol):
-    """One transaction in which somebody retries a failed delivery."""
-
-    async def insert_request(self, request: RepeatableRequest, *, now: datetime) -> AnsweredRequest | None:
-        """Insert the request and return None when it is the first one with its id, else return the first one.
+    async def insert(self, request_id: str, digest: str, *, now: datetime) -> tuple[str, bytes] | None:
+        """Insert a call and return None when it is the first one with its id, else the first one's digest and response.
 
         Waits for a concurrent call with the same id.
         """
         ...
 
-    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
-        """Write the response to the first call, for those that repeat it."""
+    async def update_response(self, request_id: str, response: bytes) -> None:
+        """Write the response to the first call."""
+        ...
+
+
+class RetryTransaction(Protocol):
+    """One transaction in which somebody retries a failed delivery."""
+
+    @property
+    def requests(self) -> RequestTable:
+        """Return the calls that had a request id."""
         ...
 
     async def make_due(self, delivery_id: UUID, *, now: datetime) -> FailedDelivery | None:

@@ -1,6 +1,5 @@
 """NotificationService: failed notifications and breakers."""
 
-import hashlib
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -11,6 +10,7 @@ from services.chassis.breaker import Breaker, BreakerState
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, Violation
 from services.chassis.grpc_server import Mount
+from services.chassis.request_ids import respond_once
 from services.contract.paging import (
     PageTokenError,
     decode_page_token,
@@ -21,7 +21,7 @@ from services.contract.paging import (
 )
 from services.contract.timestamps import timestamp_of
 from services.notifier.core.delivery import DeliveryState
-from services.notifier.ports import FailedDeliveries, FailedDeliveryQuery, RepeatableRequest, RetryTransaction
+from services.notifier.ports import FailedDeliveries, FailedDeliveryQuery, RetryTransaction
 from services.notifier.wire import STATES, failed_notification
 from services.notifier.worker.dispatcher import Dispatchers
 from tocsin.notifications.v1 import notification_service_pb2 as service
@@ -49,13 +49,6 @@ class NotificationAlreadyDelivered(Failure):
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "NOTIFICATION_ALREADY_DELIVERED"
-
-
-class RequestIdReused(Failure):
-    """The request_id was used before with another body."""
-
-    code = grpc.StatusCode.ALREADY_EXISTS
-    reason = "REQUEST_ID_REUSED"
 
 
 class NotificationRpc(mounting.NotificationServiceServicer):
@@ -87,13 +80,14 @@ class NotificationRpc(mounting.NotificationServiceServicer):
     async def RetryFailedNotification(  # noqa: N802 - the rpc's name
         self, request: service.RetryFailedNotificationRequest, _context: object
     ) -> service.RetryFailedNotificationResponse:
-        now, delivery_id, repeatable = self._clock.now(), _uuid("id", request.id), _repeatable(request)
-        if repeatable is None:
-            response = await self._failed.in_transaction(partial(_retry, delivery_id=delivery_id, now=now))
-        else:
-            response = await self._failed.in_transaction(
-                partial(_retry_once, request=repeatable, delivery_id=delivery_id, now=now)
-            )
+        delivery_id, now = _uuid("id", request.id), self._clock.now()
+
+        async def retry(transaction: RetryTransaction) -> service.RetryFailedNotificationResponse:
+            act = partial(_retry, transaction, delivery_id, now)
+            response_type = service.RetryFailedNotificationResponse
+            return await respond_once(request, transaction.requests, response_type, act, now=now)
+
+        response = await self._failed.in_transaction(retry)
         self._dispatchers.wake([response.failed_notification.channel])
         return response
 
@@ -107,7 +101,7 @@ class NotificationRpc(mounting.NotificationServiceServicer):
 
 
 async def _retry(
-    transaction: RetryTransaction, *, delivery_id: UUID, now: datetime
+    transaction: RetryTransaction, delivery_id: UUID, now: datetime
 ) -> service.RetryFailedNotificationResponse:
     failed = await transaction.make_due(delivery_id, now=now)
     if failed is None:
@@ -118,33 +112,6 @@ async def _retry(
         text = "something newer about the alert was delivered instead"
         raise NotificationAlreadyDelivered(text, id=str(delivery_id))
     return service.RetryFailedNotificationResponse(failed_notification=failed_notification(failed))
-
-
-async def _retry_once(
-    transaction: RetryTransaction, *, request: RepeatableRequest, delivery_id: UUID, now: datetime
-) -> service.RetryFailedNotificationResponse:
-    """Retry, or return the response to the first call with this request id. A refusal is not stored."""
-    first = await transaction.insert_request(request, now=now)
-    if first is None:
-        response = await _retry(transaction, delivery_id=delivery_id, now=now)
-        await transaction.update_response(request, response.SerializeToString())
-        return response
-    if first.digest != request.digest:
-        raise RequestIdReused("this request_id was used for another request", request_id=request.id)
-    return service.RetryFailedNotificationResponse.FromString(first.response)
-
-
-def _repeatable(request: service.RetryFailedNotificationRequest) -> RepeatableRequest | None:
-    """Return what identifies the call when it is repeated; None when it has no request_id."""
-    if not request.request_id:
-        return None
-    request_id = _uuid("requestId", request.request_id)
-    rest = service.RetryFailedNotificationRequest()
-    rest.CopyFrom(request)
-    rest.ClearField("request_id")
-    body = rest.SerializeToString(deterministic=True)
-    digest = hashlib.sha256(request.DESCRIPTOR.full_name.encode() + b"\0" + body).hexdigest()
-    return RepeatableRequest(id=str(request_id), digest=digest)
 
 
 def _query(request: service.ListFailedNotificationsRequest) -> FailedDeliveryQuery:

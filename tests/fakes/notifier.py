@@ -17,13 +17,12 @@ from services.notifier.core.notification import (
 )
 from services.notifier.core.response import Accepted, ChannelResponse
 from services.notifier.ports import (
-    AnsweredRequest,
     DeliveryOutcome,
     FailedDelivery,
     FailedDeliveryQuery,
-    RepeatableRequest,
     RetryTransaction,
 )
+from tests.fakes.requests import MemoryRequests
 
 _T = TypeVar("_T")
 
@@ -128,11 +127,11 @@ class FakeOutcomes:
 
 
 class MemoryFailedDeliveries:
-    """Failed deliveries, and the requests that retried them, in memory."""
+    """Failed deliveries in memory."""
 
     def __init__(self, failed: Iterable[FailedDelivery] = ()) -> None:
         self.failed = {each.delivery.id: each for each in failed}
-        self.requests: dict[str, tuple[datetime, AnsweredRequest]] = {}
+        self.requests = MemoryRequests()
         self._lock = asyncio.Lock()
 
     async def list_page(self, query: FailedDeliveryQuery) -> list[FailedDelivery]:
@@ -150,23 +149,12 @@ class MemoryFailedDeliveries:
 
     async def in_transaction(self, work: Callable[[RetryTransaction], Awaitable[_T]]) -> _T:
         async with self._lock:
-            before = dict(self.failed), dict(self.requests)
+            before = dict(self.failed), dict(self.requests.rows)
             try:
                 return await work(self)
             except BaseException:
-                self.failed, self.requests = before
+                self.failed, self.requests.rows = before
                 raise
-
-    async def insert_request(self, request: RepeatableRequest, *, now: datetime) -> AnsweredRequest | None:
-        time, first = self.requests.get(request.id, (now, None))
-        if first is not None and time >= now - timedelta(hours=24):
-            return first
-        self.requests[request.id] = now, AnsweredRequest(digest=request.digest, response=b"")
-        return None
-
-    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
-        time, first = self.requests[request.id]
-        self.requests[request.id] = time, replace(first, response=response)
 
     async def make_due(self, delivery_id: UUID, *, now: datetime) -> FailedDelivery | None:
         failed = self.failed.get(delivery_id)

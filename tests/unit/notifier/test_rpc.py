@@ -6,13 +6,9 @@ from datetime import timedelta
 import pytest
 
 from services.chassis.failures import Failure, InvalidRequest
+from services.chassis.request_ids import RequestIdReused
 from services.notifier.core.delivery import DeliveryState
-from services.notifier.rpc import (
-    FailedNotificationNotFound,
-    NotificationAlreadyDelivered,
-    NotificationRpc,
-    RequestIdReused,
-)
+from services.notifier.rpc import FailedNotificationNotFound, NotificationAlreadyDelivered, NotificationRpc
 from services.notifier.worker.dispatcher import Dispatchers
 from tests.fakes.clock import FakeClock
 from tests.fakes.notifier import NOW, MemoryFailedDeliveries, failed_delivery
@@ -53,7 +49,7 @@ async def test_a_retried_one_is_due(bench: Bench) -> None:
     response = await bench.retry(1, request_id="")
     assert response.failed_notification.status == FailedNotification.RETRYING
     assert bench.state(1) is DeliveryState.PENDING
-    assert bench.store.requests == {}
+    assert bench.store.requests.rows == {}
 
 
 async def test_a_repeated_request_does_nothing_and_gets_the_first_response(bench: Bench) -> None:

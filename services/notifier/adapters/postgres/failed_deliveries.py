@@ -1,25 +1,18 @@
-"""The deliveries that have failed, for people to look at and to retry, and the requests that did."""
+"""The deliveries that have failed, for people to look at and to retry."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.request_ids import PostgresRequests
 from services.notifier.adapters.postgres.deliveries import DELIVERY_COLUMNS, delivery_of
-from services.notifier.ports import (
-    AnsweredRequest,
-    FailedDelivery,
-    FailedDeliveryQuery,
-    RepeatableRequest,
-    RetryTransaction,
-)
+from services.notifier.ports import FailedDelivery, FailedDeliveryQuery, RetryTransaction
 
 _T = TypeVar("_T")
-
-REQUEST_RETENTION = timedelta(hours=24)
 
 _SELECT_PAGE = f"""
 SELECT {DELIVERY_COLUMNS} FROM deliveries
@@ -39,21 +32,9 @@ RETURNING {DELIVERY_COLUMNS}
 
 _SELECT_ONE = f"SELECT {DELIVERY_COLUMNS} FROM deliveries WHERE id = $1 AND failed_at IS NOT NULL"  # noqa: S608 - as above
 
-# Waits for a concurrent call with the same id, and then conflicts with it.
-_INSERT_REQUEST = """
-INSERT INTO request_ids AS first (request_id, digest, create_time) VALUES ($1, $2, $3)
-ON CONFLICT (request_id) DO UPDATE
-    SET digest = excluded.digest, response = '', create_time = excluded.create_time
-    WHERE first.create_time < $3 - $4::interval
-RETURNING request_id
-"""
-
-_SELECT_REQUEST = "SELECT digest, response FROM request_ids WHERE request_id = $1"
-_UPDATE_RESPONSE = "UPDATE request_ids SET response = $2 WHERE request_id = $1"
-
 
 class PostgresFailedDeliveries:
-    """Reads and writes the tables `deliveries` and `request_ids`."""
+    """Reads failed rows of the table `deliveries`, and makes them due."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -71,16 +52,7 @@ class PostgresFailedDeliveries:
 class _PostgresRetryTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    async def insert_request(self, request: RepeatableRequest, *, now: datetime) -> AnsweredRequest | None:
-        is_first = await self._connection.fetchrow(_INSERT_REQUEST, request.id, request.digest, now, REQUEST_RETENTION)
-        if is_first:
-            return None
-        row = await self._connection.fetchrow(_SELECT_REQUEST, request.id)
-        return AnsweredRequest(digest=row["digest"], response=row["response"]) if row else None
-
-    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
-        await self._connection.execute(_UPDATE_RESPONSE, request.id, response)
+        self.requests = PostgresRequests(connection)
 
     async def make_due(self, delivery_id: UUID, *, now: datetime) -> FailedDelivery | None:
         row = await self._connection.fetchrow(_MAKE_DUE, delivery_id, now)

@@ -6,7 +6,7 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.postgres import Connection, Database
-from services.notifier.adapters.postgres.failed_deliveries import REQUEST_RETENTION
+from services.chassis.request_ids import PostgresRequests
 
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ WITH old AS (
                            WHERE other.alert_id = mine.alert_id AND other.id <> mine.id)
           ELSE EXISTS (SELECT 1 FROM notifications AS ended
                        WHERE ended.alert_id = mine.alert_id AND ended.kind = 3 AND ended.created_at < $1) END
-    ORDER BY created_at LIMIT 1000
+    ORDER BY created_at LIMIT $2
     FOR UPDATE SKIP LOCKED
 ), deleted AS (
     DELETE FROM deliveries USING old WHERE notification_id = old.id
@@ -36,11 +36,7 @@ SELECT id FROM old
 
 _DELETE_NOTIFICATIONS = "DELETE FROM notifications WHERE id = ANY ($1)"
 
-_DELETE_REQUESTS = """
-DELETE FROM request_ids WHERE request_id IN (
-    SELECT request_id FROM request_ids WHERE create_time < $1 ORDER BY create_time LIMIT 1000 FOR UPDATE SKIP LOCKED)
-RETURNING request_id
-"""
+_BATCH = 1000
 
 
 class PostgresRetention:
@@ -56,13 +52,17 @@ class PostgresRetention:
         now = self._clock.now()
         while count := await self._delete_notifications(before=now - self._retention):
             log.info("notifications_purged", notifications=count)
-        while await self._database.fetch(_DELETE_REQUESTS, now - REQUEST_RETENTION):
+        while await self._delete_requests(now=now):
             pass
 
     async def _delete_notifications(self, *, before: datetime) -> int:
         async def work(connection: Connection) -> int:
-            ids = [row["id"] for row in await connection.fetch(_DELETE_DELIVERIES, before)]
+            ids = [row["id"] for row in await connection.fetch(_DELETE_DELIVERIES, before, _BATCH)]
             await connection.execute(_DELETE_NOTIFICATIONS, ids)
             return len(ids)
 
         return await self._database.run_idempotent(work)
+
+    async def _delete_requests(self, *, now: datetime) -> int:
+        async with self._database.transaction() as connection:
+            return await PostgresRequests(connection).delete_old(now=now, limit=_BATCH)

@@ -2,23 +2,13 @@
 
 from alembic import op
 
+from services.chassis import request_ids
+
 revision = "0004"
 down_revision = "0003"
 
-_STATEMENTS = (
-    """
-    CREATE TABLE request_ids (
-        request_id text PRIMARY KEY,
-        digest text NOT NULL,
-        response bytea NOT NULL DEFAULT '',
-        create_time timestamptz NOT NULL
-    )
-    """,
-    "CREATE INDEX request_ids_by_age ON request_ids (create_time)",
-)
-
 
 def upgrade() -> None:
-    """Create the table."""
-    for statement in _STATEMENTS:
-        op.execute(statement)
+    """Create their table."""
+    op.execute(request_ids.TABLE_SQL)
+    op.execute(request_ids.INDEX_SQL)
