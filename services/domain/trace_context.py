@@ -1,7 +1,10 @@
 """The header `traceparent` of W3C Trace Context, as it goes along with records."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+# Of a record, as Kafka has them.
+TraceHeaders = Sequence[tuple[str, bytes]]
 
 _NAME = "traceparent"
 # Version ff and ids of zeros alone are invalid; only versions after 00 may have more than four parts.
@@ -16,7 +19,7 @@ def traceparent_of(headers: Iterable[tuple[str, bytes]] | None) -> str:
     return ""
 
 
-def headers_of(traceparent: str) -> list[tuple[str, bytes]]:
+def headers_of(traceparent: str) -> TraceHeaders:
     """Return the headers that carry a traceparent, none for an empty one."""
     return [(_NAME, traceparent.encode())] if traceparent else []
 

@@ -1,15 +1,14 @@
 """What ingest needs from the world."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from services.domain.trace_context import TraceHeaders
 from services.ingest.core.adjustments import Adjustment
 from services.ingest.core.columns import Columns, Offsets
-
-Headers = Sequence[tuple[str, bytes]]
 
 
 class UnreadableRequestError(Exception):
@@ -61,7 +60,7 @@ class Wire(Protocol):
 class EventProducer(Protocol):
     """Where accepted events go."""
 
-    def enqueue(self, topic: str, value: bytes, *, headers: Headers) -> asyncio.Future[None]:
+    def enqueue(self, topic: str, value: bytes, *, headers: TraceHeaders) -> asyncio.Future[None]:
         """Publish one record without waiting. The future ends when all in-sync replicas have it, or with a Failure.
 
         It ends within the delivery timeout. After a failure the record may still have been written.

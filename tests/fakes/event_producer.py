@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from services.chassis.failures import Failure
 from services.contract.topics import LOG_EVENTS
-from services.ingest.ports import Headers
+from services.domain.trace_context import TraceHeaders
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 
@@ -13,12 +13,12 @@ class MemoryProducer:
     """Confirms at once, or, while `holds`, when told to; what was confirmed stands in `records`."""
 
     def __init__(self) -> None:
-        self.records: list[tuple[bytes, Headers]] = []
+        self.records: list[tuple[bytes, TraceHeaders]] = []
         self.holds = False
         self.refuses_with: Failure | None = None
-        self.waiting: list[tuple[asyncio.Future[None], bytes, Headers]] = []
+        self.waiting: list[tuple[asyncio.Future[None], bytes, TraceHeaders]] = []
 
-    def enqueue(self, topic: str, value: bytes, *, headers: Headers) -> asyncio.Future[None]:
+    def enqueue(self, topic: str, value: bytes, *, headers: TraceHeaders) -> asyncio.Future[None]:
         assert topic == LOG_EVENTS
         if self.refuses_with is not None:
             raise self.refuses_with

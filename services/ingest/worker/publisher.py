@@ -9,8 +9,9 @@ from typing import Self
 from services.chassis.clock import Clock
 from services.chassis.failures import Overloaded
 from services.contract.topics import LOG_EVENTS
+from services.domain.trace_context import TraceHeaders
 from services.ingest.metrics import Metrics
-from services.ingest.ports import EventProducer, Headers
+from services.ingest.ports import EventProducer
 
 # What a call that waits costs besides its request's bytes: its task, its stream, its place in queues.
 _CALL_BYTES = 4096
@@ -88,7 +89,7 @@ class Publisher:
             raise Overloaded("too many requests wait for Kafka; try again later")
         return Reservation(self._in_flight, cost)
 
-    def publish(self, batch: bytes, headers: Headers) -> asyncio.Future[None]:
+    def publish(self, batch: bytes, headers: TraceHeaders) -> asyncio.Future[None]:
         """Publish one batch as a record without a key, so that records spread evenly; see EventProducer."""
         started = self._clock.monotonic()
         published = self._producer.enqueue(LOG_EVENTS, batch, headers=headers)

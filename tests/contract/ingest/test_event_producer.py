@@ -11,11 +11,12 @@ from services.chassis.kafka import Producer, producer
 from services.chassis.kafka.record import record_of
 from services.chassis.settings import KafkaSettings
 from services.contract.topics import LOG_EVENTS
-from services.ingest.ports import EventProducer, Headers
+from services.domain.trace_context import TraceHeaders
+from services.ingest.ports import EventProducer
 from tests.fakes.event_producer import MemoryProducer
 from tests.fakes.kafka_topic import written
 
-Read = Callable[[], list[tuple[bytes, Headers]]]
+Read = Callable[[], list[tuple[bytes, TraceHeaders]]]
 HEADERS = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
 
 
@@ -32,7 +33,7 @@ class EventProducerContract(ABC):
         await events.enqueue(LOG_EVENTS, b"one", headers=HEADERS)
         assert await asyncio.to_thread(read) == [(b"one", HEADERS)]
 
-    async def test_many_may_be_under_way_and_each_stands_there_once(self, events: EventProducer, read: Read) -> None:
+    async def test_many_records_may_be_in_flight_at_once(self, events: EventProducer, read: Read) -> None:
         batches = [str(number).encode() for number in range(50)]
         await asyncio.gather(*(events.enqueue(LOG_EVENTS, batch, headers=[]) for batch in batches))
         assert sorted(batch for batch, _ in await asyncio.to_thread(read)) == sorted(batches)
@@ -62,7 +63,7 @@ class TestKafkaProducer(EventProducerContract):
 
     @pytest.fixture
     def read(self, kafka: str, topics: str) -> Read:
-        def records() -> list[tuple[bytes, Headers]]:
+        def records() -> list[tuple[bytes, TraceHeaders]]:
             found = [record_of(message, LOG_EVENTS) for message in written(kafka, topics + LOG_EVENTS)]
             return [(record.value, list(record.headers)) for record in found]
 

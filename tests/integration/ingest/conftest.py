@@ -43,8 +43,8 @@ class Running:
         return self.exporter.get_finished_spans()
 
     async def get(self, path: str) -> tuple[int, str]:
-        async with aiohttp.ClientSession() as session, session.get(f"http://{self.admin}{path}") as answer:
-            return answer.status, await answer.text()
+        async with aiohttp.ClientSession() as session, session.get(f"http://{self.admin}{path}") as response:
+            return response.status, await response.text()
 
     async def until_health_is(self, status: int, within: float = 20.0) -> None:
         async with asyncio.timeout(within):
@@ -87,7 +87,7 @@ async def ingest(start: Start, kafka: str, topics: str) -> AsyncIterator[Running
 
 @pytest.fixture
 def records(kafka: str, topics: str) -> Callable[[], list[Message]]:
-    """Give what was written, when asked."""
+    """Return a function that reads what was written."""
     return lambda: written(kafka, f"{topics}log-events")
 
 

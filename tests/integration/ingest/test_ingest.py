@@ -42,10 +42,10 @@ def details_of(error: grpc.aio.AioRpcError) -> dict[str, object]:
     return found
 
 
-async def test_a_batch_stands_on_the_topic_as_the_bytes_that_came(ingest: Running, records: Records) -> None:
+async def test_a_batch_reaches_the_topic_byte_for_byte(ingest: Running, records: Records) -> None:
     request = IngestBatchRequest(events=[an_event(record_id=str(index)) for index in range(500)])
-    answer = await ingest.stub.IngestBatch(request)
-    assert (answer.accepted_count, answer.refused_count) == (500, 0)
+    response = await ingest.stub.IngestBatch(request)
+    assert (response.accepted_count, response.refused_count) == (500, 0)
     (record,) = records()
     assert record.value() == request.SerializeToString()
     assert record.key() is None
@@ -53,9 +53,9 @@ async def test_a_batch_stands_on_the_topic_as_the_bytes_that_came(ingest: Runnin
 
 async def test_a_batch_is_accepted_in_part(ingest: Running, records: Records) -> None:
     events = [an_event(record_id="a"), an_event(record_id="b", level=0), an_event(record_id="c")]
-    answer = await ingest.stub.IngestBatch(IngestBatchRequest(events=events))
-    assert (answer.accepted_count, answer.refused_count) == (2, 1)
-    assert (answer.refused[0].index, answer.refused[0].record_id, answer.refused[0].field) == (1, "b", "level")
+    response = await ingest.stub.IngestBatch(IngestBatchRequest(events=events))
+    assert (response.accepted_count, response.refused_count) == (2, 1)
+    assert (response.refused[0].index, response.refused[0].record_id, response.refused[0].field) == (1, "b", "level")
     assert events_of(records()) == [events[0], events[2]]
 
 
@@ -69,7 +69,7 @@ async def test_a_request_of_four_mebibytes_goes_in_several_records(ingest: Runni
     assert {event.record_id for event in events_of(found)} == {event.record_id for event in events}
 
 
-async def test_large_calls_at_once_are_taken_or_told_to_come_again(start: Start, kafka: str, topics: str) -> None:
+async def test_large_calls_at_once_are_accepted_or_told_to_retry(start: Start, kafka: str, topics: str) -> None:
     request = IngestBatchRequest(events=[an_event(message="x" * 32_000)] * 130)
     limits = {"max_receiving": "2", "max_inflight_bytes": str(9 * 1024 * 1024)}
     async with start(kafka, topics, **limits) as ingest:
@@ -102,7 +102,7 @@ async def test_the_longest_list_of_violations_reaches_the_caller(ingest: Running
     assert len(details["BadRequest"].field_violations) == 25  # type: ignore[attr-defined]
 
 
-async def test_bytes_that_are_no_message_are_malformed(ingest: Running) -> None:
+async def test_bytes_that_are_not_a_message_are_malformed(ingest: Running) -> None:
     for method in ("Ingest", "IngestBatch"):
         call: Any = ingest.channel.unary_unary(f"/tocsin.logs.v1.LogIngestService/{method}")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -117,10 +117,10 @@ async def test_single_events_go_together_and_each_caller_is_answered(
     async with start(kafka, topics, linger="1s", max_linger_events="3") as ingest:
         requests = [IngestRequest(event=an_event(record_id=name)) for name in ("a", "b", "c")]
         requests[1].event.service = ""
-        answers = await asyncio.gather(*map(ingest.stub.Ingest, requests), return_exceptions=True)
-    assert [getattr(answer, "accepted_count", None) for answer in answers] == [1, None, 1]
-    assert isinstance(answers[1], grpc.aio.AioRpcError)
-    assert answers[1].code() is grpc.StatusCode.INVALID_ARGUMENT
+        responses = await asyncio.gather(*map(ingest.stub.Ingest, requests), return_exceptions=True)
+    assert [getattr(response, "accepted_count", None) for response in responses] == [1, None, 1]
+    assert isinstance(responses[1], grpc.aio.AioRpcError)
+    assert responses[1].code() is grpc.StatusCode.INVALID_ARGUMENT
     (record,) = records()
     assert {event.record_id for event in events_of([record])} == {"a", "c"}
 
@@ -167,7 +167,7 @@ async def test_the_span_of_single_events_has_a_recorded_call_as_its_parent(
     assert _traceparent(record).split("-")[1::2] == [expected, "01"]
 
 
-async def test_health_and_metrics_stand_on_the_admin_port(ingest: Running) -> None:
+async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None:
     status, text = await ingest.get("/health")
     assert (status, json.loads(text)["dependencies"]) == (200, {"kafka": "UP"})
     await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event(), an_event(level=0)]))
@@ -204,9 +204,9 @@ async def test_reflection_lists_services(ingest: Running, method: str, services:
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    answers = call(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-    answer = await anext(aiter(answers))
-    listed = {service.name for service in answer.list_services_response.service}
+    responses = call(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    response = await anext(aiter(responses))
+    listed = {service.name for service in response.list_services_response.service}
     assert {name for name in listed if name.startswith("tocsin.")} == services
     assert "grpc.health.v1.Health" in listed
 

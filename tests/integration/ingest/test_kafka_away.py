@@ -25,7 +25,7 @@ def retry_after(error: grpc.aio.AioRpcError) -> float:
 
 
 class Sender:
-    """Sends events one after the other by both rpcs, and remembers for which ingest said yes."""
+    """Sends events one after the other by both rpcs, and keeps the ids of those that were acknowledged."""
 
     def __init__(self, ingest: Running) -> None:
         self.ingest = ingest

@@ -83,10 +83,10 @@ def envoy_before(instances: list[Instance], folder: Path) -> Iterator[int]:
 
 
 def hint(error: Any) -> str:
-    """Say when the caller is to come again; empty when it is not told."""
+    """Return when the caller is to retry, or why the call failed."""
     status, found = rpc_status.from_call(error), RetryInfo()
-    is_told = status is not None and any(each.Unpack(found) for each in status.details)
-    return f", again after {found.retry_delay.seconds} s" if is_told else f": {error.details()}"
+    has_hint = status is not None and any(each.Unpack(found) for each in status.details)
+    return f", again after {found.retry_delay.seconds} s" if has_hint else f": {error.details()}"
 
 
 @asynccontextmanager
@@ -113,7 +113,7 @@ async def steady_load(port: int) -> AsyncIterator[Counter[str]]:
         await asyncio.gather(*callers)
 
 
-async def test_of_two_instances_each_can_stop_unnoticed_and_the_last_says_when_to_come_again(
+async def test_of_two_instances_each_can_stop_unnoticed_and_the_last_one_gives_a_retry_delay(
     instances: list[Instance], tmp_path: Path
 ) -> None:
     one, other = instances

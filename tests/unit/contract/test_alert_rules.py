@@ -47,7 +47,7 @@ def test_a_window_is_written_in_minutes_where_that_is_exact(window: timedelta, l
     assert complete(read_alert_rule(shown)) == rule
 
 
-def test_what_a_client_did_not_say_is_left_out() -> None:
+def test_fields_that_are_not_set_are_left_out() -> None:
     empty = read_alert_rule(AlertRule(type=99, severity=99))  # type: ignore[arg-type]
     assert (empty.type, empty.severity, empty.threshold, empty.enabled, empty.window) == (None,) * 5
     assert read_alert_rule(AlertRule(type=AlertRule.CUSTOM)).type is RuleType.CUSTOM

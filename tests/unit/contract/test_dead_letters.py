@@ -6,7 +6,7 @@ from services.contract.dead_letters import encode_dead_letter
 from tocsin.logs.v1.log_event_pb2 import DeadLetter
 
 
-def test_a_dead_letter_says_which_record_it_was_and_why_and_when() -> None:
+def test_a_dead_letter_names_the_record_the_reason_and_the_time() -> None:
     letter = encode_dead_letter(
         topic="alerts",
         partition=1,

@@ -35,7 +35,7 @@ def test_no_token_is_the_first_page() -> None:
 
 
 @given(text)
-def test_any_other_text_is_refused(token: str) -> None:
+def test_any_other_string_is_refused(token: str) -> None:
     if token:
         with pytest.raises(PageTokenError):
             decode_page_token(token, filters="f", width=1)
@@ -50,18 +50,18 @@ def test_what_only_looks_like_a_token_is_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("part", ["a\0", "\ud800"])
-def test_text_that_no_store_takes_is_refused(part: str) -> None:
+def test_a_key_that_no_store_can_hold_is_refused(part: str) -> None:
     token = base64.urlsafe_b64encode(json.dumps([digest("f"), part]).encode()).decode().rstrip("=")
     with pytest.raises(PageTokenError, match="gave out"):
         decode_page_token(token, filters="f", width=1)
 
 
-def test_what_is_nested_too_deeply_is_refused() -> None:
+def test_deep_nesting_is_refused() -> None:
     with pytest.raises(PageTokenError):
         decode_page_token(base64.urlsafe_b64encode(b"[" * 100_000).decode().rstrip("="), filters="f", width=1)
 
 
-def test_moments_come_back_in_utc_and_none_is_beyond_what_can_be_said() -> None:
+def test_times_of_a_key_come_back_in_utc_or_are_refused() -> None:
     assert key_time("2026-01-01T01:00:00+01:00") == datetime(2026, 1, 1, tzinfo=UTC)
     for text in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026-01-01T00:00:00", "now"):
         with pytest.raises(PageTokenError):

@@ -31,7 +31,7 @@ def test_headers_carry_a_traceparent() -> None:
     st.sampled_from([SPAN, "0" * 16, SPAN[1:]]),
     st.sampled_from(["00", "01", "1", "01-", "01-more", "01more"]),
 )
-def test_a_trace_id_is_valid_where_opentelemetry_takes_it(version: str, trace: str, span: str, rest: str) -> None:
+def test_a_trace_id_is_valid_where_opentelemetry_accepts_it(version: str, trace: str, span: str, rest: str) -> None:
     traceparent = f"{version}-{trace}-{span}-{rest}"
     context = get_current_span(context_of(headers_of(traceparent))).get_span_context()
     assert trace_id_of(traceparent) == (f"{context.trace_id:032x}" if context.is_valid else "")

@@ -1,4 +1,4 @@
-"""JSON as clients send it, and what a response says of it."""
+"""JSON as clients send it, and what was adjusted in it."""
 
 import json
 
@@ -16,6 +16,6 @@ def with_members(text: str) -> bytes:
     return json.dumps(OWN)[:-1].encode() + b"," + text.encode() + b"}"
 
 
-def said(adjusted: AdjustedEvents) -> set[str]:
+def adjusted_fields(adjusted: AdjustedEvents) -> set[str]:
     """Return what was adjusted, as "field ACTION"."""
     return {f"{value.field} {AdjustedValue.Action.Name(value.action)}" for value in adjusted.values}

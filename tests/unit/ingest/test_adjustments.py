@@ -1,4 +1,4 @@
-"""What decides over nothing never refuses an event: it is put right, and said."""
+"""Values of optional fields never refuse an event: they are adjusted, and the response says so."""
 
 import asyncio
 import math
@@ -86,7 +86,7 @@ MANY = {f"k{number:02}": "v" for number in range(33)}
         ),
     ],
 )
-async def test_a_side_field_never_refuses_its_event(sent: dict[str, Any], written: dict[str, Any], action: str) -> None:
+async def test_an_optional_field_never_refuses(sent: dict[str, Any], written: dict[str, Any], action: str) -> None:
     bench = a_bench(max_attributes=32)
     field, done = action.split()
     expected = AdjustedEvents(
@@ -101,23 +101,23 @@ async def test_a_side_field_never_refuses_its_event(sent: dict[str, Any], writte
     assert list(bench.producer.events) == [an_event(**written), an_event(), an_event(**written)]
 
 
-async def test_what_came_as_it_should_is_said_to_be_so(bench: Bench) -> None:
+async def test_an_event_that_fits_is_not_adjusted(bench: Bench) -> None:
     assert not (await bench.ingest(an_event())).HasField("adjusted")
     assert not (await bench.ingest_batch([an_event()])).HasField("adjusted")
 
 
 async def test_a_refused_event_is_not_adjusted(bench: Bench) -> None:
-    answer = await bench.ingest_batch([an_event(), an_event(service="", trace_id=SHORT)])
-    assert not answer.HasField("adjusted")
-    assert answer.refused[0].field == "service"
+    response = await bench.ingest_batch([an_event(), an_event(service="", trace_id=SHORT)])
+    assert not response.HasField("adjusted")
+    assert response.refused[0].field == "service"
 
 
-async def test_an_adjusted_event_that_is_refused_for_its_size_is_not_said_to_be_adjusted(bench: Bench) -> None:
+async def test_an_event_that_is_refused_for_its_size_is_not_reported_as_adjusted(bench: Bench) -> None:
     large = an_event(trace_id=SHORT)
     large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)  # field 31, which the contract does not know
-    answer = await bench.ingest_batch([an_event(), large])
-    assert not answer.HasField("adjusted")
-    assert answer.refused[0].field == "event"
+    response = await bench.ingest_batch([an_event(), large])
+    assert not response.HasField("adjusted")
+    assert response.refused[0].field == "event"
     with pytest.raises(InvalidRequest):
         await bench.ingest(large)
 
@@ -129,18 +129,18 @@ async def test_attributes_do_not_make_an_event_too_large(bench: Bench) -> None:
     assert {len(event.attributes["a"]) for event in bench.producer.events} == {1024}
 
 
-async def test_places_are_the_first_ten_and_counts_are_whole() -> None:
-    answer = await a_bench(max_batch_events=2_000, max_record_bytes=900_000).ingest_batch(
+async def test_the_first_ten_indexes_are_listed_and_all_events_are_counted() -> None:
+    response = await a_bench(max_batch_events=2_000, max_record_bytes=900_000).ingest_batch(
         [an_event(trace_id=SHORT, status_code=1006)] * 1_100
     )
-    assert answer.adjusted.event_count == 1_100
-    assert [(value.field, value.count, list(value.indexes)) for value in answer.adjusted.values] == [
+    assert response.adjusted.event_count == 1_100
+    assert [(value.field, value.count, list(value.indexes)) for value in response.adjusted.values] == [
         ("statusCode", 1_100, list(range(10))),
         ("traceId", 1_100, list(range(10))),
     ]
 
 
-def test_what_is_kept_from_a_field_stands_before_the_attributes() -> None:
+def test_values_kept_from_fields_come_before_the_attributes() -> None:
     sides = OptionalFields(
         record_id="", status_code=7, response_time=None, host="", trace_id="", attributes={"a": "1", "status_code": "x"}
     )
@@ -152,7 +152,7 @@ def test_what_is_kept_from_a_field_stands_before_the_attributes() -> None:
     }
 
 
-def test_nothing_changed_is_nothing_to_say() -> None:
+def test_without_adjustments_there_is_no_summary() -> None:
     assert summarize({}) is None
     assert summarize({3: frozenset()}) is None
 
@@ -164,7 +164,7 @@ LIMITS = Limits(
 
 @settings(max_examples=60)
 @given(st.lists(any_events, min_size=1, max_size=4))
-def test_what_is_written_keeps_the_contract_and_is_not_adjusted_again(events: list[LogEvent]) -> None:
+def test_published_events_pass_all_checks_and_are_not_adjusted_again(events: list[LogEvent]) -> None:
     async def scenario() -> list[LogEvent]:
         bench = a_bench()
         try:

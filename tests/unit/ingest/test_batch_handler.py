@@ -1,4 +1,4 @@
-"""IngestBatch: what is taken, what is refused, and what is said about it."""
+"""IngestBatch: which events are accepted, which are refused, and what the response says."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -29,15 +29,15 @@ async def test_an_allowed_batch_is_written_as_the_bytes_that_came(bench: Bench) 
 
 
 async def test_a_batch_is_accepted_in_part(bench: Bench) -> None:
-    answer = await bench.ingest_batch([GOOD, BAD, GOOD])
-    assert (answer.accepted_count, answer.refused_count) == (2, 1)
-    assert list(answer.refused) == [
+    response = await bench.ingest_batch([GOOD, BAD, GOOD])
+    assert (response.accepted_count, response.refused_count) == (2, 1)
+    assert list(response.refused) == [
         RefusedEvent(index=1, record_id="r7", field="service", reason="expected 1 to 256 characters")
     ]
     assert list(bench.producer.events) == [GOOD, GOOD]
 
 
-async def test_when_no_event_is_allowed_all_that_is_wrong_is_named(bench: Bench) -> None:
+async def test_when_all_events_are_refused_each_wrong_field_is_named(bench: Bench) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await bench.ingest_batch([BAD, an_event(level=0)])
     assert [violation.field for violation in refused.value.violations] == [
@@ -48,13 +48,13 @@ async def test_when_no_event_is_allowed_all_that_is_wrong_is_named(bench: Bench)
     assert bench.producer.records == []
 
 
-async def test_the_list_of_what_is_wrong_is_bounded(bench: Bench) -> None:
+async def test_the_list_of_violations_is_bounded(bench: Bench) -> None:
     with pytest.raises(InvalidRequest, match="none of the 100 events") as refused:
         await bench.ingest_batch([BAD] * 100)
     assert len(refused.value.violations) == 25
 
 
-async def test_an_event_that_fits_no_record_is_named_itself(bench: Bench) -> None:
+async def test_an_event_larger_than_a_record_is_named_as_a_whole(bench: Bench) -> None:
     large = an_event()
     large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)
     with pytest.raises(InvalidRequest) as refused:
@@ -62,9 +62,9 @@ async def test_an_event_that_fits_no_record_is_named_itself(bench: Bench) -> Non
     assert [violation.field for violation in refused.value.violations] == ["events[0]"]
 
 
-async def test_a_refused_event_is_named_by_no_more_than_the_allowed_record_id(bench: Bench) -> None:
-    answer = await bench.ingest_batch([GOOD, an_event(record_id="é" * 500, service="")])
-    assert answer.refused[0].record_id == "é" * 128
+async def test_the_record_id_of_a_refused_event_is_cut(bench: Bench) -> None:
+    response = await bench.ingest_batch([GOOD, an_event(record_id="é" * 500, service="")])
+    assert response.refused[0].record_id == "é" * 128
 
 
 async def test_an_empty_batch_is_refused(bench: Bench) -> None:
@@ -86,13 +86,13 @@ async def test_too_many_bytes_are_refused(make_bench: Callable[..., Bench]) -> N
 
 
 @pytest.mark.parametrize("request_bytes", [b"\x0a\xff", b"\x0a\x04\x1a\x02\xff\xfe", b"\x0a\x01\x0b"])
-async def test_bytes_that_are_no_batch_are_malformed(bench: Bench, request_bytes: bytes) -> None:
+async def test_bytes_that_are_not_a_batch_are_malformed(bench: Bench, request_bytes: bytes) -> None:
     with pytest.raises(MalformedMessage):
         await bench.rpc.ingest_batch(request_bytes, None)
     assert bench.in_flight.reserved == 0
 
 
-async def test_what_stands_beside_the_events_does_not_reach_the_topic(bench: Bench) -> None:
+async def test_unknown_fields_of_the_request_do_not_reach_the_topic(bench: Bench) -> None:
     events = IngestBatchRequest(events=[GOOD, GOOD]).SerializeToString()
     await bench.rpc.ingest_batch(b"\x12\x02hi" + events, None)
     assert [batch for batch, _ in bench.producer.records] == [events]
@@ -100,25 +100,25 @@ async def test_what_stands_beside_the_events_does_not_reach_the_topic(bench: Ben
 
 @settings(max_examples=50)
 @given(st.lists(any_events, min_size=1, max_size=6))
-def test_each_event_is_taken_or_refused_and_the_taken_ones_are_written_in_order(events: list[LogEvent]) -> None:
+def test_each_event_is_accepted_or_refused_and_accepted_ones_are_written_in_order(events: list[LogEvent]) -> None:
     async def scenario() -> None:
         bench = a_bench(max_record_bytes=6_000)
         try:
-            answer = await bench.ingest_batch(events)
+            response = await bench.ingest_batch(events)
         except InvalidRequest:
             assert bench.producer.records == []
             return
-        refused = {each.index for each in answer.refused}
-        assert answer.accepted_count + answer.refused_count == len(events)
-        assert len(refused) == answer.refused_count
-        adjusted = [index for value in answer.adjusted.values for index in value.indexes]
+        refused = {each.index for each in response.refused}
+        assert response.accepted_count + response.refused_count == len(events)
+        assert len(refused) == response.refused_count
+        adjusted = [index for value in response.adjusted.values for index in value.indexes]
         kept = [event for index, event in enumerate(events) if index not in refused]
         assert [event.message for event in bench.producer.events] == [event.message for event in kept]
         as_they_came = [event for index, event in enumerate(events) if index not in {*refused, *adjusted}]
         assert [event for event in plain(as_they_came) if event not in plain(bench.producer.events)] == []
-        assert answer.adjusted.event_count == len(set(adjusted)) == len(kept) - len(as_they_came)
+        assert response.adjusted.event_count == len(set(adjusted)) == len(kept) - len(as_they_came)
         assert all(len(batch) <= 6_000 for batch, _ in bench.producer.records)
-        await asyncio.sleep(0)  # what a record held is given back by its callback, which may run just after the answer
+        await asyncio.sleep(0)  # a callback releases a record's bytes, and may run just after the response
         assert bench.in_flight.reserved == 0
 
     asyncio.run(scenario())
@@ -126,14 +126,14 @@ def test_each_event_is_taken_or_refused_and_the_taken_ones_are_written_in_order(
 
 async def test_a_large_request_is_split_into_records(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(max_record_bytes=200)
-    answer = await bench.ingest_batch([an_event(record_id=str(index)) for index in range(20)])
-    assert answer.accepted_count == 20
+    response = await bench.ingest_batch([an_event(record_id=str(index)) for index in range(20)])
+    assert response.accepted_count == 20
     assert len(bench.producer.records) > 3
     assert all(len(batch) <= 200 for batch, _ in bench.producer.records)
     assert [event.record_id for event in bench.producer.events] == [str(index) for index in range(20)]
 
 
-async def test_yes_waits_for_the_topic(bench: Bench) -> None:
+async def test_ok_waits_for_the_topic(bench: Bench) -> None:
     bench.producer.holds = True
     call = asyncio.create_task(bench.ingest_batch([GOOD]))
     await asyncio.sleep(0)
@@ -157,7 +157,7 @@ async def test_a_request_of_which_a_part_failed_has_failed(make_bench: Callable[
     assert bench.in_flight.reserved == 0
 
 
-async def test_what_does_not_fit_into_memory_is_refused(make_bench: Callable[..., Bench]) -> None:
+async def test_a_request_without_a_reservation_is_refused(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(max_inflight_bytes=9_000)
     bench.producer.holds = True
     first, second = (asyncio.create_task(bench.ingest_batch([GOOD])) for _ in range(2))
@@ -171,7 +171,7 @@ async def test_what_does_not_fit_into_memory_is_refused(make_bench: Callable[...
     assert (await bench.ingest_batch([GOOD])).accepted_count == 1
 
 
-async def test_bytes_of_a_caller_that_gave_up_count_until_they_are_settled(bench: Bench) -> None:
+async def test_the_reservation_of_a_caller_that_gave_up_is_kept_until_the_write_ends(bench: Bench) -> None:
     bench.producer.holds = True
     call = asyncio.create_task(bench.ingest_batch([GOOD]))
     await asyncio.sleep(0)
@@ -184,13 +184,13 @@ async def test_bytes_of_a_caller_that_gave_up_count_until_they_are_settled(bench
     assert bench.in_flight.reserved == 0
 
 
-async def test_a_full_queue_is_the_callers_answer(bench: Bench) -> None:
+async def test_a_full_queue_fails_the_call(bench: Bench) -> None:
     bench.producer.refuses_with = Overloaded("full")
     with pytest.raises(Overloaded):
         await bench.ingest_batch([GOOD])
     assert bench.in_flight.reserved == 0
 
 
-async def test_what_was_written_is_a_log_batch(bench: Bench) -> None:
+async def test_the_record_is_a_log_batch(bench: Bench) -> None:
     await bench.ingest_batch([GOOD, BAD, GOOD])
     assert LogBatch.FromString(bench.producer.records[0][0]) == LogBatch(events=[GOOD, GOOD])

@@ -16,7 +16,7 @@ from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
 LONG = timedelta(hours=1)
 
 
-async def test_an_event_is_taken(bench: Bench) -> None:
+async def test_an_event_is_accepted(bench: Bench) -> None:
     assert (await bench.ingest(an_event())).accepted_count == 1
     assert list(bench.producer.events) == [an_event()]
     assert bench.in_flight.reserved == 0
@@ -29,14 +29,14 @@ async def test_events_go_together_and_in_order(make_bench: Callable[..., Bench])
     assert [event.record_id for event in bench.producer.events] == ["a", "b", "c"]
 
 
-async def test_a_full_record_goes_before_the_next_event_is_added(make_bench: Callable[..., Bench]) -> None:
+async def test_a_full_record_is_flushed_before_the_next_event_is_added(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(linger=timedelta(milliseconds=1), max_linger_events=100, max_record_bytes=100)
     await asyncio.gather(*(bench.ingest(an_event(record_id=name)) for name in "abcde"))
     assert len(bench.producer.records) == 3
     assert [event.record_id for event in bench.producer.events] == list("abcde")
 
 
-async def test_each_caller_gets_its_own_answer(make_bench: Callable[..., Bench]) -> None:
+async def test_each_caller_gets_the_outcome_of_its_own_event(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(linger=LONG, max_linger_events=3)
     bad = an_event(service="", level=0)
     first, second, third = await asyncio.gather(
@@ -51,7 +51,7 @@ async def test_each_caller_gets_its_own_answer(make_bench: Callable[..., Bench])
     assert bench.in_flight.reserved == 0
 
 
-async def test_when_none_is_allowed_nothing_is_written(bench: Bench) -> None:
+async def test_when_all_are_refused_nothing_is_written(bench: Bench) -> None:
     with pytest.raises(InvalidRequest):
         await bench.ingest(an_event(message=""))
     assert bench.producer.records == []
@@ -68,13 +68,13 @@ async def test_malformed_bytes_are_refused_at_once(bench: Bench) -> None:
         await bench.rpc.ingest(b"\x0a\x04\x1a\x02\xff\xfe", None)
 
 
-async def test_an_event_said_in_pieces_counts_once(bench: Bench) -> None:
+async def test_an_event_in_several_pieces_counts_once(bench: Bench) -> None:
     pieces = [LogEvent(service="a", level=LogEvent.INFO), LogEvent(message="m")]
     await bench.rpc.ingest(b"".join(IngestRequest(event=piece).SerializeToString() for piece in pieces), None)
     assert list(bench.producer.events) == [LogEvent(service="a", level=LogEvent.INFO, message="m")]
 
 
-async def test_a_failed_write_is_every_callers_answer(make_bench: Callable[..., Bench]) -> None:
+async def test_a_failed_write_fails_every_caller(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(linger=LONG, max_linger_events=2)
     bench.producer.holds = True
     calls = [asyncio.create_task(bench.ingest(an_event())) for _ in range(2)]
@@ -85,7 +85,7 @@ async def test_a_failed_write_is_every_callers_answer(make_bench: Callable[..., 
     assert bench.in_flight.reserved == 0
 
 
-async def test_a_full_queue_is_every_callers_answer(make_bench: Callable[..., Bench]) -> None:
+async def test_a_full_queue_fails_every_caller(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(linger=LONG, max_linger_events=2)
     bench.producer.refuses_with = Overloaded("full")
     outcomes = await asyncio.gather(*(bench.ingest(an_event()) for _ in range(2)), return_exceptions=True)
@@ -93,7 +93,7 @@ async def test_a_full_queue_is_every_callers_answer(make_bench: Callable[..., Be
     assert bench.in_flight.reserved == 0
 
 
-async def test_who_gave_up_while_waiting_is_left_out(make_bench: Callable[..., Bench]) -> None:
+async def test_the_event_of_a_caller_that_gave_up_is_left_out(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(linger=LONG, max_linger_events=2)
     gone = asyncio.create_task(bench.ingest(an_event(record_id="gone")))
     await asyncio.sleep(0)
@@ -104,7 +104,7 @@ async def test_who_gave_up_while_waiting_is_left_out(make_bench: Callable[..., B
     assert bench.in_flight.reserved == 0
 
 
-async def test_who_gave_up_while_writing_holds_its_bytes_until_they_are_settled(bench: Bench) -> None:
+async def test_a_caller_that_gives_up_during_the_write_keeps_its_reservation_until_the_end(bench: Bench) -> None:
     bench.producer.holds = True
     calls = [asyncio.create_task(bench.ingest(an_event())) for _ in range(3)]
     await asyncio.sleep(0)

@@ -25,11 +25,11 @@ POLICY = BatchPolicy(linger=timedelta(milliseconds=3), max_events=3, max_bytes=1
         pytest.param(0, 0, 101, BatchStep.WAIT, id="alone it may be as large as it is"),
     ],
 )
-def test_a_step_follows_from_what_waits(events: int, size: int, added_size: int, step: BatchStep) -> None:
+def test_the_step_follows_from_the_pending_events(events: int, size: int, added_size: int, step: BatchStep) -> None:
     assert POLICY.step(events=events, size=size, added_size=added_size) is step
 
 
-def test_without_waiting_each_event_goes_at_once() -> None:
+def test_without_linger_each_event_is_flushed_at_once() -> None:
     assert (
         BatchPolicy(linger=timedelta(0), max_events=3, max_bytes=9).step(events=0, size=0, added_size=1)
         is BatchStep.FLUSH
@@ -37,13 +37,13 @@ def test_without_waiting_each_event_goes_at_once() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"max_events": 0, "max_bytes": 1}, {"max_events": 1, "max_bytes": 0}])
-def test_a_policy_that_can_never_send_is_refused(bad: dict[str, int]) -> None:
+def test_a_policy_that_can_never_flush_is_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         BatchPolicy(linger=timedelta(0), **bad)
 
 
 @given(st.lists(st.integers(min_value=2, max_value=50), max_size=40), st.integers(min_value=1, max_value=60))
-def test_cuts_keep_order_miss_nothing_and_fill_records(sizes: list[int], most: int) -> None:
+def test_records_are_full_and_hold_all_events_in_order(sizes: list[int], most: int) -> None:
     cuts = record_cuts(np.array(sizes, dtype=np.int64), most).tolist()
     records = [sizes[begin:end] for begin, end in pairwise(cuts)]
     assert [size for record in records for size in record] == sizes

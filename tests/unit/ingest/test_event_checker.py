@@ -1,4 +1,4 @@
-"""The columns' answer is the answer that a plain look at each event gives."""
+"""The columns' response is the response that a plain look at each event gives."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ LIMITS = Limits(
 WIRE = ProtobufWire()
 
 
-def judged(events: Sequence[LogEvent]) -> CheckResult:
+def checked(events: Sequence[LogEvent]) -> CheckResult:
     request = LogBatch(events=events).SerializeToString()
     frames = WIRE.frames(request)
     judge = EventChecker(LIMITS)
@@ -31,7 +31,7 @@ def judged(events: Sequence[LogEvent]) -> CheckResult:
 
 
 def wrong_fields(event: LogEvent) -> Iterator[EventField]:
-    """Say it once more, event by event: what refuses it."""
+    """Check once more, field by field: what refuses the event."""
     ahead = (event.event_time.seconds, event.event_time.nanos)
     latest = NOW + timedelta(minutes=10) - datetime(1970, 1, 1, tzinfo=UTC)
     is_wrong = {
@@ -44,8 +44,8 @@ def wrong_fields(event: LogEvent) -> Iterator[EventField]:
     yield from (field for field, wrong in is_wrong.items() if wrong)
 
 
-def is_odd(event: LogEvent) -> bool:
-    """Say once more what is put right."""
+def must_be_adjusted(event: LogEvent) -> bool:
+    """Check once more, field by field: whether values are adjusted."""
     entries = event.attributes.items()
     return any(
         (
@@ -60,28 +60,28 @@ def is_odd(event: LogEvent) -> bool:
 
 
 @given(st.lists(any_events, max_size=4))
-def test_columns_say_what_a_plain_look_at_each_event_says(events: list[LogEvent]) -> None:
+def test_columns_find_what_a_plain_check_of_each_event_finds(events: list[LogEvent]) -> None:
     expected = [(index, field) for index, event in enumerate(events) for field in wrong_fields(event)]
-    result = judged(events)
-    assert [(fault.index, fault.field) for fault in result.failed_checks()] == expected
+    result = checked(events)
+    assert [(failed.index, failed.field) for failed in result.failed_checks()] == expected
     assert result.refused.tolist() == [bool(list(wrong_fields(event))) for event in events]
     assert result.to_adjust == [
-        index for index, event in enumerate(events) if is_odd(event) and not any(wrong_fields(event))
+        index for index, event in enumerate(events) if must_be_adjusted(event) and not any(wrong_fields(event))
     ]
 
 
 @given(st.lists(any_events, max_size=4))
 def test_a_refused_event_is_listed_once_with_its_first_wrong_field(events: list[LogEvent]) -> None:
     first = {index: next(wrong_fields(event), None) for index, event in enumerate(events)}
-    found = {fault.index: fault.field for fault in judged(events).first_failed_checks()}
+    found = {failed.index: failed.field for failed in checked(events).first_failed_checks()}
     assert found == {index: field for index, field in first.items() if field}
     assert list(found) == sorted(found)
 
 
 @settings(max_examples=40)
 @given(st.lists(allowed_events, max_size=4))
-def test_allowed_events_are_taken(events: list[LogEvent]) -> None:
-    result = judged(events)
+def test_allowed_events_are_accepted(events: list[LogEvent]) -> None:
+    result = checked(events)
     assert (result.failed, result.to_adjust) == ((), [])
 
 
@@ -105,22 +105,22 @@ def test_allowed_events_are_taken(events: list[LogEvent]) -> None:
         pytest.param(an_event(message="é" * 33), EventField.MESSAGE, "bytes", id="a message counts in bytes"),
     ],
 )
-def test_a_fault_names_the_field_and_what_was_expected(event: LogEvent, field: EventField, expected: str) -> None:
-    (fault,) = judged([an_event(), event]).failed_checks()
-    assert (fault.index, fault.field) == (1, field)
-    assert expected in fault.reason
+def test_a_failed_check_names_field_and_expectation(event: LogEvent, field: EventField, expected: str) -> None:
+    (failed,) = checked([an_event(), event]).failed_checks()
+    assert (failed.index, failed.field) == (1, field)
+    assert expected in failed.reason
 
 
-def test_an_event_that_fits_no_record_is_refused_as_a_whole() -> None:
+def test_an_event_larger_than_a_record_is_refused_as_a_whole() -> None:
     large = an_event()
     large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)  # field 31, which the contract does not know
-    (fault,) = judged([an_event(), large, an_event()]).first_failed_checks()
-    assert (fault.index, fault.field) == (1, EventField.EVENT)
-    assert "20000 bytes" in fault.reason
+    (failed,) = checked([an_event(), large, an_event()]).first_failed_checks()
+    assert (failed.index, failed.field) == (1, EventField.EVENT)
+    assert "20000 bytes" in failed.reason
 
 
 def test_characters_count_as_code_points() -> None:
-    assert judged([an_event(service="漢" * 256, record_id="🔔" * 128)]).failed == ()
+    assert checked([an_event(service="漢" * 256, record_id="🔔" * 128)]).failed == ()
 
 
 def test_limits_must_let_something_through() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.ingest.core.json_text import JsonText, format_json
 from tests.fakes.ingest import Bench, a_bench
 from tests.fakes.log_events import NOW, an_event
-from tests.unit.ingest.json_bodies import OWN, said, with_members
+from tests.unit.ingest.json_bodies import OWN, adjusted_fields, with_members
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 
@@ -192,7 +192,7 @@ def bench() -> Bench:
         ),
     ],
 )
-async def test_a_value_is_read_or_put_right(bench: Bench, text: str, fields: dict[str, Any], changes: str) -> None:
+async def test_a_value_is_read_or_adjusted(bench: Bench, text: str, fields: dict[str, Any], changes: str) -> None:
     when = fields.pop("event_time", None)
     expected = an_event(**fields)
     if when:
@@ -201,19 +201,19 @@ async def test_a_value_is_read_or_put_right(bench: Bench, text: str, fields: dic
     batch = await bench.ingest_json_batch(b"[" + with_members(text) + b"," + json.dumps(OWN).encode() + b"]")
     assert list(bench.producer.events) == [expected, expected, an_event()]
     wanted = set(changes.split(", ")) - {""}
-    assert said(single.adjusted) == said(batch.adjusted) == wanted
+    assert adjusted_fields(single.adjusted) == adjusted_fields(batch.adjusted) == wanted
     assert batch.adjusted.event_count == bool(wanted)
 
 
 async def test_a_message_that_is_an_object_is_kept_as_its_json(bench: Bench) -> None:
-    answer = await bench.ingest_json(json.dumps(OWN | {"message": {"a": [1, "é"]}}).encode())
-    assert said(answer.adjusted) == {"message CONVERTED"}
+    response = await bench.ingest_json(json.dumps(OWN | {"message": {"a": [1, "é"]}}).encode())
+    assert adjusted_fields(response.adjusted) == {"message CONVERTED"}
     assert bench.producer.events[0].message == '{"a":[1,"é"]}'
 
 
-async def test_attributes_beyond_the_limit_are_left_out_and_said(bench: Bench) -> None:
-    answer = await bench.ingest_json(json.dumps(OWN | {f"k{n}": n for n in range(33)} | {"o": {"p": 1}}).encode())
-    assert said(answer.adjusted) == {"attributes LEFT_OUT"}
+async def test_attributes_beyond_the_limit_are_left_out_and_reported(bench: Bench) -> None:
+    response = await bench.ingest_json(json.dumps(OWN | {f"k{n}": n for n in range(33)} | {"o": {"p": 1}}).encode())
+    assert adjusted_fields(response.adjusted) == {"attributes LEFT_OUT"}
     assert dict(bench.producer.events[0].attributes) == {f"k{n}": str(n) for n in range(32)}
 
 
@@ -236,8 +236,8 @@ async def test_no_other_field_refuses_an_event(given_events: list[dict[str, Any]
     for event in events:
         event.pop("time", None)
         event.pop("timestamp", None)
-    answer = await bench.ingest_json_batch(json.dumps(events).encode())
-    assert answer.accepted_count == len(events)
+    response = await bench.ingest_json_batch(json.dumps(events).encode())
+    assert response.accepted_count == len(events)
 
 
 @given(values)
@@ -253,8 +253,8 @@ async def test_what_protobuf_writes_as_json_is_read_as_the_same_event(bench: Ben
     )
     event.event_time.FromDatetime(NOW)
     for keeps_names in (True, False):
-        answer = await bench.ingest_json(
+        response = await bench.ingest_json(
             json.dumps(MessageToDict(event, preserving_proto_field_name=keeps_names)).encode()
         )
-        assert not answer.HasField("adjusted")
+        assert not response.HasField("adjusted")
     assert list(bench.producer.events) == [event, event]

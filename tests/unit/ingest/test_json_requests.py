@@ -1,4 +1,4 @@
-"""Requests as JSON: what is accepted, what is refused, and what is said about it."""
+"""Requests as JSON: what is accepted, what is refused, and what the response says."""
 
 import gzip
 import json
@@ -19,9 +19,9 @@ def bench() -> Bench:
     return a_bench(max_attributes=32, max_message_bytes=200)
 
 
-async def test_the_users_own_curl_line_is_read(bench: Bench) -> None:
-    answer = await bench.ingest_json(CURL)
-    assert (answer.accepted_count, answer.HasField("adjusted")) == (1, False)
+async def test_the_curl_line_of_the_readme_is_read(bench: Bench) -> None:
+    response = await bench.ingest_json(CURL)
+    assert (response.accepted_count, response.HasField("adjusted")) == (1, False)
     assert list(bench.producer.events) == [
         an_event(message="Database connection failed", status_code=500, response_time=5000.0)
     ]
@@ -63,9 +63,7 @@ async def test_levels_are_read_in_any_case_and_as_numbers(bench: Bench, level: o
         ({"timestamp": "2026-03-01T12:11:00Z"}, "eventTime", "ten minutes ahead"),
     ],
 )
-async def test_what_refuses_an_event_names_its_field(
-    bench: Bench, changed: dict[str, Any], field: str, found: str
-) -> None:
+async def test_a_refusal_names_its_field(bench: Bench, changed: dict[str, Any], field: str, found: str) -> None:
     sent = (
         json.dumps(OWN | changed).encode()
         if changed.get("eventTime") != 10**5000
@@ -75,13 +73,13 @@ async def test_what_refuses_an_event_names_its_field(
         await bench.ingest_json(sent)
     assert [violation.field for violation in refused.value.violations] == [field]
     assert found in refused.value.violations[0].description
-    answer = await bench.ingest_json_batch(b"[" + json.dumps(OWN).encode() + b"," + sent + b"]")
-    assert [(each.index, each.field) for each in answer.refused] == [(1, field)]
-    assert found in answer.refused[0].reason
+    response = await bench.ingest_json_batch(b"[" + json.dumps(OWN).encode() + b"," + sent + b"]")
+    assert [(each.index, each.field) for each in response.refused] == [(1, field)]
+    assert found in response.refused[0].reason
 
 
 @pytest.mark.parametrize("body", [b"{}", b"null", b'{"svc":"a","levl":"ERROR","mesage":"m"}'])
-async def test_what_is_missing_is_named(bench: Bench, body: bytes) -> None:
+async def test_missing_fields_are_named(bench: Bench, body: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await bench.ingest_json(body)
     assert [violation.field for violation in refused.value.violations] == ["service", "level", "message"]
@@ -89,9 +87,9 @@ async def test_what_is_missing_is_named(bench: Bench, body: bytes) -> None:
 
 async def test_one_bad_event_never_refuses_its_batch(bench: Bench) -> None:
     batch = [OWN, None, [OWN], "text", 5, {}, OWN | {"recordId": "r" * 200, "level": "LOUD"}, OWN]
-    answer = await bench.ingest_json_batch(json.dumps(batch).encode())
-    assert (answer.accepted_count, answer.refused_count) == (2, 6)
-    assert [(each.index, each.field, each.reason, each.record_id) for each in answer.refused] == [
+    response = await bench.ingest_json_batch(json.dumps(batch).encode())
+    assert (response.accepted_count, response.refused_count) == (2, 6)
+    assert [(each.index, each.field, each.reason, each.record_id) for each in response.refused] == [
         (1, "event", "expected a JSON object, found null", ""),
         (2, "event", "expected a JSON object, found a list", ""),
         (3, "event", 'expected a JSON object, found "text"', ""),
@@ -101,7 +99,7 @@ async def test_one_bad_event_never_refuses_its_batch(bench: Bench) -> None:
     ]
 
 
-async def test_when_no_event_of_a_batch_is_allowed_each_field_is_named(bench: Bench) -> None:
+async def test_when_all_events_of_a_batch_are_refused_each_field_is_named(bench: Bench) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await bench.ingest_json_batch(b'[[{}],{"service":"a","message":"m","level":"?"}]')
     assert [(each.field, each.description[:24]) for each in refused.value.violations] == [
@@ -114,7 +112,7 @@ async def test_an_object_alone_is_a_batch_of_one(bench: Bench) -> None:
     assert (await bench.ingest_json_batch(CURL)).accepted_count == 1
 
 
-async def test_a_byte_order_mark_is_passed_over(bench: Bench) -> None:
+async def test_a_byte_order_mark_is_skipped(bench: Bench) -> None:
     assert (await bench.ingest_json(b"\xef\xbb\xbf" + CURL)).accepted_count == 1
     assert (await bench.ingest_json_batch(b"\xef\xbb\xbf [" + CURL + b"]\r\n")).accepted_count == 1
 
@@ -134,7 +132,7 @@ async def test_a_byte_order_mark_is_passed_over(bench: Bench) -> None:
         (b'{"a":' * 20_000, "nested too deep"),
     ],
 )
-async def test_what_is_no_json_is_refused_with_the_place(bench: Bench, body: bytes, where: str) -> None:
+async def test_text_that_is_not_json_is_refused_with_the_place(bench: Bench, body: bytes, where: str) -> None:
     for call in (bench.ingest_json, bench.ingest_json_batch):
         with pytest.raises(MalformedMessage) as refused:
             await call(body)
@@ -155,20 +153,20 @@ async def test_what_is_no_json_is_refused_with_the_place(bench: Bench, body: byt
         (b"[" * 100_000, "nested too deep"),
     ],
 )
-async def test_what_is_no_list_is_refused_with_the_place(bench: Bench, body: bytes, where: str) -> None:
+async def test_a_broken_list_is_refused_with_the_place(bench: Bench, body: bytes, where: str) -> None:
     with pytest.raises(MalformedMessage, match="body") as refused:
         await bench.ingest_json_batch(body)
     assert where in refused.value.violations[0].description
 
 
 @pytest.mark.parametrize("body", [b"[{}]", b'"text"', b"5", b"true"])
-async def test_one_event_is_one_object(bench: Bench, body: bytes) -> None:
+async def test_one_event_must_be_one_object(bench: Bench, body: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await bench.ingest_json(body)
     assert [violation.field for violation in refused.value.violations] == ["body"]
 
 
-async def test_a_batch_is_bounded_as_one_of_protobuf_is(bench: Bench) -> None:
+async def test_a_batch_has_the_limits_of_a_protobuf_batch(bench: Bench) -> None:
     with pytest.raises(InvalidRequest, match="no events"):
         await bench.ingest_json_batch(b"[]")
     with pytest.raises(RequestTooLarge) as refused:
@@ -184,12 +182,12 @@ async def test_a_batch_is_bounded_as_one_of_protobuf_is(bench: Bench) -> None:
 
 async def test_many_events_are_read_with_pauses_and_in_order() -> None:
     bench = a_bench(max_batch_events=2_000, max_record_bytes=900_000)
-    answer = await bench.ingest_json_batch(json.dumps([OWN | {"recordId": str(n)} for n in range(600)]).encode())
-    assert answer.accepted_count == 600
+    response = await bench.ingest_json_batch(json.dumps([OWN | {"recordId": str(n)} for n in range(600)]).encode())
+    assert response.accepted_count == 600
     assert [event.record_id for event in bench.producer.events] == [str(n) for n in range(600)]
 
 
-async def test_bytes_that_are_no_request_are_malformed(bench: Bench) -> None:
+async def test_bytes_that_are_not_a_request_are_malformed(bench: Bench) -> None:
     for call in (bench.rpc.ingest_json, bench.rpc.ingest_json_batch):
         with pytest.raises(MalformedMessage):
             await call(b"\x0a\xff", None)

@@ -1,4 +1,4 @@
-"""No more bytes are on their way than allowed."""
+"""No more bytes are in flight than allowed."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from services.ingest.worker.publisher import InFlightBytes
 
 
 @given(st.lists(st.integers(min_value=0, max_value=60)))
-def test_what_was_taken_never_exceeds_the_limit(sizes: list[int]) -> None:
+def test_reserved_bytes_never_exceed_the_limit(sizes: list[int]) -> None:
     in_flight = InFlightBytes(100)
     held = [size for size in sizes if in_flight.reserve(size)]
     assert in_flight.reserved == sum(held) <= 100
@@ -17,14 +17,14 @@ def test_what_was_taken_never_exceeds_the_limit(sizes: list[int]) -> None:
     assert in_flight.reserved == 0
 
 
-def test_what_does_not_fit_takes_nothing() -> None:
+def test_a_size_that_does_not_fit_reserves_nothing() -> None:
     in_flight = InFlightBytes(10)
     assert in_flight.reserve(8)
     assert not in_flight.reserve(3)
     assert in_flight.reserve(2)
 
 
-def test_nothing_is_given_back_twice() -> None:
+def test_nothing_is_released_twice() -> None:
     in_flight = InFlightBytes(10)
     in_flight.reserve(3)
     with pytest.raises(ValueError, match="only 3"):

@@ -1,4 +1,4 @@
-"""No more requests are received at once than there are places; others wait unread, or are refused."""
+"""No more requests are received at once than there are slots; others wait unread, or are refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ LONG, SHORT = timedelta(hours=1), timedelta(milliseconds=20)
 
 
 class Sender:
-    """A call whose request comes when it is told to."""
+    """A call whose request comes when the test says so."""
 
     def __init__(self) -> None:
         self.is_read = asyncio.Event()
@@ -43,7 +43,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_has_no_place_is_not_read_and_has_its_turn_later() -> None:
+async def test_a_request_without_a_slot_is_read_later() -> None:
     limiter, senders = ReceiveLimiter(2, timeout=LONG), [Sender() for _ in range(64)]
     async with receiving(limiter, *senders) as calls:
         for done in range(64):
@@ -55,7 +55,7 @@ async def test_what_has_no_place_is_not_read_and_has_its_turn_later() -> None:
     assert limiter.receiving == 0
 
 
-async def test_who_waited_too_long_is_refused_unread_with_the_hint_to_come_again() -> None:
+async def test_a_call_that_waited_too_long_is_refused_unread_with_a_retry_delay() -> None:
     limiter, first, second = ReceiveLimiter(1, timeout=SHORT), Sender(), Sender()
     async with receiving(limiter, first, second) as (_, refused):
         with pytest.raises(Overloaded) as failure:
@@ -64,7 +64,7 @@ async def test_who_waited_too_long_is_refused_unread_with_the_hint_to_come_again
         assert not second.is_read.is_set()
 
 
-async def test_no_more_wait_than_may() -> None:
+async def test_the_number_of_waiting_calls_is_bounded() -> None:
     limiter, senders = ReceiveLimiter(1, timeout=LONG, max_waiting=1), [Sender() for _ in range(3)]
     async with receiving(limiter, *senders) as calls:
         with pytest.raises(Overloaded):
@@ -74,7 +74,7 @@ async def test_no_more_wait_than_may() -> None:
         assert await asyncio.gather(*calls[:2]) == [b"request"] * 2
 
 
-async def test_a_slow_sender_gives_way_when_others_wait() -> None:
+async def test_a_slow_sender_loses_its_slot_when_others_wait() -> None:
     limiter, senders = ReceiveLimiter(2, timeout=LONG, slow_after=timedelta()), [Sender() for _ in range(3)]
     async with receiving(limiter, *senders[:2]) as (ended, other):
         await senders[1].is_read.wait()
@@ -86,7 +86,7 @@ async def test_a_slow_sender_gives_way_when_others_wait() -> None:
             assert not other.done()
 
 
-async def test_who_is_not_slow_keeps_its_place() -> None:
+async def test_a_sender_that_is_not_slow_keeps_its_slot() -> None:
     limiter, first, second = ReceiveLimiter(1, timeout=SHORT, slow_after=LONG), Sender(), Sender()
     async with receiving(limiter, first, second) as (kept, refused):
         with pytest.raises(Overloaded, match="too many"):
@@ -95,7 +95,7 @@ async def test_who_is_not_slow_keeps_its_place() -> None:
         assert await kept == b"request"
 
 
-async def test_a_caller_that_gives_up_leaves_its_place() -> None:
+async def test_a_caller_that_gives_up_frees_its_slot() -> None:
     limiter, gone, next_one = ReceiveLimiter(1, timeout=LONG), Sender(), Sender()
     async with receiving(limiter, gone, next_one) as (first, second):
         await gone.is_read.wait()

@@ -1,4 +1,4 @@
-"""Ingest's settings have the defaults that the contract states."""
+"""Ingest's settings have the defaults that the proto states."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from services.ingest.settings import PREFIX, Settings
 BROKERS = {"INGEST_BROKERS": "127.0.0.1:9092"}
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_the_defaults_are_those_of_the_proto() -> None:
     settings = load_settings(Settings, PREFIX, BROKERS)
     assert settings.limits.max_batch_events == 10_000
     assert settings.limits.max_request_bytes == 4 * 1024 * 1024

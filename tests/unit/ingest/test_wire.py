@@ -50,7 +50,7 @@ def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, boo
         pytest.param(b"\x00\x00", id="field number 0"),
     ],
 )
-def test_bytes_that_some_reader_refuses_are_refused(request_bytes: bytes) -> None:
+def test_bytes_that_any_reader_refuses_are_refused(request_bytes: bytes) -> None:
     with pytest.raises(UnreadableRequestError):
         WIRE.events(request_bytes)
     with pytest.raises(UnreadableRequestError):
@@ -68,7 +68,7 @@ def test_one_event_becomes_a_batch_of_one() -> None:
     assert LogBatch.FromString(batch) == LogBatch(events=[an_event()])
 
 
-def test_an_event_said_in_pieces_is_one_event() -> None:
+def test_an_event_in_several_pieces_is_one_event() -> None:
     pieces = [LogEvent(service="a", event_time=Timestamp(seconds=5)), LogEvent(event_time=Timestamp(nanos=7), host="h")]
     batch = WIRE.single(b"".join(IngestRequest(event=piece).SerializeToString() for piece in pieces))
     assert batch is not None
@@ -81,7 +81,7 @@ def test_a_request_without_an_event_has_none() -> None:
     assert WIRE.single(b"") is None
 
 
-def test_columns_are_the_contracts_fields() -> None:
+def test_columns_are_the_fields_of_the_proto() -> None:
     columns = WIRE.events(LogBatch(events=[an_event()]).SerializeToString())
     assert list(columns) == list(LogEvent.DESCRIPTOR.fields_by_name)
 
@@ -95,9 +95,7 @@ mutations = st.lists(
 
 @settings(max_examples=150)
 @given(st.lists(any_events, min_size=1, max_size=2), mutations)
-def test_what_can_be_read_here_can_be_read_by_every_reader(
-    events: list[LogEvent], changes: list[tuple[float, int, int]]
-) -> None:
+def test_every_reader_can_read_what_is_read_here(events: list[LogEvent], changes: list[tuple[float, int, int]]) -> None:
     request = bytearray(LogBatch(events=events).SerializeToString())
     for place, removed, inserted in changes:
         at = int(place * len(request))
