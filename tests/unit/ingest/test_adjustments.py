@@ -141,12 +141,12 @@ async def test_the_first_ten_indexes_are_listed_and_all_events_are_counted() -> 
 
 
 def test_values_kept_from_fields_come_before_the_attributes() -> None:
-    sides = OptionalFields(
+    fields = OptionalFields(
         record_id="", status_code=7, response_time=None, host="", trace_id="", attributes={"a": "1", "status_code": "x"}
     )
-    adjusted, changes = adjust(sides, 2)
+    adjusted, made = adjust(fields, 2)
     assert adjusted.attributes == {"status_code": "7", "a": "1"}
-    assert changes == {
+    assert made == {
         Adjustment(EventField.STATUS_CODE, AdjustmentAction.KEPT_AS_ATTRIBUTE),
         Adjustment(EventField.ATTRIBUTES, AdjustmentAction.LEFT_OUT),
     }

@@ -26,8 +26,8 @@ WIRE = ProtobufWire()
 def checked(events: Sequence[LogEvent]) -> CheckResult:
     request = LogBatch(events=events).SerializeToString()
     frames = WIRE.frames(request)
-    judge = EventChecker(LIMITS)
-    return judge.check_sizes(judge.check(WIRE.events(request), NOW), framed_sizes(sizes_of(frames)))
+    checker = EventChecker(LIMITS)
+    return checker.check_sizes(checker.check(WIRE.events(request), NOW), framed_sizes(sizes_of(frames)))
 
 
 def wrong_fields(event: LogEvent) -> Iterator[EventField]:

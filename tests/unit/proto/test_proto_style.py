@@ -1,4 +1,4 @@
-"""The contracts keep the house's style where buf has no rule for it."""
+"""The proto files keep the style rules that buf cannot check."""
 
 from collections.abc import Iterator
 from pathlib import Path
