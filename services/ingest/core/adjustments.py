@@ -75,37 +75,24 @@ class AdjustmentSummary:
 
 def adjust(event: OptionalFields, max_attributes: int) -> tuple[OptionalFields, frozenset[Adjustment]]:
     """Adjust the values that do not fit; one that fits stays as it is."""
-    made: set[Adjustment] = set()
-    kept: dict[str, str] = {}
-
-    def keep(field: EventField, text: str) -> None:
-        made.add(Adjustment(field, AdjustmentAction.KEPT_AS_ATTRIBUTE))
-        kept[field.name.lower()] = text
-
-    status_code, response_time = event.status_code, event.response_time
-    if status_code is not None and not MIN_STATUS <= status_code <= MAX_STATUS:
-        keep(EventField.STATUS_CODE, str(status_code))
-        status_code = None
-    if response_time is not None and not (response_time >= 0 and math.isfinite(response_time)):
-        keep(EventField.RESPONSE_TIME, _format_number(response_time))
-        response_time = None
-    trace_id, action = _trace_id(event.trace_id)
-    if action is AdjustmentAction.KEPT_AS_ATTRIBUTE:
-        keep(EventField.TRACE_ID, event.trace_id)
-    elif action is not None:
-        made.add(Adjustment(EventField.TRACE_ID, action))
-    for field, text, limit in (
-        (EventField.RECORD_ID, event.record_id, MAX_RECORD_ID),
-        (EventField.HOST, event.host, MAX_HOST),
-    ):
-        if len(text) > limit:
-            made.add(Adjustment(field, AdjustmentAction.CUT))
-    attributes, actions = _attributes(kept, event.attributes, max_attributes)
-    made |= {Adjustment(EventField.ATTRIBUTES, action) for action in actions}
+    trace_id, trace_action = _trace_id(event.trace_id)
+    unfit = _unfit_numbers(event)
+    if trace_action is AdjustmentAction.KEPT_AS_ATTRIBUTE:
+        unfit[EventField.TRACE_ID] = event.trace_id
+    kept = {field.name.lower(): text for field, text in unfit.items()}
+    attributes, attribute_actions = _attributes(kept, event.attributes, max_attributes)
+    made = {Adjustment(field, AdjustmentAction.KEPT_AS_ATTRIBUTE) for field in unfit}
+    made |= {Adjustment(EventField.ATTRIBUTES, action) for action in attribute_actions}
+    if trace_action is not None:
+        made.add(Adjustment(EventField.TRACE_ID, trace_action))
+    if len(event.record_id) > MAX_RECORD_ID:
+        made.add(Adjustment(EventField.RECORD_ID, AdjustmentAction.CUT))
+    if len(event.host) > MAX_HOST:
+        made.add(Adjustment(EventField.HOST, AdjustmentAction.CUT))
     adjusted = OptionalFields(
         record_id=event.record_id[:MAX_RECORD_ID],
-        status_code=status_code,
-        response_time=response_time,
+        status_code=None if EventField.STATUS_CODE in unfit else event.status_code,
+        response_time=None if EventField.RESPONSE_TIME in unfit else event.response_time,
         host=event.host[:MAX_HOST],
         trace_id=trace_id,
         attributes=attributes,
@@ -129,6 +116,17 @@ def summarize(adjusted: Mapping[int, Collection[Adjustment]]) -> AdjustmentSumma
         if (adjustment := Adjustment(field, action)) in indexes
     }
     return AdjustmentSummary(event_count=len(adjusted), counts=counts)
+
+
+def _unfit_numbers(event: OptionalFields) -> dict[EventField, str]:
+    """Return the numbers that do not fit, as strings."""
+    unfit: dict[EventField, str] = {}
+    if event.status_code is not None and not MIN_STATUS <= event.status_code <= MAX_STATUS:
+        unfit[EventField.STATUS_CODE] = str(event.status_code)
+    time = event.response_time
+    if time is not None and not (time >= 0 and math.isfinite(time)):
+        unfit[EventField.RESPONSE_TIME] = _format_number(time)
+    return unfit
 
 
 def _trace_id(text: str) -> tuple[str, AdjustmentAction | None]:
