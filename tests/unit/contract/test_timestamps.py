@@ -38,6 +38,11 @@ def test_nanoseconds_stay_within_the_years_of_a_timestamp() -> None:
     assert timestamp_of_nanoseconds(2**70).seconds == 253_402_300_799
 
 
+def test_nanoseconds_count_from_the_epoch() -> None:
+    assert nanoseconds_of(Timestamp(seconds=2, nanos=3)) == 2_000_000_003
+    assert timestamp_of_nanoseconds(-1) == Timestamp(seconds=-1, nanos=999_999_999)
+
+
 def test_a_time_is_read_to_the_microsecond() -> None:
     assert datetime_of(Timestamp(seconds=200, nanos=1999)) == datetime(1970, 1, 1, 0, 3, 20, 1, tzinfo=UTC)
 
