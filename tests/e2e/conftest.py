@@ -6,13 +6,13 @@ from tests.e2e.world import World
 
 @pytest.fixture
 def world(tocsin: System) -> World:
-    """The system that all tests share: use services of your own in what you send."""
+    """Give the system that all tests share: use service names of your own in events."""
     return World(tocsin)
 
 
 @pytest.fixture
 def own_world(own_tocsin: System) -> World:
-    """A system on servers of its own, for a test that breaks things."""
+    """Give a system on servers of its own, for a test that breaks things."""
     return World(own_tocsin)
 
 

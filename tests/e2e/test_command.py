@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.e2e.moments import together
-from tests.e2e.world import World, until
+from tests.e2e.event_times import at_one_time
+from tests.e2e.world import World, wait_until
 
 RULE = {
     "name": "command line rule",
@@ -20,7 +20,7 @@ RULE = {
 }
 
 
-def test_a_rule_lives_from_file_to_deletion(world: World, tmp_path: Path) -> None:
+def test_a_rule_is_created_updated_and_deleted(world: World, tmp_path: Path) -> None:
     file = tmp_path / "rule.yaml"
     file.write_text(yaml.safe_dump(RULE))
     assert world.command("rules", "validate", str(file)).returncode == 0
@@ -36,9 +36,9 @@ def test_a_rule_lives_from_file_to_deletion(world: World, tmp_path: Path) -> Non
     assert json.loads(world.command("rules", "enable", created["id"], "-o", "json").stdout)["enabled"] is True
     assert "command line rule" in world.command("rules", "list").stdout
     assert world.command("rules", "delete", created["id"]).returncode == 0
-    gone = world.command("rules", "get", created["id"])
-    assert gone.returncode == 1
-    assert "NOT_FOUND" in gone.stderr
+    deleted = world.command("rules", "get", created["id"])
+    assert deleted.returncode == 1
+    assert "NOT_FOUND" in deleted.stderr
 
 
 def test_a_bad_rule_is_refused_with_the_field_and_the_place(world: World, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_bad_rule_is_refused_with_the_field_and_the_place(world: World, tmp_pa
     assert "column 1" in done.stderr
 
 
-def test_a_file_that_holds_no_rule_is_wrong_usage(world: World, tmp_path: Path) -> None:
+def test_a_file_without_a_rule_is_wrong_usage(world: World, tmp_path: Path) -> None:
     file = tmp_path / "rule.yaml"
     file.write_text("thresold: 3\n")
     done = world.command("rules", "create", str(file))
@@ -63,11 +63,11 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
     file.write_text(yaml.safe_dump(RULE | {"name": "command line alert", "filter": 'service == "command-alert"'}))
     assert world.command("rules", "create", str(file)).returncode == 0
     event = {"service": "command-alert", "level": "ERROR"}
-    events = together([event | {"message": f"broken {number}"} for number in range(4)])
+    events = at_one_time([event | {"message": f"broken {number}"} for number in range(4)])
     lines = "".join(json.dumps(one) + "\n" for one in events)
 
     assert world.command("send", "-", text=lines).returncode == 0
-    until(lambda: world.alerts("&resource=command-alert"), what="the alert fires")
+    wait_until(lambda: world.alerts("&resource=command-alert"), what="the alert fires")
     done = world.command("alerts", "list", "--resource", "command-alert", "--state", "firing", "-o", "json")
     (alert,) = json.loads(done.stdout)
     assert alert["labels"] == {"team": "cli"}
@@ -79,7 +79,7 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
     shown = json.loads(world.command("alerts", "show", alert["id"], "-o", "json").stdout)
     kinds = [entry["kind"] for entry in shown["history"] if entry["kind"] not in {"NOTIFIED", "REPEATED"}]
     assert kinds == ["FIRED", "ACKNOWLEDGED", "RESOLVED"]
-    until(
+    wait_until(
         lambda: (
             [one["kind"] for one in world.deliveries("webhook") if one["alert"] == alert["id"]]
             == ["FIRING", "ACKNOWLEDGED", "RESOLVED"]

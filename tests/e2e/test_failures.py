@@ -1,18 +1,20 @@
-"""Whatever breaks in the middle: every alert comes, and comes once."""
+"""Whatever fails in between: every alert is delivered, and delivered once."""
+
+from typing import Any
 
 import pytest
 
 from cli.demo.scenario import EXPECTED_ALERTS, missing_results
 from stack.testing import Servers
-from tests.e2e.moments import trouble
-from tests.e2e.world import World, never, until
+from tests.e2e.event_times import scenario_batches
+from tests.e2e.world import World, never, wait_until
 
-# How long nothing more may come after all that was expected has come.
+# How long nothing more may arrive after everything expected has arrived.
 QUIET = 3.0
 
 # Of severity MEDIUM, which the routes send to Slack only.
 ONLY_SLACK = {
-    "name": "told on Slack only",
+    "name": "notified on Slack only",
     "type": "CUSTOM",
     "filter": 'service == "search-service"',
     "condition": "count > threshold",
@@ -24,13 +26,13 @@ ONLY_SLACK = {
 
 def send(world: World, part: list[list[dict[str, object]]]) -> None:
     for batch in part:
-        status, answer = world.ask("POST", "/api/logs/batch", batch)
+        status, answer = world.request("POST", "/api/logs/batch", batch)
         assert (status, answer["acceptedCount"]) == (200, len(batch))
 
 
 def is_taken(world: World, batch: list[dict[str, object]]) -> bool:
     try:
-        status, _ = world.ask("POST", "/api/logs/batch", batch)
+        status, _ = world.request("POST", "/api/logs/batch", batch)
     except ConnectionError:
         return False
     assert status in {200, 503}
@@ -39,11 +41,11 @@ def is_taken(world: World, batch: list[dict[str, object]]) -> bool:
 
 def exactly_the_expected_alerts(world: World) -> None:
     def all_there() -> bool:
-        seen = world.seen()
-        return not missing_results(seen.alerts, seen.deliveries)
+        results = world.results()
+        return not missing_results(results.alerts, results.deliveries)
 
-    until(all_there, within=60, what="three alerts on all their channels")
-    never(lambda: world.seen().differences, during=QUIET)
+    wait_until(all_there, timeout=60, what="three alerts on all their channels")
+    never(lambda: world.results().differences, during=QUIET)
     assert len(world.alerts()) == len(EXPECTED_ALERTS)
 
 
@@ -54,8 +56,8 @@ def deliveries_of(world: World, alert: str) -> list[dict[str, str]]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("service", ["evaluator", "manager", "notifier"])
-def test_a_killed_service_costs_no_alert_and_doubles_none(own_world: World, service: str) -> None:
-    all_batches = trouble()
+def test_after_a_service_was_killed_each_alert_is_delivered_once(own_world: World, service: str) -> None:
+    all_batches = scenario_batches()
     send(own_world, all_batches[:3])
     own_world.system.kill(service)
     send(own_world, all_batches[3:])
@@ -65,8 +67,8 @@ def test_a_killed_service_costs_no_alert_and_doubles_none(own_world: World, serv
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("program", ["ingest", "envoy"])
-def test_a_killed_door_takes_nothing_and_keeps_what_it_took(own_world: World, program: str) -> None:
-    all_batches = trouble()
+def test_a_killed_ingest_or_envoy_refuses_events_and_keeps_what_it_accepted(own_world: World, program: str) -> None:
+    all_batches = scenario_batches()
     send(own_world, all_batches[:3])
     own_world.system.kill(program)
     assert not is_taken(own_world, all_batches[3])
@@ -77,21 +79,21 @@ def test_a_killed_door_takes_nothing_and_keeps_what_it_took(own_world: World, pr
 
 
 @pytest.mark.timeout(240)
-def test_a_killed_postgres_costs_no_alert_and_doubles_none(own_world: World, own_servers: Servers) -> None:
-    all_batches = trouble()
+def test_after_postgres_was_killed_each_alert_is_delivered_once(own_world: World, own_servers: Servers) -> None:
+    all_batches = scenario_batches()
     send(own_world, all_batches[:3])
     own_servers.kill("postgres")
-    # Taking events and judging them goes on.
+    # Ingest accepts events, and the evaluator evaluates them.
     send(own_world, all_batches[3:])
-    until(lambda: own_world.ask("GET", "/api/alerts")[0] == 503, what="questions are refused")
+    wait_until(lambda: own_world.request("GET", "/api/alerts")[0] == 503, what="queries are refused")
     own_servers.start("postgres")
     own_world.system.wait_until_reachable()
     exactly_the_expected_alerts(own_world)
 
 
 @pytest.mark.timeout(240)
-def test_services_killed_just_after_the_last_event_cost_no_alert_and_double_none(own_world: World) -> None:
-    send(own_world, trouble())
+def test_after_a_kill_just_behind_the_last_event_each_alert_is_delivered_once(own_world: World) -> None:
+    send(own_world, scenario_batches())
     services = ("evaluator", "manager", "notifier")
     for service in services:
         own_world.system.kill(service)
@@ -102,7 +104,7 @@ def test_services_killed_just_after_the_last_event_cost_no_alert_and_double_none
 
 @pytest.mark.timeout(240)
 def test_without_redis_the_alerts_are_the_same(own_world: World, own_servers: Servers) -> None:
-    all_batches = trouble()
+    all_batches = scenario_batches()
     send(own_world, all_batches[:3])
     own_servers.kill("redis")
     send(own_world, all_batches[3:])
@@ -110,51 +112,51 @@ def test_without_redis_the_alerts_are_the_same(own_world: World, own_servers: Se
 
 
 @pytest.mark.timeout(240)
-def test_without_kafka_ingest_refuses_with_a_retry_hint_and_keeps_its_word(
+def test_without_kafka_ingest_refuses_with_a_retry_delay_and_loses_nothing(
     own_world: World, own_servers: Servers
 ) -> None:
-    all_batches = trouble()
+    all_batches = scenario_batches()
     send(own_world, all_batches[:3])
     own_servers.kill("kafka")
 
-    def refusal() -> object:
-        status, answer = own_world.ask("POST", "/api/logs/batch", all_batches[3])
+    def refusal() -> dict[str, Any] | None:
+        status, answer = own_world.request("POST", "/api/logs/batch", all_batches[3])
         return answer if status in {429, 503} else None
 
-    answer = until(refusal, within=30, what="a refusal")
+    answer = wait_until(refusal, timeout=30, what="a refusal")
     assert any(detail["@type"].endswith("RetryInfo") for detail in answer["details"]), answer
     own_servers.start("kafka")
-    until(lambda: own_world.ask("GET", "/health")[0] == 200, within=60, what="ingest finds Kafka again")
-    # What was refused is sent again, and together with what had been accepted before it makes the alerts.
+    wait_until(lambda: own_world.request("GET", "/health")[0] == 200, timeout=60, what="ingest finds Kafka again")
+    # The refused events are sent again; with those accepted before they make the alerts fire.
     send(own_world, all_batches[3:])
     exactly_the_expected_alerts(own_world)
 
 
 @pytest.mark.timeout(240)
-def test_a_channel_that_fails_opens_its_breaker_and_is_made_up_for(own_world: World) -> None:
-    # The default rules' alerts tell e-mail anyway; one of this rule is told on Slack alone, or by its stand-in.
-    status, _ = own_world.ask("POST", "/api/alert-rules", ONLY_SLACK)
+def test_a_failing_channel_opens_its_breaker_and_gets_its_deliveries_later(own_world: World) -> None:
+    # The default rules' alerts go to e-mail anyway; this rule's go to Slack only, or to its fallback.
+    status, _ = own_world.request("POST", "/api/alert-rules", ONLY_SLACK)
     assert status == 200
     own_world.behave("slack", status=500)
-    send(own_world, trouble())
+    send(own_world, scenario_batches())
 
     def breaker() -> str:
         breakers = own_world.edge.get("/api/circuit-breakers")["circuitBreakers"]
         return str(next(one["state"] for one in breakers if one["channel"] == "slack"))
 
-    until(lambda: breaker() != "CLOSED", what="Slack's breaker opens")
-    failed = until(
+    wait_until(lambda: breaker() != "CLOSED", what="Slack's breaker opens")
+    failed = wait_until(
         lambda: own_world.edge.get("/api/notifications/failed")["failedNotifications"], what="failures stored"
     )
     assert {one["channel"] for one in failed} == {"slack"}
     assert all(one["status"] in {"PENDING", "RETRYING"} for one in failed)
-    (alone,) = until(lambda: own_world.alerts("&severities=MEDIUM"), what="the alert that only Slack would tell")
-    told = [{"alert": alone["id"], "channel": "email", "kind": "FIRING"}]
-    until(lambda: deliveries_of(own_world, alone["id"]) == told, what="the fallback delivers")
+    (alone,) = wait_until(lambda: own_world.alerts("&severities=MEDIUM"), what="the alert that goes to Slack only")
+    fallback = [{"alert": alone["id"], "channel": "email", "kind": "FIRING"}]
+    wait_until(lambda: deliveries_of(own_world, alone["id"]) == fallback, what="the fallback delivers")
 
     own_world.behave("slack")
     expected = len(EXPECTED_ALERTS) + 1
-    until(lambda: len(own_world.deliveries("slack")) == expected, within=90, what="Slack is told after all")
-    until(lambda: breaker() == "CLOSED", what="Slack's breaker closes")
-    until(lambda: not own_world.edge.get("/api/notifications/failed")["failedNotifications"], what="nothing waits")
+    wait_until(lambda: len(own_world.deliveries("slack")) == expected, timeout=90, what="Slack gets all deliveries")
+    wait_until(lambda: breaker() == "CLOSED", what="Slack's breaker closes")
+    wait_until(lambda: not own_world.edge.get("/api/notifications/failed")["failedNotifications"], what="nothing waits")
     never(lambda: len(own_world.deliveries("slack")) > len(EXPECTED_ALERTS) + 1, during=QUIET)

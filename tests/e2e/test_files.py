@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.measures import read_counter
-from tests.e2e.world import ROOT, World, until
+from tests.e2e.world import ROOT, World, wait_until
 
 OPENSTACK = ROOT.parent / "shared" / "data" / "OpenStack_2k.log"
 
@@ -20,7 +20,7 @@ def test_every_line_of_a_real_log_is_sent_and_evaluated(world: World) -> None:
     report = json.loads(done.stdout)
     assert (report["format"], report["lines"], report["accepted"], report["refused"]) == ("openstack", 2000, 2000, [])
     assert report["byLevel"] == {"INFO": 1969, "WARN": 31}
-    until(lambda: read_counter(port, "events_evaluated_total") - before >= 2000, what="all events are evaluated")
+    wait_until(lambda: read_counter(port, "events_evaluated_total") - before >= 2000, what="all events are evaluated")
 
 
 def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""What each service tells Prometheus: the names that users chart, from the start, moving with the flow."""
+"""The metrics of every service: the names that users chart exist from the start and follow the flow of events."""
 
 import json
 import re
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from typing import Any
 
 import confluent_kafka
 import pytest
@@ -14,8 +15,8 @@ from cli.demo.scenario import EXPECTED_ALERTS, event_batches, missing_results
 from stack.servers import Addresses
 from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
-from tests.e2e.moments import together
-from tests.e2e.world import World, until
+from tests.e2e.event_times import at_one_time
+from tests.e2e.world import World, wait_until
 from tests.unit.deploy.test_observability import charted
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
@@ -31,7 +32,7 @@ SETTINGS = {
     "EVALUATOR_IDLE": "1s",
     "MANAGER_COUNT_INTERVAL": "200ms",
 }
-# Stands in every field of an event that can hold text.
+# In every field of an event that can hold a string.
 MARK = "content-of-a-log"
 
 Labels = dict[str, str]
@@ -46,8 +47,8 @@ def text(port: int, path: str = "/metrics") -> str:
         connection.close()
 
 
-class Told:
-    """What one look at all services' metrics shows."""
+class ExportedMetrics:
+    """One reading of all services' metrics."""
 
     def __init__(self, world: World) -> None:
         ports = world.system.wiring.ports
@@ -65,9 +66,9 @@ class Told:
         ]
 
     def sum(self, service: str, name: str, **labels: str) -> float:
-        """The sum over what is left; fails when there is no such series."""
+        """Return the sum over the other labels; fail when there is no such series."""
         found = self.series(service, name, **labels)
-        assert found, f"{service} does not tell {name} {labels}"
+        assert found, f"{service} does not export {name} {labels}"
         return sum(value for _, value in found)
 
     def by(self, service: str, name: str, label: str, **labels: str) -> dict[str, float]:
@@ -85,31 +86,31 @@ def metered(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.
 
 
 @pytest.fixture(scope="module")
-def before(metered: World) -> Told:
-    """What is told before anything happens."""
-    return Told(metered)
+def before(metered: World) -> ExportedMetrics:
+    """Give the metrics before any event."""
+    return ExportedMetrics(metered)
 
 
 @pytest.fixture(scope="module")
-def after(metered: World, before: Told) -> Told:  # noqa: ARG001 - looked at first
-    """What is told when three alerts have been delivered and all is quiet again."""
-    metered.edge.post("/api/logs/batch", together([event for batch in event_batches() for event in batch]))
+def after(metered: World, before: ExportedMetrics) -> ExportedMetrics:  # noqa: ARG001 - read first
+    """Give the metrics after three alerts have been delivered and their results stored."""
+    metered.edge.post("/api/logs/batch", at_one_time([event for batch in event_batches() for event in batch]))
 
     def is_delivered() -> bool:
-        seen = metered.seen()
-        return not missing_results(seen.alerts, seen.deliveries)
+        results = metered.results()
+        return not missing_results(results.alerts, results.deliveries)
 
-    def quiet() -> Told | None:
-        told = Told(metered)
-        settled = told.sum("manager", "tocsin_manager_results_total") == DELIVERIES
-        ages = told.series("evaluator", "tocsin_evaluator_watermark_age_seconds")
-        return told if settled and len(ages) == len(PARTITIONS) else None
+    def settled() -> ExportedMetrics | None:
+        exported = ExportedMetrics(metered)
+        is_settled = exported.sum("manager", "tocsin_manager_results_total") == DELIVERIES
+        ages = exported.series("evaluator", "tocsin_evaluator_watermark_age_seconds")
+        return exported if is_settled and len(ages) == len(PARTITIONS) else None
 
-    until(is_delivered, what="three alerts delivered")
-    return until(quiet, what="results noted and the watermark known")
+    wait_until(is_delivered, what="three alerts delivered")
+    return wait_until(settled, what="results stored and the watermark known")
 
 
-def test_the_names_that_users_chart_are_there_from_the_start(before: Told) -> None:
+def test_the_names_that_users_chart_are_there_from_the_start(before: ExportedMetrics) -> None:
     assert before.sum("manager", "alerts_processed_total") == 0
     assert before.sum("manager", "alerts_deduplicated_total") == 0
     assert before.by("notifier", "notifications_sent_total", "status") == {"success": 0, "failure": 0}
@@ -120,7 +121,7 @@ def test_the_names_that_users_chart_are_there_from_the_start(before: Told) -> No
     assert '\nnotifications_sent_total{status="failure"} 0.0\n' in before.texts["notifier"]
 
 
-def test_what_does_not_wait_for_events_is_told_from_the_start(before: Told) -> None:
+def test_metrics_exist_before_the_first_event(before: ExportedMetrics) -> None:
     assert before.sum("ingest", "tocsin_ingest_events_accepted_total") == 0
     assert before.sum("evaluator", "events_evaluated_total") == 0
     assert before.sum("evaluator", "late_events_total") == 0
@@ -129,7 +130,7 @@ def test_what_does_not_wait_for_events_is_told_from_the_start(before: Told) -> N
     assert before.sum("manager", "tocsin_outbox_waiting") == before.sum("notifier", "tocsin_outbox_waiting") == 0
 
 
-def test_counts_follow_the_flow(after: Told) -> None:
+def test_counts_follow_the_flow(after: ExportedMetrics) -> None:
     assert after.sum("ingest", "tocsin_ingest_events_accepted_total") == EVENTS
     assert after.sum("evaluator", "events_evaluated_total") == EVENTS
     assert after.sum("evaluator", "tocsin_evaluator_transitions_total", reason="condition_met") == len(EXPECTED_ALERTS)
@@ -139,7 +140,7 @@ def test_counts_follow_the_flow(after: Told) -> None:
     assert after.sum("evaluator", "tocsin_evaluator_groups_firing") == len(EXPECTED_ALERTS)
 
 
-def test_the_time_from_alert_to_notification_is_a_histogram(after: Told) -> None:
+def test_the_time_from_alert_to_notification_is_a_histogram(after: ExportedMetrics) -> None:
     name = "tocsin_notifier_notification_latency_seconds"
     assert after.sum("notifier", f"{name}_count", kind="FIRING") == DELIVERIES
     assert after.sum("notifier", f"{name}_bucket", le="+Inf") == DELIVERIES
@@ -150,7 +151,7 @@ def test_the_time_from_alert_to_notification_is_a_histogram(after: Told) -> None
     assert borders[-2] >= 30
 
 
-def test_each_consumer_tells_its_lag_in_each_partition(after: Told) -> None:
+def test_each_consumer_exports_its_lag_by_partition(after: ExportedMetrics) -> None:
     for stage in ("match", "window"):
         assert after.by("evaluator", "tocsin_evaluator_lag", "partition", stage=stage).keys() == PARTITIONS
     for service, group in (
@@ -162,31 +163,33 @@ def test_each_consumer_tells_its_lag_in_each_partition(after: Told) -> None:
         assert lags.keys() == PARTITIONS, group
 
 
-def test_the_watermark_is_not_far_behind(after: Told) -> None:
+def test_the_watermark_is_not_far_behind(after: ExportedMetrics) -> None:
     ages = after.by("evaluator", "tocsin_evaluator_watermark_age_seconds", "partition")
     assert ages.keys() == PARTITIONS
     assert all(-1 < age < 60 for age in ages.values())
 
 
 @pytest.mark.usefixtures("after")
-def test_a_firing_of_what_was_told_already_counts_as_deduplicated(metered: World) -> None:
-    processed = Told(metered).sum("manager", "alerts_processed_total")
-    again(metered)
-    until(lambda: Told(metered).sum("manager", "alerts_deduplicated_total") == 1, what="one is deduplicated")
-    assert Told(metered).sum("manager", "alerts_processed_total") == processed + 1
+def test_a_duplicate_firing_is_counted_as_deduplicated(metered: World) -> None:
+    processed = ExportedMetrics(metered).sum("manager", "alerts_processed_total")
+    publish_again(metered)
+    wait_until(
+        lambda: ExportedMetrics(metered).sum("manager", "alerts_deduplicated_total") == 1, what="one is deduplicated"
+    )
+    assert ExportedMetrics(metered).sum("manager", "alerts_processed_total") == processed + 1
 
 
-def again(world: World) -> None:
-    """Write what the evaluator writes when a group fires again that nobody has seen recover: with another window."""
+def publish_again(world: World) -> None:
+    """Publish what the evaluator publishes when a group fires again without a resolution: with another window."""
     wiring = world.system.wiring
     topic = wiring.topic_prefix + "alerts"
     consumer = confluent_kafka.Consumer({"bootstrap.servers": wiring.addresses.kafka, "group.id": "reader"})
     try:
         consumer.assign([TopicPartition(topic, int(each), OFFSET_BEGINNING) for each in PARTITIONS])
-        record = until(lambda: consumer.poll(1.0), what="a record of alerts")
+        record = wait_until(lambda: consumer.poll(1.0), what="a record of alerts")
     finally:
         consumer.close()
-    transition = AlertTransition.FromString(record.value())
+    transition = AlertTransition.FromString(record.value() or b"")
     transition.id = transition.id[::-1]
     for moment in (transition.window.start_time, transition.window.end_time):
         moment.seconds += 300
@@ -199,21 +202,21 @@ def again(world: World) -> None:
 def test_a_channel_that_fails_shows_in_breaker_failures_and_depth(metered: World) -> None:
     metered.behave("slack", status=500)
     slow = {"service": "breaker-test", "level": "WARN", "message": "slow", "responseTime": 3000}
-    metered.edge.post("/api/logs/batch", together([slow] * 60))
+    metered.edge.post("/api/logs/batch", at_one_time([slow] * 60))
 
     def shows() -> bool:
-        told = Told(metered)
+        exported = ExportedMetrics(metered)
         return (
-            told.sum("notifier", "tocsin_notifier_breaker_state", channel="slack") == 2
-            and told.sum("notifier", "notifications_sent_total", status="failure") >= 1
-            and told.sum("notifier", "tocsin_notifier_queue_depth", channel="slack", state="failed") >= 1
+            exported.sum("notifier", "tocsin_notifier_breaker_state", channel="slack") == 2
+            and exported.sum("notifier", "notifications_sent_total", status="failure") >= 1
+            and exported.sum("notifier", "tocsin_notifier_queue_depth", channel="slack", state="failed") >= 1
         )
 
-    until(shows, what="the open breaker, the failure and what waits are told")
+    wait_until(shows, what="the open breaker, the failure and the queue are exported")
 
 
 @pytest.mark.usefixtures("after")
-def test_no_label_holds_what_stood_in_a_log(metered: World) -> None:
+def test_no_label_contains_text_of_a_log(metered: World) -> None:
     event = {
         "service": MARK,
         "level": "ERROR",
@@ -224,28 +227,30 @@ def test_no_label_holds_what_stood_in_a_log(metered: World) -> None:
         "attributes": {MARK: MARK},
     }
     odd, bad = event | {"traceId": MARK}, event | {"level": MARK}
-    status, answer = metered.ask("POST", "/api/logs/batch", together([*[event] * 120, odd, bad]))
+    status, answer = metered.request("POST", "/api/logs/batch", at_one_time([*[event] * 120, odd, bad]))
     assert (status, answer["acceptedCount"]) == (200, 121)
-    assert metered.ask("GET", f"/api/{MARK}")[0] == 404
-    assert metered.ask("GET", f"/api/alerts/{MARK}")[0] in {400, 404}
-    until(lambda: len(metered.alerts(f"&resource={MARK}")) == 3, what="three alerts")
-    until(lambda: len(mine(metered)) >= 2, what="somebody is told")
-    shown = [*Told(metered).texts.values(), text(metered.system.wiring.ports.mesh, "/stats/prometheus")]
+    assert metered.request("GET", f"/api/{MARK}")[0] == 404
+    assert metered.request("GET", f"/api/alerts/{MARK}")[0] in {400, 404}
+    wait_until(lambda: len(metered.alerts(f"&resource={MARK}")) == 3, what="three alerts")
+    wait_until(lambda: len(mine(metered)) >= 2, what="somebody is notified")
+    shown = [*ExportedMetrics(metered).texts.values(), text(metered.system.wiring.ports.mesh, "/stats/prometheus")]
     assert not [each for each in shown if MARK in each]
 
 
-def mine(world: World) -> list[dict]:
+def mine(world: World) -> list[dict[str, Any]]:
     ids = {alert["id"] for alert in world.alerts(f"&resource={MARK}")}
     return [each for each in world.deliveries() if each["alert"] in ids]
 
 
-def test_every_metric_on_the_dashboard_is_told_by_the_running_system(metered: World, after: Told) -> None:
+def test_every_metric_on_the_dashboard_is_exported_by_the_running_system(
+    metered: World, after: ExportedMetrics
+) -> None:
     # Read by hand: the client's parser gives Envoy's counters another name.
     gateway = set(re.findall(r"^(\w+)[{ ]", text(metered.system.wiring.ports.mesh, "/stats/prometheus"), re.MULTILINE))
     assert charted() <= after.names() | gateway
 
 
-def test_health_and_metrics_stand_on_the_same_port(metered: World) -> None:
+def test_health_and_metrics_are_on_the_same_port(metered: World) -> None:
     for name in SERVICES:
         health = json.loads(text(getattr(metered.system.wiring.ports, f"{name}_admin"), "/health"))
         assert (health["service"], health["status"]) == (name, "SERVING")

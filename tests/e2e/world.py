@@ -1,4 +1,4 @@
-"""What end-to-end tests see of a running system: its doors, its sinks, the command line."""
+"""What end-to-end tests use of a running system: its endpoints, its sinks, the command line."""
 
 import json
 import os
@@ -9,31 +9,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cli.demo.steps import DemoResult, RestClient
 from stack.system import System
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PAUSE = 0.05
 
 
-def until(holds: Callable[[], Any], *, within: float = 30.0, what: str = "") -> Any:
-    """Wait until something is true, and give it; fails when it is not in time."""
-    deadline = time.monotonic() + within
+def wait_until(condition: Callable[[], T | None], *, timeout: float = 30.0, what: str = "") -> T:
+    """Poll until the condition gives something true, and return it; fail after the timeout."""
+    deadline = time.monotonic() + timeout
     while True:
-        found = holds()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {within} s: {what or holds}"
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what or condition}"
         time.sleep(PAUSE)
 
 
-def never(holds: Callable[[], Any], *, during: float) -> None:
-    """Watch for a while that something does not become true."""
+def never(condition: Callable[[], object], *, during: float) -> None:
+    """Poll for a while, and fail when the condition becomes true."""
     end = time.monotonic() + during
     while time.monotonic() < end:
-        assert not holds()
+        assert not condition()
         time.sleep(PAUSE)
 
 
@@ -61,28 +63,28 @@ class World:
         more = f"&channel={channel}" if channel else ""
         return list(self.sinks.get(f"/deliveries?accepted=true{more}")["deliveries"])
 
-    def seen(self) -> DemoResult:
+    def results(self) -> DemoResult:
         return DemoResult(alerts=self.alerts(), deliveries=self.deliveries())
 
     def behave(self, channel: str, **behaviour: object) -> None:
-        """Tell a sink how to answer; with nothing, as its protocol has it."""
+        """Set how a sink responds; without arguments, as its protocol requires."""
         method = "PUT" if behaviour else "DELETE"
-        status, _ = self.ask(method, f"/behaviour/{channel}", behaviour, port=self.system.wiring.ports.sinks)
+        status, _ = self.request(method, f"/behaviour/{channel}", behaviour, port=self.system.wiring.ports.sinks)
         assert status == 200
 
-    def ask(self, method: str, path: str, body: object = None, *, port: int | None = None) -> tuple[int, Any]:
-        """A request as curl makes it: status and JSON; a body of bytes goes as it is."""
+    def request(self, method: str, path: str, body: object = None, *, port: int | None = None) -> tuple[int, Any]:
+        """Send a request as curl does, and return status and JSON; a body of bytes is sent as it is."""
         connection = HTTPConnection("127.0.0.1", port or self.system.wiring.ports.edge, timeout=30)
         try:
             text = body if isinstance(body, bytes) else json.dumps(body) if body is not None else None
             connection.request(method, path, text, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"null")
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b"null")
         finally:
             connection.close()
 
     def command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        """The tocsin command against this system."""
+        """Run the tocsin command against this system."""
         environ = {**os.environ, "TOCSIN_SERVER": self.address}
         command = [sys.executable, "-m", "cli.main", *arguments]
         return subprocess.run(

@@ -1,9 +1,10 @@
-"""Each door answers as the design says."""
+"""Every endpoint answers as documented."""
 
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from typing import Any
 
 import asyncpg
 import grpc
@@ -15,8 +16,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from grpc_status import rpc_status
 
 from cli.demo.scenario import missing_results
-from tests.e2e.moments import trouble
-from tests.e2e.world import World, until
+from tests.e2e.event_times import scenario_batches
+from tests.e2e.world import World, wait_until
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2, log_ingest_service_pb2_grpc
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -63,11 +64,13 @@ def test_every_public_rpc_can_be_called_through_the_edge(world: World) -> None:
 
 
 def called(channel: grpc.Channel, method: MethodDescriptor) -> grpc.StatusCode:
-    """The status of a call with an empty request; of a stream, of its beginning."""
+    """Return the status of a call with an empty request; for a stream, of its beginning."""
     name = f"/{method.containing_service.full_name}/{method.name}"
     request = GetMessageClass(method.input_type)()
-    kinds: dict[bool, Callable[..., object]] = {False: channel.unary_unary, True: channel.unary_stream}
-    call = kinds[method.server_streaming](name, request_serializer=lambda message: message.SerializeToString())
+    connect: Callable[..., Callable[..., Any]] = (
+        channel.unary_stream if method.server_streaming else channel.unary_unary
+    )
+    call = connect(name, request_serializer=lambda message: message.SerializeToString())
     try:
         if method.server_streaming:
             next(iter(call(request, timeout=2)), None)
@@ -78,10 +81,10 @@ def called(channel: grpc.Channel, method: MethodDescriptor) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def test_health_is_told_on_four_ports(world: World) -> None:
+def test_health_is_served_on_four_ports(world: World) -> None:
     named = {}
     for port in world.system.wiring.ports.gateway:
-        status, answer = world.ask("GET", "/health", port=port)
+        status, answer = world.request("GET", "/health", port=port)
         assert (status, answer["status"]) == (200, "SERVING"), answer
         assert set(answer["dependencies"].values()) == {"UP"}, answer
         named[answer["service"]] = set(answer["dependencies"])
@@ -94,29 +97,29 @@ def test_the_users_own_curl_lines_work_unchanged(world: World) -> None:
         b'{"service":"payment-service","level":"ERROR","message":"Database connection failed",'
         b'"statusCode":500,"responseTime":5000}'
     )
-    assert world.ask("POST", "/api/logs", single) == (200, {"acceptedCount": 1})
+    assert world.request("POST", "/api/logs", single) == (200, {"acceptedCount": 1})
     batch = b'[{"service":"api-service","level":"ERROR","message":"Timeout","statusCode":504}]'
-    status, answer = world.ask("POST", "/api/logs/batch", batch)
+    status, answer = world.request("POST", "/api/logs/batch", batch)
     assert (status, answer["acceptedCount"], answer["refused"]) == (200, 1, [])
     rule = (
         '{"name":"High Error Rate","description":"…","type":"ERROR_THRESHOLD","condition":"count > threshold",'
         '"threshold":100,"windowMinutes":5,"severity":"CRITICAL","enabled":true}'
     ).encode()
-    status, answer = world.ask("POST", "/api/alert-rules", rule)
+    status, answer = world.request("POST", "/api/alert-rules", rule)
     assert status == 200, answer
     kept = answer["alertRule"]
     assert (kept["type"], kept["severity"], kept["enabled"]) == ("ERROR_THRESHOLD", "CRITICAL", True)
-    assert world.ask("GET", f"/api/alert-rules/{kept['id']}")[1]["alertRule"] == kept
-    status, answer = world.ask("PATCH", f"/api/alert-rules/{kept['id']}", {"threshold": 50})
+    assert world.request("GET", f"/api/alert-rules/{kept['id']}")[1]["alertRule"] == kept
+    status, answer = world.request("PATCH", f"/api/alert-rules/{kept['id']}", {"threshold": 50})
     assert (status, answer["alertRule"]["threshold"], answer["alertRule"]["name"]) == (200, 50, "High Error Rate")
-    status, answer = world.ask("PUT", f"/api/alert-rules/{kept['id']}", rule)
+    status, answer = world.request("PUT", f"/api/alert-rules/{kept['id']}", rule)
     assert (status, answer["alertRule"]["threshold"]) == (200, 100)
     for verb, is_enabled in (("disable", False), ("enable", True)):
-        status, answer = world.ask("POST", f"/api/alert-rules/{kept['id']}/{verb}")
+        status, answer = world.request("POST", f"/api/alert-rules/{kept['id']}/{verb}")
         assert (status, answer["alertRule"]["enabled"]) == (200, is_enabled)
-    assert world.ask("POST", "/api/alert-rules:validate", rule)[0] in {200, 409}
-    assert world.ask("DELETE", f"/api/alert-rules/{kept['id']}")[0] == 200
-    assert world.ask("GET", f"/api/alert-rules/{kept['id']}")[0] == 404
+    assert world.request("POST", "/api/alert-rules:validate", rule)[0] in {200, 409}
+    assert world.request("DELETE", f"/api/alert-rules/{kept['id']}")[0] == 200
+    assert world.request("GET", f"/api/alert-rules/{kept['id']}")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -128,17 +131,17 @@ def test_the_users_own_curl_lines_work_unchanged(world: World) -> None:
     ],
 )
 def test_a_bad_event_is_answered_with_400_and_the_field(world: World, body: bytes, field: str) -> None:
-    status, answer = world.ask("POST", "/api/logs", body)
+    status, answer = world.request("POST", "/api/logs", body)
     assert status == 400
     assert field in str(answer)
 
 
-def test_a_side_field_decides_over_nothing_and_what_is_put_right_is_told(world: World) -> None:
+def test_an_invalid_optional_field_refuses_no_event_and_adjustments_are_reported(world: World) -> None:
     odd = (
         b'{"service":"side-fields","level":"INFO","message":"m","traceId":"a3ce929d0e0e4736","statusCode":1006,'
         b'"responseTime":"12ms","user":{"id":7},"eventTime":"2016-12-31T23:59:60Z"}'
     )
-    status, answer = world.ask("POST", "/api/logs", odd)
+    status, answer = world.request("POST", "/api/logs", odd)
     assert (status, answer["acceptedCount"]) == (200, 1)
     assert {
         each["field"]: (each["action"], each["count"], each["indexes"]) for each in answer["adjusted"]["values"]
@@ -147,7 +150,7 @@ def test_a_side_field_decides_over_nothing_and_what_is_put_right_is_told(world: 
         "responseTime": ("CONVERTED", 1, [0]),
         "traceId": ("PADDED", 1, [0]),
     }
-    status, answer = world.ask(
+    status, answer = world.request(
         "POST", "/api/logs/batch", b'[5,{"service":"s","level":"LOUD","message":"m"},' + odd + b"]"
     )
     assert (status, answer["acceptedCount"], answer["refusedCount"]) == (200, 1, 2)
@@ -156,12 +159,12 @@ def test_a_side_field_decides_over_nothing_and_what_is_put_right_is_told(world: 
 
 
 def test_malformed_json_is_answered_with_400(world: World) -> None:
-    status, answer = world.ask("POST", "/api/logs", b'{"service":"s",')
+    status, answer = world.request("POST", "/api/logs", b'{"service":"s",')
     assert status == 400
     assert answer["message"]
 
 
-def test_large_calls_at_once_are_taken_or_told_to_come_again(world: World) -> None:
+def test_large_calls_at_once_are_accepted_or_refused_with_a_retry_delay(world: World) -> None:
     event = LogEvent(service="large", level=LogEvent.INFO, message="x" * 32_000)
     request = log_ingest_service_pb2.IngestBatchRequest(events=[event] * 130)
     body = json.dumps([{"service": "large", "level": "INFO", "message": "x" * 32_000}] * 130).encode()
@@ -177,11 +180,12 @@ def large_call(address: str, request: log_ingest_service_pb2.IngestBatchRequest)
         try:
             log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).IngestBatch(request, timeout=60)
         except grpc.RpcError as error:
+            if not isinstance(error, grpc.Call):
+                raise
             status = rpc_status.from_call(error)
-            hints = (
-                [each for each in status.details if each.Is(error_details_pb2.RetryInfo.DESCRIPTOR)] if status else []
-            )
-            return f"{error.code().name}, {'RetryInfo' if hints else error.details()}"
+            details = status.details if status else []
+            has_delay = any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in details)
+            return f"{error.code().name}, {'RetryInfo' if has_delay else error.details()}"
     return "OK"
 
 
@@ -196,22 +200,22 @@ def post(address: str, body: bytes) -> tuple[int, str | None]:
 
 
 def test_breakers_are_shown_on_both_paths(world: World) -> None:
-    status, answer = world.ask("GET", "/api/circuit-breakers")
+    status, answer = world.request("GET", "/api/circuit-breakers")
     assert status == 200
-    again = world.ask("GET", "/actuator/circuitbreakers", port=world.system.wiring.ports.edge_notifier)
+    again = world.request("GET", "/actuator/circuitbreakers", port=world.system.wiring.ports.edge_notifier)
     assert again == (200, answer)
 
 
 async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> None:
-    for batch in trouble():
-        assert own_world.ask("POST", "/api/logs/batch", batch)[0] == 200
+    for batch in scenario_batches():
+        assert own_world.request("POST", "/api/logs/batch", batch)[0] == 200
 
     def all_there() -> bool:
-        seen = own_world.seen()
-        return not missing_results(seen.alerts, seen.deliveries)
+        results = own_world.results()
+        return not missing_results(results.alerts, results.deliveries)
 
-    until(all_there, what="three alerts delivered")
-    assert not own_world.seen().differences
+    wait_until(all_there, what="three alerts delivered")
+    assert not own_world.results().differences
 
     def timeline(alert: str) -> list[str]:
         return [one["kind"] for one in own_world.edge.get(f"/api/alerts/{alert}")["history"]]
@@ -220,7 +224,7 @@ async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> 
         kinds = timeline(alert["id"])
         return kinds[0] == "FIRED" and kinds.count("NOTIFIED") == {"CRITICAL": 3, "HIGH": 2}[alert["severity"]]
 
-    until(lambda: all(map(is_complete, own_world.alerts())), what="each delivery is noted")
+    wait_until(lambda: all(map(is_complete, own_world.alerts())), what="each delivery is in the history")
     connection = await asyncpg.connect(own_world.system.wiring.addresses.postgres)
     try:
         rows = await connection.fetch("SELECT kind, count(*) AS n FROM manager.alert_history GROUP BY kind")
@@ -229,9 +233,9 @@ async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> 
     assert {row["n"] for row in rows} == {3, 8}
 
 
-def test_a_refusal_reaches_the_caller_however_much_was_wrong(world: World) -> None:
+def test_a_refusal_reaches_the_caller_also_for_a_very_long_field(world: World) -> None:
     rule = {"name": "x", "type": "ERROR_THRESHOLD", "threshold": 1, "windowMinutes": 5, "severity": "LOW"}
-    status, answer = world.ask("POST", "/api/alert-rules", rule | {"labels": {"\N{SNOWMAN}" * 20_000: "v"}})
+    status, answer = world.request("POST", "/api/alert-rules", rule | {"labels": {"\N{SNOWMAN}" * 20_000: "v"}})
     assert (status, answer["code"]) == (400, 3)
     (bad,) = [detail for detail in answer["details"] if detail["@type"].endswith("BadRequest")]
     assert bad["fieldViolations"][0]["field"].startswith("labels[\N{SNOWMAN}")
