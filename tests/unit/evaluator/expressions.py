@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 
 from services.rule_language.diagnostics import ExpressionError
 
-SCHEMA = pa.schema(
-    [
-        ("service", pa.string()),
-        ("level", pa.int32()),
-        ("message", pa.string()),
-        ("status_code", pa.int32()),
-        ("response_time", pa.float64()),
-        ("host", pa.string()),
-        ("trace_id", pa.string()),
-        ("attributes", pa.map_(pa.string(), pa.string())),
-    ]
-)
+_FIELDS: list["pa.Field[Any]"] = [
+    pa.field("service", pa.string()),
+    pa.field("level", pa.int32()),
+    pa.field("message", pa.string()),
+    pa.field("status_code", pa.int32()),
+    pa.field("response_time", pa.float64()),
+    pa.field("host", pa.string()),
+    pa.field("trace_id", pa.string()),
+    pa.field("attributes", pa.map_(pa.string(), pa.string())),
+]
+SCHEMA = pa.schema(_FIELDS)
 
 _WORDS = [
     "",

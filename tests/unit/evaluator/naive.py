@@ -1,4 +1,4 @@
-"""What should come out, by going through all events one by one."""
+"""The expected alerts, computed by going through all events one by one."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from services.evaluator.core.records import TransitionState
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.condition import WindowValues
-from tests.unit.evaluator.pipeline import Event, Told
+from tests.unit.evaluator.pipeline import AlertFacts, Event
 
 WINDOW = 10
 
 
 @dataclass
-class Seen:
+class WindowContent:
     """One window of one group."""
 
     count: int = 0
@@ -32,9 +32,9 @@ class Seen:
         )
 
 
-def windows_of(events: Iterable[Event]) -> dict[str, dict[int, Seen]]:
+def windows_of(events: Iterable[Event]) -> dict[str, dict[int, WindowContent]]:
     """Count the events of rules over errors, by service and window."""
-    seen: dict[str, dict[int, Seen]] = defaultdict(lambda: defaultdict(Seen))
+    seen: dict[str, dict[int, WindowContent]] = defaultdict(lambda: defaultdict(WindowContent))
     for event in events:
         window = seen[event.service][int(event.second // WINDOW) * WINDOW]
         window.total += 1
@@ -45,7 +45,7 @@ def windows_of(events: Iterable[Event]) -> dict[str, dict[int, Seen]]:
 
 
 def holding(rules: RuleSet, events: Iterable[Event]) -> dict[tuple[str, str], set[int]]:
-    """Say for each rule and service which windows meet the condition in the end."""
+    """Return for each rule and service the windows that meet the condition in the end."""
     windows = windows_of(events)
     return {
         (compiled.rule.id, service): {
@@ -56,15 +56,15 @@ def holding(rules: RuleSet, events: Iterable[Event]) -> dict[tuple[str, str], se
     }
 
 
-def expected(rules: RuleSet, events: Iterable[Event]) -> set[Told]:
-    """Say what is told when every window is complete before the next begins, and all are closed in the end."""
-    found: set[Told] = set()
+def expected(rules: RuleSet, events: Iterable[Event]) -> set[AlertFacts]:
+    """Return the alerts when every window is complete before the next begins, and all are closed in the end."""
+    facts: set[AlertFacts] = set()
     for (rule_id, service), starts in holding(rules, events).items():
         for start in starts:
             if start - WINDOW not in starts:
                 end = start
                 while end in starts:
                     end += WINDOW
-                found.add((rule_id, service, TransitionState.FIRING, float(start), float(start)))
-                found.add((rule_id, service, TransitionState.RESOLVED, float(end), float(start)))
-    return found
+                facts.add((rule_id, service, TransitionState.FIRING, float(start), float(start)))
+                facts.add((rule_id, service, TransitionState.RESOLVED, float(end), float(start)))
+    return facts

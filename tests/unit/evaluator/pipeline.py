@@ -29,7 +29,7 @@ PARTIALS = PartialDecoder()
 
 @dataclass(frozen=True)
 class Event:
-    """What tests say of an event; `second` counts from START."""
+    """An event as tests write it; `second` counts from START."""
 
     second: float
     service: str = "a"
@@ -100,8 +100,8 @@ class Pipeline:
     partials: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     alerts: dict[str, Transition] = field(default_factory=dict)
     states: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
-    match_marks: dict[int, int] = field(default_factory=dict)
-    window_marks: dict[int, tuple[int, str]] = field(default_factory=dict)
+    match_offsets: dict[int, int] = field(default_factory=dict)
+    window_offsets: dict[int, tuple[int, str]] = field(default_factory=dict)
     late_events: int = 0
     gaps: int = 0
     now_ns: int = moment(0)
@@ -113,8 +113,8 @@ class Pipeline:
         self.log[partition].append((value, int((START + arrived) * 1000)))
 
     def matcher(self) -> Matcher:
-        marks = {partition: self.match_marks.get(partition, 0) for partition in range(self.inputs)}
-        return Matcher({each: SourcePartition.at(each, offset) for each, offset in marks.items()}, marks)
+        offsets = {partition: self.match_offsets.get(partition, 0) for partition in range(self.inputs)}
+        return Matcher({each: SourcePartition.at(each, offset) for each, offset in offsets.items()}, offsets)
 
     def match(self, matcher: Matcher, partition: int, most: int) -> int:
         first = matcher.positions[partition]
@@ -130,14 +130,14 @@ class Pipeline:
         return len(records)
 
     def flush(self, matcher: Matcher, idle: float | None = None) -> None:
-        """Tell what is new, also that every partition is idle if so, and commit."""
-        for output, value in self.news(matcher, idle):
+        """Write what is new, also that every partition is idle if so, and commit."""
+        for output, value in self.unflushed(matcher, idle):
             self.partials[output].append(value)
         for source in matcher.sources.values():
-            self.match_marks[source.partition] = source.commit_offset
+            self.match_offsets[source.partition] = source.commit_offset
 
-    def news(self, matcher: Matcher, idle: float | None = None) -> list[tuple[int, bytes]]:
-        """Give the records of a flush; each is cut as small as it can be."""
+    def unflushed(self, matcher: Matcher, idle: float | None = None) -> list[tuple[int, bytes]]:
+        """Return the records of a flush, each as small as possible."""
         return [
             (output, value)
             for source in matcher.sources.values()
@@ -151,43 +151,43 @@ class Pipeline:
         ]
 
     def window(self, output: int) -> Window:
-        offset, note = self.window_marks.get(output, (0, ""))
+        offset, metadata = self.window_offsets.get(output, (0, ""))
         known: dict[tuple[str, Group], Transition] = {}
         for value in self.states[output]:
             transition = decode_state(value)
             name = transition.rule_id, transition.group
             if name not in known or transition.rank >= known[name].rank:
                 known[name] = transition
-        stage = WindowStage.restored(decode_checkpoint(offset, note), known.values(), ALLOWANCE_NS)
+        stage = WindowStage.restored(decode_checkpoint(offset, metadata), known.values(), ALLOWANCE_NS)
         window = Window(stage, offset)
-        self.tell(output, stage.update_rules(self.rules, self.now_ns))
+        self.publish(output, stage.update_rules(self.rules, self.now_ns))
         return window
 
-    def judge(self, output: int, window: Window, most: int, *, tells_state: bool = True) -> int:
+    def judge(self, output: int, window: Window, most: int, *, saves_state: bool = True) -> int:
         values = self.partials[output][window.position : window.position + most]
         settled = [window.position + number < window.stage.judged_until for number in range(len(values))]
         for batch in PARTIALS.decode(values, settled, [output] * len(values)):
-            observed = window.stage.observe(window.position, batch, self.now_ns)
+            outcome = window.stage.observe(window.position, batch, self.now_ns)
             window.position += 1
-            self.late_events += observed.late_events
-            self.gaps += observed.flush_order.value == "gap"
-            self.tell(output, observed.transitions, tells_state=tells_state)
+            self.late_events += outcome.late_events
+            self.gaps += outcome.flush_order.value == "gap"
+            self.publish(output, outcome.transitions, saves_state=saves_state)
         return len(values)
 
-    def tell(self, output: int, transitions: Sequence[Transition], *, tells_state: bool = True) -> None:
+    def publish(self, output: int, transitions: Sequence[Transition], *, saves_state: bool = True) -> None:
         for transition in transitions:
             self.alerts.setdefault(transition.id, transition)
-            if tells_state:
+            if saves_state:
                 self.states[output].append(encode_state(transition))
 
     def commit(self, output: int, window: Window) -> None:
         checkpoint: Checkpoint = window.stage.checkpoint(self.now_ns)
-        self.window_marks[output] = checkpoint.offset, encode_checkpoint(checkpoint)
+        self.window_offsets[output] = checkpoint.offset, encode_checkpoint(checkpoint)
         window.stage.expire(checkpoint)
 
 
 def run(pipeline: Pipeline, end: float = 1000.0) -> Pipeline:
-    """Everything goes well: one match, one flush, one reading."""
+    """Run without failures: one match, one flush, one reading."""
     matcher = pipeline.matcher()
     for partition in range(pipeline.inputs):
         pipeline.match(matcher, partition, 10**6)
@@ -229,15 +229,15 @@ class Chaos:
                 self._crash_window(output, window)
 
     def _crash_match(self, matcher: Matcher) -> None:
-        """In the middle of a flush: some of it has been written, and nothing committed."""
-        for output, value in self.pipeline.news(matcher)[: self.random.randrange(6)]:
+        """Crash in the middle of a flush: some of it has been written, and nothing committed."""
+        for output, value in self.pipeline.unflushed(matcher)[: self.random.randrange(6)]:
             self.pipeline.partials[output].append(value)
         self.matchers[self.matchers.index(matcher)] = self.pipeline.matcher()
 
     def _crash_window(self, output: int, window: Window) -> None:
-        """Between writing to alerts and writing the state, at worst; or it hangs, and two go on after it."""
+        """Crash, at worst between `alerts` and the state; or hang, and two owners go on."""
         pipeline, random, owners = self.pipeline, self.random, self.windows[output]
-        pipeline.judge(output, window, random.randint(0, 6), tells_state=random.random() < 0.5)
+        pipeline.judge(output, window, random.randint(0, 6), saves_state=random.random() < 0.5)
         owners[owners.index(window)] = pipeline.window(output)
         if random.random() < 0.3:
             owners[:] = [pipeline.window(output), pipeline.window(output)]
@@ -259,11 +259,11 @@ class Chaos:
         self.settle()
 
 
-# What a transition says, as far as it must be the same however the events came.
-Told = tuple[str, str, TransitionState, float, float]
+# What of a transition must be the same however the events arrived: rule, resource, state, window, first window.
+AlertFacts = tuple[str, str, TransitionState, float, float]
 
 
-def told(transitions: Iterable[Transition]) -> set[Told]:
+def alert_facts(transitions: Iterable[Transition]) -> set[AlertFacts]:
     return {
         (
             each.rule_id,

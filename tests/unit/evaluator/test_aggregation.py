@@ -34,7 +34,7 @@ DECODER = LogDecoder()
 randoms = st.randoms(use_true_random=True)
 
 
-def some_event(random: Random) -> LogEvent:
+def random_event(random: Random) -> LogEvent:
     event = LogEvent(
         service=random.choice("abc"),
         level=LogEvent.Level.ValueType(random.randint(1, 6)),
@@ -52,12 +52,12 @@ def some_event(random: Random) -> LogEvent:
     return event
 
 
-def some_records(random: Random) -> list[Record]:
+def random_records(random: Random) -> list[Record]:
     records = []
     for partition in (0, 1):
         first = random.choice((0, 250))
         for offset in range(first, first + random.randrange(12)):
-            batch = LogBatch(events=[some_event(random) for _ in range(random.randrange(6))])
+            batch = LogBatch(events=[random_event(random) for _ in range(random.randrange(6))])
             trace = [("traceparent", f"00-{offset:032x}-{1:016x}-01".encode())] if random.random() < 0.5 else ()
             value = batch.SerializeToString()
             records.append(Record("log-events", partition, offset, None, value, trace, START * 1000 + offset))
@@ -109,7 +109,7 @@ def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, 
 @settings(max_examples=60, deadline=None)
 @given(randoms)
 def test_where_fetches_are_cut_does_not_matter(random: Random) -> None:
-    records = some_records(random)
+    records = random_records(random)
     cuts = sorted(random.sample(range(len(records) + 1), min(4, len(records))))
     assert matched(records, cuts) == matched(records, [])
 
@@ -117,7 +117,7 @@ def test_where_fetches_are_cut_does_not_matter(random: Random) -> None:
 @settings(max_examples=60, deadline=None)
 @given(randoms)
 def test_columns_count_what_going_through_events_counts(random: Random) -> None:
-    records = some_records(random)
+    records = random_records(random)
     counts = {
         partition: {
             number: {key: (aggregate.counted, aggregate.total) for key, aggregate in rows.items()}
@@ -176,7 +176,7 @@ def test_the_source_is_never_ahead_of_arrival() -> None:
 
 
 @pytest.mark.parametrize("second", [-62_135_596_800, 253_402_300_799])
-def test_the_ends_of_time_are_bearable(second: int) -> None:
+def test_the_first_and_last_moments_of_a_timestamp_are_counted(second: int) -> None:
     event = error()
     event.event_time.FromSeconds(second)
     assert plain(one_block(event)).counted == 1
@@ -227,7 +227,7 @@ def test_lengths_must_fit_the_events() -> None:
         replace(batch, lengths=np.array([1]))
 
 
-def test_who_has_three_samples_gets_no_more_of_a_later_fetch() -> None:
+def test_a_row_with_three_samples_gets_no_more_from_a_later_fetch() -> None:
     def record(offset: int, *messages: str) -> Record:
         value = LogBatch(events=[error(message=message) for message in messages]).SerializeToString()
         return Record("log-events", 0, offset, None, value, (), START * 1000)
@@ -256,13 +256,13 @@ def test_a_scope_that_no_event_is_in_counts_nothing() -> None:
 
 
 def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
-    """Count the rows that a flush of these events writes, by rule or frame."""
+    """Count the rows that a flush of these events writes, by rule or bucketing."""
     value = LogBatch(events=events).SerializeToString()
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
     source = SourcePartition.at(0, 0)
     match_events(batch, rules, {0: source}, outputs=4)
-    told = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
-    return Counter(row.key.rule_id for _, batch in told for row in batch.rows)
+    batches = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
+    return Counter(row.key.rule_id for _, batch in batches for row in batch.rows)
 
 
 FIVE_SERVICES = [error(service=service) for service in "abcde"]
@@ -275,7 +275,7 @@ def test_rules_that_select_nothing_write_nothing() -> None:
 
 
 @pytest.mark.parametrize("condition", ["rate > 0.1", "total > 5", "count < 3", "count == 0", "!(count > 0)"])
-def test_totals_are_written_once_for_all_rules_of_a_frame(condition: str) -> None:
+def test_totals_are_written_once_for_all_rules_of_a_bucketing(condition: str) -> None:
     rules = RuleSet.of(1, [rule(f"r{n}", condition, filter=f'message.contains("{n}")') for n in range(30)])
     written = flushed(rules, *FIVE_SERVICES)
     assert set(written) == {rules.rules["r0"].bucketing_id}

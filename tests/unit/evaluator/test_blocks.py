@@ -1,4 +1,4 @@
-"""Blocks and sources: what each flush tells."""
+"""Blocks and source partitions: what each flush writes."""
 
 from services.evaluator.core import records
 from services.evaluator.core.match.blocks import Block, SourcePartition
@@ -35,13 +35,13 @@ def test_borders_follow_from_offsets_alone() -> None:
     assert (first_offset(1), end_offset(1)) == (256, 512)
 
 
-def test_every_output_hears_how_far_a_block_is() -> None:
+def test_every_output_gets_the_progress_of_a_block() -> None:
     source = SourcePartition.at(0, 0)
     source.add_record(0, 5).replace_row(key(), Aggregate(counted=1), 2)
-    told = flushed(source)
-    assert [output for output, _ in told] == [0, 1]
-    assert {(batch.progress.previous_up_to, batch.progress.up_to) for _, batch in told} == {(0, 1)}
-    assert sum(len(batch.rows) for _, batch in told) == 1
+    batches = flushed(source)
+    assert [output for output, _ in batches] == [0, 1]
+    assert {(batch.progress.previous_up_to, batch.progress.up_to) for _, batch in batches} == {(0, 1)}
+    assert sum(len(batch.rows) for _, batch in batches) == 1
     assert flushed(source) == []
 
 
@@ -59,7 +59,7 @@ def test_only_changed_rows_are_sent_again_and_samples_only_once() -> None:
     assert row.aggregate.samples == (SAMPLE, SAMPLE)
 
 
-def test_a_block_is_told_to_its_end_before_the_next_and_then_let_go() -> None:
+def test_a_block_is_flushed_to_its_end_before_the_next_and_then_dropped() -> None:
     source = SourcePartition.at(0, 250)
     source.add_record(250, 1).add_event_time(10)
     source.add_record(300, 2).add_event_time(20)
@@ -70,7 +70,7 @@ def test_a_block_is_told_to_its_end_before_the_next_and_then_let_go() -> None:
     assert source.commit_offset == 256
 
 
-def test_a_whole_block_can_be_committed() -> None:
+def test_a_complete_block_can_be_committed() -> None:
     source = SourcePartition.at(0, 0)
     for offset in range(records.BLOCK_RECORDS):
         source.add_record(offset, 1)
@@ -80,7 +80,7 @@ def test_a_whole_block_can_be_committed() -> None:
     assert flushed(source) == []
 
 
-def test_an_idle_source_says_so() -> None:
+def test_an_idle_source_is_reported() -> None:
     source = SourcePartition.at(0, 7)
     (progress, _) = [batch.progress for _, batch in flushed(source, idle_ns=99)]
     assert (progress.idle_ns, progress.previous_up_to, progress.up_to) == (99, 7, 7)
@@ -92,11 +92,11 @@ def test_totals_go_to_each_output_in_which_a_rules_group_is_judged() -> None:
     block.replace_totals(totals_key("f", ("a",), 0), Aggregate(total=1), [f"r{n}" for n in range(9)], 2)
     block.replace_totals(totals_key("g", ("a",), 0), Aggregate(total=1), ["r0"], 2)
     block.replace_totals(totals_key("h", ("a",), 0), Aggregate(total=1), [], 2)
-    told = [(row.key.rule_id, output) for output, batch in flushed(source) for row in batch.rows]
-    assert sorted(told) == [("f", 0), ("f", 1), ("g", partition_of("r0", ("a",), 2))]
+    batches = [(row.key.rule_id, output) for output, batch in flushed(source) for row in batch.rows]
+    assert sorted(batches) == [("f", 0), ("f", 1), ("g", partition_of("r0", ("a",), 2))]
 
 
-def cut(*groups: str) -> list[list[str]]:
+def split(*groups: str) -> list[list[str]]:
     progress = BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
     rows = tuple(Row(RowKey(f"r{n}", 1, (group,), 0), Aggregate()) for n, group in enumerate(groups))
     first, second = split_batch(PartialBatch(progress=progress, rows=rows))
@@ -104,14 +104,14 @@ def cut(*groups: str) -> list[list[str]]:
     return [[row.key.group[0] for row in half.rows] for half in (first, second)]
 
 
-def test_a_cut_keeps_a_groups_rows_together_as_far_as_can_be() -> None:
-    assert cut("a", "b", "a", "b") == [["a", "a"], ["b", "b"]]
-    assert cut("a", "b", "b", "b") == [["a"], ["b", "b", "b"]]
-    assert cut("a", "a", "a", "b") == [["a", "a", "a"], ["b"]]
-    assert cut("a", "a", "a", "a") == [["a", "a"], ["a", "a"]]
+def test_a_split_keeps_the_rows_of_a_group_together_where_possible() -> None:
+    assert split("a", "b", "a", "b") == [["a", "a"], ["b", "b"]]
+    assert split("a", "b", "b", "b") == [["a"], ["b", "b", "b"]]
+    assert split("a", "a", "a", "b") == [["a", "a", "a"], ["b"]]
+    assert split("a", "a", "a", "a") == [["a", "a"], ["a", "a"]]
 
 
-def test_groups_never_share_a_name() -> None:
+def test_groups_never_share_a_key() -> None:
     assert group_key("r", ("a", "bc")) != group_key("r", ("ab", "c"))
     assert 0 <= partition_of("r", ("a",), 4) < 4
 

@@ -1,4 +1,4 @@
-"""Notes beside commits, and names of stores."""
+"""Checkpoints as metadata of committed offsets, names of stores, moments."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,20 +11,20 @@ from services.rule_language.rule import RuleType
 
 
 @pytest.mark.parametrize("watermark_ns", [None, -5, 1_700_000_000_123_456_789])
-def test_a_note_is_read_as_it_was_written(watermark_ns: int | None) -> None:
+def test_a_checkpoint_is_decoded_as_it_was_encoded(watermark_ns: int | None) -> None:
     checkpoint = Checkpoint(offset=5, position=9, watermark_ns=watermark_ns, owner="a")
     assert decode_checkpoint(5, encode_checkpoint(checkpoint)) == checkpoint
 
 
-def test_a_note_of_a_former_version_names_no_owner() -> None:
+def test_metadata_of_a_former_version_names_no_owner() -> None:
     assert decode_checkpoint(5, '{"v": 1, "position": 9, "watermark": 7}') == Checkpoint(
         offset=5, position=9, watermark_ns=7, owner=""
     )
 
 
-@pytest.mark.parametrize("note", ["", "nonsense", "[]", '{"v": 2}', '{"v": 1}', '{"v": 1, "position": "x"}'])
-def test_without_a_note_everything_is_judged_anew(note: str) -> None:
-    assert decode_checkpoint(5, note) == Checkpoint(offset=5, position=5, watermark_ns=None)
+@pytest.mark.parametrize("metadata", ["", "nonsense", "[]", '{"v": 2}', '{"v": 1}', '{"v": 1, "position": "x"}'])
+def test_without_metadata_everything_is_judged_anew(metadata: str) -> None:
+    assert decode_checkpoint(5, metadata) == Checkpoint(offset=5, position=5, watermark_ns=None)
 
 
 def test_each_type_of_rule_has_a_store() -> None:

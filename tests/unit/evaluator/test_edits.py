@@ -17,7 +17,7 @@ from services.manager.core.alert_lifecycle import AlertAction
 from services.manager.core.transitions import TransitionContext, decide
 from services.manager.worker.transitions import transition_of
 from tests.fakes.transitions import NOW
-from tests.unit.evaluator.test_stage import COUNT, Board, row
+from tests.unit.evaluator.stage_driver import COUNT, StageDriver, row
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 
@@ -27,17 +27,17 @@ class Watch:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.rule, self.revision = COUNT, 1
-        self.board = Board.with_rules(COUNT)
+        self.driver = StageDriver.with_rules(COUNT)
         self.saved = 0
         self.context = TransitionContext()
         self.notified: Counter[tuple[str, AlertNotification]] = Counter()
         self.alerts: dict[str, Alert] = {}
         self.heard = 0
-        self.board.hear(row(3), event=1)
+        self.driver.flush(row(3), event=1)
         self.save()
 
     def save(self) -> None:
-        self.saved = len(self.board.steps)
+        self.saved = len(self.driver.transitions)
 
     def edit(self) -> None:
         self.revision += 1
@@ -47,24 +47,24 @@ class Watch:
             self.learn()
 
     def learn(self) -> None:
-        self.board.learn(self.rule, revision=self.revision)
+        self.driver.update_rules(self.rule, revision=self.revision)
 
     def restart(self) -> None:
         """Killed, perhaps after `alerts` had what `window-state` has not."""
-        states = [decode_state(encode_state(self.board.steps[self.saved - 1]))]
-        checkpoint = self.board.stage.checkpoint(0)
-        steps = self.board.steps
-        self.board = Board(
-            WindowStage.restored(replace(checkpoint, position=0), states, SECOND_NS), up_to=self.board.up_to
+        states = [decode_state(encode_state(self.driver.transitions[self.saved - 1]))]
+        checkpoint = self.driver.stage.checkpoint(0)
+        steps = self.driver.transitions
+        self.driver = StageDriver(
+            WindowStage.restored(replace(checkpoint, position=0), states, SECOND_NS), up_to=self.driver.up_to
         )
-        self.board.steps = steps
+        self.driver.transitions = steps
         self.learn()
 
     def deliver(self) -> None:
         """What was sent since, and some of it again."""
-        steps = self.board.steps[self.heard :] if self.random.random() < 0.8 else self.board.steps
+        steps = self.driver.transitions[self.heard :] if self.random.random() < 0.8 else self.driver.transitions
         words = [transition_of(AlertTransition.FromString(encode_transition(each))) for each in steps]
-        self.heard = len(self.board.steps)
+        self.heard = len(self.driver.transitions)
         self.context, outcomes = decide(self.context, words, NOW)
         for change in (change for outcome in outcomes for change in outcome.changes):
             self.alerts[change.alert.id] = change.alert
@@ -78,7 +78,7 @@ class Watch:
 
     def end(self) -> None:
         self.learn()
-        self.board.hear(event=100)
+        self.driver.flush(event=100)
         self.deliver()
 
 

@@ -14,7 +14,7 @@ from services.evaluator.core import records
 from services.evaluator.core.records import Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
 from tests.unit.evaluator.naive import WINDOW, expected, holding, windows_of
-from tests.unit.evaluator.pipeline import Chaos, Event, Pipeline, rule, run, told
+from tests.unit.evaluator.pipeline import Chaos, Event, Pipeline, alert_facts, rule, run
 
 RULES = RuleSet.of(
     1,
@@ -41,7 +41,7 @@ def _small_blocks() -> Iterator[None]:
         yield
 
 
-def some_events(random: Random, count: int, windows: int = 6) -> list[Event]:
+def random_events(random: Random, count: int, windows: int = 6) -> list[Event]:
     return [
         Event(
             second=random.randrange(windows * WINDOW * 4) / 4,
@@ -70,7 +70,7 @@ def window_by_window(events: list[Event]) -> list[list[Event]]:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(randoms)
 def test_crashes_flush_borders_and_two_owners_change_nothing(random: Random) -> None:
-    events = some_events(random, random.randrange(60))
+    events = random_events(random, random.randrange(60))
     pipeline = Pipeline(RULES)
     chaos = Chaos(pipeline, random)
     for window in window_by_window(events):
@@ -80,27 +80,27 @@ def test_crashes_flush_borders_and_two_owners_change_nothing(random: Random) -> 
                 chaos.step()
         chaos.settle()
     chaos.finish(END)
-    assert told(pipeline.alerts.values()) == expected(RULES, events)
+    assert alert_facts(pipeline.alerts.values()) == expected(RULES, events)
     assert pipeline.gaps == 0
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(randoms)
-def test_going_straight_no_event_is_late_and_no_trouble_left_out(random: Random) -> None:
-    events = sorted(some_events(random, 60), key=lambda event: event.second)
+def test_without_failures_no_event_is_late_and_no_alert_is_missing(random: Random) -> None:
+    events = sorted(random_events(random, 60), key=lambda event: event.second)
     pipeline = Pipeline(RULES)
     for partition, record in in_records(random, events):
         pipeline.append(partition, record)
     run(pipeline, END)
     assert pipeline.late_events == 0
-    check_all_told(pipeline, events)
+    check_all_alerts(pipeline, events)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(randoms)
-def test_whatever_the_order_every_trouble_is_told(random: Random) -> None:
+def test_whatever_the_order_every_window_that_meets_the_condition_is_in_an_alert(random: Random) -> None:
     """Partitions run ahead of each other by several windows; then an alert may begin with a later window."""
-    events = some_events(random, random.randrange(80))
+    events = random_events(random, random.randrange(80))
     by_partition: dict[int, list[Event]] = {0: [], 1: [], 2: []}
     for event in events:
         by_partition[random.randrange(3)].append(event)
@@ -112,17 +112,17 @@ def test_whatever_the_order_every_trouble_is_told(random: Random) -> None:
     for _ in range(60):
         chaos.step()
     chaos.finish(END + 400)
-    check_all_told(pipeline, events)
+    check_all_alerts(pipeline, events)
 
 
-def check_all_told(pipeline: Pipeline, events: list[Event]) -> None:
+def check_all_alerts(pipeline: Pipeline, events: list[Event]) -> None:
     for (rule_id, service), starts in holding(RULES, events).items():
         steps = [each for each in pipeline.alerts.values() if (each.rule_id, each.resource) == (rule_id, service)]
-        check_told(steps, starts)
+        check_episodes(steps, starts)
 
 
-def check_told(steps: list[Transition], starts: set[int]) -> None:
-    """Steps alternate, begin with windows that hold, end with ones that do not, and leave out no window."""
+def check_episodes(steps: list[Transition], starts: set[int]) -> None:
+    """Episodes alternate, begin with windows that meet the condition, end with ones that do not, and miss no window."""
     episodes = [(each.first_window_ns, each) for each in steps if each.state is TransitionState.FIRING]
     ends = {each.first_window_ns: each for each in steps if each.state is TransitionState.RESOLVED}
     assert {first for first, _ in episodes} == set(ends)
@@ -136,13 +136,13 @@ def check_told(steps: list[Transition], starts: set[int]) -> None:
 
 
 def start_of(transition: Transition) -> int:
-    return told([transition]).pop()[3].__int__()
+    return alert_facts([transition]).pop()[3].__int__()
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(randoms)
 def test_the_last_window_is_counted_to_the_last_event(random: Random) -> None:
-    events = some_events(random, 60)
+    events = random_events(random, 60)
     pipeline = Pipeline(RuleSet.of(1, [rule("any", "total > 0 && count < 1000", 1)]))
     chaos = Chaos(pipeline, random)
     for window in window_by_window(events):
@@ -152,20 +152,24 @@ def test_the_last_window_is_counted_to_the_last_event(random: Random) -> None:
         chaos.settle()
     windows = windows_of(events)
     for stage, *_ in chaos.windows.values():
-        for held in stage.stage._windows.values():
-            for start_ns, panes in held.windows.items():
+        for rule_windows in stage.stage._windows.values():
+            for start_ns, panes in rule_windows.windows.items():
                 for group, pane in panes.panes.items():
                     start = int((start_ns // 10**9) - (1_700_000_000 // 60 * 60))
-                    seen, totals = windows[group[0]][start], held._merged(group, start_ns)
-                    assert totals is not None
-                    assert (totals.counted, totals.total, totals.sum) == (seen.count, seen.total, sum(seen.values))
-                    assert len(pane.samples()) == min(3, seen.count)
+                    content, merged = windows[group[0]][start], rule_windows._merged(group, start_ns)
+                    assert merged is not None
+                    assert (merged.counted, merged.total, merged.sum) == (
+                        content.count,
+                        content.total,
+                        sum(content.values),
+                    )
+                    assert len(pane.samples()) == min(3, content.count)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(randoms)
 def test_a_count_is_never_judged_with_the_total_of_another_moment(random: Random) -> None:
-    events = [replace(event, level="ERROR") for event in some_events(random, 60)]
+    events = [replace(event, level="ERROR") for event in random_events(random, 60)]
     pipeline = Pipeline(RuleSet.of(1, [rule("differ", "count != total"), rule("few", "count < total")]))
     chaos = Chaos(pipeline, random)
     for window in window_by_window(events):
@@ -174,7 +178,7 @@ def test_a_count_is_never_judged_with_the_total_of_another_moment(random: Random
             chaos.step()
         chaos.settle()
     chaos.finish(END)
-    assert told(pipeline.alerts.values()) == set()
+    assert alert_facts(pipeline.alerts.values()) == set()
 
 
 @pytest.mark.filterwarnings("error")
