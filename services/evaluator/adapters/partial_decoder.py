@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from ptars import HandlerPool
 
 from services.domain.level import Level
+from services.evaluator.core.match.events import Ints
 from services.evaluator.core.records import Aggregate, BlockProgress, PartialBatch, Row, RowKey, Sample
 from tocsin.evaluation.v1 import partial_pb2
-
-Ints = NDArray[np.int64]
 
 _HEADER = {
     "source_partition": "source_partition",

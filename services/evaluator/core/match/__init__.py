@@ -1,6 +1,6 @@
 """The match stage: from the events of one fetch to partial aggregates of each rule, block, group and pane.
 
-Way of a fetch: `aggregation.match` puts each record into its block (`blocks`), computes the columns of its
+Way of a fetch: `aggregation.match_events` puts each record into its block (`blocks`), computes the columns of its
 events (`events`), and puts the events into buckets (`bucketing`); rules with the same scope, grouping and window share
 a bucketing. Each rule then selects rows of the columns (`selection`; `lowering` turns CEL into operations on columns)
 and adds what it selected to the rows of the block. A flush writes the changed rows to `window-partials`.

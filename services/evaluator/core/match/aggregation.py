@@ -8,13 +8,13 @@ import numpy as np
 from services.domain.level import Level
 from services.domain.trace_context import trace_id_of
 from services.evaluator.core.match.blocks import Block, SourcePartition
-from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events
+from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events, latest_of_each
 from services.evaluator.core.match.events import (
     EventBatch,
     EventColumns,
     Ints,
     LogRecord,
-    Mask,
+    RowMask,
     event_times_ns,
     field_values,
 )
@@ -45,7 +45,7 @@ class _Fetch:
     times_ns: Ints
     record_of_event: Ints
     block_of_event: Ints
-    _scopes: dict[str, Mask | None] = field(default_factory=dict)
+    _scopes: dict[str, RowMask | None] = field(default_factory=dict)
     bucketings: dict[str, BucketedEvents] = field(default_factory=dict)
 
     def bucketed(self, compiled: CompiledRule) -> BucketedEvents:
@@ -61,7 +61,7 @@ class _Fetch:
             )
         return self.bucketings[compiled.bucketing_id]
 
-    def _scope(self, compiled: CompiledRule) -> Mask | None:
+    def _scope(self, compiled: CompiledRule) -> RowMask | None:
         scope = compiled.rule.scope
         if not scope:
             return None
@@ -181,8 +181,7 @@ def _extend_rows(
 ) -> list[Aggregate]:
     """Return the rows with what a fetch adds to them."""
     counts = np.bincount(hits.rows, minlength=len(before)).tolist()
-    latest = np.full(len(before), np.iinfo(np.int64).min)
-    np.maximum.at(latest, hits.rows, fetch.times_ns[hits.events])
+    latest = latest_of_each(hits.rows, fetch.times_ns[hits.events], len(before)).tolist()
     samples = _samples(fetch, hits, before)
     return [
         Aggregate(
@@ -201,7 +200,7 @@ def _extend_rows(
                 before,
                 counts,
                 totals,
-                latest.tolist(),
+                latest,
                 _extend_values(fetch, hits, before, value_field),
                 _traceparents(fetch, hits, len(before)),
                 strict=True,

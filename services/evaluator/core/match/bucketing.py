@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.domain.level import Level
-from services.evaluator.core.match.events import EventColumns, Ints, Mask
+from services.evaluator.core.match.events import EventColumns, Ints, RowMask
 from services.evaluator.core.records import Group
 
 _LEVELS = {level.value: level.name for level in Level}
@@ -37,7 +37,7 @@ class BucketedEvents:
     # For each event the index of its bucket; -1 where the scope does not select it.
     bucket_of_event: Ints
     # None when the scope selects every event.
-    selected: Mask | None
+    selected: RowMask | None
     # For each event, how many before it are in its bucket.
     rank: Ints
     # For each bucket, how many events it has, and the time of the last one.
@@ -47,7 +47,7 @@ class BucketedEvents:
 
 def bucket_events(
     columns: EventColumns,
-    selected: Mask | None,
+    selected: RowMask | None,
     group_by: Sequence[str],
     window_ns: int,
     *,
@@ -61,8 +61,6 @@ def bucket_events(
     width = max(len(groups.keys), 1)
     codes = (blocks[rows] * len(panes) + pane_of_row) * width + groups.ids
     present, bucket_of_row, total = _compact(codes)
-    last = np.full(len(present), np.iinfo(np.int64).min)
-    np.maximum.at(last, bucket_of_row, times_ns[rows])
     bucket_of_event = bucket_of_row
     rank = ranks = _ranks(bucket_of_row, total)
     if selected is not None:
@@ -74,8 +72,15 @@ def bucket_events(
         selected=selected,
         rank=rank,
         total=total.tolist(),
-        last_event_ns=last.tolist(),
+        last_event_ns=latest_of_each(bucket_of_row, times_ns[rows], len(present)).tolist(),
     )
+
+
+def latest_of_each(buckets: Ints, times_ns: Ints, size: int) -> Ints:
+    """Return the latest time of each of `size` buckets, given the bucket of each time."""
+    latest = np.full(size, np.iinfo(np.int64).min)
+    np.maximum.at(latest, buckets, times_ns)
+    return latest
 
 
 def _ranks(buckets: Ints, counts: Ints) -> Ints:

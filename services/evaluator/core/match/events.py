@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.evaluator.core.records import EARLIEST_NS, LATEST_NS
 
-Mask: TypeAlias = NDArray[np.bool_]
+RowMask: TypeAlias = NDArray[np.bool_]
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 # An Arrow array of any type: its type is known from the contract, not to the type checker.
@@ -122,7 +122,7 @@ def event_times_ns(columns: EventColumns, arrivals_ns: Ints) -> Ints:
     return times
 
 
-def mask_of(booleans: pa.BooleanArray, *, value: bool = True) -> Mask:
+def mask_of(booleans: pa.BooleanArray, *, value: bool = True) -> RowMask:
     """Return the rows that have this value; null is neither true nor false."""
     rows = slice(booleans.offset, booleans.offset + len(booleans))
     validity, bits = booleans.buffers()
@@ -130,20 +130,22 @@ def mask_of(booleans: pa.BooleanArray, *, value: bool = True) -> Mask:
     return mask if validity is None else mask & _unpack(validity, rows)
 
 
-def _unpack(buffer: Any, rows: slice) -> Mask:
+def _unpack(buffer: Any, rows: slice) -> RowMask:
     if rows.start == rows.stop:
         return np.zeros(0, dtype=np.bool_)
     packed = np.frombuffer(buffer, dtype=np.uint8, count=(rows.stop + 7) // 8)
     return np.unpackbits(packed, count=rows.stop, bitorder="little")[rows].view(np.bool_)
 
 
-def field_values(columns: EventColumns, value_field: str) -> tuple[Floats, Mask]:
+def field_values(columns: EventColumns, value_field: str) -> tuple[Floats, RowMask]:
     """Return the numbers of a rule's value field, and the rows that have one; only finite numbers count."""
-    values: tuple[Floats, Mask] = columns.cached(("values", value_field), lambda: _field_values(columns, value_field))
+    values: tuple[Floats, RowMask] = columns.cached(
+        ("values", value_field), lambda: _field_values(columns, value_field)
+    )
     return values
 
 
-def _field_values(columns: EventColumns, value_field: str) -> tuple[Floats, Mask]:
+def _field_values(columns: EventColumns, value_field: str) -> tuple[Floats, RowMask]:
     if value_field.startswith(_ATTRIBUTE_PREFIX):
         numbers = _keep_numbers(columns.attribute(value_field.removeprefix(_ATTRIBUTE_PREFIX)))
     else:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from services.evaluator.core.match.events import EventColumns, Ints, Mask, mask_of
+from services.evaluator.core.match.events import EventColumns, Ints, RowMask, mask_of
 from services.evaluator.core.match.lowering import Lowered, lower
 from services.rule_language.checking import Expression
 from services.rule_language.environment import StepLimitError
@@ -22,11 +22,11 @@ from services.rule_language.syntax_tree import Attribute, Call, FieldRef, HasAtt
 
 # Returns which of the given rows (all, when None) are selected. The result may be the mask that was given: do not write
 # into either.
-Selection = Callable[[EventColumns, Mask | None], Mask]
+Selection = Callable[[EventColumns, RowMask | None], RowMask]
 # Where a node is false, and where it is true: index it with the outcome. One that is not wanted is true nowhere.
-_Outcomes = tuple[Mask, Mask]
+_Outcomes = tuple[RowMask, RowMask]
 # Evaluates a node on some rows.
-_Plan = Callable[[EventColumns, Mask], _Outcomes]
+_Plan = Callable[[EventColumns, RowMask], _Outcomes]
 _Wanted = frozenset[bool]
 _BOTH: _Wanted = frozenset({False, True})
 
@@ -44,11 +44,11 @@ def compile_selection(expression: Expression | None) -> Selection:
     return lambda columns, among: _evaluate(plan, columns, _all_rows(columns, among))[True]
 
 
-def _all_rows(columns: EventColumns, among: Mask | None) -> Mask:
+def _all_rows(columns: EventColumns, among: RowMask | None) -> RowMask:
     return np.ones(len(columns), dtype=np.bool_) if among is None else among
 
 
-def _no_rows(columns: EventColumns) -> Mask:
+def _no_rows(columns: EventColumns) -> RowMask:
     return np.zeros(len(columns), dtype=np.bool_)
 
 
@@ -68,7 +68,7 @@ def _plan(expression: Expression, node: Node, wanted: _Wanted) -> tuple[int, _Pl
             return _plan_test(expression, node, wanted)
 
 
-def _evaluate(plan: _Plan, columns: EventColumns, among: Mask) -> _Outcomes:
+def _evaluate(plan: _Plan, columns: EventColumns, among: RowMask) -> _Outcomes:
     """Evaluate a plan, unless no rows are left."""
     return plan(columns, among) if among.any() else (_no_rows(columns), _no_rows(columns))
 
@@ -77,7 +77,7 @@ def _plan_logic(parts: Sequence[tuple[int, _Plan]], wanted: _Wanted, *, deciding
     """Plan && or ||: one part with the deciding outcome decides, the other outcome needs all parts."""
     ordered = sorted(parts, key=lambda part: part[0])
 
-    def plan(columns: EventColumns, among: Mask) -> _Outcomes:
+    def plan(columns: EventColumns, among: RowMask) -> _Outcomes:
         decided, agreed = _no_rows(columns), among
         for _, part in ordered:
             outcomes = _evaluate(part, columns, among & ~decided if deciding in wanted else agreed)
@@ -91,7 +91,7 @@ def _plan_logic(parts: Sequence[tuple[int, _Plan]], wanted: _Wanted, *, deciding
 def _plan_choice(condition: tuple[int, _Plan], branches: Sequence[tuple[int, _Plan]]) -> tuple[int, _Plan]:
     """Plan ?:, each row by its own branch: the first where the condition is false, the second where it is true."""
 
-    def plan(columns: EventColumns, among: Mask) -> _Outcomes:
+    def plan(columns: EventColumns, among: RowMask) -> _Outcomes:
         rows = condition[1](columns, among)
         no, yes = (_evaluate(branch, columns, chosen) for (_, branch), chosen in zip(branches, rows, strict=True))
         return no[False] | yes[False], no[True] | yes[True]
@@ -105,7 +105,7 @@ def _plan_test(expression: Expression, node: Node, wanted: _Wanted) -> tuple[int
     if lowered is None:
         return _ROW_BY_ROW, by_row
 
-    def plan(columns: EventColumns, among: Mask) -> _Outcomes:
+    def plan(columns: EventColumns, among: RowMask) -> _Outcomes:
         try:
             return _evaluate_columns(node, lowered, columns, among, wanted)
         except pa.ArrowInvalid:
@@ -128,17 +128,19 @@ class _Part:
         return self._expression.part(self._node)
 
 
-def _evaluate_columns(node: Node, lowered: Lowered, columns: EventColumns, among: Mask, wanted: _Wanted) -> _Outcomes:
-    def rows(outcome: bool) -> Mask:  # noqa: FBT001  (a value, not an option)
+def _evaluate_columns(
+    node: Node, lowered: Lowered, columns: EventColumns, among: RowMask, wanted: _Wanted
+) -> _Outcomes:
+    def rows(outcome: bool) -> RowMask:  # noqa: FBT001  (a value, not an option)
         if outcome not in wanted:
             return _no_rows(columns)
-        mask: Mask = columns.cached((node, outcome), lambda: _compute_mask(node, lowered, columns, value=outcome))
+        mask: RowMask = columns.cached((node, outcome), lambda: _compute_mask(node, lowered, columns, value=outcome))
         return mask & among
 
     return rows(False), rows(True)
 
 
-def _compute_mask(node: Node, lowered: Lowered, columns: EventColumns, *, value: bool) -> Mask:
+def _compute_mask(node: Node, lowered: Lowered, columns: EventColumns, *, value: bool) -> RowMask:
     booleans = columns.cached(node, lambda: lowered(columns))
     if isinstance(booleans, pa.Scalar):
         return np.full(len(columns), booleans.as_py() is value, dtype=np.bool_)
@@ -148,7 +150,7 @@ def _compute_mask(node: Node, lowered: Lowered, columns: EventColumns, *, value:
 def _narrow(test: _Plan, names: Sequence[str]) -> _Plan:
     """Evaluate the undecided rows only, when leaving out the others is worth a copy."""
 
-    def plan(columns: EventColumns, among: Mask) -> _Outcomes:
+    def plan(columns: EventColumns, among: RowMask) -> _Outcomes:
         rows = np.flatnonzero(among)
         if 2 * len(rows) > len(columns):
             return test(columns, among)
@@ -158,14 +160,14 @@ def _narrow(test: _Plan, names: Sequence[str]) -> _Plan:
     return plan
 
 
-def _spread(mask: Mask, rows: Ints, columns: EventColumns) -> Mask:
+def _spread(mask: RowMask, rows: Ints, columns: EventColumns) -> RowMask:
     """Turn a mask of some rows into a mask of all."""
     spread = _no_rows(columns)
     spread[rows] = mask
     return spread
 
 
-def _evaluate_by_row(part: _Part, columns: EventColumns, among: Mask) -> _Outcomes:
+def _evaluate_by_row(part: _Part, columns: EventColumns, among: RowMask) -> _Outcomes:
     rows = np.flatnonzero(among)
     expression = part.expression
     needed = sorted(expression.names)
