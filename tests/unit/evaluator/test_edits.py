@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from services.domain.severity import Severity
 from services.evaluator.adapters.transition_codec import decode_state, encode_state, encode_transition
-from services.evaluator.core.records import SECOND_NS
-from services.evaluator.core.window.stage import WindowStage
 from services.manager.core.alert import Alert, AlertNotification
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
@@ -21,7 +19,7 @@ from tests.unit.evaluator.stage_driver import COUNT, StageDriver, row
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 
-class Watch:
+class Scenario:
     """The evaluator's stage and the manager's alerts, with everything that may happen between them."""
 
     def __init__(self, random: Random) -> None:
@@ -32,7 +30,7 @@ class Watch:
         self.context = TransitionContext()
         self.notified: Counter[tuple[str, AlertNotification]] = Counter()
         self.alerts: dict[str, Alert] = {}
-        self.heard = 0
+        self.delivered = 0
         self.driver.flush(row(3), event=1)
         self.save()
 
@@ -44,28 +42,26 @@ class Watch:
         severity = self.random.choice(list(Severity))
         self.rule = replace(self.rule, severity=severity, revision=self.revision)
         if self.random.random() < 0.7:
-            self.learn()
+            self.update_rules()
 
-    def learn(self) -> None:
+    def update_rules(self) -> None:
         self.driver.update_rules(self.rule, revision=self.revision)
 
     def restart(self) -> None:
-        """Killed, perhaps after `alerts` had what `window-state` has not."""
+        """Restart after a kill, perhaps when `alerts` had what `window-state` had not."""
         states = [decode_state(encode_state(self.driver.transitions[self.saved - 1]))]
         checkpoint = self.driver.stage.checkpoint(0)
         steps = self.driver.transitions
-        self.driver = StageDriver(
-            WindowStage.restored(replace(checkpoint, position=0), states, SECOND_NS), up_to=self.driver.up_to
-        )
+        self.driver = StageDriver.restored(replace(checkpoint, position=0), states, up_to=self.driver.up_to)
         self.driver.transitions = steps
-        self.learn()
+        self.update_rules()
 
     def deliver(self) -> None:
-        """What was sent since, and some of it again."""
-        steps = self.driver.transitions[self.heard :] if self.random.random() < 0.8 else self.driver.transitions
-        words = [transition_of(AlertTransition.FromString(encode_transition(each))) for each in steps]
-        self.heard = len(self.driver.transitions)
-        self.context, outcomes = decide(self.context, words, NOW)
+        """Deliver what was published since, and some of it again."""
+        steps = self.driver.transitions[self.delivered :] if self.random.random() < 0.8 else self.driver.transitions
+        transitions = [transition_of(AlertTransition.FromString(encode_transition(each))) for each in steps]
+        self.delivered = len(self.driver.transitions)
+        self.context, outcomes = decide(self.context, transitions, NOW)
         for change in (change for outcome in outcomes for change in outcome.changes):
             self.alerts[change.alert.id] = change.alert
             self.notified.update((change.alert.id, notification) for notification in change.notifications)
@@ -77,7 +73,7 @@ class Watch:
                 self.context.open_alerts[key] = self.alerts[alert.id] = change.alert
 
     def end(self) -> None:
-        self.learn()
+        self.update_rules()
         self.driver.flush(event=100)
         self.deliver()
 
@@ -87,33 +83,33 @@ randoms = st.randoms(use_true_random=True)
 
 
 @given(randoms, st.lists(st.sampled_from(ACTS)))
-def test_whatever_happens_no_alert_stays_open_and_each_is_told_once(random: Random, acts: list[str]) -> None:
-    watch = Watch(random)
+def test_whatever_happens_no_alert_stays_open_and_each_is_notified_once(random: Random, acts: list[str]) -> None:
+    scenario = Scenario(random)
     for act in acts:
-        getattr(watch, act)()
-    watch.deliver()
-    watch.learn()
-    watch.deliver()
+        getattr(scenario, act)()
+    scenario.deliver()
+    scenario.update_rules()
+    scenario.deliver()
     if "restart" not in acts:
-        assert [alert.subject.severity for alert in watch.context.open_alerts.values()] == [watch.rule.severity]
-    watch.end()
-    assert watch.context.open_alerts == {}
-    assert all(not alert.is_open for alert in watch.alerts.values())
-    assert set(watch.notified.values()) == {1}
+        assert [alert.subject.severity for alert in scenario.context.open_alerts.values()] == [scenario.rule.severity]
+    scenario.end()
+    assert scenario.context.open_alerts == {}
+    assert all(not alert.is_open for alert in scenario.alerts.values())
+    assert set(scenario.notified.values()) == {1}
 
 
 @given(randoms, st.lists(st.sampled_from(Severity), max_size=6))
 def test_people_hear_of_each_raise_and_of_nothing_else(random: Random, severities: list[Severity]) -> None:
-    watch = Watch(random)
-    watch.deliver()
+    scenario = Scenario(random)
+    scenario.deliver()
     raises, before = 0, COUNT.severity
     for severity in severities:
-        watch.revision += 1
-        watch.rule = replace(watch.rule, severity=severity, revision=watch.revision)
-        watch.learn()
-        watch.deliver()
+        scenario.revision += 1
+        scenario.rule = replace(scenario.rule, severity=severity, revision=scenario.revision)
+        scenario.update_rules()
+        scenario.deliver()
         raises, before = raises + (severity > before), severity
-    watch.end()
-    firing = [alert for alert, notification in watch.notified if notification is AlertNotification.FIRING]
-    ended = [alert for alert in watch.alerts.values() if not alert.superseded_by]
+    scenario.end()
+    firing = [alert for alert, notification in scenario.notified if notification is AlertNotification.FIRING]
+    ended = [alert for alert in scenario.alerts.values() if not alert.superseded_by]
     assert (len(firing), len(ended)) == (1 + raises, 1)
