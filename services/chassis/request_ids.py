@@ -20,7 +20,7 @@ _Response = TypeVar("_Response", bound=Message)
 
 REQUEST_RETENTION = timedelta(hours=24)
 
-# A service that uses this runs both in its migrations. `body` is a digest of the request.
+# A service that uses this creates both in its migrations. `body` is a digest of the request.
 TABLE_SQL = """
 CREATE TABLE request_ids (
     request_id text PRIMARY KEY,
@@ -30,6 +30,12 @@ CREATE TABLE request_ids (
 )
 """
 INDEX_SQL = "CREATE INDEX request_ids_by_age ON request_ids (create_time)"
+# Deletes at most $2 calls from before $1, which is REQUEST_RETENTION ago.
+PURGE_SQL = """
+DELETE FROM request_ids WHERE request_id IN (
+    SELECT request_id FROM request_ids WHERE create_time < $1 ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
 
 # Waits for a concurrent call of the same id. A call whose retention has passed is replaced.
 _INSERT = """
@@ -41,11 +47,6 @@ RETURNING request_id
 """
 _SELECT = "SELECT body, answer FROM request_ids WHERE request_id = $1"
 _UPDATE_RESPONSE = "UPDATE request_ids SET answer = $2 WHERE request_id = $1"
-_DELETE_OLD = """
-DELETE FROM request_ids WHERE request_id IN (
-    SELECT request_id FROM request_ids WHERE create_time < $1 ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING request_id
-"""
 
 
 class RequestIdReused(Failure):
@@ -132,7 +133,3 @@ class PostgresRequests:
     async def update_response(self, request_id: str, response: bytes) -> None:
         """See Requests."""
         await self._connection.execute(_UPDATE_RESPONSE, request_id, response)
-
-    async def delete_old(self, *, now: datetime, limit: int) -> int:
-        """Delete calls whose retention has passed; return how many, at most `limit`."""
-        return len(await self._connection.fetch(_DELETE_OLD, now - REQUEST_RETENTION, limit))

@@ -15,6 +15,7 @@ from services.chassis.loops import Loop, looping
 from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, listen, migrate
 from services.chassis.redis import RedisClient, redis_client
+from services.chassis.request_ids import REQUEST_RETENTION
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.topics import (
     ALERTS,
@@ -28,7 +29,7 @@ from services.manager.adapters.postgres import ALERTS_CHANGED, RULE_ENDED, RULES
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.rules import PostgresRuleReader
-from services.manager.adapters.postgres.store import REQUEST_RETENTION, PostgresStore
+from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands, AlertRpc

@@ -33,22 +33,6 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatableRequest:
-    """A call that may be repeated: its id, and a digest of everything else in it."""
-
-    id: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedRequest:
-    """The first call with a request's id: a digest of its content, and its response."""
-
-    content: str
-    response: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RowCounts:
     """How many rows are stored."""
 
@@ -68,13 +52,16 @@ class RetentionCutoffs:
 
 
 class RequestTable(Protocol):
-    """The calls that were answered within the last day."""
+    """The calls of the last day that had a request id."""
 
-    async def insert(self, request: RepeatableRequest, now: datetime) -> RecordedRequest | None:
-        """Insert a call, or return the first one with its id. Waits for a concurrent one of the same id."""
+    async def insert(self, request_id: str, digest: str, *, now: datetime) -> tuple[str, bytes] | None:
+        """Insert a call and return None when it is the first one with its id, else the first one's digest and response.
 
-    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
-        """Store the response of an inserted call."""
+        Waits for a concurrent call with the same id.
+        """
+
+    async def update_response(self, request_id: str, response: bytes) -> None:
+        """Write the response to the first call."""
 
 
 class RuleTable(Protocol):
@@ -145,7 +132,7 @@ class Transaction(Protocol):
 
     @property
     def requests(self) -> RequestTable:
-        """Return the answered calls."""
+        """Return the calls that had a request id."""
 
     @property
     def rules(self) -> RuleTable:

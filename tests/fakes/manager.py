@@ -5,7 +5,7 @@ import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.chassis.failures import StoreUnavailable
 from services.domain.trace_context import trace_id_of, traceparent_of
@@ -19,10 +19,9 @@ from services.manager.ports import (
     NameTakenError,
     OpenAlertExistsError,
     Page,
-    RecordedRequest,
-    RepeatableRequest,
     TraceHeaders,
 )
+from tests.fakes.requests import MemoryRequests
 
 
 @dataclass
@@ -35,28 +34,12 @@ class Tables:
     outbox: list[tuple[Alert, AlertNotification, TraceHeaders]] = field(default_factory=list)
     rules: dict[str, StoredRule] = field(default_factory=dict)
     rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
-    requests: dict[str, tuple[RecordedRequest, datetime]] = field(default_factory=dict)
+    requests: MemoryRequests = field(default_factory=MemoryRequests)
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
     seeds: set[str] = field(default_factory=set)
     deleted_rules: dict[str, int] = field(default_factory=dict)
     epoch: str = "memory"
     revision: int = 0
-
-
-class MemoryRequests:
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    async def insert(self, request: RepeatableRequest, now: datetime) -> RecordedRequest | None:
-        first = self._tables.requests.get(request.id)
-        if first and first[1] >= now - timedelta(hours=24):
-            return first[0]
-        self._tables.requests[request.id] = (RecordedRequest(content=request.content, response=b""), now)
-        return None
-
-    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
-        recorded, time = self._tables.requests[request.id]
-        self._tables.requests[request.id] = (replace(recorded, response=response), time)
 
 
 class MemoryRules:
@@ -169,7 +152,7 @@ class MemoryRuleEndings:
 
 class MemoryTransaction:
     def __init__(self, tables: Tables) -> None:
-        self.requests = MemoryRequests(tables)
+        self.requests = tables.requests
         self.rules = MemoryRules(tables)
         self.alerts = MemoryAlerts(tables)
         self.rule_endings = MemoryRuleEndings(tables)

@@ -1,15 +1,16 @@
 """The calls that had a request id, in memory."""
 
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.chassis.request_ids import REQUEST_RETENTION
 
 
+@dataclass(slots=True)
 class MemoryRequests:
     """Time, digest and response of each call, by request id."""
 
-    def __init__(self) -> None:
-        self.rows: dict[str, tuple[datetime, str, bytes]] = {}
+    rows: dict[str, tuple[datetime, str, bytes]] = field(default_factory=dict)
 
     async def insert(self, request_id: str, digest: str, *, now: datetime) -> tuple[str, bytes] | None:
         if request_id in self.rows:

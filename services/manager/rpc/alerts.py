@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
+from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
 from services.contract.paging import PageTokenError, encode_page_token, filters_of, key_time
 from services.contract.timestamps import datetime_of
@@ -27,8 +28,6 @@ from services.manager.rpc.requests import (
     check_length,
     page_of,
     refuse_if_any,
-    repeatable,
-    respond_once,
 )
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer, add_AlertServiceServicer_to_server
@@ -68,7 +67,7 @@ class AlertCommands:
                     resolved.append(alert.subject.open_key)
                 return response_type(alert=alert_message(alert))
 
-            response = await respond_once(transaction.requests, repeatable(request), response_type, now, act)
+            response = await respond_once(request, transaction.requests, response_type, act, now=now)
         await self._dedup_cache.remove(resolved)
         return response
 

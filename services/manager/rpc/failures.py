@@ -33,13 +33,6 @@ class EtagMismatch(Failure):
     reason = "ETAG_MISMATCH"
 
 
-class RequestIdReused(Failure):
-    """The request_id was used before with another content."""
-
-    code = grpc.StatusCode.ALREADY_EXISTS
-    reason = "REQUEST_ID_REUSED"
-
-
 class AlertNotFound(Failure):
     """No alert has this id."""
 

@@ -1,19 +1,13 @@
-"""What all requests have in common: required fields, texts, etags, pages, and calls that may be repeated."""
+"""What all requests have in common: required fields, texts, etags and pages."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
-from typing import TypeVar
-from uuid import UUID
+from collections.abc import Iterable, Mapping
 
 from google.protobuf.message import Message
 
 from services.chassis.failures import InvalidRequest, Violation
 from services.contract.paging import PageTokenError, decode_page_token, page_size
-from services.domain.fingerprint import digest
-from services.manager.ports import Page, RepeatableRequest, RequestTable
-from services.manager.rpc.failures import EtagMismatch, RequestIdReused
-
-_Response = TypeVar("_Response", bound=Message)
+from services.manager.ports import Page
+from services.manager.rpc.failures import EtagMismatch
 
 
 def refuse_if_any(*violations: Violation) -> None:
@@ -60,43 +54,6 @@ def page_of(size: int, token: str, *, filters: str, width: int) -> Page:
         problems.append(Violation("pageToken", str(error)))
     refuse_if_any(*problems)
     return Page(size=size, after=after)
-
-
-def repeatable(request: Message) -> RepeatableRequest | None:
-    """Return what identifies a call when it is repeated; None when it has no request_id."""
-    request_id: str = request.request_id  # type: ignore[attr-defined]  # only for requests that have one
-    if not request_id:
-        return None
-    try:
-        name = str(UUID(request_id))
-    except ValueError:
-        refuse_if_any(Violation("requestId", "is not a UUID"))
-        raise
-    content = type(request)()
-    content.CopyFrom(request)
-    content.ClearField("request_id")
-    text = content.SerializeToString(deterministic=True).hex()
-    return RepeatableRequest(id=name, content=digest(request.DESCRIPTOR.full_name, text))
-
-
-async def respond_once(
-    requests: RequestTable,
-    request: RepeatableRequest | None,
-    response_type: type[_Response],
-    now: datetime,
-    act: Callable[[], Awaitable[_Response]],
-) -> _Response:
-    """Act, or return the response of the first call with this id. In the transaction in which `act` writes."""
-    if request is None:
-        return await act()
-    first = await requests.insert(request, now)
-    if first is None:
-        response = await act()
-        await requests.update_response(request, response.SerializeToString())
-        return response
-    if first.content != request.content:
-        raise RequestIdReused("this request_id was used for another request", request_id=request.id)
-    return response_type.FromString(first.response)
 
 
 def _json_name(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, Overloaded, Violation
+from services.chassis.request_ids import request_id_of, respond_once
 from services.chassis.telemetry import trace_headers
 from services.contract.alert_rules import read_alert_rule
 from services.domain.trace_context import traceparent_of
@@ -19,7 +20,7 @@ from services.manager.messages import rule_message, set_fields
 from services.manager.metrics import Metrics
 from services.manager.ports import NameTakenError, Store, Transaction
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules
-from services.manager.rpc.requests import check_etag, check_fields, refuse_if_any, repeatable, respond_once
+from services.manager.rpc.requests import check_etag, check_fields, refuse_if_any
 from services.rule_language.rule import Draft, Rule, RuleError, complete
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
@@ -154,7 +155,9 @@ class RuleCommands:
         self, request: _Request, response_type: type[_Response], act: Callable[["_RuleEdits"], Awaitable[StoredRule]]
     ) -> _Response:
         validate_only: bool = getattr(request, "validate_only", False)
-        first, now = repeatable(request), self._clock.now()
+        now = self._clock.now()
+        # A wrong request_id is refused also when the call validates only.
+        request_id_of(request)
         async with self._store.transaction(commit=not validate_only) as transaction:
             edits = _RuleEdits(transaction, self._checker, now)
 
@@ -163,7 +166,7 @@ class RuleCommands:
 
             if validate_only:
                 return _without_stored_fields(await respond(), request)
-            response = await respond_once(transaction.requests, first, response_type, now, respond)
+            response = await respond_once(request, transaction.requests, response_type, respond, now=now)
         self._metrics.rules_edited(edits.count)
         return response
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.chassis.postgres import Database, connect
-from services.chassis.request_ids import INDEX_SQL, TABLE_SQL, PostgresRequests, Requests
+from services.chassis.request_ids import INDEX_SQL, PURGE_SQL, TABLE_SQL, PostgresRequests, Requests
 from services.chassis.settings import PostgresSettings, Secret
 from tests.fakes.requests import MemoryRequests
 
@@ -80,11 +80,10 @@ class TestPostgresRequests(RequestsContract):
 
         return begin
 
-    async def test_old_ones_are_deleted_in_portions(self, opened: Database) -> None:
+    async def test_old_ones_are_purged_in_batches(self, opened: Database) -> None:
         async with opened.transaction() as connection:
-            requests = PostgresRequests(connection)
             for hours in range(4):
-                await requests.insert(f"r{hours}", "d", now=NOW + timedelta(hours=hours))
-            now = NOW + timedelta(hours=26, minutes=30)
-            assert [await requests.delete_old(now=now, limit=2) for _ in range(3)] == [2, 1, 0]
+                await PostgresRequests(connection).insert(f"r{hours}", "d", now=NOW + timedelta(hours=hours))
+        cutoff = NOW + timedelta(hours=2, minutes=30)
+        assert [len(await opened.fetch(PURGE_SQL, cutoff, 2)) for _ in range(3)] == [2, 1, 0]
         assert [row["request_id"] for row in await opened.fetch("SELECT request_id FROM request_ids")] == ["r3"]

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.chassis import request_ids
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres import retention
@@ -90,7 +91,7 @@ async def test_what_is_to_expire_is_found_by_an_index(store: Database) -> None:
         retention._PURGE_ALERTS,
         retention._PURGE_RULE_HISTORY,
         retention._PURGE_TRANSITIONS,
-        retention._PURGE_REQUESTS,
+        request_ids.PURGE_SQL,
     ):
         async with store.transaction() as connection:
             await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")

@@ -26,7 +26,6 @@ from services.manager.ports import (
     NameTakenError,
     OpenAlertExistsError,
     Page,
-    RepeatableRequest,
     RuleReader,
     Store,
     TraceHeaders,
@@ -321,33 +320,6 @@ class StoreContract(ABC):
         async with kept.store.transaction() as transaction:
             assert await transaction.rules.count() == 0
             assert await transaction.rules.take_revision() == 1
-
-    async def test_a_request_is_answered_as_the_first_time_for_a_day(self, kept: Kept) -> None:
-        request = RepeatableRequest(id="r1", content="b1")
-
-        async def ask(later: timedelta) -> bytes | None:
-            async with kept.store.transaction() as transaction:
-                first = await transaction.requests.insert(replace(request, content=str(later)), NOW + later)
-                if first is None:
-                    await transaction.requests.update_response(
-                        replace(request, content=str(later)), str(later).encode()
-                    )
-                return first.response if first else None
-
-        assert await ask(timedelta(0)) is None
-        assert await ask(timedelta(hours=23)) == b"0:00:00"
-        assert await ask(timedelta(hours=25)) is None
-        assert await ask(timedelta(hours=26)) == b"1 day, 1:00:00"
-
-    async def test_of_two_at_once_with_one_request_id_one_is_first(self, kept: Kept) -> None:
-        async def ask(n: int) -> bool:
-            async with kept.store.transaction() as transaction:
-                first = await transaction.requests.insert(RepeatableRequest(id="r1", content="b"), NOW)
-                if first is None:
-                    await transaction.requests.update_response(RepeatableRequest(id="r1", content="b"), b"%d" % n)
-                return first is None
-
-        assert sum(await asyncio.gather(*map(ask, range(5)))) == 1
 
 
 class TestMemoryStore(StoreContract):

@@ -3,11 +3,12 @@
 import pytest
 
 from services.chassis.failures import InvalidRequest
+from services.chassis.request_ids import RequestIdReused
 from services.manager.core.alert import Alert, AlertNotification
 from services.manager.core.alert_lifecycle import AlertAction, AlertState
 from services.manager.core.transitions import TransitionContext, decide
 from services.manager.rpc.alerts import AlertCommands
-from services.manager.rpc.failures import AlertNotFound, RequestIdReused
+from services.manager.rpc.failures import AlertNotFound
 from tests.fakes.clock import FakeClock
 from tests.fakes.manager import MemoryDedupCache, MemoryStore
 from tests.fakes.transitions import NOW, a_transition

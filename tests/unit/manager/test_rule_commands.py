@@ -10,10 +10,11 @@ from uuid import uuid4
 import pytest
 
 from services.chassis.failures import InvalidRequest, Overloaded
+from services.chassis.request_ids import RequestIdReused
 from services.chassis.telemetry import exposition, telemetry
 from services.manager.metrics import Metrics
 from services.manager.rpc import rule_commands
-from services.manager.rpc.failures import EtagMismatch, RequestIdReused, RuleNameTaken, TooManyRules
+from services.manager.rpc.failures import EtagMismatch, RuleNameTaken, TooManyRules
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.rule_language.rule import Draft
 from tests.fakes.clock import FakeClock

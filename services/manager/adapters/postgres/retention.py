@@ -1,5 +1,6 @@
 """Count and purge the rows of the manager's schema."""
 
+from services.chassis import request_ids
 from services.chassis.postgres import Database
 from services.manager.ports import RetentionCutoffs, RowCounts
 
@@ -37,11 +38,6 @@ DELETE FROM alert_transitions WHERE (id, fingerprint) IN (
     ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING true
 """
-_PURGE_REQUESTS = """
-DELETE FROM request_ids WHERE request_id IN (
-    SELECT request_id FROM request_ids WHERE create_time < $1 ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING true
-"""
 
 
 class PostgresRetention:
@@ -60,7 +56,7 @@ class PostgresRetention:
             (_PURGE_ALERTS, cutoffs.alerts),
             (_PURGE_RULE_HISTORY, cutoffs.alerts),
             (_PURGE_TRANSITIONS, cutoffs.transitions),
-            (_PURGE_REQUESTS, cutoffs.requests),
+            (request_ids.PURGE_SQL, cutoffs.requests),
         ):
             purged += len(await self._database.fetch(statement, cutoff, _BATCH))
         return purged

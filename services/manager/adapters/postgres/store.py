@@ -1,29 +1,16 @@
-"""Transactions over the manager's tables, and the tables that are short: answered requests and rule endings."""
+"""Transactions over the manager's tables, and the short table of rule endings."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.chassis.failures import StoreUnavailable
 from services.chassis.postgres import Connection, Database
+from services.chassis.request_ids import PostgresRequests
 from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts
 from services.manager.adapters.postgres.rules import PostgresRules
 from services.manager.core.rule_edits import RuleEnding
-from services.manager.ports import RecordedRequest, RepeatableRequest
-
-REQUEST_RETENTION = timedelta(hours=24)
-
-# Waits for a concurrent call of the same id. A call whose retention has passed is replaced.
-_INSERT_REQUEST = """
-INSERT INTO request_ids AS stored (request_id, body, answer, create_time) VALUES ($1, $2, '', $3)
-ON CONFLICT (request_id) DO UPDATE
-SET body = excluded.body, answer = excluded.answer, create_time = excluded.create_time
-WHERE stored.create_time < $3 - $4::interval
-RETURNING true
-"""
-_SELECT_REQUEST = "SELECT body, answer FROM request_ids WHERE request_id = $1"
-_UPDATE_RESPONSE = "UPDATE request_ids SET answer = $2 WHERE request_id = $1"
 
 _INSERT_ENDING = """
 INSERT INTO rule_endings (revision, rule_id, comment, traceparent, create_time) VALUES ($1, $2, $3, $4, $5)
@@ -32,23 +19,6 @@ _SELECT_ENDING = """
 SELECT revision, rule_id, comment, traceparent FROM rule_endings
 ORDER BY revision LIMIT 1 FOR UPDATE SKIP LOCKED
 """
-
-
-class PostgresRequests:
-    """Table request_ids, in one transaction."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def insert(self, request: RepeatableRequest, now: datetime) -> RecordedRequest | None:
-        is_first = await self._connection.fetchval(_INSERT_REQUEST, request.id, request.content, now, REQUEST_RETENTION)
-        if is_first:
-            return None
-        row = await self._connection.fetchrow(_SELECT_REQUEST, request.id)
-        return RecordedRequest(content=row["body"], response=row["answer"]) if row else None
-
-    async def update_response(self, request: RepeatableRequest, response: bytes) -> None:
-        await self._connection.execute(_UPDATE_RESPONSE, request.id, response)
 
 
 class PostgresRuleEndings:

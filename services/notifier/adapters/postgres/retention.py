@@ -6,7 +6,7 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.postgres import Connection, Database
-from services.chassis.request_ids import PostgresRequests
+from services.chassis.request_ids import PURGE_SQL, REQUEST_RETENTION
 
 log = structlog.get_logger()
 
@@ -52,7 +52,7 @@ class PostgresRetention:
         now = self._clock.now()
         while count := await self._delete_notifications(before=now - self._retention):
             log.info("notifications_purged", notifications=count)
-        while await self._delete_requests(now=now):
+        while await self._database.fetch(PURGE_SQL, now - REQUEST_RETENTION, _BATCH):
             pass
 
     async def _delete_notifications(self, *, before: datetime) -> int:
@@ -62,7 +62,3 @@ class PostgresRetention:
             return len(ids)
 
         return await self._database.run_idempotent(work)
-
-    async def _delete_requests(self, *, now: datetime) -> int:
-        async with self._database.transaction() as connection:
-            return await PostgresRequests(connection).delete_old(now=now, limit=_BATCH)
