@@ -1,8 +1,8 @@
-"""Runs the evaluator: python -m services.evaluator."""
+"""Run the evaluator: python -m services.evaluator."""
 
 from services.chassis.lifecycle import main
 from services.evaluator.app import app
-from services.evaluator.settings import Settings
+from services.evaluator.settings import PREFIX, Settings
 
 if __name__ == "__main__":
-    main("evaluator", Settings, "EVALUATOR_", app)
+    main("evaluator", Settings, PREFIX, app)

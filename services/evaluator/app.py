@@ -1,112 +1,142 @@
-"""Puts the evaluator together."""
+"""Where the evaluator is put together, and what is opened is closed in reverse."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
-from services.chassis.kafka import producer
+from services.chassis.kafka import Consumer, DeadLetterPublisher, Producer, producer
 from services.chassis.lifecycle import serving
-from services.chassis.loops import Loop, background, looping
-from services.contract.topics import LOG_EVENTS, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
+from services.chassis.loops import background
+from services.contract.dead_letters import encode_dead_letter
+from services.contract.topics import LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
 from services.evaluator.adapters.kafka import (
-    KafkaDeadLetters,
     KafkaLogSource,
     KafkaPartialSink,
     KafkaPartialSource,
     KafkaTransitionSink,
+    partition_count,
 )
-from services.evaluator.adapters.member import Member
-from services.evaluator.adapters.rule_client import RuleBook, RuleCopy, follow
+from services.evaluator.adapters.rule_client import RuleCache, RuleClient
 from services.evaluator.adapters.state_store import KafkaStateStore
-from services.evaluator.adapters.topic import partitions_of
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS
 from services.evaluator.settings import Settings
 from services.evaluator.worker.match import MatchWorker, Pace
+from services.evaluator.worker.stage_worker import StageWorker
 from services.evaluator.worker.window import WindowWorker
 
-# A flush that fails is done again from the start of its blocks, so a broker that is slow is waited for, as long as a
-# member of a group may take between two fetches.
-_PATIENCE_MS = 120_000
-_LAG_EVERY = timedelta(seconds=1)
+# A failed flush is repeated from the start of its blocks, so a slow broker is waited for, as long as a member of a
+# group may take between two fetches.
+_MESSAGE_TIMEOUT_MS = 120_000
 
 
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[None]:
-    """Open everything in order; close it in reverse."""
+    """Evaluate rules until the end of the block."""
+    health = Health("evaluator")
+    process = settings.process
     async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        process, kafka = settings.process, settings.kafka
-        health = Health("evaluator")
-        await enter(admin_server(process.admin_listen, health))
-        await enter(grpc_server(process, MOUNTS, health))
-        metrics, clock = Metrics(), SystemClock()
-        book = await enter(_rules(settings, health, metrics))
-        stream = await enter(
+        await stack.enter_async_context(admin_server(process.admin_listen, health))
+        kafka = await stack.enter_async_context(
             producer(
-                kafka,
+                settings.kafka,
                 f"evaluator@{process.instance}",
                 dependency=health.dependency("kafka"),
-                message_timeout_ms=_PATIENCE_MS,
+                message_timeout_ms=_MESSAGE_TIMEOUT_MS,
             )
         )
-        outputs = await partitions_of(kafka, WINDOW_PARTIALS)
-        states = KafkaStateStore(kafka, stream)
-        windows = await enter(
-            Member(kafka, topic=WINDOW_PARTIALS, group=WINDOW_GROUP, instance=process.instance).joined()
-        )
-        events = await enter(Member(kafka, topic=LOG_EVENTS, group=MATCH_GROUP, instance=process.instance).joined())
-        window = WindowWorker(
-            source=KafkaPartialSource(windows),
-            states=states,
-            alerts=KafkaTransitionSink(stream),
-            rules=book,
-            metrics=metrics,
-            clock=clock,
-            commit=settings.commit,
-            idle=settings.idle,
-        )
-        match = MatchWorker(
-            source=KafkaLogSource(events),
-            sink=KafkaPartialSink(stream, outputs),
-            dead_letters=KafkaDeadLetters(stream, clock.now),
-            rules=book,
-            metrics=metrics,
-            clock=clock,
-            pace=Pace(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
-        )
-        within = process.drain / 2
-        await enter(background(window.run(), name="window", stop=window.stop, stop_timeout=within))
-        await enter(background(match.run(), name="match", stop=match.stop, stop_timeout=within))
-        lags = partial(_report_lags, {"match": events, "window": windows}, metrics)
-        await enter(looping(Loop(lags, name="lags", every=_LAG_EVERY)))
-        await enter(serving(health, process.shutdown_delay))
+        metrics = Metrics()
+        rules = await stack.enter_async_context(_rules(settings, health, metrics))
+        await stack.enter_async_context(grpc_server(process, MOUNTS, health))
+        parts = _Parts(settings, kafka, rules, metrics, health)
+        await stack.enter_async_context(parts.window_stage())
+        await stack.enter_async_context(parts.match_stage())
+        await stack.enter_async_context(serving(health, process.shutdown_delay))
         yield
 
 
-@asynccontextmanager
-async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncIterator[RuleBook]:
-    """Know the rules: from the copy at once, from the manager as soon as it answers."""
-    known = health.dependency("rules")
+class _Parts:
+    """The two stages, each a consumer and its worker."""
 
-    def changed(rules: RuleSet) -> None:
-        known.up()
+    def __init__(
+        self, settings: Settings, kafka: Producer, rules: RuleClient, metrics: Metrics, health: Health
+    ) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._rules = rules
+        self._metrics = metrics
+        self._health = health
+        self._clock = SystemClock()
+
+    @asynccontextmanager
+    async def match_stage(self) -> AsyncIterator[None]:
+        """Match log events; on the way out flush what was matched."""
+        settings = self._settings
+        outputs = await partition_count(settings.kafka, WINDOW_PARTIALS)
+        async with self._consumer(LOG_EVENTS, MATCH_GROUP).joined() as consumer:
+            worker = MatchWorker(
+                source=KafkaLogSource(consumer),
+                sink=KafkaPartialSink(self._kafka, outputs),
+                dead_letters=DeadLetterPublisher(
+                    producer=self._kafka, encode=encode_dead_letter, clock=self._clock, topic=LOG_EVENTS_DEAD_LETTER
+                ),
+                rules=self._rules,
+                metrics=self._metrics,
+                clock=self._clock,
+                pace=Pace(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
+            )
+            async with self._running(worker, "match"):
+                yield
+
+    @asynccontextmanager
+    async def window_stage(self) -> AsyncIterator[None]:
+        """Judge windows; on the way out commit what was published."""
+        settings = self._settings
+        async with self._consumer(WINDOW_PARTIALS, WINDOW_GROUP).joined() as consumer:
+            worker = WindowWorker(
+                source=KafkaPartialSource(consumer),
+                states=KafkaStateStore(settings.kafka, self._kafka),
+                alerts=KafkaTransitionSink(self._kafka),
+                rules=self._rules,
+                metrics=self._metrics,
+                clock=self._clock,
+                commit=settings.commit,
+                idle=settings.idle,
+            )
+            async with self._running(worker, "window"):
+                yield
+
+    def _consumer(self, topic: str, group: str) -> Consumer:
+        return Consumer(
+            self._settings.kafka,
+            topic=topic,
+            group=group,
+            instance=self._settings.process.instance,
+            is_cooperative=True,
+            dependency=self._health.dependency("kafka"),
+        )
+
+    def _running(self, worker: StageWorker, name: str) -> AbstractAsyncContextManager[None]:
+        # Each of the two stages may take half of the time in which the service must end.
+        return background(worker.run(), name=name, stop=worker.stop, stop_timeout=self._settings.process.drain / 2)
+
+
+@asynccontextmanager
+async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncIterator[RuleClient]:
+    """Load the rules: from the cache at once, from the manager as soon as it answers."""
+    loaded = health.dependency("rules")
+
+    def on_change(rules: RuleSet) -> None:
+        loaded.up()
         metrics.rules(len(rules.rules), len(rules.refused))
 
-    book = RuleBook(RuleCopy(settings.cache_dir), changed)
-    await book.open_copy()
+    client = RuleClient(RuleCache(settings.cache_dir), on_change)
+    await client.load_cache()
     async with channel(settings.manager_target) as mesh:
         manager = health.dependency("manager", required=False)
-        async with background(follow(mesh, book, manager), name="follow rules"):
-            yield book
-
-
-async def _report_lags(members: Mapping[str, Member], metrics: Metrics) -> None:
-    for stage, member in members.items():
-        metrics.lags(stage, await member.lags())
+        async with background(client.watch(mesh, manager), name="watch rules"):
+            yield client

@@ -10,8 +10,8 @@ from services.evaluator.core.records import TransitionReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """How one partition of the window stage stands; the watermark's age is None while there is no watermark."""
+class PartitionState:
+    """The state of one partition of the window stage; without a watermark its age is None."""
 
     watermark_age: float | None
     open_groups: int
@@ -19,22 +19,22 @@ class Figures:
 
 
 class Metrics:
-    """Made once, inside the running service."""
+    """Create it once, inside the running service."""
 
     def __init__(self) -> None:
         instruments = meter(__name__)
         self._events = instruments.create_counter(
-            "events_evaluated", description="Events that all rules have been matched against."
+            "events_evaluated", description="Events that were matched against all rules."
         )
-        self._poisoned = instruments.create_counter(
-            "tocsin.evaluator.records.poisoned", description="Records of log-events that could not be decoded."
+        self._unreadable = instruments.create_counter(
+            "tocsin.evaluator.records.unreadable", description="Records of log-events that could not be decoded."
         )
         self._failed = instruments.create_counter(
-            "tocsin.evaluator.rules.failed", description="Fetches that a rule could not be evaluated on."
+            "tocsin.evaluator.rules.failed", description="Fetches on which a rule could not be evaluated."
         )
-        self._given_up = instruments.create_counter(
+        self._over_step_limit = instruments.create_counter(
             "tocsin.evaluator.events.given_up",
-            description="Events that a rule's expression would have taken too many steps for; it did not select them.",
+            description="Events for which an expression would take too many steps; it did not select them.",
         )
         self._match = instruments.create_histogram(
             "tocsin.evaluator.match.duration", unit="s", description="Time to match one fetch."
@@ -52,14 +52,13 @@ class Metrics:
             description="Events that a rule selected after their window was closed; they are not judged.",
         )
         self._gaps = instruments.create_counter(
-            "tocsin.evaluator.gaps", description="Flushes before which something was missing."
+            "tocsin.evaluator.gaps", description="Flushes before which another flush was missing."
         )
         self._transitions = instruments.create_counter(
-            "tocsin.evaluator.transitions", description="Steps of groups written to alerts, by reason."
+            "tocsin.evaluator.transitions", description="Transitions written to alerts, by reason."
         )
-        # Observed, not set: a partition that another instance has taken over must not be told here any more.
-        self._figures: Mapping[int, Figures] = {}
-        self._lags: dict[str, Mapping[int, int]] = {}
+        # Observed, not set: a partition that was revoked must not be shown here any more.
+        self._partitions: Mapping[int, PartitionState] = {}
         self._rules: Mapping[str, int] = {}
         instruments.create_observable_gauge(
             "tocsin.evaluator.rules",
@@ -68,30 +67,25 @@ class Metrics:
         )
         instruments.create_observable_gauge(
             "tocsin.evaluator.watermark.age",
-            [self._observe(lambda figures: figures.watermark_age)],
+            [self._observe(lambda partition: partition.watermark_age)],
             unit="s",
             description="How far the watermark is behind the wall clock.",
         )
         instruments.create_observable_gauge(
             "tocsin.evaluator.groups.open",
-            [self._observe(lambda figures: figures.open_groups)],
+            [self._observe(lambda partition: partition.open_groups)],
             description="Groups with an open window, by partition of window-partials.",
         )
         instruments.create_observable_gauge(
             "tocsin.evaluator.groups.firing",
-            [self._observe(lambda figures: figures.firing_groups)],
+            [self._observe(lambda partition: partition.firing_groups)],
             description="Groups with an open alert, by partition of window-partials.",
-        )
-        instruments.create_observable_gauge(
-            "tocsin.evaluator.lag",
-            [self._observe_lags],
-            description="Records between what a stage has taken and the end, by stage and partition.",
         )
         for counter in (
             self._events,
-            self._poisoned,
+            self._unreadable,
             self._failed,
-            self._given_up,
+            self._over_step_limit,
             self._rewinds,
             self._late,
             self._gaps,
@@ -101,64 +95,57 @@ class Metrics:
             self._transitions.add(0, {"reason": reason.value})
 
     def matched(self, seconds: float) -> None:
-        """One fetch went through all rules."""
+        """Record the time to match one fetch against all rules."""
         self._match.record(seconds)
 
     def flushed(self, events: int, rows: int) -> None:
-        """Kafka has the rows of one flush, which contained so many new events."""
+        """Record that Kafka has the rows of one flush, which covers so many new events."""
         self._events.add(events)
         self._rows.record(rows)
 
-    def unreadable(self, records: int) -> None:
-        """Records were put aside."""
-        self._poisoned.add(records)
+    def unreadable(self) -> None:
+        """Count a record whose dead letter was published."""
+        self._unreadable.add(1)
 
     def rule_failed(self) -> None:
-        """A rule could not be evaluated on one fetch."""
+        """Count a fetch on which a rule could not be evaluated."""
         self._failed.add(1)
 
-    def given_up(self, events: int) -> None:
-        """An expression gave up on events of one fetch."""
-        self._given_up.add(events)
+    def over_step_limit(self, events: int) -> None:
+        """Count events for which an expression would take too many steps."""
+        self._over_step_limit.add(events)
 
     def rewound(self) -> None:
-        """The match stage began its blocks again."""
+        """Count that the match stage began its blocks again."""
         self._rewinds.add(1)
 
     def late(self, events: int) -> None:
-        """Events came after their window was closed."""
+        """Count events that came after their window was closed."""
         self._late.add(events)
 
     def gap(self) -> None:
-        """A flush was missing before another."""
+        """Count a flush before which another was missing."""
         self._gaps.add(1)
 
     def transition(self, reason: TransitionReason) -> None:
-        """A group took a step, and Kafka has it."""
+        """Count a transition that Kafka has."""
         self._transitions.add(1, {"reason": reason.value})
 
-    def stages(self, figures: Mapping[int, Figures]) -> None:
-        """Tell the state of the window stage: the partitions that this instance has, and no others."""
-        self._figures = figures
+    def partitions(self, states: Mapping[int, PartitionState]) -> None:
+        """Show the partitions of the window stage that are assigned to this instance, and no others."""
+        self._partitions = states
 
     def rules(self, evaluated: int, refused: int) -> None:
-        """Tell how many rules there are, and how many of them cannot be evaluated."""
+        """Show how many rules are evaluated, and how many cannot be."""
         self._rules = {"evaluated": evaluated, "refused": refused}
 
-    def lags(self, stage: str, records: Mapping[int, int]) -> None:
-        """Tell how far a stage is behind in the partitions that this instance has."""
-        self._lags[stage] = records
-
-    def _observe(self, figure: Callable[[Figures], float | None]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _observe(
+        self, value_of: Callable[[PartitionState], float | None]
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            for partition, figures in self._figures.items():
-                value = figure(figures)
+            for partition, state in self._partitions.items():
+                value = value_of(state)
                 if value is not None:
                     yield Observation(value, {"partition": partition})
 
         return observe
-
-    def _observe_lags(self, _: CallbackOptions) -> Iterable[Observation]:
-        for stage, lags in dict(self._lags).items():
-            for partition, records in lags.items():
-                yield Observation(records, {"stage": stage, "partition": partition})

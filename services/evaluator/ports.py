@@ -4,40 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.evaluator.core.match.events import EventBatch, LogRecord
+from services.chassis.kafka import CommittedOffset, Rebalance, Record
+from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.records import Group, PartialBatch, Transition
 from services.evaluator.core.rules import RuleSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommittedOffset:
-    """From where a partition is read after a restart, and a note for the one who reads it then."""
-
-    partition: int
-    offset: int
-    metadata: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rebalance:
-    """How this instance's share of a topic changed since the last fetch: first `lost`, then `taken`."""
-
-    revoked: tuple[int, ...] = ()
-    assigned: tuple[CommittedOffset, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableRecord:
-    """A record that cannot be decoded, as it was."""
+    """A record that cannot be decoded."""
 
-    record: LogRecord
+    record: Record
     reason: str
-    value: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFetch:
-    """What a fetch of `log-events` brought."""
+    """The result of one fetch of `log-events`."""
 
     rebalance: Rebalance
     events: EventBatch
@@ -46,7 +29,7 @@ class LogFetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partial:
-    """One record of `window-partials`; `traceparent` is the flush that wrote it."""
+    """One record of `window-partials`; `traceparent` is that of the flush that wrote it."""
 
     partition: int
     offset: int
@@ -56,49 +39,49 @@ class Partial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialFetch:
-    """What a fetch of `window-partials` brought, each partition's records in order."""
+    """The result of one fetch of `window-partials`, the records of each partition in order."""
 
     rebalance: Rebalance
     partials: tuple[Partial, ...]
 
 
 class PartitionReader(Protocol):
-    """A consumer group's member, reading its share of a topic. Nothing here raises while Kafka is away; it waits."""
+    """A member of a consumer group, called by one loop, one call at a time. While Kafka is away no call raises."""
 
-    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
-        """Keep marks; False when Kafka did not take them."""
+    async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
+        """Commit offsets; return whether Kafka has them."""
         ...
 
     async def rewind(self, partition: int, offset: int) -> None:
-        """Read on from there. What was fetched of the partition before and not yet given out is not given out."""
+        """Read a partition from this offset on; drop its records that were fetched before."""
         ...
 
 
 class LogSource(PartitionReader, Protocol):
-    """`log-events`, decoded. For the match loop only, one call at a time."""
+    """`log-events`, decoded."""
 
-    async def fetch(self, most: int, within: float) -> LogFetch:
-        """Give what came, after `most` records or `within` seconds."""
+    async def fetch(self, limit: int, timeout_s: float) -> LogFetch:
+        """Return after `limit` records or `timeout_s`."""
         ...
 
     async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Ask Kafka now for the next offset of each partition; those that it does not tell are left out."""
+        """Ask Kafka for the end of each partition; leave out those that it does not answer for."""
         ...
 
     @property
     def partitions(self) -> int:
-        """How many partitions the topic has; known from the first taken partition on."""
+        """How many partitions the topic has; known with the first assigned partition."""
         ...
 
 
 class PartialSource(PartitionReader, Protocol):
-    """`window-partials`, decoded. For the window loop only, one call at a time."""
+    """`window-partials`, decoded."""
 
-    async def fetch(self, most: int, within: float, judged_until: Mapping[int, int]) -> PartialFetch:
-        """Give what there is, as soon as there is something.
+    async def fetch(self, limit: int, timeout_s: float, judged_until: Mapping[int, int]) -> PartialFetch:
+        """Return up to `limit` records as soon as there is one.
 
-        What was written to a partition before `settled` is not judged any more: rows there may be left out when
-        another one of the same fetch, also before it, replaces them.
+        Records before a partition's offset in `judged_until` were judged before. Of these, rows may be left out that
+        other such rows of the same fetch replace.
         """
         ...
 
@@ -108,7 +91,7 @@ class PartialSink(Protocol):
 
     @property
     def outputs(self) -> int:
-        """How many partitions it has."""
+        """How many partitions the topic has."""
         ...
 
     async def send(self, batches: Sequence[tuple[int, PartialBatch]]) -> None:
@@ -125,45 +108,44 @@ class TransitionSink(Protocol):
 
 
 class StateStore(Protocol):
-    """`window-state`: the last transition of each group."""
+    """`window-state`: the last transition of each group. Each method raises a transient Failure."""
 
-    async def take_up(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
-        """Read what the former owner of each partition has kept, and keep it for the new one; give it.
+    async def load(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
+        """Return what the former owner of each partition saved, and save it for the new owner.
 
-        What anybody else writes meanwhile or later, not having noticed yet, is not taken for it. Raises a transient
-        Failure.
+        What any other owner writes meanwhile or later, because it has not noticed the new one yet, does not count.
         """
         ...
 
-    async def clear(self, partitions: Sequence[int]) -> None:
-        """Keep nothing of other owners, now that the new one is committed. Raises a transient Failure."""
+    async def delete_former(self, partitions: Sequence[int]) -> None:
+        """Delete what other owners saved, once the new owner is committed."""
         ...
 
     async def save(self, states: Sequence[tuple[int, Transition]]) -> None:
-        """Keep transitions of different groups; return when Kafka has all. Raises a transient Failure."""
+        """Save transitions of different groups; return when Kafka has all."""
         ...
 
-    async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
-        """Keep nothing more of these rules' groups. Raises a transient Failure."""
+    async def delete(self, keys: Sequence[tuple[int, str, Group]]) -> None:
+        """Delete the states of these rules' groups."""
         ...
 
 
 class DeadLetters(Protocol):
-    """Where records go that cannot be decoded."""
+    """`log-events-dead-letter`."""
 
-    async def publish(self, unreadable: Sequence[UnreadableRecord]) -> None:
-        """Publish dead letters; return when Kafka has them. Raises a transient Failure."""
+    async def publish(self, record: Record, reason: str) -> None:
+        """Return when Kafka has the dead letter. Raises a transient Failure."""
         ...
 
 
 class Rules(Protocol):
-    """The rules as they are known now."""
+    """The rules of the manager."""
 
     @property
     def current(self) -> RuleSet | None:
-        """None until they were known for the first time: then nothing may be matched or judged."""
+        """The newest rules; None until rules are loaded for the first time: nothing may be matched or judged then."""
         ...
 
-    async def known(self) -> RuleSet:
-        """Wait until there are rules."""
+    async def loaded(self) -> RuleSet:
+        """Wait until rules are loaded."""
         ...

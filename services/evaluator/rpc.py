@@ -1,4 +1,4 @@
-"""What the evaluator answers over gRPC: health and reflection, which every service has, and nothing of its own yet."""
+"""The evaluator's rpcs: health and reflection, which every service has, and none of its own yet."""
 
 from collections.abc import Sequence
 

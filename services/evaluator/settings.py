@@ -1,10 +1,12 @@
-"""What the evaluator is told by its environment."""
+"""The evaluator's settings."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
+
+PREFIX = "EVALUATOR_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,11 +15,11 @@ class Settings:
 
     process: ProcessSettings = part(listen="127.0.0.1:50052", admin_listen="127.0.0.1:9102")
     kafka: KafkaSettings = part()
-    manager_target: str = setting("Where AlertRuleService is reached, host:port.", default="127.0.0.1:10000")
+    manager_target: str = setting("Address of AlertRuleService, host:port.", default="127.0.0.1:10000")
     cache_dir: Path = setting("Folder for the copy of the rules with which the next start begins.")
-    fetch_records: int = setting("Most records of log-events that are matched at once.", default=48)
+    fetch_records: int = setting("Maximum number of records of log-events that are matched at once.", default=48)
     flush: timedelta = setting(
-        "How often the match stage tells the window stage what changed.", default=timedelta(milliseconds=100)
+        "How often the match stage sends changed rows to the window stage.", default=timedelta(milliseconds=100)
     )
     commit: timedelta = setting("How often the window stage commits.", default=timedelta(seconds=1))
     idle: timedelta = setting(
@@ -29,4 +31,4 @@ class Settings:
         if self.fetch_records < 1:
             raise ValueError(f"fetch_records must be at least 1, got {self.fetch_records}")
         if min(self.flush, self.commit, self.idle) <= timedelta():
-            raise ValueError("flush, commit and idle must be longer than nothing")
+            raise ValueError("flush, commit and idle must be longer than 0")

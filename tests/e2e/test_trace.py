@@ -269,7 +269,7 @@ def test_the_alerts_evidence_names_the_trace(traced: World, by_a_batch: tuple[Cl
 @pytest.mark.parametrize(
     ("service", "events"),
     [
-        ("evaluator", {"group_moved"}),
+        ("evaluator", {"transition_published"}),
         ("manager", {"transition_recorded"}),
         ("notifier", {"notification_planned", "delivery_ended"}),
     ],

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from services.chassis.failures import StreamUnavailable
+from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.core.records import (
@@ -16,7 +17,7 @@ from services.evaluator.core.records import (
     WindowResult,
 )
 from services.evaluator.core.rules import RuleSet
-from services.evaluator.ports import CommittedOffset, LogFetch, Partial, PartialFetch, Rebalance, UnreadableRecord
+from services.evaluator.ports import LogFetch, Partial, PartialFetch, UnreadableRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRED = Transition(
@@ -73,25 +74,25 @@ class MemoryLog:
         self.fetches: deque[LogFetch] = deque()
         self.commits: list[CommittedOffset] = []
         self.rewinds: list[tuple[int, int]] = []
-        self.known_ends: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
         self.takes_commits = True
 
-    async def fetch(self, most: int, within: float) -> LogFetch:
-        assert most > 0
-        assert within >= 0
+    async def fetch(self, limit: int, timeout_s: float) -> LogFetch:
+        assert limit > 0
+        assert timeout_s >= 0
         empty = LogFetch(rebalance=Rebalance(), events=LogDecoder().decode([])[0])
         return self.fetches.popleft() if self.fetches else empty
 
-    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
+    async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
         if self.takes_commits:
-            self.commits += marks
+            self.commits += offsets
         return self.takes_commits
 
     async def rewind(self, partition: int, offset: int) -> None:
         self.rewinds.append((partition, offset))
 
     async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        return {each: self.known_ends[each] for each in partitions if each in self.known_ends}
+        return {each: self.ends[each] for each in partitions if each in self.ends}
 
 
 class MemoryPartials(Failing):
@@ -111,15 +112,15 @@ class MemoryPartials(Failing):
         self.pass_or_fail()
         self.written += batches
 
-    async def fetch(self, most: int, within: float, judged_until: Mapping[int, int]) -> PartialFetch:
-        assert most > 0
-        assert within >= 0
+    async def fetch(self, limit: int, timeout_s: float, judged_until: Mapping[int, int]) -> PartialFetch:
+        assert limit > 0
+        assert timeout_s >= 0
         self.judged_until = judged_until
         return self.fetches.popleft() if self.fetches else PartialFetch(rebalance=Rebalance(), partials=())
 
-    async def commit(self, marks: Sequence[CommittedOffset]) -> bool:
+    async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
         if self.takes_commits:
-            self.commits += marks
+            self.commits += offsets
         return self.takes_commits
 
     async def rewind(self, partition: int, offset: int) -> None:
@@ -160,7 +161,7 @@ class MemoryStates(Failing):
             if owner == self.owners[partition]
         }
 
-    async def take_up(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
+    async def load(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
         self.pass_or_fail()
         found = {
             each: [state for key, state in self.all.items() if key[:2] == (each, owner)]
@@ -170,7 +171,7 @@ class MemoryStates(Failing):
         await self.save([(each, state) for each, states in found.items() for state in states])
         return found
 
-    async def clear(self, partitions: Sequence[int]) -> None:
+    async def delete_former(self, partitions: Sequence[int]) -> None:
         self.pass_or_fail()
         for key in [key for key in self.all if key[0] in partitions and key[1] != self.owners[key[0]]]:
             del self.all[key]
@@ -180,7 +181,7 @@ class MemoryStates(Failing):
         for partition, state in states:
             self.all[partition, self.owners[partition], state.rule_id, state.group] = state
 
-    async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
+    async def delete(self, keys: Sequence[tuple[int, str, Group]]) -> None:
         self.pass_or_fail()
         for partition, rule_id, group in keys:
             self.all.pop((partition, self.owners[partition], rule_id, group), None)
@@ -191,19 +192,19 @@ class MemoryDeadLetters(Failing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept: list[UnreadableRecord] = []
+        self.published: list[UnreadableRecord] = []
 
-    async def publish(self, unreadable: Sequence[UnreadableRecord]) -> None:
+    async def publish(self, record: Record, reason: str) -> None:
         self.pass_or_fail()
-        self.kept += unreadable
+        self.published.append(UnreadableRecord(record=record, reason=reason))
 
 
 class MemoryRules:
-    """The rules, known from the start."""
+    """The rules, loaded from the start."""
 
     def __init__(self, current: RuleSet) -> None:
         self.current: RuleSet | None = current
 
-    async def known(self) -> RuleSet:
+    async def loaded(self) -> RuleSet:
         assert self.current is not None
         return self.current

@@ -63,8 +63,9 @@ class DeadLetterPublisher:
             letter = self._encode(record, reason, record.value)
             await self.producer.send(self.topic, letter, record.key, None, record.headers)
         except RequestTooLarge:
-            # With its envelope the record is larger than Kafka takes: its place and the reason are published alone.
-            await self.producer.send(self.topic, self._encode(record, reason, b""), None, None, ())
+            # With its envelope the record is larger than Kafka takes: its place, the reason and its trace remain.
+            with telemetry.in_trace_of(record.headers):
+                await self.producer.send(self.topic, self._encode(record, reason, b""))
 
     def _encode(self, record: Record, reason: str, value: bytes) -> bytes:
         return self.encode(

@@ -1,139 +1,386 @@
-"""Consuming: fetch a batch, have it handled, commit. In that order, whatever happens."""
+"""A member of a consumer group, for asyncio.
+
+The client blocks, so each of its calls runs on one thread, and its callbacks do too. What holds:
+
+- A partition is read from its committed offset, or from the oldest record if Kafka no longer has that offset. The
+  broker is asked for it after the rebalance callback: in the callback the whole group would wait for the answer.
+- A record that was fetched before its partition moved, or before it was resumed from its committed offset, is not
+  given out: the partition's owner reads it again from there.
+- A batch is in flight from being fetched until it is committed. If its partitions are revoked meanwhile, the callback
+  waits for it for a bounded time and commits it if it is handled by then; otherwise the batch is abandoned, because
+  another member handles it again. Nothing is committed for partitions that have moved.
+- A client that hangs when it leaves is left behind: what it had not committed is read again by the next owner.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+import confluent_kafka
 import structlog
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from services.chassis.backoff import Backoff
-from services.chassis.health import Dependency, Health
-from services.chassis.kafka.batch_processor import BatchProcessor, DeadLetterPublisher, Handle
-from services.chassis.kafka.config import FATAL, consumer_config
-from services.chassis.kafka.group import GroupMember
+from services.chassis.health import Dependency
+from services.chassis.kafka.config import ALL_BROKERS_DOWN, BROKER_ABSENT, FATAL, consumer_config, physical
 from services.chassis.kafka.lag import Lag
-from services.chassis.kafka.record import Record
-from services.chassis.loops import Loop, background
+from services.chassis.kafka.record import CommittedOffset, Rebalance, Record, record_of
 from services.chassis.settings import KafkaSettings
 
 log = structlog.get_logger()
+_T = TypeVar("_T")
 
-_FETCH_SECONDS = 0.25
-# After this long with one batch the member is shown to the group as alive but busy.
-_HOLD_SECONDS = 1.0
+# How long a rebalance waits for the batch in flight.
+_REVOKE_SECONDS = 3.0
+_LEAVE_SECONDS = 3.0
+_REQUEST_SECONDS = 5.0
+_PROBE_SECONDS = 1.0
+_END_OFFSET_SECONDS = 1.0
 
 
-@asynccontextmanager
-async def consuming(
-    settings: KafkaSettings,
-    *,
-    topic: str,
-    group: str,
-    handle: Handle,
-    dependency: Dependency | None = None,
-    health: Health | None = None,
-    instance: str | None = None,
-    dead_letters: DeadLetterPublisher | None = None,
-    max_batch: int = 500,
-    drain: timedelta = timedelta(seconds=5),
-    retry: Backoff = Backoff(),
-    **overrides: Any,
-) -> AsyncIterator[None]:
-    """Consume `topic` until the end of the block; then finish the batch in hand within `drain`, commit, and leave.
+class InFlightBatch:
+    """A batch between being fetched and being committed."""
 
-    `handle` gets records of any partitions, each partition's in order, and may see a record again: after a crash,
-    a rebalance, or its own failure. A transient Failure is tried again without end, with growing pauses, while the
-    member stays in its group, and `health` shows what is waited for. Poison goes to the dead letters; so does a record
-    that crashes the handler each time, unless every record does: then the fault is the handler's, and the stream waits
-    for a better one. After any other trouble of the client the member leaves and joins again; only a second process
-    under the same instance name ends the service.
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.offsets = {record.partition: record.offset + 1 for record in records}
+        self.over = threading.Event()
+        self.is_handled = False
+        # On the client's thread, and on the event loop.
+        self.is_revoked = self.is_abandoned = False
+        self._cancel: Callable[[], object] | None = None
+
+    def on_abandoned(self, cancel: Callable[[], object]) -> None:
+        """Call `cancel` on the event loop if the partitions are revoked before the batch is handled."""
+        self._cancel = cancel
+
+    def abandon(self) -> None:
+        """Stop handling the batch."""
+        if not self.over.is_set():
+            self.is_abandoned = True
+            if self._cancel is not None:
+                self._cancel()
+
+
+class Consumer:
+    """A member of a consumer group that reads one topic.
+
+    A cooperative group moves partitions one by one; in an eager group each rebalance revokes all of them first. All
+    members of a group must agree on it, so an existing group keeps its protocol.
     """
-    if instance:
-        overrides = {"group_instance_id": instance, **overrides}
-    config = consumer_config(settings, group, **overrides)
-    name, lag = f"consume {topic}", Lag(topic, group)
 
-    def member() -> GroupMember:
-        return GroupMember(config, settings.topic_prefix, topic, lag, dependency)
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        topic: str,
+        group: str,
+        instance: str | None = None,
+        is_cooperative: bool = False,
+        dependency: Dependency | None = None,
+        lag: Lag | None = None,
+        **overrides: Any,
+    ) -> None:
+        if instance:
+            overrides = {"group_instance_id": instance, **overrides}
+        if is_cooperative:
+            overrides = {"partition_assignment_strategy": "cooperative-sticky", **overrides}
+        config = consumer_config(settings, group, **overrides)
+        self._config = {**config, "error_cb": self._handle_error, "on_commit": _log_failed_commit}
+        self._topic, self._physical = topic, physical(settings, topic)
+        self._labels = {"topic": topic, "group": group}
+        self._is_cooperative = is_cooperative
+        self._dependency = dependency
+        self._lag = lag or Lag(topic, group)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{group}")
+        self._loop = asyncio.get_running_loop()
+        # Since the last fetch.
+        self._revoked: list[int] = []
+        self._assigned: list[CommittedOffset] = []
+        self._messages: list[Any] = []
+        # During the last poll.
+        self._moved: set[int] = set()
+        # Assigned, but Kafka has not answered yet from where to read.
+        self._unresumed: set[int] = set()
+        self._starts: dict[int, int] = {}
+        self._in_flight: InFlightBatch | None = None
+        self._is_paused = self._must_probe = False
+        self._fatal: KafkaError | None = None
+        self._has_joined = False
+        # How many partitions the topic has; known with the first assigned partition.
+        self.partitions = 0
 
-    worker = _Worker(member, BatchProcessor(handle, dead_letters, retry, topic, health), max_batch)
+    @property
+    def is_reading(self) -> bool:
+        """Whether the group has assigned partitions, or none, and each is read from its committed offset."""
+        return self._has_joined and not self._unresumed
 
-    async def consume() -> None:
-        await worker.run(loop.mark_working)
-
-    loop = Loop(consume, name=name, health=health, is_fatal=_is_fatal)
-
-    def stop() -> None:
-        worker.stop()
-        loop.stop()
-
-    async with background(loop.run(), name=name, stop=stop, stop_timeout=drain):
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator["Consumer"]:
+        """Be a member until the end of the block."""
+        self._client = confluent_kafka.Consumer(self._config)
+        await self._call(self._subscribe)
         try:
-            yield
+            yield self
         finally:
-            worker.stop()
+            done, _ = await asyncio.wait({asyncio.ensure_future(self._call(self._leave))}, timeout=_LEAVE_SECONDS)
+            if not done:
+                log.warning("consumer_hangs", **self._labels)
+            self._thread.shutdown(wait=False)
 
+    async def fetch(self, limit: int, timeout_s: float, *, fill: bool = False) -> tuple[Rebalance, list[Record]]:
+        """Return up to `limit` records: as soon as there is one, or with `fill` after `limit` records or the timeout.
 
-class _Worker:
-    """The loop: fetch, settle, commit."""
+        Raises KafkaException for errors that the client cannot recover from.
+        """
+        if self._fatal is not None:
+            raise KafkaException(self._fatal)
+        rebalance, messages = await self._call(self._fetch, limit, timeout_s, fill)
+        return rebalance, [record_of(message, self._topic) for message in messages if not self._is_error(message)]
 
-    def __init__(self, member: Callable[[], GroupMember], settling: BatchProcessor, max_batch: int) -> None:
-        self._new_member = member
-        self._settling = settling
-        self._max_batch = max_batch
-        self._is_stopping = False
+    @asynccontextmanager
+    async def in_flight(self, records: Sequence[Record]) -> AsyncIterator[InFlightBatch]:
+        """Commit a batch after the block that handles it, unless the batch was abandoned.
 
-    def stop(self) -> None:
-        """Take no further batch."""
-        self._is_stopping = True
+        In a cooperative group use `commit`: there a batch may contain partitions that stay.
+        """
+        batch = self._in_flight = InFlightBatch(records)
+        try:
+            yield batch
+            batch.is_handled = not batch.is_abandoned
+        finally:
+            batch.over.set()
+        await self._call(self._commit_batch, batch)
 
-    async def run(self, working: Callable[[], None]) -> None:
-        """Be a member and work until stopped; what was fetched and not committed is fetched again by the next one."""
-        if self._is_stopping:
+    async def heartbeat(self) -> None:
+        """Stay in the group, and take part in rebalances, while a batch takes long; fetch nothing."""
+        await self._call(self._heartbeat)
+
+    async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
+        """Commit offsets of partitions that were not revoked as of the last fetch; return whether Kafka has them."""
+        return await self._call(self._commit, offsets)
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read a partition of a cooperative group from this offset on."""
+        await self._call(self._read_from, {partition: offset})
+
+    async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Ask the broker for the end of each partition; leave out those that it does not answer for."""
+        return await self._call(self._end_offsets, partitions)
+
+    async def _call(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        return await self._loop.run_in_executor(self._thread, function, *arguments)
+
+    # Below: on the client's thread.
+
+    def _subscribe(self) -> None:
+        self._client.subscribe(
+            [self._physical], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def _fetch(self, limit: int, timeout_s: float, fill: bool) -> tuple[Rebalance, list[Any]]:  # noqa: FBT001  (by position through the executor)
+        if self._is_paused:
+            self._client.resume(self._client.assignment())
+            self._is_paused = False
+        self._poll(lambda: self._read(limit, timeout_s, fill=fill))
+        if not self._must_probe:
+            self._lag.measure(self._client, self._starts)
+        rebalance = Rebalance(revoked=tuple(self._revoked), assigned=tuple(self._assigned))
+        messages, self._messages = self._messages, []
+        self._revoked, self._assigned = [], []
+        return rebalance, messages
+
+    def _read(self, limit: int, timeout_s: float, *, fill: bool) -> list[Any]:
+        if fill:
+            return self._client.consume(limit, timeout_s)
+        # consume() waits for the whole batch or the whole time; poll() returns with the first record.
+        first = self._client.poll(timeout_s)
+        if first is None:
+            return []
+        return [first, *self._client.consume(limit - 1, 0)] if limit > 1 else [first]
+
+    def _heartbeat(self) -> None:
+        # Again each time: other partitions may have been assigned.
+        self._client.pause(self._client.assignment())
+        self._is_paused = True
+        self._poll(lambda: [message for message in [self._client.poll(0)] if message is not None])
+
+    def _poll(self, read: Callable[[], list[Any]]) -> None:
+        """Read messages and serve callbacks; drop messages of partitions that moved meanwhile."""
+        self._moved.clear()
+        messages = self._messages + read()
+        self._moved |= self._unresumed
+        if self._must_probe:
+            self._probe()
+        if self._unresumed:
+            self._resume()
+        self._messages = [message for message in messages if message.partition() not in self._moved]
+
+    def _on_assign(self, _: Any, partitions: list[TopicPartition]) -> None:
+        # After the callback the client assigns them, in the way of the group's protocol.
+        self._unresumed.update(place.partition for place in partitions)
+        self._has_joined = True
+        self._on_loop(self._mark_up)
+
+    def _on_revoke(self, _: Any, partitions: list[TopicPartition]) -> None:
+        batch = self._in_flight
+        if batch is not None and any(place.partition in batch.offsets for place in partitions):
+            batch.over.wait(_REVOKE_SECONDS)
+            self._commit_batch(batch, wait=True)
+        self._release(partitions)
+
+    def _on_lost(self, _: Any, partitions: list[TopicPartition]) -> None:
+        self._release(partitions)
+
+    def _release(self, places: list[TopicPartition]) -> None:
+        partitions = [place.partition for place in places]
+        log.info("partitions_revoked", partitions=partitions, **self._labels)
+        self._revoked += partitions
+        self._moved.update(partitions)
+        self._unresumed.difference_update(partitions)
+        self._assigned = [committed for committed in self._assigned if committed.partition not in partitions]
+        for partition in partitions:
+            self._starts.pop(partition, None)
+        self._lag.reset()
+        batch = self._in_flight
+        if batch is not None and any(partition in batch.offsets for partition in partitions):
+            self._in_flight, batch.is_revoked = None, True
+            self._on_loop(batch.abandon)
+
+    def _resume(self) -> None:
+        """Read assigned partitions from their committed offsets; if Kafka does not answer, the next poll asks again."""
+        try:
+            resumed = self._committed_offsets(sorted(self._unresumed))
+            self.partitions = len(self._metadata(_REQUEST_SECONDS).partitions)
+        except KafkaException as error:
+            log.warning("committed_offsets_unknown", error=error.args[0].name(), **self._labels)
             return
-        self._member = self._new_member()
-        async with self._member.joined():
-            while not self._is_stopping:
-                batch = await self._member.fetch(self._max_batch, _FETCH_SECONDS)
-                if batch:
-                    await self._work(batch)
-                # Before it has its partitions a member gets nothing, which shows nothing.
-                if batch or self._member.has_joined:
-                    working()
+        offsets = {committed.partition: committed.offset for committed in resumed}
+        self._read_from(offsets)
+        # The client remembers a pause until the partition comes back.
+        self._client.resume([TopicPartition(self._physical, partition) for partition in offsets])
+        self._unresumed.clear()
+        self._assigned += resumed
+        self._lag.reset()
+        log.info("partitions_assigned", offsets=offsets, **self._labels)
 
-    async def _work(self, batch: list[Record]) -> None:
-        with self._member.holding(batch) as hold:
-            task = asyncio.create_task(self._settling.process(batch))
-            hold.on_abandoned(task.cancel)
+    def _committed_offsets(self, partitions: Sequence[int]) -> list[CommittedOffset]:
+        places = [TopicPartition(self._physical, partition) for partition in partitions]
+        return [self._committed_offset(place) for place in self._client.committed(places, timeout=_REQUEST_SECONDS)]
+
+    def _committed_offset(self, committed: TopicPartition) -> CommittedOffset:
+        if committed.error is not None:
+            raise KafkaException(committed.error)
+        place = TopicPartition(self._physical, committed.partition)
+        oldest, end = self._client.get_watermark_offsets(place, timeout=_REQUEST_SECONDS)
+        return CommittedOffset(
+            partition=committed.partition,
+            offset=committed.offset if oldest <= committed.offset <= end else oldest,
+            metadata=(committed.metadata or "") if committed.offset >= 0 else "",
+        )
+
+    def _read_from(self, offsets: Mapping[int, int]) -> None:
+        places = [TopicPartition(self._physical, partition, offset) for partition, offset in offsets.items()]
+        # A seek is refused while fetching has not begun; a new assignment is not.
+        if self._is_cooperative:
+            self._client.incremental_unassign(places)
+            self._client.incremental_assign(places)
+        else:
+            self._client.assign(places)
+        self._starts.update(offsets)
+
+    def _commit(self, offsets: Sequence[CommittedOffset]) -> bool:
+        return self._send_commit(
+            [
+                TopicPartition(self._physical, committed.partition, committed.offset, metadata=committed.metadata)
+                for committed in offsets
+            ],
+            wait=True,
+        )
+
+    def _commit_batch(self, batch: InFlightBatch, *, wait: bool = False) -> None:
+        if batch.is_handled and not batch.is_revoked:
+            places = [TopicPartition(self._physical, partition, offset) for partition, offset in batch.offsets.items()]
+            self._send_commit(places, wait=wait)
+
+    def _send_commit(self, places: list[TopicPartition], *, wait: bool) -> bool:
+        try:
+            if wait:
+                self._client.commit(offsets=places, asynchronous=False)
+            else:
+                self._client.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            # The next commit covers this one; until then a crash repeats the batch, which changes nothing.
+            log.warning("commit_failed", error=error.args[0].name(), **self._labels)
+            return False
+        return True
+
+    def _end_offsets(self, partitions: Sequence[int]) -> dict[int, int]:
+        ends = {}
+        for partition in partitions:
             try:
-                await self._stay(task)
-                task.result()
-            except asyncio.CancelledError:
-                if not hold.is_abandoned:
-                    raise
-                log.info("batch_abandoned", records=len(batch))
-                return
-            finally:
-                task.cancel()
-            hold.mark_done()
-        await self._member.commit(hold)
+                place = TopicPartition(self._physical, partition)
+                _, ends[partition] = self._client.get_watermark_offsets(place, timeout=_END_OFFSET_SECONDS)
+            except KafkaException:
+                continue
+        return ends
 
-    async def _stay(self, task: "asyncio.Task[None]") -> None:
-        """Wait for the task; keep polling, with the partitions paused, when it takes long."""
-        done, _ = await asyncio.wait({task}, timeout=_HOLD_SECONDS)
-        if done:
-            return
-        await self._member.pause()
-        while not task.done():
-            await asyncio.wait({task}, timeout=_HOLD_SECONDS)
-            await self._member.stay()
-        await self._member.resume()
+    def _leave(self) -> None:
+        if self._in_flight is not None:
+            self._commit_batch(self._in_flight, wait=True)
+        self._client.close()
+
+    def _handle_error(self, error: KafkaError) -> None:
+        if error.code() not in BROKER_ABSENT:
+            log.warning("consumer_failed", error=error.name(), text=error.str(), **self._labels)
+        if error.fatal():
+            self._fatal = error
+        if error.code() == ALL_BROKERS_DOWN:
+            self._must_probe = True
+            self._on_loop(self._mark_down, error.str())
+
+    def _probe(self) -> None:
+        try:
+            self._metadata(_PROBE_SECONDS)
+        except KafkaException as error:
+            self._on_loop(self._mark_down, error.args[0].str())
+        else:
+            self._must_probe = False
+            self._on_loop(self._mark_up)
+
+    def _metadata(self, timeout_s: float) -> Any:
+        return self._client.list_topics(self._physical, timeout=timeout_s).topics[self._physical]
+
+    def _on_loop(self, function: Callable[..., object], *arguments: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # Below: on the event loop.
+
+    def _is_error(self, message: Any) -> bool:
+        error = message.error()
+        if error is None:
+            return False
+        if is_fatal(error):
+            raise KafkaException(self._fatal or error)
+        log.warning("fetch_failed", error=error.name(), **self._labels)
+        return True
+
+    def _mark_up(self) -> None:
+        if self._dependency is not None:
+            self._dependency.up()
+
+    def _mark_down(self, reason: str) -> None:
+        if self._dependency is not None:
+            self._dependency.down(reason)
 
 
-def _is_fatal(error: Exception) -> bool:
-    if not isinstance(error, KafkaException):
-        return False
-    return bool(error.args[0].fatal()) or error.args[0].code() == FATAL
+def is_fatal(error: KafkaError) -> bool:
+    """Return whether the client cannot recover: a second process has joined under the same instance name, say."""
+    return bool(error.fatal()) or error.code() == FATAL
+
+
+def _log_failed_commit(error: KafkaError | None, _: list[TopicPartition]) -> None:
+    if error is not None:
+        log.warning("commit_failed", error=error.name())

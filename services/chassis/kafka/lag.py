@@ -1,62 +1,49 @@
-"""How far a member of a group is behind."""
+"""Measure how far a consumer is behind."""
 
 import time
+from collections.abc import Mapping
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis import telemetry
 
-_EVERY_SECONDS = 1.0
-_ANSWER_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 
 
 class Lag:
-    """Records between what this member has taken and the end of each of its partitions, measured every second."""
+    """The records between a consumer's position and the end of each of its partitions, measured every second."""
 
     def __init__(self, topic: str, group: str) -> None:
-        self.group = group
         self._labels = {"topic": topic, "group": group}
-        self._lag: dict[int, int] = {}
-        self._starts: dict[int, int] = {}
-        self._due = 0.0
-        # A meter for each group: of two gauges with one name a meter would ask only the first.
+        self._lag: Mapping[int, int] = {}
+        self._next_at = 0.0
+        # A meter for each group: of two gauges with one name a meter would observe only the first.
         telemetry.meter(f"{__name__}.{group}").create_observable_gauge(
             "tocsin.kafka.consumer.lag",
             [self._observe],
             unit="{record}",
-            description="Records between what this instance has taken and the end of the partition.",
+            description="Records between this instance's position and the end of the partition.",
         )
 
-    def forget(self) -> None:
-        """Begin anew, because other partitions are assigned."""
-        self._lag, self._starts = {}, {}
-
-    def measure(self, client: Consumer) -> None:
-        """Measure when it is time to; called on the client's thread."""
+    def measure(self, client: Consumer, starts: Mapping[int, int]) -> None:
+        """Measure if a second has passed; `starts` are the offsets from which partitions were resumed."""
         now = time.monotonic()
-        if now < self._due:
+        if now < self._next_at:
             return
-        self._due = now + _EVERY_SECONDS
-        for where in client.position(client.assignment()):
-            _, high = client.get_watermark_offsets(where, cached=True)
-            taken = where.offset if where.offset >= 0 else self._start(client, where)
-            if taken is None:
-                return
-            if high >= 0:
-                self._lag[where.partition] = max(0, high - taken)
+        self._next_at = now + _INTERVAL_SECONDS
+        lag = {}
+        for place in client.position(client.assignment()):
+            # A client has no position where it has not read yet.
+            offset = place.offset if place.offset >= 0 else starts.get(place.partition)
+            _, end = client.get_watermark_offsets(place, cached=True)
+            if offset is not None and end >= 0:
+                lag[place.partition] = max(0, end - offset)
+        self._lag = lag
 
-    def _start(self, client: Consumer, where: TopicPartition) -> int | None:
-        """Say where a partition begins of which nothing has come yet; None when the broker does not tell in time."""
-        if where.partition not in self._starts:
-            try:
-                (committed,) = client.committed([where], timeout=_ANSWER_SECONDS)
-                low, _ = client.get_watermark_offsets(where, timeout=_ANSWER_SECONDS)
-            except KafkaException:
-                return None
-            self._starts[where.partition] = max(committed.offset, low)
-        return self._starts[where.partition]
+    def reset(self) -> None:
+        """Measure at the next call, and show nothing until then."""
+        self._lag, self._next_at = {}, 0.0
 
     def _observe(self, _: CallbackOptions) -> list[Observation]:
-        lag = dict(self._lag)
-        return [Observation(behind, {**self._labels, "partition": partition}) for partition, behind in lag.items()]
+        return [Observation(lag, {**self._labels, "partition": partition}) for partition, lag in self._lag.items()]

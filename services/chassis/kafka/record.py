@@ -1,4 +1,4 @@
-"""One record as it was read from a topic."""
+"""The values that producer and consumer exchange with a service: records, offsets, rebalances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,25 @@ class Record:
     timestamp_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommittedOffset:
+    """The offset from which a partition is read after a restart, and the metadata that was committed with it."""
+
+    partition: int
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebalance:
+    """Which partitions were revoked since the last fetch, and which were assigned after that."""
+
+    revoked: tuple[int, ...] = ()
+    assigned: tuple[CommittedOffset, ...] = ()
+
+
 def record_of(message: Any, topic: str) -> Record:
-    """Take what is needed out of a client's message; a record without a value has an empty one."""
+    """Return a client's message as a record; without a value it has an empty one."""
     return Record(
         topic,
         message.partition(),

@@ -24,27 +24,27 @@ class LogDecoder:
         self._handler = pool.get_for_message(log_event_pb2.LogBatch.DESCRIPTOR)
 
     def decode(self, records: Sequence[KafkaRecord]) -> tuple[EventBatch, tuple[UnreadableRecord, ...]]:
-        """Decode a fetch. A record that cannot be decoded is poisoned, and arrives without events."""
-        arrived = tuple(_arrival(record) for record in records)
+        """Decode a fetch. A record that cannot be decoded is returned as unreadable, and has no events in the batch."""
+        log_records = tuple(_log_record_of(record) for record in records)
         values = [record.value for record in records]
         try:
-            return self._event_batch(arrived, values), ()
+            return self._event_batch(log_records, values), ()
         except ValueError:
-            sound = [self._is_sound(value) for value in values]
+            readable = [self._is_readable(value) for value in values]
         unreadable = tuple(
-            UnreadableRecord(record=record, reason=UNDECODABLE, value=value)
-            for record, value, is_sound in zip(arrived, values, sound, strict=True)
-            if not is_sound
+            UnreadableRecord(record=record, reason=UNDECODABLE)
+            for record, is_readable in zip(records, readable, strict=True)
+            if not is_readable
         )
-        kept = [value if is_sound else b"" for value, is_sound in zip(values, sound, strict=True)]
-        return self._event_batch(arrived, kept), unreadable
+        values = [value if is_readable else b"" for value, is_readable in zip(values, readable, strict=True)]
+        return self._event_batch(log_records, values), unreadable
 
     def _event_batch(self, records: tuple[LogRecord, ...], values: list[bytes]) -> EventBatch:
         batches = self._handler.list_to_record_batch(values).column("events")
         lengths = np.diff(batches.offsets.to_numpy()).astype(np.int64)
         return EventBatch(records=records, lengths=lengths, columns=EventColumns.of(batches.flatten()))
 
-    def _is_sound(self, value: bytes) -> bool:
+    def _is_readable(self, value: bytes) -> bool:
         try:
             self._handler.list_to_record_batch([value])
         except ValueError:
@@ -52,7 +52,7 @@ class LogDecoder:
         return True
 
 
-def _arrival(record: KafkaRecord) -> LogRecord:
+def _log_record_of(record: KafkaRecord) -> LogRecord:
     return LogRecord(
         partition=record.partition,
         offset=record.offset,

@@ -1,9 +1,9 @@
 """`window-state`: the last transition of each group, in a compacted topic.
 
 Compaction keeps the newest record of a key, and a former owner that was frozen may write an older state last. So each
-owner of a partition writes under keys of its own, and only the owner counts that is named beside the committed offset,
-which the group lets nobody else commit. A new owner first writes all that it has read under its own name; what the
-others have left is deleted once the new one is committed.
+owner of a partition writes under keys of its own. The metadata of the committed offset names the owner whose states
+count, and the group lets no other member commit. A new owner first writes all states that it read under its own name;
+those of other owners are deleted once the new owner is committed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from services.chassis.failures import StreamUnavailable
 from services.chassis.kafka import Producer, consumer_config, physical
 from services.chassis.settings import KafkaSettings
 from services.contract.topics import WINDOW_STATE
-from services.evaluator.adapters.kafka import Outgoing, deliver
+from services.evaluator.adapters.kafka import OutgoingRecord, produce_all
 from services.evaluator.adapters.partial_codec import MalformedError
 from services.evaluator.adapters.transition_codec import decode_state, encode_state
 from services.evaluator.core.records import Group, Transition, group_key
@@ -28,55 +28,48 @@ from services.evaluator.core.records import Group, Transition, group_key
 log = structlog.get_logger()
 
 _END_OF_PARTITION: int = KafkaError._PARTITION_EOF  # noqa: SLF001  (the client's public codes begin with an underscore)
-_SILENCE_SECONDS = 10.0
-_BATCH = 1000
-# No key of former versions, which begin with a length and a colon, is like this.
-_OWNED = re.compile(rb"([0-9a-f]{32})/")
+_READ_TIMEOUT_SECONDS = 10.0
+_BATCH_RECORDS = 1000
+# Keys of former versions begin with a length and a colon instead.
+_OWNED_KEY = re.compile(rb"([0-9a-f]{32})/")
 
-# Of each partition, by key: the last transition.
-_Found = dict[int, dict[bytes, Transition]]
+# The last transition by partition and key.
+_States = dict[int, dict[bytes, Transition]]
 
 
 class KafkaStateStore:
-    """Read whole when a partition is taken up; written after `alerts` has the same transition."""
+    """Reads all states of a partition when it is assigned; saves a state after `alerts` has the transition."""
 
     def __init__(self, settings: KafkaSettings, producer: Producer) -> None:
         self._settings = settings
         self._producer = producer
         self._topic = physical(settings, WINDOW_STATE)
         self._owners: dict[int, str] = {}
-        # Keys of what others have kept, by partition.
-        self._others: dict[int, list[bytes]] = {}
+        # Keys of other owners, by partition.
+        self._other_keys: dict[int, list[bytes]] = {}
 
-    async def take_up(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
-        """Read these partitions to their ends, and write down what counts under the new owners' names."""
+    async def load(self, former: Mapping[int, str], owners: Mapping[int, str]) -> Mapping[int, Sequence[Transition]]:
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka-window-state") as thread:
-            found = await loop.run_in_executor(thread, self._read, list(former))
-        kept = {partition: _counting(states, former[partition]) for partition, states in found.items()}
+            states = await loop.run_in_executor(thread, self._read, list(former))
+        owned = {partition: _owned_states(states[partition], owner) for partition, owner in former.items()}
         self._owners.update(owners)
-        self._others.update(
-            {
-                partition: [key for key in states if _owner_of(key) != owners[partition]]
-                for partition, states in found.items()
-            }
-        )
-        await self.save([(partition, state) for partition, states in kept.items() for state in states])
-        return kept
+        for partition, by_key in states.items():
+            self._other_keys[partition] = [key for key in by_key if _owner_of(key) != owners[partition]]
+        await self.save([(partition, state) for partition, kept in owned.items() for state in kept])
+        return owned
 
-    async def clear(self, partitions: Sequence[int]) -> None:
-        """Let compaction remove what other owners had kept when these partitions were taken up."""
-        keys = [(partition, key) for partition in partitions for key in self._others.get(partition, ())]
+    async def delete_former(self, partitions: Sequence[int]) -> None:
+        keys = [(partition, key) for partition in partitions for key in self._other_keys.get(partition, ())]
         await self._delete(keys)
         for partition in partitions:
-            self._others.pop(partition, None)
+            self._other_keys.pop(partition, None)
 
     async def save(self, states: Sequence[tuple[int, Transition]]) -> None:
-        """Keep transitions of different groups."""
-        await deliver(
+        await produce_all(
             self._producer,
             (
-                Outgoing(
+                OutgoingRecord(
                     WINDOW_STATE,
                     encode_state(transition),
                     key=self._key(partition, transition.rule_id, transition.group),
@@ -87,51 +80,50 @@ class KafkaStateStore:
             ),
         )
 
-    async def forget(self, keys: Sequence[tuple[int, str, Group]]) -> None:
-        """Let compaction remove these groups."""
+    async def delete(self, keys: Sequence[tuple[int, str, Group]]) -> None:
         await self._delete([(partition, self._key(partition, rule_id, group)) for partition, rule_id, group in keys])
 
     def _key(self, partition: int, rule_id: str, group: Group) -> bytes:
         return self._owners[partition].encode() + b"/" + group_key(rule_id, group)
 
     async def _delete(self, keys: Sequence[tuple[int, bytes]]) -> None:
-        await deliver(
+        await produce_all(
             self._producer,
-            (Outgoing(WINDOW_STATE, None, key=key, partition=partition, headers=()) for partition, key in keys),
+            (OutgoingRecord(WINDOW_STATE, None, key=key, partition=partition, headers=()) for partition, key in keys),
         )
 
-    def _read(self, partitions: Sequence[int]) -> _Found:
+    def _read(self, partitions: Sequence[int]) -> _States:
         config = consumer_config(self._settings, "alert-rule-engine-state-readers", enable_partition_eof=True)
         client = confluent_kafka.Consumer(config)
         try:
-            client.assign([TopicPartition(self._topic, each, OFFSET_BEGINNING) for each in partitions])
-            return self._until_the_end(client, set(partitions))
+            client.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in partitions])
+            return self._read_to_end(client, set(partitions))
         except KafkaException as error:
             raise StreamUnavailable("the state of windows cannot be read") from error
         finally:
             client.close()
 
-    def _until_the_end(self, client: Any, unread: set[int]) -> _Found:
-        found: _Found = {partition: {} for partition in unread}
+    def _read_to_end(self, client: Any, unread: set[int]) -> _States:
+        states: _States = {partition: {} for partition in unread}
         while unread:
-            messages = client.consume(_BATCH, timeout=0.1) or client.consume(1, timeout=_SILENCE_SECONDS)
+            messages = client.consume(_BATCH_RECORDS, timeout=0.1) or client.consume(1, timeout=_READ_TIMEOUT_SECONDS)
             if not messages:
-                raise StreamUnavailable("the state of windows does not come")
+                raise StreamUnavailable("the state of windows cannot be read in time")
             for message in messages:
                 error = message.error()
                 if error is None:
-                    _keep(found[message.partition()], message.key(), message.value())
+                    _apply(states[message.partition()], message.key(), message.value())
                 elif error.code() == _END_OF_PARTITION:
                     unread.discard(message.partition())
                 else:
                     raise KafkaException(error)
-        return found
+        return states
 
 
-def _counting(states: Mapping[bytes, Transition], former: str) -> list[Transition]:
-    """Give what the former owner has kept. One of a former version goes by all that it has read, the newest first."""
-    if former:
-        return [state for key, state in states.items() if _owner_of(key) == former]
+def _owned_states(states: Mapping[bytes, Transition], owner: str) -> list[Transition]:
+    """Return the owner's states; for a former version, which named no owner, the newest state of each group."""
+    if owner:
+        return [state for key, state in states.items() if _owner_of(key) == owner]
     newest: dict[bytes, Transition] = {}
     for state in sorted(states.values(), key=lambda state: state.rank):
         newest[group_key(state.rule_id, state.group)] = state
@@ -139,25 +131,25 @@ def _counting(states: Mapping[bytes, Transition], former: str) -> list[Transitio
 
 
 def _owner_of(key: bytes) -> str:
-    """Name who wrote under a key; nobody by name in former versions."""
-    named = _OWNED.match(key)
-    return named[1].decode() if named else ""
+    """Return the owner that wrote under a key; former versions wrote none."""
+    match = _OWNED_KEY.match(key)
+    return match[1].decode() if match else ""
 
 
-def _keep(states: dict[bytes, Transition], key: bytes, value: bytes | None) -> None:
-    """Take over a newer state. Former versions let an owner that was slow to notice write an older one last."""
+def _apply(states: dict[bytes, Transition], key: bytes, value: bytes | None) -> None:
+    """Apply a record. In former versions an owner that noticed a rebalance late could write an older state last."""
     # Former versions deleted by an empty value, which compaction keeps.
     if not value:
         states.pop(key, None)
         return
-    for transition in _decoded(value):
-        known = states.get(key)
-        if known is None or transition.rank >= known.rank:
+    for transition in _decode(value):
+        last = states.get(key)
+        if last is None or transition.rank >= last.rank:
             states[key] = transition
 
 
-def _decoded(value: bytes) -> Iterator[Transition]:
+def _decode(value: bytes) -> Iterator[Transition]:
     try:
         yield decode_state(value)
     except MalformedError:
-        log.exception("state_refused")
+        log.exception("state_unreadable")

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import structlog
 
-from services.chassis.backoff import Backoff
+from services.chassis.backoff import Backoff, failure_reason, retrying
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
+from services.chassis.kafka import CommittedOffset, Rebalance
 from services.chassis.telemetry import in_trace_of, links_of, tracer
 from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import match_events
@@ -18,39 +19,32 @@ from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.records import PartialBatch, moment_ns
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.ports import (
-    CommittedOffset,
-    DeadLetters,
-    LogSource,
-    PartialSink,
-    Rebalance,
-    Rules,
-    UnreadableRecord,
-)
+from services.evaluator.ports import DeadLetters, LogSource, PartialSink, Rules, UnreadableRecord
+from services.evaluator.worker.stage_worker import StageWorker
 
 log = structlog.get_logger()
 
-_HEARTBEAT_SECONDS = 1.0
-_MOST_LINKS = 32
+_IDLE_CHECK_SECONDS = 1.0
+_MAX_LINKS = 32
 # A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third of this.
 _PAUSE_SECONDS_PER_ROW = 0.00015
-_LONGEST_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How much at once, and how often."""
+    """How much is fetched at once, how often is flushed, and after which silence a partition is idle."""
 
     fetch_records: int
     flush: timedelta
     idle: timedelta
 
 
-class MatchWorker:
-    """Counts what rules select in the partitions of `log-events` that this instance has.
+class MatchWorker(StageWorker):
+    """Counts what rules select in the partitions of `log-events` that are assigned to this instance.
 
-    A record is committed once everything of its block is in `window-partials`. A crash, a rebalance or a flush that
-    failed begins the current blocks again; what was sent of them before is then sent again, which changes nothing.
+    A record is committed once its whole block is in `window-partials`. A crash, a rebalance or a failed flush begins
+    the current blocks again; what was sent of them before is then sent again, which changes nothing.
     """
 
     def __init__(
@@ -63,80 +57,77 @@ class MatchWorker:
         metrics: Metrics,
         clock: Clock,
         pace: Pace,
-        retry: Backoff = Backoff(),
+        backoff: Backoff = Backoff(),
     ) -> None:
+        super().__init__(rules)
         self._source = source
         self._sink = sink
         self._dead_letters = dead_letters
-        self._rules = rules
         self._metrics = metrics
         self._clock = clock
         self._pace = pace
-        self._retry = retry
+        self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
         self._committed: dict[int, int] = {}
         self._busy_at: dict[int, float] = {}
-        self._heartbeat_at = 0.0
+        self._idle_check_at = 0.0
         self._flush_at = 0.0
-        self._failures = 0
+        self._failed_flushes = 0
         self._events = 0
-        self._carriers: list[str] = []
+        self._traceparents: list[str] = []
         self._matched_by: RuleSet | None = None
-        self._complaints: dict[str, CompiledRule] = {}
-        self._given_up: set[str] = set()
-        self._is_stopping = False
-
-    def stop(self) -> None:
-        """Take nothing more."""
-        self._is_stopping = True
-
-    async def run(self) -> None:
-        """Work until stopped. Nothing is taken before the rules are known: it would count for nothing."""
-        await self._rules.known()
-        while not self._is_stopping:
-            await self.turn()
-        await self._flush()
+        self._logged_failures: dict[str, CompiledRule] = {}
+        self._logged_expressions: set[str] = set()
 
     async def turn(self) -> None:
         """Fetch once, and flush if it is time."""
-        due = self._flush_at - self._clock.monotonic()
-        fetched = await self._source.fetch(self._pace.fetch_records, max(due, 0.0))
-        self._reassign(fetched.rebalance)
-        await self._put_aside(fetched.unreadable)
+        timeout_s = max(self._flush_at - self._clock.monotonic(), 0.0)
+        fetched = await self._source.fetch(self._pace.fetch_records, timeout_s)
+        self._apply(fetched.rebalance)
+        await self._dead_letter(fetched.unreadable)
         await self._match(fetched.events)
         if self._clock.monotonic() >= self._flush_at:
             await self._flush()
 
-    def _reassign(self, rebalance: Rebalance) -> None:
+    async def finish(self) -> None:
+        """Flush what was matched."""
+        await self._flush()
+
+    def _apply(self, rebalance: Rebalance) -> None:
         for partition in rebalance.revoked:
             self._sources.pop(partition, None)
-        for mark in rebalance.assigned:
-            self._sources[mark.partition] = SourcePartition.at(mark.partition, mark.offset)
-            self._committed[mark.partition] = mark.offset
-            self._busy_at[mark.partition] = self._clock.monotonic()
+        for committed in rebalance.assigned:
+            self._sources[committed.partition] = SourcePartition.at(committed.partition, committed.offset)
+            self._committed[committed.partition] = committed.offset
+            self._busy_at[committed.partition] = self._clock.monotonic()
 
-    async def _put_aside(self, unreadable: tuple[UnreadableRecord, ...]) -> None:
-        attempt = 0
-        while unreadable and not self._is_stopping:
-            try:
-                await self._dead_letters.publish(unreadable)
-            except Failure as failure:
-                log.warning("dead_letters_failed", reason=failure.reason)
-                await asyncio.sleep(self._retry.delay(attempt).total_seconds())
-                attempt += 1
-            else:
-                self._note(unreadable)
-                return
-        if unreadable:
-            # Stopping without having kept them: nothing after them may be committed.
+    async def _dead_letter(self, unreadable: tuple[UnreadableRecord, ...]) -> None:
+        published = await asyncio.gather(*map(self._publish, unreadable))
+        if not all(published):
+            # The service stops without a dead letter: no record after it may be committed.
             self._sources.clear()
 
-    def _note(self, unreadable: tuple[UnreadableRecord, ...]) -> None:
-        self._metrics.unreadable(len(unreadable))
-        for each in unreadable:
-            where = {"partition": each.record.partition, "offset": each.record.offset}
-            with in_trace_of(headers_of(each.record.traceparent)):
-                log.error("record_dead_lettered", reason=each.reason, **where)
+    async def _publish(self, unreadable: UnreadableRecord) -> bool:
+        """Publish a dead letter, however long it takes; return False if the service stops before Kafka has it."""
+        record = unreadable.record
+        if self._is_stopping:
+            return False
+        try:
+            await retrying(
+                lambda: self._dead_letters.publish(record, unreadable.reason),
+                log_event="dead_letter_failed",
+                backoff=self._backoff,
+                retry_reason=failure_reason,
+                is_stopping=self.is_stopping,
+            )
+        except Failure:
+            return False
+        self._metrics.unreadable()
+        with in_trace_of(record.headers):
+            log.error(
+                "record_dead_lettered", reason=unreadable.reason, partition=record.partition, offset=record.offset
+            )
+        return True
 
     async def _match(self, events: EventBatch) -> None:
         rules = self._rules.current
@@ -144,60 +135,60 @@ class MatchWorker:
             return
         before, self._matched_by = self._matched_by, rules
         if before is not None and rules.needs_more_totals(before):
-            # A rule that joins counts from the start of the current blocks, as the totals do that it shares.
+            # A new rule counts from the start of the current blocks, as the totals do that it shares.
             await self._rewind()
             return
-        began = self._clock.monotonic()
+        started = self._clock.monotonic()
         for record in events.records:
-            self._busy_at[record.partition] = began
+            self._busy_at[record.partition] = started
         failed = await asyncio.to_thread(match_events, events, rules, self._sources, self._sink.outputs)
         for compiled, error in failed.items():
-            self._complain(compiled, error)
-        self._report_given_up(events.columns.over_step_limit)
+            self._report_failure(compiled, error)
+        self._report_over_step_limit(events.columns.over_step_limit)
         self._events += len(events.columns)
-        self._carriers += [record.traceparent for record in events.records if record.traceparent]
-        self._metrics.matched(self._clock.monotonic() - began)
+        self._traceparents += [record.traceparent for record in events.records if record.traceparent]
+        self._metrics.matched(self._clock.monotonic() - started)
 
-    def _complain(self, compiled: CompiledRule, error: Exception) -> None:
-        """Count each failure of a rule; tell the first of each revision."""
+    def _report_failure(self, compiled: CompiledRule, error: Exception) -> None:
+        """Count each failure of a rule; log the first of each revision."""
         self._metrics.rule_failed()
-        if self._complaints.get(compiled.rule.id) is not compiled:
-            self._complaints[compiled.rule.id] = compiled
+        if self._logged_failures.get(compiled.rule.id) is not compiled:
+            self._logged_failures[compiled.rule.id] = compiled
             log.error("rule_failed", rule_id=compiled.rule.id, rule=compiled.rule.name, exc_info=error)
 
-    def _report_given_up(self, events: Mapping[str, int]) -> None:
-        """Count the events that an expression gave up on; tell the first of each expression."""
-        self._metrics.given_up(sum(events.values()))
-        for text in events.keys() - self._given_up:
+    def _report_over_step_limit(self, events: Mapping[str, int]) -> None:
+        """Count the events on which an expression gave up; log the first of each expression."""
+        self._metrics.over_step_limit(sum(events.values()))
+        for text in events.keys() - self._logged_expressions:
             log.error("expression_gave_up", expression=text, events=events[text])
-        self._given_up |= events.keys()
+        self._logged_expressions |= events.keys()
 
     async def _flush(self) -> None:
-        """Tell what is new; commit the blocks that are whole."""
-        batches = self._news(await self._idle())
+        """Send the rows that changed, and commit whole blocks."""
+        batches = self._changed(await self._idle_since_ns())
         rows = sum(len(batch.rows) for _, batch in batches)
-        pause = min(rows * _PAUSE_SECONDS_PER_ROW, _LONGEST_PAUSE_SECONDS)
+        pause = min(rows * _PAUSE_SECONDS_PER_ROW, _MAX_PAUSE_SECONDS)
         self._flush_at = self._clock.monotonic() + max(pause, self._pace.flush.total_seconds())
-        carriers, self._carriers = self._carriers, []
+        traceparents, self._traceparents = self._traceparents, []
         events, self._events = self._events, 0
         if not batches:
             return
-        links = links_of(map(headers_of, carriers), limit=_MOST_LINKS)
+        links = links_of(map(headers_of, traceparents), limit=_MAX_LINKS)
         with tracer(__name__).start_as_current_span("flush window-partials", links=links):
             try:
                 await self._sink.send(batches)
             except Failure as failure:
                 await self._begin_again(failure)
                 return
-        self._failures = 0
+        self._failed_flushes = 0
         self._metrics.flushed(events, rows)
         await self._commit()
 
-    def _news(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
+    def _changed(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
         return [
-            news
+            batch
             for source in self._sources.values()
-            for news in source.flush(
+            for batch in source.flush(
                 outputs=self._sink.outputs,
                 source_partitions=self._source.partitions,
                 idle_ns=idle_ns.get(source.partition),
@@ -205,37 +196,35 @@ class MatchWorker:
             )
         ]
 
-    async def _idle(self) -> dict[int, int]:
-        """Find the partitions that have been silent for a while and hold nothing now; say since when that is known."""
+    async def _idle_since_ns(self) -> dict[int, int]:
+        """Return the time of asking for each partition that has been silent for a while and has no more records."""
         now = self._clock.monotonic()
-        if now < self._heartbeat_at + _HEARTBEAT_SECONDS:
+        if now < self._idle_check_at:
             return {}
-        self._heartbeat_at = now
+        self._idle_check_at = now + _IDLE_CHECK_SECONDS
         silent_since = now - self._pace.idle.total_seconds()
         quiet = [partition for partition in self._sources if self._busy_at[partition] <= silent_since]
-        # The moment before the question: what comes after the answer comes after it too.
+        # The time before the request: what arrives after the answer arrives after it too.
         asked_ns = moment_ns(self._clock.now())
-        end_offsets = await self._source.end_offsets(quiet) if quiet else {}
-        return {
-            partition: asked_ns for partition, end in end_offsets.items() if end == self._sources[partition].position
-        }
+        ends = await self._source.end_offsets(quiet) if quiet else {}
+        return {partition: asked_ns for partition, end in ends.items() if end == self._sources[partition].position}
 
     async def _commit(self) -> None:
-        marks = [
+        offsets = [
             CommittedOffset(partition=source.partition, offset=source.commit_offset)
             for source in self._sources.values()
             if source.commit_offset > self._committed[source.partition]
         ]
-        if marks and await self._source.commit(marks):
-            self._committed.update({mark.partition: mark.offset for mark in marks})
+        if offsets and await self._source.commit(offsets):
+            self._committed.update({committed.partition: committed.offset for committed in offsets})
 
     async def _begin_again(self, failure: Failure) -> None:
-        """Go back to what is committed: of a flush that failed nobody knows what was delivered."""
+        """Go back to the committed offsets: of a failed flush it is not known what was delivered."""
         log.warning("flush_failed", reason=failure.reason)
         self._metrics.rewound()
         await self._rewind()
-        await asyncio.sleep(self._retry.delay(self._failures).total_seconds())
-        self._failures += 1
+        await self._backoff.pause(self._failed_flushes)
+        self._failed_flushes += 1
 
     async def _rewind(self) -> None:
         for partition in self._sources:

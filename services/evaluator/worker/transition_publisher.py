@@ -1,6 +1,5 @@
-"""Telling the world what was decided: first `alerts`, then `window-state`, in the order of each group."""
+"""Publish what was decided: first to `alerts`, then to `window-state`, in the order of each group."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -9,22 +8,22 @@ from typing import NamedTuple
 import structlog
 from opentelemetry.trace import SpanKind
 
-from services.chassis.backoff import Backoff
+from services.chassis.backoff import Backoff, failure_reason, retrying
 from services.chassis.failures import Failure
 from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
 from services.domain.trace_context import headers_of, traceparent_of
-from services.evaluator.core.records import Transition
+from services.evaluator.core.records import Group, Transition
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import StateStore, TransitionSink
 
 log = structlog.get_logger()
 
-# How many transitions are sent at once; what one of them may hold is bounded.
+# How many transitions are sent at once; the size of one of them is bounded.
 MAX_TRANSITIONS = 500
 
 
 class PendingTransition(NamedTuple):
-    """A transition, the partition of `window-partials` that it comes from, and the flush that made it so."""
+    """A transition, its partition of `window-partials`, and the traceparent of the flush that caused it."""
 
     partition: int
     transition: Transition
@@ -32,7 +31,7 @@ class PendingTransition(NamedTuple):
 
 
 class Backlog:
-    """What was decided and is not told yet: rules take turns, each group's transitions stay in order."""
+    """Transitions that are not published yet: rules take turns, the transitions of each group stay in order."""
 
     def __init__(self) -> None:
         self._by_rule: dict[str, deque[PendingTransition]] = {}
@@ -40,46 +39,46 @@ class Backlog:
     def __len__(self) -> int:
         return sum(map(len, self._by_rule.values()))
 
-    def add(self, decided: Iterable[PendingTransition]) -> None:
-        """Put transitions behind those that are there."""
-        for each in decided:
-            self._by_rule.setdefault(each.transition.rule_id, deque()).append(each)
+    def add(self, transitions: Iterable[PendingTransition]) -> None:
+        """Append transitions."""
+        for pending in transitions:
+            self._by_rule.setdefault(pending.transition.rule_id, deque()).append(pending)
 
     def discard(self, partitions: Collection[int]) -> None:
-        """Let go of these partitions' transitions: who takes a partition up decides them again."""
-        kept = {rule_id: deque(d for d in queue if d.partition not in partitions) for rule_id, queue in self._all()}
+        """Drop the transitions of these partitions: who resumes a partition decides them again."""
+        kept = {
+            rule_id: deque(pending for pending in queue if pending.partition not in partitions)
+            for rule_id, queue in self._by_rule.items()
+        }
         self._by_rule = {rule_id: queue for rule_id, queue in kept.items() if queue}
 
     def partitions(self) -> set[int]:
-        """Say which partitions have something here."""
-        return {each.partition for _, queue in self._all() for each in queue}
+        """Return the partitions of all transitions."""
+        return {pending.partition for queue in self._by_rule.values() for pending in queue}
 
-    def next_batch(self, most: int = MAX_TRANSITIONS) -> list[PendingTransition]:
-        """Take out what is told next, in which each rule's group occurs once: a failure cannot change their order."""
-        wave: list[PendingTransition] = []
-        seen: set[object] = set()
-        turns = deque(self._all())
-        while turns and len(wave) < most:
+    def next_batch(self, limit: int = MAX_TRANSITIONS) -> list[PendingTransition]:
+        """Take out the next transitions, one of each rule and group: a failure cannot change their order."""
+        batch: list[PendingTransition] = []
+        groups: set[tuple[str, Group]] = set()
+        turns = deque(self._by_rule.items())
+        while turns and len(batch) < limit:
             rule_id, queue = turns.popleft()
-            name = rule_id, queue[0].transition.group
-            if name in seen:
+            group = rule_id, queue[0].transition.group
+            if group in groups:
                 continue
-            seen.add(name)
-            wave.append(queue.popleft())
+            groups.add(group)
+            batch.append(queue.popleft())
             if queue:
                 turns.append((rule_id, queue))
             else:
                 del self._by_rule[rule_id]
-        # Who had no turn in this wave is first in the next.
+        # Rules that had no turn are first in the next batch.
         self._by_rule = dict(turns) | self._by_rule
-        return wave
-
-    def _all(self) -> Iterable[tuple[str, deque[PendingTransition]]]:
-        return self._by_rule.items()
+        return batch
 
 
 class TransitionPublisher:
-    """Delivers transitions wave by wave, however long it takes: nothing may be committed before."""
+    """Publishes transitions batch by batch, however long it takes: nothing may be committed before."""
 
     def __init__(
         self,
@@ -88,61 +87,68 @@ class TransitionPublisher:
         states: StateStore,
         metrics: Metrics,
         is_stopping: Callable[[], bool],
-        retry: Backoff = Backoff(),
+        backoff: Backoff = Backoff(),
     ) -> None:
         self._alerts = alerts
         self._states = states
         self._metrics = metrics
         self._is_stopping = is_stopping
-        self._retry = retry
+        self._backoff = backoff
         self.backlog = Backlog()
 
     async def publish(self) -> None:
-        """Deliver one wave. When the service stops before Kafka has it, the wave stays in the backlog."""
-        wave = [_traced(each) for each in self.backlog.next_batch()]
-        if wave and not await self._deliver(wave):
-            self.backlog.add(wave)
+        """Publish one batch. If the service stops before Kafka has it, it stays in the backlog."""
+        batch = [_trace(pending) for pending in self.backlog.next_batch()]
+        if batch and not await self._deliver(batch):
+            self.backlog.add(batch)
 
-    async def _deliver(self, wave: list[PendingTransition]) -> bool:
-        attempt = 0
-        while not self._is_stopping():
-            try:
-                await self._alerts.send([each.transition for each in wave])
-                # Only now: a state that says more than `alerts` would hide an alert from a replay.
-                await self._states.save([(each.partition, each.transition) for each in wave])
-            except Failure as failure:
-                log.warning("transitions_delayed", reason=failure.reason, transitions=len(wave))
-                await asyncio.sleep(self._retry.delay(attempt).total_seconds())
-                attempt += 1
-            else:
-                self._note(wave)
-                return True
-        return False
+    async def _deliver(self, batch: list[PendingTransition]) -> bool:
+        async def send() -> None:
+            await self._alerts.send([pending.transition for pending in batch])
+            # Only now: a state that is ahead of `alerts` would hide an alert from a replay.
+            await self._states.save([(pending.partition, pending.transition) for pending in batch])
 
-    def _note(self, wave: list[PendingTransition]) -> None:
-        for _, transition, _ in wave:
+        if self._is_stopping():
+            return False
+        try:
+            await retrying(
+                send,
+                log_event="transitions_delayed",
+                backoff=self._backoff,
+                retry_reason=failure_reason,
+                is_stopping=self._is_stopping,
+                transitions=len(batch),
+            )
+        except Failure:
+            return False
+        for _, transition, _ in batch:
             self._metrics.transition(transition.reason)
-            with in_trace_of(headers_of(transition.traceparent)):
-                log.info(
-                    "group_moved",
-                    state=transition.state.name,
-                    transition=transition.id,
-                    rule_id=transition.rule_id,
-                    rule=transition.rule_name,
-                    resource=transition.resource,
-                    reason=transition.reason.value,
-                    count=transition.window.count,
-                )
+            _log_published(transition)
+        return True
 
 
-def _traced(decided: PendingTransition) -> PendingTransition:
-    """Give the step a span: it continues the trace of the record that decided, and links to the flush between."""
-    transition = decided.transition
+def _log_published(transition: Transition) -> None:
+    with in_trace_of(headers_of(transition.traceparent)):
+        log.info(
+            "transition_published",
+            state=transition.state.name,
+            transition=transition.id,
+            rule_id=transition.rule_id,
+            rule=transition.rule_name,
+            resource=transition.resource,
+            reason=transition.reason.value,
+            count=transition.window.count,
+        )
+
+
+def _trace(pending: PendingTransition) -> PendingTransition:
+    """Give the transition a span: it continues the trace of the deciding record, and links to the flush between."""
+    transition = pending.transition
     parent = context_of(headers_of(transition.traceparent))
-    links = links_of([headers_of(decided.flush)])
+    links = links_of([headers_of(pending.flush)])
     attributes = {"tocsin.rule": transition.rule_name, "tocsin.transition": transition.id}
     with tracer(__name__).start_as_current_span(
         "judge", context=parent, links=links, kind=SpanKind.CONSUMER, attributes=attributes
     ):
         traced = replace(transition, traceparent=traceparent_of(trace_headers()))
-    return decided._replace(transition=traced)
+    return pending._replace(transition=traced)

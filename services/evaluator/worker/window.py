@@ -1,4 +1,4 @@
-"""The window loop: fetch, merge, judge, tell, commit."""
+"""The window loop: fetch, merge, judge, publish, commit."""
 
 import asyncio
 from collections import Counter
@@ -8,41 +8,35 @@ from uuid import uuid4
 
 import structlog
 
-from services.chassis.backoff import Backoff
+from services.chassis.backoff import Backoff, failure_reason, retrying
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
+from services.chassis.kafka import CommittedOffset, Rebalance
 from services.evaluator.core.records import SECOND_NS, Transition, duration_ns, moment_ns
 from services.evaluator.core.rules import STORES, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from services.evaluator.core.window.sequence import FlushOrder
 from services.evaluator.core.window.stage import WindowStage
-from services.evaluator.metrics import Figures, Metrics
-from services.evaluator.ports import (
-    CommittedOffset,
-    Partial,
-    PartialSource,
-    Rebalance,
-    Rules,
-    StateStore,
-    TransitionSink,
-)
+from services.evaluator.metrics import Metrics, PartitionState
+from services.evaluator.ports import Partial, PartialSource, Rules, StateStore, TransitionSink
+from services.evaluator.worker.stage_worker import StageWorker
 from services.evaluator.worker.transition_publisher import PendingTransition, TransitionPublisher
 
 log = structlog.get_logger()
 
 _FETCH_RECORDS = 200
-# What was judged before goes the faster the more is read at once.
+# Records that were judged before are the faster to process the more of them are read at once.
 _REPLAY_RECORDS = 2000
 _FETCH_SECONDS = 0.25
-# After so many records others get a turn on the event loop.
-_STRETCH_RECORDS = 10
+# After so many records the event loop runs other tasks.
+_RECORDS_BEFORE_YIELD = 10
 
 
-class WindowWorker:
-    """Judges the partitions of `window-partials` that this instance has.
+class WindowWorker(StageWorker):
+    """Judges the partitions of `window-partials` that are assigned to this instance.
 
-    A partition is taken up from its committed mark with the states of its groups, and is then exactly where it was.
-    What is decided is told before anything is committed; telling it twice changes nothing.
+    A partition is resumed from its checkpoint with the states of its groups, and is then exactly where it was. What is
+    decided is published before anything is committed; publishing it twice changes nothing.
     """
 
     def __init__(
@@ -56,67 +50,64 @@ class WindowWorker:
         clock: Clock,
         commit: timedelta,
         idle: timedelta,
-        retry: Backoff = Backoff(),
+        backoff: Backoff = Backoff(),
     ) -> None:
+        super().__init__(rules)
         self._source = source
         self._states = states
-        self._teller = TransitionPublisher(
-            alerts=alerts, states=states, metrics=metrics, is_stopping=lambda: self._is_stopping, retry=retry
+        self._publisher = TransitionPublisher(
+            alerts=alerts, states=states, metrics=metrics, is_stopping=self.is_stopping, backoff=backoff
         )
-        self._backlog = self._teller.backlog
-        self._rules = rules
+        self._backlog = self._publisher.backlog
         self._metrics = metrics
         self._clock = clock
         self._commit_seconds = commit.total_seconds()
         self._idle_ns = duration_ns(idle)
-        self._retry = retry
+        self._backoff = backoff
         self._stages: dict[int, WindowStage] = {}
         self._committed: dict[int, Checkpoint] = {}
         self._behind: set[int] = set()
-        self._learned: RuleSet | None = None
-        self._read_again: set[tuple[int, int, int]] = set()
+        self._applied_rules: RuleSet | None = None
+        self._known_gaps: set[tuple[int, int, int]] = set()
         self._commit_at = 0.0
-        self._is_stopping = False
-
-    def stop(self) -> None:
-        """Take nothing more."""
-        self._is_stopping = True
-
-    async def run(self) -> None:
-        """Work until stopped. Nothing is judged before the rules are known."""
-        await self._rules.known()
-        while not self._is_stopping:
-            await self.turn()
-        await self._commit()
 
     async def turn(self) -> None:
-        """Fetch once, judge, tell, and commit if it is time."""
+        """Fetch once, judge, publish, and commit if it is time."""
         judged_until = {partition: stage.judged_until for partition, stage in self._stages.items()}
-        most = _REPLAY_RECORDS if self._behind else _FETCH_RECORDS
-        # While there is something to tell, what comes meanwhile is taken in between: it may be more urgent.
-        patience = 0.0 if self._backlog else _FETCH_SECONDS
-        fetched = await self._source.fetch(most, patience, judged_until)
-        await self._reassign(fetched.rebalance)
-        self._learn()
+        limit = _REPLAY_RECORDS if self._behind else _FETCH_RECORDS
+        # While transitions wait to be published, new records are judged in between: theirs may be more urgent.
+        timeout_s = 0.0 if self._backlog else _FETCH_SECONDS
+        fetched = await self._source.fetch(limit, timeout_s, judged_until)
+        await self._apply(fetched.rebalance)
+        self._update_rules()
         await self._observe(fetched.partials)
         self._report_restored()
-        await self._teller.publish()
+        await self._publisher.publish()
         if self._clock.monotonic() >= self._commit_at:
             await self._commit()
 
-    async def _reassign(self, rebalance: Rebalance) -> None:
+    async def finish(self) -> None:
+        """Commit what was published."""
+        await self._commit()
+
+    async def _apply(self, rebalance: Rebalance) -> None:
         for partition in rebalance.revoked:
             self._stages.pop(partition, None)
             self._behind.discard(partition)
         self._backlog.discard(rebalance.revoked)
-        marks = {mark.partition: decode_checkpoint(mark.offset, mark.metadata) for mark in rebalance.assigned}
-        await self._take_up(marks)
+        await self._resume(
+            {
+                committed.partition: decode_checkpoint(committed.offset, committed.metadata)
+                for committed in rebalance.assigned
+            }
+        )
 
-    async def _take_up(self, checkpoints: dict[int, Checkpoint]) -> None:
+    async def _resume(self, checkpoints: dict[int, Checkpoint]) -> None:
         if not checkpoints:
             return
         owners = {partition: uuid4().hex for partition in checkpoints}
-        states = await self._load({partition: at.owner for partition, at in checkpoints.items()}, owners)
+        former = {partition: checkpoint.owner for partition, checkpoint in checkpoints.items()}
+        states = await self._load(former, owners)
         if states is None:
             return
         for partition, checkpoint in checkpoints.items():
@@ -125,26 +116,30 @@ class WindowWorker:
             self._stages[partition] = WindowStage.restored(
                 checkpoint, states.get(partition, ()), self._idle_ns, owners[partition]
             )
-        # Every stage learns the rules anew; for those that know them this changes nothing.
-        self._learned = None
+        # Every stage gets the rules again; for those that have them this changes nothing.
+        self._applied_rules = None
 
     async def _load(self, former: dict[int, str], owners: dict[int, str]) -> Mapping[int, Sequence[Transition]] | None:
-        """Read the states; None when the service stops before they are there."""
-        attempt = 0
-        while not self._is_stopping:
-            try:
-                return await self._states.take_up(former, owners)
-            except Failure as failure:
-                log.warning("states_delayed", reason=failure.reason, partitions=sorted(owners))
-                await asyncio.sleep(self._retry.delay(attempt).total_seconds())
-                attempt += 1
-        return None
+        """Return the states, however long it takes; return None if the service stops before they are loaded."""
+        if self._is_stopping:
+            return None
+        try:
+            return await retrying(
+                lambda: self._states.load(former, owners),
+                log_event="states_delayed",
+                backoff=self._backoff,
+                retry_reason=failure_reason,
+                is_stopping=self.is_stopping,
+                partitions=sorted(owners),
+            )
+        except Failure:
+            return None
 
-    def _learn(self) -> None:
+    def _update_rules(self) -> None:
         rules = self._rules.current
-        if rules is None or rules is self._learned:
+        if rules is None or rules is self._applied_rules:
             return
-        self._learned = rules
+        self._applied_rules = rules
         now_ns = self._now_ns()
         for partition, stage in self._stages.items():
             self._backlog.add(
@@ -152,100 +147,102 @@ class WindowWorker:
             )
 
     async def _observe(self, partials: Sequence[Partial]) -> None:
-        spoilt: dict[int, Checkpoint] = {}
+        incomplete: dict[int, Checkpoint] = {}
         for count, partial in enumerate(partials, start=1):
-            if partial.partition in self._stages and partial.partition not in spoilt:
-                self._merge(partial, spoilt)
-            if count % _STRETCH_RECORDS == 0:
+            if partial.partition in self._stages and partial.partition not in incomplete:
+                self._merge(partial, incomplete)
+            if count % _RECORDS_BEFORE_YIELD == 0:
                 await asyncio.sleep(0)
-        await self._read_anew(spoilt)
+        await self._read_again(incomplete)
 
-    def _merge(self, partial: Partial, spoilt: dict[int, Checkpoint]) -> None:
+    def _merge(self, partial: Partial, incomplete: dict[int, Checkpoint]) -> None:
         observed = self._stages[partial.partition].observe(partial.offset, partial.batch, self._now_ns())
         if observed.late_events:
             self._metrics.late(observed.late_events)
         if observed.flush_order is FlushOrder.GAP and self._is_new_gap(partial):
-            spoilt[partial.partition] = self._committed[partial.partition]
+            incomplete[partial.partition] = self._committed[partial.partition]
         self._backlog.add(
-            PendingTransition(partial.partition, each, partial.traceparent) for each in observed.transitions
+            PendingTransition(partial.partition, transition, partial.traceparent) for transition in observed.transitions
         )
 
     def _is_new_gap(self, partial: Partial) -> bool:
-        """Count a gap when it is seen first. When reading again does not fill it, it stays."""
+        """Count a gap once. If reading again does not fill it, it stays."""
         progress = partial.batch.progress
         gap = partial.partition, progress.source_partition, partial.offset
-        is_new = gap not in self._read_again
+        is_new = gap not in self._known_gaps
         if is_new:
-            self._read_again.add(gap)
+            self._known_gaps.add(gap)
             self._metrics.gap()
-            log.error("gap_noticed", partition=gap[0], source_partition=gap[1], offset=gap[2], block=progress.block)
+            log.error("gap_detected", partition=gap[0], source_partition=gap[1], offset=gap[2], block=progress.block)
         return is_new
 
-    async def _read_anew(self, spoilt: dict[int, Checkpoint]) -> None:
-        self._backlog.discard(spoilt)
-        for partition, checkpoint in spoilt.items():
+    async def _read_again(self, incomplete: dict[int, Checkpoint]) -> None:
+        self._backlog.discard(incomplete)
+        for partition, checkpoint in incomplete.items():
             await self._source.rewind(partition, checkpoint.offset)
-        await self._take_up(spoilt)
+        await self._resume(incomplete)
 
     async def _commit(self) -> None:
         self._commit_at = self._clock.monotonic() + self._commit_seconds
         now_ns = self._now_ns()
         checkpoints = {partition: stage.checkpoint(now_ns) for partition, stage in self._stages.items()}
         self._report(checkpoints, now_ns)
-        untold = self._backlog.partitions()
+        unpublished = self._backlog.partitions()
         changed = {
-            each: at for each, at in checkpoints.items() if each not in untold and at != self._committed.get(each)
+            partition: checkpoint
+            for partition, checkpoint in checkpoints.items()
+            if partition not in unpublished and checkpoint != self._committed.get(partition)
         }
-        marks = [
-            CommittedOffset(partition=each, offset=at.offset, metadata=encode_checkpoint(at))
-            for each, at in changed.items()
+        offsets = [
+            CommittedOffset(partition=partition, offset=checkpoint.offset, metadata=encode_checkpoint(checkpoint))
+            for partition, checkpoint in changed.items()
         ]
-        if marks and await self._source.commit(marks):
+        if offsets and await self._source.commit(offsets):
             self._committed.update(changed)
-            await self._forget(changed)
+            await self._delete_expired(changed)
 
-    async def _forget(self, committed: dict[int, Checkpoint]) -> None:
+    async def _delete_expired(self, committed: dict[int, Checkpoint]) -> None:
         keys = [
             (partition, rule_id, group)
             for partition, checkpoint in committed.items()
             for rule_id, group in self._stages[partition].expire(checkpoint)
         ]
         try:
-            await self._states.clear(list(committed))
+            await self._states.delete_former(list(committed))
             if keys:
-                await self._states.forget(keys)
+                await self._states.delete(keys)
         except Failure as failure:
-            # What is kept too long is read at the next start, and goes then.
-            log.warning("states_kept", reason=failure.reason, groups=len(keys))
+            # States that are not deleted are read at the next start, and expire then.
+            log.warning("states_not_deleted", reason=failure.reason, groups=len(keys))
 
     def _report(self, checkpoints: dict[int, Checkpoint], now_ns: int) -> None:
-        figures = {}
+        states = {}
         for partition, stage in self._stages.items():
             watermark_ns = checkpoints[partition].watermark_ns
-            figures[partition] = Figures(
+            states[partition] = PartitionState(
                 watermark_age=None if watermark_ns is None else (now_ns - watermark_ns) / SECOND_NS,
                 open_groups=stage.open_groups,
                 firing_groups=stage.firing_groups,
             )
-        self._metrics.stages(figures)
+        self._metrics.partitions(states)
 
     def _report_restored(self) -> None:
-        """Say what is in the stores once everything that was there before has been read again."""
-        if not self._behind or not all(self._stages[each].is_caught_up for each in self._behind):
+        """Log what the stores contain once all records that were judged before are read again."""
+        if not self._behind or not all(self._stages[partition].is_caught_up for partition in self._behind):
             return
         partitions = sorted(self._behind)
         self._behind.clear()
         rules = self._rules.current
         kinds = Counter(compiled.rule.type for compiled in rules.rules.values()) if rules else Counter()
         for kind, store in STORES.items():
-            held = [self._stages[each].count_groups(kind) for each in partitions]
+            counts = [self._stages[partition].count_groups(kind) for partition in partitions]
             log.info(
                 "store_restored",
                 store=store,
                 partitions=partitions,
                 rules=kinds[kind],
-                groups=sum(groups for groups, _ in held),
-                firing=sum(firing for _, firing in held),
+                groups=sum(groups for groups, _ in counts),
+                firing=sum(firing for _, firing in counts),
             )
 
     def _now_ns(self) -> int:

@@ -27,7 +27,7 @@ A, B, C = "a" * 32, "b" * 32, "c" * 32
 
 async def kept(store: StateStore, owner: str) -> list[Transition]:
     """Give what this owner has kept of partition 0; from then on it is C's."""
-    return list((await store.take_up({0: owner}, {0: C}))[0])
+    return list((await store.load({0: owner}, {0: C}))[0])
 
 
 async def compacted(kafka: str, topics: str) -> dict[bytes, tuple[bytes, bytes]]:
@@ -47,24 +47,24 @@ class StateStoreContract(ABC):
     def store(self) -> StateStore: ...
 
     async def test_at_first_there_is_nothing(self, store: StateStore) -> None:
-        taken = await store.take_up({0: "", 1: ""}, {0: A, 1: A})
+        taken = await store.load({0: "", 1: ""}, {0: A, 1: A})
         assert {key: list(states) for key, states in taken.items()} == {0: [], 1: []}
 
     async def test_the_last_state_of_each_group_is_kept_in_its_partition(self, store: StateStore) -> None:
-        await store.take_up({0: "", 1: ""}, {0: A, 1: A})
+        await store.load({0: "", 1: ""}, {0: A, 1: A})
         await store.save([(0, FIRED), (1, OTHER)])
         await store.save([(0, RESOLVED)])
-        taken = await store.take_up({0: A, 1: A}, {0: B, 1: B})
+        taken = await store.load({0: A, 1: A}, {0: B, 1: B})
         assert (list(taken[0]), list(taken[1])) == ([RESOLVED], [OTHER])
 
     async def test_what_is_forgotten_is_gone(self, store: StateStore) -> None:
-        await store.take_up({0: ""}, {0: A})
+        await store.load({0: ""}, {0: A})
         await store.save([(0, FIRED), (0, OTHER)])
-        await store.forget([(0, "rule", ("a",))])
+        await store.delete([(0, "rule", ("a",))])
         assert await kept(store, A) == [OTHER]
 
     async def test_saving_twice_is_saving_once(self, store: StateStore) -> None:
-        await store.take_up({0: ""}, {0: A})
+        await store.load({0: ""}, {0: A})
         await store.save([(0, FIRED)])
         await store.save([(0, FIRED)])
         assert await kept(store, A) == [FIRED]
@@ -72,13 +72,13 @@ class StateStoreContract(ABC):
     async def test_a_new_owner_takes_over_what_the_former_had_until_it_is_committed_itself(
         self, store: StateStore
     ) -> None:
-        await store.take_up({0: ""}, {0: A})
+        await store.load({0: ""}, {0: A})
         await store.save([(0, FIRED)])
-        await store.take_up({0: A}, {0: B})
+        await store.load({0: A}, {0: B})
         await store.save([(0, RESOLVED)])
         # It ends before it is committed: the former owner's states count.
         assert await kept(store, A) == [FIRED]
-        await store.clear([0])
+        await store.delete_former([0])
         assert await kept(store, C) == [FIRED]
         assert await kept(store, A) == []
 
@@ -106,16 +106,16 @@ class TestKafkaStateStore(StateStoreContract):
     ) -> None:
         """It wrote last, so an older state would be all that is left of a common key."""
         frozen = KafkaStateStore(KafkaSettings(brokers=kafka, topic_prefix=topics), stream)
-        await frozen.take_up({0: ""}, {0: A})
+        await frozen.load({0: ""}, {0: A})
         await frozen.save([(0, FIRED)])
-        await store.take_up({0: A}, {0: B})
+        await store.load({0: A}, {0: B})
         await store.save([(0, RESOLVED), (0, OTHER)])
-        await store.clear([0])
-        await store.forget([(0, "rule", ("b",))])
+        await store.delete_former([0])
+        await store.delete([(0, "rule", ("b",))])
         await frozen.save([(0, FIRED), (0, OTHER)])
         for value, key in (await compacted(kafka, topics)).values():
             await stream.send("window-state", value, key, 1)
-        taken = await store.take_up({1: B}, {1: C})
+        taken = await store.load({1: B}, {1: C})
         assert list(taken[1]) == [RESOLVED]
 
     async def test_states_of_former_versions_are_taken_over(self, store: StateStore, stream: Producer) -> None:
@@ -129,16 +129,16 @@ class TestKafkaStateStore(StateStoreContract):
         self, store: StateStore, stream: Producer
     ) -> None:
         """It read what stands under names too, and wrote only what changed."""
-        await store.take_up({0: ""}, {0: A})
+        await store.load({0: ""}, {0: A})
         await store.save([(0, FIRED), (0, OTHER)])
-        await store.clear([0])
+        await store.delete_former([0])
         await stream.send("window-state", encode_state(RESOLVED), group_key("rule", ("a",)), 0)
         assert sorted(await kept(store, ""), key=lambda state: state.group) == [RESOLVED, OTHER]
 
     async def test_compaction_can_remove_what_is_forgotten(self, store: StateStore, kafka: str, topics: str) -> None:
-        await store.take_up({0: ""}, {0: A})
+        await store.load({0: ""}, {0: A})
         await store.save([(0, FIRED)])
-        await store.forget([(0, "rule", ("a",))])
+        await store.delete([(0, "rule", ("a",))])
         topic = Topic(kafka, topics + "window-state", 1)
         try:
             await until(lambda: len(topic.read()) == 2, "both are read")

@@ -91,3 +91,13 @@ async def test_both_go_on_when_kafka_is_back_and_nothing_confirmed_is_missing(
         await eventually(lambda: reads.is_up and writes.is_up)
         await send(b"after")
         await eventually(lambda: set(confirmed) <= set(seen), within=30)
+
+
+async def test_a_producer_that_is_beyond_recovery_is_replaced(settings: KafkaSettings, eventually: Any) -> None:
+    async with producer(settings, "test") as stream:
+        await stream.send("alerts", b"one")
+        broken = stream._client
+        stream._must_renew = True
+        await eventually(lambda: stream._client is not broken)
+        await stream.send("alerts", b"two")
+        assert stream.waiting_bytes == 0

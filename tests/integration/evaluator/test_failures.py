@@ -61,8 +61,8 @@ async def test_two_instances_share_the_work_and_one_takes_over(world: World) -> 
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired", 60)
     assert world.fired() == EXPECTED
     assert not world.resolved()
-    assert not one.events("gap_noticed")
-    assert not two.events("gap_noticed")
+    assert not one.events("gap_detected")
+    assert not two.events("gap_detected")
 
 
 async def test_trouble_that_ended_during_an_outage_is_resolved_after_it(world: World) -> None:

@@ -63,7 +63,7 @@ async def test_a_trace_goes_on_through_both_stages(world: World) -> None:
     assert {sample.trace_id for sample in transition.samples} == {trace.split(b"-")[1].decode()}
 
 
-async def test_a_poisoned_record_is_put_aside_and_the_stream_goes_on(world: World) -> None:
+async def test_an_unreadable_record_is_dead_lettered_and_the_stream_goes_on(world: World) -> None:
     await world.evaluator()
     world.send_bytes(b"\xff\xff\xff", 1)
     send_trouble(world)
@@ -103,7 +103,7 @@ async def test_without_a_manager_it_starts_with_the_copy(world: World) -> None:
     second = await world.evaluator()
     send_trouble(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
-    assert any(each["source"] == "copy" for each in second.events("rules_learned"))
+    assert any(each["source"] == "cache" for each in second.events("rules_loaded"))
 
 
 async def test_it_follows_a_manager_that_was_away(world: World) -> None:

@@ -8,7 +8,7 @@ from random import Random
 
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.severity import Severity
-from services.evaluator.adapters.kafka import encoded
+from services.evaluator.adapters.kafka import encode_bounded
 from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.adapters.partial_decoder import PartialDecoder
 from services.evaluator.adapters.transition_codec import decode_state, encode_state
@@ -147,7 +147,7 @@ class Pipeline:
                 idle_ns=None if idle is None else moment(idle),
                 rules_revision=self.rules.revision,
             )
-            for value in encoded(batch, most_bytes=1)
+            for value in encode_bounded(batch, max_bytes=1)
         ]
 
     def window(self, output: int) -> Window:

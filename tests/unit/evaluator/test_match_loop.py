@@ -6,12 +6,12 @@ import pytest
 
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
-from services.chassis.kafka import Record
+from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_decoder import LogDecoder
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.ports import CommittedOffset, LogFetch, Rebalance
+from services.evaluator.ports import LogFetch
 from services.evaluator.worker.match import MatchWorker, Pace
 from services.rule_language.rule import Rule
 from tests.fakes.clock import FakeClock
@@ -38,7 +38,7 @@ class Loop:
             metrics=Metrics(),
             clock=self.clock,
             pace=Pace(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
-            retry=AT_ONCE,
+            backoff=AT_ONCE,
         )
 
     async def bring(self, *values: bytes, first: int = 0, assigned: int | None = None, revoked: bool = False) -> None:
@@ -97,14 +97,14 @@ async def test_a_flush_that_failed_begins_the_block_again(loop: Loop) -> None:
 async def test_a_poisoned_record_is_kept_aside_before_anything_is_committed(loop: Loop) -> None:
     loop.letters.failures = 2
     await loop.bring(*[GOOD] * 255, b"\xff", assigned=0)
-    assert [each.record.offset for each in loop.letters.kept] == [255]
+    assert [each.record.offset for each in loop.letters.published] == [255]
     assert loop.log.commits == [CommittedOffset(partition=0, offset=256)]
 
 
 async def test_stopping_before_a_poisoned_record_is_kept_commits_nothing(loop: Loop) -> None:
     loop.worker.stop()
     await loop.bring(*[GOOD] * 255, b"\xff", assigned=0)
-    assert (loop.letters.kept, loop.log.commits, loop.partials.written) == ([], [], [])
+    assert (loop.letters.published, loop.log.commits, loop.partials.written) == ([], [], [])
 
 
 async def test_a_partition_that_went_is_not_spoken_of(loop: Loop) -> None:
@@ -122,11 +122,11 @@ async def test_a_partition_that_comes_back_begins_where_it_was_committed(loop: L
 
 async def test_a_silent_partition_is_called_idle_only_when_kafka_says_that_it_is_empty(loop: Loop) -> None:
     await loop.bring(GOOD, assigned=0)
-    loop.log.known_ends = {0: 2}
+    loop.log.ends = {0: 2}
     for _ in range(6):
         await loop.bring()
     assert len(loop.told()) == 1
-    loop.log.known_ends = {0: 1}
+    loop.log.ends = {0: 1}
     await loop.bring()
     (_, batch) = loop.partials.written[-1]
     assert batch.progress.idle_ns == int(loop.clock.now().timestamp()) * 10**9

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.chassis import telemetry
-from services.evaluator.metrics import Figures, Metrics
+from services.evaluator.metrics import Metrics, PartitionState
 
 
 @pytest.fixture
@@ -18,22 +18,19 @@ def told(name: str) -> list[str]:
     return [line for line in telemetry.exposition()[0].decode().splitlines() if line.startswith(name)]
 
 
-def figures(watermark_age: float | None = None) -> Figures:
-    return Figures(watermark_age=watermark_age, open_groups=2, firing_groups=1)
+def state(watermark_age: float | None = None) -> PartitionState:
+    return PartitionState(watermark_age=watermark_age, open_groups=2, firing_groups=1)
 
 
 def test_a_partition_that_another_instance_has_now_is_told_no_more(metrics: Metrics) -> None:
-    metrics.stages({0: figures(1.5), 1: figures(2.5)})
-    metrics.lags("match", {0: 7, 1: 8})
-    metrics.stages({1: figures(2.5)})
-    metrics.lags("match", {1: 8})
+    metrics.partitions({0: state(1.5), 1: state(2.5)})
+    metrics.partitions({1: state(2.5)})
     assert told("tocsin_evaluator_watermark") == ['tocsin_evaluator_watermark_age_seconds{partition="1"} 2.5']
-    assert told("tocsin_evaluator_lag") == ['tocsin_evaluator_lag{partition="1",stage="match"} 8.0']
     assert told("tocsin_evaluator_groups_firing") == ['tocsin_evaluator_groups_firing{partition="1"} 1.0']
 
 
 def test_a_watermark_that_is_not_known_is_not_told(metrics: Metrics) -> None:
-    metrics.stages({0: figures()})
+    metrics.partitions({0: state()})
     assert told("tocsin_evaluator_watermark") == []
     assert told("tocsin_evaluator_groups_open") == ['tocsin_evaluator_groups_open{partition="0"} 2.0']
 

@@ -1,4 +1,4 @@
-"""The rules as they are known, and their copy."""
+"""The rules as they are loaded, and their cache."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -14,7 +14,7 @@ import pytest
 from services.chassis.backoff import Backoff
 from services.chassis.health import Health
 from services.domain.severity import Severity
-from services.evaluator.adapters.rule_client import Pages, RuleBook, RuleCopy, Snapshot, Update, follow
+from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleUpdate, UpdateReader
 from services.evaluator.core import rules as rules_module
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.condition import Condition
@@ -25,34 +25,37 @@ from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.edge import Edge
 from tests.fakes.evaluator import NOW
 from tests.fakes.rule_manager import AlertRule, FakeManager, a_rule, watch_handler
+from tocsin.rules.v1.alert_rule_service_pb2 import WatchAlertRulesResponse
 
 
-def update(*rules: AlertRule, revision: int = 1, is_whole: bool = True, removed: Sequence[str] = ()) -> Update:
-    return Update(revision=revision, is_whole=is_whole, rules={rule.id: rule for rule in rules}, removed=removed)
+def update(*rules: AlertRule, revision: int = 1, is_snapshot: bool = True, removed: Sequence[str] = ()) -> RuleUpdate:
+    return RuleUpdate(
+        revision=revision, is_snapshot=is_snapshot, rules={rule.id: rule for rule in rules}, removed=removed
+    )
 
 
 async def test_what_was_heard_is_there_at_the_next_start(tmp_path: Path) -> None:
     told: list[RuleSet] = []
-    book = RuleBook(RuleCopy(tmp_path / "new"), told.append)
-    await book.open_copy()
-    assert book.current is None
-    await book.take(update(a_rule()))
-    again = RuleBook(RuleCopy(tmp_path / "new"))
-    await again.open_copy()
-    assert list((await again.known()).rules) == ["rule-errors"]
+    client = RuleClient(RuleCache(tmp_path / "new"), told.append)
+    await client.load_cache()
+    assert client.current is None
+    await client.apply(update(a_rule()))
+    again = RuleClient(RuleCache(tmp_path / "new"))
+    await again.load_cache()
+    assert list((await again.loaded()).rules) == ["rule-errors"]
     assert [each.revision for each in told] == [1]
 
 
 async def test_a_copy_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     (tmp_path / "rules.binpb").write_bytes(b"\xff")
-    assert RuleCopy(tmp_path).read() is None
+    assert RuleCache(tmp_path).read() is None
 
 
 async def test_a_copy_that_cannot_be_written_does_not_stop_anything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    book = RuleBook(RuleCopy(tmp_path / "file"))
-    await book.take(update(a_rule()))
-    assert (await book.known()).revision == 1
+    client = RuleClient(RuleCache(tmp_path / "file"))
+    await client.apply(update(a_rule()))
+    assert (await client.loaded()).revision == 1
 
 
 @pytest.mark.parametrize(
@@ -65,9 +68,9 @@ async def test_a_copy_that_cannot_be_written_does_not_stop_anything(tmp_path: Pa
     ],
 )
 async def test_a_rule_that_is_not_understood_is_left_alone(tmp_path: Path, changed: dict[str, object]) -> None:
-    book = RuleBook(RuleCopy(tmp_path))
-    await book.take(update(a_rule(), a_rule(id="odd", **changed)))
-    rules = await book.known()
+    client = RuleClient(RuleCache(tmp_path))
+    await client.apply(update(a_rule(), a_rule(id="odd", **changed)))
+    rules = await client.loaded()
     assert (list(rules.rules), list(rules.refused)) == (["rule-errors"], ["odd"])
     assert not rules.has_ended(("odd", 1), 1)
 
@@ -82,30 +85,30 @@ async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
 
     lower = rules_module.compile_condition
     monkeypatch.setattr(rules_module, "compile_condition", compile_condition)
-    book = RuleBook(RuleCopy(tmp_path))
-    await book.take(update(a_rule(id="odd", condition="count > 7"), a_rule()))
-    rules = await book.known()
+    client = RuleClient(RuleCache(tmp_path))
+    await client.apply(update(a_rule(id="odd", condition="count > 7"), a_rule()))
+    rules = await client.loaded()
     assert (list(rules.rules), dict(rules.refused)) == (["rule-errors"], {"odd": "a mistake of ours"})
 
 
 async def test_a_rule_that_did_not_change_is_not_compiled_again(tmp_path: Path) -> None:
-    book = RuleBook(RuleCopy(tmp_path))
-    await book.take(update(a_rule()))
-    before = (await book.known()).rules["rule-errors"]
-    await book.take(update(a_rule(), a_rule(id="new"), revision=2))
-    assert (await book.known()).rules["rule-errors"] is before
+    client = RuleClient(RuleCache(tmp_path))
+    await client.apply(update(a_rule()))
+    before = (await client.loaded()).rules["rule-errors"]
+    await client.apply(update(a_rule(), a_rule(id="new"), revision=2))
+    assert (await client.loaded()).rules["rule-errors"] is before
 
 
 async def test_the_manager_is_believed_at_whatever_revision_it_is(tmp_path: Path) -> None:
-    RuleCopy(tmp_path).write(1, [a_rule(id="of-another-database")])
+    RuleCache(tmp_path).write(1, [a_rule(id="of-another-database")])
     learned = asyncio.Queue[RuleSet]()
-    book = RuleBook(RuleCopy(tmp_path), learned.put_nowait)
-    await book.open_copy()
+    client = RuleClient(RuleCache(tmp_path), learned.put_nowait)
+    await client.load_cache()
     before = await learned.get()
     manager = FakeManager(a_rule())
     await manager.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{manager.port}") as mesh:
-        following = asyncio.create_task(follow(mesh, book, Health("evaluator").dependency("manager")))
+        following = asyncio.create_task(client.watch(mesh, Health("evaluator").dependency("manager")))
         async with asyncio.timeout(10):
             after = await learned.get()
         following.cancel()
@@ -114,53 +117,55 @@ async def test_the_manager_is_believed_at_whatever_revision_it_is(tmp_path: Path
 
 
 async def test_changes_leave_the_other_rules_as_they_are(tmp_path: Path) -> None:
-    book = RuleBook(RuleCopy(tmp_path))
-    await book.take(update(a_rule(), a_rule(id="old"), a_rule(id="odd", condition="count >")))
-    before = await book.known()
-    await book.take(update(a_rule(id="new"), revision=2, is_whole=False, removed=["old"]))
-    after = await book.known()
+    client = RuleClient(RuleCache(tmp_path))
+    await client.apply(update(a_rule(), a_rule(id="old"), a_rule(id="odd", condition="count >")))
+    before = await client.loaded()
+    await client.apply(update(a_rule(id="new"), revision=2, is_snapshot=False, removed=["old"]))
+    after = await client.loaded()
     assert (after.revision, list(after.rules), list(after.refused)) == (2, ["rule-errors", "new"], ["odd"])
     assert after.rules["rule-errors"] is before.rules["rule-errors"]
     assert after.has_ended(("old", 1), 1)
-    await book.take(update(a_rule(id="odd"), revision=3, is_whole=False))
-    assert (list((await book.known()).rules), (await book.known()).refused) == (["rule-errors", "new", "odd"], {})
-    again = RuleBook(RuleCopy(tmp_path))
-    await again.open_copy()
-    assert set((await again.known()).rules) == {"rule-errors", "new", "odd"}
+    await client.apply(update(a_rule(id="odd"), revision=3, is_snapshot=False))
+    assert (list((await client.loaded()).rules), (await client.loaded()).refused) == (["rule-errors", "new", "odd"], {})
+    again = RuleClient(RuleCache(tmp_path))
+    await again.load_cache()
+    assert set((await again.loaded()).rules) == {"rule-errors", "new", "odd"}
 
 
-def page(kind: Snapshot.Kind, *rules: AlertRule, has_more: bool = False) -> Snapshot:
-    return Snapshot(revision=7, kind=kind, alert_rules=rules, has_more=has_more, resume_token="" if has_more else "e.7")
+def page(kind: WatchAlertRulesResponse.Kind, *rules: AlertRule, has_more: bool = False) -> WatchAlertRulesResponse:
+    return WatchAlertRulesResponse(
+        revision=7, kind=kind, alert_rules=rules, has_more=has_more, resume_token="" if has_more else "e.7"
+    )
 
 
 def test_pages_are_an_update_when_the_last_has_come() -> None:
-    pages = Pages()
-    assert pages.add(page(Snapshot.SNAPSHOT, a_rule(id="a"), has_more=True)) is None
-    assert pages.add(page(Snapshot.SNAPSHOT, a_rule(id="b"), has_more=True)) is None
-    whole = pages.add(page(Snapshot.SNAPSHOT, a_rule(id="c")))
+    pages = UpdateReader()
+    assert pages.add(page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="a"), has_more=True)) is None
+    assert pages.add(page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="b"), has_more=True)) is None
+    whole = pages.add(page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="c")))
     assert whole is not None
-    assert (whole.is_whole, list(whole.rules), whole.resume_token) == (True, ["a", "b", "c"], "e.7")
-    assert pages.add(page(Snapshot.HEARTBEAT)) is None
-    changes = pages.add(page(Snapshot.CHANGES, a_rule(id="d")))
+    assert (whole.is_snapshot, list(whole.rules), whole.resume_token) == (True, ["a", "b", "c"], "e.7")
+    assert pages.add(page(WatchAlertRulesResponse.HEARTBEAT)) is None
+    changes = pages.add(page(WatchAlertRulesResponse.CHANGES, a_rule(id="d")))
     assert changes is not None
-    assert (changes.is_whole, list(changes.rules)) == (False, ["d"])
+    assert (changes.is_snapshot, list(changes.rules)) == (False, ["d"])
 
 
 def test_a_manager_that_knows_no_pages_is_understood() -> None:
-    assert Pages().add(Snapshot(revision=7)) is None
-    whole = Pages().add(Snapshot(revision=7, is_snapshot=True, alert_rules=[a_rule()]))
+    assert UpdateReader().add(WatchAlertRulesResponse(revision=7)) is None
+    whole = UpdateReader().add(WatchAlertRulesResponse(revision=7, is_snapshot=True, alert_rules=[a_rule()]))
     assert whole is not None
-    assert (whole.is_whole, list(whole.rules), whole.resume_token) == (True, ["rule-errors"], "")
+    assert (whole.is_snapshot, list(whole.rules), whole.resume_token) == (True, ["rule-errors"], "")
 
 
 AT_ONCE = Backoff(first_delay=timedelta(milliseconds=10), max_delay=timedelta(milliseconds=10))
 
 
 @asynccontextmanager
-async def following(book: RuleBook, port: int) -> AsyncIterator[None]:
+async def following(client: RuleClient, port: int) -> AsyncIterator[None]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as mesh:
         manager = Health("evaluator").dependency("manager")
-        task = asyncio.create_task(follow(mesh, book, manager, AT_ONCE))
+        task = asyncio.create_task(client.watch(mesh, manager, AT_ONCE))
         try:
             async with asyncio.timeout(60):
                 yield
@@ -174,23 +179,23 @@ class Broken:
     def __init__(self) -> None:
         self.asked = asyncio.Queue[Any]()
 
-    async def WatchAlertRules(self, request: Any, _context: Any) -> AsyncIterator[Snapshot]:  # noqa: N802  (gRPC's name)
+    async def WatchAlertRules(self, request: Any, _context: Any) -> AsyncIterator[WatchAlertRulesResponse]:  # noqa: N802  (gRPC's name)
         await self.asked.put(request)
-        yield page(Snapshot.SNAPSHOT, a_rule(id="half"), has_more=True)
+        yield page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="half"), has_more=True)
 
 
 async def test_a_stream_that_breaks_within_the_rules_changes_nothing(tmp_path: Path) -> None:
-    book = RuleBook(RuleCopy(tmp_path))
-    await book.take(replace(update(a_rule()), resume_token="e.1"))
+    client = RuleClient(RuleCache(tmp_path))
+    await client.apply(replace(update(a_rule()), resume_token="e.1"))
     broken, server = Broken(), grpc.aio.server()
     server.add_generic_rpc_handlers([watch_handler(broken.WatchAlertRules)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with following(book, port):
+    async with following(client, port):
         asked = [await broken.asked.get() for _ in range(3)]
     await server.stop(0)
     assert [(each.accepts_pages, each.resume_token) for each in asked] == [(True, "e.1")] * 3
-    assert list((await book.known()).rules) == ["rule-errors"]
+    assert list((await client.loaded()).rules) == ["rule-errors"]
 
 
 async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path: Path) -> None:
@@ -202,8 +207,8 @@ async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path:
     await server.start()
     await edge.rules.refresh()
     learned = asyncio.Queue[RuleSet]()
-    book, sent = RuleBook(RuleCopy(tmp_path), learned.put_nowait), Sent()
-    async with following(book, port):
+    client, sent = RuleClient(RuleCache(tmp_path), learned.put_nowait), Sent()
+    async with following(client, port):
         with sent.noted():
             assert len((await learned.get()).rules) == 3000
             assert sum(sent.sizes) > 3000 * 8192
@@ -231,14 +236,14 @@ class Sent:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        add = Pages.add
+        add = UpdateReader.add
 
-        def noting(pages: Pages, page: Snapshot) -> Update | None:
+        def noting(pages: UpdateReader, page: WatchAlertRulesResponse) -> RuleUpdate | None:
             self.sizes.append(page.ByteSize())
             return add(pages, page)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Pages, "add", noting)
+            patch.setattr(UpdateReader, "add", noting)
             yield
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from services.chassis.backoff import Backoff
+from services.chassis.kafka import CommittedOffset, Rebalance
 from services.evaluator.core.records import (
     SECOND_NS,
     Aggregate,
@@ -18,7 +19,6 @@ from services.evaluator.core.records import (
 )
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.ports import CommittedOffset, Rebalance
 from services.evaluator.worker.transition_publisher import MAX_TRANSITIONS, Backlog, PendingTransition
 from services.evaluator.worker.window import WindowWorker
 from tests.fakes.clock import FakeClock
@@ -48,7 +48,7 @@ class Loop:
             clock=self.clock,
             commit=timedelta(seconds=1),
             idle=timedelta(seconds=1),
-            retry=AT_ONCE,
+            backoff=AT_ONCE,
         )
 
     async def bring(self, *batches: PartialBatch, first: int = 0, rebalance: Rebalance | None = None) -> None:

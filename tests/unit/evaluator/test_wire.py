@@ -1,18 +1,16 @@
 """What the evaluator writes it reads again as it was."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.kafka import Record
+from services.chassis.kafka import Consumer, Rebalance, Record
 from services.domain.level import Level
 from services.domain.severity import Severity
 from services.evaluator.adapters.kafka import KafkaPartialSource
-from services.evaluator.adapters.member import Member
 from services.evaluator.adapters.partial_codec import MalformedError, decode_batch, encode_batch
 from services.evaluator.adapters.partial_decoder import PartialDecoder
 from services.evaluator.adapters.transition_codec import decode_state, encode_state
@@ -29,7 +27,6 @@ from services.evaluator.core.records import (
     TransitionState,
     WindowResult,
 )
-from services.evaluator.ports import Rebalance
 
 PARTIALS = PartialDecoder()
 texts = st.text(max_size=4)
@@ -180,16 +177,13 @@ def test_a_state_without_a_transition_is_malformed() -> None:
 
 
 class Fetched:
-    """A group's member that has fetched one record."""
+    """A consumer that has fetched one record."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
 
-    async def next(self, _most: int, _within: float) -> tuple[Rebalance, list[Record]]:
+    async def fetch(self, _limit: int, _timeout_s: float) -> tuple[Rebalance, list[Record]]:
         return Rebalance(), [self._record]
-
-    async def call(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return work(*arguments)
 
 
 @pytest.mark.parametrize(("said_s", "taken_s"), [(100, 100), (640, 101), (None, None)])
@@ -200,6 +194,6 @@ async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(said_s:
     )
     value = encode_batch(PartialBatch(progress=progress))
     record = Record("window-partials", 0, 0, None, value, (), 101_000)
-    source = KafkaPartialSource(cast("Member", Fetched(record)))
+    source = KafkaPartialSource(cast("Consumer", Fetched(record)))
     (partial,) = (await source.fetch(1, 0.0, {})).partials
     assert partial.batch.progress == replace(progress, idle_ns=taken_ns)
