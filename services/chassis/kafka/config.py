@@ -22,12 +22,12 @@ BROKER_ABSENT = frozenset({ALL_BROKERS_DOWN, TRANSPORT, RESOLVE, TIMED_OUT})
 
 
 def physical(settings: KafkaSettings, name: str) -> str:
-    """Return a topic's or group's name as Kafka knows it."""
+    """Return the name of a topic or group with the settings' prefix."""
     return settings.topic_prefix + name
 
 
 def producer_config(settings: KafkaSettings, client_id: str, **overrides: Any) -> dict[str, Any]:
-    """Return the configuration of an idempotent producer; overrides win, dots written as underscores or given by **."""
+    """Return the configuration of an idempotent producer; in the names of overrides an underscore stands for a dot."""
     delivery_ms = int(settings.delivery_timeout.total_seconds() * 1000)
     return {
         **_connection(settings, client_id),
@@ -38,7 +38,7 @@ def producer_config(settings: KafkaSettings, client_id: str, **overrides: Any) -
         "message.timeout.ms": delivery_ms,
         "request.timeout.ms": max(1_000, min(delivery_ms - 1_000, 30_000)),
         "message.max.bytes": 10_000_000,
-        # Our own bound is in bytes and stands in front of this one.
+        # The producer has its own limit, in bytes, which takes effect before these.
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 1_048_576,
         **_dotted(overrides),
@@ -48,8 +48,8 @@ def producer_config(settings: KafkaSettings, client_id: str, **overrides: Any) -
 def consumer_config(settings: KafkaSettings, group: str, **overrides: Any) -> dict[str, Any]:
     """Return the configuration of a consumer that commits by hand; overrides as for the producer.
 
-    With `group_instance_id` the membership is static: a process that comes back under the same name takes up its
-    partitions at once, without waiting for the session of its former self to run out.
+    With `group_instance_id` the membership is static: a process that comes back under the same name resumes its
+    partitions at once, without waiting until the session of its predecessor expires.
     """
     return {
         **_connection(settings, group),
@@ -78,7 +78,7 @@ def _connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,
         "topic.metadata.refresh.interval.ms": 10_000,
         "socket.keepalive.enable": True,
-        # Each failed attempt to connect is an error line by default; health tells that once.
+        # By default the client logs each failed attempt to connect; health shows that once.
         "log_level": 2,
         "logger": logging.getLogger("kafka"),
     }

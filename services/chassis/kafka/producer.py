@@ -31,14 +31,14 @@ log = structlog.get_logger()
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 1.0
 
-# What a delivery report becomes: the caller's future, the record's size, and the error or none.
+# A delivery report: the caller's future, the record's size, and the error or None.
 _Report = tuple["asyncio.Future[None]", int, KafkaError | None]
 
 
 class Producer:
-    """Hands records over to Kafka; call it on the event loop that it was opened on.
+    """Sends records to Kafka; call it on the event loop on which it was opened.
 
-    At most `max_bytes` wait for Kafka's word at any time. A record that Kafka has not confirmed within the settings'
+    At most `max_bytes` are unconfirmed at any time. A record that Kafka has not confirmed within the settings'
     delivery timeout fails, and from then on records are refused at once until Kafka answers again.
     """
 
@@ -46,7 +46,7 @@ class Producer:
         self, settings: KafkaSettings, config: dict[str, Any], dependency: Dependency | None, max_bytes: int
     ) -> None:
         self._settings = settings
-        self._config = {**config, "error_cb": self._note_error}
+        self._config = {**config, "error_cb": self._handle_error}
         self._dependency = dependency
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
@@ -68,10 +68,10 @@ class Producer:
         partition: int | None = None,
         headers: Headers | None = None,
     ) -> asyncio.Future[None]:
-        """Hand one record over; the future is done when Kafka has it, or fails with StreamUnavailable.
+        """Enqueue a record; the future is done when Kafka has it, or fails with StreamUnavailable.
 
-        Without `headers` the current trace context goes along. No value deletes the key from a compacted topic: an
-        empty one would be kept for ever. Raises Overloaded, StreamUnavailable, RequestTooLarge.
+        Without `headers` the current trace context goes along. None as value deletes the key from a compacted topic,
+        which would keep an empty value for ever. Raises Overloaded, StreamUnavailable, RequestTooLarge.
         """
         size = len(value or b"")
         self._admit(size)
@@ -100,20 +100,20 @@ class Producer:
         partition: int | None = None,
         headers: Headers | None = None,
     ) -> None:
-        """Hand one record over and return when Kafka has it; raises as `enqueue` and its future do."""
+        """Send a record and return when Kafka has it; raises as `enqueue` and its future do."""
         await self.enqueue(topic, value, key, partition, headers)
 
     @property
     def waiting_bytes(self) -> int:
-        """How much Kafka has not confirmed yet."""
+        """How many bytes Kafka has not confirmed yet."""
         return self._waiting_bytes
 
     def start(self) -> None:
-        """Begin to collect delivery reports."""
+        """Start to collect delivery reports."""
         self._thread.start()
 
     async def close(self) -> None:
-        """Wait for what is under way, at most for the delivery timeout, and fail the rest."""
+        """Wait for unconfirmed records, at most for the delivery timeout, and fail the rest."""
         self._stopping.set()
         await asyncio.to_thread(self._thread.join, self._settings.delivery_timeout.total_seconds() + 2)
 
@@ -136,7 +136,7 @@ class Producer:
     def _poll(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._turn(_POLL_SECONDS)
+                self._poll_once(_POLL_SECONDS)
             except Exception:
                 # Without this thread no record would ever be confirmed again.
                 log.exception("producer_poll_failed")
@@ -144,21 +144,21 @@ class Producer:
         self._client.flush(self._settings.delivery_timeout.total_seconds())
         self._client.purge()
         self._client.flush(1)
-        self._pass_on()
+        self._forward_reports()
 
-    def _turn(self, timeout: float) -> None:
+    def _poll_once(self, timeout: float) -> None:
         self._client.poll(timeout)
-        self._pass_on()
+        self._forward_reports()
         if self._must_renew:
             self._renew()
         if self._must_probe:
             self._probe()
 
-    def _pass_on(self) -> None:
-        """Wake the event loop once for all reports of one turn."""
+    def _forward_reports(self) -> None:
+        """Wake the event loop once for all reports of one poll."""
         if self._reports:
             reports, self._reports = self._reports, []
-            self._on_loop(self._settle, reports)
+            self._on_loop(self._complete, reports)
 
     def _probe(self) -> None:
         try:
@@ -169,9 +169,9 @@ class Producer:
             self._must_probe = False
             self._on_loop(self._mark_up)
 
-    def _note_error(self, error: KafkaError) -> None:
+    def _handle_error(self, error: KafkaError) -> None:
         if error.code() not in BROKER_ABSENT:
-            log.warning("producer_troubled", error=error.name(), text=error.str())
+            log.warning("producer_failed", error=error.name(), text=error.str())
         if error.fatal():
             self._must_renew = True
         if error.code() == ALL_BROKERS_DOWN or error.fatal():
@@ -179,7 +179,7 @@ class Producer:
             self._on_loop(self._mark_down, error.str())
 
     def _renew(self) -> None:
-        """Go on with a new client after an error that the old one cannot recover from."""
+        """Replace the client after an error that it cannot recover from."""
         self._must_renew = False
         log.error("producer_renewed")
         old, self._client = self._client, confluent_kafka.Producer(self._config)
@@ -193,13 +193,13 @@ class Producer:
 
     # Below: on the event loop.
 
-    def _settle(self, reports: list[_Report]) -> None:
+    def _complete(self, reports: list[_Report]) -> None:
         failed = 0
         for future, size, error in reports:
             self._waiting_bytes -= size
             if error is not None:
                 failed += 1
-                self._note_failure(error)
+                self._handle_failure(error)
             if future.done():
                 continue
             if error is None:
@@ -209,7 +209,7 @@ class Producer:
         self._sent.add(len(reports) - failed, {"outcome": "delivered"})
         self._sent.add(failed, {"outcome": "failed"})
 
-    def _note_failure(self, error: KafkaError) -> None:
+    def _handle_failure(self, error: KafkaError) -> None:
         if error.code() == MSG_TIMED_OUT and not self._stopping.is_set():
             self._is_refusing = True
             self._must_probe = True
@@ -227,7 +227,7 @@ class Producer:
     def _observe(self) -> None:
         meter = telemetry.meter(__name__)
         self._sent = meter.create_counter(
-            "tocsin.kafka.producer.records", description="Records handed over to Kafka, by what became of them."
+            "tocsin.kafka.producer.records", description="Records sent to Kafka, by outcome."
         )
         meter.create_observable_gauge(
             "tocsin.kafka.producer.waiting",
@@ -249,7 +249,7 @@ async def producer(
     max_bytes: int = 64 * 1024 * 1024,
     **overrides: Any,
 ) -> AsyncIterator[Producer]:
-    """Open a producer; on the way out wait for what is under way, within the delivery timeout."""
+    """Open a producer; on the way out wait for unconfirmed records, within the delivery timeout."""
     opened = Producer(settings, producer_config(settings, client_id, **overrides), dependency, max_bytes)
     opened.start()
     try:

@@ -1,1 +1,1 @@
-"""The evaluator's ways to the world."""
+"""The evaluator's adapters: Kafka and the manager's rules."""

@@ -1,4 +1,4 @@
-"""Records of `log-events` into columns, a whole fetch at once."""
+"""Decode records of `log-events` to columns, a whole fetch at once."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ MILLISECOND_NS = 1_000_000
 
 
 class LogDecoder:
-    """Decodes log batches with ptars; no Python object is made for an event."""
+    """Decodes log batches with ptars, without a Python object for each event."""
 
     def __init__(self) -> None:
         pool = HandlerPool([log_event_pb2.DESCRIPTOR])

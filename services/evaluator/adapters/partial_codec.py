@@ -1,4 +1,4 @@
-"""Partial batches and samples as bytes."""
+"""Encode and decode partial batches and samples."""
 
 from functools import lru_cache
 
@@ -14,11 +14,11 @@ from tocsin.logs.v1 import log_event_pb2
 
 
 class MalformedError(Exception):
-    """Bytes are not the message that they should be."""
+    """Bytes cannot be decoded as the expected message."""
 
 
 def encode_batch(batch: PartialBatch) -> bytes:
-    """Write a batch as the value of a record."""
+    """Encode a batch as the value of a record on `window-partials`."""
     progress = batch.progress
     message = partial_pb2.PartialBatch(
         source_partition=progress.source_partition,
@@ -39,7 +39,7 @@ def encode_batch(batch: PartialBatch) -> bytes:
 
 
 def decode_batch(value: bytes) -> PartialBatch:
-    """Read the value of a record; raises Malformed."""
+    """Decode the value of a record; raises MalformedError."""
     try:
         message = partial_pb2.PartialBatch.FromString(value)
     except DecodeError as error:
@@ -59,7 +59,7 @@ def decode_batch(value: bytes) -> PartialBatch:
 
 
 def sample_message(sample: Sample) -> alert_pb2.SampleEvent:
-    """Write a sample."""
+    """Return a sample as a message."""
     return alert_pb2.SampleEvent(
         event_time=timestamp_of_nanoseconds(sample.event_ns),
         service=sample.service,
@@ -73,7 +73,7 @@ def sample_message(sample: Sample) -> alert_pb2.SampleEvent:
 
 
 def sample_of(message: alert_pb2.SampleEvent) -> Sample:
-    """Read a sample."""
+    """Return a message as a sample."""
     return Sample(
         event_ns=nanoseconds_of(message.event_time),
         service=message.service,

@@ -1,4 +1,4 @@
-"""A whole fetch of partial batches at once, through columns: several times as fast as message by message."""
+"""Decode a whole fetch of partial batches through columns: several times as fast as message by message."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -36,32 +36,31 @@ class PartialDecoder:
         self._handler = pool.get_for_message(partial_pb2.PartialBatch.DESCRIPTOR)
 
     def decode(
-        self, values: Sequence[bytes], settled: Sequence[bool] = (), partitions: Sequence[int] = ()
+        self, values: Sequence[bytes], judged: Sequence[bool] = (), partitions: Sequence[int] = ()
     ) -> list[PartialBatch]:
-        """Decode batches; ValueError when one of them is malformed.
+        """Decode batches; raises ValueError if one of them is malformed.
 
-        Of a batch that is settled, rows are left out that another settled one of the same partition, source and block
-        replaces.
+        Leave out rows of a judged batch that another judged batch of the same partition, source and block replaces.
         """
         columns = self._handler.list_to_record_batch(list(values))
         lists = columns.column("rows")
         counts = np.diff(lists.offsets.to_numpy()).astype(np.int64)
         rows = lists.flatten()
         batch_of_row = np.repeat(np.arange(len(values)), counts)
-        if any(settled):
-            written_to = np.asarray(partitions, dtype=np.int64)
-            kept = _kept(columns, rows, batch_of_row, np.asarray(settled, dtype=bool), written_to)
-            rows, batch_of_row = rows.take(pa.array(kept)), batch_of_row[kept]
+        if any(judged):
+            outputs = np.asarray(partitions, dtype=np.int64)
+            indices = _rows_to_keep(columns, rows, batch_of_row, np.asarray(judged, dtype=bool), outputs)
+            rows, batch_of_row = rows.take(pa.array(indices)), batch_of_row[indices]
         borders = np.searchsorted(batch_of_row, np.arange(len(values) + 1)).tolist()
-        made = _rows(rows)
+        decoded = _rows(rows)
         return [
-            PartialBatch(progress=progress, rows=tuple(made[start:end]))
+            PartialBatch(progress=progress, rows=tuple(decoded[start:end]))
             for progress, (start, end) in zip(_progress(columns), pairwise(borders), strict=True)
         ]
 
 
 def _progress(columns: Any) -> list[BlockProgress]:
-    fields = [_listed(columns.column(name)) for name in _HEADER.values()]
+    fields = [_list_of(columns.column(name)) for name in _HEADER.values()]
     return [BlockProgress(**dict(zip(_HEADER, values, strict=True))) for values in zip(*fields, strict=True)]
 
 
@@ -72,32 +71,32 @@ def _rows(rows: Any) -> list[Row]:
         rows.field("rule_id").to_pylist(),
         rows.field("selection_revision").to_pylist(),
         groups,
-        _listed(rows.field("pane_time")),
+        _list_of(rows.field("pane_time")),
     )
-    numbers = [_listed(rows.field(name)) for name in _NUMBERS]
+    numbers = [_list_of(rows.field(name)) for name in _NUMBERS]
     aggregates = map(Aggregate, *numbers, _samples(rows.field("samples")), rows.field("traceparent").to_pylist())
     return list(map(Row, keys, aggregates))
 
 
 def _samples(lists: Any) -> list[tuple[Sample, ...]]:
-    """Give each row's samples; most rows have none."""
-    found: list[tuple[Sample, ...]] = [()] * len(lists)
+    """Return each row's samples; most rows have none."""
+    by_row: list[tuple[Sample, ...]] = [()] * len(lists)
     filled = np.flatnonzero(np.diff(lists.offsets.to_numpy()))
-    taken = lists.take(pa.array(filled))
-    made = _made(taken.flatten())
+    nonempty = lists.take(pa.array(filled))
+    samples = _samples_of(nonempty.flatten())
     start = 0
-    for index, count in zip(filled.tolist(), np.diff(taken.offsets.to_numpy()).tolist(), strict=True):
-        found[index], start = tuple(made[start : start + count]), start + count
-    return found
+    for index, count in zip(filled.tolist(), np.diff(nonempty.offsets.to_numpy()).tolist(), strict=True):
+        by_row[index], start = tuple(samples[start : start + count]), start + count
+    return by_row
 
 
-def _made(samples: Any) -> list[Sample]:
+def _samples_of(samples: Any) -> list[Sample]:
     levels = [Level(level) if level else None for level in samples.field("level").to_pylist()]
     texts = {name: samples.field(name).to_pylist() for name in ("service", "message", "host", "trace_id")}
     return list(
         map(
             Sample,
-            _listed(samples.field("event_time").fill_null(0)),
+            _list_of(samples.field("event_time").fill_null(0)),
             texts["service"],
             levels,
             texts["message"],
@@ -109,38 +108,38 @@ def _made(samples: Any) -> list[Sample]:
     )
 
 
-def _listed(column: Any) -> list[Any]:
-    """Give a column's values; moments as nanoseconds."""
-    listed: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
-    return listed
+def _list_of(column: Any) -> list[Any]:
+    """Return a column's values; timestamps as nanoseconds."""
+    values: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    return values
 
 
-def _kept(columns: Any, rows: Any, batch_of_row: Ints, settled: NDArray[np.bool_], written_to: Ints) -> Ints:
-    """Find the rows that are not replaced; those with samples stay, since later ones may leave them out.
+def _rows_to_keep(columns: Any, rows: Any, batch_of_row: Ints, judged: NDArray[np.bool_], outputs: Ints) -> Ints:
+    """Return the indices of rows that are not replaced; rows with samples stay, because later ones may omit them.
 
-    Of each key the settled one that has come furthest counts. That need not be the last: a writer that began again
-    repeats, and what it repeats of a block counts for nothing once a later block has begun. Nor is it one that is not
-    settled: windows are closed before that is read.
+    Of each key the judged row that reaches furthest counts. It is not always the last: a writer that began again
+    repeats rows, and repeated rows of a block are stale once a later block has begun. Rows that are not judged yet
+    replace none: windows close before they are read.
     """
     sources, blocks, up_to = (columns.column(name).to_numpy() for name in ("source_partition", "block", "up_to"))
-    reached = np.where(settled & ~_past(written_to, sources, blocks), up_to, -1)
+    reached = np.where(judged & ~_is_stale(outputs, sources, blocks), up_to, -1)
     keys = [sources[batch_of_row], blocks[batch_of_row]]
-    keys.append(written_to[batch_of_row])
+    keys.append(outputs[batch_of_row])
     keys += [rows.field("selection_revision").to_numpy(), rows.field("pane_time").cast(pa.int64()).to_numpy()]
     keys += [_codes(rows.field("rule_id")), *_group_codes(rows.field("group"))]
     last = _greatest_of_each(keys, reached[batch_of_row])
     has_samples = np.diff(rows.field("samples").offsets.to_numpy()) > 0
-    return np.flatnonzero(last | has_samples | ~settled[batch_of_row])
+    return np.flatnonzero(last | has_samples | ~judged[batch_of_row])
 
 
-def _past(written_to: Ints, sources: Ints, blocks: Ints) -> NDArray[np.bool_]:
+def _is_stale(outputs: Ints, sources: Ints, blocks: Ints) -> NDArray[np.bool_]:
     """Mark the batches of blocks after which a later block of the same source has begun."""
-    begun: dict[tuple[int, int], int] = {}
-    past = []
-    for output, source, block in zip(written_to.tolist(), sources.tolist(), blocks.tolist(), strict=True):
-        begun[output, source] = latest = max(block, begun.get((output, source), block))
-        past.append(block < latest)
-    return np.array(past, dtype=bool)
+    latest_blocks: dict[tuple[int, int], int] = {}
+    is_stale = []
+    for output, source, block in zip(outputs.tolist(), sources.tolist(), blocks.tolist(), strict=True):
+        latest_blocks[output, source] = latest = max(block, latest_blocks.get((output, source), block))
+        is_stale.append(block < latest)
+    return np.array(is_stale, dtype=bool)
 
 
 def _codes(texts: Any) -> Ints:
@@ -148,7 +147,7 @@ def _codes(texts: Any) -> Ints:
 
 
 def _group_codes(groups: Any) -> list[Ints]:
-    """Give a number for each value of each group, by place; -1 where a group has fewer."""
+    """Return a number for each value of each group, by place; -1 where a group has fewer values."""
     offsets = groups.offsets.to_numpy()
     lengths = np.diff(offsets)
     values = _codes(groups.flatten())
@@ -165,10 +164,10 @@ def _greatest_of_each(keys: Sequence[Ints], values: Ints) -> NDArray[np.bool_]:
     """Mark the row of each key with the greatest value."""
     # The first array is the last to decide.
     order = np.lexsort([values, *keys])
-    end_offsets = np.zeros(len(order), dtype=bool)
-    end_offsets[-1:] = True
+    is_end = np.zeros(len(order), dtype=bool)
+    is_end[-1:] = True
     for key in keys:
-        end_offsets[:-1] |= np.diff(key[order]) != 0
+        is_end[:-1] |= np.diff(key[order]) != 0
     last = np.zeros(len(order), dtype=bool)
-    last[order] = end_offsets
+    last[order] = is_end
     return last

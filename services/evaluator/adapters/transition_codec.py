@@ -1,4 +1,4 @@
-"""Transitions and window states as bytes."""
+"""Encode transitions and window states; decode window states."""
 
 from google.protobuf.message import DecodeError
 
@@ -12,12 +12,12 @@ from tocsin.rules.v1 import alert_rule_pb2
 
 
 def encode_transition(transition: Transition) -> bytes:
-    """Write a transition as the value of a record on `alerts`."""
+    """Encode a transition as the value of a record on `alerts`."""
     return _message(transition).SerializeToString()
 
 
 def encode_state(transition: Transition) -> bytes:
-    """Write a group's last transition as the value of a record on `window-state`."""
+    """Encode a group's last transition as the value of a record on `window-state`."""
     return partial_pb2.WindowState(
         rule_id=transition.rule_id,
         selection_revision=transition.selection_revision,
@@ -27,7 +27,7 @@ def encode_state(transition: Transition) -> bytes:
 
 
 def decode_state(value: bytes) -> Transition:
-    """Read a group's last transition; raises Malformed."""
+    """Decode a group's last transition; raises MalformedError."""
     try:
         state = partial_pb2.WindowState.FromString(value)
         message = state.transition

@@ -1,1 +1,1 @@
-"""The evaluator's consuming loops: one for each stage."""
+"""The evaluator's loops, one for each stage."""
