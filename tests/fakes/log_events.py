@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
@@ -12,9 +13,9 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 _LATEST = int((NOW + timedelta(minutes=10)).timestamp())
 
 
-def an_event(**changed: object) -> LogEvent:
+def an_event(**changed: Any) -> LogEvent:
     """Return an allowed event, with the given fields changed."""
-    fields: dict[str, object] = {"service": "payment-service", "level": LogEvent.ERROR, "message": "no connection"}
+    fields: dict[str, Any] = {"service": "payment-service", "level": LogEvent.ERROR, "message": "no connection"}
     return LogEvent(**(fields | changed))
 
 

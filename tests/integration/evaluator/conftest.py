@@ -148,7 +148,7 @@ class World:
 
     def transitions(self) -> list[AlertTransition]:
         """Give what is on `alerts`, each id once, as the manager takes it."""
-        found = {}
+        found: dict[str, AlertTransition] = {}
         for record in self._alerts.read():
             transition = AlertTransition.FromString(record.value())
             found.setdefault(transition.id, transition)

@@ -48,14 +48,14 @@ class Loop:
             for number, value in enumerate(values)
         ]
         events, unreadable = LogDecoder().decode(records)
-        marks = () if assigned is None else (CommittedOffset(partition=0, offset=assigned),)
-        rebalance = Rebalance(revoked=(0,) if revoked else (), assigned=marks)
+        offsets = () if assigned is None else (CommittedOffset(partition=0, offset=assigned),)
+        rebalance = Rebalance(revoked=(0,) if revoked else (), assigned=offsets)
         self.log.fetches.append(LogFetch(rebalance=rebalance, events=events, unreadable=unreadable))
         self.clock.advance(timedelta(seconds=2))
         await self.worker.turn()
 
-    def told(self) -> list[tuple[int, int, int, int]]:
-        """Give block, previous, up_to and rows of each flush."""
+    def flushed(self) -> list[tuple[int, int, int, int]]:
+        """Return block, previous, up_to and rows of each flush."""
         return [
             (batch.progress.block, batch.progress.previous_up_to, batch.progress.up_to, len(batch.rows))
             for _, batch in self.partials.written
@@ -71,13 +71,13 @@ async def test_only_whole_blocks_are_committed(loop: Loop) -> None:
     await loop.bring(*[GOOD] * 255, assigned=0)
     assert loop.log.commits == []
     await loop.bring(GOOD, GOOD, first=255)
-    assert loop.told() == [(0, 0, 255, 1), (0, 255, 256, 1), (1, 256, 257, 1)]
+    assert loop.flushed() == [(0, 0, 255, 1), (0, 255, 256, 1), (1, 256, 257, 1)]
     assert loop.log.commits == [CommittedOffset(partition=0, offset=BLOCK_RECORDS)]
     await loop.bring(GOOD, first=257)
     assert len(loop.log.commits) == 1
 
 
-async def test_a_commit_that_was_not_taken_is_tried_again(loop: Loop) -> None:
+async def test_a_commit_that_kafka_refused_is_tried_again(loop: Loop) -> None:
     loop.log.takes_commits = False
     await loop.bring(*[GOOD] * 256, assigned=0)
     loop.log.takes_commits = True
@@ -91,33 +91,33 @@ async def test_a_flush_that_failed_begins_the_block_again(loop: Loop) -> None:
     await loop.bring(GOOD, first=256)
     assert loop.log.rewinds == [(0, 256)]
     await loop.bring(GOOD, GOOD, first=256)
-    assert loop.told()[-1] == (1, 256, 258, 1)
+    assert loop.flushed()[-1] == (1, 256, 258, 1)
 
 
-async def test_a_poisoned_record_is_kept_aside_before_anything_is_committed(loop: Loop) -> None:
+async def test_an_unreadable_record_is_dead_lettered_before_anything_is_committed(loop: Loop) -> None:
     loop.letters.failures = 2
     await loop.bring(*[GOOD] * 255, b"\xff", assigned=0)
     assert [each.record.offset for each in loop.letters.published] == [255]
     assert loop.log.commits == [CommittedOffset(partition=0, offset=256)]
 
 
-async def test_stopping_before_a_poisoned_record_is_kept_commits_nothing(loop: Loop) -> None:
+async def test_stopping_before_an_unreadable_record_is_dead_lettered_commits_nothing(loop: Loop) -> None:
     loop.worker.stop()
     await loop.bring(*[GOOD] * 255, b"\xff", assigned=0)
     assert (loop.letters.published, loop.log.commits, loop.partials.written) == ([], [], [])
 
 
-async def test_a_partition_that_went_is_not_spoken_of(loop: Loop) -> None:
+async def test_a_revoked_partition_is_not_flushed(loop: Loop) -> None:
     await loop.bring(GOOD, assigned=0)
     await loop.bring(revoked=True)
     await loop.bring()
-    assert len(loop.told()) == 1
+    assert len(loop.flushed()) == 1
 
 
-async def test_a_partition_that_comes_back_begins_where_it_was_committed(loop: Loop) -> None:
+async def test_a_partition_that_is_assigned_again_begins_where_it_was_committed(loop: Loop) -> None:
     await loop.bring(GOOD, GOOD, assigned=0)
     await loop.bring(GOOD, assigned=0, revoked=True)
-    assert loop.told() == [(0, 0, 2, 1), (0, 0, 1, 1)]
+    assert loop.flushed() == [(0, 0, 2, 1), (0, 0, 1, 1)]
 
 
 async def test_a_silent_partition_is_called_idle_only_when_kafka_says_that_it_is_empty(loop: Loop) -> None:
@@ -125,7 +125,7 @@ async def test_a_silent_partition_is_called_idle_only_when_kafka_says_that_it_is
     loop.log.ends = {0: 2}
     for _ in range(6):
         await loop.bring()
-    assert len(loop.told()) == 1
+    assert len(loop.flushed()) == 1
     loop.log.ends = {0: 1}
     await loop.bring()
     (_, batch) = loop.partials.written[-1]
@@ -138,10 +138,10 @@ async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others
     with telemetry.telemetry("test", "i", ""):
         loop = Loop(pairs)
         await loop.bring(LogBatch(events=[LogEvent(service="a"), many, many]).SerializeToString(), GOOD, assigned=0)
-        told = telemetry.exposition()[0].decode()
+        text = telemetry.exposition()[0].decode()
     assert [row.aggregate.counted for _, batch in loop.partials.written for row in batch.rows] == [2]
-    assert "tocsin_evaluator_events_given_up_total 2.0" in told
-    assert "tocsin_evaluator_rules_failed_total 0.0" in told
+    assert "tocsin_evaluator_events_given_up_total 2.0" in text
+    assert "tocsin_evaluator_rules_failed_total 0.0" in text
 
 
 async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_block(loop: Loop) -> None:
@@ -163,8 +163,8 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
     assert len(loop.log.rewinds) == 1
 
 
-async def test_when_it_stops_it_tells_what_it_has(loop: Loop) -> None:
+async def test_when_it_stops_it_flushes_what_it_has(loop: Loop) -> None:
     await loop.bring(assigned=0)
     loop.worker.stop()
     await loop.worker.run()
-    assert loop.told() == []
+    assert loop.flushed() == []

@@ -17,6 +17,7 @@ from services.domain.severity import Severity
 from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleUpdate, UpdateReader
 from services.evaluator.core import rules as rules_module
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window import condition
 from services.evaluator.core.window.condition import Condition
 from services.manager.core.rule import StoredRule
 from services.manager.messages import PAGE_BYTES
@@ -83,7 +84,7 @@ async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
             raise RecursionError("a mistake of ours")
         return lower(expression)
 
-    lower = rules_module.compile_condition
+    lower = condition.compile_condition
     monkeypatch.setattr(rules_module, "compile_condition", compile_condition)
     client = RuleClient(RuleCache(tmp_path))
     await client.apply(update(a_rule(id="odd", condition="count > 7"), a_rule()))
@@ -132,7 +133,9 @@ async def test_changes_leave_the_other_rules_as_they_are(tmp_path: Path) -> None
     assert set((await again.loaded()).rules) == {"rule-errors", "new", "odd"}
 
 
-def page(kind: WatchAlertRulesResponse.Kind, *rules: AlertRule, has_more: bool = False) -> WatchAlertRulesResponse:
+def page(
+    kind: WatchAlertRulesResponse.Kind.ValueType, *rules: AlertRule, has_more: bool = False
+) -> WatchAlertRulesResponse:
     return WatchAlertRulesResponse(
         revision=7, kind=kind, alert_rules=rules, has_more=has_more, resume_token="" if has_more else "e.7"
     )

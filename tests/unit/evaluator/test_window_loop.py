@@ -1,4 +1,4 @@
-"""The window loop: told before committed, taken up exactly, read again after a gap."""
+"""The window loop: published before committed, resumed exactly, read again after a gap."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -84,22 +84,22 @@ def loop() -> Loop:
     return Loop()
 
 
-async def test_what_is_decided_is_told_and_kept_and_then_committed(loop: Loop) -> None:
+async def test_what_is_decided_is_published_and_saved_and_then_committed(loop: Loop) -> None:
     await loop.bring(flush(1, 3), rebalance=ASSIGNED)
     assert loop.steps() == [TransitionState.FIRING]
     assert [state.id for state in loop.states.kept.values()] == [each.id for each in loop.alerts.written]
-    (mark,) = loop.partials.commits
-    assert (mark.partition, mark.offset) == (0, 0)
+    (committed,) = loop.partials.commits
+    assert (committed.partition, committed.offset) == (0, 0)
 
 
-async def test_nothing_is_committed_while_alerts_does_not_take_it(loop: Loop) -> None:
+async def test_nothing_is_committed_while_kafka_refuses_the_transition(loop: Loop) -> None:
     loop.alerts.failures = 3
     await loop.bring(flush(1, 3), rebalance=ASSIGNED)
     assert loop.steps() == [TransitionState.FIRING]
     assert loop.alerts.failures == 0
 
 
-async def test_a_state_that_was_not_kept_is_told_again_not_lost(loop: Loop) -> None:
+async def test_a_transition_whose_state_was_not_saved_is_published_again(loop: Loop) -> None:
     loop.states.failures = 0
     await loop.bring(rebalance=ASSIGNED)
     loop.states.failures = 1
@@ -108,7 +108,7 @@ async def test_a_state_that_was_not_kept_is_told_again_not_lost(loop: Loop) -> N
     assert len({each.id for each in loop.alerts.written}) == 1
 
 
-async def test_stopping_before_it_is_told_commits_nothing(loop: Loop) -> None:
+async def test_stopping_before_a_transition_is_published_commits_nothing(loop: Loop) -> None:
     await loop.bring(rebalance=ASSIGNED)
     commits = list(loop.partials.commits)
     loop.worker.stop()
@@ -120,9 +120,9 @@ async def test_stopping_before_it_is_told_commits_nothing(loop: Loop) -> None:
 async def test_a_successor_goes_on_where_it_was(loop: Loop) -> None:
     batches = [flush(1, 3), flush(2, 4, event=2)]
     await loop.bring(*batches, rebalance=ASSIGNED)
-    (mark,) = loop.partials.commits
+    (committed,) = loop.partials.commits
     loop.worker = loop.started()
-    await loop.bring(*batches, rebalance=Rebalance(assigned=(mark,)))
+    await loop.bring(*batches, rebalance=Rebalance(assigned=(committed,)))
     await loop.bring(flush(3, event=25), first=2)
     assert loop.steps() == [TransitionState.FIRING, TransitionState.RESOLVED]
 
@@ -143,7 +143,7 @@ async def test_new_rules_are_judged_without_a_new_event(loop: Loop) -> None:
     assert loop.steps() == [TransitionState.FIRING, TransitionState.RESOLVED]
 
 
-async def test_after_a_gap_it_reads_again_from_the_last_mark(loop: Loop) -> None:
+async def test_after_a_gap_it_reads_again_from_the_committed_offset(loop: Loop) -> None:
     await loop.bring(flush(256, 1, previous=0, block=0), rebalance=ASSIGNED)
     await loop.bring(flush(1, 1), flush(3, 3, previous=2), first=1)
     assert loop.partials.rewinds == [(0, 0)]
@@ -160,14 +160,14 @@ async def test_a_gap_that_stays_is_read_again_once(loop: Loop) -> None:
     assert loop.steps() == [TransitionState.FIRING]
 
 
-async def test_a_partition_that_went_is_not_committed(loop: Loop) -> None:
+async def test_a_revoked_partition_is_not_committed(loop: Loop) -> None:
     await loop.bring(flush(1, 1), rebalance=ASSIGNED)
     commits = list(loop.partials.commits)
     await loop.bring(flush(2, 3), first=1, rebalance=Rebalance(revoked=(0,)))
     assert (loop.steps(), loop.partials.commits) == ([], commits)
 
 
-async def test_ended_alerts_are_forgotten_after_the_commit(loop: Loop) -> None:
+async def test_states_of_ended_alerts_are_deleted_after_the_commit(loop: Loop) -> None:
     await loop.bring(flush(1, 3), rebalance=ASSIGNED)
     loop.partials.takes_commits = False
     await loop.bring(flush(2, event=25), first=1)
@@ -177,19 +177,19 @@ async def test_ended_alerts_are_forgotten_after_the_commit(loop: Loop) -> None:
     assert loop.states.kept == {}
 
 
-def decided(rule_id: str, group: str, number: int = 0, partition: int = 0) -> PendingTransition:
+def pending(rule_id: str, group: str, number: int = 0, partition: int = 0) -> PendingTransition:
     return PendingTransition(
         partition, replace(FIRED, id=f"{rule_id}-{group}-{number}", rule_id=rule_id, group=(group,))
     )
 
 
-def ids(wave: Sequence[PendingTransition]) -> list[str]:
-    return [each.transition.id for each in wave]
+def ids(batch: Sequence[PendingTransition]) -> list[str]:
+    return [each.transition.id for each in batch]
 
 
-def test_a_group_occurs_once_in_each_wave_and_keeps_its_order() -> None:
+def test_a_group_occurs_once_in_each_batch_and_keeps_its_order() -> None:
     backlog = Backlog()
-    backlog.add([decided("r", "a", 1), decided("r", "a", 2), decided("r", "b", 1)])
+    backlog.add([pending("r", "a", 1), pending("r", "a", 2), pending("r", "b", 1)])
     assert ids(backlog.next_batch()) == ["r-a-1"]
     assert ids(backlog.next_batch()) == ["r-a-2", "r-b-1"]
     assert (backlog.next_batch(), len(backlog)) == ([], 0)
@@ -197,18 +197,18 @@ def test_a_group_occurs_once_in_each_wave_and_keeps_its_order() -> None:
 
 def test_rules_take_turns_and_who_waited_is_first() -> None:
     backlog = Backlog()
-    backlog.add(decided("many", str(number)) for number in range(100))
-    backlog.add([decided("one", "a"), decided("two", "a")])
+    backlog.add(pending("many", str(number)) for number in range(100))
+    backlog.add([pending("one", "a"), pending("two", "a")])
     assert ids(backlog.next_batch(3)) == ["many-0-0", "one-a-0", "two-a-0"]
-    backlog.add([decided("three", "a")])
+    backlog.add([pending("three", "a")])
     assert ids(backlog.next_batch(1)) == ["many-1-0"]
     assert ids(backlog.next_batch(1)) == ["three-a-0"]
     assert len(backlog) == 98
 
 
-def test_what_another_takes_up_is_let_go() -> None:
+def test_transitions_of_revoked_partitions_are_discarded() -> None:
     backlog = Backlog()
-    backlog.add([decided("r", "a", partition=1), decided("r", "b", partition=2)])
+    backlog.add([pending("r", "a", partition=1), pending("r", "b", partition=2)])
     assert backlog.partitions() == {1, 2}
     backlog.discard([1])
     assert ids(backlog.next_batch()) == ["r-b-0"]
@@ -237,7 +237,7 @@ async def test_many_transitions_go_in_waves_that_are_sent_once_and_nobody_waits_
     assert len(loop.partials.commits) == len(commits) + 1
 
 
-async def test_what_is_not_told_of_a_partition_that_went_is_its_next_owners(loop: Loop) -> None:
+async def test_unpublished_transitions_of_a_revoked_partition_are_left_to_its_next_owner(loop: Loop) -> None:
     await loop.bring(replace(flush(1), rows=many(2 * MAX_TRANSITIONS)), rebalance=ASSIGNED)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
     await loop.bring()

@@ -120,7 +120,7 @@ def test_partial_batches_through_columns(given: list[PartialBatch]) -> None:
     assert PARTIALS.decode(values) == given
 
 
-def test_settled_rows_that_are_replaced_later_are_left_out() -> None:
+def test_judged_rows_that_are_replaced_later_are_left_out() -> None:
     def batch(up_to: int, *rows: Row, block: int = 0) -> PartialBatch:
         progress = BlockProgress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0)
         return PartialBatch(progress=progress, rows=rows)
@@ -148,7 +148,7 @@ def test_settled_rows_that_are_replaced_later_are_left_out() -> None:
         pytest.param([(0, 2), (1, 3), (0, 3)], [[2], [3], []], id="a repeat after the next block has begun"),
     ],
 )
-def test_of_settled_rows_the_one_is_kept_that_counts(heard: list[tuple[int, int]], kept: list[list[int]]) -> None:
+def test_of_judged_rows_the_one_that_counts_is_kept(heard: list[tuple[int, int]], kept: list[list[int]]) -> None:
     given = [
         PartialBatch(
             progress=BlockProgress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0),
@@ -186,14 +186,14 @@ class Fetched:
         return Rebalance(), [self._record]
 
 
-@pytest.mark.parametrize(("said_s", "taken_s"), [(100, 100), (640, 101), (None, None)])
-async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(said_s: int, taken_s: int) -> None:
-    said_ns, taken_ns = (None if each is None else each * SECOND_NS for each in (said_s, taken_s))
+@pytest.mark.parametrize(("written_s", "expected_s"), [(100, 100), (640, 101), (None, None)])
+async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(written_s: int, expected_s: int) -> None:
+    written_ns, expected_ns = (None if each is None else each * SECOND_NS for each in (written_s, expected_s))
     progress = BlockProgress(
-        source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=said_ns
+        source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=written_ns
     )
     value = encode_batch(PartialBatch(progress=progress))
     record = Record("window-partials", 0, 0, None, value, (), 101_000)
     source = KafkaPartialSource(cast("Consumer", Fetched(record)))
     (partial,) = (await source.fetch(1, 0.0, {})).partials
-    assert partial.batch.progress == replace(progress, idle_ns=taken_ns)
+    assert partial.batch.progress == replace(progress, idle_ns=expected_ns)
