@@ -111,6 +111,17 @@ async def test_the_next_owner_gets_offset_and_metadata_that_were_committed(setti
         assert member.partitions == len(PARTITIONS)
 
 
+async def test_a_commit_that_kafka_refuses_for_one_partition_has_failed(settings: KafkaSettings) -> None:
+    async with consumer(settings).joined() as member:
+        reader = Reader(member)
+        while len(reader.resumed) < 4:
+            await reader.fetch()
+        # Kafka accepts 4096 bytes of metadata.
+        too_large = CommittedOffset(partition=0, offset=0, metadata="x" * 5000)
+        assert not await member.commit([too_large, CommittedOffset(partition=1, offset=0)])
+        assert await member.commit([CommittedOffset(partition=1, offset=0)])
+
+
 async def test_a_rewound_partition_gives_its_records_again(settings: KafkaSettings) -> None:
     await send(settings, b"0", b"1", b"2")
     async with consumer(settings).joined() as member:
