@@ -12,6 +12,7 @@ ALL_BROKERS_DOWN: int = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001  (the clien
 FATAL: int = KafkaError._FATAL  # noqa: SLF001
 TRANSPORT: int = KafkaError._TRANSPORT  # noqa: SLF001
 RESOLVE: int = KafkaError._RESOLVE  # noqa: SLF001
+PARTITION_EOF: int = KafkaError._PARTITION_EOF  # noqa: SLF001
 TIMED_OUT: int = KafkaError._TIMED_OUT  # noqa: SLF001
 MSG_TIMED_OUT: int = KafkaError._MSG_TIMED_OUT  # noqa: SLF001
 INVALID_ARG: int = KafkaError._INVALID_ARG  # noqa: SLF001

@@ -14,10 +14,11 @@ from typing import Any
 
 import confluent_kafka
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from services.chassis.failures import StreamUnavailable
 from services.chassis.kafka import Producer, consumer_config, physical
+from services.chassis.kafka.config import PARTITION_EOF
 from services.chassis.settings import KafkaSettings
 from services.contract.topics import WINDOW_STATE
 from services.evaluator.adapters.kafka import OutgoingRecord, produce_all
@@ -27,7 +28,6 @@ from services.evaluator.core.records import Group, Transition, group_key
 
 log = structlog.get_logger()
 
-_END_OF_PARTITION: int = KafkaError._PARTITION_EOF  # noqa: SLF001  (the client's public codes begin with an underscore)
 _READ_TIMEOUT_SECONDS = 10.0
 _BATCH_RECORDS = 1000
 # Keys of former versions begin with a length and a colon instead.
@@ -113,7 +113,7 @@ class KafkaStateStore:
                 error = message.error()
                 if error is None:
                     _apply(states[message.partition()], message.key(), message.value())
-                elif error.code() == _END_OF_PARTITION:
+                elif error.code() == PARTITION_EOF:
                     unread.discard(message.partition())
                 else:
                     raise KafkaException(error)
