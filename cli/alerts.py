@@ -83,7 +83,7 @@ def list_alerts(
     severities: SeverityOption = None,
     rule: RuleOption = "",
     resource: ResourceOption = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The largest number shown.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The maximum number to show.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:

@@ -27,7 +27,7 @@ _BREAKER_STYLE = {"CLOSED": "green", "OPEN": "bold red", "HALF_OPEN": "yellow"}
 @app.command("failed")
 def list_failed(
     channel_name: Annotated[str, typer.Option("--channel", help="Only of this channel.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="The largest number shown.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="The maximum number to show.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:

@@ -202,8 +202,8 @@ class FileParser:
             return FormatMatch(
                 fields=inner.fields, format_name=name, default_level=inner.default_level, may_continue=continues
             )
-        found = _search_fields(merged, message)
-        return FormatMatch(fields=found, format_name=name, default_level=None, may_continue=continues)
+        searched = _search_fields(merged, message)
+        return FormatMatch(fields=searched, format_name=name, default_level=None, may_continue=continues)
 
 
 def _rank_formats(texts: Sequence[str], chosen: LineFormat | None) -> tuple[tuple[LineFormat, ...], LineFormat | None]:

@@ -219,6 +219,16 @@ def test_on_a_terminal_the_user_chooses_how_old_events_are_sent(
     assert last.event_time.seconds - first.event_time.seconds == 10
 
 
+def test_a_question_without_an_answer_ends_the_command(
+    old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.output.is_interactive", lambda: True)
+    done = CliRunner().invoke(app, ["send", str(old_file), "--server", ingest.address], input="")
+    assert done.exit_code == 1
+    assert done.stderr.endswith("aborted\n")
+    assert not ingest.events
+
+
 @pytest.mark.parametrize("times", ["log", "arrival", "shift"])
 def test_with_the_option_times_there_is_no_question(old_file: Path, ingest: IngestServer, times: str) -> None:
     done = sent(ingest, str(old_file), "--times", times)
