@@ -117,7 +117,7 @@ def log_tables() -> dict[str, str]:
     return {
         "formats": _formats(FORMATS),
         "container formats": _formats(CONTAINER_FORMATS),
-        "names": _table(("field", "names"), ((field, _codes(names)) for field, names in FIELD_NAMES.items())),
+        "names": _table(("field", "names"), ((field, _codes(names.split())) for field, names in FIELD_NAMES.items())),
         "dialects": _table(("program", "known by", "names"), dialects),
         "levels": _table(("level", "words"), levels),
         "timestamps": _table(("example",), ((f"`{example}`",) for example in TIMESTAMP_FORMATS)),

@@ -9,51 +9,32 @@ from cli.parsing.levels import NUMERIC_SCALES, parse_level
 # For each field the names that loggers use for it, the clearest first; case and punctuation do not matter.
 FIELD_NAMES = {
     "message": (
-        *("message", "msg", "@m", "body", "body.stringValue", "fields.message", "short_message", "textPayload"),
-        *("jsonPayload.message", "event", "log", "@mt", "error.message"),
+        "message msg @m body body.stringValue fields.message short_message textPayload jsonPayload.message "
+        "event log @mt error.message"
     ),
     "level": (
-        *(
-            "levelname",
-            "severity_text",
-            "error_severity",
-            "log.level",
-            "level",
-            "@l",
-            "lvl",
-            "loglevel",
-        ),
-        *("log_level", "severity", "severity_number", "levelno", "at"),
+        "levelname severity_text error_severity log.level level @l lvl loglevel log_level severity "
+        "severity_number levelno at"
     ),
     "time": (
-        *("@timestamp", "eventTime", "time", "timestamp", "ts", "@t", "datetime", "asctime", "timeMillis"),
-        *(
-            "date",
-            "timeUnixNano",
-            "observedTimeUnixNano",
-            "time_iso8601",
-            "time_local",
-            "StartUTC",
-            "start_time",
-            "instant.epochSecond",
-            "timestamp.seconds",
-        ),
+        "@timestamp eventTime time timestamp ts @t datetime asctime timeMillis date timeUnixNano "
+        "observedTimeUnixNano time_iso8601 time_local StartUTC start_time instant.epochSecond "
+        "timestamp.seconds"
     ),
-    "service": ("service", "service.name", "resource.service.name", "resource.attributes.service.name", "app"),
-    "host": ("host", "host.name", "hostname", "host.hostname", "s-computername"),
-    "trace_id": ("traceId", "trace.id", "otelTraceID"),
-    "record_id": ("recordId",),
+    "service": "service service.name resource.service.name resource.attributes.service.name app",
+    "host": "host host.name hostname host.hostname s-computername",
+    "trace_id": "traceId trace.id otelTraceID",
+    "record_id": "recordId",
     "status_code": (
-        *("statusCode", "http.response.status_code", "http.status_code", "response_code", "sc-status", "status"),
-        *("httpRequest.status", "DownstreamStatus"),
+        "statusCode http.response.status_code http.status_code response_code sc-status status "
+        "httpRequest.status DownstreamStatus"
     ),
     "response_time": (
-        *("responseTime", "duration_ms", "elapsed_ms", "latency_ms", "time-taken", "httpRequest.latency"),
-        *("duration", "latency", "elapsed"),
+        "responseTime duration_ms elapsed_ms latency_ms time-taken httpRequest.latency duration latency elapsed"
     ),
-    "response_seconds": ("request_time", "duration_s"),
-    "response_nanos": ("event.duration",),
-    "logger": ("logger", "log.logger", "logger_name", "loggerName"),
+    "response_seconds": "request_time duration_s",
+    "response_nanos": "event.duration",
+    "logger": "logger log.logger logger_name loggerName",
 }
 
 # Programs with names of their own: the name that identifies the program, and the fields that its names mean.
@@ -79,7 +60,7 @@ def _normalize(name: str) -> str:
 
 
 _FIELD_BY_NAME = {
-    _normalize(name): (field, rank) for field, names in FIELD_NAMES.items() for rank, name in enumerate(names)
+    _normalize(name): (field, rank) for field, names in FIELD_NAMES.items() for rank, name in enumerate(names.split())
 }
 _WITH_UNIT = re.compile(r"[\d.]+\s?(?:ns|us|µs|μs|ms|s)")
 # These names often have another meaning; they mean the field only when the value fits.
