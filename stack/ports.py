@@ -11,10 +11,10 @@ from typing import Self
 # Below the range from which Linux takes the ports of outgoing connections, so that a port found free stays free until
 # somebody listens on it.
 _FREE_FROM, _FREE_TO = 20_000, 32_000
-_PORTS = 65_536
+_MAX_PORT = 65_535
 
 _VARIABLE = "TOCSIN_PORT_"
-_USERS = {
+_PORTS_OF = {
     "kafka": ("kafka", "kafka_controller"),
     "postgres": ("postgres",),
     "redis": ("redis",),
@@ -63,7 +63,7 @@ class Ports:
 
     def variables_of(self, program: str) -> dict[int, str]:
         """Return the ports on which this program listens, each with the variable that moves it."""
-        return {getattr(self, name): _variable(name) for name in _USERS[program]}
+        return {getattr(self, name): _variable(name) for name in _PORTS_OF[program]}
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -74,7 +74,7 @@ class Ports:
         moved = {}
         for field in dataclasses.fields(cls):
             text = environ.get(_variable(field.name), "")
-            if text and not (text.isdecimal() and 0 < int(text) < _PORTS):
+            if text and not (text.isdecimal() and 0 < int(text) <= _MAX_PORT):
                 raise ValueError(f"{_variable(field.name)} is not a port: {text}")
             if text:
                 moved[field.name] = int(text)

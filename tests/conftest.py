@@ -1,7 +1,7 @@
 """Real servers for tests: one set per run, each started when a test needs it first, all stopped at the end.
 
 With TOCSIN_TEST_SERVERS=<folder> the servers that `python -m stack test-servers <folder>` keeps running are
-used instead, and with TOCSIN_KAFKA, TOCSIN_POSTGRES or TOCSIN_REDIS one that is somewhere else.
+used instead; with TOCSIN_KAFKA, TOCSIN_POSTGRES or TOCSIN_REDIS one that somebody else runs.
 """
 
 import os
@@ -31,15 +31,15 @@ def plain_logs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def address_of() -> Iterator[Callable[[str], str]]:
     """Give the address of a server by its name, starting it if nobody else runs it."""
-    elsewhere = external_addresses()
+    external = external_addresses()
     if folder := os.environ.get("TOCSIN_TEST_SERVERS"):
         shared = read_addresses(Path(folder))
-        yield lambda name: elsewhere.get(name) or str(getattr(shared, name))
+        yield lambda name: external.get(name) or str(getattr(shared, name))
         return
     with tempfile.TemporaryDirectory(prefix="tocsin-test-", ignore_cleanup_errors=True) as scratch:
         servers = Servers(Path(scratch), lambda _: None)
         try:
-            yield lambda name: elsewhere.get(name) or servers.address(name)
+            yield lambda name: external.get(name) or servers.address(name)
         finally:
             servers.stop()
 

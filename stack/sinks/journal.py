@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
-from stack.sinks.schemas import JsonObject
-
 CHANNELS = ("slack", "pagerduty", "webhook", "email")
 _MAX_DELIVERIES = 100_000
 
@@ -37,7 +35,7 @@ class SinkDelivery:
     body: object = None
     time: datetime
 
-    def as_json(self) -> JsonObject:
+    def as_json(self) -> dict[str, object]:
         """Return the JSON of GET /deliveries, in camelCase as in all of the system's JSON."""
         plain = asdict(self)
         return plain | {"isAccepted": plain.pop("is_accepted"), "time": self.time.isoformat()}
@@ -86,10 +84,10 @@ class Journal:
             self._deliveries.append(delivery)
             self._changed.notify_all()
 
-    async def until(self, holds: Callable[["Journal"], object], *, within: float = 30.0) -> None:
+    async def until(self, condition: Callable[["Journal"], object], *, timeout_s: float = 30.0) -> None:
         """Wait until the condition holds; raise TimeoutError when it does not in time."""
-        async with asyncio.timeout(within), self._changed:
-            await self._changed.wait_for(lambda: bool(holds(self)))
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(lambda: bool(condition(self)))
 
 
 def utc_now() -> datetime:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from jsonschema import Draft202012Validator
 
-JsonObject = dict[str, object]
+JsonSchema = dict[str, object]
 
 
-def _plain(max_length: int) -> JsonObject:
+def _plain(max_length: int) -> JsonSchema:
     return {
         "type": "object",
         "required": ["type", "text"],
@@ -25,7 +25,7 @@ def _plain(max_length: int) -> JsonObject:
     }
 
 
-def _markdown(max_length: int) -> JsonObject:
+def _markdown(max_length: int) -> JsonSchema:
     return {
         "type": "object",
         "required": ["type", "text"],
@@ -38,11 +38,11 @@ def _markdown(max_length: int) -> JsonObject:
     }
 
 
-def _text(max_length: int) -> JsonObject:
+def _text(max_length: int) -> JsonSchema:
     return {"oneOf": [_plain(max_length), _markdown(max_length)]}
 
 
-def _block(kind: str, required: Sequence[str], **properties: JsonObject) -> JsonObject:
+def _block(kind: str, required: Sequence[str], **properties: JsonSchema) -> JsonSchema:
     return {
         "type": "object",
         "required": ["type", *required],
@@ -58,7 +58,7 @@ _SECTION = _block(
     fields={"type": "array", "minItems": 1, "maxItems": 10, "items": _text(2000)},
 ) | {"anyOf": [{"required": ["text"]}, {"required": ["fields"]}]}
 
-SLACK: JsonObject = {
+SLACK: JsonSchema = {
     "type": "object",
     "additionalProperties": False,
     "anyOf": [{"required": ["text"]}, {"required": ["blocks"]}],
@@ -88,8 +88,8 @@ SLACK: JsonObject = {
     },
 }
 
-_STRING: JsonObject = {"type": "string"}
-_PAYLOAD: JsonObject = {
+_STRING: JsonSchema = {"type": "string"}
+_PAYLOAD: JsonSchema = {
     "type": "object",
     "required": ["summary", "severity", "source"],
     "additionalProperties": False,
@@ -105,7 +105,7 @@ _PAYLOAD: JsonObject = {
     },
 }
 
-PAGERDUTY: JsonObject = {
+PAGERDUTY: JsonSchema = {
     "type": "object",
     "required": ["routing_key", "event_action"],
     "additionalProperties": False,
@@ -124,7 +124,7 @@ PAGERDUTY: JsonObject = {
     "else": {"required": ["dedup_key"]},
 }
 
-WEBHOOK: JsonObject = {
+WEBHOOK: JsonSchema = {
     "type": "object",
     "required": ["version", "deliveryId", "notificationId", "kind", "alert"],
     "properties": {

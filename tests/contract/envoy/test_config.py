@@ -33,7 +33,7 @@ def test_envoy_finds_it_valid(tmp_path: Path, otlp: str) -> None:
     assert ("OpenTelemetryConfig" in config.read_text()) == bool(otlp)
 
 
-def test_what_envoy_refuses_is_reported(tmp_path: Path) -> None:
+def test_envoys_errors_are_reported(tmp_path: Path) -> None:
     config = tmp_path / "envoy.json"
     config.write_text(render_config(EnvoySettings()).replace('"ingest_admin"', '"nowhere"', 1))
     with pytest.raises(ValueError, match="nowhere"):
@@ -61,7 +61,9 @@ def test_each_public_rpc_leads_to_its_service(owner: str, method: MethodDescript
 
 
 @pytest.mark.parametrize(("owner", "method"), METHODS)
-def test_only_queries_are_sent_again_after_the_service_may_have_seen_them(owner: str, method: MethodDescriptor) -> None:
+def test_only_queries_are_retried_after_the_service_may_have_received_them(
+    owner: str, method: MethodDescriptor
+) -> None:
     policy = route_of("mesh", method)["route"]["retry_policy"]["retry_on"].split(",")
     assert {"connect-failure", "refused-stream"} <= set(policy)
     assert ("reset" in policy) == (method.GetOptions().idempotency_level == NO_SIDE_EFFECTS), owner

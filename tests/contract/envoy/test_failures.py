@@ -1,4 +1,4 @@
-"""What callers see when a service is not well, and that nothing is ever done twice."""
+"""What callers get when a service fails, and that nothing is done twice."""
 
 import threading
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ EVENT = log_event_pb2.LogEvent(service="a", level=log_event_pb2.LogEvent.ERROR, 
 
 
 @pytest.fixture
-def notifier_away(edge: Edge) -> Iterator[Edge]:
+def notifier_down(edge: Edge) -> Iterator[Edge]:
     edge.notifier.stop()
     yield edge
     edge.notifier.start()
     wait_until(lambda: is_healthy(edge.ports, "notifier"))
 
 
-def test_health_is_the_services_own_answer(edge: Edge) -> None:
+def test_health_is_the_services_own_response(edge: Edge) -> None:
     answer = edge.all.get("/health")
     assert (answer.status, answer.json["service"], answer.json["dependencies"]) == (200, "ingest", {"kafka": "UP"})
     answer = EnvoyClient(edge.ports.edge_manager).get("/health")
     assert (answer.status, answer.json["dependencies"]) == (503, {"db": "DOWN"})
 
 
-def test_a_service_that_is_away_is_not_healthy(edge: Edge) -> None:
+def test_a_service_that_is_down_is_not_healthy(edge: Edge) -> None:
     for port, service in ((edge.ports.edge_evaluator, "evaluator"), (edge.ports.edge_notifier, "notifier")):
         answer = EnvoyClient(port).get("/health")
         assert (answer.status, answer.json) == (503, {"service": service, "status": "NOT_SERVING"})
@@ -59,14 +59,14 @@ def test_a_service_is_healthy_as_long_as_one_instance_is(edge: Edge) -> None:
         assert [client.get("/health").status for _ in range(20)] == [200] * 20
 
 
-def test_a_service_that_is_away_is_unavailable_with_a_retry_hint(notifier_away: Edge) -> None:
-    answer = notifier_away.all.get("/api/circuit-breakers")
+def test_a_service_that_is_down_is_unavailable_with_a_retry_delay(notifier_down: Edge) -> None:
+    answer = notifier_down.all.get("/api/circuit-breakers")
     assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, 14, "1")
     assert answer.json["details"] == [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}]
 
 
-def test_grpc_callers_get_the_same_hint(notifier_away: Edge) -> None:
-    with notifier_away.all.channel() as channel, pytest.raises(grpc.RpcError) as failed:
+def test_grpc_callers_get_the_same_retry_delay(notifier_down: Edge) -> None:
+    with notifier_down.all.channel() as channel, pytest.raises(grpc.RpcError) as failed:
         notification_service_pb2_grpc.NotificationServiceStub(channel).ListCircuitBreakers(
             notification_service_pb2.ListCircuitBreakersRequest(), timeout=5
         )
@@ -96,7 +96,7 @@ def test_a_service_that_cannot_work_still_says_why(edge: Edge) -> None:
     wait_until(lambda: is_healthy(edge.ports, "ingest"))
 
 
-def test_a_command_is_not_sent_again_when_the_answer_was_lost(edge: Edge) -> None:
+def test_a_command_is_not_retried_when_the_response_was_lost(edge: Edge) -> None:
     edge.manager.on("CreateAlertRule", cut_first(edge))
     answer = edge.all.post("/api/alert-rules", {"name": "r"})
     assert (answer.status, answer.json["code"]) == (502, 2)
@@ -104,7 +104,7 @@ def test_a_command_is_not_sent_again_when_the_answer_was_lost(edge: Edge) -> Non
     assert [call.rpc for call in edge.manager.calls] == ["CreateAlertRule"]
 
 
-def test_grpc_callers_learn_that_nobody_knows(edge: Edge) -> None:
+def test_grpc_callers_learn_that_the_outcome_is_unknown(edge: Edge) -> None:
     edge.manager.on("DeleteAlertRule", cut_first(edge))
     with edge.all.channel() as channel, pytest.raises(grpc.RpcError) as failed:
         alert_rule_service_pb2_grpc.AlertRuleServiceStub(channel).DeleteAlertRule(
@@ -116,7 +116,7 @@ def test_grpc_callers_learn_that_nobody_knows(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-def test_a_command_that_a_stopping_service_has_not_begun_is_sent_again(edge: Edge, code: grpc.StatusCode) -> None:
+def test_a_command_that_a_stopping_service_has_not_begun_is_retried(edge: Edge, code: grpc.StatusCode) -> None:
     def refuse_first(_: Message, context: grpc.ServicerContext) -> Message:
         if len(edge.ingest.calls) == 1:
             # What is cancelled by a server that stops carries nothing.
@@ -130,13 +130,13 @@ def test_a_command_that_a_stopping_service_has_not_begun_is_sent_again(edge: Edg
     assert len(edge.ingest.calls) == 2
 
 
-def test_a_query_is_sent_again_when_the_answer_was_lost(edge: Edge) -> None:
+def test_a_query_is_retried_when_the_response_was_lost(edge: Edge) -> None:
     edge.manager.on("GetAlertRule", cut_first(edge))
     assert edge.all.get("/api/alert-rules/r1").status == 200
     assert len(edge.manager.calls) == 2
 
 
-def test_a_service_that_does_not_answer_in_time_is_late(edge: Edge) -> None:
+def test_a_service_that_does_not_answer_in_time_exceeds_the_deadline(edge: Edge) -> None:
     given_up = threading.Event()
     edge.manager.on("CreateAlertRule", lambda *_: given_up.wait(10))
     answer = edge.all.post("/api/alert-rules", {"name": "r"})
@@ -151,7 +151,7 @@ def test_a_service_that_does_not_answer_in_time_is_late(edge: Edge) -> None:
     assert len(edge.manager.calls) == 2
 
 
-def test_callers_cannot_ask_envoy_to_send_events_again(edge: Edge) -> None:
+def test_callers_cannot_make_envoy_retry_events(edge: Edge) -> None:
     edge.ingest.on("IngestJson", lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no"))
     wish = {"x-envoy-retry-on": "5xx,gateway-error", "x-envoy-retry-grpc-on": "unavailable", "x-envoy-max-retries": "5"}
     assert edge.all.post("/api/logs", {"service": "a"}, wish).status == 503
@@ -168,12 +168,12 @@ def test_a_command_waits_for_a_service_that_is_just_starting(edge: Edge) -> None
     assert len(edge.notifier.calls) == 1
 
 
-def test_events_pass_while_another_service_is_away(notifier_away: Edge) -> None:
-    with notifier_away.all.channel() as channel:
+def test_events_are_accepted_while_another_service_is_down(notifier_down: Edge) -> None:
+    with notifier_down.all.channel() as channel:
         log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).Ingest(
             log_ingest_service_pb2.IngestRequest(event=EVENT), timeout=5
         )
-    assert len(notifier_away.ingest.calls) == 1
+    assert len(notifier_down.ingest.calls) == 1
 
 
 def cut_first(edge: Edge) -> Behaviour:

@@ -29,7 +29,7 @@ def channel(edge: Edge) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def test_a_call_goes_through(edge: Edge, channel: grpc.Channel) -> None:
+def test_a_call_reaches_the_service(edge: Edge, channel: grpc.Channel) -> None:
     edge.ingest.on(
         "IngestBatch", lambda request, _: log_ingest_service_pb2.IngestBatchResponse(accepted_count=len(request.events))
     )
@@ -66,7 +66,7 @@ def test_a_stream_gives_each_message_when_it_is_sent(edge: Edge, channel: grpc.C
     assert [each.alert.id for each in stream] == ["b"]
 
 
-def test_grpc_web_goes_through(edge: Edge) -> None:
+def test_a_grpc_web_call_reaches_the_service(edge: Edge) -> None:
     edge.ingest.on("Ingest", lambda *_: log_ingest_service_pb2.IngestResponse(accepted_count=1))
     data, trailers = grpc_web(
         edge.all, "/tocsin.logs.v1.LogIngestService/Ingest", log_ingest_service_pb2.IngestRequest(event=EVENT)
@@ -75,7 +75,7 @@ def test_grpc_web_goes_through(edge: Edge) -> None:
     assert trailers["grpc-status"] == "0"
 
 
-def test_grpc_web_hears_what_is_refused(edge: Edge) -> None:
+def test_grpc_web_callers_get_the_reason_of_a_refusal(edge: Edge) -> None:
     edge.manager.on("GetAlertRule", lambda _, context: context.abort(grpc.StatusCode.NOT_FOUND, "no such rule"))
     answer = edge.all.post(
         "/tocsin.rules.v1.AlertRuleService/GetAlertRule",
@@ -95,7 +95,7 @@ def test_an_rpc_that_is_not_listed_is_unimplemented(channel: grpc.Channel) -> No
     assert refused.value.details() == "there is nothing at this path"
 
 
-def test_rules_are_followed(edge: Edge) -> None:
+def test_rules_are_watched(edge: Edge) -> None:
     edge.manager.on(
         "WatchAlertRules", lambda *_: iter([alert_rule_service_pb2.WatchAlertRulesResponse(revision=n) for n in (1, 2)])
     )
@@ -106,7 +106,7 @@ def test_rules_are_followed(edge: Edge) -> None:
             assert [each.revision for each in stream] == [1, 2]
 
 
-def test_the_mesh_speaks_no_rest(edge: Edge) -> None:
+def test_the_mesh_serves_no_rest(edge: Edge) -> None:
     assert EnvoyClient(edge.ports.mesh).get("/api/alerts").status == 404
 
 
@@ -123,7 +123,7 @@ def test_reflection_at_the_edge_describes_what_it_lists(channel: grpc.Channel) -
     assert "tocsin/alerts/v1/alert_service.proto" in names
 
 
-def test_a_caller_who_asks_for_newer_reflection_is_told_so_at_once(channel: grpc.Channel) -> None:
+def test_newer_reflection_is_unimplemented_at_once(channel: grpc.Channel) -> None:
     call = channel.stream_stream(
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", lambda each: each, lambda each: each
     )
@@ -182,7 +182,7 @@ def framed(message: Message) -> bytes:
 
 
 def grpc_web(client: EnvoyClient, path: str, message: Message) -> tuple[bytes, dict[str, str]]:
-    """Call as a browser does; gives the answer's bytes and its trailers."""
+    """Call as a browser does, and return the response's bytes and its trailers."""
     answer = client.post(path, framed(message), GRPC_WEB)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/grpc-web+proto")
     frames: dict[int, bytes] = {}

@@ -1,4 +1,4 @@
-"""What Envoy leaves behind of a request: its id, its span, its line in the access log, its metrics."""
+"""What Envoy records of a request: its id, its span, its line in the access log, its metrics."""
 
 import socket
 
@@ -13,7 +13,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 
 
-def test_every_answer_names_its_request_and_a_callers_own_id_is_kept(edge: Edge) -> None:
+def test_every_response_has_a_request_id_and_a_callers_own_is_kept(edge: Edge) -> None:
     assert len(edge.all.get("/api/alerts").headers["x-request-id"]) == 36
     assert edge.all.get("/api/alerts", {"x-request-id": "mine"}).headers["x-request-id"] == "mine"
     assert [call.metadata["x-request-id"] for call in edge.manager.calls][1] == "mine"
@@ -53,7 +53,7 @@ def test_each_request_is_a_line_of_json(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(("agent", "written"), [("curl\x9b31m\u202e\u2028", "curl??31m??????"), ("\udcff\udcfe", "??")])
-def test_a_client_says_only_ascii_in_the_log_and_in_spans(edge: Edge, agent: str, written: str) -> None:
+def test_a_clients_name_is_ascii_in_the_log_and_in_spans(edge: Edge, agent: str, written: str) -> None:
     names = {"X-Request-Id": "id\u202e", "User-Agent": agent, "X-Envoy-Original-Path": "/forged", "Connection": "close"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in names.items())
     with socket.create_connection(("127.0.0.1", edge.ports.edge)) as client:
@@ -71,6 +71,6 @@ def test_metrics_are_read_at_the_mesh(edge: Edge) -> None:
     assert EnvoyClient(edge.ports.mesh).get("/quitquitquit").status == 404
 
 
-def test_envoy_complains_about_nothing(edge: Edge) -> None:
+def test_envoy_logs_no_warning(edge: Edge) -> None:
     assert not [line for line in edge.log.read_text().splitlines() if "][warning]" not in line and line.startswith("[")]
     assert "eprecated" not in edge.log.read_text()

@@ -51,7 +51,7 @@ def event(**changes: object) -> dict[str, object]:
         pytest.param("/api/alert-rules", [{}], "body", "a list", id="list for a rule"),
     ],
 )
-def test_a_wrong_value_is_answered_with_its_field(
+def test_a_wrong_value_is_refused_with_its_field(
     edge: Edge, path: str, body: object, field: str, description: str
 ) -> None:
     answer = edge.all.post(path, body)
@@ -82,7 +82,7 @@ def test_every_field_of_a_rule_is_known(edge: Edge, name: str) -> None:
     ['{"name":"a","type":', '{"name":"a" "type":"CUSTOM"}', '{"name":"a"} and more', "name=a"],
     ids=["cut off", "comma missing", "something follows", "a form"],
 )
-def test_what_is_not_json_is_answered_with_the_place(edge: Edge, body: str) -> None:
+def test_invalid_json_is_refused_with_the_position(edge: Edge, body: str) -> None:
     answer = edge.all.post("/api/alert-rules", body)
     assert (answer.status, answer.json["code"], answer.reason) == (400, 3, "MALFORMED_MESSAGE")
     ((field, description),) = answer.violations
@@ -97,7 +97,7 @@ def test_what_is_not_json_is_answered_with_the_place(edge: Edge, body: str) -> N
         ("/api/alert-rules", {"name": "r", "labels": {"team": {"name": "a"}}}, "labels"),
     ],
 )
-def test_an_object_in_a_map_which_the_transcoder_lets_pass_is_named_all_the_same(
+def test_an_object_in_a_map_is_refused_with_its_field_although_the_transcoder_accepts_it(
     edge: Edge, path: str, body: object, field: str
 ) -> None:
     answer = edge.all.post(path, body)
@@ -106,24 +106,24 @@ def test_an_object_in_a_map_which_the_transcoder_lets_pass_is_named_all_the_same
 
 
 @pytest.mark.parametrize("path", ["/api/alert-rules?pageToken=%FF", "/api/alert-rules/%FF", "/api/alerts?resource=%FF"])
-def test_an_address_that_is_no_text_is_not_taken_for_a_wrong_body(edge: Edge, path: str) -> None:
+def test_a_path_that_is_not_utf_8_is_not_reported_as_a_wrong_body(edge: Edge, path: str) -> None:
     answer = edge.all.get(path)
     assert (answer.status, answer.reason) == (400, "INVALID_REQUEST")
     assert answer.violations == [("request", "its path or its query is not UTF-8")]
 
 
-def test_text_that_is_not_utf_8_is_not_json(edge: Edge) -> None:
+def test_a_body_that_is_not_utf_8_is_not_json(edge: Edge) -> None:
     answer = edge.all.post("/api/alert-rules", b'{"name":"a\xff","type":"CUSTOM"}')
     assert (answer.status, answer.reason) == (400, "MALFORMED_MESSAGE")
 
 
-def test_a_long_wrong_value_is_not_sent_back_whole(edge: Edge) -> None:
+def test_a_long_wrong_value_is_shortened_in_the_response(edge: Edge) -> None:
     answer = edge.all.post("/api/alert-rules", {"severity": "ä" * 100_000})
     assert answer.violations[0][0] == "severity"
     assert len(answer.content) < 3000
 
 
-def test_quotes_and_controls_of_the_request_do_not_break_the_answer(edge: Edge) -> None:
+def test_quotes_and_control_characters_of_the_request_do_not_break_the_response(edge: Edge) -> None:
     answer = edge.all.post("/api/alert-rules", {"severity": '"\\\n\t\x01é'})
     assert answer.violations[0][0] == "severity"
 
@@ -143,7 +143,7 @@ def test_a_wrong_or_unknown_query_parameter_is_named(edge: Edge, query: str, fie
     assert [named for named, _ in answer.violations] == [field]
 
 
-def test_what_the_service_finds_wrong_comes_out_with_its_details(edge: Edge) -> None:
+def test_a_refusal_of_the_service_keeps_its_details(edge: Edge) -> None:
     violation = error_details_pb2.BadRequest.FieldViolation(field="message", description="is required")
     info = error_details_pb2.ErrorInfo(reason="INVALID_REQUEST", domain="tocsin.dev")
     details = [packed(info), packed(error_details_pb2.BadRequest(field_violations=[violation]))]
@@ -154,7 +154,7 @@ def test_what_the_service_finds_wrong_comes_out_with_its_details(edge: Edge) -> 
     assert answer.violations == [("message", "is required")]
 
 
-def test_a_retry_hint_comes_out_too(edge: Edge) -> None:
+def test_a_retry_delay_is_also_an_http_header(edge: Edge) -> None:
     hint = error_details_pb2.RetryInfo()
     hint.retry_delay.FromSeconds(2)
     edge.ingest.on("IngestJson", refusing(status_pb2.Status(code=8, message="busy", details=[packed(hint)])))
@@ -164,7 +164,7 @@ def test_a_retry_hint_comes_out_too(edge: Edge) -> None:
     assert answer.headers["retry-after"] == "2"
 
 
-def test_part_of_a_second_is_a_second_to_wait(edge: Edge) -> None:
+def test_a_fraction_of_a_second_is_rounded_up(edge: Edge) -> None:
     hint = error_details_pb2.RetryInfo()
     hint.retry_delay.FromMilliseconds(100)
     edge.manager.on("GetAlertRule", refusing(status_pb2.Status(code=14, message="busy", details=[packed(hint)])))
@@ -195,7 +195,7 @@ def test_a_body_over_the_limit_is_too_large(edge: Edge) -> None:
     assert not edge.ingest.calls
 
 
-def test_what_the_service_finds_too_large_is_that_too(edge: Edge) -> None:
+def test_a_request_that_the_service_finds_too_large_has_the_same_status(edge: Edge) -> None:
     violation = error_details_pb2.BadRequest.FieldViolation(field="events", description="expected 1 to 5 events, got 6")
     info = error_details_pb2.ErrorInfo(reason="REQUEST_TOO_LARGE", domain="tocsin.dev")
     details = [packed(info), packed(error_details_pb2.BadRequest(field_violations=[violation]))]
@@ -205,7 +205,7 @@ def test_what_the_service_finds_too_large_is_that_too(edge: Edge) -> None:
     assert answer.violations == [("events", "expected 1 to 5 events, got 6")]
 
 
-def test_a_body_below_the_limit_goes_through_whole(edge: Edge) -> None:
+def test_a_body_below_the_limit_reaches_the_service_complete(edge: Edge) -> None:
     events = [event(message="x" * 1000)] * 7000
     assert edge.all.post("/api/logs/batch", events).status == 200
     assert json.loads(edge.ingest.requests[0].body.data) == events
@@ -222,7 +222,7 @@ def test_a_body_below_the_limit_goes_through_whole(edge: Edge) -> None:
         ("POST", "/tocsin.logs.v1.LogIngestService/Ingest"),
     ],
 )
-def test_what_is_not_listed_is_not_there(edge: Edge, method: str, path: str) -> None:
+def test_paths_that_are_not_listed_do_not_exist(edge: Edge, method: str, path: str) -> None:
     answer = edge.all.send(method, path, "{}" if method == "POST" else None)
     assert (answer.status, answer.json["code"]) == (404, 5)
 
@@ -237,19 +237,19 @@ def refusing(status: status_pb2.Status) -> Behaviour:
     return lambda _, context: context.abort_with_status(rpc_status.to_status(status))
 
 
-def test_a_path_that_is_no_http_is_said_to_be_none(edge: Edge) -> None:
+def test_an_invalid_path_is_reported_as_such(edge: Edge) -> None:
     answer = edge.all.get("/api/alerts/%00")
     assert (answer.status, answer.reason) == (400, "MALFORMED_MESSAGE")
     assert answer.violations == [("request", "its path or its headers are not valid HTTP")]
 
 
-def test_too_long_a_path_is_the_callers_mistake(edge: Edge) -> None:
+def test_a_path_that_is_too_long_is_refused(edge: Edge) -> None:
     answer = edge.all.get("/api/alerts?resource=" + "x" * 70_000)
     assert (answer.status, answer.json["code"]) == (431, 3)
     assert "60 KiB" in answer.json["message"]
 
 
-def test_a_mistake_in_asking_is_no_ill_health(edge: Edge) -> None:
+def test_an_invalid_request_for_health_is_not_bad_health(edge: Edge) -> None:
     with socket.create_connection(("127.0.0.1", edge.ports.edge), timeout=10) as caller:
         caller.sendall(b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n")
         assert caller.recv(100).startswith(b"HTTP/1.1 400 ")

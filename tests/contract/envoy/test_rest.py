@@ -1,4 +1,4 @@
-"""REST as its users' curl lines have it."""
+"""REST as its users call it with curl."""
 
 import gzip
 import http.client
@@ -40,13 +40,13 @@ def test_one_event_is_the_body(edge: Edge) -> None:
     assert (request.body.data, request.body.content_type) == (EVENT.encode(), "application/json")
 
 
-def test_curl_need_not_say_that_it_sends_json(edge: Edge) -> None:
+def test_curl_may_omit_the_content_type(edge: Edge) -> None:
     answer = edge.all.post("/api/logs", EVENT, {"content-type": "application/x-www-form-urlencoded"})
     assert answer.status == 200
     assert edge.ingest.requests[0].body.data == EVENT.encode()
 
 
-def test_a_bare_list_is_a_batch_and_its_answer_is_the_json_that_users_have(edge: Edge) -> None:
+def test_a_list_is_a_batch_and_its_response_is_the_json_that_users_know(edge: Edge) -> None:
     refused = log_ingest_service_pb2.RefusedEvent(index=1, field="message", reason="is empty")
     response = log_ingest_service_pb2.IngestJsonBatchResponse(accepted_count=1, refused_count=1, refused=[refused])
     edge.ingest.on("IngestJsonBatch", lambda *_: response)
@@ -60,7 +60,7 @@ def test_a_bare_list_is_a_batch_and_its_answer_is_the_json_that_users_have(edge:
     assert request.body.data == BATCH.encode()
 
 
-def test_what_was_put_right_is_told(edge: Edge) -> None:
+def test_adjustments_are_reported(edge: Edge) -> None:
     value = log_ingest_service_pb2.AdjustedValue(
         field="traceId", action=log_ingest_service_pb2.AdjustedValue.PADDED, count=1, indexes=[0]
     )
@@ -90,13 +90,13 @@ def test_what_was_put_right_is_told(edge: Edge) -> None:
     ids=["nothing", "null", "cut off", "not UTF-8", "gzip", "deep", "something follows"],
 )
 @pytest.mark.parametrize("path", ["/api/logs", "/api/logs/batch"])
-def test_whatever_the_body_is_it_is_for_the_service_to_read(edge: Edge, path: str, body: bytes) -> None:
+def test_the_service_itself_reads_the_body_of_events(edge: Edge, path: str, body: bytes) -> None:
     assert edge.all.post(path, body).status == 200
     (request,) = edge.ingest.requests
     assert request.body.data == body
 
 
-def test_a_body_in_chunks_comes_whole(edge: Edge) -> None:
+def test_a_chunked_body_arrives_complete(edge: Edge) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", edge.ports.edge, timeout=5)
     connection.request("POST", "/api/logs", iter([b"[1,", b"2,", b"3]"]), encode_chunked=True)
     assert connection.getresponse().status == 200
@@ -129,7 +129,7 @@ def test_an_action_on_an_alert_takes_its_request_id_from_the_body(edge: Edge, ve
     assert (request.id, request.request_id) == ("a1", REQUEST_ID)
 
 
-def test_a_rule_is_created_from_the_body_that_users_have(edge: Edge) -> None:
+def test_a_rule_is_created_from_the_body_that_users_know(edge: Edge) -> None:
     edge.manager.on(
         "CreateAlertRule",
         lambda request, _: alert_rule_service_pb2.CreateAlertRuleResponse(alert_rule=request.alert_rule),
@@ -189,7 +189,7 @@ def test_a_retry_may_have_a_request_id(edge: Edge, name: str) -> None:
     assert (request.id, request.request_id) == ("n1", "0b8f1c3e-4d0a-4f4e-9a55-0d6f8a2f7c11")
 
 
-def test_a_patch_brings_the_fields_that_the_body_sets_and_no_mask(edge: Edge) -> None:
+def test_a_patch_contains_the_fields_of_the_body_and_no_mask(edge: Edge) -> None:
     edge.all.send("PATCH", "/api/alert-rules/r1", {"threshold": 0, "enabled": False, "description": ""})
     (request,) = edge.manager.requests
     # Envoy does not fill in the mask. A field with presence is set although it is 0 or false; an empty string is not.
@@ -234,7 +234,7 @@ def test_a_watch_is_a_line_of_json_for_each_change(edge: Edge) -> None:
     assert [json_line["alert"]["id"] for json_line in answer.json_lines] == ["a", "b"]
 
 
-def test_a_watch_is_answered_before_the_first_change_when_the_service_says_so(edge: Edge) -> None:
+def test_a_watch_gets_headers_before_the_first_change(edge: Edge) -> None:
     ended = threading.Event()
 
     def watch(_: object, context: grpc.ServicerContext) -> Iterator[alert_service_pb2.WatchAlertsResponse]:

@@ -42,7 +42,7 @@ async def test_own_leases_are_released_at_once(running: Run, alert: str) -> None
     mine = "state = 'IN_FLIGHT', holder = 'notifier-1', due_at = now() + interval '1 hour'"
     await leave_behind(running, alert, mine)
     async with running() as world:
-        await world.sinks.journal.until(lambda journal: journal.accepted("slack"), within=3)
+        await world.sinks.journal.until(lambda journal: journal.accepted("slack"), timeout_s=3)
 
 
 async def test_the_leases_of_others_are_left_to_them_until_they_end(running: Run, alert: str) -> None:
@@ -50,7 +50,7 @@ async def test_the_leases_of_others_are_left_to_them_until_they_end(running: Run
     await leave_behind(running, alert, other)
     async with running() as world:
         [row] = await world.rows("SELECT now() AS now, due_at FROM deliveries WHERE channel = 'slack'")
-        await world.sinks.journal.until(lambda journal: journal.accepted("slack"), within=5)
+        await world.sinks.journal.until(lambda journal: journal.accepted("slack"), timeout_s=5)
         [slack] = world.sinks.journal.accepted("slack")
         assert slack.time >= row["due_at"] - timedelta(milliseconds=50)
 
@@ -59,7 +59,7 @@ async def test_what_failed_before_is_redriven_although_the_breaker_is_new(runnin
     failed = "state = 'FAILED', reason = 'BREAKER_OPEN', due_at = now()"
     await leave_behind(running, alert, failed)
     async with running() as world:
-        await world.sinks.journal.until(lambda journal: journal.accepted("slack"), within=5)
+        await world.sinks.journal.until(lambda journal: journal.accepted("slack"), timeout_s=5)
         await world.until("SELECT 1 FROM failed_notifications WHERE status = 'DELIVERED'")
 
 
@@ -81,9 +81,9 @@ async def test_killed_again_and_again_it_misses_nothing(settings: Settings, sink
     for step in range(1, kills + 1):
         async with process(settings, sinks):
             enough = step * 20
-            await sinks.journal.until(partial(has_accepted, count=enough), within=30)
+            await sinks.journal.until(partial(has_accepted, count=enough), timeout_s=30)
     async with process(settings, sinks):
-        await sinks.journal.until(lambda journal: len({one.key for one in journal.accepted()}) >= 80, within=30)
+        await sinks.journal.until(lambda journal: len({one.key for one in journal.accepted()}) >= 80, timeout_s=30)
     counted = Counter((one.channel, one.alert) for one in sinks.journal.accepted())
     assert set(counted) == {(channel, alert) for channel in ("slack", "email") for alert in alerts}
     # What was in flight at a kill may come twice, and bears the same key then: two channels of eight workers each.
@@ -101,7 +101,7 @@ async def test_told_to_stop_it_finishes_what_it_is_sending_and_shows_no_secret(
         for severity in (AlertRule.CRITICAL, AlertRule.LOW):
             sent = notification(alert=f"{alert}-{severity}", severity=severity)
             await stream.send("notifications", sent.SerializeToString(), sent.alert.id.encode(), None, ())
-        await sinks.journal.until(lambda journal: len({one.channel for one in journal.deliveries}) == 4, within=30)
+        await sinks.journal.until(lambda journal: len({one.channel for one in journal.deliveries}) == 4, timeout_s=30)
         running.send_signal(signal.SIGTERM)
         output, _ = await running.communicate()
         assert running.returncode == 0

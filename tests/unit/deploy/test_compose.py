@@ -1,4 +1,4 @@
-"""compose.yaml cannot be run everywhere, so it is held against the specification and against the services' settings."""
+"""compose.yaml cannot run everywhere, so it is compared with the specification and with the services' settings."""
 
 import importlib.util
 import json
@@ -40,7 +40,7 @@ def compose() -> dict[str, Any]:
 
 
 def filled_in(text: str) -> str:
-    """What compose makes of a value where no variable is set."""
+    """Return a value as compose fills it in when no variable is set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
@@ -80,7 +80,7 @@ def test_every_setting_that_is_passed_exists_and_every_required_one_is_passed(se
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_every_value_is_one_that_the_setting_takes(service: str) -> None:
+def test_every_value_is_accepted_by_its_setting(service: str) -> None:
     assert loaded(service)
 
 
@@ -93,7 +93,7 @@ def test_it_runs_a_module_that_exists(service: str) -> None:
 
 
 @pytest.mark.parametrize(("service", "module"), [(name, module) for name, (module, _) in SERVICES.items()])
-def test_envoy_looks_for_each_service_where_it_listens(service: str, module: str) -> None:
+def test_envoy_has_the_address_of_each_service(service: str, module: str) -> None:
     process, gateway = loaded(service).process, loaded("api-gateway")
     assert getattr(gateway, module) == f"{service}:{port(process.listen)}"
     assert getattr(gateway, f"{module}_admin") == f"{service}:{port(process.admin_listen)}"
@@ -102,22 +102,22 @@ def test_envoy_looks_for_each_service_where_it_listens(service: str, module: str
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_its_health_is_asked_at_its_admin_port(service: str) -> None:
+def test_its_health_check_calls_its_admin_port(service: str) -> None:
     admin = port(loaded(service).process.admin_listen)
     assert environment(service)["HEALTH_URL"] == f"http://127.0.0.1:{admin}/health"
 
 
-def test_envoys_health_is_asked_at_its_own_admin_port() -> None:
+def test_envoys_health_check_calls_its_own_admin_port() -> None:
     gateway = loaded("api-gateway")
     assert environment("api-gateway")["HEALTH_URL"] == f"http://127.0.0.1:{gateway.admin_port}/ready"
     assert '"@type"' in render_config(gateway)
 
 
-def test_rules_are_followed_through_the_mesh() -> None:
+def test_rules_are_watched_through_the_mesh() -> None:
     assert loaded("alert-rule-engine").manager_target == f"api-gateway:{loaded('api-gateway').mesh_port}"
 
 
-def test_the_doors_are_those_of_the_design_and_on_this_machine_only() -> None:
+def test_the_published_ports_are_the_documented_ones_and_on_this_machine_only() -> None:
     published = [each for service in compose()["services"].values() for each in service.get("ports", [])]
     assert all(each.startswith("127.0.0.1:") for each in published)
     ports = {int(each.split(":")[1]) for each in published}
@@ -125,13 +125,13 @@ def test_the_doors_are_those_of_the_design_and_on_this_machine_only() -> None:
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_a_service_gets_the_time_that_its_shutdown_may_take(service: str) -> None:
+def test_a_service_is_not_killed_before_its_drain_ends(service: str) -> None:
     grace = float(compose()["services"][service]["stop_grace_period"].removesuffix("s"))
     assert service == "api-gateway" or loaded(service).process.drain.total_seconds() < grace
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_topics_are_there_before_anyone_subscribes(service: str) -> None:
+def test_topics_are_created_before_anybody_subscribes(service: str) -> None:
     services = compose()["services"]
     assert services[service]["depends_on"]["create-topics"] == {"condition": "service_completed_successfully"}
     assert services["create-topics"]["depends_on"]["kafka"] == {"condition": "service_healthy"}
@@ -140,13 +140,13 @@ def test_topics_are_there_before_anyone_subscribes(service: str) -> None:
     assert f"INSIDE://{loaded(service).kafka.brokers}" in kafka["KAFKA_ADVERTISED_LISTENERS"]
 
 
-def test_the_topics_are_made_by_the_stacks_own_list() -> None:
+def test_the_topics_are_created_from_the_stacks_own_list() -> None:
     _, _, program = compose()["services"]["create-topics"]["command"]
     assert program == "from stack.topics import create_topics; create_topics('kafka:29092')"
     assert callable(create_topics)
 
 
-def test_everything_that_is_waited_for_is_there_and_can_be_seen_to_be_healthy() -> None:
+def test_every_dependency_exists_and_has_a_health_check() -> None:
     services = compose()["services"]
     for service in services.values():
         for other, wish in service.get("depends_on", {}).items():
@@ -154,7 +154,7 @@ def test_everything_that_is_waited_for_is_there_and_can_be_seen_to_be_healthy() 
 
 
 @pytest.mark.parametrize("service", ["alert-manager", "notification-service"])
-def test_manager_and_notifier_use_the_database_that_is_made(service: str) -> None:
+def test_manager_and_notifier_use_the_database_that_is_created(service: str) -> None:
     made = environment("postgres")
     assert (made["POSTGRES_DB"], made["POSTGRES_USER"]) == (DATABASE, USER) == ("alertdb", "alertuser")
     url = f"postgresql://{USER}:{made['POSTGRES_PASSWORD']}@postgres:5432/{DATABASE}"
@@ -178,7 +178,7 @@ def test_what_is_mounted_exists() -> None:
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_a_service_may_do_no_more_than_it_must(service: str) -> None:
+def test_a_service_has_only_the_rights_that_it_needs(service: str) -> None:
     ours = compose()["services"][service]
     assert (ours["read_only"], ours["cap_drop"]) == (True, ["ALL"])
 

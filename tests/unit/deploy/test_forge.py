@@ -1,4 +1,4 @@
-"""The files that the forge reads are of the form that it expects, and its workflow may do no more than it must."""
+"""The forge's files have the form that it expects, and its workflow has only the permissions that it needs."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The image has what it needs, pinned as everywhere else, and nothing runs in it as root."""
+"""The image has the packages that it needs, with the pinned versions, and nothing runs in it as root."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Each requirement with its version, condition and hashes."""
+    """Return each requirement with its version, condition and hashes."""
     blocks = re.split(r"\n(?=\S)", lock.read_text().strip())
     return {block.splitlines()[0].removesuffix(" \\"): block for block in blocks}
 
@@ -46,7 +46,7 @@ def test_what_it_copies_exists_and_is_not_ignored() -> None:
     assert set(copied) == set(allowed)
 
 
-def test_it_runs_as_nobody_in_particular_and_says_how_it_is() -> None:
+def test_it_runs_without_root_and_has_a_health_check() -> None:
     final = DOCKERFILE.rsplit("FROM ", 1)[1]
     assert "\nUSER tocsin\n" in final
     assert "\nHEALTHCHECK " in final

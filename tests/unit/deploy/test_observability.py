@@ -30,7 +30,7 @@ OTHERS = {
 
 
 def instruments() -> Iterator[tuple[str, str, str]]:
-    """Every instrument that the services make: its kind, name and unit, as their source says."""
+    """Generate every instrument of the services from their source: kind, name and unit."""
     for path in (ROOT / "services").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
@@ -53,7 +53,7 @@ def make(meter: Meter, making: str, name: str, unit: str) -> None:
 
 @pytest.fixture(scope="module")
 def exported() -> set[str]:
-    """The names under which the services' instruments reach Prometheus."""
+    """Return the names of the services' instruments in Prometheus."""
     with telemetry.telemetry("test", "1", ""):
         for making, name, unit in set(instruments()):
             make(telemetry.meter("test"), making, name, unit)
@@ -77,14 +77,14 @@ def test_metrics_that_users_chart_keep_their_names(exported: set[str]) -> None:
     assert charted() >= KEPT
 
 
-def test_each_panel_says_what_it_shows_and_none_lies_over_another() -> None:
+def test_each_panel_has_a_description_and_none_overlaps_another() -> None:
     places = [(x, y) for panel in PANELS for x in range(*span(panel, "x", "w")) for y in range(*span(panel, "y", "h"))]
     assert len(places) == len(set(places))
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert all(panel["title"] and panel["targets"] for panel in PANELS)
 
 
-def test_the_dashboard_asks_a_source_that_is_provisioned() -> None:
+def test_the_dashboard_uses_a_source_that_is_provisioned() -> None:
     sources = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/tocsin.yaml").read_text())["datasources"]
     assert {panel["datasource"]["uid"] for panel in PANELS} <= {source["uid"] for source in sources}
     for source in sources:
@@ -93,7 +93,7 @@ def test_the_dashboard_asks_a_source_that_is_provisioned() -> None:
         assert host[1] in COMPOSE
 
 
-def test_the_dashboard_lies_where_grafana_looks() -> None:
+def test_the_dashboard_is_in_the_folder_that_grafana_reads() -> None:
     (provider,) = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/tocsin.yaml").read_text())["providers"]
     folder = provider["options"]["path"]
     assert f"./deploy/grafana/dashboards:{folder}:ro" in COMPOSE["grafana"]["volumes"]
@@ -101,7 +101,7 @@ def test_the_dashboard_lies_where_grafana_looks() -> None:
     assert home == f"{folder}/tocsin.json"
 
 
-def test_prometheus_asks_every_service_where_it_answers() -> None:
+def test_prometheus_scrapes_every_service_at_its_admin_port() -> None:
     jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
     scraped = {(each["names"][0], each["port"]) for job in jobs for each in job["dns_sd_configs"]}
     admin = {

@@ -1,4 +1,4 @@
-"""The manual of operations says what is so."""
+"""The operations manual agrees with the code."""
 
 import re
 import runpy
@@ -31,7 +31,7 @@ def test_the_tables_are_those_of_the_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
-def test_a_topic_made_with_the_numbers_of_the_table_is_the_right_one(topic: Topic) -> None:
+def test_a_topic_created_from_the_table_is_the_right_one(topic: Topic) -> None:
     row = re.search(rf"^\| `{topic.name}` \| (\d+) \| ([^|]+) \|", TEXT, re.MULTILINE)
     assert row
     partitions, kept = row.groups()
@@ -43,7 +43,7 @@ def test_a_topic_made_with_the_numbers_of_the_table_is_the_right_one(topic: Topi
         assert timedelta(**{unit: int(number)}) == timedelta(milliseconds=int(topic.config["retention.ms"]))
 
 
-def test_no_table_names_a_path_of_the_machine_it_was_made_on() -> None:
+def test_no_table_contains_a_path_of_this_machine() -> None:
     assert str(ROOT) not in TEXT
 
 
@@ -73,17 +73,17 @@ def test_every_target_of_make_exists() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))))
-def test_what_it_points_to_exists(path: str) -> None:
+def test_its_links_lead_to_existing_files(path: str) -> None:
     assert (ROOT / "docs" / path).exists()
 
 
-def test_every_port_in_a_command_is_a_door() -> None:
+def test_every_port_in_a_command_is_an_endpoint() -> None:
     doors = {getattr(Ports(), field) for field in Ports.__dataclass_fields__}
     used = {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", COMMANDS)}
     assert used <= doors | {4317}
 
 
-def test_every_variable_that_leads_the_command_line_is_named() -> None:
+def test_every_variable_of_the_command_line_is_documented() -> None:
     options = [option for command in commands(typer.main.get_command(app)) for option in command.params]
     variables = {option.envvar for option in options if option.envvar}
     assert "TOCSIN_SERVER" in variables

@@ -1,4 +1,4 @@
-"""What the pages point to exists."""
+"""Links and paths in the pages exist."""
 
 import re
 from collections.abc import Iterator
@@ -22,5 +22,5 @@ def links() -> Iterator[tuple[str, Path]]:
 @pytest.mark.parametrize(
     ("page", "path"), sorted(set(links())), ids=lambda part: part.name if isinstance(part, Path) else part
 )
-def test_what_a_page_points_to_exists(page: str, path: Path) -> None:
+def test_the_links_of_a_page_lead_to_existing_files(page: str, path: Path) -> None:
     assert path.exists(), f"{page} points to {path}"

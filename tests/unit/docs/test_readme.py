@@ -1,4 +1,4 @@
-"""What the front page shows works."""
+"""The examples in the README work."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "README.md").read_text()
 
 
-def test_the_rule_file_is_a_rule_that_the_manager_takes(tmp_path: Path) -> None:
+def test_the_manager_accepts_the_rule_file(tmp_path: Path) -> None:
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     file = tmp_path / "rule.yaml"
     file.write_text(shown)
