@@ -1,4 +1,4 @@
-"""Matching: what a block says depends on its records alone, not on how they were fetched."""
+"""Matching: the rows of a block depend on its records alone, not on how they were fetched."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -65,7 +65,7 @@ def random_records(random: Random) -> list[Record]:
 
 
 def matched(records: list[Record], cuts: list[int]) -> dict[int, dict[int, dict[RowKey, Aggregate]]]:
-    """Give the rows and totals by partition and block, after fetching the records cut at these places."""
+    """Return rows and totals by partition and block, after fetching the records cut at these places."""
     starts = {each.partition: each.offset for each in reversed(records)}
     sources = {partition: SourcePartition.at(partition, offset) for partition, offset in starts.items()}
     for first, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
@@ -79,7 +79,7 @@ def matched(records: list[Record], cuts: list[int]) -> dict[int, dict[int, dict[
 
 def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, int]]]]:
     """Count selected and counted events one by one."""
-    found: dict[int, dict[int, dict[RowKey, tuple[int, int]]]] = defaultdict(lambda: defaultdict(dict))
+    counts: dict[int, dict[int, dict[RowKey, tuple[int, int]]]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         for event in LogBatch.FromString(record.value).events:
             zone = event.attributes.get("zone", "")
@@ -93,7 +93,7 @@ def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, 
             ]
             happened = event.event_time.seconds if event.HasField("event_time") else record.timestamp_ms // 1000
             pane_ns = happened // 10 * 10 * SECOND_NS
-            block = found[record.partition][record.offset // 256]
+            block = counts[record.partition][record.offset // 256]
             selecting = {(RULES.rules[each[0]].bucketing_id, each[2]) for each in rows if each[1]}
             for bucketing_id, group in selecting:
                 key = totals_key(bucketing_id, group, pane_ns)
@@ -103,7 +103,7 @@ def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, 
                     key = RowKey(rule_id, 1, group, pane_ns)
                     total = block[totals_key(RULES.rules[rule_id].bucketing_id, group, pane_ns)][1]
                     block[key] = block.get(key, (0, 0))[0] + 1, total
-    return {partition: dict(blocks) for partition, blocks in found.items()}
+    return {partition: dict(blocks) for partition, blocks in counts.items()}
 
 
 @settings(max_examples=60, deadline=None)
@@ -116,7 +116,7 @@ def test_where_fetches_are_cut_does_not_matter(random: Random) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(randoms)
-def test_columns_count_what_going_through_events_counts(random: Random) -> None:
+def test_columns_count_the_same_as_a_loop_over_the_events(random: Random) -> None:
     records = random_records(random)
     counts = {
         partition: {

@@ -30,7 +30,7 @@ def flushed(source: SourcePartition, idle_ns: int | None = None) -> list[tuple[i
     return source.flush(outputs=2, source_partitions=1, idle_ns=idle_ns, rules_revision=1)
 
 
-def test_borders_follow_from_offsets_alone() -> None:
+def test_block_borders_depend_only_on_offsets() -> None:
     assert [block_of(offset) for offset in (0, 255, 256)] == [0, 0, 1]
     assert (first_offset(1), end_offset(1)) == (256, 512)
 

@@ -1,4 +1,4 @@
-"""A transition's names: what makes it another step, and what makes it another trouble."""
+"""The ids and fingerprints of transitions, and the order of transitions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def in_another_order(given_labels: dict[str, str], data: st.DataObject) -> dict[
 
 @settings(deadline=None, max_examples=30)
 @given(labels, labels, st.data())
-def test_labels_and_their_order_are_no_part_of_the_names(
+def test_labels_and_their_order_change_neither_id_nor_fingerprint(
     one: dict[str, str], other: dict[str, str], data: st.DataObject
 ) -> None:
     names = {
@@ -45,27 +45,27 @@ def test_labels_and_their_order_are_no_part_of_the_names(
 
 @settings(deadline=None, max_examples=30)
 @given(st.tuples(words, words), st.tuples(words, words))
-def test_different_groups_are_different_troubles_and_steps(one: tuple[str, str], other: tuple[str, str]) -> None:
+def test_different_groups_have_different_ids_and_fingerprints(one: tuple[str, str], other: tuple[str, str]) -> None:
     first, second = fired(one), fired(other)
     assert (first.fingerprint == second.fingerprint) == (one == other)
     assert (first.id == second.id) == (one == other)
 
 
-def test_window_and_selection_make_another_step_of_the_same_trouble() -> None:
+def test_another_window_or_selection_changes_the_id_and_not_the_fingerprint() -> None:
     steps = [fired(), fired(start_ns=60), fired(selection_revision=9)]
     assert len({step.id for step in steps}) == 3
     assert len({step.fingerprint for step in steps}) == 1
 
 
-def test_an_edit_that_counts_on_makes_the_same_step() -> None:
+def test_an_edit_that_keeps_the_counts_keeps_the_id() -> None:
     assert fired(threshold=1).id == fired(threshold=2, revision=9).id
 
 
-def test_another_severity_is_another_trouble() -> None:
+def test_another_severity_changes_the_fingerprint() -> None:
     assert fired(severity=Severity.LOW).fingerprint != fired(severity=Severity.HIGH).fingerprint
 
 
-def test_an_end_is_another_step_of_the_same_trouble() -> None:
+def test_an_end_has_another_id_and_the_same_fingerprint() -> None:
     begun = fired()
     ended = resolve(begun, begun.window, (), TransitionReason.CONDITION_ENDED, 8)
     assert ended.fingerprint == begun.fingerprint
@@ -74,7 +74,7 @@ def test_an_end_is_another_step_of_the_same_trouble() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.dictionaries(words, words, min_size=1, max_size=4), st.data())
-def test_the_order_in_which_an_event_names_its_attributes_is_no_part_of_its_group(
+def test_the_order_of_an_events_attributes_does_not_change_its_group(
     attributes: dict[str, str], data: st.DataObject
 ) -> None:
     plain = {"level": 1, "service": "a", "message": "", "status_code": None, "response_time": None, "host": None}

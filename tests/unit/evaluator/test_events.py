@@ -54,19 +54,19 @@ def test_some_rows_and_fields_can_be_taken() -> None:
     assert len(columns_of({}, {}).take(np.array([1])).batch.schema) == len(EVENT)
 
 
-def test_what_was_computed_is_remembered() -> None:
+def test_what_was_computed_is_cached() -> None:
     columns = columns_of({})
     assert columns.cached("key", lambda: [1]) is columns.cached("key", list)
 
 
 @pytest.mark.parametrize("offset", range(10))
 @pytest.mark.parametrize(
-    "answers", [[True, None, False] * 7, [True, False, False] * 7, [True], [], [None], [None] * 9 + [False]]
+    "booleans", [[True, None, False] * 7, [True, False, False] * 7, [True], [], [None], [None] * 9 + [False]]
 )
-def test_a_mask_holds_the_rows_with_one_answer(answers: list[bool | None], offset: int) -> None:
-    array = pa.array(answers, pa.bool_())[offset:]
-    assert mask_of(array).tolist() == [answer is True for answer in answers[offset:]]
-    assert mask_of(array, value=False).tolist() == [answer is False for answer in answers[offset:]]
+def test_a_mask_holds_the_rows_with_one_value(booleans: list[bool | None], offset: int) -> None:
+    array = pa.array(booleans, pa.bool_())[offset:]
+    assert mask_of(array).tolist() == [answer is True for answer in booleans[offset:]]
+    assert mask_of(array, value=False).tolist() == [answer is False for answer in booleans[offset:]]
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_a_mask_holds_the_rows_with_one_answer(answers: list[bool | None], offse
         pytest.param({"response_time": 2.5}, "response_time", 2.5, id="a double"),
         pytest.param({}, "response_time", None, id="none"),
         pytest.param({"response_time": float("inf")}, "response_time", None, id="not finite"),
-        pytest.param({"status_code": 404}, "status_code", 404.0, id="a whole number"),
+        pytest.param({"status_code": 404}, "status_code", 404.0, id="an integer"),
         pytest.param({"attributes": {"size": "12"}}, "attributes.size", 12.0, id="digits"),
         pytest.param({"attributes": {"size": "-1.5e3"}}, "attributes.size", -1500.0, id="as JSON writes it"),
-        pytest.param({"attributes": {"size": "1e999"}}, "attributes.size", None, id="beyond all numbers"),
+        pytest.param({"attributes": {"size": "1e999"}}, "attributes.size", None, id="beyond all doubles"),
         pytest.param({"attributes": {"size": "12 kB"}}, "attributes.size", None, id="with a unit"),
         pytest.param({"attributes": {"size": "nan"}}, "attributes.size", None, id="no number by name"),
         pytest.param({"attributes": {"size": ""}}, "attributes.size", None, id="empty"),

@@ -182,7 +182,7 @@ def test_a_count_is_never_judged_with_the_total_of_another_moment(random: Random
 
 
 @pytest.mark.filterwarnings("error")
-def test_values_whose_sum_is_beyond_all_numbers_stop_nothing() -> None:
+def test_values_whose_sum_is_beyond_all_doubles_stop_nothing() -> None:
     pipeline = Pipeline(RULES)
     pipeline.append(0, [Event(second, response_time=1e308) for second in (1, 2, 3)])
     run(pipeline)

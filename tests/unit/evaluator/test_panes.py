@@ -62,7 +62,7 @@ def test_a_sum_is_rounded_once(numbers: list[float]) -> None:
         assert totals.sum == (math.inf if exact > 0 else -math.inf)
 
 
-def test_putting_replaces_and_folding_nothing_is_nothing() -> None:
+def test_a_row_replaces_its_former_one_and_folding_an_unknown_source_does_nothing() -> None:
     pane = Pane()
     pane.replace(1, Aggregate(counted=1))
     pane.replace(1, Aggregate(counted=2))
@@ -83,11 +83,11 @@ def test_the_earliest_samples_stay(order: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_sum_beyond_all_numbers_is_infinite(sign: int) -> None:
+def test_a_sum_beyond_all_doubles_is_infinite(sign: int) -> None:
     largest = Aggregate(sum=sign * 1.7e308)
     assert MergedAggregate().plus(largest).plus(largest).sum == sign * math.inf
 
 
-def test_an_infinite_sum_counts_as_the_largest_number() -> None:
+def test_an_infinite_sum_counts_as_the_largest_double() -> None:
     totals = MergedAggregate().plus(Aggregate(sum=math.inf)).plus(Aggregate(sum=-1e300))
     assert totals.sum == sys.float_info.max - 1e300

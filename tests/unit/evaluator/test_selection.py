@@ -27,8 +27,8 @@ EVENTS: list[dict[str, Any]] = [
 
 
 def selected(text: str, among: list[int] | None = None) -> list[int]:
-    asked = None if among is None else np.isin(np.arange(len(EVENTS)), among)
-    mask = compile_selection(check_filter(text))(EventColumns.of(batch_of(EVENTS)), asked)
+    among_rows = None if among is None else np.isin(np.arange(len(EVENTS)), among)
+    mask = compile_selection(check_filter(text))(EventColumns.of(batch_of(EVENTS)), among_rows)
     return np.flatnonzero(mask).tolist()
 
 
@@ -132,7 +132,7 @@ def test_each_test_of_a_filter_is_planned_once_and_evaluated_once(text: str, mon
         pytest.param('!(int(attributes.n) == 1) && has(attributes.n) || "7" in attributes', id="no number"),
     ],
 )
-def test_a_text_is_read_beyond_the_character_nul(text: str) -> None:
+def test_a_string_is_read_beyond_the_character_nul(text: str) -> None:
     refused = {
         "service": "s",
         "level": 3,
@@ -147,12 +147,12 @@ def test_a_text_is_read_beyond_the_character_nul(text: str) -> None:
     assert compile_selection(check_filter(text))(columns, None).tolist() == [True, False]
 
 
-def test_an_event_that_would_take_too_many_steps_is_passed_over_and_counted() -> None:
+def test_an_event_beyond_the_step_limit_is_not_selected_and_counted() -> None:
     text = "attributes.all(a, attributes.all(b, a != service && b != service))"
     few, many = ({"service": "s", "attributes": {str(n): "" for n in range(size)}} for size in (3, 150))
     columns = EventColumns.of(batch_of([few, many, few]))
     assert compile_selection(check_filter(text))(columns, None).tolist() == [True, False, True]
     assert compile_selection(check_filter(f"!({text})"))(columns, None).tolist() == [False, False, False]
-    # Some rows only: they are counted where the fetch is looked at.
+    # A part of the rows: what it counts is visible in the columns of the whole fetch.
     assert compile_selection(check_filter(f"level > 1 || {text}"))(columns, np.array([False, True, False])).sum() == 0
     assert columns.over_step_limit == {text: 1, f"!({text})": 1, f"level > 1 || {text}": 1}

@@ -18,7 +18,7 @@ from tests.unit.evaluator.stage_driver import COUNT, StageDriver, progress, row
     ("flushes", "orders"),
     [
         pytest.param([(0, 0, 5), (0, 5, 9)], ["same_block", "same_block"], id="one after the other"),
-        pytest.param([(0, 0, 5), (0, 0, 3)], ["same_block", "same_block"], id="a repeat"),
+        pytest.param([(0, 0, 5), (0, 0, 3)], ["same_block", "same_block"], id="a repetition"),
         pytest.param([(0, 0, 256), (1, 256, 260)], ["same_block", "next_block"], id="the next block"),
         pytest.param(
             [(0, 0, 256), (1, 256, 257), (0, 0, 9)], ["same_block", "next_block", "stale"], id="a folded block"
@@ -30,7 +30,7 @@ from tests.unit.evaluator.stage_driver import COUNT, StageDriver, progress, row
         ),
     ],
 )
-def test_flushes_follow_each_other(flushes: list[tuple[int, int, int]], orders: list[str]) -> None:
+def test_the_order_of_flushes(flushes: list[tuple[int, int, int]], orders: list[str]) -> None:
     driver = StageDriver.with_rules(COUNT)
     assert [driver.process(PartialBatch(progress=progress(*each))).flush_order.value for each in flushes] == orders
 
@@ -59,7 +59,7 @@ def test_a_gap_that_was_noticed_before_is_not_reported_during_a_replay() -> None
     stage = WindowStage.restored(Checkpoint(offset=0, position=3, watermark_ns=None), (), SECOND_NS)
     driver = StageDriver(stage)
     driver.update_rules(COUNT)
-    heard = [
+    outcomes = [
         driver.process(PartialBatch(progress=progress(*each))) for each in ((0, 0, 256), (1, 256, 257), (2, 512, 513))
     ]
-    assert FlushOrder.GAP not in {each.flush_order for each in heard}
+    assert FlushOrder.GAP not in {each.flush_order for each in outcomes}

@@ -69,7 +69,7 @@ def test_totals_of_blocks_add_up() -> None:
     driver = StageDriver.with_rules(rule("count", "total > 5"))
     for block, total in ((0, 3), (1, 2), (2, 1)):
         start = block * 256
-        progress_of_block = BlockProgress(
+        block_progress = BlockProgress(
             source_partition=0,
             source_partitions=1,
             block=block,
@@ -77,7 +77,7 @@ def test_totals_of_blocks_add_up() -> None:
             previous_up_to=start,
             rules_revision=1 + block % 2,
         )
-        outcome = driver.process(PartialBatch(progress=progress_of_block, rows=(scope_row(total, RATE),)))
+        outcome = driver.process(PartialBatch(progress=block_progress, rows=(scope_row(total, RATE),)))
     (step,) = outcome.transitions
     assert step.window.total == 6
 
@@ -146,7 +146,7 @@ def test_a_rule_that_begins_to_need_totals_is_judged_by_them_for_what_it_has_sel
     assert driver.flush(scope_row(3, RATE), event=2) == ["FIRING a 0"]
 
 
-def test_folding_totals_of_a_source_that_has_none_is_nothing() -> None:
+def test_folding_the_totals_of_an_unknown_source_does_nothing() -> None:
     pane = ScopePane()
     pane.fold(1)
     assert pane.since(0) is None

@@ -1,10 +1,10 @@
-"""The watermark: never back, never ahead of a source that may still speak."""
+"""The watermark: never back, never ahead of a source that may still have events."""
 
 from services.evaluator.core.records import SECOND_NS, BlockProgress
 from services.evaluator.core.window.watermark import Watermark
 
 
-def heard(source: int, event: float | None = None, idle: float | None = None, sources: int = 2) -> BlockProgress:
+def progress(source: int, event: float | None = None, idle: float | None = None, sources: int = 2) -> BlockProgress:
     return BlockProgress(
         source_partition=source,
         source_partitions=sources,
@@ -28,34 +28,34 @@ def seconds(watermark: Watermark) -> float | None:
 
 
 def test_it_waits_for_every_source() -> None:
-    assert seconds(after(heard(0, 100))) is None
-    assert seconds(after(heard(0, 100), heard(1, 50))) == 50
+    assert seconds(after(progress(0, 100))) is None
+    assert seconds(after(progress(0, 100), progress(1, 50))) == 50
 
 
 def test_it_never_goes_back() -> None:
-    assert seconds(after(heard(0, 100), heard(1, 50), heard(1, 40), heard(0, 60))) == 50
-    assert seconds(after(heard(0, 10), heard(1, 10), start=20 * SECOND_NS)) == 20
+    assert seconds(after(progress(0, 100), progress(1, 50), progress(1, 40), progress(0, 60))) == 50
+    assert seconds(after(progress(0, 10), progress(1, 10), start=20 * SECOND_NS)) == 20
 
 
 def test_it_moves_in_steps() -> None:
-    assert seconds(after(heard(0, 100.19), heard(1, 200))) == 100.1
+    assert seconds(after(progress(0, 100.19), progress(1, 200))) == 100.1
 
 
 def test_an_empty_source_does_not_hold_it_back() -> None:
-    assert seconds(after(heard(0, 100), heard(1, None, idle=100))) == 90
-    assert seconds(after(heard(0, 100), heard(1, 95, idle=100))) == 95
+    assert seconds(after(progress(0, 100), progress(1, None, idle=100))) == 90
+    assert seconds(after(progress(0, 100), progress(1, 95, idle=100))) == 95
 
 
-def test_a_busy_source_of_the_past_does() -> None:
-    assert seconds(after(heard(0, 5), heard(1, None, idle=1000))) == 5
+def test_a_busy_source_with_old_events_holds_it_back() -> None:
+    assert seconds(after(progress(0, 5), progress(1, None, idle=1000))) == 5
 
 
-def test_a_source_that_said_nothing_of_time_holds_it() -> None:
-    assert seconds(after(heard(0, 100), heard(1))) is None
+def test_a_source_without_any_time_holds_it_back() -> None:
+    assert seconds(after(progress(0, 100), progress(1))) is None
 
 
 def test_when_all_are_empty_the_clock_may_decide_but_nothing_is_late() -> None:
-    watermark = after(heard(0, 5, idle=1000), heard(1, None, idle=999))
+    watermark = after(progress(0, 5, idle=1000), progress(1, None, idle=999))
     assert watermark.value_ns is None
     assert watermark.idle_until_ns == 989 * SECOND_NS
     watermark.jump(7)
@@ -63,13 +63,13 @@ def test_when_all_are_empty_the_clock_may_decide_but_nothing_is_late() -> None:
 
 
 def test_while_one_is_busy_the_clock_does_not_decide() -> None:
-    assert after(heard(0, 5, idle=1000), heard(1, 5)).idle_until_ns is None
-    assert after(heard(0, 5, idle=1000)).idle_until_ns is None
+    assert after(progress(0, 5, idle=1000), progress(1, 5)).idle_until_ns is None
+    assert after(progress(0, 5, idle=1000)).idle_until_ns is None
     assert after().idle_until_ns is None
 
 
 def test_a_topic_that_grew_is_waited_for() -> None:
-    watermark = after(heard(0, 5), heard(1, 5), heard(0, 50, sources=3), heard(1, 60, sources=3))
+    watermark = after(progress(0, 5), progress(1, 5), progress(0, 50, sources=3), progress(1, 60, sources=3))
     assert seconds(watermark) == 5
-    watermark.observe(heard(2, 40, sources=3))
+    watermark.observe(progress(2, 40, sources=3))
     assert seconds(watermark) == 40
