@@ -1,21 +1,15 @@
 """What the evaluator writes it reads again as it was."""
 
-from dataclasses import replace
-from typing import cast
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.kafka import Consumer, Rebalance, Record
 from services.domain.level import Level
 from services.domain.severity import Severity
-from services.evaluator.adapters.kafka import KafkaPartialSource
 from services.evaluator.adapters.partial_codec import MalformedError, decode_batch, encode_batch
 from services.evaluator.adapters.partial_decoder import PartialDecoder
 from services.evaluator.adapters.transition_codec import decode_state, encode_state
 from services.evaluator.core.records import (
-    SECOND_NS,
     Aggregate,
     BlockProgress,
     PartialBatch,
@@ -174,26 +168,3 @@ def test_nonsense_is_malformed(decode: object) -> None:
 def test_a_state_without_a_transition_is_malformed() -> None:
     with pytest.raises(MalformedError):
         decode_state(b"")
-
-
-class Fetched:
-    """A consumer that has fetched one record."""
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    async def fetch(self, _limit: int, _timeout_s: float) -> tuple[Rebalance, list[Record]]:
-        return Rebalance(), [self._record]
-
-
-@pytest.mark.parametrize(("written_s", "expected_s"), [(100, 100), (640, 101), (None, None)])
-async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(written_s: int, expected_s: int) -> None:
-    written_ns, expected_ns = (None if each is None else each * SECOND_NS for each in (written_s, expected_s))
-    progress = BlockProgress(
-        source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=written_ns
-    )
-    value = encode_batch(PartialBatch(progress=progress))
-    record = Record("window-partials", 0, 0, None, value, (), 101_000)
-    source = KafkaPartialSource(cast("Consumer", Fetched(record)))
-    (partial,) = (await source.fetch(1, 0.0, {})).partials
-    assert partial.batch.progress == replace(progress, idle_ns=expected_ns)

@@ -1,6 +1,5 @@
 """The window loop: published before committed, resumed exactly, read again after a gap."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -19,10 +18,10 @@ from services.evaluator.core.records import (
 )
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.worker.transition_publisher import MAX_TRANSITIONS, Backlog, PendingTransition
+from services.evaluator.worker.transition_publisher import MAX_TRANSITIONS
 from services.evaluator.worker.window import WindowWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.evaluator import FIRED, NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
+from tests.fakes.evaluator import NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
 from tests.unit.evaluator.pipeline import rule
 
 AT_ONCE = Backoff(first_delay=timedelta(), max_delay=timedelta())
@@ -177,48 +176,11 @@ async def test_states_of_ended_alerts_are_deleted_after_the_commit(loop: Loop) -
     assert loop.states.kept == {}
 
 
-def pending(rule_id: str, group: str, number: int = 0, partition: int = 0) -> PendingTransition:
-    return PendingTransition(
-        partition, replace(FIRED, id=f"{rule_id}-{group}-{number}", rule_id=rule_id, group=(group,))
-    )
-
-
-def ids(batch: Sequence[PendingTransition]) -> list[str]:
-    return [each.transition.id for each in batch]
-
-
-def test_a_group_occurs_once_in_each_batch_and_keeps_its_order() -> None:
-    backlog = Backlog()
-    backlog.add([pending("r", "a", 1), pending("r", "a", 2), pending("r", "b", 1)])
-    assert ids(backlog.next_batch()) == ["r-a-1"]
-    assert ids(backlog.next_batch()) == ["r-a-2", "r-b-1"]
-    assert (backlog.next_batch(), len(backlog)) == ([], 0)
-
-
-def test_rules_take_turns_and_who_waited_is_first() -> None:
-    backlog = Backlog()
-    backlog.add(pending("many", str(number)) for number in range(100))
-    backlog.add([pending("one", "a"), pending("two", "a")])
-    assert ids(backlog.next_batch(3)) == ["many-0-0", "one-a-0", "two-a-0"]
-    backlog.add([pending("three", "a")])
-    assert ids(backlog.next_batch(1)) == ["many-1-0"]
-    assert ids(backlog.next_batch(1)) == ["three-a-0"]
-    assert len(backlog) == 98
-
-
-def test_transitions_of_revoked_partitions_are_discarded() -> None:
-    backlog = Backlog()
-    backlog.add([pending("r", "a", partition=1), pending("r", "b", partition=2)])
-    assert backlog.partitions() == {1, 2}
-    backlog.discard([1])
-    assert ids(backlog.next_batch()) == ["r-b-0"]
-
-
 def many(count: int) -> tuple[Row, ...]:
     return tuple(Row(RowKey("count", 1, (f"g{number}",), 0), Aggregate(counted=2, total=2)) for number in range(count))
 
 
-async def test_many_transitions_go_in_waves_that_are_sent_once_and_nobody_waits_for_all(loop: Loop) -> None:
+async def test_many_transitions_go_in_batches_that_are_sent_once_and_no_rule_waits_for_all(loop: Loop) -> None:
     rules = [rule("count", "count > threshold"), rule("other", "count > threshold")]
     loop.rules.current = RuleSet.of(1, rules)
     await loop.bring(replace(flush(1), rows=many(3 * MAX_TRANSITIONS)), rebalance=ASSIGNED)

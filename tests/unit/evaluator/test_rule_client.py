@@ -35,24 +35,24 @@ def update(*rules: AlertRule, revision: int = 1, is_snapshot: bool = True, remov
     )
 
 
-async def test_what_was_heard_is_there_at_the_next_start(tmp_path: Path) -> None:
-    told: list[RuleSet] = []
-    client = RuleClient(RuleCache(tmp_path / "new"), told.append)
+async def test_loaded_rules_are_there_at_the_next_start(tmp_path: Path) -> None:
+    changes: list[RuleSet] = []
+    client = RuleClient(RuleCache(tmp_path / "new"), changes.append)
     await client.load_cache()
     assert client.current is None
     await client.apply(update(a_rule()))
     again = RuleClient(RuleCache(tmp_path / "new"))
     await again.load_cache()
     assert list((await again.loaded()).rules) == ["rule-errors"]
-    assert [each.revision for each in told] == [1]
+    assert [each.revision for each in changes] == [1]
 
 
-async def test_a_copy_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+async def test_a_cache_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     (tmp_path / "rules.binpb").write_bytes(b"\xff")
     assert RuleCache(tmp_path).read() is None
 
 
-async def test_a_copy_that_cannot_be_written_does_not_stop_anything(tmp_path: Path) -> None:
+async def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     client = RuleClient(RuleCache(tmp_path / "file"))
     await client.apply(update(a_rule()))
@@ -81,7 +81,7 @@ async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
 ) -> None:
     def compile_condition(expression: Expression) -> Condition:
         if expression.text == "count > 7":
-            raise RecursionError("a mistake of ours")
+            raise RecursionError("a fault")
         return lower(expression)
 
     lower = condition.compile_condition
@@ -89,7 +89,7 @@ async def test_a_rule_that_cannot_be_compiled_does_not_stop_the_others(
     client = RuleClient(RuleCache(tmp_path))
     await client.apply(update(a_rule(id="odd", condition="count > 7"), a_rule()))
     rules = await client.loaded()
-    assert (list(rules.rules), dict(rules.refused)) == (["rule-errors"], {"odd": "a mistake of ours"})
+    assert (list(rules.rules), dict(rules.refused)) == (["rule-errors"], {"odd": "a fault"})
 
 
 async def test_a_rule_that_did_not_change_is_not_compiled_again(tmp_path: Path) -> None:
@@ -100,18 +100,18 @@ async def test_a_rule_that_did_not_change_is_not_compiled_again(tmp_path: Path) 
     assert (await client.loaded()).rules["rule-errors"] is before
 
 
-async def test_the_manager_is_believed_at_whatever_revision_it_is(tmp_path: Path) -> None:
+async def test_the_managers_rules_replace_those_of_the_cache_whatever_their_revision(tmp_path: Path) -> None:
     RuleCache(tmp_path).write(1, [a_rule(id="of-another-database")])
-    learned = asyncio.Queue[RuleSet]()
-    client = RuleClient(RuleCache(tmp_path), learned.put_nowait)
+    loaded = asyncio.Queue[RuleSet]()
+    client = RuleClient(RuleCache(tmp_path), loaded.put_nowait)
     await client.load_cache()
-    before = await learned.get()
+    before = await loaded.get()
     manager = FakeManager(a_rule())
     await manager.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{manager.port}") as mesh:
         following = asyncio.create_task(client.watch(mesh, Health("evaluator").dependency("manager")))
         async with asyncio.timeout(10):
-            after = await learned.get()
+            after = await loaded.get()
         following.cancel()
     await manager.stop()
     assert (after.revision, list(after.rules)) == (before.revision, ["rule-errors"])
@@ -145,20 +145,20 @@ def test_pages_are_an_update_when_the_last_has_come() -> None:
     pages = UpdateReader()
     assert pages.add(page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="a"), has_more=True)) is None
     assert pages.add(page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="b"), has_more=True)) is None
-    whole = pages.add(page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="c")))
-    assert whole is not None
-    assert (whole.is_snapshot, list(whole.rules), whole.resume_token) == (True, ["a", "b", "c"], "e.7")
+    snapshot = pages.add(page(WatchAlertRulesResponse.SNAPSHOT, a_rule(id="c")))
+    assert snapshot is not None
+    assert (snapshot.is_snapshot, list(snapshot.rules), snapshot.resume_token) == (True, ["a", "b", "c"], "e.7")
     assert pages.add(page(WatchAlertRulesResponse.HEARTBEAT)) is None
     changes = pages.add(page(WatchAlertRulesResponse.CHANGES, a_rule(id="d")))
     assert changes is not None
     assert (changes.is_snapshot, list(changes.rules)) == (False, ["d"])
 
 
-def test_a_manager_that_knows_no_pages_is_understood() -> None:
+def test_a_manager_without_pages_is_understood() -> None:
     assert UpdateReader().add(WatchAlertRulesResponse(revision=7)) is None
-    whole = UpdateReader().add(WatchAlertRulesResponse(revision=7, is_snapshot=True, alert_rules=[a_rule()]))
-    assert whole is not None
-    assert (whole.is_snapshot, list(whole.rules), whole.resume_token) == (True, ["rule-errors"], "")
+    snapshot = UpdateReader().add(WatchAlertRulesResponse(revision=7, is_snapshot=True, alert_rules=[a_rule()]))
+    assert snapshot is not None
+    assert (snapshot.is_snapshot, list(snapshot.rules), snapshot.resume_token) == (True, ["rule-errors"], "")
 
 
 AT_ONCE = Backoff(first_delay=timedelta(milliseconds=10), max_delay=timedelta(milliseconds=10))
@@ -177,7 +177,7 @@ async def following(client: RuleClient, port: int) -> AsyncIterator[None]:
 
 
 class Broken:
-    """Breaks off within the first set of rules, and keeps what it was asked."""
+    """Ends its stream after the first page, and keeps the requests."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Queue[Any]()
@@ -201,7 +201,7 @@ async def test_a_stream_that_breaks_within_the_rules_changes_nothing(tmp_path: P
     assert list((await client.loaded()).rules) == ["rule-errors"]
 
 
-async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path: Path) -> None:
+async def test_many_large_rules_are_loaded_and_an_edit_sends_one_rule(tmp_path: Path) -> None:
     edge, server = Edge(), grpc.aio.server()
     edge.store.tables.rules = {f"rule-{n}": stored_rule(n) for n in range(3000)}
     edge.store.tables.revision = 3000
@@ -209,24 +209,24 @@ async def test_many_large_rules_are_learned_and_an_edit_sends_one_rule(tmp_path:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     await edge.rules.refresh()
-    learned = asyncio.Queue[RuleSet]()
-    client, sent = RuleClient(RuleCache(tmp_path), learned.put_nowait), Sent()
+    loaded = asyncio.Queue[RuleSet]()
+    client, sent = RuleClient(RuleCache(tmp_path), loaded.put_nowait), Sent()
     async with following(client, port):
         with sent.noted():
-            assert len((await learned.get()).rules) == 3000
+            assert len((await loaded.get()).rules) == 3000
             assert sum(sent.sizes) > 3000 * 8192
             assert max(sent.sizes) < 2 * PAGE_BYTES
             sent.sizes.clear()
             edge.store.tables.rules["rule-7"] = stored_rule(7, revision=3001, threshold=5)
             edge.store.tables.revision = 3001
             await edge.rules.refresh()
-            assert (await learned.get()).rules["rule-7"].rule.threshold == 5
+            assert (await loaded.get()).rules["rule-7"].rule.threshold == 5
             assert len(sent.sizes) == 1
             assert sent.sizes[0] < 16_384
             del edge.store.tables.rules["rule-8"]
             edge.store.tables.deleted_rules["rule-8"] = edge.store.tables.revision = 3002
             await edge.rules.refresh()
-            assert (await learned.get()).has_ended(("rule-8", 9), 9)
+            assert (await loaded.get()).has_ended(("rule-8", 9), 9)
     edge.rules.close()
     await server.stop(0)
 
