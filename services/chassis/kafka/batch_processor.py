@@ -1,16 +1,15 @@
 """Process a batch until each of its records is either handled or dead-lettered."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 import grpc
 import structlog
 
 from services.chassis import telemetry
-from services.chassis.backoff import Backoff
+from services.chassis.backoff import Backoff, failure_reason, retrying, transient_reason
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, RequestTooLarge, is_transient
 from services.chassis.health import Health
@@ -94,13 +93,13 @@ class BatchProcessor:
         self,
         handle: Handle,
         dead_letters: DeadLetterPublisher | None,
-        retry: Backoff,
+        backoff: Backoff,
         topic: str,
         health: Health | None = None,
     ) -> None:
         self._handle = handle
         self._dead_letters = dead_letters
-        self._retry = retry
+        self._backoff = backoff
         self._topic = topic
         self._health = health
         self._name = f"handle {topic}"
@@ -116,17 +115,25 @@ class BatchProcessor:
     async def process(self, batch: Sequence[Record]) -> None:
         """Return when each record is handled or dead-lettered."""
         records = list(batch)
-        crashes = attempt = 0
-        while records and (failure := await self._try(records)):
-            crashes += not is_transient(failure)
-            if crashes == _MAX_CRASHES:
-                records, crashes = await self._split(records), 0
-            if records:
-                await self._pause(attempt, failure)
-                attempt += 1
+        crashes = 0
 
-    async def _try(self, records: list[Record]) -> Failure | None:
-        """Handle these records, without the unreadable ones; return the failure that prevents it."""
+        async def attempt() -> None:
+            nonlocal crashes
+            try:
+                await self._try(records)
+            except Failure as failure:
+                crashes += not is_transient(failure)
+                if crashes < _MAX_CRASHES:
+                    raise
+                crashes = 0
+                records[:] = await self._split(records)
+                if records:
+                    raise
+
+        await self._retry(attempt, failure_reason)
+
+    async def _try(self, records: list[Record]) -> None:
+        """Handle these records, without the unreadable ones, which are removed; raises Failure."""
         while records:
             try:
                 await self._handle(records)
@@ -136,17 +143,16 @@ class BatchProcessor:
             except Failure as failure:
                 if not is_transient(failure):
                     log.exception("batch_refused", topic=self._topic, reason=failure.reason)
-                return failure
+                raise
             except (OSError, MemoryError) as error:
                 log.warning("batch_without_resources", topic=self._topic, error=type(error).__name__)
-                return _OutOfResources("the machine cannot do this now")
-            except Exception:
+                raise _OutOfResources("the machine cannot do this now") from error
+            except Exception as error:
                 log.exception("batch_crashed", topic=self._topic, records=len(records))
-                return _Crashed("the handler crashes")
+                raise _Crashed("the handler crashes") from error
             else:
                 self._mark_handled(len(records))
-                return None
-        return None
+                return
 
     async def _split(self, batch: list[Record]) -> list[Record]:
         """Handle each record by itself, dead-letter those that crash even then, and return what is left to handle.
@@ -165,12 +171,10 @@ class BatchProcessor:
 
     async def _crashes(self, record: Record) -> bool:
         """Handle one record, however long a transient failure lasts; return whether the handler crashes on it."""
-        attempt = 0
-        while failure := await self._try([record]):
-            if not is_transient(failure):
-                return True
-            await self._pause(attempt, failure)
-            attempt += 1
+        try:
+            await self._retry(lambda: self._try([record]), transient_reason)
+        except Failure:
+            return True
         return False
 
     async def _dead_letter(self, record: Record, reason: str) -> None:
@@ -182,21 +186,27 @@ class BatchProcessor:
         self._count(1, "dead_lettered")
 
     async def _publish(self, record: Record, reason: str) -> None:
-        attempt = 0
-        while self._dead_letters is not None:
-            try:
-                await self._dead_letters.publish(record, reason)
-                break
-            except Failure as failure:
-                await self._pause(attempt, failure)
-                attempt += 1
+        dead_letters = self._dead_letters
+        if dead_letters is not None:
+            await self._retry(lambda: dead_letters.publish(record, reason), failure_reason)
 
-    async def _pause(self, attempt: int, failure: Failure) -> None:
+    async def _retry(
+        self, attempt: Callable[[], Awaitable[None]], retry_reason: Callable[[Exception], str | None]
+    ) -> None:
+        await retrying(
+            attempt,
+            log_event="batch_retried",
+            backoff=self._backoff,
+            retry_reason=retry_reason,
+            on_failure=self._report_retry,
+            topic=self._topic,
+        )
+
+    def _report_retry(self, error: Exception, attempt: int) -> None:
+        failure = cast("Failure", error)
         self._retries.add(1, {"topic": self._topic, "reason": failure.reason})
-        log.warning("batch_retried", topic=self._topic, reason=failure.reason, attempt=attempt)
         if self._health is not None and attempt >= _RETRIES_BEFORE_UNHEALTHY:
             self._health.mark_failing(self._name, failure.dependency or self._name)
-        await asyncio.sleep(self._retry.delay(attempt).total_seconds())
 
     def _mark_handled(self, records: int) -> None:
         self._single_dead_letters = 0

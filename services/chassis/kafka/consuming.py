@@ -38,7 +38,7 @@ async def consuming(
     dead_letters: DeadLetterPublisher | None = None,
     max_batch: int = 500,
     drain: timedelta = timedelta(seconds=5),
-    retry: Backoff = Backoff(),
+    backoff: Backoff = Backoff(),
     **overrides: Any,
 ) -> AsyncIterator[None]:
     """Consume `topic` until the end of the block; then finish the batch in flight within `drain`, commit and leave.
@@ -57,7 +57,7 @@ async def consuming(
             settings, topic=topic, group=group, instance=instance, dependency=dependency, lag=lag, **overrides
         )
 
-    worker = _Worker(consumer, BatchProcessor(handle, dead_letters, retry, topic, health), max_batch)
+    worker = _Worker(consumer, BatchProcessor(handle, dead_letters, backoff, topic, health), max_batch)
 
     async def consume() -> None:
         await worker.run(loop.mark_working)

@@ -59,7 +59,7 @@ async def test_a_dependency_that_is_away_delays_the_batch_and_loses_nothing(
     handler = RecordingHandler(StoreUnavailable("away"), OSError("no more files"))
     async with (
         producer(settings, "test") as stream,
-        consuming(settings, topic="alerts", group="g", handle=handler.handle, retry=FAST),
+        consuming(settings, topic="alerts", group="g", handle=handler.handle, backoff=FAST),
     ):
         await stream.send("alerts", b"one")
         await eventually(lambda: handler.records)
@@ -81,7 +81,7 @@ async def test_a_consumer_that_waits_for_a_dependency_stays_in_its_group(
             topic="alerts",
             group="g",
             handle=handler.handle,
-            retry=patient,
+            backoff=patient,
             session_timeout_ms=6000,
             max_poll_interval_ms=6000,
         ),
@@ -118,7 +118,7 @@ async def test_after_an_error_of_the_client_the_consumer_joins_again_and_misses_
     monkeypatch.setattr(Consumer, "fetch", fails_at_first)
     async with (
         producer(settings, "test") as stream,
-        consuming(settings, topic="alerts", group="g", handle=handler.handle, retry=FAST, health=health),
+        consuming(settings, topic="alerts", group="g", handle=handler.handle, backoff=FAST, health=health),
     ):
         await stream.send("alerts", b"one")
         await eventually(lambda: handler.records)

@@ -62,7 +62,7 @@ async def test_a_record_that_crashes_the_handler_is_found_and_dead_lettered(
         for value in (b"1", b"bad", b"2"):
             await stream.send("alerts", value, partition=0)
         async with (
-            consuming(settings, topic="alerts", group="g", handle=handle, dead_letters=letters, retry=FAST),
+            consuming(settings, topic="alerts", group="g", handle=handle, dead_letters=letters, backoff=FAST),
             consuming(settings, topic="log-events-dead-letter", group="d", handle=dead.handle),
         ):
             await eventually(lambda: len(good) == 2 and dead.records)
@@ -91,7 +91,7 @@ async def test_a_handler_that_crashes_on_everything_does_not_empty_the_topic(
             group="g",
             handle=handle,
             dead_letters=letters,
-            retry=fastest,
+            backoff=fastest,
             max_batch=10,
             health=health,
             drain=timedelta(),
@@ -126,7 +126,7 @@ async def test_a_few_records_that_come_alone_are_dead_lettered_and_then_the_stre
                 group="g",
                 handle=handle,
                 dead_letters=letters,
-                retry=fastest,
+                backoff=fastest,
                 max_batch=1,
                 drain=timedelta(),
             ),
