@@ -30,13 +30,13 @@ async def until(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while not await asyncio.to_thread(holds):
-        assert loop.time() < deadline, f"waited in vain until {what}"
+        assert loop.time() < deadline, f"timed out before {what}"
         await asyncio.sleep(0.02)
 
 
 @dataclass
 class Topic:
-    """A topic read from its beginning, over and over again."""
+    """A topic that is read from its beginning."""
 
     brokers: str
     name: str
@@ -50,7 +50,7 @@ class Topic:
         self._client.assign([TopicPartition(self.name, each, OFFSET_BEGINNING) for each in range(self.partitions)])
 
     def read(self) -> list[Any]:
-        """Give all records so far."""
+        """Return all records so far."""
         self.records += [each for each in self._client.consume(10_000, 0.2) if each.error() is None]
         return self.records
 
@@ -141,13 +141,13 @@ class World:
         self._producer.produce(topic, value, partition=partition, headers=headers, timestamp=stamp)
         self._producer.flush(10)
 
-    def sources_heard(self) -> set[int]:
-        """Give the partitions of `log-events` of whose records the window stage was told."""
+    def sources_flushed(self) -> set[int]:
+        """Return the partitions of `log-events` whose records reached the window stage."""
         batches = [PartialBatch.FromString(record.value()) for record in self._partials.read()]
         return {batch.source_partition for batch in batches if batch.HasField("max_event_time")}
 
     def transitions(self) -> list[AlertTransition]:
-        """Give what is on `alerts`, each id once, as the manager takes it."""
+        """Return the transitions on `alerts`, each id once, as the manager applies them."""
         found: dict[str, AlertTransition] = {}
         for record in self._alerts.read():
             transition = AlertTransition.FromString(record.value())

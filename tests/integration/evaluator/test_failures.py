@@ -1,4 +1,4 @@
-"""What happens on the way changes nothing: kills, rebalances, Kafka's own pace."""
+"""Kills, rebalances and outages change no result."""
 
 import asyncio
 from collections.abc import Iterable
@@ -7,16 +7,16 @@ import pytest
 
 from tests.fakes.rule_manager import a_rule, default_rules
 from tests.integration.evaluator.conftest import PARTITIONS, World, until
-from tests.integration.evaluator.test_pipeline import EXPECTED, send_trouble, trouble
+from tests.integration.evaluator.test_pipeline import EXPECTED, scenario_events, send_scenario
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 pytestmark = pytest.mark.integration
 
 
-async def test_killed_in_the_middle_it_tells_each_trouble_once(world: World) -> None:
+async def test_killed_in_the_middle_it_publishes_each_alert_once(world: World) -> None:
     evaluator = await world.evaluator()
     await until(lambda: bool(evaluator.events("store_restored")), "it runs")
-    events = trouble()
+    events = scenario_events()
     for number, start in enumerate(range(0, len(events), 15)):
         world.send(events[start : start + 15], number % PARTITIONS)
         if number in {3, 6, 9}:
@@ -32,7 +32,7 @@ async def test_killed_in_the_middle_it_tells_each_trouble_once(world: World) -> 
 
 async def test_killed_while_it_fires_it_comes_back_within_three_seconds(world: World) -> None:
     evaluator = await world.evaluator()
-    send_trouble(world)
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
     await evaluator.kill()
     began = asyncio.get_running_loop().time()
@@ -48,7 +48,7 @@ async def test_two_instances_share_the_work_and_one_takes_over(world: World) -> 
     one = await world.evaluator("one")
     await until(lambda: bool(one.events("store_restored")), "the first runs")
     two = await world.evaluator("two")
-    events = trouble()
+    events = scenario_events()
     events = events[::3] + events[1::3] + events[2::3]
     half = len(events) // 2
     for number, start in enumerate(range(0, half, 5)):
@@ -65,7 +65,7 @@ async def test_two_instances_share_the_work_and_one_takes_over(world: World) -> 
     assert not two.events("gap_detected")
 
 
-async def test_trouble_that_ended_during_an_outage_is_resolved_after_it(world: World) -> None:
+async def test_an_alert_that_ended_during_an_outage_is_resolved_after_it(world: World) -> None:
     """Event times of yesterday: the watermark goes on by events alone."""
     short = a_rule(window_minutes=1, threshold=2.0)
     await world.manager.set(short, *default_rules()[1:])

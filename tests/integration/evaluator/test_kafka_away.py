@@ -1,4 +1,4 @@
-"""Kafka goes and comes back: nothing is missed, nothing told twice."""
+"""Kafka goes and comes back: no alert is missed or published twice."""
 
 import asyncio
 from pathlib import Path
@@ -9,7 +9,7 @@ from stack.testing import Servers, fresh_name
 from stack.topics import create_topics
 from tests.fakes.rule_manager import FakeManager, default_rules
 from tests.integration.evaluator.conftest import PARTITIONS, World, until
-from tests.integration.evaluator.test_pipeline import EXPECTED, trouble
+from tests.integration.evaluator.test_pipeline import EXPECTED, scenario_events
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +23,7 @@ async def test_kafka_goes_away_and_comes_back(own_servers: Servers, tmp_path: Pa
     try:
         evaluator = await world.evaluator()
         await until(lambda: bool(evaluator.events("store_restored")), "it runs")
-        events = trouble()
+        events = scenario_events()
         half = len(events) // 2
         for number, start in enumerate(range(0, half, 15)):
             world.send(events[start : start + 15], number % PARTITIONS)

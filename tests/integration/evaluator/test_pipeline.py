@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 EXPECTED = {("rule-errors", "payment-service"): 1, ("rule-latency", "search"): 1, ("rule-rate", "api-service"): 1}
 
 
-def trouble() -> list[LogEvent]:
+def scenario_events() -> list[LogEvent]:
     """120 errors of one service, 60 slow responses of another, 30 failed ones of a third."""
     errors = [LogEvent(service="payment-service", level=LogEvent.ERROR, message=f"refused {i}") for i in range(120)]
     slow = [
@@ -22,15 +22,15 @@ def trouble() -> list[LogEvent]:
     return mixed + errors[30:] + slow[30:]
 
 
-def send_trouble(world: World, size: int = 15) -> None:
-    events = trouble()
+def send_scenario(world: World, size: int = 15) -> None:
+    events = scenario_events()
     for number, start in enumerate(range(0, len(events), size)):
         world.send(events[start : start + size], number % PARTITIONS)
 
 
-async def test_three_troubles_give_three_alerts(world: World) -> None:
+async def test_three_problems_give_three_alerts(world: World) -> None:
     evaluator = await world.evaluator()
-    send_trouble(world)
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
     assert world.fired() == EXPECTED
     errors = next(each for each in world.transitions() if each.rule_id == "rule-errors")
@@ -42,12 +42,12 @@ async def test_three_troubles_give_three_alerts(world: World) -> None:
     assert not world.resolved()
 
 
-async def test_a_host_whose_clock_is_ahead_makes_nobody_late(world: World) -> None:
+async def test_a_host_whose_clock_is_ahead_makes_no_other_late(world: World) -> None:
     await world.evaluator()
     for partition in range(PARTITIONS):
         world.send([LogEvent(service="any", level=LogEvent.INFO, message="ahead")], partition, ahead=540)
-    await until(lambda: len(world.sources_heard()) == PARTITIONS, "its events are counted")
-    send_trouble(world)
+    await until(lambda: len(world.sources_flushed()) == PARTITIONS, "its events are counted")
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "the others' alerts have fired")
 
 
@@ -66,7 +66,7 @@ async def test_a_trace_goes_on_through_both_stages(world: World) -> None:
 async def test_an_unreadable_record_is_dead_lettered_and_the_stream_goes_on(world: World) -> None:
     await world.evaluator()
     world.send_bytes(b"\xff\xff\xff", 1)
-    send_trouble(world)
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
     (letter,) = world.dead_letters()
     assert (letter.topic, letter.partition, letter.offset, letter.reason) == ("log-events", 1, 0, "UNDECODABLE")
@@ -75,7 +75,7 @@ async def test_an_unreadable_record_is_dead_lettered_and_the_stream_goes_on(worl
 
 async def test_a_rule_that_is_deleted_resolves_its_alerts(world: World) -> None:
     await world.evaluator()
-    send_trouble(world)
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
     await world.manager.set(a_rule())
     await until(lambda: len(world.resolved()) == 2, "the two that are gone are resolved")
@@ -84,7 +84,7 @@ async def test_a_rule_that_is_deleted_resolves_its_alerts(world: World) -> None:
 
 async def test_a_new_rule_counts_from_then_on(world: World) -> None:
     await world.evaluator()
-    send_trouble(world)
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
     chatty = a_rule(
         id="rule-warn", name="Warnings", filter="level == WARN", threshold=2.0, revision=7, selection_revision=7
@@ -101,7 +101,7 @@ async def test_without_a_manager_it_starts_with_the_copy(world: World) -> None:
     assert await first.terminate() == 0
     await world.manager.stop()
     second = await world.evaluator()
-    send_trouble(world)
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "all three have fired")
     assert any(each["source"] == "cache" for each in second.events("rules_loaded"))
 
@@ -110,7 +110,7 @@ async def test_it_follows_a_manager_that_was_away(world: World) -> None:
     evaluator = await world.evaluator()
     await until(lambda: bool(evaluator.events("store_restored")), "it runs")
     await world.manager.stop()
-    send_trouble(world)
+    send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "it goes on with the rules that it has")
     await world.manager.start()
     await world.manager.set(a_rule())
