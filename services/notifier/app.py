@@ -21,7 +21,7 @@ from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
-from services.notifier.adapters.channels import open_channel
+from services.notifier.adapters.channels import open_notification_channel
 from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
 from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
@@ -98,7 +98,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _dispatching(parts: "_Parts", spec: ChannelSpec) -> AsyncIterator[None]:
     """Send through one channel; on the way out finish what is being sent."""
-    async with open_channel(spec, parts.clock) as channel:
+    async with open_notification_channel(spec, parts.clock) as channel:
         dispatcher = parts.dispatcher(spec, channel)
         stop_timeout = spec.timeout + _BREAKER_MARGIN
         async with background(
@@ -162,17 +162,7 @@ class _Parts:
             wake=self._dispatchers.wake,
             backoff=Backoff(max_delay=_MAX_DATABASE_DELAY),
         )
-        dispatcher = Dispatcher(
-            spec.name,
-            workers=spec.workers,
-            queue=self._queue,
-            sender=sender,
-            clock=self.clock,
-            metrics=self._metrics,
-            health=self._health,
-            backoff=Backoff(max_delay=_MAX_DATABASE_DELAY),
-            max_wait=delivery.max_wait,
-        )
+        dispatcher = Dispatcher(spec.name, workers=spec.workers, queue=self._queue, sender=sender, health=self._health)
         self._dispatchers.add(dispatcher)
         return dispatcher
 

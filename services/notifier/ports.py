@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from services.notifier.core.delivery import Delivery, DeliveryState
-from services.notifier.core.notification import AlertNotification, NotificationKind
+from services.notifier.core.notification import NotificationContent, NotificationKind
 from services.notifier.core.response import ChannelResponse
 
 _T = TypeVar("_T")
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 class Channel(Protocol):
     """One way to reach people. Bounded in time; the text of a response contains no secret."""
 
-    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
+    async def send(self, notification: NotificationContent, delivery_id: UUID) -> ChannelResponse:
         """Send it once, and return what the channel answered. Raises nothing but cancellation.
 
         The delivery's id goes with it in the form that the channel has for that, so that a repetition is recognised.

@@ -11,7 +11,7 @@ from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.severity import Severity
 from services.notifier.core.delivery import Delivery, DeliveryState
 from services.notifier.core.notification import (
-    AlertNotification,
+    NotificationContent,
     NotificationKind,
     NotificationSample,
     NotificationWindow,
@@ -40,7 +40,7 @@ class UnreadableNotificationError(ValueError):
     """The bytes are no notification, or a notification without what it needs."""
 
 
-def decode_notification(record: bytes) -> AlertNotification:
+def decode_notification(record: bytes) -> NotificationContent:
     """Return the notification in a record of the topic `notifications`. Raises UnreadableNotificationError."""
     try:
         return _notification(Notification.FromString(record))
@@ -82,7 +82,7 @@ def failed_notification(failed: FailedDelivery) -> FailedNotification:
     )
 
 
-def _notification(message: Notification) -> AlertNotification:
+def _notification(message: Notification) -> NotificationContent:
     alert, kind = message.alert, NotificationKind(message.kind)
     if not alert.id:
         raise ValueError("a notification without alert")
@@ -93,7 +93,7 @@ def _notification(message: Notification) -> AlertNotification:
             change_time, actor = alert.acknowledge_time, alert.acknowledged_by
         case NotificationKind.RESOLVED:
             change_time, actor = alert.resolve_time, alert.resolved_by
-    return AlertNotification(
+    return NotificationContent(
         notification_id=UUID(message.id),
         alert_id=alert.id,
         fingerprint=alert.fingerprint,

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from services.domain.severity import Severity
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryReason, DeliveryState
 from services.notifier.core.notification import (
-    AlertNotification,
+    NotificationContent,
     NotificationKind,
     NotificationSample,
     NotificationWindow,
@@ -34,7 +34,7 @@ EVIL = (
 )
 
 
-def alert_notification(
+def notification_content(
     *,
     kind: NotificationKind = NotificationKind.FIRING,
     severity: Severity = Severity.CRITICAL,
@@ -42,9 +42,9 @@ def alert_notification(
     text: str = "Database connection failed",
     rule: str = "High Error Rate",
     resource: str = "payment-service",
-) -> AlertNotification:
+) -> NotificationContent:
     """Return a notification as the manager sends it."""
-    return AlertNotification(
+    return NotificationContent(
         notification_id=uuid5(SPACE, f"{alert} {kind.name}"),
         alert_id=alert,
         fingerprint="a" * 32,
@@ -101,9 +101,9 @@ class FakeChannel:
         self.response: ChannelResponse = Accepted()
         self.responses: list[ChannelResponse] = []
         self.error: Exception | None = None
-        self.sent: list[tuple[AlertNotification, UUID]] = []
+        self.sent: list[tuple[NotificationContent, UUID]] = []
 
-    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
+    async def send(self, notification: NotificationContent, delivery_id: UUID) -> ChannelResponse:
         self.sent.append((notification, delivery_id))
         if self.error is not None:
             raise self.error

@@ -47,7 +47,7 @@ class NotificationWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlertNotification:
+class NotificationContent:
     """What people are to be told about an alert. Its texts come from logs and rules: escape them."""
 
     notification_id: UUID

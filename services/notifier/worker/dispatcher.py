@@ -13,14 +13,11 @@ from uuid import UUID
 
 import structlog
 
-from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker
-from services.chassis.clock import Clock
 from services.chassis.health import Health
 from services.chassis.loops import Loop
 from services.notifier.core.delivery import ChannelStatus, CircuitState, DispatchStep, next_step
 from services.notifier.core.response import AskedToWait, ChannelResponse, CircuitOpen
-from services.notifier.metrics import Metrics
 from services.notifier.ports import DeliveryQueue, LeasedDelivery, QueueFilter
 from services.notifier.worker.sender import Sender, circuit_of
 
@@ -35,28 +32,16 @@ _MAX_FALLBACKS = 100
 class Dispatcher:
     """Leases deliveries of one channel and has at most `workers` of them sent at once."""
 
-    def __init__(
-        self,
-        channel: str,
-        *,
-        workers: int,
-        queue: DeliveryQueue,
-        sender: Sender,
-        clock: Clock,
-        metrics: Metrics,
-        health: Health,
-        backoff: Backoff,
-        max_wait: timedelta,
-    ) -> None:
+    def __init__(self, channel: str, *, workers: int, queue: DeliveryQueue, sender: Sender, health: Health) -> None:
         self.channel = channel
         self.breaker = sender.breaker
         self._workers = workers
         self._queue = queue
         self._sender = sender
-        self._clock = clock
-        self._metrics = metrics
-        self._loop = Loop(self._turn, name=f"channel {channel}", health=health, backoff=backoff)
-        self._max_wait = max_wait
+        self._clock = sender.clock
+        self._metrics = sender.metrics
+        self._max_wait = sender.policy.max_wait
+        self._loop = Loop(self._turn, name=f"channel {channel}", health=health, backoff=sender.backoff)
         # Until when the channel asked to wait; in the past while what waited is sent one by one.
         self._wait_until: datetime | None = None
         self._held: dict[UUID, asyncio.Task[None]] = {}

@@ -24,7 +24,7 @@ from services.notifier.core.delivery import (
     is_first_failure,
     shows_recovery,
 )
-from services.notifier.core.notification import AlertNotification
+from services.notifier.core.notification import NotificationContent
 from services.notifier.core.response import ChannelResponse, CircuitOpen, Misconfigured, Refused, Unavailable
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Channel, DeliveryOutcome, DeliveryOutcomes, LeasedDelivery
@@ -82,7 +82,7 @@ class Sender:
         with _span("fall back", leased):
             await self._record(leased.delivery, response, notification=None, channel_recovered=False)
 
-    async def _call(self, leased: LeasedDelivery) -> tuple[AlertNotification | None, ChannelResponse]:
+    async def _call(self, leased: LeasedDelivery) -> tuple[NotificationContent | None, ChannelResponse]:
         try:
             notification = decode_notification(leased.record)
         except UnreadableNotificationError:
@@ -105,7 +105,7 @@ class Sender:
         except TimeoutError:
             return notification, Unavailable("no answer in time")
 
-    async def _send(self, notification: AlertNotification, delivery: Delivery) -> ChannelResponse:
+    async def _send(self, notification: NotificationContent, delivery: Delivery) -> ChannelResponse:
         try:
             return await self.channel.send(notification, delivery.id)
         except Exception as error:  # noqa: BLE001 - one notification that a channel fails on must not stop the others
@@ -118,7 +118,7 @@ class Sender:
         delivery: Delivery,
         response: ChannelResponse,
         *,
-        notification: AlertNotification | None,
+        notification: NotificationContent | None,
         channel_recovered: bool,
     ) -> DeliveryReason:
         """Decide and record; wait for a database that is away, because only this process knows the response."""
@@ -137,7 +137,7 @@ class Sender:
         return reason
 
     def _observe(
-        self, outcome: DeliveryOutcome, reason: DeliveryReason, notification: AlertNotification | None
+        self, outcome: DeliveryOutcome, reason: DeliveryReason, notification: NotificationContent | None
     ) -> None:
         before, after = outcome.before, outcome.after
         self.metrics.attempted(after.channel, reason, is_retry=before.attempt_count > 1)

@@ -23,7 +23,7 @@ from services.notifier.core.notification import NotificationKind
 from services.notifier.core.response import Accepted, AskedToWait, ChannelResponse, Misconfigured, Refused, Unavailable
 from services.notifier.ports import Channel
 from stack.sinks import Behaviour, Sinks, running_sinks
-from tests.fakes.notifier import EVIL, alert_notification
+from tests.fakes.notifier import EVIL, notification_content
 
 TIMEOUT_S = 0.4
 
@@ -99,7 +99,7 @@ class ChannelContract(ABC):
     async def test_each_kind_is_sent_as_the_protocol_has_it(
         self, channel: Channel, sinks: Sinks, kind: NotificationKind
     ) -> None:
-        notification = alert_notification(kind=kind)
+        notification = notification_content(kind=kind)
         assert isinstance(await channel.send(notification, uuid4()), Accepted), sinks.journal.deliveries
         [delivery] = sinks.journal.accepted(self.sink)
         assert (delivery.alert, delivery.kind) == (notification.alert_id, kind.name)
@@ -107,11 +107,11 @@ class ChannelContract(ABC):
     async def test_the_delivery_is_recognised_when_it_comes_again(self, channel: Channel, sinks: Sinks) -> None:
         delivery = uuid4()
         for _ in range(2):
-            await channel.send(alert_notification(), delivery)
+            await channel.send(notification_content(), delivery)
         assert [one.key for one in sinks.journal.accepted(self.sink)] == [self.key(delivery)] * 2
 
     async def test_text_from_logs_breaks_no_alert_notification(self, channel: Channel, sinks: Sinks) -> None:
-        notification = alert_notification(text=EVIL * 40, rule=EVIL, resource=EVIL)
+        notification = notification_content(text=EVIL * 40, rule=EVIL, resource=EVIL)
         assert isinstance(await channel.send(notification, uuid4()), Accepted), sinks.journal.deliveries
         [delivery] = sinks.journal.accepted(self.sink)
         assert delivery.headers.keys().isdisjoint({"bcc", "reply-to"})
@@ -125,14 +125,14 @@ class ChannelContract(ABC):
         codes = {Unavailable: self.retried, Misconfigured: self.misconfigured, Refused: self.refused}[meaning]
         for code in codes:
             sinks.journal.behave(self.sink, Behaviour(status=code))
-            response = await channel.send(alert_notification(), uuid4())
+            response = await channel.send(notification_content(), uuid4())
             assert isinstance(response, meaning), (code, response)
             assert str(code) in response.text
 
     async def test_being_asked_to_wait_says_how_long(self, channel: Channel, sinks: Sinks) -> None:
         for code in self.waited:
             sinks.journal.behave(self.sink, Behaviour(status=code, retry_after="7"))
-            response = await channel.send(alert_notification(), uuid4())
+            response = await channel.send(notification_content(), uuid4())
             assert isinstance(response, AskedToWait), response
             assert response.wait.total_seconds() == 7
             assert str(code) in response.text
@@ -147,7 +147,7 @@ class ChannelContract(ABC):
 
     async def gives_up_in_time(self, channel: Channel) -> None:
         begin = asyncio.get_running_loop().time()
-        response = await channel.send(alert_notification(), uuid4())
+        response = await channel.send(notification_content(), uuid4())
         assert response == Unavailable(f"no answer within {TIMEOUT_S:g} s")
         assert asyncio.get_running_loop().time() - begin < TIMEOUT_S + 1.5
 
@@ -155,12 +155,12 @@ class ChannelContract(ABC):
         async with unhelpful_server(None) as port:
             pass
         async with self.reaching(sinks, port=port) as channel:
-            assert await channel.send(alert_notification(), uuid4()) == Unavailable("cannot be connected to")
+            assert await channel.send(notification_content(), uuid4()) == Unavailable("cannot be connected to")
 
     @pytest.mark.parametrize("noise", [b"", b"\0\xff" * 9000 + b"\r\n", b"HTTP/1.1 999\r\n\r\n"])
     async def test_noise_is_unavailable(self, sinks: Sinks, noise: bytes) -> None:
         async with unhelpful_server(noise) as port, self.reaching(sinks, port=port) as channel:
-            assert isinstance(await channel.send(alert_notification(), uuid4()), Unavailable)
+            assert isinstance(await channel.send(notification_content(), uuid4()), Unavailable)
 
     async def test_no_secret_is_in_a_response_or_the_log(self, sinks: Sinks, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
@@ -177,13 +177,13 @@ class ChannelContract(ABC):
         texts = []
         for parrot in parrots:
             async with unhelpful_server(parrot.encode()) as port, self.reaching(sinks, port=port) as channel:
-                texts += [repr(await channel.send(alert_notification(), uuid4())), repr(channel)]
+                texts += [repr(await channel.send(notification_content(), uuid4())), repr(channel)]
         written = " ".join(texts) + caplog.text
         assert [secret for secret in secrets if secret in written] == []
 
     async def test_a_cancelled_send_ends(self, channel: Channel, sinks: Sinks) -> None:
         sinks.journal.behave(self.sink, Behaviour(delay=30))
-        sending = asyncio.create_task(channel.send(alert_notification(), uuid4()))
+        sending = asyncio.create_task(channel.send(notification_content(), uuid4()))
         await sinks.journal.until(lambda journal: journal.deliveries)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -210,7 +210,7 @@ class TestPagerDuty(ChannelContract):
         return PagerDutySettings(url=environment["PAGERDUTY_URL"], routing_key=environment["PAGERDUTY_ROUTING_KEY"])
 
     def key(self, _delivery: UUID) -> str:
-        return alert_notification().alert_id
+        return notification_content().alert_id
 
     def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
         return (environment["PAGERDUTY_ROUTING_KEY"],)
@@ -258,8 +258,8 @@ class TestEmail(ChannelContract):
             sinks = await first.enter_async_context(running_sinks(certificates))
             async with self.reaching(sinks) as channel:
                 for _ in range(2):
-                    assert isinstance(await channel.send(alert_notification(), uuid4()), Accepted)
+                    assert isinstance(await channel.send(notification_content(), uuid4()), Accepted)
                 await first.aclose()
                 async with running_sinks(certificates, smtp_port=sinks.smtp_port) as second:
-                    assert isinstance(await channel.send(alert_notification(), uuid4()), Accepted)
+                    assert isinstance(await channel.send(notification_content(), uuid4()), Accepted)
                     assert len(second.journal.accepted("email")) == 1

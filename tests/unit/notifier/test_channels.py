@@ -26,16 +26,16 @@ from services.notifier.core.channels.wording import (
     single_line,
     truncate,
 )
-from services.notifier.core.notification import AlertNotification, NotificationKind, NotificationSample
+from services.notifier.core.notification import NotificationContent, NotificationKind, NotificationSample
 from stack.sinks.schemas import schema_problems
-from tests.fakes.notifier import EVIL, NOW, alert_notification
+from tests.fakes.notifier import EVIL, NOW, notification_content
 
 DELIVERY = UUID(int=42)
 ENVELOPE = Envelope(sender="tocsin@example.com", recipients=["a@example.com", "b@example.com"], date=NOW)
 
 texts = st.text(max_size=300) | st.sampled_from([EVIL, "<!here>" * 400, "&" * 3000, "`" * 3000])
 messages = st.builds(
-    alert_notification,
+    notification_content,
     kind=st.sampled_from(NotificationKind),
     severity=st.sampled_from(Severity),
     text=texts,
@@ -53,7 +53,7 @@ def strings(node: object) -> list[str]:
 
 
 def test_a_message_says_what_where_and_how_much() -> None:
-    notification = alert_notification()
+    notification = notification_content()
     assert headline(notification) == "[CRITICAL] FIRING: High Error Rate on payment-service"
     assert dict(facts(notification)) == {
         "Rule": "High Error Rate",
@@ -68,25 +68,21 @@ def test_a_message_says_what_where_and_how_much() -> None:
 
 
 def test_who_ended_it_is_shown() -> None:
-    assert (
-        dict(facts(alert_notification(kind=NotificationKind.RESOLVED)))["Resolved"] == "2026-03-01 12:02:00 UTC by ada"
-    )
-    assert (
-        dict(facts(replace(alert_notification(kind=NotificationKind.RESOLVED), actor="")))["Resolved"]
-        == "2026-03-01 12:02:00 UTC"
-    )
+    resolved = notification_content(kind=NotificationKind.RESOLVED)
+    assert dict(facts(resolved))["Resolved"] == "2026-03-01 12:02:00 UTC by ada"
+    assert dict(facts(replace(resolved, actor="")))["Resolved"] == "2026-03-01 12:02:00 UTC"
 
 
 def test_an_alert_without_window_or_condition_is_sent_too() -> None:
-    bare = replace(alert_notification(), window=None, description="", labels={}, samples=())
+    bare = replace(notification_content(), window=None, description="", labels={}, samples=())
     assert "Count" not in dict(facts(bare))
     assert schema_problems("slack", slack_body(bare, DELIVERY)) == []
     assert schema_problems("pagerduty", pagerduty_body(bare, "k" * 32)) == []
     assert json.loads(webhook_body(bare, DELIVERY))["alert"]["window"] is None
     assert "Labels" not in read(email_body(bare, DELIVERY, ENVELOPE)).get_content()
-    window = alert_notification().window
+    window = notification_content().window
     assert window is not None
-    assert "Condition" not in dict(facts(replace(alert_notification(), window=replace(window, condition=""))))
+    assert "Condition" not in dict(facts(replace(notification_content(), window=replace(window, condition=""))))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +111,7 @@ def test_what_fits_stays_and_no_entity_is_truncated(text: str, limit: int) -> No
 
 
 @given(messages, st.sampled_from(["", EVIL]))
-def test_slack_takes_any_alert_and_finds_no_markup_in_it(notification: AlertNotification, description: str) -> None:
+def test_slack_takes_any_alert_and_finds_no_markup_in_it(notification: NotificationContent, description: str) -> None:
     body = slack_body(replace(notification, description=description), DELIVERY)
     assert schema_problems("slack", body) == []
     assert [text for text in strings(body) if "<" in text or ">" in text] == []
@@ -127,16 +123,16 @@ def test_slack_takes_any_alert_and_finds_no_markup_in_it(notification: AlertNoti
 
 
 def test_slack_fetches_no_address_of_a_log_line() -> None:
-    body = slack_body(alert_notification(text="https://evil.example/x.png"), DELIVERY)
+    body = slack_body(notification_content(text="https://evil.example/x.png"), DELIVERY)
     assert (body["unfurl_links"], body["unfurl_media"]) == (False, False)
 
 
 def test_slack_shows_the_delivery_the_alert_and_the_samples() -> None:
-    body = slack_body(alert_notification(text="a < b & c"), DELIVERY)
+    body = slack_body(notification_content(text="a < b & c"), DELIVERY)
     blocks = body["blocks"]
     assert isinstance(blocks, list)
     assert blocks[0]["block_id"] == str(DELIVERY)
-    assert blocks[-1]["elements"][0]["text"] == f"Alert {alert_notification().alert_id}"
+    assert blocks[-1]["elements"][0]["text"] == f"Alert {notification_content().alert_id}"
     assert "trace 4bf92f3577b34da64bf92f3577b34da6" in blocks[3]["elements"][0]["text"]
     assert blocks[4]["text"]["text"] == "```a &lt; b &amp; c```"
 
@@ -145,8 +141,8 @@ def test_slack_shows_the_delivery_the_alert_and_the_samples() -> None:
     ("kind", "action"), list(zip(NotificationKind, ["trigger", "acknowledge", "resolve"], strict=True))
 )
 def test_pagerduty_follows_the_alert_by_one_key(kind: NotificationKind, action: str) -> None:
-    body = pagerduty_body(alert_notification(kind=kind), "k" * 32)
-    assert (body["event_action"], body["dedup_key"]) == (action, alert_notification().alert_id)
+    body = pagerduty_body(notification_content(kind=kind), "k" * 32)
+    assert (body["event_action"], body["dedup_key"]) == (action, notification_content().alert_id)
     assert ("payload" in body) == (kind is NotificationKind.FIRING)
 
 
@@ -160,13 +156,13 @@ def test_pagerduty_follows_the_alert_by_one_key(kind: NotificationKind, action: 
     ],
 )
 def test_pagerduty_has_severities_of_its_own(severity: Severity, expected: str) -> None:
-    payload = pagerduty_body(alert_notification(severity=severity), "k" * 32)["payload"]
+    payload = pagerduty_body(notification_content(severity=severity), "k" * 32)["payload"]
     assert isinstance(payload, dict)
     assert payload["severity"] == expected
 
 
 @given(messages, texts)
-def test_pagerduty_takes_any_alert(notification: AlertNotification, label: str) -> None:
+def test_pagerduty_takes_any_alert(notification: NotificationContent, label: str) -> None:
     body = pagerduty_body(replace(notification, labels={label: label}), "k" * 32)
     assert schema_problems("pagerduty", body) == []
     assert [text for text in strings(body) if not text.replace("\n", "").replace("\t", "").isprintable()] == []
@@ -184,7 +180,7 @@ HTTP_KINDS = (
 def test_what_is_posted_is_what_the_receiver_takes(
     settings: SlackSettings | PagerDutySettings | WebhookSettings,
 ) -> None:
-    body, headers = settings.request(alert_notification(), DELIVERY, now=NOW)
+    body, headers = settings.request(notification_content(), DELIVERY, now=NOW)
     kind = type(settings).__name__.removesuffix("Settings").lower()
     assert schema_problems(kind, json.loads(body)) == []
     assert ("Tocsin-Signature" in headers) == (kind == "webhook")
@@ -264,16 +260,16 @@ def test_a_subject_is_read_as_it_was_written(text: str) -> None:
     ],
 )
 def test_no_header_and_no_body_is_of_a_log_lines_making(text: str) -> None:
-    notification = alert_notification(resource=text, rule=text, text=text)
+    notification = notification_content(resource=text, rule=text, text=text)
     content = email_body(notification, DELIVERY, ENVELOPE)
-    assert field_names(content) == field_names(email_body(alert_notification(), DELIVERY, ENVELOPE))
+    assert field_names(content) == field_names(email_body(notification_content(), DELIVERY, ENVELOPE))
     parsed = read(content)
     assert parsed["Subject"] == headline(notification)
     assert parsed.get_content().startswith(headline(notification))
 
 
 @given(messages)
-def test_a_mail_has_the_headers_that_it_should_have_and_no_others(notification: AlertNotification) -> None:
+def test_a_mail_has_the_headers_that_it_should_have_and_no_others(notification: NotificationContent) -> None:
     content = email_body(notification, DELIVERY, ENVELOPE)
     parsed = read(content)
     expected = {"From", "To", "Subject", "Date", "Message-ID", "References", "Auto-Submitted", "Tocsin-Alert"}
@@ -290,18 +286,20 @@ def test_a_mail_has_the_headers_that_it_should_have_and_no_others(notification: 
 
 
 def test_a_mail_shows_the_evidence() -> None:
-    text = read(email_body(alert_notification(text="one\ntwö"), DELIVERY, ENVELOPE)).get_content().replace("\r\n", "\n")
+    text = (
+        read(email_body(notification_content(text="one\ntwö"), DELIVERY, ENVELOPE)).get_content().replace("\r\n", "\n")
+    )
     assert "2026-03-01 12:00:00 UTC ERROR payment-service node-1 trace 4bf92f" in text
     assert "    one\n    twö" in text
     assert "Labels: team=payments" in text
 
 
 def test_an_alert_id_of_another_form_breaks_no_header() -> None:
-    assert read(email_body(alert_notification(alert="a b>\r\nc"), DELIVERY, ENVELOPE))["Tocsin-Alert"] == "a-b---c"
+    assert read(email_body(notification_content(alert="a b>\r\nc"), DELIVERY, ENVELOPE))["Tocsin-Alert"] == "a-b---c"
 
 
 def test_a_webhook_is_signed_over_time_and_body() -> None:
-    body = webhook_body(alert_notification(), DELIVERY)
+    body = webhook_body(notification_content(), DELIVERY)
     headers = webhook_headers(body, DELIVERY, key="secret", now=NOW)
     signed = headers["Tocsin-Timestamp"].encode() + b"." + body
     assert headers["Tocsin-Signature"] == "v1=" + hmac.new(b"secret", signed, hashlib.sha256).hexdigest()
@@ -310,7 +308,7 @@ def test_a_webhook_is_signed_over_time_and_body() -> None:
 
 
 @given(messages)
-def test_a_webhook_gets_texts_as_they_are(notification: AlertNotification) -> None:
+def test_a_webhook_gets_texts_as_they_are(notification: NotificationContent) -> None:
     body = webhook_body(notification, DELIVERY)
     assert body.isascii()
     document = json.loads(body)
@@ -322,7 +320,7 @@ def test_a_webhook_gets_texts_as_they_are(notification: AlertNotification) -> No
 
 
 def test_a_sample_without_host_and_trace_shows_what_it_has() -> None:
-    bare = replace(alert_notification(), samples=(NotificationSample(time=NOW, service="a", level="ERROR", text=""),))
+    bare = replace(notification_content(), samples=(NotificationSample(time=NOW, service="a", level="ERROR", text=""),))
     blocks = slack_body(bare, DELIVERY)["blocks"]
     assert isinstance(blocks, list)
     assert blocks[3]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a"
@@ -331,7 +329,7 @@ def test_a_sample_without_host_and_trace_shows_what_it_has() -> None:
 
 @pytest.mark.parametrize(("severity", "importance"), [(Severity.CRITICAL, "high"), (Severity.HIGH, None)])
 def test_only_a_critical_mail_is_marked_important(severity: Severity, importance: str | None) -> None:
-    assert read(email_body(alert_notification(severity=severity), DELIVERY, ENVELOPE))["Importance"] == importance
+    assert read(email_body(notification_content(severity=severity), DELIVERY, ENVELOPE))["Importance"] == importance
 
 
 def test_a_long_text_is_truncated_between_escaped_characters() -> None:

@@ -5,12 +5,12 @@ from services.chassis.clock import SystemClock
 from services.notifier.adapters.channels.http import HttpChannel, http_session, is_public
 from services.notifier.core.channels.slack import SlackSettings
 from services.notifier.core.response import ChannelResponse, Misconfigured
-from tests.fakes.notifier import SPACE, alert_notification
+from tests.fakes.notifier import SPACE, notification_content
 
 
 async def post(session: aiohttp.ClientSession, url: str) -> ChannelResponse:
     channel = HttpChannel(session, SlackSettings(url=url), 2, SystemClock())
-    return await channel.send(alert_notification(), SPACE)
+    return await channel.send(notification_content(), SPACE)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from services.notifier.core.routing import (
     fallback_targets,
     targets_of,
 )
-from tests.fakes.notifier import alert_notification
+from tests.fakes.notifier import notification_content
 
 CHANNELS = ("pagerduty", "slack", "email", "webhook")
 ROUTES = Routes(
@@ -57,7 +57,7 @@ def test_an_alert_that_matches_no_route_goes_nowhere_and_says_so() -> None:
 
 
 def test_a_delivery_has_the_same_id_each_time_it_is_planned() -> None:
-    notification = alert_notification().notification_id
+    notification = notification_content().notification_id
     assert delivery_id(notification, "slack") == delivery_id(notification, "slack")
     assert delivery_id(notification, "slack") != delivery_id(notification, "email")
 

@@ -12,7 +12,7 @@ from services.notifier.ports import Channel
 
 
 @asynccontextmanager
-async def open_channel(spec: ChannelSpec, clock: Clock) -> AsyncIterator[Channel]:
+async def open_notification_channel(spec: ChannelSpec, clock: Clock) -> AsyncIterator[Channel]:
     """Open a channel. Raises OSError when a file that it needs cannot be read."""
     settings, timeout_s = spec.settings, spec.timeout.total_seconds()
     if isinstance(settings, EmailSettings):

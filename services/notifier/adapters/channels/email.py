@@ -9,7 +9,7 @@ import aiosmtplib
 
 from services.chassis.clock import Clock
 from services.notifier.core.channels.email import EmailSettings, Envelope, email_body
-from services.notifier.core.notification import AlertNotification
+from services.notifier.core.notification import NotificationContent
 from services.notifier.core.response import Accepted, ChannelResponse, Misconfigured, Unavailable, classify_smtp
 
 # Mail servers end connections that are idle for long.
@@ -26,7 +26,7 @@ class EmailChannel:
     clock: Clock
     _idle: list[tuple[float, aiosmtplib.SMTP]] = field(default_factory=list, init=False, repr=False)
 
-    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
+    async def send(self, notification: NotificationContent, delivery_id: UUID) -> ChannelResponse:
         settings = self.settings
         envelope = Envelope(sender=settings.sender, recipients=settings.recipients, date=self.clock.now())
         content = email_body(notification, delivery_id, envelope)

@@ -18,7 +18,7 @@ import aiohttp
 
 from services.chassis.clock import Clock
 from services.chassis.telemetry import carrier
-from services.notifier.core.notification import AlertNotification
+from services.notifier.core.notification import NotificationContent
 from services.notifier.core.response import ChannelResponse, Misconfigured, Unavailable, classify_http
 
 _MAX_RESPONSE_BYTES = 4096
@@ -40,7 +40,7 @@ class HttpChannelSettings(Protocol):
         ...
 
     def request(
-        self, notification: AlertNotification, delivery_id: UUID, *, now: datetime
+        self, notification: NotificationContent, delivery_id: UUID, *, now: datetime
     ) -> tuple[bytes, Mapping[str, str]]:
         """Return the body and headers of the POST."""
         ...
@@ -81,7 +81,7 @@ class HttpChannel:
     timeout_s: float
     clock: Clock
 
-    async def send(self, notification: AlertNotification, delivery_id: UUID) -> ChannelResponse:
+    async def send(self, notification: NotificationContent, delivery_id: UUID) -> ChannelResponse:
         body, headers = self.settings.request(notification, delivery_id, now=self.clock.now())
         try:
             async with asyncio.timeout(self.timeout_s):

@@ -25,7 +25,7 @@ from services.notifier.core.channels.wording import (
     single_line,
     truncate,
 )
-from services.notifier.core.notification import AlertNotification
+from services.notifier.core.notification import NotificationContent
 
 _DEFAULT_PORT = 587
 _MAX_PORT = 65535
@@ -78,7 +78,7 @@ class Envelope:
     date: datetime
 
 
-def email_body(notification: AlertNotification, delivery_id: UUID, envelope: Envelope) -> bytes:
+def email_body(notification: NotificationContent, delivery_id: UUID, envelope: Envelope) -> bytes:
     """Return header and text; the Message-ID is the delivery's id, and all mails of one alert are in one thread."""
     domain = envelope.sender.rpartition("@")[2]
     alert = _token(notification.alert_id)
@@ -115,7 +115,7 @@ def encode_subject(text: str) -> str:
     return "\r\n ".join(f"=?utf-8?b?{b64encode(word).decode()}?=" for word in words)
 
 
-def _text(notification: AlertNotification) -> str:
+def _text(notification: NotificationContent) -> str:
     parts = [headline(notification)]
     parts.append("\n".join(f"{name}: {value}" for name, value in facts(notification)))
     if notification.description:

@@ -19,7 +19,7 @@ from services.notifier.core.channels.wording import (
     single_line,
     truncate,
 )
-from services.notifier.core.notification import AlertNotification, NotificationKind
+from services.notifier.core.notification import NotificationContent, NotificationKind
 
 _DEFAULT_URL = "https://events.pagerduty.com/v2/enqueue"
 _ACTION = {
@@ -54,7 +54,7 @@ class PagerDutySettings:
         return cls(url=fields.url("url", fields.string("url", _DEFAULT_URL)), routing_key=fields.secret("routing_key"))
 
     def request(
-        self, notification: AlertNotification, delivery_id: UUID, *, now: datetime
+        self, notification: NotificationContent, delivery_id: UUID, *, now: datetime
     ) -> tuple[bytes, Mapping[str, str]]:
         """Return the body and headers of the POST."""
         del delivery_id, now
@@ -73,7 +73,7 @@ class PagerDutySettings:
         return truncate(single_line(text.replace(self.routing_key, "…")), _MAX_ERRORS)
 
 
-def pagerduty_body(notification: AlertNotification, routing_key: str) -> JsonObject:
+def pagerduty_body(notification: NotificationContent, routing_key: str) -> JsonObject:
     """Return the body of the POST."""
     body: JsonObject = {
         "routing_key": routing_key,
@@ -85,7 +85,7 @@ def pagerduty_body(notification: AlertNotification, routing_key: str) -> JsonObj
     return body
 
 
-def _payload(notification: AlertNotification) -> JsonObject:
+def _payload(notification: NotificationContent) -> JsonObject:
     resource = truncate(single_line(notification.resource), _MAX_SUMMARY)
     return {
         "summary": truncate(headline(notification), _MAX_SUMMARY),
@@ -98,7 +98,7 @@ def _payload(notification: AlertNotification) -> JsonObject:
     }
 
 
-def _details(notification: AlertNotification) -> JsonObject:
+def _details(notification: NotificationContent) -> JsonObject:
     details: JsonObject = {name.lower(): value for name, value in facts(notification)}
     labels = {single_line(name): single_line(value) for name, value in notification.labels.items()}
     details |= {"description": multi_line(notification.description), "labels": labels}

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.wording import JsonObject, facts, headline, multi_line, sample_source
-from services.notifier.core.notification import AlertNotification
+from services.notifier.core.notification import NotificationContent
 
 # Slack's limits, which it counts after escaping: 150 for a header, 2000 for a field, 3000 for a section's text.
 _MAX_HEADER = 150
@@ -48,7 +48,7 @@ class SlackSettings:
         return cls(url=fields.url("url", fields.secret("url")))
 
     def request(
-        self, notification: AlertNotification, delivery_id: UUID, *, now: datetime
+        self, notification: NotificationContent, delivery_id: UUID, *, now: datetime
     ) -> tuple[bytes, Mapping[str, str]]:
         """Return the body and headers of the POST."""
         del now
@@ -60,7 +60,7 @@ class SlackSettings:
         return error if _ERROR.fullmatch(error) else ""
 
 
-def slack_body(notification: AlertNotification, delivery_id: UUID) -> JsonObject:
+def slack_body(notification: NotificationContent, delivery_id: UUID) -> JsonObject:
     """Return the body of the POST."""
     return {
         "text": escape_and_truncate(headline(notification), _MAX_TEXT),
@@ -85,7 +85,7 @@ def escape_and_truncate(text: str, limit: int) -> str:
     return "".join(piece for piece, end in zip(pieces, lengths, strict=True) if end < limit) + "…"
 
 
-def _blocks(notification: AlertNotification, delivery_id: UUID) -> list[JsonObject]:
+def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonObject]:
     header = _plain(escape_and_truncate(headline(notification), _MAX_HEADER))
     blocks: list[JsonObject] = [
         {"type": "header", "block_id": str(delivery_id), "text": header},

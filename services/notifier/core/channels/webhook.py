@@ -16,7 +16,7 @@ from uuid import UUID
 
 from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.wording import JsonObject
-from services.notifier.core.notification import AlertNotification, NotificationSample, NotificationWindow
+from services.notifier.core.notification import NotificationContent, NotificationSample, NotificationWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class WebhookSettings:
         )
 
     def request(
-        self, notification: AlertNotification, delivery_id: UUID, *, now: datetime
+        self, notification: NotificationContent, delivery_id: UUID, *, now: datetime
     ) -> tuple[bytes, Mapping[str, str]]:
         """Return the body and headers of the POST."""
         body = webhook_body(notification, delivery_id)
@@ -52,7 +52,7 @@ class WebhookSettings:
         return ""
 
 
-def webhook_body(notification: AlertNotification, delivery_id: UUID) -> bytes:
+def webhook_body(notification: NotificationContent, delivery_id: UUID) -> bytes:
     """Return the body of the POST: ASCII with escapes, so that printing it moves no terminal."""
     return json.dumps(_document(notification, delivery_id), separators=(",", ":")).encode()
 
@@ -72,7 +72,7 @@ def _signature(body: bytes, *, timestamp: str, key: str) -> str:
     return hmac.new(key.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-def _document(notification: AlertNotification, delivery_id: UUID) -> JsonObject:
+def _document(notification: NotificationContent, delivery_id: UUID) -> JsonObject:
     return {
         "version": 1,
         "deliveryId": str(delivery_id),

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from services.notifier.core.notification import AlertNotification, NotificationKind, NotificationSample
+from services.notifier.core.notification import NotificationContent, NotificationKind, NotificationSample
 
 JsonObject = dict[str, object]
 
@@ -10,13 +10,13 @@ _MINUTE = 60
 _HOUR = 3600
 
 
-def headline(notification: AlertNotification) -> str:
+def headline(notification: NotificationContent) -> str:
     """Return one line: how urgent it is, what happened, which rule and where."""
     kind, severity = notification.kind.name, notification.severity.name
     return single_line(f"[{severity}] {kind}: {notification.rule} on {notification.resource}")
 
 
-def facts(notification: AlertNotification) -> tuple[tuple[str, str], ...]:
+def facts(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
     """Return names and values, the most important first."""
     pairs = [
         ("Rule", single_line(notification.rule)),
