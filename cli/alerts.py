@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, open_channel
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
 from cli.output import (
     SEVERITY_STYLE,
     STATE_STYLE,
@@ -126,7 +126,7 @@ def acknowledge_alert(
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Acknowledge an alert: somebody takes care of it."""
-    request = service.AcknowledgeAlertRequest(id=alert_id, actor=actor, comment=comment)
+    request = service.AcknowledgeAlertRequest(id=alert_id, actor=actor, comment=comment, request_id=new_request_id())
     with open_channel(server, output) as channel:
         response = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=RPC_TIMEOUT_S)
     print_message(response.alert, output, lambda: _print_alerts([response.alert], output))
@@ -141,7 +141,7 @@ def resolve_alert(
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Resolve an alert by hand."""
-    request = service.ResolveAlertRequest(id=alert_id, actor=actor, comment=comment)
+    request = service.ResolveAlertRequest(id=alert_id, actor=actor, comment=comment, request_id=new_request_id())
     with open_channel(server, output) as channel:
         response = AlertServiceStub(channel).ResolveAlert(request, timeout=RPC_TIMEOUT_S)
     print_message(response.alert, output, lambda: _print_alerts([response.alert], output))

@@ -40,6 +40,9 @@ from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
 
 RuleId = Annotated[str, typer.Argument(help="The rule's id, as `tocsin rules list` shows it.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
+]
 RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or more rules; - is standard input.")]
 
 # With these codes the server refuses one rule; the others of a file may still be added.
@@ -73,7 +76,11 @@ def get_rule(rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server:
 
 @app.command("create")
 def create_rules(
-    file: RuleFile, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+    file: RuleFile,
+    *,
+    is_dry_run: DryRunOption = False,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Add the rules of a file: none when one is invalid, else all whose names are not taken.
 
@@ -85,7 +92,7 @@ def create_rules(
         stub = AlertRuleServiceStub(channel)
         _exit_if_refused(_call_each(rules, lambda rule: _validate(stub, rule)), "not allowed", file, output)
         try:
-            refused = _call_each(rules, lambda rule: added.append(_create(stub, rule)))
+            refused = _call_each(rules, lambda rule: added.append(_create(stub, rule, is_dry_run)))
         finally:
             # Also when the server goes away in between.
             _print_rules(added, output)
@@ -94,7 +101,12 @@ def create_rules(
 
 @app.command("update")
 def update_rule(
-    rule_id: RuleId, file: RuleFile, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+    rule_id: RuleId,
+    file: RuleFile,
+    *,
+    is_dry_run: DryRunOption = False,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Set the fields of a rule that a file contains, also to nothing; the others stay."""
     rules = load_rules(file, output)
@@ -108,6 +120,7 @@ def update_rule(
         alert_rule=file_rule.rule,
         update_mask=FieldMask(paths=file_rule.fields),
         request_id=new_request_id(),
+        validate_only=is_dry_run,
     )
     with open_channel(server, output) as channel:
         rule = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
@@ -133,7 +146,7 @@ def enable_rule(
     rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
     """Evaluate a rule from now on."""
-    request = service.EnableAlertRuleRequest(id=rule_id)
+    request = service.EnableAlertRuleRequest(id=rule_id, request_id=new_request_id())
     with open_channel(server, output) as channel:
         rule = AlertRuleServiceStub(channel).EnableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
@@ -144,7 +157,7 @@ def disable_rule(
     rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
     """Stop the evaluation of a rule; its open alerts are resolved soon after."""
-    request = service.DisableAlertRuleRequest(id=rule_id)
+    request = service.DisableAlertRuleRequest(id=rule_id, request_id=new_request_id())
     with open_channel(server, output) as channel:
         rule = AlertRuleServiceStub(channel).DisableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
@@ -172,8 +185,8 @@ def _validate(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
     return stub.ValidateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
 
 
-def _create(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
-    request = service.CreateAlertRuleRequest(alert_rule=rule, request_id=new_request_id())
+def _create(stub: AlertRuleServiceStub, rule: AlertRule, is_dry_run: bool) -> AlertRule:  # noqa: FBT001
+    request = service.CreateAlertRuleRequest(alert_rule=rule, request_id=new_request_id(), validate_only=is_dry_run)
     return stub.CreateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
 
 

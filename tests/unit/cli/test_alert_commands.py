@@ -97,6 +97,7 @@ def test_the_actor_is_the_user_unless_another_is_named(
     tocsin("alerts", "ack", IDS[0])
     tocsin("alerts", "ack", IDS[0], "--actor", "bob")
     assert [request.actor for request in two_alerts.requests] == ["ann", "bob"]
+    assert len({UUID(request.request_id) for request in two_alerts.requests}) == 2
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError])

@@ -113,6 +113,17 @@ def test_a_rule_that_exists_is_named_and_the_others_are_added(
     assert names(edge) == {"first", "second"}
 
 
+def test_a_dry_run_refuses_like_the_real_call_and_stores_nothing(
+    tocsin: Command, written: Callable[..., str], edge: Edge
+) -> None:
+    assert tocsin("rules", "create", written(RULE)).exit_code == 0
+    done = tocsin("rules", "create", written(RULE, RULE | {"name": "second"}), "--dry-run", "-o", "json")
+    assert done.exit_code == 1
+    assert [rule["name"] for rule in json.loads(done.stdout)] == ["second"]
+    assert error_of(done)["message"] == 'not added: "first"'
+    assert names(edge) == {"first"}
+
+
 def test_added_rules_are_printed_when_the_server_goes_away(
     tocsin: Command, written: Callable[..., str], edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +187,14 @@ def test_a_file_of_another_rule_changes_nothing(tocsin: Command, written: Callab
     done = tocsin("rules", "update", kept["id"], written({"id": "another", "threshold": 7}), "-o", "json")
     assert done.exit_code == 2
     assert "another" in error_of(done)["message"]
+    assert json.loads(tocsin("rules", "get", kept["id"], "-o", "json").stdout)["threshold"] == RULE["threshold"]
+
+
+def test_a_dry_run_of_an_update_shows_the_rule_as_it_would_be(
+    tocsin: Command, written: Callable[..., str], kept: Any
+) -> None:
+    done = tocsin("rules", "update", kept["id"], written({"threshold": 7}), "--dry-run", "-o", "json")
+    assert json.loads(done.stdout)["threshold"] == 7
     assert json.loads(tocsin("rules", "get", kept["id"], "-o", "json").stdout)["threshold"] == RULE["threshold"]
 
 
