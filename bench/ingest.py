@@ -61,13 +61,15 @@ def checking() -> dict[str, float]:
     """Return the microseconds per event of each step, in one thread."""
     wire, checker = ProtobufWire(), EventChecker(LIMITS)
     request = batches(SIZE)[0]
-    frames, events = wire.frames(request), wire.events(request)
-    sizes = framed_sizes(sizes_of(frames))
+    events, columns = wire.split_events(request), wire.read_columns(request)
+    sizes = framed_sizes(sizes_of(events))
     return {
-        "cut into events": microseconds(lambda: wire.frames(request)),
-        "read the columns (two readers)": microseconds(lambda: wire.events(request)),
-        "check": microseconds(lambda: checker.check_sizes(checker.check(events, NOW), sizes)),
-        "write again, when a part is refused": microseconds(lambda: wire.batches(frames, record_cuts(sizes, 900_000))),
+        "cut into events": microseconds(lambda: wire.split_events(request)),
+        "read the columns (two readers)": microseconds(lambda: wire.read_columns(request)),
+        "check": microseconds(lambda: checker.check_sizes(checker.check(columns, NOW), sizes)),
+        "write again, when a part is refused": microseconds(
+            lambda: wire.write_batches(events, record_cuts(sizes, LIMITS.max_record_bytes))
+        ),
     }
 
 

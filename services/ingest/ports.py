@@ -21,39 +21,39 @@ class BatchWriter(Protocol):
     def add(self, fields: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
         """Add one event, from the proto's fields by their names; its time is seconds and nanos."""
 
-    def written(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """Return the batch as bytes."""
 
 
 class Wire(Protocol):
     """The wire format of the requests. Nothing here blocks, and nothing keeps what it is given."""
 
-    def frames(self, request: bytes) -> pa.BinaryArray:
+    def split_events(self, request: bytes) -> pa.BinaryArray:
         """Cut a batch's request into the bytes of its events. Raises UnreadableRequestError."""
 
-    def events(self, request: bytes) -> Columns:
+    def read_columns(self, request: bytes) -> Columns:
         """Read the columns of a batch that every reader of the topic can read too. Raises UnreadableRequestError.
 
         They have the names of the proto's fields; the event time is in seconds and nanoseconds, as it was sent.
         """
 
-    def single(self, request: bytes) -> bytes | None:
+    def read_single(self, request: bytes) -> bytes | None:
         """Turn the request with one event into a batch with this one; None when it holds no event at all.
 
         A request that gives its event in several pieces means one event, merged from all.
         Raises UnreadableRequestError.
         """
 
-    def batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
+    def write_batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
         """Write the events from each cut to the next as one batch, byte for byte as they were cut out."""
 
-    def writer(self) -> "BatchWriter":
+    def new_batch(self) -> "BatchWriter":
         """Begin a batch of events that are given field by field."""
 
-    def batch(self, event: bytes) -> bytes:
+    def write_batch(self, event: bytes) -> bytes:
         """Write one event as a batch."""
 
-    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
+    def adjust(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
         """Adjust the values of one readable event that do not fit, and return what was done."""
 
 

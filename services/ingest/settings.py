@@ -1,4 +1,4 @@
-"""What can be set about ingest."""
+"""Settings of ingest."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,21 +17,21 @@ class Settings:
 
     process: ProcessSettings = part(listen="127.0.0.1:50051", admin_listen="127.0.0.1:9101")
     kafka: KafkaSettings = part()
-    max_batch_events: int = setting("Maximum of events in one call.", default=10_000)
-    max_request_bytes: int = setting("Maximum of bytes in one call.", default=4 * 1024 * 1024)
-    max_message_bytes: int = setting("Maximum of bytes in one event's message.", default=32_768)
-    max_attributes: int = setting("Maximum of attributes of one event.", default=DEFAULT_MAX_ATTRIBUTES)
+    max_batch_events: int = setting("Maximum number of events in one call.", default=10_000)
+    max_request_bytes: int = setting("Maximum size of one call, in bytes.", default=4 * 1024 * 1024)
+    max_message_bytes: int = setting("Maximum size of one event's message, in bytes.", default=32_768)
+    max_attributes: int = setting("Maximum number of attributes of one event.", default=DEFAULT_MAX_ATTRIBUTES)
     max_record_bytes: int = setting(
-        "Maximum of bytes in one Kafka record before compression; keep it below the topic's max.message.bytes.",
+        "Maximum size of one Kafka record before compression, in bytes; keep it below the topic's max.message.bytes.",
         default=900_000,
     )
     max_inflight_bytes: int = setting(
-        "Maximum of bytes of requests that wait for Kafka; more calls are answered with RESOURCE_EXHAUSTED.",
+        "Maximum size of all requests that wait for Kafka, in bytes; more calls are answered with RESOURCE_EXHAUSTED.",
         default=64 * 1024 * 1024,
     )
     max_receiving: int = setting(
-        "Maximum of requests that are received at once, each of 8 MiB or less. Others wait for a second, unread, and"
-        " are then answered with RESOURCE_EXHAUSTED.",
+        "Maximum number of requests that are received at once, each of 8 MiB or less. Others wait for a second, unread,"
+        " and are then answered with RESOURCE_EXHAUSTED.",
         default=16,
     )
     linger: timedelta = setting(
@@ -40,7 +40,7 @@ class Settings:
         former="gather",
     )
     max_linger_events: int = setting(
-        "Maximum of single events that go to Kafka together.", default=500, former="gather_events"
+        "Maximum number of single events that go to Kafka together.", default=500, former="gather_events"
     )
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ class ProtobufWriter:
     def add(self, fields: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
         self._batch.events.add(**fields, attributes=attributes)
 
-    def written(self) -> bytes:
+    def to_bytes(self) -> bytes:
         return self._batch.SerializeToString()
 
 
@@ -54,11 +54,11 @@ class ProtobufWire:
         self._schema = self._frames.schema()
         self._names = list(LogEvent.DESCRIPTOR.fields_by_name)
 
-    def frames(self, request: bytes) -> pa.BinaryArray:
+    def split_events(self, request: bytes) -> pa.BinaryArray:
         frames: pa.BinaryArray = _only_column(self._frames, request)
         return frames
 
-    def events(self, request: bytes) -> Columns:
+    def read_columns(self, request: bytes) -> Columns:
         # ptars reads some bytes that other readers refuse (groups that never end). One such event would make a whole
         # record on the topic unreadable for them, so protobuf's own reader must agree. It looks at the shape only,
         # which costs half: ptars checks that strings are UTF-8.
@@ -68,7 +68,7 @@ class ProtobufWire:
             raise UnreadableRequestError(_NOT_A_BATCH) from error
         return dict(zip(self._names, _only_column(self._columns, request).flatten(), strict=True))
 
-    def single(self, request: bytes) -> bytes | None:
+    def read_single(self, request: bytes) -> bytes | None:
         try:
             parsed = IngestRequest.FromString(request)
         except DecodeError as error:
@@ -77,19 +77,19 @@ class ProtobufWire:
             return None
         return LogBatch(events=[parsed.event]).SerializeToString()
 
-    def batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
+    def write_batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
         rows = pa.ListArray.from_arrays(pa.array(cuts, type=pa.int32()), frames, type=self._schema.field(0).type)
         written = self._frames.record_batch_to_array(pa.RecordBatch.from_arrays([rows], schema=self._schema))
         return [batch.as_py() for batch in written]
 
-    def writer(self) -> "ProtobufWriter":
+    def new_batch(self) -> "ProtobufWriter":
         return ProtobufWriter()
 
-    def batch(self, event: bytes) -> bytes:
-        (batch,) = self.batches(pa.array([event], pa.binary()), np.array([0, 1], dtype=np.int32))
+    def write_batch(self, event: bytes) -> bytes:
+        (batch,) = self.write_batches(pa.array([event], pa.binary()), np.array([0, 1], dtype=np.int32))
         return batch
 
-    def adjusted(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
+    def adjust(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
         message = LogEvent.FromString(event)
         fields, made = adjust(_optional_fields(message), max_attributes)
         message.ClearField("status_code")

@@ -56,7 +56,7 @@ class BatchHandler:
 
     async def read_json(self, body: bytes) -> IncomingBatch:
         """Read a batch from JSON; one at a time, since it takes several times its text's memory while it is read."""
-        batch, writer = IncomingBatch(request=b""), self._wire.writer()
+        batch, writer = IncomingBatch(request=b""), self._wire.new_batch()
         async with self._reading:
             for index, event in enumerate(JsonEvents(body, self._limits.max_attributes).each()):
                 self._check_count(index + 1)
@@ -67,7 +67,7 @@ class BatchHandler:
                     batch.found_values[index, event_field] = found
                 if index % _EVENTS_PER_TURN == _EVENTS_PER_TURN - 1:
                     await asyncio.sleep(0)
-            batch.request = writer.written()
+            batch.request = writer.to_bytes()
         check_size(len(batch.request), self._limits)
         return batch
 
@@ -91,10 +91,10 @@ class BatchHandler:
 
     def _read(self, request: bytes) -> tuple[pa.BinaryArray, Columns]:
         try:
-            frames = self._wire.frames(request)
+            frames = self._wire.split_events(request)
             # Before the columns are made: a request of empty events would become fifty times as large.
             self._check_count(len(frames))
-            return frames, self._wire.events(request)
+            return frames, self._wire.read_columns(request)
         except UnreadableRequestError as error:
             raise MalformedMessage(str(error)) from error
 
@@ -123,7 +123,7 @@ class BatchHandler:
             return frames
         events: list[Any] = frames.to_pylist()
         for done, index in enumerate(rows, start=1):
-            events[index], made = self._wire.adjusted(events[index], self._limits.max_attributes)
+            events[index], made = self._wire.adjust(events[index], self._limits.max_attributes)
             adjustments.setdefault(index, set()).update(made)
             if not done % _EVENTS_PER_TURN:
                 await asyncio.sleep(0)
@@ -151,7 +151,7 @@ class BatchHandler:
         if not result.failed and not result.to_adjust and len(batch.request) == sizes.sum() <= max_bytes:
             return [batch.request]
         accepted = np.logical_not(result.refused)
-        return self._wire.batches(frames.filter(pa.array(accepted)), record_cuts(sizes[accepted], max_bytes))
+        return self._wire.write_batches(frames.filter(pa.array(accepted)), record_cuts(sizes[accepted], max_bytes))
 
     def _report_adjustments(self, response: IngestBatchResponse, adjustments: Mapping[int, set[Adjustment]]) -> None:
         refused = {each.index for each in response.refused}

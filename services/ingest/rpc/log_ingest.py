@@ -71,7 +71,7 @@ class LogIngest:
     async def ingest(self, request: bytes, _context: Any) -> bytes:
         check_size(len(request), self._limits)
         try:
-            batch = self._wire.single(request)
+            batch = self._wire.read_single(request)
         except UnreadableRequestError as error:
             raise MalformedMessage(str(error)) from error
         if batch is None:
@@ -88,9 +88,9 @@ class LogIngest:
     async def ingest_json(self, request: bytes, _context: Any) -> bytes:
         with self._publisher.reserve(len(request)) as reservation:
             event = self._json_event(_body(request))
-            writer = self._wire.writer()
+            writer = self._wire.new_batch()
             writer.add(event.fields, event.attributes)
-            batch = writer.written()
+            batch = writer.to_bytes()
             check_size(len(batch), self._limits)
             adjustments = await self._batcher.publish(
                 batch, reservation, adjustments=frozenset(event.adjustments), found_values=event.found_values

@@ -128,7 +128,7 @@ class Batcher:
 
     def _accepted(self, events: Sequence[_PendingEvent]) -> Sequence[_PendingEvent]:
         """Fail the refused events, and return the others, adjusted where their values do not fit."""
-        columns = self._wire.events(b"".join([each.batch for each in events]))
+        columns = self._wire.read_columns(b"".join([each.batch for each in events]))
         result = self._checker.check(columns, self._clock.now())
         adjusted = {index: self._adjusted(events[index]) for index in result.to_adjust}
         events = [adjusted.get(index, each) for index, each in enumerate(events)]
@@ -143,9 +143,9 @@ class Batcher:
         return [each for each, is_refused in zip(events, result.refused.tolist(), strict=True) if not is_refused]
 
     def _adjusted(self, event: _PendingEvent) -> _PendingEvent:
-        frame: Any = self._wire.frames(event.batch)[0].as_py()
-        adjusted, made = self._wire.adjusted(frame, self._checker.limits.max_attributes)
-        return replace(event, batch=self._wire.batch(adjusted), adjustments=event.adjustments | made)
+        frame: Any = self._wire.split_events(event.batch)[0].as_py()
+        adjusted, made = self._wire.adjust(frame, self._checker.limits.max_attributes)
+        return replace(event, batch=self._wire.write_batch(adjusted), adjustments=event.adjustments | made)
 
     def _publish(self, events: Sequence[_PendingEvent]) -> None:
         span = _flush_span(events)

@@ -174,6 +174,6 @@ def test_published_events_pass_all_checks_and_are_not_adjusted_again(events: lis
         return list(bench.producer.events)
 
     if written := asyncio.run(scenario()):
-        columns = WIRE.events(IngestBatchRequest(events=written).SerializeToString())
+        columns = WIRE.read_columns(IngestBatchRequest(events=written).SerializeToString())
         result = EventChecker(LIMITS).check(columns, NOW)
         assert (result.failed, result.to_adjust) == ((), [])

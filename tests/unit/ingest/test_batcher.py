@@ -121,14 +121,14 @@ async def test_one_callers_unreadable_event_is_not_the_others_failure(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(linger=LONG, max_linger_events=3)
-    read = WIRE.events
+    read = WIRE.read_columns
 
     def picky(request: bytes) -> object:
         if b"poison" in request:
             raise UnreadableRequestError("no")
         return read(request)
 
-    monkeypatch.setattr(WIRE, "events", picky)
+    monkeypatch.setattr(WIRE, "read_columns", picky)
     outcomes = await asyncio.gather(
         *(bench.ingest(an_event(message=text)) for text in ("fine", "poison", "good")), return_exceptions=True
     )

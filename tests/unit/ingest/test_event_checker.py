@@ -25,9 +25,9 @@ WIRE = ProtobufWire()
 
 def checked(events: Sequence[LogEvent]) -> CheckResult:
     request = LogBatch(events=events).SerializeToString()
-    frames = WIRE.frames(request)
+    frames = WIRE.split_events(request)
     checker = EventChecker(LIMITS)
-    return checker.check_sizes(checker.check(WIRE.events(request), NOW), framed_sizes(sizes_of(frames)))
+    return checker.check_sizes(checker.check(WIRE.read_columns(request), NOW), framed_sizes(sizes_of(frames)))
 
 
 def wrong_fields(event: LogEvent) -> Iterator[EventField]:

@@ -23,9 +23,9 @@ WIRE = ProtobufWire()
 @given(st.lists(any_events, max_size=5), st.integers(min_value=1, max_value=3000))
 def test_batches_hold_the_bytes_of_the_events(events: list[LogEvent], most: int) -> None:
     request = LogBatch(events=events).SerializeToString()
-    frames = WIRE.frames(request)
+    frames = WIRE.split_events(request)
     cuts = record_cuts(framed_sizes(sizes_of(frames)), most)
-    assert b"".join(WIRE.batches(frames, cuts)) == request
+    assert b"".join(WIRE.write_batches(frames, cuts)) == request
     assert framed_sizes(sizes_of(frames)).sum() == len(request)
 
 
@@ -33,9 +33,9 @@ def test_batches_hold_the_bytes_of_the_events(events: list[LogEvent], most: int)
 @given(st.lists(st.tuples(any_events, st.booleans()), max_size=5))
 def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, bool]]) -> None:
     events, keep = [event for event, _ in given_events], [kept for _, kept in given_events]
-    frames = WIRE.frames(LogBatch(events=events).SerializeToString())
+    frames = WIRE.split_events(LogBatch(events=events).SerializeToString())
     kept = frames.filter(np.array(keep, dtype=np.bool_))
-    written = b"".join(WIRE.batches(kept, record_cuts(framed_sizes(sizes_of(kept)), 1000)))
+    written = b"".join(WIRE.write_batches(kept, record_cuts(framed_sizes(sizes_of(kept)), 1000)))
     expected = [event.SerializeToString(deterministic=True) for event, kept in given_events if kept]
     assert [event.SerializeToString(deterministic=True) for event in LogBatch.FromString(written).events] == expected
 
@@ -52,37 +52,37 @@ def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, boo
 )
 def test_bytes_that_any_reader_refuses_are_refused(request_bytes: bytes) -> None:
     with pytest.raises(UnreadableRequestError):
-        WIRE.events(request_bytes)
+        WIRE.read_columns(request_bytes)
     with pytest.raises(UnreadableRequestError):
-        WIRE.single(request_bytes)
+        WIRE.read_single(request_bytes)
 
 
 def test_frames_of_bytes_that_cannot_be_cut_are_refused() -> None:
     with pytest.raises(UnreadableRequestError):
-        WIRE.frames(b"\x0a\xff")
+        WIRE.split_events(b"\x0a\xff")
 
 
 def test_one_event_becomes_a_batch_of_one() -> None:
-    batch = WIRE.single(IngestRequest(event=an_event()).SerializeToString())
+    batch = WIRE.read_single(IngestRequest(event=an_event()).SerializeToString())
     assert batch is not None
     assert LogBatch.FromString(batch) == LogBatch(events=[an_event()])
 
 
 def test_an_event_in_several_pieces_is_one_event() -> None:
     pieces = [LogEvent(service="a", event_time=Timestamp(seconds=5)), LogEvent(event_time=Timestamp(nanos=7), host="h")]
-    batch = WIRE.single(b"".join(IngestRequest(event=piece).SerializeToString() for piece in pieces))
+    batch = WIRE.read_single(b"".join(IngestRequest(event=piece).SerializeToString() for piece in pieces))
     assert batch is not None
     whole = LogEvent(service="a", event_time=Timestamp(seconds=5, nanos=7), host="h")
     assert LogBatch.FromString(batch) == LogBatch(events=[whole])
-    assert len(WIRE.frames(batch)) == 1
+    assert len(WIRE.split_events(batch)) == 1
 
 
 def test_a_request_without_an_event_has_none() -> None:
-    assert WIRE.single(b"") is None
+    assert WIRE.read_single(b"") is None
 
 
 def test_columns_are_the_fields_of_the_proto() -> None:
-    columns = WIRE.events(LogBatch(events=[an_event()]).SerializeToString())
+    columns = WIRE.read_columns(LogBatch(events=[an_event()]).SerializeToString())
     assert list(columns) == list(LogEvent.DESCRIPTOR.fields_by_name)
 
 
@@ -101,7 +101,7 @@ def test_every_reader_can_read_what_is_read_here(events: list[LogEvent], changes
         at = int(place * len(request))
         request[at : at + removed] = bytes([inserted])
     with contextlib.suppress(UnreadableRequestError):
-        frames, columns = WIRE.frames(bytes(request)), WIRE.events(bytes(request))
+        frames, columns = WIRE.split_events(bytes(request)), WIRE.read_columns(bytes(request))
         read = LogBatch.FromString(bytes(request))
         assert len(frames) == len(read.events)
         assert columns["service"].to_pylist() == [event.service for event in read.events]
