@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AlertServiceStub:
-    """Reads alerts and acts on them.
+    """Reads alerts, and acknowledges and resolves them.
     """
 
     def __init__(self, channel):
@@ -63,33 +63,34 @@ class AlertServiceStub:
 
 
 class AlertServiceServicer:
-    """Reads alerts and acts on them.
+    """Reads alerts, and acknowledges and resolves them.
     """
 
     def ListAlerts(self, request, context):
-        """Gives alerts, the newest first.
+        """Returns alerts, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchAlerts(self, request, context):
-        """Follows alerts: first those that are open, then each change as it is made. A caller that reads slowly misses forms in
-        between, never the last one; one that is thousands of ended alerts behind is sent away with RESOURCE_EXHAUSTED.
+        """Watches alerts: sends all open alerts first, then each alert when it changes. A caller that reads slowly may miss
+        versions of an alert in between, but never the last one. The stream of a caller that is more than 10,000 resolved
+        alerts behind (a setting) ends with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAlert(self, request, context):
-        """Gives one alert with its history.
+        """Returns one alert with its history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AcknowledgeAlert(self, request, context):
-        """Takes a firing alert on; nothing changes when it is acknowledged already, and a resolved one is refused with
+        """Acknowledges a firing alert. An acknowledged alert stays as it is; a resolved one is answered with
         FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -97,8 +98,8 @@ class AlertServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveAlert(self, request, context):
-        """Ends an alert by hand; nothing changes when it is resolved already. As long as the condition holds without a
-        break nothing more is told of it; it fires anew when the condition becomes true again after a window without it.
+        """Resolves an alert by hand. A resolved alert stays as it is. While the condition goes on to hold, nobody is notified
+        of it; another alert fires when the condition has ended and holds again, or when the rule's severity is raised.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +142,7 @@ def add_AlertServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AlertService:
-    """Reads alerts and acts on them.
+    """Reads alerts, and acknowledges and resolves them.
     """
 
     @staticmethod

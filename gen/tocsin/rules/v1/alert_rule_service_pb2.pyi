@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateAlertRuleRequest(_message.Message):
-    """A rule to add."""
+    """A rule to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -31,8 +31,9 @@ class CreateAlertRuleRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
-    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing
+    and returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such
+    check.
     """
     validate_only: _builtins.bool
     """Whether to check only: the call is checked like any other, against the stored rules too, and nothing is stored. The
@@ -60,14 +61,14 @@ Global___CreateAlertRuleRequest: _TypeAlias = CreateAlertRuleRequest  # noqa: Y0
 
 @_typing.final
 class CreateAlertRuleResponse(_message.Message):
-    """The rule that was added."""
+    """The rule that was created."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The rule as it is kept."""
+        """The rule as it is stored."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ Global___CreateAlertRuleResponse: _TypeAlias = CreateAlertRuleResponse  # noqa: 
 
 @_typing.final
 class GetAlertRuleRequest(_message.Message):
-    """Which rule to give."""
+    """Which rule to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -130,7 +131,7 @@ Global___GetAlertRuleResponse: _TypeAlias = GetAlertRuleResponse  # noqa: Y015
 
 @_typing.final
 class ListAlertRulesRequest(_message.Message):
-    """Which rules to list."""
+    """Which rules to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -138,11 +139,13 @@ class ListAlertRulesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: 50 when 0, 500 when more. A page ends earlier when its rules are larger than 1 MiB together."""
+    """The largest number of rules in the page, 1 to 500; more is taken as 500. A page has fewer rules when they are
+    larger than 1 MiB together. Default: 50.
+    """
     page_token: _builtins.str
-    """The next_page_token of the page before."""
+    """The next_page_token of the page before, with the same filter. Default: empty, the first page."""
     enabled: _builtins.bool
-    """Only enabled ones, or only disabled ones."""
+    """Only enabled rules, or only disabled ones. Default: both."""
     def __init__(
         self,
         *,
@@ -169,10 +172,10 @@ class ListAlertRulesResponse(_message.Message):
     ALERT_RULES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give it back as page_token for the next page; empty on the last page."""
+    """The page_token of the next page; empty on the last page."""
     @_builtins.property
     def alert_rules(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]:
-        """The rules."""
+        """The rules of the page."""
 
     def __init__(
         self,
@@ -202,8 +205,9 @@ class UpdateAlertRuleRequest(_message.Message):
     id: _builtins.str
     """The rule's id."""
     request_id: _builtins.str
-    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
-    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing
+    and returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such
+    check.
     """
     validate_only: _builtins.bool
     """Whether to check only: the call is checked like any other, against the stored rules too, and nothing is stored. The
@@ -212,11 +216,13 @@ class UpdateAlertRuleRequest(_message.Message):
     """
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The new values."""
+        """The new values. When it has an etag, the rule must still have that etag."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change: all that are set when empty, all when "*"."""
+        """The fields to change, in proto or JSON spelling; "*" stands for all fields. Default: the fields that alert_rule
+        sets.
+        """
 
     def __init__(
         self,
@@ -244,7 +250,7 @@ class UpdateAlertRuleResponse(_message.Message):
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The rule as it is kept."""
+        """The rule as it is stored."""
 
     def __init__(
         self,
@@ -261,7 +267,7 @@ Global___UpdateAlertRuleResponse: _TypeAlias = UpdateAlertRuleResponse  # noqa: 
 
 @_typing.final
 class ReplaceAlertRuleRequest(_message.Message):
-    """What to put in a rule's place."""
+    """What to replace a rule by."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,8 +278,9 @@ class ReplaceAlertRuleRequest(_message.Message):
     id: _builtins.str
     """The rule's id."""
     request_id: _builtins.str
-    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
-    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing
+    and returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such
+    check.
     """
     validate_only: _builtins.bool
     """Whether to check only: the call is checked like any other, against the stored rules too, and nothing is stored. The
@@ -282,7 +289,7 @@ class ReplaceAlertRuleRequest(_message.Message):
     """
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The new rule."""
+        """The new rule. When it has an etag, the stored rule must still have that etag."""
 
     def __init__(
         self,
@@ -302,14 +309,14 @@ Global___ReplaceAlertRuleRequest: _TypeAlias = ReplaceAlertRuleRequest  # noqa: 
 
 @_typing.final
 class ReplaceAlertRuleResponse(_message.Message):
-    """The rule that was replaced."""
+    """The rule after the replacement."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The rule as it is kept."""
+        """The rule as it is stored."""
 
     def __init__(
         self,
@@ -326,7 +333,7 @@ Global___ReplaceAlertRuleResponse: _TypeAlias = ReplaceAlertRuleResponse  # noqa
 
 @_typing.final
 class DeleteAlertRuleRequest(_message.Message):
-    """Which rule to remove."""
+    """Which rule to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -335,7 +342,7 @@ class DeleteAlertRuleRequest(_message.Message):
     id: _builtins.str
     """The rule's id."""
     etag: _builtins.str
-    """Refuse when the rule's etag is another."""
+    """The etag that the rule must still have. Default: empty, no condition."""
     def __init__(
         self,
         *,
@@ -352,7 +359,7 @@ Global___DeleteAlertRuleRequest: _TypeAlias = DeleteAlertRuleRequest  # noqa: Y0
 
 @_typing.final
 class DeleteAlertRuleResponse(_message.Message):
-    """The rule was removed."""
+    """The rule was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -378,8 +385,9 @@ class EnableAlertRuleRequest(_message.Message):
     id: _builtins.str
     """The rule's id."""
     request_id: _builtins.str
-    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
-    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing
+    and returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such
+    check.
     """
     def __init__(
         self,
@@ -404,7 +412,7 @@ class EnableAlertRuleResponse(_message.Message):
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The rule as it is kept."""
+        """The rule as it is stored."""
 
     def __init__(
         self,
@@ -430,8 +438,9 @@ class DisableAlertRuleRequest(_message.Message):
     id: _builtins.str
     """The rule's id."""
     request_id: _builtins.str
-    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing and
-    returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such check.
+    """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing
+    and returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such
+    check.
     """
     def __init__(
         self,
@@ -456,7 +465,7 @@ class DisableAlertRuleResponse(_message.Message):
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The rule as it is kept."""
+        """The rule as it is stored."""
 
     def __init__(
         self,
@@ -497,14 +506,14 @@ Global___ValidateAlertRuleRequest: _TypeAlias = ValidateAlertRuleRequest  # noqa
 
 @_typing.final
 class ValidateAlertRuleResponse(_message.Message):
-    """The rule is allowed."""
+    """The rule that was checked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
-        """The rule with everything filled in that its type fills in."""
+        """The rule with all fields that its type fills in."""
 
     def __init__(
         self,
@@ -521,7 +530,7 @@ Global___ValidateAlertRuleResponse: _TypeAlias = ValidateAlertRuleResponse  # no
 
 @_typing.final
 class WatchAlertRulesRequest(_message.Message):
-    """From where to follow the rules."""
+    """From where on to watch the rules."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -529,16 +538,16 @@ class WatchAlertRulesRequest(_message.Message):
     ACCEPTS_PAGES_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     known_revision: _builtins.int
-    """The revision that the caller has; 0 for none. When it is the newest, the first message has no rules. For callers
-    that do not accept pages.
+    """The revision of the rules that the caller has. When it is the newest, the first message has no rules. For callers
+    that do not accept pages. Default: 0, no rules.
     """
     accepts_pages: _builtins.bool
-    """Whether the caller understands `kind`. Otherwise each message holds all enabled rules, and a set of rules that is
-    larger than a message may be is never received.
+    """Whether the caller reads `kind`. Otherwise each message has all enabled rules, and rules that are larger than one
+    message together are never received. Default: false.
     """
     resume_token: _builtins.str
-    """The last resume_token that the caller was given and whose rules it has; empty for none. What changed since then is
-    sent, or all rules when that is not known any more. For callers that accept pages.
+    """The resume_token of the rules that the caller has. The changes since then are sent, or all rules when the changes
+    are not known any more. For callers that accept pages. Default: empty, no rules.
     """
     def __init__(
         self,
@@ -557,8 +566,8 @@ Global___WatchAlertRulesRequest: _TypeAlias = WatchAlertRulesRequest  # noqa: Y0
 
 @_typing.final
 class WatchAlertRulesResponse(_message.Message):
-    """The enabled rules at one revision, or what changed in them. Sent at once, after each change, and every 10 seconds as a
-    sign of life. To callers that accept pages it comes in pages of about 1 MiB; nothing of them counts before the last one
+    """The enabled rules at one revision, or what changed in them. Sent at once, after each change, and as a heartbeat,
+    every 10 seconds by default. Callers that accept pages are sent pages of about 1 MiB, and use them when the last one
     has come.
     """
 
@@ -571,25 +580,25 @@ class WatchAlertRulesResponse(_message.Message):
     class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WatchAlertRulesResponse._Kind.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: WatchAlertRulesResponse._Kind.ValueType  # 0
-        """The caller does not accept pages, or the server does not know them: is_snapshot says what it is."""
+        """The caller does not accept pages, or the server is older than pages: see is_snapshot."""
         HEARTBEAT: WatchAlertRulesResponse._Kind.ValueType  # 1
-        """A sign of life. Nothing changed."""
+        """A heartbeat: nothing changed."""
         SNAPSHOT: WatchAlertRulesResponse._Kind.ValueType  # 2
-        """A page of all enabled rules: when the last one has come, there are no others."""
+        """A page of all enabled rules."""
         CHANGES: WatchAlertRulesResponse._Kind.ValueType  # 3
-        """A page of what changed since the rules of the resume_token before."""
+        """A page of what changed since the resume_token before."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
-        """What a message is to a caller that accepts pages."""
+        """The kind of a message to a caller that accepts pages."""
 
     KIND_UNSPECIFIED: WatchAlertRulesResponse.Kind.ValueType  # 0
-    """The caller does not accept pages, or the server does not know them: is_snapshot says what it is."""
+    """The caller does not accept pages, or the server is older than pages: see is_snapshot."""
     HEARTBEAT: WatchAlertRulesResponse.Kind.ValueType  # 1
-    """A sign of life. Nothing changed."""
+    """A heartbeat: nothing changed."""
     SNAPSHOT: WatchAlertRulesResponse.Kind.ValueType  # 2
-    """A page of all enabled rules: when the last one has come, there are no others."""
+    """A page of all enabled rules."""
     CHANGES: WatchAlertRulesResponse.Kind.ValueType  # 3
-    """A page of what changed since the rules of the resume_token before."""
+    """A page of what changed since the resume_token before."""
 
     REVISION_FIELD_NUMBER: _builtins.int
     IS_SNAPSHOT_FIELD_NUMBER: _builtins.int
@@ -601,20 +610,20 @@ class WatchAlertRulesResponse(_message.Message):
     revision: _builtins.int
     """The revision of the rules as a whole."""
     is_snapshot: _builtins.bool
-    """Whether alert_rules is the whole set of enabled rules; false for a mere sign of life."""
+    """Whether alert_rules has all enabled rules; false in a heartbeat. For callers that do not accept pages."""
     kind: Global___WatchAlertRulesResponse.Kind.ValueType
-    """What this message is; for callers that accept pages."""
+    """The kind of this message. For callers that accept pages."""
     has_more: _builtins.bool
-    """Whether further pages of the same revision follow."""
+    """Whether more pages of this revision follow."""
     resume_token: _builtins.str
-    """From where to go on after the stream has broken; on the last page, and on each sign of life."""
+    """Where to resume after the stream has broken; on the last page and on each heartbeat."""
     @_builtins.property
     def alert_rules(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]:
-        """All enabled rules, when is_snapshot; those of this page, when it is one."""
+        """All enabled rules if is_snapshot is true, the rules of the page otherwise."""
 
     @_builtins.property
     def removed_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of rules that were removed or disabled; in a page of changes."""
+        """The ids of rules that were deleted or disabled; in a page of changes."""
 
     def __init__(
         self,

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class AlertRuleServiceStub:
-    """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
-    answered with RESOURCE_EXHAUSTED and a retry hint.
+    """Stores alert rules, up to 10,000. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each
+    field and, for expressions, the line and column. While too many rules are being checked, further ones are answered
+    with RESOURCE_EXHAUSTED and RetryInfo.
     """
 
     def __init__(self, channel):
@@ -90,77 +90,77 @@ class AlertRuleServiceStub:
 
 
 class AlertRuleServiceServicer:
-    """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
-    answered with RESOURCE_EXHAUSTED and a retry hint.
+    """Stores alert rules, up to 10,000. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each
+    field and, for expressions, the line and column. While too many rules are being checked, further ones are answered
+    with RESOURCE_EXHAUSTED and RetryInfo.
     """
 
     def CreateAlertRule(self, request, context):
-        """Adds a rule.
+        """Creates a rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAlertRule(self, request, context):
-        """Gives one rule.
+        """Returns one rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAlertRules(self, request, context):
-        """Gives the rules in the order of their names.
+        """Returns rules in the order of their names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAlertRule(self, request, context):
-        """Changes the fields that the mask names.
+        """Changes the fields that the mask names. A call that changes nothing keeps the revision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplaceAlertRule(self, request, context):
-        """Replaces a rule: what the new one leaves out is cleared, or filled in by its type.
+        """Replaces a rule. Fields that the new rule leaves out are cleared, or filled in by its type.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlertRule(self, request, context):
-        """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time.
+        """Deletes a rule. Its open alerts are resolved soon after the response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EnableAlertRule(self, request, context):
-        """Starts evaluating a rule; nothing changes when it is enabled already.
+        """Enables a rule. An enabled rule stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableAlertRule(self, request, context):
-        """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
-        it is disabled already.
+        """Disables a rule. Its open alerts are resolved soon after the response. A disabled rule stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateAlertRule(self, request, context):
-        """Checks a rule without keeping it, and gives it back with everything filled in.
+        """Checks a rule by itself and returns it with all fields filled in. To check it against the stored rules as well,
+        create or update it with validate_only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchAlertRules(self, request, context):
-        """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made.
+        """Watches the enabled rules: sends all of them first, then each change when it is made. Evaluators use it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,9 +228,9 @@ def add_AlertRuleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AlertRuleService:
-    """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
-    answered with RESOURCE_EXHAUSTED and a retry hint.
+    """Stores alert rules, up to 10,000. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each
+    field and, for expressions, the line and column. While too many rules are being checked, further ones are answered
+    with RESOURCE_EXHAUSTED and RetryInfo.
     """
 
     @staticmethod

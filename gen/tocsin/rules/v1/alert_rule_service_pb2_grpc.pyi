@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AlertRuleServiceStub:
-    """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
-    answered with RESOURCE_EXHAUSTED and a retry hint.
+    """Stores alert rules, up to 10,000. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each
+    field and, for expressions, the line and column. While too many rules are being checked, further ones are answered
+    with RESOURCE_EXHAUSTED and RetryInfo.
     """
 
     @_typing.overload
@@ -37,63 +37,63 @@ class AlertRuleServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AlertRuleServiceAsyncStub: ...
     CreateAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.CreateAlertRuleRequest, _alert_rule_service_pb2.CreateAlertRuleResponse]
-    """Adds a rule."""
+    """Creates a rule."""
     GetAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.GetAlertRuleRequest, _alert_rule_service_pb2.GetAlertRuleResponse]
-    """Gives one rule."""
+    """Returns one rule."""
     ListAlertRules: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ListAlertRulesRequest, _alert_rule_service_pb2.ListAlertRulesResponse]
-    """Gives the rules in the order of their names."""
+    """Returns rules in the order of their names."""
     UpdateAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.UpdateAlertRuleRequest, _alert_rule_service_pb2.UpdateAlertRuleResponse]
-    """Changes the fields that the mask names."""
+    """Changes the fields that the mask names. A call that changes nothing keeps the revision."""
     ReplaceAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ReplaceAlertRuleRequest, _alert_rule_service_pb2.ReplaceAlertRuleResponse]
-    """Replaces a rule: what the new one leaves out is cleared, or filled in by its type."""
+    """Replaces a rule. Fields that the new rule leaves out are cleared, or filled in by its type."""
     DeleteAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DeleteAlertRuleRequest, _alert_rule_service_pb2.DeleteAlertRuleResponse]
-    """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time."""
+    """Deletes a rule. Its open alerts are resolved soon after the response."""
     EnableAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.EnableAlertRuleRequest, _alert_rule_service_pb2.EnableAlertRuleResponse]
-    """Starts evaluating a rule; nothing changes when it is enabled already."""
+    """Enables a rule. An enabled rule stays as it is."""
     DisableAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DisableAlertRuleRequest, _alert_rule_service_pb2.DisableAlertRuleResponse]
-    """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
-    it is disabled already.
-    """
+    """Disables a rule. Its open alerts are resolved soon after the response. A disabled rule stays as it is."""
     ValidateAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ValidateAlertRuleRequest, _alert_rule_service_pb2.ValidateAlertRuleResponse]
-    """Checks a rule without keeping it, and gives it back with everything filled in."""
+    """Checks a rule by itself and returns it with all fields filled in. To check it against the stored rules as well,
+    create or update it with validate_only.
+    """
     WatchAlertRules: _grpc.UnaryStreamMultiCallable[_alert_rule_service_pb2.WatchAlertRulesRequest, _alert_rule_service_pb2.WatchAlertRulesResponse]
-    """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made."""
+    """Watches the enabled rules: sends all of them first, then each change when it is made. Evaluators use it."""
 
 @_typing.type_check_only
 class AlertRuleServiceAsyncStub(AlertRuleServiceStub):
-    """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
-    answered with RESOURCE_EXHAUSTED and a retry hint.
+    """Stores alert rules, up to 10,000. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each
+    field and, for expressions, the line and column. While too many rules are being checked, further ones are answered
+    with RESOURCE_EXHAUSTED and RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.CreateAlertRuleRequest, _alert_rule_service_pb2.CreateAlertRuleResponse]  # type: ignore[assignment]
-    """Adds a rule."""
+    """Creates a rule."""
     GetAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.GetAlertRuleRequest, _alert_rule_service_pb2.GetAlertRuleResponse]  # type: ignore[assignment]
-    """Gives one rule."""
+    """Returns one rule."""
     ListAlertRules: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ListAlertRulesRequest, _alert_rule_service_pb2.ListAlertRulesResponse]  # type: ignore[assignment]
-    """Gives the rules in the order of their names."""
+    """Returns rules in the order of their names."""
     UpdateAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.UpdateAlertRuleRequest, _alert_rule_service_pb2.UpdateAlertRuleResponse]  # type: ignore[assignment]
-    """Changes the fields that the mask names."""
+    """Changes the fields that the mask names. A call that changes nothing keeps the revision."""
     ReplaceAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ReplaceAlertRuleRequest, _alert_rule_service_pb2.ReplaceAlertRuleResponse]  # type: ignore[assignment]
-    """Replaces a rule: what the new one leaves out is cleared, or filled in by its type."""
+    """Replaces a rule. Fields that the new rule leaves out are cleared, or filled in by its type."""
     DeleteAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DeleteAlertRuleRequest, _alert_rule_service_pb2.DeleteAlertRuleResponse]  # type: ignore[assignment]
-    """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time."""
+    """Deletes a rule. Its open alerts are resolved soon after the response."""
     EnableAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.EnableAlertRuleRequest, _alert_rule_service_pb2.EnableAlertRuleResponse]  # type: ignore[assignment]
-    """Starts evaluating a rule; nothing changes when it is enabled already."""
+    """Enables a rule. An enabled rule stays as it is."""
     DisableAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.DisableAlertRuleRequest, _alert_rule_service_pb2.DisableAlertRuleResponse]  # type: ignore[assignment]
-    """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
-    it is disabled already.
-    """
+    """Disables a rule. Its open alerts are resolved soon after the response. A disabled rule stays as it is."""
     ValidateAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rule_service_pb2.ValidateAlertRuleRequest, _alert_rule_service_pb2.ValidateAlertRuleResponse]  # type: ignore[assignment]
-    """Checks a rule without keeping it, and gives it back with everything filled in."""
+    """Checks a rule by itself and returns it with all fields filled in. To check it against the stored rules as well,
+    create or update it with validate_only.
+    """
     WatchAlertRules: _aio.UnaryStreamMultiCallable[_alert_rule_service_pb2.WatchAlertRulesRequest, _alert_rule_service_pb2.WatchAlertRulesResponse]  # type: ignore[assignment]
-    """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made."""
+    """Watches the enabled rules: sends all of them first, then each change when it is made. Evaluators use it."""
 
 class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the alert rules. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each field and, for
-    expressions, the place of the mistake. When too many rules are being checked at once, a call that brings one is
-    answered with RESOURCE_EXHAUSTED and a retry hint.
+    """Stores alert rules, up to 10,000. A rule that is not allowed is answered with INVALID_ARGUMENT, which names each
+    field and, for expressions, the line and column. While too many rules are being checked, further ones are answered
+    with RESOURCE_EXHAUSTED and RetryInfo.
     """
 
     @_abc_1.abstractmethod
@@ -102,7 +102,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.CreateAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.CreateAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.CreateAlertRuleResponse]]:
-        """Adds a rule."""
+        """Creates a rule."""
 
     @_abc_1.abstractmethod
     def GetAlertRule(
@@ -110,7 +110,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.GetAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.GetAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.GetAlertRuleResponse]]:
-        """Gives one rule."""
+        """Returns one rule."""
 
     @_abc_1.abstractmethod
     def ListAlertRules(
@@ -118,7 +118,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.ListAlertRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.ListAlertRulesResponse, _abc.Awaitable[_alert_rule_service_pb2.ListAlertRulesResponse]]:
-        """Gives the rules in the order of their names."""
+        """Returns rules in the order of their names."""
 
     @_abc_1.abstractmethod
     def UpdateAlertRule(
@@ -126,7 +126,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.UpdateAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.UpdateAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.UpdateAlertRuleResponse]]:
-        """Changes the fields that the mask names."""
+        """Changes the fields that the mask names. A call that changes nothing keeps the revision."""
 
     @_abc_1.abstractmethod
     def ReplaceAlertRule(
@@ -134,7 +134,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.ReplaceAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.ReplaceAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.ReplaceAlertRuleResponse]]:
-        """Replaces a rule: what the new one leaves out is cleared, or filled in by its type."""
+        """Replaces a rule. Fields that the new rule leaves out are cleared, or filled in by its type."""
 
     @_abc_1.abstractmethod
     def DeleteAlertRule(
@@ -142,7 +142,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.DeleteAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.DeleteAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.DeleteAlertRuleResponse]]:
-        """Removes a rule; its open alerts are resolved soon after the answer, a batch at a time."""
+        """Deletes a rule. Its open alerts are resolved soon after the response."""
 
     @_abc_1.abstractmethod
     def EnableAlertRule(
@@ -150,7 +150,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.EnableAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.EnableAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.EnableAlertRuleResponse]]:
-        """Starts evaluating a rule; nothing changes when it is enabled already."""
+        """Enables a rule. An enabled rule stays as it is."""
 
     @_abc_1.abstractmethod
     def DisableAlertRule(
@@ -158,9 +158,7 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.DisableAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.DisableAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.DisableAlertRuleResponse]]:
-        """Stops evaluating a rule; its open alerts are resolved soon after the answer, a batch at a time. Nothing changes when
-        it is disabled already.
-        """
+        """Disables a rule. Its open alerts are resolved soon after the response. A disabled rule stays as it is."""
 
     @_abc_1.abstractmethod
     def ValidateAlertRule(
@@ -168,7 +166,9 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.ValidateAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rule_service_pb2.ValidateAlertRuleResponse, _abc.Awaitable[_alert_rule_service_pb2.ValidateAlertRuleResponse]]:
-        """Checks a rule without keeping it, and gives it back with everything filled in."""
+        """Checks a rule by itself and returns it with all fields filled in. To check it against the stored rules as well,
+        create or update it with validate_only.
+        """
 
     @_abc_1.abstractmethod
     def WatchAlertRules(
@@ -176,6 +176,6 @@ class AlertRuleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rule_service_pb2.WatchAlertRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_alert_rule_service_pb2.WatchAlertRulesResponse], _abc.AsyncIterator[_alert_rule_service_pb2.WatchAlertRulesResponse]]:
-        """Follows the enabled rules, as evaluators do: first all of them, then each change as it is made."""
+        """Watches the enabled rules: sends all of them first, then each change when it is made. Evaluators use it."""
 
 def add_AlertRuleServiceServicer_to_server(servicer: AlertRuleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
