@@ -1,4 +1,4 @@
-"""What an upgrade makes of rows that an older version wrote."""
+"""What an upgrade makes of rows of an older version."""
 
 import runpy
 
@@ -23,7 +23,7 @@ def statements(name: str) -> list[str]:
     return list(runpy.run_path(str(path))["_STATEMENTS"])
 
 
-async def test_alerts_of_before_get_their_open_key_and_one_of_a_group_stays_open(database: str) -> None:
+async def test_older_alerts_get_their_open_key_and_one_of_a_group_stays_open(database: str) -> None:
     connection = await asyncpg.connect(database)
     try:
         for statement in statements("0001"):
@@ -58,9 +58,9 @@ async def test_a_manager_of_the_former_release_writes_on_beside_this_one(databas
     settings = PostgresSettings(database_url=Secret(database))
     await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
     known = fingerprint(rule_id="r1", resource=RESOURCE, severity=Severity.LOW)
-    heard = "insert into alert_transitions (id, fingerprint, state, episode, revision, decide_time)"
+    insert = "insert into alert_transitions (id, fingerprint, state, episode, revision, decide_time)"
     async with connect(settings, schema=SCHEMA) as store:
-        await store.fetch(f"{heard} values ('t1', $1, 'FIRING', now(), 1, now())", known)
+        await store.fetch(f"{insert} values ('t1', $1, 'FIRING', now(), 1, now())", known)
         await store.fetch(
             """insert into alerts (id, fingerprint, state, severity, rule_id, rule_name, description, resource,
                    evidence, fire_time, acknowledged_by, resolved_by, repeat_count, last_episode, last_revision,
@@ -69,7 +69,7 @@ async def test_a_manager_of_the_former_release_writes_on_beside_this_one(databas
             known,
             RESOURCE,
         )
-        await store.fetch(f"{heard} values ('t2', $1, 'RESOLVED', now(), 1, now())", known)
+        await store.fetch(f"{insert} values ('t2', $1, 'RESOLVED', now(), 1, now())", known)
         (alert,) = await PostgresAlertReader(store).list_open()
         transitions = await store.fetch("select open_key, severity, selection from alert_transitions")
     key = open_key(rule_id="r1", resource=RESOURCE)

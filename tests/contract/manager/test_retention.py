@@ -1,4 +1,4 @@
-"""What has served its time goes, in portions; what is open stays, however old it is."""
+"""Expired rows are purged in batches; an open alert never expires."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -19,7 +19,7 @@ from services.manager.core.alert_lifecycle import Ended
 from services.manager.core.rule import RuleEdit, StoredRule
 from services.manager.metrics import Metrics
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
-from tests.contract.manager.test_store import Kept, process, rule
+from tests.contract.manager.test_store import Stored, process, rule
 from tests.fakes.clock import FakeClock
 from tests.fakes.transitions import NOW, a_subject, a_transition
 
@@ -53,11 +53,11 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_BATCH", 2)
-    kept = Kept(PostgresStore(store), PostgresAlertReader(store), PostgresRuleReader(store))
+    stored = Stored(PostgresStore(store), PostgresAlertReader(store), PostgresRuleReader(store))
     for number in range(5):
         about = a_subject(f"service-{number}")
-        await process(kept, a_transition(subject=about), a_transition(Ended, subject=about, window=1))
-    await process(kept, a_transition(subject=a_subject("still open")))
+        await process(stored, a_transition(subject=about), a_transition(Ended, subject=about, window=1))
+    await process(stored, a_transition(subject=a_subject("still open")))
     # When they were heard is the database's own time.
     await store.fetch("UPDATE alert_transitions SET create_time = $1", NOW)
     clock = FakeClock(NOW)
@@ -72,7 +72,7 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
     assert [row["resource"] for row in await store.fetch("SELECT resource FROM alerts")] == ["still open"]
 
 
-async def test_of_a_rules_history_the_newest_line_stays_as_long_as_the_rule(store: Database) -> None:
+async def test_the_newest_history_entry_of_a_rule_is_kept_as_long_as_the_rule(store: Database) -> None:
     async with PostgresStore(store).transaction() as transaction:
         for name in ("kept", "deleted"):
             found = rule(name)
@@ -86,7 +86,7 @@ async def test_of_a_rules_history_the_newest_line_stays_as_long_as_the_rule(stor
     assert [tuple(row) for row in rows] == [("id of kept", "UPDATED")]
 
 
-async def test_what_is_to_expire_is_found_by_an_index(store: Database) -> None:
+async def test_expired_rows_are_found_by_an_index(store: Database) -> None:
     for statement in (
         retention._PURGE_ALERTS,
         retention._PURGE_RULE_HISTORY,

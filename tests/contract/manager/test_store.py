@@ -1,4 +1,4 @@
-"""What the manager relies on from its store, asked of the one in memory and of PostgreSQL alike."""
+"""What the manager relies on from its store, in memory and in PostgreSQL alike."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -38,7 +38,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Stored:
     """A store and its readers."""
 
     store: Store
@@ -60,9 +60,9 @@ def rule(name: str, *, enabled: bool = True) -> StoredRule:
 
 
 async def process(
-    kept: Kept, *transitions: Transition, expected_new: Sequence[str] = (), headers: TraceHeaders = ()
+    stored: Stored, *transitions: Transition, expected_new: Sequence[str] = (), headers: TraceHeaders = ()
 ) -> list[Alert]:
-    async with kept.store.transaction() as transaction:
+    async with stored.store.transaction() as transaction:
         context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)
         processed = await transaction.alerts.insert_transitions(transitions)
         _, outcomes = decide(replace(context, processed=processed), transitions, NOW)
@@ -74,20 +74,20 @@ async def process(
 class StoreContract(ABC):
     @pytest.fixture
     @abstractmethod
-    def kept(self) -> Kept: ...
+    def stored(self) -> Stored: ...
 
-    async def test_an_alert_comes_back_as_it_was_with_its_history(self, kept: Kept) -> None:
-        (alert,) = await process(kept, a_transition())
-        (after,) = await process(kept, a_transition(window=1))
-        found = await kept.alerts.get(alert.id)
+    async def test_an_alert_comes_back_as_it_was_with_its_history(self, stored: Stored) -> None:
+        (alert,) = await process(stored, a_transition())
+        (after,) = await process(stored, a_transition(window=1))
+        found = await stored.alerts.get(alert.id)
         assert found is not None
         assert found[0] == after
         assert [entry.kind for entry in found[1]] == [AlertHistoryKind.FIRED, AlertHistoryKind.REPEATED]
-        assert await kept.alerts.get("nobody") is None
+        assert await stored.alerts.get("nobody") is None
 
-    async def test_history_keeps_the_order_of_a_batch(self, kept: Kept) -> None:
-        first, *_ = await process(kept, *(a_transition(window=n) for n in range(20)), a_transition(Ended, window=20))
-        found = await kept.alerts.get(first.id)
+    async def test_history_keeps_the_order_of_a_batch(self, stored: Stored) -> None:
+        first, *_ = await process(stored, *(a_transition(window=n) for n in range(20)), a_transition(Ended, window=20))
+        found = await stored.alerts.get(first.id)
         assert found is not None
         assert [entry.kind for entry in found[1]] == [
             AlertHistoryKind.FIRED,
@@ -95,67 +95,67 @@ class StoreContract(ABC):
             AlertHistoryKind.RESOLVED,
         ]
 
-    async def test_a_transition_is_done_once(self, kept: Kept) -> None:
-        assert len(await process(kept, a_transition(), a_transition())) == 1
-        assert await process(kept, a_transition()) == []
+    async def test_a_transition_is_processed_once(self, stored: Stored) -> None:
+        assert len(await process(stored, a_transition(), a_transition())) == 1
+        assert await process(stored, a_transition()) == []
 
-    async def test_a_rolled_back_transition_is_not_done(self, kept: Kept) -> None:
+    async def test_a_rolled_back_transition_is_not_processed(self, stored: Stored) -> None:
         async def fail() -> None:
-            async with kept.store.transaction() as transaction:
+            async with stored.store.transaction() as transaction:
                 assert await transaction.alerts.insert_transitions([a_transition()]) == set()
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             await fail()
-        assert len(await process(kept, a_transition())) == 1
+        assert len(await process(stored, a_transition())) == 1
 
-    async def test_an_episodes_history_is_known(self, kept: Kept) -> None:
+    async def test_an_episodes_history_is_known(self, stored: Stored) -> None:
         fired, ended = a_transition(), a_transition(Ended, window=3)
-        await process(kept, fired, a_transition(window=1), ended)
+        await process(stored, fired, a_transition(window=1), ended)
         late = a_transition(window=2)
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             context = await transaction.alerts.load_for_update([late], expected_new=())
         history = context.histories[late.episode_key]
         assert history.ended == ended.evaluation
         assert history.fired is not None
         assert history.fired.time == START + WINDOW
 
-    async def test_a_wrong_guess_is_found_out(self, kept: Kept) -> None:
-        await process(kept, a_transition())
+    async def test_a_wrong_guess_is_found(self, stored: Stored) -> None:
+        await process(stored, a_transition())
         with pytest.raises(OpenAlertExistsError):
-            await process(kept, a_transition(episode=3), expected_new=[a_subject().open_key])
-        assert len(await process(kept, a_transition(episode=3))) == 1
+            await process(stored, a_transition(episode=3), expected_new=[a_subject().open_key])
+        assert len(await process(stored, a_transition(episode=3))) == 1
 
-    async def test_an_alert_may_end_and_another_begin_in_one_batch(self, kept: Kept) -> None:
-        await process(kept, a_transition())
+    async def test_an_alert_may_end_and_another_fire_in_one_batch(self, stored: Stored) -> None:
+        await process(stored, a_transition())
         batch = [
             a_transition(Ended, window=1),
             a_transition(episode=4),
             a_transition(Ended, episode=4, window=5),
             a_transition(episode=8),
         ]
-        await process(kept, *batch)
-        assert [alert.status.state for alert in await kept.alerts.list_page(AlertFilter(), Page())] == [
+        await process(stored, *batch)
+        assert [alert.status.state for alert in await stored.alerts.list_page(AlertFilter(), Page())] == [
             AlertState.FIRING,
             AlertState.RESOLVED,
             AlertState.RESOLVED,
         ]
-        assert len(await kept.alerts.list_open()) == 1
+        assert len(await stored.alerts.list_open()) == 1
 
-    async def test_two_at_once_make_one_alert(self, kept: Kept) -> None:
+    async def test_two_at_once_make_one_alert(self, stored: Stored) -> None:
         resources = [a_subject(f"service {n}") for n in range(10)]
         batches = [
             [a_transition(subject=each, window=n) for each in (resources if n % 2 else reversed(resources))]
             for n in range(6)
         ]
-        await asyncio.gather(*(process(kept, *batch) for batch in batches))
-        alerts = await kept.alerts.list_open()
+        await asyncio.gather(*(process(stored, *batch) for batch in batches))
+        alerts = await stored.alerts.list_open()
         assert len(alerts) == 10
         assert {alert.status.repeat_count for alert in alerts} == {5}
 
-    async def test_commands_find_the_alert_and_keep_what_was_said(self, kept: Kept) -> None:
-        (alert,) = await process(kept, a_transition())
-        async with kept.store.transaction() as transaction:
+    async def test_commands_load_the_alert_and_store_actor_and_comment(self, stored: Stored) -> None:
+        (alert,) = await process(stored, a_transition())
+        async with stored.store.transaction() as transaction:
             found = await transaction.alerts.get_for_update(alert.id)
             assert found == alert
             assert await transaction.alerts.get_for_update("nobody") is None
@@ -165,60 +165,60 @@ class StoreContract(ABC):
             change, _ = apply_command(found, order, now=NOW)
             assert change is not None
             await transaction.alerts.save([(change, [])])
-        read = await kept.alerts.get(alert.id)
+        read = await stored.alerts.get(alert.id)
         assert read is not None
         assert read[0].acknowledged_by == "ana"
         assert read[0].acknowledge_time == NOW
 
-    async def test_rule_endings_wait_in_their_order_until_they_are_deleted(self, kept: Kept) -> None:
+    async def test_rule_endings_wait_in_their_order_until_they_are_deleted(self, stored: Stored) -> None:
         endings = [RuleEnding(revision=n, rule_id="r", comment="why", traceparent="t") for n in (1, 2)]
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             for ending in reversed(endings):
                 await transaction.rule_endings.insert(ending, NOW)
         for ending in endings:
-            async with kept.store.transaction() as transaction:
+            async with stored.store.transaction() as transaction:
                 assert await transaction.rule_endings.next_for_update() == ending
                 await transaction.rule_endings.delete(ending)
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             assert await transaction.rule_endings.next_for_update() is None
 
-    async def test_history_says_in_which_trace_each_line_was_written(self, kept: Kept) -> None:
+    async def test_each_history_entry_has_the_trace_in_which_it_was_written(self, stored: Stored) -> None:
         traceparent = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
-        (alert,) = await process(kept, a_transition(), headers=[("traceparent", traceparent)])
-        note = AlertHistoryEntry(
+        (alert,) = await process(stored, a_transition(), headers=[("traceparent", traceparent)])
+        entry = AlertHistoryEntry(
             id="e1", alert_id=alert.id, kind=AlertHistoryKind.NOTIFIED, create_time=NOW, trace_id=TRACE[::-1]
         )
-        async with kept.store.transaction() as transaction:
-            await transaction.alerts.insert_history([note])
-        await process(kept, a_transition(window=1))
-        found = await kept.alerts.get(alert.id)
+        async with stored.store.transaction() as transaction:
+            await transaction.alerts.insert_history([entry])
+        await process(stored, a_transition(window=1))
+        found = await stored.alerts.get(alert.id)
         assert found is not None
         assert [entry.trace_id for entry in found[1]] == [TRACE, TRACE[::-1], ""]
 
-    async def test_history_entries_are_written_once_and_only_to_alerts_that_exist(self, kept: Kept) -> None:
-        (alert,) = await process(kept, a_transition())
-        before = await kept.alerts.version(alert.id)
+    async def test_history_entries_are_written_once_and_only_to_alerts_that_exist(self, stored: Stored) -> None:
+        (alert,) = await process(stored, a_transition())
+        before = await stored.alerts.version(alert.id)
         entry = AlertHistoryEntry(
             id="e1", alert_id=alert.id, kind=AlertHistoryKind.NOTIFIED, create_time=NOW, channel="slack"
         )
         strange = replace(entry, id="e2", alert_id="nobody")
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             assert await transaction.alerts.insert_history([entry, strange]) == 1
             assert await transaction.alerts.insert_history([entry]) == 0
             assert await transaction.alerts.insert_history([]) == 0
-        found = await kept.alerts.get(alert.id)
+        found = await stored.alerts.get(alert.id)
         assert found is not None
         assert found[1][-1] == entry
-        assert await kept.alerts.version(alert.id) not in {before, None}
-        assert await kept.alerts.version("nobody") is None
+        assert await stored.alerts.version(alert.id) not in {before, None}
+        assert await stored.alerts.version("nobody") is None
 
-    async def test_pages_and_filters_agree_with_the_values(self, kept: Kept) -> None:
+    async def test_pages_and_filters_agree_with_the_values(self, stored: Stored) -> None:
         severities = [Severity.LOW, Severity.HIGH]
-        words = [
+        transitions = [
             a_transition(subject=a_subject(f"s{n % 3}", rule_id=f"r{n}", severity=severities[n % 2]), episode=n // 2)
             for n in range(9)
         ]
-        alerts = await process(kept, *words)
+        alerts = await process(stored, *transitions)
         for wanted in (
             AlertFilter(),
             AlertFilter(states=(AlertState.FIRING,), severities=(Severity.LOW,)),
@@ -234,55 +234,57 @@ class StoreContract(ABC):
             )
             found: list[Alert] = []
             page = Page(size=2)
-            while rows := await kept.alerts.list_page(wanted, page):
+            while rows := await stored.alerts.list_page(wanted, page):
                 found += rows[:2]
                 if len(rows) < 3:
                     break
                 page = Page(size=2, after=(rows[1].fire_time.isoformat(), rows[1].id))
             assert found == expected
-            open_alerts = [alert for alert in await kept.alerts.list_open() if wanted.selects(alert)]
+            open_alerts = [alert for alert in await stored.alerts.list_open() if wanted.selects(alert)]
             assert open_alerts == [alert for alert in reversed(expected) if alert.is_open]
-        assert {alert.id for alert in await kept.alerts.list_by_id([alerts[0].id, "nobody"])} == {alerts[0].id}
+        assert {alert.id for alert in await stored.alerts.list_by_id([alerts[0].id, "nobody"])} == {alerts[0].id}
 
-    async def test_rules_come_back_as_they_were(self, kept: Kept) -> None:
+    async def test_rules_come_back_as_they_were(self, stored: Stored) -> None:
         first, second = rule("a"), rule("B", enabled=False)
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             for n, each in enumerate((first, second), 1):
                 assert await transaction.rules.take_revision() == n
                 await transaction.rules.upsert(replace(each, rule=replace(each.rule, revision=n)), RuleEdit.CREATED)
             assert await transaction.rules.get_for_update("nobody") is None
             assert await transaction.rules.count() == 2
-        assert await kept.rules.get(first.rule.id) == first
-        assert [each.rule.name for each in await kept.rules.list_page(Page(size=1))] == ["B", "a"]
-        assert [each.rule.name for each in await kept.rules.list_page(Page(after=("B",)))] == ["a"]
-        assert [each.rule.name for each in await kept.rules.list_page(Page(), enabled=False)] == ["B"]
-        whole = await kept.rules.snapshot()
+        assert await stored.rules.get(first.rule.id) == first
+        assert [each.rule.name for each in await stored.rules.list_page(Page(size=1))] == ["B", "a"]
+        assert [each.rule.name for each in await stored.rules.list_page(Page(after=("B",)))] == ["a"]
+        assert [each.rule.name for each in await stored.rules.list_page(Page(), enabled=False)] == ["B"]
+        whole = await stored.rules.snapshot()
         assert (whole.revision, whole.rules) == (2, (first,))
-        before = await kept.rules.version()
+        before = await stored.rules.version()
         assert whole.version == before
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             found = await transaction.rules.get_for_update(first.rule.id)
             assert found == first
             revision = await transaction.rules.take_revision()
             after = edit(found, replace(found.rule, enabled=False), revision, is_fresh=False, now=NOW)
             await transaction.rules.upsert(after, RuleEdit.UPDATED)
             await transaction.rules.delete(second, await transaction.rules.take_revision(), NOW)
-        assert await kept.rules.get(second.rule.id) is None
-        assert (await kept.rules.snapshot()).rules == ()
-        assert (await kept.rules.snapshot()).revision == 4
-        assert await kept.rules.version() != before
+        assert await stored.rules.get(second.rule.id) is None
+        assert (await stored.rules.snapshot()).rules == ()
+        assert (await stored.rules.snapshot()).revision == 4
+        assert await stored.rules.version() != before
 
-    async def test_the_changes_of_rules_since_a_revision_are_known(self, kept: Kept) -> None:
-        async with kept.store.transaction() as transaction:
+    async def test_the_changes_of_rules_since_a_revision_are_known(self, stored: Stored) -> None:
+        async with stored.store.transaction() as transaction:
             rules = []
             for name in "abc":
                 revision = await transaction.rules.take_revision()
                 rules.append(replace(rule(name), rule=replace(rule(name).rule, revision=revision)))
                 await transaction.rules.upsert(rules[-1], RuleEdit.CREATED)
-        known = await kept.rules.snapshot()
-        assert await kept.rules.changes_since(known.revision) == RuleChanges(revision=known.revision, epoch=known.epoch)
+        known = await stored.rules.snapshot()
+        assert await stored.rules.changes_since(known.revision) == RuleChanges(
+            revision=known.revision, epoch=known.epoch
+        )
         first, second, third = rules
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             changes = (
                 replace(first.rule, threshold=2.0, revision=await transaction.rules.take_revision()),
                 replace(second.rule, enabled=False, revision=await transaction.rules.take_revision()),
@@ -290,53 +292,53 @@ class StoreContract(ABC):
             for each in changes:
                 await transaction.rules.upsert(replace(first, rule=each), RuleEdit.UPDATED)
             await transaction.rules.delete(third, await transaction.rules.take_revision(), NOW)
-        found = await kept.rules.changes_since(known.revision)
+        found = await stored.rules.changes_since(known.revision)
         assert (found.revision, [each.rule for each in found.rules]) == (6, [changes[0]])
         assert set(found.removed) == {second.rule.id, third.rule.id}
-        whole = await kept.rules.snapshot()
+        whole = await stored.rules.snapshot()
         assert (known.apply(found).rules, known.apply(found).version) == (whole.rules, whole.version)
-        assert set((await kept.rules.changes_since(5)).removed) == {third.rule.id}
+        assert set((await stored.rules.changes_since(5)).removed) == {third.rule.id}
 
-    async def test_a_name_is_taken_once(self, kept: Kept) -> None:
-        async with kept.store.transaction() as transaction:
+    async def test_a_name_is_taken_once(self, stored: Stored) -> None:
+        async with stored.store.transaction() as transaction:
             await transaction.rules.upsert(rule("a"), RuleEdit.CREATED)
         other = replace(rule("a"), rule=replace(rule("a").rule, id="another", revision=2))
         with pytest.raises(NameTakenError):
-            async with kept.store.transaction() as transaction:
+            async with stored.store.transaction() as transaction:
                 await transaction.rules.upsert(other, RuleEdit.CREATED)
 
-    async def test_a_seed_is_inserted_once(self, kept: Kept) -> None:
+    async def test_a_seed_is_inserted_once(self, stored: Stored) -> None:
         async def insert() -> bool:
-            async with kept.store.transaction() as transaction:
+            async with stored.store.transaction() as transaction:
                 return await transaction.rules.insert_seed("seed")
 
         assert sorted(await asyncio.gather(insert(), insert(), insert())) == [False, False, True]
 
-    async def test_a_transaction_without_a_commit_writes_nothing(self, kept: Kept) -> None:
-        async with kept.store.transaction(commit=False) as transaction:
+    async def test_a_transaction_without_a_commit_writes_nothing(self, stored: Stored) -> None:
+        async with stored.store.transaction(commit=False) as transaction:
             await transaction.rules.take_revision()
             await transaction.rules.upsert(rule("a"), RuleEdit.CREATED)
             assert await transaction.rules.count() == 1
-        async with kept.store.transaction() as transaction:
+        async with stored.store.transaction() as transaction:
             assert await transaction.rules.count() == 0
             assert await transaction.rules.take_revision() == 1
 
 
 class TestMemoryStore(StoreContract):
     @pytest.fixture
-    def kept(self) -> Kept:
+    def stored(self) -> Stored:
         store = MemoryStore()
-        return Kept(store, MemoryAlertReader(store), MemoryRuleReader(store))
+        return Stored(store, MemoryAlertReader(store), MemoryRuleReader(store))
 
 
 @pytest.mark.integration
 class TestPostgresStore(StoreContract):
     @pytest.fixture
-    async def kept(self, database: str) -> AsyncIterator[Kept]:
+    async def stored(self, database: str) -> AsyncIterator[Stored]:
         settings = PostgresSettings(database_url=Secret(database))
         await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
         async with connect(settings, schema=SCHEMA) as opened:
-            yield Kept(PostgresStore(opened), PostgresAlertReader(opened), PostgresRuleReader(opened))
+            yield Stored(PostgresStore(opened), PostgresAlertReader(opened), PostgresRuleReader(opened))
 
 
 @pytest.mark.integration
@@ -345,13 +347,13 @@ async def test_a_batch_is_written_with_the_same_statements_however_large_it_is(d
     await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
 
     async def statements(count: int, kind: type[Fired] | type[Ended]) -> int:
-        words = [a_transition(kind, subject=a_subject(f"service {count} {n}")) for n in range(count)]
+        transitions = [a_transition(kind, subject=a_subject(f"service {count} {n}")) for n in range(count)]
         seen: list[str] = []
         async with connect(settings, schema=SCHEMA) as opened, opened.transaction() as connection:
             with connection.query_logger(lambda record: seen.append(record.query)):
                 transaction = PostgresTransaction(connection)
-                book = await transaction.alerts.load_for_update(words, expected_new=())
-                _, outcomes = decide(book, words, NOW)
+                book = await transaction.alerts.load_for_update(transitions, expected_new=())
+                _, outcomes = decide(book, transitions, NOW)
                 headers = [("traceparent", b"t"), ("other", b"\xff")]
                 await transaction.alerts.save([(outcome.change, headers) for outcome in outcomes if outcome.change])
         return len(seen)

@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 async def until(ask: Callable[[], Awaitable[T]], *, within: float = 15) -> T:
-    """Ask again and again until the answer is true."""
+    """Ask again until the answer is true, and return it."""
     deadline = time.monotonic() + within
     while not (answer := await ask()):
         if time.monotonic() > deadline:
@@ -66,7 +66,7 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
 
 
 def again(settings: Settings, instance: str = "manager-2") -> Settings:
-    """The settings of another instance."""
+    """Return the settings of another instance."""
     process = replace(
         settings.process,
         listen=f"127.0.0.1:{free_port()}",
@@ -86,7 +86,7 @@ class World:
     alerts: Any
 
     async def publish(self, *sent: AlertTransition, traceparent: str = "") -> None:
-        """As the evaluator does: keyed by rule and resource."""
+        """Publish as the evaluator does: keyed by rule and resource."""
         headers = [("traceparent", traceparent.encode())] if traceparent else []
         for one in sent:
             await self.stream.send(
@@ -98,7 +98,7 @@ class World:
             )
 
     async def report(self, *results: NotificationResult, trace: str) -> None:
-        """As the notifier does, in a trace."""
+        """Publish as the notifier does, in a trace."""
         headers = [("traceparent", f"00-{trace}-00f067aa0ba902b7-01".encode())]
         for one in results:
             await self.stream.send(
@@ -106,11 +106,11 @@ class World:
             )
 
     async def listed(self, **filters: Any) -> list[Alert]:
-        """All alerts, the newest first."""
+        """Return all alerts, the newest first."""
         answer = await self.alerts.ListAlerts(alerts_pb.ListAlertsRequest(page_size=500, **filters))
         return list(answer.alerts)
 
-    async def settled(self, transitions: int) -> None:
+    async def processed(self, transitions: int) -> None:
         """Wait until this many transitions are recorded."""
 
         async def done() -> bool:
@@ -119,7 +119,7 @@ class World:
         await until(done)
 
     async def relayed(self) -> None:
-        """Wait until nothing stands in the outbox."""
+        """Wait until the outbox is empty."""
 
         async def done() -> bool:
             return bool(await self.value("select count(*) = 0 from outbox"))
@@ -127,12 +127,12 @@ class World:
         await until(done)
 
     async def history(self, alert_id: str) -> list[str]:
-        """The kinds of an alert's lines of history."""
+        """Return the kinds of an alert's history entries."""
         answer = await self.alerts.GetAlert(alerts_pb.GetAlertRequest(id=alert_id))
         return [type(entry).Kind.Name(entry.kind) for entry in answer.history]
 
     async def value(self, query: str, *arguments: Any) -> Any:
-        """Look into the schema."""
+        """Return the value of a query in the schema."""
         connection = await asyncpg.connect(self.settings.postgres.database_url.reveal())
         try:
             await connection.execute("set search_path to manager")
@@ -141,7 +141,7 @@ class World:
             await connection.close()
 
     async def execute(self, statements: str) -> None:
-        """Change the schema."""
+        """Execute statements in the schema."""
         connection = await asyncpg.connect(self.settings.postgres.database_url.reveal())
         try:
             await connection.execute("set search_path to manager")
@@ -150,11 +150,11 @@ class World:
             await connection.close()
 
     async def dead_letters(self) -> int:
-        """How many records were dead-lettered."""
+        """Return how many records were dead-lettered."""
         return await asyncio.to_thread(_count, self.settings.kafka, "log-events-dead-letter")
 
-    async def told(self, count: int, *, within: float = 15) -> list[tuple[Notification, dict[str, bytes]]]:
-        """The first `count` notifications on the topic, and whatever came with them."""
+    async def notifications(self, count: int, *, within: float = 15) -> list[tuple[Notification, dict[str, bytes]]]:
+        """Return the first `count` notifications of the topic with their headers, and any that follow at once."""
         return await asyncio.to_thread(_read, self.settings.kafka, count, within)
 
 
@@ -231,7 +231,7 @@ def transition(
     second: int = 0,
     revision: int = 1,
 ) -> AlertTransition:
-    """One word of the evaluator."""
+    """Return a transition of the evaluator."""
     at = window if window is not None else episode
     first = START + episode * timedelta(minutes=5)
     found = AlertTransition(

@@ -31,7 +31,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @asynccontextmanager
 async def process(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run it until the end of the block, and longer not in any case."""
+    """Run the process until the end of the block, then kill it."""
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.manager", env=environment(settings), stdout=asyncio.subprocess.DEVNULL
     )
@@ -43,8 +43,8 @@ async def process(settings: Settings) -> AsyncIterator[asyncio.subprocess.Proces
         await running.wait()
 
 
-async def seen(settings: Settings, path: str) -> tuple[int, str]:
-    """What the admin port says; 0 while it is closed."""
+async def admin_page(settings: Settings, path: str) -> tuple[int, str]:
+    """Return status and body of an admin page; 0 while the port is closed."""
     try:
         async with (
             aiohttp.ClientSession() as session,
@@ -56,4 +56,4 @@ async def seen(settings: Settings, path: str) -> tuple[int, str]:
 
 
 async def serving(settings: Settings) -> bool:
-    return (await seen(settings, "/health"))[0] == 200
+    return (await admin_page(settings, "/health"))[0] == 200

@@ -1,4 +1,4 @@
-"""What a refused call says."""
+"""The status of a refused call."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Refusal:
 
 
 async def refusal(call: Awaitable[Any]) -> Refusal:
-    """The refusal of a call that must be refused."""
+    """Return the refusal of a call that must be refused."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call
     status = status_pb2.Status.FromString(dict(refused.value.trailing_metadata() or ())["grpc-status-details-bin"])

@@ -1,4 +1,4 @@
-"""Alerts, from the evaluator's word to the notification and the API."""
+"""Alerts, from the evaluator's transition to the notification and the API."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def fired(world: World, sent: AlertTransition) -> Alert:
 async def test_a_firing_becomes_an_alert_with_its_evidence_and_one_notification(world: World) -> None:
     sent = transition()
     await world.publish(sent, traceparent=TRACEPARENT)
-    await world.settled(1)
+    await world.processed(1)
     (alert,) = await world.listed()
     assert alert.state == Alert.FIRING
     assert (alert.resource, alert.rule_id, alert.severity) == ("payment-service", "rule-1", AlertRule.CRITICAL)
@@ -39,28 +39,31 @@ async def test_a_firing_becomes_an_alert_with_its_evidence_and_one_notification(
     assert alert.window == sent.window
     assert list(alert.samples) == list(sent.samples)
     assert alert.fire_time == sent.create_time
-    ((told, headers),) = await world.told(1)
-    assert told.kind == Notification.FIRING
-    assert told.alert == alert
+    ((notification, headers),) = await world.notifications(1)
+    assert notification.kind == Notification.FIRING
+    assert notification.alert == alert
     assert headers["traceparent"].decode().split("-")[1] == TRACEPARENT.split("-")[1]
     assert await world.history(alert.id) == ["FIRED"]
 
 
-async def test_delivered_twice_is_told_once(world: World) -> None:
+async def test_what_is_delivered_twice_is_notified_once(world: World) -> None:
     await world.publish(transition(), transition(), transition("RESOLVED", window=1))
     await world.publish(transition(), transition("RESOLVED", window=1), transition(episode=9, resource="other"))
-    await world.settled(3)
-    kinds = [(told.alert.resource, Notification.Kind.Name(told.kind)) for told, _ in await world.told(3)]
+    await world.processed(3)
+    kinds = [
+        (notification.alert.resource, Notification.Kind.Name(notification.kind))
+        for notification, _ in await world.notifications(3)
+    ]
     assert sorted(kinds) == [("other", "FIRING"), ("payment-service", "FIRING"), ("payment-service", "RESOLVED")]
 
 
-async def test_firing_again_while_open_is_counted_and_not_told(world: World) -> None:
+async def test_firing_again_while_open_is_counted_and_not_notified(world: World) -> None:
     await world.publish(transition(), transition(window=1), transition(window=2))
-    await world.settled(3)
+    await world.processed(3)
     (alert,) = await world.listed()
     assert alert.repeat_count == 2
     assert await world.history(alert.id) == ["FIRED", "REPEATED", "REPEATED"]
-    assert len(await world.told(1)) == 1
+    assert len(await world.notifications(1)) == 1
 
 
 async def test_an_alert_lives_from_firing_over_acknowledged_to_resolved(world: World) -> None:
@@ -75,12 +78,12 @@ async def test_an_alert_lives_from_firing_over_acknowledged_to_resolved(world: W
     again = (await world.alerts.AcknowledgeAlert(pb.AcknowledgeAlertRequest(id=alert.id, actor="bob"))).alert
     assert again == taken
     await world.publish(transition("RESOLVED", window=1))
-    await world.settled(2)
+    await world.processed(2)
     read = await world.alerts.GetAlert(pb.GetAlertRequest(id=alert.id))
     assert read.alert.state == Alert.RESOLVED
     assert read.alert.resolved_by == ""
     assert [(entry.actor, entry.comment) for entry in read.history] == [("", ""), ("ana", "looking"), ("", "")]
-    assert [Notification.Kind.Name(told.kind) for told, _ in await world.told(3)] == [
+    assert [Notification.Kind.Name(notification.kind) for notification, _ in await world.notifications(3)] == [
         "FIRING",
         "ACKNOWLEDGED",
         "RESOLVED",
@@ -106,19 +109,19 @@ async def test_commands_are_refused_with_reasons(world: World) -> None:
     assert over.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_resolved_by_hand_stays_quiet_for_the_episode_and_fires_in_the_next(world: World) -> None:
+async def test_resolved_by_hand_stays_silent_for_the_episode_and_fires_in_the_next(world: World) -> None:
     alert = await fired(world, transition())
     await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=alert.id, actor="ana"))
     await world.publish(transition(window=1), transition("RESOLVED", window=2))
-    await world.settled(3)
+    await world.processed(3)
     assert [each.id for each in await world.listed()] == [alert.id]
     await world.publish(transition(episode=5))
-    await world.settled(4)
+    await world.processed(4)
     newest, oldest = await world.listed()
     assert (newest.state, oldest.id) == (Alert.FIRING, alert.id)
 
 
-async def test_a_raised_severity_is_told_once_in_an_alert_of_its_own_and_a_lowered_one_to_nobody(world: World) -> None:
+async def test_a_raised_severity_is_notified_once_in_another_alert_and_a_lowered_one_is_not(world: World) -> None:
     low = await fired(world, transition(severity=Severity.LOW))
     raised = transition(severity=Severity.HIGH, revision=2)
     await world.publish(raised, raised, transition(severity=Severity.LOW))
@@ -128,16 +131,17 @@ async def test_a_raised_severity_is_told_once_in_an_alert_of_its_own_and_a_lower
     assert await world.history(low.id) == ["FIRED", "SUPERSEDED"]
     await world.alerts.AcknowledgeAlert(pb.AcknowledgeAlertRequest(id=high.id, actor="ana"))
     await world.publish(transition(severity=Severity.MEDIUM, revision=3))
-    await world.settled(3)
+    await world.processed(3)
     (now,) = await world.listed(states=["FIRING", "ACKNOWLEDGED"])
     assert (now.id, now.severity, now.acknowledged_by) == (high.id, AlertRule.MEDIUM, "ana")
     await world.publish(transition("RESOLVED", window=1, severity=Severity.MEDIUM, revision=3))
-    await world.settled(4)
+    await world.processed(4)
     assert await world.history(high.id) == ["FIRED", "ACKNOWLEDGED", "UPDATED", "RESOLVED"]
-    told = [
-        (note.alert.id, Notification.Kind.Name(note.kind), note.alert.superseded_by) for note, _ in await world.told(5)
+    notification = [
+        (note.alert.id, Notification.Kind.Name(note.kind), note.alert.superseded_by)
+        for note, _ in await world.notifications(5)
     ]
-    assert sorted(told) == sorted(
+    assert sorted(notification) == sorted(
         [
             (low.id, "FIRING", ""),
             (low.id, "RESOLVED", high.id),
@@ -148,7 +152,7 @@ async def test_a_raised_severity_is_told_once_in_an_alert_of_its_own_and_a_lower
     )
 
 
-async def test_what_became_of_deliveries_stands_in_the_history_once(world: World) -> None:
+async def test_the_results_of_deliveries_are_in_the_history_once(world: World) -> None:
     alert = await fired(world, transition())
     failed = NotificationResult(
         delivery_id="d1",
@@ -158,7 +162,7 @@ async def test_what_became_of_deliveries_stands_in_the_history_once(world: World
         outcome=NotificationResult.FAILED,
         reason="HTTP 500",
     )
-    stood_in = NotificationResult(
+    fallback = NotificationResult(
         delivery_id="d2",
         alert_id=alert.id,
         kind=Notification.FIRING,
@@ -170,12 +174,12 @@ async def test_what_became_of_deliveries_stands_in_the_history_once(world: World
         delivery_id="d3", alert_id="nobody", channel="mail", outcome=NotificationResult.DELIVERED
     )
     await world.alerts.GetAlert(pb.GetAlertRequest(id=alert.id))
-    await world.report(failed, failed, stood_in, unknown, failed, trace="4b" * 16)
+    await world.report(failed, failed, fallback, unknown, failed, trace="4b" * 16)
 
-    async def noted() -> bool:
+    async def recorded() -> bool:
         return len(await world.history(alert.id)) == 3
 
-    await until(noted)
+    await until(recorded)
     read = await world.alerts.GetAlert(pb.GetAlertRequest(id=alert.id))
     assert [(entry.channel, entry.comment) for entry in read.history[1:]] == [
         ("slack", "FIRING; HTTP 500"),
@@ -184,7 +188,7 @@ async def test_what_became_of_deliveries_stands_in_the_history_once(world: World
     assert [entry.trace_id for entry in read.history[1:]] == ["4b" * 16] * 2
 
 
-async def test_what_is_no_transition_is_put_aside_and_the_rest_goes_on(world: World) -> None:
+async def test_a_record_that_is_no_transition_is_dead_lettered_and_the_rest_is_processed(world: World) -> None:
     await world.stream.send("alerts", b"\xff\xff", b"x", None, [])
     await world.stream.send("alerts", AlertTransition(id="half").SerializeToString(), b"x", None, [])
     alert = await fired(world, transition(resource="nul\0inside"))
@@ -203,7 +207,7 @@ async def test_lists_are_filtered_and_paged_visiting_each_alert_once(world: Worl
     for n in range(7):
         severity = Severity.CRITICAL if n % 2 else Severity.LOW
         await world.publish(transition(resource=f"service-{n}", episode=n // 2, severity=severity))
-    await world.settled(7)
+    await world.processed(7)
     everything = await world.listed()
     assert [alert.fire_time.seconds for alert in everything] == sorted(
         (alert.fire_time.seconds for alert in everything), reverse=True
@@ -232,7 +236,7 @@ def forged(*after: str) -> str:
     return encode_page_token(after, filters="")
 
 
-async def test_filters_and_tokens_at_the_borders_of_time_are_answered(world: World) -> None:
+async def test_filters_and_tokens_at_the_limits_of_time_are_answered(world: World) -> None:
     alert = await fired(world, transition())
     first, last = Timestamp(seconds=-62135596800), Timestamp(seconds=253402300799, nanos=999_999_999)
     assert await world.listed(fired_after=first, fired_before=last) == [alert]
@@ -260,7 +264,7 @@ async def test_a_bad_list_request_names_its_field(world: World) -> None:
         assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, (field,))
 
 
-async def test_following_gives_the_open_ones_first_and_then_each_change(world: World) -> None:
+async def test_a_watch_sends_the_open_alerts_first_and_then_each_change(world: World) -> None:
     old = await fired(world, transition(resource="old"))
     over = await fired(world, transition(resource="over"))
     await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=over.id))
@@ -277,7 +281,7 @@ async def test_following_gives_the_open_ones_first_and_then_each_change(world: W
     calls.cancel()
 
 
-async def test_following_is_answered_at_once_where_nothing_is_open(world: World) -> None:
+async def test_a_watch_is_answered_at_once_when_no_alert_is_open(world: World) -> None:
     calls = world.alerts.WatchAlerts(pb.WatchAlertsRequest(resource="nobody"))
     async with asyncio.timeout(10):
         await calls.initial_metadata()

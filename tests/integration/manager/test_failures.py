@@ -1,4 +1,4 @@
-"""What the manager does when Redis or PostgreSQL is away, forgets, or is wrong."""
+"""What the manager does when Redis or PostgreSQL is away or has lost entries, or the cache is wrong."""
 
 import asyncio
 import time
@@ -48,43 +48,43 @@ async def rule_names(world: World) -> list[str]:
     return [each.name for each in answer.alert_rules]
 
 
-async def test_without_redis_everything_is_as_it_should_be(settings: Settings, running: Run) -> None:
+async def test_without_redis_the_results_are_the_same(settings: Settings, running: Run) -> None:
     nowhere = RedisSettings(redis_url=Secret(f"redis://127.0.0.1:{free_port()}/0"))
     async with running(replace(settings, redis=nowhere)) as world:
         await world.publish(transition(), transition(), transition(window=1), transition("RESOLVED", window=2))
-        await world.settled(3)
+        await world.processed(3)
         (alert,) = await world.listed()
         assert (alert.state, alert.repeat_count) == (Alert.RESOLVED, 1)
-        assert len(await world.told(2)) == 2
+        assert len(await world.notifications(2)) == 2
         assert len(await rule_names(world)) == 3
 
 
-async def test_a_stale_key_swallows_no_alert_and_a_forgotten_one_doubles_none(world: World, redis: Redis) -> None:
+async def test_a_stale_key_loses_no_alert_and_a_missing_one_duplicates_none(world: World, redis: Redis) -> None:
     sent = transition()
     key = f"{world.settings.redis.redis_prefix}manager:open:{open_key(rule_id=sent.rule_id, resource=sent.resource)}"
-    # As after a crash between Redis and PostgreSQL: claimed, and nothing stored.
+    # As after a crash between Redis and PostgreSQL: the key is set, and nothing is stored.
     await redis.set(key, b"1")
     await world.publish(sent)
-    await world.settled(1)
+    await world.processed(1)
     (alert,) = await world.listed()
-    # As after a flush: forgotten, and open all the same.
+    # As after a flush: the key is gone, and the alert is open.
     await redis.delete(key)
     await world.publish(transition(window=1))
-    await world.settled(2)
+    await world.processed(2)
     assert [each.id for each in await world.listed()] == [alert.id]
     await world.publish(transition("RESOLVED", window=2))
-    await world.settled(3)
+    await world.processed(3)
 
-    async def released() -> bool:
+    async def removed() -> bool:
         return not await redis.exists(key)
 
-    await until(released)
-    # As after a release that was lost.
+    await until(removed)
+    # As after a removal that was lost.
     await redis.set(key, b"1")
     await world.publish(transition(episode=5))
-    await world.settled(4)
+    await world.processed(4)
     assert len(await world.listed()) == 2
-    assert len(await world.told(3)) == 3
+    assert len(await world.notifications(3)) == 3
 
 
 async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_lost(
@@ -100,10 +100,10 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
     ):
         await until(lambda: serving(own), within=40)
         world = World(own, stream, AlertRuleServiceStub(calls), AlertServiceStub(calls))
-        followed = world.rules.WatchAlertRules(pb.WatchAlertRulesRequest())
-        assert (await followed.read()).is_snapshot
+        watch = world.rules.WatchAlertRules(pb.WatchAlertRulesRequest())
+        assert (await watch.read()).is_snapshot
         await world.publish(transition(resource="before"))
-        await world.settled(1)
+        await world.processed(1)
         # What is published when PostgreSQL dies, and not yet taken out of the outbox, is published again.
         await world.relayed()
         await asyncio.to_thread(own_servers.kill, "postgres")
@@ -121,8 +121,8 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
             assert refused.has_retry
             assert time.monotonic() - began < 5
         await world.publish(transition(resource="during"))
-        # Who follows the rules is not sent away.
-        assert not (await followed.read()).is_snapshot
+        # The streams of watchers go on.
+        assert not (await watch.read()).is_snapshot
         await asyncio.to_thread(own_servers.start, "postgres")
 
         seen: list[str] = []
@@ -135,26 +135,26 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
             return sorted(seen) == ["before", "during"]
 
         await until(both, within=30)
-        assert len(await world.told(2)) == 2
-        followed.cancel()
+        assert len(await world.notifications(2)) == 2
+        watch.cancel()
 
 
-async def test_two_instances_with_the_same_words_make_one_alert(settings: Settings, running: Run) -> None:
+async def test_two_instances_with_the_same_transitions_make_one_alert(settings: Settings, running: Run) -> None:
     async with running(settings) as world, running(again(settings)) as other:
         sent = [transition(resource=f"service-{n}") for n in range(40)]
         await asyncio.gather(world.publish(*sent), other.publish(*sent))
-        await world.settled(40)
+        await world.processed(40)
         assert len(await other.listed()) == 40
-        assert len(await world.told(40, within=30)) == 40
+        assert len(await world.notifications(40, within=30)) == 40
 
 
-async def test_a_restart_in_the_middle_loses_and_doubles_nothing(settings: Settings, running: Run) -> None:
+async def test_a_restart_in_the_middle_loses_and_duplicates_nothing(settings: Settings, running: Run) -> None:
     sent = [transition(resource=f"service-{n}") for n in range(30)]
     async with running(settings) as world:
         await world.publish(*sent)
-        await world.settled(1)
+        await world.processed(1)
     async with running(settings) as world:
         await world.publish(*sent)
-        await world.settled(30)
+        await world.processed(30)
         assert len(await world.listed()) == 30
-        assert len(await world.told(30, within=30)) == 30
+        assert len(await world.notifications(30, within=30)) == 30

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.integration
 DEFAULTS = ["Failed responses", "High error count", "Slow responses"]
 
 
-def rule(**said: Any) -> AlertRule:
-    given = {
+def rule(**changed: Any) -> AlertRule:
+    fields = {
         "name": "High Error Rate",
         "type": "ERROR_THRESHOLD",
         "condition": "count > threshold",
@@ -30,19 +30,19 @@ def rule(**said: Any) -> AlertRule:
         "severity": "CRITICAL",
         "enabled": True,
     }
-    return AlertRule(**{**given, **said})
+    return AlertRule(**{**fields, **changed})
 
 
-async def made(world: World, **said: Any) -> AlertRule:
+async def created(world: World, **changed: Any) -> AlertRule:
     response: pb.CreateAlertRuleResponse = await world.rules.CreateAlertRule(
-        pb.CreateAlertRuleRequest(alert_rule=rule(**said))
+        pb.CreateAlertRuleRequest(alert_rule=rule(**changed))
     )
     return response.alert_rule
 
 
-async def updated(world: World, kept: AlertRule, *paths: str, etag: str = "", **said: Any) -> AlertRule:
+async def updated(world: World, stored: AlertRule, *paths: str, etag: str = "", **changed: Any) -> AlertRule:
     request = pb.UpdateAlertRuleRequest(
-        id=kept.id, alert_rule=AlertRule(etag=etag, **said), update_mask=FieldMask(paths=paths)
+        id=stored.id, alert_rule=AlertRule(etag=etag, **changed), update_mask=FieldMask(paths=paths)
     )
     response: pb.UpdateAlertRuleResponse = await world.rules.UpdateAlertRule(request)
     return response.alert_rule
@@ -74,19 +74,19 @@ async def test_a_new_system_has_three_rules_and_deleted_ones_do_not_come_back(se
         assert await names(world) == ["Failed responses", "High error count"]
 
 
-async def test_a_rule_is_made_read_listed_and_removed(world: World) -> None:
-    kept = await made(world, labels={"team": "payments"})
-    assert uuid.UUID(kept.id).version == 7
-    assert kept.filter == "level >= ERROR"
-    assert kept.revision == kept.selection_revision == 4
-    assert await got(world, kept.id) == kept
+async def test_a_rule_is_created_read_listed_and_deleted(world: World) -> None:
+    stored = await created(world, labels={"team": "payments"})
+    assert uuid.UUID(stored.id).version == 7
+    assert stored.filter == "level >= ERROR"
+    assert stored.revision == stored.selection_revision == 4
+    assert await got(world, stored.id) == stored
     assert await names(world) == sorted([*DEFAULTS, "High Error Rate"])
-    await world.rules.DeleteAlertRule(pb.DeleteAlertRuleRequest(id=kept.id, etag=kept.etag))
+    await world.rules.DeleteAlertRule(pb.DeleteAlertRuleRequest(id=stored.id, etag=stored.etag))
     assert await names(world) == DEFAULTS
-    gone = await refusal(got(world, kept.id))
+    gone = await refusal(got(world, stored.id))
     assert (gone.code, gone.reason) == (grpc.StatusCode.NOT_FOUND, "RULE_NOT_FOUND")
     query = "select array_agg(edit order by revision) from alert_rule_history where rule_id = $1"
-    edits = await world.value(query, kept.id)
+    edits = await world.value(query, stored.id)
     assert edits == ["CREATED", "DELETED"]
 
 
@@ -95,23 +95,23 @@ async def test_everything_that_is_wrong_is_named_at_once(world: World) -> None:
     wrong = await refusal(call)
     assert (wrong.code, wrong.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert {"name", "type", "filter", "threshold", "severity"} <= set(wrong.fields)
-    long = await refusal(made(world, labels={"k" * 20_000: "v"}))
+    long = await refusal(created(world, labels={"k" * 20_000: "v"}))
     assert (long.code, long.fields[0][:10]) == (grpc.StatusCode.INVALID_ARGUMENT, "labels[kkk")
-    nul = await refusal(made(world, name="nul\0"))
+    nul = await refusal(created(world, name="nul\0"))
     assert nul.fields == ("name",)
-    assert (await refusal(made(world, labels={"a": "\0"}))).fields == ("labels",)
+    assert (await refusal(created(world, labels={"a": "\0"}))).fields == ("labels",)
     assert (await refusal(world.rules.EnableAlertRule(pb.EnableAlertRuleRequest()))).fields == ("id",)
 
 
 async def test_a_name_is_taken_once(world: World) -> None:
-    await made(world)
-    taken = await refusal(made(world))
+    await created(world)
+    taken = await refusal(created(world))
     assert (taken.code, taken.reason) == (grpc.StatusCode.ALREADY_EXISTS, "RULE_NAME_TAKEN")
-    other = await made(world, name="Other")
+    other = await created(world, name="Other")
     assert (await refusal(updated(world, other, name="High Error Rate"))).reason == "RULE_NAME_TAKEN"
 
 
-async def test_a_repeated_request_gets_the_first_answer(world: World) -> None:
+async def test_a_repeated_request_gets_the_first_response(world: World) -> None:
     request = pb.CreateAlertRuleRequest(alert_rule=rule(), request_id=str(uuid.uuid4()))
     first, second, third = await asyncio.gather(*(world.rules.CreateAlertRule(request) for _ in range(3)))
     assert first == second == third
@@ -123,11 +123,11 @@ async def test_a_repeated_request_gets_the_first_answer(world: World) -> None:
 
 
 async def test_an_update_changes_what_the_mask_names_and_nothing_else(world: World) -> None:
-    kept = await made(world, description="before")
-    after = await updated(world, kept, "threshold", threshold=200, description="not meant")
+    stored = await created(world, description="before")
+    after = await updated(world, stored, "threshold", threshold=200, description="not in the mask")
     assert (after.threshold, after.description) == (200, "before")
-    assert after.revision > kept.revision
-    assert after.selection_revision == kept.selection_revision
+    assert after.revision > stored.revision
+    assert after.selection_revision == stored.selection_revision
     assert (await updated(world, after, "threshold", threshold=200)) == after
     unmasked = await updated(world, after, description="set", enabled=False)
     assert (unmasked.description, unmasked.enabled, unmasked.threshold) == ("set", False, 200)
@@ -138,45 +138,45 @@ async def test_an_update_changes_what_the_mask_names_and_nothing_else(world: Wor
 
 
 async def test_a_star_replaces_and_another_type_brings_its_own_presets(world: World) -> None:
-    kept = await made(world, description="before", labels={"a": "b"})
-    slow = await updated(world, kept, "type", type="LATENCY_THRESHOLD")
+    stored = await created(world, description="before", labels={"a": "b"})
+    slow = await updated(world, stored, "type", type="LATENCY_THRESHOLD")
     assert "response_time" in slow.filter
-    said: dict[str, Any] = {
+    changed: dict[str, Any] = {
         "name": "Whole",
         "type": "ERROR_RATE",
         "threshold": 1,
         "window_minutes": 1,
         "severity": "LOW",
     }
-    whole = await updated(world, slow, "*", **said)
+    whole = await updated(world, slow, "*", **changed)
     assert (whole.name, whole.description, dict(whole.labels), whole.enabled) == ("Whole", "", {}, True)
-    assert whole.create_time == kept.create_time
+    assert whole.create_time == stored.create_time
     replaced = (
-        await world.rules.ReplaceAlertRule(pb.ReplaceAlertRuleRequest(id=kept.id, alert_rule=rule(etag=whole.etag)))
+        await world.rules.ReplaceAlertRule(pb.ReplaceAlertRuleRequest(id=stored.id, alert_rule=rule(etag=whole.etag)))
     ).alert_rule
-    assert (replaced.id, replaced.name) == (kept.id, "High Error Rate")
+    assert (replaced.id, replaced.name) == (stored.id, "High Error Rate")
 
 
 @pytest.mark.parametrize("paths", [["id"], ["revision"], ["no_such_field"], ["*", "name"], ["labels.team"]])
-async def test_a_mask_that_cannot_be_meant_is_refused_with_its_path(world: World, paths: list[str]) -> None:
-    kept = await made(world)
-    wrong = await refusal(updated(world, kept, *paths, name="x"))
+async def test_a_wrong_mask_is_refused_with_its_path(world: World, paths: list[str]) -> None:
+    stored = await created(world)
+    wrong = await refusal(updated(world, stored, *paths, name="x"))
     assert (wrong.code, wrong.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("updateMask",))
     assert f'"{paths[0]}"' in wrong.descriptions[0]
 
 
 async def test_an_update_that_sets_nothing_is_refused(world: World) -> None:
-    kept = await made(world)
-    assert (await refusal(updated(world, kept, etag=kept.etag))).fields == ("alertRule",)
+    stored = await created(world)
+    assert (await refusal(updated(world, stored, etag=stored.etag))).fields == ("alertRule",)
 
 
-async def test_an_etag_from_before_is_refused(world: World) -> None:
-    kept = await made(world)
-    await updated(world, kept, "threshold", threshold=1, etag=kept.etag)
+async def test_an_old_etag_is_refused(world: World) -> None:
+    stored = await created(world)
+    await updated(world, stored, "threshold", threshold=1, etag=stored.etag)
     for call in (
-        updated(world, kept, "threshold", threshold=2, etag=kept.etag),
-        world.rules.ReplaceAlertRule(pb.ReplaceAlertRuleRequest(id=kept.id, alert_rule=rule(etag=kept.etag))),
-        world.rules.DeleteAlertRule(pb.DeleteAlertRuleRequest(id=kept.id, etag=kept.etag)),
+        updated(world, stored, "threshold", threshold=2, etag=stored.etag),
+        world.rules.ReplaceAlertRule(pb.ReplaceAlertRuleRequest(id=stored.id, alert_rule=rule(etag=stored.etag))),
+        world.rules.DeleteAlertRule(pb.DeleteAlertRuleRequest(id=stored.id, etag=stored.etag)),
     ):
         late = await refusal(call)
         assert (late.code, late.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
@@ -184,7 +184,7 @@ async def test_an_etag_from_before_is_refused(world: World) -> None:
 
 async def test_pages_visit_each_rule_once_and_their_tokens_hold_for_their_filters(world: World) -> None:
     for n in range(5):
-        await made(world, name=f"rule {n}", enabled=n % 2 == 0)
+        await created(world, name=f"rule {n}", enabled=n % 2 == 0)
     seen: list[str] = []
     token = ""
     while True:
@@ -200,7 +200,7 @@ async def test_pages_visit_each_rule_once_and_their_tokens_hold_for_their_filter
         assert (await refusal(call)).fields == ("pageToken",)
 
 
-async def test_a_rule_is_checked_without_being_kept(world: World) -> None:
+async def test_a_rule_is_validated_without_being_stored(world: World) -> None:
     answer = await world.rules.ValidateAlertRule(pb.ValidateAlertRuleRequest(alert_rule=rule()))
     assert (answer.alert_rule.filter, answer.alert_rule.id, answer.alert_rule.etag) == ("level >= ERROR", "", "")
     assert not answer.alert_rule.HasField("create_time")
@@ -209,61 +209,63 @@ async def test_a_rule_is_checked_without_being_kept(world: World) -> None:
     assert await names(world) == DEFAULTS
 
 
-async def test_switching_off_resolves_the_alerts_and_on_again_counts_afresh(world: World) -> None:
-    kept = await made(world)
-    await world.publish(transition(rule_id=kept.id), transition(resource="other", rule_id="another rule"))
-    await world.settled(2)
-    off = (await world.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=kept.id))).alert_rule
+async def test_disabling_resolves_the_alerts_and_enabling_counts_afresh(world: World) -> None:
+    stored = await created(world)
+    await world.publish(transition(rule_id=stored.id), transition(resource="other", rule_id="another rule"))
+    await world.processed(2)
+    off = (await world.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=stored.id))).alert_rule
     assert not off.enabled
-    assert (await world.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=kept.id))).alert_rule == off
+    assert (await world.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=stored.id))).alert_rule == off
     await until(lambda: world.listed(states=["RESOLVED"]))
     states = {alert.rule_id: alert.state for alert in await world.listed()}
-    assert states == {kept.id: Alert.RESOLVED, "another rule": Alert.FIRING}
-    kinds = [told.kind for told, _ in await world.told(3) if told.alert.rule_id == kept.id]
+    assert states == {stored.id: Alert.RESOLVED, "another rule": Alert.FIRING}
+    kinds = [
+        notification.kind for notification, _ in await world.notifications(3) if notification.alert.rule_id == stored.id
+    ]
     assert kinds == [Notification.FIRING, Notification.RESOLVED]
-    on = (await world.rules.EnableAlertRule(pb.EnableAlertRuleRequest(id=kept.id))).alert_rule
+    on = (await world.rules.EnableAlertRule(pb.EnableAlertRuleRequest(id=stored.id))).alert_rule
     assert on.selection_revision == on.revision > off.revision
 
 
-async def test_removing_a_rule_resolves_its_alerts(world: World) -> None:
-    kept = await made(world)
-    await world.publish(transition(rule_id=kept.id))
-    await world.settled(1)
-    await world.rules.DeleteAlertRule(pb.DeleteAlertRuleRequest(id=kept.id))
+async def test_deleting_a_rule_resolves_its_alerts(world: World) -> None:
+    stored = await created(world)
+    await world.publish(transition(rule_id=stored.id))
+    await world.processed(1)
+    await world.rules.DeleteAlertRule(pb.DeleteAlertRuleRequest(id=stored.id))
     (alert,) = await until(lambda: world.listed(states=["RESOLVED"]))
     assert await world.value("select count(*) from rule_endings") == 0
-    await world.publish(transition("RESOLVED", rule_id=kept.id, window=1))
-    await world.settled(2)
+    await world.publish(transition("RESOLVED", rule_id=stored.id, window=1))
+    await world.processed(2)
     assert await world.history(alert.id) == ["FIRED", "RESOLVED"]
 
 
-async def test_following_gives_all_enabled_rules_each_change_at_once_and_signs_of_life(
+async def test_a_watch_sends_all_enabled_rules_each_change_at_once_and_heartbeats(
     world: World, settings: Any, running: Run
 ) -> None:
     calls = world.rules.WatchAlertRules(pb.WatchAlertRulesRequest())
     first = await calls.read()
     assert first.is_snapshot
     assert [each.name for each in first.alert_rules] == DEFAULTS
-    sign = await calls.read()
-    assert (sign.is_snapshot, sign.revision) == (False, first.revision)
+    heartbeat = await calls.read()
+    assert (heartbeat.is_snapshot, heartbeat.revision) == (False, first.revision)
     up_to_date = world.rules.WatchAlertRules(pb.WatchAlertRulesRequest(known_revision=first.revision))
     assert not (await up_to_date.read()).is_snapshot
-    # A change made at another instance is heard at this one.
+    # A change made at another instance is sent by this one.
     async with running(again(settings)) as other:
         loop = asyncio.get_running_loop()
         delays = []
         for n in range(5):
-            change = asyncio.create_task(made(other, name=f"rule {n}"))
+            change = asyncio.create_task(created(other, name=f"rule {n}"))
             while not (change_seen := await calls.read()).is_snapshot:
                 pass
             seen_at = loop.time()
-            kept = await change
+            stored = await change
             delays.append(seen_at - loop.time())
-            assert kept in change_seen.alert_rules
+            assert stored in change_seen.alert_rules
         # The middle one: a busy machine may hold up one of them.
         assert sorted(delays)[2] < 0.05
-        await other.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=kept.id))
-        assert (await until(lambda: _snapshot(calls))).revision == kept.revision + 1
+        await other.rules.DisableAlertRule(pb.DisableAlertRuleRequest(id=stored.id))
+        assert (await until(lambda: _snapshot(calls))).revision == stored.revision + 1
     calls.cancel()
     up_to_date.cancel()
 
@@ -277,12 +279,12 @@ async def test_a_read_after_a_change_is_never_stale_even_at_another_instance(
     world: World, settings: Any, running: Run
 ) -> None:
     async with running(again(settings)) as other:
-        kept = await made(world)
+        stored = await created(world)
         for n in range(1, 30):
             writer, reader = (world, other) if n % 2 else (other, world)
-            await got(reader, kept.id)
-            after = await updated(writer, kept, "threshold", threshold=n)
-            assert await got(reader, kept.id) == after
+            await got(reader, stored.id)
+            after = await updated(writer, stored, "threshold", threshold=n)
+            assert await got(reader, stored.id) == after
             assert after in (await reader.rules.ListAlertRules(pb.ListAlertRulesRequest())).alert_rules
 
 

@@ -1,4 +1,4 @@
-"""The alert's status: tables for each step, laws for what may come twice and in any order."""
+"""The life cycle of an alert: tables for each step, laws for what may come twice and in any order."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -347,7 +347,7 @@ def test_delivering_everything_twice_changes_nothing(observations: list[Observat
 
 
 @given(episodes(), st.data())
-def test_going_back_at_any_point_changes_nothing(observations: list[Observation], data: st.DataObject) -> None:
+def test_redelivery_from_any_point_changes_nothing(observations: list[Observation], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(observations)))
     back = data.draw(st.integers(0, at))
     assert World().apply_all(observations[:at] + observations[back:]) == World().apply_all(observations)
@@ -362,7 +362,7 @@ def test_in_order_each_episode_is_one_alert(observations: list[Observation]) -> 
 
 
 @given(episodes().flatmap(lambda observations: st.tuples(st.just(observations), st.permutations(observations))))
-def test_in_any_order_the_end_is_right_and_no_episode_is_swallowed(
+def test_in_any_order_the_end_is_right_and_no_episode_is_lost(
     both: tuple[list[Observation], list[Observation]],
 ) -> None:
     observations, mixed = both

@@ -131,7 +131,7 @@ class Watched:
         )
     )
 )
-def test_in_the_end_it_knows_every_open_alert_as_it_is(steps: list[tuple[str, AlertState, bool] | str]) -> None:
+def test_in_the_end_a_watcher_has_every_open_alert_as_it_is(steps: list[tuple[str, AlertState, bool] | str]) -> None:
     watched = Watched()
     acts = {"take": watched.take, "look": watched.look}
     for step in steps:
@@ -147,7 +147,7 @@ def test_in_the_end_it_knows_every_open_alert_as_it_is(steps: list[tuple[str, Al
     assert {name: each for name, each in watched.seen.items() if each.is_open} == still_open
 
 
-def test_a_filter_selects_by_all_that_is_given() -> None:
+def test_a_filter_selects_by_all_its_fields() -> None:
     found = alert("a")
     assert AlertFilter(
         states=(AlertState.FIRING,), severities=(Severity.HIGH,), rule_id="rule-1", resource="a"

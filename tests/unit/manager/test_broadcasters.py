@@ -22,7 +22,7 @@ from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse
 
 
 class Flaky:
-    """A store whose readers fail as often as they are told to."""
+    """A store whose readers fail as often as a test asks."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()

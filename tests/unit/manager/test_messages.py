@@ -23,8 +23,8 @@ from tocsin.notifications.v1.notification_pb2 import Notification, NotificationR
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
-def sent(**said: object) -> AlertTransition:
-    given: dict[str, object] = {
+def sent(**changed: object) -> AlertTransition:
+    fields: dict[str, object] = {
         "id": "t1",
         "state": "FIRING",
         "fingerprint": "f1",
@@ -38,14 +38,14 @@ def sent(**said: object) -> AlertTransition:
         "first_window_time": Timestamp(seconds=100),
         "create_time": Timestamp(seconds=200, nanos=1500),
     }
-    return AlertTransition(**{**given, **said})  # type: ignore[arg-type]
+    return AlertTransition(**{**fields, **changed})  # type: ignore[arg-type]
 
 
 def test_a_transition_becomes_an_alert_with_all_its_evidence() -> None:
     message = sent()
     message.window.count = 5
-    book, _ = decide(TransitionContext(), [transition_of(message)], NOW)
-    shown = messages.alert_message(book.open_alerts[open_key(rule_id="r1", resource="a")])
+    context, _ = decide(TransitionContext(), [transition_of(message)], NOW)
+    shown = messages.alert_message(context.open_alerts[open_key(rule_id="r1", resource="a")])
     assert (shown.window, dict(shown.group), dict(shown.labels)) == (message.window, {"service": "a"}, {"team": "x"})
     assert list(shown.samples) == list(message.samples)
     assert (shown.state, shown.severity, shown.rule_id) == (Alert.FIRING, AlertRule.HIGH, "r1")
@@ -55,7 +55,7 @@ def test_a_transition_becomes_an_alert_with_all_its_evidence() -> None:
     assert not messages.alert_message(bare).HasField("window")
 
 
-def test_the_two_words_of_the_evaluator() -> None:
+def test_the_two_kinds_of_observations() -> None:
     assert isinstance(transition_of(sent()).observation, Fired)
     ended = transition_of(sent(state="RESOLVED"))
     assert isinstance(ended.observation, Ended)
@@ -64,7 +64,7 @@ def test_the_two_words_of_the_evaluator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("changed", "problem"),
     [
         ({"id": ""}, "id is missing"),
         ({"fingerprint": "a\0"}, "fingerprint has the character NUL"),
@@ -76,34 +76,38 @@ def test_the_two_words_of_the_evaluator() -> None:
         ({"create_time": Timestamp(seconds=10**12)}, "out of range"),
     ],
 )
-def test_a_transition_that_lacks_something_says_what(said: dict[str, object], problem: str) -> None:
+def test_a_transition_that_lacks_a_field_names_it(changed: dict[str, object], problem: str) -> None:
     with pytest.raises(messages.UnusableRecordError, match=problem):
-        transition_of(sent(**said))
+        transition_of(sent(**changed))
 
 
 def test_a_notification_shows_the_alert_as_it_was_then() -> None:
-    book, _ = decide(TransitionContext(), [a_transition()], NOW)
-    (alert,) = book.open_alerts.values()
+    context, _ = decide(TransitionContext(), [a_transition()], NOW)
+    (alert,) = context.open_alerts.values()
     change, _ = apply_command(alert, AlertCommand(action=AlertAction.RESOLVE, actor="ana"), now=NOW)
     assert change is not None
-    told = messages.notification_message(change.alert, AlertNotification.RESOLVED)
-    assert (told.kind, told.alert.state, told.alert.resolved_by) == (Notification.RESOLVED, Alert.RESOLVED, "ana")
+    message = messages.notification_message(change.alert, AlertNotification.RESOLVED)
+    assert (message.kind, message.alert.state, message.alert.resolved_by) == (
+        Notification.RESOLVED,
+        Alert.RESOLVED,
+        "ana",
+    )
     assert (
-        told.id
+        message.id
         == notification_id_of(alert.id, AlertNotification.RESOLVED)
         != notification_id_of(alert.id, AlertNotification.FIRING)
     )
-    assert told.alert.etag == change.alert.etag != alert.etag
+    assert message.alert.etag == change.alert.etag != alert.etag
 
 
-def test_states_of_the_contract() -> None:
+def test_states_are_those_of_the_contract() -> None:
     assert messages.alert_state_of(Alert.ACKNOWLEDGED) is AlertState.ACKNOWLEDGED
     with pytest.raises(ValueError, match="STATE_UNSPECIFIED"):
         messages.alert_state_of(Alert.STATE_UNSPECIFIED)
 
 
-def result(**said: object) -> NotificationResult:
-    given: dict[str, object] = {
+def result(**changed: object) -> NotificationResult:
+    fields: dict[str, object] = {
         "delivery_id": "d1",
         "alert_id": "a1",
         "kind": "FIRING",
@@ -111,10 +115,10 @@ def result(**said: object) -> NotificationResult:
         "outcome": "DELIVERED",
         "create_time": Timestamp(seconds=5),
     }
-    return NotificationResult(**{**given, **said})  # type: ignore[arg-type]
+    return NotificationResult(**{**fields, **changed})  # type: ignore[arg-type]
 
 
-def test_a_result_becomes_a_line_of_history() -> None:
+def test_a_result_becomes_a_history_entry() -> None:
     taken = result_entry(result())
     assert (taken.kind, taken.channel, taken.comment) == (AlertHistoryKind.NOTIFIED, "slack", "FIRING")
     failed = result_entry(result(outcome="FAILED", reason="HTTP 500", fallback_for="pager"))
@@ -128,13 +132,13 @@ def test_a_result_becomes_a_line_of_history() -> None:
     assert result_entry(result(kind=77)).comment == ""
 
 
-@pytest.mark.parametrize("said", [{"delivery_id": ""}, {"alert_id": ""}, {"channel": ""}, {"outcome": 0}])
-def test_a_result_that_lacks_something_says_what(said: dict[str, object]) -> None:
+@pytest.mark.parametrize("changed", [{"delivery_id": ""}, {"alert_id": ""}, {"channel": ""}, {"outcome": 0}])
+def test_a_result_that_lacks_a_field_names_it(changed: dict[str, object]) -> None:
     with pytest.raises(messages.UnusableRecordError, match="missing"):
-        result_entry(result(**said))
+        result_entry(result(**changed))
 
 
-def test_a_result_from_no_time_is_refused() -> None:
+def test_a_result_whose_time_is_out_of_range_is_refused() -> None:
     with pytest.raises(messages.UnusableRecordError, match="create_time"):
         result_entry(result(create_time=Timestamp(seconds=-(10**12))))
 

@@ -51,7 +51,7 @@ async def test_what_would_wait_too_long_is_refused_with_a_hint(checker: RuleChec
     assert await checker.compile(list) == []
 
 
-async def test_a_caller_who_goes_away_takes_his_place_along(checker: RuleChecker) -> None:
+async def test_a_caller_who_cancels_gives_up_the_place_in_the_queue(checker: RuleChecker) -> None:
     release = threading.Event()
     began = asyncio.create_task(checker.compile(release.wait, timeout=60))
     waiting: asyncio.Task[list[str]] = asyncio.create_task(checker.compile(list))
@@ -64,17 +64,17 @@ async def test_a_caller_who_goes_away_takes_his_place_along(checker: RuleChecker
     assert await checker.compile(list) == []
 
 
-async def test_there_are_not_more_rules_than_a_limit(checker: RuleChecker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_rules_is_limited(checker: RuleChecker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_commands, "MAX_RULES", 1)
     commands = rule_commands.RuleCommands(MemoryStore(), FakeClock(), lambda: str(uuid4()), Metrics(), checker)
     first, second = (
         AlertRule(name=name, type=AlertRule.ERROR_THRESHOLD, threshold=1, window_minutes=1, severity=AlertRule.LOW)
         for name in "ab"
     )
-    kept = (await commands.create(pb.CreateAlertRuleRequest(alert_rule=first))).alert_rule
+    stored = (await commands.create(pb.CreateAlertRuleRequest(alert_rule=first))).alert_rule
     with pytest.raises(TooManyRules, match="there are 1 alert rules"):
         await commands.create(pb.CreateAlertRuleRequest(alert_rule=second))
-    await commands.delete(pb.DeleteAlertRuleRequest(id=kept.id))
+    await commands.delete(pb.DeleteAlertRuleRequest(id=stored.id))
     await commands.create(pb.CreateAlertRuleRequest(alert_rule=second))
 
 
@@ -82,8 +82,8 @@ async def test_an_edit_locks_the_revision_of_all_rules_only_when_its_own_is_comp
     checker: RuleChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = rule_commands.RuleCommands(MemoryStore(), FakeClock(), lambda: str(uuid4()), Metrics(), checker)
-    given = AlertRule(name="a", type=AlertRule.ERROR_THRESHOLD, threshold=1, window_minutes=1, severity=AlertRule.LOW)
-    kept = (await commands.create(pb.CreateAlertRuleRequest(alert_rule=given))).alert_rule
+    rule = AlertRule(name="a", type=AlertRule.ERROR_THRESHOLD, threshold=1, window_minutes=1, severity=AlertRule.LOW)
+    stored = (await commands.create(pb.CreateAlertRuleRequest(alert_rule=rule))).alert_rule
     steps: list[str] = []
     compile_rule, next_revision = checker.compile, MemoryRules.take_revision
 
@@ -97,9 +97,9 @@ async def test_an_edit_locks_the_revision_of_all_rules_only_when_its_own_is_comp
 
     monkeypatch.setattr(checker, "compile", noted_compile)
     monkeypatch.setattr(MemoryRules, "take_revision", noted_revision)
-    given.filter = "level >= WARN"
-    after = (await commands.replace(pb.ReplaceAlertRuleRequest(id=kept.id, alert_rule=given))).alert_rule
-    assert after.revision > kept.revision
+    rule.filter = "level >= WARN"
+    after = (await commands.replace(pb.ReplaceAlertRuleRequest(id=stored.id, alert_rule=rule))).alert_rule
+    assert after.revision > stored.revision
     assert steps == ["compiled", "compiled", "locked"]
 
 

@@ -1,5 +1,6 @@
-"""What edits make of rules."""
+"""What edits make of rules, and which fields an update changes."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,26 +10,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.manager.core.rule_edits import CHANGEABLE_FIELDS, counts_afresh, create, edit, is_unchanged, merge
+from services.manager.core.rule_edits import (
+    CHANGEABLE_FIELDS,
+    SERVER_FIELDS,
+    UpdateMaskError,
+    counts_afresh,
+    create,
+    edit,
+    is_unchanged,
+    masked_fields,
+    merge,
+)
 from services.manager.worker.default_rules import DEFAULT_RULES
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tests.fakes.transitions import NOW
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
-def rule(**said: Any) -> Rule:
-    given = {
+def rule(**changed: Any) -> Rule:
+    fields = {
         "name": "a rule",
         "type": RuleType.ERROR_THRESHOLD,
         "threshold": 5.0,
         "window_minutes": 5,
         "severity": Severity.HIGH,
     }
-    return complete(Draft(**{**given, **said}))
+    return complete(Draft(**{**fields, **changed}))
 
 
-GIVEN = Draft(
+VALUES = Draft(
     name="another",
-    description="given",
+    description="new",
     type=RuleType.ERROR_RATE,
     scope='service == "a"',
     filter="level >= WARN",
@@ -44,20 +56,20 @@ GIVEN = Draft(
 )
 
 
-def test_only_the_fields_that_are_meant_change() -> None:
-    kept = rule(description="kept")
-    after = complete(merge(kept, GIVEN, {"threshold", "labels"}))
-    assert after == replace(kept, threshold=1.0, labels={"a": "b"})
+def test_only_the_fields_of_the_mask_change() -> None:
+    stored = rule(description="stored")
+    after = complete(merge(stored, VALUES, {"threshold", "labels"}))
+    assert after == replace(stored, threshold=1.0, labels={"a": "b"})
 
 
-def test_either_way_to_say_the_window_replaces_the_other() -> None:
-    assert complete(merge(rule(), GIVEN, {"window_minutes"})).window == timedelta(minutes=7)
-    seconds = replace(GIVEN, window_minutes=None, window=timedelta(seconds=42))
+def test_either_field_of_the_window_replaces_the_other() -> None:
+    assert complete(merge(rule(), VALUES, {"window_minutes"})).window == timedelta(minutes=7)
+    seconds = replace(VALUES, window_minutes=None, window=timedelta(seconds=42))
     assert complete(merge(rule(), seconds, {"window"})).window == timedelta(seconds=42)
 
 
-def test_another_type_brings_its_presets_but_keeps_what_was_said() -> None:
-    slow = replace(GIVEN, type=RuleType.LATENCY_THRESHOLD)
+def test_another_type_brings_its_presets_but_keeps_the_rules_own_fields() -> None:
+    slow = replace(VALUES, type=RuleType.LATENCY_THRESHOLD)
     by_preset = complete(merge(rule(), slow, {"type"}))
     assert by_preset.filter == rule(type=RuleType.LATENCY_THRESHOLD).filter
     own = complete(merge(rule(filter="level >= FATAL"), slow, {"type"}))
@@ -68,15 +80,15 @@ def test_another_type_brings_its_presets_but_keeps_what_was_said() -> None:
 
 @given(st.sets(st.sampled_from(sorted(CHANGEABLE_FIELDS - {"window"}))))
 def test_applying_an_update_twice_equals_once(fields: set[str]) -> None:
-    once = complete(merge(rule(), GIVEN, fields))
-    assert complete(merge(once, GIVEN, fields)) == once
-    assert is_unchanged(once, complete(merge(once, GIVEN, fields)))
+    once = complete(merge(rule(), VALUES, fields))
+    assert complete(merge(once, VALUES, fields)) == once
+    assert is_unchanged(once, complete(merge(once, VALUES, fields)))
 
 
 def test_a_new_rule_counts_from_its_first_revision() -> None:
-    kept = create(rule(), "id", 7, now=NOW)
-    assert (kept.rule.id, kept.rule.revision, kept.rule.selection_revision) == ("id", 7, 7)
-    assert kept.create_time == kept.update_time == NOW
+    stored = create(rule(), "id", 7, now=NOW)
+    assert (stored.rule.id, stored.rule.revision, stored.rule.selection_revision) == ("id", 7, 7)
+    assert stored.create_time == stored.update_time == NOW
 
 
 @pytest.mark.parametrize(
@@ -86,22 +98,22 @@ def test_a_new_rule_counts_from_its_first_revision() -> None:
         pytest.param({"name": "other", "severity": Severity.LOW}, False, id="text and severity"),
         pytest.param({"filter": "level >= WARN"}, True, id="filter"),
         pytest.param({"window": timedelta(minutes=1)}, True, id="window"),
-        pytest.param({"enabled": False}, False, id="switched off"),
+        pytest.param({"enabled": False}, False, id="disabled"),
     ],
 )
 def test_counting_begins_afresh_when_the_selection_changed(change: dict[str, Any], *, is_fresh: bool) -> None:
-    kept = create(rule(), "id", 7, now=NOW)
+    stored = create(rule(), "id", 7, now=NOW)
     later = NOW + timedelta(hours=1)
-    changed = replace(kept.rule, **change)
-    assert counts_afresh(kept.rule, changed) == is_fresh
-    after = edit(kept, changed, 8, is_fresh=is_fresh, now=later)
+    changed = replace(stored.rule, **change)
+    assert counts_afresh(stored.rule, changed) == is_fresh
+    after = edit(stored, changed, 8, is_fresh=is_fresh, now=later)
     assert after.rule.revision == 8
     assert after.rule.selection_revision == (8 if is_fresh else 7)
     assert (after.create_time, after.update_time) == (NOW, later)
-    assert after.etag != kept.etag
+    assert after.etag != stored.etag
 
 
-def test_counting_begins_afresh_when_it_was_switched_on_again() -> None:
+def test_counting_begins_afresh_when_the_rule_is_enabled_again() -> None:
     off = edit(create(rule(), "id", 1, now=NOW), replace(rule(), enabled=False), 2, is_fresh=False, now=NOW)
     assert counts_afresh(off.rule, replace(off.rule, enabled=True))
     on = edit(off, replace(off.rule, enabled=True), 3, is_fresh=True, now=NOW)
@@ -117,7 +129,41 @@ def test_the_default_rules_are_allowed() -> None:
     assert "2000" in found[1].filter
 
 
-def test_who_wrote_a_rule_down_when_is_no_part_of_what_it_says() -> None:
-    kept = replace(rule(), id="r", revision=7, selection_revision=3)
-    assert is_unchanged(kept, rule())
-    assert not is_unchanged(kept, rule(threshold=6.0))
+def test_id_and_revisions_are_no_part_of_an_edit() -> None:
+    stored = replace(rule(), id="r", revision=7, selection_revision=3)
+    assert is_unchanged(stored, rule())
+    assert not is_unchanged(stored, rule(threshold=6.0))
+
+
+def test_every_field_of_the_contract_is_either_changeable_or_the_servers() -> None:
+    assert set(AlertRule.DESCRIPTOR.fields_by_name) == CHANGEABLE_FIELDS | SERVER_FIELDS | {"etag"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "present", "meant"),
+    [
+        pytest.param([], ["name", "id", "etag"], {"name"}, id="what is set and may be changed"),
+        pytest.param([], ["etag"], set(), id="nothing"),
+        pytest.param(["*"], [], None, id="everything"),
+        pytest.param(["groupBy", "window_minutes"], [], {"group_by", "window_minutes"}, id="either spelling"),
+        pytest.param(["name", "etag"], [], {"name"}, id="the etag is a condition"),
+    ],
+)
+def test_what_a_mask_means(asked: list[str], present: list[str], meant: AbstractSet[str] | None) -> None:
+    assert masked_fields(asked, present) == meant
+
+
+def test_every_wrong_path_is_named_as_it_was_written() -> None:
+    with pytest.raises(UpdateMaskError) as wrong:
+        masked_fields(["name", "createTime", "nonsense", "*"], [])
+    assert wrong.value.paths == {
+        "createTime": "is set by the server",
+        "nonsense": "is not a field of an alert rule",
+        "*": "must stand alone",
+    }
+    assert "nonsense" in str(wrong.value)
+
+
+@given(st.lists(st.sampled_from(sorted(CHANGEABLE_FIELDS))))
+def test_a_mask_of_fields_means_these_fields(paths: list[str]) -> None:
+    assert masked_fields(paths, []) == frozenset(paths)

@@ -1,4 +1,4 @@
-"""The alerts of a rule that was disabled or deleted: ended in batches, also over a kill in the middle."""
+"""The alerts of a rule that was disabled or deleted: resolved in batches, also after a kill in the middle."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,13 +34,13 @@ def _telemetry() -> Iterator[None]:
 
 async def store_with(open_alerts: int) -> MemoryStore:
     store = MemoryStore()
-    words = [a_transition(subject=a_subject(f"service {n}")) for n in range(open_alerts)]
-    words += [
+    transitions = [a_transition(subject=a_subject(f"service {n}")) for n in range(open_alerts)]
+    transitions += [
         a_transition(subject=a_subject("other", rule_id="rule-2")),
         a_transition(subject=a_subject("newer"), revision=6),
     ]
-    book, _ = decide(TransitionContext(), words, NOW)
-    store.tables.alerts = {alert.id: alert for alert in book.open_alerts.values()}
+    context, _ = decide(TransitionContext(), transitions, NOW)
+    store.tables.alerts = {alert.id: alert for alert in context.open_alerts.values()}
     store.tables.rule_endings = {ENDING.revision: ENDING}
     return store
 
@@ -53,7 +53,7 @@ def still_open(store: MemoryStore) -> list[str]:
     return sorted(alert.subject.resource for alert in store.tables.alerts.values() if alert.is_open)
 
 
-async def test_they_end_a_batch_at_a_time_and_are_told_once_whatever_is_killed_in_the_middle() -> None:
+async def test_alerts_are_resolved_in_batches_and_notified_once_whatever_is_killed_in_the_middle() -> None:
     store = await store_with(8)
     killed = worker_on(store)
     assert await killed.turn() == timedelta()
@@ -67,14 +67,14 @@ async def test_they_end_a_batch_at_a_time_and_are_told_once_whatever_is_killed_i
         pass
     assert still_open(store) == ["newer", "other"]
     assert store.tables.rule_endings == {}
-    told = Counter((alert.id, notice) for alert, notice, _ in store.tables.outbox)
+    notified = Counter((alert.id, notification) for alert, notification, _ in store.tables.outbox)
     ended = {alert.id for alert in store.tables.alerts.values() if alert.status.state is AlertState.RESOLVED}
-    assert told == {(alert, AlertNotification.RESOLVED): 1 for alert in ended}
+    assert notified == {(alert, AlertNotification.RESOLVED): 1 for alert in ended}
     assert {entry.comment for entry in store.tables.history.values()} == {ENDING.comment}
     assert "tocsin_manager_rule_alerts_ended_total 8.0" in exposition()[0].decode()
 
 
-async def test_a_command_only_says_what_has_to_end() -> None:
+async def test_a_command_only_stores_which_alerts_have_to_end() -> None:
     store = await store_with(8)
     store.tables.rule_endings.clear()
     rule = create(complete(DEFAULT_RULES[0]), "rule-1", 1, now=NOW)
@@ -92,7 +92,7 @@ async def test_a_command_only_says_what_has_to_end() -> None:
     assert store.tables.outbox == []
 
 
-async def test_rules_end_in_their_order_and_one_without_alerts_is_done_at_once() -> None:
+async def test_rules_end_in_their_order_and_one_without_alerts_is_deleted_at_once() -> None:
     store = await store_with(0)
     store.tables.rule_endings[9] = replace(ENDING, revision=9, rule_id="rule-2")
     worker = worker_on(store)

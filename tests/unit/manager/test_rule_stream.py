@@ -34,10 +34,10 @@ def rule(name: str, revision: int = 1) -> StoredRule:
 KNOWN = RuleSnapshot(revision=3, epoch="e", rules=(rule("a", 1), rule("b", 2), rule("c", 3)), since=3)
 
 
-def test_changes_are_known_from_the_revision_on_that_was_read_first() -> None:
+def test_changes_are_known_since_the_revision_that_was_read_first() -> None:
     changed = KNOWN.apply(RuleChanges(revision=5, epoch="e", rules=(rule("b", 4),), removed=("a",)))
     again = changed.apply(RuleChanges(revision=6, epoch="e", rules=(rule("a", 6),)))
-    assert [kept.rule.id for kept in changed.rules] == ["c", "b"]
+    assert [stored.rule.id for stored in changed.rules] == ["c", "b"]
     assert changed.changes_since("e.3") == RuleChanges(revision=5, epoch="e", rules=(rule("b", 4),), removed=("a",))
     assert changed.changes_since("e.5") == RuleChanges(revision=5, epoch="e")
     assert again.changes_since("e.3") == RuleChanges(revision=6, epoch="e", rules=(rule("b", 4), rule("a", 6)))
@@ -45,11 +45,11 @@ def test_changes_are_known_from_the_revision_on_that_was_read_first() -> None:
 
 
 @pytest.mark.parametrize("version", ["", "e.2", "e.4", "other.3", "e.", "e.three", "3", "e.-3", "e." + "9" * 5000])
-def test_what_is_not_known_any_more_is_not_told_as_changes(version: str) -> None:
+def test_changes_since_an_unknown_version_are_not_known(version: str) -> None:
     assert KNOWN.changes_since(version) is None
 
 
-def test_not_more_removed_rules_are_remembered_than_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_removed_rules_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_REMOVED", 1)
     one = KNOWN.apply(RuleChanges(revision=4, epoch="e", removed=("a",)))
     two = one.apply(RuleChanges(revision=5, epoch="e", removed=("b",)))
@@ -91,14 +91,14 @@ class RuleWatcher:
         return self.rpc().WatchAlertRules(pb.WatchAlertRulesRequest(**asked), None)
 
 
-async def test_who_accepts_pages_is_sent_what_changed() -> None:
+async def test_a_watcher_that_accepts_pages_is_sent_the_changes() -> None:
     watcher = RuleWatcher()
     await watcher.change(rule("a", 1), rule("b", 2))
     stream = watcher.watch(accepts_pages=True)
     first = await anext(stream)
     assert (first.kind, [each.id for each in first.alert_rules]) == (Response.SNAPSHOT, ["a", "b"])
-    sign = await anext(stream)
-    assert (sign.kind, sign.resume_token) == (Response.HEARTBEAT, first.resume_token)
+    heartbeat = await anext(stream)
+    assert (heartbeat.kind, heartbeat.resume_token) == (Response.HEARTBEAT, first.resume_token)
     await watcher.change(rule("c", 3), replace(rule("a"), rule=replace(rule("a", 4).rule, enabled=False)))
     while (changes := await anext(stream)).kind == Response.HEARTBEAT:
         pass
@@ -108,28 +108,28 @@ async def test_who_accepts_pages_is_sent_what_changed() -> None:
     assert resumed == changes
 
 
-async def test_who_knows_more_than_this_instance_waits_for_it_to_read() -> None:
+async def test_an_instance_reads_the_rules_for_a_watcher_that_has_newer_ones() -> None:
     watcher = RuleWatcher()
     await watcher.change(rule("a", 1))
     watcher.store.tables.rules["b"] = rule("b", 2)
     watcher.store.tables.revision = 2
-    answer = await anext(watcher.watch(accepts_pages=True, resume_token="memory.2"))
-    assert (answer.kind, answer.revision) == (Response.HEARTBEAT, 2)
+    message = await anext(watcher.watch(accepts_pages=True, resume_token="memory.2"))
+    assert (message.kind, message.revision) == (Response.HEARTBEAT, 2)
 
 
-async def test_a_database_that_was_brought_back_is_read_as_a_whole() -> None:
+async def test_a_restored_database_is_read_as_a_whole() -> None:
     watcher = RuleWatcher()
     await watcher.change(rule("a", 1), rule("b", 2))
     del watcher.store.tables.rules["b"]
     await watcher.change()
-    answer = await anext(watcher.watch(accepts_pages=True, resume_token="memory.2"))
-    assert (answer.kind, [each.id for each in answer.alert_rules]) == (Response.SNAPSHOT, ["a"])
+    message = await anext(watcher.watch(accepts_pages=True, resume_token="memory.2"))
+    assert (message.kind, [each.id for each in message.alert_rules]) == (Response.SNAPSHOT, ["a"])
     watcher.store.tables.epoch = "another"
     await watcher.rules.refresh()
     assert watcher.rules.current.version == "another.1"
 
 
-async def test_who_does_not_know_pages_is_sent_all_rules_each_time() -> None:
+async def test_a_watcher_that_does_not_accept_pages_is_sent_all_rules_each_time() -> None:
     watcher = RuleWatcher()
     await watcher.change(rule("a", 1))
     stream = watcher.watch()

@@ -25,7 +25,7 @@ from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 
-def test_a_beginning_and_its_end_in_one_batch_are_both_told() -> None:
+def test_a_firing_and_its_end_in_one_batch_are_both_notified() -> None:
     _, outcomes = decide(
         TransitionContext(), [a_transition(), a_transition(window=1), a_transition(Ended, window=2)], NOW
     )
@@ -42,7 +42,7 @@ def test_a_beginning_and_its_end_in_one_batch_are_both_told() -> None:
     assert changes[-1].alert.status.repeat_count == 1
 
 
-def test_an_end_that_came_first_is_told_with_its_beginning() -> None:
+def test_an_end_that_came_first_is_notified_with_its_firing() -> None:
     _, (ended, fired) = decide(TransitionContext(), [a_transition(Ended, window=1), a_transition()], NOW)
     assert ended.change is None
     assert fired.change is not None
@@ -56,10 +56,10 @@ def edited(severity: Severity, revision: int, kind: type[Fired] | type[Ended] = 
     return a_transition(kind, subject=replace(a_subject(severity=severity), **changed), revision=revision)  # type: ignore[arg-type]
 
 
-def test_a_raised_severity_ends_the_alert_untold_and_tells_another_once() -> None:
+def test_a_raised_severity_supersedes_the_alert_and_notifies_of_another_once() -> None:
     low, critical = edited(Severity.LOW, 1), edited(Severity.CRITICAL, 2)
     ended = edited(Severity.CRITICAL, 2, Ended)
-    book, outcomes = decide(TransitionContext(), [low, critical, critical, low, ended], NOW)
+    context, outcomes = decide(TransitionContext(), [low, critical, critical, low, ended], NOW)
     assert [outcome.reason for outcome in outcomes] == [
         AlertReason.FIRED,
         AlertReason.RAISED,
@@ -74,17 +74,17 @@ def test_a_raised_severity_ends_the_alert_untold_and_tells_another_once() -> Non
         (AlertHistoryKind.SUPERSEDED, f"by {new.alert.id}")
     ]
     assert (new.alert.subject.severity, new.notifications) == (Severity.CRITICAL, (AlertNotification.FIRING,))
-    assert (over.alert.id, over.alert.superseded_by, book.open_alerts) == (new.alert.id, "", {})
+    assert (over.alert.id, over.alert.superseded_by, context.open_alerts) == (new.alert.id, "", {})
 
 
-def test_a_lowered_severity_and_new_words_are_taken_over_and_told_to_nobody() -> None:
-    book, _ = decide(TransitionContext(), [edited(Severity.HIGH, 1)], NOW)
-    (alert,) = book.open_alerts.values()
+def test_a_lowered_severity_and_an_edited_text_are_taken_over_without_a_notification() -> None:
+    context, _ = decide(TransitionContext(), [edited(Severity.HIGH, 1)], NOW)
+    (alert,) = context.open_alerts.values()
     taken, _ = apply_command(alert, AlertCommand(action=AlertAction.ACKNOWLEDGE, actor="ana"), now=NOW)
     assert taken is not None
-    book.open_alerts[alert.subject.open_key] = taken.alert
+    context.open_alerts[alert.subject.open_key] = taken.alert
     lowered, reworded = edited(Severity.LOW, 2), edited(Severity.LOW, 3, description="other")
-    book, outcomes = decide(book, [lowered, reworded, lowered], NOW)
+    context, outcomes = decide(context, [lowered, reworded, lowered], NOW)
     assert [outcome.reason for outcome in outcomes] == [AlertReason.UPDATED, AlertReason.UPDATED, AlertReason.DUPLICATE]
     changes = [change for outcome in outcomes for change in outcome.changes]
     assert {(change.alert.id, change.notifications) for change in changes} == {(alert.id, ())}
@@ -92,38 +92,38 @@ def test_a_lowered_severity_and_new_words_are_taken_over_and_told_to_nobody() ->
         "severity HIGH to LOW",
         "the rule was edited",
     ]
-    (after,) = book.open_alerts.values()
+    (after,) = context.open_alerts.values()
     assert (after.subject, after.acknowledged_by) == (reworded.subject, "ana")
     assert (after.status.state, after.status.repeat_count) == (AlertState.ACKNOWLEDGED, 0)
 
 
-def test_each_raise_is_told_once_however_often_the_severity_is_edited() -> None:
+def test_each_raise_is_notified_once_however_often_the_severity_is_edited() -> None:
     severities = [Severity.LOW, Severity.HIGH, Severity.LOW, Severity.CRITICAL, Severity.HIGH, Severity.CRITICAL]
-    words = [edited(severity, revision) for revision, severity in enumerate(severities, 1)]
-    book, outcomes = decide(TransitionContext(), words, NOW)
+    transitions = [edited(severity, revision) for revision, severity in enumerate(severities, 1)]
+    context, outcomes = decide(TransitionContext(), transitions, NOW)
     notified = [change.alert.subject.severity for each in outcomes if (change := each.change) and change.notifications]
     assert notified == [Severity.LOW, Severity.HIGH, Severity.CRITICAL, Severity.CRITICAL]
-    assert len(book.open_alerts) == 1
-    late, _ = decide(TransitionContext(), [words[-1], *words], NOW)
-    assert [alert.subject for alert in late.open_alerts.values()] == [words[-1].subject]
+    assert len(context.open_alerts) == 1
+    late, _ = decide(TransitionContext(), [transitions[-1], *transitions], NOW)
+    assert [alert.subject for alert in late.open_alerts.values()] == [transitions[-1].subject]
 
 
-def test_a_later_episode_brings_its_words_to_an_alert_whose_end_is_missing() -> None:
+def test_a_later_episode_brings_its_text_to_an_alert_whose_end_is_missing() -> None:
     later = a_transition(subject=replace(a_subject(severity=Severity.LOW), description="other"), episode=3, revision=2)
-    book, (_, outcome) = decide(TransitionContext(), [edited(Severity.HIGH, 1), later], NOW)
+    context, (_, outcome) = decide(TransitionContext(), [edited(Severity.HIGH, 1), later], NOW)
     assert outcome.reason is AlertReason.REPEATED
-    assert [alert.subject for alert in book.open_alerts.values()] == [later.subject]
+    assert [alert.subject for alert in context.open_alerts.values()] == [later.subject]
 
 
-def test_what_was_known_is_left_as_it_was() -> None:
+def test_the_context_before_is_not_changed() -> None:
     known = TransitionContext()
     decide(known, [a_transition()], NOW)
     assert known == TransitionContext()
 
 
-def test_the_actor_and_the_time_of_a_command_are_kept() -> None:
-    book, _ = decide(TransitionContext(), [a_transition()], NOW)
-    (alert,) = book.open_alerts.values()
+def test_the_actor_and_the_time_of_a_command_are_stored() -> None:
+    context, _ = decide(TransitionContext(), [a_transition()], NOW)
+    (alert,) = context.open_alerts.values()
     taken, reason = apply_command(
         alert, AlertCommand(action=AlertAction.ACKNOWLEDGE, actor="ana", comment="mine"), now=NOW
     )
@@ -159,23 +159,23 @@ def record(transition: Transition, offset: int = 0) -> Record:
 
 @dataclass
 class World:
-    """A worker whose Redis lies and whose store loses commits."""
+    """A worker whose cache may be wrong and whose store may lose commits."""
 
     store: MemoryStore
     dedup_cache: MemoryDedupCache
     worker: TransitionWorker
 
-    async def process(self, *words: Transition) -> None:
-        """As the consumer does: again and again until it is done."""
+    async def process(self, *transitions: Transition) -> None:
+        """Process as the consumer does: again until it succeeds."""
         while True:
             try:
-                await self.worker.process([record(each) for each in words])
+                await self.worker.process([record(each) for each in transitions])
             except StoreUnavailable:
                 continue
             return
 
     def notified(self) -> Counter[tuple[str, AlertNotification]]:
-        return Counter((alert.id, notice) for alert, notice, _ in self.store.tables.outbox)
+        return Counter((alert.id, notification) for alert, notification, _ in self.store.tables.outbox)
 
 
 def new_world() -> World:
@@ -189,7 +189,7 @@ def world() -> Iterator[World]:
         yield new_world()
 
 
-words = st.builds(
+transitions = st.builds(
     lambda kind, name, episode, window, revision: a_transition(
         kind, subject=a_subject(name), episode=episode, window=episode + window, revision=revision
     ),
@@ -202,9 +202,9 @@ words = st.builds(
 disturbances = st.sampled_from(["", "", "redis forgets", "redis is stale", "redis is away", "commit is lost"])
 
 
-@given(st.lists(st.tuples(st.lists(words, min_size=1, max_size=4), disturbances), max_size=6))
+@given(st.lists(st.tuples(st.lists(transitions, min_size=1, max_size=4), disturbances), max_size=6))
 @settings(max_examples=200, deadline=None)
-def test_whatever_redis_says_and_the_store_loses_the_alerts_are_the_same(
+def test_whatever_the_cache_answers_and_the_store_loses_the_alerts_are_the_same(
     batches: list[tuple[list[Transition], str]],
 ) -> None:
     async def scenario() -> None:
@@ -231,23 +231,23 @@ def _disturb(world: World, disturbance: str) -> None:
         world.store.fail_commits = 2
 
 
-@given(st.lists(words, max_size=12))
+@given(st.lists(transitions, max_size=12))
 @settings(deadline=None)
-def test_delivering_everything_twice_in_any_batches_equals_once(said: list[Transition]) -> None:
+def test_delivering_everything_twice_in_any_batches_equals_once(sent: list[Transition]) -> None:
     async def scenario() -> None:
         once, twice = new_world(), new_world()
-        for each in said:
+        for each in sent:
             await once.process(each)
-        if said:
-            await twice.process(*said, *said)
-            await twice.process(*said)
+        if sent:
+            await twice.process(*sent, *sent)
+            await twice.process(*sent)
         assert twice.store.tables.alerts == once.store.tables.alerts
         assert twice.notified() == once.notified()
 
     asyncio.run(scenario())
 
 
-async def test_a_cached_key_without_a_commit_swallows_nothing(world: World) -> None:
+async def test_a_cached_key_without_a_commit_loses_nothing(world: World) -> None:
     world.store.fail_commits = 1
     with pytest.raises(StoreUnavailable):
         await world.worker.process([record(a_transition())])
@@ -257,7 +257,7 @@ async def test_a_cached_key_without_a_commit_swallows_nothing(world: World) -> N
     assert len(world.store.tables.alerts) == 1
 
 
-async def test_what_is_counted(world: World) -> None:
+async def test_transitions_are_counted(world: World) -> None:
     await world.process(a_transition(), a_transition())
     await world.process(a_transition(window=1))
     shown = exposition()[0].decode()
@@ -267,15 +267,17 @@ async def test_what_is_counted(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "reason"),
+    ("value", "reason"),
     [
         pytest.param(b"\xff", "UNREADABLE_TRANSITION", id="no message"),
         pytest.param(AlertTransition(id="x").SerializeToString(), "UNUSABLE_TRANSITION", id="half of one"),
     ],
 )
-async def test_what_is_no_transition_is_named_and_nothing_is_done(world: World, spoilt: bytes, reason: str) -> None:
-    bad = Record("alerts", 0, 7, None, spoilt, (), 0)
-    with pytest.raises(UnreadableRecordError) as poison:
+async def test_a_record_that_is_no_transition_is_named_and_nothing_is_written(
+    world: World, value: bytes, reason: str
+) -> None:
+    bad = Record("alerts", 0, 7, None, value, (), 0)
+    with pytest.raises(UnreadableRecordError) as error:
         await world.worker.process([record(a_transition()), bad])
-    assert (poison.value.record, poison.value.reason) == (bad, reason)
+    assert (error.value.record, error.value.reason) == (bad, reason)
     assert world.store.tables.alerts == {}

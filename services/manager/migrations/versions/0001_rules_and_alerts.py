@@ -1,4 +1,4 @@
-"""Rules, alerts, their histories, and what makes repeated work harmless."""
+"""Rules, alerts, their histories, and what makes redelivery harmless."""
 
 from alembic import op
 
@@ -10,156 +10,156 @@ down_revision = None
 _STATEMENTS = (
     """
     -- Whoever changes a rule first takes the single row of rule_revision: revisions are committed in their order.
-    create table rule_revision (
-        is_the_only_row boolean primary key default true check (is_the_only_row),
-        revision bigint not null,
-        -- Another one for each database, so that nothing remembered of one is taken for another's.
-        epoch text not null default gen_random_uuid()
+    CREATE TABLE rule_revision (
+        is_the_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_the_only_row),
+        revision bigint NOT NULL,
+        -- Differs between databases, so that a cached response of one is not taken for another's.
+        epoch text NOT NULL DEFAULT gen_random_uuid()
     )
     """,
     """
-    insert into rule_revision (revision) values (0)
+    INSERT INTO rule_revision (revision) VALUES (0)
     """,
     """
-    create table alert_rules (
-        id text primary key,
-        name text collate "C" not null,
-        description text not null,
-        type text not null,
-        scope text not null,
-        filter text not null,
-        group_by text[] not null,
-        value_field text not null,
-        condition text not null,
-        threshold double precision not null,
-        time_window interval not null,
-        lateness interval not null,
-        severity text not null check (severity in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')),
-        labels jsonb not null,
-        enabled boolean not null,
-        revision bigint not null,
-        selection_revision bigint not null,
-        create_time timestamptz not null,
-        update_time timestamptz not null,
-        constraint alert_rules_name_key unique (name)
+    CREATE TABLE alert_rules (
+        id text PRIMARY KEY,
+        name text COLLATE "C" NOT NULL,
+        description text NOT NULL,
+        type text NOT NULL,
+        scope text NOT NULL,
+        filter text NOT NULL,
+        group_by text[] NOT NULL,
+        value_field text NOT NULL,
+        condition text NOT NULL,
+        threshold double precision NOT NULL,
+        time_window interval NOT NULL,
+        lateness interval NOT NULL,
+        severity text NOT NULL CHECK (severity IN ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')),
+        labels jsonb NOT NULL,
+        enabled boolean NOT NULL,
+        revision bigint NOT NULL,
+        selection_revision bigint NOT NULL,
+        create_time timestamptz NOT NULL,
+        update_time timestamptz NOT NULL,
+        CONSTRAINT alert_rules_name_key UNIQUE (name)
     )
     """,
     """
-    create table alert_rule_history (
-        revision bigint primary key,
-        rule_id text not null,
-        edit text not null check (edit in ('CREATED', 'UPDATED', 'DELETED')),
+    CREATE TABLE alert_rule_history (
+        revision bigint PRIMARY KEY,
+        rule_id text NOT NULL,
+        edit text NOT NULL CHECK (edit IN ('CREATED', 'UPDATED', 'DELETED')),
         -- The rule after the edit, or as it was when it was deleted.
-        rule jsonb not null,
-        create_time timestamptz not null
+        rule jsonb NOT NULL,
+        create_time timestamptz NOT NULL
     )
     """,
     """
-    create index alert_rule_history_by_rule on alert_rule_history (rule_id, revision)
+    CREATE INDEX alert_rule_history_by_rule ON alert_rule_history (rule_id, revision)
     """,
     """
-    -- What a database has been given once.
-    create table seeds (
-        name text primary key,
-        create_time timestamptz not null default now()
+    -- The sets of rules that were created once.
+    CREATE TABLE seeds (
+        name text PRIMARY KEY,
+        create_time timestamptz NOT NULL DEFAULT now()
     )
     """,
     """
-    -- Calls that were answered, so that a repeated one gets the same answer.
-    create table request_ids (
-        request_id text primary key,
-        body text not null,
-        answer bytea not null,
-        create_time timestamptz not null
+    -- Calls that were answered, so that a repeated call gets the first response.
+    CREATE TABLE request_ids (
+        request_id text PRIMARY KEY,
+        body text NOT NULL,
+        answer bytea NOT NULL,
+        create_time timestamptz NOT NULL
     )
     """,
     """
-    create index request_ids_by_age on request_ids (create_time)
+    CREATE INDEX request_ids_by_age ON request_ids (create_time)
     """,
     """
     -- Alerts.
-    create table alerts (
-        id text primary key,
-        fingerprint text not null,
-        state text not null check (state in ('FIRING', 'ACKNOWLEDGED', 'RESOLVED')),
-        severity text not null check (severity in ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')),
-        rule_id text not null,
-        rule_name text not null,
-        description text not null,
-        resource text not null,
+    CREATE TABLE alerts (
+        id text PRIMARY KEY,
+        fingerprint text NOT NULL,
+        state text NOT NULL CHECK (state IN ('FIRING', 'ACKNOWLEDGED', 'RESOLVED')),
+        severity text NOT NULL CHECK (severity IN ('LOW', 'MEDIUM', 'HIGH', 'CRITICAL')),
+        rule_id text NOT NULL,
+        rule_name text NOT NULL,
+        description text NOT NULL,
+        resource text NOT NULL,
         -- tocsin.alerts.v1.Alert with group, labels, window and samples.
-        evidence bytea not null,
-        fire_time timestamptz not null,
+        evidence bytea NOT NULL,
+        fire_time timestamptz NOT NULL,
         acknowledge_time timestamptz,
-        acknowledged_by text not null,
+        acknowledged_by text NOT NULL,
         resolve_time timestamptz,
-        resolved_by text not null,
-        repeat_count integer not null,
-        -- The episode that is open: the start of its window, and what the evaluator said of it last.
-        last_episode timestamptz not null,
-        last_revision bigint not null,
-        last_firing_time timestamptz not null,
-        version bigint not null,
-        update_time timestamptz not null
+        resolved_by text NOT NULL,
+        repeat_count integer NOT NULL,
+        -- The newest episode: the start of its window, and the evaluator's last firing of it.
+        last_episode timestamptz NOT NULL,
+        last_revision bigint NOT NULL,
+        last_firing_time timestamptz NOT NULL,
+        version bigint NOT NULL,
+        update_time timestamptz NOT NULL
     )
     """,
     """
-    -- The judge: one alert of a fingerprint is open at most.
-    create unique index alerts_open_key on alerts (fingerprint) where state <> 'RESOLVED'
+    -- At most one alert of a fingerprint is open.
+    CREATE UNIQUE INDEX alerts_open_key ON alerts (fingerprint) WHERE state <> 'RESOLVED'
     """,
     """
-    create index alerts_newest on alerts (fire_time desc, id desc)
+    CREATE INDEX alerts_newest ON alerts (fire_time DESC, id DESC)
     """,
     """
-    create index alerts_by_rule on alerts (rule_id, fire_time desc, id desc)
+    CREATE INDEX alerts_by_rule ON alerts (rule_id, fire_time DESC, id DESC)
     """,
     """
-    create index alerts_by_resource on alerts (resource, fire_time desc, id desc)
+    CREATE INDEX alerts_by_resource ON alerts (resource, fire_time DESC, id DESC)
     """,
     """
-    create index alerts_open on alerts (fire_time, id) where state <> 'RESOLVED'
+    CREATE INDEX alerts_open ON alerts (fire_time, id) WHERE state <> 'RESOLVED'
     """,
     """
-    create table alert_history (
-        position bigint generated always as identity primary key,
-        id text not null unique,
-        alert_id text not null references alerts (id) on delete cascade,
-        kind text not null check (
-            kind in ('FIRED', 'REPEATED', 'ACKNOWLEDGED', 'RESOLVED', 'NOTIFIED', 'NOTIFICATION_FAILED')
+    CREATE TABLE alert_history (
+        position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id text NOT NULL UNIQUE,
+        alert_id text NOT NULL REFERENCES alerts (id) ON DELETE CASCADE,
+        kind text NOT NULL CHECK (
+            kind IN ('FIRED', 'REPEATED', 'ACKNOWLEDGED', 'RESOLVED', 'NOTIFIED', 'NOTIFICATION_FAILED')
         ),
-        create_time timestamptz not null,
-        actor text not null,
-        comment text not null,
-        channel text not null
+        create_time timestamptz NOT NULL,
+        actor text NOT NULL,
+        comment text NOT NULL,
+        channel text NOT NULL
     )
     """,
     """
-    create index alert_history_by_alert on alert_history (alert_id, position)
+    CREATE INDEX alert_history_by_alert ON alert_history (alert_id, position)
     """,
     """
-    -- The evaluator's words that were heard: none does anything twice, and each episode's past is known.
-    create table alert_transitions (
-        id text not null,
-        fingerprint text not null,
-        state text not null check (state in ('FIRING', 'RESOLVED')),
-        episode timestamptz not null,
-        revision bigint not null,
-        decide_time timestamptz not null,
-        create_time timestamptz not null default now(),
-        primary key (id, fingerprint)
+    -- The transitions that were processed: none is processed twice, and each episode's history is known.
+    CREATE TABLE alert_transitions (
+        id text NOT NULL,
+        fingerprint text NOT NULL,
+        state text NOT NULL CHECK (state IN ('FIRING', 'RESOLVED')),
+        episode timestamptz NOT NULL,
+        revision bigint NOT NULL,
+        decide_time timestamptz NOT NULL,
+        create_time timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (id, fingerprint)
     )
     """,
     """
-    create index alert_transitions_by_episode on alert_transitions (fingerprint, episode)
+    CREATE INDEX alert_transitions_by_episode ON alert_transitions (fingerprint, episode)
     """,
     """
-    create index alert_transitions_by_age on alert_transitions (create_time)
+    CREATE INDEX alert_transitions_by_age ON alert_transitions (create_time)
     """,
     outbox.SQL,
 )
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     for statement in _STATEMENTS:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""An index of resources that takes them at any length."""
+"""An index of resources of any length."""
 
 from alembic import op
 
@@ -7,6 +7,6 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """A B-tree entry holds 2,704 bytes at most, and a resource of several fields may be longer: index its hash."""
-    op.execute("drop index alerts_by_resource")
-    op.execute("create index alerts_by_resource on alerts (md5(resource), fire_time desc, id desc)")
+    """Index the hash of a resource: an entry of a B-tree holds 2,704 bytes, and a resource may be longer."""
+    op.execute("DROP INDEX alerts_by_resource")
+    op.execute("CREATE INDEX alerts_by_resource ON alerts (md5(resource), fire_time DESC, id DESC)")

@@ -1,4 +1,4 @@
-"""One open alert of a rule and a resource, whatever its severity; episodes know how grave they were told."""
+"""One open alert of a rule and a resource, whatever its severity; transitions have the severity."""
 
 from alembic import op
 
@@ -13,46 +13,46 @@ _OPEN_KEY = """
 
 _STATEMENTS = (
     """
-    alter table alerts add open_key text, add last_selection bigint not null default 0,
-        add superseded_by text not null default ''
+    ALTER TABLE alerts ADD open_key text, ADD last_selection bigint NOT NULL DEFAULT 0,
+        ADD superseded_by text NOT NULL DEFAULT ''
     """,
-    f"update alerts set open_key = {_OPEN_KEY}",  # noqa: S608  (our own expression)
-    "alter table alerts alter open_key set not null, alter last_selection drop default",
+    f"UPDATE alerts SET open_key = {_OPEN_KEY}",  # noqa: S608  (our own expression)
+    "ALTER TABLE alerts ALTER open_key SET NOT NULL, ALTER last_selection DROP DEFAULT",
     """
     -- Alerts of one group that an edited severity had left open side by side: the newest stays.
-    update alerts set state = 'RESOLVED', resolve_time = now(), version = version + 1, update_time = now()
-    from (select id, row_number() over (partition by open_key order by fire_time desc, id desc) as place
-          from alerts where state <> 'RESOLVED') as ranked
-    where ranked.id = alerts.id and ranked.place > 1
+    UPDATE alerts SET state = 'RESOLVED', resolve_time = now(), version = version + 1, update_time = now()
+    FROM (SELECT id, row_number() OVER (PARTITION BY open_key ORDER BY fire_time DESC, id DESC) AS place
+          FROM alerts WHERE state <> 'RESOLVED') AS ranked
+    WHERE ranked.id = alerts.id AND ranked.place > 1
     """,
-    "drop index alerts_open_key",
+    "DROP INDEX alerts_open_key",
     """
-    -- The judge: one alert of a rule and a resource is open at most.
-    create unique index alerts_open_key on alerts (open_key) where state <> 'RESOLVED'
+    -- At most one alert of a rule and a resource is open.
+    CREATE UNIQUE INDEX alerts_open_key ON alerts (open_key) WHERE state <> 'RESOLVED'
     """,
-    "alter table alert_history drop constraint alert_history_kind_check",
+    "ALTER TABLE alert_history DROP CONSTRAINT alert_history_kind_check",
     """
-    alter table alert_history add constraint alert_history_kind_check check (
-        kind in ('FIRED', 'REPEATED', 'ACKNOWLEDGED', 'RESOLVED', 'NOTIFIED', 'NOTIFICATION_FAILED', 'SUPERSEDED',
+    ALTER TABLE alert_history ADD CONSTRAINT alert_history_kind_check CHECK (
+        kind IN ('FIRED', 'REPEATED', 'ACKNOWLEDGED', 'RESOLVED', 'NOTIFIED', 'NOTIFICATION_FAILED', 'SUPERSEDED',
                  'UPDATED'))
     """,
-    "alter table alert_transitions add open_key text, add selection bigint not null default 0, add severity text",
+    "ALTER TABLE alert_transitions ADD open_key text, ADD selection bigint NOT NULL DEFAULT 0, ADD severity text",
     """
-    update alert_transitions as heard set open_key = known.open_key, severity = known.severity
-    from (select distinct on (fingerprint) fingerprint, open_key, severity from alerts order by fingerprint) as known
-    where known.fingerprint = heard.fingerprint
+    UPDATE alert_transitions AS old SET open_key = known.open_key, severity = known.severity
+    FROM (SELECT DISTINCT ON (fingerprint) fingerprint, open_key, severity FROM alerts ORDER BY fingerprint) AS known
+    WHERE known.fingerprint = old.fingerprint
     """,
-    # What never made an alert: nothing is known of its group, and nothing needs to be.
-    "update alert_transitions set open_key = fingerprint, severity = 'CRITICAL' where open_key is null",
+    # Transitions without an alert: their group is not known, and not needed.
+    "UPDATE alert_transitions SET open_key = fingerprint, severity = 'CRITICAL' WHERE open_key IS NULL",
     """
-    alter table alert_transitions alter open_key set not null, alter severity set not null, alter selection drop default
+    ALTER TABLE alert_transitions ALTER open_key SET NOT NULL, ALTER severity SET NOT NULL, ALTER selection DROP DEFAULT
     """,
-    "drop index alert_transitions_by_episode",
-    "create index alert_transitions_by_episode on alert_transitions (open_key, episode)",
+    "DROP INDEX alert_transitions_by_episode",
+    "CREATE INDEX alert_transitions_by_episode ON alert_transitions (open_key, episode)",
 )
 
 
 def upgrade() -> None:
-    """Add the key and what the words of an edited rule are told apart by."""
+    """Add the key, and what distinguishes the transitions of an edited rule."""
     for statement in _STATEMENTS:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""Rules whose alerts have to end: done in the background, by whichever instance comes to it."""
+"""Rules whose alerts have to be resolved, in the background, by any instance."""
 
 from alembic import op
 
@@ -7,17 +7,17 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Make the table; an index finds a rule's open alerts in the order in which they are locked."""
+    """Create the table, and an index that finds a rule's open alerts in the order in which they are locked."""
     op.execute(
         """
-        create table rule_endings (
-            -- The revision at which the rule was disabled or deleted: alerts of older revisions end.
-            revision bigint primary key,
-            rule_id text not null,
-            comment text not null,
-            traceparent text not null,
-            create_time timestamptz not null
+        CREATE TABLE rule_endings (
+            -- The revision at which the rule was disabled or deleted: alerts of older revisions are resolved.
+            revision bigint PRIMARY KEY,
+            rule_id text NOT NULL,
+            comment text NOT NULL,
+            traceparent text NOT NULL,
+            create_time timestamptz NOT NULL
         )
         """
     )
-    op.execute("create index alerts_open_by_rule on alerts (rule_id, open_key) where state <> 'RESOLVED'")
+    op.execute("CREATE INDEX alerts_open_by_rule ON alerts (rule_id, open_key) WHERE state <> 'RESOLVED'")

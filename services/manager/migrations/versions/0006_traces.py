@@ -1,4 +1,4 @@
-"""In which trace each line of history was written."""
+"""The trace in which each history entry was written."""
 
 from alembic import op
 
@@ -7,5 +7,5 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add the column; of what is there already no trace is known."""
-    op.execute("alter table alert_history add column trace_id text not null default ''")
+    """Add the column; the trace of older entries is not known."""
+    op.execute("ALTER TABLE alert_history ADD COLUMN trace_id text NOT NULL DEFAULT ''")

@@ -1,4 +1,4 @@
-"""What finds rows that have served their time without reading the others."""
+"""Indexes that find expired rows without reading the others."""
 
 from alembic import op
 
@@ -7,6 +7,6 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Make the indexes."""
-    op.execute("create index alerts_resolved_by_age on alerts (resolve_time) where state = 'RESOLVED'")
-    op.execute("create index alert_rule_history_by_age on alert_rule_history (create_time)")
+    """Create the indexes."""
+    op.execute("CREATE INDEX alerts_resolved_by_age ON alerts (resolve_time) WHERE state = 'RESOLVED'")
+    op.execute("CREATE INDEX alert_rule_history_by_age ON alert_rule_history (create_time)")

@@ -15,40 +15,40 @@ _OPEN_KEY = """
 """
 
 _STATEMENTS = (
-    "alter table alerts alter last_selection set default 0",
-    "alter table alert_transitions alter selection set default 0",
+    "ALTER TABLE alerts ALTER last_selection SET DEFAULT 0",
+    "ALTER TABLE alert_transitions ALTER selection SET DEFAULT 0",
     f"""
-    create function complete_former_alert() returns trigger language plpgsql as $$
-    begin
+    CREATE FUNCTION complete_former_alert() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+    BEGIN
         new.open_key = {_OPEN_KEY};
         -- Its transition was written just before it.
-        update alert_transitions set open_key = new.open_key, severity = new.severity
-        where open_key = new.fingerprint and fingerprint = new.fingerprint;
-        return new;
-    end $$
+        UPDATE alert_transitions SET open_key = new.open_key, severity = new.severity
+        WHERE open_key = new.fingerprint AND fingerprint = new.fingerprint;
+        RETURN new;
+    END $$
     """,  # noqa: S608  (our own expression)
     """
-    create function complete_former_transition() returns trigger language plpgsql as $$
-    begin
-        select open_key, severity into new.open_key, new.severity
-        from alerts where fingerprint = new.fingerprint and state <> 'RESOLVED';
+    CREATE FUNCTION complete_former_transition() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+    BEGIN
+        SELECT open_key, severity INTO new.open_key, new.severity
+        FROM alerts WHERE fingerprint = new.fingerprint AND state <> 'RESOLVED';
         new.open_key = coalesce(new.open_key, new.fingerprint);
         new.severity = coalesce(new.severity, 'CRITICAL');
-        return new;
-    end $$
+        RETURN new;
+    END $$
     """,
     """
-    create trigger complete_former_alert before insert on alerts
-    for each row when (new.open_key is null) execute function complete_former_alert()
+    CREATE TRIGGER complete_former_alert BEFORE INSERT ON alerts
+    FOR EACH ROW WHEN (new.open_key IS NULL) EXECUTE FUNCTION complete_former_alert()
     """,
     """
-    create trigger complete_former_transition before insert on alert_transitions
-    for each row when (new.open_key is null) execute function complete_former_transition()
+    CREATE TRIGGER complete_former_transition BEFORE INSERT ON alert_transitions
+    FOR EACH ROW WHEN (new.open_key IS NULL) EXECUTE FUNCTION complete_former_transition()
     """,
 )
 
 
 def upgrade() -> None:
-    """Add what completes such rows."""
+    """Add the triggers that complete such rows."""
     for statement in _STATEMENTS:
         op.execute(statement)

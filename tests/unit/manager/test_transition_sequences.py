@@ -1,4 +1,4 @@
-"""A machine that does to one group whatever may be done to it."""
+"""A state machine that observes one group and acts on its alerts, in any order."""
 
 from collections import Counter
 from datetime import timedelta
@@ -17,14 +17,14 @@ from tests.fakes.transitions import NOW, a_subject, a_transition
 _ORDER = {AlertState.FIRING: 0, AlertState.ACKNOWLEDGED: 1, AlertState.RESOLVED: 2}
 
 
-class LifeCycle(RuleBasedStateMachine):
-    """Every alert goes one way only, and each thing is told once."""
+class AlertMachine(RuleBasedStateMachine):
+    """Every alert moves forward only, and each notification is sent once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = TransitionContext()
+        self.context = TransitionContext()
         self.alerts: dict[str, Alert] = {}
-        self.told: Counter[tuple[str, AlertNotification]] = Counter()
+        self.notified: Counter[tuple[str, AlertNotification]] = Counter()
         self.now = NOW
 
     @rule(
@@ -34,26 +34,26 @@ class LifeCycle(RuleBasedStateMachine):
         revision=st.integers(1, 3),
         severity=st.sampled_from(Severity),
     )
-    def hear(
+    def observe(
         self, kind: type[Fired] | type[Ended], episode: int, later: int, revision: int, severity: Severity
     ) -> None:
-        """The evaluator says something, perhaps again."""
+        """Process an observation, perhaps again."""
         about = a_subject(severity=severity)
-        said = a_transition(kind, subject=about, episode=episode, window=episode + later, revision=revision)
-        self.book, outcomes = decide(self.book, [said], self.now)
+        transition = a_transition(kind, subject=about, episode=episode, window=episode + later, revision=revision)
+        self.context, outcomes = decide(self.context, [transition], self.now)
         self._take([change for outcome in outcomes for change in outcome.changes])
 
-    @rule(command=st.sampled_from(list(AlertAction)), data=st.data())
-    def command(self, command: AlertAction, data: st.DataObject) -> None:
-        """Somebody does something to an alert, also to an old one."""
+    @rule(action=st.sampled_from(list(AlertAction)), data=st.data())
+    def command(self, action: AlertAction, data: st.DataObject) -> None:
+        """Act on an alert, also on a resolved one."""
         if self.alerts:
             alert = data.draw(st.sampled_from(sorted(self.alerts.values(), key=lambda each: each.id)))
-            change, _ = apply_command(alert, AlertCommand(action=command, actor="ana"), now=self.now)
+            change, _ = apply_command(alert, AlertCommand(action=action, actor="ana"), now=self.now)
             self._take([change])
             if change is not None:
-                self.book.open_alerts.pop(alert.subject.open_key)
+                self.context.open_alerts.pop(alert.subject.open_key)
                 if change.alert.is_open:
-                    self.book.open_alerts[alert.subject.open_key] = change.alert
+                    self.context.open_alerts[alert.subject.open_key] = change.alert
 
     def _take(self, changes: list[AlertChange | None]) -> None:
         self.now += timedelta(seconds=1)
@@ -66,24 +66,26 @@ class LifeCycle(RuleBasedStateMachine):
                 assert _ORDER[change.alert.status.state] >= _ORDER[before.status.state]
                 assert before.is_open
             self.alerts[change.alert.id] = change.alert
-            self.told.update((change.alert.id, notice) for notice in change.notifications)
+            self.notified.update((change.alert.id, notification) for notification in change.notifications)
 
     @invariant()
     def at_most_one_is_open(self) -> None:
-        """The book knows the open one."""
+        """The context has the open one."""
         still_open = [alert for alert in self.alerts.values() if alert.is_open]
-        assert still_open == list(self.book.open_alerts.values())
+        assert still_open == list(self.context.open_alerts.values())
 
     @invariant()
-    def each_thing_is_told_once(self) -> None:
-        """Each alert is told to be firing, and to be over exactly when it is."""
-        assert all(count == 1 for count in self.told.values())
+    def each_notification_is_sent_once(self) -> None:
+        """Receivers are notified that each alert fires, and that it is resolved exactly when it is."""
+        assert all(count == 1 for count in self.notified.values())
         for alert in self.alerts.values():
-            assert (alert.id, AlertNotification.FIRING) in self.told
+            assert (alert.id, AlertNotification.FIRING) in self.notified
             assert alert.subject.severity is alert.status.last_firing.severity
-            assert ((alert.id, AlertNotification.RESOLVED) in self.told) == (alert.status.state is AlertState.RESOLVED)
-            assert ((alert.id, AlertNotification.ACKNOWLEDGED) in self.told) == (alert.acknowledge_time is not None)
+            assert ((alert.id, AlertNotification.RESOLVED) in self.notified) == (
+                alert.status.state is AlertState.RESOLVED
+            )
+            assert ((alert.id, AlertNotification.ACKNOWLEDGED) in self.notified) == (alert.acknowledge_time is not None)
 
 
-LifeCycle.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestLifeCycle = LifeCycle.TestCase
+AlertMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAlertMachine = AlertMachine.TestCase
