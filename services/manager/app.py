@@ -55,42 +55,48 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     """Manage rules and alerts until the end of the block."""
     health = Health("manager")
     async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        process, kafka = settings.process, settings.kafka
-        await enter(admin_server(process.admin_listen, health))
+        await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
         await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
-        database = await enter(connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres")))
-        redis = await enter(redis_client(settings.redis, health.dependency("redis", required=False)))
-        stream = await enter(
-            producer(kafka, f"manager-{process.instance}", dependency=health.dependency("kafka", required=False))
+        database = await stack.enter_async_context(
+            connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
         )
-        await enter(relaying(database, stream, health))
+        redis = await stack.enter_async_context(
+            redis_client(settings.redis, health.dependency("redis", required=False))
+        )
+        kafka = await stack.enter_async_context(
+            producer(
+                settings.kafka,
+                f"manager-{settings.process.instance}",
+                dependency=health.dependency("kafka", required=False),
+            )
+        )
+        await stack.enter_async_context(relaying(database, kafka, health))
         parts = _Parts(settings, database, redis, health)
         stack.callback(parts.checker.close)
         await Loop(parts.begin, name="begin", health=health).until_success()
-        await enter(grpc_server(process, parts.mounts(), health))
-        await enter(parts.running())
-        dead_letters = DeadLetterPublisher(
-            producer=stream, encode=encode_dead_letter, clock=parts.clock, topic=LOG_EVENTS_DEAD_LETTER
-        )
-        for topic, group, process_batch in (
-            (ALERTS, TRANSITION_GROUP, parts.transitions.process),
-            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.process),
+        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
+        # After the server, so that streams end before it stops.
+        await stack.enter_async_context(parts.running())
+        for topic, group, handle in (
+            (ALERTS, TRANSITION_GROUP, parts.transitions.handle),
+            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle),
         ):
-            await enter(
+            await stack.enter_async_context(
                 consuming(
-                    kafka,
+                    settings.kafka,
                     topic=topic,
                     group=group,
-                    handle=process_batch,
+                    handle=handle,
                     dependency=health.dependency("kafka", required=False),
                     health=health,
-                    instance=process.instance,
-                    dead_letters=dead_letters,
+                    instance=settings.process.instance,
+                    dead_letters=DeadLetterPublisher(
+                        producer=kafka, encode=encode_dead_letter, clock=database.clock, topic=LOG_EVENTS_DEAD_LETTER
+                    ),
                     max_batch=settings.max_batch,
                 )
             )
-        await enter(serving(health, process.shutdown_delay))
+        await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 
 
@@ -101,10 +107,10 @@ class _Parts:
         self._settings = settings
         self._health = health
         self._database = database
-        self.clock = database.clock
+        self._clock = database.clock
         self.checker = RuleChecker()
         self._metrics = Metrics()
-        guarded_redis = GuardedRedis(redis, self.clock)
+        guarded_redis = GuardedRedis(redis, self._clock)
         self._store = PostgresStore(database)
         self._dedup_cache = RedisDedupCache(guarded_redis, settings.dedup_ttl)
         self._response_cache = RedisResponseCache(guarded_redis, settings.cache_ttl, self._metrics)
@@ -112,7 +118,7 @@ class _Parts:
         self._alert_reader = PostgresAlertReader(database)
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, max_resolved=settings.max_watch_backlog)
-        self.transitions = TransitionWorker(self._store, self._dedup_cache, self.clock, self._metrics)
+        self.transitions = TransitionWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         self.results = ResultWorker(self._store, self._metrics)
         self._metrics.observe(
             "watchers", "{watcher}", "Callers that watch alerts in this instance.", lambda: self._alerts.watchers
@@ -121,20 +127,20 @@ class _Parts:
     async def begin(self) -> None:
         """Do what the first call needs."""
         await self._database.sync_clock()
-        await create_default_rules(self._store, _new_id, self.clock.now())
+        await create_default_rules(self._store, _new_id, self._clock.now())
         await self._rules.refresh()
 
     def mounts(self) -> list[Mount]:
         """Return the two public services."""
         rules = AlertRuleRpc(
-            RuleCommands(self._store, self.clock, _new_id, self._metrics, self.checker),
+            RuleCommands(self._store, self._clock, _new_id, self._metrics, self.checker),
             self._rule_reader,
             self._response_cache,
             self._rules,
             self._settings.heartbeat,
             self.checker,
         )
-        commands = AlertCommands(self._store, self._dedup_cache, self.clock)
+        commands = AlertCommands(self._store, self._dedup_cache, self._clock)
         alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
         return [rules.mount(), alerts.mount()]
 
@@ -142,7 +148,7 @@ class _Parts:
     async def running(self) -> AsyncIterator[None]:
         """Run the loops; at the end close the broadcasters, which ends their streams, so that the server can stop."""
         refresh_rules = self._loop(self._rules.refresh, "refresh rules", every=RULE_REFRESH_INTERVAL)
-        endings = RuleEndingWorker(self._store, self._dedup_cache, self.clock, self._metrics)
+        endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
         channels: dict[str, Callable[[str], None]] = {
             RULES_CHANGED: lambda _: refresh_rules.wake(),
@@ -186,7 +192,7 @@ class _Parts:
             transitions=self._settings.transition_retention,
             requests=REQUEST_RETENTION,
         )
-        return RetentionWorker(PostgresRetention(self._database), policy, self.clock, self._metrics)
+        return RetentionWorker(PostgresRetention(self._database), policy, self._clock, self._metrics)
 
 
 def _new_id() -> str:

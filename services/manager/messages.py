@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 
 from services.contract.alert_rules import write_alert_rule
 from services.contract.timestamps import timestamp_of
-from services.manager.core.alert import Alert, AlertHistoryEntry, AlertNotification, notification_id_of
+from services.manager.core.alert import Alert, AlertHistoryEntry, NotifiedState, notification_id_of
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
 from tocsin.alerts.v1 import alert_pb2
@@ -62,7 +62,7 @@ def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
     )
 
 
-def notification_message(alert: Alert, notification: AlertNotification) -> Notification:
+def notification_message(alert: Alert, notification: NotifiedState) -> Notification:
     """Return a notification about an alert, for the notifier."""
     return Notification(
         id=notification_id_of(alert.id, notification),

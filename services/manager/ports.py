@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
 from services.manager.core.rule_edits import RuleEnding
-from services.manager.core.transitions import Transition, TransitionContext
-
-# W3C trace context, as Kafka headers.
-TraceHeaders = Sequence[tuple[str, bytes]]
+from services.manager.core.transitions import ReceivedTransition, TransitionContext
 
 
 class NameTakenError(Exception):
@@ -90,7 +88,7 @@ class AlertTable(Protocol):
     """The alerts, their histories, and the transitions that were processed."""
 
     async def load_for_update(
-        self, transitions: Sequence[Transition], *, expected_new: Collection[str]
+        self, transitions: Sequence[ReceivedTransition], *, expected_new: Collection[str]
     ) -> TransitionContext:
         """Return what is stored about the transitions' groups, which no other transaction changes until this one ends.
 
@@ -98,7 +96,7 @@ class AlertTable(Protocol):
         OpenAlertExistsError. The context has no processed keys: `insert_transitions` returns them.
         """
 
-    async def insert_transitions(self, transitions: Sequence[Transition]) -> set[tuple[str, str]]:
+    async def insert_transitions(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
         """Insert transitions as processed; return the keys of those that were processed before."""
 
     async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:

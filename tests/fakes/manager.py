@@ -8,18 +8,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.chassis.failures import StoreUnavailable
-from services.domain.trace_context import trace_id_of, traceparent_of
-from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, AlertNotification
+from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent_of
+from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, NotifiedState
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
 from services.manager.core.rule_edits import RuleEnding
-from services.manager.core.transitions import EpisodeKey, Transition, TransitionContext
+from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.ports import (
     NameTakenError,
     OpenAlertExistsError,
     Page,
-    TraceHeaders,
 )
 from tests.fakes.requests import MemoryRequests
 
@@ -30,8 +29,8 @@ class Tables:
 
     alerts: dict[str, Alert] = field(default_factory=dict)
     history: dict[str, AlertHistoryEntry] = field(default_factory=dict)
-    transitions: dict[tuple[str, str], Transition] = field(default_factory=dict)
-    outbox: list[tuple[Alert, AlertNotification, TraceHeaders]] = field(default_factory=list)
+    transitions: dict[tuple[str, str], ReceivedTransition] = field(default_factory=dict)
+    outbox: list[tuple[Alert, NotifiedState, TraceHeaders]] = field(default_factory=list)
     rules: dict[str, StoredRule] = field(default_factory=dict)
     rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
@@ -79,7 +78,7 @@ class MemoryAlerts:
         self._tables = tables
 
     async def load_for_update(
-        self, transitions: Sequence[Transition], *, expected_new: Collection[str]
+        self, transitions: Sequence[ReceivedTransition], *, expected_new: Collection[str]
     ) -> TransitionContext:
         wanted = {each.open_key for each in transitions} - set(expected_new)
         return TransitionContext(
@@ -91,7 +90,7 @@ class MemoryAlerts:
             histories={each.episode_key: self._history(each.episode_key) for each in transitions},
         )
 
-    async def insert_transitions(self, transitions: Sequence[Transition]) -> set[tuple[str, str]]:
+    async def insert_transitions(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
         processed = {each.key for each in transitions} & set(self._tables.transitions)
         for each in transitions:
             self._tables.transitions.setdefault(each.key, each)

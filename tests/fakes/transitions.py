@@ -6,7 +6,7 @@ from services.domain.fingerprint import digest, fingerprint, open_key
 from services.domain.severity import Severity
 from services.manager.core.alert import AlertSubject
 from services.manager.core.alert_lifecycle import Ended, Evaluation, Fired
-from services.manager.core.transitions import Transition
+from services.manager.core.transitions import ReceivedTransition
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 NOW = START + timedelta(hours=1)
@@ -36,7 +36,7 @@ def a_transition(
     window: int | None = None,
     revision: int = 1,
     selection: int = 1,
-) -> Transition:
+) -> ReceivedTransition:
     at = episode if window is None else window
     about = subject or a_subject()
     evaluation = Evaluation(
@@ -46,7 +46,7 @@ def a_transition(
         time=START + at * WINDOW,
         severity=about.severity,
     )
-    return Transition(
+    return ReceivedTransition(
         id=digest(about.rule_id, about.resource, str(at), kind.__name__, str(selection), str(revision)),
         subject=about,
         observation=kind(evaluation),

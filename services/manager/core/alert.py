@@ -25,8 +25,8 @@ class AlertHistoryKind(StrEnum):
     UPDATED = "UPDATED"
 
 
-class AlertNotification(StrEnum):
-    """What an alert's receivers are notified of; the names are those of the contract."""
+class NotifiedState(StrEnum):
+    """The states of an alert of which its receivers are notified; the names are those of the contract."""
 
     FIRING = "FIRING"
     ACKNOWLEDGED = "ACKNOWLEDGED"
@@ -123,6 +123,6 @@ def history_id_of(alert_id: str, kind: AlertHistoryKind, *occasion: str) -> str:
     return str(uuid5(_IDS, digest("entry", alert_id, kind.value, *occasion)))
 
 
-def notification_id_of(alert_id: str, notification: AlertNotification) -> str:
+def notification_id_of(alert_id: str, notification: NotifiedState) -> str:
     """Return the id of a notification: an alert's receivers are notified of the same thing once."""
     return str(uuid5(_IDS, digest("notification", alert_id, notification.value)))

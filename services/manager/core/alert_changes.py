@@ -7,8 +7,8 @@ from services.manager.core.alert import (
     Alert,
     AlertHistoryEntry,
     AlertHistoryKind,
-    AlertNotification,
     AlertSubject,
+    NotifiedState,
     alert_id_of,
     history_id_of,
 )
@@ -28,7 +28,7 @@ class AlertChange:
 
     alert: Alert
     history: tuple[AlertHistoryEntry, ...] = ()
-    notifications: tuple[AlertNotification, ...] = ()
+    notifications: tuple[NotifiedState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def open_alert(subject: AlertSubject, transition_id: str, status: AlertStatus, *
         update_time=now,
     )
     entry = _entry(alert, AlertHistoryKind.FIRED, fire_time)
-    return AlertChange(alert=alert, history=(entry,), notifications=(AlertNotification.FIRING,))
+    return AlertChange(alert=alert, history=(entry,), notifications=(NotifiedState.FIRING,))
 
 
 def repeat(
@@ -81,14 +81,14 @@ def supersede(alert: Alert, successor: str, time: datetime, *, now: datetime) ->
     entry = replace(_entry(alert, AlertHistoryKind.SUPERSEDED, time), comment=f"by {successor}")
     status = replace(alert.status, state=AlertState.RESOLVED)
     after = replace(_next_version(alert, status, now), resolve_time=time, superseded_by=successor)
-    return AlertChange(alert=after, history=(entry,), notifications=(AlertNotification.RESOLVED,))
+    return AlertChange(alert=after, history=(entry,), notifications=(NotifiedState.RESOLVED,))
 
 
 def recover(alert: Alert, status: AlertStatus, evaluation: Evaluation, *, now: datetime) -> AlertChange:
     """End the alert because its condition no longer holds."""
     entry = _entry(alert, AlertHistoryKind.RESOLVED, evaluation.time)
     after = replace(_next_version(alert, status, now), resolve_time=evaluation.time)
-    return AlertChange(alert=after, history=(entry,), notifications=(AlertNotification.RESOLVED,))
+    return AlertChange(alert=after, history=(entry,), notifications=(NotifiedState.RESOLVED,))
 
 
 def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tuple[AlertChange | None, AlertReason]:
@@ -98,10 +98,10 @@ def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tupl
         return None, reason
     after = _next_version(alert, status, now)
     if command.action is AlertAction.ACKNOWLEDGE:
-        kind, notification = AlertHistoryKind.ACKNOWLEDGED, AlertNotification.ACKNOWLEDGED
+        kind, notification = AlertHistoryKind.ACKNOWLEDGED, NotifiedState.ACKNOWLEDGED
         after = replace(after, acknowledge_time=now, acknowledged_by=command.actor)
     else:
-        kind, notification = AlertHistoryKind.RESOLVED, AlertNotification.RESOLVED
+        kind, notification = AlertHistoryKind.RESOLVED, NotifiedState.RESOLVED
         after = replace(after, resolve_time=now, resolved_by=command.actor)
     entry = replace(_entry(alert, kind, now), actor=command.actor, comment=command.comment)
     return AlertChange(alert=after, history=(entry,), notifications=(notification,)), reason

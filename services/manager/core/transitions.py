@@ -20,7 +20,7 @@ EpisodeKey = tuple[str, datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class ReceivedTransition:
     """One observation of the evaluator about one group of one rule."""
 
     id: str
@@ -55,7 +55,7 @@ class TransitionOutcome:
     A raised severity makes two: the end of the alert before, and the beginning of the one that takes its place.
     """
 
-    transition: Transition
+    transition: ReceivedTransition
     reason: AlertReason
     change: AlertChange | None = None
     superseded: AlertChange | None = None
@@ -80,7 +80,7 @@ class TransitionContext:
 
 
 def decide(
-    before: TransitionContext, transitions: Iterable[Transition], now: datetime
+    before: TransitionContext, transitions: Iterable[ReceivedTransition], now: datetime
 ) -> tuple[TransitionContext, list[TransitionOutcome]]:
     """Return what is known after the transitions, in this order, and what became of each.
 
@@ -90,7 +90,7 @@ def decide(
     return context, [_decide(context, transition, now) for transition in transitions]
 
 
-def _decide(context: TransitionContext, transition: Transition, now: datetime) -> TransitionOutcome:
+def _decide(context: TransitionContext, transition: ReceivedTransition, now: datetime) -> TransitionOutcome:
     if transition.key in context.processed:
         return TransitionOutcome(transition=transition, reason=AlertReason.DUPLICATE)
     alert = context.open_alerts.get(transition.open_key)
@@ -110,7 +110,7 @@ def _decide(context: TransitionContext, transition: Transition, now: datetime) -
 
 
 def _change(
-    transition: Transition,
+    transition: ReceivedTransition,
     alert: Alert | None,
     status: AlertStatus | None,
     history: EpisodeHistory,
@@ -128,7 +128,7 @@ def _change(
     return recover(alert, status, transition.evaluation, now=now)
 
 
-def _opened(transition: Transition, status: AlertStatus, history: EpisodeHistory, now: datetime) -> AlertChange:
+def _opened(transition: ReceivedTransition, status: AlertStatus, history: EpisodeHistory, now: datetime) -> AlertChange:
     change = open_alert(transition.subject, transition.id, status, now=now)
     if status.is_open or history.ended is None:
         return change

@@ -30,7 +30,7 @@ class ResultWorker:
         self._store = store
         self._metrics = metrics
 
-    async def process(self, records: Sequence[Record]) -> None:
+    async def handle(self, records: Sequence[Record]) -> None:
         """Process a batch. Raises UnreadableRecordError for a record that is no result, and StoreUnavailable."""
         entries = [_decode(record) for record in records]
         with tracer(__name__).start_as_current_span(

@@ -10,12 +10,12 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.telemetry import context_of, trace_headers, tracer
-from services.domain.trace_context import headers_of
+from services.domain.trace_context import TraceHeaders, headers_of
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.metrics import Metrics
-from services.manager.ports import DedupCache, Store, TraceHeaders
+from services.manager.ports import DedupCache, Store
 
 log = structlog.get_logger()
 

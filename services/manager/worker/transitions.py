@@ -15,13 +15,14 @@ from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_
 from services.contract.timestamps import datetime_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
+from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import AlertSubject
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import AlertReason, Ended, Evaluation, Fired, Observation
-from services.manager.core.transitions import Transition, TransitionOutcome, decide
+from services.manager.core.transitions import ReceivedTransition, TransitionOutcome, decide
 from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
-from services.manager.ports import DedupCache, OpenAlertExistsError, Store, TraceHeaders
+from services.manager.ports import DedupCache, OpenAlertExistsError, Store
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ class TransitionWorker:
         self._clock = clock
         self._metrics = metrics
 
-    async def process(self, records: Sequence[Record]) -> None:
+    async def handle(self, records: Sequence[Record]) -> None:
         """Process a batch.
 
         Raises UnreadableRecordError for a record that is no transition, StoreUnavailable and StoreConflict.
@@ -59,7 +60,7 @@ class TransitionWorker:
         self._report(outcomes, records)
 
     async def _record(
-        self, transitions: Sequence[Transition], records: Sequence[Record], expected_new: Collection[str]
+        self, transitions: Sequence[ReceivedTransition], records: Sequence[Record], expected_new: Collection[str]
     ) -> list[TransitionOutcome]:
         if expected_new:
             try:
@@ -75,7 +76,7 @@ class TransitionWorker:
             raise StoreConflict("another instance has the same alerts; try again") from error
 
     async def _record_once(
-        self, transitions: Sequence[Transition], records: Sequence[Record], expected_new: Collection[str]
+        self, transitions: Sequence[ReceivedTransition], records: Sequence[Record], expected_new: Collection[str]
     ) -> list[TransitionOutcome]:
         async with self._store.transaction() as transaction:
             context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)
@@ -104,7 +105,7 @@ class TransitionWorker:
                 )
 
 
-def transition_of(message: AlertTransition) -> Transition:
+def transition_of(message: AlertTransition) -> ReceivedTransition:
     """Return a transition as a value. Raises UnusableRecordError, which names the first field that is missing."""
     for field in ("id", "fingerprint", "rule_id"):
         if not getattr(message, field):
@@ -123,7 +124,7 @@ def transition_of(message: AlertTransition) -> Transition:
         resource=message.resource,
         evidence=_evidence(message),
     )
-    return Transition(id=message.id, subject=subject, observation=_observation(message))
+    return ReceivedTransition(id=message.id, subject=subject, observation=_observation(message))
 
 
 def _evidence(message: AlertTransition) -> bytes:
@@ -155,7 +156,7 @@ def _observation(message: AlertTransition) -> Observation:
             raise UnusableRecordError("state is missing")
 
 
-def _decode(record: Record) -> Transition:
+def _decode(record: Record) -> ReceivedTransition:
     try:
         return transition_of(AlertTransition.FromString(record.value))
     except DecodeError:
@@ -165,7 +166,7 @@ def _decode(record: Record) -> Transition:
         raise UnreadableRecordError(record, "UNUSABLE_TRANSITION") from None
 
 
-def _single_firings(transitions: Sequence[Transition]) -> list[str]:
+def _single_firings(transitions: Sequence[ReceivedTransition]) -> list[str]:
     """Return the open keys of which the batch has one firing alone: only there does a guess help."""
     counts = Counter(transition.open_key for transition in transitions)
     return [

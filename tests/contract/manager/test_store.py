@@ -11,6 +11,7 @@ import pytest
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
 from services.domain.severity import Severity
+from services.domain.trace_context import TraceHeaders
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader
 from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
@@ -20,7 +21,7 @@ from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
 from services.manager.core.rule import RuleChanges, RuleEdit, StoredRule
 from services.manager.core.rule_edits import RuleEnding, create, edit
-from services.manager.core.transitions import Transition, decide
+from services.manager.core.transitions import ReceivedTransition, decide
 from services.manager.ports import (
     AlertReader,
     NameTakenError,
@@ -28,7 +29,6 @@ from services.manager.ports import (
     Page,
     RuleReader,
     Store,
-    TraceHeaders,
 )
 from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryStore
@@ -60,7 +60,7 @@ def rule(name: str, *, enabled: bool = True) -> StoredRule:
 
 
 async def process(
-    stored: Stored, *transitions: Transition, expected_new: Sequence[str] = (), headers: TraceHeaders = ()
+    stored: Stored, *transitions: ReceivedTransition, expected_new: Sequence[str] = (), headers: TraceHeaders = ()
 ) -> list[Alert]:
     async with stored.store.transaction() as transaction:
         context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.domain.severity import Severity
 from services.evaluator.adapters.transition_codec import decode_state, encode_state, encode_transition
-from services.manager.core.alert import Alert, AlertNotification
+from services.manager.core.alert import Alert, NotifiedState
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
 from services.manager.core.transitions import TransitionContext, decide
@@ -28,7 +28,7 @@ class Scenario:
         self.driver = StageDriver.with_rules(COUNT)
         self.saved = 0
         self.context = TransitionContext()
-        self.notified: Counter[tuple[str, AlertNotification]] = Counter()
+        self.notified: Counter[tuple[str, NotifiedState]] = Counter()
         self.alerts: dict[str, Alert] = {}
         self.delivered = 0
         self.driver.flush(row(3), event=1)
@@ -110,6 +110,6 @@ def test_people_hear_of_each_raise_and_of_nothing_else(random: Random, severitie
         scenario.deliver()
         raises, before = raises + (severity > before), severity
     scenario.end()
-    firing = [alert for alert, notification in scenario.notified if notification is AlertNotification.FIRING]
+    firing = [alert for alert, notification in scenario.notified if notification is NotifiedState.FIRING]
     ended = [alert for alert in scenario.alerts.values() if not alert.superseded_by]
     assert (len(firing), len(ended)) == (1 + raises, 1)

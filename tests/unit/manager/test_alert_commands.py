@@ -4,7 +4,7 @@ import pytest
 
 from services.chassis.failures import InvalidRequest
 from services.chassis.request_ids import RequestIdReused
-from services.manager.core.alert import Alert, AlertNotification
+from services.manager.core.alert import Alert, NotifiedState
 from services.manager.core.alert_lifecycle import AlertAction, AlertState
 from services.manager.core.transitions import TransitionContext, decide
 from services.manager.rpc.alerts import AlertCommands
@@ -63,8 +63,8 @@ async def test_a_repeated_action_gets_the_first_response_and_changes_nothing(
     assert store.tables.alerts[alert.id].status.state is AlertState.RESOLVED
     assert not dedup_cache.keys
     assert [notification for _, notification, _ in store.tables.outbox] == [
-        AlertNotification.ACKNOWLEDGED,
-        AlertNotification.RESOLVED,
+        NotifiedState.ACKNOWLEDGED,
+        NotifiedState.RESOLVED,
     ]
 
 

@@ -9,7 +9,7 @@ from services.contract.timestamps import timestamp_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
 from services.manager import messages
-from services.manager.core.alert import AlertHistoryKind, AlertNotification, history_id_of, notification_id_of
+from services.manager.core.alert import AlertHistoryKind, NotifiedState, history_id_of, notification_id_of
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
 from services.manager.core.rule_edits import create
@@ -86,7 +86,7 @@ def test_a_notification_shows_the_alert_as_it_was_then() -> None:
     (alert,) = context.open_alerts.values()
     change, _ = apply_command(alert, AlertCommand(action=AlertAction.RESOLVE, actor="ana"), now=NOW)
     assert change is not None
-    message = messages.notification_message(change.alert, AlertNotification.RESOLVED)
+    message = messages.notification_message(change.alert, NotifiedState.RESOLVED)
     assert (message.kind, message.alert.state, message.alert.resolved_by) == (
         Notification.RESOLVED,
         Alert.RESOLVED,
@@ -94,8 +94,8 @@ def test_a_notification_shows_the_alert_as_it_was_then() -> None:
     )
     assert (
         message.id
-        == notification_id_of(alert.id, AlertNotification.RESOLVED)
-        != notification_id_of(alert.id, AlertNotification.FIRING)
+        == notification_id_of(alert.id, NotifiedState.RESOLVED)
+        != notification_id_of(alert.id, NotifiedState.FIRING)
     )
     assert message.alert.etag == change.alert.etag != alert.etag
 

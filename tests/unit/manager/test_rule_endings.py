@@ -9,7 +9,7 @@ import pytest
 
 from services.chassis.failures import StoreUnavailable
 from services.chassis.telemetry import exposition, telemetry
-from services.manager.core.alert import AlertNotification
+from services.manager.core.alert import NotifiedState
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.rule_edits import RuleEnding, create
 from services.manager.core.transitions import TransitionContext, decide
@@ -69,7 +69,7 @@ async def test_alerts_are_resolved_in_batches_and_notified_once_whatever_is_kill
     assert store.tables.rule_endings == {}
     notified = Counter((alert.id, notification) for alert, notification, _ in store.tables.outbox)
     ended = {alert.id for alert in store.tables.alerts.values() if alert.status.state is AlertState.RESOLVED}
-    assert notified == {(alert, AlertNotification.RESOLVED): 1 for alert in ended}
+    assert notified == {(alert, NotifiedState.RESOLVED): 1 for alert in ended}
     assert {entry.comment for entry in store.tables.history.values()} == {ENDING.comment}
     assert "tocsin_manager_rule_alerts_ended_total 8.0" in exposition()[0].decode()
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.domain.severity import Severity
-from services.manager.core.alert import Alert, AlertNotification
+from services.manager.core.alert import Alert, NotifiedState
 from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
 from services.manager.core.transitions import TransitionContext, decide
@@ -24,7 +24,7 @@ class AlertMachine(RuleBasedStateMachine):
         super().__init__()
         self.context = TransitionContext()
         self.alerts: dict[str, Alert] = {}
-        self.notified: Counter[tuple[str, AlertNotification]] = Counter()
+        self.notified: Counter[tuple[str, NotifiedState]] = Counter()
         self.now = NOW
 
     @rule(
@@ -79,12 +79,10 @@ class AlertMachine(RuleBasedStateMachine):
         """Receivers are notified that each alert fires, and that it is resolved exactly when it is."""
         assert all(count == 1 for count in self.notified.values())
         for alert in self.alerts.values():
-            assert (alert.id, AlertNotification.FIRING) in self.notified
+            assert (alert.id, NotifiedState.FIRING) in self.notified
             assert alert.subject.severity is alert.status.last_firing.severity
-            assert ((alert.id, AlertNotification.RESOLVED) in self.notified) == (
-                alert.status.state is AlertState.RESOLVED
-            )
-            assert ((alert.id, AlertNotification.ACKNOWLEDGED) in self.notified) == (alert.acknowledge_time is not None)
+            assert ((alert.id, NotifiedState.RESOLVED) in self.notified) == (alert.status.state is AlertState.RESOLVED)
+            assert ((alert.id, NotifiedState.ACKNOWLEDGED) in self.notified) == (alert.acknowledge_time is not None)
 
 
 AlertMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -13,10 +13,10 @@ from services.chassis.failures import StoreUnavailable
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import exposition, telemetry
 from services.domain.severity import Severity
-from services.manager.core.alert import AlertHistoryKind, AlertNotification
+from services.manager.core.alert import AlertHistoryKind, NotifiedState
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState, Ended, Fired
-from services.manager.core.transitions import Transition, TransitionContext, decide
+from services.manager.core.transitions import ReceivedTransition, TransitionContext, decide
 from services.manager.metrics import Metrics
 from services.manager.worker.transitions import TransitionWorker
 from tests.fakes.clock import FakeClock
@@ -34,9 +34,9 @@ def test_a_firing_and_its_end_in_one_batch_are_both_notified() -> None:
     assert len({change.alert.id for change in changes}) == 1
     assert [change.alert.version for change in changes] == [1, 2, 3]
     assert [change.notifications for change in changes] == [
-        (AlertNotification.FIRING,),
+        (NotifiedState.FIRING,),
         (),
-        (AlertNotification.RESOLVED,),
+        (NotifiedState.RESOLVED,),
     ]
     assert changes[-1].alert.resolve_time == START + 2 * WINDOW
     assert changes[-1].alert.status.repeat_count == 1
@@ -49,10 +49,12 @@ def test_an_end_that_came_first_is_notified_with_its_firing() -> None:
     assert fired.change.alert.status.state is AlertState.RESOLVED
     assert fired.change.alert.resolve_time == START + WINDOW
     assert [entry.kind for entry in fired.change.history] == [AlertHistoryKind.FIRED, AlertHistoryKind.RESOLVED]
-    assert fired.change.notifications == (AlertNotification.FIRING, AlertNotification.RESOLVED)
+    assert fired.change.notifications == (NotifiedState.FIRING, NotifiedState.RESOLVED)
 
 
-def edited(severity: Severity, revision: int, kind: type[Fired] | type[Ended] = Fired, **changed: str) -> Transition:
+def edited(
+    severity: Severity, revision: int, kind: type[Fired] | type[Ended] = Fired, **changed: str
+) -> ReceivedTransition:
     return a_transition(kind, subject=replace(a_subject(severity=severity), **changed), revision=revision)  # type: ignore[arg-type]
 
 
@@ -73,7 +75,7 @@ def test_a_raised_severity_supersedes_the_alert_and_notifies_of_another_once() -
     assert [(entry.kind, entry.comment) for entry in old.history] == [
         (AlertHistoryKind.SUPERSEDED, f"by {new.alert.id}")
     ]
-    assert (new.alert.subject.severity, new.notifications) == (Severity.CRITICAL, (AlertNotification.FIRING,))
+    assert (new.alert.subject.severity, new.notifications) == (Severity.CRITICAL, (NotifiedState.FIRING,))
     assert (over.alert.id, over.alert.superseded_by, context.open_alerts) == (new.alert.id, "", {})
 
 
@@ -141,7 +143,7 @@ def test_the_actor_and_the_time_of_a_command_are_stored() -> None:
     )
 
 
-def record(transition: Transition, offset: int = 0) -> Record:
+def record(transition: ReceivedTransition, offset: int = 0) -> Record:
     message = AlertTransition(
         id=transition.id,
         state=AlertTransition.FIRING if isinstance(transition.observation, Fired) else AlertTransition.RESOLVED,
@@ -165,16 +167,16 @@ class World:
     dedup_cache: MemoryDedupCache
     worker: TransitionWorker
 
-    async def process(self, *transitions: Transition) -> None:
+    async def process(self, *transitions: ReceivedTransition) -> None:
         """Process as the consumer does: again until it succeeds."""
         while True:
             try:
-                await self.worker.process([record(each) for each in transitions])
+                await self.worker.handle([record(each) for each in transitions])
             except StoreUnavailable:
                 continue
             return
 
-    def notified(self) -> Counter[tuple[str, AlertNotification]]:
+    def notified(self) -> Counter[tuple[str, NotifiedState]]:
         return Counter((alert.id, notification) for alert, notification, _ in self.store.tables.outbox)
 
 
@@ -205,7 +207,7 @@ disturbances = st.sampled_from(["", "", "redis forgets", "redis is stale", "redi
 @given(st.lists(st.tuples(st.lists(transitions, min_size=1, max_size=4), disturbances), max_size=6))
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_cache_answers_and_the_store_loses_the_alerts_are_the_same(
-    batches: list[tuple[list[Transition], str]],
+    batches: list[tuple[list[ReceivedTransition], str]],
 ) -> None:
     async def scenario() -> None:
         calm, disturbed = new_world(), new_world()
@@ -233,7 +235,7 @@ def _disturb(world: World, disturbance: str) -> None:
 
 @given(st.lists(transitions, max_size=12))
 @settings(deadline=None)
-def test_delivering_everything_twice_in_any_batches_equals_once(sent: list[Transition]) -> None:
+def test_delivering_everything_twice_in_any_batches_equals_once(sent: list[ReceivedTransition]) -> None:
     async def scenario() -> None:
         once, twice = new_world(), new_world()
         for each in sent:
@@ -250,10 +252,10 @@ def test_delivering_everything_twice_in_any_batches_equals_once(sent: list[Trans
 async def test_a_cached_key_without_a_commit_loses_nothing(world: World) -> None:
     world.store.fail_commits = 1
     with pytest.raises(StoreUnavailable):
-        await world.worker.process([record(a_transition())])
+        await world.worker.handle([record(a_transition())])
     assert world.dedup_cache.keys
     assert world.store.tables.alerts == {}
-    await world.worker.process([record(a_transition())])
+    await world.worker.handle([record(a_transition())])
     assert len(world.store.tables.alerts) == 1
 
 
@@ -278,6 +280,6 @@ async def test_a_record_that_is_no_transition_is_named_and_nothing_is_written(
 ) -> None:
     bad = Record("alerts", 0, 7, None, value, (), 0)
     with pytest.raises(UnreadableRecordError) as error:
-        await world.worker.process([record(a_transition()), bad])
+        await world.worker.handle([record(a_transition()), bad])
     assert (error.value.record, error.value.reason) == (bad, reason)
     assert world.store.tables.alerts == {}

@@ -8,7 +8,7 @@ from asyncpg import Record
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Evaluation, Fired
-from services.manager.core.transitions import Transition
+from services.manager.core.transitions import ReceivedTransition
 
 ALERT_COLUMNS = """
     id, fingerprint, state, severity, rule_id, rule_name, description, resource, evidence, fire_time,
@@ -121,7 +121,7 @@ def evaluation_of(row: Record) -> Evaluation:
     )
 
 
-def transition_row(transition: Transition) -> tuple[Any, ...]:
+def transition_row(transition: ReceivedTransition) -> tuple[Any, ...]:
     """Return id, fingerprint, state, episode, selection, revision, decide_time, severity and open_key."""
     evaluation = transition.evaluation
     return (

@@ -9,7 +9,7 @@ from asyncpg import UniqueViolationError
 from services.chassis import outbox
 from services.chassis.postgres import Connection
 from services.contract.topics import NOTIFICATIONS
-from services.domain.trace_context import trace_id_of, traceparent_of
+from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent_of
 from services.manager.adapters.postgres import ALERTS_CHANGED
 from services.manager.adapters.postgres.alert_rows import (
     ALERT_COLUMNS,
@@ -23,9 +23,9 @@ from services.manager.adapters.postgres.alert_rows import (
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory
-from services.manager.core.transitions import EpisodeKey, Transition, TransitionContext
+from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.messages import notification_message
-from services.manager.ports import OpenAlertExistsError, TraceHeaders
+from services.manager.ports import OpenAlertExistsError
 
 # One NOTIFY carries at most 8000 bytes.
 _IDS_PER_NOTIFY = 200
@@ -125,7 +125,7 @@ class PostgresAlerts:
         self._loaded: set[str] = set()
 
     async def load_for_update(
-        self, transitions: Sequence[Transition], *, expected_new: Collection[str]
+        self, transitions: Sequence[ReceivedTransition], *, expected_new: Collection[str]
     ) -> TransitionContext:
         keys = sorted({transition.open_key for transition in transitions})
         await self._connection.execute(_LOCK_GROUPS, keys)
@@ -134,7 +134,7 @@ class PostgresAlerts:
         alerts = self._load(await self._connection.fetch(_SELECT_OPEN_FOR_UPDATE, known))
         return TransitionContext(open_alerts={alert.subject.open_key: alert for alert in alerts}, histories=histories)
 
-    async def insert_transitions(self, transitions: Sequence[Transition]) -> set[tuple[str, str]]:
+    async def insert_transitions(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
         rows = {transition.key: transition_row(transition) for transition in transitions}
         new = await self._connection.fetch(_INSERT_TRANSITIONS, *columns(list(rows.values())))
         return set(rows) - {(row["id"], row["fingerprint"]) for row in new}
@@ -171,7 +171,7 @@ class PostgresAlerts:
         rows = columns([history_row(entry) for entry in entries])
         return len(await self._connection.fetch(_INSERT_HISTORY, *rows))
 
-    async def _list_histories(self, transitions: Sequence[Transition]) -> dict[EpisodeKey, EpisodeHistory]:
+    async def _list_histories(self, transitions: Sequence[ReceivedTransition]) -> dict[EpisodeKey, EpisodeHistory]:
         episodes = sorted({transition.episode_key for transition in transitions})
         histories: dict[EpisodeKey, EpisodeHistory] = {}
         for row in await self._connection.fetch(_SELECT_EPISODES, *columns(episodes)):
