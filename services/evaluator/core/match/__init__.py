@@ -12,9 +12,10 @@ Invariants:
 - A row (rule, selection, group, pane) is cumulative from the start of its block: it is a function of the records of
   the block up to `up_to` and of the rules. It does not depend on how these records were cut into fetches or flushes.
   Sums are therefore added event by event, in the order of offsets.
-- Every flush tells each output partition how far the block has come, also where no row changed, so a reader notices
+- Every flush writes the progress of the block to each output partition, also where no row changed, so a reader notices
   a gap.
-- Times of a source go out with or after the rows that they belong to, never before: the watermark cannot overtake rows.
+- The times of a source are written with or after the rows that they belong to, never before, so the watermark cannot
+  overtake rows.
 
 Replay: an offset is committed only at the border of a block, once everything up to it is in Kafka. After a crash, a
 rebalance or a failed flush the current blocks are counted again from their starts. They write rows with the same keys
