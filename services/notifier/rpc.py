@@ -21,8 +21,8 @@ from services.contract.paging import (
 )
 from services.contract.timestamps import timestamp_of
 from services.notifier.core.delivery import DeliveryState
+from services.notifier.messages import STATES, failed_notification
 from services.notifier.ports import FailedDeliveries, FailedDeliveryQuery, RetryTransaction
-from services.notifier.wire import STATES, failed_notification
 from services.notifier.worker.dispatcher import Dispatchers
 from tocsin.notifications.v1 import notification_service_pb2 as service
 from tocsin.notifications.v1 import notification_service_pb2_grpc as mounting

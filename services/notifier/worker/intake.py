@@ -9,9 +9,9 @@ from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import in_trace_of
 from services.domain.trace_context import traceparent_of
 from services.notifier.core.routing import Routes, RoutingReason
+from services.notifier.messages import UnreadableNotificationError, decode_notification
 from services.notifier.metrics import Metrics
 from services.notifier.ports import DeliveryPlans, PlannedNotification
-from services.notifier.wire import UnreadableNotificationError, decode_notification
 
 log = structlog.get_logger()
 

@@ -26,9 +26,9 @@ from services.notifier.core.delivery import (
 )
 from services.notifier.core.notification import NotificationContent
 from services.notifier.core.response import ChannelResponse, CircuitOpen, Misconfigured, Refused, Unavailable
+from services.notifier.messages import UnreadableNotificationError, decode_notification
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Channel, DeliveryOutcome, DeliveryOutcomes, LeasedDelivery
-from services.notifier.wire import UnreadableNotificationError, decode_notification
 
 log = structlog.get_logger()
 

@@ -11,8 +11,8 @@ from services.notifier.adapters.postgres.deliveries import NewDelivery, insert_d
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryState, is_first_failure
 from services.notifier.core.notification import NotificationKind
 from services.notifier.core.routing import fallback_targets
+from services.notifier.messages import UnreadableNotificationError, decode_notification, encode_result
 from services.notifier.ports import DeliveryOutcome
-from services.notifier.wire import UnreadableNotificationError, decode_notification, encode_result
 
 # Only the holder of the lease may write an outcome; except that a delivery that was accepted is delivered, whoever
 # holds the lease now.
