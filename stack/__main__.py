@@ -59,10 +59,13 @@ def _status(_: argparse.Namespace) -> int:
 
 def _test_servers(chosen: argparse.Namespace) -> int:
     servers = Servers(chosen.folder, terminal.print)
+    signals = {signal.SIGINT, signal.SIGTERM}
     try:
         servers.start_shared()
+        # Blocked, or SIGTERM would end this process before it stops the servers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         terminal.print(f"TOCSIN_TEST_SERVERS={chosen.folder}  (Ctrl-C or SIGTERM ends them)")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.sigwait(signals)
     finally:
         servers.stop()
     return 0

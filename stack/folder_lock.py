@@ -1,4 +1,4 @@
-"""One process at a time starts or stops the system of a folder; another one waits for it, or interrupts it."""
+"""One process at a time starts or stops the system of a folder; another one is refused, or interrupts it."""
 
 import contextlib
 import fcntl

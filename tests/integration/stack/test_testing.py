@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import asyncpg
@@ -14,13 +15,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from stack.postgres import DATABASE
-from stack.servers import check_server
+from stack.servers import SERVERS, check_server
 from stack.testing import Servers, fresh_name, read_addresses
 
 pytestmark = pytest.mark.integration
 
 KEEP_REDIS = """
 import sys, time
+from dataclasses import asdict
 from pathlib import Path
 from stack.testing import Servers
 Servers(Path(sys.argv[1]), print).start("redis")
@@ -85,6 +87,20 @@ def query(address: str, statement: str) -> object:
             await connection.close()
 
     return asyncio.run(run())
+
+
+def test_sigterm_stops_shared_servers_and_removes_their_data(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    command = [sys.executable, "-m", "stack", "test-servers", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shared:
+        assert shared.stdout is not None
+        for line in shared.stdout:
+            if line.startswith("TOCSIN_TEST_SERVERS="):
+                break
+        assert set(asdict(read_addresses(folder))) == set(SERVERS)
+        shared.terminate()
+        assert shared.wait(60) == 0
+    assert not folder.exists()
 
 
 def test_shared_servers_are_found_by_other_runs(tmp_path: Path) -> None:
