@@ -80,12 +80,23 @@ class RuleTable(Protocol):
     async def delete(self, stored: StoredRule, revision: int, now: datetime) -> None:
         """Delete a rule and write the entry of its history."""
 
-    async def insert_seed(self, seed: str) -> bool:
-        """Insert the name of a set of rules to create; return whether this database did not have it."""
+
+class SeedTable(Protocol):
+    """The sets of rules that were created once."""
+
+    async def insert(self, name: str) -> bool:
+        """Insert the name of a set; return whether this database did not have it."""
+
+
+class TransitionTable(Protocol):
+    """The transitions that were processed."""
+
+    async def insert(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
+        """Insert transitions as processed; return the keys of those that were processed before."""
 
 
 class AlertTable(Protocol):
-    """The alerts, their histories, and the transitions that were processed."""
+    """The alerts and their histories."""
 
     async def load_for_update(
         self, transitions: Sequence[ReceivedTransition], *, expected_new: Collection[str]
@@ -93,11 +104,8 @@ class AlertTable(Protocol):
         """Return what is stored about the transitions' groups, which no other transaction changes until this one ends.
 
         Open keys in `expected_new` are taken to have no open alert: if that is wrong, `save` raises
-        OpenAlertExistsError. The context has no processed keys: `insert_transitions` returns them.
+        OpenAlertExistsError. The context has no processed keys: the TransitionTable returns them.
         """
-
-    async def insert_transitions(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
-        """Insert transitions as processed; return the keys of those that were processed before."""
 
     async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
         """Write alerts, history and notifications, each with its trace context; watchers are notified at the commit."""
@@ -135,6 +143,14 @@ class Transaction(Protocol):
     @property
     def rules(self) -> RuleTable:
         """Return the rules."""
+
+    @property
+    def seeds(self) -> SeedTable:
+        """Return the sets of rules that were created once."""
+
+    @property
+    def transitions(self) -> TransitionTable:
+        """Return the processed transitions."""
 
     @property
     def alerts(self) -> AlertTable:

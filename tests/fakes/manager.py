@@ -67,10 +67,26 @@ class MemoryRules:
         self._tables.deleted_rules[stored.rule.id] = revision
         self._tables.rule_history.append((revision, RuleEdit.DELETED))
 
-    async def insert_seed(self, seed: str) -> bool:
-        is_new = seed not in self._tables.seeds
-        self._tables.seeds.add(seed)
+
+class MemorySeeds:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def insert(self, name: str) -> bool:
+        is_new = name not in self._tables.seeds
+        self._tables.seeds.add(name)
         return is_new
+
+
+class MemoryTransitions:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def insert(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
+        processed = {each.key for each in transitions} & set(self._tables.transitions)
+        for each in transitions:
+            self._tables.transitions.setdefault(each.key, each)
+        return processed
 
 
 class MemoryAlerts:
@@ -89,12 +105,6 @@ class MemoryAlerts:
             },
             histories={each.episode_key: self._history(each.episode_key) for each in transitions},
         )
-
-    async def insert_transitions(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
-        processed = {each.key for each in transitions} & set(self._tables.transitions)
-        for each in transitions:
-            self._tables.transitions.setdefault(each.key, each)
-        return processed
 
     async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
         for change, headers in changes:
@@ -153,6 +163,8 @@ class MemoryTransaction:
     def __init__(self, tables: Tables) -> None:
         self.requests = tables.requests
         self.rules = MemoryRules(tables)
+        self.seeds = MemorySeeds(tables)
+        self.transitions = MemoryTransitions(tables)
         self.alerts = MemoryAlerts(tables)
         self.rule_endings = MemoryRuleEndings(tables)
 

@@ -47,7 +47,7 @@ DEFAULT_RULES: tuple[Draft, ...] = (
 async def create_default_rules(store: Store, new_id: Callable[[], str], now: datetime) -> None:
     """Create the default rules if this database never had them; one of several instances does."""
     async with store.transaction() as transaction:
-        if not await transaction.rules.insert_seed(SEED):
+        if not await transaction.seeds.insert(SEED):
             return
         for draft in DEFAULT_RULES:
             revision = await transaction.rules.take_revision()

@@ -80,7 +80,7 @@ class TransitionWorker:
     ) -> list[TransitionOutcome]:
         async with self._store.transaction() as transaction:
             context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)
-            processed = await transaction.alerts.insert_transitions(transitions)
+            processed = await transaction.transitions.insert(transitions)
             _, outcomes = decide(replace(context, processed=processed), transitions, self._clock.now())
             if any(
                 outcome.transition.open_key in expected_new and outcome.reason not in _DECIDED_BY_GUESS

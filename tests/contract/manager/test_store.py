@@ -64,7 +64,7 @@ async def process(
 ) -> list[Alert]:
     async with stored.store.transaction() as transaction:
         context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)
-        processed = await transaction.alerts.insert_transitions(transitions)
+        processed = await transaction.transitions.insert(transitions)
         _, outcomes = decide(replace(context, processed=processed), transitions, NOW)
         changes = [outcome.change for outcome in outcomes if outcome.change]
         await transaction.alerts.save([(change, headers) for change in changes])
@@ -102,7 +102,7 @@ class StoreContract(ABC):
     async def test_a_rolled_back_transition_is_not_processed(self, stored: Stored) -> None:
         async def fail() -> None:
             async with stored.store.transaction() as transaction:
-                assert await transaction.alerts.insert_transitions([a_transition()]) == set()
+                assert await transaction.transitions.insert([a_transition()]) == set()
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
@@ -310,7 +310,7 @@ class StoreContract(ABC):
     async def test_a_seed_is_inserted_once(self, stored: Stored) -> None:
         async def insert() -> bool:
             async with stored.store.transaction() as transaction:
-                return await transaction.rules.insert_seed("seed")
+                return await transaction.seeds.insert("seed")
 
         assert sorted(await asyncio.gather(insert(), insert(), insert())) == [False, False, True]
 

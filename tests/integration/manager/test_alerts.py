@@ -1,6 +1,7 @@
 """Alerts, from the evaluator's transition to the notification and the API."""
 
 import asyncio
+import uuid
 
 import grpc
 import pytest
@@ -107,6 +108,18 @@ async def test_commands_are_refused_with_reasons(world: World) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as over:
         await world.alerts.AcknowledgeAlert(pb.AcknowledgeAlertRequest(id=alert.id))
     assert over.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_repeated_action_changes_nothing(world: World) -> None:
+    alert = await fired(world, transition())
+    request = pb.AcknowledgeAlertRequest(id=alert.id, actor="ana", request_id=str(uuid.uuid4()))
+    first, second = await asyncio.gather(*(world.alerts.AcknowledgeAlert(request) for _ in range(2)))
+    assert first == second
+    await world.alerts.ResolveAlert(pb.ResolveAlertRequest(id=alert.id))
+    assert await world.alerts.AcknowledgeAlert(request) == first
+    reused = pb.ResolveAlertRequest(id=alert.id, request_id=request.request_id)
+    assert (await refusal(world.alerts.ResolveAlert(reused))).reason == "REQUEST_ID_REUSED"
+    assert await world.history(alert.id) == ["FIRED", "ACKNOWLEDGED", "RESOLVED"]
 
 
 async def test_resolved_by_hand_stays_silent_for_the_episode_and_fires_in_the_next(world: World) -> None:

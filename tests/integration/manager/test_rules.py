@@ -209,6 +209,31 @@ async def test_a_rule_is_validated_without_being_stored(world: World) -> None:
     assert await names(world) == DEFAULTS
 
 
+async def test_a_change_is_validated_against_the_stored_rules_without_being_stored(world: World) -> None:
+    stored = await created(world)
+    new = pb.CreateAlertRuleRequest(alert_rule=rule(name="Other"), validate_only=True)
+    shown = (await world.rules.CreateAlertRule(new)).alert_rule
+    assert (shown.name, shown.filter, shown.id, shown.etag) == ("Other", "level >= ERROR", "", "")
+    edited = pb.UpdateAlertRuleRequest(id=stored.id, alert_rule=AlertRule(threshold=7), validate_only=True)
+    shown = (await world.rules.UpdateAlertRule(edited)).alert_rule
+    assert (shown.id, shown.threshold, shown.revision) == (stored.id, 7, 0)
+    taken = pb.CreateAlertRuleRequest(alert_rule=rule(), validate_only=True)
+    assert (await refusal(world.rules.CreateAlertRule(taken))).reason == "RULE_NAME_TAKEN"
+    assert await got(world, stored.id) == stored
+    assert await names(world) == sorted([*DEFAULTS, stored.name])
+
+
+async def test_a_repeated_switch_changes_nothing(world: World) -> None:
+    stored = await created(world)
+    request = pb.DisableAlertRuleRequest(id=stored.id, request_id=str(uuid.uuid4()))
+    first = await world.rules.DisableAlertRule(request)
+    await world.rules.EnableAlertRule(pb.EnableAlertRuleRequest(id=stored.id))
+    assert await world.rules.DisableAlertRule(request) == first
+    assert (await got(world, stored.id)).enabled
+    reused = pb.EnableAlertRuleRequest(id=stored.id, request_id=request.request_id)
+    assert (await refusal(world.rules.EnableAlertRule(reused))).reason == "REQUEST_ID_REUSED"
+
+
 async def test_disabling_resolves_the_alerts_and_enabling_counts_afresh(world: World) -> None:
     stored = await created(world)
     await world.publish(transition(rule_id=stored.id), transition(resource="other", rule_id="another rule"))

@@ -117,8 +117,20 @@ RETURNING id, fingerprint
 _NOTIFY = "SELECT pg_notify($1, ids) FROM unnest($2::text[]) AS ids"
 
 
+class PostgresTransitions:
+    """Table alert_transitions, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def insert(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
+        rows = {transition.key: transition_row(transition) for transition in transitions}
+        new = await self._connection.fetch(_INSERT_TRANSITIONS, *columns(list(rows.values())))
+        return set(rows) - {(row["id"], row["fingerprint"]) for row in new}
+
+
 class PostgresAlerts:
-    """Tables alerts, alert_history, alert_transitions and outbox, in one transaction."""
+    """Tables alerts, alert_history and outbox, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -133,11 +145,6 @@ class PostgresAlerts:
         known = [key for key in keys if key not in set(expected_new)]
         alerts = self._load(await self._connection.fetch(_SELECT_OPEN_FOR_UPDATE, known))
         return TransitionContext(open_alerts={alert.subject.open_key: alert for alert in alerts}, histories=histories)
-
-    async def insert_transitions(self, transitions: Sequence[ReceivedTransition]) -> set[tuple[str, str]]:
-        rows = {transition.key: transition_row(transition) for transition in transitions}
-        new = await self._connection.fetch(_INSERT_TRANSITIONS, *columns(list(rows.values())))
-        return set(rows) - {(row["id"], row["fingerprint"]) for row in new}
 
     async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
         if not changes:

@@ -99,13 +99,6 @@ class PostgresRules:
         await self._connection.execute("DELETE FROM alert_rules WHERE id = $1", stored.rule.id)
         await self._insert_history(stored, revision, RuleEdit.DELETED, now)
 
-    async def insert_seed(self, seed: str) -> bool:
-        return bool(
-            await self._connection.fetchval(
-                "INSERT INTO seeds (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true", seed
-            )
-        )
-
     async def _insert_history(self, stored: StoredRule, revision: int, edit: RuleEdit, now: datetime) -> None:
         row = _rule_row(stored) | {"labels": dict(stored.rule.labels)}
         rule = json.dumps(row, default=str)

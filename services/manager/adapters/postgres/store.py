@@ -8,10 +8,11 @@ from services.chassis.failures import StoreUnavailable
 from services.chassis.postgres import Connection, Database
 from services.chassis.request_ids import PostgresRequests
 from services.manager.adapters.postgres import RULE_ENDED
-from services.manager.adapters.postgres.alerts import PostgresAlerts
+from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTransitions
 from services.manager.adapters.postgres.rules import PostgresRules
 from services.manager.core.rule_edits import RuleEnding
 
+_INSERT_SEED = "INSERT INTO seeds (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
 _INSERT_ENDING = """
 INSERT INTO rule_endings (revision, rule_id, comment, traceparent, create_time) VALUES ($1, $2, $3, $4, $5)
 """
@@ -19,6 +20,16 @@ _SELECT_ENDING = """
 SELECT revision, rule_id, comment, traceparent FROM rule_endings
 ORDER BY revision LIMIT 1 FOR UPDATE SKIP LOCKED
 """
+
+
+class PostgresSeeds:
+    """Table seeds, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def insert(self, name: str) -> bool:
+        return bool(await self._connection.fetchval(_INSERT_SEED, name))
 
 
 class PostgresRuleEndings:
@@ -47,6 +58,8 @@ class PostgresTransaction:
     def __init__(self, connection: Connection) -> None:
         self.requests = PostgresRequests(connection)
         self.rules = PostgresRules(connection)
+        self.seeds = PostgresSeeds(connection)
+        self.transitions = PostgresTransitions(connection)
         self.alerts = PostgresAlerts(connection)
         self.rule_endings = PostgresRuleEndings(connection)
 
