@@ -18,8 +18,9 @@ from cli.output import OutputFormat, OutputOption, confirm, print_to_stderr, std
 from cli.parsing.format_types import LineFormat
 from cli.parsing.formats import FORMATS, custom_format
 from cli.send.events import ParseOptions, TimeMode, events_to_send
+from cli.send.lateness import OpenWindows, fetch_open_windows
 from cli.send.log_file import LogFile
-from cli.send.report import print_age_warning, print_explanation, print_notes, print_report
+from cli.send.report import print_explanation, print_notes, print_report
 from cli.send.sender import LineRange, SendSummary, send_events
 from services.chassis.clock import SystemClock
 
@@ -73,28 +74,33 @@ def send(
     clock = SystemClock()
     line_format = _parse_format(pattern, format_name)
     options = ParseOptions(line_format=line_format, service=service, clock=clock, zone=_parse_zone(timezone))
-    is_old = times is None and not is_explained and options.is_old(file)
-    times = times or (_confirm_shift(file.name, output) if is_old else TimeMode.LOG)
-    with interruptible() as is_stopped, _open(file, is_stopped) as log_file:
+    with open_channel(server, output) as channel, interruptible() as is_stopped, _open(file, is_stopped) as log_file:
         if is_explained:
             parser, first = options.parse_first(log_file)
             print_explanation(parser, log_file, first, output)
             return
+        open_windows = fetch_open_windows(channel)
+        times = times or _choose_times(file, options, open_windows, output)
         parser, parsed = options.parse(log_file)
         summary = SendSummary()
-        with open_channel(server, output) as channel, _reporting(summary, parser.name, log_file, output, times):
-            with _progress_bar(is_hidden=output is OutputFormat.JSON) as bar:
-                task = bar.add_task(log_file.name, total=log_file.size, events=0)
-                send_events(
-                    channel,
-                    events_to_send(parsed, times, now=clock.now()),
-                    on_progress=lambda now: bar.update(task, completed=log_file.bytes_read, events=now.accepted),
-                    summary=summary,
-                )
+        with (
+            _reporting(summary, parser.name, log_file, output, times, open_windows),
+            _progress_bar(is_hidden=output is OutputFormat.JSON) as bar,
+        ):
+            task = bar.add_task(log_file.name, total=log_file.size, events=0)
+            send_events(
+                channel,
+                events_to_send(
+                    parsed,
+                    times,
+                    now=clock.now(),
+                    is_too_late=lambda event_time: open_windows.is_too_late(event_time, clock.now()),
+                ),
+                on_progress=lambda now: bar.update(task, completed=log_file.bytes_read, events=now.accepted),
+                summary=summary,
+            )
             if is_stopped() and not log_file.is_read_to_end and not log_file.is_stdin:
                 summary.unsent.append(LineRange(first=log_file.lines_read + 1, last=None))
-        if output is OutputFormat.TABLE and not is_old:
-            print_age_warning(summary.oldest_time_s, clock.now())
         format_option = "--pattern" if pattern else f"--format {format_name}" if format_name else ""
         _exit(summary, log_file, format_option, is_stopped=is_stopped())
 
@@ -115,11 +121,15 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _confirm_shift(name: str, output: OutputFormat) -> TimeMode:
-    """Warn that a file has old events only, and ask on a terminal how they are to be sent."""
+def _choose_times(file: Path, options: ParseOptions, open_windows: OpenWindows, output: OutputFormat) -> TimeMode:
+    """Warn where all events of a file come too late, and ask on a terminal how they are to be sent."""
+    newest = options.newest_time(file)
+    if newest is None or not open_windows.is_too_late(newest, options.clock.now()):
+        return TimeMode.LOG
     print_to_stderr(
-        f"{name}: all lines are old: rules count them as late, and no alert fires. --times shift moves all times by "
-        "the same amount, so that the last line is now; --times log sends them as they are, without this warning."
+        f"{file.name}: all lines are old: the last ones, of {newest:%Y-%m-%d %H:%M:%S} UTC, are {open_windows.reason}, "
+        "and no alert fires. --times shift moves all times by the same amount, so that the last line is now; "
+        "--times log sends them as they are, without this question."
     )
     is_wanted = output is OutputFormat.TABLE and confirm("Send them with --times shift?")
     return TimeMode.SHIFT if is_wanted else TimeMode.LOG
@@ -137,7 +147,12 @@ def _open(file: Path, is_stopped: Callable[[], bool]) -> Iterator[LogFile]:
 
 @contextmanager
 def _reporting(
-    summary: SendSummary, format_name: str, file: LogFile, output: OutputFormat, times: TimeMode
+    summary: SendSummary,
+    format_name: str,
+    file: LogFile,
+    output: OutputFormat,
+    times: TimeMode,
+    open_windows: OpenWindows,
 ) -> Iterator[None]:
     """Print the report at the end, also when sending ends early."""
     started = time.monotonic()
@@ -145,7 +160,7 @@ def _reporting(
         yield
     finally:
         print_report(summary, format_name, file, time.monotonic() - started, output)
-        print_notes(summary, file.name, times)
+        print_notes(summary, file.name, times, open_windows)
 
 
 def _exit(summary: SendSummary, file: LogFile, format_option: str, *, is_stopped: bool) -> None:

@@ -1,6 +1,6 @@
 """Parsed lines become the events that are sent, with the times that the user chose."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -13,14 +13,12 @@ from cli.parsing.format_types import LineFormat
 from cli.parsing.multiline import ParsedLines, join_lines
 from cli.send.log_file import STDIN, LogFile, read_tail, service_name_of, split_lines
 from services.chassis.clock import Clock
-from services.contract.timestamps import timestamp_of
+from services.contract.timestamps import datetime_of, timestamp_of
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 # How many lines decide which formats a file has.
 MAX_SAMPLE_LINES = 200
 MAX_EXPLAINED_EVENTS = 20
-# Rules may have closed the windows of older events.
-OLD_EVENT_AGE = timedelta(hours=1)
 _INVALID_TIME = InvalidLine(
     field="eventTime",
     expected="a time such as 2026-01-31T12:00:00Z, or one in --timezone; --times arrival sends it as now",
@@ -45,6 +43,8 @@ class OutgoingEvent:
     line_count: int = 1
     notes: tuple[ParseNote, ...] = ()
     unknown_level: str = ""
+    # No rule evaluates it any more.
+    is_too_late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +96,12 @@ class ParseOptions:
         first = islice((lines for lines in parsed if lines is not None), MAX_EXPLAINED_EVENTS)
         return parser, [_refuse_unknown_time(lines) for lines in first]
 
-    def is_old(self, path: Path) -> bool:
-        """Return whether all events of a file are old, by its last ones; standard input never is."""
+    def newest_time(self, path: Path) -> datetime | None:
+        """Return the newest time among the last events of a file; None for standard input."""
         if str(path) == STDIN or not path.is_file():
-            return False
+            return None
         _, parsed = self._parse(split_lines(iter([read_tail(path)])), path.name)
-        newest = max(_times_of(parsed), default=None)
-        return newest is not None and self.clock.now() - newest > OLD_EVENT_AGE
+        return max(_times_of(parsed), default=None)
 
     def _parse(self, lines: Iterator[str | None], name: str) -> tuple[FileParser, Iterator[ParsedLines | None]]:
         service = self.service or service_name_of(name)
@@ -114,15 +113,26 @@ def _refuse_unknown_time(lines: ParsedLines) -> ParsedLines:
     return replace(lines, event=_INVALID_TIME) if is_refused else lines
 
 
+def _never(_time: datetime) -> bool:
+    return False
+
+
 def events_to_send(
-    parsed: Iterator[ParsedLines | None], times: TimeMode, *, now: datetime
+    parsed: Iterator[ParsedLines | None],
+    times: TimeMode,
+    *,
+    now: datetime,
+    is_too_late: Callable[[datetime], bool] = _never,
 ) -> Iterator[OutgoingEvent | RefusedLine | None]:
-    """Return events with the chosen times, and ticks; SHIFT reads all of them first, and moves the last one to now."""
+    """Return events with the chosen times, and ticks; SHIFT reads all of them first, and moves the last one to now.
+
+    Events whose time `is_too_late` are marked.
+    """
     shift: timedelta | None = timedelta() if times is TimeMode.LOG else None
     if times is TimeMode.SHIFT:
         held = list(parsed)
         shift, parsed = now - max(_times_of(held), default=now), iter(held)
-    return (None if lines is None else _to_send(lines, shift) for lines in parsed)
+    return (None if lines is None else _to_send(lines, shift, is_too_late) for lines in parsed)
 
 
 def _times_of(parsed: Iterable[ParsedLines | None]) -> Iterator[datetime]:
@@ -130,7 +140,9 @@ def _times_of(parsed: Iterable[ParsedLines | None]) -> Iterator[datetime]:
     return (event.event_time for event in events if isinstance(event, ParsedEvent) and event.event_time)
 
 
-def _to_send(lines: ParsedLines, shift: timedelta | None) -> OutgoingEvent | RefusedLine:
+def _to_send(
+    lines: ParsedLines, shift: timedelta | None, is_too_late: Callable[[datetime], bool]
+) -> OutgoingEvent | RefusedLine:
     parsed = lines.event
     if isinstance(parsed, InvalidLine):
         return _refused(lines, parsed)
@@ -144,6 +156,7 @@ def _to_send(lines: ParsedLines, shift: timedelta | None) -> OutgoingEvent | Ref
         line_count=lines.line_count,
         notes=tuple(parsed.notes),
         unknown_level=parsed.unknown_level,
+        is_too_late=event.HasField("event_time") and is_too_late(datetime_of(event.event_time)),
     )
 
 

@@ -1,13 +1,13 @@
 """What `tocsin send` prints: what became of the lines of a file, and how they were parsed."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from cli.output import OutputFormat, print_json, print_table, print_to_stderr, stdout
 from cli.parsing.event import InvalidLine, ParsedEvent, ParseNote
 from cli.parsing.file_parser import FileParser
 from cli.parsing.multiline import ParsedLines
-from cli.send.events import OLD_EVENT_AGE, TimeMode
+from cli.send.events import TimeMode
+from cli.send.lateness import OpenWindows
 from cli.send.log_file import LogFile
 from cli.send.sender import LineRange, SendSummary
 
@@ -38,8 +38,8 @@ def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds:
         stdout.print(f"Not sent, or not known to have arrived: {lines}. Send these lines again.")
 
 
-def print_notes(summary: SendSummary, file_name: str, times: TimeMode) -> None:
-    """Print to standard error what was not understood or was changed, and in how many events."""
+def print_notes(summary: SendSummary, file_name: str, times: TimeMode, open_windows: OpenWindows) -> None:
+    """Print to standard error what was not understood, was changed, or comes too late, and in how many events."""
     for note in ParseNote:
         count = summary.notes[note]
         if not count or (note is ParseNote.NO_TIME and times is TimeMode.ARRIVAL):
@@ -47,15 +47,8 @@ def print_notes(summary: SendSummary, file_name: str, times: TimeMode) -> None:
         levels = ", ".join(f"{text!r} ({number:,})" for text, number in summary.unknown_levels.most_common())
         suffix = f": {levels}" if note is ParseNote.UNKNOWN_LEVEL else ""
         print_to_stderr(f"{file_name}: {count:,} events {note.value}{suffix}")
-
-
-def print_age_warning(oldest_time_s: int | None, now: datetime) -> None:
-    """Warn when rules may count the events as late."""
-    if oldest_time_s is not None and now - datetime.fromtimestamp(oldest_time_s, UTC) > OLD_EVENT_AGE:
-        stdout.print(
-            "These are old events: rules that have seen newer ones count them as late. "
-            "--times arrival or --times shift sends them as new."
-        )
+    if summary.too_late:
+        print_to_stderr(f"{file_name}: {open_windows.describe(summary.too_late, summary.accepted)}")
 
 
 def print_explanation(parser: FileParser, file: LogFile, first: Sequence[ParsedLines], output: OutputFormat) -> None:
@@ -131,6 +124,7 @@ def _report_document(summary: SendSummary, format_name: str, file: LogFile, rate
         "accepted": summary.accepted,
         "refused": [{"line": one.line, "field": one.field, "reason": one.reason} for one in summary.refused],
         "unsent": [{"first": lines.first, "last": lines.last} for lines in summary.unsent],
+        "tooLate": summary.too_late,
         "byLevel": dict(summary.by_level),
         "notes": {note.name: count for note, count in sorted(summary.notes.items())},
         "unknownLevels": dict(summary.unknown_levels),

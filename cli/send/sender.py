@@ -49,13 +49,14 @@ class SendSummary:
     unsent: list[LineRange] = field(default_factory=list)
     # The last line that was put into a call.
     last_line: int = 0
-    # The oldest event time that was sent, in seconds since 1970.
-    oldest_time_s: int | None = None
+    # How many of the accepted events no rule evaluates any more.
+    too_late: int = 0
 
     def add_accepted(self, sent: OutgoingEvent) -> None:
         """Count an event that the server took."""
         self.lines += sent.line_count
         self.accepted += 1
+        self.too_late += sent.is_too_late
         self.by_level[LogEvent.Level.Name(sent.event.level)] += 1
         self.notes.update(sent.notes)
         text = sent.unknown_level[:_MAX_UNKNOWN_LEVEL]
@@ -66,12 +67,6 @@ class SendSummary:
         """Count a line that is not an event, or that the server refused."""
         self.lines += refused.line_count
         self.refused.append(refused)
-
-    def add_time(self, event: LogEvent) -> None:
-        """Take notice of an event's time."""
-        if event.HasField("event_time"):
-            seconds = event.event_time.seconds
-            self.oldest_time_s = seconds if self.oldest_time_s is None else min(self.oldest_time_s, seconds)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -199,7 +194,6 @@ def _lines_of(batch: list[OutgoingEvent]) -> LineRange:
 def _count_response(batch: list[OutgoingEvent], response: IngestBatchResponse, summary: SendSummary) -> None:
     refusals = {refusal.index: refusal for refusal in response.refused}
     for index, sent in enumerate(batch):
-        summary.add_time(sent.event)
         if index in refusals:
             summary.add_refused(_refused_line(sent, refusals[index].field, refusals[index].reason))
         else:

@@ -9,6 +9,8 @@ import grpc
 
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_service_pb2 import ListAlertRulesRequest, ListAlertRulesResponse
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,6 +21,8 @@ class IngestServer:
     is_away: Callable[[IngestBatchRequest], bool] = lambda _request: False
     then: Callable[[], None] = lambda: None
     requests: list[IngestBatchRequest] = field(default_factory=list)
+    # What rules are listed; None: the call fails.
+    rules: list[AlertRule] | None = None
 
     @property
     def events(self) -> list[LogEvent]:
@@ -35,6 +39,16 @@ class IngestServer:
         self.then()
         return IngestBatchResponse(accepted_count=len(request.events))
 
+    def list_rules(self, request: ListAlertRulesRequest, context: grpc.ServicerContext) -> ListAlertRulesResponse:
+        """Return one rule on each page."""
+        if self.rules is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "no rules here")
+        index = int(request.page_token or 0)
+        is_last = index + 1 >= len(self.rules)
+        return ListAlertRulesResponse(
+            alert_rules=self.rules[index : index + 1], next_page_token="" if is_last else str(index + 1)
+        )
+
 
 @contextmanager
 def ingest_server() -> Iterator[IngestServer]:
@@ -45,7 +59,13 @@ def ingest_server() -> Iterator[IngestServer]:
         fake.ingest_batch, IngestBatchRequest.FromString, IngestBatchResponse.SerializeToString
     )
     handler = grpc.method_handlers_generic_handler("tocsin.logs.v1.LogIngestService", {"IngestBatch": rpc})
-    server.add_generic_rpc_handlers((handler,))
+    list_rpc = grpc.unary_unary_rpc_method_handler(
+        fake.list_rules, ListAlertRulesRequest.FromString, ListAlertRulesResponse.SerializeToString
+    )
+    rules_handler = grpc.method_handlers_generic_handler(
+        "tocsin.rules.v1.AlertRuleService", {"ListAlertRules": list_rpc}
+    )
+    server.add_generic_rpc_handlers((handler, rules_handler))
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
