@@ -33,13 +33,17 @@ from cli.output import (
     stdout,
 )
 from cli.rule_files import FileRule, load_rules, reject_file
+from cli.rule_names import find_rule_id
+from cli.rule_names import list_rules as list_all
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
 
-RuleId = Annotated[str, typer.Argument(help="The rule's id, as `tocsin rules list` shows it.")]
+RuleName = Annotated[
+    str, typer.Argument(metavar="RULE", help="The rule's name, its id, or enough of the id's beginning.")
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
 ]
@@ -52,24 +56,16 @@ _REFUSED_RULE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXIST
 @app.command("list")
 def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show all rules."""
-    rules: list[AlertRule] = []
-    request = service.ListAlertRulesRequest()
     with open_channel(server, output) as channel:
-        stub = AlertRuleServiceStub(channel)
-        while True:
-            page = stub.ListAlertRules(request, timeout=RPC_TIMEOUT_S)
-            rules += page.alert_rules
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                break
+        rules = list(list_all(AlertRuleServiceStub(channel)))
     _print_rules(rules, output)
 
 
 @app.command("get")
-def get_rule(rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
+def get_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show all fields of one rule, with the defaults."""
-    request = service.GetAlertRuleRequest(id=rule_id)
     with open_channel(server, output) as channel:
+        request = service.GetAlertRuleRequest(id=find_rule_id(channel, name, output))
         rule = AlertRuleServiceStub(channel).GetAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     print_message(rule, output, lambda: print_fields(json_of(rule)))
 
@@ -101,7 +97,7 @@ def create_rules(
 
 @app.command("update")
 def update_rule(
-    rule_id: RuleId,
+    name: RuleName,
     file: RuleFile,
     *,
     is_dry_run: DryRunOption = False,
@@ -113,27 +109,29 @@ def update_rule(
     if len(rules) != 1:
         reject_file(file, f"expected one rule, found {len(rules)}", output=output)
     (file_rule,) = rules
-    if file_rule.rule.id not in {"", rule_id}:
-        reject_file(file, f"expected the rule {rule_id}, found the rule {file_rule.rule.id}", output=output)
-    request = service.UpdateAlertRuleRequest(
-        id=rule_id,
-        alert_rule=file_rule.rule,
-        update_mask=FieldMask(paths=file_rule.fields),
-        request_id=new_request_id(),
-        validate_only=is_dry_run,
-    )
     with open_channel(server, output) as channel:
+        rule_id = find_rule_id(channel, name, output)
+        if file_rule.rule.id not in {"", rule_id}:
+            reject_file(file, f"expected the rule {rule_id}, found the rule {file_rule.rule.id}", output=output)
+        request = service.UpdateAlertRuleRequest(
+            id=rule_id,
+            alert_rule=file_rule.rule,
+            update_mask=FieldMask(paths=file_rule.fields),
+            request_id=new_request_id(),
+            validate_only=is_dry_run,
+        )
         rule = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
 
 
 @app.command("delete")
 def delete_rule(
-    rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+    name: RuleName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
     """Delete a rule; its open alerts are resolved soon after."""
-    request = service.DeleteAlertRuleRequest(id=rule_id)
     with open_channel(server, output) as channel:
+        rule_id = find_rule_id(channel, name, output)
+        request = service.DeleteAlertRuleRequest(id=rule_id)
         AlertRuleServiceStub(channel).DeleteAlertRule(request, timeout=RPC_TIMEOUT_S)
     if output is OutputFormat.JSON:
         print_json({"id": rule_id, "deleted": True})
@@ -143,22 +141,24 @@ def delete_rule(
 
 @app.command("enable")
 def enable_rule(
-    rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+    name: RuleName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
     """Evaluate a rule from now on."""
-    request = service.EnableAlertRuleRequest(id=rule_id, request_id=new_request_id())
     with open_channel(server, output) as channel:
+        rule_id = find_rule_id(channel, name, output)
+        request = service.EnableAlertRuleRequest(id=rule_id, request_id=new_request_id())
         rule = AlertRuleServiceStub(channel).EnableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
 
 
 @app.command("disable")
 def disable_rule(
-    rule_id: RuleId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
+    name: RuleName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
     """Stop the evaluation of a rule; its open alerts are resolved soon after."""
-    request = service.DisableAlertRuleRequest(id=rule_id, request_id=new_request_id())
     with open_channel(server, output) as channel:
+        rule_id = find_rule_id(channel, name, output)
+        request = service.DisableAlertRuleRequest(id=rule_id, request_id=new_request_id())
         rule = AlertRuleServiceStub(channel).DisableAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     _print_rule(rule, output)
 

@@ -1,14 +1,19 @@
-"""Write the tables of the documents from the code that they describe: settings, ports, topics, formats of log lines.
+"""Write the tables of the documents from the code that they describe: settings, ports, topics, log formats, rules.
 
 `python docs/tables.py` writes; with `--check` it compares instead and exits 1 when a document is stale.
 """
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
+
+from google.api import field_behavior_pb2
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
 
 from cli.parsing.event import ParseNote
 from cli.parsing.field_names import DIALECTS, FIELD_NAMES
@@ -18,13 +23,18 @@ from cli.parsing.levels import LEVEL_WORDS
 from cli.parsing.timestamps import TIMESTAMP_FORMATS
 from services.chassis.settings import SettingDoc, describe_settings
 from services.contract import topics
+from services.contract.alert_rules import write_alert_rule
+from services.domain.severity import Severity
 from services.evaluator.settings import Settings as EvaluatorSettings
 from services.ingest.settings import Settings as IngestSettings
 from services.manager.settings import Settings as ManagerSettings
 from services.notifier.settings import Settings as NotifierSettings
+from services.rule_language import checking, restrictions
+from services.rule_language.rule import PRESETS, Draft, RuleType, complete
 from stack.envoy import PREFIX, EnvoySettings
 from stack.ports import Ports
 from stack.topics import TOPICS, Topic
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -84,6 +94,62 @@ GROUPS = (
     (topics.NOTIFICATION_GROUP, "notifier", topics.NOTIFICATIONS),
 )
 
+_EVENT_EXPRESSION = f"over an event, at most {checking.MAX_CHARACTERS} characters"
+_LABEL_SIZES = f"{restrictions.MAX_LABEL_KEY} and {restrictions.MAX_LABEL_VALUE}"
+_SECONDS = restrictions.MAX_WINDOW // timedelta(seconds=1)
+
+# Of each field that a rule may set: what it means, its bound, and an example.
+RULE_FIELDS = {
+    "name": ("A unique name for people.", f"1 to {restrictions.MAX_NAME} characters", "Payment timeouts"),
+    "description": (
+        "What it means and what to do.", f"at most {restrictions.MAX_DESCRIPTION} characters", "Look at the pool first."
+    ),
+    "type": ("What fills in what is left out, see below.", "", "CUSTOM"),
+    "scope": ("Which events `total` counts.", _EVENT_EXPRESSION, 'service == "payment-service"'),
+    "filter": ("Which events of the scope `count` counts.", _EVENT_EXPRESSION, "level >= ERROR"),
+    "groupBy": ("By what events are grouped, see below.", f"at most {restrictions.MAX_GROUP_BY} fields", "[host]"),
+    "valueField": (
+        "The number that `sum`, `avg`, `min` and `max` aggregate.",
+        f"{', '.join(restrictions.VALUE_FIELDS)} or attributes.NAME, where what is no number is passed over",
+        "attributes.size",
+    ),
+    "condition": (
+        "When a window is an alert.", f"over a window, at most {checking.MAX_CHARACTERS} characters", "avg > threshold"
+    ),
+    "threshold": ("The number that conditions call `threshold`.", "finite, not negative", "20"),
+    "windowMinutes": (
+        "How long a window is, in minutes.", f"1 to {restrictions.MAX_MINUTES}", "5"
+    ),
+    "window": ("How long a window is.", f"whole seconds, 1s to {_SECONDS}s", "90s"),
+    "lateness": (
+        "How long after its end a window still takes events.",
+        f"0s to {restrictions.MAX_LATENESS // timedelta(seconds=1)}s",
+        "10s",
+    ),
+    "severity": ("How urgent its alerts are, see below.", "", "HIGH"),
+    "labels": (
+        "Copied to each of its alerts, for routing and reading.",
+        f"at most {restrictions.MAX_LABELS}; keys and values at most {_LABEL_SIZES} characters",
+        "{team: payments}",
+    ),
+    "enabled": ("Whether it is evaluated.", "", "false"),
+}  # fmt: skip
+
+GROUPING_VALUES = {
+    "service": "The service.",
+    "level": "`TRACE` to `FATAL`, as a word.",
+    "host": "The host; events without one are a group of their own.",
+    "status_code": "The status code; events without one are a group of their own.",
+    "attributes.NAME": "The value of the attribute; events without it are a group of their own.",
+}
+
+SEVERITY_MEANINGS = {
+    Severity.LOW: "worth knowing",
+    Severity.MEDIUM: "worth a look today",
+    Severity.HIGH: "worth a look now",
+    Severity.CRITICAL: "worth waking somebody",
+}
+
 
 def tables() -> dict[str, str]:
     """Return every table of docs/operations.md by its name."""
@@ -125,7 +191,26 @@ def log_tables() -> dict[str, str]:
     }
 
 
-DOCUMENTS = {"operations.md": tables, "log_formats.md": log_tables}
+def rule_tables() -> dict[str, str]:
+    """Return the tables of docs/rules.md by their names."""
+    values = [*restrictions.GROUPING_FIELDS, f"{restrictions.ATTRIBUTE_PREFIX}NAME"]
+    return {
+        "fields": _rule_fields(),
+        "types": _table(
+            ("type", "filter", "condition"),
+            (
+                (f"`{each.name}`", *(f"`{text}`" if text else "**required**" for text in PRESETS[each]))
+                for each in RuleType
+            ),
+        ),
+        "severities": _table(
+            ("severity", "meaning"), ((f"`{each.name}`", SEVERITY_MEANINGS[each]) for each in sorted(Severity))
+        ),
+        "grouping": _table(("value", "groups by"), ((f"`{value}`", GROUPING_VALUES[value]) for value in values)),
+    }
+
+
+DOCUMENTS = {"operations.md": tables, "log_formats.md": log_tables, "rules.md": rule_tables}
 
 
 def filled(document: str, made: Callable[[], dict[str, str]] = tables) -> str:
@@ -186,6 +271,61 @@ def _kept(topic: Topic) -> str:
     if kept % _HOUR:
         raise ValueError(f"{topic.name} is kept {kept}, which is not a whole number of hours")
     return f"{kept // _HOUR} hours"
+
+
+def _rule_fields() -> str:
+    """Describe every field of a rule that a client may set, in the order of the contract."""
+    draft = Draft(name="a", type=RuleType.ERROR_THRESHOLD, threshold=0, window_minutes=1, severity=Severity.LOW)
+    defaults = json_format.MessageToDict(write_alert_rule(complete(draft)))
+    rows = []
+    for field in AlertRule.DESCRIPTOR.fields:
+        if _is_set_by_the_server(field):
+            continue
+        meaning, bound, example = RULE_FIELDS[field.json_name]
+        default = _default_of_rule(field, defaults.get(field.json_name))
+        rows.append((f"`{field.json_name}`", _type_of(field), default, bound, f"`{example}`", meaning))
+    return _table(("field", "type", "default", "bound", "example", "meaning"), rows)
+
+
+def _is_set_by_the_server(field: FieldDescriptor) -> bool:
+    return field_behavior_pb2.OUTPUT_ONLY in _behavior(field) or field.name == "etag"
+
+
+def _behavior(field: FieldDescriptor) -> list[int]:
+    return list(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
+
+
+def _default_of_rule(field: FieldDescriptor, default: object) -> str:
+    if field_behavior_pb2.REQUIRED in _behavior(field):
+        return "**required**"
+    if field.json_name in {"filter", "condition"}:
+        return "by type"
+    if field.containing_oneof is not None and field.containing_oneof.name == "length":
+        return "one of the two is **required**"
+    return f"`{json.dumps(default)}`" if default is not None else _NOTHING.get(field.json_name, "empty")
+
+
+# What a field means that is left out and stays empty.
+_NOTHING = {"scope": "all events"}
+
+
+def _type_of(field: FieldDescriptor) -> str:
+    match field.message_type, field.enum_type:
+        case None, None:
+            word = _TYPES[field.type]
+        case None, enum:
+            return f"one of {', '.join(value.name for value in enum.values if value.number)}"
+        case message, _:
+            word = "map of strings" if message.GetOptions().map_entry else "duration"
+    return f"list of {word}s" if field.name == "group_by" else word
+
+
+_TYPES = {
+    FieldDescriptor.TYPE_STRING: "string",
+    FieldDescriptor.TYPE_BOOL: "boolean",
+    FieldDescriptor.TYPE_DOUBLE: "number",
+    FieldDescriptor.TYPE_INT32: "integer",
+}
 
 
 def _formats(kinds: Iterable[LineFormat]) -> str:

@@ -220,3 +220,31 @@ def test_a_rule_is_shown_as_people_write_it(tocsin: Command, kept: Any) -> None:
     assert fields["enabled"] == "yes"
     assert fields["scope"] == "-"
     assert "1000000" in tocsin("rules", "list").stdout
+
+
+@pytest.mark.parametrize("name", ["first", "FIRST", "id"])
+def test_a_rule_is_found_by_its_name_and_by_the_beginning_of_its_id(tocsin: Command, kept: Any, name: str) -> None:
+    given = kept["id"][:30] if name == "id" else name
+    assert json.loads(tocsin("rules", "get", given, "-o", "json").stdout)["id"] == kept["id"]
+    assert tocsin("rules", "disable", given).exit_code == 0
+    assert json.loads(tocsin("rules", "delete", given, "-o", "json").stdout)["id"] == kept["id"]
+
+
+def test_an_ambiguous_id_lists_the_rules_and_changes_none(
+    tocsin: Command, written: Callable[..., str], edge: Edge, kept: Any
+) -> None:
+    assert tocsin("rules", "create", written(RULE | {"name": "second"})).exit_code == 0
+    done = tocsin("rules", "delete", kept["id"][:6], "-o", "json")
+    assert done.exit_code == 1
+    error = error_of(done)
+    assert error["message"] == f'2 rules match "{kept["id"][:6]}"; give more of the id'
+    assert {detail["description"] for detail in error["details"]} == {"first", "second"}
+    assert names(edge) == {"first", "second"}
+
+
+@pytest.mark.parametrize("verb", ["get", "delete", "enable", "disable"])
+@pytest.mark.usefixtures("kept")
+def test_a_name_that_no_rule_has_is_refused_with_the_one_that_was_meant(tocsin: Command, verb: str) -> None:
+    done = tocsin("rules", verb, "the-first", "-o", "json")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert error_of(done)["message"] == 'no rule has the name or id "the-first"; did you mean "first"?'

@@ -5,7 +5,7 @@ import pytest
 
 from services.rule_language.checking import check_condition, check_filter
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "rule_language.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "rules.md").read_text()
 
 
 def examples(kind: str) -> list[str]:
