@@ -132,7 +132,7 @@ async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncI
 
     def on_change(rules: RuleSet) -> None:
         loaded.up()
-        metrics.rules(len(rules.rules), len(rules.refused))
+        metrics.rules(rules)
 
     client = RuleClient(RuleCache(settings.cache_dir), on_change)
     await client.load_cache()

@@ -1,12 +1,15 @@
 """The evaluator's instruments, one method for each observation."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
-from services.evaluator.core.records import TransitionReason
+from services.evaluator.core.records import Transition, TransitionReason
+from services.evaluator.core.rules import RuleSet
+from services.rule_language.rule import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +19,23 @@ class PartitionState:
     watermark_age: float | None
     open_groups: int
     firing_groups: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _RuleCounts:
+    """What is counted by rule, since this instance has evaluated the rule; changed in place."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    matched: int = 0
+    late: int = 0
+    fired: int = 0
+    # Unix time in seconds; None before the first events.
+    evaluated_at: float | None = None
+
+
+def _labels_of(rule: Rule) -> Mapping[str, str]:
+    # Rules may have the same name: the id keeps their series apart.
+    return {"rule": rule.name, "rule_id": rule.id, "severity": rule.severity.name}
 
 
 class Metrics:
@@ -49,7 +69,7 @@ class Metrics:
         )
         self._late = instruments.create_counter(
             "late_events",
-            description="Events that a rule selected after their window was closed; they are not judged.",
+            description="Events that some rule selected after their window was closed, each counted once.",
         )
         self._gaps = instruments.create_counter(
             "tocsin.evaluator.gaps", description="Flushes before which another flush was missing."
@@ -60,6 +80,8 @@ class Metrics:
         # Observed, not set: a partition that was revoked must not be shown here any more.
         self._partitions: Mapping[int, PartitionState] = {}
         self._rules: Mapping[str, int] = {}
+        self._by_rule: Mapping[str, _RuleCounts] = {}
+        self._create_rule_instruments()
         instruments.create_observable_gauge(
             "tocsin.evaluator.rules",
             [lambda _: [Observation(count, {"state": state}) for state, count in self._rules.items()]],
@@ -119,25 +141,77 @@ class Metrics:
         """Count that the match stage began its blocks again."""
         self._rewinds.add(1)
 
-    def late(self, events: int) -> None:
-        """Count events that came after their window was closed."""
+    def late(self, events: int, by_rule: Mapping[str, int]) -> None:
+        """Count events that came after their window was closed: each once, and those of each rule by its id."""
         self._late.add(events)
+        for rule_id, late in by_rule.items():
+            if rule_id in self._by_rule:
+                self._by_rule[rule_id].late += late
 
     def gap(self) -> None:
         """Count a flush before which another was missing."""
         self._gaps.add(1)
 
-    def transition(self, reason: TransitionReason) -> None:
+    def transition(self, transition: Transition) -> None:
         """Count a transition that Kafka has."""
-        self._transitions.add(1, {"reason": reason.value})
+        self._transitions.add(1, {"reason": transition.reason.value})
+        if transition.reason is TransitionReason.CONDITION_MET and transition.rule_id in self._by_rule:
+            self._by_rule[transition.rule_id].fired += 1
 
     def partitions(self, states: Mapping[int, PartitionState]) -> None:
         """Show the partitions of the window stage that are assigned to this instance, and no others."""
         self._partitions = states
 
-    def rules(self, evaluated: int, refused: int) -> None:
-        """Show how many rules are evaluated, and how many cannot be."""
-        self._rules = {"evaluated": evaluated, "refused": refused}
+    def rules(self, rules: RuleSet) -> None:
+        """Show how many rules are evaluated and how many cannot be; count by rule for those, and for no others."""
+        self._rules = {"evaluated": len(rules.rules), "refused": len(rules.refused)}
+        self._by_rule = {
+            rule_id: replace(self._by_rule.get(rule_id, _RuleCounts()), labels=_labels_of(compiled.rule))
+            for rule_id, compiled in rules.rules.items()
+        }
+
+    def rules_evaluated(self, selected: Mapping[str, int], now: datetime) -> None:
+        """Count, by the id of each rule that was evaluated until now, the events that its filter selected."""
+        for rule_id, events in selected.items():
+            if rule_id in self._by_rule:
+                self._by_rule[rule_id].matched += events
+                self._by_rule[rule_id].evaluated_at = now.timestamp()
+
+    def _create_rule_instruments(self) -> None:
+        # Observed like the partitions: what belongs to a rule goes with it, so there are as many series as rules.
+        instruments = meter(__name__)
+        instruments.create_observable_counter(
+            "tocsin.evaluator.rule.events.matched",
+            [self._observe_rules(lambda counts: counts.matched)],
+            description="Events that the filter of a rule selected.",
+        )
+        instruments.create_observable_counter(
+            "tocsin.evaluator.rule.events.late",
+            [self._observe_rules(lambda counts: counts.late)],
+            description="Events that a rule selected after their window was closed; it does not judge them.",
+        )
+        instruments.create_observable_counter(
+            "tocsin.evaluator.rule.fired",
+            [self._observe_rules(lambda counts: counts.fired)],
+            description="Alerts of a rule that began to fire.",
+        )
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.rule.last_evaluation.timestamp",
+            [self._observe_rules(lambda counts: counts.evaluated_at)],
+            unit="s",
+            description="When events were last matched against a rule.",
+        )
+
+    def _observe_rules(
+        self, value_of: Callable[[_RuleCounts], float | None]
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            for counts in self._by_rule.values():
+                value = value_of(counts)
+                if value is not None:
+                    yield Observation(value, counts.labels)
+
+        return observe
 
     def _observe(
         self, value_of: Callable[[PartitionState], float | None]

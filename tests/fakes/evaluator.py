@@ -203,8 +203,7 @@ class MemoryRules:
     """The rules, loaded from the start."""
 
     def __init__(self, current: RuleSet) -> None:
-        self.current: RuleSet | None = current
+        self.current = current
 
     async def loaded(self) -> RuleSet:
-        assert self.current is not None
         return self.current

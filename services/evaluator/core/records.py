@@ -31,6 +31,8 @@ MAX_SAMPLE_CHARACTERS = 1024
 
 # In place of a rule's selection revision, in keys of totals; revisions of rules begin at 1.
 _TOTALS = 0
+# In place of a bucketing's id, in keys of events that may come too late. It is part of keys in `window-partials`.
+_CLOSING = "closing"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -78,6 +80,11 @@ class RowKey(NamedTuple):
     pane_ns: int
 
     @property
+    def is_closing(self) -> bool:
+        """Whether the row counts the events of which some rule's window closes at its time, each event once."""
+        return self.rule_id == _CLOSING and self.is_totals
+
+    @property
     def is_totals(self) -> bool:
         """Whether the row counts what the scope of a bucketing selects, for all its rules, not what a rule selects."""
         return self.selection_revision == _TOTALS
@@ -86,6 +93,11 @@ class RowKey(NamedTuple):
 def totals_key(bucketing_id: str, group: Group, pane_ns: int) -> RowKey:
     """Return the key of the totals of a bucketing's group."""
     return RowKey(bucketing_id, _TOTALS, group, pane_ns)
+
+
+def closing_key(closes_ns: int) -> RowKey:
+    """Return the key of the events that are late for some rule once the watermark has reached this moment."""
+    return totals_key(_CLOSING, (), closes_ns)
 
 
 class Sample(NamedTuple):

@@ -1,6 +1,7 @@
 """The match loop: fetch, match, flush, commit at block borders."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -74,6 +75,7 @@ class MatchWorker(StageWorker):
         self._flush_at = 0.0
         self._failed_flushes = 0
         self._events = 0
+        self._selected: Counter[str] = Counter()
         self._traceparents: list[str] = []
         self._matched_by: RuleSet | None = None
         self._logged_failures: dict[str, CompiledRule] = {}
@@ -141,11 +143,12 @@ class MatchWorker(StageWorker):
         started = self._clock.monotonic()
         for record in events.records:
             self._busy_at[record.partition] = started
-        failed = await asyncio.to_thread(match_events, events, rules, self._sources, self._sink.outputs)
-        for compiled, error in failed.items():
+        matched = await asyncio.to_thread(match_events, events, rules, self._sources, self._sink.outputs)
+        for compiled, error in matched.failed.items():
             self._report_failure(compiled, error)
         self._report_over_step_limit(events.columns.over_step_limit)
         self._events += len(events.columns)
+        self._selected.update(matched.selected)
         self._traceparents += [record.traceparent for record in events.records if record.traceparent]
         self._metrics.matched(self._clock.monotonic() - started)
 
@@ -171,6 +174,7 @@ class MatchWorker(StageWorker):
         self._flush_at = self._clock.monotonic() + max(pause, self._pace.flush.total_seconds())
         traceparents, self._traceparents = self._traceparents, []
         events, self._events = self._events, 0
+        selected, self._selected = self._selected, Counter()
         if not batches:
             return
         links = links_of(map(headers_of, traceparents), limit=_MAX_LINKS)
@@ -182,6 +186,7 @@ class MatchWorker(StageWorker):
                 return
         self._failed_flushes = 0
         self._metrics.flushed(events, rows)
+        self._metrics.rules_evaluated(selected, self._clock.now())
         await self._commit()
 
     def _changed(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
@@ -227,6 +232,9 @@ class MatchWorker(StageWorker):
         self._failed_flushes += 1
 
     async def _rewind(self) -> None:
+        # What was matched and not flushed is matched again.
+        self._events = 0
+        self._selected.clear()
         for partition in self._sources:
             offset = self._committed[partition]
             self._sources[partition] = SourcePartition.at(partition, offset)

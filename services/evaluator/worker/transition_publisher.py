@@ -122,7 +122,7 @@ class TransitionPublisher:
         except Failure:
             return False
         for _, transition, _ in batch:
-            self._metrics.transition(transition.reason)
+            self._metrics.transition(transition)
             _log_published(transition)
         return True
 

@@ -157,8 +157,8 @@ class WindowWorker(StageWorker):
 
     def _merge(self, partial: Partial, incomplete: dict[int, Checkpoint]) -> None:
         observed = self._stages[partial.partition].observe(partial.offset, partial.batch, self._now_ns())
-        if observed.late_events:
-            self._metrics.late(observed.late_events)
+        if observed.late_events or observed.late_by_rule:
+            self._metrics.late(observed.late_events, observed.late_by_rule)
         if observed.flush_order is FlushOrder.GAP and self._is_new_gap(partial):
             incomplete[partial.partition] = self._committed[partial.partition]
         self._backlog.add(

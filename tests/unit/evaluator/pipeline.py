@@ -1,6 +1,6 @@
 """Both stages in memory, with everything that can go wrong between them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -103,6 +103,7 @@ class Pipeline:
     match_offsets: dict[int, int] = field(default_factory=dict)
     window_offsets: dict[int, tuple[int, str]] = field(default_factory=dict)
     late_events: int = 0
+    late_by_rule: Counter[str] = field(default_factory=Counter)
     gaps: int = 0
     now_ns: int = moment(0)
 
@@ -170,6 +171,7 @@ class Pipeline:
             outcome = window.stage.observe(window.position, batch, self.now_ns)
             window.position += 1
             self.late_events += outcome.late_events
+            self.late_by_rule.update(outcome.late_by_rule)
             self.gaps += outcome.flush_order.value == "gap"
             self.publish(output, outcome.transitions, saves_state=saves_state)
         return len(values)

@@ -216,7 +216,7 @@ def test_a_rule_that_fails_does_not_stop_the_others() -> None:
     value = LogBatch(events=[error()]).SerializeToString()
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
     source = SourcePartition.at(0, 0)
-    failed = match_events(batch, rules, {0: source}, outputs=4)
+    failed = match_events(batch, rules, {0: source}, outputs=4).failed
     assert list(failed) == [bad]
     assert plain(source.blocks[0]).counted == 1
 

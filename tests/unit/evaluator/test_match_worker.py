@@ -29,13 +29,14 @@ class Loop:
     def __init__(self, *rules: Rule) -> None:
         self.log, self.partials, self.letters = MemoryLog(), MemoryPartials(), MemoryDeadLetters()
         self.rules = MemoryRules(RuleSet.of(1, rules or [rule("count", "count > threshold")]))
-        self.clock = FakeClock(NOW)
+        self.clock, self.metrics = FakeClock(NOW), Metrics()
+        self.metrics.rules(self.rules.current)
         self.worker = MatchWorker(
             source=self.log,
             sink=self.partials,
             dead_letters=self.letters,
             rules=self.rules,
-            metrics=Metrics(),
+            metrics=self.metrics,
             clock=self.clock,
             pace=Pace(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
             backoff=AT_ONCE,
@@ -53,6 +54,10 @@ class Loop:
         self.log.fetches.append(LogFetch(rebalance=rebalance, events=events, unreadable=unreadable))
         self.clock.advance(timedelta(seconds=2))
         await self.worker.turn()
+
+    @property
+    def now(self) -> float:
+        return self.clock.now().timestamp()
 
     def flushed(self) -> list[tuple[int, int, int, int]]:
         """Return block, previous, up_to and rows of each flush."""
@@ -92,6 +97,24 @@ async def test_a_flush_that_failed_begins_the_block_again(loop: Loop) -> None:
     assert loop.log.rewinds == [(0, 256)]
     await loop.bring(GOOD, GOOD, first=256)
     assert loop.flushed()[-1] == (1, 256, 258, 1)
+
+
+async def test_what_a_rule_matched_is_counted_once_kafka_has_it() -> None:
+    with telemetry.telemetry("test", "i", ""):
+        loop = Loop(rule("count", "count > threshold"), rule("none", "count > threshold", filter="false"))
+        loop.partials.failures = 1
+        await loop.bring(GOOD, GOOD, assigned=0)
+        assert by_rule("events_matched_total") == {"count": 0, "none": 0}
+        assert by_rule("last_evaluation_timestamp_seconds") == {}
+        await loop.bring(GOOD, GOOD)
+        assert by_rule("events_matched_total") == {"count": 2, "none": 0}
+        assert by_rule("last_evaluation_timestamp_seconds") == dict.fromkeys(("count", "none"), loop.now)
+
+
+def by_rule(metric: str) -> dict[str, float]:
+    lines = telemetry.exposition()[0].decode().splitlines()
+    chosen = [line for line in lines if line.startswith(f"tocsin_evaluator_rule_{metric}{{")]
+    return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in chosen}
 
 
 async def test_an_unreadable_record_is_dead_lettered_before_anything_is_committed(loop: Loop) -> None:

@@ -68,22 +68,22 @@ def test_late_events_are_counted_and_not_judged() -> None:
     driver.flush(row(1), event=1)
     driver.flush(row(1, group=("b",), pane=10), event=16)
     outcome = driver.observe(row(9))
-    assert (outcome.transitions, outcome.late_events) == ((), 8)
-    assert driver.observe(row(10)).late_events == 1
+    assert (outcome.transitions, outcome.late_by_rule) == ((), {"count": 8})
+    assert driver.observe(row(10)).late_by_rule == {"count": 1}
 
 
 def test_what_was_late_before_a_restart_is_not_counted_again() -> None:
     driver = StageDriver.with_rules(COUNT)
     driver.flush(row(1, group=("b",), pane=10), event=16)
-    assert driver.observe(row(8)).late_events == 8
+    assert driver.observe(row(8)).late_by_rule == {"count": 8}
     driver.flush(event=26)
     again = StageDriver.restored(driver.stage.checkpoint(0), offset=3)
     again.update_rules(COUNT)
     # The match stage has begun its block again as well, and repeats it.
-    assert again.observe(row(8)).late_events == 0
-    assert again.observe(row(9)).late_events == 1
+    assert again.observe(row(8)).late_by_rule == {"count": 0}
+    assert again.observe(row(9)).late_by_rule == {"count": 1}
     again.process(PartialBatch(progress=progress(0, 2, 256)))
-    assert again.process(PartialBatch(progress=progress(1, 256, 257), rows=(row(4),))).late_events == 4
+    assert again.process(PartialBatch(progress=progress(1, 256, 257), rows=(row(4),))).late_by_rule == {"count": 4}
 
 
 def test_events_within_the_lateness_count() -> None:

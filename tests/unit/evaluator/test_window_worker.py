@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance
 from services.evaluator.core.records import (
@@ -15,6 +16,7 @@ from services.evaluator.core.records import (
     Row,
     RowKey,
     TransitionState,
+    closing_key,
 )
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
@@ -34,7 +36,8 @@ class Loop:
     def __init__(self) -> None:
         self.partials, self.alerts, self.states = MemoryPartials(), MemoryAlerts(), MemoryStates()
         self.rules = MemoryRules(RuleSet.of(1, [rule("count", "count > threshold")]))
-        self.clock = FakeClock(NOW)
+        self.clock, self.metrics = FakeClock(NOW), Metrics()
+        self.metrics.rules(self.rules.current)
         self.worker = self.started()
 
     def started(self) -> WindowWorker:
@@ -43,7 +46,7 @@ class Loop:
             states=self.states,
             alerts=self.alerts,
             rules=self.rules,
-            metrics=Metrics(),
+            metrics=self.metrics,
             clock=self.clock,
             commit=timedelta(seconds=1),
             idle=timedelta(seconds=1),
@@ -89,6 +92,20 @@ async def test_what_is_decided_is_published_and_saved_and_then_committed(loop: L
     assert [state.id for state in loop.states.kept.values()] == [each.id for each in loop.alerts.written]
     (committed,) = loop.partials.commits
     assert (committed.partition, committed.offset) == (0, 0)
+
+
+async def test_firings_and_late_events_are_counted_by_rule_and_late_events_also_once() -> None:
+    with telemetry.telemetry("test", "i", ""):
+        loop = Loop()
+        await loop.bring(flush(1, 3), flush(2, event=40), rebalance=ASSIGNED)
+        late = flush(3, 5, event=40)
+        closing = Row(closing_key(15 * SECOND_NS), Aggregate(counted=4))
+        await loop.bring(replace(late, rows=(*late.rows, closing)), first=2)
+        lines = telemetry.exposition()[0].decode().splitlines()
+    assert "late_events_total 4.0" in lines
+    values = {line.split("{")[0]: line.rpartition(" ")[2] for line in lines if 'rule="count"' in line}
+    assert values["tocsin_evaluator_rule_events_late_total"] == "2.0"
+    assert values["tocsin_evaluator_rule_fired_total"] == "1.0"
 
 
 async def test_nothing_is_committed_while_kafka_refuses_the_transition(loop: Loop) -> None:

@@ -99,7 +99,8 @@ Global___PartialBatch: _TypeAlias = PartialBatch  # noqa: Y015
 @_typing.final
 class PartialRow(_message.Message):
     """The aggregate of one block for one rule, one group and one pane in which the rule selected an event; or the number of
-    events that the scope selected there, once for all rules of the same scope, group_by and window that need it.
+    events that the scope selected there, once for all rules of the same scope, group_by and window that need it; or the
+    number of events that some rule drops as late if the watermark has reached pane_time, each event once.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -118,7 +119,9 @@ class PartialRow(_message.Message):
     LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
-    """The rule; in a row of totals, a key for the rules' common scope, group_by and window."""
+    """The rule; in a row of totals, a key for the rules' common scope, group_by and window; "closing" in a row of events
+    that may be late, which has selection_revision 0, count, and no group.
+    """
     selection_revision: _builtins.int
     """The rule's selection_revision; 0 in a row of totals, which has total and last_event_time only."""
     count: _builtins.int
@@ -141,7 +144,9 @@ class PartialRow(_message.Message):
 
     @_builtins.property
     def pane_time(self) -> _timestamp_pb2.Timestamp:
-        """The start of the pane. A pane is as long as the rule's window."""
+        """The start of the pane. A pane is as long as the rule's window. In a row of events that may be late, the end of the
+        first window that closes among the rules that selected them, lateness included.
+        """
 
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[_alert_pb2.SampleEvent]:

@@ -20,6 +20,7 @@ from services.evaluator.core.match.events import (
 )
 from services.evaluator.core.records import (
     EMPTY_AGGREGATE,
+    LATEST_NS,
     MAX_SAMPLE_CHARACTERS,
     MAX_SAMPLES,
     Aggregate,
@@ -43,8 +44,11 @@ class _Fetch:
     events: EventBatch
     blocks: list[Block]
     times_ns: Ints
+    arrived_ns: Ints
     record_of_event: Ints
     block_of_event: Ints
+    # For each event the end of the window that closes first among the rules that selected it.
+    closes_ns: Ints | None = None
     _scopes: dict[str, RowMask | None] = field(default_factory=dict)
     bucketings: dict[str, BucketedEvents] = field(default_factory=dict)
 
@@ -61,6 +65,19 @@ class _Fetch:
             )
         return self.bucketings[compiled.bucketing_id]
 
+    def add_closings(self, compiled: CompiledRule, bucketed: BucketedEvents, events: Ints) -> None:
+        """Take into account when the windows of the events close that a rule selected.
+
+        The watermark is never ahead of a record's arrival, so windows that close after it cannot make an event late.
+        """
+        open_ns = compiled.window_ns + compiled.lateness_ns
+        if bucketed.first_pane_ns + open_ns > self.arrived_ns.max():
+            return
+        if self.closes_ns is None:
+            self.closes_ns = np.full(len(self.times_ns), LATEST_NS)
+        closes_ns = self.times_ns[events] // compiled.window_ns * compiled.window_ns + open_ns
+        self.closes_ns[events] = np.minimum(self.closes_ns[events], closes_ns)
+
     def _scope(self, compiled: CompiledRule) -> RowMask | None:
         scope = compiled.rule.scope
         if not scope:
@@ -70,26 +87,32 @@ class _Fetch:
         return self._scopes[scope]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchOutcome:
+    """What matching one fetch led to, beside the rows of its blocks."""
+
+    # By the id of each rule that was evaluated, how many events its filter selected.
+    selected: Mapping[str, int]
+    # Rules that could not be evaluated, and why: they miss this fetch, the others do not.
+    failed: Mapping[CompiledRule, Exception]
+
+
 def match_events(
     events: EventBatch, rules: RuleSet, sources: Mapping[int, SourcePartition], outputs: int
-) -> dict[CompiledRule, Exception]:
-    """Add the events of a fetch to the blocks of their sources.
-
-    Return the rules that could not be evaluated, and why: they miss this fetch, the others do not.
-    """
+) -> MatchOutcome:
+    """Add the events of a fetch to the blocks of their sources."""
     fetch = _add_records(events, sources)
+    selected: dict[str, int] = {}
     failed: dict[CompiledRule, Exception] = {}
     for compiled in rules.rules.values() if len(events.columns) else ():
         try:
-            rows = _aggregate_rule(fetch, fetch.bucketed(compiled), compiled)
+            selected[compiled.rule.id] = _match_rule(fetch, compiled, outputs)
         except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
             failed[compiled] = error
-            continue
-        for block, key, aggregate in rows:
-            block.replace_row(key, aggregate, outputs)
     for bucketing_id, bucketed in fetch.bucketings.items():
         _add_totals(fetch, bucketing_id, bucketed, rules, outputs)
-    return failed
+    _add_closings(fetch, outputs)
+    return MatchOutcome(selected=selected, failed=failed)
 
 
 def _add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> _Fetch:
@@ -110,6 +133,7 @@ def _add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> 
         events=events,
         blocks=blocks,
         times_ns=times_ns,
+        arrived_ns=arrived_ns,
         record_of_event=record_of_event,
         block_of_event=block_of_record[record_of_event],
     )
@@ -134,14 +158,34 @@ def _add_totals(fetch: _Fetch, bucketing_id: str, bucketed: BucketedEvents, rule
         block.replace_totals(key, aggregate, rule_ids, outputs)
 
 
-def _aggregate_rule(
-    fetch: _Fetch, bucketed: BucketedEvents, compiled: CompiledRule
-) -> Iterable[tuple[Block, RowKey, Aggregate]]:
-    """Return each row of one rule in which this fetch selected something, with its new numbers."""
-    rule = compiled.rule
+def _add_closings(fetch: _Fetch, outputs: int) -> None:
+    """Count each event that may come too late once, however many rules selected it."""
+    if fetch.closes_ns is None:
+        return
+    events = np.flatnonzero(fetch.closes_ns <= fetch.arrived_ns)
+    moments, moment_of_event = np.unique(fetch.closes_ns[events], return_inverse=True)
+    codes, counts = np.unique(fetch.block_of_event[events] * max(len(moments), 1) + moment_of_event, return_counts=True)
+    for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+        block, moment = divmod(code, len(moments))
+        fetch.blocks[block].add_closing(int(moments[moment]), count, outputs)
+
+
+def _match_rule(fetch: _Fetch, compiled: CompiledRule, outputs: int) -> int:
+    """Add to the blocks what a rule selects in this fetch; return how many events that are."""
+    bucketed = fetch.bucketed(compiled)
     events = np.flatnonzero(compiled.filter(fetch.events.columns, bucketed.selected))
-    if not len(events):
-        return ()
+    if len(events):
+        for block, key, aggregate in _aggregate_rule(fetch, bucketed, compiled, events):
+            block.replace_row(key, aggregate, outputs)
+        fetch.add_closings(compiled, bucketed, events)
+    return len(events)
+
+
+def _aggregate_rule(
+    fetch: _Fetch, bucketed: BucketedEvents, compiled: CompiledRule, events: Ints
+) -> Iterable[tuple[Block, RowKey, Aggregate]]:
+    """Return each row of one rule in which these events are, with its new numbers."""
+    rule = compiled.rule
     changed, rows = np.unique(bucketed.bucket_of_event[events], return_inverse=True)
     buckets = [bucketed.buckets[number] for number in changed.tolist()]
     keys = [RowKey(rule.id, rule.selection_revision, bucket.group, bucket.pane_ns) for bucket in buckets]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.evaluator.core.records import (
+    EMPTY_AGGREGATE,
     Aggregate,
     BlockProgress,
     Group,
@@ -11,6 +12,7 @@ from services.evaluator.core.records import (
     Row,
     RowKey,
     block_of,
+    closing_key,
     end_offset,
     first_offset,
     later,
@@ -72,6 +74,12 @@ class Block:
         """Replace the totals of a bucketing; they go to where these rules' groups are judged."""
         self.totals[key] = aggregate
         self._mark_changed(key, rule_ids, outputs)
+
+    def add_closing(self, closes_ns: int, events: int, outputs: int) -> None:
+        """Add events that some rule drops as late if the watermark has reached this moment."""
+        key = closing_key(closes_ns)
+        counted = self.totals.get(key, EMPTY_AGGREGATE).counted + events
+        self.replace_totals(key, EMPTY_AGGREGATE._replace(counted=counted), (key.rule_id,), outputs)
 
     def flush(self, progress: BlockProgress, outputs: int) -> list[tuple[int, PartialBatch]]:
         """Return for each output partition how far this block is and what changed since the last flush."""

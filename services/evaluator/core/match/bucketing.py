@@ -34,6 +34,7 @@ class BucketedEvents:
     """The buckets that occur in a fetch."""
 
     buckets: tuple[Bucket, ...]
+    first_pane_ns: int
     # For each event the index of its bucket; -1 where the scope does not select it.
     bucket_of_event: Ints
     # None when the scope selects every event.
@@ -68,6 +69,7 @@ def bucket_events(
         bucket_of_event[rows], rank[rows] = bucket_of_row, ranks
     return BucketedEvents(
         buckets=tuple(_bucket(code, panes, groups.keys) for code in present.tolist()),
+        first_pane_ns=panes[0],
         bucket_of_event=bucket_of_event,
         selected=selected,
         rank=rank,

@@ -16,7 +16,9 @@ Invariants:
 - Merging is exact, so neither order nor grouping matters: sums are kept as integers and rounded once.
 - The watermark is the least of the sources' greatest event times. It never goes back, and a source is idle only if
   Kafka has nothing more of it.
-- A window is judged while it is open and closed once; events for a closed window are counted as late.
+- A window is judged while it is open and closed once; events for a closed window are counted as late, by rule. How
+  many distinct events these are no rule's rows can say. So the match stage counts each event that several rules
+  selected at the time when the first of their windows closes, and the stage compares that with the watermark.
 
 Replay: a checkpoint names the oldest offset that an open window needs, the position that was judged, and the watermark
 at that time. A new owner reads from the oldest needed offset and only merges until it has reached the position; the

@@ -1,6 +1,7 @@
 """The window stage of one partition of `window-partials`: a function of its records, one after the other."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.evaluator.core.records import (
@@ -32,7 +33,18 @@ class BatchOutcome:
 
     transitions: tuple[Transition, ...]
     flush_order: FlushOrder
+    # Events that some rule dropped as late, each counted once; and how many each rule dropped, by its id.
     late_events: int
+    late_by_rule: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _MergedRows:
+    """What merging the rows of one record led to: as in BatchOutcome."""
+
+    changed: list[Row] = field(default_factory=list)
+    late_events: int = 0
+    late_by_rule: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -112,10 +124,10 @@ class WindowStage:
             # It was noticed when this was read first; reading from the middle may begin with a repetition.
             flush_order = FlushOrder.NEXT_BLOCK
         rows = () if flush_order is FlushOrder.STALE else batch.rows
-        changed, late_events = self._merge(offset, batch.progress, rows, now_ns)
+        merged = self._merge(offset, batch.progress, rows, now_ns)
         transitions: list[Transition] = []
         if was_caught_up:
-            transitions += self._judge(changed, now_ns)
+            transitions += self._judge(merged.changed, now_ns)
         elif self.is_caught_up:
             transitions += self._judge_all(now_ns)
         self.watermark.observe(batch.progress)
@@ -124,7 +136,10 @@ class WindowStage:
             transitions += self._close(now_ns)
         # During a replay late events were counted when they were read first.
         return BatchOutcome(
-            transitions=tuple(transitions), flush_order=flush_order, late_events=late_events if was_caught_up else 0
+            transitions=tuple(transitions),
+            flush_order=flush_order,
+            late_events=merged.late_events if was_caught_up else 0,
+            late_by_rule=merged.late_by_rule if was_caught_up else {},
         )
 
     def checkpoint(self, now_ns: int) -> Checkpoint:
@@ -178,10 +193,9 @@ class WindowStage:
             if pane is not None:
                 pane.fold(source)
 
-    def _merge(self, offset: int, progress: BlockProgress, rows: Iterable[Row], now_ns: int) -> tuple[list[Row], int]:
+    def _merge(self, offset: int, progress: BlockProgress, rows: Iterable[Row], now_ns: int) -> "_MergedRows":
         """Put rows into their panes; return those that changed something, and how many events came too late."""
-        changed: list[Row] = []
-        late_events = 0
+        merged = _MergedRows()
         sequence = self._sequences[progress.source_partition]
         for row in rows:
             replaced = sequence.replace(row, progress.up_to)
@@ -189,19 +203,25 @@ class WindowStage:
                 continue
             key, (aggregate, former) = row.key, replaced
             if key.is_totals:
-                totals = self._totals.setdefault(key.rule_id, ScopeTotals())
-                scope_pane = totals.pane(key.group, key.pane_ns, offset)
-                scope_pane.replace(progress.source_partition, progress.rules_revision, aggregate)
-                changed.append(row)
+                if not key.is_closing:
+                    self._merge_totals(offset, progress, key, aggregate)
+                    merged.changed.append(row)
+                elif self.watermark.has_reached(key.pane_ns):
+                    merged.late_events += self._late_events(sequence, aggregate, former)
                 continue
             pane = self._windows_of((key.rule_id, key.selection_revision), now_ns).pane(key, offset)
             if pane is None:
-                late_events += self._late_events(sequence, aggregate, former)
+                merged.late_by_rule[key.rule_id] += self._late_events(sequence, aggregate, former)
             else:
                 pane.replace(progress.source_partition, aggregate)
-                changed.append(row)
+                merged.changed.append(row)
         sequence.advance(progress.up_to)
-        return changed, late_events
+        return merged
+
+    def _merge_totals(self, offset: int, progress: BlockProgress, key: RowKey, aggregate: Aggregate) -> None:
+        totals = self._totals.setdefault(key.rule_id, ScopeTotals())
+        scope_pane = totals.pane(key.group, key.pane_ns, offset)
+        scope_pane.replace(progress.source_partition, progress.rules_revision, aggregate)
 
     def _late_events(self, sequence: SourceSequence, aggregate: Aggregate, former: Aggregate | None) -> int:
         """Return how many events of a row are late that were not counted as late before."""

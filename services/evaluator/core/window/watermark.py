@@ -43,6 +43,10 @@ class Watermark:
         """Move to a moment that the wall clock decided."""
         self.value_ns = later(self.value_ns, moment_ns)
 
+    def has_reached(self, moment_ns: int) -> bool:
+        """Whether a window that ends then, lateness included, is closed."""
+        return self.value_ns is not None and moment_ns <= self.value_ns
+
     @property
     def idle_until_ns(self) -> int | None:
         """The moment until which no source has anything; None while one has, or may have."""
