@@ -81,6 +81,17 @@ def print_error(report: ErrorReport, output: OutputFormat, *, source: str) -> No
         print_to_stderr(f"  {detail.field}{rule}: {detail.description}".replace("\n", "\n    "))
 
 
+def print_warnings(warnings: Sequence[ErrorDetail], output: OutputFormat) -> None:
+    """Print to standard error what is allowed and surely not meant."""
+    if warnings and output is OutputFormat.JSON:
+        shown = [{name: text for name, text in asdict(warning).items() if text} for warning in warnings]
+        typer.echo(printable_json({"warnings": shown}, indent=2), err=True)
+        return
+    for warning in warnings:
+        rule = f" ({warning.rule})" if warning.rule else ""
+        print_to_stderr(f"warning: {warning.field}{rule}: {warning.description}".replace("\n", "\n  "))
+
+
 def print_to_stderr(text: str) -> None:
     """Print a text for people to standard error."""
     _stderr.print(text, soft_wrap=True)

@@ -19,6 +19,7 @@ from cli.client import (
 )
 from cli.output import (
     SEVERITY_STYLE,
+    ErrorDetail,
     ErrorReport,
     OutputFormat,
     OutputOption,
@@ -30,6 +31,7 @@ from cli.output import (
     print_json,
     print_message,
     print_table,
+    print_warnings,
     stdout,
 )
 from cli.rule_files import FileRule, load_rules, reject_file
@@ -86,7 +88,10 @@ def create_rules(
     added: list[AlertRule] = []
     with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
-        _exit_if_refused(_call_each(rules, lambda rule: _validate(stub, rule)), "not allowed", file, output)
+        validated: list[service.ValidateAlertRuleResponse] = []
+        refused = _call_each(rules, lambda rule: validated.append(_validate(stub, rule)))
+        _exit_if_refused(refused, "not allowed", file, output)
+        _warn(validated, output)
         try:
             refused = _call_each(rules, lambda rule: added.append(_create(stub, rule, is_dry_run)))
         finally:
@@ -120,8 +125,9 @@ def update_rule(
             request_id=new_request_id(),
             validate_only=is_dry_run,
         )
-        rule = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
-    _print_rule(rule, output)
+        response = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=RPC_TIMEOUT_S)
+    _warn([response], output)
+    _print_rule(response.alert_rule, output)
 
 
 @app.command("delete")
@@ -172,17 +178,29 @@ def validate_rules(
     Exit code 1 when a rule is invalid; the error names each.
     """
     rules = load_rules(file, output)
-    valid: list[AlertRule] = []
+    validated: list[service.ValidateAlertRuleResponse] = []
     with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
-        refused = _call_each(rules, lambda rule: valid.append(_validate(stub, rule)))
-    _print_rules(valid, output)
+        refused = _call_each(rules, lambda rule: validated.append(_validate(stub, rule)))
+    _warn(validated, output)
+    _print_rules([response.alert_rule for response in validated], output)
     _exit_if_refused(refused, "not allowed", file, output)
 
 
-def _validate(stub: AlertRuleServiceStub, rule: AlertRule) -> AlertRule:
+def _validate(stub: AlertRuleServiceStub, rule: AlertRule) -> service.ValidateAlertRuleResponse:
     request = service.ValidateAlertRuleRequest(alert_rule=rule)
-    return stub.ValidateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+    return stub.ValidateAlertRule(request, timeout=RPC_TIMEOUT_S)
+
+
+def _warn(
+    responses: Sequence[service.ValidateAlertRuleResponse | service.UpdateAlertRuleResponse], output: OutputFormat
+) -> None:
+    warnings = [
+        ErrorDetail(field=warning.field, rule=response.alert_rule.name, description=warning.description)
+        for response in responses
+        for warning in response.warnings
+    ]
+    print_warnings(warnings, output)
 
 
 def _create(stub: AlertRuleServiceStub, rule: AlertRule, is_dry_run: bool) -> AlertRule:  # noqa: FBT001

@@ -22,6 +22,7 @@ from services.manager.ports import NameTakenError, Store, Transaction
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules
 from services.manager.rpc.requests import check_etag, check_fields, refuse_if_any
 from services.rule_language.rule import Draft, Rule, RuleError, complete
+from services.rule_language.warnings import find_warnings
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
 _P = ParamSpec("_P")
@@ -63,6 +64,11 @@ class RuleChecker:
             refuse_if_any(*(Violation(problem.field, problem.description) for problem in error.problems))
             raise
 
+    async def warnings(self, rule: Rule) -> list[pb.RuleWarning]:
+        """Return what is allowed in a rule and surely not meant."""
+        found = await self.compile(find_warnings, rule)
+        return [pb.RuleWarning(field=warning.field, description=warning.description) for warning in found]
+
     async def compile(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Do work that compiles expressions. Raises Overloaded when too much of it is waiting."""
         if self._count >= self._limit:
@@ -95,17 +101,26 @@ class RuleCommands:
         """Create a rule."""
         check_fields(request)
         rule = await self._checker.complete(read_alert_rule(request.alert_rule))
-        return await self._run(request, pb.CreateAlertRuleResponse, lambda edits: edits.create(rule, self._new_id()))
+        warnings = await self._checker.warnings(rule)
+
+        async def act(edits: _RuleEdits) -> pb.CreateAlertRuleResponse:
+            stored = await edits.create(rule, self._new_id())
+            return pb.CreateAlertRuleResponse(alert_rule=rule_message(stored), warnings=warnings)
+
+        return await self._run(request, pb.CreateAlertRuleResponse, act)
 
     async def update(self, request: pb.UpdateAlertRuleRequest) -> pb.UpdateAlertRuleResponse:
         """Change the fields that the mask names."""
         check_fields(request, "id")
         fields, values = _masked_fields(request), read_alert_rule(request.alert_rule)
 
-        async def act(edits: _RuleEdits) -> StoredRule:
+        async def act(edits: _RuleEdits) -> pb.UpdateAlertRuleResponse:
             stored = await edits.get(request.id, request.alert_rule.etag)
             draft = values if fields is None else rule_edits.merge(stored.rule, values, fields)
-            return await edits.edit(stored, await self._checker.complete(draft))
+            rule = await self._checker.complete(draft)
+            warnings = await self._checker.warnings(rule)
+            edited = await edits.edit(stored, rule)
+            return pb.UpdateAlertRuleResponse(alert_rule=rule_message(edited), warnings=warnings)
 
         return await self._run(request, pb.UpdateAlertRuleResponse, act)
 
@@ -113,9 +128,11 @@ class RuleCommands:
         """Replace a rule by another."""
         check_fields(request, "id")
         rule = await self._checker.complete(read_alert_rule(request.alert_rule))
+        warnings = await self._checker.warnings(rule)
 
-        async def act(edits: _RuleEdits) -> StoredRule:
-            return await edits.edit(await edits.get(request.id, request.alert_rule.etag), rule)
+        async def act(edits: _RuleEdits) -> pb.ReplaceAlertRuleResponse:
+            edited = await edits.edit(await edits.get(request.id, request.alert_rule.etag), rule)
+            return pb.ReplaceAlertRuleResponse(alert_rule=rule_message(edited), warnings=warnings)
 
         return await self._run(request, pb.ReplaceAlertRuleResponse, act)
 
@@ -145,14 +162,15 @@ class RuleCommands:
     ) -> _Response:
         check_fields(request, "id")
 
-        async def act(edits: _RuleEdits) -> StoredRule:
+        async def act(edits: _RuleEdits) -> _Response:
             stored = await edits.get(request.id)
-            return await edits.edit(stored, replace(stored.rule, enabled=enabled))
+            edited = await edits.edit(stored, replace(stored.rule, enabled=enabled))
+            return response_type(alert_rule=rule_message(edited))
 
         return await self._run(request, response_type, act)
 
     async def _run(
-        self, request: _Request, response_type: type[_Response], act: Callable[["_RuleEdits"], Awaitable[StoredRule]]
+        self, request: _Request, response_type: type[_Response], act: Callable[["_RuleEdits"], Awaitable[_Response]]
     ) -> _Response:
         validate_only: bool = getattr(request, "validate_only", False)
         now = self._clock.now()
@@ -160,13 +178,9 @@ class RuleCommands:
         request_id_of(request)
         async with self._store.transaction(commit=not validate_only) as transaction:
             edits = _RuleEdits(transaction, self._checker, now)
-
-            async def respond() -> _Response:
-                return response_type(alert_rule=rule_message(await act(edits)))
-
             if validate_only:
-                return _without_stored_fields(await respond(), request)
-            response = await respond_once(request, transaction.requests, response_type, respond, now=now)
+                return _without_stored_fields(await act(edits), request)
+            response = await respond_once(request, transaction.requests, response_type, lambda: act(edits), now=now)
         self._metrics.rules_edited(edits.count)
         return response
 

@@ -103,7 +103,8 @@ class AlertRuleRpc(AlertRuleServiceServicer):
     ) -> pb.ValidateAlertRuleResponse:
         check_fields(request)
         rule = await self._checker.complete(read_alert_rule(request.alert_rule))
-        return pb.ValidateAlertRuleResponse(alert_rule=write_alert_rule(rule))
+        warnings = await self._checker.warnings(rule)
+        return pb.ValidateAlertRuleResponse(alert_rule=write_alert_rule(rule), warnings=warnings)
 
     async def WatchAlertRules(
         self, request: pb.WatchAlertRulesRequest, _context: Any

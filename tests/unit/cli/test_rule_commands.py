@@ -248,3 +248,21 @@ def test_a_name_that_no_rule_has_is_refused_with_the_one_that_was_meant(tocsin: 
     done = tocsin("rules", verb, "the-first", "-o", "json")
     assert (done.exit_code, done.stdout) == (1, "")
     assert error_of(done)["message"] == 'no rule has the name or id "the-first"; did you mean "first"?'
+
+
+@pytest.mark.parametrize("verb", ["create", "validate", "update"])
+def test_a_command_warns_on_standard_error_of_what_is_surely_not_meant(
+    tocsin: Command, written: Callable[..., str], kept: Any, verb: str
+) -> None:
+    file = written(RULE | {"name": "second", "condition": "rate > threshold", "threshold": 5})
+    of_rule = [kept["id"]] if verb == "update" else []
+    done = tocsin("rules", verb, *of_rule, file, "-o", "json")
+    assert done.exit_code == 0
+    ((warning,),) = json.loads(done.stderr).values()
+    assert (warning["field"], warning["rule"]) == ("condition", "second")
+    assert "never true" in warning["description"]
+
+
+def test_a_warning_is_a_line_for_people(tocsin: Command, written: Callable[..., str]) -> None:
+    done = tocsin("rules", "validate", written(RULE | {"filter": "level > FATAL"}))
+    assert done.stderr.startswith("warning: filter (first): no event can meet it")

@@ -100,7 +100,7 @@ async def test_an_edit_locks_the_revision_of_all_rules_only_when_its_own_is_comp
     rule.filter = "level >= WARN"
     after = (await commands.replace(pb.ReplaceAlertRuleRequest(id=stored.id, alert_rule=rule))).alert_rule
     assert after.revision > stored.revision
-    assert steps == ["compiled", "compiled", "locked"]
+    assert steps == ["compiled", "compiled", "compiled", "locked"]
 
 
 async def test_what_is_not_allowed_is_named_by_field(checker: RuleChecker) -> None:
@@ -195,3 +195,16 @@ async def test_a_repeated_switch_gets_the_first_response_and_changes_nothing(
     ):
         with pytest.raises(RequestIdReused):
             await reused
+
+
+async def test_every_call_that_brings_a_rule_warns_of_what_is_surely_not_meant(commands: RuleCommands) -> None:
+    rule = _named("a")
+    rule.filter = "level > FATAL"
+    created = await commands.create(pb.CreateAlertRuleRequest(alert_rule=rule))
+    rule_id = created.alert_rule.id
+    replaced = await commands.replace(pb.ReplaceAlertRuleRequest(id=rule_id, alert_rule=rule, validate_only=True))
+    updated = await commands.update(pb.UpdateAlertRuleRequest(id=rule_id, alert_rule=AlertRule(threshold=2)))
+    for response in (created, replaced, updated):
+        assert [warning.field for warning in response.warnings] == ["filter"]
+    updated = await commands.update(pb.UpdateAlertRuleRequest(id=rule_id, alert_rule=AlertRule(filter="level > WARN")))
+    assert list(updated.warnings) == []

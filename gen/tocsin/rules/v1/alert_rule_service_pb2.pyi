@@ -22,6 +22,32 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class RuleWarning(_message.Message):
+    """Something that is allowed in a rule and surely not meant, such as a condition that is never true."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field of the rule, named as in JSON."""
+    description: _builtins.str
+    """What is wrong with it, as a sentence."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleWarning: _TypeAlias = RuleWarning  # noqa: Y015
+
+@_typing.final
 class CreateAlertRuleRequest(_message.Message):
     """A rule to create."""
 
@@ -66,18 +92,24 @@ class CreateAlertRuleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
         """The rule as it is stored."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleWarning]:
+        """What is allowed in the rule and surely not meant; at most one warning for each field."""
 
     def __init__(
         self,
         *,
         alert_rule: _alert_rule_pb2.AlertRule | None = ...,
+        warnings: _abc.Iterable[Global___RuleWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -248,18 +280,24 @@ class UpdateAlertRuleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
         """The rule as it is stored."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleWarning]:
+        """What is allowed in the rule and surely not meant; at most one warning for each field."""
 
     def __init__(
         self,
         *,
         alert_rule: _alert_rule_pb2.AlertRule | None = ...,
+        warnings: _abc.Iterable[Global___RuleWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,18 +352,24 @@ class ReplaceAlertRuleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
         """The rule as it is stored."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleWarning]:
+        """What is allowed in the rule and surely not meant; at most one warning for each field."""
 
     def __init__(
         self,
         *,
         alert_rule: _alert_rule_pb2.AlertRule | None = ...,
+        warnings: _abc.Iterable[Global___RuleWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,18 +555,24 @@ class ValidateAlertRuleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_RULE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def alert_rule(self) -> _alert_rule_pb2.AlertRule:
         """The rule with all fields that its type fills in."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleWarning]:
+        """What is allowed in the rule and surely not meant; at most one warning for each field."""
 
     def __init__(
         self,
         *,
         alert_rule: _alert_rule_pb2.AlertRule | None = ...,
+        warnings: _abc.Iterable[Global___RuleWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

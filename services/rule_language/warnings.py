@@ -1,0 +1,109 @@
+"""What is allowed in a rule and surely not meant.
+
+A warning is given only where it is certain: a rule that is never true never fires, whatever comes. So the analysis
+looks at the ranges of fields and at what a conjunction demands of each, and says nothing where that does not decide.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.domain.event_fields import MAX_STATUS, MIN_STATUS
+from services.domain.level import Level
+from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
+from services.rule_language.possible_values import Numbers, Ranges
+from services.rule_language.rule import Rule
+from services.rule_language.satisfiability import always_holds, can_hold
+
+_INT_MAX = 2**63 - 1
+_INF = float("inf")
+# In shorter windows much of what belongs together lies on both sides of a border.
+_SHORT_WINDOW = timedelta(minutes=1)
+
+_EVENTS: Ranges = {
+    "level": Numbers(low=Level.TRACE.value, high=Level.FATAL.value),
+    "status_code": Numbers(low=MIN_STATUS, high=MAX_STATUS, may_be_absent=True),
+    "response_time": Numbers(low=0.0, high=_INF, may_be_absent=True),
+}
+
+_EVENT_RANGES = (
+    f"its parts exclude each other, or ask for a level outside of {Level.TRACE.name} to {Level.FATAL.name}, "
+    f"a status_code outside of {MIN_STATUS} to {MAX_STATUS}, or a negative response_time"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleWarning:
+    """What is surely not meant, and in which field, named as in JSON."""
+
+    field: str
+    description: str
+
+
+def find_warnings(rule: Rule) -> list[RuleWarning]:
+    """Return what is allowed in a rule and surely not meant, in the order of the contract's fields."""
+    condition = check_condition(rule.condition)
+    of_condition = list(_condition_warnings(rule, condition))
+    of_window = [] if of_condition else _window_warnings(rule, condition)
+    return [*_selection_warnings(rule), *of_condition, *_threshold_warnings(rule, condition), *of_window]
+
+
+def _selection_warnings(rule: Rule) -> Iterator[RuleWarning]:
+    filter_ = check_filter(rule.filter).tree
+    scope = check_filter(rule.scope).tree if rule.scope else None
+    if scope is not None and not can_hold([scope], _EVENTS):
+        yield RuleWarning(field="scope", description=f"no event can meet it: {_EVENT_RANGES}")
+    elif not can_hold([filter_], _EVENTS):
+        yield RuleWarning(field="filter", description=f"no event can meet it: {_EVENT_RANGES}")
+    elif scope is not None and not can_hold([scope, filter_], _EVENTS):
+        yield RuleWarning(field="filter", description="no event of the scope can meet it")
+
+
+def _condition_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarning]:
+    windows = _windows(rule)
+    if not can_hold([condition.tree], windows):
+        hint = "; rate is a share from 0 to 1: 0.05 is 5 %" if "rate" in condition.names else ""
+        yield RuleWarning(field="condition", description=f"is never true, so the rule never fires{hint}")
+    elif always_holds(condition.tree, windows):
+        yield RuleWarning(field="condition", description="is always true, so each group fires with its first event")
+    elif not rule.scope and not reads_total(condition) and _holds_only_when_empty(condition, windows):
+        yield RuleWarning(
+            field="condition",
+            description="holds only where the filter selects nothing, and without a scope that is every group with "
+            "other events; a group without any event is not seen. A scope says whose silence is meant",
+        )
+
+
+def _threshold_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarning]:
+    if rule.threshold and "threshold" not in condition.names:
+        description = "the condition does not read it: write `threshold` there in place of a number, or 0 here"
+        yield RuleWarning(field="threshold", description=description)
+
+
+def _window_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarning]:
+    needs_several = not can_hold([condition.tree], _windows(rule) | {"count": _exactly(1)})
+    if rule.window < _SHORT_WINDOW and needs_several and "count" in condition.names:
+        seconds = rule.window // timedelta(seconds=1)
+        yield RuleWarning(
+            field="window",
+            description=f"each window of {seconds} s begins to count at 0, so events on both sides of a border are "
+            "counted apart; a longer window has fewer borders",
+        )
+
+
+def _holds_only_when_empty(condition: Expression, windows: Ranges) -> bool:
+    return not can_hold([condition.tree], {**windows, "count": Numbers(low=1, high=_INT_MAX)})
+
+
+def _windows(rule: Rule) -> dict[str, Numbers]:
+    """Return what the numbers of a window can be; the others can be anything."""
+    return {
+        "count": Numbers(low=0, high=_INT_MAX),
+        "total": Numbers(low=0, high=_INT_MAX),
+        "rate": Numbers(low=0.0, high=1.0),
+        "threshold": _exactly(rule.threshold),
+    }
+
+
+def _exactly(number: float) -> Numbers:
+    return Numbers(low=number, high=number)
