@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from cli.parsing.event import ParseNote
 from cli.parsing.field_names import DIALECTS, FIELD_NAMES
+from cli.parsing.field_uses import JSON_NAMES, UNITS
 from cli.parsing.format_types import LineFormat
 from cli.parsing.formats import CONTAINER_FORMATS, FORMATS
 from cli.parsing.levels import LEVEL_WORDS
@@ -183,7 +184,7 @@ def log_tables() -> dict[str, str]:
     return {
         "formats": _formats(FORMATS),
         "container formats": _formats(CONTAINER_FORMATS),
-        "names": _table(("field", "names"), ((field, _codes(names.split())) for field, names in FIELD_NAMES.items())),
+        "names": _table(("field", "names, the clearest first"), map(_names, FIELD_NAMES.items())),
         "dialects": _table(("program", "known by", "names"), dialects),
         "levels": _table(("level", "words"), levels),
         "timestamps": _table(("example",), ((f"`{example}`",) for example in TIMESTAMP_FORMATS)),
@@ -326,6 +327,13 @@ _TYPES = {
     FieldDescriptor.TYPE_DOUBLE: "number",
     FieldDescriptor.TYPE_INT32: "integer",
 }
+
+
+def _names(field: tuple[str, str]) -> tuple[str, str]:
+    """Return a field as the contract's JSON names it, with the unit of its names, and the names."""
+    raw, names = field
+    unit = f", in {UNITS[raw]}" if raw in UNITS else ""
+    return f"`{JSON_NAMES[raw]}`{unit}" if raw in JSON_NAMES else f"attribute `{raw}`", _codes(names.split())
 
 
 def _formats(kinds: Iterable[LineFormat]) -> str:

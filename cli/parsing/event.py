@@ -43,6 +43,8 @@ class ParsedEvent:
     notes: frozenset[ParseNote] = frozenset()
     # What stands where the level should stand, when that is not known.
     unknown_level: str = ""
+    # The texts that the event was made of, by the names that the parser gives them.
+    raw: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,34 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import Self
 
 from cli.parsing.levels import NUMERIC_SCALES, parse_level
+
+# What stands before the names of attributes, where one could be taken for a field of the event.
+ATTRIBUTE_PREFIX = "attributes."
+
+
+class SourceText(str):
+    """A text of a line, with the name that its field has there, and whether it was a list."""
+
+    __slots__ = ("is_list", "name")
+
+    name: str
+    is_list: bool
+
+    def __new__(cls, text: str, name: str, *, is_list: bool = False) -> Self:
+        """Return the text with its name."""
+        source = super().__new__(cls, text)
+        source.name, source.is_list = name, is_list
+        return source
+
 
 # For each field the names that loggers use for it, the clearest first; case and punctuation do not matter.
 FIELD_NAMES = {
     "message": (
         "message msg @m body body.stringValue fields.message short_message textPayload jsonPayload.message "
-        "event log @mt error.message"
+        "event log @mt error.message log.original event.original"
     ),
     "level": (
         "levelname severity_text error_severity log.level level @l lvl loglevel log_level severity "
@@ -18,21 +38,22 @@ FIELD_NAMES = {
     ),
     "time": (
         "@timestamp eventTime time timestamp ts @t datetime asctime timeMillis date timeUnixNano "
-        "observedTimeUnixNano time_iso8601 time_local StartUTC start_time instant.epochSecond "
+        "observedTimeUnixNano observedTimestamp time_iso8601 time_local StartUTC start_time instant.epochSecond "
         "timestamp.seconds"
     ),
-    "service": "service service.name resource.service.name resource.attributes.service.name app",
-    "host": "host host.name hostname host.hostname s-computername",
+    "service": "service service.name resource.service.name resource.attributes.service.name otelServiceName app",
+    "host": "host host.name hostname host.hostname resource.host.name resource.attributes.host.name s-computername",
     "trace_id": "traceId trace.id otelTraceID",
     "record_id": "recordId",
     "status_code": (
         "statusCode http.response.status_code http.status_code response_code sc-status status "
-        "httpRequest.status DownstreamStatus"
+        "httpRequest.status DownstreamStatus http_status"
     ),
     "response_time": (
-        "responseTime duration_ms elapsed_ms latency_ms time-taken httpRequest.latency duration latency elapsed"
+        "responseTime response_time_ms duration_ms elapsed_ms latency_ms time-taken httpRequest.latency duration "
+        "latency elapsed"
     ),
-    "response_seconds": "request_time duration_s",
+    "response_seconds": "request_time duration_s duration_seconds http.server.request.duration",
     "response_nanos": "event.duration",
     "logger": "logger log.logger logger_name loggerName",
 }
@@ -59,8 +80,11 @@ def _normalize(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+# Names that differ in case and punctuation only have the rank of the first one.
 _FIELD_BY_NAME = {
-    _normalize(name): (field, rank) for field, names in FIELD_NAMES.items() for rank, name in enumerate(names.split())
+    _normalize(name): (field, rank)
+    for field, names in FIELD_NAMES.items()
+    for rank, name in reversed(list(enumerate(names.split())))
 }
 _WITH_UNIT = re.compile(r"[\d.]+\s?(?:ns|us|µs|μs|ms|s)")
 # These names often have another meaning; they mean the field only when the value fits.
@@ -84,9 +108,10 @@ _RANK_OF_OTHERS = 100
 def map_field_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Replace names of loggers by those of the event's fields; other names stay.
 
-    Of several names for one field the clearest wins, of several values for one name the last; the others stay.
+    Of several names for one field the clearest wins, of several values for one name the last; the others stay, as
+    attributes. Each value of a field knows the name that it had.
     """
-    values = {name.removeprefix("attributes."): text for name, text in pairs}
+    values = {name.removeprefix(ATTRIBUTE_PREFIX): text for name, text in pairs}
     own = _dialect_of(values)
     best: dict[str, tuple[int, str]] = {}
     for name, text in values.items():
@@ -96,8 +121,12 @@ def map_field_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         if field and _fits(name, text) and (field not in best or rank < best[field][0]) and text:
             best[field] = (rank, name)
     chosen = {name: field for field, (_, name) in best.items()}
-    fields = {name: text for name, text in values.items() if name not in chosen and name not in FIELD_NAMES}
-    fields |= {field: _level_text(name, values[name]) for name, field in chosen.items()}
+    fields = {
+        ATTRIBUTE_PREFIX + name if name in FIELD_NAMES else name: text
+        for name, text in values.items()
+        if name not in chosen
+    }
+    fields |= {field: SourceText(_level_text(name, values[name]), name) for name, field in chosen.items()}
     if "@t" in values:
         # Serilog's compact form leaves out the level Information.
         fields.setdefault("level", "INFORMATION")

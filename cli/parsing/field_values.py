@@ -6,6 +6,7 @@ from datetime import datetime, tzinfo
 from math import isfinite
 
 from cli.parsing.event import ParsedEvent, ParseNote
+from cli.parsing.field_names import ATTRIBUTE_PREFIX, SourceText
 from cli.parsing.format_types import RawFields
 from cli.parsing.levels import parse_level, parse_priority
 from cli.parsing.timestamps import Now, parse_timestamp
@@ -63,23 +64,45 @@ def build_event(
         time_is_unknown=time_is_unknown,
         status_code=status_code,
         response_time=response_time,
-        host=builder.cut(_value(fields, "host"), MAX_HOST),
+        host=builder.cut(value_of(fields, "host"), MAX_HOST),
         trace_id=trace_id,
         record_id=builder.cut(fields.get("record_id", ""), MAX_RECORD_ID),
         attributes=builder.attributes(fields),
         notes=frozenset(builder.notes),
         unknown_level=unknown_level,
+        raw=fields,
     )
 
 
-def _value(fields: RawFields, name: str) -> str:
+def value_of(fields: RawFields, name: str) -> str:
+    """Return the text of a field, or an empty one where it means that there is no value."""
     text = fields.get(name, "").strip()
     return "" if text in _NO_VALUES else text
 
 
+def source_name(name: str, text: str) -> str:
+    """Return the name that a raw field has in the line."""
+    return text.name if isinstance(text, SourceText) else name.removeprefix(ATTRIBUTE_PREFIX)
+
+
+def is_attribute(name: str, text: str) -> bool:
+    """Return whether a raw field becomes an attribute as it is."""
+    is_event_field = name in _EVENT_FIELDS and not (name == "priority" and not text.isdecimal())
+    return not is_event_field and bool(name and text)
+
+
+def _without_surrogates(text: str) -> str:
+    clean = without_surrogates(text)
+    return (
+        SourceText(clean, without_surrogates(text.name), is_list=text.is_list)
+        if isinstance(text, SourceText)
+        else clean
+    )
+
+
 def _parse_time(fields: RawFields, now: Now, zone: tzinfo) -> tuple[datetime | None, bool]:
     """Return the time, and whether there is one that is not understood."""
-    texts = [text for name in ("time", "epoch") if (text := _value(fields, name))]
+    texts = [text for name in ("time", "epoch") if (text := value_of(fields, name))]
     event_time = next((time for text in texts if (time := parse_timestamp(text, now=now, zone=zone))), None)
     return event_time, bool(texts) and event_time is None
 
@@ -109,13 +132,13 @@ class _EventBuilder:
         """Replace half surrogate pairs, which JSON allows; invalid UTF-8 was replaced before."""
         if all(name.isascii() and text.isascii() for name, text in fields.items()):
             return fields
-        clean = {without_surrogates(name): without_surrogates(text) for name, text in fields.items()}
+        clean = {without_surrogates(name): _without_surrogates(text) for name, text in fields.items()}
         if any("\ufffd" in name + text for name, text in clean.items()):
             self.notes.add(ParseNote.TEXT_REPLACED)
         return clean
 
     def status_code(self, fields: RawFields) -> int | None:
-        text = _value(fields, "status_code")
+        text = value_of(fields, "status_code")
         if not text:
             return None
         if re.fullmatch(r"\d{3}(?:\.0)?", text, re.ASCII) and MIN_STATUS <= int(text[:3]) <= MAX_STATUS:
@@ -125,10 +148,12 @@ class _EventBuilder:
 
     def response_time(self, fields: RawFields) -> float | None:
         """Return milliseconds; a unit in the text wins over the one of the field's name."""
-        name = next((name for name in _UNIT_OF_FIELD if _value(fields, name)), None)
-        if name is None:
+        names = [name for name in _UNIT_OF_FIELD if value_of(fields, name)]
+        if not names:
             return None
-        text = _value(fields, name)
+        name, *others = names
+        self._kept |= {source_name(other, fields[other]): fields[other] for other in others}
+        text = value_of(fields, name)
         match = _DURATION.fullmatch(text)
         factor = _UNITS.get(match[2] or _UNIT_OF_FIELD[name]) if match else None
         duration = float(match[1]) * factor if match and factor else -1.0
@@ -140,7 +165,7 @@ class _EventBuilder:
         return duration
 
     def trace_id(self, fields: RawFields) -> str:
-        text = _value(fields, "trace_id")
+        text = value_of(fields, "trace_id")
         if not text:
             return ""
         trace_id = normalized_trace_id(text)
@@ -169,9 +194,8 @@ class _EventBuilder:
 
     def _other_fields(self, fields: RawFields) -> Iterator[tuple[str, str]]:
         for name, value in fields.items():
-            is_event_field = name in _EVENT_FIELDS and not (name == "priority" and not value.isdecimal())
-            if not is_event_field and name and value:
-                yield name, value
+            if is_attribute(name, value):
+                yield name.removeprefix(ATTRIBUTE_PREFIX), value
 
     def _keep(self, name: str, text: str, note: ParseNote) -> None:
         self._kept[name] = text

@@ -8,7 +8,7 @@ from re import Pattern
 from typing import Any
 
 from cli.parsing.event import InvalidLine
-from cli.parsing.field_names import map_field_names
+from cli.parsing.field_names import SourceText, map_field_names
 from services.domain.level import Level
 
 # Named texts of a line, before they become the fields of an event.
@@ -145,15 +145,19 @@ class W3cFormat(LineFormat):
         return replace(self, names=[])
 
 
+# The name of a message that is the whole line.
+WHOLE_LINE = "(the whole line)"
 _NO_OBJECT = InvalidLine(field="line", expected="a JSON object")
 _TOO_DEEP = InvalidLine(field="line", expected="a JSON object that is nested less deeply")
+# How OpenTelemetry names the types of single values.
+_TYPED_VALUES = frozenset({"stringValue", "intValue", "doubleValue", "boolValue"})
 # Inner names repeat the outer ones before them, up to this length.
 _MAX_NAME = 128
 
 
 def _with_message(fields: RawFields, line: str) -> RawFields:
     """Take the whole line as message where none is named."""
-    return fields if fields.get("message") else {**fields, "message": line.strip()}
+    return fields if fields.get("message") else {**fields, "message": SourceText(line.strip(), WHOLE_LINE)}
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -162,8 +166,27 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str
         if isinstance(inner, dict):
             # A name that is too long for an attribute is not repeated before each of many inner ones.
             yield from _flatten(inner, f"{prefix}{name}."[: _MAX_NAME + 1])
+        elif isinstance(inner, list):
+            pairs = _key_values(inner)
+            if pairs is None:
+                yield prefix + name, SourceText(_json_text(inner), prefix + name, is_list=True)
+            else:
+                yield from _flatten(pairs, f"{prefix}{name}."[: _MAX_NAME + 1])
         elif inner is not None:
             yield prefix + name, inner if isinstance(inner, str) else _json_text(inner)
+
+
+def _key_values(items: list[Any]) -> dict[str, Any] | None:
+    """Return OpenTelemetry's lists of keys and typed values as an object; None for other lists."""
+    if not items or not all(isinstance(item, dict) and item.keys() == {"key", "value"} for item in items):
+        return None
+    return {str(item["key"]): _untyped(item["value"]) for item in items}
+
+
+def _untyped(value: Any) -> Any:
+    """Return the value itself of one such as {"stringValue": "a"}."""
+    is_typed = isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _TYPED_VALUES
+    return next(iter(value.values())) if is_typed else value
 
 
 def _json_text(value: Any) -> str:

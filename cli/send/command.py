@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import grpc
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -17,10 +18,12 @@ from cli.client import DEFAULT_SERVER, ExitCode, ServerOption, open_channel
 from cli.output import OutputFormat, OutputOption, confirm, print_to_stderr, stdout
 from cli.parsing.format_types import LineFormat
 from cli.parsing.formats import FORMATS, custom_format
-from cli.send.events import ParseOptions, TimeMode, events_to_send
+from cli.send.dry_run import count_items, print_dry_run, print_explanation
+from cli.send.events import OutgoingEvent, ParseOptions, RefusedLine, TimeMode, events_to_send
+from cli.send.field_counts import FieldCounts
 from cli.send.lateness import OpenWindows, fetch_open_windows
 from cli.send.log_file import LogFile
-from cli.send.report import print_explanation, print_notes, print_report
+from cli.send.report import print_notes, print_report
 from cli.send.sender import LineRange, SendSummary, send_events
 from services.chassis.clock import SystemClock
 
@@ -58,9 +61,19 @@ def send(
     timezone: Annotated[
         str, typer.Option(help="The zone of times that name none, such as Europe/Berlin or UTC.")
     ] = "UTC",
+    is_dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Send nothing: show how many events the file has, and what becomes of each field."
+        ),
+    ] = False,
     is_explained: Annotated[
         bool,
-        typer.Option("--explain", help="Show the detected format and the fields of the first events; send nothing."),
+        typer.Option(
+            "--explain",
+            help="Send nothing: show the detected format, and the first events with their fields; with --dry-run also "
+            "the sums over the whole file.",
+        ),
     ] = False,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
@@ -75,34 +88,48 @@ def send(
     line_format = _parse_format(pattern, format_name)
     options = ParseOptions(line_format=line_format, service=service, clock=clock, zone=_parse_zone(timezone))
     with open_channel(server, output) as channel, interruptible() as is_stopped, _open(file, is_stopped) as log_file:
-        if is_explained:
+        if is_explained and not is_dry_run:
             parser, first = options.parse_first(log_file)
             print_explanation(parser, log_file, first, output)
             return
         open_windows = fetch_open_windows(channel)
-        times = times or _choose_times(file, options, open_windows, output)
+        times = times or _choose_times(file, options, open_windows, output, is_asked=not is_dry_run)
         parser, parsed = options.parse(log_file)
-        summary = SendSummary()
-        with (
-            _reporting(summary, parser.name, log_file, output, times, open_windows),
-            _progress_bar(is_hidden=output is OutputFormat.JSON) as bar,
-        ):
-            task = bar.add_task(log_file.name, total=log_file.size, events=0)
-            send_events(
-                channel,
-                events_to_send(
-                    parsed,
-                    times,
-                    now=clock.now(),
-                    is_too_late=lambda event_time: open_windows.is_too_late(event_time, clock.now()),
-                ),
-                on_progress=lambda now: bar.update(task, completed=log_file.bytes_read, events=now.accepted),
-                summary=summary,
-            )
-            if is_stopped() and not log_file.is_read_to_end and not log_file.is_stdin:
-                summary.unsent.append(LineRange(first=log_file.lines_read + 1, last=None))
+        counts, summary = FieldCounts(), SendSummary()
+        events = events_to_send(
+            counts.watch(parsed) if is_dry_run else parsed,
+            times,
+            now=clock.now(),
+            is_too_late=lambda event_time: open_windows.is_too_late(event_time, clock.now()),
+        )
+        if is_dry_run:
+            count_items(events, summary)
+            print_dry_run(summary, counts, parser, log_file, output, is_explained=is_explained)
+            print_notes(summary, log_file.name, times, open_windows)
+        else:
+            with _reporting(summary, parser.name, log_file, output, times, open_windows):
+                _send(channel, events, summary, log_file, output)
+                if is_stopped() and not log_file.is_read_to_end and not log_file.is_stdin:
+                    summary.unsent.append(LineRange(first=log_file.lines_read + 1, last=None))
         format_option = "--pattern" if pattern else f"--format {format_name}" if format_name else ""
         _exit(summary, log_file, format_option, is_stopped=is_stopped())
+
+
+def _send(
+    channel: grpc.Channel,
+    events: Iterator[OutgoingEvent | RefusedLine | None],
+    summary: SendSummary,
+    file: LogFile,
+    output: OutputFormat,
+) -> None:
+    with _progress_bar(is_hidden=output is OutputFormat.JSON) as bar:
+        task = bar.add_task(file.name, total=file.size, events=0)
+        send_events(
+            channel,
+            events,
+            on_progress=lambda now: bar.update(task, completed=file.bytes_read, events=now.accepted),
+            summary=summary,
+        )
 
 
 @contextmanager
@@ -121,7 +148,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _choose_times(file: Path, options: ParseOptions, open_windows: OpenWindows, output: OutputFormat) -> TimeMode:
+def _choose_times(
+    file: Path, options: ParseOptions, open_windows: OpenWindows, output: OutputFormat, *, is_asked: bool
+) -> TimeMode:
     """Warn where all events of a file come too late, and ask on a terminal how they are to be sent."""
     newest = options.newest_time(file)
     if newest is None or not open_windows.is_too_late(newest, options.clock.now()):
@@ -131,7 +160,7 @@ def _choose_times(file: Path, options: ParseOptions, open_windows: OpenWindows, 
         "and no alert fires. --times shift moves all times by the same amount, so that the last line is now; "
         "--times log sends them as they are, without this question."
     )
-    is_wanted = output is OutputFormat.TABLE and confirm("Send them with --times shift?")
+    is_wanted = is_asked and output is OutputFormat.TABLE and confirm("Send them with --times shift?")
     return TimeMode.SHIFT if is_wanted else TimeMode.LOG
 
 

@@ -170,6 +170,12 @@ def test_explain_shows_what_was_recognised_and_sends_nothing(tmp_path: Path, ing
         "level": "ERROR",
         "service": "shop",
         "message": "boom\n  at f()",
+        "fields": [
+            {"name": "time", "field": "eventTime", "change": ""},
+            {"name": "level", "field": "level", "change": ""},
+            {"name": "message", "field": "message", "change": ""},
+            {"name": "(no field)", "field": "service", "change": "the default"},
+        ],
         "notes": [],
     }
     assert last["line"] == 21
@@ -187,6 +193,53 @@ def test_a_time_that_is_not_understood_is_explained(tmp_path: Path, ingest: Inge
     (event,) = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)["events"]
     assert event["refused"]["field"] == "eventTime"
     assert "expected a time such as" in sent(ingest, str(file), "--explain").stdout
+
+
+def test_a_dry_run_counts_the_whole_file_and_sends_nothing(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.jsonl"
+    slow = '{"time":"2026-11-27T10:00:00Z","level":"warning","message":"slow","duration_ms":12}\n'
+    file.write_text(slow * 300 + '{"time":"soon","message":"m"}\n{"time":"2026-11-27T10:00:09Z","a":"\\u001b[2J"}\n')
+    done = sent(ingest, str(file), "--dry-run", "-o", "json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert (report["dryRun"], report["accepted"], report["events"], report["lines"]) == (True, 0, 301, 302)
+    assert (report["oldestTime"], report["newestTime"]) == ("2026-11-27T10:00:00Z", "2026-11-27T10:00:09Z")
+    assert report["tooLate"] == 301
+    assert [one["line"] for one in report["refused"]] == [301]
+    assert {
+        "name": "duration_ms",
+        "field": "responseTime",
+        "change": "",
+        "events": 300,
+        "firstValue": "12",
+    } in report["fields"]
+    assert "firstEvents" not in report
+    assert "301 of 301 events are older than 5 minutes" in done.stderr
+    done = sent(ingest, str(file), "--dry-run", "--explain")
+    assert "Nothing was sent; 301 events would be, 1 refused." in done.stdout
+    assert "The first events" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert not ingest.requests
+
+
+def test_a_dry_run_needs_no_server_and_asks_nothing(
+    old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.output.is_interactive", lambda: True)
+    ingest.is_away = lambda _: True
+    done = CliRunner().invoke(app, ["send", str(old_file), "--dry-run", "--server", ingest.address], input="")
+    assert done.exit_code == 0, done.output
+    assert "3,001 events would be" in done.stdout
+    assert "all lines are old" in done.stderr
+
+
+def test_a_dry_run_lists_a_bounded_number_of_fields(tmp_path: Path, ingest: IngestServer) -> None:
+    file = tmp_path / "shop.jsonl"
+    file.write_text("".join(f'{{"message":"m","a{number}":"{"x" * 100}"}}\n' for number in range(300)))
+    fields = json.loads(sent(ingest, str(file), "--dry-run", "-o", "json").stdout)["fields"]
+    assert len(fields) == 200
+    assert max(len(one["firstValue"]) for one in fields) == 60
+    assert "103 events have further fields; 200 are shown." in sent(ingest, str(file), "--dry-run").stdout
 
 
 OLD = "2005-12-04 04:47:44 ERROR old\n" * 3000 + "2005-12-04 04:47:54 ERROR last\n"
