@@ -1,5 +1,6 @@
 """Links and paths in the pages exist."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # A path in code marks, from the top of the project.
 _PATH = re.compile(r"`((?:services|stack|cli|envoy|proto|deploy|bench|tests|docs)/[\w./-]+)`")
 
@@ -24,3 +26,19 @@ def links() -> Iterator[tuple[str, Path]]:
 )
 def test_the_links_of_a_page_lead_to_existing_files(page: str, path: Path) -> None:
     assert path.exists(), f"{page} points to {path}"
+
+
+_STOP = re.compile(r"^\| `([\w/]+\.py)`: `([\w.]+)` \|", re.MULTILINE)
+
+
+@pytest.mark.parametrize(("path", "function"), _STOP.findall((ROOT / "docs" / "architecture.md").read_text()))
+def test_each_stop_on_the_way_of_an_event_exists(path: str, function: str) -> None:
+    names = function.split(".")
+    body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
+    for name in names:
+        (found,) = [node for node in body if isinstance(node, _DEFINITIONS) and node.name == name]
+        body = found.body
+
+
+def test_the_way_of_an_event_has_25_stops() -> None:
+    assert len(_STOP.findall((ROOT / "docs" / "architecture.md").read_text())) == 25
