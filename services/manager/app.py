@@ -140,7 +140,7 @@ class _Parts:
             self._settings.heartbeat,
             self.checker,
         )
-        commands = AlertCommands(self._store, self._dedup_cache, self._clock)
+        commands = AlertCommands(self._store, self._dedup_cache, self._clock, self._metrics)
         alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
         return [rules.mount(), alerts.mount()]
 

@@ -1,14 +1,19 @@
 """The manager's metrics, one function an observation."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
+from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertReason
 
 # Fired again while its alert is open or was resolved by hand: receivers are not notified twice.
 _DEDUPLICATED = frozenset({AlertReason.REPEATED, AlertReason.EPISODE_CLOSED})
+
+# From 10 seconds to a day.
+_ACKNOWLEDGE_BUCKETS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 
 
 class Metrics:
@@ -57,6 +62,12 @@ class Metrics:
         self._stored = manager.create_histogram(
             "tocsin.manager.store.latency", "s", "Time from the evaluator's decision until it was committed."
         )
+        # Not in the unit "s": its histograms end at a minute, and people take longer.
+        self._acknowledged = manager.create_histogram(
+            "tocsin.manager.time_to_acknowledge.seconds",
+            description="Time from the firing of an alert until somebody acknowledged it, by severity.",
+            explicit_bucket_boundaries_advisory=_ACKNOWLEDGE_BUCKETS,
+        )
         self._processed.add(0)
         self._deduplicated.add(0)
         for reason in AlertReason:
@@ -71,6 +82,10 @@ class Metrics:
         self._stored.record(max(0.0, seconds))
         if reason in _DEDUPLICATED:
             self._deduplicated.add(1)
+
+    def acknowledged(self, severity: Severity, time: timedelta) -> None:
+        """Record how long after its firing an alert was acknowledged for the first time."""
+        self._acknowledged.record(max(0.0, time.total_seconds()), {"severity": severity.name})
 
     def guessed(self, *, is_right: bool) -> None:
         """Count a batch that was tried with a guess first."""

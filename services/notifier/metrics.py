@@ -11,6 +11,9 @@ from services.notifier.core.notification import NotificationKind
 
 _CIRCUIT_NUMBERS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 
+# With these a delivery has not failed.
+_NO_FAILURES = {DeliveryReason.DELIVERED, DeliveryReason.RETRY_LATER}
+
 
 class Metrics:
     """Counts deliveries; create it inside the telemetry block."""
@@ -21,6 +24,10 @@ class Metrics:
         self._depths = {(channel, state): 0 for channel in channels for state in ("waiting", "failed")}
         self._sent = instruments.create_counter(
             "notifications_sent", description="Deliveries that ended, by whether the channel accepted them."
+        )
+        self._failed = instruments.create_counter(
+            "tocsin.notifier.deliveries.failed",
+            description="Deliveries that failed for the first time, by channel and reason.",
         )
         self._latency = instruments.create_histogram(
             "tocsin.notifier.notification.latency",
@@ -57,9 +64,11 @@ class Metrics:
         self._sent.add(1, {"status": "success"})
         self._latency.record(max(latency.total_seconds(), 0.0), {"channel": channel, "kind": kind.name})
 
-    def failed(self) -> None:
+    def failed(self, channel: str, reason: DeliveryReason) -> None:
         """Count a delivery that has failed."""
+        # Without the labels of the other counter: charts and alerts read the two series of this one as they are.
         self._sent.add(1, {"status": "failure"})
+        self._failed.add(1, {"channel": channel, "reason": reason.value})
 
     def unrouted(self) -> None:
         """Count a notification that matches no route."""
@@ -78,6 +87,8 @@ class Metrics:
             self._retries.add(0, {"channel": channel})
             for reason in DeliveryReason:
                 self._attempts.add(0, {"channel": channel, "reason": reason.value})
+            for reason in set(DeliveryReason) - _NO_FAILURES:
+                self._failed.add(0, {"channel": channel, "reason": reason.value})
 
     def _observe_depths(self, _: CallbackOptions) -> Iterable[Observation]:
         for (channel, state), depth in self._depths.items():

@@ -20,6 +20,7 @@ from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState
 from services.manager.messages import alert_message, alert_state_of, history_message
+from services.manager.metrics import Metrics
 from services.manager.ports import AlertFeed, AlertReader, DedupCache, Page, ResponseCache, Store, Transaction
 from services.manager.rpc.failures import AlertNotFound, AlertStateConflict
 from services.manager.rpc.requests import (
@@ -45,10 +46,11 @@ class AlertCommands:
     fires again when the condition has ended and holds anew, or when the rule was edited and its severity raised.
     """
 
-    def __init__(self, store: Store, dedup_cache: DedupCache, clock: Clock) -> None:
+    def __init__(self, store: Store, dedup_cache: DedupCache, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._dedup_cache = dedup_cache
         self._clock = clock
+        self._metrics = metrics
 
     async def run(
         self, request: _CommandRequest, action: AlertAction, response_type: type[_CommandResponse]
@@ -58,22 +60,27 @@ class AlertCommands:
         check_length(request, actor=256, comment=4096)
         command = AlertCommand(action=action, actor=request.actor, comment=request.comment)
         resolved: list[str] = []
+        acknowledged: list[Alert] = []
         now = self._clock.now()
         async with self._store.transaction() as transaction:
 
             async def act() -> _CommandResponse:
-                alert = await self._apply(transaction, request, command, now)
+                alert, reason = await self._apply(transaction, request, command, now)
                 if not alert.is_open:
                     resolved.append(alert.subject.open_key)
+                if reason is AlertReason.ACKNOWLEDGED:
+                    acknowledged.append(alert)
                 return response_type(alert=alert_message(alert))
 
             response = await respond_once(request, transaction.requests, response_type, act, now=now)
         await self._dedup_cache.remove(resolved)
+        for alert in acknowledged:
+            self._metrics.acknowledged(alert.subject.severity, now - alert.fire_time)
         return response
 
     async def _apply(
         self, transaction: Transaction, request: _CommandRequest, command: AlertCommand, now: datetime
-    ) -> Alert:
+    ) -> tuple[Alert, AlertReason]:
         alert = await transaction.alerts.get_for_update(request.id)
         if alert is None:
             raise AlertNotFound("there is no alert with this id", alert_id=request.id)
@@ -81,11 +88,11 @@ class AlertCommands:
         if reason is AlertReason.NOT_ACKNOWLEDGEABLE:
             raise AlertStateConflict("the alert is resolved", alert_id=request.id, state=alert.status.state.value)
         if change is None:
-            return alert
+            return alert, reason
         check_etag(request.etag, alert.etag)
         await transaction.alerts.save([(change, trace_headers())])
         log.info("alert_commanded", alert_id=alert.id, reason=reason.value)
-        return change.alert
+        return change.alert, reason
 
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)

@@ -144,7 +144,7 @@ class Sender:
         if after.state is DeliveryState.DELIVERED and notification is not None:
             self.metrics.delivered(after.channel, after.kind, self.clock.now() - notification.change_time)
         elif is_first_failure(before, after):
-            self.metrics.failed()
+            self.metrics.failed(after.channel, reason)
         write = log.info if after.state is DeliveryState.DELIVERED else log.warning
         write(
             "delivery_ended" if after.state is not DeliveryState.PENDING else "delivery_postponed",

@@ -173,6 +173,7 @@ async def test_metrics_are_there_from_the_start_and_count(running: Run, alert: s
             end = exposition()[0].decode()
     assert 'notifications_sent_total{status="success"} 1.0' in end
     assert 'notifications_sent_total{status="failure"} 1.0' in end
+    assert 'tocsin_notifier_deliveries_failed_total{channel="slack",reason="ATTEMPTS_EXHAUSTED"} 1.0' in end
     assert 'tocsin_notifier_retries_total{channel="slack"} 2.0' in end
     assert 'tocsin_notifier_breaker_state{channel="slack"} 2.0' in end
     assert 'tocsin_notifier_notification_latency_seconds_count{channel="email",kind="FIRING"} 1.0' in end

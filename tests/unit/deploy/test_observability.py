@@ -1,6 +1,7 @@
 """Prometheus scrapes every service, and the dashboard charts metrics that exist."""
 
 import ast
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -12,12 +13,15 @@ import yaml
 from opentelemetry.metrics import Meter, Observation
 
 from services.chassis import telemetry
+from stack.ports import Ports
+from stack.wiring import SERVICES
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "tocsin.json").read_text())
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+VARIABLES = DASHBOARD["templating"]["list"]
 # Names that users chart already.
 KEPT = {"alerts_processed_total", "alerts_deduplicated_total", "notifications_sent_total"}
 # Metrics of the Prometheus client and of Envoy.
@@ -61,11 +65,20 @@ def exported() -> set[str]:
     return {re.split(r"[{ ]", line)[0] for line in exposed.decode().splitlines() if not line.startswith("#")}
 
 
+def queries() -> list[str]:
+    """Return the queries of panels, variables and annotations."""
+    return [
+        *(target["expr"] for panel in PANELS for target in panel["targets"]),
+        *(variable["query"]["query"] for variable in VARIABLES),
+        *(annotation["target"]["expr"] for annotation in DASHBOARD["annotations"]["list"]),
+    ]
+
+
 def charted() -> set[str]:
-    expressions = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
+    expressions = " ".join(queries())
     # A metric comes before a selector, a range or a closing bracket; labels are in brackets of their own.
     without_labels = re.sub(r"by \([^)]*\)|\{[^}]*\}", "", expressions)
-    return set(re.findall(r"[a-z]+(?:_[a-z0-9]+)+(?=[\[\s)])", without_labels)) - {"histogram_quantile"}
+    return set(re.findall(r"[a-z]+(?:_[a-z0-9]+)+(?=[\[\s),])", without_labels))
 
 
 def test_every_metric_on_the_dashboard_is_exported(exported: set[str]) -> None:
@@ -84,9 +97,21 @@ def test_each_panel_has_a_description_and_none_overlaps_another() -> None:
     assert all(panel["title"] and panel["targets"] for panel in PANELS)
 
 
+def test_every_variable_that_a_query_uses_is_offered_and_each_is_used() -> None:
+    used = set(re.findall(r"\$([a-z]+)", " ".join(queries())))
+    assert used == {variable["name"] for variable in VARIABLES}
+
+
+def test_a_selector_on_rule_severity_channel_or_service_is_a_variable() -> None:
+    selectors = re.findall(r'(\w+)(=~?)"([^"]*)"', " ".join(queries()))
+    chosen = {(label, value) for label, operator, value in selectors if operator == "=~" and value.startswith("$")}
+    assert chosen == {("rule", "$rule"), ("severity", "$severity"), ("channel", "$channel"), ("job", "$service")}
+
+
 def test_the_dashboard_uses_a_source_that_is_provisioned() -> None:
     sources = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/tocsin.yaml").read_text())["datasources"]
-    assert {panel["datasource"]["uid"] for panel in PANELS} <= {source["uid"] for source in sources}
+    using = [*PANELS, *VARIABLES, *DASHBOARD["annotations"]["list"]]
+    assert {each["datasource"]["uid"] for each in using} <= {source["uid"] for source in sources}
     for source in sources:
         host = re.fullmatch(r"http://([a-z]+):\d+", source["url"])
         assert host
@@ -111,6 +136,21 @@ def test_prometheus_scrapes_every_service_at_its_admin_port() -> None:
         if name.endswith("_ADMIN_LISTEN")
     }
     assert scraped == admin | {("api-gateway", 10000)}
+
+
+def test_prometheus_beside_make_up_scrapes_the_same_jobs_at_the_ports_of_this_machine() -> None:
+    jobs = yaml.safe_load((DEPLOY / "prometheus.local.yml").read_text())["scrape_configs"]
+    scraped = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    ports = Ports()
+    assert scraped == {
+        **{name: [f"127.0.0.1:{getattr(ports, f'{name}_admin')}"] for name in SERVICES},
+        "gateway": [f"127.0.0.1:{ports.mesh}"],
+    }
+    among_containers = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    assert [(job["job_name"], job.get("metrics_path")) for job in jobs] == [
+        (job["job_name"], job.get("metrics_path")) for job in among_containers
+    ]
+    assert 9090 not in dataclasses.asdict(ports).values()
 
 
 def span(panel: dict[str, Any], start: str, length: str) -> tuple[int, int]:

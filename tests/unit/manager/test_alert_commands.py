@@ -1,12 +1,16 @@
 """Acknowledging and resolving: once for each request_id."""
 
+from datetime import timedelta
+
 import pytest
 
+from services.chassis import telemetry
 from services.chassis.failures import InvalidRequest
 from services.chassis.request_ids import RequestIdReused
 from services.manager.core.alert import Alert, NotifiedState
 from services.manager.core.alert_lifecycle import AlertAction, AlertState
 from services.manager.core.transitions import TransitionContext, decide
+from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands
 from services.manager.rpc.failures import AlertNotFound
 from tests.fakes.clock import FakeClock
@@ -40,7 +44,7 @@ def dedup_cache(alert: Alert) -> MemoryDedupCache:
 
 @pytest.fixture
 def commands(store: MemoryStore, dedup_cache: MemoryDedupCache) -> AlertCommands:
-    return AlertCommands(store, dedup_cache, FakeClock(NOW))
+    return AlertCommands(store, dedup_cache, FakeClock(NOW), Metrics())
 
 
 async def acknowledge(commands: AlertCommands, request: pb.AcknowledgeAlertRequest) -> pb.AcknowledgeAlertResponse:
@@ -87,3 +91,18 @@ async def test_a_request_that_was_refused_may_be_repeated(
         await resolve(commands, request)
     store.tables.alerts[alert.id] = alert
     assert (await resolve(commands, request)).alert.id == alert.id
+
+
+async def test_the_time_to_acknowledge_is_recorded_once_by_severity(
+    store: MemoryStore, dedup_cache: MemoryDedupCache, alert: Alert
+) -> None:
+    with telemetry.telemetry("test", "i", ""):
+        commands = AlertCommands(store, dedup_cache, FakeClock(alert.fire_time + timedelta(minutes=5)), Metrics())
+        for request_id in (REQUEST_ID, REQUEST_ID, ""):
+            await acknowledge(commands, pb.AcknowledgeAlertRequest(id=alert.id, request_id=request_id))
+        await resolve(commands, pb.ResolveAlertRequest(id=alert.id))
+        lines = telemetry.exposition()[0].decode().splitlines()
+    severity = alert.subject.severity.name
+    assert f'tocsin_manager_time_to_acknowledge_seconds_count{{severity="{severity}"}} 1.0' in lines
+    assert f'tocsin_manager_time_to_acknowledge_seconds_sum{{severity="{severity}"}} 300.0' in lines
+    assert f'tocsin_manager_time_to_acknowledge_seconds_bucket{{le="120",severity="{severity}"}} 0.0' in lines

@@ -1,5 +1,6 @@
 """One attempt, with a channel and a record of outcomes that do what the test sets."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerState
 from services.chassis.failures import StoreUnavailable
+from services.chassis.telemetry import exposition, telemetry
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryReason, DeliveryState, RetryPolicy
 from services.notifier.core.notification import NotificationKind
 from services.notifier.core.response import Accepted, AskedToWait, CircuitOpen, Misconfigured, Refused, Unavailable
@@ -159,3 +161,19 @@ async def test_recipients_that_were_refused_are_in_the_record(bench: Bench) -> N
     bench.channel.response = Accepted("1 of 2 recipients refused")
     await bench.sender.send(job())
     assert bench.outcomes.outcomes[0].after.last_error == "1 of 2 recipients refused"
+
+
+async def test_a_delivery_is_counted_as_failed_once_with_channel_and_reason() -> None:
+    with telemetry("test", "i", ""):
+        bench = Bench()
+        bench.channel.response = Refused("answered 400")
+        await bench.sender.send(job())
+        failed = bench.outcomes.outcomes[0].after
+        again = replace(failed, state=DeliveryState.IN_FLIGHT)
+        await bench.sender.send(LeasedDelivery(delivery=again, record=RECORD, traceparent=""))
+        lines = exposition()[0].decode().splitlines()
+    shown = [line for line in lines if line.startswith("tocsin_notifier_deliveries_failed_total")]
+    assert 'tocsin_notifier_deliveries_failed_total{channel="slack",reason="REFUSED"} 1.0' in shown
+    assert 'tocsin_notifier_deliveries_failed_total{channel="slack",reason="ATTEMPTS_EXHAUSTED"} 0.0' in shown
+    assert not [line for line in shown if "RETRY_LATER" in line or "DELIVERED" in line]
+    assert 'notifications_sent_total{status="failure"} 1.0' in lines
