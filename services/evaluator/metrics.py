@@ -34,8 +34,8 @@ class _RuleCounts:
 
 
 def _labels_of(rule: Rule) -> Mapping[str, str]:
-    # Rules may have the same name: the id keeps their series apart.
-    return {"rule": rule.name, "rule_id": rule.id, "severity": rule.severity.name}
+    # Different rules have different names.
+    return {"rule": rule.name, "severity": rule.severity.name}
 
 
 class Metrics:
