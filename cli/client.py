@@ -46,7 +46,13 @@ RPC_TIMEOUT_S = 15.0
 
 # Calls with a request_id, which the server recognises when they are repeated.
 _REPEATABLE = {
-    "tocsin.rules.v1.AlertRuleService": ("CreateAlertRule", "UpdateAlertRule", "EnableAlertRule", "DisableAlertRule"),
+    "tocsin.rules.v1.AlertRuleService": (
+        "CreateAlertRule",
+        "UpdateAlertRule",
+        "ReplaceAlertRule",
+        "EnableAlertRule",
+        "DisableAlertRule",
+    ),
     "tocsin.alerts.v1.AlertService": ("AcknowledgeAlert", "ResolveAlert"),
     "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
 }

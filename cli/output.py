@@ -161,13 +161,16 @@ def fit_columns(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> li
     return fitted[:count]
 
 
-def print_fields(fields: Mapping[str, Any]) -> None:
-    """Print names and values, one below the other, whole."""
+def print_fields(fields: Mapping[str, Any], *, notes: Mapping[str, str] | None = None) -> None:
+    """Print names and values, one below the other, whole; a note stands beside its value."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("Field", no_wrap=True)
     table.add_column("Value", overflow="fold")
+    if notes is not None:
+        table.add_column("Note", style="dim")
     for name, value in fields.items():
-        table.add_row(format_cell(name), format_cell(format_value(value)))
+        note = [] if notes is None else [format_cell(notes.get(name, ""))]
+        table.add_row(format_cell(name), format_cell(format_value(value)), *note)
     stdout.print(table)
 
 

@@ -1,40 +1,34 @@
 """tocsin rules: what to watch for."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cli.client import (
     DEFAULT_SERVER,
     RPC_TIMEOUT_S,
-    ExitCode,
     ServerOption,
-    error_report_of,
     new_request_id,
     open_channel,
 )
 from cli.output import (
     SEVERITY_STYLE,
-    ErrorDetail,
-    ErrorReport,
     OutputFormat,
     OutputOption,
     format_number,
     format_styled,
     json_of,
-    print_error,
     print_fields,
     print_json,
     print_message,
     print_table,
-    print_warnings,
     stdout,
 )
-from cli.rule_files import FileRule, load_rules, reject_file
+from cli.rule_apply import apply_rules, settable_fields
+from cli.rule_checks import call_each, check_rules, exit_if_wrong, warn
+from cli.rule_files import load_rules, reject_file
 from cli.rule_names import find_rule_id
 from cli.rule_names import list_rules as list_all
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
@@ -50,9 +44,6 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
 ]
 RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or more rules; - is standard input.")]
-
-# With these codes the server refuses one rule; the others of a file may still be added.
-_REFUSED_RULE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
 
 
 @app.command("list")
@@ -88,16 +79,13 @@ def create_rules(
     added: list[AlertRule] = []
     with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
-        validated: list[service.ValidateAlertRuleResponse] = []
-        refused = _call_each(rules, lambda rule: validated.append(_validate(stub, rule)))
-        _exit_if_refused(refused, "not allowed", file, output)
-        _warn(validated, output)
+        check_rules(stub, rules, str(file), output)
         try:
-            refused = _call_each(rules, lambda rule: added.append(_create(stub, rule, is_dry_run)))
+            refusals = call_each(rules, lambda rule: added.append(_create(stub, rule, is_dry_run)))
         finally:
             # Also when the server goes away in between.
             _print_rules(added, output)
-    _exit_if_refused(refused, "not added", file, output)
+    exit_if_wrong(rules, refusals, "not added", str(file), output)
 
 
 @app.command("update")
@@ -113,6 +101,7 @@ def update_rule(
     rules = load_rules(file, output)
     if len(rules) != 1:
         reject_file(file, f"expected one rule, found {len(rules)}", output=output)
+    exit_if_wrong(rules, {}, "not allowed", str(file), output)
     (file_rule,) = rules
     with open_channel(server, output) as channel:
         rule_id = find_rule_id(channel, name, output)
@@ -126,8 +115,11 @@ def update_rule(
             validate_only=is_dry_run,
         )
         response = AlertRuleServiceStub(channel).UpdateAlertRule(request, timeout=RPC_TIMEOUT_S)
-    _warn([response], output)
+    warn([response], output)
     _print_rule(response.alert_rule, output)
+
+
+app.command("apply")(apply_rules)
 
 
 @app.command("delete")
@@ -173,65 +165,34 @@ def disable_rule(
 def validate_rules(
     file: RuleFile, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
-    """Check the rules of a file without adding them, and show them with the defaults.
+    """Check the rules of a file without adding them, and show them with everything that is filled in.
 
-    Exit code 1 when a rule is invalid; the error names each.
+    Exit code 1 when a rule is not allowed, 2 when one cannot be read; the error names all problems of each.
     """
     rules = load_rules(file, output)
-    validated: list[service.ValidateAlertRuleResponse] = []
     with open_channel(server, output) as channel:
-        stub = AlertRuleServiceStub(channel)
-        refused = _call_each(rules, lambda rule: validated.append(_validate(stub, rule)))
-    _warn(validated, output)
-    _print_rules([response.alert_rule for response in validated], output)
-    _exit_if_refused(refused, "not allowed", file, output)
+        checked = check_rules(AlertRuleServiceStub(channel), rules, str(file), output)
+    if output is OutputFormat.JSON:
+        print_json([json_of(rule) for rule in checked])
+        return
+    for file_rule, rule in zip(rules, checked, strict=True):
+        print_fields(settable_fields(rule), notes=_origins(file_rule.rule, rule))
 
 
-def _validate(stub: AlertRuleServiceStub, rule: AlertRule) -> service.ValidateAlertRuleResponse:
-    request = service.ValidateAlertRuleRequest(alert_rule=rule)
-    return stub.ValidateAlertRule(request, timeout=RPC_TIMEOUT_S)
-
-
-def _warn(
-    responses: Sequence[service.ValidateAlertRuleResponse | service.UpdateAlertRuleResponse], output: OutputFormat
-) -> None:
-    warnings = [
-        ErrorDetail(field=warning.field, rule=response.alert_rule.name, description=warning.description)
-        for response in responses
-        for warning in response.warnings
-    ]
-    print_warnings(warnings, output)
+def _origins(given: AlertRule, filled: AlertRule) -> dict[str, str]:
+    """Return what filled in the fields that a file leaves out, by their names in JSON."""
+    set_fields = {field.json_name for field, _ in given.ListFields()} | {"window", "windowMinutes"}
+    by_type = f"filled in by {AlertRule.Type.Name(filled.type)}"
+    return {
+        name: by_type if name in {"filter", "condition"} else "default"
+        for name, value in settable_fields(filled).items()
+        if name not in set_fields and value not in ("", {}, [])
+    }
 
 
 def _create(stub: AlertRuleServiceStub, rule: AlertRule, is_dry_run: bool) -> AlertRule:  # noqa: FBT001
     request = service.CreateAlertRuleRequest(alert_rule=rule, request_id=new_request_id(), validate_only=is_dry_run)
     return stub.CreateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
-
-
-def _call_each(rules: Sequence[FileRule], call: Callable[[AlertRule], object]) -> list[tuple[FileRule, ErrorReport]]:
-    """Call with each rule; return the rules that the server refused, and why. Other failures raise grpc.RpcError."""
-    refused = []
-    for file_rule in rules:
-        try:
-            call(file_rule.rule)
-        except grpc.RpcError as error:
-            if error.code() not in _REFUSED_RULE:
-                raise
-            refused.append((file_rule, error_report_of(error)))
-    return refused
-
-
-def _exit_if_refused(
-    refused: Sequence[tuple[FileRule, ErrorReport]], verdict: str, file: Path, output: OutputFormat
-) -> None:
-    """End the command with an error that names each refused rule."""
-    if not refused:
-        return
-    names = [f'"{file_rule.rule.name}"' for file_rule, _ in refused]
-    details = [detail for file_rule, report in refused for detail in file_rule.error_details(report)]
-    report = ErrorReport(code=refused[0][1].code, message=f"{verdict}: {', '.join(names)}", details=details)
-    print_error(report, output, source=str(file))
-    raise typer.Exit(ExitCode.REFUSED)
 
 
 def _print_rule(rule: AlertRule, output: OutputFormat) -> None:

@@ -1,11 +1,14 @@
 """Read YAML and JSON that people write strictly: a duplicate key is an error, so that no value is ignored."""
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Iterator
+from itertools import chain
 from typing import Any
 
 import yaml
 
 _MERGE = "tag:yaml.org,2002:merge"
+_STRING = "tag:yaml.org,2002:str"
+_SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp")}
 _MAX_KEY_LENGTH = 100
 
 
@@ -28,10 +31,21 @@ class DuplicateKeyError(DocumentError):
 
 
 class _StrictLoader(yaml.SafeLoader):
+    # In mappings under these keys, scalars are the texts that are written there.
+    text_mappings: Collection[str] = ()
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         # Before merging: a key may override a merged one.
         self._refuse_duplicates(node)
         super().flatten_mapping(node)
+        for key_node, value_node in node.value:
+            if isinstance(value_node, yaml.MappingNode) and key_node.value in self.text_mappings:
+                self._keep_texts(value_node)
+
+    def _keep_texts(self, node: yaml.MappingNode) -> None:
+        for part in chain.from_iterable(node.value):
+            if part.tag in _SCALARS:
+                part.tag = _STRING
 
     def _refuse_duplicates(self, node: yaml.MappingNode) -> None:
         nodes: dict[object, yaml.Node] = {}
@@ -44,12 +58,25 @@ class _StrictLoader(yaml.SafeLoader):
             nodes[key] = key_node
 
 
-def load_documents(text: str) -> list[Any]:
-    """Return every document of a YAML or JSON text; raise DocumentError."""
+def load_documents(text: str, *, text_mappings: Collection[str] = ()) -> list[Any]:
+    """Return every document of a YAML or JSON text; raise DocumentError.
+
+    In mappings under the keys in `text_mappings`, numbers, booleans and dates are the texts that are written there.
+    """
     try:
-        return list(yaml.load_all(text, _StrictLoader))
+        loader = _StrictLoader(text)
+        loader.text_mappings = text_mappings
+        return list(_documents(loader))
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "this is not YAML"
         raise DocumentError(problem, getattr(error, "problem_mark", None)) from None
     except RecursionError:
         raise DocumentError("the document is nested too deeply") from None
+
+
+def _documents(loader: _StrictLoader) -> Iterator[Any]:
+    try:
+        while loader.check_data():  # type: ignore[no-untyped-call]
+            yield loader.get_data()
+    finally:
+        loader.dispose()

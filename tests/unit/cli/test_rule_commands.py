@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from cli.main import app
 from cli.rule_files import parse_rules
 from services.chassis.failures import StoreUnavailable
 from tests.fakes.edge import Edge
@@ -78,7 +80,7 @@ def test_merged_keys_may_be_overridden_and_two_names_of_one_field_are_refused(
     file.write_text(f"{{name: c, {base}, valueField: response_time, value_field: status_code}}")
     done = tocsin("rules", "create", str(file), "-o", "json")
     assert done.exit_code == 2
-    assert "these names are of one field: valueField, value_field" in error_of(done)["details"][0]["description"]
+    assert error_of(done)["details"][0]["description"] == "these names are of one field: valueField, value_field"
 
 
 @pytest.mark.parametrize("command", ["create", "validate"])
@@ -150,10 +152,51 @@ def test_a_file_without_a_rule_is_wrong_usage(tocsin: Command, command: str, tex
 
 
 def test_every_rule_that_cannot_be_read_is_named() -> None:
-    given, wrong = parse_rules([RULE, {"name": "odd", "thresold": 3}, 7])
-    assert [one.rule.name for one in given] == ["first"]
-    assert [(one.field, one.rule) for one in wrong] == [("rules[1]", "odd"), ("rules[2]", "")]
-    assert "thresold" in wrong[0].description
+    good, odd, other = parse_rules([RULE, {"name": "odd", "thresold": 3}, 7])
+    assert (good.rule.name, list(good.problems)) == ("first", [])
+    assert list(odd.problems) == [("thresold", 'unknown field; did you mean "threshold"?')]
+    assert list(other.problems) == [("", "expected a mapping with name, type, …, found 7")]
+
+
+def test_all_problems_of_a_rule_are_named_at_once_also_those_that_the_server_finds(
+    tocsin: Command, written: Callable[..., str], edge: Edge
+) -> None:
+    rule = {"name": "odd", "type": "CUSTM", "filter": "servce == 'x'", "labels": {"prio": [1]}, "severity": "LOW"}
+    done = tocsin("rules", "create", written(RULE, rule | {"window": 5, "thresold": 3}), "-o", "json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    error = error_of(done)
+    assert error["message"] == 'not allowed: "odd"'
+    details = {detail["field"].removeprefix("rules[1]."): detail["description"] for detail in error["details"]}
+    assert details["labels"] == "label values are strings: prio"
+    assert details["window"] == "expected a duration with its unit, such as 90s, 2m or 1h30m, found 5"
+    assert details["type"].endswith('found "CUSTM"')
+    assert 'unknown name "servce"' in details["filter"]
+    assert set(details) == {"thresold", "type", "labels", "window", "filter", "threshold"}
+    assert names(edge) == set()
+
+
+def test_what_is_wrong_in_a_file_is_said_without_a_server() -> None:
+    done = CliRunner().invoke(app, ["rules", "validate", "-", "--server", "127.0.0.1:1"], input="thresold: 3")
+    assert done.exit_code == 2
+    assert "rules[0].thresold: unknown field" in done.stderr
+
+
+def test_a_valid_rule_is_shown_with_everything_that_was_filled_in(tocsin: Command, written: Callable[..., str]) -> None:
+    shown = tocsin("rules", "validate", written(RULE)).stdout
+    lines = {words[0]: " ".join(words[1:]) for line in shown.splitlines() if len(words := line.split()) > 1}
+    assert lines["filter"] == "level >= ERROR filled in by ERROR_THRESHOLD"
+    assert lines["groupBy"] == "service default"
+    assert lines["lateness"] == "30s default"
+    assert lines["threshold"] == "1000000"
+    assert lines["windowMinutes"] == "5"
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_nothing_is_printed_to_standard_output_when_a_rule_is_not_allowed(
+    tocsin: Command, written: Callable[..., str], form: str
+) -> None:
+    done = tocsin("rules", "validate", written(RULE, RULE | {"name": "bad", "threshold": -1}), "-o", form)
+    assert (done.exit_code, done.stdout) == (1, "")
 
 
 @pytest.fixture

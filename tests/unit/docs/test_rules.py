@@ -22,8 +22,8 @@ SERVER_FIELDS = {"id", "revision", "selectionRevision", "etag", "createTime", "u
 
 
 def accepted(rule: Any) -> None:
-    (given,), wrong = parse_rules([rule])
-    assert wrong == []
+    (given,) = parse_rules([rule])
+    assert list(given.problems) == []
     complete(read_alert_rule(given.rule))
 
 

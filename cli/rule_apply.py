@@ -1,0 +1,229 @@
+"""tocsin rules apply: make the stored rules those of files, by name, as often as wanted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from google.api import field_behavior_pb2
+from rich.text import Text
+
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
+from cli.output import (
+    ErrorDetail,
+    OutputFormat,
+    OutputOption,
+    format_cell,
+    format_styled,
+    format_value,
+    json_of,
+    print_json,
+    print_table,
+    stdout,
+)
+from cli.rule_checks import check_rules
+from cli.rule_files import FileRule, load_rules, reject_file, rule_files
+from cli.rule_names import list_rules
+from tocsin.rules.v1 import alert_rule_service_pb2 as service
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+
+
+class ChangeKind(StrEnum):
+    """What becomes of a rule."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+
+
+_STYLE = {"created": "green", "updated": "yellow", "deleted": "red", "unchanged": "dim"}
+_OUTPUT_ONLY = frozenset(
+    field.json_name
+    for field in AlertRule.DESCRIPTOR.fields
+    if field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleChange:
+    """What becomes of one rule: the rule as it is stored, and as it is to be; None where there is none."""
+
+    before: AlertRule | None
+    after: AlertRule | None
+
+    @property
+    def kind(self) -> ChangeKind:
+        """What becomes of it."""
+        if self.before is None:
+            return ChangeKind.CREATED
+        if self.after is None:
+            return ChangeKind.DELETED
+        return ChangeKind.UPDATED if self.differences() else ChangeKind.UNCHANGED
+
+    @property
+    def name(self) -> str:
+        """The name of the rule."""
+        return (self.after or self.before or AlertRule()).name
+
+    def differences(self) -> dict[str, tuple[Any, Any]]:
+        """Return the fields that differ, with both values; None where a field is not set."""
+        before = {} if self.before is None else settable_fields(self.before)
+        after = {} if self.after is None else settable_fields(self.after)
+        return {
+            name: (before.get(name), after.get(name))
+            for name in dict.fromkeys([*before, *after])
+            if before.get(name) != after.get(name)
+        }
+
+
+def settable_fields(rule: AlertRule) -> dict[str, Any]:
+    """Return the fields of a rule that people set, by their names in JSON."""
+    fields: dict[str, Any] = json_of(rule)
+    return {name: value for name, value in fields.items() if name not in _OUTPUT_ONLY and name != "etag"}
+
+
+def plan_changes(
+    given: Sequence[FileRule], checked: Sequence[AlertRule], stored: Sequence[AlertRule], *, prune: bool
+) -> list[RuleChange]:
+    """Decide what becomes of each rule: of those in files by their names, and of all others when they are pruned.
+
+    A rule that was disabled stays so where its file does not say whether it is enabled.
+    """
+    by_name = {rule.name: rule for rule in stored}
+    changes = []
+    for file_rule, rule in zip(given, checked, strict=True):
+        before, after = by_name.get(rule.name), AlertRule()
+        after.CopyFrom(rule)
+        if before is not None and not file_rule.rule.HasField("enabled"):
+            after.enabled = before.enabled
+        changes.append(RuleChange(before=before, after=after))
+    names = {rule.name for rule in checked}
+    return changes + [RuleChange(before=rule, after=None) for rule in stored if prune and rule.name not in names]
+
+
+def apply_rules(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|DIR…", help="YAML or JSON files, or folders of them; - is stdin."),
+    ],
+    *,
+    show_diff: Annotated[bool, typer.Option("--diff", help="Show each field that changes, before and after.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete all rules that are in none of the files.")] = False,
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
+    ] = False,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Make the stored rules those of files: create, replace or leave each by its name. Nothing when one is invalid.
+
+    A rule is replaced whole: what its file leaves out is the default, but a rule that was disabled stays so. Exit
+    code 1 when a rule is refused.
+    """
+    files = rule_files(paths, output)
+    is_one = len(files) == 1
+    rules = [rule for file in files for rule in load_rules(file, output, prefix="" if is_one else f"{file}: ")]
+    source = files[0] if is_one else Path(f"{len(files)} files")
+    _refuse_duplicates(rules, source, output)
+    done: list[RuleChange] = []
+    with open_channel(server, output) as channel:
+        stub = AlertRuleServiceStub(channel)
+        checked = check_rules(stub, rules, str(source), output)
+        try:
+            for change in plan_changes(rules, checked, list(list_rules(stub)), prune=prune):
+                done.append(_carry_out(stub, change, is_dry_run=is_dry_run))  # noqa: PERF401  (each as it is done)
+        finally:
+            # Also when the server refuses one, or goes away in between.
+            _print_changes(done, output, show_diff=show_diff)
+    if is_dry_run and output is OutputFormat.TABLE:
+        stdout.print("Dry run: nothing was stored.")
+
+
+def _refuse_duplicates(rules: Sequence[FileRule], source: Path, output: OutputFormat) -> None:
+    first: dict[str, FileRule] = {}
+    details = []
+    for rule in rules:
+        other = first.setdefault(rule.rule.name, rule)
+        if other is not rule and rule.rule.name:
+            description = f"this name is used already by {other.place}"
+            details.append(ErrorDetail(field=f"{rule.place}.name", rule=rule.rule.name, description=description))
+    if details:
+        reject_file(source, "each rule needs a name of its own", details, output=output)
+
+
+def _carry_out(stub: AlertRuleServiceStub, change: RuleChange, *, is_dry_run: bool) -> RuleChange:
+    """Make a change; return it with the rule as it is stored now."""
+    match change.kind, change.before, change.after:
+        case ChangeKind.CREATED, _, AlertRule() as rule:
+            return RuleChange(before=None, after=_create(stub, rule, is_dry_run=is_dry_run))
+        case ChangeKind.UPDATED, AlertRule() as before, AlertRule() as rule:
+            return RuleChange(before=before, after=_replace(stub, before, rule, is_dry_run=is_dry_run))
+        case ChangeKind.DELETED, AlertRule() as before, _ if not is_dry_run:
+            request = service.DeleteAlertRuleRequest(id=before.id, etag=before.etag)
+            stub.DeleteAlertRule(request, timeout=RPC_TIMEOUT_S)
+    return change
+
+
+def _create(stub: AlertRuleServiceStub, rule: AlertRule, *, is_dry_run: bool) -> AlertRule:
+    request = service.CreateAlertRuleRequest(alert_rule=rule, request_id=new_request_id(), validate_only=is_dry_run)
+    return stub.CreateAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+
+
+def _replace(stub: AlertRuleServiceStub, before: AlertRule, rule: AlertRule, *, is_dry_run: bool) -> AlertRule:
+    request = service.ReplaceAlertRuleRequest(
+        id=before.id, alert_rule=rule, request_id=new_request_id(), validate_only=is_dry_run
+    )
+    # Refused when somebody else was faster, so that no edit is lost.
+    request.alert_rule.etag = before.etag
+    return stub.ReplaceAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+
+
+def _print_changes(changes: Sequence[RuleChange], output: OutputFormat, *, show_diff: bool) -> None:
+    if output is OutputFormat.JSON:
+        print_json([_change_json(change) for change in changes])
+        return
+    print_table(["Change", "Name", "ID", "Fields"], [_row(change) for change in changes], cut={"Name", "Fields"})
+    for change in changes if show_diff else ():
+        if change.kind in {ChangeKind.CREATED, ChangeKind.UPDATED}:
+            _print_diff(change)
+
+
+def _row(change: RuleChange) -> list[str | Text]:
+    is_edit = change.kind is ChangeKind.UPDATED
+    return [
+        format_styled(change.kind.value, _STYLE),
+        change.name,
+        _id_of(change) or "-",
+        ", ".join(change.differences()) if is_edit else "",
+    ]
+
+
+def _print_diff(change: RuleChange) -> None:
+    stdout.print(format_cell(f"{change.name}:"))
+    for name, (before, after) in change.differences().items():
+        for sign, value, style in (("-", before, "red"), ("+", after, "green")):
+            if value not in (None, "", {}, []):
+                line = format_cell(f"  {sign} {name}: {format_value(value)}")
+                line.stylize(style)
+                stdout.print(line, soft_wrap=True)
+
+
+def _change_json(change: RuleChange) -> dict[str, Any]:
+    differences = [
+        {"field": name, "before": before, "after": after} for name, (before, after) in change.differences().items()
+    ]
+    is_edit = change.kind is ChangeKind.UPDATED
+    return {
+        "change": change.kind.value,
+        "name": change.name,
+        "id": _id_of(change),
+        "differences": differences if is_edit else [],
+    }
+
+
+def _id_of(change: RuleChange) -> str:
+    return (change.before or change.after or AlertRule()).id
