@@ -204,21 +204,7 @@ def _print_whole_alert(response: service.GetAlertResponse) -> None:
     condition = f"{alert.window.condition} (threshold {format_number(alert.window.threshold)})"
     window = f"{format_timestamp(alert.window.start_time)} to {format_timestamp(alert.window.end_time)}"
     stdout.print(format_cell(f"condition {condition} in the window {window}"))
-    print_table(
-        ["Time", "Level", "Service", "Message", "Trace"],
-        [
-            [
-                format_timestamp(event.event_time),
-                LogEvent.Level.Name(event.level),
-                event.service,
-                event.message,
-                event.trace_id,
-            ]
-            for event in alert.samples
-        ],
-        title="Evidence",
-        cut={"Service", "Message"},
-    )
+    _print_samples(alert)
     print_table(
         ["Time", "What", "Channel", "Who", "Comment", "Trace"],
         [
@@ -235,3 +221,29 @@ def _print_whole_alert(response: service.GetAlertResponse) -> None:
         title="History",
         cut={"Who", "Comment"},
     )
+
+
+def _print_samples(alert: Alert) -> None:
+    print_table(
+        ["Event", "Time", "Level", "Service", "Message", "Trace"],
+        [
+            [
+                str(number),
+                format_timestamp(event.event_time),
+                LogEvent.Level.Name(event.level),
+                event.service,
+                event.message,
+                event.trace_id or "no trace id",
+            ]
+            for number, event in enumerate(alert.samples, 1)
+        ],
+        title="Evidence",
+        cut={"Service", "Message"},
+    )
+    attributes = [
+        [str(number), name, value]
+        for number, event in enumerate(alert.samples, 1)
+        for name, value in sorted(event.attributes.items())
+    ]
+    if attributes:
+        print_table(["Event", "Attribute", "Value"], attributes, title="Attributes", cut={"Value"})

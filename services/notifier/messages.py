@@ -133,6 +133,7 @@ def _sample(sample: SampleEvent) -> NotificationSample:
         text=sample.message,
         host=sample.host,
         trace_id=sample.trace_id,
+        attributes=dict(sample.attributes),
     )
 
 

@@ -260,10 +260,10 @@ def attributes(span: Span) -> dict[str, str]:
     return {each.key: each.value.string_value for each in span.attributes}
 
 
-def test_the_alerts_evidence_names_the_trace(traced: World, by_a_batch: tuple[Client, str]) -> None:
-    client, alert = by_a_batch
+def test_the_callers_trace_is_not_taken_for_that_of_an_event(traced: World, by_a_batch: tuple[Client, str]) -> None:
+    _, alert = by_a_batch
     samples = traced.edge.get(f"/api/alerts/{alert}")["alert"]["samples"]
-    assert {sample["traceId"] for sample in samples} == {client.trace}
+    assert {sample["traceId"] for sample in samples} == {""}
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,13 @@ def notification_content(
         ),
         samples=(
             NotificationSample(
-                time=NOW, service=resource, level="ERROR", text=text, host="node-1", trace_id="4bf92f3577b34da6" * 2
+                time=NOW,
+                service=resource,
+                level="ERROR",
+                text=text,
+                host="node-1",
+                trace_id="4bf92f3577b34da6" * 2,
+                attributes={text: text, "user.tier": "silver"},
             ),
         ),
     )

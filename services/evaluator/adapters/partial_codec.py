@@ -69,6 +69,7 @@ def sample_message(sample: Sample) -> alert_pb2.SampleEvent:
         response_time=sample.response_time,
         host=sample.host,
         trace_id=sample.trace_id,
+        attributes=dict(sample.attributes),
     )
 
 
@@ -83,6 +84,7 @@ def sample_of(message: alert_pb2.SampleEvent) -> Sample:
         response_time=message.response_time if message.HasField("response_time") else None,
         host=message.host,
         trace_id=message.trace_id,
+        attributes=tuple(sorted(message.attributes.items())),
     )
 
 

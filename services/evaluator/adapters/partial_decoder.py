@@ -104,6 +104,7 @@ def _samples_of(samples: Any) -> list[Sample]:
             samples.field("response_time").to_pylist(),
             texts["host"],
             texts["trace_id"],
+            [tuple(sorted(pairs or ())) for pairs in samples.field("attributes").to_pylist()],
         )
     )
 

@@ -28,6 +28,10 @@ LATEST_NS = 2**62
 BLOCK_RECORDS = 256
 MAX_SAMPLES = 3
 MAX_SAMPLE_CHARACTERS = 1024
+# How many attributes a sample keeps, how much of each value, and how much of all keys and values.
+MAX_SAMPLE_ATTRIBUTES = 16
+MAX_SAMPLE_VALUE_CHARACTERS = 256
+MAX_SAMPLE_ATTRIBUTE_CHARACTERS = 2048
 
 # In place of a rule's selection revision, in keys of totals; revisions of rules begin at 1.
 _TOTALS = 0
@@ -110,7 +114,10 @@ class Sample(NamedTuple):
     status_code: int | None
     response_time: float | None
     host: str
+    # The event's own; empty when it has none.
     trace_id: str
+    # Keys and values in the order of the keys.
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 class Aggregate(NamedTuple):

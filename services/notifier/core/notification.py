@@ -19,7 +19,7 @@ class NotificationKind(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationSample:
-    """One log event as evidence."""
+    """One log event as evidence; its trace id is its own, empty when it has none."""
 
     time: datetime
     service: str
@@ -27,6 +27,7 @@ class NotificationSample:
     text: str
     host: str = ""
     trace_id: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

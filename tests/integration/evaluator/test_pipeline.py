@@ -54,13 +54,19 @@ async def test_a_host_whose_clock_is_ahead_makes_no_other_late(world: World) -> 
 async def test_a_trace_goes_on_through_both_stages(world: World) -> None:
     await world.evaluator()
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    events = [LogEvent(service="payment-service", level=LogEvent.ERROR, message="refused") for _ in range(101)]
+    plain = LogEvent(service="payment-service", level=LogEvent.ERROR, message="refused")
+    own = LogEvent(trace_id="ab" * 16, attributes={"user.tier": "silver"})
+    own.MergeFrom(plain)
+    events = [own, *[plain for _ in range(100)]]
     world.send(events, 0, headers=[("traceparent", trace)])
     await until(lambda: bool(world.fired()), "it has fired")
     (headers,) = world.alert_headers()
     assert headers["traceparent"].split(b"-")[1] == trace.split(b"-")[1]
     (transition,) = world.transitions()
-    assert {sample.trace_id for sample in transition.samples} == {trace.split(b"-")[1].decode()}
+    assert {(sample.trace_id, sample.attributes.get("user.tier")) for sample in transition.samples} == {
+        ("ab" * 16, "silver"),
+        ("", None),
+    }
 
 
 async def test_an_unreadable_record_is_dead_lettered_and_the_stream_goes_on(world: World) -> None:

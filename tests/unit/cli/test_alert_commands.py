@@ -139,6 +139,19 @@ def test_a_delivery_that_cannot_be_retried_now_is_an_error_after_repetitions_of_
     assert len({UUID(request.request_id) for request in edge.requests}) == 1
 
 
+def test_the_evidence_of_an_alert_has_its_attributes_and_says_where_a_trace_is_missing(
+    tocsin: Command, two_alerts: Edge
+) -> None:
+    two_alerts.alerts[0].samples.add(message="refused", attributes={"user.tier": "silver"})
+    two_alerts.alerts[0].samples.add(message="refused", trace_id="ab" * 16)
+    shown = tocsin("alerts", "show", IDS[0]).stdout
+    assert "no trace id" in shown
+    assert "ab" * 16 in shown
+    assert ["1", "user.tier", "silver"] in [line.split() for line in shown.splitlines()]
+    samples = json.loads(tocsin("alerts", "show", IDS[0], "-o", "json").stdout)["alert"]["samples"]
+    assert [(one["attributes"], one["traceId"]) for one in samples] == [({"user.tier": "silver"}, ""), ({}, "ab" * 16)]
+
+
 def test_status_shows_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Path("logs/ingest.log")
     states = [

@@ -157,11 +157,32 @@ def test_the_first_three_counted_events_are_kept_as_samples() -> None:
     assert (aggregate.counted, aggregate.total) == (5, 7)
 
 
-def test_a_sample_names_its_own_trace_or_the_one_that_brought_it() -> None:
+def test_a_sample_names_its_own_trace_never_that_of_its_sender() -> None:
     trace = f"00-{'1' * 32}-{'2' * 16}-01"
     aggregate = plain(one_block(error(trace_id="a" * 32), error(), trace=trace))
-    assert [sample.trace_id for sample in aggregate.samples] == ["a" * 32, "1" * 32]
+    assert [sample.trace_id for sample in aggregate.samples] == ["a" * 32, ""]
     assert aggregate.traceparent == trace
+
+
+def test_a_sample_keeps_its_attributes() -> None:
+    aggregate = plain(one_block(error(attributes={"user.tier": "silver", "a": "", "path": "/é"}), error()))
+    first, second = aggregate.samples
+    assert first.attributes == (("a", ""), ("path", "/é"), ("user.tier", "silver"))
+    assert second.attributes == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({f"{number:02d}": "x" for number in range(40)}, [(f"{number:02d}", "x") for number in range(16)]),
+        ({"long": "x" * 1024, "z": "y"}, [("long", "x" * 256), ("z", "y")]),
+        ({f"{number:02d}": "x" * 256 for number in range(16)}, [(f"{number:02d}", "x" * 256) for number in range(7)]),
+    ],
+    ids=["number", "value", "all"],
+)
+def test_the_attributes_of_a_sample_are_bounded(given: dict[str, str], kept: list[tuple[str, str]]) -> None:
+    (sample,) = plain(one_block(error(attributes=given))).samples
+    assert list(sample.attributes) == kept
 
 
 def test_an_event_without_a_time_happened_when_it_arrived() -> None:

@@ -37,6 +37,7 @@ samples = st.builds(
     st.none() | numbers,
     texts,
     texts,
+    st.dictionaries(texts, texts, max_size=3).map(lambda pairs: tuple(sorted(pairs.items()))),
 )
 aggregates = st.builds(
     Aggregate,
@@ -112,6 +113,14 @@ def test_partial_batches(batch: PartialBatch) -> None:
 def test_partial_batches_through_columns(given: list[PartialBatch]) -> None:
     values = [encode_batch(batch) for batch in given]
     assert PARTIALS.decode(values) == given
+
+
+def test_samples_in_the_former_form_have_no_attributes() -> None:
+    # PartialBatch.rows, PartialRow.samples, SampleEvent.message and trace_id.
+    value = bytes.fromhex("3a 0a 5a 08 22 01 6d 42 03") + b"abc"
+    for (row,) in (decode_batch(value).rows, PARTIALS.decode([value])[0].rows):
+        (sample,) = row.aggregate.samples
+        assert (sample.message, sample.trace_id, sample.attributes) == ("m", "abc", ())
 
 
 def test_judged_rows_that_are_replaced_later_are_left_out() -> None:

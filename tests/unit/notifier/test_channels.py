@@ -23,6 +23,7 @@ from services.notifier.core.channels.wording import (
     format_time,
     headline,
     multi_line,
+    sample_attributes,
     single_line,
     truncate,
 )
@@ -319,12 +320,45 @@ def test_a_webhook_gets_texts_as_they_are(notification: NotificationContent) -> 
     ]
 
 
-def test_a_sample_without_host_and_trace_shows_what_it_has() -> None:
+def test_a_sample_without_host_and_trace_says_so() -> None:
     bare = replace(notification_content(), samples=(NotificationSample(time=NOW, service="a", level="ERROR", text=""),))
     blocks = slack_body(bare, DELIVERY)["blocks"]
     assert isinstance(blocks, list)
-    assert blocks[3]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a"
+    assert blocks[3]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a no trace id"
     assert blocks[4]["text"]["text"] == "``` ```"
+    assert blocks[5]["elements"][0]["text"].startswith("Alert ")
+
+
+ATTRIBUTES = {"user.tier": "silver", "note": "a, user.tier=gold", "line": "one\ntwo\x1b[2J", "<b> ": "<!here>"}
+ATTRIBUTE_LINE = '"<b>"="<!here>" line="one two [2J" note="a, user.tier=gold" user.tier=silver'
+
+
+def with_attributes(attributes: dict[str, str]) -> NotificationContent:
+    content = notification_content()
+    return replace(content, samples=(replace(content.samples[0], attributes=attributes),))
+
+
+def test_the_attributes_of_a_sample_are_one_line_in_which_none_can_pose_as_another() -> None:
+    (sample,) = with_attributes(ATTRIBUTES).samples
+    assert sample_attributes(sample) == ATTRIBUTE_LINE
+
+
+def test_each_channel_shows_the_attributes_of_samples() -> None:
+    notification = with_attributes(ATTRIBUTES)
+    blocks = slack_body(notification, DELIVERY)["blocks"]
+    assert isinstance(blocks, list)
+    shown = blocks[5]["elements"][0]
+    assert (shown["type"], shown["text"]) == ("plain_text", escape(ATTRIBUTE_LINE))
+    text = read(email_body(notification, DELIVERY, ENVELOPE)).get_content()
+    assert f"    Attributes: {ATTRIBUTE_LINE}" in text.splitlines()
+    (sent,) = json.loads(webhook_body(notification, DELIVERY))["alert"]["samples"]
+    assert sent["attributes"] == ATTRIBUTES
+    assert "one two [2J" in strings(pagerduty_body(notification, "k" * 32))
+
+
+def test_slack_takes_the_largest_attributes() -> None:
+    body = slack_body(with_attributes({f"{number:0128}": "&" * 256 for number in range(16)}), DELIVERY)
+    assert schema_problems("slack", body) == []
 
 
 @pytest.mark.parametrize(("severity", "importance"), [(Severity.CRITICAL, "high"), (Severity.HIGH, None)])

@@ -300,6 +300,26 @@ class SampleEvent(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
@@ -308,6 +328,7 @@ class SampleEvent(_message.Message):
     RESPONSE_TIME_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """The service that logged the event."""
     level: _log_event_pb2.LogEvent.Level.ValueType
@@ -321,10 +342,18 @@ class SampleEvent(_message.Message):
     host: _builtins.str
     """The host, if the event has one."""
     trace_id: _builtins.str
-    """The event's trace id, 32 hexadecimal digits; that of the call which sent the event, if the event has none."""
+    """The event's own trace id, 32 hexadecimal digits; empty if the event has none. The trace of the call which sent the
+    event is in the alert's history.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When the event happened."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The event's attributes: the first 16 in the order of their keys. Values are cut to 256 characters, and all keys and
+        values together have at most 2048 characters.
+        """
 
     def __init__(
         self,
@@ -337,10 +366,11 @@ class SampleEvent(_message.Message):
         response_time: _builtins.float | None = ...,
         host: _builtins.str = ...,
         trace_id: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_response_time", b"_response_time", "_status_code", b"_status_code", "event_time", b"event_time", "response_time", b"response_time", "status_code", b"status_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_response_time", b"_response_time", "_status_code", b"_status_code", "event_time", b"event_time", "host", b"host", "level", b"level", "message", b"message", "response_time", b"response_time", "service", b"service", "status_code", b"status_code", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_response_time", b"_response_time", "_status_code", b"_status_code", "attributes", b"attributes", "event_time", b"event_time", "host", b"host", "level", b"level", "message", b"message", "response_time", b"response_time", "service", b"service", "status_code", b"status_code", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__response_time: _TypeAlias = _typing.Literal["response_time"]  # noqa: Y015
     _WhichOneofArgType__response_time: _TypeAlias = _typing.Literal["_response_time", b"_response_time"]  # noqa: Y015

@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.domain.level import Level
-from services.domain.trace_context import trace_id_of
 from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events, latest_of_each
 from services.evaluator.core.match.events import (
     EventBatch,
     EventColumns,
     Ints,
-    LogRecord,
     RowMask,
     event_times_ns,
     field_values,
@@ -21,7 +19,10 @@ from services.evaluator.core.match.events import (
 from services.evaluator.core.records import (
     EMPTY_AGGREGATE,
     LATEST_NS,
+    MAX_SAMPLE_ATTRIBUTE_CHARACTERS,
+    MAX_SAMPLE_ATTRIBUTES,
     MAX_SAMPLE_CHARACTERS,
+    MAX_SAMPLE_VALUE_CHARACTERS,
     MAX_SAMPLES,
     Aggregate,
     RowKey,
@@ -30,7 +31,7 @@ from services.evaluator.core.records import (
 )
 from services.evaluator.core.rules import CompiledRule, RuleSet
 
-_SAMPLE_FIELDS = ("service", "level", "message", "status_code", "response_time", "host", "trace_id")
+_SAMPLE_FIELDS = ("service", "level", "message", "status_code", "response_time", "host", "trace_id", "attributes")
 _LEVELS = frozenset(Level)
 # Count, sum, minimum and maximum.
 _Values = tuple[int, float, float | None, float | None]
@@ -295,9 +296,8 @@ def _samples(fetch: _Fetch, hits: _Hits, before: list[Aggregate]) -> dict[int, t
     if not len(chosen):
         return {}
     events = hits.events[chosen]
-    records = [fetch.events.records[index] for index in fetch.record_of_event[events].tolist()]
     samples: dict[int, tuple[Sample, ...]] = {}
-    made = make_samples(fetch.events.columns, events, fetch.times_ns[events], records)
+    made = make_samples(fetch.events.columns, events, fetch.times_ns[events])
     for row, sample in zip(hits.rows[chosen].tolist(), made, strict=True):
         samples[row] = (*samples.get(row, ()), sample)
     return samples
@@ -316,8 +316,8 @@ def first_of_each(buckets: Ints, wanted: Ints) -> Ints:
     return np.sort(order[rank < wanted[sorted_buckets]])
 
 
-def make_samples(columns: EventColumns, events: Ints, times_ns: Ints, records: Sequence[LogRecord]) -> list[Sample]:
-    """Make samples of some events; `times_ns` and `records` have an entry for each of them."""
+def make_samples(columns: EventColumns, events: Ints, times_ns: Ints) -> list[Sample]:
+    """Make samples of some events; `times_ns` has an entry for each of them."""
     taken = columns.batch.select(list(_SAMPLE_FIELDS)).take(events).to_pylist()
     return [
         Sample(
@@ -328,10 +328,25 @@ def make_samples(columns: EventColumns, events: Ints, times_ns: Ints, records: S
             status_code=row["status_code"],
             response_time=row["response_time"],
             host=row["host"],
-            trace_id=row["trace_id"] or trace_id_of(record.traceparent),
+            trace_id=row["trace_id"],
+            attributes=sample_attributes(row["attributes"] or ()),
         )
-        for row, time_ns, record in zip(taken, times_ns.tolist(), records, strict=True)
+        for row, time_ns in zip(taken, times_ns.tolist(), strict=True)
     ]
+
+
+def sample_attributes(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the first attributes in the order of their keys, as many as a sample has room for, with cut values."""
+    kept = []
+    room = MAX_SAMPLE_ATTRIBUTE_CHARACTERS
+    # The last entry counts when a writer repeated a key.
+    for key, value in sorted(dict(pairs).items())[:MAX_SAMPLE_ATTRIBUTES]:
+        cut = value[:MAX_SAMPLE_VALUE_CHARACTERS]
+        room -= len(key) + len(cut)
+        if room < 0:
+            break
+        kept.append((key, cut))
+    return tuple(kept)
 
 
 def _level(number: int) -> Level | None:

@@ -21,11 +21,12 @@ from services.notifier.core.channels.wording import (
     facts,
     headline,
     multi_line,
+    sample_attributes,
     sample_source,
     single_line,
     truncate,
 )
-from services.notifier.core.notification import NotificationContent
+from services.notifier.core.notification import NotificationContent, NotificationSample
 
 _DEFAULT_PORT = 587
 _MAX_PORT = 65535
@@ -120,12 +121,17 @@ def _text(notification: NotificationContent) -> str:
     parts.append("\n".join(f"{name}: {value}" for name, value in facts(notification)))
     if notification.description:
         parts.append(multi_line(notification.description))
-    parts += [f"{sample_source(sample)}\n    {_indent(sample.text)}" for sample in notification.samples]
+    parts += [_sample(sample) for sample in notification.samples]
     if notification.labels:
         labels = sorted(notification.labels.items())
         parts.append("Labels: " + ", ".join(f"{single_line(name)}={single_line(value)}" for name, value in labels))
     parts.append(f"Alert {_token(notification.alert_id)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _sample(sample: NotificationSample) -> str:
+    attributes = f"\n    Attributes: {sample_attributes(sample)}" if sample.attributes else ""
+    return f"{sample_source(sample)}\n    {_indent(sample.text)}{attributes}"
 
 
 def _indent(text: str) -> str:

@@ -110,7 +110,12 @@ def _details(notification: NotificationContent) -> JsonObject:
             "window": format_duration(window.length),
         }
     details["samples"] = [
-        {"where": sample_source(sample), "message": multi_line(sample.text), "trace_id": sample.trace_id}
+        {
+            "where": sample_source(sample),
+            "message": multi_line(sample.text),
+            "trace_id": sample.trace_id,
+            "attributes": {single_line(name): single_line(value) for name, value in sample.attributes.items()},
+        }
         for sample in notification.samples
     ]
     return details

@@ -17,7 +17,14 @@ from typing import ClassVar
 from uuid import UUID
 
 from services.notifier.core.channels.fields import ChannelFields
-from services.notifier.core.channels.wording import JsonObject, facts, headline, multi_line, sample_source
+from services.notifier.core.channels.wording import (
+    JsonObject,
+    facts,
+    headline,
+    multi_line,
+    sample_attributes,
+    sample_source,
+)
 from services.notifier.core.notification import NotificationContent
 
 # Slack's limits, which it counts after escaping: 150 for a header, 2000 for a field, 3000 for a section's text.
@@ -26,6 +33,7 @@ _MAX_FIELD = 1900
 _MAX_FIELDS = 10
 _MAX_SAMPLE = 2400
 _MAX_CONTEXT = 500
+_MAX_ATTRIBUTES = 1900
 _MAX_DESCRIPTION = 2900
 _MAX_TEXT = 1000
 
@@ -96,6 +104,8 @@ def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonOb
         blocks.append({"type": "section", "text": _plain(description)})
     for sample in notification.samples:
         blocks += [_context(sample_source(sample)), _code(sample.text)]
+        if sample.attributes:
+            blocks.append(_context(sample_attributes(sample), _MAX_ATTRIBUTES))
     blocks.append(_context(f"Alert {notification.alert_id}"))
     return blocks
 
@@ -104,8 +114,8 @@ def _plain(text: str) -> JsonObject:
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
-def _context(text: str) -> JsonObject:
-    return {"type": "context", "elements": [_plain(escape_and_truncate(text, _MAX_CONTEXT) or " ")]}
+def _context(text: str, limit: int = _MAX_CONTEXT) -> JsonObject:
+    return {"type": "context", "elements": [_plain(escape_and_truncate(text, limit) or " ")]}
 
 
 def _code(text: str) -> JsonObject:

@@ -117,6 +117,7 @@ def _sample(sample: NotificationSample) -> JsonObject:
         "message": sample.text,
         "host": sample.host,
         "traceId": sample.trace_id,
+        "attributes": dict(sample.attributes),
     }
 
 

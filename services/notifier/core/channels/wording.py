@@ -1,11 +1,14 @@
 """An alert in words: plain text, which each channel escapes in its own way."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 
 from services.notifier.core.notification import NotificationContent, NotificationKind, NotificationSample
 
 JsonObject = dict[str, object]
 
+_PLAIN = re.compile(r"[\w.:/@%+-]+")
 _MINUTE = 60
 _HOUR = 3600
 
@@ -38,10 +41,20 @@ def facts(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
 
 
 def sample_source(sample: NotificationSample) -> str:
-    """Return one line that says where a sample event comes from, without its text."""
+    """Return one line that says where a sample event comes from, without its text and attributes."""
     parts = [format_time(sample.time), sample.level, sample.service, sample.host]
-    trace = f"trace {sample.trace_id}" if sample.trace_id else ""
+    trace = f"trace {sample.trace_id}" if sample.trace_id else "no trace id"
     return single_line(" ".join(part for part in [*parts, trace] if part))
+
+
+def sample_attributes(sample: NotificationSample) -> str:
+    """Return one line with a sample event's attributes, name=value; what could be misread is in quotation marks."""
+    pairs = sorted(sample.attributes.items())
+    return " ".join(f"{_quoted_if_odd(name)}={_quoted_if_odd(value)}" for name, value in pairs)
+
+
+def _quoted_if_odd(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else json.dumps(single_line(text), ensure_ascii=False)
 
 
 def format_time(time: datetime) -> str:
