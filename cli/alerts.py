@@ -2,32 +2,23 @@
 
 import getpass
 import os
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.text import Text
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from cli.alert_tables import print_alerts, print_change, print_unchanged, print_whole_alert
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
-from cli.output import (
-    SEVERITY_STYLE,
-    STATE_STYLE,
-    OutputFormat,
-    OutputOption,
-    format_cell,
-    format_number,
-    format_styled,
-    format_timestamp,
-    json_of,
-    print_json,
-    print_message,
-    print_table,
-    stdout,
-)
+from cli.lookup import complete_alert, complete_rule, find_alert
+from cli.output import OutputFormat, OutputOption, print_message, print_to_stderr
+from cli.rule_names import find_rule_id
+from cli.watching import AlertWatch
+from services.contract.timestamps import timestamp_of
 from tocsin.alerts.v1 import alert_service_pb2 as service
-from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
+from tocsin.alerts.v1.alert_pb2 import Alert
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
-from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 app = typer.Typer(no_args_is_help=True, help="See alerts and act on them.")
@@ -58,7 +49,12 @@ def user_name() -> str:
         return f"user {os.getuid()}"
 
 
-AlertId = Annotated[str, typer.Argument(help="The alert's id, as `tocsin alerts list` shows it.")]
+AlertId = Annotated[
+    str,
+    typer.Argument(
+        help="The alert's id, or its beginning, as `tocsin alerts list` shows it.", autocompletion=complete_alert
+    ),
+]
 ActorOption = Annotated[
     str, typer.Option("--actor", default_factory=user_name, show_default="your user name", help="Who does it.")
 ]
@@ -67,10 +63,27 @@ SeverityOption = Annotated[
     list[SeverityChoice] | None,
     typer.Option("--severity", case_sensitive=False, help="Only this severity; may be repeated."),
 ]
-RuleOption = Annotated[str, typer.Option("--rule", help="Only alerts of the rule with this id.")]
+RuleOption = Annotated[
+    str,
+    typer.Option(
+        "--rule", help="Only alerts of this rule: its name, its id or the id's beginning.", autocompletion=complete_rule
+    ),
+]
 ResourceOption = Annotated[str, typer.Option("--resource", help="Only alerts of this resource.")]
 
-_COLUMNS = ["ID", "State", "Severity", "Rule", "Resource", "Count", "Fired", "Repeats"]
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def parse_age(text: str) -> timedelta:
+    """Return the time span that a text such as 90s, 15m, 2h or 7d stands for."""
+    number, unit = text[:-1], _UNITS.get(text[-1:])
+    if unit is None or not (number.isascii() and number.isdigit()) or int(number) > _MAX_AGE:
+        raise typer.BadParameter(f'"{text}" is no age; expected a number with s, m, h or d, such as 90s, 15m, 2h or 7d')
+    return int(number) * unit
+
+
+# Of any unit: what is older than this was before the first log.
+_MAX_AGE = 100_000
 
 
 @app.command("list")
@@ -83,6 +96,19 @@ def list_alerts(
     severities: SeverityOption = None,
     rule: RuleOption = "",
     resource: ResourceOption = "",
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="Only with this label, NAME=VALUE; may be repeated.")
+    ] = None,
+    service_name: Annotated[
+        str, typer.Option("--service", help="Only of this service: the group's, else that of a sample.")
+    ] = "",
+    since: Annotated[
+        timedelta | None,
+        typer.Option("--since", parser=parse_age, metavar="AGE", help="Only fired in the last 90s, 15m, 2h, 7d, …"),
+    ] = None,
+    older_than: Annotated[
+        timedelta | None, typer.Option("--older-than", parser=parse_age, metavar="AGE", help="Only fired before that.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The maximum number to show.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
@@ -91,30 +117,27 @@ def list_alerts(
     request = service.ListAlertsRequest(
         states=[Alert.State.Value(state) for state in states or []],
         severities=_severity_values(severities),
-        rule_id=rule,
         resource=resource,
+        labels=labels,
+        service=service_name,
+        fired_after=_time_ago(since),
+        fired_before=_time_ago(older_than),
     )
-    alerts: list[Alert] = []
     with open_channel(server, output) as channel:
-        stub = AlertServiceStub(channel)
-        while len(alerts) < limit:
-            request.page_size = min(500, limit - len(alerts))
-            page = stub.ListAlerts(request, timeout=RPC_TIMEOUT_S)
-            alerts += page.alerts
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                break
-    _print_alerts(alerts, output)
+        request.rule_id = find_rule_id(channel, rule, output) if rule else ""
+        alerts = _list_alerts(AlertServiceStub(channel), request, limit)
+    print_alerts(alerts, output)
 
 
 @app.command("show")
 def show_alert(
     alert_id: AlertId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
-    """Show one alert with its evidence and history."""
+    """Show one alert with its evidence, its history, and who was notified."""
     with open_channel(server, output) as channel:
-        response = AlertServiceStub(channel).GetAlert(service.GetAlertRequest(id=alert_id), timeout=RPC_TIMEOUT_S)
-    print_message(response, output, lambda: _print_whole_alert(response))
+        request = service.GetAlertRequest(id=find_alert(channel, alert_id, output))
+        response = AlertServiceStub(channel).GetAlert(request, timeout=RPC_TIMEOUT_S)
+    print_message(response, output, lambda: print_whole_alert(response))
 
 
 @app.command("ack")
@@ -125,11 +148,15 @@ def acknowledge_alert(
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Acknowledge an alert: somebody takes care of it."""
-    request = service.AcknowledgeAlertRequest(id=alert_id, actor=actor, comment=comment, request_id=new_request_id())
+    """Acknowledge an alert: somebody takes care of it. If somebody does already, only the comment is added."""
     with open_channel(server, output) as channel:
+        request = service.AcknowledgeAlertRequest(
+            id=find_alert(channel, alert_id, output), actor=actor, comment=comment, request_id=new_request_id()
+        )
         response = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=RPC_TIMEOUT_S)
-    print_message(response.alert, output, lambda: _print_alerts([response.alert], output))
+    print_message(response.alert, output, lambda: print_alerts([response.alert], output))
+    if response.unchanged:
+        print_unchanged(response.alert, comment, output)
 
 
 @app.command("resolve")
@@ -140,11 +167,15 @@ def resolve_alert(
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Resolve an alert by hand."""
-    request = service.ResolveAlertRequest(id=alert_id, actor=actor, comment=comment, request_id=new_request_id())
+    """Resolve an alert by hand. If it is resolved already, only the comment is added."""
     with open_channel(server, output) as channel:
+        request = service.ResolveAlertRequest(
+            id=find_alert(channel, alert_id, output), actor=actor, comment=comment, request_id=new_request_id()
+        )
         response = AlertServiceStub(channel).ResolveAlert(request, timeout=RPC_TIMEOUT_S)
-    print_message(response.alert, output, lambda: _print_alerts([response.alert], output))
+    print_message(response.alert, output, lambda: print_alerts([response.alert], output))
+    if response.unchanged:
+        print_unchanged(response.alert, comment, output)
 
 
 @app.command("watch")
@@ -155,95 +186,42 @@ def watch_alerts(
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Watch alerts until Ctrl-C: first the open ones, then each change. JSON comes as one alert a line."""
-    request = service.WatchAlertsRequest(severities=_severity_values(severities), rule_id=rule, resource=resource)
+    """Watch alerts until Ctrl-C: first the open ones, then each change.
+
+    JSON comes as one alert a line. When the connection breaks, it says so on standard error and connects again.
+    """
+    request = service.WatchAlertsRequest(severities=_severity_values(severities), resource=resource)
     with open_channel(server, output) as channel:
+        request.rule_id = find_rule_id(channel, rule, output) if rule else ""
+        watch = AlertWatch(
+            stub=AlertServiceStub(channel), request=request, notice=lambda text: print_to_stderr(f"{server}: {text}")
+        )
         try:
-            for response in AlertServiceStub(channel).WatchAlerts(request):
-                _print_change(response.alert, output)
+            for alert in watch.changes():
+                print_change(alert, output)
         except KeyboardInterrupt:
             raise typer.Exit from None
 
 
+def _list_alerts(stub: AlertServiceStub, request: service.ListAlertsRequest, limit: int) -> list[Alert]:
+    alerts: list[Alert] = []
+    while len(alerts) < limit:
+        request.page_size = min(500, limit - len(alerts))
+        page = stub.ListAlerts(request, timeout=RPC_TIMEOUT_S)
+        alerts += page.alerts
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    return alerts
+
+
+def _time_ago(age: timedelta | None) -> Timestamp | None:
+    """Return the time that was so long ago; None for no age."""
+    return timestamp_of(max(datetime.now(UTC) - age, _OLDEST) if age is not None else None)
+
+
+_OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def _severity_values(severities: list[SeverityChoice] | None) -> "list[AlertRule.Severity.ValueType]":
     return [AlertRule.Severity.Value(severity) for severity in severities or []]
-
-
-def _print_alerts(alerts: list[Alert], output: OutputFormat) -> None:
-    if output is OutputFormat.JSON:
-        print_json([json_of(alert) for alert in alerts])
-    else:
-        print_table(_COLUMNS, [_row(alert) for alert in alerts], cut={"Rule", "Resource"})
-
-
-def _row(alert: Alert) -> list[str | Text]:
-    return [
-        alert.id,
-        format_styled(Alert.State.Name(alert.state), STATE_STYLE),
-        format_styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
-        alert.rule_name,
-        alert.resource,
-        str(alert.window.count),
-        format_timestamp(alert.fire_time),
-        str(alert.repeat_count),
-    ]
-
-
-def _print_change(alert: Alert, output: OutputFormat) -> None:
-    if output is OutputFormat.JSON:
-        print_json(json_of(alert), indent=None)
-    else:
-        name, state, severity, rule, resource, count, *_ = _row(alert)
-        parts = [format_timestamp(alert.update_time), state, severity, rule, resource, f"count {count}", name]
-        stdout.print(Text("  ").join(format_cell(part) for part in parts))
-
-
-def _print_whole_alert(response: service.GetAlertResponse) -> None:
-    alert = response.alert
-    _print_alerts([alert], OutputFormat.TABLE)
-    condition = f"{alert.window.condition} (threshold {format_number(alert.window.threshold)})"
-    window = f"{format_timestamp(alert.window.start_time)} to {format_timestamp(alert.window.end_time)}"
-    stdout.print(format_cell(f"condition {condition} in the window {window}"))
-    _print_samples(alert)
-    print_table(
-        ["Time", "What", "Channel", "Who", "Comment", "Trace"],
-        [
-            [
-                format_timestamp(entry.create_time),
-                AlertHistoryEntry.Kind.Name(entry.kind),
-                entry.channel,
-                entry.actor,
-                entry.comment,
-                entry.trace_id,
-            ]
-            for entry in response.history
-        ],
-        title="History",
-        cut={"Who", "Comment"},
-    )
-
-
-def _print_samples(alert: Alert) -> None:
-    print_table(
-        ["Event", "Time", "Level", "Service", "Message", "Trace"],
-        [
-            [
-                str(number),
-                format_timestamp(event.event_time),
-                LogEvent.Level.Name(event.level),
-                event.service,
-                event.message,
-                event.trace_id or "no trace id",
-            ]
-            for number, event in enumerate(alert.samples, 1)
-        ],
-        title="Evidence",
-        cut={"Service", "Message"},
-    )
-    attributes = [
-        [str(number), name, value]
-        for number, event in enumerate(alert.samples, 1)
-        for name, value in sorted(event.attributes.items())
-    ]
-    if attributes:
-        print_table(["Event", "Attribute", "Value"], attributes, title="Attributes", cut={"Value"})

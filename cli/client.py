@@ -43,6 +43,8 @@ ServerOption = Annotated[
 ]
 DEFAULT_SERVER = default_server()
 RPC_TIMEOUT_S = 15.0
+# A channel whose server was away for long tries again that often.
+_RECONNECT_MS = 5_000
 
 # Calls with a request_id, which the server recognises when they are repeated.
 _REPEATABLE = {
@@ -80,7 +82,8 @@ _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, 
 @contextmanager
 def open_channel(server: str, output: OutputFormat = OutputFormat.TABLE) -> Iterator[grpc.Channel]:
     """Open a channel to the server; a call that fails inside ends the command with an error and an exit code."""
-    with grpc.insecure_channel(server, [("grpc.service_config", json.dumps(_SERVICE_CONFIG))]) as channel:
+    options = [("grpc.service_config", json.dumps(_SERVICE_CONFIG)), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS)]
+    with grpc.insecure_channel(server, options) as channel:
         try:
             yield channel
         except grpc.RpcError as error:

@@ -2,7 +2,8 @@
 
 import sys
 import traceback
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -11,7 +12,7 @@ from typer.exceptions import TyperException
 from cli import alerts, notifications, rules
 from cli.client import ExitCode
 from cli.demo.command import demo
-from cli.output import print_to_stderr
+from cli.output import print_to_stderr, stdout
 from cli.send.command import send
 from cli.system import show_status, start_system, stop_system
 
@@ -40,13 +41,33 @@ def _print_usage_error(error: TyperException) -> None:
         print_to_stderr(message if context is None else f"{context.command_path}: {message}")
 
 
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - the library's form
+    if is_asked:
+        stdout.print(f"tocsin {version('tocsin')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="tocsin",
     cls=TocsinCommand,
+    # Of all commands below as well.
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     help="Tocsin watches log streams and notifies the right people once. Exit codes: 0 done, 1 refused, 2 wrong usage, "
     "3 not reachable. TOCSIN_SERVER is the address of Tocsin, TOCSIN_PORT_EDGE its port on this machine.",
 )
+
+
+@app.callback()
+def _common(
+    *,
+    _is_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options of all commands."""
+
+
 app.command("up")(start_system)
 app.command("down")(stop_system)
 app.command("status")(show_status)

@@ -1,52 +1,122 @@
-"""tocsin notifications: deliveries that failed, and the circuit breakers of the channels."""
+"""tocsin notifications: what was sent, what failed, and the circuit breakers of the channels."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
+from cli.lookup import complete_alert, find_alert, find_failed_notification
 from cli.output import (
     OutputFormat,
     OutputOption,
+    format_cell,
     format_styled,
     format_timestamp,
+    format_timestamp_ms,
     json_of,
-    print_json,
+    print_data,
     print_message,
     print_table,
+    short_ids,
+    stdout,
 )
+from services.contract.paging import MAX_PAGE_SIZE
 from tocsin.notifications.v1 import notification_service_pb2 as service
-from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification, Notification
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
 
-app = typer.Typer(no_args_is_help=True, help="See failed deliveries and circuit breakers; retry deliveries.")
+app = typer.Typer(no_args_is_help=True, help="See deliveries and circuit breakers; retry what failed.")
 
 _BREAKER_STYLE = {"CLOSED": "green", "OPEN": "bold red", "HALF_OPEN": "yellow"}
+_DELIVERY_STYLE = {"DELIVERED": "green", "FAILED": "bold red", "PENDING": "yellow", "IN_FLIGHT": "yellow"}
+
+
+class DeliveryStateChoice(StrEnum):
+    """The states of the contract, as values of an option."""
+
+    PENDING = "PENDING"
+    IN_FLIGHT = "IN_FLIGHT"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+ChannelOption = Annotated[str, typer.Option("--channel", help="Only of this channel.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The maximum number to show.")]
+
+
+@app.command("list")
+def list_deliveries(
+    *,
+    alert: Annotated[
+        str,
+        typer.Option(
+            "--alert", help="Only about this alert: its id or the id's beginning.", autocompletion=complete_alert
+        ),
+    ] = "",
+    channel_name: ChannelOption = "",
+    states: Annotated[
+        list[DeliveryStateChoice] | None,
+        typer.Option("--state", case_sensitive=False, help="Only in this state; may be repeated."),
+    ] = None,
+    limit: LimitOption = 50,
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Show what was sent, to whom and when, the newest first."""
+    request = service.ListDeliveriesRequest(
+        channel=channel_name, states=[Delivery.State.Value(state) for state in states or []]
+    )
+    rows: list[Delivery] = []
+    with open_channel(server, output) as channel:
+        request.alert_id = find_alert(channel, alert, output)
+        stub = NotificationServiceStub(channel)
+        while len(rows) < limit:
+            request.page_size = min(MAX_PAGE_SIZE, limit - len(rows))
+            page = stub.ListDeliveries(request, timeout=RPC_TIMEOUT_S)
+            rows += page.deliveries
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+    _print_deliveries(rows, output)
 
 
 @app.command("failed")
 def list_failed(
-    channel_name: Annotated[str, typer.Option("--channel", help="Only of this channel.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="The maximum number to show.")] = 50,
+    channel_name: ChannelOption = "",
+    limit: LimitOption = 50,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Show deliveries that failed after all attempts, the newest first."""
-    request = service.ListFailedNotificationsRequest(channel=channel_name, page_size=limit)
+    request = service.ListFailedNotificationsRequest(channel=channel_name)
+    rows: list[FailedNotification] = []
     with open_channel(server, output) as channel:
-        response = NotificationServiceStub(channel).ListFailedNotifications(request, timeout=RPC_TIMEOUT_S)
-    _print_failed(list(response.failed_notifications), output)
+        stub = NotificationServiceStub(channel)
+        while len(rows) < limit:
+            request.page_size = min(MAX_PAGE_SIZE, limit - len(rows))
+            page = stub.ListFailedNotifications(request, timeout=RPC_TIMEOUT_S)
+            rows += page.failed_notifications
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+    _print_failed(rows, output)
 
 
 @app.command("retry")
 def retry_failed(
-    notification_id: Annotated[str, typer.Argument(help="The id, as `tocsin notifications failed` shows it.")],
+    notification_id: Annotated[
+        str, typer.Argument(help="The id, or its beginning, as `tocsin notifications failed` shows it.")
+    ],
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Retry a failed delivery at once."""
-    request = service.RetryFailedNotificationRequest(id=notification_id, request_id=new_request_id())
     with open_channel(server, output) as channel:
+        request = service.RetryFailedNotificationRequest(
+            id=find_failed_notification(channel, notification_id, output), request_id=new_request_id()
+        )
         response = NotificationServiceStub(channel).RetryFailedNotification(request, timeout=RPC_TIMEOUT_S)
     row = response.failed_notification
     print_message(row, output, lambda: _print_failed([row], output))
@@ -61,31 +131,65 @@ def list_breakers(output: OutputOption = OutputFormat.TABLE, server: ServerOptio
     _print_breakers(list(response.circuit_breakers), output)
 
 
-def _print_failed(rows: list[FailedNotification], output: OutputFormat) -> None:
-    if output is OutputFormat.JSON:
-        print_json([json_of(row) for row in rows])
+def _print_deliveries(rows: list[Delivery], output: OutputFormat) -> None:
+    if output.is_data:
+        print_data([json_of(row) for row in rows], output)
         return
+    is_wide = output is OutputFormat.WIDE
+    alerts = short_ids(row.alert_id for row in rows)
+    columns = ["Time", "About", "Channel", "To", "State", "Alert", "Attempts", "Last error"]
     print_table(
-        ["ID", "Channel", "Status", "Last error", "Attempts", "Failed", "Alert"],
+        [*columns, "Fallback for", "ID"] if is_wide else columns,
         [
             [
-                row.id,
+                format_timestamp_ms(row.update_time),
+                Notification.Kind.Name(row.kind),
                 row.channel,
-                FailedNotification.Status.Name(row.status),
-                row.last_error,
+                row.recipient or "-",
+                format_styled(Delivery.State.Name(row.state), _DELIVERY_STYLE),
+                row.alert_id if is_wide else alerts[row.alert_id],
                 str(row.attempt_count),
-                format_timestamp(row.create_time),
-                row.alert_id,
+                row.last_error,
+                *([row.fallback_for, row.id] if is_wide else []),
             ]
             for row in rows
         ],
-        cut={"Channel", "Last error"},
+        cut={"Channel", "To", "Last error"},
+        wide=is_wide,
     )
 
 
+def _print_failed(rows: list[FailedNotification], output: OutputFormat) -> None:
+    if output.is_data:
+        print_data([json_of(row) for row in rows], output)
+        return
+    is_wide = output is OutputFormat.WIDE
+    ids, alerts = short_ids(row.id for row in rows), short_ids(row.alert_id for row in rows)
+    print_table(
+        ["ID", "Channel", "Status", "Attempts", "Failed", "Alert"],
+        [
+            [
+                row.id if is_wide else ids[row.id],
+                row.channel,
+                FailedNotification.Status.Name(row.status),
+                str(row.attempt_count),
+                format_timestamp(row.create_time),
+                row.alert_id if is_wide else alerts[row.alert_id],
+            ]
+            for row in rows
+        ],
+        cut={"Channel"},
+        wide=is_wide,
+    )
+    # Errors are sentences: they stand below, whole.
+    for row in rows:
+        about = f"{ids[row.id]} to {row.recipient or row.channel}: {row.last_error or 'no error is known'}"
+        stdout.print(format_cell(about), soft_wrap=True)
+
+
 def _print_breakers(rows: list[CircuitBreaker], output: OutputFormat) -> None:
-    if output is OutputFormat.JSON:
-        print_json([json_of(row) for row in rows])
+    if output.is_data:
+        print_data([json_of(row) for row in rows], output)
         return
     print_table(
         ["Channel", "State", "Failures", "Opens at", "Next probe"],

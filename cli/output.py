@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,16 +27,30 @@ _stderr = Terminal(stderr=True)
 SEVERITY_STYLE = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "cyan"}
 STATE_STYLE = {"FIRING": "bold red", "ACKNOWLEDGED": "yellow", "RESOLVED": "green"}
 
+# Beginnings of ids are at least so long.
+_MIN_ID = 8
+# On a narrower terminal times are without the year, "2026-".
+_WIDE_ENOUGH = 100
+_AFTER_YEAR = 5
+
 # A column that is cut keeps so many characters; so many stand between two columns.
 _MIN_WIDTH = 10
-_GAP = 3
+_GAP = 2
+_NO_FOLDING = 1 << 30
 
 
 class OutputFormat(StrEnum):
     """How results are printed."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
+    YAML = "yaml"
+
+    @property
+    def is_data(self) -> bool:
+        """Return whether it is for programs: errors and progress are then no text for people either."""
+        return self in {OutputFormat.JSON, OutputFormat.YAML}
 
 
 OutputOption = Annotated[
@@ -43,8 +58,9 @@ OutputOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="A table for people or JSON for programs: one object for one thing, an array for several. "
-        'Errors go to standard error, in JSON as {"error": {"code", "message", "details"}}.',
+        help="A table for people, wide with all columns and whole ids; or JSON or YAML for programs: one object for "
+        'one thing, an array for several. Errors go to standard error, for programs as {"error": {"code", "message", '
+        '"details"}}.',
     ),
 ]
 
@@ -69,10 +85,10 @@ class ErrorReport:
 
 def print_error(report: ErrorReport, output: OutputFormat, *, source: str) -> None:
     """Print to standard error why a command failed; `source` is the server or file that the error is from."""
-    if output is OutputFormat.JSON:
+    if output.is_data:
         details = [{name: text for name, text in asdict(detail).items() if text} for detail in report.details]
         error = {"code": report.code, "message": report.message, "details": details}
-        typer.echo(printable_json({"error": error}, indent=2), err=True)
+        typer.echo(_document({"error": error}, output), err=True)
         return
     # Further lines of a text are indented, so that none looks like a line of this program.
     print_to_stderr(f"{source}: {report.code}: {report.message}".replace("\n", "\n  "))
@@ -83,9 +99,9 @@ def print_error(report: ErrorReport, output: OutputFormat, *, source: str) -> No
 
 def print_warnings(warnings: Sequence[ErrorDetail], output: OutputFormat) -> None:
     """Print to standard error what is allowed and surely not meant."""
-    if warnings and output is OutputFormat.JSON:
+    if warnings and output.is_data:
         shown = [{name: text for name, text in asdict(warning).items() if text} for warning in warnings]
-        typer.echo(printable_json({"warnings": shown}, indent=2), err=True)
+        typer.echo(_document({"warnings": shown}, output), err=True)
         return
     for warning in warnings:
         rule = f" ({warning.rule})" if warning.rule else ""
@@ -107,53 +123,130 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print a JSON document to standard output, on one line without an indent."""
-    typer.echo(printable_json(value, indent=indent))
+def print_data(value: Any, output: OutputFormat) -> None:
+    """Print a document to standard output, in the format for programs that was asked for."""
+    typer.echo(_document(value, output))
+
+
+def print_data_item(value: Any, output: OutputFormat) -> None:
+    """Print one of many documents that follow each other: a line of JSON, or a document of YAML."""
+    typer.echo(f"---\n{_document(value, output)}" if output is OutputFormat.YAML else printable_json(value))
+
+
+def _document(value: Any, output: OutputFormat) -> str:
+    if output is OutputFormat.YAML:
+        # All that is not ASCII is escaped, and no line is folded: no text becomes a line of its own.
+        return yaml.dump(value, Dumper=_YamlDumper, sort_keys=False, width=_NO_FOLDING).rstrip("\n")
+    return printable_json(value, indent=2)
+
+
+class _YamlDumper(yaml.SafeDumper):
+    """Writes a string of several lines in quotes, with escapes."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        """Return a string as YAML has it."""
+        style = '"' if "\n" in text else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_YamlDumper.add_representer(str, _YamlDumper.represent_str)
 
 
 def json_of(message: Message) -> Any:
-    """Return a message as the REST interface shows it."""
-    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    """Return a message as the REST interface shows it, but for integers of 64 bits, which are numbers."""
+    document = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    return _with_numbers(document, message.DESCRIPTOR)
+
+
+def _with_numbers(document: dict[str, Any], descriptor: Any) -> dict[str, Any]:
+    for field in descriptor.fields:
+        value = document.get(field.json_name)
+        if value is None:
+            continue
+        if field.cpp_type in {field.CPPTYPE_INT64, field.CPPTYPE_UINT64}:
+            document[field.json_name] = [int(each) for each in value] if field.is_repeated else int(value)
+        elif field.message_type is not None and field.message_type.file.package.startswith("tocsin."):
+            for inner in value if isinstance(value, list) else [value]:
+                _with_numbers(inner, field.message_type)
+    return document
 
 
 def print_message(message: Message, output: OutputFormat, print_for_people: Callable[[], None]) -> None:
-    """Print a message as JSON, or as `print_for_people` does."""
-    if output is OutputFormat.JSON:
-        print_json(json_of(message))
+    """Print a message for programs, or as `print_for_people` does."""
+    if output.is_data:
+        print_data(json_of(message), output)
     else:
         print_for_people()
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str | None = None, cut: Collection[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    title: str | None = None,
+    cut: Collection[str] = (),
+    wide: bool = False,
 ) -> None:
     """Print a table; each cell is one line, in which a line break shows as an escape.
 
     When room is short, the columns named in `cut`, or else the widest one, are cut; then the last columns are left out
-    and named below. All others, above all ids, stay whole.
+    and named below. All others, above all ids, stay whole. A `wide` table is as wide as it needs to be.
     """
     cells = [[format_cell(cell) for cell in row] for row in rows]
     widths = [max(cell_len(str(row[index])) for row in [columns, *cells]) for index in range(len(columns))]
     may_cut = [name in cut if cut else width == max(widths) for name, width in zip(columns, widths, strict=True)]
+    if wide:
+        _print_wide([[Text(name, style="bold") for name in columns], *cells], widths)
+        return
     shown_widths = fit_columns(widths, may_cut, stdout.width)
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    table = _table(title)
     for column, width in zip(columns, shown_widths, strict=False):
         table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for row in cells:
         table.add_row(*row[: len(shown_widths)])
     stdout.print(table)
     if left_out := columns[len(shown_widths) :]:
-        stdout.print(f"No room for: {', '.join(left_out)}. A wider terminal shows all.", style="dim")
+        stdout.print(f"No room for: {', '.join(left_out)}. -o wide shows all.", style="dim")
+
+
+def _print_wide(rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> None:
+    """Print rows as lines that no terminal's width bounds, as the library's tables are."""
+    for row in rows:
+        cells = [cell + " " * (width - cell.cell_len) for cell, width in zip(row, widths, strict=True)]
+        line = Text(" " * _GAP).join(cells)
+        line.rstrip()
+        stdout.print(line, soft_wrap=True)
+
+
+def print_whole_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str) -> None:
+    """Print a table in which nothing is cut: what does not fit goes on in the next line of its column."""
+    table = _table(title)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(format_cell, row))
+    stdout.print(table)
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
 
 
 def fit_columns(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> list[int]:
     """Return the widths of the first columns that have room; those that may be cut share the rest."""
     fitted = [min(width, _MIN_WIDTH) if cut else width for width, cut in zip(widths, may_cut, strict=True)]
     count = len(widths)
-    while count > 1 and sum(fitted[:count]) + _GAP * count + 1 > room:
+    while count > 1 and _whole_width(fitted[:count]) > room:
         count -= 1
-    spare = room - sum(fitted[:count]) - _GAP * count - 1
+    spare = room - _whole_width(fitted[:count])
     for index in range(count):
         more = max(0, min(spare, widths[index] - fitted[index]))
         fitted[index] += more
@@ -161,9 +254,13 @@ def fit_columns(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> li
     return fitted[:count]
 
 
+def _whole_width(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
 def print_fields(fields: Mapping[str, Any], *, notes: Mapping[str, str] | None = None) -> None:
     """Print names and values, one below the other, whole; a note stands beside its value."""
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    table = _table()
     table.add_column("Field", no_wrap=True)
     table.add_column("Value", overflow="fold")
     if notes is not None:
@@ -207,3 +304,22 @@ def format_cell(text: str | Text) -> Text:
 def format_timestamp(time: Timestamp) -> str:
     """Format a time to the second; a dash for none."""
     return f"{datetime_of(time):%Y-%m-%d %H:%M:%S}" if time.seconds else "-"
+
+
+def format_short_timestamp(time: Timestamp) -> str:
+    """Format a time to the second, without the year where the terminal is narrow; a dash for none."""
+    return format_timestamp(time) if stdout.width >= _WIDE_ENOUGH else format_timestamp(time)[_AFTER_YEAR:] or "-"
+
+
+def format_timestamp_ms(time: Timestamp) -> str:
+    """Format a time to the millisecond; a dash for none."""
+    return datetime_of(time).isoformat(" ", "milliseconds").partition("+")[0] if time.seconds else "-"
+
+
+def short_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Return the beginning of each id by which it differs from the others, all of one length."""
+    distinct = frozenset(ids)
+    length = _MIN_ID
+    while len({name[:length] for name in distinct}) < len(distinct):
+        length += 1
+    return {name: name[:length] for name in distinct}

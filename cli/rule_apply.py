@@ -19,7 +19,7 @@ from cli.output import (
     format_styled,
     format_value,
     json_of,
-    print_json,
+    print_data,
     print_table,
     stdout,
 )
@@ -139,7 +139,7 @@ def apply_rules(
         finally:
             # Also when the server refuses one, or goes away in between.
             _print_changes(done, output, show_diff=show_diff)
-    if is_dry_run and output is OutputFormat.TABLE:
+    if is_dry_run and not output.is_data:
         stdout.print("Dry run: nothing was stored.")
 
 
@@ -183,8 +183,8 @@ def _replace(stub: AlertRuleServiceStub, before: AlertRule, rule: AlertRule, *, 
 
 
 def _print_changes(changes: Sequence[RuleChange], output: OutputFormat, *, show_diff: bool) -> None:
-    if output is OutputFormat.JSON:
-        print_json([_change_json(change) for change in changes])
+    if output.is_data:
+        print_data([_change_json(change) for change in changes], output)
         return
     print_table(["Change", "Name", "ID", "Fields"], [_row(change) for change in changes], cut={"Name", "Fields"})
     for change in changes if show_diff else ():

@@ -20,8 +20,8 @@ from cli.output import (
     format_number,
     format_styled,
     json_of,
+    print_data,
     print_fields,
-    print_json,
     print_message,
     print_table,
     stdout,
@@ -131,8 +131,8 @@ def delete_rule(
         rule_id = find_rule_id(channel, name, output)
         request = service.DeleteAlertRuleRequest(id=rule_id)
         AlertRuleServiceStub(channel).DeleteAlertRule(request, timeout=RPC_TIMEOUT_S)
-    if output is OutputFormat.JSON:
-        print_json({"id": rule_id, "deleted": True})
+    if output.is_data:
+        print_data({"id": rule_id, "deleted": True}, output)
     else:
         stdout.print(f"deleted {rule_id}")
 
@@ -172,8 +172,8 @@ def validate_rules(
     rules = load_rules(file, output)
     with open_channel(server, output) as channel:
         checked = check_rules(AlertRuleServiceStub(channel), rules, str(file), output)
-    if output is OutputFormat.JSON:
-        print_json([json_of(rule) for rule in checked])
+    if output.is_data:
+        print_data([json_of(rule) for rule in checked], output)
         return
     for file_rule, rule in zip(rules, checked, strict=True):
         print_fields(settable_fields(rule), notes=_origins(file_rule.rule, rule))
@@ -200,8 +200,8 @@ def _print_rule(rule: AlertRule, output: OutputFormat) -> None:
 
 
 def _print_rules(rules: list[AlertRule], output: OutputFormat) -> None:
-    if output is OutputFormat.JSON:
-        print_json([json_of(rule) for rule in rules])
+    if output.is_data:
+        print_data([json_of(rule) for rule in rules], output)
         return
     print_table(
         ["ID", "Name", "Severity", "Enabled", "Threshold", "Window", "By", "Condition", "Filter"],
@@ -220,6 +220,7 @@ def _print_rules(rules: list[AlertRule], output: OutputFormat) -> None:
             for rule in rules
         ],
         cut={"Name", "By", "Condition", "Filter"},
+        wide=output is OutputFormat.WIDE,
     )
 
 

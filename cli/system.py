@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.client import ExitCode
-from cli.output import OutputFormat, OutputOption, print_json, print_to_stderr, stdout
+from cli.output import OutputFormat, OutputOption, print_data, print_to_stderr, stdout
 from stack.console import STACK_ERRORS, bring_down, bring_up, format_states
 from stack.local_system import stack_status
 
@@ -36,8 +36,8 @@ def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also rem
 def show_status(output: OutputOption = OutputFormat.TABLE) -> None:
     """Show what runs. Exit code 3 when nothing does."""
     states = stack_status()
-    if output is OutputFormat.JSON:
-        print_json([asdict(state) | {"log": str(state.log)} for state in states])
+    if output.is_data:
+        print_data([asdict(state) | {"log": str(state.log)} for state in states], output)
     else:
         stdout.print("\n".join(format_states(states)), soft_wrap=True)
     if not states:

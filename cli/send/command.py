@@ -122,7 +122,7 @@ def _send(
     file: LogFile,
     output: OutputFormat,
 ) -> None:
-    with _progress_bar(is_hidden=output is OutputFormat.JSON) as bar:
+    with _progress_bar(is_hidden=output.is_data) as bar:
         task = bar.add_task(file.name, total=file.size, events=0)
         send_events(
             channel,

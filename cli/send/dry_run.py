@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from cli.output import OutputFormat, print_json, print_table, stdout
+from cli.output import OutputFormat, print_data, print_table, stdout
 from cli.parsing.event import InvalidLine, ParsedEvent
 from cli.parsing.field_uses import field_uses
 from cli.parsing.file_parser import FileParser
@@ -35,8 +35,8 @@ def print_dry_run(
 ) -> None:
     """Print what would be sent, and what becomes of each field; when explained, the first events as well."""
     summary.refused.sort(key=lambda refused: refused.line)
-    if output is OutputFormat.JSON:
-        print_json(
+    if output.is_data:
+        print_data(
             {
                 **report_document(summary, parser.name, file),
                 "dryRun": True,
@@ -47,7 +47,8 @@ def print_dry_run(
                 "newestTime": _format_time(counts.newest),
                 "fields": _field_documents(counts),
                 **({"firstEvents": [_event_document(lines) for lines in counts.first]} if is_explained else {}),
-            }
+            },
+            output,
         )
         return
     stdout.print(
@@ -91,15 +92,16 @@ def _format_time(time: datetime | None) -> str:
 
 def print_explanation(parser: FileParser, file: LogFile, first: Sequence[ParsedLines], output: OutputFormat) -> None:
     """Print which formats a file has, and the fields of its first events."""
-    if output is OutputFormat.JSON:
-        print_json(
+    if output.is_data:
+        print_data(
             {
                 "file": file.name,
                 "format": parser.name,
                 "shares": {name: round(share, 4) for name, share in parser.shares.items()},
                 "fields": _field_documents(count_fields(first)),
                 "events": [_event_document(lines) for lines in first],
-            }
+            },
+            output,
         )
         return
     stdout.print(f"{file.name}: read as {parser.name}. Nothing was sent.")

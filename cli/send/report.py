@@ -1,6 +1,6 @@
 """What `tocsin send` prints: what became of the lines of a file, and how they were parsed."""
 
-from cli.output import OutputFormat, print_json, print_table, print_to_stderr, stdout
+from cli.output import OutputFormat, print_data, print_table, print_to_stderr, stdout
 from cli.parsing.event import ParseNote
 from cli.send.events import TimeMode
 from cli.send.lateness import OpenWindows
@@ -15,8 +15,8 @@ def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds:
     """Print what became of the lines, as a table or as JSON."""
     rate = summary.accepted / seconds if seconds else 0.0
     summary.refused.sort(key=lambda refused: refused.line)
-    if output is OutputFormat.JSON:
-        print_json({**report_document(summary, format_name, file), "eventsPerSecond": round(rate)})
+    if output.is_data:
+        print_data({**report_document(summary, format_name, file), "eventsPerSecond": round(rate)}, output)
         return
     unsent = file.lines_read - file.blank_lines - summary.lines
     stdout.print(

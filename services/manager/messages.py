@@ -59,6 +59,8 @@ def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
         comment=entry.comment,
         channel=entry.channel,
         trace_id=entry.trace_id,
+        recipient=entry.recipient,
+        notified_state=alert_pb2.Alert.State.Value(entry.notified_state or "STATE_UNSPECIFIED"),
     )
 
 

@@ -23,6 +23,7 @@ from services.contract.dead_letters import encode_dead_letter
 from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
 from services.notifier.adapters.channels import open_notification_channel
 from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
+from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
 from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
 from services.notifier.adapters.postgres.queue import PostgresDeliveryQueue
@@ -153,6 +154,7 @@ class _Parts:
         )
         sender = Sender(
             channel=channel,
+            recipient=spec.settings.recipient,
             breaker=breaker,
             outcomes=self._outcomes,
             policy=self._policy,
@@ -178,8 +180,9 @@ class _Parts:
 
     def rpc(self) -> NotificationRpc:
         """Create the servicer."""
-        failed, fail_max = PostgresFailedDeliveries(self._database), self._settings.delivery.breaker_fail_max
-        return NotificationRpc(failed, self._dispatchers, self.clock, fail_max=fail_max)
+        deliveries, failed = PostgresDeliveryLog(self._database), PostgresFailedDeliveries(self._database)
+        fail_max = self._settings.delivery.breaker_fail_max
+        return NotificationRpc(deliveries, failed, self._dispatchers, self.clock, fail_max=fail_max)
 
 
 def _log_breaker(channel: str, state: BreakerState) -> None:

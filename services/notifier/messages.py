@@ -16,9 +16,10 @@ from services.notifier.core.notification import (
     NotificationSample,
     NotificationWindow,
 )
-from services.notifier.ports import FailedDelivery
+from services.notifier.ports import FailedDelivery, ListedDelivery
 from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent
 from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.notifications.v1.notification_pb2 import Delivery as DeliveryMessage
 from tocsin.notifications.v1.notification_pb2 import FailedNotification, Notification, NotificationResult
 
 _KINDS = {
@@ -62,6 +63,7 @@ def encode_result(delivery: Delivery, now: datetime) -> bytes:
         reason="" if is_delivered else delivery.last_error,
         fallback_for=delivery.fallback_for,
         create_time=timestamp_of(now),
+        recipient=delivery.recipient,
     ).SerializeToString()
 
 
@@ -79,6 +81,26 @@ def failed_notification(failed: FailedDelivery) -> FailedNotification:
         last_error=delivery.last_error,
         create_time=timestamp_of(failed.fail_time),
         update_time=timestamp_of(failed.update_time),
+        recipient=delivery.recipient,
+    )
+
+
+def delivery_message(listed: ListedDelivery) -> DeliveryMessage:
+    """Return a delivery as a message of the contract."""
+    delivery = listed.delivery
+    return DeliveryMessage(
+        id=str(delivery.id),
+        notification_id=str(delivery.notification_id),
+        alert_id=delivery.alert_id,
+        kind=_KINDS[delivery.kind],
+        channel=delivery.channel,
+        recipient=delivery.recipient,
+        state=DeliveryMessage.State.Value(delivery.state.value),
+        attempt_count=delivery.attempt_count,
+        last_error=delivery.last_error,
+        fallback_for=delivery.fallback_for,
+        create_time=timestamp_of(delivery.create_time),
+        update_time=timestamp_of(listed.update_time),
     )
 
 

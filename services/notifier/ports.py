@@ -155,6 +155,34 @@ class FailedDeliveryQuery:
     channel: str
     limit: int
     after: tuple[datetime, UUID] | None
+    id_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDelivery:
+    """A delivery as people see it."""
+
+    delivery: Delivery
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryQuery:
+    """Which deliveries to list, the newest first, after a position (time of creation, id); empty fields select all."""
+
+    states: frozenset[DeliveryState]
+    channel: str
+    alert_id: str
+    limit: int
+    after: tuple[datetime, UUID] | None
+
+
+class DeliveryLog(Protocol):
+    """All deliveries. Raises StoreUnavailable."""
+
+    async def list_page(self, query: DeliveryQuery) -> list[ListedDelivery]:
+        """Return one page."""
+        ...
 
 
 class RequestTable(Protocol):

@@ -1,5 +1,6 @@
 """NotificationService: failed notifications and breakers."""
 
+from copy import deepcopy
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -21,14 +22,23 @@ from services.contract.paging import (
 )
 from services.contract.timestamps import timestamp_of
 from services.notifier.core.delivery import DeliveryState
-from services.notifier.messages import STATES, failed_notification
-from services.notifier.ports import FailedDeliveries, FailedDeliveryQuery, RetryTransaction
+from services.notifier.messages import STATES, delivery_message, failed_notification
+from services.notifier.ports import (
+    DeliveryLog,
+    DeliveryQuery,
+    FailedDeliveries,
+    FailedDeliveryQuery,
+    RetryTransaction,
+)
 from services.notifier.worker.dispatcher import Dispatchers
 from tocsin.notifications.v1 import notification_service_pb2 as service
 from tocsin.notifications.v1 import notification_service_pb2_grpc as mounting
 from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
+from tocsin.notifications.v1.notification_pb2 import Delivery as DeliveryMessage
 
 _SERVICE = service.DESCRIPTOR.services_by_name["NotificationService"].full_name
+
+_MAX_ID = 36
 
 _BREAKER_STATES = {
     BreakerState.CLOSED: CircuitBreaker.CLOSED,
@@ -54,7 +64,16 @@ class NotificationAlreadyDelivered(Failure):
 class NotificationRpc(mounting.NotificationServiceServicer):
     """Answers from the database, and of breakers from this process."""
 
-    def __init__(self, failed: FailedDeliveries, dispatchers: Dispatchers, clock: Clock, *, fail_max: int) -> None:
+    def __init__(
+        self,
+        deliveries: DeliveryLog,
+        failed: FailedDeliveries,
+        dispatchers: Dispatchers,
+        clock: Clock,
+        *,
+        fail_max: int,
+    ) -> None:
+        self._deliveries = deliveries
         self._failed = failed
         self._dispatchers = dispatchers
         self._clock = clock
@@ -66,7 +85,7 @@ class NotificationRpc(mounting.NotificationServiceServicer):
     async def ListFailedNotifications(  # noqa: N802 - the rpc's name
         self, request: service.ListFailedNotificationsRequest, _context: object
     ) -> service.ListFailedNotificationsResponse:
-        query = _query(request)
+        query = _failed_query(request)
         deliveries = await self._failed.list_page(query)
         page = deliveries[: query.limit - 1]
         token = ""
@@ -76,6 +95,18 @@ class NotificationRpc(mounting.NotificationServiceServicer):
         return service.ListFailedNotificationsResponse(
             failed_notifications=[failed_notification(failed) for failed in page], next_page_token=token
         )
+
+    async def ListDeliveries(  # noqa: N802 - the rpc's name
+        self, request: service.ListDeliveriesRequest, _context: object
+    ) -> service.ListDeliveriesResponse:
+        query = _delivery_query(request)
+        listed = await self._deliveries.list_page(query)
+        page = listed[: query.limit - 1]
+        token = ""
+        if len(listed) == query.limit:
+            key = page[-1].delivery.create_time.isoformat(), str(page[-1].delivery.id)
+            token = encode_page_token(key, filters=_filters(request))
+        return service.ListDeliveriesResponse(deliveries=map(delivery_message, page), next_page_token=token)
 
     async def RetryFailedNotification(  # noqa: N802 - the rpc's name
         self, request: service.RetryFailedNotificationRequest, _context: object
@@ -114,34 +145,59 @@ async def _retry(
     return service.RetryFailedNotificationResponse(failed_notification=failed_notification(failed))
 
 
-def _query(request: service.ListFailedNotificationsRequest) -> FailedDeliveryQuery:
-    violations = []
+_ListRequest = service.ListFailedNotificationsRequest | service.ListDeliveriesRequest
+
+
+def _failed_query(request: service.ListFailedNotificationsRequest) -> FailedDeliveryQuery:
+    violations = _text_violations(channel=request.channel, idPrefix=request.id_prefix)
+    if any(status not in STATES for status in request.statuses):
+        violations.append(Violation("statuses", "must be PENDING, RETRYING, DELIVERED or SUPERSEDED"))
+    limit, after = _page(request, violations)
+    statuses = request.statuses or [FailedNotification.PENDING, FailedNotification.RETRYING]
+    return FailedDeliveryQuery(
+        states=frozenset[DeliveryState]().union(*(STATES[status] for status in statuses)),
+        channel=request.channel,
+        limit=limit,
+        after=after,
+        id_prefix=request.id_prefix.lower(),
+    )
+
+
+def _delivery_query(request: service.ListDeliveriesRequest) -> DeliveryQuery:
+    violations = _text_violations(channel=request.channel, alertId=request.alert_id)
+    known = {DeliveryMessage.State.Value(state.value): state for state in DeliveryState}
+    if any(state not in known for state in request.states):
+        violations.append(Violation("states", f"must be {', '.join(DeliveryState)}"))
+    limit, after = _page(request, violations)
+    states = frozenset(known[state] for state in request.states)
+    return DeliveryQuery(states=states, channel=request.channel, alert_id=request.alert_id, limit=limit, after=after)
+
+
+def _text_violations(**texts: str) -> list[Violation]:
+    violations = [Violation(name, "must not contain the character NUL") for name, text in texts.items() if "\0" in text]
+    if len(texts.get("idPrefix", "")) > _MAX_ID:
+        violations.append(Violation("idPrefix", f"is longer than {_MAX_ID} characters"))
+    return violations
+
+
+def _page(request: _ListRequest, violations: list[Violation]) -> tuple[int, tuple[datetime, UUID] | None]:
+    """Return how many rows to read and after which; InvalidRequest names all fields that are wrong."""
     size, after = 0, None
     try:
         size = page_size(request.page_size)
     except ValueError as error:
         violations.append(Violation("pageSize", str(error)))
-    if any(status not in STATES for status in request.statuses):
-        violations.append(Violation("statuses", "must be PENDING, RETRYING, DELIVERED or SUPERSEDED"))
-    if "\0" in request.channel:
-        violations.append(Violation("channel", "must not contain the character NUL"))
     try:
         after = _after(request)
     except PageTokenError as error:
         violations.append(Violation("pageToken", str(error)))
     if violations:
         raise InvalidRequest("the request has fields that are wrong", violations=violations)
-    statuses = request.statuses or [FailedNotification.PENDING, FailedNotification.RETRYING]
-    return FailedDeliveryQuery(
-        states=frozenset[DeliveryState]().union(*(STATES[status] for status in statuses)),
-        channel=request.channel,
-        # One more than requested shows whether there is another page.
-        limit=size + 1,
-        after=after,
-    )
+    # One more than requested shows whether there is another page.
+    return size + 1, after
 
 
-def _after(request: service.ListFailedNotificationsRequest) -> tuple[datetime, UUID] | None:
+def _after(request: _ListRequest) -> tuple[datetime, UUID] | None:
     key = decode_page_token(request.page_token, filters=_filters(request), width=2)
     if not key:
         return None
@@ -152,8 +208,13 @@ def _after(request: service.ListFailedNotificationsRequest) -> tuple[datetime, U
         raise PageTokenError(str(error)) from error
 
 
-def _filters(request: service.ListFailedNotificationsRequest) -> str:
-    filters = service.ListFailedNotificationsRequest(channel=request.channel, statuses=sorted(set(request.statuses)))
+def _filters(request: _ListRequest) -> str:
+    """Return what is asked for, however often and in whatever order the states are named."""
+    filters = deepcopy(request)
+    if isinstance(filters, service.ListDeliveriesRequest):
+        filters.states[:] = sorted(set(filters.states))
+    else:
+        filters.statuses[:] = sorted(set(filters.statuses))
     return filters_of(filters)
 
 

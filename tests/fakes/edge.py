@@ -24,7 +24,7 @@ from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
 from tocsin.notifications.v1 import notification_service_pb2 as notifications_pb
 from tocsin.notifications.v1 import notification_service_pb2_grpc as notifications_grpc
-from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import add_AlertRuleServiceServicer_to_server
 
 
@@ -37,12 +37,15 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self._rule_reader = MemoryRuleReader(self.store)
         self.rules = RuleBroadcaster(self._rule_reader)
         self.alerts: list[Alert] = []
+        # Whether the alerts were acknowledged or resolved before.
+        self.unchanged = False
         self.history: list[AlertHistoryEntry] = []
         self.breakers: list[CircuitBreaker] = []
         self.failed: list[FailedNotification] = []
+        self.deliveries: list[Delivery] = []
         self.requests: list[Any] = []
-        # How a stream of alerts ends; None: in good order.
-        self.stream_failure: Failure | None = None
+        # How the streams of alerts end, the next one first; further ones end in good order.
+        self.stream_failures: list[Failure] = []
 
     def mount(self, server: grpc.aio.Server) -> None:
         checker = RuleChecker()
@@ -66,17 +69,17 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self.requests.append(request)
         for alert in self.alerts:
             yield alerts_pb.WatchAlertsResponse(alert=alert)
-        if self.stream_failure is not None:
-            raise self.stream_failure
+        if self.stream_failures:
+            raise self.stream_failures.pop(0)
 
     async def GetAlert(self, request: Any, _context: Any) -> alerts_pb.GetAlertResponse:  # noqa: N802
         return alerts_pb.GetAlertResponse(alert=self._alert(request), history=self.history)
 
     async def AcknowledgeAlert(self, request: Any, _context: Any) -> alerts_pb.AcknowledgeAlertResponse:  # noqa: N802
-        return alerts_pb.AcknowledgeAlertResponse(alert=self._alert(request))
+        return alerts_pb.AcknowledgeAlertResponse(alert=self._alert(request), unchanged=self.unchanged)
 
     async def ResolveAlert(self, request: Any, _context: Any) -> alerts_pb.ResolveAlertResponse:  # noqa: N802
-        return alerts_pb.ResolveAlertResponse(alert=self._alert(request))
+        return alerts_pb.ResolveAlertResponse(alert=self._alert(request), unchanged=self.unchanged)
 
     def _alert(self, request: Any) -> Alert:
         self.requests.append(request)
@@ -88,6 +91,10 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
     async def ListFailedNotifications(self, request: Any, _context: Any) -> Any:  # noqa: N802
         self.requests.append(request)
         return notifications_pb.ListFailedNotificationsResponse(failed_notifications=self.failed)
+
+    async def ListDeliveries(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        self.requests.append(request)
+        return notifications_pb.ListDeliveriesResponse(deliveries=self.deliveries)
 
     async def RetryFailedNotification(self, request: Any, _context: Any) -> Any:  # noqa: N802
         self.requests.append(request)

@@ -18,8 +18,10 @@ from services.notifier.core.notification import (
 from services.notifier.core.response import Accepted, ChannelResponse
 from services.notifier.ports import (
     DeliveryOutcome,
+    DeliveryQuery,
     FailedDelivery,
     FailedDeliveryQuery,
+    ListedDelivery,
     RetryTransaction,
 )
 from tests.fakes.requests import MemoryRequests
@@ -132,6 +134,28 @@ class FakeOutcomes:
         return self.channels
 
 
+class MemoryDeliveryLog:
+    """All deliveries in memory, which change at their creation."""
+
+    def __init__(self, deliveries: Iterable[Delivery] = ()) -> None:
+        self.deliveries = list(deliveries)
+
+    async def list_page(self, query: DeliveryQuery) -> list[ListedDelivery]:
+        def key(each: Delivery) -> tuple[datetime, UUID]:
+            return each.create_time, each.id
+
+        matching = [
+            each
+            for each in self.deliveries
+            if (not query.states or each.state in query.states)
+            and query.channel in {"", each.channel}
+            and query.alert_id in {"", each.alert_id}
+            and (query.after is None or key(each) < query.after)
+        ]
+        newest = sorted(matching, key=key, reverse=True)[: query.limit]
+        return [ListedDelivery(delivery=each, update_time=each.create_time) for each in newest]
+
+
 class MemoryFailedDeliveries:
     """Failed deliveries in memory."""
 
@@ -150,6 +174,7 @@ class MemoryFailedDeliveries:
             if (query.states is None or each.delivery.state in query.states)
             and query.channel in {"", each.delivery.channel}
             and (query.after is None or key(each) < query.after)
+            and str(each.delivery.id).startswith(query.id_prefix)
         ]
         return sorted(matching, key=key, reverse=True)[: query.limit]
 

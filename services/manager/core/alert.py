@@ -87,6 +87,8 @@ class AlertHistoryEntry:
     comment: str = ""
     channel: str = ""
     trace_id: str = ""
+    recipient: str = ""
+    notified_state: NotifiedState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,8 @@ class AlertFilter:
     resource: str = ""
     fired_after: datetime | None = None
     fired_before: datetime | None = None
+    id_prefix: str = ""
+    rule_name: str = ""
 
     def selects(self, alert: Alert) -> bool:
         """Return whether all fields hold."""
@@ -110,6 +114,8 @@ class AlertFilter:
             and self.resource in {"", subject.resource}
             and (self.fired_after is None or alert.fire_time >= self.fired_after)
             and (self.fired_before is None or alert.fire_time < self.fired_before)
+            and alert.id.startswith(self.id_prefix)
+            and self.rule_name in {"", subject.rule_name}
         )
 
 

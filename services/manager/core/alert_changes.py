@@ -92,19 +92,35 @@ def recover(alert: Alert, status: AlertStatus, evaluation: Evaluation, *, now: d
 
 
 def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tuple[AlertChange | None, AlertReason]:
-    """Return the change that a command makes and the reason; no change when the alert's state leaves none to make."""
+    """Return the change that a command makes and the reason; no change when the alert's state leaves none to make.
+
+    A command that comes too late adds its comment to the history, and changes nothing else.
+    """
     status, reason = apply_action(alert.status, command.action)
     if status == alert.status:
-        return None, reason
+        is_comment = command.comment and reason in _TOO_LATE
+        return AlertChange(alert=alert, history=(_command_entry(alert, command, now),)) if is_comment else None, reason
     after = _next_version(alert, status, now)
     if command.action is AlertAction.ACKNOWLEDGE:
-        kind, notification = AlertHistoryKind.ACKNOWLEDGED, NotifiedState.ACKNOWLEDGED
+        notification = NotifiedState.ACKNOWLEDGED
         after = replace(after, acknowledge_time=now, acknowledged_by=command.actor)
     else:
-        kind, notification = AlertHistoryKind.RESOLVED, NotifiedState.RESOLVED
+        notification = NotifiedState.RESOLVED
         after = replace(after, resolve_time=now, resolved_by=command.actor)
-    entry = replace(_entry(alert, kind, now), actor=command.actor, comment=command.comment)
+    entry = _command_entry(alert, command, now)
     return AlertChange(alert=after, history=(entry,), notifications=(notification,)), reason
+
+
+# Somebody has done the same before.
+_TOO_LATE = frozenset({AlertReason.ALREADY_ACKNOWLEDGED, AlertReason.ALREADY_RESOLVED})
+
+
+def _command_entry(alert: Alert, command: AlertCommand, now: datetime) -> AlertHistoryEntry:
+    """Return the entry of a command: a call that is repeated with the same words adds none."""
+    is_acknowledged = command.action is AlertAction.ACKNOWLEDGE
+    kind = AlertHistoryKind.ACKNOWLEDGED if is_acknowledged else AlertHistoryKind.RESOLVED
+    entry = _entry(alert, kind, now, command.actor, command.comment)
+    return replace(entry, actor=command.actor, comment=command.comment)
 
 
 def _entry(alert: Alert, kind: AlertHistoryKind, time: datetime, *occasion: str) -> AlertHistoryEntry:

@@ -5,42 +5,41 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.clock import Clock
-from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
-from services.contract.paging import PageTokenError, encode_page_token, filters_of, key_time
-from services.contract.timestamps import datetime_of
+from services.contract.paging import encode_page_token, filters_of
 from services.domain.fingerprint import digest
-from services.domain.severity import Severity
-from services.manager.core.alert import Alert, AlertFilter
+from services.manager.core.alert import Alert
 from services.manager.core.alert_changes import AlertCommand, apply_command
-from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState
-from services.manager.messages import alert_message, alert_state_of, history_message
+from services.manager.core.alert_lifecycle import AlertAction, AlertReason
+from services.manager.messages import alert_message, history_message
 from services.manager.metrics import Metrics
-from services.manager.ports import AlertFeed, AlertReader, DedupCache, Page, ResponseCache, Store, Transaction
+from services.manager.ports import AlertFeed, AlertReader, DedupCache, ResponseCache, Store, Transaction
+from services.manager.rpc.alert_queries import select_page, watch_filter
 from services.manager.rpc.failures import AlertNotFound, AlertStateConflict
 from services.manager.rpc.requests import (
     check_etag,
     check_fields,
     check_length,
-    page_of,
-    refuse_if_any,
 )
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer, add_AlertServiceServicer_to_server
 
 log = structlog.get_logger()
 
+# Who acts when the caller does not say.
+_ANONYMOUS = "anonymous"
+_UNCHANGED = frozenset({AlertReason.ALREADY_ACKNOWLEDGED, AlertReason.ALREADY_RESOLVED})
+
 _CommandRequest = pb.AcknowledgeAlertRequest | pb.ResolveAlertRequest
 _CommandResponse = TypeVar("_CommandResponse", pb.AcknowledgeAlertResponse, pb.ResolveAlertResponse)
 
 
 class AlertCommands:
-    """Acknowledges and resolves; the same action again changes nothing, whatever the etag.
+    """Acknowledges and resolves; the same action again changes nothing, whatever the etag, and may add a comment.
 
     An alert that is resolved by hand while its condition still holds stays silent for the rest of that episode: it
     fires again when the condition has ended and holds anew, or when the rule was edited and its severity raised.
@@ -58,7 +57,7 @@ class AlertCommands:
         """Do the action, once for each request_id."""
         check_fields(request, "id")
         check_length(request, actor=256, comment=4096)
-        command = AlertCommand(action=action, actor=request.actor, comment=request.comment)
+        command = AlertCommand(action=action, actor=request.actor.strip() or _ANONYMOUS, comment=request.comment)
         resolved: list[str] = []
         acknowledged: list[Alert] = []
         now = self._clock.now()
@@ -70,7 +69,7 @@ class AlertCommands:
                     resolved.append(alert.subject.open_key)
                 if reason is AlertReason.ACKNOWLEDGED:
                     acknowledged.append(alert)
-                return response_type(alert=alert_message(alert))
+                return response_type(alert=alert_message(alert), unchanged=reason in _UNCHANGED)
 
             response = await respond_once(request, transaction.requests, response_type, act, now=now)
         await self._dedup_cache.remove(resolved)
@@ -89,7 +88,8 @@ class AlertCommands:
             raise AlertStateConflict("the alert is resolved", alert_id=request.id, state=alert.status.state.value)
         if change is None:
             return alert, reason
-        check_etag(request.etag, alert.etag)
+        if reason not in _UNCHANGED:
+            check_etag(request.etag, alert.etag)
         await transaction.alerts.save([(change, trace_headers())])
         log.info("alert_commanded", alert_id=alert.id, reason=reason.value)
         return change.alert, reason
@@ -138,25 +138,15 @@ class AlertRpc(AlertServiceServicer):
 
     async def ListAlerts(self, request: pb.ListAlertsRequest, _context: Any) -> pb.ListAlertsResponse:
         check_fields(request)
-        wanted = AlertFilter(
-            states=_states(request),
-            severities=_severities(request),
-            rule_id=request.rule_id,
-            resource=request.resource,
-            fired_after=_time(request, "fired_after"),
-            fired_before=_time(request, "fired_before"),
-        )
         filters = filters_of(request)
-        page = _page(request, filters)
-        rows = await self._reader.list_page(wanted, page)
-        alerts = rows[: page.size]
-        token = encode_page_token(_page_key(alerts[-1]), filters=filters) if len(rows) > page.size else ""
-        return pb.ListAlertsResponse(alerts=map(alert_message, alerts), next_page_token=token)
+        alerts, last = await select_page(self._reader, request, filters=filters)
+        token = encode_page_token(last, filters=filters) if last else ""
+        return pb.ListAlertsResponse(alerts=alerts, next_page_token=token)
 
     # Yields encoded messages, which the chassis passes on as they are: they are encoded once for all watchers.
     async def WatchAlerts(self, request: pb.WatchAlertsRequest, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
         check_fields(request)
-        wanted = AlertFilter(severities=_severities(request), rule_id=request.rule_id, resource=request.resource)
+        wanted = watch_filter(request)
         async with self._feed.subscribe(wanted) as subscription:
             # Where no alert is open, the first message may take long.
             await context.send_initial_metadata(())
@@ -168,50 +158,3 @@ class AlertRpc(AlertServiceServicer):
 
 def _not_found(alert_id: str) -> AlertNotFound:
     return AlertNotFound("there is no alert with this id", alert_id=alert_id)
-
-
-def _page(request: pb.ListAlertsRequest, filters: str) -> Page:
-    page = page_of(request.page_size, request.page_token, filters=filters, width=2)
-    if page.after:
-        try:
-            key_time(page.after[0])
-        except PageTokenError as error:
-            refuse_if_any(Violation("pageToken", str(error)))
-    return page
-
-
-def _page_key(alert: Alert) -> tuple[str, str]:
-    return alert.fire_time.isoformat(), alert.id
-
-
-def _states(request: pb.ListAlertsRequest) -> tuple[AlertState, ...]:
-    states: list[AlertState] = []
-    for n, value in enumerate(request.states):
-        try:
-            states.append(alert_state_of(value))
-        except ValueError:
-            refuse_if_any(Violation(f"states[{n}]", "is not a state"))
-    return tuple(states)
-
-
-def _severities(request: pb.ListAlertsRequest | pb.WatchAlertsRequest) -> tuple[Severity, ...]:
-    known = set(map(int, Severity))
-    refuse_if_any(
-        *(
-            Violation(f"severities[{n}]", "is not a severity")
-            for n, value in enumerate(request.severities)
-            if value not in known
-        )
-    )
-    return tuple(Severity(value) for value in request.severities)
-
-
-def _time(request: pb.ListAlertsRequest, field: str) -> datetime | None:
-    if not request.HasField(field):  # type: ignore[arg-type]  # the callers name fields of the message
-        return None
-    timestamp: Timestamp = getattr(request, field)
-    try:
-        return datetime_of(timestamp)
-    except ValueError as error:
-        refuse_if_any(Violation(request.DESCRIPTOR.fields_by_name[field].json_name, str(error)))
-        raise

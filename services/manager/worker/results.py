@@ -9,7 +9,7 @@ from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import links_of, tracer
 from services.contract.timestamps import datetime_of
 from services.domain.trace_context import trace_id_of, traceparent_of
-from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, history_id_of
+from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, NotifiedState, history_id_of
 from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
 from services.manager.ports import Store
@@ -20,6 +20,12 @@ log = structlog.get_logger()
 _KINDS = {
     NotificationResult.DELIVERED: AlertHistoryKind.NOTIFIED,
     NotificationResult.FAILED: AlertHistoryKind.NOTIFICATION_FAILED,
+}
+
+_NOTIFIED_STATES = {
+    Notification.FIRING: NotifiedState.FIRING,
+    Notification.ACKNOWLEDGED: NotifiedState.ACKNOWLEDGED,
+    Notification.RESOLVED: NotifiedState.RESOLVED,
 }
 
 
@@ -67,6 +73,8 @@ def result_entry(message: NotificationResult, *, trace_id: str = "") -> AlertHis
         comment=_comment(message),
         channel=message.channel,
         trace_id=trace_id,
+        recipient=message.recipient,
+        notified_state=_NOTIFIED_STATES.get(message.kind),
     )
 
 

@@ -82,6 +82,7 @@ class Delivery:
     fail_time: datetime | None = None
     reason: DeliveryReason | None = None
     last_error: str = ""
+    recipient: str = ""
 
     @property
     def attempts_in_round(self) -> int:

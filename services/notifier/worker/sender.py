@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -57,6 +57,7 @@ class Sender:
     """Sends one channel's deliveries. Its methods raise nothing but cancellation."""
 
     channel: Channel
+    recipient: str
     breaker: Breaker
     outcomes: DeliveryOutcomes
     policy: RetryPolicy
@@ -123,6 +124,7 @@ class Sender:
     ) -> DeliveryReason:
         """Decide and record; wait for a database that is away, because only this process knows the response."""
         now = self.clock.now()
+        delivery = replace(delivery, recipient=self.recipient)
         after, reason = apply_response(delivery, response, self.policy, now=now, jitter=self.random())
         outcome = DeliveryOutcome(before=delivery, after=after, channel_recovered=channel_recovered)
         channels = await retrying(
@@ -154,6 +156,7 @@ class Sender:
             kind=after.kind.name,
             reason=reason.value,
             attempts=after.attempt_count,
+            recipient=after.recipient,
             error=after.last_error,
             fallback_for=after.fallback_for,
             channel_recovered=outcome.channel_recovered,

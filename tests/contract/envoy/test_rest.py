@@ -166,6 +166,7 @@ def test_a_rule_is_created_from_the_body_that_users_know(edge: Edge) -> None:
         ("GET", "/api/alerts/watch", "WatchAlerts"),
         ("POST", "/api/alerts/a1/acknowledge", "AcknowledgeAlert"),
         ("POST", "/api/alerts/a1/resolve", "ResolveAlert"),
+        ("GET", "/api/notifications", "ListDeliveries"),
         ("GET", "/api/notifications/failed", "ListFailedNotifications"),
         ("POST", "/api/notifications/failed/n1/retry", "RetryFailedNotification"),
         ("POST", "/api/notifications/n1/retry", "RetryFailedNotification"),

@@ -16,7 +16,7 @@ from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader
 from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
 from services.manager.app import MIGRATIONS, SCHEMA
-from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, AlertHistoryKind
+from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, AlertHistoryKind, NotifiedState
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
 from services.manager.core.rule import RuleChanges, RuleEdit, StoredRule
@@ -199,7 +199,13 @@ class StoreContract(ABC):
         (alert,) = await process(stored, a_transition())
         before = await stored.alerts.version(alert.id)
         entry = AlertHistoryEntry(
-            id="e1", alert_id=alert.id, kind=AlertHistoryKind.NOTIFIED, create_time=NOW, channel="slack"
+            id="e1",
+            alert_id=alert.id,
+            kind=AlertHistoryKind.NOTIFIED,
+            create_time=NOW,
+            channel="slack",
+            recipient="https://hooks.slack.com",
+            notified_state=NotifiedState.FIRING,
         )
         strange = replace(entry, id="e2", alert_id="nobody")
         async with stored.store.transaction() as transaction:

@@ -10,18 +10,20 @@ import pytest
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.request_ids import PostgresRequests
 from services.chassis.settings import PostgresSettings, Secret
+from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
 from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
 from services.notifier.adapters.postgres.retention import PostgresRetention
 from services.notifier.app import MIGRATIONS, SCHEMA
 from services.notifier.core.delivery import AttemptKind, DeliveryState
 from services.notifier.ports import (
+    DeliveryQuery,
     FailedDeliveries,
     FailedDelivery,
     FailedDeliveryQuery,
     RetryTransaction,
 )
 from tests.fakes.clock import FakeClock
-from tests.fakes.notifier import NOW, MemoryFailedDeliveries, failed_delivery
+from tests.fakes.notifier import NOW, MemoryDeliveryLog, MemoryFailedDeliveries, failed_delivery
 
 FAILED = [failed_delivery(number=number) for number in (1, 2, 3)]
 DELIVERED = failed_delivery(number=4, state=DeliveryState.DELIVERED)
@@ -42,6 +44,7 @@ class FailedDeliveriesContract:
         assert await store.list_page(query(limit=2)) == [first, second]
         assert await store.list_page(query(after=second)) == [third]
         assert await store.list_page(query(channel="email")) == []
+        assert await store.list_page(replace(query(), id_prefix=str(second.delivery.id))) == [second]
         assert await store.list_page(replace(query(), states=None, limit=1)) == [DELIVERED]
 
     async def test_what_failed_is_made_due_by_hand(self, store: FailedDeliveries) -> None:
@@ -101,6 +104,17 @@ class TestPostgresFailedDeliveries(FailedDeliveriesContract):
     @pytest.fixture
     def store(self, database_with_rows: Database) -> FailedDeliveries:
         return PostgresFailedDeliveries(database_with_rows)
+
+    async def test_the_log_has_all_deliveries_by_age(self, database_with_rows: Database) -> None:
+        log = PostgresDeliveryLog(database_with_rows)
+        everything = DeliveryQuery(states=frozenset(), channel="", alert_id="", limit=3, after=None)
+        memory = MemoryDeliveryLog(failed.delivery for failed in (*FAILED, DELIVERED))
+        pages = [everything, replace(everything, after=(NOW, UUID(int=2)))]
+        pages += [replace(everything, alert_id="alert-2"), replace(everything, channel="email")]
+        pages += [replace(everything, states=frozenset({DeliveryState.DELIVERED}))]
+        for asked in pages:
+            expected = [listed.delivery for listed in await memory.list_page(asked)]
+            assert [listed.delivery for listed in await log.list_page(asked)] == expected
 
     async def test_requests_are_purged_after_a_day(self, database_with_rows: Database) -> None:
         clock = FakeClock(NOW)

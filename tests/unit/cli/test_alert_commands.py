@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,13 +19,16 @@ from typer.testing import CliRunner
 from cli import system
 from cli.alerts import SeverityChoice, StateChoice, user_name
 from cli.client import default_server
+from cli.lookup import complete_alert, complete_rule
 from cli.main import app
+from cli.notifications import DeliveryStateChoice
+from cli.watching import AlertWatch
 from services.chassis.failures import StoreUnavailable
 from stack.local_system import StackState
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, WindowResult
-from tocsin.notifications.v1.notification_pb2 import FailedNotification
+from tocsin.notifications.v1.notification_pb2 import Delivery, FailedNotification, Notification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 IDS = ("01234567-89ab-7def-8123-456789abcdef", "11234567-89ab-7def-8123-456789abcdef")
@@ -69,16 +73,28 @@ def test_alerts_are_watched_with_a_line_for_each_change(tocsin: Command) -> None
 
 
 def test_only_the_chosen_alerts_are_watched(tocsin: Command, two_alerts: Edge) -> None:
-    assert tocsin("alerts", "watch", "--severity", "high", "--rule", "r", "--resource", "s").exit_code == 0
+    assert tocsin("alerts", "watch", "--severity", "high", "--rule", IDS[0], "--resource", "s").exit_code == 0
     (request,) = two_alerts.requests
-    assert (list(request.severities), request.rule_id, request.resource) == ([AlertRule.HIGH], "r", "s")
+    assert (list(request.severities), request.rule_id, request.resource) == ([AlertRule.HIGH], IDS[0], "s")
 
 
-def test_watching_ends_with_3_when_the_server_goes_away(tocsin: Command, two_alerts: Edge) -> None:
-    two_alerts.stream_failure = StoreUnavailable("the database does not answer")
+def test_watching_says_that_the_connection_broke_and_connects_again(
+    tocsin: Command, two_alerts: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AlertWatch, "pause", lambda _self, _delay: None)
+    two_alerts.stream_failures = [StoreUnavailable("the database does not answer")]
     done = tocsin("alerts", "watch", "-o", "json")
-    assert done.exit_code == 3
-    assert len(done.stdout.splitlines()) == 2
+    assert done.exit_code == 0
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()][:2] == list(IDS)
+    first, second = done.stderr.splitlines()
+    assert "UNAVAILABLE: the database does not answer; connecting again in" in first
+    assert second.endswith("connected again")
+
+
+def test_watching_ends_with_3_when_there_is_no_server(tocsin: Command, edge: Edge) -> None:
+    edge.stream_failures = [StoreUnavailable("the database does not answer")]
+    done = tocsin("alerts", "watch", "-o", "json")
+    assert (done.exit_code, done.stdout) == (3, "")
     assert error_of(done)["code"] == "UNAVAILABLE"
 
 
@@ -122,7 +138,7 @@ def test_an_alert_is_shown_with_the_trace_of_each_delivery(tocsin: Command, two_
 def test_a_failed_delivery_is_retried(tocsin: Command, one_failure: Edge) -> None:
     done = tocsin("notifications", "retry", IDS[0])
     assert done.exit_code == 0, done.output
-    assert IDS[0] in done.stdout
+    assert IDS[0][:8] in done.stdout
     assert "RETRYING" in done.stdout
     assert [request.id for request in one_failure.requests] == [IDS[0]]
     assert json.loads(tocsin("notifications", "retry", IDS[0], "-o", "json").stdout)["lastError"] == "answered 500"
@@ -132,7 +148,7 @@ def test_a_failed_delivery_is_retried(tocsin: Command, one_failure: Edge) -> Non
 def test_a_delivery_that_cannot_be_retried_now_is_an_error_after_repetitions_of_one_request(
     tocsin: Command, edge: Edge
 ) -> None:
-    done = tocsin("notifications", "retry", "another", "-o", "json")
+    done = tocsin("notifications", "retry", IDS[1], "-o", "json")
     assert (done.exit_code, done.stdout) == (3, "")
     assert error_of(done)["message"] == "the database does not answer"
     assert len(edge.requests) == 3
@@ -147,7 +163,7 @@ def test_the_evidence_of_an_alert_has_its_attributes_and_says_where_a_trace_is_m
     shown = tocsin("alerts", "show", IDS[0]).stdout
     assert "no trace id" in shown
     assert "ab" * 16 in shown
-    assert ["1", "user.tier", "silver"] in [line.split() for line in shown.splitlines()]
+    assert ["user.tier", "silver"] in [line.split() for line in shown.splitlines()]
     samples = json.loads(tocsin("alerts", "show", IDS[0], "-o", "json").stdout)["alert"]["samples"]
     assert [(one["attributes"], one["traceId"]) for one in samples] == [({"user.tier": "silver"}, ""), ({}, "ab" * 16)]
 
@@ -182,6 +198,7 @@ def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -
     [
         pytest.param(StateChoice, Alert.State, id="state"),
         pytest.param(SeverityChoice, AlertRule.Severity, id="severity"),
+        pytest.param(DeliveryStateChoice, Delivery.State, id="state of a delivery"),
     ],
 )
 def test_the_choices_are_those_of_the_contract(words: type[StrEnum], enum: Any) -> None:
@@ -208,3 +225,139 @@ def test_the_commands_ask_the_default_server() -> None:
     )
     assert done.returncode == 3
     assert done.stderr.startswith(f"127.0.0.1:1: {grpc.StatusCode.UNAVAILABLE.name}")
+
+
+def test_an_alert_is_named_by_the_beginning_of_its_id(tocsin: Command, two_alerts: Edge) -> None:
+    done = tocsin("alerts", "show", "0123", "-o", "json")
+    assert json.loads(done.stdout)["alert"]["id"] == IDS[0]
+    listing, call = two_alerts.requests
+    assert (listing.id_prefix, call.id) == ("0123", IDS[0])
+    two_alerts.alerts[1].id = IDS[0].replace("89ab", "89ac")
+    done = tocsin("alerts", "ack", "0123", "-o", "json")
+    assert done.exit_code == 1
+    assert [detail["field"] for detail in error_of(done)["details"]] == [IDS[0], two_alerts.alerts[1].id]
+    assert "FIRING High error count on payment-service" in done.stderr
+
+
+def test_a_failed_delivery_is_named_by_the_beginning_of_its_id(tocsin: Command, one_failure: Edge) -> None:
+    assert tocsin("notifications", "retry", "0123").exit_code == 0
+    listing, call = one_failure.requests
+    assert (listing.id_prefix, len(listing.statuses), call.id) == ("0123", 4, IDS[0])
+
+
+@pytest.mark.usefixtures("two_alerts")
+def test_tables_have_short_ids_and_wide_ones_whole_ids(tocsin: Command) -> None:
+    table, wide = tocsin("alerts", "list").stdout, tocsin("alerts", "list", "-o", "wide").stdout
+    assert IDS[0][:8] in table
+    assert IDS[0] not in table
+    assert IDS[0] in wide
+
+
+def test_alerts_are_filtered_by_the_server(tocsin: Command, two_alerts: Edge) -> None:
+    rule_id = "21234567-89ab-7def-8123-456789abcdef"
+    arguments = ("--label", "team=a", "-l", "tier=1", "--service", "pay", "--rule", rule_id, "--since", "2h")
+    assert tocsin("alerts", "list", *arguments, "--older-than", "90s").exit_code == 0
+    (request,) = two_alerts.requests
+    assert list(request.labels) == ["team=a", "tier=1"]
+    assert (request.service, request.rule_id) == ("pay", rule_id)
+    assert request.fired_before.seconds - request.fired_after.seconds in {7109, 7110, 7111}
+
+
+@pytest.mark.parametrize("age", ["", "2", "h", "2w", "-1h", "1.5h", "999999999d"])
+def test_an_age_has_a_number_and_a_unit(tocsin: Command, age: str) -> None:
+    done = tocsin("alerts", "list", "--since", age)
+    assert done.exit_code == 2
+    assert "such as 90s, 15m, 2h or 7d" in done.stderr
+
+
+def test_a_rule_that_does_not_exist_is_no_filter(tocsin: Command, two_alerts: Edge) -> None:
+    done = tocsin("alerts", "list", "--rule", "No such rule", "-o", "json")
+    assert done.exit_code == 1
+    assert two_alerts.requests == []
+
+
+def test_who_acknowledged_an_alert_before_is_said(tocsin: Command, two_alerts: Edge) -> None:
+    alert = two_alerts.alerts[0]
+    alert.state, alert.acknowledged_by = Alert.ACKNOWLEDGED, "ann"
+    alert.acknowledge_time.seconds = 1_767_225_602
+    two_alerts.unchanged = True
+    text = "Already acknowledged by ann at 2026-01-01 00:00:02"
+    assert f"{text}.\n" in tocsin("alerts", "ack", IDS[0]).stdout
+    assert f"{text}; your comment was added to its history.\n" in tocsin("alerts", "ack", IDS[0], "-m", "me too").stdout
+    assert json.loads(tocsin("alerts", "ack", IDS[0], "-o", "json").stdout)["acknowledgedBy"] == "ann"
+    alert.state, alert.resolve_time.seconds = Alert.RESOLVED, 1_767_225_603
+    assert "Already resolved by the system at 2026-01-01 00:00:03." in tocsin("alerts", "resolve", IDS[0]).stdout
+
+
+def test_an_alert_is_shown_with_whom_it_was_notified_to(tocsin: Command, two_alerts: Edge) -> None:
+    alert = two_alerts.alerts[0]
+    alert.labels["team"] = "payments"
+    alert.group["user.tier"] = "silver"
+    alert.samples.add(message="m" * 200, status_code=500)
+    two_alerts.history = [
+        AlertHistoryEntry(
+            kind=AlertHistoryEntry.NOTIFIED,
+            create_time=Timestamp(seconds=1_767_225_600, nanos=123_000_000),
+            channel="mail",
+            recipient="ann@example.com",
+            notified_state=Alert.FIRING,
+        ),
+        AlertHistoryEntry(kind=AlertHistoryEntry.NOTIFICATION_FAILED, channel="slack", comment="FIRING; answered 500"),
+    ]
+    shown = tocsin("alerts", "show", IDS[0]).stdout
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["2026-01-01", "00:00:00.123", "FIRING", "mail", "ann@example.com", "delivered"] in lines
+    assert ["-", "-", "slack", "-", "failed"] in lines
+    assert ["ID", IDS[0]] in lines
+    assert ["Labels", "team=payments"] in lines
+    assert ["Group", "user.tier=silver"] in lines
+    assert shown.count("m") >= 200
+
+
+def test_what_was_sent_is_listed(tocsin: Command, two_alerts: Edge) -> None:
+    two_alerts.deliveries = [
+        Delivery(
+            id=IDS[1],
+            alert_id=IDS[0],
+            kind=Notification.FIRING,
+            channel="slack",
+            recipient="https://hooks.slack.com",
+            state=Delivery.DELIVERED,
+            attempt_count=1,
+            update_time=Timestamp(seconds=1_767_225_600, nanos=5_000_000),
+        )
+    ]
+    row = "2026-01-01 00:00:00.005  FIRING  slack    https://hooks.slack.com  DELIVERED  01234567  1"
+    assert row in tocsin("notifications", "list").stdout
+    done = tocsin("notifications", "list", "--alert", "0123", "--state", "delivered", "-o", "json")
+    assert json.loads(done.stdout)[0]["recipient"] == "https://hooks.slack.com"
+    request = two_alerts.requests[-1]
+    assert (request.alert_id, list(request.states)) == (IDS[0], [Delivery.DELIVERED])
+
+
+def test_a_failure_is_shown_with_its_address_and_the_whole_error(tocsin: Command, one_failure: Edge) -> None:
+    (failure,) = one_failure.failed
+    failure.recipient, failure.last_error = "https://hooks.slack.com", "answered 500: " + "why " * 60 + "end"
+    shown = tocsin("notifications", "failed").stdout
+    assert f"01234567 to https://hooks.slack.com: {failure.last_error}" in shown.splitlines()
+
+
+@pytest.mark.usefixtures("two_alerts")
+def test_names_are_completed_by_the_shell(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN_SERVER", edge.address)
+    assert complete_alert("0123") == [(IDS[0], "FIRING High error count on payment-service")]
+    assert complete_rule("x") == []
+    monkeypatch.setenv("TOCSIN_SERVER", "127.0.0.1:1")
+    assert complete_alert("") == []
+    assert complete_rule("") == []
+
+
+@pytest.mark.parametrize("command", [[], ["alerts"], ["alerts", "list"], ["up"], ["rules", "create"]])
+def test_help_has_a_short_option(command: list[str]) -> None:
+    done = CliRunner().invoke(app, [*command, "-h"])
+    assert done.exit_code == 0
+    assert "Usage: tocsin" in done.stdout
+
+
+def test_the_version_is_printed() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"tocsin {version('tocsin')}\n"

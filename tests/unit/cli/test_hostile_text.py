@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import yaml
 from google.protobuf.message import Message
 from rich.panel import Panel
 from rich.progress import Progress, TextColumn
@@ -22,7 +23,7 @@ from tests.fakes.edge import Edge
 from tests.fakes.ingest_server import IngestServer
 from tests.unit.cli.commands import Command
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
-from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, FailedNotification
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification
 
 M = TypeVar("M", bound=Message)
 
@@ -35,6 +36,7 @@ COMMANDS = [
     ("alerts", "show", HOSTILE),
     ("alerts", "ack", HOSTILE),
     ("alerts", "watch"),
+    ("notifications", "list"),
     ("notifications", "failed"),
     ("notifications", "breakers"),
     ("notifications", "retry", HOSTILE),
@@ -66,6 +68,7 @@ def hostile(edge: Edge) -> Edge:
     edge.alerts.append(filled(Alert()))
     edge.history.append(filled(AlertHistoryEntry()))
     edge.failed.append(filled(FailedNotification()))
+    edge.deliveries.append(filled(Delivery()))
     edge.breakers.append(filled(CircuitBreaker()))
     return edge
 
@@ -91,6 +94,17 @@ def test_a_log_line_is_shown_and_has_no_effect_on_the_terminal(
     assert not any(line.strip().startswith("FORGED") for line in done.output.splitlines())
     if command[1] != "breakers":
         assert r"x\x1b[2J" in done.output
+
+
+@pytest.mark.parametrize("form", ["wide", "yaml"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
+@pytest.mark.usefixtures("hostile")
+def test_it_has_no_effect_in_other_forms_either(tocsin: Command, command: tuple[str, ...], form: str) -> None:
+    done = tocsin(*command, "-o", form)
+    assert hidden(done.output) == []
+    assert not any(line.strip().startswith("FORGED") for line in done.output.splitlines())
+    if form == "yaml":
+        assert any(HOSTILE in text for document in yaml.safe_load_all(done.stdout) for text in texts(document))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))

@@ -106,3 +106,33 @@ async def test_the_time_to_acknowledge_is_recorded_once_by_severity(
     assert f'tocsin_manager_time_to_acknowledge_seconds_count{{severity="{severity}"}} 1.0' in lines
     assert f'tocsin_manager_time_to_acknowledge_seconds_sum{{severity="{severity}"}} 300.0' in lines
     assert f'tocsin_manager_time_to_acknowledge_seconds_bucket{{le="120",severity="{severity}"}} 0.0' in lines
+
+
+async def test_who_does_not_say_a_name_is_anonymous(store: MemoryStore, commands: AlertCommands, alert: Alert) -> None:
+    acknowledged = await acknowledge(commands, pb.AcknowledgeAlertRequest(id=alert.id, actor="  "))
+    resolved = await resolve(commands, pb.ResolveAlertRequest(id=alert.id))
+    assert (acknowledged.alert.acknowledged_by, resolved.alert.resolved_by) == ("anonymous", "anonymous")
+    assert [entry.actor for entry in store.tables.history.values()] == ["anonymous", "anonymous"]
+
+
+async def test_who_comes_too_late_learns_who_was_first_and_adds_a_comment(
+    store: MemoryStore, commands: AlertCommands, alert: Alert
+) -> None:
+    first = await acknowledge(commands, pb.AcknowledgeAlertRequest(id=alert.id, actor="ana", comment="mine"))
+    late = pb.AcknowledgeAlertRequest(id=alert.id, actor="bob", comment="see ticket 7", etag=alert.etag)
+    for _ in range(2):
+        response = await acknowledge(commands, late)
+        assert response.alert == first.alert
+        assert (first.unchanged, response.unchanged) == (False, True)
+    await acknowledge(commands, pb.AcknowledgeAlertRequest(id=alert.id, actor="cyn"))
+    # The first call, repeated by a client that had no answer.
+    await acknowledge(commands, pb.AcknowledgeAlertRequest(id=alert.id, actor="ana", comment="mine"))
+    await resolve(commands, pb.ResolveAlertRequest(id=alert.id, actor="ana"))
+    assert (await resolve(commands, pb.ResolveAlertRequest(id=alert.id, actor="bob", comment="why"))).unchanged
+    assert [(entry.kind.value, entry.actor, entry.comment) for entry in store.tables.history.values()] == [
+        ("ACKNOWLEDGED", "ana", "mine"),
+        ("ACKNOWLEDGED", "bob", "see ticket 7"),
+        ("RESOLVED", "ana", ""),
+        ("RESOLVED", "bob", "why"),
+    ]
+    assert len(store.tables.outbox) == 2

@@ -130,6 +130,13 @@ def test_a_result_becomes_a_history_entry() -> None:
     assert taken.id == history_id_of("a1", AlertHistoryKind.NOTIFIED, "d1")
     assert messages.history_message(result_entry(result(), trace_id="4b" * 16)).trace_id == "4b" * 16
     assert result_entry(result(kind=77)).comment == ""
+    assert result_entry(result(kind=77)).notified_state is None
+
+
+def test_an_entry_says_whom_a_notification_reached_and_about_what() -> None:
+    shown = messages.history_message(result_entry(result(kind="RESOLVED", recipient="ann@example.com")))
+    assert (shown.recipient, shown.notified_state) == ("ann@example.com", Alert.RESOLVED)
+    assert messages.history_message(result_entry(result(kind=77))).notified_state == Alert.STATE_UNSPECIFIED
 
 
 @pytest.mark.parametrize("changed", [{"delivery_id": ""}, {"alert_id": ""}, {"channel": ""}, {"outcome": 0}])

@@ -1,19 +1,23 @@
 """Retrying by hand, with and without a request id."""
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from services.chassis.failures import Failure, InvalidRequest
 from services.chassis.request_ids import RequestIdReused
-from services.notifier.core.delivery import DeliveryState
+from services.notifier.core.delivery import Delivery, DeliveryState
 from services.notifier.rpc import FailedNotificationNotFound, NotificationAlreadyDelivered, NotificationRpc
 from services.notifier.worker.dispatcher import Dispatchers
 from tests.fakes.clock import FakeClock
-from tests.fakes.notifier import NOW, MemoryFailedDeliveries, failed_delivery
+from tests.fakes.notifier import NOW, MemoryDeliveryLog, MemoryFailedDeliveries, failed_delivery
+from tocsin.notifications.v1.notification_pb2 import Delivery as DeliveryMessage
 from tocsin.notifications.v1.notification_pb2 import FailedNotification
 from tocsin.notifications.v1.notification_service_pb2 import (
+    ListDeliveriesRequest,
+    ListFailedNotificationsRequest,
     RetryFailedNotificationRequest,
     RetryFailedNotificationResponse,
 )
@@ -26,8 +30,9 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock(NOW)
+        self.deliveries = MemoryDeliveryLog()
         self.store = MemoryFailedDeliveries(failed_delivery(number=number) for number in (1, 2))
-        self.rpc = NotificationRpc(self.store, Dispatchers(), self.clock, fail_max=3)
+        self.rpc = NotificationRpc(self.deliveries, self.store, Dispatchers(), self.clock, fail_max=3)
 
     async def retry(self, number: int, request_id: str = REQUEST_ID) -> RetryFailedNotificationResponse:
         request = RetryFailedNotificationRequest(id=str(uuid.UUID(int=number)), request_id=request_id)
@@ -93,6 +98,62 @@ async def test_a_refusal_is_not_kept(bench: Bench, state: DeliveryState | None, 
     bench.become(1, DeliveryState.FAILED)
     await bench.retry(1)
     assert bench.state(1) is DeliveryState.PENDING
+
+
+def listed(number: int, state: DeliveryState = DeliveryState.DELIVERED) -> Delivery:
+    delivery = failed_delivery(number=number, state=state).delivery
+    return replace(delivery, create_time=NOW + timedelta(minutes=number), recipient="https://hooks.slack.com")
+
+
+async def test_deliveries_are_listed_page_by_page(bench: Bench) -> None:
+    bench.deliveries.deliveries = [listed(number) for number in range(1, 6)]
+    request = ListDeliveriesRequest(page_size=2)
+    seen: list[DeliveryMessage] = []
+    while True:
+        page = await bench.rpc.ListDeliveries(request, None)
+        seen += page.deliveries
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert [uuid.UUID(one.id).int for one in seen] == [5, 4, 3, 2, 1]
+    assert (seen[0].state, seen[0].recipient) == (DeliveryMessage.DELIVERED, "https://hooks.slack.com")
+    assert (seen[0].alert_id, seen[0].channel, seen[0].attempt_count) == ("alert-5", "slack", 1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "numbers"),
+    [
+        pytest.param(ListDeliveriesRequest(alert_id="alert-1"), [1], id="alert"),
+        pytest.param(ListDeliveriesRequest(states=[DeliveryMessage.FAILED]), [2], id="state"),
+        pytest.param(ListDeliveriesRequest(channel="email"), [], id="channel"),
+    ],
+)
+async def test_deliveries_are_filtered(bench: Bench, request_: ListDeliveriesRequest, numbers: list[int]) -> None:
+    bench.deliveries.deliveries = [listed(1), listed(2, DeliveryState.FAILED)]
+    found = (await bench.rpc.ListDeliveries(request_, None)).deliveries
+    assert [uuid.UUID(one.id).int for one in found] == numbers
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields"),
+    [
+        pytest.param(ListDeliveriesRequest(page_size=-1, page_token="x"), ["pageSize", "pageToken"], id="page"),
+        pytest.param(ListDeliveriesRequest(states=[DeliveryMessage.STATE_UNSPECIFIED]), ["states"], id="state"),
+        pytest.param(ListDeliveriesRequest(channel="a\0", alert_id="\0"), ["channel", "alertId"], id="NUL"),
+    ],
+)
+async def test_a_wrong_field_is_named(bench: Bench, request_: ListDeliveriesRequest, fields: list[str]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await bench.rpc.ListDeliveries(request_, None)
+    assert [violation.field for violation in refused.value.violations] == fields
+
+
+async def test_failed_ones_are_found_by_the_beginning_of_their_id(bench: Bench) -> None:
+    request = ListFailedNotificationsRequest(id_prefix=str(uuid.UUID(int=2)))
+    found = await bench.rpc.ListFailedNotifications(request, None)
+    assert [uuid.UUID(one.id).int for one in found.failed_notifications] == [2]
+    with pytest.raises(InvalidRequest):
+        await bench.rpc.ListFailedNotifications(ListFailedNotificationsRequest(id_prefix="0" * 37), None)
 
 
 async def test_a_request_id_must_be_a_uuid(bench: Bench) -> None:

@@ -51,6 +51,7 @@ class Bench:
         self.breaker = Breaker("slack", fail_max=fail_max, reset_timeout=timedelta(seconds=30), clock=self.clock)
         self.sender = Sender(
             channel=self.channel,
+            recipient="https://channel.example",
             breaker=self.breaker,
             outcomes=self.outcomes,
             policy=RetryPolicy(max_attempts=3, probe_interval=timedelta(seconds=30)),
@@ -75,6 +76,7 @@ async def test_what_the_channel_accepted_is_delivered(bench: Bench) -> None:
     await bench.sender.send(job())
     assert bench.reasons == [DeliveryReason.DELIVERED]
     assert [delivery for _, delivery in bench.channel.sent] == [SPACE]
+    assert [outcome.after.recipient for outcome in bench.outcomes.outcomes] == ["https://channel.example"]
 
 
 async def test_the_channels_with_new_work_are_woken(bench: Bench) -> None:

@@ -137,9 +137,11 @@ class Alert(_message.Message):
     resource: _builtins.str
     """The group's value, "payment-service", or "service=a,host=b" for several fields."""
     acknowledged_by: _builtins.str
-    """Who acknowledged the alert, as the caller said."""
+    """Who acknowledged the alert, as the caller said; "anonymous" when the caller did not."""
     resolved_by: _builtins.str
-    """Who resolved the alert, as the caller said; empty when the condition no longer held."""
+    """Who resolved the alert, as the caller said, "anonymous" when the caller did not; empty when the condition no longer
+    held.
+    """
     repeat_count: _builtins.int
     """How many times the alert fired again while it was open; nobody is notified of these."""
     etag: _builtins.str
@@ -567,9 +569,9 @@ class AlertHistoryEntry(_message.Message):
         REPEATED: AlertHistoryEntry._Kind.ValueType  # 2
         """The alert fired again while it was open."""
         ACKNOWLEDGED: AlertHistoryEntry._Kind.ValueType  # 3
-        """Somebody acknowledged the alert."""
+        """Somebody acknowledged the alert; or commented on it by acknowledging it again, which changes nothing else."""
         RESOLVED: AlertHistoryEntry._Kind.ValueType  # 4
-        """The alert was resolved."""
+        """The alert was resolved; or somebody commented on it by resolving it again."""
         NOTIFIED: AlertHistoryEntry._Kind.ValueType  # 5
         """A notification was delivered to a channel."""
         NOTIFICATION_FAILED: AlertHistoryEntry._Kind.ValueType  # 6
@@ -591,9 +593,9 @@ class AlertHistoryEntry(_message.Message):
     REPEATED: AlertHistoryEntry.Kind.ValueType  # 2
     """The alert fired again while it was open."""
     ACKNOWLEDGED: AlertHistoryEntry.Kind.ValueType  # 3
-    """Somebody acknowledged the alert."""
+    """Somebody acknowledged the alert; or commented on it by acknowledging it again, which changes nothing else."""
     RESOLVED: AlertHistoryEntry.Kind.ValueType  # 4
-    """The alert was resolved."""
+    """The alert was resolved; or somebody commented on it by resolving it again."""
     NOTIFIED: AlertHistoryEntry.Kind.ValueType  # 5
     """A notification was delivered to a channel."""
     NOTIFICATION_FAILED: AlertHistoryEntry.Kind.ValueType  # 6
@@ -612,12 +614,14 @@ class AlertHistoryEntry(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    NOTIFIED_STATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The entry's id, a UUID."""
     kind: Global___AlertHistoryEntry.Kind.ValueType
     """What happened."""
     actor: _builtins.str
-    """Who did it, as the caller said; empty for the system."""
+    """Who did it, as the caller said, "anonymous" when the caller did not; empty for the system."""
     comment: _builtins.str
     """The caller's comment, or why a delivery failed."""
     channel: _builtins.str
@@ -626,6 +630,12 @@ class AlertHistoryEntry(_message.Message):
     """The id of the trace in which it happened, 32 hexadecimal digits; for notifications that of the delivery. Empty when
     traces are switched off.
     """
+    recipient: _builtins.str
+    """Where a notification went, without secrets: mail addresses, or scheme and host of an address. Empty for other
+    entries, and where it is not known.
+    """
+    notified_state: Global___Alert.State.ValueType
+    """The state of the alert that a notification was about; unspecified for other entries, and where it is not known."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -640,10 +650,12 @@ class AlertHistoryEntry(_message.Message):
         comment: _builtins.str = ...,
         channel: _builtins.str = ...,
         trace_id: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        notified_state: Global___Alert.State.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "comment", b"comment", "create_time", b"create_time", "id", b"id", "kind", b"kind", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "comment", b"comment", "create_time", b"create_time", "id", b"id", "kind", b"kind", "notified_state", b"notified_state", "recipient", b"recipient", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

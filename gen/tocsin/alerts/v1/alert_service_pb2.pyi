@@ -35,6 +35,10 @@ class ListAlertsRequest(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     FIRED_AFTER_FIELD_NUMBER: _builtins.int
     FIRED_BEFORE_FIELD_NUMBER: _builtins.int
+    ID_PREFIX_FIELD_NUMBER: _builtins.int
+    RULE_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The largest number of alerts in the page, 1 to 500; more is taken as 500. Default: 50."""
     page_token: _builtins.str
@@ -43,6 +47,14 @@ class ListAlertsRequest(_message.Message):
     """Only alerts of the rule with this id. Default: all rules."""
     resource: _builtins.str
     """Only alerts of this resource. Default: all resources."""
+    id_prefix: _builtins.str
+    """Only alerts whose id begins with this text, up to 36 characters. Default: all ids."""
+    rule_name: _builtins.str
+    """Only alerts whose rule had this name. Default: all rules."""
+    service: _builtins.str
+    """Only alerts of this service: of a rule that groups by service those of its group, else those with a sample of the
+    service. Pages are as with labels. Default: all services.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_alert_pb2.Alert.State.ValueType]:
         """Only alerts in one of these states. Default: all states."""
@@ -59,6 +71,12 @@ class ListAlertsRequest(_message.Message):
     def fired_before(self) -> _timestamp_pb2.Timestamp:
         """Only alerts that fired before this time. Default: no limit."""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only alerts with all of these labels, each as name=value, up to 20. A page may then hold fewer alerts than
+        page_size, or none, and still have a next_page_token. Default: all alerts.
+        """
+
     def __init__(
         self,
         *,
@@ -70,10 +88,14 @@ class ListAlertsRequest(_message.Message):
         resource: _builtins.str = ...,
         fired_after: _timestamp_pb2.Timestamp | None = ...,
         fired_before: _timestamp_pb2.Timestamp | None = ...,
+        id_prefix: _builtins.str = ...,
+        rule_name: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        service: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fired_after", b"fired_after", "fired_before", b"fired_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fired_after", b"fired_after", "fired_before", b"fired_before", "page_size", b"page_size", "page_token", b"page_token", "resource", b"resource", "rule_id", b"rule_id", "severities", b"severities", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fired_after", b"fired_after", "fired_before", b"fired_before", "id_prefix", b"id_prefix", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "service", b"service", "severities", b"severities", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,7 +251,7 @@ class AcknowledgeAlertRequest(_message.Message):
     id: _builtins.str
     """The alert's id."""
     actor: _builtins.str
-    """Who acknowledges the alert, up to 256 characters. Default: empty."""
+    """Who acknowledges the alert, up to 256 characters. Default: "anonymous"."""
     comment: _builtins.str
     """A comment for the alert's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -263,6 +285,9 @@ class AcknowledgeAlertResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    unchanged: _builtins.bool
+    """True when the alert was acknowledged before this call; acknowledged_by and acknowledge_time say by whom and when."""
     @_builtins.property
     def alert(self) -> _alert_pb2.Alert:
         """The alert."""
@@ -271,10 +296,11 @@ class AcknowledgeAlertResponse(_message.Message):
         self,
         *,
         alert: _alert_pb2.Alert | None = ...,
+        unchanged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,7 +320,7 @@ class ResolveAlertRequest(_message.Message):
     id: _builtins.str
     """The alert's id."""
     actor: _builtins.str
-    """Who resolves the alert, up to 256 characters. Default: empty."""
+    """Who resolves the alert, up to 256 characters. Default: "anonymous"."""
     comment: _builtins.str
     """A comment for the alert's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -328,6 +354,9 @@ class ResolveAlertResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERT_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    unchanged: _builtins.bool
+    """True when the alert was resolved before this call; resolved_by and resolve_time say by whom and when."""
     @_builtins.property
     def alert(self) -> _alert_pb2.Alert:
         """The alert."""
@@ -336,10 +365,11 @@ class ResolveAlertResponse(_message.Message):
         self,
         *,
         alert: _alert_pb2.Alert | None = ...,
+        unchanged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

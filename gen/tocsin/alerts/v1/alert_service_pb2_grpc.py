@@ -90,15 +90,15 @@ class AlertServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AcknowledgeAlert(self, request, context):
-        """Acknowledges a firing alert. An acknowledged alert stays as it is; a resolved one is answered with
-        FAILED_PRECONDITION.
+        """Acknowledges a firing alert. An acknowledged alert stays as it is, but a comment is added to its history; a resolved
+        one is answered with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveAlert(self, request, context):
-        """Resolves an alert by hand. A resolved alert stays as it is. While the condition goes on to hold, nobody is notified
+        """Resolves an alert by hand. A resolved alert stays as it is, but a comment is added to its history. While the condition goes on to hold, nobody is notified
         of it; another alert fires when the condition has ended and holds again, or when the rule's severity is raised.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -43,11 +43,11 @@ class AlertServiceStub:
     GetAlert: _grpc.UnaryUnaryMultiCallable[_alert_service_pb2.GetAlertRequest, _alert_service_pb2.GetAlertResponse]
     """Returns one alert with its history."""
     AcknowledgeAlert: _grpc.UnaryUnaryMultiCallable[_alert_service_pb2.AcknowledgeAlertRequest, _alert_service_pb2.AcknowledgeAlertResponse]
-    """Acknowledges a firing alert. An acknowledged alert stays as it is; a resolved one is answered with
-    FAILED_PRECONDITION.
+    """Acknowledges a firing alert. An acknowledged alert stays as it is, but a comment is added to its history; a resolved
+    one is answered with FAILED_PRECONDITION.
     """
     ResolveAlert: _grpc.UnaryUnaryMultiCallable[_alert_service_pb2.ResolveAlertRequest, _alert_service_pb2.ResolveAlertResponse]
-    """Resolves an alert by hand. A resolved alert stays as it is. While the condition goes on to hold, nobody is notified
+    """Resolves an alert by hand. A resolved alert stays as it is, but a comment is added to its history. While the condition goes on to hold, nobody is notified
     of it; another alert fires when the condition has ended and holds again, or when the rule's severity is raised.
     """
 
@@ -66,11 +66,11 @@ class AlertServiceAsyncStub(AlertServiceStub):
     GetAlert: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.GetAlertRequest, _alert_service_pb2.GetAlertResponse]  # type: ignore[assignment]
     """Returns one alert with its history."""
     AcknowledgeAlert: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.AcknowledgeAlertRequest, _alert_service_pb2.AcknowledgeAlertResponse]  # type: ignore[assignment]
-    """Acknowledges a firing alert. An acknowledged alert stays as it is; a resolved one is answered with
-    FAILED_PRECONDITION.
+    """Acknowledges a firing alert. An acknowledged alert stays as it is, but a comment is added to its history; a resolved
+    one is answered with FAILED_PRECONDITION.
     """
     ResolveAlert: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.ResolveAlertRequest, _alert_service_pb2.ResolveAlertResponse]  # type: ignore[assignment]
-    """Resolves an alert by hand. A resolved alert stays as it is. While the condition goes on to hold, nobody is notified
+    """Resolves an alert by hand. A resolved alert stays as it is, but a comment is added to its history. While the condition goes on to hold, nobody is notified
     of it; another alert fires when the condition has ended and holds again, or when the rule's severity is raised.
     """
 
@@ -110,8 +110,8 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_service_pb2.AcknowledgeAlertRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_service_pb2.AcknowledgeAlertResponse, _abc.Awaitable[_alert_service_pb2.AcknowledgeAlertResponse]]:
-        """Acknowledges a firing alert. An acknowledged alert stays as it is; a resolved one is answered with
-        FAILED_PRECONDITION.
+        """Acknowledges a firing alert. An acknowledged alert stays as it is, but a comment is added to its history; a resolved
+        one is answered with FAILED_PRECONDITION.
         """
 
     @_abc_1.abstractmethod
@@ -120,7 +120,7 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_service_pb2.ResolveAlertRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_service_pb2.ResolveAlertResponse, _abc.Awaitable[_alert_service_pb2.ResolveAlertResponse]]:
-        """Resolves an alert by hand. A resolved alert stays as it is. While the condition goes on to hold, nobody is notified
+        """Resolves an alert by hand. A resolved alert stays as it is, but a comment is added to its history. While the condition goes on to hold, nobody is notified
         of it; another alert fires when the condition has ended and holds again, or when the rule's severity is raised.
         """
 

@@ -129,6 +129,7 @@ class NotificationResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FALLBACK_FOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """The delivery's id, a function of notification and channel."""
     notification_id: _builtins.str
@@ -147,6 +148,8 @@ class NotificationResult(_message.Message):
     """Why it failed, without secrets."""
     fallback_for: _builtins.str
     """The channel that this one is the fallback for; empty when it is none."""
+    recipient: _builtins.str
+    """Where it went, without secrets: mail addresses, or scheme and host of an address."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
@@ -164,10 +167,11 @@ class NotificationResult(_message.Message):
         reason: _builtins.str = ...,
         fallback_for: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        recipient: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "attempt_count", b"attempt_count", "channel", b"channel", "create_time", b"create_time", "delivery_id", b"delivery_id", "fallback_for", b"fallback_for", "kind", b"kind", "notification_id", b"notification_id", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "attempt_count", b"attempt_count", "channel", b"channel", "create_time", b"create_time", "delivery_id", b"delivery_id", "fallback_for", b"fallback_for", "kind", b"kind", "notification_id", b"notification_id", "outcome", b"outcome", "reason", b"reason", "recipient", b"recipient"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +224,7 @@ class FailedNotification(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The delivery's id."""
     notification_id: _builtins.str
@@ -236,6 +241,8 @@ class FailedNotification(_message.Message):
     """How many times it was tried."""
     last_error: _builtins.str
     """Why the last attempt failed, without secrets."""
+    recipient: _builtins.str
+    """Where it goes, without secrets: mail addresses, or scheme and host of an address. Empty before the first attempt."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it failed."""
@@ -257,14 +264,120 @@ class FailedNotification(_message.Message):
         last_error: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        recipient: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "attempt_count", b"attempt_count", "channel", b"channel", "create_time", b"create_time", "id", b"id", "kind", b"kind", "last_error", b"last_error", "notification_id", b"notification_id", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "attempt_count", b"attempt_count", "channel", b"channel", "create_time", b"create_time", "id", b"id", "kind", b"kind", "last_error", b"last_error", "notification_id", b"notification_id", "recipient", b"recipient", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FailedNotification: _TypeAlias = FailedNotification  # noqa: Y015
+
+@_typing.final
+class Delivery(_message.Message):
+    """One notification to one channel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Delivery._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: Delivery._State.ValueType  # 0
+        """Never stored."""
+        PENDING: Delivery._State.ValueType  # 1
+        """It waits for its first or next attempt."""
+        IN_FLIGHT: Delivery._State.ValueType  # 2
+        """It is being sent."""
+        DELIVERED: Delivery._State.ValueType  # 3
+        """The channel accepted it."""
+        FAILED: Delivery._State.ValueType  # 4
+        """It failed after all attempts, and waits for its channel to recover, or for somebody to retry it."""
+        SUPERSEDED: Delivery._State.ValueType  # 5
+        """The channel accepted something newer about the same alert, so this one is not sent any more."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where a delivery is in its life."""
+
+    STATE_UNSPECIFIED: Delivery.State.ValueType  # 0
+    """Never stored."""
+    PENDING: Delivery.State.ValueType  # 1
+    """It waits for its first or next attempt."""
+    IN_FLIGHT: Delivery.State.ValueType  # 2
+    """It is being sent."""
+    DELIVERED: Delivery.State.ValueType  # 3
+    """The channel accepted it."""
+    FAILED: Delivery.State.ValueType  # 4
+    """It failed after all attempts, and waits for its channel to recover, or for somebody to retry it."""
+    SUPERSEDED: Delivery.State.ValueType  # 5
+    """The channel accepted something newer about the same alert, so this one is not sent any more."""
+
+    ID_FIELD_NUMBER: _builtins.int
+    NOTIFICATION_ID_FIELD_NUMBER: _builtins.int
+    ALERT_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    FALLBACK_FOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The delivery's id."""
+    notification_id: _builtins.str
+    """The notification."""
+    alert_id: _builtins.str
+    """The alert."""
+    kind: Global___Notification.Kind.ValueType
+    """What happened to the alert."""
+    channel: _builtins.str
+    """The channel's name, as in the routes file."""
+    recipient: _builtins.str
+    """Where it goes, without secrets: mail addresses, or scheme and host of an address. Empty before the first attempt."""
+    state: Global___Delivery.State.ValueType
+    """Where it is in its life."""
+    attempt_count: _builtins.int
+    """How many times it was tried."""
+    last_error: _builtins.str
+    """Why the last attempt failed, without secrets; empty when it did not."""
+    fallback_for: _builtins.str
+    """The channel that this one is the fallback for; empty when it is none."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was planned."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed: when it was delivered, for one that is."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        notification_id: _builtins.str = ...,
+        alert_id: _builtins.str = ...,
+        kind: Global___Notification.Kind.ValueType = ...,
+        channel: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        state: Global___Delivery.State.ValueType = ...,
+        attempt_count: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        fallback_for: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "attempt_count", b"attempt_count", "channel", b"channel", "create_time", b"create_time", "fallback_for", b"fallback_for", "id", b"id", "kind", b"kind", "last_error", b"last_error", "notification_id", b"notification_id", "recipient", b"recipient", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
 
 @_typing.final
 class CircuitBreaker(_message.Message):

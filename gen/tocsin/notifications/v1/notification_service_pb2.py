@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from tocsin.notifications.v1 import notification_pb2 as tocsin_dot_notifications_dot_v1_dot_notification__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2tocsin/notifications/v1/notification_service.proto\x12\x17tocsin.notifications.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a*tocsin/notifications/v1/notification.proto\"\xb6\x01\n\x1eListFailedNotificationsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12J\n\x08statuses\x18\x03 \x03(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.StatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x85\x01\n\x1fListFailedNotificationsResponse\x12I\n\x14\x66\x61iled_notifications\x18\x01 \x03(\x0b\x32+.tocsin.notifications.v1.FailedNotification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x1eRetryFailedNotificationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x1fRetryFailedNotificationResponse\x12H\n\x13\x66\x61iled_notification\x18\x01 \x01(\x0b\x32+.tocsin.notifications.v1.FailedNotification\"\x1c\n\x1aListCircuitBreakersRequest\"`\n\x1bListCircuitBreakersResponse\x12\x41\n\x10\x63ircuit_breakers\x18\x01 \x03(\x0b\x32\'.tocsin.notifications.v1.CircuitBreaker2\xea\x04\n\x13NotificationService\x12\xb2\x01\n\x17ListFailedNotifications\x12\x37.tocsin.notifications.v1.ListFailedNotificationsRequest\x1a\x38.tocsin.notifications.v1.ListFailedNotificationsResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/notifications/failed\x12\xdb\x01\n\x17RetryFailedNotification\x12\x37.tocsin.notifications.v1.RetryFailedNotificationRequest\x1a\x38.tocsin.notifications.v1.RetryFailedNotificationResponse\"M\x82\xd3\xe4\x93\x02G\"$/api/notifications/failed/{id}/retryZ\x1f\"\x1d/api/notifications/{id}/retry\x12\xbf\x01\n\x13ListCircuitBreakers\x12\x33.tocsin.notifications.v1.ListCircuitBreakersRequest\x1a\x34.tocsin.notifications.v1.ListCircuitBreakersResponse\"=\x90\x02\x01\x82\xd3\xe4\x93\x02\x34\x12\x15/api/circuit-breakersZ\x1b\x12\x19/actuator/circuitbreakersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2tocsin/notifications/v1/notification_service.proto\x12\x17tocsin.notifications.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a*tocsin/notifications/v1/notification.proto\"\xcf\x01\n\x1eListFailedNotificationsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12J\n\x08statuses\x18\x03 \x03(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.StatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x85\x01\n\x1fListFailedNotificationsResponse\x12I\n\x14\x66\x61iled_notifications\x18\x01 \x03(\x0b\x32+.tocsin.notifications.v1.FailedNotification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb8\x01\n\x15ListDeliveriesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12=\n\x06states\x18\x03 \x03(\x0e\x32\'.tocsin.notifications.v1.Delivery.StateB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61lert_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"h\n\x16ListDeliveriesResponse\x12\x35\n\ndeliveries\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x1eRetryFailedNotificationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x1fRetryFailedNotificationResponse\x12H\n\x13\x66\x61iled_notification\x18\x01 \x01(\x0b\x32+.tocsin.notifications.v1.FailedNotification\"\x1c\n\x1aListCircuitBreakersRequest\"`\n\x1bListCircuitBreakersResponse\x12\x41\n\x10\x63ircuit_breakers\x18\x01 \x03(\x0b\x32\'.tocsin.notifications.v1.CircuitBreaker2\xfd\x05\n\x13NotificationService\x12\xb2\x01\n\x17ListFailedNotifications\x12\x37.tocsin.notifications.v1.ListFailedNotificationsRequest\x1a\x38.tocsin.notifications.v1.ListFailedNotificationsResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/notifications/failed\x12\x90\x01\n\x0eListDeliveries\x12..tocsin.notifications.v1.ListDeliveriesRequest\x1a/.tocsin.notifications.v1.ListDeliveriesResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/notifications\x12\xdb\x01\n\x17RetryFailedNotification\x12\x37.tocsin.notifications.v1.RetryFailedNotificationRequest\x1a\x38.tocsin.notifications.v1.RetryFailedNotificationResponse\"M\x82\xd3\xe4\x93\x02G\"$/api/notifications/failed/{id}/retryZ\x1f\"\x1d/api/notifications/{id}/retry\x12\xbf\x01\n\x13ListCircuitBreakers\x12\x33.tocsin.notifications.v1.ListCircuitBreakersRequest\x1a\x34.tocsin.notifications.v1.ListCircuitBreakersResponse\"=\x90\x02\x01\x82\xd3\xe4\x93\x02\x34\x12\x15/api/circuit-breakersZ\x1b\x12\x19/actuator/circuitbreakersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,28 +42,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFAILEDNOTIFICATIONSREQUEST'].fields_by_name['statuses']._serialized_options = b'\342A\001\001'
   _globals['_LISTFAILEDNOTIFICATIONSREQUEST'].fields_by_name['channel']._loaded_options = None
   _globals['_LISTFAILEDNOTIFICATIONSREQUEST'].fields_by_name['channel']._serialized_options = b'\342A\001\001'
+  _globals['_LISTFAILEDNOTIFICATIONSREQUEST'].fields_by_name['id_prefix']._loaded_options = None
+  _globals['_LISTFAILEDNOTIFICATIONSREQUEST'].fields_by_name['id_prefix']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['states']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['states']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['channel']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['channel']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['alert_id']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['alert_id']._serialized_options = b'\342A\001\001'
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListFailedNotifications']._loaded_options = None
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListFailedNotifications']._serialized_options = b'\220\002\001\202\323\344\223\002\033\022\031/api/notifications/failed'
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListDeliveries']._loaded_options = None
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/api/notifications'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['RetryFailedNotification']._loaded_options = None
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['RetryFailedNotification']._serialized_options = b'\202\323\344\223\002G\"$/api/notifications/failed/{id}/retryZ\037\"\035/api/notifications/{id}/retry'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListCircuitBreakers']._loaded_options = None
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListCircuitBreakers']._serialized_options = b'\220\002\001\202\323\344\223\0024\022\025/api/circuit-breakersZ\033\022\031/actuator/circuitbreakers'
   _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_start=187
-  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_end=369
-  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_start=372
-  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_end=505
-  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_start=507
-  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_end=583
-  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_start=585
-  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_end=692
-  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_start=694
-  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_end=722
-  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_start=724
-  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_end=820
-  _globals['_NOTIFICATIONSERVICE']._serialized_start=823
-  _globals['_NOTIFICATIONSERVICE']._serialized_end=1441
+  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_end=394
+  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_start=397
+  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_end=530
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=533
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=717
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=719
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=823
+  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_start=825
+  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_end=901
+  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_start=903
+  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_end=1010
+  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_start=1012
+  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_end=1040
+  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_start=1042
+  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_end=1138
+  _globals['_NOTIFICATIONSERVICE']._serialized_start=1141
+  _globals['_NOTIFICATIONSERVICE']._serialized_end=1906
 # @@protoc_insertion_point(module_scope)

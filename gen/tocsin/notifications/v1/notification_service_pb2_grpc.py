@@ -40,6 +40,11 @@ class NotificationServiceStub:
                 request_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListFailedNotificationsRequest.SerializeToString,
                 response_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListFailedNotificationsResponse.FromString,
                 _registered_method=True)
+        self.ListDeliveries = channel.unary_unary(
+                '/tocsin.notifications.v1.NotificationService/ListDeliveries',
+                request_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListDeliveriesRequest.SerializeToString,
+                response_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListDeliveriesResponse.FromString,
+                _registered_method=True)
         self.RetryFailedNotification = channel.unary_unary(
                 '/tocsin.notifications.v1.NotificationService/RetryFailedNotification',
                 request_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.RetryFailedNotificationRequest.SerializeToString,
@@ -58,6 +63,13 @@ class NotificationServiceServicer:
 
     def ListFailedNotifications(self, request, context):
         """Lists the deliveries that have failed, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeliveries(self, request, context):
+        """Lists deliveries in whatever state, the newest first: what was sent to whom.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +97,11 @@ def add_NotificationServiceServicer_to_server(servicer, server):
                     servicer.ListFailedNotifications,
                     request_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListFailedNotificationsRequest.FromString,
                     response_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListFailedNotificationsResponse.SerializeToString,
+            ),
+            'ListDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeliveries,
+                    request_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListDeliveriesRequest.FromString,
+                    response_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListDeliveriesResponse.SerializeToString,
             ),
             'RetryFailedNotification': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryFailedNotification,
@@ -125,6 +142,33 @@ class NotificationService:
             '/tocsin.notifications.v1.NotificationService/ListFailedNotifications',
             tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListFailedNotificationsRequest.SerializeToString,
             tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListFailedNotificationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tocsin.notifications.v1.NotificationService/ListDeliveries',
+            tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListDeliveriesRequest.SerializeToString,
+            tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListDeliveriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class NotificationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> NotificationServiceAsyncStub: ...
     ListFailedNotifications: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListFailedNotificationsRequest, _notification_service_pb2.ListFailedNotificationsResponse]
     """Lists the deliveries that have failed, the newest first."""
+    ListDeliveries: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListDeliveriesRequest, _notification_service_pb2.ListDeliveriesResponse]
+    """Lists deliveries in whatever state, the newest first: what was sent to whom."""
     RetryFailedNotification: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.RetryFailedNotificationRequest, _notification_service_pb2.RetryFailedNotificationResponse]
     """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded is
     refused with FAILED_PRECONDITION.
@@ -49,6 +51,8 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListFailedNotifications: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListFailedNotificationsRequest, _notification_service_pb2.ListFailedNotificationsResponse]  # type: ignore[assignment]
     """Lists the deliveries that have failed, the newest first."""
+    ListDeliveries: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListDeliveriesRequest, _notification_service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
+    """Lists deliveries in whatever state, the newest first: what was sent to whom."""
     RetryFailedNotification: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.RetryFailedNotificationRequest, _notification_service_pb2.RetryFailedNotificationResponse]  # type: ignore[assignment]
     """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded is
     refused with FAILED_PRECONDITION.
@@ -66,6 +70,14 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notification_service_pb2.ListFailedNotificationsResponse, _abc.Awaitable[_notification_service_pb2.ListFailedNotificationsResponse]]:
         """Lists the deliveries that have failed, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ListDeliveries(
+        self,
+        request: _notification_service_pb2.ListDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notification_service_pb2.ListDeliveriesResponse, _abc.Awaitable[_notification_service_pb2.ListDeliveriesResponse]]:
+        """Lists deliveries in whatever state, the newest first: what was sent to whom."""
 
     @_abc_1.abstractmethod
     def RetryFailedNotification(

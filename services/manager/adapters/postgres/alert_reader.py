@@ -78,6 +78,8 @@ def _conditions(wanted: AlertFilter) -> tuple[list[str], list[Any]]:
         ("md5(resource) = md5({0}) AND resource = {0}", wanted.resource),
         ("fire_time >= {}", wanted.fired_after),
         ("fire_time < {}", wanted.fired_before),
+        ("starts_with(id, {})", wanted.id_prefix),
+        ("rule_name = {}", wanted.rule_name),
     ]
     used = [(text, value) for text, value in filters if value]
     return [text.format(f"${n}") for n, (text, _) in enumerate(used, 1)], [value for _, value in used]

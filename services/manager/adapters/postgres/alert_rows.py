@@ -6,7 +6,7 @@ from typing import Any
 from asyncpg import Record
 
 from services.domain.severity import Severity
-from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject
+from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject, NotifiedState
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Evaluation, Fired
 from services.manager.core.transitions import ReceivedTransition
 
@@ -15,7 +15,7 @@ ALERT_COLUMNS = """
     acknowledge_time, acknowledged_by, resolve_time, resolved_by, superseded_by, repeat_count, last_episode,
     last_selection, last_revision, last_firing_time, version, update_time, open_key
 """
-HISTORY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel, trace_id"
+HISTORY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel, trace_id, recipient, notified_state"
 
 
 def alert_of(row: Record) -> Alert:
@@ -93,6 +93,8 @@ def history_entry_of(row: Record) -> AlertHistoryEntry:
         comment=row["comment"],
         channel=row["channel"],
         trace_id=row["trace_id"],
+        recipient=row["recipient"],
+        notified_state=NotifiedState(row["notified_state"]) if row["notified_state"] else None,
     )
 
 
@@ -107,6 +109,8 @@ def history_row(entry: AlertHistoryEntry) -> tuple[Any, ...]:
         _storable(entry.comment),
         _storable(entry.channel),
         entry.trace_id,
+        _storable(entry.recipient),
+        entry.notified_state.value if entry.notified_state else "",
     )
 
 

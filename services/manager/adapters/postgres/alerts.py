@@ -13,6 +13,7 @@ from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent
 from services.manager.adapters.postgres import ALERTS_CHANGED
 from services.manager.adapters.postgres.alert_rows import (
     ALERT_COLUMNS,
+    HISTORY_COLUMNS,
     alert_of,
     alert_row,
     columns,
@@ -85,12 +86,13 @@ FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS})
 WHERE alerts.id = changed.id
 """
 
-_INSERT_HISTORY = """
-INSERT INTO alert_history (id, alert_id, kind, create_time, actor, comment, channel, trace_id)
-SELECT id, alert_id, kind, create_time, actor, comment, channel, trace_id
+_INSERT_HISTORY = f"""
+INSERT INTO alert_history ({HISTORY_COLUMNS})
+SELECT {HISTORY_COLUMNS}
 FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[]
-) WITH ORDINALITY AS entry (id, alert_id, kind, create_time, actor, comment, channel, trace_id, position)
+    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[]
+) WITH ORDINALITY AS entry ({HISTORY_COLUMNS}, position)
 WHERE EXISTS (SELECT FROM alerts WHERE alerts.id = entry.alert_id)
 ORDER BY position
 ON CONFLICT (id) DO NOTHING

@@ -17,7 +17,7 @@ from services.notifier.ports import PlannedNotification
 # Named, and not `*`: a column that a later release adds must not change what a prepared statement returns.
 DELIVERY_COLUMNS = (
     "id, notification_id, alert_id, kind, channel, fallback_for, state, turn, attempt_count, round_start, due_at, "
-    "reason, last_error, created_at, updated_at, failed_at"
+    "reason, last_error, created_at, updated_at, failed_at, recipient"
 )
 
 _INSERT_NOTIFICATIONS = """
@@ -132,6 +132,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         last_error=row["last_error"],
         create_time=row["created_at"],
         fail_time=row["failed_at"],
+        recipient=row["recipient"],
     )
 
 

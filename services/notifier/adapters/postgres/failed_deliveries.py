@@ -20,8 +20,9 @@ WHERE failed_at IS NOT NULL
   AND ($1::text[] IS NULL OR state = ANY ($1))
   AND ($2 = '' OR channel = $2)
   AND ($3::timestamptz IS NULL OR (failed_at, id) < ($3, $4::uuid))
+  AND starts_with(id::text, $5)
 ORDER BY failed_at DESC, id DESC
-LIMIT $5
+LIMIT $6
 """  # noqa: S608 - nothing but column names is put in
 
 _MAKE_DUE = f"""
@@ -42,7 +43,9 @@ class PostgresFailedDeliveries:
     async def list_page(self, query: FailedDeliveryQuery) -> list[FailedDelivery]:
         states = None if query.states is None else [state.value for state in query.states]
         fail_time, last_id = query.after or (None, None)
-        rows = await self._database.fetch(_SELECT_PAGE, states, query.channel, fail_time, last_id, query.limit)
+        rows = await self._database.fetch(
+            _SELECT_PAGE, states, query.channel, fail_time, last_id, query.id_prefix, query.limit
+        )
         return [_failed_delivery(row) for row in rows]
 
     async def in_transaction(self, work: Callable[[RetryTransaction], Awaitable[_T]]) -> _T:

@@ -19,7 +19,7 @@ from services.notifier.ports import DeliveryOutcome
 _UPDATE = """
 UPDATE deliveries
 SET state = $2, turn = $3, attempt_count = $4, due_at = $5, reason = $6, last_error = $7, failed_at = $8,
-    updated_at = $9, holder = ''
+    updated_at = $9, holder = '', recipient = $12
 WHERE id = $1
   AND (state = 'IN_FLIGHT' AND holder = $10 AND attempt_count = $11
        OR $2 = 'DELIVERED' AND state <> 'DELIVERED')
@@ -98,6 +98,7 @@ class PostgresDeliveryOutcomes:
             now,
             self._instance,
             before.attempt_count,
+            after.recipient,
         )
         return row is not None
 

@@ -36,6 +36,7 @@ _MAX_SUBJECT = 200
 _MAX_LINE = 78
 _MAX_ENCODED_OCTETS = 39
 _MAX_ID = 128
+_MAX_RECIPIENT = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,11 @@ class EmailSettings:
             if not all(_is_address(address) for address in addresses if address):
                 fields.refuse(name, "must be mail addresses, name@host")
         return settings
+
+    @property
+    def recipient(self) -> str:
+        """Return where notifications go."""
+        return truncate(", ".join(self.recipients), _MAX_RECIPIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

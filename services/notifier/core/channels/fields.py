@@ -16,6 +16,13 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SHARED = frozenset({"kind", "fallback", "workers", "timeout"})
 
 
+def public_address(url: str) -> str:
+    """Return scheme, host and port of an address: path, query and user may be secrets."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+
+
 @dataclass(frozen=True, slots=True)
 class References:
     """What references lead to: environment variables, and files by path (OSError when one cannot be read)."""

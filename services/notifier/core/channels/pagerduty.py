@@ -8,7 +8,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from services.domain.severity import Severity
-from services.notifier.core.channels.fields import ChannelFields
+from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import (
     JsonObject,
     facts,
@@ -52,6 +52,11 @@ class PagerDutySettings:
     def read(cls, fields: ChannelFields) -> "PagerDutySettings":
         """Read the settings from a routes file."""
         return cls(url=fields.url("url", fields.string("url", _DEFAULT_URL)), routing_key=fields.secret("routing_key"))
+
+    @property
+    def recipient(self) -> str:
+        """Return where notifications go, without secrets."""
+        return public_address(self.url)
 
     def request(
         self, notification: NotificationContent, delivery_id: UUID, *, now: datetime

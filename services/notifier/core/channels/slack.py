@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import ClassVar
 from uuid import UUID
 
-from services.notifier.core.channels.fields import ChannelFields
+from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import (
     JsonObject,
     facts,
@@ -54,6 +54,11 @@ class SlackSettings:
     def read(cls, fields: ChannelFields) -> "SlackSettings":
         """Read the settings from a routes file."""
         return cls(url=fields.url("url", fields.secret("url")))
+
+    @property
+    def recipient(self) -> str:
+        """Return where notifications go, without secrets."""
+        return public_address(self.url)
 
     def request(
         self, notification: NotificationContent, delivery_id: UUID, *, now: datetime

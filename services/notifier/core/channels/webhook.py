@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
-from services.notifier.core.channels.fields import ChannelFields
+from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import JsonObject
 from services.notifier.core.notification import NotificationContent, NotificationSample, NotificationWindow
 
@@ -38,6 +38,11 @@ class WebhookSettings:
             signing_key=fields.secret("signing_key"),
             allow_private=fields.boolean("allow_private"),
         )
+
+    @property
+    def recipient(self) -> str:
+        """Return where notifications go, without secrets."""
+        return public_address(self.url)
 
     def request(
         self, notification: NotificationContent, delivery_id: UUID, *, now: datetime

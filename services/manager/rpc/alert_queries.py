@@ -1,0 +1,152 @@
+"""Which alerts a caller asks for, and one page of them."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.chassis.failures import Violation
+from services.contract.paging import MAX_PAGE_SIZE, PageTokenError, key_time
+from services.contract.timestamps import datetime_of
+from services.domain.severity import Severity
+from services.manager.core.alert import Alert, AlertFilter
+from services.manager.core.alert_lifecycle import AlertState
+from services.manager.messages import alert_message, alert_state_of
+from services.manager.ports import AlertReader, Page
+from services.manager.rpc.requests import check_length, page_of, refuse_if_any
+from tocsin.alerts.v1 import alert_service_pb2 as pb
+from tocsin.alerts.v1.alert_pb2 import Alert as AlertMessage
+
+# With filters that the store cannot evaluate, so many of its pages are read for one page of the answer.
+_MAX_SCANNED_PAGES = 10
+_MAX_LABELS = 20
+_MAX_ID = 36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentFilter:
+    """What must hold of an alert's evidence, which the store keeps encoded; an empty field holds of every alert."""
+
+    labels: tuple[tuple[str, str], ...]
+    service: str
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether every alert is selected."""
+        return not (self.labels or self.service)
+
+    def selects(self, alert: AlertMessage) -> bool:
+        """Return whether all fields hold."""
+        # A label that is missing differs from every value, also from the empty one.
+        if any(alert.labels.get(name) != value for name, value in self.labels):
+            return False
+        services = [alert.group["service"]] if "service" in alert.group else [each.service for each in alert.samples]
+        return not self.service or self.service in services
+
+
+async def select_page(
+    reader: AlertReader, request: pb.ListAlertsRequest, *, filters: str
+) -> tuple[list[AlertMessage], tuple[str, str] | None]:
+    """Return the alerts of a page, and the key of the last one that was looked at when there may be more."""
+    wanted = _list_filter(request)
+    content = ContentFilter(labels=_labels(request), service=request.service)
+    return await _select(reader, wanted, content, _page(request, filters))
+
+
+def watch_filter(request: pb.WatchAlertsRequest) -> AlertFilter:
+    """Return which alerts a watcher asks for."""
+    return AlertFilter(severities=_severities(request), rule_id=request.rule_id, resource=request.resource)
+
+
+def _list_filter(request: pb.ListAlertsRequest) -> AlertFilter:
+    check_length(request, id_prefix=_MAX_ID)
+    return AlertFilter(
+        states=_states(request),
+        severities=_severities(request),
+        rule_id=request.rule_id,
+        resource=request.resource,
+        fired_after=_time(request, "fired_after"),
+        fired_before=_time(request, "fired_before"),
+        id_prefix=request.id_prefix.lower(),
+        rule_name=request.rule_name,
+    )
+
+
+async def _select(
+    reader: AlertReader, wanted: AlertFilter, content: ContentFilter, page: Page
+) -> tuple[list[AlertMessage], tuple[str, str] | None]:
+    selected: list[AlertMessage] = []
+    scan = page if content.is_empty else replace(page, size=MAX_PAGE_SIZE)
+    for _ in range(_MAX_SCANNED_PAGES):
+        rows = await reader.list_page(wanted, scan)
+        for row in rows[: scan.size]:
+            message = alert_message(row)
+            if content.selects(message):
+                selected.append(message)
+            if len(selected) == page.size:
+                return selected, _page_key(row) if row is not rows[-1] else None
+        if len(rows) <= scan.size:
+            return selected, None
+        scan = replace(scan, after=_page_key(rows[scan.size - 1]))
+    return selected, (scan.after[0], scan.after[1])
+
+
+def _labels(request: pb.ListAlertsRequest) -> tuple[tuple[str, str], ...]:
+    if len(request.labels) > _MAX_LABELS:
+        refuse_if_any(Violation("labels", f"more than {_MAX_LABELS}"))
+    pairs = [label.partition("=") for label in request.labels]
+    refuse_if_any(
+        *(
+            Violation(f"labels[{n}]", "must be name=value")
+            for n, (name, equals, _) in enumerate(pairs)
+            if not (name and equals)
+        )
+    )
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def _page(request: pb.ListAlertsRequest, filters: str) -> Page:
+    page = page_of(request.page_size, request.page_token, filters=filters, width=2)
+    if page.after:
+        try:
+            key_time(page.after[0])
+        except PageTokenError as error:
+            refuse_if_any(Violation("pageToken", str(error)))
+    return page
+
+
+def _page_key(alert: Alert) -> tuple[str, str]:
+    return alert.fire_time.isoformat(), alert.id
+
+
+def _states(request: pb.ListAlertsRequest) -> tuple[AlertState, ...]:
+    states: list[AlertState] = []
+    for n, value in enumerate(request.states):
+        try:
+            states.append(alert_state_of(value))
+        except ValueError:
+            refuse_if_any(Violation(f"states[{n}]", "is not a state"))
+    return tuple(states)
+
+
+def _severities(request: pb.ListAlertsRequest | pb.WatchAlertsRequest) -> tuple[Severity, ...]:
+    known = set(map(int, Severity))
+    refuse_if_any(
+        *(
+            Violation(f"severities[{n}]", "is not a severity")
+            for n, value in enumerate(request.severities)
+            if value not in known
+        )
+    )
+    return tuple(Severity(value) for value in request.severities)
+
+
+def _time(request: pb.ListAlertsRequest, field: str) -> datetime | None:
+    if not request.HasField(field):  # type: ignore[arg-type]  # the callers name fields of the message
+        return None
+    timestamp: Timestamp = getattr(request, field)
+    try:
+        return datetime_of(timestamp)
+    except ValueError as error:
+        refuse_if_any(Violation(request.DESCRIPTOR.fields_by_name[field].json_name, str(error)))
+        raise
