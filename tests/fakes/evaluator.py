@@ -1,4 +1,4 @@
-"""What the evaluator's loops talk to, in memory."""
+"""The evaluator's ports, in memory."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -154,7 +154,7 @@ class MemoryStates(Failing):
 
     @property
     def kept(self) -> dict[tuple[int, str, Group], Transition]:
-        """What counts: the states of each partition's owner."""
+        """The states of each partition's owner."""
         return {
             (partition, rule_id, group): state
             for (partition, owner, rule_id, group), state in self.all.items()
