@@ -329,7 +329,11 @@ class Consumer:
     def _leave(self) -> None:
         if self._in_flight is not None:
             self._commit_batch(self._in_flight, wait=True)
-        self._client.close()
+        try:
+            # Serve an assignment that waits: served by close(), it can hang for ever, with Python's global lock held.
+            self._client.poll(0)
+        finally:
+            self._client.close()
 
     def _handle_error(self, error: KafkaError) -> None:
         if error.code() not in BROKER_ABSENT:
