@@ -82,8 +82,14 @@ class RuleChange:
 
 def settable_fields(rule: AlertRule) -> dict[str, Any]:
     """Return the fields of a rule that people set, by their names in JSON."""
-    fields: dict[str, Any] = json_of(rule)
+    fields = ordered_fields(rule)
     return {name: value for name, value in fields.items() if name not in _OUTPUT_ONLY and name != "etag"}
+
+
+def ordered_fields(rule: AlertRule) -> dict[str, Any]:
+    """Return the fields of a rule by their names in JSON, in the order of the contract."""
+    fields: dict[str, Any] = json_of(rule)
+    return {each.json_name: fields[each.json_name] for each in AlertRule.DESCRIPTOR.fields if each.json_name in fields}
 
 
 def plan_changes(
@@ -108,7 +114,7 @@ def plan_changes(
 def apply_rules(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE|DIR…", help="YAML or JSON files, or folders of them; - is stdin."),
+        typer.Argument(metavar="FILE|DIR", help="YAML or JSON files, or folders of them; - is stdin."),
     ],
     *,
     show_diff: Annotated[bool, typer.Option("--diff", help="Show each field that changes, before and after.")] = False,
@@ -121,8 +127,9 @@ def apply_rules(
 ) -> None:
     """Make the stored rules those of files: create, replace or leave each by its name. Nothing when one is invalid.
 
-    A rule is replaced whole: what its file leaves out is the default, but a rule that was disabled stays so. Exit
-    code 1 when a rule is refused.
+    A rule is replaced whole: what its file leaves out is the default, but a rule that was disabled stays so.
+
+    Exit code 1 when a rule is refused; what was done before is shown.
     """
     files = rule_files(paths, output)
     is_one = len(files) == 1

@@ -67,7 +67,8 @@ def _exit_without_rule(text: str, matches: Sequence[AlertRule], names: Sequence[
             details=details,
         )
     else:
-        similar = difflib.get_close_matches(text, names, n=1)
+        containing = [name for name in names if text and text.casefold() in name.casefold()]
+        similar = difflib.get_close_matches(text, names, n=1) or containing[:1]
         hint = f'; did you mean "{similar[0]}"?' if similar else "; `tocsin rules list` shows all"
         report = ErrorReport(code="NOT_FOUND", message=f'no rule has the name or id "{text}"{hint}')
     print_error(report, output, source="rule")

@@ -26,7 +26,7 @@ from cli.output import (
     print_table,
     stdout,
 )
-from cli.rule_apply import apply_rules, settable_fields
+from cli.rule_apply import apply_rules, ordered_fields, settable_fields
 from cli.rule_checks import call_each, check_rules, exit_if_wrong, warn
 from cli.rule_files import load_rules, reject_file
 from cli.rule_names import find_rule_id
@@ -60,7 +60,7 @@ def get_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: 
     with open_channel(server, output) as channel:
         request = service.GetAlertRuleRequest(id=find_rule_id(channel, name, output))
         rule = AlertRuleServiceStub(channel).GetAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
-    print_message(rule, output, lambda: print_fields(json_of(rule)))
+    print_message(rule, output, lambda: print_fields(ordered_fields(rule)))
 
 
 @app.command("create")

@@ -1,8 +1,9 @@
 """Diagnostics: what is wrong with an expression that was refused, where, and what would be right there."""
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.rule_language.checked_expr import operator_symbol
 from services.rule_language.environment import OVERLOADS, Language
@@ -20,6 +21,8 @@ class Diagnostic:
     line: int
     column: int
     expected: tuple[str, ...] = ()
+    # Which of the expected was probably meant.
+    meant: str = ""
 
 
 class ExpressionError(ValueError):
@@ -27,6 +30,7 @@ class ExpressionError(ValueError):
 
     def __init__(self, text: str, diagnostic: Diagnostic) -> None:
         hint = f"; expected {_one_of(diagnostic.expected)}" if diagnostic.expected else ""
+        hint = f'; did you mean "{diagnostic.meant}"?' if diagnostic.meant else hint
         super().__init__(f"line {diagnostic.line}, column {diagnostic.column}: {diagnostic.description}{hint}")
         self.text = text
         self.description = diagnostic.description
@@ -87,7 +91,9 @@ def _unknown_name(spot: _Spot, name: str) -> Diagnostic:
     """Explain an unknown name; the library points behind a function's name and at a dot of a long one."""
     if "." not in name and spot.text[spot.offset : spot.offset + 1] == "(":
         return spot.diagnostic_from(name, f'unknown function "{name}"', *_function_names())
-    return spot.diagnostic_from(name, f'unknown name "{name}"', *spot.language.fields, *spot.language.constants)
+    known = (*spot.language.fields, *spot.language.constants)
+    meant = difflib.get_close_matches(name, known, n=1)
+    return replace(spot.diagnostic_from(name, f'unknown name "{name}"', *known), meant="".join(meant))
 
 
 def _wrong_types(spot: _Spot, function: str, types: str) -> Diagnostic:

@@ -41,6 +41,16 @@ def test_a_rule_is_created_updated_and_deleted(world: World, tmp_path: Path) -> 
     assert "NOT_FOUND" in deleted.stderr
 
 
+def test_the_rules_of_a_file_are_applied_by_their_names_and_found_by_them(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    for threshold, change in ((3, "created"), (3, "unchanged"), (4, "updated")):
+        file.write_text(yaml.safe_dump({"rules": [RULE | {"name": "applied rule", "threshold": threshold}]}))
+        done = world.command("rules", "apply", str(file), "-o", "json")
+        assert [one["change"] for one in json.loads(done.stdout)] == [change], done.stderr
+    assert json.loads(world.command("rules", "get", "Applied rule", "-o", "json").stdout)["threshold"] == 4
+    assert world.command("rules", "delete", "applied rule").returncode == 0
+
+
 def test_a_bad_rule_is_refused_with_the_field_and_the_place(world: World, tmp_path: Path) -> None:
     file = tmp_path / "rule.json"
     file.write_text(json.dumps(RULE | {"filter": "servce == 'x'"}))

@@ -118,6 +118,8 @@ def test_the_users_own_curl_lines_work_unchanged(world: World) -> None:
         status, answer = world.request("POST", f"/api/alert-rules/{kept['id']}/{verb}")
         assert (status, answer["alertRule"]["enabled"]) == (200, is_enabled)
     assert world.request("POST", "/api/alert-rules:validate", rule)[0] in {200, 409}
+    status, answer = world.request("POST", "/api/alert-rules:validate", json.loads(rule) | {"condition": "count < 0"})
+    assert (status, [warning["field"] for warning in answer["warnings"]]) == (200, ["condition", "threshold"])
     assert world.request("DELETE", f"/api/alert-rules/{kept['id']}")[0] == 200
     assert world.request("GET", f"/api/alert-rules/{kept['id']}")[0] == 404
 

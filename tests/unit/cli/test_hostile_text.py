@@ -161,6 +161,19 @@ def test_rules_of_a_file_are_printed_as_text(tmp_path: Path, tocsin: Command) ->
             assert hidden(done.output) == []
 
 
+def test_rules_that_are_applied_are_printed_as_text(tmp_path: Path, tocsin: Command) -> None:
+    file = tmp_path / "rules.json"
+    rule = {"name": HOSTILE, "type": "ERROR_THRESHOLD", "threshold": 5, "windowMinutes": 5, "severity": "LOW"}
+    for description in ("", HOSTILE):
+        file.write_text(json.dumps(rule | {"description": description, "labels": {HOSTILE[:60]: HOSTILE}}))
+        for form in ("table", "json"):
+            for verb in (("validate",), ("apply", "--diff", "--dry-run"), ("apply", "--diff")):
+                done = tocsin("rules", *verb, str(file), "-o", form)
+                assert done.exit_code == 0, done.output
+                assert hidden(done.output) == []
+                assert not any(line.startswith("FORGED") for line in done.output.splitlines())
+
+
 @pytest.mark.parametrize(
     "thing",
     [

@@ -183,6 +183,7 @@ def test_what_is_wrong_in_a_file_is_said_without_a_server() -> None:
 
 def test_a_valid_rule_is_shown_with_everything_that_was_filled_in(tocsin: Command, written: Callable[..., str]) -> None:
     shown = tocsin("rules", "validate", written(RULE)).stdout
+    assert shown.index("description") < shown.index("threshold") < shown.index("labels")
     lines = {words[0]: " ".join(words[1:]) for line in shown.splitlines() if len(words := line.split()) > 1}
     assert lines["filter"] == "level >= ERROR filled in by ERROR_THRESHOLD"
     assert lines["groupBy"] == "service default"

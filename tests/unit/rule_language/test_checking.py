@@ -193,3 +193,11 @@ def test_a_part_of_an_expression_can_be_judged_alone() -> None:
     assert expression.part(left).evaluate(EVENT) is False
     assert expression.part(right).evaluate(EVENT) is True
     assert expression.part(right).names == {"attributes"}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("statusCode >= 500", "status_code"), ("mesage == 'x'", "message"), ("level > ERR0R", "ERROR")]
+)
+def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(text: str, meant: str) -> None:
+    with pytest.raises(ExpressionError, match=rf'; did you mean "{meant}"\?$'):
+        check_filter(text)
