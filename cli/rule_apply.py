@@ -25,7 +25,7 @@ from cli.output import (
 )
 from cli.rule_checks import check_rules
 from cli.rule_files import FileRule, load_rules, reject_file, rule_files
-from cli.rule_names import list_rules
+from cli.rule_names import all_rules
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
@@ -141,7 +141,7 @@ def apply_rules(
         stub = AlertRuleServiceStub(channel)
         checked = check_rules(stub, rules, str(source), output)
         try:
-            for change in plan_changes(rules, checked, list(list_rules(stub)), prune=prune):
+            for change in plan_changes(rules, checked, list(all_rules(stub)), prune=prune):
                 done.append(_carry_out(stub, change, is_dry_run=is_dry_run))  # noqa: PERF401  (each as it is done)
         finally:
             # Also when the server refuses one, or goes away in between.

@@ -26,14 +26,14 @@ def find_rule_id(channel: grpc.Channel, text: str, output: OutputFormat) -> str:
     """
     if _is_id(text):
         return text
-    rules = list(list_rules(AlertRuleServiceStub(channel)))
+    rules = list(all_rules(AlertRuleServiceStub(channel)))
     matches = match_rules(rules, text)
     if len(matches) != 1:
         _exit_without_rule(text, matches, [rule.name for rule in rules], output)
     return matches[0].id
 
 
-def list_rules(stub: AlertRuleServiceStub) -> Iterator[AlertRule]:
+def all_rules(stub: AlertRuleServiceStub) -> Iterator[AlertRule]:
     """Yield all rules, page by page."""
     request = service.ListAlertRulesRequest(page_size=_PAGE)
     while True:

@@ -29,8 +29,7 @@ from cli.output import (
 from cli.rule_apply import apply_rules, ordered_fields, settable_fields
 from cli.rule_checks import call_each, check_rules, exit_if_wrong, warn
 from cli.rule_files import load_rules, reject_file
-from cli.rule_names import find_rule_id
-from cli.rule_names import list_rules as list_all
+from cli.rule_names import all_rules, find_rule_id
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
@@ -50,7 +49,7 @@ RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or 
 def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show all rules."""
     with open_channel(server, output) as channel:
-        rules = list(list_all(AlertRuleServiceStub(channel)))
+        rules = list(all_rules(AlertRuleServiceStub(channel)))
     _print_rules(rules, output)
 
 

@@ -8,7 +8,7 @@ import grpc
 import typer
 
 from cli.client import ExitCode
-from cli.demo.report import has_every_line, print_alerts, print_files
+from cli.demo.report import has_every_line, print_demo_alerts, print_files
 from cli.demo.scenario import event_batches
 from cli.demo.steps import (
     DemoResult,
@@ -64,7 +64,7 @@ def _run(wiring: Wiring, folder: Path, log: Path | None) -> bool:
     """Run all steps, and return whether everything is as expected."""
     edge = RestClient(f"127.0.0.1:{wiring.ports.edge}")
     result = _run_scenario(edge, RestClient(f"127.0.0.1:{wiring.ports.sinks}"))
-    print_alerts(result)
+    print_demo_alerts(result)
     for difference in result.differences:
         print_to_stderr(difference)
     alerts_before = count_alerts(edge)

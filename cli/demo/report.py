@@ -10,7 +10,7 @@ from cli.output import SEVERITY_STYLE, format_styled, print_table, stdout
 _MAX_REFUSED = 20
 
 
-def print_alerts(result: DemoResult) -> None:
+def print_demo_alerts(result: DemoResult) -> None:
     """Print a row for each alert: what fired, how fast, which channels were notified, and a sample."""
     rows = []
     for alert in sorted(result.alerts, key=lambda alert: alert["fireTime"]):

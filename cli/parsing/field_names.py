@@ -8,7 +8,7 @@ from typing import Self
 from cli.parsing.levels import NUMERIC_SCALES, parse_level
 
 # What stands before the names of attributes, where one could be taken for a field of the event.
-ATTRIBUTE_PREFIX = "attributes."
+RAW_ATTRIBUTE_PREFIX = "attributes."
 
 
 class SourceText(str):
@@ -111,7 +111,7 @@ def map_field_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     Of several names for one field the clearest wins, of several values for one name the last; the others stay, as
     attributes. Each value of a field knows the name that it had.
     """
-    values = {name.removeprefix(ATTRIBUTE_PREFIX): text for name, text in pairs}
+    values = {name.removeprefix(RAW_ATTRIBUTE_PREFIX): text for name, text in pairs}
     own = _dialect_of(values)
     best: dict[str, tuple[int, str]] = {}
     for name, text in values.items():
@@ -122,7 +122,7 @@ def map_field_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
             best[field] = (rank, name)
     chosen = {name: field for field, (_, name) in best.items()}
     fields = {
-        ATTRIBUTE_PREFIX + name if name in FIELD_NAMES else name: text
+        RAW_ATTRIBUTE_PREFIX + name if name in FIELD_NAMES else name: text
         for name, text in values.items()
         if name not in chosen
     }

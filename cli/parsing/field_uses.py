@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from cli.parsing.event import ParsedEvent
-from cli.parsing.field_names import ATTRIBUTE_PREFIX, SourceText
+from cli.parsing.field_names import RAW_ATTRIBUTE_PREFIX, SourceText
 from cli.parsing.field_values import is_attribute, source_name, value_of
 from services.domain.event_fields import MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE, TRACE_ID_DIGITS
 
@@ -83,21 +83,21 @@ def _time_change(event: ParsedEvent, _name: str, _text: str) -> tuple[str, str]:
 
 def _status_change(event: ParsedEvent, name: str, _text: str) -> tuple[str, str]:
     is_kept = event.status_code is None
-    return (ATTRIBUTE_PREFIX + name, "not a status from 100 to 599") if is_kept else ("statusCode", "")
+    return (RAW_ATTRIBUTE_PREFIX + name, "not a status from 100 to 599") if is_kept else ("statusCode", "")
 
 
 def _trace_change(event: ParsedEvent, name: str, text: str) -> tuple[str, str]:
     if not event.trace_id:
-        return ATTRIBUTE_PREFIX + name, "not a trace id"
+        return RAW_ATTRIBUTE_PREFIX + name, "not a trace id"
     is_short = len(text.strip().replace("-", "")) < TRACE_ID_DIGITS
     return "traceId", "padded with zeros" if is_short else ""
 
 
 def _duration_change(event: ParsedEvent, name: str, text: str) -> tuple[str, str]:
     if name != next(one for one in UNITS if value_of(event.raw, one)):
-        return ATTRIBUTE_PREFIX + source_name(name, text), "another field has the duration"
+        return RAW_ATTRIBUTE_PREFIX + source_name(name, text), "another field has the duration"
     if event.response_time is None:
-        return f"{ATTRIBUTE_PREFIX}response_time", "not a duration"
+        return f"{RAW_ATTRIBUTE_PREFIX}response_time", "not a duration"
     unit = UNITS[name] if text.strip()[-1:] in _NUMBER_ENDS else "the unit in the text"
     return "responseTime", "" if unit == UNITS["response_time"] else f"from {unit} to milliseconds"
 
@@ -113,9 +113,9 @@ _CHANGES = {
 
 
 def _attribute_use(event: ParsedEvent, shown: str, name: str, text: str) -> FieldUse:
-    key = name.removeprefix(ATTRIBUTE_PREFIX)
+    key = name.removeprefix(RAW_ATTRIBUTE_PREFIX)
     if key[:MAX_ATTRIBUTE_KEY] not in event.attributes:
         return FieldUse(name=shown, field="", change="left out: too many attributes")
     is_cut = max(len(key) - MAX_ATTRIBUTE_KEY, len(text) - MAX_ATTRIBUTE_VALUE) > 0
     change = "cut" if is_cut else "a list, as JSON text" if isinstance(text, SourceText) and text.is_list else ""
-    return FieldUse(name=shown, field=ATTRIBUTE_PREFIX + key[:MAX_ATTRIBUTE_KEY], change=change)
+    return FieldUse(name=shown, field=RAW_ATTRIBUTE_PREFIX + key[:MAX_ATTRIBUTE_KEY], change=change)

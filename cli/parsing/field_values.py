@@ -6,7 +6,7 @@ from datetime import datetime, tzinfo
 from math import isfinite
 
 from cli.parsing.event import ParsedEvent, ParseNote
-from cli.parsing.field_names import ATTRIBUTE_PREFIX, SourceText
+from cli.parsing.field_names import RAW_ATTRIBUTE_PREFIX, SourceText
 from cli.parsing.format_types import RawFields
 from cli.parsing.levels import parse_level, parse_priority
 from cli.parsing.timestamps import Now, parse_timestamp
@@ -82,7 +82,7 @@ def value_of(fields: RawFields, name: str) -> str:
 
 def source_name(name: str, text: str) -> str:
     """Return the name that a raw field has in the line."""
-    return text.name if isinstance(text, SourceText) else name.removeprefix(ATTRIBUTE_PREFIX)
+    return text.name if isinstance(text, SourceText) else name.removeprefix(RAW_ATTRIBUTE_PREFIX)
 
 
 def is_attribute(name: str, text: str) -> bool:
@@ -195,7 +195,7 @@ class _EventBuilder:
     def _other_fields(self, fields: RawFields) -> Iterator[tuple[str, str]]:
         for name, value in fields.items():
             if is_attribute(name, value):
-                yield name.removeprefix(ATTRIBUTE_PREFIX), value
+                yield name.removeprefix(RAW_ATTRIBUTE_PREFIX), value
 
     def _keep(self, name: str, text: str, note: ParseNote) -> None:
         self._kept[name] = text

@@ -31,7 +31,7 @@ _MAX_TEXTS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
+class NumberRange:
     """All numbers from `low` to `high`, both integers or both doubles."""
 
     low: float
@@ -54,13 +54,13 @@ class Texts:
 
 
 Outcomes = frozenset[bool | None]
-Possible = Numbers | Texts | Outcomes
+Possible = NumberRange | Texts | Outcomes
 # What the fields can be; an attribute is called "attributes.NAME".
 Ranges = Mapping[str, Possible]
 
 _BOTH: Outcomes = frozenset({True, False})
-_ALL_INTS = Numbers(low=_INT_MIN, high=_INT_MAX, may_be_absent=True)
-_ALL_DOUBLES = Numbers(low=-math.inf, high=math.inf, may_be_nan=True, may_be_absent=True)
+_ALL_INTS = NumberRange(low=_INT_MIN, high=_INT_MAX, may_be_absent=True)
+_ALL_DOUBLES = NumberRange(low=-math.inf, high=math.inf, may_be_nan=True, may_be_absent=True)
 _UNKNOWN: Mapping[ValueKind, Possible] = {
     ValueKind.BOOL: _BOTH | {None},
     ValueKind.INT: _ALL_INTS,
@@ -94,7 +94,7 @@ def _exactly(value: Scalar) -> Possible:
         case str():
             return Texts(values=frozenset({value}))
         case _:
-            return Numbers(low=value, high=value)
+            return NumberRange(low=value, high=value)
 
 
 def name_of(node: Node) -> str:
@@ -111,7 +111,7 @@ def name_of(node: Node) -> str:
 def compared(sign: str, left: Possible, right: Possible) -> Outcomes | None:
     """Return what a comparison can be; None when nothing is known."""
     match left, right:
-        case Numbers(), Numbers():
+        case NumberRange(), NumberRange():
             return _compared_numbers(sign, left, right)
         case Texts(), Texts():
             return _each_pair(_COMPARISONS[sign], left, right)
@@ -122,7 +122,7 @@ def compared(sign: str, left: Possible, right: Possible) -> Outcomes | None:
             return None
 
 
-def _compared_numbers(sign: str, left: Numbers, right: Numbers) -> Outcomes:
+def _compared_numbers(sign: str, left: NumberRange, right: NumberRange) -> Outcomes:
     if left.is_double != right.is_double:
         left, right = _as_doubles(left), _as_doubles(right)
     if sign in {">", ">="}:
@@ -144,7 +144,7 @@ def _compared_numbers(sign: str, left: Numbers, right: Numbers) -> Outcomes:
     return frozenset(outcomes)
 
 
-def _as_doubles(numbers: Numbers) -> Numbers:
+def _as_doubles(numbers: NumberRange) -> NumberRange:
     return replace(numbers, low=float(numbers.low), high=float(numbers.high))
 
 
@@ -203,10 +203,10 @@ def _chosen(condition: Possible, then: Possible, otherwise: Possible) -> Possibl
             return None
         case [frozenset(), *_]:
             return frozenset[bool | None]().union(*map(_outcomes, branches)) | ({None} if may_be_absent else set())
-        case [Numbers() | Texts() as only]:
+        case [NumberRange() | Texts() as only]:
             return replace(only, may_be_absent=only.may_be_absent or may_be_absent)
-        case [Numbers() as one, Numbers() as other] if one.is_double == other.is_double:
-            return Numbers(
+        case [NumberRange() as one, NumberRange() as other] if one.is_double == other.is_double:
+            return NumberRange(
                 low=min(one.low, other.low),
                 high=max(one.high, other.high),
                 may_be_nan=one.may_be_nan or other.may_be_nan,
@@ -220,7 +220,7 @@ def _arithmetic(compute: Callable[[float, float], float]) -> Callable[[Possible,
     """Bound an operation that rises or falls with each of its operands by its results at their ends."""
 
     def bound(left: Possible, right: Possible) -> Possible | None:
-        if not isinstance(left, Numbers) or not isinstance(right, Numbers):
+        if not isinstance(left, NumberRange) or not isinstance(right, NumberRange):
             return None
         if left.is_double != right.is_double:
             left, right = _as_doubles(left), _as_doubles(right)
@@ -234,41 +234,41 @@ def _arithmetic(compute: Callable[[float, float], float]) -> Callable[[Possible,
     return bound
 
 
-def _bounded(results: Iterable[float], *, may_be_absent: bool) -> Numbers:
+def _bounded(results: Iterable[float], *, may_be_absent: bool) -> NumberRange:
     """Return the interval of these results; an integer beyond 64 bits is absent."""
     low, high = min(results := list(results)), max(results)
     if isinstance(low, float):
-        return Numbers(low=low, high=high, may_be_absent=may_be_absent)
+        return NumberRange(low=low, high=high, may_be_absent=may_be_absent)
     is_beyond = low < _INT_MIN or high > _INT_MAX
     low, high = (max(_INT_MIN, min(_INT_MAX, end)) for end in (low, high))
-    return Numbers(low=low, high=high, may_be_absent=may_be_absent or is_beyond)
+    return NumberRange(low=low, high=high, may_be_absent=may_be_absent or is_beyond)
 
 
 def _quotient(dividend: Possible, divisor: Possible) -> Possible | None:
     match dividend, divisor:
-        case Numbers(), Numbers() if dividend.is_double or divisor.is_double:
+        case NumberRange(), NumberRange() if dividend.is_double or divisor.is_double:
             return None if divisor.low <= 0 <= divisor.high else _arithmetic(quotient)(dividend, divisor)
         case _:
             return None
 
 
 def _negated(value: Possible) -> Possible | None:
-    if not isinstance(value, Numbers):
+    if not isinstance(value, NumberRange):
         return None
     negated = _bounded((-value.low, -value.high), may_be_absent=value.may_be_absent)
     return replace(negated, may_be_nan=value.may_be_nan)
 
 
 def _double(value: Possible) -> Possible | None:
-    return _as_doubles(value) if isinstance(value, Numbers) else None
+    return _as_doubles(value) if isinstance(value, NumberRange) else None
 
 
 def _int(value: Possible) -> Possible | None:
-    return value if isinstance(value, Numbers) and not value.is_double else None
+    return value if isinstance(value, NumberRange) and not value.is_double else None
 
 
 def _size(_value: Possible) -> Possible:
-    return Numbers(low=0, high=_INT_MAX, may_be_absent=True)
+    return NumberRange(low=0, high=_INT_MAX, may_be_absent=True)
 
 
 def _comparison(sign: str) -> Callable[[Possible, Possible], Possible | None]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from services.rule_language.possible_values import (
-    Numbers,
+    NumberRange,
     Outcomes,
     Possible,
     Ranges,
@@ -75,7 +75,7 @@ def _narrowed(node: Node, ranges: Ranges) -> Ranges | None:
 
 def _replaced(ranges: Ranges, field: Node, given: Possible) -> Ranges | None:
     match given:
-        case Numbers(low=low, high=high) if low > high:
+        case NumberRange(low=low, high=high) if low > high:
             return None
         case Texts(values=values) if values is not None and not values:
             return None
@@ -98,7 +98,7 @@ def _compared(sign: str, field: Possible, other: Possible) -> Possible:
     match field, other:
         case Texts(), Texts(values=frozenset() as values) if sign == "==":
             return _common(field, values)
-        case Numbers(), Numbers():
+        case NumberRange(), NumberRange():
             present = replace(field, may_be_absent=False, may_be_nan=False)
             low = _least(other.low, field, is_strict=sign == ">") if sign in {">", ">=", "=="} else field.low
             high = -_least(-other.high, field, is_strict=sign == "<") if sign in {"<", "<=", "=="} else field.high
@@ -111,7 +111,7 @@ def _common(field: Texts, values: frozenset[str]) -> Texts:
     return Texts(values=values if field.values is None else field.values & values)
 
 
-def _least(bound: float, field: Numbers, *, is_strict: bool) -> float:
+def _least(bound: float, field: NumberRange, *, is_strict: bool) -> float:
     """Return the least number of the field's type that is at least the bound, or above it."""
     if field.is_double:
         return math.nextafter(float(bound), math.inf) if is_strict else float(bound)

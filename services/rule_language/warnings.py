@@ -11,7 +11,7 @@ from datetime import timedelta
 from services.domain.event_fields import MAX_STATUS, MIN_STATUS
 from services.domain.level import Level
 from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
-from services.rule_language.possible_values import Numbers, Ranges
+from services.rule_language.possible_values import NumberRange, Ranges
 from services.rule_language.rule import Rule
 from services.rule_language.satisfiability import always_holds, can_hold
 
@@ -21,9 +21,9 @@ _INF = float("inf")
 _SHORT_WINDOW = timedelta(minutes=1)
 
 _EVENTS: Ranges = {
-    "level": Numbers(low=Level.TRACE.value, high=Level.FATAL.value),
-    "status_code": Numbers(low=MIN_STATUS, high=MAX_STATUS, may_be_absent=True),
-    "response_time": Numbers(low=0.0, high=_INF, may_be_absent=True),
+    "level": NumberRange(low=Level.TRACE.value, high=Level.FATAL.value),
+    "status_code": NumberRange(low=MIN_STATUS, high=MAX_STATUS, may_be_absent=True),
+    "response_time": NumberRange(low=0.0, high=_INF, may_be_absent=True),
 }
 
 _EVENT_RANGES = (
@@ -92,18 +92,18 @@ def _window_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarning]
 
 
 def _holds_only_when_empty(condition: Expression, windows: Ranges) -> bool:
-    return not can_hold([condition.tree], {**windows, "count": Numbers(low=1, high=_INT_MAX)})
+    return not can_hold([condition.tree], {**windows, "count": NumberRange(low=1, high=_INT_MAX)})
 
 
-def _windows(rule: Rule) -> dict[str, Numbers]:
+def _windows(rule: Rule) -> dict[str, NumberRange]:
     """Return what the numbers of a window can be; the others can be anything."""
     return {
-        "count": Numbers(low=0, high=_INT_MAX),
-        "total": Numbers(low=0, high=_INT_MAX),
-        "rate": Numbers(low=0.0, high=1.0),
+        "count": NumberRange(low=0, high=_INT_MAX),
+        "total": NumberRange(low=0, high=_INT_MAX),
+        "rate": NumberRange(low=0.0, high=1.0),
         "threshold": _exactly(rule.threshold),
     }
 
 
-def _exactly(number: float) -> Numbers:
-    return Numbers(low=number, high=number)
+def _exactly(number: float) -> NumberRange:
+    return NumberRange(low=number, high=number)

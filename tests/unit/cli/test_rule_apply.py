@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.rule_names import list_rules
+from cli.rule_names import all_rules
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
 
@@ -114,11 +114,11 @@ def test_what_was_done_is_printed_when_somebody_else_was_faster(
     write(folder, RULE | {"threshold": 8}, SECOND | {"threshold": 8})
 
     def stale(stub: Any) -> Any:
-        found = list(list_rules(stub))
+        found = list(all_rules(stub))
         found[1].etag = "stale"
         return found
 
-    monkeypatch.setattr("cli.rule_apply.list_rules", stale)
+    monkeypatch.setattr("cli.rule_apply.all_rules", stale)
     done = tocsin("rules", "apply", str(folder), "-o", "json")
     assert done.exit_code == 1
     assert [one["name"] for one in json.loads(done.stdout)] == ["first"]

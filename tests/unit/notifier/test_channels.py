@@ -19,11 +19,11 @@ from services.notifier.core.channels.slack import SlackSettings, escape, escape_
 from services.notifier.core.channels.webhook import WebhookSettings, webhook_body, webhook_headers
 from services.notifier.core.channels.wording import (
     facts,
+    format_attributes,
     format_duration,
     format_time,
     headline,
     multi_line,
-    sample_attributes,
     single_line,
     truncate,
 )
@@ -340,7 +340,7 @@ def with_attributes(attributes: dict[str, str]) -> NotificationContent:
 
 def test_the_attributes_of_a_sample_are_one_line_in_which_none_can_pose_as_another() -> None:
     (sample,) = with_attributes(ATTRIBUTES).samples
-    assert sample_attributes(sample) == ATTRIBUTE_LINE
+    assert format_attributes(sample) == ATTRIBUTE_LINE
 
 
 def test_each_channel_shows_the_attributes_of_samples() -> None:

@@ -329,13 +329,13 @@ def make_samples(columns: EventColumns, events: Ints, times_ns: Ints) -> list[Sa
             response_time=row["response_time"],
             host=row["host"],
             trace_id=row["trace_id"],
-            attributes=sample_attributes(row["attributes"] or ()),
+            attributes=cut_attributes(row["attributes"] or ()),
         )
         for row, time_ns in zip(taken, times_ns.tolist(), strict=True)
     ]
 
 
-def sample_attributes(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def cut_attributes(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Return the first attributes in the order of their keys, as many as a sample has room for, with cut values."""
     kept = []
     room = MAX_SAMPLE_ATTRIBUTE_CHARACTERS

@@ -19,9 +19,9 @@ from services.domain.severity import Severity
 from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.wording import (
     facts,
+    format_attributes,
     headline,
     multi_line,
-    sample_attributes,
     sample_source,
     single_line,
     truncate,
@@ -136,7 +136,7 @@ def _text(notification: NotificationContent) -> str:
 
 
 def _sample(sample: NotificationSample) -> str:
-    attributes = f"\n    Attributes: {sample_attributes(sample)}" if sample.attributes else ""
+    attributes = f"\n    Attributes: {format_attributes(sample)}" if sample.attributes else ""
     return f"{sample_source(sample)}\n    {_indent(sample.text)}{attributes}"
 
 

@@ -20,9 +20,9 @@ from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import (
     JsonObject,
     facts,
+    format_attributes,
     headline,
     multi_line,
-    sample_attributes,
     sample_source,
 )
 from services.notifier.core.notification import NotificationContent
@@ -110,7 +110,7 @@ def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonOb
     for sample in notification.samples:
         blocks += [_context(sample_source(sample)), _code(sample.text)]
         if sample.attributes:
-            blocks.append(_context(sample_attributes(sample), _MAX_ATTRIBUTES))
+            blocks.append(_context(format_attributes(sample), _MAX_ATTRIBUTES))
     blocks.append(_context(f"Alert {notification.alert_id}"))
     return blocks
 

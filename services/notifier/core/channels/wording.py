@@ -47,7 +47,7 @@ def sample_source(sample: NotificationSample) -> str:
     return single_line(" ".join(part for part in [*parts, trace] if part))
 
 
-def sample_attributes(sample: NotificationSample) -> str:
+def format_attributes(sample: NotificationSample) -> str:
     """Return one line with a sample event's attributes, name=value; what could be misread is in quotation marks."""
     pairs = sorted(sample.attributes.items())
     return " ".join(f"{_quoted_if_odd(name)}={_quoted_if_odd(value)}" for name, value in pairs)
