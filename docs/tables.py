@@ -22,6 +22,7 @@ from cli.parsing.format_types import LineFormat
 from cli.parsing.formats import CONTAINER_FORMATS, FORMATS
 from cli.parsing.levels import LEVEL_WORDS
 from cli.parsing.timestamps import TIMESTAMP_FORMATS
+from docs.event_fields import EVENT_FIELDS
 from services.chassis.settings import SettingDoc, describe_settings
 from services.contract import topics
 from services.contract.alert_rules import write_alert_rule
@@ -35,6 +36,7 @@ from services.rule_language.rule import PRESETS, Draft, RuleType, complete
 from stack.envoy import PREFIX, EnvoySettings
 from stack.ports import Ports
 from stack.topics import TOPICS, Topic
+from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -192,6 +194,17 @@ def log_tables() -> dict[str, str]:
     }
 
 
+def event_tables() -> dict[str, str]:
+    """Return the tables of docs/events.md by their names."""
+    rows = []
+    for field in LogEvent.DESCRIPTOR.fields:
+        meaning, bound, example, unfit = EVENT_FIELDS[field.json_name]
+        needed = "**required**" if field_behavior_pb2.REQUIRED in _behavior(field) else "optional"
+        rows.append((f"`{field.json_name}`", _type_of(field), needed, bound, f"`{example}`", meaning, unfit))
+    head = ("field", "type", "needed", "bound", "example", "meaning", "a value that does not fit")
+    return {"event fields": _table(head, rows)}
+
+
 def rule_tables() -> dict[str, str]:
     """Return the tables of docs/rules.md by their names."""
     values = [*restrictions.GROUPING_FIELDS, f"{restrictions.ATTRIBUTE_PREFIX}NAME"]
@@ -211,7 +224,7 @@ def rule_tables() -> dict[str, str]:
     }
 
 
-DOCUMENTS = {"operations.md": tables, "log_formats.md": log_tables, "rules.md": rule_tables}
+DOCUMENTS = {"operations.md": tables, "events.md": event_tables, "log_formats.md": log_tables, "rules.md": rule_tables}
 
 
 def filled(document: str, made: Callable[[], dict[str, str]] = tables) -> str:
@@ -317,7 +330,8 @@ def _type_of(field: FieldDescriptor) -> str:
         case None, enum:
             return f"one of {', '.join(value.name for value in enum.values if value.number)}"
         case message, _:
-            word = "map of strings" if message.GetOptions().map_entry else "duration"
+            times = {"Duration": "duration", "Timestamp": "time"}
+            word = "map of strings" if message.GetOptions().map_entry else times[message.name]
     return f"list of {word}s" if field.name == "group_by" else word
 
 
