@@ -70,7 +70,7 @@ def _condition_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarni
         yield RuleWarning(
             field="condition",
             description="holds only where the filter selects nothing, and without a scope that is every group with "
-            "other events; a group without any event is not seen. A scope says whose silence is meant",
+            "other events; a group without any event is not seen. A scope says which events a group must have",
         )
 
 
