@@ -19,6 +19,7 @@ from cli.output import (
     OutputOption,
     format_number,
     format_styled,
+    format_timestamp,
     json_of,
     print_data,
     print_fields,
@@ -33,6 +34,8 @@ from cli.rule_names import all_rules, find_rule_id
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+from tocsin.rules.v1.rule_statistics_service_pb2 import GetRuleStatisticsRequest, RuleStatistics
+from tocsin.rules.v1.rule_statistics_service_pb2_grpc import RuleStatisticsServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
 
@@ -60,6 +63,23 @@ def get_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: 
         request = service.GetAlertRuleRequest(id=find_rule_id(channel, name, output))
         rule = AlertRuleServiceStub(channel).GetAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
     print_message(rule, output, lambda: print_fields(ordered_fields(rule)))
+
+
+@app.command("show")
+def show_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
+    """Show all fields of one rule, and what was counted of it since it was created.
+
+    Counted are the events that its filter selected, those of them that came too late, and the alerts that began to
+    fire. evaluateTime is when events were last matched against it. Evaluators report all this every ten seconds.
+    """
+    with open_channel(server, output) as channel:
+        rule_id = find_rule_id(channel, name, output)
+        request = service.GetAlertRuleRequest(id=rule_id)
+        rule = AlertRuleServiceStub(channel).GetAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
+        statistics = RuleStatisticsServiceStub(channel).GetRuleStatistics(
+            GetRuleStatisticsRequest(id=rule_id), timeout=RPC_TIMEOUT_S
+        )
+    _print_with_statistics(rule, statistics.statistics, output)
 
 
 @app.command("create")
@@ -187,6 +207,21 @@ def _origins(given: AlertRule, filled: AlertRule) -> dict[str, str]:
         for name, value in settable_fields(filled).items()
         if name not in set_fields and value not in ("", {}, [])
     }
+
+
+def _print_with_statistics(rule: AlertRule, statistics: RuleStatistics, output: OutputFormat) -> None:
+    counts = {
+        "matchedEventCount": statistics.matched_event_count,
+        "lateEventCount": statistics.late_event_count,
+        "firedAlertCount": statistics.fired_alert_count,
+    }
+    if output.is_data:
+        times = (
+            {"evaluateTime": statistics.evaluate_time.ToJsonString()} if statistics.HasField("evaluate_time") else {}
+        )
+        print_data(json_of(rule) | {"statistics": counts | times}, output)
+    else:
+        print_fields(json_of(rule) | counts | {"evaluateTime": format_timestamp(statistics.evaluate_time)})
 
 
 def _create(stub: AlertRuleServiceStub, rule: AlertRule, is_dry_run: bool) -> AlertRule:  # noqa: FBT001

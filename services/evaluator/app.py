@@ -2,6 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import grpc
 
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_client import channel
@@ -9,7 +13,7 @@ from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import Consumer, DeadLetterPublisher, Producer, producer
 from services.chassis.lifecycle import serving
-from services.chassis.loops import background
+from services.chassis.loops import Loop, background, looping
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.topics import LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
 from services.evaluator.adapters.kafka import (
@@ -19,19 +23,22 @@ from services.evaluator.adapters.kafka import (
     KafkaTransitionSink,
     partition_count,
 )
-from services.evaluator.adapters.rule_client import RuleCache, RuleClient
+from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleReportClient
 from services.evaluator.adapters.state_store import KafkaStateStore
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS
 from services.evaluator.settings import Settings
 from services.evaluator.worker.match import MatchWorker, Pace
+from services.evaluator.worker.rule_reporter import RuleReporter
 from services.evaluator.worker.stage_worker import StageWorker
 from services.evaluator.worker.window import WindowWorker
 
 # A failed flush is repeated from the start of its blocks, so a slow broker is waited for, as long as a member of a
 # group may take between two fetches.
 _MESSAGE_TIMEOUT_MS = 120_000
+_REPORT_INTERVAL = timedelta(seconds=10)
+_LAST_REPORT_TIMEOUT = timedelta(seconds=2)
 
 
 @asynccontextmanager
@@ -50,7 +57,12 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         metrics = Metrics()
-        rules = await stack.enter_async_context(_rules(settings, health, metrics))
+        mesh = await stack.enter_async_context(channel(settings.manager_target))
+        rules = await stack.enter_async_context(_rules(settings, mesh, health, metrics))
+        reporter = RuleReporter(RuleReportClient(mesh), metrics.rule_counts, lambda: str(uuid4()))
+        # With a last report at the end, of what the stages counted until they ended.
+        reports = Loop(reporter.turn, name="report rules", every=_REPORT_INTERVAL)
+        await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
         await stack.enter_async_context(grpc_server(process, MOUNTS, health))
         parts = _Parts(settings, kafka, rules, metrics, health)
         await stack.enter_async_context(parts.window_stage())
@@ -126,7 +138,9 @@ class _Parts:
 
 
 @asynccontextmanager
-async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncIterator[RuleClient]:
+async def _rules(
+    settings: Settings, mesh: grpc.aio.Channel, health: Health, metrics: Metrics
+) -> AsyncIterator[RuleClient]:
     """Load the rules: from the cache at once, from the manager as soon as it answers."""
     loaded = health.dependency("rules")
 
@@ -136,7 +150,6 @@ async def _rules(settings: Settings, health: Health, metrics: Metrics) -> AsyncI
 
     client = RuleClient(RuleCache(settings.cache_dir), on_change)
     await client.load_cache()
-    async with channel(settings.manager_target) as mesh:
-        manager = health.dependency("manager", required=False)
-        async with background(client.watch(mesh, manager), name="watch rules"):
-            yield client
+    manager = health.dependency("manager", required=False)
+    async with background(client.watch(mesh, manager), name="watch rules"):
+        yield client

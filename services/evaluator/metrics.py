@@ -1,7 +1,7 @@
 """The evaluator's instruments, one method for each observation."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -9,6 +9,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from services.chassis.telemetry import meter
 from services.evaluator.core.records import Transition, TransitionReason
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.ports import RuleCounts
 from services.rule_language.rule import Rule
 
 
@@ -19,18 +20,6 @@ class PartitionState:
     watermark_age: float | None
     open_groups: int
     firing_groups: int
-
-
-@dataclass(slots=True, kw_only=True)
-class _RuleCounts:
-    """What is counted by rule, since this instance has evaluated the rule; changed in place."""
-
-    labels: Mapping[str, str] = field(default_factory=dict)
-    matched: int = 0
-    late: int = 0
-    fired: int = 0
-    # Unix time in seconds; None before the first events.
-    evaluated_at: float | None = None
 
 
 def _labels_of(rule: Rule) -> Mapping[str, str]:
@@ -80,7 +69,8 @@ class Metrics:
         # Observed, not set: a partition that was revoked must not be shown here any more.
         self._partitions: Mapping[int, PartitionState] = {}
         self._rules: Mapping[str, int] = {}
-        self._by_rule: Mapping[str, _RuleCounts] = {}
+        self._by_rule: Mapping[str, RuleCounts] = {}
+        self._rule_labels: Mapping[str, Mapping[str, str]] = {}
         self._create_rule_instruments()
         instruments.create_observable_gauge(
             "tocsin.evaluator.rules",
@@ -165,17 +155,19 @@ class Metrics:
     def rules(self, rules: RuleSet) -> None:
         """Show how many rules are evaluated and how many cannot be; count by rule for those, and for no others."""
         self._rules = {"evaluated": len(rules.rules), "refused": len(rules.refused)}
-        self._by_rule = {
-            rule_id: replace(self._by_rule.get(rule_id, _RuleCounts()), labels=_labels_of(compiled.rule))
-            for rule_id, compiled in rules.rules.items()
-        }
+        self._by_rule = {rule_id: self._by_rule.get(rule_id, RuleCounts()) for rule_id in rules.rules}
+        self._rule_labels = {rule_id: _labels_of(compiled.rule) for rule_id, compiled in rules.rules.items()}
+
+    def rule_counts(self) -> Mapping[str, RuleCounts]:
+        """Return what was counted of each rule until now."""
+        return {rule_id: replace(counts) for rule_id, counts in self._by_rule.items()}
 
     def rules_evaluated(self, selected: Mapping[str, int], now: datetime) -> None:
         """Count, by the id of each rule that was evaluated until now, the events that its filter selected."""
         for rule_id, events in selected.items():
             if rule_id in self._by_rule:
                 self._by_rule[rule_id].matched += events
-                self._by_rule[rule_id].evaluated_at = now.timestamp()
+                self._by_rule[rule_id].evaluate_time = now
 
     def _create_rule_instruments(self) -> None:
         # Observed like the partitions: what belongs to a rule goes with it, so there are as many series as rules.
@@ -197,19 +189,19 @@ class Metrics:
         )
         instruments.create_observable_gauge(
             "tocsin.evaluator.rule.last_evaluation.timestamp",
-            [self._observe_rules(lambda counts: counts.evaluated_at)],
+            [self._observe_rules(lambda counts: counts.evaluate_time.timestamp() if counts.evaluate_time else None)],
             unit="s",
             description="When events were last matched against a rule.",
         )
 
     def _observe_rules(
-        self, value_of: Callable[[_RuleCounts], float | None]
+        self, value_of: Callable[[RuleCounts], float | None]
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            for counts in self._by_rule.values():
+            for rule_id, counts in self._by_rule.items():
                 value = value_of(counts)
                 if value is not None:
-                    yield Observation(value, counts.labels)
+                    yield Observation(value, self._rule_labels[rule_id])
 
         return observe
 

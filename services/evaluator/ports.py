@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
@@ -43,6 +44,17 @@ class PartialFetch:
 
     rebalance: Rebalance
     partials: tuple[Partial, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class RuleCounts:
+    """What this instance has counted of a rule; changed in place."""
+
+    matched: int = 0
+    late: int = 0
+    fired: int = 0
+    # When events were last matched against it.
+    evaluate_time: datetime | None = None
 
 
 class PartitionReader(Protocol):
@@ -135,6 +147,14 @@ class DeadLetters(Protocol):
 
     async def publish(self, record: Record, reason: str) -> None:
         """Return when Kafka has the dead letter. Raises a transient Failure."""
+        ...
+
+
+class RuleReports(Protocol):
+    """The manager's sums over all evaluators."""
+
+    async def send(self, report_id: str, added: Mapping[str, RuleCounts]) -> None:
+        """Add to the counts of these rules, once for each report. Raises a transient Failure."""
         ...
 
 

@@ -23,7 +23,7 @@ from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
-from tocsin.rules.v1 import alert_rule_service_pb2
+from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 
 # What the edge's reflection lists: the public services of the whole mesh.
 _PUBLIC = tuple(
@@ -31,6 +31,7 @@ _PUBLIC = tuple(
     for file in (
         log_ingest_service_pb2,
         alert_rule_service_pb2,
+        rule_statistics_service_pb2,
         alert_service_pb2,
         notification_service_pb2,
         health_pb2,

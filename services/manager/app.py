@@ -28,12 +28,13 @@ from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertB
 from services.manager.adapters.postgres import ALERTS_CHANGED, RULE_ENDED, RULES_CHANGED
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.retention import PostgresRetention
-from services.manager.adapters.postgres.rules import PostgresRuleReader
+from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands, AlertRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
+from services.manager.rpc.rule_statistics import RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.settings import Settings
 from services.manager.worker.default_rules import create_default_rules
@@ -131,7 +132,7 @@ class _Parts:
         await self._rules.refresh()
 
     def mounts(self) -> list[Mount]:
-        """Return the two public services."""
+        """Return the services."""
         rules = AlertRuleRpc(
             RuleCommands(self._store, self._clock, _new_id, self._metrics, self.checker),
             self._rule_reader,
@@ -142,7 +143,8 @@ class _Parts:
         )
         commands = AlertCommands(self._store, self._dedup_cache, self._clock, self._metrics)
         alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
-        return [rules.mount(), alerts.mount()]
+        statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), self._clock)
+        return [rules.mount(), alerts.mount(), statistics.mount()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

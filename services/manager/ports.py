@@ -1,6 +1,6 @@
 """What the manager needs from the world."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import Protocol
 from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
-from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
+from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
 
@@ -81,6 +81,13 @@ class RuleTable(Protocol):
         """Delete a rule and write the entry of its history."""
 
 
+class RuleStatisticsTable(Protocol):
+    """What the evaluators counted of each rule."""
+
+    async def add(self, added: Mapping[str, RuleStatistics]) -> None:
+        """Add to the counts of these rules, of those that exist; the later `evaluate_time` stays."""
+
+
 class SeedTable(Protocol):
     """The sets of rules that were created once."""
 
@@ -145,6 +152,10 @@ class Transaction(Protocol):
         """Return the rules."""
 
     @property
+    def rule_statistics(self) -> RuleStatisticsTable:
+        """Return what was counted of the rules."""
+
+    @property
     def seeds(self) -> SeedTable:
         """Return the sets of rules that were created once."""
 
@@ -188,6 +199,13 @@ class RuleReader(Protocol):
 
     async def changes_since(self, revision: int) -> RuleChanges:
         """Return what changed in the enabled rules after this revision, as of one moment."""
+
+
+class RuleStatisticsReader(Protocol):
+    """What the evaluators counted, as it is stored."""
+
+    async def get(self, rule_id: str) -> RuleStatistics | None:
+        """Return what was counted of a rule; None when there is no such rule."""
 
 
 class AlertReader(Protocol):

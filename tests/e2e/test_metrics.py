@@ -251,6 +251,18 @@ def test_every_metric_on_the_dashboard_is_exported_by_the_running_system(metered
     assert charted() <= ExportedMetrics(metered).names() | gateway
 
 
+@pytest.mark.usefixtures("after")
+def test_a_rule_is_shown_with_what_all_evaluators_counted(metered: World) -> None:
+    def counted() -> dict[str, Any] | None:
+        shown = json.loads(metered.command("rules", "show", "Slow responses", "-o", "json").stdout)["statistics"]
+        return shown if shown["firedAlertCount"] else None
+
+    statistics = wait_until(counted, what="the evaluator has reported")
+    assert statistics["matchedEventCount"] > 50
+    assert statistics["lateEventCount"] == 0
+    assert statistics["evaluateTime"]
+
+
 def test_health_and_metrics_are_on_the_same_port(metered: World) -> None:
     for name in SERVICES:
         health = json.loads(text(getattr(metered.system.wiring.ports, f"{name}_admin"), "/health"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,7 +12,7 @@ from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, NotifiedState
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
-from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
+from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.ports import (
@@ -32,6 +32,7 @@ class Tables:
     transitions: dict[tuple[str, str], ReceivedTransition] = field(default_factory=dict)
     outbox: list[tuple[Alert, NotifiedState, TraceHeaders]] = field(default_factory=list)
     rules: dict[str, StoredRule] = field(default_factory=dict)
+    rule_statistics: dict[str, RuleStatistics] = field(default_factory=dict)
     rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
@@ -65,7 +66,24 @@ class MemoryRules:
     async def delete(self, stored: StoredRule, revision: int, now: datetime) -> None:  # noqa: ARG002  (the port's)
         del self._tables.rules[stored.rule.id]
         self._tables.deleted_rules[stored.rule.id] = revision
+        self._tables.rule_statistics.pop(stored.rule.id, None)
         self._tables.rule_history.append((revision, RuleEdit.DELETED))
+
+
+class MemoryRuleStatistics:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def add(self, added: Mapping[str, RuleStatistics]) -> None:
+        for rule_id in added.keys() & self._tables.rules.keys():
+            before, more = self._tables.rule_statistics.get(rule_id, RuleStatistics()), added[rule_id]
+            times = [time for time in (before.evaluate_time, more.evaluate_time) if time is not None]
+            self._tables.rule_statistics[rule_id] = RuleStatistics(
+                matched=before.matched + more.matched,
+                late=before.late + more.late,
+                fired=before.fired + more.fired,
+                evaluate_time=max(times, default=None),
+            )
 
 
 class MemorySeeds:
@@ -163,6 +181,7 @@ class MemoryTransaction:
     def __init__(self, tables: Tables) -> None:
         self.requests = tables.requests
         self.rules = MemoryRules(tables)
+        self.rule_statistics = MemoryRuleStatistics(tables)
         self.seeds = MemorySeeds(tables)
         self.transitions = MemoryTransitions(tables)
         self.alerts = MemoryAlerts(tables)
@@ -223,6 +242,15 @@ class MemoryRuleReader:
 
     def _by_name(self) -> list[StoredRule]:
         return sorted(self._store.tables.rules.values(), key=lambda stored: stored.rule.name.encode())
+
+
+class MemoryRuleStatisticsReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def get(self, rule_id: str) -> RuleStatistics | None:
+        tables = self._store.tables
+        return tables.rule_statistics.get(rule_id, RuleStatistics()) if rule_id in tables.rules else None
 
 
 class MemoryAlertReader:

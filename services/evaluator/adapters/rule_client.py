@@ -15,16 +15,21 @@ from services.chassis.failures import Failure
 from services.chassis.health import Dependency
 from services.chassis.loops import Loop
 from services.contract.alert_rules import read_alert_rule
+from services.contract.timestamps import timestamp_of
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.ports import RuleCounts
 from services.rule_language.rule import Rule, complete
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2 import WatchAlertRulesRequest, WatchAlertRulesResponse
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+from tocsin.rules.v1.rule_statistics_service_pb2 import ReportRuleStatisticsRequest, RuleStatistics
+from tocsin.rules.v1.rule_statistics_service_pb2_grpc import RuleStatisticsServiceStub
 
 log = structlog.get_logger()
 
 # The manager sends a heartbeat every 10 seconds.
 _HEARTBEAT_TIMEOUT_SECONDS = 25.0
+_REPORT_TIMEOUT_SECONDS = 2.0
 _FILE = "rules.binpb"
 
 
@@ -168,6 +173,31 @@ class RuleClient:
         self._messages, self._current = messages, rules
         self._loaded.set()
         self._on_change(rules)
+
+
+class RuleReportClient:
+    """Sends reports to the manager."""
+
+    def __init__(self, mesh: grpc.aio.Channel) -> None:
+        self._stub = RuleStatisticsServiceStub(mesh)
+
+    async def send(self, report_id: str, added: Mapping[str, RuleCounts]) -> None:
+        request = ReportRuleStatisticsRequest(
+            request_id=report_id, added={rule_id: _statistics_message(counts) for rule_id, counts in added.items()}
+        )
+        try:
+            await self._stub.ReportRuleStatistics(request, timeout=_REPORT_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise RulesUnavailable("the manager does not take reports") from error
+
+
+def _statistics_message(counts: RuleCounts) -> RuleStatistics:
+    return RuleStatistics(
+        matched_event_count=counts.matched,
+        late_event_count=counts.late,
+        fired_alert_count=counts.fired,
+        evaluate_time=timestamp_of(counts.evaluate_time),
+    )
 
 
 async def _pages(mesh: grpc.aio.Channel, resume_token: str) -> AsyncIterator[WatchAlertRulesResponse]:

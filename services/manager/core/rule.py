@@ -40,6 +40,17 @@ class StoredRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleStatistics:
+    """What evaluators counted of a rule: events, events that came too late, and alerts that began to fire."""
+
+    matched: int = 0
+    late: int = 0
+    fired: int = 0
+    # When events were last matched against it.
+    evaluate_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RuleChanges:
     """What changed in the enabled rules up to a revision: the changed and new rules, and the ids of removed ones."""
 

@@ -16,7 +16,12 @@ from tests.contract.envoy.edge import Edge
 from tests.contract.envoy.upstream import PUBLIC
 from tocsin.alerts.v1 import alert_pb2, alert_service_pb2, alert_service_pb2_grpc
 from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2, log_ingest_service_pb2_grpc
-from tocsin.rules.v1 import alert_rule_service_pb2, alert_rule_service_pb2_grpc
+from tocsin.rules.v1 import (
+    alert_rule_service_pb2,
+    alert_rule_service_pb2_grpc,
+    rule_statistics_service_pb2,
+    rule_statistics_service_pb2_grpc,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -104,6 +109,20 @@ def test_rules_are_watched(edge: Edge) -> None:
         with EnvoyClient(port).channel() as channel:
             stream = alert_rule_service_pb2_grpc.AlertRuleServiceStub(channel).WatchAlertRules(request, timeout=5)
             assert [each.revision for each in stream] == [1, 2]
+
+
+def test_evaluators_report_on_the_mesh_and_nobody_at_the_edge(edge: Edge) -> None:
+    request = rule_statistics_service_pb2.ReportRuleStatisticsRequest()
+    for port, is_served in ((edge.ports.mesh, True), (edge.ports.edge, False), (edge.ports.edge_manager, False)):
+        with EnvoyClient(port).channel() as channel:
+            stub = rule_statistics_service_pb2_grpc.RuleStatisticsServiceStub(channel)
+            if is_served:
+                stub.ReportRuleStatistics(request, timeout=5)
+                continue
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.ReportRuleStatistics(request, timeout=5)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert [call.rpc for call in edge.manager.calls] == ["ReportRuleStatistics"]
 
 
 def test_the_mesh_serves_no_rest(edge: Edge) -> None:

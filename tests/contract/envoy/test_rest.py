@@ -155,6 +155,7 @@ def test_a_rule_is_created_from_the_body_that_users_know(edge: Edge) -> None:
     [
         ("GET", "/api/alert-rules", "ListAlertRules"),
         ("GET", "/api/alert-rules/r1", "GetAlertRule"),
+        ("GET", "/api/alert-rules/r1/statistics", "GetRuleStatistics"),
         ("PUT", "/api/alert-rules/r1", "ReplaceAlertRule"),
         ("PATCH", "/api/alert-rules/r1", "UpdateAlertRule"),
         ("DELETE", "/api/alert-rules/r1", "DeleteAlertRule"),

@@ -12,7 +12,7 @@ from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres import retention
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.retention import PostgresRetention
-from services.manager.adapters.postgres.rules import PostgresRuleReader
+from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended
@@ -53,7 +53,12 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_BATCH", 2)
-    stored = Stored(PostgresStore(store), PostgresAlertReader(store), PostgresRuleReader(store))
+    stored = Stored(
+        PostgresStore(store),
+        PostgresAlertReader(store),
+        PostgresRuleReader(store),
+        PostgresRuleStatisticsReader(store),
+    )
     for number in range(5):
         about = a_subject(f"service-{number}")
         await process(stored, a_transition(subject=about), a_transition(Ended, subject=about, window=1))

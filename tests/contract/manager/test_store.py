@@ -13,13 +13,13 @@ from services.chassis.settings import PostgresSettings, Secret
 from services.domain.severity import Severity
 from services.domain.trace_context import TraceHeaders
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
-from services.manager.adapters.postgres.rules import PostgresRuleReader
+from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, AlertHistoryKind, NotifiedState
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
-from services.manager.core.rule import RuleChanges, RuleEdit, StoredRule
+from services.manager.core.rule import RuleChanges, RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding, create, edit
 from services.manager.core.transitions import ReceivedTransition, decide
 from services.manager.ports import (
@@ -28,10 +28,12 @@ from services.manager.ports import (
     OpenAlertExistsError,
     Page,
     RuleReader,
+    RuleStatisticsReader,
     Store,
+    Transaction,
 )
 from services.rule_language.rule import Draft, RuleType, complete
-from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryRuleStatisticsReader, MemoryStore
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -44,6 +46,7 @@ class Stored:
     store: Store
     alerts: AlertReader
     rules: RuleReader
+    statistics: RuleStatisticsReader
 
 
 def rule(name: str, *, enabled: bool = True) -> StoredRule:
@@ -69,6 +72,12 @@ async def process(
         changes = [outcome.change for outcome in outcomes if outcome.change]
         await transaction.alerts.save([(change, headers) for change in changes])
     return [change.alert for change in changes]
+
+
+async def create_all(transaction: Transaction, *rules: StoredRule) -> None:
+    for each in rules:
+        revision = await transaction.rules.take_revision()
+        await transaction.rules.upsert(replace(each, rule=replace(each.rule, revision=revision)), RuleEdit.CREATED)
 
 
 class StoreContract(ABC):
@@ -305,6 +314,37 @@ class StoreContract(ABC):
         assert (known.apply(found).rules, known.apply(found).version) == (whole.rules, whole.version)
         assert set((await stored.rules.changes_since(5)).removed) == {third.rule.id}
 
+    async def test_statistics_add_up_and_go_with_their_rule(self, stored: Stored) -> None:
+        first, second = rule("a"), rule("b")
+        counted = RuleStatistics(matched=3, late=2, fired=1, evaluate_time=NOW)
+        async with stored.store.transaction() as transaction:
+            await create_all(transaction, first, second)
+            await transaction.rule_statistics.add({})
+            await transaction.rule_statistics.add({first.rule.id: counted, "nobody": counted})
+            await transaction.rule_statistics.add({first.rule.id: replace(counted, evaluate_time=NOW - WINDOW)})
+        assert await stored.statistics.get(first.rule.id) == RuleStatistics(
+            matched=6, late=4, fired=2, evaluate_time=NOW
+        )
+        assert await stored.statistics.get(second.rule.id) == RuleStatistics()
+        assert await stored.statistics.get("nobody") is None
+        async with stored.store.transaction() as transaction:
+            await transaction.rules.delete(first, await transaction.rules.take_revision(), NOW)
+            await create_all(transaction, first)
+        assert await stored.statistics.get(first.rule.id) == RuleStatistics()
+
+    async def test_reports_of_several_evaluators_at_once_all_count(self, stored: Stored) -> None:
+        rules = [rule(name) for name in "abcdef"]
+        async with stored.store.transaction() as transaction:
+            await create_all(transaction, *rules)
+
+        async def report(ids: list[str]) -> None:
+            async with stored.store.transaction() as transaction:
+                await transaction.rule_statistics.add(dict.fromkeys(ids, RuleStatistics(matched=1)))
+
+        ids = [each.rule.id for each in rules]
+        await asyncio.gather(*(report(ids if n % 2 else ids[::-1]) for n in range(8)))
+        assert await stored.statistics.get(ids[0]) == RuleStatistics(matched=8)
+
     async def test_a_name_is_taken_once(self, stored: Stored) -> None:
         async with stored.store.transaction() as transaction:
             await transaction.rules.upsert(rule("a"), RuleEdit.CREATED)
@@ -334,7 +374,7 @@ class TestMemoryStore(StoreContract):
     @pytest.fixture
     def stored(self) -> Stored:
         store = MemoryStore()
-        return Stored(store, MemoryAlertReader(store), MemoryRuleReader(store))
+        return Stored(store, MemoryAlertReader(store), MemoryRuleReader(store), MemoryRuleStatisticsReader(store))
 
 
 @pytest.mark.integration
@@ -344,7 +384,12 @@ class TestPostgresStore(StoreContract):
         settings = PostgresSettings(database_url=Secret(database))
         await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
         async with connect(settings, schema=SCHEMA) as opened:
-            yield Stored(PostgresStore(opened), PostgresAlertReader(opened), PostgresRuleReader(opened))
+            yield Stored(
+                PostgresStore(opened),
+                PostgresAlertReader(opened),
+                PostgresRuleReader(opened),
+                PostgresRuleStatisticsReader(opened),
+            )
 
 
 @pytest.mark.integration

@@ -193,6 +193,7 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
                 "tocsin.rules.v1.AlertRuleService",
                 "tocsin.alerts.v1.AlertService",
                 "tocsin.notifications.v1.NotificationService",
+                "tocsin.rules.v1.RuleStatisticsService",
             },
             id="the edge lists those of the whole mesh",
         ),

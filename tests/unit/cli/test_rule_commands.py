@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.rule_files import parse_rules
 from services.chassis.failures import StoreUnavailable
+from services.manager.core.rule import RuleStatistics
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
 
@@ -264,6 +266,26 @@ def test_a_rule_is_shown_as_people_write_it(tocsin: Command, kept: Any) -> None:
     assert fields["enabled"] == "yes"
     assert fields["scope"] == "-"
     assert "1000000" in tocsin("rules", "list").stdout
+
+
+def test_show_adds_what_was_counted_of_the_rule(tocsin: Command, edge: Edge, kept: Any) -> None:
+    zeros = {"matchedEventCount": 0, "lateEventCount": 0, "firedAlertCount": 0}
+    assert json.loads(tocsin("rules", "show", "first", "-o", "json").stdout) == kept | {"statistics": zeros}
+    edge.store.tables.rule_statistics[kept["id"]] = RuleStatistics(
+        matched=1_000_000, late=20, fired=3, evaluate_time=datetime(2026, 3, 1, 12, tzinfo=UTC)
+    )
+    shown = json.loads(tocsin("rules", "show", "first", "-o", "json").stdout)["statistics"]
+    assert shown == {
+        "matchedEventCount": 1_000_000,
+        "lateEventCount": 20,
+        "firedAlertCount": 3,
+        "evaluateTime": "2026-03-01T12:00:00Z",
+    }
+    lines = [line.split(maxsplit=1) for line in tocsin("rules", "show", "first").stdout.splitlines() if line.strip()]
+    fields = {line[0]: line[1].strip() for line in lines if len(line) > 1}
+    assert (fields["matchedEventCount"], fields["evaluateTime"]) == ("1000000", "2026-03-01 12:00:00")
+    assert fields["threshold"] == "1000000"
+    assert tocsin("rules", "show", "nobody").exit_code == 1
 
 
 @pytest.mark.parametrize("name", ["first", "FIRST", "id"])

@@ -1,7 +1,7 @@
 """Read rules, and write them in a transaction."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from asyncpg import Record, UniqueViolationError
 from services.chassis.postgres import Connection, Database
 from services.domain.severity import Severity
 from services.manager.adapters.postgres import RULES_CHANGED
-from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, StoredRule
+from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.ports import NameTakenError, Page
 from services.rule_language.rule import Rule, RuleType
 
@@ -65,6 +65,24 @@ ON CONFLICT (id) DO UPDATE SET
 """
 _INSERT_HISTORY = """
 INSERT INTO alert_rule_history (revision, rule_id, edit, rule, create_time) VALUES ($1, $2, $3, $4, $5)
+"""
+# In the order of the rules, so that reports of several evaluators do not wait for each other in a circle.
+_ADD_STATISTICS = """
+INSERT INTO rule_statistics AS stored (rule_id, matched, late, fired, evaluate_time)
+SELECT added.* FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[])
+    AS added (rule_id, matched, late, fired, evaluate_time)
+WHERE added.rule_id IN (SELECT id FROM alert_rules)
+ORDER BY added.rule_id
+ON CONFLICT (rule_id) DO UPDATE SET
+    matched = stored.matched + excluded.matched,
+    late = stored.late + excluded.late,
+    fired = stored.fired + excluded.fired,
+    evaluate_time = greatest(stored.evaluate_time, excluded.evaluate_time)
+"""
+_SELECT_STATISTICS = """
+SELECT coalesce(matched, 0) AS matched, coalesce(late, 0) AS late, coalesce(fired, 0) AS fired, evaluate_time
+FROM alert_rules LEFT JOIN rule_statistics ON rule_id = id
+WHERE id = $1
 """
 
 
@@ -139,6 +157,28 @@ class PostgresRuleReader:
             rules=tuple(stored for stored in rules if stored.rule.enabled),
             removed=(*rows[0]["deleted"], *disabled),
         )
+
+
+class PostgresRuleStatistics:
+    """Table rule_statistics, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, added: Mapping[str, RuleStatistics]) -> None:
+        rows = [(rule_id, each.matched, each.late, each.fired, each.evaluate_time) for rule_id, each in added.items()]
+        await self._connection.execute(_ADD_STATISTICS, *map(list, zip(*rows, strict=True)) if rows else [[]] * 5)
+
+
+class PostgresRuleStatisticsReader:
+    """Table rule_statistics, outside of transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, rule_id: str) -> RuleStatistics | None:
+        row = await self._database.fetchrow(_SELECT_STATISTICS, rule_id)
+        return RuleStatistics(**row) if row else None
 
 
 def _rule_of(row: Record) -> StoredRule:

@@ -9,7 +9,7 @@ from services.chassis.postgres import Connection, Database
 from services.chassis.request_ids import PostgresRequests
 from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTransitions
-from services.manager.adapters.postgres.rules import PostgresRules
+from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
 from services.manager.core.rule_edits import RuleEnding
 
 _INSERT_SEED = "INSERT INTO seeds (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
@@ -58,6 +58,7 @@ class PostgresTransaction:
     def __init__(self, connection: Connection) -> None:
         self.requests = PostgresRequests(connection)
         self.rules = PostgresRules(connection)
+        self.rule_statistics = PostgresRuleStatistics(connection)
         self.seeds = PostgresSeeds(connection)
         self.transitions = PostgresTransitions(connection)
         self.alerts = PostgresAlerts(connection)

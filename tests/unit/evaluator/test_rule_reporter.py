@@ -1,0 +1,97 @@
+"""Reports to the manager: each count once, whatever becomes of a report."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+
+from services.evaluator.adapters.rule_client import RuleReportClient, RulesUnavailable
+from services.evaluator.ports import RuleCounts
+from services.evaluator.worker.rule_reporter import RuleReporter, added_since
+from services.manager.core.rule import RuleStatistics
+from tests.fakes.edge import Edge
+from tests.unit.evaluator.test_rule_client import stored_rule
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=10)
+
+
+class Reports:
+    """The manager, which may take a report and lose its answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Mapping[str, RuleCounts]]] = []
+        self.failures = 0
+
+    async def send(self, report_id: str, added: Mapping[str, RuleCounts]) -> None:
+        self.sent.append((report_id, added))
+        if self.failures:
+            self.failures -= 1
+            raise RulesUnavailable("the manager does not answer")
+
+
+class Loop:
+    """A reporter with all that is around it."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, RuleCounts] = {}
+        self.reports = Reports()
+        ids = iter("abcdef")
+        self.reporter = RuleReporter(self.reports, lambda: dict(self.counts), lambda: next(ids))
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+async def test_only_what_was_added_is_reported_and_nothing_when_nothing_was(loop: Loop) -> None:
+    loop.counts = {"busy": RuleCounts(matched=5, fired=1, evaluate_time=NOW), "new": RuleCounts()}
+    await loop.reporter.turn()
+    await loop.reporter.turn()
+    assert [added for _, added in loop.reports.sent] == [{"busy": RuleCounts(matched=5, fired=1, evaluate_time=NOW)}]
+    loop.counts["busy"] = RuleCounts(matched=7, late=1, fired=1, evaluate_time=LATER)
+    await loop.reporter.turn()
+    assert loop.reports.sent[-1][1] == {"busy": RuleCounts(matched=2, late=1, evaluate_time=LATER)}
+
+
+async def test_a_report_without_an_answer_is_repeated_as_it_was_and_later_counts_follow(loop: Loop) -> None:
+    loop.counts = {"rule": RuleCounts(matched=5)}
+    loop.reports.failures = 1
+    with pytest.raises(RulesUnavailable):
+        await loop.reporter.turn()
+    loop.counts = {"rule": RuleCounts(matched=9)}
+    await loop.reporter.turn()
+    await loop.reporter.turn()
+    first, repeated, rest = loop.reports.sent
+    assert first == repeated
+    assert (rest[0] != first[0], rest[1]) == (True, {"rule": RuleCounts(matched=4)})
+
+
+def test_a_rule_that_was_disabled_in_between_begins_again_at_0() -> None:
+    before = {"rule": RuleCounts(matched=5, evaluate_time=NOW), "gone": RuleCounts(matched=1)}
+    assert added_since(before, {"rule": RuleCounts(matched=2, evaluate_time=LATER)}) == {
+        "rule": RuleCounts(matched=2, evaluate_time=LATER)
+    }
+
+
+async def test_the_manager_adds_a_report_once_and_refuses_nonsense() -> None:
+    edge, server = Edge(), grpc.aio.server()
+    edge.store.tables.rules = {"rule-1": stored_rule(1)}
+    edge.mount(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    report_id = "6f0c8a52-9e0b-4d3c-9a53-0d5e8f1b7c41"
+    counts = RuleCounts(matched=3, late=2, fired=1, evaluate_time=NOW)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as mesh:
+        client = RuleReportClient(mesh)
+        for _ in range(2):
+            await client.send(report_id, {"rule-1": counts, "unknown": counts})
+        with pytest.raises(RulesUnavailable):
+            await client.send("", {"rule-1": replace(counts, late=-1)})
+    await server.stop(0)
+    assert edge.store.tables.rule_statistics == {
+        "rule-1": RuleStatistics(matched=3, late=2, fired=1, evaluate_time=NOW)
+    }
