@@ -128,6 +128,7 @@ def _notification(message: Notification) -> NotificationContent:
         fire_time=_time(alert.fire_time, default=message.create_time),
         change_time=_time(change_time, default=message.create_time),
         actor=actor,
+        group=dict(alert.group),
         labels=dict(alert.labels),
         window=_window(alert) if alert.HasField("window") else None,
         samples=tuple(_sample(sample) for sample in alert.samples),

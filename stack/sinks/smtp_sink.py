@@ -88,7 +88,9 @@ def _is_known(_server: object, _session: object, _envelope: object, _mechanism: 
 
 
 @asynccontextmanager
-async def smtp_sink(journal: Journal, certificate: Certificate, *, host: str, port: int) -> AsyncIterator[int]:
+async def smtp_sink(
+    journal: Journal, certificate: Certificate, *, host: str, port: int, needs_login: bool = True
+) -> AsyncIterator[int]:
     """Serve SMTP; give the port."""
     # The library warns about a name that it uses itself.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
@@ -101,8 +103,10 @@ async def smtp_sink(journal: Journal, certificate: Certificate, *, host: str, po
             hostname="localhost",
             tls_context=context,
             require_starttls=True,
-            auth_required=True,
-            authenticator=_is_known,
+            auth_required=needs_login,
+            authenticator=_is_known if needs_login else None,
+            # Offered unless nobody may log in.
+            auth_exclude_mechanism=None if needs_login else ("LOGIN", "PLAIN"),
             loop=asyncio.get_running_loop(),
         )
         connections.append(one)

@@ -63,6 +63,7 @@ class NotificationContent:
     fire_time: datetime
     change_time: datetime
     actor: str = ""
+    group: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     window: NotificationWindow | None = None
     samples: tuple[NotificationSample, ...] = ()

@@ -98,8 +98,11 @@ def _route(node: object, place: str, names: frozenset[str], report: ReportProble
         report(f"{place}.{unknown} is not known; there are severity, labels and channels")
     channels = _strings(body.get("channels"), f"{place}.channels", report)
     _check_names(channels, names, f"{place}.channels", report)
+    # Labels alone name some alerts; a route without both is a mistake.
+    is_any_severity = bool(body.get("labels")) and "severity" not in body
+    severity = list(Severity.__members__) if is_any_severity else body.get("severity")
     return Route(
-        severities=_severities(body.get("severity"), f"{place}.severity", report),
+        severities=_severities(severity, f"{place}.severity", report),
         channels=tuple(dict.fromkeys(channels)),
         labels={
             name: frozenset(_strings(value, f"{place}.labels.{name}", report))

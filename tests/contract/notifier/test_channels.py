@@ -23,6 +23,8 @@ from services.notifier.core.notification import NotificationKind
 from services.notifier.core.response import Accepted, AskedToWait, ChannelResponse, Misconfigured, Refused, Unavailable
 from services.notifier.ports import Channel
 from stack.sinks import Behaviour, Sinks, running_sinks
+from stack.sinks.journal import Journal
+from stack.sinks.smtp_sink import folder_certificate, smtp_sink
 from tests.fakes.notifier import EVIL, notification_content
 
 TIMEOUT_S = 0.4
@@ -252,6 +254,23 @@ class TestEmail(ChannelContract):
 
     def secrets(self, environment: dict[str, str]) -> tuple[str, ...]:
         return (environment["SMTP_PASSWORD"],)
+
+    async def test_a_server_without_login_takes_mail(self, certificates: Path) -> None:
+        journal, certificate = Journal(), folder_certificate(certificates)
+        serving = smtp_sink(journal, certificate, host="127.0.0.1", port=0, needs_login=False)
+        async with serving as port, asyncio.timeout(20):
+            settings = EmailSettings(
+                host="127.0.0.1",
+                port=port,
+                username="",
+                password="",
+                sender="tocsin@example.com",
+                recipients=("on-call@example.com",),
+            )
+            tls = tls_context(str(certificate.authority))
+            with closing(EmailChannel(settings, tls, TIMEOUT_S, SystemClock())) as channel:
+                assert isinstance(await channel.send(notification_content(), uuid4()), Accepted)
+        assert len(journal.accepted("email")) == 1
 
     async def test_a_kept_connection_that_died_is_replaced(self, certificates: Path) -> None:
         async with AsyncExitStack() as first:

@@ -134,8 +134,9 @@ def test_slack_shows_the_delivery_the_alert_and_the_samples() -> None:
     assert isinstance(blocks, list)
     assert blocks[0]["block_id"] == str(DELIVERY)
     assert blocks[-1]["elements"][0]["text"] == f"Alert {notification_content().alert_id}"
-    assert "trace 4bf92f3577b34da64bf92f3577b34da6" in blocks[3]["elements"][0]["text"]
-    assert blocks[4]["text"]["text"] == "```a &lt; b &amp; c```"
+    assert blocks[3]["elements"][0]["text"] == "Labels: team=payments"
+    assert "trace 4bf92f3577b34da64bf92f3577b34da6" in blocks[4]["elements"][0]["text"]
+    assert blocks[5]["text"]["text"] == "```a &lt; b &amp; c```"
 
 
 @pytest.mark.parametrize(
@@ -324,9 +325,9 @@ def test_a_sample_without_host_and_trace_says_so() -> None:
     bare = replace(notification_content(), samples=(NotificationSample(time=NOW, service="a", level="ERROR", text=""),))
     blocks = slack_body(bare, DELIVERY)["blocks"]
     assert isinstance(blocks, list)
-    assert blocks[3]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a no trace id"
-    assert blocks[4]["text"]["text"] == "``` ```"
-    assert blocks[5]["elements"][0]["text"].startswith("Alert ")
+    assert blocks[4]["elements"][0]["text"] == "2026-03-01 12:00:00 UTC ERROR a no trace id"
+    assert blocks[5]["text"]["text"] == "``` ```"
+    assert blocks[6]["elements"][0]["text"].startswith("Alert ")
 
 
 ATTRIBUTES = {"user.tier": "silver", "note": "a, user.tier=gold", "line": "one\ntwo\x1b[2J", "<b> ": "<!here>"}
@@ -347,7 +348,7 @@ def test_each_channel_shows_the_attributes_of_samples() -> None:
     notification = with_attributes(ATTRIBUTES)
     blocks = slack_body(notification, DELIVERY)["blocks"]
     assert isinstance(blocks, list)
-    shown = blocks[5]["elements"][0]
+    shown = blocks[6]["elements"][0]
     assert (shown["type"], shown["text"]) == ("plain_text", escape(ATTRIBUTE_LINE))
     text = read(email_body(notification, DELIVERY, ENVELOPE)).get_content()
     assert f"    Attributes: {ATTRIBUTE_LINE}" in text.splitlines()
@@ -370,3 +371,83 @@ def test_a_long_text_is_truncated_between_escaped_characters() -> None:
     assert escape_and_truncate("a&b", 7) == "a&amp;b"
     assert escape_and_truncate("a&bc", 7) == "a&amp;…"
     assert escape_and_truncate("ab&c", 7) == "ab…"
+
+
+@pytest.mark.parametrize(
+    ("group", "resource"),
+    [
+        pytest.param({"service": "shop"}, "silver", id="a service"),
+        pytest.param({"attributes.user.tier": "silver"}, "user.tier=silver", id="an attribute"),
+        pytest.param({"host": "web-1"}, "host=web-1", id="a host"),
+        pytest.param({"service": "shop", "host": "web-1"}, "silver", id="several fields, with their names already"),
+        pytest.param({}, "silver", id="none"),
+    ],
+)
+def test_a_message_names_what_the_resource_is(group: dict[str, str], resource: str) -> None:
+    notification = replace(notification_content(resource="silver"), group=group)
+    assert headline(notification) == f"[CRITICAL] FIRING: High Error Rate on {resource}"
+    assert dict(facts(notification))["Resource"] == resource
+
+
+RUNBOOK = "https://wiki.example/run?a=1&b=2#top"
+
+
+def slack_links(notification: NotificationContent) -> list[str]:
+    blocks = slack_body(notification, DELIVERY)["blocks"]
+    assert isinstance(blocks, list)
+    texts = [block["text"]["text"] for block in blocks if block.get("text", {}).get("type") == "mrkdwn"]
+    return [text for text in texts if not text.startswith("```")]
+
+
+def test_labels_that_are_addresses_become_links() -> None:
+    notification = replace(notification_content(), labels={"team": "payments", "runbook": RUNBOOK})
+    body = slack_body(notification, DELIVERY)
+    assert schema_problems("slack", body) == []
+    assert slack_links(notification) == ["<https://wiki.example/run?a=1&amp;b=2#top|runbook>"]
+    assert "Labels: team=payments" in strings(body)
+    mail = read(email_body(notification, DELIVERY, ENVELOPE)).get_content()
+    assert f"runbook: {RUNBOOK}" in mail
+    assert "Labels: team=payments" in mail
+    event = pagerduty_body(notification, KEY)
+    assert schema_problems("pagerduty", event) == []
+    assert event["links"] == [{"href": RUNBOOK, "text": "runbook"}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://",
+        "https://a b",
+        "https://x|click",
+        "https://x>",
+        "https://x\nhttps://y",
+        "https://[x",
+        "javascript:alert(1)",
+        "see https://x",
+        "https://x/" + "a" * 1000,
+        "https://x/\u202e",
+    ],
+)
+def test_other_labels_are_text(value: str) -> None:
+    notification = replace(notification_content(), labels={"runbook": value})
+    assert slack_links(notification) == []
+    assert schema_problems("slack", slack_body(notification, DELIVERY)) == []
+
+
+@given(messages, st.text(max_size=300), st.text(max_size=300))
+def test_only_labels_become_links(notification: NotificationContent, name: str, value: str) -> None:
+    labels = {"plain": value, name: RUNBOOK, value: RUNBOOK}
+    body = slack_body(replace(notification, labels=labels), DELIVERY)
+    assert schema_problems("slack", body) == []
+    marked = [text for text in strings(body) if "<" in text or ">" in text]
+    assert len(marked) == 1
+    for line in marked[0].split("\n"):
+        assert line.startswith("<https://wiki.example/run?a=1&amp;b=2#top|")
+        assert [line.count(char) for char in "<|>"] == [1, 1, 1]
+
+
+def test_no_more_links_than_fit_are_sent() -> None:
+    labels = {f"l{number}": f"https://x/{'a' * 900}" for number in range(9)}
+    notification = replace(notification_content(), labels=labels)
+    assert schema_problems("slack", slack_body(notification, DELIVERY)) == []
+    assert len(slack_links(notification)[0].split("\n")) == 3

@@ -256,3 +256,62 @@ def test_files_beside_the_routes_file_are_found(tmp_path: Path) -> None:
     assert load_routes(tmp_path / "routes.yaml", ENVIRON).channels["slack"].settings == SlackSettings(
         url="https://hooks.slack.com/services/x"
     )
+
+
+def test_labels_need_no_severity() -> None:
+    changed = document()
+    changed["routes"].insert(0, {"labels": {"team": "a"}, "channels": "email"})
+    routes = read(changed)
+    assert {routes.route(severity, {"team": "a"})[0] for severity in Severity} == {("email",)}
+    assert routes.route(Severity.LOW, {"team": "b"})[0] == ("webhook",)
+
+
+@pytest.mark.parametrize("labels", [{}, {"labels": {}}])
+def test_a_route_without_labels_needs_a_severity(labels: dict[str, Any]) -> None:
+    changed = document()
+    changed["routes"].insert(0, {"channels": "email"} | labels)
+    assert problems(changed) == ["routes[0].severity must be a string or a list of strings"]
+
+
+@pytest.mark.parametrize("reference", [None, "", "${SMTP_LOGIN:-}"])
+def test_a_mail_server_may_need_no_login(reference: str | None) -> None:
+    changed = document()
+    for name in ("username", "password"):
+        changed["channels"]["email"][name] = reference
+    settings = read(changed).channels["email"].settings
+    assert isinstance(settings, EmailSettings)
+    assert (settings.username, settings.password) == ("", "")
+
+
+@pytest.mark.parametrize(("left_out", "named"), [("username", "username"), ("password", "password")])
+def test_half_a_login_is_a_mistake(left_out: str, named: str) -> None:
+    changed = document()
+    del changed["channels"]["email"][left_out]
+    assert problems(changed) == [f"channels.email.{named} is required: a login has both"]
+
+
+def test_an_optional_login_may_be_set_and_is_never_in_the_file() -> None:
+    changed = document()
+    changed["channels"]["email"]["username"] = "${SMTP_USERNAME:-}"
+    settings = read(changed).channels["email"].settings
+    assert isinstance(settings, EmailSettings)
+    assert settings.username == ENVIRON["SMTP_USERNAME"]
+    changed["channels"]["email"]["username"] = "ann"
+    assert "must be a reference" in problems(changed)[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://hooks.slack.com/services/T/B/secret", "https://hooks.slack.com"),
+        ("https://user:secret@example.com:8443/x?key=secret#secret", "https://example.com:8443"),
+        ("http://[::1]:9000/secret", "http://[::1]:9000"),
+    ],
+)
+def test_an_address_is_shown_without_secrets(url: str, address: str) -> None:
+    assert SlackSettings(url=url).recipient == address
+
+
+def test_a_mails_recipients_are_shown() -> None:
+    settings = read(document()).channels["email"].settings
+    assert settings.recipient == "on-call@example.com"

@@ -1,4 +1,4 @@
-"""E-mail by SMTP, with STARTTLS and login."""
+"""E-mail by SMTP, with STARTTLS, and with login where there is a user name."""
 
 import asyncio
 import ssl
@@ -74,8 +74,8 @@ class EmailChannel:
         client = aiosmtplib.SMTP(
             hostname=settings.host,
             port=settings.port,
-            username=settings.username,
-            password=settings.password,
+            username=settings.username or None,
+            password=settings.password or None,
             # STARTTLS or nothing: without it neither the login nor the mail leaves this machine.
             start_tls=True,
             tls_context=self.tls,

@@ -21,7 +21,9 @@ from services.notifier.core.channels.wording import (
     facts,
     format_attributes,
     headline,
+    label_links,
     multi_line,
+    plain_labels,
     sample_source,
     single_line,
     truncate,
@@ -41,7 +43,7 @@ _MAX_RECIPIENT = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailSettings:
-    """A mail server that takes mail by SMTP with STARTTLS and login."""
+    """A mail server that takes mail by SMTP with STARTTLS, and with login where there is a user name."""
 
     is_stateful: ClassVar[bool] = False
 
@@ -59,8 +61,8 @@ class EmailSettings:
         settings = cls(
             host=fields.string("host"),
             port=int(fields.number("port", _DEFAULT_PORT, maximum=_MAX_PORT)),
-            username=fields.secret("username"),
-            password=fields.secret("password"),
+            username=fields.optional_secret("username"),
+            password=fields.optional_secret("password"),
             sender=fields.string("from"),
             recipients=fields.strings("to", required=True),
             ca_file=fields.string("ca_file", ""),
@@ -68,6 +70,8 @@ class EmailSettings:
         for name, addresses in (("from", (settings.sender,)), ("to", settings.recipients)):
             if not all(_is_address(address) for address in addresses if address):
                 fields.refuse(name, "must be mail addresses, name@host")
+        if bool(settings.username) != bool(settings.password) and not fields.problem_count:
+            fields.refuse("password" if settings.username else "username", "is required: a login has both")
         return settings
 
     @property
@@ -127,10 +131,11 @@ def _text(notification: NotificationContent) -> str:
     parts.append("\n".join(f"{name}: {value}" for name, value in facts(notification)))
     if notification.description:
         parts.append(multi_line(notification.description))
+    if links := label_links(notification):
+        parts.append("\n".join(f"{single_line(name)}: {address}" for name, address in links))
     parts += [_sample(sample) for sample in notification.samples]
-    if notification.labels:
-        labels = sorted(notification.labels.items())
-        parts.append("Labels: " + ", ".join(f"{single_line(name)}={single_line(value)}" for name, value in labels))
+    if labels := plain_labels(notification):
+        parts.append(f"Labels: {labels}")
     parts.append(f"Alert {_token(notification.alert_id)}")
     return "\n\n".join(parts) + "\n"
 

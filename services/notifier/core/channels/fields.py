@@ -69,6 +69,18 @@ class ChannelFields:
             return self.refuse(name, f"must be a reference ${{NAME}}, or {name}_file a path: no secret in this file")
         return self._resolve(name, f"${{{match[1]}}}")
 
+    def optional_secret(self, name: str) -> str:
+        """Return a secret; the empty string when the field is absent, or is ${NAME:-} and the variable is not set."""
+        self.known |= {name, f"{name}_file"}
+        value = self.body.get(name)
+        if f"{name}_file" not in self.body:
+            if value is None or value == "":
+                return ""
+            match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+            if match is not None and match[2] == "":
+                return self.references.environ.get(match[1]) or ""
+        return self.secret(name)
+
     def url(self, name: str, value: str) -> str:
         """Return the value when it is an address to post to."""
         if not value:

@@ -14,6 +14,7 @@ from services.notifier.core.channels.wording import (
     facts,
     format_duration,
     headline,
+    label_links,
     multi_line,
     sample_source,
     single_line,
@@ -87,6 +88,7 @@ def pagerduty_body(notification: NotificationContent, routing_key: str) -> JsonO
     }
     if notification.kind is NotificationKind.FIRING:
         body |= {"client": "Tocsin", "payload": _payload(notification)}
+        body["links"] = [{"href": address, "text": single_line(name)} for name, address in label_links(notification)]
     return body
 
 

@@ -1,7 +1,8 @@
 """Slack's incoming webhooks.
 
 Nothing of an alert's text may become markup: `&`, `<` and `>` are escaped, so that no `<…>` (mention, link) can come
-out of a log line, values are in plain_text objects, and samples in a code fence that they cannot close.
+out of a log line, values are in plain_text objects, and samples in a code fence that they cannot close. The only links
+are labels of the rule that are addresses.
 Slack fetches no address that a log line names, which it would do to show a preview.
 Slack has no key by which it drops a repeated message; the first block's id is the delivery's id, by which people and
 programs recognise one.
@@ -9,7 +10,7 @@ programs recognise one.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
@@ -22,8 +23,11 @@ from services.notifier.core.channels.wording import (
     facts,
     format_attributes,
     headline,
+    label_links,
     multi_line,
+    plain_labels,
     sample_source,
+    single_line,
 )
 from services.notifier.core.notification import NotificationContent
 
@@ -36,6 +40,8 @@ _MAX_CONTEXT = 500
 _MAX_ATTRIBUTES = 1900
 _MAX_DESCRIPTION = 2900
 _MAX_TEXT = 1000
+_MAX_LABELS = 1900
+_MAX_LINK_NAME = 200
 
 # Slack says what is wrong with one identifier, such as invalid_blocks or no_service.
 _ERROR = re.compile(r"[a-z_]{2,64}")
@@ -107,6 +113,10 @@ def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonOb
     if notification.description:
         description = escape_and_truncate(multi_line(notification.description), _MAX_DESCRIPTION)
         blocks.append({"type": "section", "text": _plain(description)})
+    if labels := plain_labels(notification):
+        blocks.append(_context(f"Labels: {labels}", _MAX_LABELS))
+    if links := label_links(notification):
+        blocks.append(_links(links))
     for sample in notification.samples:
         blocks += [_context(sample_source(sample)), _code(sample.text)]
         if sample.attributes:
@@ -126,6 +136,19 @@ def _context(text: str, limit: int = _MAX_CONTEXT) -> JsonObject:
 def _code(text: str) -> JsonObject:
     fenced = escape_and_truncate(multi_line(text).replace("`", "'"), _MAX_SAMPLE) or " "
     return {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": f"```{fenced}```"}}
+
+
+def _links(links: Sequence[tuple[str, str]]) -> JsonObject:
+    """Return links to addresses of the rule; nothing else of an alert is markup."""
+    texts = [f"<{escape(address)}|{escape_and_truncate(_link_name(name), _MAX_LINK_NAME)}>" for name, address in links]
+    lengths = accumulate(len(text) + 1 for text in texts)
+    shown = [text for text, end in zip(texts, lengths, strict=True) if end <= _MAX_DESCRIPTION]
+    return {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": "\n".join(shown)}}
+
+
+def _link_name(name: str) -> str:
+    """Return a label's name without what ends a link's text or styles it."""
+    return single_line(re.sub(r"[|*_~`]", " ", name)) or "link"
 
 
 def _field(name: str, value: str) -> str:

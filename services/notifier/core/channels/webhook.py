@@ -91,6 +91,7 @@ def _document(notification: NotificationContent, delivery_id: UUID) -> JsonObjec
             "ruleName": notification.rule,
             "description": notification.description,
             "resource": notification.resource,
+            "group": dict(notification.group),
             "labels": dict(notification.labels),
             "fireTime": _time(notification.fire_time),
             "changeTime": _time(notification.change_time),

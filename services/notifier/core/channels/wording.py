@@ -3,12 +3,17 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 from services.notifier.core.notification import NotificationContent, NotificationKind, NotificationSample
 
 JsonObject = dict[str, object]
 
+# Without spaces, control characters and what ends an address in some channel.
+_ADDRESS = re.compile(r"https?://[!#-;=?-\[\]_a-z~]{1,1000}")
 _PLAIN = re.compile(r"[\w.:/@%+-]+")
+# Before the name of an attribute in a rule's grouping.
+_ATTRIBUTE = "attributes."
 _MINUTE = 60
 _HOUR = 3600
 
@@ -16,14 +21,23 @@ _HOUR = 3600
 def headline(notification: NotificationContent) -> str:
     """Return one line: how urgent it is, what happened, which rule and where."""
     kind, severity = notification.kind.name, notification.severity.name
-    return single_line(f"[{severity}] {kind}: {notification.rule} on {notification.resource}")
+    return single_line(f"[{severity}] {kind}: {notification.rule} on {named_resource(notification)}")
+
+
+def named_resource(notification: NotificationContent) -> str:
+    """Return the resource with what it is, "user.tier=silver"; a service needs no such name."""
+    match list(notification.group.items()):
+        case [(name, value)] if name != "service":
+            return f"{name.removeprefix(_ATTRIBUTE)}={value}"
+        case _:
+            return notification.resource
 
 
 def facts(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
     """Return names and values, the most important first."""
     pairs = [
         ("Rule", single_line(notification.rule)),
-        ("Resource", single_line(notification.resource)),
+        ("Resource", single_line(named_resource(notification))),
         ("Severity", notification.severity.name),
     ]
     if (window := notification.window) is not None:
@@ -38,6 +52,30 @@ def facts(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
         by = f" by {single_line(notification.actor)}" if notification.actor else ""
         pairs.append((notification.kind.name.capitalize(), format_time(notification.change_time) + by))
     return tuple(pairs)
+
+
+def plain_labels(notification: NotificationContent) -> str:
+    """Return one line with the rule's labels that are no links, name=value; empty when there are none."""
+    links = dict(label_links(notification))
+    labels = [(name, value) for name, value in sorted(notification.labels.items()) if name not in links]
+    return ", ".join(f"{single_line(name)}={single_line(value)}" for name, value in labels)
+
+
+def label_links(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
+    """Return the names and addresses of the rule's labels that are links, such as a runbook.
+
+    Labels are written by those who write rules; no address that a log line names is ever made a link.
+    """
+    return tuple((name, value) for name, value in sorted(notification.labels.items()) if _is_link(value))
+
+
+def _is_link(text: str) -> bool:
+    if _ADDRESS.fullmatch(text) is None:
+        return False
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 def sample_source(sample: NotificationSample) -> str:
