@@ -143,7 +143,7 @@ GROUPING_VALUES = {
     "level": "`TRACE` to `FATAL`, as a word.",
     "host": "The host; events without one are a group of their own.",
     "status_code": "The status code; events without one are a group of their own.",
-    "attributes.NAME": "The value of the attribute; events without it are a group of their own.",
+    "attributes.NAME": "The attribute; its name may have dots. Events without it are a group of their own.",
 }
 
 SEVERITY_MEANINGS = {

@@ -21,7 +21,7 @@ class Diagnostic:
     line: int
     column: int
     expected: tuple[str, ...] = ()
-    # Which of the expected was probably meant.
+    # What was probably meant, as it is written.
     meant: str = ""
 
 
@@ -30,7 +30,7 @@ class ExpressionError(ValueError):
 
     def __init__(self, text: str, diagnostic: Diagnostic) -> None:
         hint = f"; expected {_one_of(diagnostic.expected)}" if diagnostic.expected else ""
-        hint = f'; did you mean "{diagnostic.meant}"?' if diagnostic.meant else hint
+        hint = f"; did you mean {diagnostic.meant}?" if diagnostic.meant else hint
         super().__init__(f"line {diagnostic.line}, column {diagnostic.column}: {diagnostic.description}{hint}")
         self.text = text
         self.description = diagnostic.description
@@ -92,8 +92,11 @@ def _unknown_name(spot: _Spot, name: str) -> Diagnostic:
     if "." not in name and spot.text[spot.offset : spot.offset + 1] == "(":
         return spot.diagnostic_from(name, f'unknown function "{name}"', *_function_names())
     known = (*spot.language.fields, *spot.language.constants)
-    meant = difflib.get_close_matches(name, known, n=1)
-    return replace(spot.diagnostic_from(name, f'unknown name "{name}"', *known), meant="".join(meant))
+    similar = difflib.get_close_matches(name, known, n=1)
+    meant = f'"{similar[0]}"' if similar else ""
+    if "." in name and "attributes" in known:
+        meant = f'attributes["{name}"]'
+    return replace(spot.diagnostic_from(name, f'unknown name "{name}"', *known), meant=meant)
 
 
 def _wrong_types(spot: _Spot, function: str, types: str) -> Diagnostic:
