@@ -72,7 +72,7 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
     file = tmp_path / "rule.yaml"
     file.write_text(yaml.safe_dump(RULE | {"name": "command line alert", "filter": 'service == "command-alert"'}))
     assert world.command("rules", "create", str(file)).returncode == 0
-    event = {"service": "command-alert", "level": "ERROR"}
+    event = {"service": "command-alert", "level": "ERROR", "user": {"tier": "silver"}}
     events = at_one_time([event | {"message": f"broken {number}"} for number in range(4)])
     lines = "".join(json.dumps(one) + "\n" for one in events)
 
@@ -81,7 +81,9 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
     done = world.command("alerts", "list", "--resource", "command-alert", "--state", "firing", "-o", "json")
     (alert,) = json.loads(done.stdout)
     assert alert["labels"] == {"team": "cli"}
-    assert "broken" in world.command("alerts", "show", alert["id"]).stdout
+    assert {(one["attributes"]["user.tier"], one["traceId"]) for one in alert["samples"]} == {("silver", "")}
+    table = world.command("alerts", "show", alert["id"]).stdout
+    assert all(text in table for text in ("broken", "user.tier", "silver", "no trace id"))
     acknowledged = world.command("alerts", "ack", alert["id"], "--actor", "ann", "-m", "mine", "-o", "json")
     assert json.loads(acknowledged.stdout)["acknowledgedBy"] == "ann"
     resolved = world.command("alerts", "resolve", alert["id"], "--actor", "ann", "-o", "json")

@@ -1,6 +1,7 @@
 """Log files are sent whole by `tocsin send`."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def test_refused_lines_are_listed_and_the_others_sent(world: World, tmp_path: Pa
     report = json.loads(done.stdout)
     assert (report["lines"], report["accepted"]) == (6, 2)
     assert [(one["line"], one["field"]) for one in report["refused"]] == [(2, "eventTime"), (6, "eventTime")]
+
+
+def test_a_file_that_is_too_late_for_every_rule_is_sent_with_a_warning(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    # The longest window and lateness of a rule are a day and an hour.
+    old = datetime.now(UTC) - timedelta(days=3)
+    file.write_text(f"{old:%Y-%m-%d %H:%M:%S} ERROR old\n" * 30)
+    done = world.command("send", str(file), "--output", "json", "--service", "late-test")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tooLate"] == 30
+    assert "all lines are old" in done.stderr
+    assert "30 of 30 events are too late for every rule; --times shift sends them as new" in done.stderr
+    assert not world.alerts("&resource=late-test")
 
 
 def test_a_message_that_is_too_long_is_cut(world: World, tmp_path: Path) -> None:
