@@ -58,13 +58,17 @@ test: lint $(if $(ARGS),,cover) ## lint, then all tests on one set of real serve
 demo: $(READY) ## start everything, send logs, show the alerts they cause, stop; LOG=file sends your own
 	$(BIN)/tocsin demo $(if $(LOG),--log "$(LOG)")
 
-up: $(READY) ## start everything and leave it running; OTLP=host:port sends traces there
-	@$(BIN)/python -m stack up $(if $(OTLP),--otlp "$(OTLP)") $(if $(ROUTES),--routes "$(ROUTES)")
+# Given, also as nothing, which removes what the last start was told. SINKS=0 is nothing too.
+given = $(filter-out undefined,$(origin $(1)))
+
+up: $(READY) ## start everything and leave it running; OTLP=host:port, ROUTES=file, SINKS=1 are kept until OTLP= and so on
+	@$(BIN)/python -m stack up $(if $(call given,OTLP),--otlp "$(OTLP)") $(if $(call given,ROUTES),--routes "$(ROUTES)") \
+		$(if $(call given,SINKS),$(if $(filter-out 0,$(SINKS)),--sinks,--no-sinks))
 
 down: $(READY) ## stop everything; PURGE=1 removes the data as well
 	@$(BIN)/python -m stack down $(if $(PURGE),--purge)
 
-status: $(READY) ## what runs
+status: $(READY) ## what runs, and what should and does not; fails unless all runs
 	@$(BIN)/python -m stack status
 
 bench: $(READY) ## start a system, load it, and print a table

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from cli import alerts, notifications, rules
+from cli import alerts, notifications, routes, rules
 from cli.client import ExitCode
 from cli.demo.command import demo
 from cli.output import print_to_stderr, stdout
@@ -76,6 +76,7 @@ app.command()(send)
 app.add_typer(rules.app, name="rules")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(notifications.app, name="notifications")
+app.add_typer(routes.app, name="routes")
 
 
 def main() -> None:

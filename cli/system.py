@@ -10,21 +10,41 @@ import typer
 
 from cli.client import ExitCode
 from cli.output import OutputFormat, OutputOption, print_data, print_to_stderr, stdout
-from stack.console import STACK_ERRORS, bring_down, bring_up, format_states
+from stack.choices import Told
+from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states
 from stack.local_system import stack_status
 
 
+def _existing_file(path: str | None) -> str | None:
+    """Refuse a path without a file; an empty one stands for none."""
+    if path and not Path(path).is_file():
+        raise typer.BadParameter(f"there is no file {path!r}")
+    return path
+
+
 def start_system(
-    otlp: Annotated[str, typer.Option(help="Where traces go: host:port of an OTLP gRPC receiver.")] = "",
+    otlp: Annotated[
+        str | None, typer.Option(help='Where traces go: host:port of an OTLP gRPC receiver; "" ends that.')
+    ] = None,
     routes: Annotated[
-        Path | None, typer.Option(exists=True, help="A routes file. Without it notifications go to local sinks.")
+        str | None,
+        typer.Option(
+            callback=_existing_file,
+            help='A routes file; "" ends its use. Without one notifications go to local sinks.',
+        ),
     ] = None,
     *,
+    sinks: Annotated[
+        bool | None, typer.Option("--sinks/--no-sinks", help="Run the local sinks beside a routes file too.")
+    ] = None,
     servers_only: Annotated[bool, typer.Option("--servers-only", help="Only Kafka, PostgreSQL and Redis.")] = False,
 ) -> None:
-    """Start Kafka, PostgreSQL, Redis, Envoy and the services, as far as they do not run yet."""
+    """Start Kafka, PostgreSQL, Redis, Envoy and the services, as far as they do not run yet.
+
+    Options that are not given stay as they were at the last start.
+    """
     with _exit_on_failure():
-        bring_up(otlp=otlp, routes=routes, servers_only=servers_only)
+        bring_up(Told(otlp=otlp, routes=routes, sinks=sinks), servers_only=servers_only)
 
 
 def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False) -> None:
@@ -34,14 +54,14 @@ def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also rem
 
 
 def show_status(output: OutputOption = OutputFormat.TABLE) -> None:
-    """Show what runs. Exit code 3 when nothing does."""
+    """Show what runs, and what should and does not. Exit code 1 when something does not, 3 when nothing runs."""
     states = stack_status()
     if output.is_data:
         print_data([asdict(state) | {"log": str(state.log)} for state in states], output)
     else:
         stdout.print("\n".join(format_states(states)), soft_wrap=True)
-    if not states:
-        raise typer.Exit(ExitCode.UNREACHABLE)
+    if code := exit_code_of(states):
+        raise typer.Exit(code)
 
 
 @contextmanager

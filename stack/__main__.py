@@ -1,11 +1,16 @@
-"""`python -m stack up | down | status`: the local system without the `tocsin` command, and servers for test runs."""
+"""`python -m stack up | down | status`: the local system without the `tocsin` command, and servers for test runs.
+
+What `up` is not told stays as the last one was told. Exit codes: 0 done, 1 refused, 2 wrong usage; of `status`: 0 all
+runs, 1 something that should run does not, 3 nothing runs.
+"""
 
 import argparse
 import signal
 import sys
 from pathlib import Path
 
-from stack.console import STACK_ERRORS, bring_down, bring_up, format_states, terminal
+from stack.choices import Told
+from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states, terminal
 from stack.local_system import stack_status
 from stack.testing import Servers
 
@@ -28,14 +33,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     starting = commands.add_parser("up", help="start everything and leave it running")
-    starting.add_argument("--otlp", default="", metavar="HOST:PORT", help="where traces go")
-    starting.add_argument("--routes", type=Path, help="where notifications go, instead of to local sinks")
+    starting.add_argument("--otlp", metavar="HOST:PORT", help='where traces go; "" ends that')
+    starting.add_argument(
+        "--routes", metavar="FILE", help='where notifications go, instead of to local sinks; "" ends it'
+    )
+    starting.add_argument(
+        "--sinks", action=argparse.BooleanOptionalAction, help="run the local sinks beside a routes file too"
+    )
     starting.add_argument("--servers-only", action="store_true", help="Kafka, PostgreSQL and Redis, no services")
     starting.set_defaults(act=_up)
     stopping = commands.add_parser("down", help="stop everything")
     stopping.add_argument("--purge", action="store_true", help="remove all data as well")
     stopping.set_defaults(act=_down)
-    commands.add_parser("status", help="list what runs").set_defaults(act=_status)
+    commands.add_parser("status", help="list what runs, and what should and does not").set_defaults(act=_status)
     shared = commands.add_parser("test-servers", help="keep servers running that several test runs share")
     shared.add_argument("folder", type=Path)
     shared.set_defaults(act=_test_servers)
@@ -43,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(chosen: argparse.Namespace) -> int:
-    bring_up(otlp=chosen.otlp, routes=chosen.routes, servers_only=chosen.servers_only)
+    bring_up(Told(otlp=chosen.otlp, routes=chosen.routes, sinks=chosen.sinks), servers_only=chosen.servers_only)
     return 0
 
 
@@ -53,8 +63,9 @@ def _down(chosen: argparse.Namespace) -> int:
 
 
 def _status(_: argparse.Namespace) -> int:
-    terminal.print("\n".join(format_states(stack_status())), soft_wrap=True)
-    return 0
+    states = stack_status()
+    terminal.print("\n".join(format_states(states)), soft_wrap=True)
+    return exit_code_of(states)
 
 
 def _test_servers(chosen: argparse.Namespace) -> int:

@@ -1,20 +1,23 @@
 """What a person sees of up, down and status: `python -m stack` and the `tocsin` command print the same."""
 
 import re
-from pathlib import Path
 
 from rich.text import Text
 
-from stack.endpoints import endpoints, server_endpoints
+from stack.choices import Told
+from stack.endpoints import endpoints, server_endpoints, stored_rules
 from stack.folder_lock import FolderLockError
 from stack.kafka_runtime import JarsError
 from stack.local_system import StackState, start_stack, stop_stack
 from stack.program import StartError
+from stack.routes_check import RoutesFileError
 from stack.terminal import Terminal
 from stack.topics import TopicsError
 
 # What can go wrong while the system starts or stops; each has a text for a person.
-STACK_ERRORS = (StartError, JarsError, FolderLockError, TopicsError, OSError, ValueError)
+STACK_ERRORS = (StartError, JarsError, FolderLockError, RoutesFileError, TopicsError, OSError, ValueError)
+
+_SOMETHING_MISSING, _NOTHING_RUNS = 1, 3
 
 terminal = Terminal()
 # "7 of 46 jars" is shown at a terminal, and would fill a file.
@@ -27,7 +30,7 @@ def print_step(text: str) -> None:
         terminal.print(f"  {text}", style="dim")
 
 
-def bring_up(*, otlp: str = "", routes: Path | None = None, servers_only: bool = False) -> None:
+def bring_up(told: Told, *, servers_only: bool = False) -> None:
     """Start what does not run yet, and print the endpoints. Raise one of STACK_ERRORS."""
     with terminal.status("starting") as status:
 
@@ -35,8 +38,8 @@ def bring_up(*, otlp: str = "", routes: Path | None = None, servers_only: bool =
             status.update(Text(text))
             print_step(text)
 
-        wiring = start_stack(progress, otlp=otlp, routes=routes, servers_only=servers_only, supervised=True)
-    for endpoint in server_endpoints(wiring) if servers_only else endpoints(wiring):
+        wiring = start_stack(progress, told=told, servers_only=servers_only, supervised=True)
+    for endpoint in server_endpoints(wiring) if servers_only else [*endpoints(wiring), *stored_rules(wiring)]:
         # Never cut or wrapped: people copy these lines.
         example = (endpoint.example, "dim")
         line = Text.assemble((f"{endpoint.name:<13} ", "bold"), f"{endpoint.address}\n{'':<13} ", example)
@@ -50,6 +53,17 @@ def bring_down(*, purge: bool = False) -> None:
 
 
 def format_states(states: list[StackState]) -> list[str]:
-    """Return a line for each program that runs, or that will run again."""
-    lines = [f"{one.name:<12}{one.pid or '-':>8}  {one.log}  {one.restarts}".rstrip() for one in states]
+    """Return a line for each program that runs, or that should run and does not."""
+    lines = [f"{one.name:<12}{one.pid or '-':>8}  {one.log}  {_remark(one)}".rstrip() for one in states]
     return lines or ["nothing runs"]
+
+
+def exit_code_of(states: list[StackState]) -> int:
+    """Return 0 when all runs that should, 1 when something does not, and 3 when nothing runs at all."""
+    if all(one.is_missing for one in states):
+        return _NOTHING_RUNS
+    return _SOMETHING_MISSING if any(one.is_missing for one in states) else 0
+
+
+def _remark(state: StackState) -> str:
+    return "does not run; `make up` starts it" if state.is_missing and not state.restarts else state.restarts

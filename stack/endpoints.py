@@ -4,10 +4,15 @@ import json
 import shlex
 import sys
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from stack.postgres import postgres_binary
+from stack.readiness import http_get
+from stack.sink_addresses import SLACK_PATH, sink_variables
 from stack.wiring import SERVICES, Wiring
+
+_MAX_NAMED_RULES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +67,36 @@ def service_endpoints(wiring: Wiring) -> list[Endpoint]:
             example=f"curl http://127.0.0.1:{ports.envoy_admin}/clusters",
         ),
     ]
-    if wiring.routes is None:
-        sinks = f"http://127.0.0.1:{ports.sinks}"
-        found.append(Endpoint(name="local sinks", address=sinks, example=f"curl {sinks}/deliveries"))
-    return found
+    return [*found, *sink_endpoints(wiring)]
+
+
+def sink_endpoints(wiring: Wiring) -> list[Endpoint]:
+    """Return the sinks' addresses; beside a routes file of one's own, also the variables that it may name."""
+    if not wiring.choices.runs_sinks:
+        return []
+    sinks = f"http://127.0.0.1:{wiring.ports.sinks}"
+    variables = sink_variables(wiring.choices, wiring.ports, Path())
+    addresses = [
+        f"Slack {sinks}{SLACK_PATH}",
+        f"PagerDuty {sinks}/pagerduty/v2/enqueue",
+        f"webhook {sinks}/webhook",
+        f"e-mail 127.0.0.1:{wiring.ports.sinks_smtp}",
+    ]
+    if wiring.routes is not None:
+        addresses.append("in the routes file " + " ".join(f"${{{name}}}" for name in variables))
+    return [Endpoint(name="local sinks", address=f"\n{'':<14}".join(addresses), example=f"curl {sinks}/deliveries")]
+
+
+def stored_rules(wiring: Wiring) -> list[Endpoint]:
+    """Return the rules of a running system, few by name and many by number; nothing when it does not answer."""
+    try:
+        rules = json.loads(http_get(wiring.ports.edge, "/api/alert-rules"))["alertRules"]
+        names = sorted(str(rule["name"]) for rule in rules)
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return []
+    text = ", ".join(names) if len(names) <= _MAX_NAMED_RULES else f"{', '.join(names[:_MAX_NAMED_RULES])} and more"
+    tocsin = Path(sys.executable).with_name("tocsin")
+    return [_server("rules", text or "none yet", tocsin, "rules", "list")]
 
 
 def _server(name: str, address: str, program: Path, *arguments: str) -> Endpoint:

@@ -1,18 +1,21 @@
 """The local system as a whole, servers included: start, stop, state. `make up`, `down` and `status` end here."""
 
 import dataclasses
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from stack.choices import Choices, Told, choose, explain_choices
 from stack.folder_lock import ignoring_interrupts, lock_folder, sigterm_as_interrupt, take_over_folder
 from stack.port_conflicts import refuse_taken_ports
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import StartupProgress
+from stack.routes_check import refuse_wrong_routes
 from stack.servers import (
     ADDRESS_VARIABLES,
     SERVERS,
@@ -22,11 +25,12 @@ from stack.servers import (
     local_addresses,
     server_program,
 )
+from stack.sink_addresses import sink_variables
 from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
 from stack.topics import create_topics
-from stack.wiring import ROOT, Wiring
+from stack.wiring import ROOT, Wiring, remembered_choices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,18 @@ class StackState:
     log: Path
     restarts: str
 
+    @property
+    def is_missing(self) -> bool:
+        """Return whether it should run and does not."""
+        return self.pid is None
+
+
+# Names of what should run.
+_EXPECTED = "expected.json"
+# An event of the manager's log, on the first start with its database.
+_RULES_CREATED = "default_rules_created"
+_NOTHING_TOLD = Told()
+
 
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the local system: TOCSIN_RUN, or .run beside the sources."""
@@ -50,35 +66,46 @@ def start_stack(
     *,
     folder: Path | None = None,
     ports: Ports | None = None,
-    otlp: str = "",
-    routes: Path | None = None,
+    told: Told = _NOTHING_TOLD,
     servers_only: bool = False,
     external: Mapping[str, str] | None = None,
     supervised: bool = False,
 ) -> Wiring:
     """Start what does not run yet, and return when all is ready; on a failure or Ctrl-C stop what was started.
 
+    What is not told is as the folder remembers it. A routes file is checked before anything is stopped or started.
     Servers in `external`, a map from name to address, are not started; None: those that the environment names.
     With `supervised`, a program that ends by itself later is started again.
-    Raise StartError, JarsError, FolderLockError, TopicsError or OSError, each with a text for a person.
+    Raise StartError, JarsError, FolderLockError, RoutesFileError, TopicsError or OSError, each with a text for a
+    person.
     """
     home, chosen = folder or default_folder(), ports or Ports.read()
     foreign = external_addresses() if external is None else external
     with lock_folder(home), sigterm_as_interrupt():
         processes = Processes(home)
+        choices = _choices(processes, chosen, told, progress, servers_only=servers_only)
         processes.stop(SUPERVISOR)
         if strays := processes.stop_strays():
             progress(f"{strays} processes of an interrupted start were stopped")
         own = [name for name in SERVERS if name not in foreign]
-        before, services = ((), ()) if servers_only else stages(routes)
+        before, services = ((), ()) if servers_only else stages(choices)
         refuse_taken_ports([*own, *before, *services], chosen, processes.running())
         starter = Starter(processes, progress)
         try:
             addresses = _start_servers(processes, starter, progress, chosen, foreign)
-            wiring = Wiring(addresses=addresses, ports=chosen, otlp=otlp, routes=routes and routes.resolve())
+            wiring = Wiring(
+                addresses=addresses,
+                ports=chosen,
+                otlp=choices.otlp,
+                routes=choices.routes,
+                sinks=choices.sinks,
+            )
             wiring.write(home)
             if not servers_only:
                 System(processes, wiring, starter).start()
+            if any(_RULES_CREATED in line for line in processes.lines_of_start("manager")):
+                progress("this first start created the default rules")
+            _write_expected(processes, (SUPERVISOR,) if supervised else ())
         except BaseException:
             with ignoring_interrupts():
                 starter.roll_back()
@@ -98,6 +125,7 @@ def stop_stack(progress: StartupProgress, *, folder: Path | None = None, purge: 
         processes = Processes(home)
         # First, or it would start again what is stopped here.
         processes.stop(SUPERVISOR)
+        (home / _EXPECTED).unlink(missing_ok=True)
         running = processes.running()
         Starter(processes, progress).stop(running)
         strays = processes.stop_strays()
@@ -108,16 +136,43 @@ def stop_stack(progress: StartupProgress, *, folder: Path | None = None, purge: 
 
 
 def stack_status(*, folder: Path | None = None) -> list[StackState]:
-    """Return what runs, and what has ended and will be started again."""
+    """Return what runs, and what should run and does not."""
     home = folder or default_folder()
     processes = Processes(home)
     pids = {running.name: running.pid for running in processes.running()}
     restarts = read_restarts(home) if SUPERVISOR in pids else {}
-    waiting = [name for name, one in restarts.items() if one.due is not None and name not in pids]
+    waiting = [name for name, one in restarts.items() if one.due is not None]
+    missing = [name for name in dict.fromkeys([*_read_expected(home), *waiting]) if name not in pids]
     return [
         StackState(name=name, pid=pids.get(name), log=processes.log(name), restarts=str(restarts.get(name, "")))
-        for name in (*pids, *waiting)
+        for name in (*pids, *missing)
     ]
+
+
+def _choices(
+    processes: Processes, ports: Ports, told: Told, progress: StartupProgress, *, servers_only: bool
+) -> Choices:
+    """Return what to start with, and report it; raise RoutesFileError when the routes file cannot be used."""
+    remembered = remembered_choices(processes.folder)
+    choices = choose(told, remembered)
+    for line in explain_choices(told, remembered, choices):
+        progress(line)
+    if choices.routes is not None and not servers_only:
+        refuse_wrong_routes(choices.routes, sink_variables(choices, ports, processes.data("sinks")))
+    return choices
+
+
+def _write_expected(processes: Processes, names: Iterable[str]) -> None:
+    expected = sorted({*(one.name for one in processes.running()), *names})
+    (processes.folder / _EXPECTED).write_text(json.dumps(expected))
+
+
+def _read_expected(folder: Path) -> list[str]:
+    """Return what should run: what ran at the end of the last start, until the system is stopped."""
+    try:
+        return list(json.loads((folder / _EXPECTED).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return []
 
 
 def _start_servers(

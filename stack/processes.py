@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from stack.log_reason import show_start
 from stack.process_tree import (
     ProcessRow,
     find_strays,
@@ -29,6 +30,8 @@ from stack.readiness import wait_until_ready
 FOLDER_VARIABLE = "TOCSIN_STACK_FOLDER"
 
 _MAX_LOG_BYTES = 50_000_000
+# Of what a start writes; a program that fails has said why by then.
+_MAX_START_BYTES = 1_000_000
 
 # Children belong to the whole process, whichever object started them: held here, so that each is reaped when it ends.
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
@@ -53,6 +56,8 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self._pids = self.folder / "pids"
+        # Where in its log the output of each program begins that was started by this object.
+        self._log_starts: dict[str, int] = {}
 
     def data(self, name: str) -> Path:
         """Return the folder of the program's data, which survives a restart."""
@@ -71,6 +76,7 @@ class Processes:
         self._pids.mkdir(parents=True, exist_ok=True)
         environ = {**os.environ, **program.environ, FOLDER_VARIABLE: str(self.folder)}
         _rotate(self.log(program.name))
+        self._log_starts[program.name] = _size(self.log(program.name))
         with self.log(program.name).open("ab") as log:
             child = subprocess.Popen(
                 program.command,
@@ -94,7 +100,7 @@ class Processes:
         _write_whole(self._pids / f"{program.name}.json", json.dumps(record))
         running = self.find(program.name)
         if running is None:
-            raise StartError(f"{program.name} ended at once\n{self.tail(program.name)}")
+            raise StartError(self._show_failure(program.name, f"{program.name} ended at once"))
         return running
 
     def wait_until_ready(self, program: ProgramSpec, cancelled: threading.Event) -> None:
@@ -108,7 +114,7 @@ class Processes:
                 is_alive=lambda: self.find(program.name) is not None,
             )
         except StartError as error:
-            raise StartError(f"{error}\n{self.tail(program.name)}") from error.__cause__
+            raise StartError(self._show_failure(program.name, str(error))) from error.__cause__
 
     def find(self, name: str) -> Running | None:
         """Return the live process of this name, or None; another process that got an old pid does not count."""
@@ -177,11 +183,22 @@ class Processes:
         _reap()
         return len(strays)
 
-    def tail(self, name: str, lines: int = 20) -> str:
+    def lines_of_start(self, name: str) -> list[str]:
+        """Return what the program wrote since this object started it; nothing when it did not."""
+        if name not in self._log_starts:
+            return []
+        with self.log(name).open("rb") as log:
+            log.seek(self._log_starts[name])
+            return log.read(_MAX_START_BYTES).decode(errors="replace").splitlines()
+
+    def tail(self, name: str, lines: int) -> str:
         """Return the last lines of the program's log, for a person to read."""
         path = self.log(name)
         text = path.read_text(errors="replace").splitlines() if path.exists() else []
         return "\n".join([f"last lines of {path}:", *text[-lines:]])
+
+    def _show_failure(self, name: str, failure: str) -> str:
+        return show_start(name, failure, self.lines_of_start(name), str(self.log(name)))
 
     def _members(self, running: Running) -> list[psutil.Process]:
         """Return the process and its descendants, except other programs that it has started."""
@@ -207,6 +224,10 @@ def _reap() -> None:
     for child in list(_CHILDREN.values()):
         if child.poll() is not None:
             _CHILDREN.pop(child.pid, None)
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
 
 
 def _rotate(log: Path) -> None:

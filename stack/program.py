@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class StartError(Exception):
-    """A program did not start; the text ends with the last lines of its log."""
+    """A program did not start; the text says why, and ends with what this start wrote to the log."""
 
 
 # Returns when the program is ready, raises anything while it is not.

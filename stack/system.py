@@ -2,25 +2,28 @@
 
 import json
 import os
+import re
 import sys
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from stack.choices import Choices
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import ProgramSpec
 from stack.readiness import check_gateway, http_get
+from stack.sink_addresses import sink_variables
 from stack.starter import Starter
-from stack.wiring import ROOT, SERVICES, Wiring, gateway_environ, service_environ
+from stack.wiring import SERVICES, Wiring, gateway_environ, python_environ, service_environ
 
 # Envoy and the sinks do not wait for any service, so they start first, and stop after the services have drained.
 _FIRST_STAGE, _SERVICE_STAGE = 1, 2
 
 
-def stages(routes: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def stages(choices: Choices) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the programs that start together, and those that start when these are ready."""
-    return ("envoy",) if routes else ("envoy", "sinks"), SERVICES
+    return ("envoy", "sinks") if choices.runs_sinks else ("envoy",), SERVICES
 
 
 class System:
@@ -33,8 +36,10 @@ class System:
 
     def start(self) -> None:
         """Start all, and return when a call through Envoy reaches every service."""
-        for stage in stages(self.wiring.routes):
+        for stage in stages(self.wiring.choices):
             self._starter.start([partial(system_program, name, self._processes, self.wiring) for name in stage])
+        if not self.wiring.choices.runs_sinks:
+            self.stop_one("sinks")
         self.wait_until_reachable()
 
     def wait_until_reachable(self) -> None:
@@ -77,10 +82,10 @@ def system_program(name: str, processes: Processes, wiring: Wiring) -> ProgramSp
 
 def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     own_settings = {key: value for key, value in os.environ.items() if key.startswith(f"{name.upper()}_")}
-    environ = own_settings | _python_environ() | service_environ(name, wiring, processes.data(name))
+    environ = own_settings | python_environ() | service_environ(name, wiring, processes.data(name))
     routes = Path(environ.get("NOTIFIER_ROUTES", ""))
-    if name == "notifier" and wiring.routes is None:
-        environ |= json.loads((processes.data("sinks") / "environment.json").read_text())
+    if name == "notifier":
+        environ |= _named_variables(routes) | sink_variables(wiring.choices, wiring.ports, processes.data("sinks"))
     environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
     admin: int = getattr(wiring.ports, f"{name}_admin")
     return ProgramSpec(
@@ -95,13 +100,19 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     )
 
 
+def _named_variables(routes: Path) -> dict[str, str]:
+    """Return the variables that a routes file names: with another value in the shell the notifier starts anew."""
+    names = re.findall(r"\$\{(\w+)", routes.read_text(errors="replace")) if routes.is_file() else []
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _sinks(processes: Processes, ports: Ports) -> ProgramSpec:
     folder = processes.data("sinks")
     options = ("--port", str(ports.sinks), "--smtp-port", str(ports.sinks_smtp), "--folder", str(folder))
     return ProgramSpec(
         name="sinks",
         command=(sys.executable, "-m", "stack.sinks", *options),
-        environ=_python_environ(),
+        environ=python_environ(),
         ports=ports.of("sinks"),
         check_ready=lambda: _check_sinks(folder, ports),
         stage=_FIRST_STAGE,
@@ -134,15 +145,3 @@ def _envoy(processes: Processes, wiring: Wiring) -> ProgramSpec:
         check_ready=lambda: http_get(ports.envoy_admin, "/ready"),
         stage=_FIRST_STAGE,
     )
-
-
-def _python_environ() -> dict[str, str]:
-    """Return what every Python program of the system needs, whatever the starter's environment contains."""
-    no_proxy = [*filter(None, [os.environ.get("no_proxy")]), "127.0.0.1", "localhost"]
-    return {
-        # This tree's code, whichever tree the environment's editable install points at.
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}",
-        "PYTHONUNBUFFERED": "1",
-        # gRPC would use a configured proxy for addresses of this machine.
-        "no_proxy": ",".join(no_proxy),
-    }

@@ -1,11 +1,13 @@
 """What connects the parts of one system: addresses, ports and prefixes, and the settings of each program from them."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
+from stack.choices import Choices
 from stack.ports import Ports
 from stack.servers import Addresses
 
@@ -27,13 +29,20 @@ class Wiring:
     redis_prefix: str = ""
     # Where notifications go; None: the example's routes, which lead to the local sinks.
     routes: Path | None = None
+    # Whether the local sinks run beside a routes file too.
+    sinks: bool = False
     # Further settings of services, under their full names.
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write this wiring into the system's folder."""
-        routes = None if self.routes is None else str(self.routes)
-        record = {"addresses": asdict(self.addresses), "ports": asdict(self.ports), "otlp": self.otlp, "routes": routes}
+        record = {
+            "addresses": asdict(self.addresses),
+            "ports": asdict(self.ports),
+            "otlp": self.otlp,
+            "routes": None if self.routes is None else str(self.routes),
+            "sinks": self.sinks,
+        }
         path = folder / _FILE
         path.touch(mode=0o600)  # an address may carry a password
         path.write_text(json.dumps(record, indent=2) + "\n")
@@ -44,7 +53,22 @@ class Wiring:
         record = json.loads((folder / _FILE).read_text())
         addresses, ports = Addresses(**record["addresses"]), Ports(**record["ports"])
         routes = Path(record["routes"]) if record["routes"] else None
-        return cls(addresses=addresses, ports=ports, otlp=record["otlp"], routes=routes)
+        # An earlier version did not write whether sinks run.
+        sinks = bool(record.get("sinks"))
+        return cls(addresses=addresses, ports=ports, otlp=record["otlp"], routes=routes, sinks=sinks)
+
+    @property
+    def choices(self) -> Choices:
+        """Return what a later start keeps."""
+        return Choices(otlp=self.otlp, routes=self.routes, sinks=self.sinks)
+
+
+def remembered_choices(folder: Path) -> Choices:
+    """Return what the last start in this folder was told; nothing when there was none."""
+    try:
+        return Wiring.read(folder).choices
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return Choices()
 
 
 def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
@@ -93,3 +117,15 @@ def gateway_environ(wiring: Wiring, access_log: Path) -> dict[str, str]:
         settings[name.upper()] = f"127.0.0.1:{getattr(ports, name)}"
         settings[f"{name.upper()}_ADMIN"] = f"127.0.0.1:{getattr(ports, f'{name}_admin')}"
     return {f"GATEWAY_{key}": str(value) for key, value in settings.items()}
+
+
+def python_environ() -> dict[str, str]:
+    """Return what every Python program of the system needs, whatever the starter's environment contains."""
+    no_proxy = [*filter(None, [os.environ.get("no_proxy")]), "127.0.0.1", "localhost"]
+    return {
+        # This tree's code, whichever tree the environment's editable install points at.
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}",
+        "PYTHONUNBUFFERED": "1",
+        # gRPC would use a configured proxy for addresses of this machine.
+        "no_proxy": ",".join(no_proxy),
+    }

@@ -1,6 +1,7 @@
 """The sinks that are reached by HTTP, and the endpoints with which tests observe and control all sinks."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ from aiohttp import web
 from stack.sinks.journal import Behaviour, Journal, SinkDelivery
 from stack.sinks.vendor_checks import BAD_REQUEST, SinkRequest, VendorCheck, check_pagerduty, check_slack, check_webhook
 
-SLACK_PATH = "/slack/services/T0TOCSIN0/B0TOCSIN0/tocsinMadeUpSlackToken00"
+# Slack's own form: a workspace, a webhook, and the secret that stands for one channel.
+_SLACK_PATH = re.compile(r"/slack/services/T\w+/B\w+/\w+")
 _MULTIPLE = 300
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -18,7 +20,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def sink_application(journal: Journal) -> web.Application:
     """Return the three HTTP sinks and the endpoints for tests."""
     app = web.Application(client_max_size=4 * 1024 * 1024)
-    app.router.add_post("/slack/{rest:.*}", _sink(journal, check_slack, SLACK_PATH))
+    app.router.add_post("/slack/{rest:.*}", _sink(journal, check_slack, _SLACK_PATH))
     app.router.add_post("/pagerduty/v2/enqueue", _sink(journal, check_pagerduty))
     app.router.add_post("/webhook", _sink(journal, check_webhook))
     app.router.add_get("/health", _health)
@@ -29,16 +31,16 @@ def sink_application(journal: Journal) -> web.Application:
     return app
 
 
-def _sink(journal: Journal, check: VendorCheck, path: str | None = None) -> _Handler:
+def _sink(journal: Journal, check: VendorCheck, path: re.Pattern[str] | None = None) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
-        if path is not None and request.path != path:
+        if path is not None and path.fullmatch(request.path) is None:
             return web.Response(status=404, text="no_service")
         headers = {name.lower(): value for name, value in request.headers.items()}
         delivery = check(SinkRequest(raw=await request.read(), headers=headers))
         behaviour = journal.next_behaviour(delivery.channel)
         if behaviour.status is not None:
             delivery = replace(delivery, status=behaviour.status, is_accepted=behaviour.status < _MULTIPLE)
-        await journal.add(replace(delivery, headers=headers))
+        await journal.add(replace(delivery, path=request.path, headers=headers))
         if behaviour.delay:
             await asyncio.sleep(behaviour.delay)
         return _response(delivery, behaviour)

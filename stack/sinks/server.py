@@ -7,10 +7,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from stack.sinks.http_sinks import SLACK_PATH, sink_application
+from stack.sink_addresses import sink_environment
+from stack.sinks.http_sinks import sink_application
 from stack.sinks.journal import Journal
-from stack.sinks.smtp_sink import PASSWORD, USERNAME, Certificate, folder_certificate, smtp_sink
-from stack.sinks.vendor_checks import ROUTING_KEY, SIGNING_KEY
+from stack.sinks.smtp_sink import Certificate, folder_certificate, smtp_sink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,26 +32,6 @@ class Sinks:
     def environment(self) -> dict[str, str]:
         """The variables of the notifier's example routes file, with the addresses of these sinks."""
         return sink_environment(self.host, self.http_port, self.smtp_port, self.certificate.authority)
-
-
-def sink_environment(host: str, http_port: int, smtp_port: int, authority: Path) -> dict[str, str]:
-    """Return the variables of the notifier's example routes file, with the addresses of sinks on these ports."""
-    url = f"http://{host}:{http_port}"
-    return {
-        "SLACK_WEBHOOK_URL": url + SLACK_PATH,
-        "PAGERDUTY_URL": url + "/pagerduty/v2/enqueue",
-        "PAGERDUTY_ROUTING_KEY": ROUTING_KEY,
-        "SMTP_HOST": host,
-        "SMTP_PORT": str(smtp_port),
-        "SMTP_USERNAME": USERNAME,
-        "SMTP_PASSWORD": PASSWORD,
-        "SMTP_FROM": "tocsin@example.com",
-        "SMTP_TO": "on-call@example.com",
-        "SMTP_CA_FILE": str(authority),
-        "WEBHOOK_URL": url + "/webhook",
-        "WEBHOOK_SIGNING_KEY": SIGNING_KEY,
-        "WEBHOOK_ALLOW_PRIVATE": "true",
-    }
 
 
 @asynccontextmanager

@@ -13,10 +13,9 @@ from typing import Any
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
+from stack.sink_addresses import AUTHORITY, PASSWORD, USERNAME
 from stack.sinks.journal import Journal, SinkDelivery, utc_now
 
-USERNAME = "tocsin-mailer"
-PASSWORD = "made-up-mail-password"  # noqa: S105 - known to the sink and its tests only
 _OK = 250
 _MULTIPLE = 300
 
@@ -37,7 +36,7 @@ class Certificate:
 
 def folder_certificate(folder: Path) -> Certificate:
     """Return the folder's certificate, created by the first call, so that it stays trusted after a restart."""
-    files = Certificate(authority=folder / "authority.pem", server=folder / "server.pem")
+    files = Certificate(authority=folder / AUTHORITY, server=folder / "server.pem")
     if not (files.authority.exists() and files.server.exists()):
         folder.mkdir(parents=True, exist_ok=True)
         authority = trustme.CA()

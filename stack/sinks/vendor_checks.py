@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stack.sink_addresses import ROUTING_KEY, SIGNING_KEY
 from stack.sinks.journal import SinkDelivery, utc_now
 from stack.sinks.schemas import schema_problems
 
-ROUTING_KEY = "70c51e00000000000000000000000000"
-SIGNING_KEY = "made-up-webhook-signing-key"
 _OK = 200
 _ACCEPTED = 202
 BAD_REQUEST = 400

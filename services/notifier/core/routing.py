@@ -55,6 +55,14 @@ class Routes:
         return {name: spec.fallback for name, spec in self.channels.items()}
 
 
+def describe_channels(
+    routes: Routes, severity: Severity, labels: Mapping[str, str]
+) -> list[dict[str, str | list[str]]]:
+    """Return where an alert with these labels goes, as JSON: each channel with its fallbacks."""
+    names, _ = routes.route(severity, labels)
+    return [{"name": name, "fallback": list(routes.fallbacks[name])} for name in names]
+
+
 def delivery_id(notification_id: UUID, channel: str) -> UUID:
     """Return the id of a delivery: the same each time, so that planning twice plans nothing new."""
     return uuid5(notification_id, channel)

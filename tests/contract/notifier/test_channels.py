@@ -282,3 +282,13 @@ class TestEmail(ChannelContract):
                 async with running_sinks(certificates, smtp_port=sinks.smtp_port) as second:
                     assert isinstance(await channel.send(notification_content(), uuid4()), Accepted)
                     assert len(second.journal.accepted("email")) == 1
+
+
+async def test_each_address_of_slacks_form_is_a_channel_and_deliveries_name_it(sinks: Sinks) -> None:
+    path = "/slack/services/T0TOCSIN0/B0TOCSIN0/payments"
+    async with http_session(connections=1, allow_private=True) as session:
+        channel = HttpChannel(session, SlackSettings(url=sinks.url + path), TIMEOUT_S, SystemClock())
+        await channel.send(notification_content(), uuid4())
+        nowhere = await session.post(f"{sinks.url}/slack/elsewhere", json={})
+    assert nowhere.status == 404
+    assert [(one.path, one.is_accepted) for one in sinks.journal.deliveries] == [(path, True)]

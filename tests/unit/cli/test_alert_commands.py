@@ -168,22 +168,26 @@ def test_the_evidence_of_an_alert_has_its_attributes_and_says_where_a_trace_is_m
     assert [(one["attributes"], one["traceId"]) for one in samples] == [({"user.tier": "silver"}, ""), ({}, "ab" * 16)]
 
 
-def test_status_shows_what_runs_and_where_its_log_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_shows_what_runs_and_what_should_and_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Path("logs/ingest.log")
     states = [
         StackState(name="ingest", pid=7, log=log, restarts=""),
         StackState(name="manager", pid=None, log=log, restarts="ended once, starts again at 12:00:00"),
+        StackState(name="notifier", pid=None, log=log, restarts=""),
     ]
     monkeypatch.setattr(system, "stack_status", lambda: states)
     done = CliRunner().invoke(app, ["status"])
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert [line.split(maxsplit=3) for line in done.stdout.splitlines()] == [
         ["ingest", "7", "logs/ingest.log"],
         ["manager", "-", "logs/ingest.log", "ended once, starts again at 12:00:00"],
+        ["notifier", "-", "logs/ingest.log", "does not run; `make up` starts it"],
     ]
     report = json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout)
     assert report[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": ""}
     assert report[1]["pid"] is None
+    del states[1:]
+    assert CliRunner().invoke(app, ["status"]).exit_code == 0
 
 
 def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:

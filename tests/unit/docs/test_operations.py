@@ -12,7 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from cli.main import app
+from services.domain.severity import Severity
+from services.manager.worker.default_rules import DEFAULT_RULES
+from services.notifier.settings import load_routes
+from stack.choices import Choices
 from stack.ports import Ports
+from stack.sink_addresses import sink_variables
 from stack.topics import TOPICS, Topic
 from tests.unit.deploy.test_observability import OTHERS, exported, instruments
 
@@ -94,3 +99,20 @@ def commands(command: Any) -> Iterator[Any]:
     yield command
     for inner in getattr(command, "commands", {}).values():
         yield from commands(inner)
+
+
+def test_the_example_of_a_second_slack_channel_is_accepted(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^```yaml\n(channels:.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    file = tmp_path / "routes.yaml"
+    file.write_text(shown)
+    (payments_url,) = re.findall(r"^export PAYMENTS_SLACK_URL=(.*)$", COMMANDS, re.MULTILINE)
+    variables = sink_variables(Choices(routes=file, sinks=True), Ports(), tmp_path)
+    routes = load_routes(file, {"PAYMENTS_SLACK_URL": payments_url, **variables})
+    assert routes.route(Severity.HIGH, {"team": "payments"})[0] == ("slack-payments",)
+    assert routes.route(Severity.LOW, {"team": "payments"})[0] == ("slack",)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
+def test_the_rules_of_the_first_start_are_announced(page: str) -> None:
+    text = " ".join((ROOT / page).read_text().split())
+    assert all(f"`{rule.name}`" in text for rule in DEFAULT_RULES)

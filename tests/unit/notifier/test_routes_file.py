@@ -17,7 +17,7 @@ from services.notifier.core.channels.webhook import WebhookSettings
 from services.notifier.core.routes_file import RoutesError, read_routes
 from services.notifier.core.routing import Routes
 from services.notifier.settings import load_routes
-from stack.sinks.server import sink_environment
+from stack.sink_addresses import sink_environment
 
 EXAMPLE = Path(__file__).parents[3] / "services/notifier/routes.example.yaml"
 ENVIRON = sink_environment("127.0.0.1", 9300, 9325, Path("authority.pem"))

@@ -13,6 +13,7 @@ from services.notifier.core.routing import (
     Routes,
     RoutingReason,
     delivery_id,
+    describe_channels,
     fallback_targets,
     targets_of,
 )
@@ -54,6 +55,12 @@ def test_the_first_route_that_matches_decides(
 
 def test_an_alert_that_matches_no_route_goes_nowhere_and_says_so() -> None:
     assert ROUTES.route(Severity.LOW, {}) == ((), RoutingReason.NO_ROUTE)
+
+
+def test_where_an_alert_would_go_is_described_with_the_fallbacks() -> None:
+    slack = ChannelSpec(name="slack", settings=SlackSettings(url="https://slack"), fallback=("email",))
+    routes = Routes(channels={"slack": slack}, routes=(Route(severities=frozenset(Severity), channels=("slack",)),))
+    assert describe_channels(routes, Severity.LOW, {}) == [{"name": "slack", "fallback": ["email"]}]
 
 
 def test_a_delivery_has_the_same_id_each_time_it_is_planned() -> None:

@@ -26,6 +26,31 @@ def test_a_setting_of_the_shell_is_another_way_for_its_service_alone(
     assert digest("evaluator", tmp_path, tmp_path) == before["evaluator"]
 
 
+def test_another_value_of_a_variable_that_the_routes_file_names_is_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = tmp_path / "routes.yaml"
+    routes.write_text("url: ${PAYMENTS_SLACK_URL}")
+    monkeypatch.setenv("PAYMENTS_SLACK_URL", "one")
+    monkeypatch.setenv("UNRELATED", "one")
+    before = digest("notifier", tmp_path, routes)
+    monkeypatch.setenv("UNRELATED", "another")
+    assert digest("notifier", tmp_path, routes) == before
+    monkeypatch.setenv("PAYMENTS_SLACK_URL", "another")
+    assert digest("notifier", tmp_path, routes) != before
+
+
+def test_the_sinks_are_reached_under_other_names_beside_a_routes_file(tmp_path: Path) -> None:
+    def environ(*, sinks: bool, routes: Path | None) -> set[str]:
+        wiring = Wiring(addresses=ADDRESSES, ports=Ports(), routes=routes, sinks=sinks)
+        return set(system_program("notifier", Processes(tmp_path), wiring).environ)
+
+    name = "SLACK_WEBHOOK_URL"
+    assert name in environ(sinks=False, routes=None)
+    assert {name, f"SINK_{name}"} & environ(sinks=True, routes=tmp_path) == {f"SINK_{name}"}
+    assert {name, f"SINK_{name}"} & environ(sinks=False, routes=tmp_path) == set()
+
+
 def test_other_routes_in_the_same_file_are_another_way(tmp_path: Path) -> None:
     routes = tmp_path / "routes.yaml"
     routes.write_text("one")
