@@ -42,8 +42,10 @@ class Loop:
             backoff=AT_ONCE,
         )
 
-    async def bring(self, *values: bytes, first: int = 0, assigned: int | None = None, revoked: bool = False) -> None:
-        """One fetch, and the flush that follows it."""
+    async def bring(
+        self, *values: bytes, first: int = 0, assigned: int | None = None, revoked: bool = False, seconds: float = 2
+    ) -> None:
+        """One fetch, and the flush that follows it if it is time."""
         records = [
             Record("log-events", 0, first + number, None, value, (), int(NOW.timestamp() * 1000))
             for number, value in enumerate(values)
@@ -52,7 +54,7 @@ class Loop:
         offsets = () if assigned is None else (CommittedOffset(partition=0, offset=assigned),)
         rebalance = Rebalance(revoked=(0,) if revoked else (), assigned=offsets)
         self.log.fetches.append(LogFetch(rebalance=rebalance, events=events, unreadable=unreadable))
-        self.clock.advance(timedelta(seconds=2))
+        self.clock.advance(timedelta(seconds=seconds))
         await self.worker.turn()
 
     @property
@@ -184,6 +186,20 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
     loop.rules.current = RuleSet.of(3, [rule("count", "count > threshold")])
     await loop.bring(GOOD, first=2)
     assert len(loop.log.rewinds) == 1
+
+
+async def test_what_was_matched_and_not_flushed_before_a_rewind_is_counted_once() -> None:
+    with telemetry.telemetry("test", "i", ""):
+        loop = Loop()
+        await loop.bring(GOOD, assigned=0)
+        await loop.bring(GOOD, first=1, seconds=0)
+        rated = rule("rated", "rate > 0.5", revision=2, selection_revision=2)
+        loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), rated])
+        await loop.bring(GOOD, first=2, seconds=0)
+        assert loop.log.rewinds == [(0, 0)]
+        await loop.bring(GOOD, GOOD, GOOD)
+        assert by_rule("events_matched_total") == {"count": 4}
+        assert "events_evaluated_total 4.0" in telemetry.exposition()[0].decode().splitlines()
 
 
 async def test_when_it_stops_it_flushes_what_it_has(loop: Loop) -> None:
