@@ -18,7 +18,7 @@ from services.chassis.settings import ProcessSettings, split_address
 MAX_GRPC_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
 _MAX_METADATA_BYTES = 128 * 1024
 
-# The edge routes reflection here, so that one list has the services of the whole mesh.
+# The edge routes reflection here, at whichever service is healthy: one list has the services of the whole mesh.
 EDGE_REFLECTION = "tocsin.edge.ServerReflection"
 
 _OPTIONS = (

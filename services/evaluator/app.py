@@ -15,6 +15,7 @@ from services.chassis.kafka import Consumer, DeadLetterPublisher, Producer, prod
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, background, looping
 from services.contract.dead_letters import encode_dead_letter
+from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
 from services.evaluator.adapters.kafka import (
     KafkaLogSource,
@@ -63,7 +64,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         # With a last report at the end, of what the stages counted until they ended.
         reports = Loop(reporter.turn, name="report rules", every=_REPORT_INTERVAL)
         await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
-        await stack.enter_async_context(grpc_server(process, MOUNTS, health))
+        await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES))
         parts = _Parts(settings, kafka, rules, metrics, health)
         await stack.enter_async_context(parts.window_stage())
         await stack.enter_async_context(parts.match_stage())

@@ -3,13 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from grpc_health.v1 import health_pb2
-
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import serving
+from services.contract.public_services import PUBLIC_SERVICES
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.metrics import Metrics
@@ -20,24 +19,6 @@ from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.publisher import InFlightBytes, Publisher
-from tocsin.alerts.v1 import alert_service_pb2
-from tocsin.logs.v1 import log_ingest_service_pb2
-from tocsin.notifications.v1 import notification_service_pb2
-from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
-
-# What the edge's reflection lists: the public services of the whole mesh.
-_PUBLIC = tuple(
-    service.full_name
-    for file in (
-        log_ingest_service_pb2,
-        alert_rule_service_pb2,
-        rule_statistics_service_pb2,
-        alert_service_pb2,
-        notification_service_pb2,
-        health_pb2,
-    )
-    for service in file.DESCRIPTOR.services_by_name.values()
-)
 
 
 @asynccontextmanager
@@ -55,7 +36,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         rpc = _rpc(settings, kafka)
-        await stack.enter_async_context(grpc_server(settings.process, [rpc.mount()], health, edge_services=_PUBLIC))
+        await stack.enter_async_context(
+            grpc_server(settings.process, [rpc.mount()], health, edge_services=PUBLIC_SERVICES)
+        )
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 

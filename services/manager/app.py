@@ -17,6 +17,7 @@ from services.chassis.postgres import Database, connect, listen, migrate
 from services.chassis.redis import RedisClient, redis_client
 from services.chassis.request_ids import REQUEST_RETENTION
 from services.contract.dead_letters import encode_dead_letter
+from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import (
     ALERTS,
     LOG_EVENTS_DEAD_LETTER,
@@ -75,7 +76,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         parts = _Parts(settings, database, redis, health)
         stack.callback(parts.checker.close)
         await Loop(parts.begin, name="begin", health=health).until_success()
-        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health))
+        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health, PUBLIC_SERVICES))
         # After the server, so that streams end before it stops.
         await stack.enter_async_context(parts.running())
         for topic, group, handle in (

@@ -20,6 +20,7 @@ from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
 from services.contract.dead_letters import encode_dead_letter
+from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
 from services.notifier.adapters.channels import open_notification_channel
 from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
@@ -76,7 +77,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         retention = PostgresRetention(database, database.clock, retention=settings.retention)
         purge = Loop(retention.purge, name="purge", health=health, every=PURGE_INTERVAL)
         await stack.enter_async_context(looping(purge))
-        await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health))
+        await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health, PUBLIC_SERVICES))
         await stack.enter_async_context(
             consuming(
                 settings.kafka,

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from tests.contract.envoy.client import EnvoyClient
-from tests.contract.envoy.edge import Edge
+from tests.contract.envoy.client import EnvoyClient, wait_until
+from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.upstream import PUBLIC
 from tocsin.alerts.v1 import alert_pb2, alert_service_pb2, alert_service_pb2_grpc
 from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2, log_ingest_service_pb2_grpc
@@ -211,3 +211,16 @@ def grpc_web(client: EnvoyClient, path: str, message: Message) -> tuple[bytes, d
         frames[kind], rest = rest[5 : 5 + length], rest[5 + length :]
     trailers = dict(line.split(":", 1) for line in frames[0x80].decode().splitlines())
     return frames[0], trailers
+
+
+def test_reflection_at_the_edge_answers_while_any_service_is_healthy(edge: Edge, channel: grpc.Channel) -> None:
+    stopped = (edge.ingest, edge.manager)
+    try:
+        for upstream in stopped:
+            upstream.stop()
+        wait_until(lambda: not any(is_healthy(edge.ports, upstream.name) for upstream in stopped))
+        assert listed(channel) == sorted(PUBLIC)
+    finally:
+        for upstream in stopped:
+            upstream.start()
+        wait_until(lambda: all(is_healthy(edge.ports, upstream.name) for upstream in stopped))

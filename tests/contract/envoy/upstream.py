@@ -68,8 +68,7 @@ class Upstream:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         own = [service.full_name for service in CONTRACTS[self.name]]
         reflection.enable_server_reflection([*own, "grpc.health.v1.Health"], self._server)
-        if self.name == "ingest":
-            self._server.add_generic_rpc_handlers((_edge_reflection(),))
+        self._server.add_generic_rpc_handlers((_edge_reflection(),))
         assert self._server.add_insecure_port(f"127.0.0.1:{self.port}") == self.port
         self._server.start()
         self.set_health(health_pb2.HealthCheckResponse.SERVING)

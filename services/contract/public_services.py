@@ -1,0 +1,21 @@
+"""The public services of the whole mesh. Each service reflects all of them at the edge, whichever serves the call."""
+
+from grpc_health.v1 import health_pb2
+
+from tocsin.alerts.v1 import alert_service_pb2
+from tocsin.logs.v1 import log_ingest_service_pb2
+from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
+
+PUBLIC_SERVICES = tuple(
+    service.full_name
+    for file in (
+        log_ingest_service_pb2,
+        alert_rule_service_pb2,
+        rule_statistics_service_pb2,
+        alert_service_pb2,
+        notification_service_pb2,
+        health_pb2,
+    )
+    for service in file.DESCRIPTOR.services_by_name.values()
+)
