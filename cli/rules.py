@@ -13,6 +13,7 @@ from cli.client import (
     new_request_id,
     open_channel,
 )
+from cli.lookup import complete_rule
 from cli.output import (
     SEVERITY_STYLE,
     OutputFormat,
@@ -40,7 +41,10 @@ from tocsin.rules.v1.rule_statistics_service_pb2_grpc import RuleStatisticsServi
 app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
 
 RuleName = Annotated[
-    str, typer.Argument(metavar="RULE", help="The rule's name, its id, or enough of the id's beginning.")
+    str,
+    typer.Argument(
+        metavar="RULE", help="The rule's name, its id, or enough of the id's beginning.", autocompletion=complete_rule
+    ),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")

@@ -4,6 +4,7 @@ A watch sends all open alerts when it begins, so after a break only those that h
 alert that was resolved meanwhile is not among them: each alert that was open before the break is read once more.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from tocsin.alerts.v1.alert_service_pb2 import GetAlertRequest, WatchAlertsReque
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
 
 _BACKOFF = Backoff(first_delay=timedelta(seconds=1), max_delay=timedelta(seconds=30))
+# What refuses a stream at once ends it within this time.
+_REFUSAL_S = 0.1
 # How a stream ends whose server stops, restarts, or cuts off a watcher that was too slow.
 _RECONNECTED = frozenset(
     {
@@ -60,16 +63,23 @@ class AlertWatch:
 
     def _stream(self) -> Iterator[Alert]:
         call = self.stub.WatchAlerts(self.request)
-        # The server sends it at once, before there is any alert; a call that failed has ended after it.
+        ended = threading.Event()
+        if not call.add_callback(ended.set):
+            ended.set()
+        # The server sends it at once, before there is any alert; a refusal has it as well, and the end just behind it.
         call.initial_metadata()
-        if call.is_active():
-            was_broken, self._was_connected, self._failures = self._failures > 0, True, 0
-            if was_broken:
-                self.notice("connected again")
-                yield from self._new(self._ended_meanwhile())
+        if not ended.wait(_REFUSAL_S):
+            yield from self._connected()
         for response in call:
-            self._was_connected = True
+            yield from self._connected()
             yield from self._new([response.alert])
+
+    def _connected(self) -> Iterator[Alert]:
+        """Note that the server answers; yield what was missed, after a break."""
+        was_broken, self._was_connected, self._failures = self._failures > 0, True, 0
+        if was_broken:
+            self.notice("connected again")
+            yield from self._new(self._ended_meanwhile())
 
     def pause(self, delay: float) -> None:
         """Wait so many seconds."""

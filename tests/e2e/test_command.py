@@ -86,11 +86,14 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
     assert all(text in table for text in ("broken", "user.tier", "silver", "no trace id"))
     acknowledged = world.command("alerts", "ack", alert["id"], "--actor", "ann", "-m", "mine", "-o", "json")
     assert json.loads(acknowledged.stdout)["acknowledgedBy"] == "ann"
-    resolved = world.command("alerts", "resolve", alert["id"], "--actor", "ann", "-o", "json")
+    short = alert["id"][:12]
+    late = world.command("alerts", "ack", short, "--actor", "bob", "-m", "see ticket 7").stdout
+    assert "Already acknowledged by ann at" in late
+    resolved = world.command("alerts", "resolve", short, "--actor", "ann", "-o", "json")
     assert json.loads(resolved.stdout)["state"] == "RESOLVED"
     shown = json.loads(world.command("alerts", "show", alert["id"], "-o", "json").stdout)
     kinds = [entry["kind"] for entry in shown["history"] if entry["kind"] not in {"NOTIFIED", "REPEATED"}]
-    assert kinds == ["FIRED", "ACKNOWLEDGED", "RESOLVED"]
+    assert kinds == ["FIRED", "ACKNOWLEDGED", "ACKNOWLEDGED", "RESOLVED"]
     wait_until(
         lambda: (
             [one["kind"] for one in world.deliveries("webhook") if one["alert"] == alert["id"]]
@@ -98,6 +101,24 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
         ),
         what="each step is delivered once, in order",
     )
+    notified = wait_until(lambda: notified_states(world, short), what="the history has all three deliveries")
+    assert notified == ["FIRING", "ACKNOWLEDGED", "RESOLVED"]
+    sent = json.loads(world.command("notifications", "list", "--alert", short, "-o", "json").stdout)
+    assert {(one["channel"], one["state"], one["recipient"].rpartition(":")[0]) for one in sent} == {
+        ("webhook", "DELIVERED", "http://127.0.0.1")
+    }
+    filters = ["--label", "team=cli", "--service", "command-alert", "--rule", "command line alert", "--since", "1h"]
+    assert [one["id"] for one in json.loads(world.command("alerts", "list", *filters, "-o", "json").stdout)] == [
+        alert["id"]
+    ]
+    assert json.loads(world.command("alerts", "list", *filters, "--label", "team=x", "-o", "json").stdout) == []
+
+
+def notified_states(world: World, alert: str) -> list[str]:
+    """The states that the history says somebody was notified of at an address, once there are three."""
+    history = json.loads(world.command("alerts", "show", alert, "-o", "json").stdout)["history"]
+    states = [one["notifiedState"] for one in history if one["kind"] == "NOTIFIED" and one["recipient"]]
+    return states if len(states) == 3 else []
 
 
 def test_failed_notifications_and_breakers_are_shown(world: World) -> None:
