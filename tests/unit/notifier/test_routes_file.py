@@ -315,3 +315,17 @@ def test_an_address_is_shown_without_secrets(url: str, address: str) -> None:
 def test_a_mails_recipients_are_shown() -> None:
     settings = read(document()).channels["email"].settings
     assert settings.recipient == "on-call@example.com"
+
+
+def test_other_channels_are_shown_without_secrets_too() -> None:
+    channels = read(document()).channels
+    assert [channels[name].settings.recipient for name in ("pagerduty", "webhook")] == ["http://127.0.0.1:9300"] * 2
+
+
+def test_an_optional_login_may_lie_in_a_file() -> None:
+    changed = document()
+    del changed["channels"]["email"]["username"]
+    changed["channels"]["email"]["username_file"] = "name.txt"
+    settings = read(changed, files={"name.txt": "ann\n"}).channels["email"].settings
+    assert isinstance(settings, EmailSettings)
+    assert settings.username == "ann"
