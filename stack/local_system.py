@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +105,7 @@ def start_stack(
                 System(processes, wiring, starter).start()
             if any(_RULES_CREATED in line for line in processes.lines_of_start("manager")):
                 progress("this first start created the default rules")
-            _write_expected(processes, (SUPERVISOR,) if supervised else ())
+            _write_expected(processes, supervised=supervised)
         except BaseException:
             with ignoring_interrupts():
                 starter.roll_back()
@@ -162,9 +162,11 @@ def _choices(
     return choices
 
 
-def _write_expected(processes: Processes, names: Iterable[str]) -> None:
-    expected = sorted({*(one.name for one in processes.running()), *names})
-    (processes.folder / _EXPECTED).write_text(json.dumps(expected))
+def _write_expected(processes: Processes, *, supervised: bool) -> None:
+    expected = [one.name for one in processes.running()]
+    # Where nothing runs, there is nothing to supervise.
+    supervisor = [SUPERVISOR] if expected and supervised else []
+    (processes.folder / _EXPECTED).write_text(json.dumps([*expected, *supervisor]))
 
 
 def _read_expected(folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_status import rpc_status
 
 from cli.demo.scenario import missing_results
@@ -65,6 +66,18 @@ def test_each_service_lists_its_own(world: World, service: str) -> None:
     found = listed(f"127.0.0.1:{getattr(world.system.wiring.ports, service)}")
     assert {name for name in found if name.startswith("tocsin.") and "edge" not in name} == OWN[service]
     assert "grpc.health.v1.Health" in found
+
+
+@pytest.mark.parametrize("service", list(OWN))
+def test_each_service_can_reflect_for_the_edge(world: World, service: str) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{getattr(world.system.wiring.ports, service)}") as channel:
+        call: grpc.StreamStreamMultiCallable[ServerReflectionRequest, ServerReflectionResponse] = channel.stream_stream(
+            "/tocsin.edge.ServerReflection/ServerReflectionInfo",
+            ServerReflectionRequest.SerializeToString,
+            ServerReflectionResponse.FromString,
+        )
+        (response,) = call(iter([ServerReflectionRequest(list_services="")]), timeout=10)
+    assert {one.name for one in response.list_services_response.service} == PUBLIC | {"grpc.health.v1.Health"}
 
 
 def test_every_public_rpc_can_be_called_through_the_edge(world: World) -> None:

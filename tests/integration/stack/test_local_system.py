@@ -90,7 +90,9 @@ def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, 
     ended = await_start(folder, "redis")
     ended.kill()
     await_start(folder, "redis", other_than=ended.pid)
-    assert "started again once" in stack(environ, "status").stdout
+    status = stack(environ, "status")
+    assert "started again once" in status.stdout
+    assert status.returncode == 0
     # It runs as `up` would have started it, and does not end with the supervisor that started it.
     again = stack(environ, "up", "--servers-only")
     assert again.stdout.count("it ran already") == len(SERVERS)
@@ -101,6 +103,7 @@ def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, 
     assert processes_of(folder) == []
     assert (folder / "data" / "postgres").exists()
     assert "nothing was running" in stack(environ, "down").stdout
+    assert stack(environ, "status").returncode == 3
 
     assert stack(environ, "down", "--purge").returncode == 0
     assert not folder.exists()
@@ -181,3 +184,9 @@ def test_servers_in_the_environment_are_left_alone_by_who_wants_none(
     wiring = start_stack(print, folder=folder, ports=Ports.free(), servers_only=True, external={})
     assert {state.name for state in stack_status(folder=folder)} == set(SERVERS)
     assert wiring.addresses == local_addresses(wiring.ports)
+    # What should run and does not is listed until the system is stopped.
+    Processes(folder).kill("redis")
+    states = {state.name: state.is_missing for state in stack_status(folder=folder)}
+    assert states == {"kafka": False, "postgres": False, "redis": True}
+    stop_stack(print, folder=folder)
+    assert stack_status(folder=folder) == []

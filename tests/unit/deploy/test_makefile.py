@@ -1,0 +1,31 @@
+"""`make up` passes on what it is given, also when that is nothing, and nothing else."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def planned(*given: str) -> str:
+    """Return the command that `make up` would run."""
+    environ = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
+    plan = ["make", "--dry-run", "--assume-old=.venv/ready", "up", *given]
+    done = subprocess.run(plan, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    (command,) = [line for line in done.stdout.replace("\\\n", " ").splitlines() if "-m stack up" in line]
+    return " ".join(command.split("-m stack up", 1)[1].split())
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ([], ""),
+        (["ROUTES=r.yaml", "SINKS=1"], '--routes "r.yaml" --sinks'),
+        (["OTLP=", "ROUTES=", "SINKS="], '--otlp "" --routes "" --no-sinks'),
+        (["SINKS=0"], "--no-sinks"),
+    ],
+)
+def test_a_setting_is_passed_on_only_when_it_is_given(given: list[str], options: str) -> None:
+    assert planned(*given) == options
