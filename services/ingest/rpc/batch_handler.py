@@ -17,7 +17,7 @@ from services.ingest.core.adjustments import Adjustment, AdjustmentSummary, summ
 from services.ingest.core.batching import framed_sizes, record_cuts
 from services.ingest.core.columns import Columns, Numbers, sizes_of
 from services.ingest.core.event_checker import CheckResult, EventChecker, FailedCheck, FoundValues, reason_of
-from services.ingest.core.field_checks import EventField, Limits, Requirement
+from services.ingest.core.field_checks import EventField, Requirement
 from services.ingest.core.json_events import JsonEvents
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
@@ -68,7 +68,6 @@ class BatchHandler:
                 if index % _EVENTS_PER_TURN == _EVENTS_PER_TURN - 1:
                     await asyncio.sleep(0)
             batch.request = writer.to_bytes()
-        check_size(len(batch.request), self._limits)
         return batch
 
     async def publish(self, batch: IncomingBatch, reservation: Reservation) -> IngestBatchResponse:
@@ -161,12 +160,6 @@ class BatchHandler:
         response.adjusted.CopyFrom(adjusted_events(summary))
         for adjustment, count in summary.counts.items():
             self._metrics.adjusted(adjustment, count.events)
-
-
-def check_size(size: int, limits: Limits) -> None:
-    """Raise RequestTooLarge where a request's events are more bytes than allowed."""
-    if size > limits.max_request_bytes:
-        raise RequestTooLarge(f"expected at most {limits.max_request_bytes} bytes, got {size}")
 
 
 def adjusted_events(summary: AdjustmentSummary) -> AdjustedEvents:

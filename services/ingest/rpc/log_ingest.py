@@ -6,14 +6,14 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from services.chassis.failures import InvalidRequest, MalformedMessage, Violation
+from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
 from services.chassis.grpc_server import Mount
 from services.ingest.core.adjustments import Adjustment, summarize
 from services.ingest.core.field_checks import EventField, Limits
 from services.ingest.core.json_events import JsonEvent, JsonEvents
 from services.ingest.core.json_text import JsonError
 from services.ingest.ports import UnreadableRequestError, Wire
-from services.ingest.rpc.batch_handler import BatchHandler, IncomingBatch, adjusted_events, check_size
+from services.ingest.rpc.batch_handler import BatchHandler, IncomingBatch, adjusted_events
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.publisher import Publisher
@@ -69,7 +69,7 @@ class LogIngest:
         return grpc.stream_unary_rpc_method_handler(receive_and_call)
 
     async def ingest(self, request: bytes, _context: Any) -> bytes:
-        check_size(len(request), self._limits)
+        _check_size(len(request), self._limits)
         try:
             batch = self._wire.read_single(request)
         except UnreadableRequestError as error:
@@ -80,7 +80,7 @@ class LogIngest:
             return _one_accepted(await self._batcher.publish(batch, reservation))
 
     async def ingest_batch(self, request: bytes, _context: Any) -> bytes:
-        check_size(len(request), self._limits)
+        _check_size(len(request), self._limits)
         with self._publisher.reserve(len(request)) as reservation:
             response = await self._batches.publish(IncomingBatch(request=request), reservation)
         return response.SerializeToString()
@@ -91,7 +91,7 @@ class LogIngest:
             writer = self._wire.new_batch()
             writer.add(event.fields, event.attributes)
             batch = writer.to_bytes()
-            check_size(len(batch), self._limits)
+            _check_size(len(batch), self._limits)
             adjustments = await self._batcher.publish(
                 batch, reservation, adjustments=frozenset(event.adjustments), found_values=event.found_values
             )
@@ -107,6 +107,7 @@ class LogIngest:
             except JsonError as error:
                 raise _malformed(error) from error
             del body
+            _check_size(len(batch.request), self._limits)
             response = await self._batches.publish(batch, reservation)
         return response.SerializeToString()
 
@@ -119,6 +120,12 @@ class LogIngest:
             expected = f"expected a JSON object, found {event.found_values[EventField.EVENT]}"
             raise InvalidRequest(f"body: {expected}", violations=[Violation("body", expected)])
         return event
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    """Raise RequestTooLarge where a request's events are more bytes than allowed."""
+    if size > limits.max_request_bytes:
+        raise RequestTooLarge(f"expected at most {limits.max_request_bytes} bytes, got {size}")
 
 
 def _body(request: bytes) -> bytes:
