@@ -19,9 +19,9 @@ from rich.table import Table
 
 from services.chassis.kafka import Record
 from services.domain.severity import Severity
-from services.evaluator.adapters.log_decoder import LogDecoder
-from services.evaluator.adapters.partial_codec import encode_batch
-from services.evaluator.adapters.partial_decoder import PartialDecoder
+from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.adapters.window_partials_sink import encode_batch
+from services.evaluator.adapters.window_partials_source import PartialDecoder
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.records import PartialBatch

@@ -11,21 +11,18 @@ from services.chassis.clock import SystemClock
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
-from services.chassis.kafka import Consumer, DeadLetterPublisher, Producer, producer
+from services.chassis.kafka import Consumer, DeadLetterPublisher, Producer, partition_count, producer
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, background, looping
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
-from services.evaluator.adapters.kafka import (
-    KafkaLogSource,
-    KafkaPartialSink,
-    KafkaPartialSource,
-    KafkaTransitionSink,
-    partition_count,
-)
+from services.evaluator.adapters.alerts import KafkaTransitionSink
+from services.evaluator.adapters.log_events import KafkaLogSource
 from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleReportClient
-from services.evaluator.adapters.state_store import KafkaStateStore
+from services.evaluator.adapters.window_partials_sink import KafkaPartialSink
+from services.evaluator.adapters.window_partials_source import KafkaPartialSource
+from services.evaluator.adapters.window_state import KafkaStateStore
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS

@@ -81,7 +81,7 @@ class LogSource(PartitionReader, Protocol):
         ...
 
     @property
-    def partitions(self) -> int:
+    def partition_count(self) -> int:
         """How many partitions the topic has; known with the first assigned partition."""
         ...
 

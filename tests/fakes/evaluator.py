@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from services.chassis.failures import StreamUnavailable
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.domain.severity import Severity
-from services.evaluator.adapters.log_decoder import LogDecoder
+from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.records import (
     Group,
     PartialBatch,
@@ -70,7 +70,7 @@ class MemoryLog:
     """`log-events`: gives one prepared fetch after the other."""
 
     def __init__(self, partitions: int = 1) -> None:
-        self.partitions = partitions
+        self.partition_count = partitions
         self.fetches: deque[LogFetch] = deque()
         self.commits: list[CommittedOffset] = []
         self.rewinds: list[tuple[int, int]] = []

@@ -8,6 +8,7 @@ from services.chassis.kafka.config import consumer_config, physical, producer_co
 from services.chassis.kafka.consumer import Consumer
 from services.chassis.kafka.consuming import consuming
 from services.chassis.kafka.producer import Producer, producer
+from services.chassis.kafka.producing import OutgoingRecord, encode_and_produce_all, partition_count, produce_all
 from services.chassis.kafka.record import CommittedOffset, Headers, Rebalance, Record, record_of
 
 __all__ = [
@@ -16,13 +17,17 @@ __all__ = [
     "DeadLetterPublisher",
     "Handle",
     "Headers",
+    "OutgoingRecord",
     "Producer",
     "Rebalance",
     "Record",
     "UnreadableRecordError",
     "consumer_config",
     "consuming",
+    "encode_and_produce_all",
+    "partition_count",
     "physical",
+    "produce_all",
     "producer",
     "producer_config",
     "record_of",

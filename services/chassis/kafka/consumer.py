@@ -109,7 +109,7 @@ class Consumer:
         self._fatal: KafkaError | None = None
         self._has_joined = False
         # How many partitions the topic has; known with the first assigned partition.
-        self.partitions = 0
+        self.partition_count = 0
 
     @property
     def is_reading(self) -> bool:
@@ -252,7 +252,7 @@ class Consumer:
         """Read assigned partitions from their committed offsets; if Kafka does not answer, the next poll asks again."""
         try:
             resumed = self._committed_offsets(sorted(self._unresumed))
-            self.partitions = len(self._metadata(_REQUEST_SECONDS).partitions)
+            self.partition_count = len(self._metadata(_REQUEST_SECONDS).partitions)
         except KafkaException as error:
             log.warning("committed_offsets_unknown", error=error.args[0].name(), **self._labels)
             return

@@ -19,6 +19,7 @@ from services.domain.severity import Severity
 
 Group = tuple[str, ...]
 
+MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 # Far enough from the borders of 64 bits that adding any window or lateness stays within them.
 EARLIEST_NS = -(2**62)

@@ -195,7 +195,7 @@ class MatchWorker(StageWorker):
             for source in self._sources.values()
             for batch in source.flush(
                 outputs=self._sink.outputs,
-                source_partitions=self._source.partitions,
+                source_partitions=self._source.partition_count,
                 idle_ns=idle_ns.get(source.partition),
                 rules_revision=self._matched_by.revision if self._matched_by else 0,
             )

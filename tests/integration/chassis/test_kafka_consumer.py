@@ -108,7 +108,7 @@ async def test_the_next_owner_gets_offset_and_metadata_that_were_committed(setti
             await reader.fetch()
         assert reader.resumed[0] == committed
         assert reader.values()[0] == [b"1", b"2"]
-        assert member.partitions == len(PARTITIONS)
+        assert member.partition_count == len(PARTITIONS)
 
 
 async def test_a_commit_that_kafka_refuses_for_one_partition_has_failed(settings: KafkaSettings) -> None:

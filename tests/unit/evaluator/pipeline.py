@@ -8,10 +8,10 @@ from random import Random
 
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.severity import Severity
-from services.evaluator.adapters.kafka import encode_bounded
-from services.evaluator.adapters.log_decoder import LogDecoder
-from services.evaluator.adapters.partial_decoder import PartialDecoder
-from services.evaluator.adapters.transition_codec import decode_state, encode_state
+from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.adapters.window_partials_sink import encode_bounded
+from services.evaluator.adapters.window_partials_source import PartialDecoder
+from services.evaluator.adapters.window_state import decode_state, encode_state
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState

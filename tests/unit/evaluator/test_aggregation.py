@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.kafka import Record
-from services.evaluator.adapters.log_decoder import LogDecoder
+from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match.aggregation import first_of_each, match_events
 from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.bucketing import _compact

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.evaluator.adapters.transition_codec import decode_state, encode_state, encode_transition
+from services.evaluator.adapters.alerts import encode_transition
+from services.evaluator.adapters.window_state import decode_state, encode_state
 from services.manager.core.alert import Alert, NotifiedState
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction

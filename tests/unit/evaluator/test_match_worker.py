@@ -7,7 +7,7 @@ import pytest
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
-from services.evaluator.adapters.log_decoder import LogDecoder
+from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics

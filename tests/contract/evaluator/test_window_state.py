@@ -9,8 +9,7 @@ import pytest
 
 from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings
-from services.evaluator.adapters.state_store import KafkaStateStore
-from services.evaluator.adapters.transition_codec import encode_state
+from services.evaluator.adapters.window_state import KafkaStateStore, encode_state
 from services.evaluator.core.records import Transition, TransitionState, group_key
 from services.evaluator.ports import StateStore
 from tests.fakes.evaluator import FIRED, MemoryStates

@@ -1,19 +1,46 @@
-"""Decode records of `log-events` to columns, a whole fetch at once."""
+"""`log-events`: read as a member of the match group, decoded to columns a whole fetch at once."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ptars import HandlerPool
 
-from services.chassis.kafka import Record as KafkaRecord
+from services.chassis.kafka import CommittedOffset, Consumer, Record
 from services.domain.trace_context import traceparent_of
 from services.evaluator.core.match.events import EventBatch, EventColumns, LogRecord
-from services.evaluator.ports import UnreadableRecord
+from services.evaluator.core.records import MILLISECOND_NS
+from services.evaluator.ports import LogFetch, UnreadableRecord
 from tocsin.logs.v1 import log_event_pb2
 
 UNDECODABLE = "UNDECODABLE"
 
-MILLISECOND_NS = 1_000_000
+
+class KafkaLogSource:
+    """`log-events`, as a member of the match group."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._decoder = LogDecoder()
+
+    async def fetch(self, limit: int, timeout_s: float) -> LogFetch:
+        rebalance, records = await self._consumer.fetch(limit, timeout_s, fill=True)
+        records.sort(key=lambda record: (record.partition, record.offset))
+        events, unreadable = await asyncio.to_thread(self._decoder.decode, records)
+        return LogFetch(rebalance=rebalance, events=events, unreadable=unreadable)
+
+    async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
+        return await self._consumer.commit(offsets)
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        await self._consumer.rewind(partition, offset)
+
+    async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        return await self._consumer.end_offsets(partitions)
+
+    @property
+    def partition_count(self) -> int:
+        return self._consumer.partition_count
 
 
 class LogDecoder:
@@ -23,7 +50,7 @@ class LogDecoder:
         pool = HandlerPool([log_event_pb2.DESCRIPTOR])
         self._handler = pool.get_for_message(log_event_pb2.LogBatch.DESCRIPTOR)
 
-    def decode(self, records: Sequence[KafkaRecord]) -> tuple[EventBatch, tuple[UnreadableRecord, ...]]:
+    def decode(self, records: Sequence[Record]) -> tuple[EventBatch, tuple[UnreadableRecord, ...]]:
         """Decode a fetch. A record that cannot be decoded is returned as unreadable, and has no events in the batch."""
         log_records = tuple(_log_record_of(record) for record in records)
         values = [record.value for record in records]
@@ -52,7 +79,7 @@ class LogDecoder:
         return True
 
 
-def _log_record_of(record: KafkaRecord) -> LogRecord:
+def _log_record_of(record: Record) -> LogRecord:
     return LogRecord(
         partition=record.partition,
         offset=record.offset,

@@ -15,16 +15,27 @@ from typing import Any
 import confluent_kafka
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from google.protobuf.message import DecodeError
 
 from services.chassis.failures import StreamUnavailable
-from services.chassis.kafka import Producer, consumer_config, physical
+from services.chassis.kafka import OutgoingRecord, Producer, consumer_config, physical, produce_all
 from services.chassis.kafka.config import PARTITION_EOF
 from services.chassis.settings import KafkaSettings
+from services.contract.timestamps import nanoseconds_of
 from services.contract.topics import WINDOW_STATE
-from services.evaluator.adapters.kafka import OutgoingRecord, produce_all
-from services.evaluator.adapters.partial_codec import MalformedError
-from services.evaluator.adapters.transition_codec import decode_state, encode_state
-from services.evaluator.core.records import Group, Transition, group_key
+from services.domain.severity import Severity
+from services.evaluator.adapters.alerts import transition_message
+from services.evaluator.adapters.messages import MalformedError, sample_of
+from services.evaluator.core.records import (
+    Group,
+    Transition,
+    TransitionReason,
+    TransitionState,
+    WindowResult,
+    group_key,
+)
+from tocsin.alerts.v1 import alert_pb2
+from tocsin.evaluation.v1 import partial_pb2
 
 log = structlog.get_logger()
 
@@ -153,3 +164,58 @@ def _decode(value: bytes) -> Iterator[Transition]:
         yield decode_state(value)
     except MalformedError:
         log.exception("state_unreadable")
+
+
+def encode_state(transition: Transition) -> bytes:
+    """Encode a group's last transition as the value of a record on `window-state`."""
+    return partial_pb2.WindowState(
+        rule_id=transition.rule_id,
+        selection_revision=transition.selection_revision,
+        group=transition.group,
+        transition=transition_message(transition),
+    ).SerializeToString()
+
+
+def decode_state(value: bytes) -> Transition:
+    """Decode a group's last transition; raises MalformedError."""
+    try:
+        state = partial_pb2.WindowState.FromString(value)
+        message = state.transition
+        return Transition(
+            id=message.id,
+            state=TransitionState(message.state),
+            reason=TransitionReason.RESTORED,
+            rule_id=state.rule_id,
+            selection_revision=state.selection_revision,
+            rule_revision=message.rule_revision,
+            rule_name=message.rule_name,
+            description=message.description,
+            severity=Severity(message.severity),
+            resource=message.resource,
+            group=tuple(state.group),
+            group_fields=dict(message.group),
+            labels=dict(message.labels),
+            fingerprint=message.fingerprint,
+            window=_window(message.window),
+            first_window_ns=nanoseconds_of(message.first_window_time),
+            samples=tuple(sample_of(sample) for sample in message.samples),
+            created_ns=nanoseconds_of(message.create_time),
+        )
+    except (DecodeError, ValueError) as error:
+        raise MalformedError(str(error)) from None
+
+
+def _window(message: alert_pb2.WindowResult) -> WindowResult:
+    return WindowResult(
+        start_ns=nanoseconds_of(message.start_time),
+        end_ns=nanoseconds_of(message.end_time),
+        count=message.count,
+        total=message.total,
+        sum=message.sum,
+        avg=message.avg if message.HasField("avg") else None,
+        min=message.min if message.HasField("min") else None,
+        max=message.max if message.HasField("max") else None,
+        condition=message.condition,
+        threshold=message.threshold,
+        last_event_ns=nanoseconds_of(message.last_event_time) if message.HasField("last_event_time") else None,
+    )

@@ -1,44 +1,20 @@
-"""What the evaluator writes it reads again as it was."""
+"""What the match stage writes the window stage reads as it was, except rows that others replace."""
+
+from dataclasses import replace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.level import Level
-from services.domain.severity import Severity
-from services.evaluator.adapters.partial_codec import MalformedError, decode_batch, encode_batch
-from services.evaluator.adapters.partial_decoder import PartialDecoder
-from services.evaluator.adapters.transition_codec import decode_state, encode_state
-from services.evaluator.core.records import (
-    Aggregate,
-    BlockProgress,
-    PartialBatch,
-    Row,
-    RowKey,
-    Sample,
-    Transition,
-    TransitionReason,
-    TransitionState,
-    WindowResult,
-)
+from services.chassis.kafka import Consumer, Rebalance, Record
+from services.evaluator.adapters.messages import MalformedError
+from services.evaluator.adapters.window_partials_sink import encode_batch
+from services.evaluator.adapters.window_partials_source import KafkaPartialSource, PartialDecoder, decode_batch
+from services.evaluator.core.records import SECOND_NS, Aggregate, BlockProgress, PartialBatch, Row, RowKey, Sample
+from tests.unit.evaluator.strategies import counts, moments, numbers, samples, texts
 
 PARTIALS = PartialDecoder()
-texts = st.text(max_size=4)
-counts = st.integers(0, 2**40)
-moments = st.integers(-(2**55), 2**62)
-numbers = st.floats(allow_nan=False)
-samples = st.builds(
-    Sample,
-    moments,
-    texts,
-    st.none() | st.sampled_from(Level),
-    texts,
-    st.none() | st.integers(0, 999),
-    st.none() | numbers,
-    texts,
-    texts,
-    st.dictionaries(texts, texts, max_size=3).map(lambda pairs: tuple(sorted(pairs.items()))),
-)
 aggregates = st.builds(
     Aggregate,
     counts,
@@ -67,40 +43,6 @@ batches = st.builds(
         idle_ns=st.none() | moments,
     ),
     rows=st.lists(st.builds(Row, keys, aggregates), max_size=3).map(tuple),
-)
-transitions = st.builds(
-    Transition,
-    id=texts,
-    state=st.sampled_from(TransitionState),
-    reason=st.just(TransitionReason.RESTORED),
-    rule_id=texts,
-    selection_revision=counts,
-    rule_revision=counts,
-    rule_name=texts,
-    description=texts,
-    severity=st.sampled_from(Severity),
-    resource=texts,
-    group=st.lists(texts, max_size=3).map(tuple),
-    group_fields=st.dictionaries(texts, texts, max_size=2),
-    labels=st.dictionaries(texts, texts, max_size=2),
-    fingerprint=texts,
-    window=st.builds(
-        WindowResult,
-        start_ns=moments,
-        end_ns=moments,
-        count=counts,
-        total=counts,
-        sum=numbers,
-        avg=st.none() | numbers,
-        min=st.none() | numbers,
-        max=st.none() | numbers,
-        condition=texts,
-        threshold=numbers,
-        last_event_ns=st.none() | moments,
-    ),
-    first_window_ns=moments,
-    samples=st.lists(samples, max_size=3).map(tuple),
-    created_ns=moments,
 )
 
 
@@ -163,17 +105,29 @@ def test_of_judged_rows_the_one_that_counts_is_kept(heard: list[tuple[int, int]]
     assert [[row.aggregate.counted for row in each.rows] for each in decoded] == kept
 
 
-@given(transitions)
-def test_states(transition: Transition) -> None:
-    assert decode_state(encode_state(transition)) == transition
-
-
-@pytest.mark.parametrize("decode", [decode_batch, decode_state])
-def test_nonsense_is_malformed(decode: object) -> None:
+def test_nonsense_is_malformed() -> None:
     with pytest.raises(MalformedError):
-        decode(b"\xff")  # type: ignore[operator]
+        decode_batch(b"\xff")
 
 
-def test_a_state_without_a_transition_is_malformed() -> None:
-    with pytest.raises(MalformedError):
-        decode_state(b"")
+class Fetched:
+    """A consumer that has fetched one record."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    async def fetch(self, _limit: int, _timeout_s: float) -> tuple[Rebalance, list[Record]]:
+        return Rebalance(), [self._record]
+
+
+@pytest.mark.parametrize(("written_s", "expected_s"), [(100, 100), (640, 101), (None, None)])
+async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(written_s: int, expected_s: int) -> None:
+    written_ns, expected_ns = (None if each is None else each * SECOND_NS for each in (written_s, expected_s))
+    progress = BlockProgress(
+        source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=written_ns
+    )
+    value = encode_batch(PartialBatch(progress=progress))
+    record = Record("window-partials", 0, 0, None, value, (), 101_000)
+    source = KafkaPartialSource(cast("Consumer", Fetched(record)))
+    (partial,) = (await source.fetch(1, 0.0, {})).partials
+    assert partial.batch.progress == replace(progress, idle_ns=expected_ns)
