@@ -163,7 +163,7 @@ class MatchWorker(StageWorker):
         """Count the events on which an expression gave up; log the first of each expression."""
         self._metrics.over_step_limit(sum(events.values()))
         for text in events.keys() - self._logged_expressions:
-            log.error("expression_gave_up", expression=text, events=events[text])
+            log.error("expression_step_limit_reached", expression=text, events=events[text])
         self._logged_expressions |= events.keys()
 
     async def _flush(self) -> None:

@@ -237,7 +237,7 @@ class WindowWorker(StageWorker):
         for kind, store in STORES.items():
             counts = [self._stages[partition].count_groups(kind) for partition in partitions]
             log.info(
-                "store_restored",
+                "windows_restored",
                 store=store,
                 partitions=partitions,
                 rules=kinds[kind],

@@ -91,7 +91,7 @@ class AlertCommands:
         if reason not in _UNCHANGED:
             check_etag(request.etag, alert.etag)
         await transaction.alerts.save([(change, trace_headers())])
-        log.info("alert_commanded", alert_id=alert.id, reason=reason.value)
+        log.info("alert_action_applied", alert_id=alert.id, reason=reason.value)
         return change.alert, reason
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 async def test_killed_in_the_middle_it_publishes_each_alert_once(world: World) -> None:
     evaluator = await world.evaluator()
-    await until(lambda: bool(evaluator.events("store_restored")), "it runs")
+    await until(lambda: bool(evaluator.events("windows_restored")), "it runs")
     events = scenario_events()
     for number, start in enumerate(range(0, len(events), 15)):
         world.send(events[start : start + 15], number % PARTITIONS)
@@ -46,14 +46,14 @@ async def test_killed_while_it_fires_it_comes_back_within_three_seconds(world: W
 
 async def test_two_instances_share_the_work_and_one_takes_over(world: World) -> None:
     one = await world.evaluator("one")
-    await until(lambda: bool(one.events("store_restored")), "the first runs")
+    await until(lambda: bool(one.events("windows_restored")), "the first runs")
     two = await world.evaluator("two")
     events = scenario_events()
     events = events[::3] + events[1::3] + events[2::3]
     half = len(events) // 2
     for number, start in enumerate(range(0, half, 5)):
         world.send(events[start : start + 5], number % PARTITIONS)
-    await until(lambda: bool(two.events("store_restored")), "the second has its share")
+    await until(lambda: bool(two.events("windows_restored")), "the second has its share")
     for number, start in enumerate(range(half, len(events), 5)):
         world.send(events[start : start + 5], number % PARTITIONS)
         if number == 5:

@@ -22,7 +22,7 @@ async def test_kafka_goes_away_and_comes_back(own_servers: Servers, tmp_path: Pa
     world = World(brokers, prefix, tmp_path, manager)
     try:
         evaluator = await world.evaluator()
-        await until(lambda: bool(evaluator.events("store_restored")), "it runs")
+        await until(lambda: bool(evaluator.events("windows_restored")), "it runs")
         events = scenario_events()
         half = len(events) // 2
         for number, start in enumerate(range(0, half, 15)):

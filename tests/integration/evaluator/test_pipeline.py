@@ -37,7 +37,7 @@ async def test_three_problems_give_three_alerts(world: World) -> None:
     assert errors.window.count > 100
     assert len(errors.samples) == 3
     assert errors.group == {"service": "payment-service"}
-    assert {each["store"] for each in evaluator.events("store_restored")} >= {"error-count", "latency", "error-rate"}
+    assert {each["store"] for each in evaluator.events("windows_restored")} >= {"error-count", "latency", "error-rate"}
     assert await evaluator.terminate() == 0
     assert not world.resolved()
 
@@ -103,7 +103,7 @@ async def test_a_new_rule_counts_from_then_on(world: World) -> None:
 
 async def test_without_a_manager_it_starts_with_the_copy(world: World) -> None:
     first = await world.evaluator()
-    await until(lambda: bool(first.events("store_restored")), "it runs")
+    await until(lambda: bool(first.events("windows_restored")), "it runs")
     assert await first.terminate() == 0
     await world.manager.stop()
     second = await world.evaluator()
@@ -114,7 +114,7 @@ async def test_without_a_manager_it_starts_with_the_copy(world: World) -> None:
 
 async def test_it_follows_a_manager_that_was_away(world: World) -> None:
     evaluator = await world.evaluator()
-    await until(lambda: bool(evaluator.events("store_restored")), "it runs")
+    await until(lambda: bool(evaluator.events("windows_restored")), "it runs")
     await world.manager.stop()
     send_scenario(world)
     await until(lambda: len(world.fired()) == len(EXPECTED), "it goes on with the rules that it has")
