@@ -9,12 +9,12 @@ import typer
 from cli.alerts import SeverityChoice
 from cli.client import ExitCode
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, OutputOption, print_data, print_error, stdout
-from stack.choices import Choices
 from stack.local_system import default_folder
 from stack.ports import Ports
 from stack.program import StartError
 from stack.routes_check import RoutesReport, ask_notifier
 from stack.sink_addresses import sink_variables
+from stack.start_options import StartOptions
 
 app = typer.Typer(no_args_is_help=True, help="Check a routes file, and try where an alert would go. Nothing is sent.")
 
@@ -62,7 +62,7 @@ def show_channels(
 
 def _report(file: Path, output: OutputFormat, *alert: str, sinks: bool) -> RoutesReport:
     """Return the notifier's report; its problems end the command."""
-    choices = Choices(routes=file, sinks=sinks)
+    choices = StartOptions(routes=file, sinks=sinks)
     variables = sink_variables(choices, Ports.read(), default_folder() / "data" / "sinks")
     try:
         report = ask_notifier(file, variables, *alert)

@@ -10,9 +10,9 @@ import typer
 
 from cli.client import ExitCode
 from cli.output import OutputFormat, OutputOption, print_data, print_to_stderr, stdout
-from stack.choices import Told
 from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states
 from stack.local_system import stack_status
+from stack.start_options import RequestedOptions
 
 
 def _existing_file(path: str | None) -> str | None:
@@ -44,7 +44,7 @@ def start_system(
     Options that are not given stay as they were at the last start.
     """
     with _exit_on_failure():
-        bring_up(Told(otlp=otlp, routes=routes, sinks=sinks), servers_only=servers_only)
+        bring_up(RequestedOptions(otlp=otlp, routes=routes, sinks=sinks), servers_only=servers_only)
 
 
 def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False) -> None:

@@ -1,7 +1,7 @@
 """`python -m stack up | down | status`: the local system without the `tocsin` command, and servers for test runs.
 
-What `up` is not told stays as the last one was told. Exit codes: 0 done, 1 refused, 2 wrong usage; of `status`: 0 all
-runs, 1 something that should run does not, 3 nothing runs.
+`up` keeps the options of the last start that are not given. Exit codes: 0 done, 1 refused, 2 wrong usage; of `status`:
+0 all runs, 1 something that should run does not, 3 nothing runs.
 """
 
 import argparse
@@ -9,9 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
-from stack.choices import Told
 from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states, terminal
 from stack.local_system import stack_status
+from stack.start_options import RequestedOptions
 from stack.testing import Servers
 
 _FAILED, _INTERRUPTED = 1, 130
@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(chosen: argparse.Namespace) -> int:
-    bring_up(Told(otlp=chosen.otlp, routes=chosen.routes, sinks=chosen.sinks), servers_only=chosen.servers_only)
+    bring_up(
+        RequestedOptions(otlp=chosen.otlp, routes=chosen.routes, sinks=chosen.sinks), servers_only=chosen.servers_only
+    )
     return 0
 
 

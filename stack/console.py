@@ -4,13 +4,13 @@ import re
 
 from rich.text import Text
 
-from stack.choices import Told
 from stack.endpoints import endpoints, server_endpoints, stored_rules
 from stack.folder_lock import FolderLockError
 from stack.kafka_runtime import JarsError
 from stack.local_system import StackState, start_stack, stop_stack
 from stack.program import StartError
 from stack.routes_check import RoutesFileError
+from stack.start_options import RequestedOptions
 from stack.terminal import Terminal
 from stack.topics import TopicsError
 
@@ -30,7 +30,7 @@ def print_step(text: str) -> None:
         terminal.print(f"  {text}", style="dim")
 
 
-def bring_up(told: Told, *, servers_only: bool = False) -> None:
+def bring_up(requested: RequestedOptions, *, servers_only: bool = False) -> None:
     """Start what does not run yet, and print the endpoints. Raise one of STACK_ERRORS."""
     with terminal.status("starting") as status:
 
@@ -38,7 +38,7 @@ def bring_up(told: Told, *, servers_only: bool = False) -> None:
             status.update(Text(text))
             print_step(text)
 
-        wiring = start_stack(progress, told=told, servers_only=servers_only, supervised=True)
+        wiring = start_stack(progress, requested=requested, servers_only=servers_only, supervised=True)
     for endpoint in server_endpoints(wiring) if servers_only else [*endpoints(wiring), *stored_rules(wiring)]:
         # Never cut or wrapped: people copy these lines.
         example = (endpoint.example, "dim")

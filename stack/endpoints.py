@@ -72,10 +72,10 @@ def service_endpoints(wiring: Wiring) -> list[Endpoint]:
 
 def sink_endpoints(wiring: Wiring) -> list[Endpoint]:
     """Return the sinks' addresses; beside a routes file of one's own, also the variables that it may name."""
-    if not wiring.choices.runs_sinks:
+    if not wiring.options.runs_sinks:
         return []
     sinks = f"http://127.0.0.1:{wiring.ports.sinks}"
-    variables = sink_variables(wiring.choices, wiring.ports, Path())
+    variables = sink_variables(wiring.options, wiring.ports, Path())
     addresses = [
         f"Slack {sinks}{SLACK_PATH}",
         f"PagerDuty {sinks}/pagerduty/v2/enqueue",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stack.choices import Choices, Told, choose, explain_choices
 from stack.folder_lock import ignoring_interrupts, lock_folder, sigterm_as_interrupt, take_over_folder
 from stack.port_conflicts import refuse_taken_ports
 from stack.ports import Ports
@@ -26,11 +25,12 @@ from stack.servers import (
     server_program,
 )
 from stack.sink_addresses import sink_variables
+from stack.start_options import RequestedOptions, StartOptions, explain_options, merge_options
 from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
 from stack.topics import create_topics
-from stack.wiring import ROOT, Wiring, remembered_choices
+from stack.wiring import ROOT, Wiring, stored_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class StackState:
 _EXPECTED = "expected.json"
 # An event of the manager's log, on the first start with its database.
 _RULES_CREATED = "default_rules_created"
-_NOTHING_TOLD = Told()
+_NO_REQUEST = RequestedOptions()
 
 
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -66,14 +66,14 @@ def start_stack(
     *,
     folder: Path | None = None,
     ports: Ports | None = None,
-    told: Told = _NOTHING_TOLD,
+    requested: RequestedOptions = _NO_REQUEST,
     servers_only: bool = False,
     external: Mapping[str, str] | None = None,
     supervised: bool = False,
 ) -> Wiring:
     """Start what does not run yet, and return when all is ready; on a failure or Ctrl-C stop what was started.
 
-    What is not told is as the folder remembers it. A routes file is checked before anything is stopped or started.
+    Options that are not requested are the stored ones. A routes file is checked before anything is stopped or started.
     Servers in `external`, a map from name to address, are not started; None: those that the environment names.
     With `supervised`, a program that ends by itself later is started again.
     Raise StartError, JarsError, FolderLockError, RoutesFileError, TopicsError or OSError, each with a text for a
@@ -83,12 +83,12 @@ def start_stack(
     foreign = external_addresses() if external is None else external
     with lock_folder(home), sigterm_as_interrupt():
         processes = Processes(home)
-        choices = _choices(processes, chosen, told, progress, servers_only=servers_only)
+        options = _start_options(processes, chosen, requested, progress, servers_only=servers_only)
         processes.stop(SUPERVISOR)
         if strays := processes.stop_strays():
             progress(f"{strays} processes of an interrupted start were stopped")
         own = [name for name in SERVERS if name not in foreign]
-        before, services = ((), ()) if servers_only else stages(choices)
+        before, services = ((), ()) if servers_only else stages(options)
         refuse_taken_ports([*own, *before, *services], chosen, processes.running())
         starter = Starter(processes, progress)
         try:
@@ -96,9 +96,9 @@ def start_stack(
             wiring = Wiring(
                 addresses=addresses,
                 ports=chosen,
-                otlp=choices.otlp,
-                routes=choices.routes,
-                sinks=choices.sinks,
+                otlp=options.otlp,
+                routes=options.routes,
+                sinks=options.sinks,
             )
             wiring.write(home)
             if not servers_only:
@@ -149,17 +149,17 @@ def stack_status(*, folder: Path | None = None) -> list[StackState]:
     ]
 
 
-def _choices(
-    processes: Processes, ports: Ports, told: Told, progress: StartupProgress, *, servers_only: bool
-) -> Choices:
+def _start_options(
+    processes: Processes, ports: Ports, requested: RequestedOptions, progress: StartupProgress, *, servers_only: bool
+) -> StartOptions:
     """Return what to start with, and report it; raise RoutesFileError when the routes file cannot be used."""
-    remembered = remembered_choices(processes.folder)
-    choices = choose(told, remembered)
-    for line in explain_choices(told, remembered, choices):
+    stored = stored_options(processes.folder)
+    options = merge_options(requested, stored)
+    for line in explain_options(requested, stored, options):
         progress(line)
-    if choices.routes is not None and not servers_only:
-        refuse_wrong_routes(choices.routes, sink_variables(choices, ports, processes.data("sinks")))
-    return choices
+    if options.routes is not None and not servers_only:
+        refuse_wrong_routes(options.routes, sink_variables(options, ports, processes.data("sinks")))
+    return options
 
 
 def _write_expected(processes: Processes, *, supervised: bool) -> None:

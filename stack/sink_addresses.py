@@ -5,8 +5,8 @@ The supervisor imports this, so it stays free of what the sinks themselves need.
 
 from pathlib import Path
 
-from stack.choices import Choices
 from stack.ports import Ports
+from stack.start_options import StartOptions
 
 # Any other token in place of the last part is accepted too: one address for each Slack channel.
 SLACK_PATH = "/slack/services/T0TOCSIN0/B0TOCSIN0/tocsinMadeUpSlackToken00"
@@ -40,11 +40,11 @@ def sink_environment(host: str, http_port: int, smtp_port: int, authority: Path)
     }
 
 
-def sink_variables(choices: Choices, ports: Ports, folder: Path) -> dict[str, str]:
+def sink_variables(options: StartOptions, ports: Ports, folder: Path) -> dict[str, str]:
     """Return what the notifier gets to reach this folder's sinks: SINK_<NAME> beside a routes file of one's own."""
-    if not choices.runs_sinks:
+    if not options.runs_sinks:
         return {}
     variables = sink_environment("127.0.0.1", ports.sinks, ports.sinks_smtp, folder / AUTHORITY)
-    if choices.routes is None:
+    if options.routes is None:
         return variables
     return {BESIDE_PREFIX + name: value for name, value in variables.items()}

@@ -8,12 +8,12 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from stack.choices import Choices
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import ProgramSpec
 from stack.readiness import check_gateway, http_get
 from stack.sink_addresses import sink_variables
+from stack.start_options import StartOptions
 from stack.starter import Starter
 from stack.wiring import SERVICES, Wiring, gateway_environ, python_environ, service_environ
 
@@ -21,9 +21,9 @@ from stack.wiring import SERVICES, Wiring, gateway_environ, python_environ, serv
 _FIRST_STAGE, _SERVICE_STAGE = 1, 2
 
 
-def stages(choices: Choices) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def stages(options: StartOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the programs that start together, and those that start when these are ready."""
-    return ("envoy", "sinks") if choices.runs_sinks else ("envoy",), SERVICES
+    return ("envoy", "sinks") if options.runs_sinks else ("envoy",), SERVICES
 
 
 class System:
@@ -36,9 +36,9 @@ class System:
 
     def start(self) -> None:
         """Start all, and return when a call through Envoy reaches every service."""
-        for stage in stages(self.wiring.choices):
+        for stage in stages(self.wiring.options):
             self._starter.start([partial(system_program, name, self._processes, self.wiring) for name in stage])
-        if not self.wiring.choices.runs_sinks:
+        if not self.wiring.options.runs_sinks:
             self.stop_one("sinks")
         self.wait_until_reachable()
 
@@ -85,7 +85,7 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     environ = own_settings | python_environ() | service_environ(name, wiring, processes.data(name))
     routes = Path(environ.get("NOTIFIER_ROUTES", ""))
     if name == "notifier":
-        environ |= _named_variables(routes) | sink_variables(wiring.choices, wiring.ports, processes.data("sinks"))
+        environ |= _named_variables(routes) | sink_variables(wiring.options, wiring.ports, processes.data("sinks"))
     environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
     admin: int = getattr(wiring.ports, f"{name}_admin")
     return ProgramSpec(

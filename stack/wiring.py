@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-from stack.choices import Choices
 from stack.ports import Ports
 from stack.servers import Addresses
+from stack.start_options import StartOptions
 
 SERVICES = ("ingest", "evaluator", "manager", "notifier")
 
@@ -58,17 +58,17 @@ class Wiring:
         return cls(addresses=addresses, ports=ports, otlp=record["otlp"], routes=routes, sinks=sinks)
 
     @property
-    def choices(self) -> Choices:
+    def options(self) -> StartOptions:
         """Return what a later start keeps."""
-        return Choices(otlp=self.otlp, routes=self.routes, sinks=self.sinks)
+        return StartOptions(otlp=self.otlp, routes=self.routes, sinks=self.sinks)
 
 
-def remembered_choices(folder: Path) -> Choices:
-    """Return what the last start in this folder was told; nothing when there was none."""
+def stored_options(folder: Path) -> StartOptions:
+    """Return the options of the last start in this folder; the defaults when there was none."""
     try:
-        return Wiring.read(folder).choices
+        return Wiring.read(folder).options
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return Choices()
+        return StartOptions()
 
 
 def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:

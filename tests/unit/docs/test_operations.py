@@ -15,9 +15,9 @@ from cli.main import app
 from services.domain.severity import Severity
 from services.manager.worker.default_rules import DEFAULT_RULES
 from services.notifier.settings import load_routes
-from stack.choices import Choices
 from stack.ports import Ports
 from stack.sink_addresses import sink_variables
+from stack.start_options import StartOptions
 from stack.topics import TOPICS, Topic
 from tests.unit.deploy.test_observability import OTHERS, exported, instruments
 
@@ -106,7 +106,7 @@ def test_the_example_of_a_second_slack_channel_is_accepted(tmp_path: Path) -> No
     file = tmp_path / "routes.yaml"
     file.write_text(shown)
     (payments_url,) = re.findall(r"^export PAYMENTS_SLACK_URL=(.*)$", COMMANDS, re.MULTILINE)
-    variables = sink_variables(Choices(routes=file, sinks=True), Ports(), tmp_path)
+    variables = sink_variables(StartOptions(routes=file, sinks=True), Ports(), tmp_path)
     routes = load_routes(file, {"PAYMENTS_SLACK_URL": payments_url, **variables})
     assert routes.route(Severity.HIGH, {"team": "payments"})[0] == ("slack-payments",)
     assert routes.route(Severity.LOW, {"team": "payments"})[0] == ("slack",)

@@ -5,9 +5,9 @@ from itertools import chain
 
 import pytest
 
-from stack.choices import Choices
 from stack.ports import Ports
 from stack.servers import SERVERS
+from stack.start_options import StartOptions
 from stack.system import stages
 
 
@@ -28,7 +28,7 @@ def test_two_ports_that_are_the_same_are_refused_by_name() -> None:
 
 
 def test_every_port_is_one_programs_own() -> None:
-    programs = (*SERVERS, *chain.from_iterable(stages(Choices())))
+    programs = (*SERVERS, *chain.from_iterable(stages(StartOptions())))
     owned = [port for program in programs for port in Ports().of(program)]
     assert sorted(owned) == sorted(astuple(Ports()))
 

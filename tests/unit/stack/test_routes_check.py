@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from stack.choices import Told
 from stack.local_system import start_stack
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.routes_check import RoutedChannel, RoutesFileError, read_report
+from stack.start_options import RequestedOptions
 from tests.unit.cli.commands import error_of
 
 ROUTES = """
@@ -39,7 +39,9 @@ def test_variables_that_are_not_set_are_named_before_anything_starts(tmp_path: P
     home = tmp_path / "run"
     lines: list[str] = []
     with pytest.raises(RoutesFileError) as refused:
-        start_stack(lines.append, folder=home, ports=Ports.free(), told=Told(routes=str(routes)), external={})
+        start_stack(
+            lines.append, folder=home, ports=Ports.free(), requested=RequestedOptions(routes=str(routes)), external={}
+        )
     for name in ("SINK_SLACK_WEBHOOK_URL", "PAYMENTS_SLACK_URL"):
         assert f"refers to {name}, which is not set" in str(refused.value)
     assert lines == [f"ROUTES: {routes}"]
