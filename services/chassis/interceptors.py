@@ -59,7 +59,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             await asyncio.wait(self._running, timeout=_INTERRUPT_SECONDS)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """Return the handler, wrapped."""
+        """Return the handler with tracing, metrics and the translation of failures around it."""
         handler = await continuation(details)
         if handler is None or details.method.startswith(_UNOBSERVED):
             return handler

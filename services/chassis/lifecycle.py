@@ -1,4 +1,4 @@
-"""The life of a service process: settings, logs, telemetry, the app, and a shutdown that ends in time."""
+"""Run a service process: settings, logs, telemetry, the app, and a shutdown that ends in time."""
 
 import asyncio
 import gc
@@ -79,12 +79,12 @@ def _refused(service: str, error: SettingsError) -> int:
 
 async def _run(service: str, app: AbstractAsyncContextManager[None], drain: timedelta) -> int:
     stop, started = asyncio.Event(), asyncio.Event()
-    life = asyncio.create_task(_live(service, app, drain, started, stop))
+    running = asyncio.create_task(_run_app(service, app, drain, started, stop))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, started, stop, life)
+        loop.add_signal_handler(number, _on_signal, started, stop, running)
     try:
-        await life
+        await running
     except asyncio.CancelledError:
         log.info("service_stopped_while_starting")
     except SettingsError as error:
@@ -98,7 +98,7 @@ async def _run(service: str, app: AbstractAsyncContextManager[None], drain: time
     return 0
 
 
-async def _live(
+async def _run_app(
     service: str,
     app: AbstractAsyncContextManager[None],
     drain: timedelta,
@@ -124,11 +124,11 @@ def _freeze_objects() -> None:
     gc.freeze()
 
 
-def _on_signal(started: asyncio.Event, stop: asyncio.Event, life: "asyncio.Task[None]") -> None:
+def _on_signal(started: asyncio.Event, stop: asyncio.Event, running: "asyncio.Task[None]") -> None:
     stop.set()
     if not started.is_set():
         # Still starting, perhaps waiting for a database: there is nothing to drain.
-        life.cancel()
+        running.cancel()
 
 
 def _limit_shutdown(service: str, drain: timedelta) -> None:

@@ -1,1 +1,1 @@
-"""Judges log events by rules: match (stateless) and window (stateful)."""
+"""Evaluates rules on log events: match (stateless) and window (stateful)."""

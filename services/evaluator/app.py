@@ -27,7 +27,7 @@ from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS
 from services.evaluator.settings import Settings
-from services.evaluator.worker.match import MatchWorker, Pace
+from services.evaluator.worker.match import MatchLimits, MatchWorker
 from services.evaluator.worker.rule_reporter import RuleReporter
 from services.evaluator.worker.stage_worker import StageWorker
 from services.evaluator.worker.window import WindowWorker
@@ -49,7 +49,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         kafka = await stack.enter_async_context(
             producer(
                 settings.kafka,
-                f"evaluator@{process.instance}",
+                f"evaluator-{process.instance}",
                 dependency=health.dependency("kafka"),
                 message_timeout_ms=_MESSAGE_TIMEOUT_MS,
             )
@@ -60,8 +60,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         reporter = RuleReporter(RuleReportClient(mesh), metrics.rule_counts, lambda: str(uuid4()))
         # With a last report at the end, of what the stages counted until they ended.
         reports = Loop(reporter.turn, name="report rules", every=_REPORT_INTERVAL)
-        await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
         await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES))
+        await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
         parts = _Parts(settings, kafka, rules, metrics, health)
         await stack.enter_async_context(parts.window_stage())
         await stack.enter_async_context(parts.match_stage())
@@ -97,7 +97,7 @@ class _Parts:
                 rules=self._rules,
                 metrics=self._metrics,
                 clock=self._clock,
-                pace=Pace(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
+                limits=MatchLimits(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
             )
             async with self._running(worker, "match"):
                 yield

@@ -127,13 +127,12 @@ class _Parts:
         )
 
     async def begin(self) -> None:
-        """Do what the first call needs."""
+        """Create the default rules, and load all rules, before the first call."""
         await self._database.sync_clock()
         await create_default_rules(self._store, _new_id, self._clock.now())
         await self._rules.refresh()
 
     def mounts(self) -> list[Mount]:
-        """Return the services."""
         rules = AlertRuleRpc(
             RuleCommands(self._store, self._clock, _new_id, self._metrics, self.checker),
             self._rule_reader,

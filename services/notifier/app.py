@@ -72,12 +72,12 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(relaying(database, kafka, health))
         parts = _Parts(settings, routes, database, health)
         await Loop(parts.recover, name="recover", health=health).until_success()
+        await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health, PUBLIC_SERVICES))
         for spec in routes.channels.values():
             await stack.enter_async_context(_dispatching(parts, spec))
         retention = PostgresRetention(database, database.clock, retention=settings.retention)
         purge = Loop(retention.purge, name="purge", health=health, every=PURGE_INTERVAL)
         await stack.enter_async_context(looping(purge))
-        await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health, PUBLIC_SERVICES))
         await stack.enter_async_context(
             consuming(
                 settings.kafka,
@@ -143,7 +143,7 @@ class _Parts:
         await fail_removed_channels(channels, self._queue, self._outcomes, self._policy, self.clock)
 
     def dispatcher(self, spec: ChannelSpec, channel: Channel) -> Dispatcher:
-        """Create the bulkhead of one channel."""
+        """Create the dispatcher of one channel, with a breaker and a pool of its own."""
         delivery = self._settings.delivery
         breaker = Breaker(
             spec.name,
@@ -180,7 +180,6 @@ class _Parts:
         )
 
     def rpc(self) -> NotificationRpc:
-        """Create the servicer."""
         deliveries, failed = PostgresDeliveryLog(self._database), PostgresFailedDeliveries(self._database)
         fail_max = self._settings.delivery.breaker_fail_max
         return NotificationRpc(deliveries, failed, self._dispatchers, self.clock, fail_max=fail_max)

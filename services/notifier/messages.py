@@ -28,6 +28,7 @@ _KINDS = {
     NotificationKind.RESOLVED: Notification.RESOLVED,
 }
 
+# The contract speaks of failed notifications: PENDING there is a delivery that has failed and waits for its redrive.
 STATES: Mapping["FailedNotification.Status.ValueType", frozenset[DeliveryState]] = {
     FailedNotification.PENDING: frozenset({DeliveryState.FAILED}),
     FailedNotification.RETRYING: frozenset({DeliveryState.PENDING, DeliveryState.IN_FLIGHT}),
@@ -132,7 +133,7 @@ def _notification(message: Notification) -> NotificationContent:
         labels=dict(alert.labels),
         window=_window(alert) if alert.HasField("window") else None,
         samples=tuple(_sample(sample) for sample in alert.samples),
-        is_quiet=kind is NotificationKind.RESOLVED and bool(alert.superseded_by),
+        closes_superseded=kind is NotificationKind.RESOLVED and bool(alert.superseded_by),
     )
 
 

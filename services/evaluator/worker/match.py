@@ -33,7 +33,7 @@ _MAX_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class MatchLimits:
     """How much is fetched at once, how often is flushed, and after which silence a partition is idle."""
 
     fetch_records: int
@@ -57,7 +57,7 @@ class MatchWorker(StageWorker):
         rules: Rules,
         metrics: Metrics,
         clock: Clock,
-        pace: Pace,
+        limits: MatchLimits,
         backoff: Backoff = Backoff(),
     ) -> None:
         super().__init__(rules)
@@ -66,7 +66,7 @@ class MatchWorker(StageWorker):
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._clock = clock
-        self._pace = pace
+        self._limits = limits
         self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
         self._committed: dict[int, int] = {}
@@ -84,7 +84,7 @@ class MatchWorker(StageWorker):
     async def turn(self) -> None:
         """Fetch once, and flush if it is time."""
         timeout_s = max(self._flush_at - self._clock.monotonic(), 0.0)
-        fetched = await self._source.fetch(self._pace.fetch_records, timeout_s)
+        fetched = await self._source.fetch(self._limits.fetch_records, timeout_s)
         self._apply(fetched.rebalance)
         await self._dead_letter(fetched.unreadable)
         await self._match(fetched.events)
@@ -171,7 +171,7 @@ class MatchWorker(StageWorker):
         batches = self._changed(await self._idle_since_ns())
         rows = sum(len(batch.rows) for _, batch in batches)
         pause = min(rows * _PAUSE_SECONDS_PER_ROW, _MAX_PAUSE_SECONDS)
-        self._flush_at = self._clock.monotonic() + max(pause, self._pace.flush.total_seconds())
+        self._flush_at = self._clock.monotonic() + max(pause, self._limits.flush.total_seconds())
         traceparents, self._traceparents = self._traceparents, []
         events, self._events = self._events, 0
         selected, self._selected = self._selected, Counter()
@@ -207,7 +207,7 @@ class MatchWorker(StageWorker):
         if now < self._idle_check_at:
             return {}
         self._idle_check_at = now + _IDLE_CHECK_SECONDS
-        silent_since = now - self._pace.idle.total_seconds()
+        silent_since = now - self._limits.idle.total_seconds()
         quiet = [partition for partition in self._sources if self._busy_at[partition] <= silent_since]
         # The time before the request: what arrives after the answer arrives after it too.
         asked_ns = moment_ns(self._clock.now())

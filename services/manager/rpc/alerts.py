@@ -97,7 +97,7 @@ class AlertCommands:
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)
 class AlertRpc(AlertServiceServicer):
-    """Serves alerts."""
+    """Serves AlertService."""
 
     def __init__(self, commands: AlertCommands, reader: AlertReader, cache: ResponseCache, feed: AlertFeed) -> None:
         self._commands = commands

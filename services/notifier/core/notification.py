@@ -67,5 +67,5 @@ class NotificationContent:
     labels: Mapping[str, str] = field(default_factory=dict)
     window: NotificationWindow | None = None
     samples: tuple[NotificationSample, ...] = ()
-    is_quiet: bool = False
-    """Whether only stateful channels get it, to close the alert: another alert took its place."""
+    closes_superseded: bool = False
+    """Whether another alert took its place: only channels that track alerts get it, to close theirs."""

@@ -45,9 +45,9 @@ class Routes:
         return (), RoutingReason.NO_ROUTE
 
     @property
-    def stateful_channels(self) -> frozenset[str]:
+    def tracking_channels(self) -> frozenset[str]:
         """Return the channels that keep an alert open under its id until it is resolved."""
-        return frozenset(name for name, spec in self.channels.items() if spec.settings.is_stateful)
+        return frozenset(name for name, spec in self.channels.items() if spec.settings.tracks_alerts)
 
     @property
     def fallbacks(self) -> dict[str, tuple[str, ...]]:

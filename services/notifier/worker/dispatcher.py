@@ -178,7 +178,7 @@ class Dispatchers:
         self._dispatchers: dict[str, Dispatcher] = {}
 
     def add(self, dispatcher: Dispatcher) -> None:
-        """Add one more."""
+        """Register the dispatcher of a channel."""
         self._dispatchers[dispatcher.channel] = dispatcher
 
     def wake(self, channels: Iterable[str]) -> None:

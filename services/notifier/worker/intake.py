@@ -55,7 +55,7 @@ class NotificationIntake:
                 kind=notification.kind.name,
                 reason=reason.value,
                 channels=channels,
-                is_quiet=notification.is_quiet,
+                closes_superseded=notification.closes_superseded,
             )
         if reason is RoutingReason.NO_ROUTE:
             self._metrics.unrouted()
@@ -66,5 +66,5 @@ class NotificationIntake:
             record=record.value or b"",
             traceparent=traceparent_of(record.headers),
             channels=channels,
-            only=self._routes.stateful_channels if notification.is_quiet else None,
+            only=self._routes.tracking_channels if notification.closes_superseded else None,
         )

@@ -63,7 +63,7 @@ async def test_an_alert_reaches_each_channel_of_its_route_once(world: World, ale
     assert {one.alert for one in world.sinks.journal.deliveries} == {alert}
 
 
-async def test_an_alert_that_was_superseded_is_closed_in_stateful_channels_and_reaches_nobody_else(
+async def test_an_alert_that_was_superseded_is_closed_in_tracking_channels_and_reaches_nobody_else(
     world: World, alert: str
 ) -> None:
     await world.publish(notification(alert=alert))

@@ -12,7 +12,7 @@ from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import LogFetch
-from services.evaluator.worker.match import MatchWorker, Pace
+from services.evaluator.worker.match import MatchLimits, MatchWorker
 from services.rule_language.rule import Rule
 from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import NOW, MemoryDeadLetters, MemoryLog, MemoryPartials, MemoryRules
@@ -38,7 +38,7 @@ class Loop:
             rules=self.rules,
             metrics=self.metrics,
             clock=self.clock,
-            pace=Pace(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
+            limits=MatchLimits(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
             backoff=AT_ONCE,
         )
 

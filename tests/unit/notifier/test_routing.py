@@ -113,7 +113,7 @@ def test_a_channel_that_took_the_beginning_gets_the_end() -> None:
     )
 
 
-def test_a_quiet_end_reaches_only_stateful_channels() -> None:
+def test_a_quiet_end_reaches_only_tracking_channels() -> None:
     pager = PagerDutySettings(url="https://pager", routing_key="k")
     routes = Routes(
         channels={
@@ -122,9 +122,9 @@ def test_a_quiet_end_reaches_only_stateful_channels() -> None:
         },
         routes=(),
     )
-    assert routes.stateful_channels == {"pager"}
+    assert routes.tracking_channels == {"pager"}
     before = [DeliveryTarget(channel="slack"), DeliveryTarget(channel="pager", fallback_for="slack")]
-    assert targets_of(("slack",), before, routes.stateful_channels) == (
+    assert targets_of(("slack",), before, routes.tracking_channels) == (
         DeliveryTarget(channel="pager", fallback_for="slack"),
     )
 

@@ -116,15 +116,15 @@ class PostgresDeliveryOutcomes:
         deliveries = [
             NewDelivery(row["id"], failed.alert_id, row["kind"], target.channel, target.fallback_for)
             for row in rows
-            if not _is_quiet(row["record"])
+            if not _closes_superseded(row["record"])
             for target in targets
         ]
         return await insert_deliveries(connection, deliveries, now=now)
 
 
-def _is_quiet(record: bytes) -> bool:
+def _closes_superseded(record: bytes) -> bool:
     try:
-        return decode_notification(record).is_quiet
+        return decode_notification(record).closes_superseded
     except UnreadableNotificationError:
         return False
 

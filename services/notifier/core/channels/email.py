@@ -45,7 +45,7 @@ _MAX_RECIPIENT = 500
 class EmailSettings:
     """A mail server that takes mail by SMTP with STARTTLS, and with login where there is a user name."""
 
-    is_stateful: ClassVar[bool] = False
+    tracks_alerts: ClassVar[bool] = False
 
     host: str
     port: int

@@ -44,7 +44,7 @@ class PagerDutySettings:
     """A service of PagerDuty, by its Events API v2 integration key."""
 
     allow_private: ClassVar[bool] = True
-    is_stateful: ClassVar[bool] = True
+    tracks_alerts: ClassVar[bool] = True
 
     url: str
     routing_key: str = field(repr=False)

@@ -52,7 +52,7 @@ class SlackSettings:
     """An incoming webhook; who knows its address may post."""
 
     allow_private: ClassVar[bool] = True
-    is_stateful: ClassVar[bool] = False
+    tracks_alerts: ClassVar[bool] = False
 
     url: str = field(repr=False)
 

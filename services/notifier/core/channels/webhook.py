@@ -23,7 +23,7 @@ from services.notifier.core.notification import NotificationContent, Notificatio
 class WebhookSettings:
     """An address that takes signed JSON."""
 
-    is_stateful: ClassVar[bool] = False
+    tracks_alerts: ClassVar[bool] = False
 
     url: str = field(repr=False)
     signing_key: str = field(repr=False)
