@@ -215,7 +215,10 @@ class Consumer:
             self._probe()
         if self._unresumed:
             self._resume()
-        self._messages = [message for message in messages if message.partition() not in self._moved]
+        # An error stays: the one of a fenced member names partition 0, in the same poll that revokes all partitions.
+        self._messages = [
+            message for message in messages if message.error() is not None or message.partition() not in self._moved
+        ]
 
     def _on_assign(self, _: Any, partitions: list[TopicPartition]) -> None:
         # After the callback the client assigns them, in the way of the group's protocol.

@@ -1,12 +1,13 @@
-"""A batch whose partitions move while it is in flight, without a broker."""
+"""Partitions that move while a batch is in flight or records are read, without a broker."""
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import confluent_kafka
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from services.chassis.kafka import Consumer, Record
+from services.chassis.kafka.config import FATAL
 from services.chassis.settings import KafkaSettings
 
 NOWHERE = KafkaSettings(brokers="127.0.0.1:1", topic_prefix="", delivery_timeout=timedelta(seconds=1))
@@ -63,3 +64,27 @@ async def test_a_batch_of_other_partitions_stays_in_flight() -> None:
     async with consumer.in_flight([RECORD]):
         consumer._on_revoke(None, [TopicPartition("alerts", 1)])
     assert client.committed == [(0, 8)]
+
+
+class Message(NamedTuple):
+    """A message of the client."""
+
+    fault: KafkaError | None
+
+    def error(self) -> KafkaError | None:
+        return self.fault
+
+    def partition(self) -> int:
+        return 0
+
+
+async def test_a_lost_partition_gives_no_records_but_the_error_that_the_member_was_fenced() -> None:
+    consumer = a_consumer(FakeClient())
+    fenced = Message(KafkaError(FATAL))
+
+    def read() -> list[Any]:
+        consumer._on_lost(None, PLACE)
+        return [Message(None), fenced]
+
+    consumer._poll(read)
+    assert consumer._messages == [fenced]
