@@ -10,7 +10,7 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.alert_tables import print_alerts, print_change, print_unchanged, print_whole_alert
-from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
 from cli.lookup import complete_alert, complete_rule, find_alert
 from cli.output import OutputFormat, OutputOption, print_message, print_to_stderr
 from cli.rule_names import find_rule_id
@@ -125,7 +125,8 @@ def list_alerts(
     )
     with open_channel(server, output) as channel:
         request.rule_id = find_rule_id(channel, rule, output) if rule else ""
-        alerts = _list_alerts(AlertServiceStub(channel), request, limit)
+        call = AlertServiceStub(channel).ListAlerts
+        alerts: list[Alert] = list_rows(call, request, lambda page: page.alerts, limit=limit)
     print_alerts(alerts, output)
 
 
@@ -154,9 +155,7 @@ def acknowledge_alert(
             id=find_alert(channel, alert_id, output), actor=actor, comment=comment, request_id=new_request_id()
         )
         response = AlertServiceStub(channel).AcknowledgeAlert(request, timeout=RPC_TIMEOUT_S)
-    print_message(response.alert, output, lambda: print_alerts([response.alert], output))
-    if response.unchanged:
-        print_unchanged(response.alert, comment, output)
+    _print_action(response, comment, output)
 
 
 @app.command("resolve")
@@ -173,9 +172,7 @@ def resolve_alert(
             id=find_alert(channel, alert_id, output), actor=actor, comment=comment, request_id=new_request_id()
         )
         response = AlertServiceStub(channel).ResolveAlert(request, timeout=RPC_TIMEOUT_S)
-    print_message(response.alert, output, lambda: print_alerts([response.alert], output))
-    if response.unchanged:
-        print_unchanged(response.alert, comment, output)
+    _print_action(response, comment, output)
 
 
 @app.command("watch")
@@ -203,18 +200,6 @@ def watch_alerts(
             raise typer.Exit from None
 
 
-def _list_alerts(stub: AlertServiceStub, request: service.ListAlertsRequest, limit: int) -> list[Alert]:
-    alerts: list[Alert] = []
-    while len(alerts) < limit:
-        request.page_size = min(500, limit - len(alerts))
-        page = stub.ListAlerts(request, timeout=RPC_TIMEOUT_S)
-        alerts += page.alerts
-        request.page_token = page.next_page_token
-        if not request.page_token:
-            break
-    return alerts
-
-
 def _time_ago(age: timedelta | None) -> Timestamp | None:
     """Return the time that was so long ago; None for no age."""
     return timestamp_of(max(datetime.now(UTC) - age, _OLDEST) if age is not None else None)
@@ -225,3 +210,11 @@ _OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 def _severity_values(severities: list[SeverityChoice] | None) -> "list[AlertRule.Severity.ValueType]":
     return [AlertRule.Severity.Value(severity) for severity in severities or []]
+
+
+def _print_action(
+    response: service.AcknowledgeAlertResponse | service.ResolveAlertResponse, comment: str, output: OutputFormat
+) -> None:
+    print_message(response.alert, output, lambda: print_alerts([response.alert], output))
+    if response.unchanged:
+        print_unchanged(response.alert, comment, output)

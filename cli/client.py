@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
+from services.contract.paging import MAX_PAGE_SIZE
 from services.contract.timestamps import timedelta_of
 from stack.ports import Ports
 
@@ -43,6 +44,8 @@ ServerOption = Annotated[
 ]
 DEFAULT_SERVER = default_server()
 RPC_TIMEOUT_S = 15.0
+
+_Row = TypeVar("_Row")
 # A channel whose server was away for long tries again that often.
 _RECONNECT_MS = 5_000
 
@@ -88,6 +91,29 @@ def open_channel(server: str, output: OutputFormat = OutputFormat.TABLE) -> Iter
             yield channel
         except grpc.RpcError as error:
             _exit_with(error, server, output)
+
+
+def list_rows(
+    call: Any,
+    request: Any,
+    rows_of: Callable[[Any], Iterable[_Row]],
+    *,
+    limit: int | None = None,
+    timeout_s: float = RPC_TIMEOUT_S,
+) -> list[_Row]:
+    """Return the rows of a list rpc, page by page: all of them, or the first `limit`; `timeout_s` is for each page.
+
+    `request` is changed: its page size and page token are set for each call.
+    """
+    rows: list[_Row] = []
+    while limit is None or len(rows) < limit:
+        request.page_size = MAX_PAGE_SIZE if limit is None else min(MAX_PAGE_SIZE, limit - len(rows))
+        page = call(request, timeout=timeout_s)
+        rows += rows_of(page)
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    return rows
 
 
 def new_request_id() -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
+from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
 from cli.lookup import complete_alert, find_alert, find_failed_notification
 from cli.output import (
     OutputFormat,
@@ -21,7 +21,6 @@ from cli.output import (
     short_ids,
     stdout,
 )
-from services.contract.paging import MAX_PAGE_SIZE
 from tocsin.notifications.v1 import notification_service_pb2 as service
 from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification, Notification
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
@@ -68,17 +67,10 @@ def list_deliveries(
     request = service.ListDeliveriesRequest(
         channel=channel_name, states=[Delivery.State.Value(state) for state in states or []]
     )
-    rows: list[Delivery] = []
     with open_channel(server, output) as channel:
         request.alert_id = find_alert(channel, alert, output)
-        stub = NotificationServiceStub(channel)
-        while len(rows) < limit:
-            request.page_size = min(MAX_PAGE_SIZE, limit - len(rows))
-            page = stub.ListDeliveries(request, timeout=RPC_TIMEOUT_S)
-            rows += page.deliveries
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                break
+        call = NotificationServiceStub(channel).ListDeliveries
+        rows: list[Delivery] = list_rows(call, request, lambda page: page.deliveries, limit=limit)
     _print_deliveries(rows, output)
 
 
@@ -91,16 +83,9 @@ def list_failed(
 ) -> None:
     """Show deliveries that failed after all attempts, the newest first."""
     request = service.ListFailedNotificationsRequest(channel=channel_name)
-    rows: list[FailedNotification] = []
     with open_channel(server, output) as channel:
-        stub = NotificationServiceStub(channel)
-        while len(rows) < limit:
-            request.page_size = min(MAX_PAGE_SIZE, limit - len(rows))
-            page = stub.ListFailedNotifications(request, timeout=RPC_TIMEOUT_S)
-            rows += page.failed_notifications
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                break
+        call = NotificationServiceStub(channel).ListFailedNotifications
+        rows: list[FailedNotification] = list_rows(call, request, lambda page: page.failed_notifications, limit=limit)
     _print_failed(rows, output)
 
 

@@ -141,7 +141,7 @@ def apply_rules(
         stub = AlertRuleServiceStub(channel)
         checked = check_rules(stub, rules, str(source), output)
         try:
-            for change in plan_changes(rules, checked, list(all_rules(stub)), prune=prune):
+            for change in plan_changes(rules, checked, all_rules(stub), prune=prune):
                 done.append(_carry_out(stub, change, is_dry_run=is_dry_run))  # noqa: PERF401  (each as it is done)
         finally:
             # Also when the server refuses one, or goes away in between.

@@ -1,20 +1,19 @@
 """Find a rule by what people type: its name, its id, or the beginning of its id."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 from uuid import UUID
 
 import grpc
 import typer
 
-from cli.client import RPC_TIMEOUT_S, ExitCode
+from cli.client import RPC_TIMEOUT_S, ExitCode, list_rows
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
-_PAGE = 500
 _MAX_CANDIDATES = 10
 
 
@@ -26,22 +25,17 @@ def find_rule_id(channel: grpc.Channel, text: str, output: OutputFormat) -> str:
     """
     if _is_id(text):
         return text
-    rules = list(all_rules(AlertRuleServiceStub(channel)))
+    rules = all_rules(AlertRuleServiceStub(channel))
     matches = match_rules(rules, text)
     if len(matches) != 1:
         _exit_without_rule(text, matches, [rule.name for rule in rules], output)
     return matches[0].id
 
 
-def all_rules(stub: AlertRuleServiceStub) -> Iterator[AlertRule]:
-    """Yield all rules, page by page."""
-    request = service.ListAlertRulesRequest(page_size=_PAGE)
-    while True:
-        page = stub.ListAlertRules(request, timeout=RPC_TIMEOUT_S)
-        yield from page.alert_rules
-        request.page_token = page.next_page_token
-        if not request.page_token:
-            return
+def all_rules(stub: AlertRuleServiceStub, *, timeout_s: float = RPC_TIMEOUT_S) -> list[AlertRule]:
+    """Return all rules; `timeout_s` is for each page."""
+    request = service.ListAlertRulesRequest()
+    return list_rows(stub.ListAlertRules, request, lambda page: page.alert_rules, timeout_s=timeout_s)
 
 
 def match_rules(rules: Sequence[AlertRule], text: str) -> list[AlertRule]:

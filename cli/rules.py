@@ -56,7 +56,7 @@ RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or 
 def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show all rules."""
     with open_channel(server, output) as channel:
-        rules = list(all_rules(AlertRuleServiceStub(channel)))
+        rules = all_rules(AlertRuleServiceStub(channel))
     _print_rules(rules, output)
 
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 
+from cli.rule_names import all_rules
 from services.contract.timestamps import timedelta_of
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
-from tocsin.rules.v1.alert_rule_service_pb2 import ListAlertRulesRequest
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 # What counts as too late where the rules are not known.
@@ -72,14 +72,7 @@ def _window_of(rule: AlertRule) -> RuleWindow:
 
 def fetch_open_windows(channel: grpc.Channel) -> OpenWindows:
     """Ask for the enabled rules; where that fails, none are known, and sending says what is wrong."""
-    rules: list[AlertRule] = []
-    request = ListAlertRulesRequest()
     try:
-        while True:
-            page = AlertRuleServiceStub(channel).ListAlertRules(request, timeout=_TIMEOUT_S)
-            rules += page.alert_rules
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                return open_windows_of(rules)
+        return open_windows_of(all_rules(AlertRuleServiceStub(channel), timeout_s=_TIMEOUT_S))
     except grpc.RpcError:
         return OpenWindows()
