@@ -341,7 +341,7 @@ class Consumer:
     def _handle_error(self, error: KafkaError) -> None:
         if error.code() not in BROKER_ABSENT:
             log.warning("consumer_failed", error=error.name(), text=error.str(), **self._labels)
-        if error.fatal():
+        if is_fatal(error):
             self._fatal = error
         if error.code() == ALL_BROKERS_DOWN:
             self._must_probe = True

@@ -46,6 +46,7 @@ class _Fetch:
     blocks: list[Block]
     times_ns: Ints
     arrived_ns: Ints
+    latest_arrival_ns: int
     record_of_event: Ints
     block_of_event: Ints
     # For each event the end of the window that closes first among the rules that selected it.
@@ -72,7 +73,7 @@ class _Fetch:
         The watermark is never ahead of a record's arrival, so windows that close after it cannot make an event late.
         """
         open_ns = compiled.window_ns + compiled.lateness_ns
-        if bucketed.first_pane_ns + open_ns > self.arrived_ns.max():
+        if bucketed.first_pane_ns + open_ns > self.latest_arrival_ns:
             return
         if self.closes_ns is None:
             self.closes_ns = np.full(len(self.times_ns), LATEST_NS)
@@ -135,6 +136,7 @@ def _add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> 
         blocks=blocks,
         times_ns=times_ns,
         arrived_ns=arrived_ns,
+        latest_arrival_ns=int(arrived_ns.max(initial=0)),
         record_of_event=record_of_event,
         block_of_event=block_of_record[record_of_event],
     )
