@@ -9,11 +9,15 @@ The client blocks, so each of its calls runs on one thread, and its callbacks do
 - A batch is in flight from being fetched until it is committed. If its partitions are revoked meanwhile, the callback
   waits for it for a bounded time and commits it if it is handled by then; otherwise the batch is abandoned, because
   another member handles it again. Nothing is committed for partitions that have moved.
+- A member that is fenced joins again under its name. Kafka fences a second process with that name, and also a member
+  whose session ended unnoticed while Kafka was away, if it commits before it hears of that. Two processes fence each
+  other in turns, so the one that is fenced twice within a minute fails.
 - A client that hangs when it leaves is left behind: what it had not committed is read again by the next owner.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -38,6 +42,7 @@ _LEAVE_SECONDS = 3.0
 _REQUEST_SECONDS = 5.0
 _PROBE_SECONDS = 1.0
 _END_OFFSET_SECONDS = 1.0
+_REJOIN_INTERVAL_SECONDS = 60.0
 
 
 class InFlightBatch:
@@ -107,6 +112,7 @@ class Consumer:
         self._in_flight: InFlightBatch | None = None
         self._is_paused = self._must_probe = False
         self._fatal: KafkaError | None = None
+        self._rejoin_at = 0.0
         self._has_joined = False
         # How many partitions the topic has; known with the first assigned partition.
         self.partition_count = 0
@@ -132,10 +138,10 @@ class Consumer:
     async def fetch(self, limit: int, timeout_s: float, *, fill: bool = False) -> tuple[Rebalance, list[Record]]:
         """Return up to `limit` records: as soon as there is one, or with `fill` after `limit` records or the timeout.
 
-        Raises KafkaException for errors that the client cannot recover from.
+        Raises KafkaException for errors that neither the client nor joining again can repair.
         """
         if self._fatal is not None:
-            raise KafkaException(self._fatal)
+            await self._call(self._rejoin, self._fatal)
         rebalance, messages = await self._call(self._fetch, limit, timeout_s, fill)
         return rebalance, [record_of(message, self._topic) for message in messages if not self._is_error(message)]
 
@@ -178,6 +184,19 @@ class Consumer:
         self._client.subscribe(
             [self._physical], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
+
+    def _rejoin(self, fatal: KafkaError) -> None:
+        """Replace the client; raise the error when this happened shortly before."""
+        now = time.monotonic()
+        if now < self._rejoin_at:
+            raise KafkaException(fatal)
+        self._rejoin_at = now + _REJOIN_INTERVAL_SECONDS
+        self._client.close()
+        self._release([TopicPartition(self._physical, partition) for partition in self._starts])
+        self._client, self._fatal = confluent_kafka.Consumer(self._config), None
+        self._messages, self._unresumed, self._has_joined, self._is_paused = [], set(), False, False
+        self._subscribe()
+        log.warning("consumer_rejoined", error=fatal.name(), **self._labels)
 
     def _fetch(self, limit: int, timeout_s: float, fill: bool) -> tuple[Rebalance, list[Any]]:  # noqa: FBT001  (by position through the executor)
         if self._is_paused:
@@ -370,7 +389,7 @@ class Consumer:
         if error is None:
             return False
         if is_fatal(error):
-            raise KafkaException(self._fatal or error)
+            self._fatal = error
         log.warning("fetch_failed", error=error.name(), **self._labels)
         return True
 

@@ -192,3 +192,24 @@ async def test_a_client_that_hangs_is_left_behind_within_a_bound(
     finally:
         may_close.set()
         await asyncio.to_thread(is_closed.wait, 30)
+
+
+async def test_of_two_members_with_one_name_the_one_that_is_fenced_again_fails_and_the_other_reads(
+    settings: KafkaSettings,
+) -> None:
+    async with consumer(settings).joined() as first, consumer(settings).joined() as second:
+        readers = [Reader(first), Reader(second)]
+        failed: list[Reader] = []
+        while not failed:
+            for reader in readers:
+                try:
+                    await reader.fetch()
+                except KafkaException:
+                    failed.append(reader)
+        (other,) = [reader for reader in readers if reader not in failed]
+        while len(other.resumed) < len(PARTITIONS):
+            await other.fetch()
+        await send(settings, b"0")
+        while not other.records[0]:
+            await other.fetch()
+    assert other.values()[0] == [b"0"]
