@@ -165,30 +165,117 @@ Global___LogEvent: _TypeAlias = LogEvent  # noqa: Y015
 
 @_typing.final
 class LogBatch(_message.Message):
-    """The value of a record on the topic `log-events`, without a key, so that records spread evenly. Field 1 has the same
-    number as in IngestBatchRequest: a valid request is written to Kafka byte for byte.
-    An event without event_time happened at the record's timestamp.
+    """The value of a record on the topic `log-events`, without a key, so that records spread evenly: events as columns, or
+    one by one. An event without event_time happened at the record's timestamp.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEvent]:
-        """The events in the order of the request."""
+        """The events one by one: the form of former versions, which is still read."""
+
+    @_builtins.property
+    def columns(self) -> Global___EventColumns:
+        """The events as columns, after those of `events`."""
 
     def __init__(
         self,
         *,
         events: _abc.Iterable[Global___LogEvent] | None = ...,
+        columns: Global___EventColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "events", b"events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogBatch: _TypeAlias = LogBatch  # noqa: Y015
+
+@_typing.final
+class EventColumns(_message.Message):
+    """Many events as columns: an Arrow IPC stream, compressed as a whole.
+
+    Version 1 of the schema has these columns, in this order, each a field of LogEvent by its name:
+
+        record_id      string, not null
+        event_time     timestamp[ns, tz=UTC]; null: the time of arrival
+        service        string, not null
+        level          int32, not null: the number of the Level
+        message        string, not null
+        status_code    int32
+        response_time  float64, milliseconds
+        host           string, not null
+        trace_id       string, not null
+        attributes     map<string, string>, not null
+
+    What is not known is null, or the empty string where null is not allowed. The stream may have any number of record
+    batches, without dictionaries, and no compression inside. A reader refuses a version that it does not know.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Compression:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CompressionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EventColumns._Compression.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        COMPRESSION_UNSPECIFIED: EventColumns._Compression.ValueType  # 0
+        """Never written."""
+        NONE: EventColumns._Compression.ValueType  # 1
+        """Not at all."""
+        LZ4: EventColumns._Compression.ValueType  # 2
+        """One frame of LZ4."""
+        ZSTD: EventColumns._Compression.ValueType  # 3
+        """One frame of Zstandard."""
+
+    class Compression(_Compression, metaclass=_CompressionEnumTypeWrapper):
+        """How the whole stream is compressed."""
+
+    COMPRESSION_UNSPECIFIED: EventColumns.Compression.ValueType  # 0
+    """Never written."""
+    NONE: EventColumns.Compression.ValueType  # 1
+    """Not at all."""
+    LZ4: EventColumns.Compression.ValueType  # 2
+    """One frame of LZ4."""
+    ZSTD: EventColumns.Compression.ValueType  # 3
+    """One frame of Zstandard."""
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    STREAM_SIZE_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    """The version of the schema: 1."""
+    event_count: _builtins.int
+    """How many events the stream has."""
+    compression: Global___EventColumns.Compression.ValueType
+    """How the stream is compressed."""
+    stream_size: _builtins.int
+    """The size of the stream before compression, in bytes."""
+    stream: _builtins.bytes
+    """The stream."""
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        event_count: _builtins.int = ...,
+        compression: Global___EventColumns.Compression.ValueType = ...,
+        stream_size: _builtins.int = ...,
+        stream: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "event_count", b"event_count", "schema_version", b"schema_version", "stream", b"stream", "stream_size", b"stream_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventColumns: _TypeAlias = EventColumns  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):
