@@ -4,33 +4,47 @@ Each buffer compressed by itself, as Arrow's own writer does it, would be larger
 some hundred events.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 
+from services.contract.arrow_streams import Codec, StreamReader, UnreadableColumnsError, decompress_stream
 from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch
 
+__all__ = [
+    "EVENT_SCHEMA",
+    "MAX_STREAM_BYTES",
+    "SCHEMA_VERSION",
+    "UnreadableColumnsError",
+    "concat_events",
+    "decode_event_columns",
+    "encode_log_batch",
+    "wrap_stream",
+]
+
 SCHEMA_VERSION: Final = 1
+# The stubs take only types of values.
+_TEXT_NOT_NULL: Final[Any] = pa.field("value", pa.string(), nullable=False)
 # Version 1; the proto of EventColumns states it.
-EVENT_SCHEMA: Final = pa.schema(
-    [
-        pa.field("record_id", pa.string(), nullable=False),
-        pa.field("event_time", pa.timestamp("ns", tz="UTC")),
-        pa.field("service", pa.string(), nullable=False),
-        pa.field("level", pa.int32(), nullable=False),
-        pa.field("message", pa.string(), nullable=False),
-        pa.field("status_code", pa.int32()),
-        pa.field("response_time", pa.float64()),
-        pa.field("host", pa.string(), nullable=False),
-        pa.field("trace_id", pa.string(), nullable=False),
-        pa.field("attributes", pa.map_(pa.string(), pa.string()), nullable=False),
-    ]
-)
-_CODECS: Final = {EventColumns.LZ4: "lz4", EventColumns.ZSTD: "zstd"}
-
-
-class UnreadableColumnsError(Exception):
-    """The columns cannot be read: the text says what was found and what is expected."""
+_EVENT_FIELDS: Final[list["pa.Field[Any]"]] = [
+    pa.field("record_id", pa.string(), nullable=False),
+    pa.field("event_time", pa.timestamp("ns", tz="UTC")),
+    pa.field("service", pa.string(), nullable=False),
+    pa.field("level", pa.int32(), nullable=False),
+    pa.field("message", pa.string(), nullable=False),
+    pa.field("status_code", pa.int32()),
+    pa.field("response_time", pa.float64()),
+    pa.field("host", pa.string(), nullable=False),
+    pa.field("trace_id", pa.string(), nullable=False),
+    pa.field("attributes", pa.map_(pa.string(), _TEXT_NOT_NULL), nullable=False),
+]
+EVENT_SCHEMA: Final = pa.schema(_EVENT_FIELDS)
+# No stream is larger before it is compressed.
+MAX_STREAM_BYTES: Final = 16 * 1024 * 1024
+_CODECS: Final[Mapping[int, Codec]] = {EventColumns.LZ4: "lz4", EventColumns.ZSTD: "zstd"}
+_NO_EVENTS: Final = pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)
+_READER: Final = StreamReader(EVENT_SCHEMA)
 
 
 def encode_log_batch(
@@ -59,34 +73,41 @@ def wrap_stream(
     return LogBatch(columns=columns).SerializeToString()
 
 
-def decode_event_columns(columns: EventColumns, max_bytes: int) -> pa.RecordBatch:
-    """Return the events of a record on `log-events`, checked completely, without dictionaries and in one batch.
+def decode_event_columns(columns: EventColumns, max_bytes: int = MAX_STREAM_BYTES) -> pa.RecordBatch:
+    """Return the events of a record on `log-events` in one batch, checked completely.
 
-    Raises UnreadableColumnsError for another version or schema, more than `max_bytes` before compression, offsets that
-    point outside, strings that are not UTF-8, and a number of events that is not `event_count`.
+    Raises UnreadableColumnsError for another version, schema or number of events than is said, for more than
+    `max_bytes` before compression, and for whatever Arrow does not allow, such as offsets that point outside, nulls
+    where there must be none, and strings that are not UTF-8.
     """
     if columns.schema_version != SCHEMA_VERSION:
         raise UnreadableColumnsError(f"expected schema version {SCHEMA_VERSION}, got {columns.schema_version}")
     if not 0 <= columns.stream_size <= max_bytes:
         raise UnreadableColumnsError(f"expected at most {max_bytes} bytes, got {columns.stream_size}")
-    try:
-        table = _read_stream(columns)
-    except (pa.ArrowException, ValueError, OSError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise UnreadableColumnsError("expected an Arrow IPC stream") from error
-    if table.num_rows != columns.event_count:
-        raise UnreadableColumnsError(f"expected {columns.event_count} events, got {table.num_rows}")
-    return table
+    batches = _READER.read(_stream(columns))
+    event_count = sum(batch.num_rows for batch in batches)
+    if event_count != columns.event_count:
+        raise UnreadableColumnsError(f"expected {columns.event_count} events, got {event_count}")
+    if len(batches) == 1:
+        return batches[0]
+    return concat_events(batches)
 
 
-def _read_stream(columns: EventColumns) -> pa.RecordBatch:
+def concat_events(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the events of several batches, which have EVENT_SCHEMA, in one."""
+    if len(batches) == 1:
+        return batches[0]
+    # The stubs have no concat_batches.
+    joined: pa.RecordBatch = pa.concat_batches(batches) if batches else _NO_EVENTS  # type: ignore[attr-defined]
+    return joined
+
+
+def _stream(columns: EventColumns) -> pa.Buffer:
+    if columns.compression == EventColumns.NONE:
+        if len(columns.stream) != columns.stream_size:
+            raise UnreadableColumnsError(f"expected {columns.stream_size} bytes, got {len(columns.stream)}")
+        return pa.py_buffer(columns.stream)
     codec = _CODECS.get(columns.compression)
-    stream: Any = columns.stream
-    if codec is not None:
-        stream = pa.decompress(columns.stream, decompressed_size=columns.stream_size, codec=codec)
-    with pa.ipc.open_stream(stream) as reader:
-        if reader.schema != EVENT_SCHEMA:
-            raise UnreadableColumnsError("expected the columns of schema version 1")
-        table = reader.read_all().combine_chunks()
-    table.validate(full=True)
-    batches = table.to_batches()
-    return batches[0] if batches else EVENT_SCHEMA.empty_table().to_batches()[0]
+    if codec is None:
+        raise UnreadableColumnsError(f"expected a known compression, got {columns.compression}")
+    return decompress_stream(columns.stream, codec, columns.stream_size)

@@ -210,10 +210,10 @@ class EventColumns(_message.Message):
         response_time  float64, milliseconds
         host           string, not null
         trace_id       string, not null
-        attributes     map<string, string>, not null
+        attributes     map<string, string>, not null, its values neither
 
-    What is not known is null, or the empty string where null is not allowed. The stream may have any number of record
-    batches, without dictionaries, and no compression inside. A reader refuses a version that it does not know.
+    What is not known is null, or the empty string where null is not allowed. The stream has at most 256 record batches and
+    16 MiB, no dictionaries, and no compression inside. A reader refuses a version that it does not know.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

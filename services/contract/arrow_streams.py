@@ -1,0 +1,141 @@
+"""Arrow IPC streams from strangers: opened and checked completely, so that whatever uses the columns can trust them.
+
+Arrow's own reader trusts more than it should. It allocates what a buffer that is compressed by itself says it becomes,
+ends the process where a message of another type is read as a schema, and looks for nulls nowhere that the schema
+forbids them. So the type of each message, and the description in front of each record batch (a flatbuffer, which Arrow
+has verified by then), are looked at before Arrow reads it; `validate` then looks at offsets, bitmaps and strings.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+
+# Each costs about as much as a hundred events.
+MAX_BATCHES: Final = 256
+Codec = Literal["lz4", "zstd"]
+_SCHEMA: Final = "schema"
+_RECORD_BATCH: Final = "record batch"
+# The places of fields in the flatbuffers Message and RecordBatch of Arrow's Message.fbs.
+_HEADER, _LENGTH, _NODES, _COMPRESSION = 2, 0, 1, 3
+_UINT16, _INT32, _UINT32, _INT64 = (struct.Struct(kind) for kind in ("<H", "<i", "<I", "<q"))
+# What Arrow raises for bytes that are no stream; StopIteration where they end before the first message.
+_ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, struct.error, StopIteration)
+
+
+class UnreadableColumnsError(Exception):
+    """The columns cannot be read: the text says what was expected and what was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """One array of a batch, in the order of Arrow's flat list: a column, or a part of a nested one."""
+
+    column: str
+    is_top: bool
+    is_nullable: bool
+
+
+class StreamReader:
+    """Reads streams of one schema."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._nodes = tuple(node for field in schema for node in _nodes(field, field.name, is_top=True))
+
+    def read(self, stream: pa.Buffer) -> list[pa.RecordBatch]:
+        """Return the batches of a stream. Raises UnreadableColumnsError."""
+        try:
+            return self._read(stream)
+        except _ARROW_ERRORS as error:
+            raise UnreadableColumnsError("expected an Arrow IPC stream") from error
+
+    def _read(self, stream: pa.Buffer) -> list[pa.RecordBatch]:
+        source = pa.BufferReader(stream)
+        messages = pa.ipc.MessageReader.open_stream(source)
+        first = messages.read_next_message()
+        # Anything else in its place would end the process.
+        if first.type != _SCHEMA or pa.ipc.read_schema(first) != self._schema:
+            raise UnreadableColumnsError(f"expected the columns {', '.join(map(str, self._schema))}")
+        batches = [self._batch(message) for message in _limited(messages)]
+        if source.tell() != stream.size:
+            raise UnreadableColumnsError("expected nothing after the end of the stream")
+        return batches
+
+    def _batch(self, message: pa.Message) -> pa.RecordBatch:
+        if message.type != _RECORD_BATCH:
+            raise UnreadableColumnsError(f"expected record batches alone, got a message of the type {message.type}")
+        _check_description(memoryview(message.metadata), self._nodes)
+        batch = pa.ipc.read_record_batch(message, self._schema)
+        batch.validate(full=True)
+        return batch
+
+
+def decompress_stream(compressed: bytes, codec: Codec, size: int) -> pa.Buffer:
+    """Open what a codec has compressed as a whole, which must become exactly `size` bytes."""
+    try:
+        if codec != "lz4":
+            return pa.decompress(compressed, decompressed_size=size, codec=codec)
+        # In one call, LZ4 would leave the rest as it finds the memory where fewer bytes come out.
+        with pa.CompressedInputStream(pa.BufferReader(compressed), codec) as source:
+            buffer = source.read_buffer(size + 1)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UnreadableColumnsError(f"expected {size} bytes compressed with {codec}") from error
+    if buffer.size != size:
+        raise UnreadableColumnsError(f"expected {size} bytes compressed with {codec}, got other than that")
+    return buffer
+
+
+def _nodes(field: "pa.Field[Any]", column: str, *, is_top: bool = False) -> Iterator[_Node]:
+    yield _Node(column, is_top, field.nullable)
+    kind: Any = field.type
+    if pa.types.is_map(kind):
+        # Entries and keys are never null, whatever is said of them.
+        yield _Node(column, is_top=False, is_nullable=False)
+        yield _Node(column, is_top=False, is_nullable=False)
+        yield from _nodes(kind.item_field, column)
+    elif pa.types.is_nested(kind):
+        for index in range(kind.num_fields):
+            yield from _nodes(kind.field(index), column)
+
+
+def _limited(messages: Any) -> Iterator[pa.Message]:
+    for count, message in enumerate(messages, start=1):
+        if count > MAX_BATCHES:
+            raise UnreadableColumnsError(f"expected at most {MAX_BATCHES} record batches")
+        yield message
+
+
+def _check_description(metadata: memoryview, nodes: tuple[_Node, ...]) -> None:
+    """Check what is said of a batch before it is read."""
+    batch = _follow(metadata, _field(metadata, _follow(metadata, 0), _HEADER))
+    if _field(metadata, batch, _COMPRESSION):
+        raise UnreadableColumnsError("expected no compression inside the stream")
+    at = _field(metadata, batch, _LENGTH)
+    row_count = _INT64.unpack_from(metadata, at)[0] if at else 0
+    vector = _follow(metadata, _field(metadata, batch, _NODES))
+    count = _UINT32.unpack_from(metadata, vector)[0]
+    if count != len(nodes):
+        raise UnreadableColumnsError(f"expected {len(nodes)} arrays, got {count}")
+    numbers = struct.unpack_from(f"<{2 * count}q", metadata, vector + _UINT32.size)
+    for node, length, null_count in zip(nodes, numbers[::2], numbers[1::2], strict=True):
+        if length < 0 or (node.is_top and length != row_count):
+            raise UnreadableColumnsError(f"{node.column}: expected {row_count} values, got {length}")
+        if not 0 <= null_count <= (length if node.is_nullable else 0):
+            raise UnreadableColumnsError(f"{node.column}: expected no nulls, got {null_count}")
+
+
+def _field(metadata: memoryview, table: int, index: int) -> int:
+    """Return where a field of a flatbuffer's table stands; 0 where it is absent."""
+    fields = table - int(_INT32.unpack_from(metadata, table)[0])
+    slot = 4 + 2 * index
+    if slot >= _UINT16.unpack_from(metadata, fields)[0]:
+        return 0
+    offset = int(_UINT16.unpack_from(metadata, fields + slot)[0])
+    return table + offset if offset else 0
+
+
+def _follow(metadata: memoryview, at: int) -> int:
+    return at + int(_UINT32.unpack_from(metadata, at)[0])
