@@ -225,7 +225,10 @@ def _compile(update: RuleUpdate, messages: Mapping[str, AlertRule], before: Rule
             refused[message.id] = str(error)
     changes = RuleSet.of(update.revision, rules, before)
     changes = replace(changes, refused={**changes.refused, **refused})
-    return changes if update.is_snapshot or before is None else before.with_changes(changes, update.removed)
+    after = changes if update.is_snapshot or before is None else before.with_changes(changes, update.removed)
+    # Compiled here, so that the first fetch does not wait for it.
+    _ = after.plan
+    return after
 
 
 def _rule_of(message: AlertRule) -> Rule:

@@ -1,14 +1,16 @@
 """The rules of one revision, compiled for matching and judging."""
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from services.domain.fingerprint import digest
+from services.evaluator.core.match.plan import RulePlan
 from services.evaluator.core.match.selection import Selection, compile_selection
 from services.evaluator.core.records import duration_ns
 from services.evaluator.core.window.condition import WindowValues, compile_condition, may_hold_when_empty
-from services.rule_language.checking import check_condition, check_filter, reads_total
+from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
 from services.rule_language.rule import Rule, RuleType
 
 # What a rule selects in one form: the rule's id and its selection revision.
@@ -29,7 +31,8 @@ class CompiledRule:
 
     rule: Rule
     scope: Selection
-    filter: Selection
+    # An event is selected when all of these are true: the scope, if there is one, and the filter.
+    expressions: tuple[Expression, ...]
     condition: Callable[[WindowValues], bool]
     window_ns: int
     lateness_ns: int
@@ -44,10 +47,11 @@ class CompiledRule:
         """Compile a rule; ExpressionError when that is impossible."""
         condition = check_condition(rule.condition)
         window_ns = duration_ns(rule.window)
+        scope = check_filter(rule.scope) if rule.scope else None
         return cls(
             rule=rule,
-            scope=compile_selection(check_filter(rule.scope) if rule.scope else None),
-            filter=compile_selection(check_filter(rule.filter)),
+            scope=compile_selection(scope),
+            expressions=(*([scope] if scope else []), check_filter(rule.filter)),
             condition=compile_condition(condition),
             window_ns=window_ns,
             lateness_ns=duration_ns(rule.lateness),
@@ -68,7 +72,8 @@ class CompiledRule:
         return self.rule.id, self.rule.selection_revision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: a cached property needs a place.
+@dataclass(frozen=True, kw_only=True)
 class RuleSet:
     """All enabled rules at one revision."""
 
@@ -91,6 +96,11 @@ class RuleSet:
         }
         object.__setattr__(self, "total_readers", readers)
         object.__setattr__(self, "firing_when_empty", firing_when_empty)
+
+    @functools.cached_property
+    def plan(self) -> RulePlan[CompiledRule]:
+        """What selects the events of all rules; it takes seconds to compile thousands of rules."""
+        return RulePlan.of({compiled: compiled.expressions for compiled in self.rules.values()})
 
     @classmethod
     def of(cls, revision: int, rules: Iterable[Rule], before: "RuleSet | None" = None) -> Self:

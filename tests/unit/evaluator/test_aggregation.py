@@ -17,6 +17,7 @@ from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.bucketing import _compact
 from services.evaluator.core.records import SECOND_NS, Aggregate, RowKey, totals_key
 from services.evaluator.core.rules import RuleSet
+from services.rule_language.checking import Expression, check_filter
 from tests.unit.evaluator.pipeline import START, rule
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
@@ -228,11 +229,15 @@ def test_many_groups_are_found_by_sorting() -> None:
     assert sum(aggregate.counted for key, aggregate in block.rows.items() if key.rule_id == "plain") == 3000
 
 
-def test_a_rule_that_fails_does_not_stop_the_others() -> None:
+def test_a_rule_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object) -> NoReturn:
         raise RuntimeError("no")
 
-    good, bad = RULES.rules["plain"], replace(RULES.rules["scoped"], filter=crash)
+    monkeypatch.setattr(Expression, "part", crash)
+    good, bad = (
+        RULES.rules["plain"],
+        replace(RULES.rules["scoped"], expressions=(check_filter("size(attributes) < 9"),)),
+    )
     rules = RuleSet(revision=1, rules={"bad": bad, "good": good})
     value = LogBatch(events=[error()]).SerializeToString()
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])

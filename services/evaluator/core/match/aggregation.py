@@ -33,6 +33,7 @@ from services.evaluator.core.rules import CompiledRule, RuleSet
 
 _SAMPLE_FIELDS = ("service", "level", "message", "status_code", "response_time", "host", "trace_id", "attributes")
 _LEVELS = frozenset(Level)
+_NO_ROWS: Ints = np.empty(0, dtype=np.int64)
 # Count, sum, minimum and maximum.
 _Values = tuple[int, float, float | None, float | None]
 _NO_VALUES: _Values = EMPTY_AGGREGATE.value_count, EMPTY_AGGREGATE.sum, EMPTY_AGGREGATE.min, EMPTY_AGGREGATE.max
@@ -106,11 +107,16 @@ def match_events(
     fetch = _add_records(events, sources)
     selected: dict[str, int] = {}
     failed: dict[CompiledRule, Exception] = {}
-    for compiled in rules.rules.values() if len(events.columns) else ():
-        try:
-            selected[compiled.rule.id] = _match_rule(fetch, compiled, outputs)
-        except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
-            failed[compiled] = error
+    if len(events.columns):
+        chosen = rules.plan.select(events.columns)
+        failed |= chosen.failed
+        for compiled in rules.rules.values():
+            if compiled in failed:
+                continue
+            try:
+                selected[compiled.rule.id] = _add_rule(fetch, compiled, chosen.rows.get(compiled, _NO_ROWS), outputs)
+            except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
+                failed[compiled] = error
     for bucketing_id, bucketed in fetch.bucketings.items():
         _add_totals(fetch, bucketing_id, bucketed, rules, outputs)
     _add_closings(fetch, outputs)
@@ -173,10 +179,9 @@ def _add_closings(fetch: _Fetch, outputs: int) -> None:
         fetch.blocks[block].add_closing(int(moments[moment]), count, outputs)
 
 
-def _match_rule(fetch: _Fetch, compiled: CompiledRule, outputs: int) -> int:
-    """Add to the blocks what a rule selects in this fetch; return how many events that are."""
+def _add_rule(fetch: _Fetch, compiled: CompiledRule, events: Ints, outputs: int) -> int:
+    """Add to the blocks the events that a rule selected in this fetch; return how many these are."""
     bucketed = fetch.bucketed(compiled)
-    events = np.flatnonzero(compiled.filter(fetch.events.columns, bucketed.selected))
     if len(events):
         for block, key, aggregate in _aggregate_rule(fetch, bucketed, compiled, events):
             block.replace_row(key, aggregate, outputs)
