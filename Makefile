@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup gen lint cover test demo up down status bench bench-pair
+.PHONY: help setup gen lint cover test demo up down status bench bench-pair bench-peers
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -76,3 +76,6 @@ bench: $(READY) ## start a system, load it, and print a table
 
 bench-pair: $(READY) ## measure this tree beside BASE=commit in one run, and print ratios
 	$(BIN)/python -m bench.pair $(BASE) $(ARGS)
+
+bench-peers: $(READY) ## measure Kafka Streams, Pathway and Quix Streams on the same broker, events and rules, and print ratios
+	$(BIN)/python -m bench.peers $(ARGS)

@@ -45,8 +45,7 @@ def jars_folder() -> Path:
 
 def class_path(progress: StartupProgress) -> str:
     """Return Java's class path for Kafka; download the jars when this user has none yet."""
-    if not jars_folder().exists():
-        _fill_folder(jars_folder(), progress)
+    fill_folder(jars_folder(), _LOCK, f"Kafka {KAFKA_VERSION}", progress)
     # In a fixed order: Java's start-up cache is valid for this very path only.
     return os.pathsep.join(sorted(str(jar) for jar in jars_folder().glob("*.jar")))
 
@@ -73,27 +72,31 @@ def resolve_coordinates() -> list[str]:
 def write_lock() -> None:
     """Resolve again and record coordinates with digests; for a change of the version."""
     with tempfile.TemporaryDirectory() as scratch:
-        jars = _download(resolve_coordinates(), Path(scratch), print)
+        jars = _download(resolve_coordinates(), Path(scratch), f"Kafka {KAFKA_VERSION}", print)
         _LOCK.write_text("".join(f"{_digest(path)}  {name}\n" for name, path in sorted(jars.items())))
 
 
-def _fill_folder(target: Path, progress: StartupProgress) -> None:
+def fill_folder(target: Path, lock: Path, title: str, progress: StartupProgress) -> None:
+    """Download the jars that a lock file names into a folder, unless it exists. Raises JarsError."""
+    if target.exists():
+        return
     # Of two first runs at once, the second waits for the first one's jars.
     with (cache_folder() / "kafka.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if target.exists():
             return
-        recorded = {name: digest for digest, name in (line.split() for line in _LOCK.read_text().splitlines())}
+        recorded = {name: digest for digest, name in (line.split() for line in lock.read_text().splitlines())}
         scratch = Path(tempfile.mkdtemp(dir=cache_folder()))
         try:
-            _install(_download(list(recorded), scratch / "repository", progress), recorded, scratch / "jars")
+            jars = _download(list(recorded), scratch / "repository", title, progress)
+            _install(jars, recorded, scratch / "jars", lock)
             # In one step, so that an interrupted run leaves no half-filled folder under the final name.
             (scratch / "jars").rename(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _download(coordinates: list[str], repository: Path, progress: StartupProgress) -> dict[str, Path]:
+def _download(coordinates: list[str], repository: Path, title: str, progress: StartupProgress) -> dict[str, Path]:
     from jgo.maven import MavenContext  # noqa: PLC0415 - as above
 
     context = MavenContext(repo_cache=repository, timeout=60)
@@ -106,7 +109,7 @@ def _download(coordinates: list[str], repository: Path, progress: StartupProgres
             except Exception as failure:
                 raise JarsError(f"{pending[done]} could not be downloaded: {failure}") from failure
             if len(jars) % _STEP == 0 or len(jars) == len(pending):
-                progress(f"Kafka {KAFKA_VERSION}: {len(jars)} of {len(pending)} jars, first time only")
+                progress(f"{title}: {len(jars)} of {len(pending)} jars, first time only")
     return jars
 
 
@@ -125,11 +128,11 @@ def _machine_certificates() -> Iterator[None]:
         del os.environ["REQUESTS_CA_BUNDLE"]
 
 
-def _install(jars: dict[str, Path], recorded: dict[str, str], target: Path) -> None:
+def _install(jars: dict[str, Path], recorded: dict[str, str], target: Path, lock: Path) -> None:
     target.mkdir()
     for name, path in jars.items():
         if _digest(path) != recorded[name]:
-            raise JarsError(f"{name} is not the jar recorded in {_LOCK.name}")
+            raise JarsError(f"{name} is not the jar recorded in {lock.name}")
         shutil.copyfile(path, target / path.name)
 
 

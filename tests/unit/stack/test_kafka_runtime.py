@@ -23,7 +23,9 @@ def test_every_jar_is_recorded_with_version_and_digest() -> None:
 def test_a_jar_with_other_contents_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jar").write_bytes(b"something else")
     with pytest.raises(kafka_runtime.JarsError, match="g:a:1 is not the jar recorded"):
-        kafka_runtime._install({"g:a:1": tmp_path / "a.jar"}, {"g:a:1": "00" * 32}, tmp_path / "jars")
+        kafka_runtime._install(
+            {"g:a:1": tmp_path / "a.jar"}, {"g:a:1": "00" * 32}, tmp_path / "jars", tmp_path / "x.lock"
+        )
 
 
 def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
