@@ -61,7 +61,7 @@ demo: $(READY) ## start everything, send logs, show the alerts they cause, stop;
 # Given, also as nothing, which removes what the last start was told. SINKS=0 is nothing too.
 given = $(filter-out undefined,$(origin $(1)))
 
-up: $(READY) ## start everything and leave it running; OTLP=host:port, ROUTES=file, SINKS=1 are kept until OTLP= and so on
+up: $(READY) ## start everything and leave it running; OTLP=host:port, ROUTES=file, SINKS=1, INGEST_…=… are kept until OTLP= and so on
 	@$(BIN)/python -m stack up $(if $(call given,OTLP),--otlp "$(OTLP)") $(if $(call given,ROUTES),--routes "$(ROUTES)") \
 		$(if $(call given,SINKS),$(if $(filter-out 0,$(SINKS)),--sinks,--no-sinks))
 

@@ -16,7 +16,9 @@ from grpc_status import rpc_status
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
 from services.contract.paging import MAX_PAGE_SIZE
 from services.contract.timestamps import timedelta_of
-from stack.ports import Ports
+from stack.local_system import default_folder
+from stack.ports import port_variable
+from stack.wiring import stored_wiring
 
 
 class ExitCode(IntEnum):
@@ -29,8 +31,9 @@ class ExitCode(IntEnum):
 
 
 def default_server(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the address of the edge on this machine, on the port of TOCSIN_PORT_EDGE."""
-    return f"127.0.0.1:{environ.get('TOCSIN_PORT_EDGE') or Ports().edge}"
+    """Return the address of the edge on this machine: on the port of TOCSIN_PORT_EDGE, else that of the last `up`."""
+    port = environ.get(port_variable("edge")) or stored_wiring(default_folder(environ)).ports.edge
+    return f"127.0.0.1:{port}"
 
 
 ServerOption = Annotated[
@@ -39,7 +42,7 @@ ServerOption = Annotated[
         "--server",
         envvar="TOCSIN_SERVER",
         help="The gRPC address of Tocsin, host:port. Without it: TOCSIN_SERVER, else 127.0.0.1 on the port of "
-        "TOCSIN_PORT_EDGE.",
+        "TOCSIN_PORT_EDGE, else on that of the last `tocsin up`.",
     ),
 ]
 DEFAULT_SERVER = default_server()

@@ -1,5 +1,6 @@
 """tocsin routes: whether the notifier takes a routes file, and which channels an alert would go to."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,11 @@ from cli.alerts import SeverityChoice
 from cli.client import ExitCode
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, OutputOption, print_data, print_error, stdout
 from stack.local_system import default_folder
-from stack.ports import Ports
 from stack.program import StartError
 from stack.routes_check import RoutesReport, ask_notifier
 from stack.sink_addresses import sink_variables
 from stack.start_options import StartOptions
+from stack.start_plan import current_ports
 
 app = typer.Typer(no_args_is_help=True, help="Check a routes file, and try where an alert would go. Nothing is sent.")
 
@@ -63,7 +64,8 @@ def show_channels(
 def _report(file: Path, output: OutputFormat, *alert: str, sinks: bool) -> RoutesReport:
     """Return the notifier's report; its problems end the command."""
     choices = StartOptions(routes=file, sinks=sinks)
-    variables = sink_variables(choices, Ports.read(), default_folder() / "data" / "sinks")
+    home = default_folder()
+    variables = sink_variables(choices, current_ports(home, os.environ), home / "data" / "sinks")
     try:
         report = ask_notifier(file, variables, *alert)
     except StartError as failure:

@@ -41,7 +41,8 @@ def start_system(
 ) -> None:
     """Start Kafka, PostgreSQL, Redis, Envoy and the services, as far as they do not run yet.
 
-    Options that are not given stay as they were at the last start.
+    Options, and ports and settings in the environment, stay as they were at the last start until they are given again;
+    an empty value removes one.
     """
     with _exit_on_failure():
         bring_up(RequestedOptions(otlp=otlp, routes=routes, sinks=sinks), servers_only=servers_only)

@@ -1,7 +1,7 @@
 """`python -m stack up | down | status`: the local system without the `tocsin` command, and servers for test runs.
 
-`up` keeps the options of the last start that are not given. Exit codes: 0 done, 1 refused, 2 wrong usage; of `status`:
-0 all runs, 1 something that should run does not, 3 nothing runs.
+`up` keeps the options, ports and settings of the last start that are not given. Exit codes: 0 done, 1 refused, 2 wrong
+usage; of `status`: 0 all runs, 1 something that should run does not, 3 nothing runs.
 """
 
 import argparse

@@ -10,12 +10,22 @@ from stack.kafka_runtime import JarsError
 from stack.local_system import StackState, start_stack, stop_stack
 from stack.program import StartError
 from stack.routes_check import RoutesFileError
+from stack.service_settings import SettingsRefusedError
 from stack.start_options import RequestedOptions
 from stack.terminal import Terminal
 from stack.topics import TopicsError
 
 # What can go wrong while the system starts or stops; each has a text for a person.
-STACK_ERRORS = (StartError, JarsError, FolderLockError, RoutesFileError, TopicsError, OSError, ValueError)
+STACK_ERRORS = (
+    StartError,
+    JarsError,
+    FolderLockError,
+    RoutesFileError,
+    SettingsRefusedError,
+    TopicsError,
+    OSError,
+    ValueError,
+)
 
 _SOMETHING_MISSING, _NOTHING_RUNS = 1, 3
 
@@ -27,7 +37,7 @@ _COUNTING = re.compile(r"\d+ of \d+")
 def print_step(text: str) -> None:
     """Print a step that was done."""
     if not _COUNTING.search(text):
-        terminal.print(f"  {text}", style="dim")
+        terminal.print(f"  {text}", style="dim", soft_wrap=True)
 
 
 def bring_up(requested: RequestedOptions, *, servers_only: bool = False) -> None:

@@ -1,6 +1,5 @@
 """The local system as a whole, servers included: start, stop, state. `make up`, `down` and `status` end here."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -18,19 +17,17 @@ from stack.routes_check import refuse_wrong_routes
 from stack.servers import (
     ADDRESS_VARIABLES,
     SERVERS,
-    Addresses,
     check_server,
-    external_addresses,
-    local_addresses,
     server_program,
 )
 from stack.sink_addresses import sink_variables
-from stack.start_options import RequestedOptions, StartOptions, explain_options, merge_options
+from stack.start_options import RequestedOptions
+from stack.start_plan import plan_start
 from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
 from stack.topics import create_topics
-from stack.wiring import ROOT, Wiring, stored_options
+from stack.wiring import ROOT, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,33 +70,30 @@ def start_stack(
 ) -> Wiring:
     """Start what does not run yet, and return when all is ready; on a failure or Ctrl-C stop what was started.
 
-    Options that are not requested are the stored ones. A routes file is checked before anything is stopped or started.
-    Servers in `external`, a map from name to address, are not started; None: those that the environment names.
-    With `supervised`, a program that ends by itself later is started again.
-    Raise StartError, JarsError, FolderLockError, RoutesFileError, TopicsError or OSError, each with a text for a
-    person.
+    Options and variables that are not given are the stored ones. Settings and a routes file are checked before anything
+    is stopped or started. Servers in `external`, a map from name to address, are not started; None: those that the
+    environment or the last start names. With `supervised`, a program that ends by itself later is started again.
+    Raise StartError, JarsError, FolderLockError, RoutesFileError, SettingsRefusedError, TopicsError, OSError or
+    ValueError, each with a text for a person.
     """
-    home, chosen = folder or default_folder(), ports or Ports.read()
-    foreign = external_addresses() if external is None else external
+    home = folder or default_folder()
     with lock_folder(home), sigterm_as_interrupt():
         processes = Processes(home)
-        options = _start_options(processes, chosen, requested, progress, servers_only=servers_only)
+        plan = plan_start(home, requested, os.environ, ports=ports, external=external, servers_only=servers_only)
+        wiring = plan.wiring
+        for line in plan.lines:
+            progress(line)
+        if not servers_only:
+            _check_routes(wiring, processes)
         processes.stop(SUPERVISOR)
         if strays := processes.stop_strays():
             progress(f"{strays} processes of an interrupted start were stopped")
-        own = [name for name in SERVERS if name not in foreign]
-        before, services = ((), ()) if servers_only else stages(options)
-        refuse_taken_ports([*own, *before, *services], chosen, processes.running())
+        own = [name for name in SERVERS if name not in wiring.external]
+        before, services = ((), ()) if servers_only else stages(wiring.options)
+        refuse_taken_ports([*own, *before, *services], wiring.ports, processes.running())
         starter = Starter(processes, progress)
         try:
-            addresses = _start_servers(processes, starter, progress, chosen, foreign)
-            wiring = Wiring(
-                addresses=addresses,
-                ports=chosen,
-                otlp=options.otlp,
-                routes=options.routes,
-                sinks=options.sinks,
-            )
+            _start_servers(processes, starter, progress, wiring)
             wiring.write(home)
             if not servers_only:
                 System(processes, wiring, starter).start()
@@ -149,17 +143,10 @@ def stack_status(*, folder: Path | None = None) -> list[StackState]:
     ]
 
 
-def _start_options(
-    processes: Processes, ports: Ports, requested: RequestedOptions, progress: StartupProgress, *, servers_only: bool
-) -> StartOptions:
-    """Return what to start with, and report it; raise RoutesFileError when the routes file cannot be used."""
-    stored = stored_options(processes.folder)
-    options = merge_options(requested, stored)
-    for line in explain_options(requested, stored, options):
-        progress(line)
-    if options.routes is not None and not servers_only:
-        refuse_wrong_routes(options.routes, sink_variables(options, ports, processes.data("sinks")))
-    return options
+def _check_routes(wiring: Wiring, processes: Processes) -> None:
+    """Raise RoutesFileError when there is a routes file that cannot be used."""
+    if wiring.routes is not None:
+        refuse_wrong_routes(wiring.routes, sink_variables(wiring.options, wiring.ports, processes.data("sinks")))
 
 
 def _write_expected(processes: Processes, *, supervised: bool) -> None:
@@ -177,14 +164,10 @@ def _read_expected(folder: Path) -> list[str]:
         return []
 
 
-def _start_servers(
-    processes: Processes, starter: Starter, progress: StartupProgress, ports: Ports, external: Mapping[str, str]
-) -> Addresses:
-    for name, address in external.items():
+def _start_servers(processes: Processes, starter: Starter, progress: StartupProgress, wiring: Wiring) -> None:
+    for name, address in wiring.external.items():
         starter.wait_until_ready(f"the {name} of {ADDRESS_VARIABLES[name]}", partial(check_server, name, address))
         progress(f"{name} answers at the address given")
-    own = [name for name in SERVERS if name not in external]
-    starter.start([partial(server_program, name, processes, ports, progress) for name in own])
-    addresses = dataclasses.replace(local_addresses(ports), **external)
-    create_topics(addresses.kafka)
-    return addresses
+    own = [name for name in SERVERS if name not in wiring.external]
+    starter.start([partial(server_program, name, processes, wiring.ports, progress) for name in own])
+    create_topics(wiring.addresses.kafka)

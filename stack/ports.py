@@ -53,6 +53,13 @@ class Ports:
     sinks_smtp: int = 9325
 
     @property
+    def moved(self) -> dict[str, str]:
+        """Return the variables that move these ports from the documented ones."""
+        documented = dataclasses.asdict(Ports())
+        ports = dataclasses.asdict(self)
+        return {port_variable(name): str(port) for name, port in ports.items() if port != documented[name]}
+
+    @property
     def gateway(self) -> tuple[int, int, int, int]:
         """Envoy's ports towards users: for everything, then for the evaluator, the manager and the notifier alone."""
         return (self.edge, self.edge_evaluator, self.edge_manager, self.edge_notifier)
@@ -63,7 +70,7 @@ class Ports:
 
     def variables_of(self, program: str) -> dict[int, str]:
         """Return the ports on which this program listens, each with the variable that moves it."""
-        return {getattr(self, name): _variable(name) for name in _PORTS_OF[program]}
+        return {getattr(self, name): port_variable(name) for name in _PORTS_OF[program]}
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -73,9 +80,9 @@ class Ports:
         """
         moved = {}
         for field in dataclasses.fields(cls):
-            text = environ.get(_variable(field.name), "")
+            text = environ.get(port_variable(field.name), "")
             if text and not (text.isdecimal() and 0 < int(text) <= _MAX_PORT):
-                raise ValueError(f"{_variable(field.name)} is not a port: {text}")
+                raise ValueError(f"{port_variable(field.name)} is not a port: {text}")
             if text:
                 moved[field.name] = int(text)
         ports = cls(**moved)
@@ -95,7 +102,8 @@ class Ports:
         return cls(**dict(zip(names, free, strict=True)))
 
 
-def _variable(name: str) -> str:
+def port_variable(name: str) -> str:
+    """Return the variable that moves this port."""
     return f"{_VARIABLE}{name.upper()}"
 
 
@@ -103,7 +111,7 @@ def _refuse_duplicates(ports: Mapping[str, int]) -> None:
     names: dict[int, str] = {}
     for name, port in ports.items():
         if port in names:
-            raise ValueError(f"{_variable(names[port])} and {_variable(name)} are the same port: {port}")
+            raise ValueError(f"{port_variable(names[port])} and {port_variable(name)} are the same port: {port}")
         names[port] = name
 
 

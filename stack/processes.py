@@ -74,7 +74,9 @@ class Processes:
     def start(self, program: ProgramSpec) -> Running:
         """Start the program, and return before it is ready; the caller makes sure that it does not run already."""
         self._pids.mkdir(parents=True, exist_ok=True)
-        environ = {**os.environ, **program.environ, FOLDER_VARIABLE: str(self.folder)}
+        # An empty variable of the shell says that a setting is removed.
+        inherited = {name: value for name, value in os.environ.items() if value}
+        environ = {**inherited, **program.environ, FOLDER_VARIABLE: str(self.folder)}
         _rotate(self.log(program.name))
         self._log_starts[program.name] = _size(self.log(program.name))
         with self.log(program.name).open("ab") as log:

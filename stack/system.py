@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -81,11 +82,12 @@ def system_program(name: str, processes: Processes, wiring: Wiring) -> ProgramSp
 
 
 def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
-    own_settings = {key: value for key, value in os.environ.items() if key.startswith(f"{name.upper()}_")}
-    environ = own_settings | python_environ() | service_environ(name, wiring, processes.data(name))
+    environ = python_environ() | service_environ(name, wiring, processes.data(name))
     routes = Path(environ.get("NOTIFIER_ROUTES", ""))
     if name == "notifier":
-        environ |= _named_variables(routes) | sink_variables(wiring.options, wiring.ports, processes.data("sinks"))
+        environ |= named_variables(routes, os.environ) | sink_variables(
+            wiring.options, wiring.ports, processes.data("sinks")
+        )
     environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
     admin: int = getattr(wiring.ports, f"{name}_admin")
     return ProgramSpec(
@@ -100,10 +102,10 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     )
 
 
-def _named_variables(routes: Path) -> dict[str, str]:
+def named_variables(routes: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that a routes file names: with another value in the shell the notifier starts anew."""
     names = re.findall(r"\$\{(\w+)", routes.read_text(errors="replace")) if routes.is_file() else []
-    return {name: os.environ[name] for name in names if name in os.environ}
+    return {name: environ[name] for name in names if name in environ}
 
 
 def _sinks(processes: Processes, ports: Ports) -> ProgramSpec:
@@ -132,7 +134,7 @@ def _envoy(processes: Processes, wiring: Wiring) -> ProgramSpec:
     from services.chassis.settings import load_settings  # noqa: PLC0415
     from stack import envoy  # noqa: PLC0415
 
-    environ = {**os.environ, **gateway_environ(wiring, processes.log("access"))}
+    environ = {**wiring.settings, **gateway_environ(wiring, processes.log("access"))}
     settings = load_settings(envoy.EnvoySettings, envoy.PREFIX, environ)
     config = processes.data("envoy") / "envoy.json"
     config.write_text(envoy.render_config(settings))

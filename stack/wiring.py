@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from stack.ports import Ports
-from stack.servers import Addresses
+from stack.servers import ADDRESS_VARIABLES, Addresses, local_addresses
 from stack.start_options import StartOptions
 
 SERVICES = ("ingest", "evaluator", "manager", "notifier")
@@ -33,6 +33,10 @@ class Wiring:
     sinks: bool = False
     # Further settings of services, under their full names.
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Servers that somebody else runs, by name; their addresses are in `addresses` too.
+    external: Mapping[str, str] = field(default_factory=dict)
+    # A check of each variable that the routes file names: it shows that a value has changed, and not the value.
+    routes_checks: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write this wiring into the system's folder."""
@@ -42,6 +46,9 @@ class Wiring:
             "otlp": self.otlp,
             "routes": None if self.routes is None else str(self.routes),
             "sinks": self.sinks,
+            "settings": dict(self.settings),
+            "external": dict(self.external),
+            "routes_checks": dict(self.routes_checks),
         }
         path = folder / _FILE
         path.touch(mode=0o600)  # an address may carry a password
@@ -53,22 +60,38 @@ class Wiring:
         record = json.loads((folder / _FILE).read_text())
         addresses, ports = Addresses(**record["addresses"]), Ports(**record["ports"])
         routes = Path(record["routes"]) if record["routes"] else None
-        # An earlier version did not write whether sinks run.
-        sinks = bool(record.get("sinks"))
-        return cls(addresses=addresses, ports=ports, otlp=record["otlp"], routes=routes, sinks=sinks)
+        local = asdict(local_addresses(ports))
+        elsewhere = {name: one for name, one in record["addresses"].items() if one != local[name]}
+        return cls(
+            addresses=addresses,
+            ports=ports,
+            otlp=record["otlp"],
+            routes=routes,
+            # An earlier version did not write these.
+            sinks=bool(record.get("sinks")),
+            settings=record.get("settings", {}),
+            external=record.get("external", elsewhere),
+            routes_checks=record.get("routes_checks", {}),
+        )
 
     @property
     def options(self) -> StartOptions:
-        """Return what a later start keeps."""
+        """Return the options that a later start keeps."""
         return StartOptions(otlp=self.otlp, routes=self.routes, sinks=self.sinks)
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return all that a later start keeps, as the variables that say it."""
+        servers = {ADDRESS_VARIABLES[name]: address for name, address in self.external.items()}
+        return {**self.options.variables, **self.ports.moved, **servers, **self.settings}
 
-def stored_options(folder: Path) -> StartOptions:
-    """Return the options of the last start in this folder; the defaults when there was none."""
+
+def stored_wiring(folder: Path) -> Wiring:
+    """Return the wiring of the last start in this folder; the documented one when there was none."""
     try:
-        return Wiring.read(folder).options
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return StartOptions()
+        return Wiring.read(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Wiring(addresses=local_addresses(Ports()), ports=Ports())
 
 
 def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import uvloop
 from services.chassis.health import Health
 from services.chassis.logs import configure_logs
 from services.chassis.settings import ProcessSettings, SettingsError, describe_settings, load_settings, renamed_settings
+from services.chassis.settings_report import OPTION, report_settings
 from services.chassis.telemetry import telemetry
 
 log = structlog.get_logger()
@@ -42,6 +44,10 @@ def main(
     """Run a service until SIGTERM or SIGINT, and exit: 0 after a signal, 2 when the settings are wrong."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(_help(service, settings_type, prefix))
+        return
+    if OPTION in sys.argv[1:]:
+        report = report_settings(settings_type, prefix, os.environ)  # noqa: TID251
+        sys.stdout.write(json.dumps(report) + "\n")
         return
     try:
         settings = load_settings(settings_type, prefix, os.environ)  # noqa: TID251  (the one place that reads it)

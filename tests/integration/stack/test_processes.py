@@ -124,6 +124,18 @@ def test_a_running_program_is_kept_and_with_other_settings_started_anew(
     assert before.pid != after.pid
 
 
+def test_an_empty_variable_of_the_shell_is_none_of_the_programs(
+    processes: Processes, make: MakeProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMOVED", "")
+    monkeypatch.setenv("KEPT", "1")
+    start(processes, make(WAIT_FOR_EVER, environ={"GIVEN": ""}))
+    running = processes.find("child")
+    assert running is not None
+    found = running.process.environ()
+    assert ("REMOVED" in found, found["KEPT"], found["GIVEN"]) == (False, "1", "")
+
+
 def test_a_program_that_ends_before_it_answers_is_reported_with_its_last_output(
     processes: Processes, make: MakeProgram
 ) -> None:

@@ -25,6 +25,9 @@ from cli.notifications import DeliveryStateChoice
 from cli.watching import AlertWatch
 from services.chassis.failures import StoreUnavailable
 from stack.local_system import StackState
+from stack.ports import Ports
+from stack.servers import local_addresses
+from stack.wiring import Wiring
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, WindowResult
@@ -215,10 +218,14 @@ def test_a_state_may_be_in_lower_case_and_must_exist(tocsin: Command, two_alerts
     assert tocsin("alerts", "list", "--state", "burning").exit_code == 2
 
 
-def test_the_default_server_is_on_the_port_of_the_edge() -> None:
-    assert default_server({}) == "127.0.0.1:8080"
-    assert default_server({"TOCSIN_PORT_EDGE": ""}) == "127.0.0.1:8080"
-    assert default_server({"TOCSIN_PORT_EDGE": "18080"}) == "127.0.0.1:18080"
+def test_the_default_server_is_on_the_port_of_the_edge(tmp_path: Path) -> None:
+    home = {"TOCSIN_RUN": str(tmp_path)}
+    assert default_server(home) == "127.0.0.1:8080"
+    assert default_server(home | {"TOCSIN_PORT_EDGE": ""}) == "127.0.0.1:8080"
+    assert default_server(home | {"TOCSIN_PORT_EDGE": "18080"}) == "127.0.0.1:18080"
+    ports = Ports(edge=18081)
+    Wiring(addresses=local_addresses(ports), ports=ports).write(tmp_path)
+    assert default_server(home) == "127.0.0.1:18081"
 
 
 def test_the_commands_ask_the_default_server() -> None:

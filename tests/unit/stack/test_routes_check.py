@@ -44,7 +44,7 @@ def test_variables_that_are_not_set_are_named_before_anything_starts(tmp_path: P
         )
     for name in ("SINK_SLACK_WEBHOOK_URL", "PAYMENTS_SLACK_URL"):
         assert f"refers to {name}, which is not set" in str(refused.value)
-    assert lines == [f"ROUTES: {routes}"]
+    assert lines == [f"ROUTES: none → {routes}"]
     assert Processes(home).running() == []
     assert not (home / "system.json").exists()
 

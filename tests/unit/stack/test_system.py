@@ -13,17 +13,22 @@ from stack.wiring import Wiring
 ADDRESSES = Addresses(kafka="127.0.0.1:1", postgres="postgresql://u@127.0.0.1:2/d", redis="redis://127.0.0.1:3/0")
 
 
-def digest(name: str, folder: Path, routes: Path) -> str:
-    return system_program(name, Processes(folder), Wiring(addresses=ADDRESSES, ports=Ports(), routes=routes)).digest
+def digest(name: str, folder: Path, routes: Path, **settings: str) -> str:
+    wiring = Wiring(addresses=ADDRESSES, ports=Ports(), routes=routes, settings=settings)
+    return system_program(name, Processes(folder), wiring).digest
 
 
-def test_a_setting_of_the_shell_is_another_way_for_its_service_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_setting_is_another_way_for_its_service_alone(tmp_path: Path) -> None:
     before = {name: digest(name, tmp_path, tmp_path) for name in ("ingest", "evaluator")}
-    monkeypatch.setenv("INGEST_MAX_MESSAGE_BYTES", "100")
-    assert digest("ingest", tmp_path, tmp_path) != before["ingest"]
-    assert digest("evaluator", tmp_path, tmp_path) == before["evaluator"]
+    after = {name: digest(name, tmp_path, tmp_path, INGEST_MAX_MESSAGE_BYTES="100") for name in before}
+    assert after["ingest"] != before["ingest"]
+    assert after["evaluator"] == before["evaluator"]
+
+
+def test_envoy_takes_its_settings_from_the_start(tmp_path: Path) -> None:
+    wiring = Wiring(addresses=ADDRESSES, ports=Ports(), settings={"GATEWAY_CONCURRENCY": "3"})
+    command = system_program("envoy", Processes(tmp_path), wiring).command
+    assert command[command.index("--concurrency") + 1] == "3"
 
 
 def test_another_value_of_a_variable_that_the_routes_file_names_is_another_way(

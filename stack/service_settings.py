@@ -1,0 +1,114 @@
+"""The settings of services that a start uses: those of the shell, and those that an earlier start was told.
+
+Only documented ones are kept. Anything else that begins with a service's name may be somebody's secret.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from stack.program import StartError
+from stack.start_options import merge_variables
+from stack.wiring import SERVICES, python_environ
+
+_GATEWAY = "gateway"
+
+
+class SettingsRefusedError(Exception):
+    """Settings that a service would refuse; the text names all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsReport:
+    """What a program says about its settings, given the variables with which it would start."""
+
+    defaults: Mapping[str, str | None]
+    secrets: Collection[str] = ()
+    # Former names that are set, with the present ones.
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    problems: Collection[str] = ()
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Self:
+        """Return the report in this record. Raise TypeError when it is none."""
+        return cls(**record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """The settings that a start uses, their defaults, and variables of the shell that have no effect."""
+
+    used: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    # With the reason of each.
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_settings(
+    given: Mapping[str, str], stored: Mapping[str, str], report: SettingsReport, fixed: Collection[str]
+) -> ServiceSettings:
+    """Return the settings of one program; `fixed` are those that the start itself sets."""
+    own = set(report.defaults) - set(fixed) - set(report.secrets)
+    former = {report.renamed[name]: value for name, value in given.items() if name in report.renamed}
+    present = {name: value for name, value in (former | dict(given)).items() if name in own}
+    kept = {name: value for name, value in stored.items() if name in own}
+    return ServiceSettings(
+        used=merge_variables(present, kept),
+        defaults={name: report.defaults[name] or "empty" for name in own},
+        ignored={
+            name: "this start sets it itself" if name in report.defaults else "there is no such setting"
+            for name, value in sorted(given.items())
+            if value and name not in own | set(report.renamed)
+        },
+    )
+
+
+def settings_of_start(
+    environ: Mapping[str, str], stored: Mapping[str, str], fixed: Mapping[str, Mapping[str, str]]
+) -> ServiceSettings:
+    """Return the settings of all programs; `fixed` are, by program, those that the start itself sets.
+
+    A program is asked only when there is a setting for it. Raise SettingsRefusedError, or StartError when it cannot be
+    asked.
+    """
+    parts: list[ServiceSettings] = []
+    problems: list[str] = []
+    for program in (*SERVICES, _GATEWAY):
+        prefix = f"{program.upper()}_"
+        given = {name: value for name, value in environ.items() if name.startswith(prefix)}
+        kept = {name: value for name, value in stored.items() if name.startswith(prefix)}
+        if given or kept:
+            report = _ask(program, {**merge_variables(given, kept), **fixed[program]})
+            problems += report.problems
+            parts.append(choose_settings(given, kept, report, fixed[program]))
+    if problems:
+        raise SettingsRefusedError(
+            "\n  ".join(["nothing was started or stopped, since settings are wrong:", *problems])
+        )
+    return ServiceSettings(
+        used={name: value for part in parts for name, value in part.used.items()},
+        defaults={name: value for part in parts for name, value in part.defaults.items()},
+        ignored={name: reason for part in parts for name, reason in part.ignored.items()},
+    )
+
+
+def _ask(program: str, variables: Mapping[str, str]) -> SettingsReport:
+    """Return the program's report, from a process of its own: services are met on the wire only."""
+    if program == _GATEWAY:
+        # Imports Envoy's wheel and protobuf, which those who only want servers do without.
+        from services.chassis.settings_report import report_settings  # noqa: PLC0415
+        from stack.envoy import PREFIX, EnvoySettings  # noqa: PLC0415
+
+        return SettingsReport.read(report_settings(EnvoySettings, PREFIX, variables))
+    command = [sys.executable, "-m", f"services.{program}", "--report-settings"]
+    foreign = {name: value for name, value in os.environ.items() if not name.startswith(f"{program.upper()}_")}
+    environ = {**foreign, **variables, **python_environ()}
+    asked = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    try:
+        return SettingsReport.read(json.loads(asked.stdout))
+    except (ValueError, TypeError):
+        raise StartError(f"{program} does not report its settings:\n{asked.stderr or asked.stdout}") from None
