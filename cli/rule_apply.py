@@ -12,7 +12,6 @@ from rich.text import Text
 
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
 from cli.output import (
-    ErrorDetail,
     OutputFormat,
     OutputOption,
     format_cell,
@@ -24,7 +23,7 @@ from cli.output import (
     stdout,
 )
 from cli.rule_checks import check_rules
-from cli.rule_files import FileRule, load_rules, reject_file, rule_files
+from cli.rule_files import FileRule, load_rules, name_duplicates, rule_files
 from cli.rule_names import all_rules
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
@@ -133,9 +132,9 @@ def apply_rules(
     """
     files = rule_files(paths, output)
     is_one = len(files) == 1
-    rules = [rule for file in files for rule in load_rules(file, output, prefix="" if is_one else f"{file}: ")]
+    loaded = [rule for file in files for rule in load_rules(file, output, prefix="" if is_one else f"{file}: ")]
+    rules = name_duplicates(loaded)
     source = files[0] if is_one else Path(f"{len(files)} files")
-    _refuse_duplicates(rules, source, output)
     done: list[RuleChange] = []
     with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
@@ -148,18 +147,6 @@ def apply_rules(
             _print_changes(done, output, show_diff=show_diff)
     if is_dry_run and not output.is_data:
         stdout.print("Dry run: nothing was stored.")
-
-
-def _refuse_duplicates(rules: Sequence[FileRule], source: Path, output: OutputFormat) -> None:
-    first: dict[str, FileRule] = {}
-    details = []
-    for rule in rules:
-        other = first.setdefault(rule.rule.name, rule)
-        if other is not rule and rule.rule.name:
-            description = f"this name is used already by {other.place}"
-            details.append(ErrorDetail(field=f"{rule.place}.name", rule=rule.rule.name, description=description))
-    if details:
-        reject_file(source, "each rule needs a name of its own", details, output=output)
 
 
 def _carry_out(stub: AlertRuleServiceStub, change: RuleChange, *, is_dry_run: bool) -> RuleChange:

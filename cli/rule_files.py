@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,7 +66,7 @@ def load_rules(path: Path, output: OutputFormat = OutputFormat.TABLE, *, prefix:
         reject_file(path, str(error), output=output)
     if not values:
         reject_file(path, "the file has no rule", output=output)
-    return parse_rules(values, prefix=prefix)
+    return name_duplicates(parse_rules(values, prefix=prefix))
 
 
 def parse_rules(values: Sequence[Any], *, prefix: str = "") -> list[FileRule]:
@@ -75,6 +75,19 @@ def parse_rules(values: Sequence[Any], *, prefix: str = "") -> list[FileRule]:
     return [
         FileRule(place=place, rule=given.rule, fields=given.fields, problems=given.problems) for place, given in read
     ]
+
+
+def name_duplicates(rules: Sequence[FileRule]) -> list[FileRule]:
+    """Return the rules; each whose name an earlier one has is a problem of its file."""
+    first: dict[str, FileRule] = {}
+    return [_name_duplicate(rule, first.setdefault(rule.rule.name, rule)) for rule in rules]
+
+
+def _name_duplicate(rule: FileRule, first: FileRule) -> FileRule:
+    if first is rule or not rule.rule.name:
+        return rule
+    problem = ("name", f"this name is used already by {first.place}; each rule needs a name of its own")
+    return rule if problem in rule.problems else replace(rule, problems=[*rule.problems, problem])
 
 
 def rule_files(paths: Sequence[Path], output: OutputFormat) -> list[Path]:

@@ -1,6 +1,8 @@
 """tocsin rules: what to watch for."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -26,6 +28,7 @@ from cli.output import (
     print_fields,
     print_message,
     print_table,
+    short_ids,
     stdout,
 )
 from cli.rule_apply import apply_rules, ordered_fields, settable_fields
@@ -39,6 +42,8 @@ from tocsin.rules.v1.rule_statistics_service_pb2 import GetRuleStatisticsRequest
 from tocsin.rules.v1.rule_statistics_service_pb2_grpc import RuleStatisticsServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
+
+_WHOLE_IDS: Mapping[str, str] = MappingProxyType({})
 
 RuleName = Annotated[
     str,
@@ -57,7 +62,8 @@ def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption =
     """Show all rules."""
     with open_channel(server, output) as channel:
         rules = all_rules(AlertRuleServiceStub(channel))
-    _print_rules(rules, output)
+    # Among all rules the beginning of an id is enough to name one.
+    _print_rules(rules, output, ids={} if output is OutputFormat.WIDE else short_ids(rule.id for rule in rules))
 
 
 @app.command("get")
@@ -96,7 +102,7 @@ def create_rules(
 ) -> None:
     """Add the rules of a file: none when one is invalid, else all whose names are not taken.
 
-    Exit code 1 when a rule was not added; the error names each.
+    Exit code 1 when a rule was not added, 2 when one cannot be read or two have one name; the error names each.
     """
     rules = load_rules(file, output)
     added: list[AlertRule] = []
@@ -190,7 +196,8 @@ def validate_rules(
 ) -> None:
     """Check the rules of a file without adding them, and show them with everything that is filled in.
 
-    Exit code 1 when a rule is not allowed, 2 when one cannot be read; the error names all problems of each.
+    Exit code 1 when a rule is not allowed, 2 when one cannot be read or two have one name. The error names all problems
+    of each.
     """
     rules = load_rules(file, output)
     with open_channel(server, output) as channel:
@@ -237,23 +244,23 @@ def _print_rule(rule: AlertRule, output: OutputFormat) -> None:
     print_message(rule, output, lambda: _print_rules([rule], output))
 
 
-def _print_rules(rules: list[AlertRule], output: OutputFormat) -> None:
+def _print_rules(rules: list[AlertRule], output: OutputFormat, *, ids: Mapping[str, str] = _WHOLE_IDS) -> None:
     if output.is_data:
         print_data([json_of(rule) for rule in rules], output)
         return
     print_table(
-        ["ID", "Name", "Severity", "Enabled", "Threshold", "Window", "By", "Condition", "Filter"],
+        ["ID", "Name", "Severity", "Enabled", "Threshold", "Window", "Filter", "Condition", "By"],
         [
             [
-                rule.id or "-",
+                ids.get(rule.id, rule.id) or "-",
                 rule.name,
                 format_styled(AlertRule.Severity.Name(rule.severity), SEVERITY_STYLE),
                 "yes" if rule.enabled else "no",
                 format_number(rule.threshold),
                 _format_window(rule),
-                ", ".join(rule.group_by),
-                rule.condition,
                 rule.filter,
+                rule.condition,
+                ", ".join(rule.group_by),
             ]
             for rule in rules
         ],

@@ -99,10 +99,13 @@ def test_two_rules_of_one_name_and_a_folder_without_rules_are_refused(
     tocsin: Command, folder: Path, edge: Edge
 ) -> None:
     assert "no YAML or JSON file" in error_of(tocsin("rules", "apply", str(folder), "-o", "json"))["message"]
-    write(folder, RULE, RULE)
+    write(folder, RULE)
+    write(folder, RULE, name="b.yaml")
     done = tocsin("rules", "apply", str(folder), "-o", "json")
     assert done.exit_code == 2
-    assert error_of(done)["details"][0]["description"] == "this name is used already by rules[0]"
+    (detail,) = error_of(done)["details"]
+    assert detail["field"] == f"{folder / 'b.yaml'}: rules[0].name"
+    assert detail["description"].startswith(f"this name is used already by {folder / 'a.yaml'}: rules[0];")
     assert stored(edge) == {}
 
 

@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.output import stdout
 from cli.rule_files import parse_rules
 from services.chassis.failures import StoreUnavailable
 from services.manager.core.rule import RuleStatistics
@@ -102,6 +103,38 @@ def test_every_bad_rule_is_named_and_none_is_added(
     words = tocsin("rules", command, file).stderr
     assert "rules[1].filter (bad): " in words
     assert "rules[2].threshold (worse): " in words
+
+
+@pytest.mark.parametrize("command", [["create"], ["create", "--dry-run"], ["validate"], ["apply"]])
+def test_two_rules_of_one_name_are_refused_with_all_that_is_wrong(
+    tocsin: Command, written: Callable[..., str], edge: Edge, command: list[str]
+) -> None:
+    file = written(RULE, RULE | {"name": "second"}, RULE | {"threshold": -1})
+    done = tocsin("rules", *command, file, "-o", "json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    error = error_of(done)
+    assert (error["code"], error["message"]) == ("INVALID_ARGUMENT", 'not allowed: "first"')
+    named, other = error["details"]
+    assert (named["field"], other["field"]) == ("rules[2].name", "rules[2].threshold")
+    assert named["description"] == "this name is used already by rules[0]; each rule needs a name of its own"
+    assert names(edge) == set()
+
+
+def test_a_list_shows_ids_as_short_as_they_differ_and_wide_shows_them_whole(
+    tocsin: Command, written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stdout, "width", 80)
+    added = tocsin("rules", "create", written(RULE, RULE | {"name": "second"}), "-o", "json")
+    ids = [rule["id"] for rule in json.loads(added.stdout)]
+    rows = [line.split() for line in tocsin("rules", "list").stdout.splitlines()]
+    assert rows[0][:6] == ["ID", "Name", "Severity", "Enabled", "Threshold", "Window"]
+    for name, rule_id in zip(("first", "second"), ids, strict=True):
+        (shown,) = [row[0] for row in rows if name in row]
+        assert rule_id.startswith(shown)
+        assert len(shown) < len(rule_id)
+        assert json.loads(tocsin("rules", "get", shown, "-o", "json").stdout)["id"] == rule_id
+    wide = tocsin("rules", "list", "-o", "wide").stdout
+    assert all(rule_id in wide for rule_id in ids)
 
 
 def test_a_rule_that_exists_is_named_and_the_others_are_added(
