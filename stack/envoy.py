@@ -28,6 +28,7 @@ from services.chassis.settings import (
     setting,
     split_address,
 )
+from services.chassis.settings_report import format_settings
 
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"
@@ -125,6 +126,10 @@ def validate_config(config_path: Path) -> None:
 
 def main() -> None:
     """Fill in the template from the environment, and become Envoy."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write("Tocsin's Envoy. It takes no arguments; its settings are environment variables:\n\n")
+        sys.stdout.write(format_settings(EnvoySettings, PREFIX))
+        return
     try:
         settings = load_settings(EnvoySettings, PREFIX, os.environ)
         text = render_config(settings)

@@ -10,15 +10,15 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 import uvloop
 
 from services.chassis.health import Health
 from services.chassis.logs import configure_logs
-from services.chassis.settings import ProcessSettings, SettingsError, describe_settings, load_settings, renamed_settings
-from services.chassis.settings_report import OPTION, report_settings
+from services.chassis.settings import ProcessSettings, SettingsError, load_settings, renamed_settings
+from services.chassis.settings_report import OPTION, format_settings, report_settings
 from services.chassis.telemetry import telemetry
 
 log = structlog.get_logger()
@@ -43,7 +43,10 @@ def main(
 ) -> None:
     """Run a service until SIGTERM or SIGINT, and exit: 0 after a signal, 2 when the settings are wrong."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.stdout.write(_help(service, settings_type, prefix))
+        sys.stdout.write(
+            f"Tocsin's service {service!r}. It takes no arguments; its settings are environment variables:\n\n"
+        )
+        sys.stdout.write(format_settings(settings_type, prefix))
         return
     if OPTION in sys.argv[1:]:
         report = report_settings(settings_type, prefix, os.environ)  # noqa: TID251
@@ -148,14 +151,3 @@ def _limit_shutdown(service: str, drain: timedelta) -> None:
     timer = threading.Timer(drain.total_seconds(), give_up)
     timer.daemon = True
     timer.start()
-
-
-def _help(service: str, settings_type: type[Any], prefix: str) -> str:
-    docs = describe_settings(settings_type, prefix)
-    width = max(len(doc.name) for doc in docs)
-    lines = [f"Tocsin's service {service!r}. It takes no arguments; its settings are environment variables:\n"]
-    for doc in docs:
-        default = "required" if doc.required else f"default: {doc.default or 'empty'}"
-        lines.append(f"  {doc.name:<{width}}  {doc.type}, {default}")
-        lines.append(f"  {'':<{width}}  {doc.help}")
-    return "\n".join(lines) + "\n"

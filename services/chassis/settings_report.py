@@ -1,4 +1,4 @@
-"""What a service says about its settings to whoever starts it: names, defaults, and what is wrong with their values.
+"""What a service says about its settings: help for a person, and for a program also what is wrong with their values.
 
 `python -m services.<service> --report-settings` prints it as one line of JSON, since who starts services imports none.
 """
@@ -25,3 +25,15 @@ def report_settings(kind: type[Any], prefix: str, environ: Mapping[str, str]) ->
         "renamed": {one.former: one.name for one in renamed_settings(kind, prefix, environ)},
         "problems": problems,
     }
+
+
+def format_settings(kind: type[Any], prefix: str) -> str:
+    """Return the settings for a person, with type, default and meaning."""
+    docs = describe_settings(kind, prefix)
+    width = max(len(doc.name) for doc in docs)
+    lines = []
+    for doc in docs:
+        default = "required" if doc.required else f"default: {doc.default or 'empty'}"
+        lines.append(f"  {doc.name:<{width}}  {doc.type}, {default}")
+        lines.append(f"  {'':<{width}}  {doc.help}")
+    return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from uuid import UUID
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli import system
@@ -216,6 +217,20 @@ def test_a_state_may_be_in_lower_case_and_must_exist(tocsin: Command, two_alerts
     assert tocsin("alerts", "list", "--state", "firing", "--state", "RESOLVED").exit_code == 0
     assert list(two_alerts.requests[0].states) == [Alert.FIRING, Alert.RESOLVED]
     assert tocsin("alerts", "list", "--state", "burning").exit_code == 2
+
+
+def test_every_command_explains_itself() -> None:
+    paths: list[list[str]] = [[]]
+    for path in paths:
+        command: Any = get_command(app)
+        for name in path:
+            command = command.commands[name]
+        paths += [[*path, name] for name in getattr(command, "commands", {})]
+        for option in ("-h", "--help"):
+            done = CliRunner().invoke(app, [*path, option])
+            assert done.exit_code == 0
+            assert " ".join(["Usage: tocsin", *path]) in done.stdout
+    assert ["rules", "list"] in paths
 
 
 def test_the_default_server_is_on_the_port_of_the_edge(tmp_path: Path) -> None:
