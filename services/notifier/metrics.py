@@ -11,9 +11,6 @@ from services.notifier.core.notification import NotificationKind
 
 _CIRCUIT_NUMBERS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 
-# With these a delivery has not failed.
-_NO_FAILURES = {DeliveryReason.DELIVERED, DeliveryReason.RETRY_LATER}
-
 
 class Metrics:
     """Counts deliveries; create it inside the telemetry block."""
@@ -23,11 +20,8 @@ class Metrics:
         self._circuits = circuits
         self._depths = {(channel, state): 0 for channel in channels for state in ("waiting", "failed")}
         self._sent = instruments.create_counter(
-            "notifications_sent", description="Deliveries that ended, by whether the channel accepted them."
-        )
-        self._failed = instruments.create_counter(
-            "tocsin.notifier.deliveries.failed",
-            description="Deliveries that failed for the first time, by channel and reason.",
+            "notifications_sent",
+            description="Deliveries that a channel accepted, or that failed for the first time, by status and reason.",
         )
         self._latency = instruments.create_histogram(
             "tocsin.notifier.notification.latency",
@@ -61,14 +55,12 @@ class Metrics:
 
     def delivered(self, channel: str, kind: NotificationKind, latency: timedelta) -> None:
         """Count a delivery that the channel accepted, so long after the alert changed."""
-        self._sent.add(1, {"status": "success"})
+        self._sent.add(1, _sent_labels(channel, DeliveryReason.DELIVERED))
         self._latency.record(max(latency.total_seconds(), 0.0), {"channel": channel, "kind": kind.name})
 
     def failed(self, channel: str, reason: DeliveryReason) -> None:
         """Count a delivery that has failed."""
-        # Without the labels of the other counter: charts and alerts read the two series of this one as they are.
-        self._sent.add(1, {"status": "failure"})
-        self._failed.add(1, {"channel": channel, "reason": reason.value})
+        self._sent.add(1, _sent_labels(channel, reason))
 
     def unrouted(self) -> None:
         """Count a notification that matches no route."""
@@ -80,15 +72,13 @@ class Metrics:
         self._depths[channel, "failed"] = failed
 
     def _start_at_zero(self, channels: Sequence[str]) -> None:
-        for status in ("success", "failure"):
-            self._sent.add(0, {"status": status})
         self._unrouted.add(0)
         for channel in channels:
             self._retries.add(0, {"channel": channel})
             for reason in DeliveryReason:
                 self._attempts.add(0, {"channel": channel, "reason": reason.value})
-            for reason in set(DeliveryReason) - _NO_FAILURES:
-                self._failed.add(0, {"channel": channel, "reason": reason.value})
+            for reason in set(DeliveryReason) - {DeliveryReason.RETRY_LATER}:
+                self._sent.add(0, _sent_labels(channel, reason))
 
     def _observe_depths(self, _: CallbackOptions) -> Iterable[Observation]:
         for (channel, state), depth in self._depths.items():
@@ -97,3 +87,8 @@ class Metrics:
     def _observe_circuits(self, _: CallbackOptions) -> Iterable[Observation]:
         for channel, circuit in self._circuits().items():
             yield Observation(_CIRCUIT_NUMBERS[circuit], {"channel": channel})
+
+
+def _sent_labels(channel: str, reason: DeliveryReason) -> dict[str, str]:
+    status = "success" if reason is DeliveryReason.DELIVERED else "failure"
+    return {"channel": channel, "reason": reason.value, "status": status}

@@ -162,8 +162,8 @@ async def test_metrics_are_there_from_the_start_and_count(running: Run, alert: s
     with telemetry("notifier", "notifier-1", ""):
         async with running() as world:
             begin = exposition()[0].decode()
-            assert 'notifications_sent_total{status="success"} 0.0' in begin
-            assert 'notifications_sent_total{status="failure"} 0.0' in begin
+            assert 'notifications_sent_total{channel="email",reason="DELIVERED",status="success"} 0.0' in begin
+            assert 'notifications_sent_total{channel="slack",reason="REFUSED",status="failure"} 0.0' in begin
             assert 'tocsin_notifier_breaker_state{channel="slack"} 0.0' in begin
             world.sinks.journal.behave("slack", Behaviour(status=500))
             await world.publish(notification(alert=alert, severity=AlertRule.MEDIUM))
@@ -171,9 +171,8 @@ async def test_metrics_are_there_from_the_start_and_count(running: Run, alert: s
             await world.until("SELECT 1 FROM deliveries WHERE channel = 'email' AND state = 'DELIVERED'")
             await world.until("SELECT 1 FROM deliveries WHERE channel = 'slack' AND state = 'FAILED'")
             end = exposition()[0].decode()
-    assert 'notifications_sent_total{status="success"} 1.0' in end
-    assert 'notifications_sent_total{status="failure"} 1.0' in end
-    assert 'tocsin_notifier_deliveries_failed_total{channel="slack",reason="ATTEMPTS_EXHAUSTED"} 1.0' in end
+    assert 'notifications_sent_total{channel="email",reason="DELIVERED",status="success"} 1.0' in end
+    assert 'notifications_sent_total{channel="slack",reason="ATTEMPTS_EXHAUSTED",status="failure"} 1.0' in end
     assert 'tocsin_notifier_retries_total{channel="slack"} 2.0' in end
     assert 'tocsin_notifier_breaker_state{channel="slack"} 2.0' in end
     assert 'tocsin_notifier_notification_latency_seconds_count{channel="email",kind="FIRING"} 1.0' in end

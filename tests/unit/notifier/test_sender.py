@@ -174,8 +174,8 @@ async def test_a_delivery_is_counted_as_failed_once_with_channel_and_reason() ->
         again = replace(failed, state=DeliveryState.IN_FLIGHT)
         await bench.sender.send(LeasedDelivery(delivery=again, record=RECORD, traceparent=""))
         lines = exposition()[0].decode().splitlines()
-    shown = [line for line in lines if line.startswith("tocsin_notifier_deliveries_failed_total")]
-    assert 'tocsin_notifier_deliveries_failed_total{channel="slack",reason="REFUSED"} 1.0' in shown
-    assert 'tocsin_notifier_deliveries_failed_total{channel="slack",reason="ATTEMPTS_EXHAUSTED"} 0.0' in shown
-    assert not [line for line in shown if "RETRY_LATER" in line or "DELIVERED" in line]
-    assert 'notifications_sent_total{status="failure"} 1.0' in lines
+    shown = [line for line in lines if line.startswith("notifications_sent_total")]
+    assert 'notifications_sent_total{channel="slack",reason="REFUSED",status="failure"} 1.0' in shown
+    assert 'notifications_sent_total{channel="slack",reason="ATTEMPTS_EXHAUSTED",status="failure"} 0.0' in shown
+    assert 'notifications_sent_total{channel="slack",reason="DELIVERED",status="success"} 0.0' in shown
+    assert not [line for line in shown if "RETRY_LATER" in line]
