@@ -88,7 +88,7 @@ def _routes(node: object, names: frozenset[str], report: ReportProblem) -> tuple
     routes = tuple(_route(entry, f"routes[{index}]", names, report) for index, entry in enumerate(entries))
     routed = frozenset[Severity]().union(*(route.severities for route in routes if not route.labels))
     for severity in sorted(frozenset(Severity) - routed, reverse=True):
-        report(f"no route without labels takes {severity.name}: some alerts would go to nobody")
+        report(f"routes: no route without labels takes {severity.name}: some alerts would go to nobody")
     return routes
 
 
@@ -132,7 +132,7 @@ def _strings(node: object, place: str, report: ReportProblem) -> tuple[str, ...]
 def _check_names(channels: tuple[str, ...], names: frozenset[str], place: str, report: ReportProblem) -> None:
     for channel in channels:
         if channel not in names:
-            report(f"{place}: {channel!r} is no other channel of this file")
+            report(f"{place}: {channel!r} cannot be used here; there are {', '.join(sorted(names)) or 'no others'}")
 
 
 def _mapping(node: object, place: str, report: ReportProblem) -> Mapping[str, object]:
