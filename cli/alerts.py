@@ -69,6 +69,10 @@ RuleOption = Annotated[
         "--rule", help="Only alerts of this rule: its name, its id or the id's beginning.", autocompletion=complete_rule
     ),
 ]
+LabelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", "-l", metavar="NAME=VALUE", help="Only with this label; may be repeated."),
+]
 ResourceOption = Annotated[str, typer.Option("--resource", help="Only alerts of this resource.")]
 
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -80,6 +84,15 @@ def parse_age(text: str) -> timedelta:
     if unit is None or not (number.isascii() and number.isdigit()) or int(number) > _MAX_AGE:
         raise typer.BadParameter(f'"{text}" is no age; expected a number with s, m, h or d, such as 90s, 15m, 2h or 7d')
     return int(number) * unit
+
+
+def parse_labels(labels: list[str] | None) -> list[str]:
+    """Return the labels of an option; each must have a name and a value."""
+    for label in labels or []:
+        name, separator, _ = label.partition("=")
+        if not name or not separator:
+            raise typer.BadParameter(f"expected NAME=VALUE, found {label!r}", param_hint="--label")
+    return labels or []
 
 
 # Of any unit: what is older than this was before the first log.
@@ -96,9 +109,7 @@ def list_alerts(
     severities: SeverityOption = None,
     rule: RuleOption = "",
     resource: ResourceOption = "",
-    labels: Annotated[
-        list[str] | None, typer.Option("--label", "-l", help="Only with this label, NAME=VALUE; may be repeated.")
-    ] = None,
+    labels: LabelsOption = None,
     service_name: Annotated[
         str, typer.Option("--service", help="Only of this service: the group's, else that of a sample.")
     ] = "",
@@ -118,7 +129,7 @@ def list_alerts(
         states=[Alert.State.Value(state) for state in states or []],
         severities=_severity_values(severities),
         resource=resource,
-        labels=labels,
+        labels=parse_labels(labels),
         service=service_name,
         fired_after=_time_ago(since),
         fired_before=_time_ago(older_than),

@@ -36,11 +36,19 @@ def default_server(environ: Mapping[str, str] = os.environ) -> str:
     return f"127.0.0.1:{port}"
 
 
+def require_host_and_port(server: str) -> str:
+    """Return the address of a server: a URL would be looked up as a name, and a name alone would mean port 443."""
+    if ":" not in server or server.startswith(("http://", "https://")):
+        raise typer.BadParameter(f'expected host:port, found "{server}"')
+    return server
+
+
 ServerOption = Annotated[
     str,
     typer.Option(
         "--server",
         envvar="TOCSIN_SERVER",
+        callback=require_host_and_port,
         help="The gRPC address of Tocsin, host:port. Without it: TOCSIN_SERVER, else 127.0.0.1 on the port of "
         "TOCSIN_PORT_EDGE, else on that of the last `tocsin up`.",
     ),
@@ -82,6 +90,7 @@ _SERVICE_CONFIG = {
     ]
 }
 
+_NO_CONNECTION = "failed to connect to all addresses"
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -133,7 +142,16 @@ def _exit_with(error: grpc.RpcError, server: str, output: OutputFormat) -> NoRet
 def error_report_of(error: grpc.RpcError) -> ErrorReport:
     """Return what the server says is wrong."""
     details = [ErrorDetail(field=field, description=description) for field, description in field_violations(error)]
-    return ErrorReport(code=error.code().name, message=error.details() or "", details=details)
+    return ErrorReport(code=error.code().name, message=_message_of(error), details=details)
+
+
+def _message_of(error: grpc.RpcError) -> str:
+    """Return the server's sentence, or what is known where none answered."""
+    message = error.details() or ""
+    if message.startswith(_NO_CONNECTION):
+        return f"{message}; `tocsin status` shows what runs on this machine, --server names another"
+    # The library's own words, which only repeat the code.
+    return "no answer in time" if message == "Deadline Exceeded" else message
 
 
 def field_violations(error: grpc.RpcError) -> list[tuple[str, str]]:

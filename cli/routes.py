@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.alerts import SeverityChoice
+from cli.alerts import SeverityChoice, parse_labels
 from cli.client import ExitCode
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, OutputOption, print_data, print_error, stdout
 from stack.local_system import default_folder
@@ -39,7 +39,7 @@ def check_file(file: FileArgument, *, sinks: SinksOption = False, output: Output
 @app.command("test")
 def show_channels(
     file: FileArgument,
-    severity: Annotated[SeverityChoice, typer.Option(help="Of the alert.")],
+    severity: Annotated[SeverityChoice, typer.Option(case_sensitive=False, help="Of the alert.")],
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Of the alert's rule; may be repeated.")
     ] = None,
@@ -48,10 +48,7 @@ def show_channels(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show which channels an alert with this severity and these labels would go to."""
-    labels = label or []
-    if wrong := [one for one in labels if not one.partition("=")[0] or "=" not in one]:
-        raise typer.BadParameter(f"must be NAME=VALUE, got {wrong[0]!r}", param_hint="--label")
-    options = [f"--severity={severity}", *(f"--label={one}" for one in labels)]
+    options = [f"--severity={severity}", *(f"--label={one}" for one in parse_labels(label))]
     report = _report(file, output, *options, sinks=sinks)
     if output.is_data:
         print_data([asdict(channel) | {"fallback": list(channel.fallback)} for channel in report.channels], output)

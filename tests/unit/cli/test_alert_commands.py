@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from cli import system
 from cli.alerts import SeverityChoice, StateChoice, user_name
-from cli.client import default_server
+from cli.client import default_server, error_report_of
 from cli.lookup import complete_alert, complete_rule
 from cli.main import app
 from cli.notifications import DeliveryStateChoice
@@ -216,7 +216,42 @@ def test_the_choices_are_those_of_the_contract(words: type[StrEnum], enum: Any) 
 def test_a_state_may_be_in_lower_case_and_must_exist(tocsin: Command, two_alerts: Edge) -> None:
     assert tocsin("alerts", "list", "--state", "firing", "--state", "RESOLVED").exit_code == 0
     assert list(two_alerts.requests[0].states) == [Alert.FIRING, Alert.RESOLVED]
-    assert tocsin("alerts", "list", "--state", "burning").exit_code == 2
+    refused = tocsin("alerts", "list", "--state", "burning")
+    assert refused.exit_code == 2
+    assert "Invalid value for '--state': 'burning' is not one of 'firing', 'acknowledged'" in refused.stderr
+
+
+@pytest.mark.parametrize("label", ["team", "=payments"])
+def test_a_label_is_a_name_and_a_value(tocsin: Command, two_alerts: Edge, label: str) -> None:
+    done = tocsin("alerts", "list", "--label", label)
+    assert done.exit_code == 2
+    assert f"Invalid value for --label: expected NAME=VALUE, found '{label}'" in done.stderr
+    assert two_alerts.requests == []
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:8080", "https://tocsin.example:443", "localhost"])
+def test_a_server_is_a_host_and_a_port(server: str) -> None:
+    done = CliRunner().invoke(app, ["alerts", "list", "--server", server])
+    assert done.exit_code == 2
+    assert f'expected host:port, found "{server}"' in done.stderr
+
+
+class _TimedOut(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+
+    def details(self) -> str:
+        return "Deadline Exceeded"
+
+
+def test_a_server_that_does_not_answer_is_said_in_words() -> None:
+    assert error_report_of(_TimedOut()).message == "no answer in time"
+
+
+def test_a_server_that_nobody_listens_on_is_an_error_with_a_hint() -> None:
+    done = CliRunner().invoke(app, ["alerts", "list", "--server", "127.0.0.1:1", "-o", "json"])
+    assert done.exit_code == 3
+    assert "`tocsin status` shows what runs on this machine" in error_of(done)["message"]
 
 
 def test_every_command_explains_itself() -> None:

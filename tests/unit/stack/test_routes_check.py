@@ -50,7 +50,7 @@ def test_variables_that_are_not_set_are_named_before_anything_starts(tmp_path: P
 
 
 def test_the_command_shows_which_channels_an_alert_goes_to(routes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["routes", "test", str(routes), "--label", "team=payments", "--severity", "HIGH", "--sinks"]
+    words = ["routes", "test", str(routes), "--label", "team=payments", "--severity", "high", "--sinks"]
     refused = CliRunner().invoke(app, [*words, "-o", "json"])
     assert refused.exit_code == 1
     (detail,) = error_of(refused)["details"]
