@@ -9,7 +9,7 @@ from cli.parsing.event import ParsedEvent, ParseNote
 from cli.parsing.field_names import RAW_ATTRIBUTE_PREFIX, SourceText
 from cli.parsing.format_types import RawFields
 from cli.parsing.levels import parse_level, parse_priority
-from cli.parsing.timestamps import Now, parse_timestamp
+from cli.parsing.timestamps import Now, has_zone, parse_timestamp
 from services.domain.event_fields import (
     DEFAULT_MAX_ATTRIBUTES,
     MAX_ATTRIBUTE_KEY,
@@ -102,8 +102,13 @@ def _without_surrogates(text: str) -> str:
 
 def _parse_time(fields: RawFields, now: Now, zone: tzinfo) -> tuple[datetime | None, bool]:
     """Return the time, and whether there is one that is not understood."""
-    texts = [text for name in ("time", "epoch") if (text := value_of(fields, name))]
-    event_time = next((time for text in texts if (time := parse_timestamp(text, now=now, zone=zone))), None)
+    texts = {name: text for name in ("time", "epoch") if (text := value_of(fields, name))}
+    parsed = {name: parse_timestamp(text, now=now, zone=zone) for name, text in texts.items()}
+    event_time, epoch = parsed.get("time"), parsed.get("epoch")
+    # Seconds since 1970 need no zone; the other time has their fraction.
+    if epoch and event_time and not has_zone(texts["time"]):
+        event_time = epoch.replace(microsecond=event_time.microsecond)
+    event_time = event_time or epoch
     return event_time, bool(texts) and event_time is None
 
 

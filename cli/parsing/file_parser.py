@@ -124,7 +124,12 @@ class FileParser:
         self._is_headed = line_format is not None or (names.total() > 0 and self.shares.get(PLAIN, 0.0) <= _MIN_SHARE)
         # Whether the next line may continue the last one: lines of access logs and syslog are always whole.
         self._may_continue = self._main_format is None or self._main_format.continues
-        self.name = line_format.name if line_format else self._most_frequent_name()
+        self.name = line_format.name if line_format and self._is_used(line_format) else self._most_frequent_name()
+
+    def _is_used(self, chosen: LineFormat) -> bool:
+        """Return whether a line has the format that the user named, or at least no other one."""
+        names = {part for name in self.shares for part in name.split("/")} - {PLAIN}
+        return not names or chosen.name in names
 
     def _most_frequent_name(self) -> str:
         name, share = next(iter(self.shares.items()), (PLAIN, 1.0))

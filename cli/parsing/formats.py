@@ -181,6 +181,9 @@ CONTAINER_FORMATS = (
 )
 
 
+_OTHER_GROUP = re.compile(r"\(\?<[A-Za-z_]")
+
+
 def custom_format(pattern: str) -> LineFormat:
     """Return a format by a pattern of the user's, which is searched for anywhere in a line.
 
@@ -189,7 +192,9 @@ def custom_format(pattern: str) -> LineFormat:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+        # Other languages write it without the P.
+        hint = "; a named group is (?P<name>...)" if _OTHER_GROUP.search(pattern) else ""
+        raise ValueError(f"not a regular expression: {error}{hint}") from None
     if "message" not in compiled.groupindex:
         raise ValueError("the pattern must have a group named message: (?P<message>...)")
     return LineFormat(name="custom", pattern=compiled, is_whole=False, level=Level.INFO)

@@ -93,7 +93,8 @@ def send(
             print_explanation(parser, log_file, first, output)
             return
         open_windows = fetch_open_windows(channel)
-        times = times or _choose_times(file, options, open_windows, output, is_asked=not is_dry_run)
+        # A dry run says at its end what comes too late.
+        times = times or (TimeMode.LOG if is_dry_run else _choose_times(file, options, open_windows, output))
         parser, parsed = options.parse(log_file)
         counts, summary = FieldCounts(), SendSummary()
         events = events_to_send(
@@ -148,9 +149,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _choose_times(
-    file: Path, options: ParseOptions, open_windows: OpenWindows, output: OutputFormat, *, is_asked: bool
-) -> TimeMode:
+def _choose_times(file: Path, options: ParseOptions, open_windows: OpenWindows, output: OutputFormat) -> TimeMode:
     """Warn where all events of a file come too late, and ask on a terminal how they are to be sent."""
     newest = options.newest_time(file)
     if newest is None or not open_windows.is_too_late(newest, options.clock.now()):
@@ -158,9 +157,9 @@ def _choose_times(
     print_to_stderr(
         f"{file.name}: all lines are old: the last ones, of {newest:%Y-%m-%d %H:%M:%S} UTC, are {open_windows.reason}, "
         "and no alert fires. --times shift moves all times by the same amount, so that the last line is now; "
-        "--times log sends them as they are, without this question."
+        "--times log sends them as they are."
     )
-    is_wanted = is_asked and output is OutputFormat.TABLE and confirm("Send them with --times shift?")
+    is_wanted = output is OutputFormat.TABLE and confirm("Send them with --times shift?")
     return TimeMode.SHIFT if is_wanted else TimeMode.LOG
 
 

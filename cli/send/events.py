@@ -19,10 +19,8 @@ from tocsin.logs.v1.log_event_pb2 import LogEvent
 # How many lines decide which formats a file has.
 MAX_SAMPLE_LINES = 200
 MAX_EXPLAINED_EVENTS = 20
-_INVALID_TIME = InvalidLine(
-    field="eventTime",
-    expected="a time such as 2026-01-31T12:00:00Z, or one in --timezone; --times arrival sends it as now",
-)
+# How much of a value is quoted.
+_MAX_QUOTED = 40
 
 
 class TimeMode(StrEnum):
@@ -109,8 +107,16 @@ class ParseOptions:
 
 
 def _refuse_unknown_time(lines: ParsedLines) -> ParsedLines:
-    is_refused = isinstance(lines.event, ParsedEvent) and lines.event.time_is_unknown
-    return replace(lines, event=_INVALID_TIME) if is_refused else lines
+    if not isinstance(lines.event, ParsedEvent) or not lines.event.time_is_unknown:
+        return lines
+    return replace(lines, event=_invalid_time(lines.event))
+
+
+def _invalid_time(event: ParsedEvent) -> InvalidLine:
+    """Return why an event is refused whose time is not understood, or moves out of the calendar."""
+    found = (event.raw.get("time") or event.raw.get("epoch", "")).strip()[:_MAX_QUOTED]
+    expected = f'a time such as 2026-01-31T12:00:00Z, found "{found}"; --times arrival sends it as now'
+    return InvalidLine(field="eventTime", expected=expected)
 
 
 def _never(_time: datetime) -> bool:
@@ -148,7 +154,7 @@ def _to_send(
         return _refused(lines, parsed)
     event = _to_proto(parsed, shift)
     if event is None:
-        return _refused(lines, _INVALID_TIME)
+        return _refused(lines, _invalid_time(parsed))
     return OutgoingEvent(
         first_line=lines.first_line,
         last_line=lines.last_line,

@@ -45,10 +45,12 @@ class OpenWindows:
             return now - event_time > DEFAULT_MAX_AGE
         return all(window.is_closed(event_time, now) for window in self.windows)
 
-    def describe(self, count: int, total: int) -> str:
+    def describe(self, count: int, total: int, *, is_shifted: bool = False) -> str:
         """Return a sentence that says how many events come too late, and what helps."""
         verb = "is" if count == 1 else "are"
-        return f"{count:,} of {total:,} events {verb} {self.reason}; --times shift sends them as new"
+        # Shifted, only the end of a long file is new.
+        remedy = "--times arrival sends all as of now" if is_shifted else "--times shift sends them as new"
+        return f"{count:,} of {total:,} events {verb} {self.reason}; {remedy}"
 
     @property
     def reason(self) -> str:

@@ -21,13 +21,20 @@ def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds:
     unsent = file.lines_read - file.blank_lines - summary.lines
     stdout.print(
         f"{file.name}: {file.lines_read:,} lines read as {format_name}: {summary.accepted:,} events accepted, "
-        f"{len(summary.refused):,} refused, {_continuation_lines(summary):,} continuation lines, "
-        f"{file.blank_lines:,} blank{f', {unsent:,} not sent' if unsent else ''}; {rate:,.0f} events/s"
+        f"{count_others(summary, file)}{f', {unsent:,} not sent' if unsent else ''}; {rate:,.0f} events/s"
     )
     print_counts(summary)
     if summary.unsent:
         lines = ", ".join(map(_format_range, summary.unsent))
         stdout.print(f"Not sent, or not known to have arrived: {lines}. Send these lines again.")
+
+
+def count_others(summary: SendSummary, file: LogFile) -> str:
+    """Return how many lines are no events of their own, in words."""
+    return (
+        f"{len(summary.refused):,} refused, {_continuation_lines(summary):,} continuation lines, "
+        f"{file.blank_lines:,} blank"
+    )
 
 
 def print_counts(summary: SendSummary) -> None:
@@ -49,7 +56,9 @@ def print_notes(summary: SendSummary, file_name: str, times: TimeMode, open_wind
         suffix = f": {levels}" if note is ParseNote.UNKNOWN_LEVEL else ""
         print_to_stderr(f"{file_name}: {count:,} events {note.value}{suffix}")
     if summary.too_late:
-        print_to_stderr(f"{file_name}: {open_windows.describe(summary.too_late, summary.accepted)}")
+        is_shifted = times is TimeMode.SHIFT
+        text = open_windows.describe(summary.too_late, summary.accepted, is_shifted=is_shifted)
+        print_to_stderr(f"{file_name}: {text}")
 
 
 def report_document(summary: SendSummary, format_name: str, file: LogFile) -> dict[str, object]:

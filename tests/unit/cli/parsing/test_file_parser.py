@@ -31,6 +31,14 @@ def test_lines_that_fit_no_format_are_plain() -> None:
     assert parser.name == "plain"
 
 
+@pytest.mark.parametrize(
+    ("line", "name"), [("2026-11-27 10:00:00 ERROR boom", "time-level"), ("hello", "json"), ('{"msg":"boom"}', "json")]
+)
+def test_a_chosen_format_that_fits_no_line_is_not_said_of_a_file(line: str, name: str) -> None:
+    (json,) = (line_format for line_format in FORMATS if line_format.name == "json")
+    assert FileParser([line], line_format=json, service="s", now=lambda: NOON).name == name
+
+
 def test_formats_in_one_file_are_each_read() -> None:
     lines = [
         '{"level":"error","message":"a"}',

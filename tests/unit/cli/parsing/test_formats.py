@@ -1,6 +1,7 @@
 """Each format is recognised and parsed; custom patterns, JSON, W3C, access logs."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -82,6 +83,13 @@ def test_a_request_of_any_form_is_an_event_of_its_own(line: str, status: int | N
     assert second.event_time == datetime(2026, 11, 27, 10, 0, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("Europe/Berlin")])
+def test_seconds_since_1970_tell_the_zone_of_the_time_beside_them(zone: tzinfo) -> None:
+    line = "- 1117838570 2005.06.03 R02 2005-06-03-15.42.50.675872 R02 RAS KERNEL INFO parity error corrected"
+    (event,) = events_of([line], zone=zone)
+    assert event.event_time == datetime(2005, 6, 3, 22, 42, 50, 675872, tzinfo=UTC)
+
+
 def test_an_entry_of_the_journal_with_many_fields_is_an_event() -> None:
     fields = "".join(f',"_FIELD_{number}":"x"' for number in range(40))
     event = event_of(f'{{"MESSAGE":"boom","PRIORITY":"3","__REALTIME_TIMESTAMP":"1795773600123456"{fields}}}')
@@ -114,7 +122,12 @@ def test_a_custom_pattern_names_fields_and_attributes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"), [("(", "not a regular expression"), ("(?P<level>.*)", "named message")]
+    ("pattern", "message"),
+    [
+        ("(", "not a regular expression"),
+        ("(?<message>.*)", r"a named group is \(\?P<name>\.\.\.\)"),
+        ("(?P<level>.*)", "named message"),
+    ],
 )
 def test_a_bad_custom_pattern_is_refused_with_its_reason(pattern: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

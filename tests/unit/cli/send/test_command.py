@@ -192,6 +192,7 @@ def test_a_time_that_is_not_understood_is_explained(tmp_path: Path, ingest: Inge
     file.write_text('{"time":"soon","message":"m"}\n')
     (event,) = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)["events"]
     assert event["refused"]["field"] == "eventTime"
+    assert event["refused"]["reason"].startswith('a time such as 2026-01-31T12:00:00Z, found "soon"; ')
     assert "expected a time such as" in sent(ingest, str(file), "--explain").stdout
 
 
@@ -216,7 +217,7 @@ def test_a_dry_run_counts_the_whole_file_and_sends_nothing(tmp_path: Path, inges
     assert "firstEvents" not in report
     assert "301 of 301 events are older than 5 minutes" in done.stderr
     done = sent(ingest, str(file), "--dry-run", "--explain")
-    assert "Nothing was sent; 301 events would be, 1 refused." in done.stdout
+    assert "Nothing was sent; 301 events would be, 1 refused, 0 continuation lines, 0 blank." in done.stdout
     assert "The first events" in done.stdout
     assert "\x1b" not in done.stdout
     assert not ingest.requests
@@ -230,7 +231,7 @@ def test_a_dry_run_needs_no_server_and_asks_nothing(
     done = CliRunner().invoke(app, ["send", str(old_file), "--dry-run", "--server", ingest.address], input="")
     assert done.exit_code == 0, done.output
     assert "3,001 events would be" in done.stdout
-    assert "all lines are old" in done.stderr
+    assert done.stderr.startswith("shop.log: 3,001 of 3,001 events are older than 5 minutes")
 
 
 def test_a_dry_run_lists_a_bounded_number_of_fields(tmp_path: Path, ingest: IngestServer) -> None:
@@ -294,6 +295,14 @@ def test_events_are_too_late_when_the_windows_of_all_enabled_rules_are_closed(
     assert json.loads(done.stdout)["tooLate"] == count
     warning = f"{count} of 3 events {'is' if count == 1 else 'are'} too late for every rule; --times shift"
     assert (warning in done.stderr) is (count > 0)
+
+
+def test_a_long_file_that_was_shifted_is_not_to_be_shifted_again(tmp_path: Path, ingest: IngestServer) -> None:
+    ingest.rules = [rule()]
+    file = tmp_path / "shop.log"
+    file.write_text(minutes_ago(45) + minutes_ago(20))
+    done = sent(ingest, str(file), "--times", "shift")
+    assert "1 of 2 events is too late for every rule; --times arrival sends all as of now" in done.stderr
 
 
 def test_a_file_that_is_ten_minutes_old_is_never_sent_in_silence(tmp_path: Path, ingest: IngestServer) -> None:
