@@ -20,11 +20,11 @@ from rich.table import Table
 from services.chassis.kafka import Record
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_events import LogDecoder
-from services.evaluator.adapters.window_partials_sink import encode_batch
 from services.evaluator.adapters.window_partials_source import PartialDecoder
+from services.evaluator.adapters.window_partials_wire import encode_batch
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition
-from services.evaluator.core.records import PartialBatch
+from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
 from services.evaluator.core.window.stage import WindowStage

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.core.match.events import EventBatch
-from services.evaluator.core.records import Group, PartialBatch, Transition
+from services.evaluator.core.partial_rows import PartialBatch
+from services.evaluator.core.records import Group, Transition
 from services.evaluator.core.rules import RuleSet
 
 

@@ -8,9 +8,9 @@ from services.chassis.failures import StreamUnavailable
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import (
     Group,
-    PartialBatch,
     Transition,
     TransitionReason,
     TransitionState,

@@ -7,8 +7,8 @@ What is made thousands of times a second, or is a key of dictionaries, is a name
 a frozen dataclass.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
@@ -160,42 +160,6 @@ class BlockProgress:
     idle_ns: int | None = None
     # The revision of the rules that matched the block from its start: totals count for the rules that it contains.
     rules_revision: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartialBatch:
-    """What one flush writes of one block to one output partition."""
-
-    progress: BlockProgress
-    rows: tuple[Row, ...] = ()
-
-    @property
-    def has_single_bucket(self) -> bool:
-        """Whether all its rows are of one group and pane."""
-        return len({_bucket_of(row) for row in self.rows}) == 1
-
-
-def split_batch(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
-    """Split a batch that is too large for one record. Only the second half carries times, so no row comes after them.
-
-    A group's rows stay together where possible: each record is judged alone, so a count must come with its total.
-    """
-    rows = sorted(batch.rows, key=_bucket_of)
-    middle = _split_index(rows)
-    timeless = replace(batch.progress, max_event_ns=None, max_arrival_ns=None, idle_ns=None)
-    first = PartialBatch(progress=timeless, rows=tuple(rows[:middle]))
-    return first, PartialBatch(progress=batch.progress, rows=tuple(rows[middle:]))
-
-
-def _split_index(rows: Sequence[Row]) -> int:
-    """Return an index near the middle where another group begins; the middle when there is only one group."""
-    middle = len(rows) // 2
-    indexes = (*range(middle, len(rows)), *range(middle - 1, 0, -1))
-    return next((index for index in indexes if _bucket_of(rows[index - 1]) != _bucket_of(rows[index])), middle)
-
-
-def _bucket_of(row: Row) -> tuple[Group, int]:
-    return row.key.group, row.key.pane_ns
 
 
 def group_key(rule_id: str, group: Group) -> bytes:

@@ -17,7 +17,8 @@ from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.match.events import EventBatch
-from services.evaluator.core.records import PartialBatch, moment_ns
+from services.evaluator.core.partial_rows import PartialBatch
+from services.evaluator.core.records import moment_ns
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import DeadLetters, LogSource, PartialSink, Rules, UnreadableRecord

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
     Aggregate,
     BlockProgress,
     Group,
-    PartialBatch,
     Row,
     RowKey,
     Transition,
@@ -66,7 +66,7 @@ class StageDriver:
             idle_ns=None if idle is None else int(idle * SECOND_NS),
             rules_revision=rules,
         )
-        return self.process(PartialBatch(progress=progress, rows=rows))
+        return self.process(PartialBatch(progress=progress, rows=of_rows(rows)))
 
     def process(self, batch: PartialBatch) -> BatchOutcome:
         outcome = self.stage.observe(self.offset, batch, 0)

@@ -3,7 +3,8 @@
 from hypothesis import strategies as st
 
 from services.domain.level import Level
-from services.evaluator.core.records import Sample
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
+from services.evaluator.core.records import Aggregate, BlockProgress, Row, RowKey, Sample
 
 texts = st.text(max_size=4)
 counts = st.integers(0, 2**40)
@@ -20,4 +21,35 @@ samples = st.builds(
     texts,
     texts,
     st.dictionaries(texts, texts, max_size=3).map(lambda pairs: tuple(sorted(pairs.items()))),
+)
+_finite = st.floats(allow_nan=False, allow_infinity=False)
+_aggregates = st.builds(
+    Aggregate,
+    counts,
+    counts,
+    counts,
+    numbers,
+    st.none() | _finite,
+    st.none() | _finite,
+    st.none() | moments,
+    st.lists(samples, max_size=3).map(tuple),
+    texts,
+)
+_keys = st.builds(RowKey, texts, counts, st.lists(texts, max_size=3).map(tuple), moments)
+partial_rows = st.lists(st.builds(Row, _keys, _aggregates), max_size=4).map(tuple)
+batches = st.builds(
+    PartialBatch,
+    progress=st.builds(
+        BlockProgress,
+        source_partition=st.integers(0, 99),
+        source_partitions=st.integers(0, 99),
+        block=counts,
+        up_to=counts,
+        previous_up_to=counts,
+        rules_revision=counts,
+        max_event_ns=st.none() | moments,
+        max_arrival_ns=st.none() | moments,
+        idle_ns=st.none() | moments,
+    ),
+    rows=partial_rows.map(of_rows),
 )

@@ -15,6 +15,7 @@ from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match.aggregation import first_of_each, match_events
 from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.bucketing import _compact
+from services.evaluator.core.partial_rows import to_rows
 from services.evaluator.core.records import SECOND_NS, Aggregate, RowKey, totals_key
 from services.evaluator.core.rules import RuleSet
 from services.rule_language.checking import Expression, check_filter
@@ -288,7 +289,7 @@ def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
     source = SourcePartition.at(0, 0)
     match_events(batch, rules, {0: source}, outputs=4)
     batches = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
-    return Counter(row.key.rule_id for _, batch in batches for row in batch.rows)
+    return Counter(row.key.rule_id for _, batch in batches for row in to_rows(batch.rows))
 
 
 FIVE_SERVICES = [error(service=service) for service in "abcde"]

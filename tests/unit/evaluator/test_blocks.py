@@ -2,10 +2,10 @@
 
 from services.evaluator.core import records
 from services.evaluator.core.match.blocks import Block, SourcePartition
+from services.evaluator.core.partial_rows import PartialBatch, of_rows, split_batch, to_rows
 from services.evaluator.core.records import (
     Aggregate,
     BlockProgress,
-    PartialBatch,
     Row,
     RowKey,
     Sample,
@@ -15,7 +15,6 @@ from services.evaluator.core.records import (
     group_key,
     later,
     partition_of,
-    split_batch,
     totals_key,
 )
 
@@ -52,10 +51,10 @@ def test_only_changed_rows_are_sent_again_and_samples_only_once() -> None:
     block.replace_row(key("b"), Aggregate(counted=1), 1)
     flushed(source)
     source.add_record(1, 6).replace_row(key("a"), Aggregate(counted=2, samples=(SAMPLE,)), 1)
-    (row,) = [row for _, batch in flushed(source) for row in batch.rows]
+    (row,) = [row for _, batch in flushed(source) for row in to_rows(batch.rows)]
     assert row.aggregate == Aggregate(counted=2)
     source.add_record(2, 6).replace_row(key("a"), Aggregate(counted=3, samples=(SAMPLE, SAMPLE)), 1)
-    (row,) = [row for _, batch in flushed(source) for row in batch.rows]
+    (row,) = [row for _, batch in flushed(source) for row in to_rows(batch.rows)]
     assert row.aggregate.samples == (SAMPLE, SAMPLE)
 
 
@@ -92,16 +91,16 @@ def test_totals_go_to_each_output_in_which_a_rules_group_is_judged() -> None:
     block.replace_totals(totals_key("f", ("a",), 0), Aggregate(total=1), [f"r{n}" for n in range(9)], 2)
     block.replace_totals(totals_key("g", ("a",), 0), Aggregate(total=1), ["r0"], 2)
     block.replace_totals(totals_key("h", ("a",), 0), Aggregate(total=1), [], 2)
-    batches = [(row.key.rule_id, output) for output, batch in flushed(source) for row in batch.rows]
+    batches = [(row.key.rule_id, output) for output, batch in flushed(source) for row in to_rows(batch.rows)]
     assert sorted(batches) == [("f", 0), ("f", 1), ("g", partition_of("r0", ("a",), 2))]
 
 
 def split(*groups: str) -> list[list[str]]:
     progress = BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
-    rows = tuple(Row(RowKey(f"r{n}", 1, (group,), 0), Aggregate()) for n, group in enumerate(groups))
+    rows = of_rows([Row(RowKey(f"r{n}", 1, (group,), 0), Aggregate()) for n, group in enumerate(groups)])
     first, second = split_batch(PartialBatch(progress=progress, rows=rows))
     assert (first.progress.idle_ns, second.progress) == (None, progress)
-    return [[row.key.group[0] for row in half.rows] for half in (first, second)]
+    return [[row.key.group[0] for row in to_rows(half.rows)] for half in (first, second)]
 
 
 def test_a_split_keeps_the_rows_of_a_group_together_where_possible() -> None:

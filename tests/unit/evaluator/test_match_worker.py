@@ -8,6 +8,7 @@ from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.core.partial_rows import to_rows
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
@@ -164,7 +165,7 @@ async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others
         loop = Loop(pairs)
         await loop.bring(LogBatch(events=[LogEvent(service="a"), many, many]).SerializeToString(), GOOD, assigned=0)
         text = telemetry.exposition()[0].decode()
-    assert [row.aggregate.counted for _, batch in loop.partials.written for row in batch.rows] == [2]
+    assert [row.aggregate.counted for _, batch in loop.partials.written for row in to_rows(batch.rows)] == [2]
     assert "tocsin_evaluator_events_given_up_total 2.0" in text
     assert "tocsin_evaluator_rules_failed_total 0.0" in text
 
@@ -178,7 +179,7 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
     await loop.bring(GOOD, GOOD)
     (_, batch) = loop.partials.written[-1]
     assert (batch.progress.rules_revision, batch.progress.up_to) == (2, 2)
-    assert sorted((row.key.rule_id == "rated", row.aggregate.total) for row in batch.rows) == [
+    assert sorted((row.key.rule_id == "rated", row.aggregate.total) for row in to_rows(batch.rows)) == [
         (False, 2),
         (False, 2),
         (True, 2),

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
-    PartialBatch,
 )
 from services.evaluator.core.window.checkpoint import Checkpoint
 from services.evaluator.core.window.sequence import FlushOrder
@@ -37,21 +37,22 @@ def test_the_order_of_flushes(flushes: list[tuple[int, int, int]], orders: list[
 
 def test_a_row_is_replaced_only_by_a_newer_one() -> None:
     driver = StageDriver.with_rules(COUNT)
-    driver.process(PartialBatch(progress=progress(0, 0, 9), rows=(row(2),)))
-    driver.process(PartialBatch(progress=progress(0, 0, 5), rows=(row(9),)))
+    driver.process(PartialBatch(progress=progress(0, 0, 9), rows=of_rows([row(2)])))
+    driver.process(PartialBatch(progress=progress(0, 0, 5), rows=of_rows([row(9)])))
     assert driver.transitions == []
     assert (
-        driver.process(PartialBatch(progress=progress(0, 9, 10), rows=(row(3),))).flush_order is FlushOrder.SAME_BLOCK
+        driver.process(PartialBatch(progress=progress(0, 9, 10), rows=of_rows([row(3)]))).flush_order
+        is FlushOrder.SAME_BLOCK
     )
 
 
 def test_a_block_that_ends_after_its_windows_counts_for_none_of_the_later_ones() -> None:
     driver = StageDriver.with_rules(COUNT)
-    driver.process(PartialBatch(progress=progress(0, 0, 200), rows=(row(2),)))
+    driver.process(PartialBatch(progress=progress(0, 0, 200), rows=of_rows([row(2)])))
     driver.process(PartialBatch(progress=replace(progress(0, 200, 256), max_event_ns=100 * SECOND_NS)))
     assert driver.stage.open_groups == 0
     later = (row(2, pane=100), row(3, pane=100, group=("b",)))
-    steps = driver.process(PartialBatch(progress=progress(1, 256, 257), rows=later)).transitions
+    steps = driver.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows(later))).transitions
     assert [(step.group, step.window.count) for step in steps] == [(("b",), 3)]
 
 

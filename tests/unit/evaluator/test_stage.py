@@ -3,9 +3,9 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
-    PartialBatch,
     TransitionReason,
 )
 from services.evaluator.core.window.checkpoint import Checkpoint
@@ -83,7 +83,9 @@ def test_what_was_late_before_a_restart_is_not_counted_again() -> None:
     assert again.observe(row(8)).late_by_rule == {"count": 0}
     assert again.observe(row(9)).late_by_rule == {"count": 1}
     again.process(PartialBatch(progress=progress(0, 2, 256)))
-    assert again.process(PartialBatch(progress=progress(1, 256, 257), rows=(row(4),))).late_by_rule == {"count": 4}
+    assert again.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows([row(4)]))).late_by_rule == {
+        "count": 4
+    }
 
 
 def test_events_within_the_lateness_count() -> None:

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
     BlockProgress,
-    PartialBatch,
     TransitionReason,
 )
 from services.evaluator.core.window.panes import ScopePane
@@ -77,7 +77,7 @@ def test_totals_of_blocks_add_up() -> None:
             previous_up_to=start,
             rules_revision=1 + block % 2,
         )
-        outcome = driver.process(PartialBatch(progress=block_progress, rows=(scope_row(total, RATE),)))
+        outcome = driver.process(PartialBatch(progress=block_progress, rows=of_rows([scope_row(total, RATE)])))
     (step,) = outcome.transitions
     assert step.window.total == 6
 

@@ -1,74 +1,23 @@
-"""What the match stage writes the window stage reads as it was, except rows that others replace."""
+"""What the window stage fetches, without rows that others replace."""
 
 from dataclasses import replace
 from typing import cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.chassis.kafka import Consumer, Rebalance, Record
-from services.evaluator.adapters.messages import MalformedError
-from services.evaluator.adapters.window_partials_sink import encode_batch
-from services.evaluator.adapters.window_partials_source import KafkaPartialSource, PartialDecoder, decode_batch
-from services.evaluator.core.records import SECOND_NS, Aggregate, BlockProgress, PartialBatch, Row, RowKey, Sample
-from tests.unit.evaluator.strategies import counts, moments, numbers, samples, texts
+from services.evaluator.adapters.window_partials_source import KafkaPartialSource, PartialDecoder
+from services.evaluator.adapters.window_partials_wire import encode_batch
+from services.evaluator.core.partial_rows import PartialBatch, of_rows, to_rows
+from services.evaluator.core.records import SECOND_NS, Aggregate, BlockProgress, Row, RowKey, Sample
 
 PARTIALS = PartialDecoder()
-aggregates = st.builds(
-    Aggregate,
-    counts,
-    counts,
-    counts,
-    numbers,
-    st.none() | numbers,
-    st.none() | numbers,
-    st.none() | moments,
-    st.lists(samples, max_size=3).map(tuple),
-    texts,
-)
-keys = st.builds(RowKey, texts, counts, st.lists(texts, max_size=3).map(tuple), moments)
-batches = st.builds(
-    PartialBatch,
-    progress=st.builds(
-        BlockProgress,
-        source_partition=st.integers(0, 99),
-        source_partitions=st.integers(0, 99),
-        block=counts,
-        up_to=counts,
-        previous_up_to=counts,
-        rules_revision=counts,
-        max_event_ns=st.none() | moments,
-        max_arrival_ns=st.none() | moments,
-        idle_ns=st.none() | moments,
-    ),
-    rows=st.lists(st.builds(Row, keys, aggregates), max_size=3).map(tuple),
-)
-
-
-@given(batches)
-def test_partial_batches(batch: PartialBatch) -> None:
-    assert decode_batch(encode_batch(batch)) == batch
-
-
-@given(st.lists(batches, max_size=4))
-def test_partial_batches_through_columns(given: list[PartialBatch]) -> None:
-    values = [encode_batch(batch) for batch in given]
-    assert PARTIALS.decode(values) == given
-
-
-def test_samples_in_the_former_form_have_no_attributes() -> None:
-    # PartialBatch.rows, PartialRow.samples, SampleEvent.message and trace_id.
-    value = bytes.fromhex("3a 0a 5a 08 22 01 6d 42 03") + b"abc"
-    for (row,) in (decode_batch(value).rows, PARTIALS.decode([value])[0].rows):
-        (sample,) = row.aggregate.samples
-        assert (sample.message, sample.trace_id, sample.attributes) == ("m", "abc", ())
 
 
 def test_judged_rows_that_are_replaced_later_are_left_out() -> None:
     def batch(up_to: int, *rows: Row, block: int = 0) -> PartialBatch:
         progress = BlockProgress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0)
-        return PartialBatch(progress=progress, rows=rows)
+        return PartialBatch(progress=progress, rows=of_rows(rows))
 
     sample = Sample(1, "a", None, "m", None, None, "", "")
     one, two, longer = (RowKey("r", 1, group, 0) for group in (("a",), ("b",), ("a", "")))
@@ -81,7 +30,7 @@ def test_judged_rows_that_are_replaced_later_are_left_out() -> None:
     ]
     kept = PARTIALS.decode([encode_batch(each) for each in given], [True, True, True, False, False], [0] * 5)
     # The second row of "b" stays: what replaces it is judged only after it.
-    assert [[row.aggregate.counted for row in each.rows] for each in kept] == [[1, 1], [2, 2], [3], [4], [5]]
+    assert [[row.aggregate.counted for row in to_rows(each.rows)] for each in kept] == [[1, 1], [2, 2], [3], [4], [5]]
     assert PARTIALS.decode([]) == []
 
 
@@ -97,17 +46,12 @@ def test_of_judged_rows_the_one_that_counts_is_kept(heard: list[tuple[int, int]]
     given = [
         PartialBatch(
             progress=BlockProgress(source_partition=0, source_partitions=1, block=block, up_to=up_to, previous_up_to=0),
-            rows=(Row(RowKey("r", 1, ("a",), 0), Aggregate(up_to)),),
+            rows=of_rows([Row(RowKey("r", 1, ("a",), 0), Aggregate(up_to))]),
         )
         for block, up_to in heard
     ]
     decoded = PARTIALS.decode([encode_batch(each) for each in given], [True] * len(given), [0] * len(given))
-    assert [[row.aggregate.counted for row in each.rows] for each in decoded] == kept
-
-
-def test_nonsense_is_malformed() -> None:
-    with pytest.raises(MalformedError):
-        decode_batch(b"\xff")
+    assert [[row.aggregate.counted for row in to_rows(each.rows)] for each in decoded] == kept
 
 
 class Fetched:

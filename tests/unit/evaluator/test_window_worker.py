@@ -8,11 +8,11 @@ import pytest
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance
+from services.evaluator.core.partial_rows import PartialBatch, of_rows, to_rows
 from services.evaluator.core.records import (
     SECOND_NS,
     Aggregate,
     BlockProgress,
-    PartialBatch,
     Row,
     RowKey,
     TransitionState,
@@ -77,7 +77,7 @@ def flush(
             previous_up_to=start + (up_to - 1 if previous is None else previous),
             max_event_ns=int(event * SECOND_NS),
         ),
-        rows=(Row(key, Aggregate(counted=counted, total=counted)),) if counted else (),
+        rows=of_rows([Row(key, Aggregate(counted=counted, total=counted))] if counted else []),
     )
 
 
@@ -100,7 +100,7 @@ async def test_firings_and_late_events_are_counted_by_rule_and_late_events_also_
         await loop.bring(flush(1, 3), flush(2, event=40), rebalance=ASSIGNED)
         late = flush(3, 5, event=40)
         closing = Row(closing_key(15 * SECOND_NS), Aggregate(counted=4))
-        await loop.bring(replace(late, rows=(*late.rows, closing)), first=2)
+        await loop.bring(replace(late, rows=of_rows([*to_rows(late.rows), closing])), first=2)
         lines = telemetry.exposition()[0].decode().splitlines()
     assert "late_events_total 4.0" in lines
     values = {line.split("{")[0]: line.rpartition(" ")[2] for line in lines if 'rule="count"' in line}
@@ -200,14 +200,14 @@ def many(count: int) -> tuple[Row, ...]:
 async def test_many_transitions_go_in_batches_that_are_sent_once_and_no_rule_waits_for_all(loop: Loop) -> None:
     rules = [rule("count", "count > threshold"), rule("other", "count > threshold")]
     loop.rules.current = RuleSet.of(1, rules)
-    await loop.bring(replace(flush(1), rows=many(3 * MAX_TRANSITIONS)), rebalance=ASSIGNED)
+    await loop.bring(replace(flush(1), rows=of_rows(many(3 * MAX_TRANSITIONS))), rebalance=ASSIGNED)
     commits = list(loop.partials.commits)
     loop.rules.current = RuleSet.of(2, [replace(rules[0], threshold=1.0, revision=2), rules[1]])
     loop.alerts.failures = 1
     await loop.bring()
     assert len(loop.alerts.written) == MAX_TRANSITIONS
     urgent = Row(RowKey("other", 1, ("a",), 0), Aggregate(counted=3, total=3))
-    await loop.bring(replace(flush(2, event=2), rows=(urgent,)), first=1)
+    await loop.bring(replace(flush(2, event=2), rows=of_rows([urgent])), first=1)
     assert "other" in {each.rule_id for each in loop.alerts.written}
     assert loop.partials.commits == commits
     for _ in range(2):
@@ -217,7 +217,7 @@ async def test_many_transitions_go_in_batches_that_are_sent_once_and_no_rule_wai
 
 
 async def test_unpublished_transitions_of_a_revoked_partition_are_left_to_its_next_owner(loop: Loop) -> None:
-    await loop.bring(replace(flush(1), rows=many(2 * MAX_TRANSITIONS)), rebalance=ASSIGNED)
+    await loop.bring(replace(flush(1), rows=of_rows(many(2 * MAX_TRANSITIONS))), rebalance=ASSIGNED)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
     await loop.bring()
     await loop.bring(rebalance=Rebalance(revoked=(0,)))

@@ -40,6 +40,7 @@ class PartialBatch(_message.Message):
     IDLE_TIME_FIELD_NUMBER: _builtins.int
     SOURCE_PARTITIONS_FIELD_NUMBER: _builtins.int
     RULES_REVISION_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     source_partition: _builtins.int
     """The partition of `log-events`."""
     block: _builtins.int
@@ -66,13 +67,17 @@ class PartialBatch(_message.Message):
 
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartialRow]:
-        """The rows that changed."""
+        """The rows that changed, in the former form: it is read, and not written any more."""
 
     @_builtins.property
     def idle_time(self) -> _timestamp_pb2.Timestamp:
         """A time at which the source partition had no record from up_to on, and had been silent for a while; absent while
         records arrive. It advances the watermark where no events arrive.
         """
+
+    @_builtins.property
+    def columns(self) -> Global___PartialColumns:
+        """The rows that changed, as columns."""
 
     def __init__(
         self,
@@ -87,14 +92,132 @@ class PartialBatch(_message.Message):
         idle_time: _timestamp_pb2.Timestamp | None = ...,
         source_partitions: _builtins.int = ...,
         rules_revision: _builtins.int = ...,
+        columns: Global___PartialColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PartialBatch: _TypeAlias = PartialBatch  # noqa: Y015
+
+@_typing.final
+class PartialColumns(_message.Message):
+    """Rows as columns; what each column means is said in PartialRow. What rows share stands once in a table: selections,
+    groups, trace contexts and samples; the rows hold its indexes, from 0.
+
+    A column of integers has one integer for each row, little-endian and as wide as the column's length divided by the
+    number of rows says: 1, 2 or 4 bytes without sign, or 8 bytes with sign. A column of doubles has 8 bytes for each row,
+    little-endian. A column that is empty stands for zero in each row, or where a value may be absent, for absent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    RULE_IDS_FIELD_NUMBER: _builtins.int
+    SELECTION_REVISIONS_FIELD_NUMBER: _builtins.int
+    GROUP_VALUES_FIELD_NUMBER: _builtins.int
+    GROUP_SIZES_FIELD_NUMBER: _builtins.int
+    TRACEPARENTS_FIELD_NUMBER: _builtins.int
+    PANE_TIMES_FIELD_NUMBER: _builtins.int
+    SELECTIONS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    VALUE_COUNTS_FIELD_NUMBER: _builtins.int
+    SUMS_FIELD_NUMBER: _builtins.int
+    MINIMUMS_FIELD_NUMBER: _builtins.int
+    MAXIMUMS_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_TIMES_FIELD_NUMBER: _builtins.int
+    TRACES_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    SAMPLE_COUNTS_FIELD_NUMBER: _builtins.int
+    SAMPLE_INDEXES_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    """The version of this form: 1. A reader does not read versions that it does not know."""
+    pane_times: _builtins.bytes
+    """Integers of 8 bytes: nanoseconds since the Unix epoch. Never empty where there are rows: it says how many there are."""
+    selections: _builtins.bytes
+    """Integers: indexes of selections."""
+    groups: _builtins.bytes
+    """Integers: indexes of groups."""
+    counts: _builtins.bytes
+    """Integers."""
+    totals: _builtins.bytes
+    """Integers."""
+    value_counts: _builtins.bytes
+    """Integers."""
+    sums: _builtins.bytes
+    """Doubles; not a number is refused."""
+    minimums: _builtins.bytes
+    """Doubles, finite; not a number where it is absent."""
+    maximums: _builtins.bytes
+    """Doubles, finite; not a number where it is absent."""
+    last_event_times: _builtins.bytes
+    """Integers of 8 bytes: nanoseconds since the Unix epoch; -2^63 where it is absent."""
+    traces: _builtins.bytes
+    """Integers: indexes of trace contexts."""
+    samples: _builtins.bytes
+    """The samples of all rows, each event once: an Arrow IPC stream that is not compressed, of the columns event_ns
+    (int64, nanoseconds since the Unix epoch), service, level (int32), message, status_code (int32), response_time
+    (double), host, trace_id and attributes (map of strings); absent where there are none.
+    """
+    sample_counts: _builtins.bytes
+    """Integers: how many samples each row has."""
+    sample_indexes: _builtins.bytes
+    """Indexes of the samples of all rows, one row after the other: integers of 4 bytes, without sign."""
+    @_builtins.property
+    def rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of each selection, PartialRow.rule_id."""
+
+    @_builtins.property
+    def selection_revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of each selection, PartialRow.selection_revision."""
+
+    @_builtins.property
+    def group_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values of all groups, one group after the other."""
+
+    @_builtins.property
+    def group_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many values each group has."""
+
+    @_builtins.property
+    def traceparents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The trace contexts."""
+
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        rule_ids: _abc.Iterable[_builtins.str] | None = ...,
+        selection_revisions: _abc.Iterable[_builtins.int] | None = ...,
+        group_values: _abc.Iterable[_builtins.str] | None = ...,
+        group_sizes: _abc.Iterable[_builtins.int] | None = ...,
+        traceparents: _abc.Iterable[_builtins.str] | None = ...,
+        pane_times: _builtins.bytes = ...,
+        selections: _builtins.bytes = ...,
+        groups: _builtins.bytes = ...,
+        counts: _builtins.bytes = ...,
+        totals: _builtins.bytes = ...,
+        value_counts: _builtins.bytes = ...,
+        sums: _builtins.bytes = ...,
+        minimums: _builtins.bytes = ...,
+        maximums: _builtins.bytes = ...,
+        last_event_times: _builtins.bytes = ...,
+        traces: _builtins.bytes = ...,
+        samples: _builtins.bytes = ...,
+        sample_counts: _builtins.bytes = ...,
+        sample_indexes: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "group_sizes", b"group_sizes", "group_values", b"group_values", "groups", b"groups", "last_event_times", b"last_event_times", "maximums", b"maximums", "minimums", b"minimums", "pane_times", b"pane_times", "rule_ids", b"rule_ids", "sample_counts", b"sample_counts", "sample_indexes", b"sample_indexes", "samples", b"samples", "schema_version", b"schema_version", "selection_revisions", b"selection_revisions", "selections", b"selections", "sums", b"sums", "totals", b"totals", "traceparents", b"traceparents", "traces", b"traces", "value_counts", b"value_counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartialColumns: _TypeAlias = PartialColumns  # noqa: Y015
 
 @_typing.final
 class PartialRow(_message.Message):

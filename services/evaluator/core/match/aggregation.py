@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.domain.level import Level
 from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events, latest_of_each
 from services.evaluator.core.match.events import (
     EventBatch,
-    EventColumns,
     Ints,
     RowMask,
     event_times_ns,
@@ -19,10 +17,6 @@ from services.evaluator.core.match.events import (
 from services.evaluator.core.records import (
     EMPTY_AGGREGATE,
     LATEST_NS,
-    MAX_SAMPLE_ATTRIBUTE_CHARACTERS,
-    MAX_SAMPLE_ATTRIBUTES,
-    MAX_SAMPLE_CHARACTERS,
-    MAX_SAMPLE_VALUE_CHARACTERS,
     MAX_SAMPLES,
     Aggregate,
     RowKey,
@@ -30,9 +24,8 @@ from services.evaluator.core.records import (
     totals_key,
 )
 from services.evaluator.core.rules import CompiledRule, RuleSet
+from services.evaluator.core.samples import SampleTable
 
-_SAMPLE_FIELDS = ("service", "level", "message", "status_code", "response_time", "host", "trace_id", "attributes")
-_LEVELS = frozenset(Level)
 _NO_ROWS: Ints = np.empty(0, dtype=np.int64)
 # Count, sum, minimum and maximum.
 _Values = tuple[int, float, float | None, float | None]
@@ -304,7 +297,7 @@ def _samples(fetch: _Fetch, hits: _Hits, before: list[Aggregate]) -> dict[int, t
         return {}
     events = hits.events[chosen]
     samples: dict[int, tuple[Sample, ...]] = {}
-    made = make_samples(fetch.events.columns, events, fetch.times_ns[events])
+    made = SampleTable.of_events(fetch.events.columns, events, fetch.times_ns[events]).to_list()
     for row, sample in zip(hits.rows[chosen].tolist(), made, strict=True):
         samples[row] = (*samples.get(row, ()), sample)
     return samples
@@ -321,40 +314,3 @@ def first_of_each(buckets: Ints, wanted: Ints) -> Ints:
     lengths = np.diff(starts, append=len(order))
     rank = np.arange(len(order)) - np.repeat(starts, lengths)
     return np.sort(order[rank < wanted[sorted_buckets]])
-
-
-def make_samples(columns: EventColumns, events: Ints, times_ns: Ints) -> list[Sample]:
-    """Make samples of some events; `times_ns` has an entry for each of them."""
-    taken = columns.batch.select(list(_SAMPLE_FIELDS)).take(events).to_pylist()
-    return [
-        Sample(
-            event_ns=time_ns,
-            service=row["service"],
-            level=_level(row["level"]),
-            message=row["message"][:MAX_SAMPLE_CHARACTERS],
-            status_code=row["status_code"],
-            response_time=row["response_time"],
-            host=row["host"],
-            trace_id=row["trace_id"],
-            attributes=cut_attributes(row["attributes"] or ()),
-        )
-        for row, time_ns in zip(taken, times_ns.tolist(), strict=True)
-    ]
-
-
-def cut_attributes(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the first attributes in the order of their keys, as many as a sample has room for, with cut values."""
-    kept = []
-    room = MAX_SAMPLE_ATTRIBUTE_CHARACTERS
-    # The last entry counts when a writer repeated a key.
-    for key, value in sorted(dict(pairs).items())[:MAX_SAMPLE_ATTRIBUTES]:
-        cut = value[:MAX_SAMPLE_VALUE_CHARACTERS]
-        room -= len(key) + len(cut)
-        if room < 0:
-            break
-        kept.append((key, cut))
-    return tuple(kept)
-
-
-def _level(number: int) -> Level | None:
-    return Level(number) if number in _LEVELS else None

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
 from services.evaluator.core.records import (
     EMPTY_AGGREGATE,
     Aggregate,
     BlockProgress,
     Group,
-    PartialBatch,
     Row,
     RowKey,
     block_of,
@@ -95,7 +95,7 @@ class Block:
             self._changed.setdefault(output, {})[key] = None
 
     def _batch(self, progress: BlockProgress, keys: Iterable[RowKey]) -> PartialBatch:
-        return PartialBatch(progress=progress, rows=tuple(self._row(key) for key in keys))
+        return PartialBatch(progress=progress, rows=of_rows([self._row(key) for key in keys]))
 
     def _row(self, key: RowKey) -> Row:
         if key.is_totals:

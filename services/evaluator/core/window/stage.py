@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.evaluator.core.partial_rows import PartialBatch, to_rows
 from services.evaluator.core.records import (
     SECOND_NS,
     Aggregate,
     BlockProgress,
     Group,
-    PartialBatch,
     Row,
     RowKey,
     Transition,
@@ -123,7 +123,7 @@ class WindowStage:
         if flush_order is FlushOrder.GAP and not was_caught_up:
             # It was noticed when this was read first; reading from the middle may begin with a repetition.
             flush_order = FlushOrder.NEXT_BLOCK
-        rows = () if flush_order is FlushOrder.STALE else batch.rows
+        rows = () if flush_order is FlushOrder.STALE else to_rows(batch.rows)
         merged = self._merge(offset, batch.progress, rows, now_ns)
         transitions: list[Transition] = []
         if was_caught_up:

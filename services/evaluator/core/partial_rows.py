@@ -1,0 +1,225 @@
+"""Rows of `window-partials` as columns: what one flush writes of one block, without an object for each row.
+
+A row is as in `records`: a key and the aggregate that is cumulative from the start of its block. Strings that rows
+share (selections, groups, trace contexts) and samples stand once in tables; rows hold indexes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from services.evaluator.core.match.events import Floats, Ints, RowMask
+from services.evaluator.core.records import Aggregate, BlockProgress, Group, Row, RowKey, Sample
+from services.evaluator.core.rules import SelectionKey
+from services.evaluator.core.samples import NO_SAMPLES, SampleTable
+
+# In place of a moment that is absent.
+ABSENT_NS: Final = int(np.iinfo(np.int64).min)
+# The columns of numbers; a minimum or maximum that is absent is not a number.
+INTEGERS: Final = ("pane_ns", "counted", "total", "value_count", "last_event_ns")
+DOUBLES: Final = ("sum", "min", "max")
+# The columns of indexes, and the table that each points into.
+INDEXES: Final = {"selection": "selections", "group": "groups", "traceparent": "traceparents"}
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PartialRows:
+    """Rows as columns. The arrays may be read-only, or views of others: do not write into them."""
+
+    # Each entry once: what is counted (a rule in one form, or the totals of a bucketing), where, by which trace.
+    selections: Sequence[SelectionKey]
+    groups: Sequence[Group]
+    traceparents: Sequence[str]
+    samples: SampleTable
+    # One entry for each row: indexes into the tables above, and the numbers of Aggregate.
+    selection: Ints
+    group: Ints
+    traceparent: Ints
+    pane_ns: Ints
+    counted: Ints
+    total: Ints
+    value_count: Ints
+    last_event_ns: Ints
+    sum: Floats
+    min: Floats
+    max: Floats
+    # One entry for each sample of a row, by rising row: the row, and the index of the sample. A row has all of its
+    # samples, or none when the writer has sent the same ones before.
+    sample_rows: Ints
+    sample_indexes: Ints
+
+    def __len__(self) -> int:
+        return len(self.pane_ns)
+
+    def take(self, rows: Ints) -> "PartialRows":
+        """Return the rows with these indexes, in this order, each with its samples; the tables stay whole."""
+        starts = np.searchsorted(self.sample_rows, rows)
+        counts = np.searchsorted(self.sample_rows, rows, side="right") - starts
+        firsts = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in (*INDEXES, *INTEGERS, *DOUBLES)},
+            sample_rows=np.repeat(np.arange(len(rows)), counts),
+            sample_indexes=self.sample_indexes[firsts + np.arange(len(firsts))],
+        )
+
+    def compact(self) -> "PartialRows":
+        """Return the same rows with tables that hold only what some row points to."""
+        changes: dict[str, Any] = {}
+        for name, table in INDEXES.items():
+            used, changes[name] = np.unique(getattr(self, name), return_inverse=True)
+            entries = getattr(self, table)
+            changes[table] = tuple(entries[index] for index in used.tolist())
+        used, changes["sample_indexes"] = np.unique(self.sample_indexes, return_inverse=True)
+        changes["samples"] = self.samples.take(used) if len(used) else NO_SAMPLES
+        return replace(self, **changes)
+
+
+def concat(parts: Sequence[PartialRows]) -> PartialRows:
+    """Return the rows of all parts, one part after the other, with common tables."""
+    columns: dict[str, list[Any]] = {each.name: [] for each in fields(PartialRows)}
+    tables: dict[str, dict[Any, int]] = {table: {} for table in INDEXES.values()}
+    rows, samples = 0, 0
+    for part in parts:
+        for name, table in INDEXES.items():
+            columns[name].append(_codes(getattr(part, table), tables[table])[getattr(part, name)])
+        for name in (*INTEGERS, *DOUBLES):
+            columns[name].append(getattr(part, name))
+        columns["sample_rows"].append(part.sample_rows + rows)
+        columns["sample_indexes"].append(part.sample_indexes + samples)
+        rows, samples = rows + len(part), samples + len(part.samples)
+    arrays = {name: _concat(columns[name], name) for name in columns if name not in (*tables, "samples")}
+    whole: dict[str, Any] = {table: tuple(entries) for table, entries in tables.items()}
+    return PartialRows(**arrays, **whole, samples=SampleTable.concat([part.samples for part in parts]))
+
+
+def _concat(arrays: Sequence[Any], name: str) -> Any:
+    dtype = np.float64 if name in DOUBLES else np.int64
+    return np.concatenate(arrays, dtype=dtype) if arrays else np.zeros(0, dtype=dtype)
+
+
+def _codes(values: Iterable[_Value], table: dict[_Value, int]) -> Ints:
+    """Return for each value its place in the table; new values are added."""
+    return np.array([table.setdefault(value, len(table)) for value in values], dtype=np.int64)
+
+
+def of_rows(rows: Sequence[Row]) -> PartialRows:
+    """Return rows as columns."""
+    selections: dict[SelectionKey, int] = {}
+    groups: dict[Group, int] = {}
+    traceparents: dict[str, int] = {}
+    samples: dict[Sample, int] = {}
+    keys, aggregates = [row.key for row in rows], [row.aggregate for row in rows]
+    sample_counts = [len(aggregate.samples) for aggregate in aggregates]
+    sample_indexes = _codes((sample for aggregate in aggregates for sample in aggregate.samples), samples)
+    return PartialRows(
+        selection=_codes(((key.rule_id, key.selection_revision) for key in keys), selections),
+        group=_codes((key.group for key in keys), groups),
+        traceparent=_codes((aggregate.traceparent for aggregate in aggregates), traceparents),
+        pane_ns=_integers(key.pane_ns for key in keys),
+        counted=_integers(aggregate.counted for aggregate in aggregates),
+        total=_integers(aggregate.total for aggregate in aggregates),
+        value_count=_integers(aggregate.value_count for aggregate in aggregates),
+        last_event_ns=_integers(
+            ABSENT_NS if aggregate.last_event_ns is None else aggregate.last_event_ns for aggregate in aggregates
+        ),
+        sum=_doubles(aggregate.sum for aggregate in aggregates),
+        min=_doubles(aggregate.min for aggregate in aggregates),
+        max=_doubles(aggregate.max for aggregate in aggregates),
+        sample_rows=np.repeat(np.arange(len(rows)), sample_counts),
+        sample_indexes=sample_indexes,
+        selections=tuple(selections),
+        groups=tuple(groups),
+        traceparents=tuple(traceparents),
+        samples=SampleTable.of(samples),
+    )
+
+
+def _integers(values: Iterable[int]) -> Ints:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _doubles(values: Iterable[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def to_rows(rows: PartialRows) -> tuple[Row, ...]:
+    """Return rows as objects."""
+    samples = _samples_of_each(rows)
+    selections = (rows.selections[index] for index in rows.selection.tolist())
+    groups = (rows.groups[index] for index in rows.group.tolist())
+    keys = [
+        RowKey(rule_id, revision, group, pane_ns)
+        for (rule_id, revision), group, pane_ns in zip(selections, groups, rows.pane_ns.tolist(), strict=True)
+    ]
+    aggregates = map(
+        Aggregate,
+        *(getattr(rows, name).tolist() for name in ("counted", "total", "value_count", "sum")),
+        map(_present, rows.min.tolist()),
+        map(_present, rows.max.tolist()),
+        (None if moment_ns == ABSENT_NS else moment_ns for moment_ns in rows.last_event_ns.tolist()),
+        samples,
+        (rows.traceparents[index] for index in rows.traceparent.tolist()),
+    )
+    return tuple(map(Row, keys, aggregates))
+
+
+def _present(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _samples_of_each(rows: PartialRows) -> list[tuple[Sample, ...]]:
+    of_each: list[tuple[Sample, ...]] = [()] * len(rows)
+    samples = rows.samples.to_list()
+    for row, index in zip(rows.sample_rows.tolist(), rows.sample_indexes.tolist(), strict=True):
+        of_each[row] = (*of_each[row], samples[index])
+    return of_each
+
+
+NO_ROWS: Final = of_rows(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PartialBatch:
+    """What one flush writes of one block to one output partition."""
+
+    progress: BlockProgress
+    rows: PartialRows = NO_ROWS
+
+    @property
+    def has_single_bucket(self) -> bool:
+        """Whether all its rows are of one group and pane."""
+        return not _borders(self.rows, np.arange(len(self.rows))).any()
+
+
+def split_batch(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
+    """Split a batch that is too large for one record. Only the second half carries times, so no row comes after them.
+
+    A group's rows stay together where possible: each record is judged alone, so a count must come with its total.
+    """
+    rows = batch.rows
+    order = np.lexsort([rows.pane_ns, rows.group])
+    middle = _split_index(_borders(rows, order))
+    timeless = replace(batch.progress, max_event_ns=None, max_arrival_ns=None, idle_ns=None)
+    first = PartialBatch(progress=timeless, rows=rows.take(order[:middle]))
+    return first, PartialBatch(progress=batch.progress, rows=rows.take(order[middle:]))
+
+
+def _borders(rows: PartialRows, order: Ints) -> RowMask:
+    """Mark, for each row in this order but the first, whether another group or pane begins with it."""
+    borders: RowMask = (np.diff(rows.group[order]) != 0) | (np.diff(rows.pane_ns[order]) != 0)
+    return borders
+
+
+def _split_index(borders: RowMask) -> int:
+    """Return the index of a row near the middle at which a group begins; the middle when there is only one group."""
+    middle = (len(borders) + 1) // 2
+    begins = np.flatnonzero(borders) + 1
+    after = begins[begins >= middle]
+    if len(after):
+        return int(after[0])
+    return int(begins[-1]) if len(begins) else middle
