@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from services.chassis.failures import Failure
 from services.contract.topics import LOG_EVENTS
 from services.domain.trace_context import TraceHeaders
-from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+from tests.fakes.log_events import events_in
+from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 
 class MemoryProducer:
@@ -48,4 +49,4 @@ class MemoryProducer:
     @property
     def events(self) -> Sequence[LogEvent]:
         """All confirmed events in order."""
-        return [event for batch, _ in self.records for event in LogBatch.FromString(batch).events]
+        return [event for batch, _ in self.records for event in events_in(batch)]

@@ -1,13 +1,18 @@
-"""Log events for tests: plausible ones, and strategies for any, allowed or not."""
+"""Log events for tests: plausible ones, strategies for any, allowed or not, and records of `log-events`."""
 
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import ptars
+import pyarrow as pa
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 
-from tocsin.logs.v1.log_event_pb2 import LogEvent
+from services.contract.event_columns import decode_event_columns, encode_log_batch
+from services.contract.timestamps import timestamp_of_nanoseconds
+from tocsin.logs.v1 import log_event_pb2
+from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 _LATEST = int((NOW + timedelta(minutes=10)).timestamp())
@@ -17,6 +22,39 @@ def an_event(**changed: Any) -> LogEvent:
     """Return an allowed event, with the given fields changed."""
     fields: dict[str, Any] = {"service": "payment-service", "level": LogEvent.ERROR, "message": "no connection"}
     return LogEvent(**(fields | changed))
+
+
+def columns_of(*events: LogEvent) -> pa.RecordBatch:
+    """Return events as columns."""
+    handler = ptars.HandlerPool([log_event_pb2.DESCRIPTOR]).get_for_message(LogBatch.DESCRIPTOR)
+    batches = handler.list_to_record_batch([LogBatch(events=events).SerializeToString()])
+    return pa.RecordBatch.from_struct_array(batches.column("events").flatten())
+
+
+def record_of(*events: LogEvent) -> bytes:
+    """Return the value of a record of `log-events` as ingest writes it."""
+    return encode_log_batch(columns_of(*events))
+
+
+def events_in(record: bytes) -> list[LogEvent]:
+    """Return the events of a record's value, of either form."""
+    batch = LogBatch.FromString(record)
+    if not batch.HasField("columns"):
+        return list(batch.events)
+    return events_of(decode_event_columns(batch.columns))
+
+
+def events_of(columns: pa.RecordBatch) -> list[LogEvent]:
+    """Return columns as events."""
+    at = columns.schema.get_field_index("event_time")
+    plain = columns.set_column(at, "event_time", columns.column(at).cast(pa.int64()))
+    return [_event_of(row) for row in plain.to_pylist()]
+
+
+def _event_of(row: dict[str, Any]) -> LogEvent:
+    nanoseconds = row["event_time"]
+    time = None if nanoseconds is None else timestamp_of_nanoseconds(nanoseconds)
+    return LogEvent(**(row | {"event_time": time, "attributes": dict(row["attributes"])}))
 
 
 def _around(*lengths: int) -> st.SearchStrategy[str]:

@@ -1,19 +1,29 @@
-"""`log-events`: read as a member of the match group, decoded to columns a whole fetch at once."""
+"""`log-events`: read as a member of the match group, and decoded to columns.
+
+Records of columns are opened one by one; those of the former form, protobuf's, all of a fetch at once.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
+import pyarrow as pa
+from google.protobuf.message import DecodeError
 from ptars import HandlerPool
 
 from services.chassis.kafka import CommittedOffset, Consumer, Record
+from services.contract.event_columns import UnreadableColumnsError, concat_events, decode_event_columns
 from services.domain.trace_context import traceparent_of
 from services.evaluator.core.match.events import EventBatch, EventColumns, LogRecord
 from services.evaluator.core.records import MILLISECOND_NS
 from services.evaluator.ports import LogFetch, UnreadableRecord
 from tocsin.logs.v1 import log_event_pb2
+from tocsin.logs.v1.log_event_pb2 import LogBatch
 
 UNDECODABLE = "UNDECODABLE"
+# How a record of columns begins: the tag of the field, then its length.
+_COLUMNS: Final = bytes([LogBatch.DESCRIPTOR.fields_by_name["columns"].number << 3 | 2])
 
 
 class KafkaLogSource:
@@ -44,39 +54,58 @@ class KafkaLogSource:
 
 
 class LogDecoder:
-    """Decodes log batches with ptars, without a Python object for each event."""
+    """Decodes records, of columns and of the former form, without a Python object for each event."""
 
     def __init__(self) -> None:
         pool = HandlerPool([log_event_pb2.DESCRIPTOR])
-        self._handler = pool.get_for_message(log_event_pb2.LogBatch.DESCRIPTOR)
+        self._former = pool.get_for_message(LogBatch.DESCRIPTOR)
 
     def decode(self, records: Sequence[Record]) -> tuple[EventBatch, tuple[UnreadableRecord, ...]]:
         """Decode a fetch. A record that cannot be decoded is returned as unreadable, and has no events in the batch."""
-        log_records = tuple(_log_record_of(record) for record in records)
-        values = [record.value for record in records]
-        try:
-            return self._event_batch(log_records, values), ()
-        except ValueError:
-            readable = [self._is_readable(value) for value in values]
+        decoded = self._decode([record.value for record in records])
         unreadable = tuple(
             UnreadableRecord(record=record, reason=UNDECODABLE)
-            for record, is_readable in zip(records, readable, strict=True)
-            if not is_readable
+            for record, events in zip(records, decoded, strict=True)
+            if events is None
         )
-        values = [value if is_readable else b"" for value, is_readable in zip(values, readable, strict=True)]
-        return self._event_batch(log_records, values), unreadable
+        readable = [events for events in decoded if events is not None]
+        batch = EventBatch(
+            records=tuple(_log_record_of(record) for record in records),
+            lengths=np.fromiter((0 if events is None else events.num_rows for events in decoded), np.int64),
+            columns=EventColumns.of(concat_events(readable)),
+        )
+        return batch, unreadable
 
-    def _event_batch(self, records: tuple[LogRecord, ...], values: list[bytes]) -> EventBatch:
-        batches = self._handler.list_to_record_batch(values).column("events")
-        lengths = np.diff(batches.offsets.to_numpy()).astype(np.int64)
-        return EventBatch(records=records, lengths=lengths, columns=EventColumns.of(batches.flatten()))
+    def _decode(self, values: Sequence[bytes]) -> list[pa.RecordBatch | None]:
+        """Return the events of each record, None where they cannot be decoded."""
+        decoded = [_decode_columns(value) if value.startswith(_COLUMNS) else None for value in values]
+        former = [index for index, value in enumerate(values) if not value.startswith(_COLUMNS)]
+        for index, events in zip(former, self._decode_former([values[index] for index in former]), strict=True):
+            decoded[index] = events
+        return decoded
 
-    def _is_readable(self, value: bytes) -> bool:
+    def _decode_former(self, values: list[bytes]) -> list[pa.RecordBatch | None]:
+        """Decode all at once, or one by one where not all can be decoded."""
         try:
-            self._handler.list_to_record_batch([value])
+            batch = self._former.list_to_record_batch(values)
         except ValueError:
-            return False
-        return True
+            return [None] if len(values) == 1 else [self._decode_former([value])[0] for value in values]
+        events = pa.RecordBatch.from_struct_array(batch.column("events").flatten())
+        offsets = batch.column("events").offsets.to_pylist()
+        # A record that also has columns is in no form that was ever written.
+        is_former = batch.column("columns").is_null().to_pylist()
+        return [
+            events.slice(begin, end - begin) if has_former_form else None
+            for begin, end, has_former_form in zip(offsets, offsets[1:], is_former, strict=False)
+        ]
+
+
+def _decode_columns(value: bytes) -> pa.RecordBatch | None:
+    try:
+        batch = LogBatch.FromString(value)
+        return None if batch.events else decode_event_columns(batch.columns)
+    except (DecodeError, UnreadableColumnsError):
+        return None
 
 
 def _log_record_of(record: Record) -> LogRecord:

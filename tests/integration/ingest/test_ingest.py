@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
-from tests.fakes.log_events import an_event
+from tests.fakes.log_events import an_event, events_in
 from tests.integration.ingest.conftest import Running, Start
-from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestRequest
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,7 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 def events_of(messages: list[Message]) -> list[LogEvent]:
-    return [event for message in messages for event in LogBatch.FromString(message.value() or b"").events]
+    return [event for message in messages for event in events_in(message.value() or b"")]
 
 
 def details_of(error: grpc.aio.AioRpcError) -> dict[str, object]:

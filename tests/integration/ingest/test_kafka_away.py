@@ -9,9 +9,8 @@ from google.rpc import error_details_pb2, status_pb2
 from stack.testing import Servers, fresh_name
 from stack.topics import create_topics
 from tests.fakes.kafka_topic import written
-from tests.fakes.log_events import an_event
+from tests.fakes.log_events import an_event, events_in
 from tests.integration.ingest.conftest import Running, Start
-from tocsin.logs.v1.log_event_pb2 import LogBatch
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestRequest
 
 pytestmark = pytest.mark.integration
@@ -82,9 +81,5 @@ async def test_kafka_goes_away_and_comes_back(start: Start, own_servers: Servers
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     }
-    found = [
-        event
-        for record in written(brokers, f"{prefix}log-events")
-        for event in LogBatch.FromString(record.value() or b"").events
-    ]
+    found = [event for record in written(brokers, f"{prefix}log-events") for event in events_in(record.value() or b"")]
     assert sender.acknowledged <= {event.record_id for event in found}

@@ -165,8 +165,8 @@ Global___LogEvent: _TypeAlias = LogEvent  # noqa: Y015
 
 @_typing.final
 class LogBatch(_message.Message):
-    """The value of a record on the topic `log-events`, without a key, so that records spread evenly: events as columns, or
-    one by one. An event without event_time happened at the record's timestamp.
+    """The value of a record on the topic `log-events`, without a key, so that records spread evenly: either as columns
+    or one by one, never both. An event without event_time happened at the record's timestamp.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -179,7 +179,7 @@ class LogBatch(_message.Message):
 
     @_builtins.property
     def columns(self) -> Global___EventColumns:
-        """The events as columns, after those of `events`."""
+        """The events as columns."""
 
     def __init__(
         self,
