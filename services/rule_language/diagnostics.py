@@ -104,9 +104,17 @@ def _wrong_types(spot: _Spot, function: str, types: str) -> Diagnostic:
         type_names(", ".join(overload.parameters)) for overload in OVERLOADS if overload.function == function
     )
     expected = tuple(f"({parameters})" for parameters in signatures) or _LOGIC.get(function, ())
-    quoted_level = types == "int, string" and "level" in spot.text
-    hint = " (levels are written without quotes: level >= ERROR)" if quoted_level else ""
-    return spot.diagnostic(f'"{operator_symbol(function)}" cannot take ({type_names(types)}){hint}', *expected)
+    description = f'"{operator_symbol(function)}" cannot take ({type_names(types)}){_hint(types, spot.text)}'
+    return spot.diagnostic(description, *expected)
+
+
+def _hint(types: str, text: str) -> str:
+    """Return what is often meant by a string and a number."""
+    if types == "int, string" and "level" in text:
+        return " (levels are written without quotes: level >= ERROR)"
+    if set(types.split(", ")) in ({"string", "int"}, {"string", "double"}):
+        return " (int() and double() make a number of a string)"
+    return ""
 
 
 _LOGIC = {

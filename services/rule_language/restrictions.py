@@ -1,11 +1,13 @@
 """What each field of a rule may hold; every function yields all that is wrong, as (field, description)."""
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from services.rule_language.checking import Expression
 from services.rule_language.diagnostics import ExpressionError
+from services.rule_language.environment import EVENT_FIELDS
 
 Problems = Iterator[tuple[str, str]]
 
@@ -25,6 +27,8 @@ VALUE_FIELDS = ("response_time", "status_code")
 ATTRIBUTE_PREFIX = "attributes."
 
 _REQUIRED = "is required"
+# Names of attributes are like those of fields by chance: user.tier like service.
+_SIMILAR = 0.75
 
 
 def check_name(name: str) -> Problems:
@@ -118,7 +122,11 @@ def _is_allowed(name: str, fields: Sequence[str]) -> bool:
 
 
 def _unknown_field(name: str, fields: Sequence[str]) -> str:
-    return f'unknown field "{name}"; expected one of {", ".join(fields)}, {ATTRIBUTE_PREFIX}NAME'
+    similar = difflib.get_close_matches(name, fields, n=1, cutoff=_SIMILAR)
+    may_be_attribute = name not in EVENT_FIELDS and _is_allowed(ATTRIBUTE_PREFIX + name, fields)
+    meant = similar[0] if similar else ATTRIBUTE_PREFIX + name if may_be_attribute else ""
+    hint = f'; did you mean "{meant}"?' if meant else ""
+    return f'unknown field "{name}"; expected one of {", ".join(fields)}, {ATTRIBUTE_PREFIX}NAME{hint}'
 
 
 def _seconds(length: timedelta) -> str:

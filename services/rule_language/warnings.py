@@ -78,6 +78,9 @@ def _threshold_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarni
     if rule.threshold and "threshold" not in condition.names:
         description = "the condition does not read it: write `threshold` there in place of a number, or 0 here"
         yield RuleWarning(field="threshold", description=description)
+    elif not rule.threshold.is_integer() and always_holds(condition.tree, _windows(rule) | {"count": _at_least(1)}):
+        description = "a count is an integer, so the first event meets the condition; a share is `rate > threshold`"
+        yield RuleWarning(field="threshold", description=description)
 
 
 def _window_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarning]:
@@ -92,17 +95,21 @@ def _window_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarning]
 
 
 def _holds_only_when_empty(condition: Expression, windows: Ranges) -> bool:
-    return not can_hold([condition.tree], {**windows, "count": NumberRange(low=1, high=_INT_MAX)})
+    return not can_hold([condition.tree], {**windows, "count": _at_least(1)})
 
 
 def _windows(rule: Rule) -> dict[str, NumberRange]:
     """Return what the numbers of a window can be; the others can be anything."""
     return {
-        "count": NumberRange(low=0, high=_INT_MAX),
-        "total": NumberRange(low=0, high=_INT_MAX),
+        "count": _at_least(0),
+        "total": _at_least(0),
         "rate": NumberRange(low=0.0, high=1.0),
         "threshold": _exactly(rule.threshold),
     }
+
+
+def _at_least(count: int) -> NumberRange:
+    return NumberRange(low=count, high=_INT_MAX)
 
 
 def _exactly(number: float) -> NumberRange:

@@ -111,6 +111,7 @@ def test_conditions_judge_the_numbers_of_a_window(text: str, outcome: object) ->
         pytest.param("host.lower() == host", (1, 6), 'unknown function "lower"', "matches", id="an unknown method"),
         pytest.param("count > 5", (1, 1), 'unknown name "count"', "service", id="a window's number in a filter"),
         pytest.param("host > 5", (1, 6), '">" cannot take (string, integer)', "(integer, double)", id="wrong types"),
+        pytest.param("attributes.n > 5.5", (1, 14), "int() and double() make", "(double, double)", id="a string"),
         pytest.param('level == "ERROR"', (1, 7), "without quotes: level >=", "(integer, integer)", id="quoted level"),
         pytest.param("true && !5", (1, 9), '"!" cannot take (integer)', "(boolean)", id="not of a number"),
         pytest.param("level ? true : false", (1, 7), '"?:" cannot take', "(boolean, A, A)", id="a choice by a number"),

@@ -73,8 +73,13 @@ def test_a_custom_rule_sets_its_filter_and_condition() -> None:
         pytest.param({"filter": "\ncount > 1"}, "filter", 'line 2, column 1: unknown name "count"', id="filter"),
         pytest.param({"condition": "level > 1"}, "condition", "expected one of count, total", id="condition"),
         pytest.param({"group_by": ["a"]}, "groupBy[0]", "expected one of service, level", id="an unknown field"),
-        pytest.param({"group_by": ["message"]}, "groupBy[0]", "unknown field", id="a field with too many values"),
+        pytest.param({"group_by": ["message"]}, "groupBy[0]", "attributes.NAME", id="a field with too many values"),
         pytest.param({"group_by": ["attributes."]}, "groupBy[0]", "unknown field", id="an attribute without name"),
+        pytest.param(
+            {"group_by": ["user.tier"]}, "groupBy[0]", 'did you mean "attributes.user.tier"?', id="an attribute"
+        ),
+        pytest.param({"group_by": ["statusCode"]}, "groupBy[0]", 'did you mean "status_code"?', id="another spelling"),
+        pytest.param({"value_field": "size"}, "valueField", 'did you mean "attributes.size"?', id="a number by name"),
         pytest.param({"group_by": ["attributes." + "x" * 129]}, "groupBy[0]", "unknown", id="too long an attribute"),
         pytest.param({"group_by": ["host", "host"]}, "groupBy[1]", "listed already", id="a field twice"),
         pytest.param({"group_by": [f"attributes.{n}" for n in range(5)]}, "groupBy", "at most 4", id="five fields"),

@@ -50,6 +50,7 @@ def warned(**change: Any) -> list[tuple[str, str]]:
         ({"condition": "count == 0", "threshold": 0}, "condition", "without a scope"),
         ({"condition": "count < 1", "threshold": 0}, "condition", "without a scope"),
         ({"condition": "count > 20"}, "threshold", "does not read it"),
+        ({"threshold": 0.05}, "threshold", "a share is `rate > threshold`"),
         ({"filter": "level > FATAL"}, "filter", "no event can meet it"),
         ({"filter": "level >= ERROR && level < WARN"}, "filter", "no event can meet it"),
         ({"filter": "status_code >= 600"}, "filter", "no event can meet it"),
@@ -74,6 +75,10 @@ def test_what_is_surely_not_meant_is_named(change: dict[str, Any], field: str, d
         {},
         {"scope": 'service == "cron"', "condition": "count == 0", "threshold": 0},
         {"condition": "count == 0 && total > 100", "threshold": 0},
+        {"condition": "count > total * threshold", "threshold": 0.05},
+        {"condition": "rate > threshold", "threshold": 0.05},
+        {"condition": "count >= threshold", "threshold": 1},
+        {"threshold": 2.5},
         {"condition": "rate > 0.05 && total > 100", "threshold": 0},
         {"condition": "avg > threshold || max > 10.0 * threshold"},
         {"condition": "count > threshold", "threshold": 0, "window_minutes": None, "window": timedelta(seconds=1)},
@@ -99,7 +104,7 @@ def test_nobody_is_warned_of_the_default_rules(draft: Draft) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/rules.md"])
 def test_nobody_is_warned_of_the_rule_in_the_documents(page: str) -> None:
-    (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    shown, *_ = re.findall(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     rule = yaml.safe_load(shown)
     kept = {"filter": rule["filter"], "condition": rule["condition"], "threshold": rule["threshold"]}
     assert warned(**kept, group_by=rule["groupBy"], window_minutes=rule["windowMinutes"]) == []
