@@ -97,7 +97,7 @@ async def test_partials_are_read() -> None:
 def test_checkpoints_are_read() -> None:
     checkpoints = [decode_checkpoint(*each) for each in committed(topics.WINDOW_GROUP)]
     assert {each.watermark_ns for each in checkpoints} == {(START + 700) * SECOND_NS}
-    assert {(each.position, each.owner) for each in checkpoints} == {(33, "")}
+    assert {(each.position, each.owner) for each in checkpoints} == {(46, "")}
 
 
 def test_states_of_groups_are_read() -> None:
