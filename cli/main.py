@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 
 from cli import alerts, notifications, routes, rules
 from cli.client import ExitCode
+from cli.completion import use_safe_completion
 from cli.demo.command import demo
 from cli.output import print_to_stderr, stdout
 from cli.send.command import send
@@ -18,10 +19,11 @@ from cli.system import show_status, start_system, stop_system
 
 
 class TocsinCommand(TyperGroup):
-    """Prints usage errors like all other text, since they repeat the arguments."""
+    """Prints usage errors like all other text, since they repeat the arguments, and completes safely."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command, and end the process with its exit code."""
+        use_safe_completion()
         try:
             sys.exit(super().main(*args, **options | {"standalone_mode": False}) or ExitCode.DONE)
         except TyperException as error:

@@ -413,12 +413,5 @@ def test_names_are_completed_by_the_shell(edge: Edge, monkeypatch: pytest.Monkey
     assert complete_rule("") == []
 
 
-@pytest.mark.parametrize("command", [[], ["alerts"], ["alerts", "list"], ["up"], ["rules", "create"]])
-def test_help_has_a_short_option(command: list[str]) -> None:
-    done = CliRunner().invoke(app, [*command, "-h"])
-    assert done.exit_code == 0
-    assert "Usage: tocsin" in done.stdout
-
-
 def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"tocsin {version('tocsin')}\n"
