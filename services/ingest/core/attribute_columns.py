@@ -1,0 +1,177 @@
+"""Columns that become the attributes of events: entries of several sources, merged without an object for each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from services.domain.event_fields import MAX_ATTRIBUTE_KEY
+from services.ingest.core.column_texts import texts_of
+from services.ingest.core.columns import Mask, Offsets, offsets_of, sizes_of
+
+Rows = npt.NDArray[np.integer[Any]]
+# Deeper structs are JSON.
+_MAX_DEPTH = 8
+# One character more than fits, so that it is seen that the key is cut.
+_CUT_KEY: Final = MAX_ATTRIBUTE_KEY + 1
+_MAX_UINT16 = 2**16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeSource:
+    """Entries by rising row: all have the key `name`, or each has its own in `keys`; no value is null."""
+
+    name: str
+    keys: Any = None
+    rows: Rows
+    values: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedAttributes:
+    """The entries of each row from offsets[i] to offsets[i + 1], with keys that differ."""
+
+    offsets: Offsets
+    keys: Any
+    values: Any
+    left_out: Mask | None
+    """The rows of which entries were left out: there were too many, or one came first with the same key."""
+
+
+class TooManyBytesError(Exception):
+    """The entries would take more memory than allowed."""
+
+
+def attribute_sources(name: str, column: Any, depth: int = 1) -> Iterator[AttributeSource]:
+    """Return what a column adds to the attributes: structs and maps have an entry for each value inside them."""
+    kind = column.type
+    if types.is_struct(kind) and kind.num_fields and depth < _MAX_DEPTH:
+        for index, part in enumerate(column.flatten()):
+            yield from attribute_sources(_dotted(name, kind.field(index).name), part, depth + 1)
+    elif types.is_map(kind):
+        yield map_source(name, column)
+    elif not types.is_null(kind):
+        yield present_values(name, texts_of(column), column.is_valid().to_numpy(zero_copy_only=False))
+
+
+def map_source(name: str, column: Any) -> AttributeSource:
+    """Return the entries of a map, their keys after the name and a dot, if there is a name."""
+    # Neither the entries of null rows, nor those before the first row or after the last.
+    offsets = offsets_of(column)
+    sizes = np.where(column.is_valid().to_numpy(zero_copy_only=False), sizes_of(column), 0)
+    begins = np.repeat(offsets[:-1] - (np.cumsum(sizes) - sizes), sizes)
+    places = begins + np.arange(len(begins))
+    rows = np.repeat(np.arange(len(column), dtype=np.int32), sizes)
+    keys, values = texts_of(column.keys), texts_of(column.items)
+    if not _is_range_from_zero(places, len(keys)):
+        keys, values = keys.take(pa.array(places)), values.take(pa.array(places))
+    if values.null_count:
+        is_valid = values.is_valid()
+        keys, values, rows = keys.filter(is_valid), values.filter(is_valid), rows[is_valid.to_numpy(False)]
+    if name:
+        keys = pc.binary_join_element_wise(name, keys, ".")
+    return AttributeSource(name=name, keys=keys, rows=rows, values=values)
+
+
+def present_values(name: str, texts: Any, is_present: Mask) -> AttributeSource:
+    """Return the strings that are present, each as an entry with this key."""
+    rows = np.flatnonzero(is_present)
+    values = texts if len(rows) == len(texts) else texts.take(pa.array(rows))
+    return AttributeSource(name=name, rows=rows, values=values)
+
+
+def merge_attributes(
+    sources: Sequence[AttributeSource], row_count: int, *, max_attributes: int, max_bytes: int
+) -> MergedAttributes:
+    """Merge entries, in each row those of the first source first; of two with one key the first one stays.
+
+    Raises TooManyBytesError where keys and values would take more than `max_bytes`.
+    """
+    rows, values = _joined_entries(sources)
+    names, codes = _key_codes(sources)
+    order = None
+    if len(sources) > 1:
+        order = np.argsort(rows, kind="stable")
+        rows, codes = rows[order], codes[order]
+    kept = _kept(
+        rows, codes, len(names), max_attributes, row_count, may_repeat=any(s.keys is not None for s in sources)
+    )
+    left_out = None
+    if kept is not None:
+        left_out = np.zeros(row_count, dtype=np.bool_)
+        left_out[rows[~kept]] = True
+        order = np.flatnonzero(kept) if order is None else order[kept]
+        rows, codes = rows[kept], codes[kept]
+    if order is not None:
+        values = values.take(pa.array(order))
+    if sizes_of(names)[codes].sum(dtype=np.int64) + sizes_of(values).sum(dtype=np.int64) > max_bytes:
+        raise TooManyBytesError
+    offsets = np.zeros(row_count + 1, dtype=np.int32)
+    np.cumsum(np.bincount(rows, minlength=row_count), out=offsets[1:])
+    return MergedAttributes(offsets=offsets, keys=names.take(pa.array(codes)), values=values, left_out=left_out)
+
+
+def _dotted(name: str, inner: str) -> str:
+    return (f"{name}.{inner[:_CUT_KEY]}" if name else inner)[:_CUT_KEY]
+
+
+def _is_range_from_zero(places: Rows, size: int) -> bool:
+    return len(places) == size and (not size or (places[0] == 0 and places[-1] == size - 1))
+
+
+def _joined_entries(sources: Sequence[AttributeSource]) -> tuple[Rows, Any]:
+    if not sources:
+        return np.zeros(0, dtype=np.int32), pa.array([], pa.string())
+    rows = np.concatenate([source.rows for source in sources])
+    if len(rows) and rows.max() < _MAX_UINT16:
+        rows = rows.astype(np.uint16)  # sorted by radix, in a tenth of the time
+    return rows, pa.concat_arrays([source.values for source in sources])
+
+
+def _key_codes(sources: Sequence[AttributeSource]) -> tuple[Any, Rows]:
+    """Return the keys that differ, and which of them each entry has."""
+    constant = pa.array([source.name for source in sources if source.keys is None], pa.string())
+    own = [source.keys for source in sources if source.keys is not None]
+    encoded = pa.concat_arrays([constant, *own]).dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    place, own_place, found = 0, len(constant), []
+    for source in sources:
+        if source.keys is None:
+            found.append(np.full(len(source.rows), codes[place]))
+            place += 1
+        else:
+            found.append(codes[own_place : own_place + len(source.keys)])
+            own_place += len(source.keys)
+    return encoded.dictionary, np.concatenate(found) if found else np.zeros(0, dtype=np.int32)
+
+
+def _kept(
+    rows: Rows, codes: Rows, key_count: int, max_attributes: int, row_count: int, *, may_repeat: bool
+) -> Mask | None:
+    """Mark the entries that stay; None where all do."""
+    kept = _first_of_each(rows.astype(np.int64) * key_count + codes) if may_repeat else None
+    counts = np.bincount(rows, minlength=row_count)
+    if kept is None and (not len(counts) or counts.max() <= max_attributes):
+        return None
+    if kept is None:
+        kept = np.ones(len(rows), dtype=np.bool_)
+    before: Rows = np.cumsum(kept) - kept
+    begins = np.cumsum(counts) - counts
+    rank = before - np.concatenate([before, [0]])[begins[rows]]
+    within: Mask = kept & (rank < max_attributes)
+    return within
+
+
+def _first_of_each(entries: Rows) -> Mask | None:
+    """Mark the first of equal numbers; None where no two are equal."""
+    in_order = np.sort(entries)
+    if not (in_order[1:] == in_order[:-1]).any():
+        return None
+    first = np.zeros(len(entries), dtype=np.bool_)
+    first[np.unique(entries, return_index=True)[1]] = True
+    return first
