@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,18 @@ import pyarrow as pa
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
-from services.domain.event_fields import MAX_RECORD_ID
-from services.ingest.core.adjustments import Adjustment, AdjustmentSummary, summarize
+from services.ingest.core.adjustments import Adjustment, summarize
 from services.ingest.core.batching import framed_sizes, record_cuts
 from services.ingest.core.columns import Columns, Numbers, sizes_of
-from services.ingest.core.event_checker import CheckResult, EventChecker, FailedCheck, FoundValues, reason_of
+from services.ingest.core.event_checker import CheckResult, EventChecker, FoundValues
 from services.ingest.core.field_checks import EventField, Requirement
 from services.ingest.core.json_events import JsonEvents
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.rpc.outcomes import adjusted_events, all_refused, refused_events
 from services.ingest.worker.publisher import Publisher, Reservation, all_published
-from tocsin.logs.v1.log_ingest_service_pb2 import AdjustedEvents, AdjustedValue, IngestBatchResponse, RefusedEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
 
-# gRPC allows 8 KiB for all of a failure's details together.
-_MAX_VIOLATIONS = 25
 # So many events are read from JSON, or adjusted, before other calls have their turn.
 _EVENTS_PER_TURN = 250
 _AN_OBJECT = Requirement(EventField.EVENT, "a JSON object")
@@ -135,11 +132,11 @@ class BatchHandler:
         for each in refused:
             self._metrics.refused(each.field)
         if len(refused) == result.event_count:
-            raise _all_refused(result, found_values)
+            raise all_refused(result, found_values)
         return IngestBatchResponse(
             accepted_count=result.event_count - len(refused),
             refused_count=len(refused),
-            refused=_refused_events(refused, columns, found_values),
+            refused=refused_events(refused, columns, found_values),
         )
 
     def _records(
@@ -160,43 +157,3 @@ class BatchHandler:
         response.adjusted.CopyFrom(adjusted_events(summary))
         for adjustment, count in summary.counts.items():
             self._metrics.adjusted(adjustment, count.events)
-
-
-def adjusted_events(summary: AdjustmentSummary) -> AdjustedEvents:
-    """Return the summary as the response carries it."""
-    values = [
-        AdjustedValue(
-            field=adjustment.field.value,
-            action=AdjustedValue.Action.Value(adjustment.action.name),
-            count=count.events,
-            indexes=count.indexes,
-        )
-        for adjustment, count in summary.counts.items()
-    ]
-    return AdjustedEvents(event_count=summary.event_count, values=values)
-
-
-def _refused_events(refused: Sequence[FailedCheck], columns: Columns, found_values: FoundValues) -> list[RefusedEvent]:
-    record_ids: list[Any] = columns["record_id"].take(pa.array([each.index for each in refused])).to_pylist()
-    return [
-        RefusedEvent(
-            index=each.index,
-            record_id=record_id[:MAX_RECORD_ID],
-            field=each.field.value,
-            reason=reason_of(each, found_values),
-        )
-        for each, record_id in zip(refused, record_ids, strict=True)
-    ]
-
-
-def _all_refused(result: CheckResult, found_values: FoundValues) -> InvalidRequest:
-    violations = [
-        Violation(_path(failed), reason_of(failed, found_values))
-        for failed in islice(result.failed_checks(), _MAX_VIOLATIONS)
-    ]
-    return InvalidRequest(f"none of the {result.event_count} events is allowed", violations=violations)
-
-
-def _path(failed: FailedCheck) -> str:
-    event = f"events[{failed.index}]"
-    return event if failed.field is EventField.EVENT else f"{event}.{failed.field.value}"

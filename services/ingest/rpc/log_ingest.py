@@ -13,7 +13,8 @@ from services.ingest.core.field_checks import EventField, Limits
 from services.ingest.core.json_events import JsonEvent, JsonEvents
 from services.ingest.core.json_text import JsonError
 from services.ingest.ports import UnreadableRequestError, Wire
-from services.ingest.rpc.batch_handler import BatchHandler, IncomingBatch, adjusted_events
+from services.ingest.rpc.batch_handler import BatchHandler, IncomingBatch
+from services.ingest.rpc.outcomes import adjusted_events
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.publisher import Publisher
