@@ -36,6 +36,11 @@ _MORE_COLUMNS = ["Labels", "Acknowledged by", "Resolved by"]
 _OUTCOMES = {AlertHistoryEntry.NOTIFIED: "delivered", AlertHistoryEntry.NOTIFICATION_FAILED: "failed"}
 
 
+def shown_resource(alert: Alert) -> str:
+    """Return the resource for people; that of events without the field that the rule groups by is empty."""
+    return alert.resource or "(none)"
+
+
 def print_alerts(alerts: list[Alert], output: OutputFormat) -> None:
     """Print alerts, one a row."""
     if output.is_data:
@@ -93,7 +98,7 @@ def _row(alert: Alert, name: str, fired: str) -> list[str | Text]:
         format_styled(Alert.State.Name(alert.state), STATE_STYLE),
         format_styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
         alert.rule_name,
-        alert.resource,
+        shown_resource(alert),
         str(alert.window.count),
         fired,
         str(alert.repeat_count),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import grpc
 import typer
 
+from cli.alert_tables import shown_resource
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ExitCode
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
 from services.chassis.printable import printable
@@ -78,7 +79,7 @@ def _completion_channel() -> grpc.Channel:
 
 
 def _describe(alert: Alert) -> str:
-    return f"{Alert.State.Name(alert.state)} {alert.rule_name} on {alert.resource}"
+    return f"{Alert.State.Name(alert.state)} {alert.rule_name} on {shown_resource(alert)}"
 
 
 def _only_one(given: str, noun: str, candidates: Callable[[], Mapping[str, str]], output: OutputFormat) -> str:

@@ -112,8 +112,9 @@ def create_rules(
         try:
             refusals = call_each(rules, lambda rule: added.append(_create(stub, rule, is_dry_run)))
         finally:
-            # Also when the server goes away in between.
-            _print_rules(added, output)
+            # Also when the server goes away in between; programs read an empty list.
+            if added or output.is_data:
+                _print_rules(added, output)
     exit_if_wrong(rules, refusals, "not added", str(file), output)
 
 

@@ -221,6 +221,13 @@ def test_a_state_may_be_in_lower_case_and_must_exist(tocsin: Command, two_alerts
     assert "Invalid value for '--state': 'burning' is not one of 'firing', 'acknowledged'" in refused.stderr
 
 
+def test_events_without_the_field_of_a_group_are_none_of_its_values(tocsin: Command, two_alerts: Edge) -> None:
+    two_alerts.alerts[0].resource = ""
+    assert "High error count  (none)" in tocsin("alerts", "list").stdout
+    assert "High error count  (none)  count" in tocsin("alerts", "watch").stdout
+    assert json.loads(tocsin("alerts", "list", "-o", "json").stdout)[0]["resource"] == ""
+
+
 @pytest.mark.parametrize("label", ["team", "=payments"])
 def test_a_label_is_a_name_and_a_value(tocsin: Command, two_alerts: Edge, label: str) -> None:
     done = tocsin("alerts", "list", "--label", label)

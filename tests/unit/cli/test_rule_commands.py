@@ -137,6 +137,12 @@ def test_a_list_shows_ids_as_short_as_they_differ_and_wide_shows_them_whole(
     assert all(rule_id in wide for rule_id in ids)
 
 
+def test_no_table_is_printed_of_no_rules(tocsin: Command, written: Callable[..., str]) -> None:
+    assert tocsin("rules", "create", written(RULE)).exit_code == 0
+    assert tocsin("rules", "create", written(RULE)).stdout == ""
+    assert json.loads(tocsin("rules", "create", written(RULE), "-o", "json").stdout) == []
+
+
 def test_a_rule_that_exists_is_named_and_the_others_are_added(
     tocsin: Command, written: Callable[..., str], edge: Edge
 ) -> None:

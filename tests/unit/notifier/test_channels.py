@@ -378,6 +378,7 @@ def test_a_long_text_is_truncated_between_escaped_characters() -> None:
     [
         pytest.param({"service": "shop"}, "silver", id="a service"),
         pytest.param({"attributes.user.tier": "silver"}, "user.tier=silver", id="an attribute"),
+        pytest.param({"attributes.user.tier": ""}, "user.tier=(none)", id="events without the attribute"),
         pytest.param({"host": "web-1"}, "host=web-1", id="a host"),
         pytest.param({"service": "shop", "host": "web-1"}, "silver", id="several fields, with their names already"),
         pytest.param({}, "silver", id="none"),

@@ -28,7 +28,8 @@ def named_resource(notification: NotificationContent) -> str:
     """Return the resource with what it is, "user.tier=silver"; a service needs no such name."""
     match list(notification.group.items()):
         case [(name, value)] if name != "service":
-            return f"{name.removeprefix(_ATTRIBUTE)}={value}"
+            # Events without the field are a group as well.
+            return f"{name.removeprefix(_ATTRIBUTE)}={value or '(none)'}"
         case _:
             return notification.resource
 
