@@ -23,6 +23,7 @@ from cli.parsing.formats import CONTAINER_FORMATS, FORMATS
 from cli.parsing.levels import LEVEL_WORDS
 from cli.parsing.timestamps import TIMESTAMP_FORMATS
 from docs.event_fields import EVENT_FIELDS
+from docs.rest_methods import rest_rows
 from services.chassis.settings import SettingDoc, describe_settings
 from services.contract import topics
 from services.contract.alert_rules import write_alert_rule
@@ -224,7 +225,18 @@ def rule_tables() -> dict[str, str]:
     }
 
 
-DOCUMENTS = {"operations.md": tables, "events.md": event_tables, "log_formats.md": log_tables, "rules.md": rule_tables}
+def rest_tables() -> dict[str, str]:
+    """Return the table of docs/rest.md by its name."""
+    return {"methods": _table(("request", "query", "body", "does"), rest_rows())}
+
+
+DOCUMENTS = {
+    "operations.md": tables,
+    "events.md": event_tables,
+    "log_formats.md": log_tables,
+    "rules.md": rule_tables,
+    "rest.md": rest_tables,
+}
 
 
 def filled(document: str, made: Callable[[], dict[str, str]] = tables) -> str:

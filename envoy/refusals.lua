@@ -7,6 +7,15 @@ local VALUE_EXPECTED = {
   TYPE_INT32 = "a 32-bit integer", TYPE_INT64 = "a 64-bit integer", TYPE_DOUBLE = "a number", TYPE_FLOAT = "a number",
 }
 
+-- The values of the contracts' enums, by the last two parts of their names.
+local ENUM_VALUES = {
+  ["AlertRule.Type"] = "ERROR_THRESHOLD, LATENCY_THRESHOLD, ERROR_RATE, CUSTOM",
+  ["AlertRule.Severity"] = "LOW, MEDIUM, HIGH, CRITICAL",
+  ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
+  ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
+  ["Delivery.State"] = "PENDING, IN_FLIGHT, DELIVERED, FAILED, SUPERSEDED",
+}
+
 -- window_minutes -> windowMinutes
 local function json_name(path)
   return (path:gsub("_(%l)", string.upper))
@@ -51,6 +60,8 @@ end
 
 -- The kind of value that the field takes, from the type's name in the error.
 local function expected(type_name)
+  local values = ENUM_VALUES[type_name:match("([%w_]+%.[%w_]+)$")]
+  if values then return "one of " .. values end
   local message = type_name:match("([%w_]+)$")
   return VALUE_EXPECTED[type_name] or ("a value of " .. (message or type_name))
 end
@@ -142,7 +153,7 @@ local function violation(text, json)
   path = text:match("^([%w_%.%[%]]+)%.value: Proto fields must have a name%.$")
   if path then return path, "a list where a string is expected" end
   local unknown = text:match('^Could not find field "(.-)" in the type')
-  if unknown then return unknown, "there is no such query parameter" end
+  if unknown then return unknown, "there is no such query parameter; docs/rest.md has all" end
   local misspelt = text:match('^There is no field "(.*)" in a rule$')
   if misspelt then return misspelt, "there is no such field; expected one of " .. RULE_FIELDS:gsub(" ", ", ") end
   local bound = text:match("^The binding value .* of the field ([%w_%.]+) is conflicting")

@@ -1,0 +1,58 @@
+"""What REST offers, for docs/rest.md: from the contracts' http options, and from the comments in their sources."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+
+from tocsin.alerts.v1 import alert_service_pb2
+from tocsin.logs.v1 import log_ingest_service_pb2
+from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
+
+_PROTO = Path(__file__).resolve().parent.parent / "proto"
+FILES: tuple[FileDescriptor, ...] = tuple(
+    module.DESCRIPTOR
+    for module in (
+        log_ingest_service_pb2,
+        alert_rule_service_pb2,
+        rule_statistics_service_pb2,
+        alert_service_pb2,
+        notification_service_pb2,
+    )
+)
+_RPC = re.compile(r"((?:^  //[^\n]*\n)+)^  rpc (\w+)\(", re.MULTILINE)
+_SENTENCE = re.compile(r".*?[.:](?= |$)")
+
+
+def rest_rows() -> list[tuple[str, str, str, str]]:
+    """Return method and path, the query parameters, the body, and what the rpc does, of each rpc with a path."""
+    return [row for file in FILES for row in _rows_of(file)]
+
+
+def _rows_of(file: FileDescriptor) -> Iterator[tuple[str, str, str, str]]:
+    comments = {name: text for text, name in _RPC.findall((_PROTO / file.name).read_text())}
+    for service in file.services_by_name.values():
+        for method in service.methods:
+            rule = method.GetOptions().Extensions[annotations_pb2.http]
+            if verb := rule.WhichOneof("pattern"):
+                path = f"`{verb.upper()} {getattr(rule, verb)}`"
+                yield path, *_parameters(method, rule, getattr(rule, verb)), _first_sentence(comments[method.name])
+
+
+def _parameters(method: MethodDescriptor, rule: http_pb2.HttpRule, path: str) -> tuple[str, str]:
+    """Return the names of the query parameters, and of what the body has."""
+    fields = method.input_type.fields
+    free = [f"`{field.json_name}`" for field in fields if field.name != rule.body and f"{{{field.name}}}" not in path]
+    if rule.body == "*":
+        return "", ", ".join(free)
+    body = {"": "", "alert_rule": "a [rule](rules.md)", "body": "[events](events.md)"}[rule.body]
+    return ", ".join(free), body
+
+
+def _first_sentence(comment: str) -> str:
+    text = " ".join(line.strip().removeprefix("//").strip() for line in comment.splitlines())
+    match = _SENTENCE.match(text)
+    return (match[0] if match else text).rstrip(":.") + "."
