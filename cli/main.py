@@ -13,6 +13,7 @@ from cli import alerts, notifications, routes, rules
 from cli.client import ExitCode
 from cli.completion import use_safe_completion
 from cli.demo.command import demo
+from cli.events import command as events
 from cli.output import print_to_stderr, stdout
 from cli.send.command import send
 from cli.system import show_status, start_system, stop_system
@@ -76,6 +77,7 @@ app.command("down")(stop_system)
 app.command("status")(show_status)
 app.command()(demo)
 app.command()(send)
+app.add_typer(events.app, name="events")
 app.add_typer(rules.app, name="rules")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(notifications.app, name="notifications")

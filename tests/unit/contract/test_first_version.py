@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from cli.events.decoding import decode_events
 from services.chassis.kafka import Consumer, Rebalance, Record
 from services.contract import topics
 from services.evaluator.adapters.log_events import LogDecoder
@@ -59,6 +60,13 @@ def test_events_are_read_and_what_is_no_batch_is_named() -> None:
     }
     assert len(events.columns) == sum(services.values()) + ticks
     assert events.columns.column("event_time").null_count == 1
+
+
+def test_the_command_line_reads_the_same_events() -> None:
+    events = [event for record in readable(topics.LOG_EVENTS) for event in decode_events(record)]
+    decoded, _ = LogDecoder().decode(records_of(topics.LOG_EVENTS))
+    for name in ("record_id", "service", "level", "message", "host", "trace_id"):
+        assert [getattr(event, name) for event in events] == decoded.columns.column(name).to_pylist()
 
 
 def test_values_of_an_event_are_what_they_were() -> None:

@@ -1,0 +1,1 @@
+"""tocsin events: look at the events on Kafka."""
