@@ -27,13 +27,12 @@ from bench import rest
 from bench.lines import batches
 from bench.load import load
 from services.ingest.adapters.wire import ProtobufWire
-from services.ingest.core.batching import framed_sizes, record_cuts
-from services.ingest.core.columns import sizes_of
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.field_checks import Limits
 from stack.ports import Ports
 from stack.testing import Servers, fresh_name
 from stack.topics import create_topics, delete_topics
+from tocsin.logs.v1.log_event_pb2 import EventColumns
 
 SIZE = 500
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,15 +60,13 @@ def checking() -> dict[str, float]:
     """Return the microseconds per event of each step, in one thread."""
     wire, checker = ProtobufWire(), EventChecker(LIMITS)
     request = batches(SIZE)[0]
-    events, columns = wire.split_events(request), wire.read_columns(request)
-    sizes = framed_sizes(sizes_of(events))
+    events = wire.read_events(request)
     return {
-        "cut into events": microseconds(lambda: wire.split_events(request)),
-        "read the columns (two readers)": microseconds(lambda: wire.read_columns(request)),
-        "check": microseconds(lambda: checker.check_sizes(checker.check(columns, NOW), sizes)),
-        "write again, when a part is refused": microseconds(
-            lambda: wire.write_batches(events, record_cuts(sizes, LIMITS.max_record_bytes))
-        ),
+        "count the events, of large requests only": microseconds(lambda: wire.count_events(request)),
+        "read": microseconds(lambda: wire.read_events(request)),
+        "check": microseconds(lambda: checker.check_sizes(checker.check(events, NOW), events)),
+        "write, with lz4": microseconds(lambda: wire.write_record(events)),
+        "write, with zstd": microseconds(lambda: ProtobufWire(EventColumns.ZSTD).write_record(events)),
     }
 
 

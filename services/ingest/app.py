@@ -19,6 +19,7 @@ from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.publisher import InFlightBytes, Publisher
+from tocsin.logs.v1.log_event_pb2 import EventColumns
 
 
 @asynccontextmanager
@@ -33,6 +34,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                 f"ingest-{settings.process.instance}",
                 dependency=health.dependency("kafka"),
                 max_bytes=settings.max_inflight_bytes,
+                # The events in a record are compressed already.
+                compression_type="none",
             )
         )
         rpc = _rpc(settings, kafka)
@@ -44,7 +47,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
 
 
 def _rpc(settings: Settings, kafka: EventProducer) -> LogIngest:
-    clock, wire, checker = SystemClock(), ProtobufWire(), EventChecker(settings.limits)
+    clock, checker = SystemClock(), EventChecker(settings.limits)
+    wire = ProtobufWire(EventColumns.Compression.Value(settings.compression.upper()))
     in_flight, receive_limiter = InFlightBytes(settings.max_inflight_bytes), ReceiveLimiter(settings.max_receiving)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
     publisher = Publisher(kafka, in_flight, clock, metrics)

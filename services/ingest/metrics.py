@@ -24,7 +24,7 @@ class Metrics:
             "tocsin.ingest.values.adjusted", "{value}", "Adjusted values of accepted events, by field and action."
         )
         self._written = ingest.create_counter(
-            "tocsin.ingest.written", "By", "Bytes of events that Kafka has confirmed, before compression."
+            "tocsin.ingest.written", "By", "Bytes of records that Kafka has confirmed."
         )
         self._flush_size = ingest.create_histogram(
             "tocsin.ingest.flush.size",

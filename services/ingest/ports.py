@@ -4,11 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from services.domain.trace_context import TraceHeaders
-from services.ingest.core.adjustments import Adjustment
-from services.ingest.core.columns import Columns, Offsets
+from services.ingest.core.columns import Columns
 
 
 class UnreadableRequestError(Exception):
@@ -28,14 +25,11 @@ class BatchWriter(Protocol):
 class Wire(Protocol):
     """The wire format of the requests. Nothing here blocks, and nothing keeps what it is given."""
 
-    def split_events(self, request: bytes) -> pa.BinaryArray:
-        """Cut a batch's request into the bytes of its events. Raises UnreadableRequestError."""
+    def count_events(self, request: bytes) -> int:
+        """Return how many events a batch's request has, at little cost. Raises UnreadableRequestError."""
 
-    def read_columns(self, request: bytes) -> Columns:
-        """Read the columns of a batch that every reader of the topic can read too. Raises UnreadableRequestError.
-
-        They have the names of the proto's fields; the event time is in seconds and nanoseconds, as it was sent.
-        """
+    def read_events(self, request: bytes) -> Columns:
+        """Return the events of a batch's request. Raises UnreadableRequestError."""
 
     def read_single(self, request: bytes) -> bytes | None:
         """Turn the request with one event into a batch with this one; None when it holds no event at all.
@@ -44,17 +38,11 @@ class Wire(Protocol):
         Raises UnreadableRequestError.
         """
 
-    def write_batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
-        """Write the events from each cut to the next as one batch, byte for byte as they were cut out."""
-
     def new_batch(self) -> "BatchWriter":
         """Begin a batch of events that are given field by field."""
 
-    def write_batch(self, event: bytes) -> bytes:
-        """Write one event as a batch."""
-
-    def adjust(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
-        """Adjust the values of one readable event that do not fit, and return what was done."""
+    def write_record(self, events: Columns) -> bytes:
+        """Return these events as the value of one record of `log-events`."""
 
 
 class EventProducer(Protocol):

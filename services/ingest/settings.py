@@ -4,11 +4,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
+from services.contract.event_columns import MAX_STREAM_BYTES
 from services.domain.event_fields import DEFAULT_MAX_ATTRIBUTES
 from services.ingest.core.batching import BatchPolicy
 from services.ingest.core.field_checks import Limits
 
 PREFIX = "INGEST_"
+# What describes the columns of a stream has its place too.
+_MAX_RECORD_BYTES = MAX_STREAM_BYTES - 65_536
+_COMPRESSIONS = ("lz4", "zstd")
+
+
+def _known_compression(value: str) -> None:
+    if value not in _COMPRESSIONS:
+        raise ValueError(f"must be one of {', '.join(_COMPRESSIONS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +31,14 @@ class Settings:
     max_message_bytes: int = setting("Maximum size of one event's message, in bytes.", default=32_768)
     max_attributes: int = setting("Maximum number of attributes of one event.", default=DEFAULT_MAX_ATTRIBUTES)
     max_record_bytes: int = setting(
-        "Maximum size of one Kafka record before compression, in bytes; keep it below the topic's max.message.bytes.",
+        "Maximum size of the events in one Kafka record before compression, in bytes; keep it below the topic's"
+        " max.message.bytes.",
         default=900_000,
+    )
+    compression: str = setting(
+        "How records of log-events are compressed: lz4 or zstd, which makes them smaller and costs more CPU.",
+        default="lz4",
+        check=_known_compression,
     )
     max_inflight_bytes: int = setting(
         "Maximum size of all requests that wait for Kafka, in bytes; more calls are answered with RESOURCE_EXHAUSTED.",
@@ -48,6 +63,8 @@ class Settings:
         _ = (self.limits, self.batch_policy)
         if self.max_inflight_bytes < self.max_request_bytes:
             raise ValueError("max_inflight_bytes must not be below max_request_bytes")
+        if self.max_record_bytes > _MAX_RECORD_BYTES:
+            raise ValueError(f"max_record_bytes must be at most {_MAX_RECORD_BYTES}, got {self.max_record_bytes}")
         if self.max_receiving < 1:
             raise ValueError(f"max_receiving must be at least 1, got {self.max_receiving}")
 

@@ -5,20 +5,19 @@ Records of columns are opened one by one; those of the former form, protobuf's, 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from google.protobuf.message import DecodeError
-from ptars import HandlerPool
 
 from services.chassis.kafka import CommittedOffset, Consumer, Record
 from services.contract.event_columns import UnreadableColumnsError, concat_events, decode_event_columns
+from services.contract.protobuf_columns import ProtobufColumns
 from services.domain.trace_context import traceparent_of
 from services.evaluator.core.match.events import EventBatch, EventColumns, LogRecord
 from services.evaluator.core.records import MILLISECOND_NS
 from services.evaluator.ports import LogFetch, UnreadableRecord
-from tocsin.logs.v1 import log_event_pb2
 from tocsin.logs.v1.log_event_pb2 import LogBatch
 
 UNDECODABLE = "UNDECODABLE"
@@ -57,8 +56,7 @@ class LogDecoder:
     """Decodes records, of columns and of the former form, without a Python object for each event."""
 
     def __init__(self) -> None:
-        pool = HandlerPool([log_event_pb2.DESCRIPTOR])
-        self._former = pool.get_for_message(LogBatch.DESCRIPTOR)
+        self._former = ProtobufColumns(LogBatch.DESCRIPTOR)
 
     def decode(self, records: Sequence[Record]) -> tuple[EventBatch, tuple[UnreadableRecord, ...]]:
         """Decode a fetch. A record that cannot be decoded is returned as unreadable, and has no events in the batch."""
@@ -87,11 +85,11 @@ class LogDecoder:
     def _decode_former(self, values: list[bytes]) -> list[pa.RecordBatch | None]:
         """Decode all at once, or one by one where not all can be decoded."""
         try:
-            batch = self._former.list_to_record_batch(values)
-        except ValueError:
+            batch = self._former.read(values)
+        except UnreadableColumnsError:
             return [None] if len(values) == 1 else [self._decode_former([value])[0] for value in values]
-        events = pa.RecordBatch.from_struct_array(batch.column("events").flatten())
-        offsets = batch.column("events").offsets.to_pylist()
+        rows: Any = batch.column("events")
+        events, offsets = pa.RecordBatch.from_struct_array(rows.flatten()), rows.offsets.to_pylist()
         # A record that also has columns is in no form that was ever written.
         is_former = batch.column("columns").is_null().to_pylist()
         return [

@@ -1,27 +1,29 @@
-"""Requests as columns: protobuf's wire format, read by ptars."""
+"""Requests read as columns, and columns written as records."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import ptars
 import pyarrow as pa
-from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
-from services.ingest.core.adjustments import Adjustment, OptionalFields, adjust
-from services.ingest.core.columns import Columns, Offsets
+from services.contract.event_columns import EVENT_SCHEMA, UnreadableColumnsError, encode_log_batch
+from services.contract.protobuf_columns import ProtobufColumns
+from services.ingest.core.columns import numbers_of
 from services.ingest.ports import UnreadableRequestError
-from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
 
 _Kind = FieldDescriptorProto
 _EVENTS = LogBatch.DESCRIPTOR.fields_by_name["events"].number
+_EVENT_TIME = EVENT_SCHEMA.get_field_index("event_time")
 _PACKAGE = "tocsin.ingest.wire"
-_NOT_A_BATCH = "not an IngestBatchRequest"
+_SECOND_NS = 1_000_000_000
+_LAST_SECOND = np.iinfo(np.int64).max // _SECOND_NS - 1
+_NO_TIME = -1
 
 
 class ProtobufWriter:
@@ -38,35 +40,25 @@ class ProtobufWriter:
 
 
 class ProtobufWire:
-    """The wire format by three views of the same bytes.
+    """Requests by two views of the same bytes, and records.
 
     `Frames` has the events as opaque bytes. `Columns` has a time as two plain numbers: ptars turns a Timestamp into
-    one number of nanoseconds, which no longer shows a nanosecond part that is not allowed. `Shape` has only messages
-    within messages.
+    one number of nanoseconds, which no longer shows a nanosecond part that is not allowed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, compression: EventColumns.Compression.ValueType = EventColumns.LZ4) -> None:
+        self._compression = compression
         views = _views()
-        handlers = ptars.HandlerPool([views])
-        self._frames = handlers.get_for_message(views.message_types_by_name["Frames"])
-        self._columns = handlers.get_for_message(views.message_types_by_name["Columns"])
-        self._shape = message_factory.GetMessageClass(views.message_types_by_name["Shape"])
-        self._schema = self._frames.schema()
-        self._names = list(LogEvent.DESCRIPTOR.fields_by_name)
+        self._frames = ProtobufColumns(views.message_types_by_name["Frames"])
+        self._columns = ProtobufColumns(views.message_types_by_name["Columns"])
 
-    def split_events(self, request: bytes) -> pa.BinaryArray:
-        frames: pa.BinaryArray = _only_column(self._frames, request)
-        return frames
+    def count_events(self, request: bytes) -> int:
+        return len(_only_column(self._frames, request))
 
-    def read_columns(self, request: bytes) -> Columns:
-        # ptars reads some bytes that other readers refuse (groups that never end). One such event would make a whole
-        # record on the topic unreadable for them, so protobuf's own reader must agree. It looks at the shape only,
-        # which costs half: ptars checks that strings are UTF-8.
-        try:
-            self._shape.FromString(request)
-        except DecodeError as error:
-            raise UnreadableRequestError(_NOT_A_BATCH) from error
-        return dict(zip(self._names, _only_column(self._columns, request).flatten(), strict=True))
+    def read_events(self, request: bytes) -> pa.RecordBatch:
+        fields: list[Any] = _only_column(self._columns, request).flatten()
+        fields[_EVENT_TIME] = _event_times(fields[_EVENT_TIME])
+        return pa.RecordBatch.from_arrays(fields, schema=EVENT_SCHEMA)
 
     def read_single(self, request: bytes) -> bytes | None:
         try:
@@ -77,60 +69,40 @@ class ProtobufWire:
             return None
         return LogBatch(events=[parsed.event]).SerializeToString()
 
-    def write_batches(self, frames: pa.BinaryArray, cuts: Offsets) -> list[bytes]:
-        rows = pa.ListArray.from_arrays(pa.array(cuts, type=pa.int32()), frames, type=self._schema.field(0).type)
-        written = self._frames.record_batch_to_array(pa.RecordBatch.from_arrays([rows], schema=self._schema))
-        return [batch.as_py() for batch in written]
-
     def new_batch(self) -> "ProtobufWriter":
         return ProtobufWriter()
 
-    def write_batch(self, event: bytes) -> bytes:
-        (batch,) = self.write_batches(pa.array([event], pa.binary()), np.array([0, 1], dtype=np.int32))
-        return batch
-
-    def adjust(self, event: bytes, max_attributes: int) -> tuple[bytes, frozenset[Adjustment]]:
-        message = LogEvent.FromString(event)
-        fields, made = adjust(_optional_fields(message), max_attributes)
-        message.ClearField("status_code")
-        message.ClearField("response_time")
-        message.ClearField("attributes")
-        message.record_id, message.host, message.trace_id = fields.record_id, fields.host, fields.trace_id
-        message.MergeFrom(
-            LogEvent(
-                status_code=fields.status_code, response_time=fields.response_time, attributes=dict(fields.attributes)
-            )
-        )
-        return message.SerializeToString(), made
+    def write_record(self, events: pa.RecordBatch) -> bytes:
+        return encode_log_batch(events, self._compression)
 
 
-def _optional_fields(event: LogEvent) -> OptionalFields:
-    return OptionalFields(
-        record_id=event.record_id,
-        status_code=event.status_code if event.HasField("status_code") else None,
-        response_time=event.response_time if event.HasField("response_time") else None,
-        host=event.host,
-        trace_id=event.trace_id,
-        attributes=dict(event.attributes),
-    )
-
-
-def _only_column(view: Any, request: bytes) -> Any:
+def _only_column(view: ProtobufColumns, request: bytes) -> Any:
     try:
-        return view.list_to_record_batch([request]).column(0).flatten()
-    except ValueError as error:
-        raise UnreadableRequestError(_NOT_A_BATCH) from error
+        events: Any = view.read([request]).column(0)
+    except UnreadableColumnsError as error:
+        raise UnreadableRequestError("not an IngestBatchRequest") from error
+    return events.flatten()
+
+
+def _event_times(times: Any) -> Any:
+    """Return seconds and nanoseconds as one number; a time that is none becomes one that no check accepts."""
+    kind = EVENT_SCHEMA.field(_EVENT_TIME).type
+    if times.null_count == len(times):
+        return pa.nulls(len(times), kind)
+    seconds, nanos = (numbers_of(times.field(place), number) for place, number in ((0, np.int64), (1, np.int32)))
+    # Unsigned: what lies below 0 becomes a large number.
+    is_time = (seconds.view(np.uint64) <= _LAST_SECOND) & (nanos.view(np.uint32) < _SECOND_NS)
+    numbers = np.where(is_time, seconds * _SECOND_NS + nanos, _NO_TIME)
+    missing = times.is_null().to_numpy(zero_copy_only=False) if times.null_count else None
+    return pa.array(numbers, mask=missing).cast(kind)
 
 
 def _views() -> FileDescriptor:
     file = FileDescriptorProto(name="tocsin/ingest/wire.proto", package=_PACKAGE, syntax="proto3")
     _add(file, "Instant", [_field("seconds", 1, _Kind.TYPE_INT64), _field("nanos", 2, _Kind.TYPE_INT32)])
-    _add(file, "Nothing", [])
     file.message_type.append(_with_plain_times(LogEvent.DESCRIPTOR))
-    _add(file, "EventShape", [_shape_of(field) for field in LogEvent.DESCRIPTOR.fields if field.message_type])
     for name, kind, of in (
         ("Columns", _Kind.TYPE_MESSAGE, LogEvent.DESCRIPTOR.name),
-        ("Shape", _Kind.TYPE_MESSAGE, "EventShape"),
         ("Frames", _Kind.TYPE_BYTES, None),
     ):
         _add(file, name, [_field("events", _EVENTS, kind, of=of, is_repeated=True)])
@@ -150,10 +122,6 @@ def _with_plain_times(message: Descriptor) -> DescriptorProto:
         elif field.type_name:
             field.type_name = field.type_name.replace(f".{message.file.package}.", f".{_PACKAGE}.")
     return copy
-
-
-def _shape_of(field: FieldDescriptor) -> FieldDescriptorProto:
-    return _field(field.name, field.number, _Kind.TYPE_MESSAGE, of="Nothing", is_repeated=field.is_repeated)
 
 
 def _field(

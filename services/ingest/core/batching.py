@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
-from services.ingest.core.columns import Numbers, Offsets
+from services.ingest.core.columns import Columns, Numbers, offsets_of, sizes_of
 
-# A varint carries seven bits a byte.
-_VARINT_STEPS = np.array([1 << 7, 1 << 14, 1 << 21, 1 << 28], dtype=np.int64)
+_STRINGS = ("record_id", "service", "message", "host", "trace_id")
+# What an event takes besides the bytes of its strings: numbers, offsets and bits of validity.
+_EVENT_BYTES = 50
+# The offsets of an attribute's key and value.
+_ENTRY_BYTES = 8
 
 
 class BatchStep(Enum):
@@ -45,21 +49,30 @@ class BatchPolicy:
         return BatchStep.WAIT
 
 
-def framed_sizes(sizes: Numbers) -> Numbers:
-    """Return each event's bytes on the wire: the tag of field 1, then the length as a varint, then the event."""
-    return 2 + np.searchsorted(_VARINT_STEPS, sizes, side="right") + sizes
+def event_sizes(events: Columns) -> Numbers:
+    """Return the bytes of each event in a stream of columns, before compression."""
+    attributes: Any = events.column("attributes")
+    entries = sizes_of(attributes.keys) + sizes_of(attributes.items) + _ENTRY_BYTES
+    ends = np.concatenate([[0], np.cumsum(entries, dtype=np.int64)])
+    offsets = offsets_of(attributes)
+    sizes: Numbers = ends[offsets[1:]] - ends[offsets[:-1]] + _EVENT_BYTES
+    for name in _STRINGS:
+        sizes += sizes_of(events.column(name))
+    return sizes
 
 
-def record_cuts(framed: Numbers, max_bytes: int) -> Offsets:
+def record_cuts(events: Columns, max_bytes: int) -> list[int]:
     """Return where each record begins and where the last one ends; an event that is larger than a record stands alone.
 
-    `framed` are the sizes of the events on the wire.
+    What describes the columns, some three kilobytes a record, is not counted.
     """
-    ends = np.cumsum(framed)
+    if events.num_rows and events.nbytes <= max_bytes:
+        return [0, events.num_rows]
+    ends = np.cumsum(event_sizes(events))
     cuts = [0]
     while cuts[-1] < len(ends):
         begin = cuts[-1]
         before = int(ends[begin - 1]) if begin else 0
         fitting = int(np.searchsorted(ends, before + max_bytes, side="right"))
         cuts.append(max(fitting, begin + 1))
-    return np.array(cuts, dtype=np.int32)
+    return cuts

@@ -4,7 +4,6 @@ A batch has hundreds of rows, so each call of numpy costs about as much as its w
 row is marked at all, and return None when none is, which is the usual case.
 """
 
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Column: TypeAlias = "pa.Array[Any]"
-Columns: TypeAlias = Mapping[str, Any]
+# Events, with the columns of the contract (EVENT_SCHEMA in services/contract).
+Columns: TypeAlias = pa.RecordBatch
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.integer[Any]]
 Offsets = npt.NDArray[np.int32]

@@ -6,7 +6,8 @@ from datetime import datetime
 
 import numpy as np
 
-from services.ingest.core.columns import Columns, Mask, Numbers, any_of, outside
+from services.ingest.core.batching import event_sizes
+from services.ingest.core.columns import Columns, Mask, any_of, outside
 from services.ingest.core.field_checks import EventField, Limits, Requirement, optional_checks, required_checks
 
 
@@ -100,17 +101,15 @@ class EventChecker:
         failed = tuple(
             (requirement, rows)
             for name, requirement, check in self._required
-            if (rows := _rows_or_none(check(columns[name], now))) is not None
+            if (rows := _rows_or_none(check(columns.column(name), now))) is not None
         )
-        adjustable = any_of(*[_rows_or_none(check(columns[name], now)) for name, check in self._optional])
-        return CheckResult(event_count=len(columns["level"]), failed=failed, adjustable=adjustable)
+        adjustable = any_of(*[_rows_or_none(check(columns.column(name), now)) for name, check in self._optional])
+        return CheckResult(event_count=columns.num_rows, failed=failed, adjustable=adjustable)
 
-    def check_sizes(self, result: CheckResult, sizes: Numbers) -> CheckResult:
-        """Check the same events by their sizes on the wire, once their values are adjusted.
-
-        Fields that the proto does not know have no check of their own, but they have a size.
-        """
-        rows = outside(sizes, 0, self.limits.max_record_bytes)
+    def check_sizes(self, result: CheckResult, events: Columns) -> CheckResult:
+        """Check the same events by their sizes, once their values are adjusted."""
+        max_bytes = self.limits.max_record_bytes
+        rows = None if events.nbytes <= max_bytes else outside(event_sizes(events), 0, max_bytes)
         return result if rows is None else replace(result, failed=(*result.failed, (self._size, rows)))
 
 

@@ -39,7 +39,6 @@ from services.ingest.core.columns import (
 
 MAX_AHEAD = timedelta(minutes=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_NANO = 999_999_999
 _MAX_FLOAT = float(np.finfo(np.float64).max)
 
 # Takes a column and the current time, and returns the rows that do not fit, None when there are none. Which kind of
@@ -137,17 +136,12 @@ def _response_time_outside(column: Column, _now: datetime) -> Mask | None:
     return None if rows is None else rows & _present(column)
 
 
-def _time_outside(column: Any, now: datetime) -> Mask | None:
-    """Check event times; the columns are seconds and nanoseconds, so nothing is rounded before."""
-    # An absent time is the time of arrival.
+def _time_outside(column: Column, now: datetime) -> Mask | None:
+    """Check event times; an absent one is the time of arrival."""
     if column.null_count == len(column):
         return None
-    seconds, nanos = numbers_of(column.field(0), np.int64), numbers_of(column.field(1), np.int32)
-    last_second, last_micro = divmod((now + MAX_AHEAD - _EPOCH) // timedelta(microseconds=1), 1_000_000)
-    is_last_but_late = None
-    if seconds.max() >= last_second:
-        is_last_but_late = (seconds == last_second) & (nanos > last_micro * 1000)
-    rows = any_of(outside(seconds, 0, last_second), outside(nanos, 0, _LAST_NANO), is_last_but_late)
+    last_ns = (now + MAX_AHEAD - _EPOCH) // timedelta(microseconds=1) * 1000
+    rows = outside(numbers_of(column, np.int64), 0, last_ns)
     return None if rows is None else rows & _present(column)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,10 @@ import pyarrow as pa
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
-from services.ingest.core.adjustments import Adjustment, summarize
-from services.ingest.core.batching import framed_sizes, record_cuts
-from services.ingest.core.columns import Columns, Numbers, sizes_of
+from services.ingest.core.adjusted_rows import read_rows, replace_rows
+from services.ingest.core.adjustments import Adjustment, OptionalFields, adjust, summarize
+from services.ingest.core.batching import record_cuts
+from services.ingest.core.columns import Columns
 from services.ingest.core.event_checker import CheckResult, EventChecker, FoundValues
 from services.ingest.core.field_checks import EventField, Requirement
 from services.ingest.core.json_events import JsonEvents
@@ -25,6 +26,8 @@ from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
 
 # So many events are read from JSON, or adjusted, before other calls have their turn.
 _EVENTS_PER_TURN = 250
+# A request of empty events becomes thirty times as large as columns: the events of a larger one are counted before.
+_MAX_UNCOUNTED_BYTES = 512 * 1024
 _AN_OBJECT = Requirement(EventField.EVENT, "a JSON object")
 
 
@@ -69,15 +72,14 @@ class BatchHandler:
 
     async def publish(self, batch: IncomingBatch, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed events; raise InvalidRequest where none is, or the failure of the write."""
-        frames, columns = self._read(batch.request)
-        result = self._check(columns, batch.found_values)
-        frames = await self._adjust(frames, result.to_adjust, batch.adjustments)
-        sizes = framed_sizes(sizes_of(frames))
-        result = self._checker.check_sizes(result, sizes)
-        response = self._response(result, columns, batch.found_values)
+        events = self._read(batch.request)
+        result = self._check(events, batch.found_values)
+        events = await self._adjust(events, result.to_adjust, batch.adjustments)
+        result = self._checker.check_sizes(result, events)
+        response = self._response(result, events, batch.found_values)
         published = []
         headers = telemetry.trace_headers()
-        for record in self._records(batch, frames, sizes, result):
+        for record in self._records(events, result):
             published.append(self._publisher.publish(record, headers))
             reservation.hold_until(published[-1])
         await all_published(published)
@@ -85,14 +87,15 @@ class BatchHandler:
         self._report_adjustments(response, batch.adjustments)
         return response
 
-    def _read(self, request: bytes) -> tuple[pa.BinaryArray, Columns]:
+    def _read(self, request: bytes) -> Columns:
         try:
-            frames = self._wire.split_events(request)
-            # Before the columns are made: a request of empty events would become fifty times as large.
-            self._check_count(len(frames))
-            return frames, self._wire.read_columns(request)
+            if len(request) > _MAX_UNCOUNTED_BYTES:
+                self._check_count(self._wire.count_events(request))
+            events = self._wire.read_events(request)
         except UnreadableRequestError as error:
             raise MalformedMessage(str(error)) from error
+        self._check_count(events.num_rows)
+        return events
 
     def _check_count(self, events: int) -> None:
         limit = self._limits.max_batch_events
@@ -111,19 +114,17 @@ class BatchHandler:
         rows[no_objects] = True
         return result.with_only(_AN_OBJECT, rows)
 
-    async def _adjust(
-        self, frames: pa.BinaryArray, rows: Sequence[int], adjustments: dict[int, set[Adjustment]]
-    ) -> pa.BinaryArray:
-        """Rewrite the events that have values to adjust; the others stay the bytes that they are."""
-        if not rows:
-            return frames
-        events: list[Any] = frames.to_pylist()
-        for done, index in enumerate(rows, start=1):
-            events[index], made = self._wire.adjust(events[index], self._limits.max_attributes)
-            adjustments.setdefault(index, set()).update(made)
-            if not done % _EVENTS_PER_TURN:
-                await asyncio.sleep(0)
-        return pa.array(events, type=frames.type)
+    async def _adjust(self, events: Columns, rows: Sequence[int], adjustments: dict[int, set[Adjustment]]) -> Columns:
+        """Adjust the events that have values which do not fit; the others stay as they are."""
+        changed: list[OptionalFields] = []
+        for begin in range(0, len(rows), _EVENTS_PER_TURN):
+            turn = rows[begin : begin + _EVENTS_PER_TURN]
+            for index, fields in zip(turn, read_rows(events, turn), strict=True):
+                adjusted, made = adjust(fields, self._limits.max_attributes)
+                changed.append(adjusted)
+                adjustments.setdefault(index, set()).update(made)
+            await asyncio.sleep(0)
+        return replace_rows(events, rows, changed) if rows else events
 
     def _response(self, result: CheckResult, columns: Columns, found_values: FoundValues) -> IngestBatchResponse:
         if not result.failed:
@@ -139,15 +140,12 @@ class BatchHandler:
             refused=refused_events(refused, columns, found_values),
         )
 
-    def _records(
-        self, batch: IncomingBatch, frames: pa.BinaryArray, sizes: Numbers, result: CheckResult
-    ) -> Sequence[bytes]:
-        """Keep the bytes that came where all of them are allowed events and fit one record; else cut the events out."""
-        max_bytes = self._limits.max_record_bytes
-        if not result.failed and not result.to_adjust and len(batch.request) == sizes.sum() <= max_bytes:
-            return [batch.request]
-        accepted = np.logical_not(result.refused)
-        return self._wire.write_batches(frames.filter(pa.array(accepted)), record_cuts(sizes[accepted], max_bytes))
+    def _records(self, events: Columns, result: CheckResult) -> Sequence[bytes]:
+        """Return the allowed events as records."""
+        if result.failed:
+            events = events.filter(pa.array(~result.refused))
+        cuts = record_cuts(events, self._limits.max_record_bytes)
+        return [self._wire.write_record(events.slice(begin, end - begin)) for begin, end in pairwise(cuts)]
 
     def _report_adjustments(self, response: IngestBatchResponse, adjustments: Mapping[int, set[Adjustment]]) -> None:
         refused = {each.index for each in response.refused}

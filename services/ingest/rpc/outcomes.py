@@ -34,7 +34,7 @@ def adjusted_events(summary: AdjustmentSummary) -> AdjustedEvents:
 
 def refused_events(refused: Sequence[FailedCheck], columns: Columns, found_values: FoundValues) -> list[RefusedEvent]:
     """Return the refused events as the response lists them."""
-    record_ids: list[Any] = columns["record_id"].take(pa.array([each.index for each in refused])).to_pylist()
+    record_ids: list[Any] = columns.column("record_id").take(pa.array([each.index for each in refused])).to_pylist()
     return [
         RefusedEvent(
             index=each.index,

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import compress, pairwise
 
-import numpy as np
+import pyarrow as pa
 from opentelemetry import trace
 
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, MalformedMessage, Violation
-from services.ingest.core.adjustments import Adjustment
-from services.ingest.core.batching import BatchPolicy, BatchStep
+from services.ingest.core.adjusted_rows import read_rows, replace_rows
+from services.ingest.core.adjustments import Adjustment, adjust
+from services.ingest.core.batching import BatchPolicy, BatchStep, record_cuts
+from services.ingest.core.columns import Columns
 from services.ingest.core.event_checker import CheckResult, EventChecker, FoundValues, reason_of
 from services.ingest.core.field_checks import EventField
 from services.ingest.metrics import Metrics
@@ -110,9 +112,9 @@ class Batcher:
     def _check_and_publish(self, events: Sequence[_PendingEvent]) -> None:
         """Never raise: whatever goes wrong is the outcome for those whose events these are."""
         try:
-            accepted = self._accepted(events)
-            if accepted:
-                self._publish(accepted)
+            accepted, columns = self._accepted(events)
+            for begin, end in pairwise(record_cuts(columns, self._checker.limits.max_record_bytes)):
+                self._publish(accepted[begin:end], columns.slice(begin, end - begin))
         except UnreadableRequestError:
             self._publish_one_by_one(events)
         except Exception as error:  # noqa: BLE001  (a caller that waits must get it; the interceptor knows what to do)
@@ -126,13 +128,14 @@ class Batcher:
         for each in events:
             self._check_and_publish([each])
 
-    def _accepted(self, events: Sequence[_PendingEvent]) -> Sequence[_PendingEvent]:
+    def _accepted(self, events: Sequence[_PendingEvent]) -> tuple[Sequence[_PendingEvent], Columns]:
         """Fail the refused events, and return the others, adjusted where their values do not fit."""
-        columns = self._wire.read_columns(b"".join([each.batch for each in events]))
+        columns = self._wire.read_events(b"".join([each.batch for each in events]))
         result = self._checker.check(columns, self._clock.now())
-        adjusted = {index: self._adjusted(events[index]) for index in result.to_adjust}
-        events = [adjusted.get(index, each) for index, each in enumerate(events)]
-        result = self._checker.check_sizes(result, np.array([len(each.batch) for each in events], dtype=np.int64))
+        events, columns = self._adjusted(events, columns, result.to_adjust)
+        result = self._checker.check_sizes(result, columns)
+        if not result.failed:
+            return events, columns
         found_values = {
             (index, field): found for index, each in enumerate(events) for field, found in each.found_values.items()
         }
@@ -140,21 +143,31 @@ class Batcher:
             _fail([events[index]], failure)
         for failed in result.first_failed_checks():
             self._metrics.refused(failed.field)
-        return [each for each, is_refused in zip(events, result.refused.tolist(), strict=True) if not is_refused]
+        accepted = ~result.refused
+        return list(compress(events, accepted.tolist())), columns.filter(pa.array(accepted))
 
-    def _adjusted(self, event: _PendingEvent) -> _PendingEvent:
-        frame: Any = self._wire.split_events(event.batch)[0].as_py()
-        adjusted, made = self._wire.adjust(frame, self._checker.limits.max_attributes)
-        return replace(event, batch=self._wire.write_batch(adjusted), adjustments=event.adjustments | made)
+    def _adjusted(
+        self, events: Sequence[_PendingEvent], columns: Columns, rows: Sequence[int]
+    ) -> tuple[Sequence[_PendingEvent], Columns]:
+        if not rows:
+            return events, columns
+        changed, adjusted = list(events), []
+        for index, fields in zip(rows, read_rows(columns, rows), strict=True):
+            fitting, made = adjust(fields, self._checker.limits.max_attributes)
+            adjusted.append(fitting)
+            changed[index] = replace(events[index], adjustments=events[index].adjustments | made)
+        return changed, replace_rows(columns, rows, adjusted)
 
-    def _publish(self, events: Sequence[_PendingEvent]) -> None:
+    def _publish(self, events: Sequence[_PendingEvent], columns: Columns) -> None:
+        """Publish the events of one record, and end their outcomes when it is confirmed or failed."""
         span = _flush_span(events)
         headers = telemetry.trace_headers(trace.set_span_in_context(span))
         try:
-            published = self._publisher.publish(b"".join([each.batch for each in events]), headers)
+            published = self._publisher.publish(self._wire.write_record(columns), headers)
         except Failure as failure:
             _end(span, failure)
-            raise
+            _fail(events, failure)
+            return
         for each in events:
             each.reservation.hold_until(published)
 

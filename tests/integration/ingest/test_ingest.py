@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
-from tests.fakes.log_events import an_event, events_in
+from tests.fakes.log_events import an_event, events_in, record_of
 from tests.integration.ingest.conftest import Running, Start
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestRequest
@@ -42,12 +42,12 @@ def details_of(error: grpc.aio.AioRpcError) -> dict[str, object]:
     return found
 
 
-async def test_a_batch_reaches_the_topic_byte_for_byte(ingest: Running, records: Records) -> None:
+async def test_a_batch_reaches_the_topic_as_one_record_of_columns(ingest: Running, records: Records) -> None:
     request = IngestBatchRequest(events=[an_event(record_id=str(index)) for index in range(500)])
     response = await ingest.stub.IngestBatch(request)
     assert (response.accepted_count, response.refused_count) == (500, 0)
     (record,) = records()
-    assert record.value() == request.SerializeToString()
+    assert record.value() == record_of(*request.events)
     assert record.key() is None
 
 

@@ -43,6 +43,7 @@ def _damaged(record: bytes) -> bytes:
 UNREADABLE = [
     pytest.param(b"\xff", id="no protobuf"),
     pytest.param(former(an_event())[:-1], id="a former record that is cut off"),
+    pytest.param(b"\x0a\x0b\x12\xf6" + b"\xff" * 8 + b"\x01", id="a former record at which ptars panics"),
     pytest.param(record_of(an_event())[:-1], id="columns that are cut off"),
     pytest.param(_damaged(record_of(an_event())), id="a stream that is cut off"),
     pytest.param(LogBatch(columns=EventColumns(schema_version=2)).SerializeToString(), id="a version to come"),

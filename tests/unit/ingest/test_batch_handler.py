@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.failures import InvalidRequest, MalformedMessage, Overloaded, RequestTooLarge, StreamUnavailable
-from tests.fakes.ingest import Bench, a_bench
-from tests.fakes.log_events import an_event, any_events
+from tests.fakes.ingest import WIRE, Bench, a_bench
+from tests.fakes.log_events import an_event, any_events, events_in, record_of
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, RefusedEvent
 
@@ -18,14 +18,17 @@ GOOD = an_event()
 BAD = an_event(record_id="r7", service="", message="", status_code=1000)
 
 
+def stream_size(record: bytes) -> int:
+    return LogBatch.FromString(record).columns.stream_size
+
+
 def plain(events: Sequence[LogEvent]) -> list[bytes]:
     return [event.SerializeToString(deterministic=True) for event in events]
 
 
-async def test_an_allowed_batch_is_written_as_the_bytes_that_came(bench: Bench) -> None:
-    request = IngestBatchRequest(events=[GOOD, GOOD]).SerializeToString()
-    await bench.rpc.ingest_batch(request, None)
-    assert [batch for batch, _ in bench.producer.records] == [request]
+async def test_an_allowed_batch_is_written_as_one_record_of_columns(bench: Bench) -> None:
+    await bench.ingest_batch([GOOD, GOOD])
+    assert [batch for batch, _ in bench.producer.records] == [record_of(GOOD, GOOD)]
 
 
 async def test_a_batch_is_accepted_in_part(bench: Bench) -> None:
@@ -54,11 +57,10 @@ async def test_the_list_of_violations_is_bounded(bench: Bench) -> None:
     assert len(refused.value.violations) == 25
 
 
-async def test_an_event_larger_than_a_record_is_named_as_a_whole(bench: Bench) -> None:
-    large = an_event()
-    large.MergeFromString(b"\xfa\x01\xa0\x9c\x01" + b"x" * 20_000)
+async def test_an_event_larger_than_a_record_is_named_as_a_whole(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(max_record_bytes=1_000)
     with pytest.raises(InvalidRequest) as refused:
-        await bench.ingest_batch([large])
+        await bench.ingest_batch([an_event(attributes={"a": "x" * 1_000})])
     assert [violation.field for violation in refused.value.violations] == ["events[0]"]
 
 
@@ -93,9 +95,11 @@ async def test_bytes_that_are_not_a_batch_are_malformed(bench: Bench, request_by
 
 
 async def test_unknown_fields_of_the_request_do_not_reach_the_topic(bench: Bench) -> None:
-    events = IngestBatchRequest(events=[GOOD, GOOD]).SerializeToString()
-    await bench.rpc.ingest_batch(b"\x12\x02hi" + events, None)
-    assert [batch for batch, _ in bench.producer.records] == [events]
+    strange = an_event()
+    strange.MergeFromString(b"\xfa\x01\x02hi")  # field 31, which the contract does not know
+    request = IngestBatchRequest(events=[strange, GOOD]).SerializeToString()
+    await bench.rpc.ingest_batch(b"\x12\x02hi" + request, None)
+    assert [batch for batch, _ in bench.producer.records] == [record_of(GOOD, GOOD)]
 
 
 @settings(max_examples=50)
@@ -117,7 +121,7 @@ def test_each_event_is_accepted_or_refused_and_accepted_ones_are_written_in_orde
         as_they_came = [event for index, event in enumerate(events) if index not in {*refused, *adjusted}]
         assert [event for event in plain(as_they_came) if event not in plain(bench.producer.events)] == []
         assert response.adjusted.event_count == len(set(adjusted)) == len(kept) - len(as_they_came)
-        assert all(len(batch) <= 6_000 for batch, _ in bench.producer.records)
+        assert all(stream_size(batch) <= 10_000 for batch, _ in bench.producer.records)
         await asyncio.sleep(0)  # a callback releases a record's bytes, and may run just after the response
         assert bench.in_flight.reserved == 0
 
@@ -125,11 +129,11 @@ def test_each_event_is_accepted_or_refused_and_accepted_ones_are_written_in_orde
 
 
 async def test_a_large_request_is_split_into_records(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(max_record_bytes=200)
+    bench = make_bench(max_record_bytes=300)
     response = await bench.ingest_batch([an_event(record_id=str(index)) for index in range(20)])
     assert response.accepted_count == 20
     assert len(bench.producer.records) > 3
-    assert all(len(batch) <= 200 for batch, _ in bench.producer.records)
+    assert all(len(events_in(batch)) <= 300 // 79 for batch, _ in bench.producer.records)
     assert [event.record_id for event in bench.producer.events] == [str(index) for index in range(20)]
 
 
@@ -191,6 +195,26 @@ async def test_a_full_queue_fails_the_call(bench: Bench) -> None:
     assert bench.in_flight.reserved == 0
 
 
-async def test_the_record_is_a_log_batch(bench: Bench) -> None:
+async def test_the_record_is_a_log_batch_of_columns_alone(bench: Bench) -> None:
     await bench.ingest_batch([GOOD, BAD, GOOD])
-    assert LogBatch.FromString(bench.producer.records[0][0]) == LogBatch(events=[GOOD, GOOD])
+    record = LogBatch.FromString(bench.producer.records[0][0])
+    assert (len(record.events), record.columns.event_count) == (0, 2)
+
+
+async def test_the_events_of_a_large_request_are_counted_before_they_are_read(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(max_batch_events=10_000)
+    read, sizes = WIRE.read_events, list[int]()
+
+    def noted(request: bytes) -> object:
+        sizes.append(len(request))
+        return read(request)
+
+    monkeypatch.setattr(WIRE, "read_events", noted)
+    with pytest.raises(RequestTooLarge):
+        await bench.rpc.ingest_batch(b"\x0a\x00" * 300_000, None)
+    assert sizes == []
+    with pytest.raises(RequestTooLarge):
+        await bench.rpc.ingest_batch(b"\x0a\x00" * 10_001, None)
+    assert sizes == [20_002]

@@ -30,10 +30,23 @@ async def test_events_go_together_and_in_order(make_bench: Callable[..., Bench])
 
 
 async def test_a_full_record_is_flushed_before_the_next_event_is_added(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(linger=timedelta(milliseconds=1), max_linger_events=100, max_record_bytes=100)
-    await asyncio.gather(*(bench.ingest(an_event(record_id=name)) for name in "abcde"))
+    bench = make_bench(linger=timedelta(milliseconds=1), max_linger_events=100, max_record_bytes=300)
+    await asyncio.gather(*(bench.ingest(an_event(record_id=name, message="m" * 64)) for name in "abcde"))
     assert len(bench.producer.records) == 3
     assert [event.record_id for event in bench.producer.events] == list("abcde")
+
+
+async def test_events_that_are_larger_as_columns_become_several_records(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(linger=LONG, max_linger_events=5, max_record_bytes=200)
+    bench.producer.holds = True
+    calls = [asyncio.create_task(bench.ingest(an_event(record_id=name))) for name in "abcde"]
+    await asyncio.sleep(0)
+    assert len(bench.producer.waiting) == 3
+    bench.producer.fail(None, StreamUnavailable("away"), None)
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(outcome, StreamUnavailable) for outcome in outcomes] == [False, False, True, True, False]
+    assert [event.record_id for event in bench.producer.events] == list("abe")
+    assert bench.in_flight.reserved == 0
 
 
 async def test_each_caller_gets_the_outcome_of_its_own_event(make_bench: Callable[..., Bench]) -> None:
@@ -121,14 +134,14 @@ async def test_one_callers_unreadable_event_is_not_the_others_failure(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(linger=LONG, max_linger_events=3)
-    read = WIRE.read_columns
+    read = WIRE.read_events
 
     def picky(request: bytes) -> object:
         if b"poison" in request:
             raise UnreadableRequestError("no")
         return read(request)
 
-    monkeypatch.setattr(WIRE, "read_columns", picky)
+    monkeypatch.setattr(WIRE, "read_events", picky)
     outcomes = await asyncio.gather(
         *(bench.ingest(an_event(message=text)) for text in ("fine", "poison", "good")), return_exceptions=True
     )

@@ -3,13 +3,14 @@
 from datetime import timedelta
 from itertools import pairwise
 
-import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.core.batching import BatchPolicy, BatchStep, framed_sizes, record_cuts
-from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
+from services.contract.event_columns import encode_log_batch
+from services.ingest.core.batching import BatchPolicy, BatchStep, event_sizes, record_cuts
+from tests.fakes.log_events import any_events, columns_of
+from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch, LogEvent
 
 POLICY = BatchPolicy(linger=timedelta(milliseconds=3), max_events=3, max_bytes=100)
 
@@ -42,25 +43,26 @@ def test_a_policy_that_can_never_flush_is_refused(bad: dict[str, int]) -> None:
         BatchPolicy(linger=timedelta(0), **bad)
 
 
-@given(st.lists(st.integers(min_value=2, max_value=50), max_size=40), st.integers(min_value=1, max_value=60))
-def test_records_are_full_and_hold_all_events_in_order(sizes: list[int], most: int) -> None:
-    cuts = record_cuts(np.array(sizes, dtype=np.int64), most).tolist()
-    records = [sizes[begin:end] for begin, end in pairwise(cuts)]
+@settings(max_examples=60)
+@given(st.lists(any_events, max_size=8), st.integers(min_value=1, max_value=6_000))
+def test_records_are_full_and_hold_all_events_in_order(events: list[LogEvent], most: int) -> None:
+    columns = columns_of(*events)
+    sizes = event_sizes(columns).tolist()
+    records = [sizes[begin:end] for begin, end in pairwise(record_cuts(columns, most))]
     assert [size for record in records for size in record] == sizes
-    assert all(record and (sum(record) <= most or len(record) == 1) for record in records)
-    for record, following in pairwise(records):
-        assert sum(record) + following[0] > most
+    if columns.nbytes > most:
+        assert all(record and (sum(record) <= most or len(record) == 1) for record in records)
+        for record, following in pairwise(records):
+            assert sum(record) + following[0] > most
+    else:
+        assert len(records) == bool(events)
 
 
-@given(st.sampled_from([0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21]))
-def test_framed_sizes_are_those_of_the_wire(size: int) -> None:
-    assert framed_sizes(np.array([size])).tolist() == [
-        len(IngestRequest().SerializeToString()) + len(_varint(size)) + 1 + size
-    ]
-
-
-def _varint(number: int) -> bytes:
-    out = b""
-    while number > 127:
-        out, number = out + bytes([number & 127 | 128]), number >> 7
-    return out + bytes([number])
+@settings(max_examples=40)
+@given(st.lists(any_events, min_size=1, max_size=8))
+def test_a_stream_is_as_large_as_its_events_and_a_few_kilobytes(events: list[LogEvent]) -> None:
+    columns = columns_of(*events)
+    record = LogBatch.FromString(encode_log_batch(columns, EventColumns.NONE))
+    own = event_sizes(columns).sum()
+    assert own - 20 <= record.columns.stream_size <= own + 4_000
+    assert columns.nbytes <= own + 64

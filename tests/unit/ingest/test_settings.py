@@ -31,6 +31,8 @@ def test_renamed_settings_are_read_under_their_former_names() -> None:
         pytest.param("INGEST_MAX_ATTRIBUTES", "0", id="a limit that lets nothing through"),
         pytest.param("INGEST_MAX_LINGER_EVENTS", "0", id="a batch that is never flushed"),
         pytest.param("INGEST_MAX_RECEIVING", "0", id="no place to receive"),
+        pytest.param("INGEST_MAX_RECORD_BYTES", str(16 * 1024 * 1024), id="records that no evaluator reads"),
+        pytest.param("INGEST_COMPRESSION", "gzip", id="a compression that the contract does not have"),
         pytest.param("INGEST_MAX_INFLIGHT_BYTES", "1000", id="less memory than one request needs"),
     ],
 )

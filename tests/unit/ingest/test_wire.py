@@ -1,43 +1,33 @@
-"""Requests as the bytes of their events, as columns, and as records."""
+"""Requests are read as every reader reads them, and what is written can be read by all."""
 
-import contextlib
+import struct
+from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.contract.event_columns import EVENT_SCHEMA, decode_event_columns
 from services.ingest.adapters.wire import ProtobufWire
-from services.ingest.core.batching import framed_sizes, record_cuts
-from services.ingest.core.columns import sizes_of
 from services.ingest.ports import UnreadableRequestError
 from tests.fakes.log_events import an_event, any_events
-from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
+from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
 
 WIRE = ProtobufWire()
+SECOND_NS = 1_000_000_000
+Row = tuple[Any, ...]
 
 
-@settings(max_examples=40)
-@given(st.lists(any_events, max_size=5), st.integers(min_value=1, max_value=3000))
-def test_batches_hold_the_bytes_of_the_events(events: list[LogEvent], most: int) -> None:
-    request = LogBatch(events=events).SerializeToString()
-    frames = WIRE.split_events(request)
-    cuts = record_cuts(framed_sizes(sizes_of(frames)), most)
-    assert b"".join(WIRE.write_batches(frames, cuts)) == request
-    assert framed_sizes(sizes_of(frames)).sum() == len(request)
-
-
-@settings(max_examples=40)
-@given(st.lists(st.tuples(any_events, st.booleans()), max_size=5))
-def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, bool]]) -> None:
-    events, keep = [event for event, _ in given_events], [kept for _, kept in given_events]
-    frames = WIRE.split_events(LogBatch(events=events).SerializeToString())
-    kept = frames.filter(np.array(keep, dtype=np.bool_))
-    written = b"".join(WIRE.write_batches(kept, record_cuts(framed_sizes(sizes_of(kept)), 1000)))
-    expected = [event.SerializeToString(deterministic=True) for event, kept in given_events if kept]
-    assert [event.SerializeToString(deterministic=True) for event in LogBatch.FromString(written).events] == expected
+def request_of(*events: LogEvent) -> bytes:
+    return LogBatch(events=events).SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -46,62 +36,195 @@ def test_kept_events_are_written_in_order(given_events: list[tuple[LogEvent, boo
         pytest.param(b"\x0a\xff", id="cut off"),
         pytest.param(b"\x0a\x04\x1a\x02\xff\xfe", id="text that is not UTF-8"),
         pytest.param(b"\x0a\x06\x52\x04\x0a\x02\xff\xfe", id="a key that is not UTF-8"),
-        pytest.param(b"\x0a\x01\x0b", id="a group that never ends, which ptars takes"),
         pytest.param(b"\x00\x00", id="field number 0"),
+        pytest.param(b"\x0a\x0b\x12" + b"\xf6" + b"\xff" * 8 + b"\x01", id="a length at which ptars panics"),
     ],
 )
-def test_bytes_that_any_reader_refuses_are_refused(request_bytes: bytes) -> None:
+def test_bytes_that_cannot_be_read_are_refused(request_bytes: bytes) -> None:
     with pytest.raises(UnreadableRequestError):
-        WIRE.read_columns(request_bytes)
+        WIRE.read_events(request_bytes)
     with pytest.raises(UnreadableRequestError):
         WIRE.read_single(request_bytes)
 
 
-def test_frames_of_bytes_that_cannot_be_cut_are_refused() -> None:
+def test_events_of_bytes_that_cannot_be_cut_are_not_counted() -> None:
     with pytest.raises(UnreadableRequestError):
-        WIRE.split_events(b"\x0a\xff")
+        WIRE.count_events(b"\x0a\xff")
+
+
+@settings(max_examples=20)
+@given(st.lists(any_events, max_size=5))
+def test_events_can_be_counted_alone(events: list[LogEvent]) -> None:
+    assert WIRE.count_events(request_of(*events)) == len(events)
 
 
 def test_one_event_becomes_a_batch_of_one() -> None:
-    batch = WIRE.read_single(IngestRequest(event=an_event()).SerializeToString())
-    assert batch is not None
-    assert LogBatch.FromString(batch) == LogBatch(events=[an_event()])
+    assert WIRE.read_single(IngestRequest(event=an_event()).SerializeToString()) == request_of(an_event())
 
 
 def test_an_event_in_several_pieces_is_one_event() -> None:
     pieces = [LogEvent(service="a", event_time=Timestamp(seconds=5)), LogEvent(event_time=Timestamp(nanos=7), host="h")]
     batch = WIRE.read_single(b"".join(IngestRequest(event=piece).SerializeToString() for piece in pieces))
-    assert batch is not None
     whole = LogEvent(service="a", event_time=Timestamp(seconds=5, nanos=7), host="h")
-    assert LogBatch.FromString(batch) == LogBatch(events=[whole])
-    assert len(WIRE.split_events(batch)) == 1
+    assert batch == request_of(whole)
+    assert WIRE.count_events(batch) == 1
 
 
 def test_a_request_without_an_event_has_none() -> None:
     assert WIRE.read_single(b"") is None
 
 
-def test_columns_are_the_fields_of_the_proto() -> None:
-    columns = WIRE.read_columns(LogBatch(events=[an_event()]).SerializeToString())
-    assert list(columns) == list(LogEvent.DESCRIPTOR.fields_by_name)
+@pytest.mark.parametrize("compression", [EventColumns.LZ4, EventColumns.ZSTD])
+def test_a_record_is_compressed_as_chosen(compression: EventColumns.Compression.ValueType) -> None:
+    record = ProtobufWire(compression).write_record(WIRE.read_events(request_of(an_event())))
+    assert LogBatch.FromString(record).columns.compression == compression
+
+
+@pytest.mark.parametrize(
+    ("time", "nanoseconds"),
+    [
+        pytest.param(None, None, id="absent"),
+        pytest.param(Timestamp(), 0, id="the epoch"),
+        pytest.param(Timestamp(seconds=9_223_372_035, nanos=999_999_999), 9_223_372_035_999_999_999, id="the last"),
+        pytest.param(Timestamp(seconds=9_223_372_036), -1, id="later than can be said"),
+        pytest.param(Timestamp(seconds=2**62), -1, id="much later"),
+        pytest.param(Timestamp(seconds=-1, nanos=999_999_999), -1, id="before the epoch"),
+        pytest.param(Timestamp(nanos=-1), -1, id="negative nanoseconds"),
+        pytest.param(Timestamp(nanos=SECOND_NS), -1, id="a second of nanoseconds"),
+    ],
+)
+def test_a_time_is_read_as_nanoseconds_and_no_time_as_one_that_is_refused(
+    time: Timestamp | None, nanoseconds: int | None
+) -> None:
+    events = WIRE.read_events(request_of(an_event(event_time=time)))
+    assert events.column("event_time").cast(pa.int64()).to_pylist() == [nanoseconds]
 
 
 mutations = st.lists(
-    st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from([0, 1, 2, 3]), st.integers(0, 255)),
-    min_size=1,
+    st.tuples(
+        st.floats(0, 1, exclude_max=True),
+        st.sampled_from([0, 1, 2, 3]),
+        st.binary(max_size=1) | st.sampled_from([b"\x0b", b"\x0c", b"\x52\x00", b"\x12\x01x", b"\xff" * 9 + b"\x01"]),
+    ),
     max_size=4,
 )
 
 
-@settings(max_examples=150)
+def _mutated(events: list[LogEvent], changes: list[tuple[float, int, bytes]]) -> bytes:
+    """Return a request in which events are changed; their lengths are right again, so that most can be read."""
+    request = bytearray()
+    for event in events:
+        data = bytearray(event.SerializeToString())
+        for place, removed, inserted in changes:
+            at = int(place * (len(data) + 1))
+            data[at : at + removed] = inserted
+        request += b"\x0a" + _varint(len(data)) + data
+    return bytes(request)
+
+
+def _varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+@settings(max_examples=400)
 @given(st.lists(any_events, min_size=1, max_size=2), mutations)
-def test_every_reader_can_read_what_is_read_here(events: list[LogEvent], changes: list[tuple[float, int, int]]) -> None:
-    request = bytearray(LogBatch(events=events).SerializeToString())
-    for place, removed, inserted in changes:
-        at = int(place * len(request))
-        request[at : at + removed] = bytes([inserted])
-    with contextlib.suppress(UnreadableRequestError):
-        frames, columns = WIRE.split_events(bytes(request)), WIRE.read_columns(bytes(request))
-        read = LogBatch.FromString(bytes(request))
-        assert len(frames) == len(read.events)
-        assert columns["service"].to_pylist() == [event.service for event in read.events]
+def test_what_one_reader_takes_every_reader_takes(
+    events: list[LogEvent], changes: list[tuple[float, int, bytes]]
+) -> None:
+    request = _mutated(events, changes)
+    try:
+        read = WIRE.read_events(request)
+    except UnreadableRequestError:
+        return
+    written = decode_event_columns(LogBatch.FromString(WIRE.write_record(read)).columns)
+    assert written.schema == EVENT_SCHEMA
+    assert list(_rows(written)) == list(_rows(read))
+    try:
+        parsed = PLAIN_BATCH.FromString(request)
+    except DecodeError:
+        return
+    assert list(_rows(written)) == [_row(event) for event in parsed.events]
+
+
+@settings(max_examples=40)
+@given(st.lists(any_events, min_size=1, max_size=2), st.floats(0, 1, exclude_max=True), st.binary(max_size=3))
+def test_a_request_that_is_changed_anywhere_is_refused_or_read_by_all(
+    events: list[LogEvent], place: float, inserted: bytes
+) -> None:
+    request = bytearray(request_of(*events))
+    at = int(place * len(request))
+    request[at : at + 1] = inserted
+    try:
+        read = WIRE.read_events(bytes(request))
+    except UnreadableRequestError:
+        return
+    assert list(_rows(decode_event_columns(LogBatch.FromString(WIRE.write_record(read)).columns))) == list(_rows(read))
+
+
+def _rows(events: pa.RecordBatch) -> Iterator[Row]:
+    """Yield the events; numbers with a fraction as bytes, which compare as they are."""
+    plain = events.set_column(1, "event_time", events.column("event_time").cast(pa.int64()))
+    for row in plain.to_pylist():
+        yield (
+            *list(row.values())[:6],
+            _bytes(row["response_time"]),
+            row["host"],
+            row["trace_id"],
+            dict(row["attributes"]),
+        )
+
+
+def _row(event: Any) -> Row:
+    """Return an event as protobuf's own reader has it."""
+    time, nanoseconds = event.event_time, None
+    if event.HasField("event_time"):
+        is_time = 0 <= time.seconds <= 9_223_372_035 and 0 <= time.nanos < SECOND_NS
+        nanoseconds = time.seconds * SECOND_NS + time.nanos if is_time else -1
+    return (
+        event.record_id,
+        nanoseconds,
+        event.service,
+        event.level,
+        event.message,
+        event.status_code if event.HasField("status_code") else None,
+        _bytes(event.response_time if event.HasField("response_time") else None),
+        event.host,
+        event.trace_id,
+        {entry.key: entry.value for entry in event.attributes},
+    )
+
+
+def _bytes(number: float | None) -> bytes | None:
+    return None if number is None else struct.pack("d", number)
+
+
+def _plain_batch() -> type[Message]:
+    """Return the request's message with the attributes as a list of entries.
+
+    Of a map, protobuf's reader for Python drops entries with fields that it does not know; other readers keep them.
+    """
+    event = DescriptorProto()
+    LogEvent.DESCRIPTOR.CopyToProto(event)
+    for nested in event.nested_type:
+        nested.ClearField("options")
+    for field in event.field:
+        field.ClearField("options")
+        if field.type_name:
+            field.type_name = field.type_name.replace(".tocsin.logs.v1.", ".plain.")
+    file = FileDescriptorProto(name="plain.proto", package="plain", syntax="proto3")
+    file.dependency.append(Timestamp.DESCRIPTOR.file.name)
+    file.message_type.append(event)
+    kind = FieldDescriptorProto
+    file.message_type.add(name="Batch").field.add(
+        name="events", number=1, type=kind.TYPE_MESSAGE, label=kind.LABEL_REPEATED, type_name=".plain.LogEvent"
+    )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(Timestamp.DESCRIPTOR.file.serialized_pb)
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("plain.Batch"))
+
+
+PLAIN_BATCH: Any = _plain_batch()
