@@ -55,7 +55,7 @@ def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also rem
 
 
 def show_status(output: OutputOption = OutputFormat.TABLE) -> None:
-    """Show what runs, and what should and does not. Exit code 1 when something does not, 3 when nothing runs."""
+    """Show what runs and serves, and what does not. Exit code 1 when something does not, 3 when nothing runs."""
     states = stack_status()
     if output.is_data:
         print_data([asdict(state) | {"log": str(state.log)} for state in states], output)

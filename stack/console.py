@@ -69,11 +69,13 @@ def format_states(states: list[StackState]) -> list[str]:
 
 
 def exit_code_of(states: list[StackState]) -> int:
-    """Return 0 when all runs that should, 1 when something does not, and 3 when nothing runs at all."""
+    """Return 0 when all runs that should and serves, 1 when something does not, and 3 when nothing runs at all."""
     if all(one.is_missing for one in states):
         return _NOTHING_RUNS
-    return _SOMETHING_MISSING if any(one.is_missing for one in states) else 0
+    return _SOMETHING_MISSING if any(one.is_missing or one.problem for one in states) else 0
 
 
 def _remark(state: StackState) -> str:
-    return "does not run; `make up` starts it" if state.is_missing and not state.restarts else state.restarts
+    if state.is_missing and not state.restarts:
+        return "does not run; `make up` starts it"
+    return "; ".join(text for text in (state.problem, state.restarts) if text)

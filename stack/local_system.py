@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from stack.port_conflicts import refuse_taken_ports
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import StartupProgress
+from stack.readiness import why_not_serving
 from stack.routes_check import refuse_wrong_routes
 from stack.servers import (
     ADDRESS_VARIABLES,
@@ -27,7 +29,7 @@ from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
 from stack.topics import create_topics
-from stack.wiring import ROOT, Wiring
+from stack.wiring import ROOT, SERVICES, Wiring, stored_wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class StackState:
     pid: int | None
     log: Path
     restarts: str
+    # Why a service that runs does not serve; empty when it does.
+    problem: str = ""
 
     @property
     def is_missing(self) -> bool:
@@ -130,17 +134,31 @@ def stop_stack(progress: StartupProgress, *, folder: Path | None = None, purge: 
 
 
 def stack_status(*, folder: Path | None = None) -> list[StackState]:
-    """Return what runs, and what should run and does not."""
+    """Return what runs and whether it serves, and what should run and does not."""
     home = folder or default_folder()
     processes = Processes(home)
     pids = {running.name: running.pid for running in processes.running()}
     restarts = read_restarts(home) if SUPERVISOR in pids else {}
     waiting = [name for name, one in restarts.items() if one.due is not None]
     missing = [name for name in dict.fromkeys([*_read_expected(home), *waiting]) if name not in pids]
+    problems = _problems([name for name in SERVICES if name in pids], stored_wiring(home).ports)
     return [
-        StackState(name=name, pid=pids.get(name), log=processes.log(name), restarts=str(restarts.get(name, "")))
+        StackState(
+            name=name,
+            pid=pids.get(name),
+            log=processes.log(name),
+            restarts=str(restarts.get(name, "")),
+            problem=problems.get(name, ""),
+        )
         for name in (*pids, *missing)
     ]
+
+
+def _problems(services: Sequence[str], ports: Ports) -> dict[str, str]:
+    """Ask all services at once, since one that is frozen takes its time."""
+    admin_ports = [getattr(ports, f"{name}_admin") for name in services]
+    with ThreadPoolExecutor(max_workers=len(SERVICES)) as pool:
+        return dict(zip(services, pool.map(why_not_serving, admin_ports), strict=True))
 
 
 def _check_routes(wiring: Wiring, processes: Processes) -> None:

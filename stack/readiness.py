@@ -45,22 +45,39 @@ def wait_until_ready(
 
 def http_get(port: int, path: str) -> bytes:
     """Return the body of a 200 response; raise OSError when nobody listens or the status is another."""
+    status, body = _get(port, path)
+    if status != _OK:
+        raise ConnectionError(f"port {port} answered {path} with {status}: {body[:300].decode(errors='replace')}")
+    return body
+
+
+def why_not_serving(port: int) -> str:
+    """Return why the service with this admin port does not serve, in words; an empty string when it does."""
+    try:
+        status, body = _get(port, "/health")
+        dependencies = json.loads(body)["dependencies"] if status != _OK else {}
+    except (OSError, ValueError, KeyError):
+        return "does not answer"
+    if status == _OK:
+        return ""
+    down = ", ".join(name for name, state in dependencies.items() if state == "DOWN")
+    return f"does not serve: {down} DOWN" if down else "does not serve"
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
     # Slow to import, and not needed by the guard.
-    from http.client import HTTPConnection  # noqa: PLC0415
+    from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
 
     # Not urllib, which would use a configured proxy for this machine's own ports.
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        body = response.read()
+        return response.status, response.read()
+    except HTTPException as error:
+        raise ConnectionError(f"port {port} does not speak HTTP") from error
     finally:
         connection.close()
-    if response.status != _OK:
-        raise ConnectionError(
-            f"port {port} answered {path} with {response.status}: {body[:300].decode(errors='replace')}"
-        )
-    return body
 
 
 def check_gateway(ports: Ports) -> None:

@@ -188,10 +188,19 @@ def test_status_shows_what_runs_and_what_should_and_does_not(monkeypatch: pytest
         ["notifier", "-", "logs/ingest.log", "does not run; `make up` starts it"],
     ]
     report = json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout)
-    assert report[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": ""}
+    assert report[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": "", "problem": ""}
     assert report[1]["pid"] is None
     del states[1:]
     assert CliRunner().invoke(app, ["status"]).exit_code == 0
+
+
+def test_status_shows_what_runs_and_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    down, again = "does not serve: kafka DOWN", "started again once, last at 12:00:00"
+    states = [StackState(name="ingest", pid=7, log=Path("ingest.log"), restarts=again, problem=down)]
+    monkeypatch.setattr(system, "stack_status", lambda: states)
+    done = CliRunner().invoke(app, ["status"])
+    assert done.exit_code == 1
+    assert done.stdout.endswith(f"7  ingest.log  {down}; {again}\n")
 
 
 def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:

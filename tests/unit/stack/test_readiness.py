@@ -1,14 +1,16 @@
 """How long a start waits for a program, and what it says when the program is never ready."""
 
+import socket
 import threading
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from stack.processes import Processes
 from stack.program import StartError
-from stack.readiness import wait_until_ready
+from stack.readiness import wait_until_ready, why_not_serving
 from stack.starter import Starter
 
 LONG = timedelta(seconds=60)
@@ -27,6 +29,42 @@ def test_a_check_is_repeated_until_it_returns() -> None:
 
     wait_until_ready("redis", check, LONG, threading.Event())
     assert results == []
+
+
+class _Health(BaseHTTPRequestHandler):
+    status, body = 200, "{}"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (200, "", ""),
+        (503, '{"dependencies":{"kafka":"DOWN","postgres":"UP"}}', "does not serve: kafka DOWN"),
+        (503, '{"dependencies":{}}', "does not serve"),
+        (503, "no JSON", "does not answer"),
+    ],
+)
+def test_a_service_says_why_it_does_not_serve(status: int, body: str, problem: str) -> None:
+    handler = type("Health", (_Health,), {"status": status, "body": body})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        assert why_not_serving(server.server_port) == problem
+        answering.join()
+
+
+def test_a_service_that_nobody_is_does_not_answer() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert why_not_serving(unused.getsockname()[1]) == "does not answer"
 
 
 def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
