@@ -60,7 +60,10 @@ def print_change(alert: Alert, output: OutputFormat) -> None:
         return
     name, state, severity, rule, resource, count, *_ = _row(alert, alert.id, "")
     parts = [format_timestamp(alert.update_time), state, severity, rule, resource, f"count {count}", name]
-    stdout.print(Text("  ").join(format_cell(part) for part in parts))
+    # Else it looks as if the condition had ended.
+    parts += [f"superseded by {alert.superseded_by}"] if alert.superseded_by else []
+    # One line on a terminal of any width, and in a file.
+    stdout.print(Text("  ").join(format_cell(part) for part in parts), soft_wrap=True)
 
 
 def print_unchanged(alert: Alert, comment: str, output: OutputFormat) -> None:

@@ -76,6 +76,12 @@ def test_alerts_are_watched_with_a_line_for_each_change(tocsin: Command) -> None
     assert [json.loads(line)["id"] for line in lines] == list(IDS)
 
 
+def test_an_alert_that_another_one_supersedes_says_so(tocsin: Command, two_alerts: Edge) -> None:
+    two_alerts.alerts[1].superseded_by = IDS[0]
+    _, second = tocsin("alerts", "watch").stdout.splitlines()
+    assert second.endswith(f"{IDS[1]}  superseded by {IDS[0]}")
+
+
 def test_only_the_chosen_alerts_are_watched(tocsin: Command, two_alerts: Edge) -> None:
     assert tocsin("alerts", "watch", "--severity", "high", "--rule", IDS[0], "--resource", "s").exit_code == 0
     (request,) = two_alerts.requests
