@@ -16,13 +16,15 @@ import pyarrow as pa
 # Each costs about as much as a hundred events.
 MAX_BATCHES: Final = 256
 Codec = Literal["lz4", "zstd"]
-_SCHEMA: Final = "schema"
-_RECORD_BATCH: Final = "record batch"
-# The places of fields in the flatbuffers Message and RecordBatch of Arrow's Message.fbs.
-_HEADER, _LENGTH, _NODES, _COMPRESSION = 2, 0, 1, 3
+# The types of messages that are read.
+SCHEMA: Final = "schema"
+DICTIONARY: Final = "dictionary"
+RECORD_BATCH: Final = "record batch"
+# The places of fields in the flatbuffers Message, DictionaryBatch and RecordBatch of Arrow's Message.fbs.
+_HEADER, _DATA, _LENGTH, _NODES, _COMPRESSION = 2, 1, 0, 1, 3
 _UINT16, _INT32, _UINT32, _INT64 = (struct.Struct(kind) for kind in ("<H", "<i", "<I", "<q"))
 # What Arrow raises for bytes that are no stream; StopIteration where they end before the first message.
-_ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, struct.error, StopIteration)
+ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, struct.error, StopIteration)
 
 
 class UnreadableColumnsError(Exception):
@@ -30,7 +32,7 @@ class UnreadableColumnsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Node:
+class ArrayNode:
     """One array of a batch, in the order of Arrow's flat list: a column, or a part of a nested one."""
 
     column: str
@@ -43,13 +45,13 @@ class StreamReader:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        self._nodes = tuple(node for field in schema for node in _nodes(field, field.name, is_top=True))
+        self._nodes = nodes_of(schema)
 
     def read(self, stream: pa.Buffer) -> list[pa.RecordBatch]:
         """Return the batches of a stream. Raises UnreadableColumnsError."""
         try:
             return self._read(stream)
-        except _ARROW_ERRORS as error:
+        except ARROW_ERRORS as error:
             raise UnreadableColumnsError("expected an Arrow IPC stream") from error
 
     def _read(self, stream: pa.Buffer) -> list[pa.RecordBatch]:
@@ -57,17 +59,17 @@ class StreamReader:
         messages = pa.ipc.MessageReader.open_stream(source)
         first = messages.read_next_message()
         # Anything else in its place would end the process.
-        if first.type != _SCHEMA or pa.ipc.read_schema(first) != self._schema:
+        if first.type != SCHEMA or pa.ipc.read_schema(first) != self._schema:
             raise UnreadableColumnsError(f"expected the columns {', '.join(map(str, self._schema))}")
-        batches = [self._batch(message) for message in _limited(messages)]
+        batches = [self._batch(message) for message in limited(messages)]
         if source.tell() != stream.size:
             raise UnreadableColumnsError("expected nothing after the end of the stream")
         return batches
 
     def _batch(self, message: pa.Message) -> pa.RecordBatch:
-        if message.type != _RECORD_BATCH:
+        if message.type != RECORD_BATCH:
             raise UnreadableColumnsError(f"expected record batches alone, got a message of the type {message.type}")
-        _check_description(memoryview(message.metadata), self._nodes)
+        check_record_batch(message, self._nodes)
         batch = pa.ipc.read_record_batch(message, self._schema)
         batch.validate(full=True)
         return batch
@@ -88,43 +90,65 @@ def decompress_stream(compressed: bytes, codec: Codec, size: int) -> pa.Buffer:
     return buffer
 
 
-def _nodes(field: "pa.Field[Any]", column: str, *, is_top: bool = False) -> Iterator[_Node]:
-    yield _Node(column, is_top, field.nullable)
+def nodes_of(schema: pa.Schema) -> tuple[ArrayNode, ...]:
+    """Return the arrays that each batch of a schema has."""
+    return tuple(node for field in schema for node in _nodes(field, field.name, is_top=True))
+
+
+def _nodes(field: "pa.Field[Any]", column: str, *, is_top: bool = False) -> Iterator[ArrayNode]:
+    yield ArrayNode(column, is_top, field.nullable)
     kind: Any = field.type
     if pa.types.is_map(kind):
         # Entries and keys are never null, whatever is said of them.
-        yield _Node(column, is_top=False, is_nullable=False)
-        yield _Node(column, is_top=False, is_nullable=False)
+        yield ArrayNode(column, is_top=False, is_nullable=False)
+        yield ArrayNode(column, is_top=False, is_nullable=False)
         yield from _nodes(kind.item_field, column)
     elif pa.types.is_nested(kind):
         for index in range(kind.num_fields):
             yield from _nodes(kind.field(index), column)
 
 
-def _limited(messages: Any) -> Iterator[pa.Message]:
+def limited(messages: Any) -> Iterator[pa.Message]:
+    """Return the rest of a stream's messages. Raises UnreadableColumnsError for too many."""
     for count, message in enumerate(messages, start=1):
         if count > MAX_BATCHES:
             raise UnreadableColumnsError(f"expected at most {MAX_BATCHES} record batches")
         yield message
 
 
-def _check_description(metadata: memoryview, nodes: tuple[_Node, ...]) -> None:
-    """Check what is said of a batch before it is read."""
+def check_record_batch(message: pa.Message, nodes: tuple[ArrayNode, ...]) -> None:
+    """Check what is said of a batch before it is read. Raises UnreadableColumnsError."""
+    metadata = memoryview(message.metadata)
     batch = _follow(metadata, _field(metadata, _follow(metadata, 0), _HEADER))
-    if _field(metadata, batch, _COMPRESSION):
-        raise UnreadableColumnsError("expected no compression inside the stream")
     at = _field(metadata, batch, _LENGTH)
     row_count = _INT64.unpack_from(metadata, at)[0] if at else 0
-    vector = _follow(metadata, _field(metadata, batch, _NODES))
-    count = _UINT32.unpack_from(metadata, vector)[0]
-    if count != len(nodes):
-        raise UnreadableColumnsError(f"expected {len(nodes)} arrays, got {count}")
-    numbers = struct.unpack_from(f"<{2 * count}q", metadata, vector + _UINT32.size)
+    numbers = _described_arrays(metadata, batch)
+    if len(numbers) != 2 * len(nodes):
+        raise UnreadableColumnsError(f"expected {len(nodes)} arrays, got {len(numbers) // 2}")
     for node, length, null_count in zip(nodes, numbers[::2], numbers[1::2], strict=True):
         if length < 0 or (node.is_top and length != row_count):
             raise UnreadableColumnsError(f"{node.column}: expected {row_count} values, got {length}")
         if not 0 <= null_count <= (length if node.is_nullable else 0):
             raise UnreadableColumnsError(f"{node.column}: expected no nulls, got {null_count}")
+
+
+def check_dictionary(message: pa.Message) -> None:
+    """Check what is said of a dictionary before it is read. Raises UnreadableColumnsError."""
+    metadata = memoryview(message.metadata)
+    dictionary = _follow(metadata, _field(metadata, _follow(metadata, 0), _HEADER))
+    numbers = _described_arrays(metadata, _follow(metadata, _field(metadata, dictionary, _DATA)))
+    for length, null_count in zip(numbers[::2], numbers[1::2], strict=True):
+        if not 0 <= null_count <= length:
+            raise UnreadableColumnsError(f"a dictionary: expected at most {length} nulls, got {null_count}")
+
+
+def _described_arrays(metadata: memoryview, batch: int) -> tuple[int, ...]:
+    """Return the length and the number of nulls of each array in turn."""
+    if _field(metadata, batch, _COMPRESSION):
+        raise UnreadableColumnsError("expected no compression inside the stream")
+    vector = _follow(metadata, _field(metadata, batch, _NODES))
+    count = _UINT32.unpack_from(metadata, vector)[0]
+    return struct.unpack_from(f"<{2 * count}q", metadata, vector + _UINT32.size)
 
 
 def _field(metadata: memoryview, table: int, index: int) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "concat_events",
     "decode_event_columns",
     "encode_log_batch",
+    "wrap_packed",
     "wrap_stream",
 ]
 
@@ -63,12 +64,19 @@ def wrap_stream(
     """Return the value of a record on `log-events` with the events of an IPC stream of EVENT_SCHEMA."""
     codec = _CODECS.get(compression)
     packed = stream if codec is None else pa.compress(stream, codec=codec)
+    return wrap_packed(packed.to_pybytes(), stream.size, event_count, compression)
+
+
+def wrap_packed(
+    packed: bytes, stream_size: int, event_count: int, compression: EventColumns.Compression.ValueType
+) -> bytes:
+    """Return the value of a record on `log-events` with a stream that is compressed already."""
     columns = EventColumns(
         schema_version=SCHEMA_VERSION,
         event_count=event_count,
         compression=compression,
-        stream_size=stream.size,
-        stream=packed.to_pybytes(),
+        stream_size=stream_size,
+        stream=packed,
     )
     return LogBatch(columns=columns).SerializeToString()
 
