@@ -14,6 +14,7 @@ from services.ingest.core.event_checker import EventChecker
 from services.ingest.metrics import Metrics
 from services.ingest.ports import EventProducer
 from services.ingest.rpc.batch_handler import BatchHandler
+from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
@@ -63,4 +64,7 @@ def _rpc(settings: Settings, kafka: EventProducer) -> LogIngest:
         publisher=publisher,
         batcher=batcher,
         batches=batches,
+        columns=ColumnsHandler(
+            batches=batches, publisher=publisher, limits=settings.limits, max_stream_bytes=settings.max_stream_bytes
+        ),
     )

@@ -28,6 +28,11 @@ class Settings:
     kafka: KafkaSettings = part()
     max_batch_events: int = setting("Maximum number of events in one call.", default=10_000)
     max_request_bytes: int = setting("Maximum size of one call, in bytes.", default=4 * 1024 * 1024)
+    max_columns_bytes: int = setting(
+        "Maximum size of the stream of one IngestColumns call before compression, in bytes; at most half of"
+        " MAX_INFLIGHT_BYTES is taken.",
+        default=8 * 1024 * 1024,
+    )
     max_message_bytes: int = setting("Maximum size of one event's message, in bytes.", default=32_768)
     max_attributes: int = setting("Maximum number of attributes of one event.", default=DEFAULT_MAX_ATTRIBUTES)
     max_record_bytes: int = setting(
@@ -65,6 +70,8 @@ class Settings:
             raise ValueError("max_inflight_bytes must not be below max_request_bytes")
         if self.max_record_bytes > _MAX_RECORD_BYTES:
             raise ValueError(f"max_record_bytes must be at most {_MAX_RECORD_BYTES}, got {self.max_record_bytes}")
+        if not 1 <= self.max_columns_bytes <= MAX_STREAM_BYTES:
+            raise ValueError(f"max_columns_bytes must be 1 to {MAX_STREAM_BYTES}, got {self.max_columns_bytes}")
         if self.max_receiving < 1:
             raise ValueError(f"max_receiving must be at least 1, got {self.max_receiving}")
 
@@ -78,6 +85,11 @@ class Settings:
             max_attributes=self.max_attributes,
             max_record_bytes=self.max_record_bytes,
         )
+
+    @property
+    def max_stream_bytes(self) -> int:
+        """The largest stream of columns for which there is memory besides its request."""
+        return min(self.max_columns_bytes, self.max_inflight_bytes // 2)
 
     @property
     def batch_policy(self) -> BatchPolicy:

@@ -13,16 +13,19 @@ from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.field_checks import Limits
 from services.ingest.metrics import Metrics
 from services.ingest.rpc.batch_handler import BatchHandler
+from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tests.fakes.event_producer import MemoryProducer
 from tests.fakes.log_events import NOW
-from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.logs.v1.log_event_pb2 import EventColumns, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import (
     IngestBatchRequest,
     IngestBatchResponse,
+    IngestColumnsRequest,
+    IngestColumnsResponse,
     IngestJsonBatchRequest,
     IngestJsonBatchResponse,
     IngestJsonRequest,
@@ -60,6 +63,13 @@ class Bench:
         response = await self.rpc.ingest_batch(IngestBatchRequest(events=events).SerializeToString(), None)
         return IngestBatchResponse.FromString(response)
 
+    async def ingest_columns(
+        self, stream: bytes, compression: EventColumns.Compression.ValueType = EventColumns.NONE
+    ) -> IngestColumnsResponse:
+        request = IngestColumnsRequest(stream=stream, compression=compression)
+        response = await self.rpc.ingest_columns(request.SerializeToString(), None)
+        return IngestColumnsResponse.FromString(response)
+
     async def ingest_json(self, body: bytes) -> IngestJsonResponse:
         response = await self.rpc.ingest_json(IngestJsonRequest(body=HttpBody(data=body)).SerializeToString(), None)
         return IngestJsonResponse.FromString(response)
@@ -79,11 +89,12 @@ def a_bench(**changed: Any) -> Bench:
         "max_attributes": 2,
         "max_record_bytes": 20_000,
         "max_inflight_bytes": 2**21,
+        "max_stream_bytes": 2**20,
         "linger": timedelta(milliseconds=1),
         "max_linger_events": 3,
     } | changed
-    max_in_flight, linger, max_events = (
-        settings.pop(name) for name in ("max_inflight_bytes", "linger", "max_linger_events")
+    max_in_flight, max_stream_bytes, linger, max_events = (
+        settings.pop(name) for name in ("max_inflight_bytes", "max_stream_bytes", "linger", "max_linger_events")
     )
     limits = Limits(**settings)
     producer, in_flight, clock = MemoryProducer(), InFlightBytes(max_in_flight), StandingClock()
@@ -91,12 +102,14 @@ def a_bench(**changed: Any) -> Bench:
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
     publisher = Publisher(producer, in_flight, clock, metrics)
     policy = BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)
+    batches = BatchHandler(wire=WIRE, checker=checker, publisher=publisher, clock=clock, metrics=metrics)
     rpc = LogIngest(
         wire=WIRE,
         limits=limits,
         receive_limiter=receive_limiter,
         publisher=publisher,
         batcher=Batcher(wire=WIRE, checker=checker, publisher=publisher, policy=policy, clock=clock, metrics=metrics),
-        batches=BatchHandler(wire=WIRE, checker=checker, publisher=publisher, clock=clock, metrics=metrics),
+        batches=batches,
+        columns=ColumnsHandler(batches=batches, publisher=publisher, limits=limits, max_stream_bytes=max_stream_bytes),
     )
     return Bench(rpc=rpc, producer=producer, in_flight=in_flight)

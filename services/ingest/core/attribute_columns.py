@@ -47,6 +47,16 @@ class TooManyBytesError(Exception):
     """The entries would take more memory than allowed."""
 
 
+def has_distinct_keys(column: Any) -> bool:
+    """Return whether the rows of a map without nulls hold all its entries, and none has a key twice."""
+    offsets = offsets_of(column)
+    if offsets[0] or offsets[-1] != len(column.keys):
+        return False
+    encoded = column.keys.dictionary_encode()
+    rows = np.repeat(np.arange(len(column)), offsets[1:] - offsets[:-1])
+    return _first_of_each(rows * len(encoded.dictionary) + encoded.indices.to_numpy()) is None
+
+
 def attribute_sources(name: str, column: Any, depth: int = 1) -> Iterator[AttributeSource]:
     """Return what a column adds to the attributes: structs and maps have an entry for each value inside them."""
     kind = column.type

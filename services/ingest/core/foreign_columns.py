@@ -6,7 +6,7 @@ whole, since it is a mistake in a program; what does not fit in a value is for t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -61,16 +61,8 @@ class ForeignEvents:
 
     columns: pa.RecordBatch
     adjusted: tuple[tuple[Adjustment, Mask], ...]
-    unreadable: Mapping[EventField, Any] = field(default_factory=dict)
-    """The columns as they came that may hold unreadable values."""
-
-    def found(self, event_field: EventField, index: int) -> str | None:
-        """Return what was found in an event that is refused for this field, where that is worth a word."""
-        column = self.unreadable.get(event_field)
-        if column is None:
-            return None
-        value = texts_of(column[index : index + 1])[0].as_py()
-        return describe_json(value) if is_text(column.type) or value is None else str(value)
+    found_values: Mapping[tuple[int, EventField], str]
+    """What was found instead of a level or a time."""
 
 
 def check_schema(schema: pa.Schema) -> None:
@@ -121,6 +113,7 @@ class _Conversion:
         self._others = others
         self._adjusted: list[tuple[Adjustment, Mask]] = []
         self._kept: list[AttributeSource] = []
+        self._found_values: dict[tuple[int, EventField], str] = {}
 
     def events(self, max_attributes: int, max_bytes: int) -> ForeignEvents:
         arrays: dict[EventField, Any] = {
@@ -142,11 +135,7 @@ class _Conversion:
         return ForeignEvents(
             columns=pa.RecordBatch.from_arrays(ordered, schema=self._schema),
             adjusted=tuple(self._adjusted),
-            unreadable={
-                each: self._by_field[each]
-                for each in (EventField.LEVEL, EventField.EVENT_TIME)
-                if each in self._by_field
-            },
+            found_values=self._found_values,
         )
 
     def _text(self, event_field: EventField) -> Any:
@@ -160,13 +149,25 @@ class _Conversion:
         column = self._by_field.get(EventField.LEVEL)
         if column is None or types.is_null(column.type):
             return pa.array(np.zeros(self._row_count, dtype=np.int32))
-        return pa.array(levels_of(column))
+        levels = levels_of(column)
+        self._find(EventField.LEVEL, column, levels == 0)
+        return pa.array(levels)
 
     def _event_time(self) -> Any:
         column = self._by_field.get(EventField.EVENT_TIME)
         if column is None:
             return self._time_elsewhere()
-        return time_array(times_of(column), column)
+        times = times_of(column)
+        self._find(EventField.EVENT_TIME, column, (times == NO_TIME) & column.is_valid().to_numpy(zero_copy_only=False))
+        return time_array(times, column)
+
+    def _find(self, event_field: EventField, column: Any, is_unread: Mask) -> None:
+        """Note what stands where no value of the field could be read."""
+        rows = np.flatnonzero(is_unread)
+        texts = texts_of(column.take(pa.array(rows))).to_pylist() if len(rows) else []
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            is_quoted = text is None or is_text(column.type)
+            self._found_values[row, event_field] = describe_json(text) if is_quoted else text
 
     def _time_elsewhere(self) -> Any:
         """Take the time from where loggers write it, if each value there can be read."""

@@ -40,6 +40,17 @@ class IncomingBatch:
     found_values: dict[tuple[int, EventField], str] = field(default_factory=dict)
 
 
+@dataclass(slots=True, kw_only=True)
+class IncomingEvents:
+    """Events as columns, and what is known of them from reading them."""
+
+    events: Columns
+    adjustments: dict[int, set[Adjustment]] = field(default_factory=dict)
+    found_values: FoundValues = field(default_factory=dict)
+    record: bytes | None = None
+    """The record that they are as they came, which is written where none is refused or adjusted."""
+
+
 class BatchHandler:
     """Publishes those of many events that are allowed."""
 
@@ -59,7 +70,7 @@ class BatchHandler:
         batch, writer = IncomingBatch(request=b""), self._wire.new_batch()
         async with self._reading:
             for index, event in enumerate(JsonEvents(body, self._limits.max_attributes).each()):
-                self._check_count(index + 1)
+                self.check_count(index + 1)
                 writer.add(event.fields, event.attributes)
                 if event.adjustments:
                     batch.adjustments[index] = event.adjustments
@@ -73,13 +84,19 @@ class BatchHandler:
     async def publish(self, batch: IncomingBatch, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed events; raise InvalidRequest where none is, or the failure of the write."""
         events = self._read(batch.request)
-        result = self._check(events, batch.found_values)
-        events = await self._adjust(events, result.to_adjust, batch.adjustments)
+        return await self.publish_events(
+            IncomingEvents(events=events, adjustments=batch.adjustments, found_values=batch.found_values), reservation
+        )
+
+    async def publish_events(self, batch: IncomingEvents, reservation: Reservation) -> IngestBatchResponse:
+        """Return when Kafka has the allowed ones of some events, as `publish` does."""
+        result = self._check(batch.events, batch.found_values)
+        events = await self._adjust(batch.events, result.to_adjust, batch.adjustments)
         result = self._checker.check_sizes(result, events)
         response = self._response(result, events, batch.found_values)
         published = []
         headers = telemetry.trace_headers()
-        for record in self._records(events, result):
+        for record in self._records(events, result, batch.record):
             published.append(self._publisher.publish(record, headers))
             reservation.hold_until(published[-1])
         await all_published(published)
@@ -90,14 +107,15 @@ class BatchHandler:
     def _read(self, request: bytes) -> Columns:
         try:
             if len(request) > _MAX_UNCOUNTED_BYTES:
-                self._check_count(self._wire.count_events(request))
+                self.check_count(self._wire.count_events(request))
             events = self._wire.read_events(request)
         except UnreadableRequestError as error:
             raise MalformedMessage(str(error)) from error
-        self._check_count(events.num_rows)
+        self.check_count(events.num_rows)
         return events
 
-    def _check_count(self, events: int) -> None:
+    def check_count(self, events: int) -> None:
+        """Raise InvalidRequest or RequestTooLarge where a request may not have so many events."""
         limit = self._limits.max_batch_events
         violation = Violation("events", f"expected 1 to {limit} events, got {events}")
         if not events:
@@ -140,8 +158,11 @@ class BatchHandler:
             refused=refused_events(refused, columns, found_values),
         )
 
-    def _records(self, events: Columns, result: CheckResult) -> Sequence[bytes]:
-        """Return the allowed events as records."""
+    def _records(self, events: Columns, result: CheckResult, record: bytes | None) -> Sequence[bytes]:
+        """Return the allowed events as records: as the one that came, where that can be."""
+        is_unchanged = not result.failed and not result.to_adjust
+        if record is not None and is_unchanged and len(record) <= self._limits.max_record_bytes:
+            return [record]
         if result.failed:
             events = events.filter(pa.array(~result.refused))
         cuts = record_cuts(events, self._limits.max_record_bytes)

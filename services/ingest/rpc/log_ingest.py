@@ -14,6 +14,7 @@ from services.ingest.core.json_events import JsonEvent, JsonEvents
 from services.ingest.core.json_text import JsonError
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.rpc.batch_handler import BatchHandler, IncomingBatch
+from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.outcomes import adjusted_events
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batcher import Batcher
@@ -41,6 +42,7 @@ class LogIngest:
         publisher: Publisher,
         batcher: Batcher,
         batches: BatchHandler,
+        columns: ColumnsHandler,
     ) -> None:
         self._wire = wire
         self._limits = limits
@@ -48,12 +50,14 @@ class LogIngest:
         self._publisher = publisher
         self._batcher = batcher
         self._batches = batches
+        self._columns = columns
 
     def mount(self) -> Mount:
         """Serve the rpcs with bytes in and bytes out."""
         rpcs = {
             "Ingest": self.ingest,
             "IngestBatch": self.ingest_batch,
+            "IngestColumns": self.ingest_columns,
             "IngestJson": self.ingest_json,
             "IngestJsonBatch": self.ingest_json_batch,
         }
@@ -85,6 +89,11 @@ class LogIngest:
         with self._publisher.reserve(len(request)) as reservation:
             response = await self._batches.publish(IncomingBatch(request=request), reservation)
         return response.SerializeToString()
+
+    async def ingest_columns(self, request: bytes, _context: Any) -> bytes:
+        _check_size(len(request), self._limits)
+        # IngestColumnsResponse has the same fields.
+        return (await self._columns.publish(request)).SerializeToString()
 
     async def ingest_json(self, request: bytes, _context: Any) -> bytes:
         with self._publisher.reserve(len(request)) as reservation:

@@ -110,6 +110,11 @@ def test_a_map_inside_a_list_is_an_object() -> None:
     assert text_size(column) > len('[{"a":1,"b":null},null,{}]')
 
 
+def test_lists_are_json() -> None:
+    assert texts(pa.array([["a\n\x01", None], None], pa.list_(pa.string(), 2))) == ['["a\\n\\u0001",null]', None]
+    assert texts(pa.array([['"\\'], []])) == ['["\\"\\\\"]', "[]"]
+
+
 def test_structs_without_members_are_empty_objects() -> None:
     column = pa.StructArray.from_arrays([], fields=[], mask=pa.array([False, True]))
     assert texts(column) == ["{}", None]

@@ -171,15 +171,16 @@ def test_a_number_of_seconds_keeps_its_fraction() -> None:
 def test_what_is_no_time_of_ours_is_a_time_that_no_check_accepts(column: Any, found: str) -> None:
     events = converted({"event_time": column})
     assert events.columns.column("event_time").cast(pa.int64()).to_pylist() == [-1]
-    assert events.found(EventField.EVENT_TIME, 0) == found
+    assert events.found_values == {(0, EventField.EVENT_TIME): found}
 
 
 def test_what_was_found_is_said_where_it_is_known() -> None:
-    events = converted({"level": ["loud", None], "service": ["", ""]})
-    assert events.found(EventField.LEVEL, 0) == '"loud"'
-    assert events.found(EventField.LEVEL, 1) == "null"
-    assert events.found(EventField.SERVICE, 0) is None
-    assert events.found(EventField.EVENT_TIME, 0) is None
+    events = converted({"level": ["loud", None, "INFO"], "event_time": [None, "noon", None]})
+    assert events.found_values == {
+        (0, EventField.LEVEL): '"loud"',
+        (1, EventField.LEVEL): "null",
+        (1, EventField.EVENT_TIME): '"noon"',
+    }
 
 
 @pytest.mark.parametrize("name", ["timestamp", "time", "@timestamp"])
@@ -296,6 +297,15 @@ def test_columns_alone_beyond_the_limit_are_left_out() -> None:
 def test_a_part_of_a_map_is_taken_for_that_part_alone() -> None:
     whole = pa.array([[("a", "1")], [("b", "2")], None, [("c", "3")]], pa.map_(pa.string(), pa.string()))
     assert rows({"attributes": whole[1:3]}) == [{"attributes": [("b", "2")]}, {}]
+
+
+def test_entries_that_no_row_has_are_noticed_and_so_are_keys_that_come_twice() -> None:
+    maps = pa.array([[("a", "1")], [("a", "2"), ("b", "3")]], pa.map_(pa.string(), pa.string()))
+    assert attribute_columns.has_distinct_keys(maps)
+    assert attribute_columns.has_distinct_keys(maps[:0]) is False
+    assert not attribute_columns.has_distinct_keys(maps[1:])
+    assert not attribute_columns.has_distinct_keys(maps[:1])
+    assert not attribute_columns.has_distinct_keys(pa.array([[("a", "1"), ("a", "2")]], maps.type))
 
 
 def test_many_rows_are_merged_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,17 @@ def test_renamed_settings_are_read_under_their_former_names() -> None:
         pytest.param("INGEST_MAX_RECEIVING", "0", id="no place to receive"),
         pytest.param("INGEST_MAX_RECORD_BYTES", str(16 * 1024 * 1024), id="records that no evaluator reads"),
         pytest.param("INGEST_COMPRESSION", "gzip", id="a compression that the contract does not have"),
+        pytest.param("INGEST_MAX_COLUMNS_BYTES", "0", id="no columns at all"),
+        pytest.param("INGEST_MAX_COLUMNS_BYTES", "16777217", id="larger columns than any reader takes"),
         pytest.param("INGEST_MAX_INFLIGHT_BYTES", "1000", id="less memory than one request needs"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError):
         load_settings(Settings, PREFIX, BROKERS | {name: value})
+
+
+def test_columns_have_memory_besides_their_request() -> None:
+    assert load_settings(Settings, PREFIX, BROKERS).max_stream_bytes == 8 * 1024 * 1024
+    environ = BROKERS | {"INGEST_MAX_INFLIGHT_BYTES": str(8 * 1024 * 1024)}
+    assert load_settings(Settings, PREFIX, environ).max_stream_bytes == 4 * 1024 * 1024

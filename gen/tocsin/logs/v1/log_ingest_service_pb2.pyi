@@ -136,6 +136,73 @@ class IngestBatchResponse(_message.Message):
 Global___IngestBatchResponse: _TypeAlias = IngestBatchResponse  # noqa: Y015
 
 @_typing.final
+class IngestColumnsRequest(_message.Message):
+    """Many events to accept, as columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    stream: _builtins.bytes
+    """An Arrow IPC stream with 1 to 10000 events (INGEST_MAX_BATCH_EVENTS), at most 8 MiB before compression
+    (INGEST_MAX_COLUMNS_BYTES) and 4 MiB as it is sent (INGEST_MAX_REQUEST_BYTES), by default. Its buffers are not
+    compressed one by one.
+    """
+    compression: _log_event_pb2.EventColumns.Compression.ValueType
+    """How the whole stream is compressed; not at all when absent."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.bytes = ...,
+        compression: _log_event_pb2.EventColumns.Compression.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestColumnsRequest: _TypeAlias = IngestColumnsRequest  # noqa: Y015
+
+@_typing.final
+class IngestColumnsResponse(_message.Message):
+    """The outcome of a batch; the same as IngestBatchResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    ADJUSTED_FIELD_NUMBER: _builtins.int
+    accepted_count: _builtins.int
+    """How many events were accepted."""
+    refused_count: _builtins.int
+    """How many were refused."""
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedEvent]:
+        """Each refused event, by rising index; an event is listed once, with its first wrong field."""
+
+    @_builtins.property
+    def adjusted(self) -> Global___AdjustedEvents:
+        """What was adjusted in the accepted events; absent when all were accepted as they came."""
+
+    def __init__(
+        self,
+        *,
+        accepted_count: _builtins.int = ...,
+        refused_count: _builtins.int = ...,
+        refused: _abc.Iterable[Global___RefusedEvent] | None = ...,
+        adjusted: Global___AdjustedEvents | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adjusted", b"adjusted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "adjusted", b"adjusted", "refused", b"refused", "refused_count", b"refused_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestColumnsResponse: _TypeAlias = IngestColumnsResponse  # noqa: Y015
+
+@_typing.final
 class IngestJsonRequest(_message.Message):
     """One event to accept, as JSON."""
 
