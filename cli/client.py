@@ -163,6 +163,15 @@ def field_violations(error: grpc.RpcError) -> list[tuple[str, str]]:
     return []
 
 
+def failure_reason_of(error: grpc.RpcError) -> str:
+    """Return the stable reason that the server gives, empty when it gives none."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in _details(error):
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""
+
+
 def retry_delay_of(error: grpc.RpcError) -> float | None:
     """Return the seconds after which the server wants a retry, None when it names none."""
     info = error_details_pb2.RetryInfo()

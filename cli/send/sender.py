@@ -7,14 +7,22 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from cli.client import RPC_TIMEOUT_S, field_violations, retry_delay_of
+from cli.client import RPC_TIMEOUT_S, failure_reason_of, field_violations, retry_delay_of
 from cli.parsing.event import ParseNote
+from cli.send.columns import columns_request
 from cli.send.events import OutgoingEvent, RefusedLine
 from tocsin.logs.v1.log_event_pb2 import LogEvent
-from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest, IngestBatchResponse
+from tocsin.logs.v1.log_ingest_service_pb2 import (
+    IngestBatchRequest,
+    IngestBatchResponse,
+    IngestColumnsRequest,
+    IngestColumnsResponse,
+)
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
-MAX_BATCH_EVENTS = 500
+MAX_BATCH_EVENTS = 2000
+# In calls of IngestBatch, where columns are not taken.
+MAX_ROW_BATCH_EVENTS = 500
 # A quarter of what ingest takes in one call (INGEST_MAX_REQUEST_BYTES), and more than any event has.
 MAX_BATCH_BYTES = 1024 * 1024
 # The tag and the length before an event in a request.
@@ -72,9 +80,45 @@ class SendSummary:
 @dataclass(slots=True, kw_only=True)
 class _Call:
     batch: list[OutgoingEvent]
-    request: IngestBatchRequest
+    request: IngestColumnsRequest | IngestBatchRequest
     response: grpc.Future  # type: ignore[type-arg]  # generic in its stubs only
     attempt: int = 1
+
+
+class _Caller:
+    """Starts calls: with columns, until the server does not take them."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = LogIngestServiceStub(channel)
+        self._takes_columns = True
+        # How many calls may be in flight: one, until it is known whether the server takes columns.
+        self.max_in_flight = 1
+
+    def start(self, batch: list[OutgoingEvent]) -> list[_Call]:
+        """Start the calls for a batch: one with columns, else as many as its size needs."""
+        if self._takes_columns:
+            return [self._start(batch, columns_request([sent.event for sent in batch]))]
+        return [
+            self._start(part, IngestBatchRequest(events=[sent.event for sent in part]))
+            for part in (batch[at : at + MAX_ROW_BATCH_EVENTS] for at in range(0, len(batch), MAX_ROW_BATCH_EVENTS))
+        ]
+
+    def start_without_columns(self, batch: list[OutgoingEvent]) -> list[_Call]:
+        """Start calls for a batch that was refused as columns, and send all others without columns too."""
+        self._takes_columns = False
+        return self.start(batch)
+
+    def start_again(self, call: _Call) -> None:
+        call.attempt += 1
+        call.response = self._respond(call.request)
+
+    def _start(self, batch: list[OutgoingEvent], request: IngestColumnsRequest | IngestBatchRequest) -> _Call:
+        return _Call(batch=batch, request=request, response=self._respond(request))
+
+    def _respond(self, request: IngestColumnsRequest | IngestBatchRequest) -> grpc.Future:  # type: ignore[type-arg]
+        if isinstance(request, IngestColumnsRequest):
+            return self._stub.IngestColumns.future(request, timeout=RPC_TIMEOUT_S)
+        return self._stub.IngestBatch.future(request, timeout=RPC_TIMEOUT_S)
 
 
 def send_events(
@@ -90,18 +134,18 @@ def send_events(
     for, up to MAX_ATTEMPTS times. Raises grpc.RpcError when the server refuses a call for another reason or stays away;
     `summary` then holds what was sent before, and which lines were not.
     """
-    stub = LogIngestServiceStub(channel)
+    caller = _Caller(channel)
     summary = SendSummary() if summary is None else summary
     calls: deque[_Call] = deque()
     is_read_to_end = False
     try:
         for batch in batch_events(items, summary):
             if batch:
-                calls.append(_start_call(stub, batch))
+                calls.extend(caller.start(batch))
                 summary.last_line = max(summary.last_line, *(sent.last_line for sent in batch))
-            _finish_calls(stub, calls, summary, on_progress, max_open=MAX_CALLS_IN_FLIGHT - 1 if batch else 0)
+            _finish_calls(caller, calls, summary, on_progress, max_open=caller.max_in_flight - 1 if batch else 0)
         is_read_to_end = True
-        _finish_calls(stub, calls, summary, on_progress)
+        _finish_calls(caller, calls, summary, on_progress)
     except (grpc.RpcError, KeyboardInterrupt) as error:
         _abandon_calls(calls, summary, is_cancelled=isinstance(error, KeyboardInterrupt))
         if not is_read_to_end:
@@ -133,13 +177,8 @@ def batch_events(
         yield batch
 
 
-def _start_call(stub: LogIngestServiceStub, batch: list[OutgoingEvent]) -> _Call:
-    request = IngestBatchRequest(events=[sent.event for sent in batch])
-    return _Call(batch=batch, request=request, response=stub.IngestBatch.future(request, timeout=RPC_TIMEOUT_S))
-
-
 def _finish_calls(
-    stub: LogIngestServiceStub,
+    caller: _Caller,
     calls: deque[_Call],
     summary: SendSummary,
     on_progress: Callable[[SendSummary], None],
@@ -147,27 +186,36 @@ def _finish_calls(
 ) -> None:
     """Wait for the responses to the oldest calls until only `max_open` are left."""
     while len(calls) > max_open:
-        _finish_call(stub, calls[0], summary)
+        instead = _finish_call(caller, calls[0], summary)
+        caller.max_in_flight = MAX_CALLS_IN_FLIGHT
         calls.popleft()
+        calls.extendleft(reversed(instead))
         on_progress(summary)
 
 
-def _finish_call(stub: LogIngestServiceStub, call: _Call, summary: SendSummary) -> None:
+def _finish_call(caller: _Caller, call: _Call, summary: SendSummary) -> list[_Call]:
+    """Wait for the response to a call; return calls that were started instead, where columns are not taken."""
     while True:
         try:
             _count_response(call.batch, call.response.result(), summary)
         except grpc.RpcError as error:
+            if isinstance(call.request, IngestColumnsRequest) and _are_columns_not_taken(error):
+                return caller.start_without_columns(call.batch)
             if _is_whole_batch_refused(error):
                 _count_refused_batch(call.batch, error, summary)
-                return
+                return []
             delay = retry_delay_of(error)
             if delay is None or call.attempt >= MAX_ATTEMPTS:
                 raise
             time.sleep(delay)
-            call.attempt += 1
-            call.response = stub.IngestBatch.future(call.request, timeout=RPC_TIMEOUT_S)
+            caller.start_again(call)
         else:
-            return
+            return []
+
+
+def _are_columns_not_taken(error: grpc.RpcError) -> bool:
+    """Return whether a server of a former version has answered, or one whose limits are below those of a batch."""
+    return error.code() is grpc.StatusCode.UNIMPLEMENTED or failure_reason_of(error) == "REQUEST_TOO_LARGE"
 
 
 def _abandon_calls(calls: Iterable[_Call], summary: SendSummary, *, is_cancelled: bool) -> None:
@@ -191,7 +239,9 @@ def _lines_of(batch: list[OutgoingEvent]) -> LineRange:
     return LineRange(first=min(sent.first_line for sent in batch), last=max(sent.last_line for sent in batch))
 
 
-def _count_response(batch: list[OutgoingEvent], response: IngestBatchResponse, summary: SendSummary) -> None:
+def _count_response(
+    batch: list[OutgoingEvent], response: IngestColumnsResponse | IngestBatchResponse, summary: SendSummary
+) -> None:
     refusals = {refusal.index: refusal for refusal in response.refused}
     for index, sent in enumerate(batch):
         if index in refusals:
