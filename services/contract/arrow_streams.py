@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import numpy as np
 import pyarrow as pa
 
 # Each costs about as much as a hundred events.
@@ -22,6 +23,7 @@ DICTIONARY: Final = "dictionary"
 RECORD_BATCH: Final = "record batch"
 # The places of fields in the flatbuffers Message, DictionaryBatch and RecordBatch of Arrow's Message.fbs.
 _HEADER, _DATA, _LENGTH, _NODES, _COMPRESSION = 2, 1, 0, 1, 3
+_NOT_ASCII = 0x80
 _UINT16, _INT32, _UINT32, _INT64 = (struct.Struct(kind) for kind in ("<H", "<i", "<I", "<q"))
 # What Arrow raises for bytes that are no stream; StopIteration where they end before the first message.
 ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, struct.error, StopIteration)
@@ -71,8 +73,46 @@ class StreamReader:
             raise UnreadableColumnsError(f"expected record batches alone, got a message of the type {message.type}")
         check_record_batch(message, self._nodes)
         batch = pa.ipc.read_record_batch(message, self._schema)
-        batch.validate(full=True)
+        check_values(batch)
         return batch
+
+
+def check_values(batch: pa.RecordBatch) -> None:
+    """Check what a batch holds: offsets, bitmaps and strings. Raises pyarrow.ArrowInvalid.
+
+    Arrow's own check looks at each string by itself. All strings of a column at once take a fifth of the time;
+    where they are not plain ASCII, Arrow looks at them.
+    """
+    batch.validate()
+    for column in batch.columns:
+        _check_column(column)
+
+
+def _check_column(column: Any) -> None:
+    if pa.types.is_map(column.type) and not column.null_count:
+        _check_offsets(column, len(column.keys))
+        _check_column(column.keys)
+        _check_column(column.items)
+    elif not (pa.types.is_string(column.type) and not column.null_count and _is_ascii(column)):
+        column.validate(full=True)
+
+
+def _is_ascii(column: Any) -> bool:
+    """Return whether the strings of a column without nulls are ASCII, and so valid wherever they are divided."""
+    data = column.buffers()[2]
+    offsets = _check_offsets(column, data.size if data else 0)
+    begin, end = offsets[0], offsets[-1]
+    return bool(begin == end or np.frombuffer(data, np.uint8, end - begin, begin).max() < _NOT_ASCII)
+
+
+def _check_offsets(column: Any, size: int) -> Any:
+    """Return the offsets of an array, which must not fall and must lie inside of what they divide."""
+    if not len(column):
+        return np.zeros(1, dtype=np.int32)
+    offsets = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
+    if offsets[0] < 0 or offsets[-1] > size or (offsets[1:] < offsets[:-1]).any():
+        raise pa.ArrowInvalid("offsets that fall or point outside")
+    return offsets
 
 
 def decompress_stream(compressed: bytes, codec: Codec, size: int) -> pa.Buffer:

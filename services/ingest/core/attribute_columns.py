@@ -20,6 +20,8 @@ _MAX_DEPTH = 8
 # One character more than fits, so that it is seen that the key is cut.
 _CUT_KEY: Final = MAX_ATTRIBUTE_KEY + 1
 _MAX_UINT16 = 2**16
+# More of them in one row are not compared one with another.
+_FEW_KEYS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +54,26 @@ def has_distinct_keys(column: Any) -> bool:
     offsets = offsets_of(column)
     if offsets[0] or offsets[-1] != len(column.keys):
         return False
+    sizes = offsets[1:] - offsets[:-1]
+    rows = np.repeat(np.arange(len(column), dtype=np.int32), sizes)
+    if len(column) and sizes.max() <= _FEW_KEYS and _look_distinct(column.keys, rows, int(sizes.max())):
+        return True
     encoded = column.keys.dictionary_encode()
-    rows = np.repeat(np.arange(len(column)), offsets[1:] - offsets[:-1])
-    return _first_of_each(rows * len(encoded.dictionary) + encoded.indices.to_numpy()) is None
+    return _first_of_each(rows.astype(np.int64) * len(encoded.dictionary) + encoded.indices.to_numpy()) is None
+
+
+def _look_distinct(keys: Any, rows: Rows, max_count: int) -> bool:
+    """Return whether the keys of each row differ in length, first or last byte, which is seen without reading them."""
+    offsets = offsets_of(keys)
+    begins, ends = offsets[:-1], offsets[1:]
+    sizes = ends - begins
+    if not len(keys) or not sizes.min():
+        return not len(keys)
+    letters = np.frombuffer(keys.buffers()[2], np.uint8)
+    looks = (sizes << 16) + (letters[begins].astype(np.int32) << 8) + letters[ends - 1]
+    return not any(
+        ((looks[step:] == looks[:-step]) & (rows[step:] == rows[:-step])).any() for step in range(1, max_count)
+    )
 
 
 def attribute_sources(name: str, column: Any, depth: int = 1) -> Iterator[AttributeSource]:

@@ -47,6 +47,8 @@ MAX_COLUMNS: Final = 256
 _FIELDS: Final = {each.value: each for each in EventField if each is not EventField.EVENT}
 _FIELDS_BY_NAME: Final = _FIELDS | {each.name.lower(): each for each in _FIELDS.values()}
 _TIME_NAMES: Final = ("timestamp", "time", "@timestamp")
+# With a type: without one, pyarrow looks for pandas each time.
+_NO_TEXT: Final[Any] = pa.scalar("", pa.string())
 _TEXT = "a string"
 _OTHER = "a string, number, boolean, time, struct, list or map"
 
@@ -141,9 +143,9 @@ class _Conversion:
     def _text(self, event_field: EventField) -> Any:
         column = self._by_field.get(event_field)
         if column is None:
-            return pa.repeat("", self._row_count)
+            return pa.repeat(_NO_TEXT, self._row_count)
         texts = texts_of(column)
-        return pc.fill_null(texts, "") if texts.null_count else texts
+        return pc.fill_null(texts, _NO_TEXT) if texts.null_count else texts
 
     def _level(self) -> Any:
         column = self._by_field.get(EventField.LEVEL)

@@ -11,10 +11,12 @@ from services.contract.arrow_streams import (
     DICTIONARY,
     RECORD_BATCH,
     SCHEMA,
+    ArrayNode,
     Codec,
     UnreadableColumnsError,
     check_dictionary,
     check_record_batch,
+    check_values,
     decompress_stream,
     limited,
     nodes_of,
@@ -33,6 +35,27 @@ _BEGINNINGS: Final = {
     b"ARROW1": "an Arrow IPC file; write a stream",
     b"PAR1": "a Parquet file; write an Arrow IPC stream",
 }
+
+
+def _has_dictionary(kind: Any) -> bool:
+    return pa.types.is_dictionary(kind) or any(map(_has_dictionary, parts_of(kind)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """What the messages of a stream are made of."""
+
+    schema: pa.Schema
+    nodes: tuple[ArrayNode, ...]
+    has_dictionaries: bool
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> "_Layout":
+        has_dictionaries = any(_has_dictionary(field.type) for field in schema)
+        return cls(schema=schema, nodes=nodes_of(schema), has_dictionaries=has_dictionaries)
+
+
+_EVENTS: Final = _Layout.of(EVENT_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,35 +149,33 @@ def _read(stream: pa.Buffer) -> ReadStream:
     if first.type != SCHEMA:
         raise UnreadableColumnsError(f"expected a schema first, found a message of the type {first.type}")
     schema = pa.ipc.read_schema(first)
-    check_schema(schema)
-    batches = _batches(messages, stream, schema)
+    if schema == EVENT_SCHEMA:
+        batches = _batches(messages, _EVENTS, stream)
+    else:
+        check_schema(schema)
+        batches = _batches(messages, _Layout.of(schema), stream)
     is_contract = schema == EVENT_SCHEMA and source.tell() == stream.size and len(batches) == 1
     return ReadStream(columns=_in_one(batches, schema), is_contract=is_contract)
 
 
-def _batches(messages: Any, stream: pa.Buffer, schema: pa.Schema) -> list[pa.RecordBatch]:
-    nodes, found = nodes_of(schema), []
-    has_dictionaries = any(_has_dictionary(field.type) for field in schema)
+def _batches(messages: Any, layout: _Layout, stream: pa.Buffer) -> list[pa.RecordBatch]:
+    found = []
     for message in limited(messages):
-        if has_dictionaries and message.type == DICTIONARY:
+        if layout.has_dictionaries and message.type == DICTIONARY:
             check_dictionary(message)
         elif message.type == RECORD_BATCH:
-            check_record_batch(message, nodes)
+            check_record_batch(message, layout.nodes)
             found.append(message)
         else:
             raise UnreadableColumnsError(f"expected record batches, found a message of the type {message.type}")
-    if has_dictionaries:
+    if layout.has_dictionaries:
         with pa.ipc.open_stream(stream) as reader:
             batches = list(reader)
     else:
-        batches = [pa.ipc.read_record_batch(message, schema) for message in found]
+        batches = [pa.ipc.read_record_batch(message, layout.schema) for message in found]
     for batch in batches:
-        batch.validate(full=True)
+        check_values(batch)
     return batches
-
-
-def _has_dictionary(kind: Any) -> bool:
-    return pa.types.is_dictionary(kind) or any(map(_has_dictionary, parts_of(kind)))
 
 
 def _in_one(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.contract.event_columns import EVENT_SCHEMA
@@ -302,10 +302,25 @@ def test_a_part_of_a_map_is_taken_for_that_part_alone() -> None:
 def test_entries_that_no_row_has_are_noticed_and_so_are_keys_that_come_twice() -> None:
     maps = pa.array([[("a", "1")], [("a", "2"), ("b", "3")]], pa.map_(pa.string(), pa.string()))
     assert attribute_columns.has_distinct_keys(maps)
-    assert attribute_columns.has_distinct_keys(maps[:0]) is False
     assert not attribute_columns.has_distinct_keys(maps[1:])
     assert not attribute_columns.has_distinct_keys(maps[:1])
     assert not attribute_columns.has_distinct_keys(pa.array([[("a", "1"), ("a", "2")]], maps.type))
+
+
+_FEW, _ALIKE, _MANY = ["", "a", "ab"], ["axc", "ayc", "azc"], [str(number) for number in range(12)]
+
+
+@given(st.lists(st.lists(st.sampled_from(_FEW + _ALIKE) | st.sampled_from(_MANY), max_size=12), max_size=4))
+@example([["axc", "ayc"], ["axc"]])
+@example([["axc", "b", "axc"]])
+@example([_MANY])
+@example([[*_MANY, "3"]])
+@example([["", "a"], []])
+@example([[], []])
+@example([])
+def test_keys_are_distinct_where_python_says_so(rows: list[list[str]]) -> None:
+    maps = pa.array([[(key, "v") for key in row] for row in rows], pa.map_(pa.string(), pa.string()))
+    assert attribute_columns.has_distinct_keys(maps) == all(len(set(row)) == len(row) for row in rows)
 
 
 def test_many_rows_are_merged_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
