@@ -123,10 +123,7 @@ def test_windows_and_alerts_of_the_first_version_go_on(upgraded: World) -> None:
 @pytest.mark.timeout(180)
 def test_what_the_first_version_notified_is_not_notified_again(upgraded: World) -> None:
     before = alerts_by_group(upgraded)
-    (failed,) = upgraded.edge.get("/api/notifications/failed")["failedNotifications"]
-    assert (failed["alertId"], failed["kind"]) == (before[BILLING]["id"], "FIRING")
-    status, _ = upgraded.request("POST", f"/api/notifications/{failed['id']}/retry", {})
-    assert status == 200
+    # Among them the one notification that had failed: the attempt that was due is made after the start.
     move_time(upgraded, 1231)
     expected = (
         notifications(before[PAYMENTS], "RESOLVED", "pagerduty slack email")
@@ -135,4 +132,4 @@ def test_what_the_first_version_notified_is_not_notified_again(upgraded: World) 
     )
     wait_until(lambda: deliveries(upgraded).keys() >= expected, what="the ends of the alerts on their channels")
     never(lambda: deliveries(upgraded) != Counter(expected), during=2.0)
-    assert not upgraded.edge.get("/api/notifications/failed")["failedNotifications"]
+    assert upgraded.edge.get("/api/notifications/failed")["failedNotifications"] == []
