@@ -81,6 +81,8 @@ class RuleSet:
     rules: Mapping[str, CompiledRule]
     # Rules that could not be compiled, and why: their alerts stay as they are, neither judged nor resolved.
     refused: Mapping[str, str] = field(default_factory=dict)
+    # The plan of the rules before, if it was compiled: what did not change is taken from there.
+    plan_before: RulePlan[CompiledRule] | None = field(default=None, repr=False, compare=False)
     # The rules that need totals, by bucketing; and which of them may fire for groups of which they selected nothing.
     total_readers: Mapping[str, Sequence[CompiledRule]] = field(init=False)
     firing_when_empty: Mapping[str, Sequence[SelectionKey]] = field(init=False)
@@ -97,10 +99,17 @@ class RuleSet:
         object.__setattr__(self, "total_readers", readers)
         object.__setattr__(self, "firing_when_empty", firing_when_empty)
 
+    @property
+    def compiled_plan(self) -> RulePlan[CompiledRule] | None:
+        """The plan, if it was needed so far, or else the one before."""
+        plan: RulePlan[CompiledRule] | None = vars(self).get("plan", self.plan_before)
+        return plan
+
     @functools.cached_property
     def plan(self) -> RulePlan[CompiledRule]:
         """What selects the events of all rules; it takes seconds to compile thousands of rules."""
-        return RulePlan.of({compiled: compiled.expressions for compiled in self.rules.values()})
+        rules = {compiled: compiled.expressions for compiled in self.rules.values()}
+        return RulePlan(rules, self.plan_before)
 
     @classmethod
     def of(cls, revision: int, rules: Iterable[Rule], before: "RuleSet | None" = None) -> Self:
@@ -114,7 +123,9 @@ class RuleSet:
                 compiled[rule.id] = old if old is not None and old.rule == rule else CompiledRule.of(rule)
             except Exception as error:  # noqa: BLE001  (one rule that cannot be compiled must not stop the others)
                 refused[rule.id] = str(error)
-        return cls(revision=revision, rules=compiled, refused=refused)
+        return cls(
+            revision=revision, rules=compiled, refused=refused, plan_before=before.compiled_plan if before else None
+        )
 
     def with_changes(self, changes: Self, removed: Collection[str]) -> Self:
         """Return the rules after changes: without the removed ones, with the changed and new ones."""

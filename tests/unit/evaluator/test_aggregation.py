@@ -248,6 +248,17 @@ def test_a_rule_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPa
     assert plain(source.blocks[0]).counted == 1
 
 
+def test_a_rule_that_cannot_be_grouped_does_not_stop_the_others() -> None:
+    good, bad = RULES.rules["plain"], RULES.rules["wide"]
+    bad = replace(bad, rule=replace(bad.rule, group_by=("unknown",)), bucketing_id="unknown")
+    value = LogBatch(events=[error()]).SerializeToString()
+    batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    rules = RuleSet(revision=1, rules={"bad": bad, "good": good})
+    outcome = match_events(batch, rules, {0: SourcePartition.at(0, 0)}, outputs=4)
+    assert list(outcome.failed) == [bad]
+    assert outcome.selected == {"plain": 1}
+
+
 def test_lengths_must_fit_the_events() -> None:
     batch, _ = DECODER.decode([])
     with pytest.raises(ValueError, match="lengths"):

@@ -1,23 +1,45 @@
-import numpy as np
+"""What rules select when they are evaluated together."""
 
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from services.evaluator.core.match import pattern_index
+from services.evaluator.core.match.comparisons import find_compared
+from services.evaluator.core.match.distinct import distinct_values
 from services.evaluator.core.match.events import EventColumns
 from services.evaluator.core.match.plan import RulePlan
-from services.rule_language.checking import check_filter
+from services.evaluator.core.match.terms import Compares, Equals, Field, Matches, Satisfies, split
+from services.evaluator.core.rules import RuleSet
+from services.rule_language.checking import Expression, check_filter
 from tests.unit.evaluator.expressions import batch_of
+from tests.unit.evaluator.pipeline import rule
 
-EVENTS = [
-    {"service": "pay", "level": 5, "message": "timeout", "attributes": {"size": "12"}},
-    {"service": "pay", "level": 3, "message": "done", "attributes": {}},
-    {"service": "shop", "level": 6, "message": "refused", "attributes": {}},
+EVENTS: list[dict[str, Any]] = [
+    {
+        "service": "pay",
+        "level": 5,
+        "message": "timeout after 31 ms, retries left",
+        "host": "db-1",
+        "trace_id": "t1",
+        "response_time": 10.5,
+        "attributes": {"size": "12"},
+    },
+    {"service": "pay", "level": 3, "message": "done", "status_code": 200, "host": "db-2", "attributes": {}},
+    {"service": "shop", "level": 6, "message": "refused\nby peer", "status_code": 500, "attributes": {"size": "x"}},
+    {"service": "shop", "level": 4, "message": "timeout\0after", "response_time": 2500.0, "attributes": {}},
 ]
 
 
-def selected(rules: dict[str, list[str]]) -> dict[str, list[int]]:
-    plan = RulePlan.of({name: [check_filter(text) for text in texts] for name, texts in rules.items()})
-    chosen = plan.select(EventColumns.of(batch_of(EVENTS)))
+def plan_of(rules: dict[str, list[str]]) -> RulePlan[str]:
+    return RulePlan({name: [check_filter(text) for text in texts] for name, texts in rules.items()})
+
+
+def selected(*texts: str) -> list[int]:
+    chosen = plan_of({"rule": list(texts)}).select(EventColumns.of(batch_of(EVENTS)))
     assert chosen.failed == {}
-    assert all(rows.dtype == np.int64 for rows in chosen.rows.values())
-    return {name: rows.tolist() for name, rows in chosen.rows.items()}
+    return [] if "rule" not in chosen.rows else chosen.rows["rule"].tolist()
 
 
 def test_each_rule_selects_the_events_for_which_all_its_expressions_are_true() -> None:
@@ -27,4 +49,172 @@ def test_each_rule_selects_the_events_for_which_all_its_expressions_are_true() -
         "everything": [],
         "nothing": ['service == "none"'],
     }
-    assert selected(rules) == {"both": [0], "one": [0, 2], "everything": [0, 1, 2]}
+    chosen = plan_of(rules).select(EventColumns.of(batch_of(EVENTS)))
+    assert {name: rows.tolist() for name, rows in chosen.rows.items()} == {
+        "both": [0],
+        "one": [0, 2],
+        "everything": [0, 1, 2, 3],
+    }
+    assert all(rows.dtype == np.int64 for rows in chosen.rows.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('service == "pay" || service in ["shop"]', [0, 1, 2, 3]),
+        ('"pay" == service && message.contains("time")', [0]),
+        ('!(service == "pay" || level == FATAL)', [3]),
+        ('service != "pay" && attributes.size == "x"', [2]),
+        ('has(attributes.size) && host.startsWith("db")', [0]),
+        ('message == "done" || trace_id in ["t1", "t2"]', [0, 1]),
+        ('message.matches("timeout.*retries")', [0]),
+        ('message.matches("refused.by.*peer") || message.matches("refused\\\\sby")', [2]),
+        ('message.matches("timeout.after")', [0, 3]),
+        ('message.matches("[^a]{1,30}ms")', [0]),
+        ('message.matches("retr[^a]{1,30}left")', [0]),
+        ('message.matches("\\\\pL+ after [0-9]")', [0]),
+        ('message.matches("t*")', [0, 1, 2, 3]),
+        ('message.endsWith("peer") && level > WARN', [2]),
+        ("response_time > 10.0 && 2500.0 > response_time", [0]),
+        ("10 <= response_time", [0, 3]),
+        ("status_code in [200, 404] || status_code == 500", [1, 2]),
+        ("status_code == 500.0 || response_time == 10.5", [0, 2]),
+        ("status_code < 9223372036854775807", [1, 2]),
+        ("int(attributes.size) > 10 || size(attributes) == 1 && level == FATAL", [0, 2]),
+        ('(level == ERROR && message.contains("time")) || (service == "shop" && size(attributes) == 0)', [0, 3]),
+        ('size(attributes) == 0 && service == "pay"', [1]),
+        ("size(attributes) == 0 && level < FATAL", [1, 3]),
+        ("(size(attributes) == 1 && response_time > 0.0) || level == INFO", [0, 1]),
+        ("true && level == INFO", [1]),
+        ("level in [status_code, 3]", [1]),
+        ("host in []", []),
+        ('message.contains("") || message.contains(host)', [0, 1, 2, 3]),
+        ("size(attributes) > 5 || size(host) > size(service)", [0, 1]),
+    ],
+)
+def test_a_filter_selects_the_events_for_which_it_is_true(text: str, rows: list[int]) -> None:
+    assert selected(text) == rows
+    assert selected(text, "level > DEBUG") == rows
+    assert selected('service == "shop"', text) == [row for row in rows if row in {2, 3}]
+
+
+def test_no_rules_or_no_events_select_nothing() -> None:
+    assert plan_of({}).select(EventColumns.of(batch_of(EVENTS))).rows == {}
+    plan = plan_of({"rule": ['service == "pay" || message.contains("x")']})
+    assert plan.select(EventColumns.of(batch_of([]))).rows == {}
+
+
+def events_of(*messages: str) -> list[dict[str, Any]]:
+    return [{"service": "a", "message": message, "attributes": {}} for message in messages]
+
+
+def test_many_texts_are_confirmed_together() -> None:
+    events = events_of("timeout", "timeout 7 retries") * 100
+    chosen = plan_of({"rule": ['message.matches("timeout.*retries")']}).select(EventColumns.of(batch_of(events)))
+    assert chosen.rows["rule"].tolist() == list(range(1, 200, 2))
+
+
+def test_a_pattern_that_is_found_too_often_is_evaluated_by_itself() -> None:
+    events = events_of("none", "eee") * 300
+    plan = plan_of({"often": ['message.contains("e")'], "other": ['message.contains("ee")']})
+    for _ in range(2):
+        chosen = plan.select(EventColumns.of(batch_of(events)))
+        assert len(chosen.rows["often"]) == 600
+        assert len(chosen.rows["other"]) == 300
+
+
+def test_a_pattern_that_the_scanner_refuses_is_evaluated_by_itself() -> None:
+    assert selected('message.matches("a$b|don")') == [1]
+    assert selected('message.matches("timeout.*retries|(a$b.*c)")') == [0]
+
+
+def test_a_rule_fails_alone_when_a_term_or_the_rest_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> NoReturn:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(pattern_index.Pattern, "confirm", crash)
+    monkeypatch.setattr(Expression, "part", crash)
+    rules = {"pattern": ['message.contains("done")'], "rest": ["size(attributes) == 0"], "good": ["level == INFO"]}
+    chosen = plan_of(rules).select(EventColumns.of(batch_of(EVENTS)))
+    assert chosen.failed.keys() == {"pattern", "rest"}
+    assert chosen.rows["good"].tolist() == [1]
+
+
+def test_a_plan_takes_over_what_finds_the_patterns_when_these_are_the_same() -> None:
+    field = Field("message")
+    rules = {"a": [check_filter('message.contains("time")')], "b": [check_filter("level > INFO")]}
+    first = RulePlan(rules)
+    same = RulePlan({**rules, "c": [check_filter("level > WARN")]}, first)
+    assert same.indexes[field].scanner is first.indexes[field].scanner
+    other = RulePlan({"d": [check_filter('message.contains("peer")')]}, same)
+    assert other.indexes[field].scanner is not same.indexes[field].scanner
+
+
+def test_a_filter_is_split_into_clauses_and_the_rest() -> None:
+    text = 'service == "a" && (level >= 3 || host.matches("x")) && trace_id == "t" && has(attributes.k) && level < rest'
+    conditions = split([check_filter(text.replace("rest", "status_code"))])
+    kinds = [sorted(type(term).__name__ for term in clause) for clause in conditions.clauses]
+    assert kinds == [["Equals"], ["Compares", "Matches"], ["Matches"], ["Satisfies"]]
+    assert len(conditions.rest) == 1
+
+
+def test_a_pattern_of_great_cost_is_left_out() -> None:
+    text = "|".join("abcdefghij" for _ in range(50))
+    assert split([check_filter(f'message.matches("{text}")')]).clauses == ()
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_numbers_are_compared_with_one_bound_as_with_many(count: int) -> None:
+    numbers = batch_of([{"response_time": each, "attributes": {}} for each in (3.0, None, 1.0, 2.0)] * 10).column(
+        "response_time"
+    )
+    field = Field("response_time")
+    expected = {"<": [2], "<=": [2, 3], ">": [0], ">=": [0, 3]}
+    for sign, positions in expected.items():
+        terms = {key: Compares(field, sign, 2.0) for key in range(count)} | {99: Compares(field, sign, float("nan"))}
+        wanted = [number for number in range(40) if number % 4 in positions]
+        found = dict(find_compared(terms, numbers))
+        assert {key: rows.tolist() for key, rows in found.items() if key != 99} == dict.fromkeys(range(count), wanted)
+    spread = batch_of([{"response_time": float(n), "attributes": {}} for n in range(100)]).column("response_time")
+    many = {key: Compares(field, ">", float(bound)) for key, bound in enumerate([98, 97, 200, 3, 4, 5, 6, 7, 8])}
+    assert {key: len(rows) for key, rows in find_compared(many, spread)} == {
+        0: 1, 1: 2, 3: 96, 4: 95, 5: 94, 6: 93, 7: 92, 8: 91,
+    }  # fmt: skip
+
+
+def test_distinct_values_know_their_rows() -> None:
+    columns = EventColumns.of(batch_of(EVENTS))
+    services = distinct_values(columns, Field("service"))
+    assert services.values.to_pylist() == ["pay", "shop"]
+    assert services.rows(np.array([1])).tolist() == [2, 3]
+    assert services.rows(np.array([0, 1])).tolist() == [0, 1, 2, 3]
+    sizes = distinct_values(columns, Field("attributes", "size"))
+    assert sizes.values.to_pylist() == ["12", None, "x"]
+    assert sizes.columns.attribute("size").to_pylist() == ["12", None, "x"]
+    assert distinct_values(columns, Field("attributes", "size")) is sizes
+    assert distinct_values(columns, Field("message")).rows(np.array([3])).tolist() == [3]
+
+
+def test_a_term_is_of_the_kind_that_answers_it_fastest() -> None:
+    for text, kind in {
+        'service == "a"': Equals,
+        'message == "a"': Matches,
+        "level == 3": Equals,
+        "response_time > 3": Compares,
+        'host.contains("a")': Matches,
+        "size(host) > 3": Satisfies,
+    }.items():
+        (clause,) = split([check_filter(text)]).clauses
+        assert [type(term) for term in clause] == [kind]
+
+
+def test_the_plan_of_changed_rules_takes_over_from_the_one_before() -> None:
+    field = Field("message")
+    loud = rule("loud", "count > threshold", filter='message.contains("time")')
+    first = RuleSet.of(1, [loud])
+    assert RuleSet.of(2, [loud], first).compiled_plan is None
+    scanner = first.plan.indexes[field].scanner
+    changes = RuleSet.of(2, [rule("other", "count > threshold")], first)
+    assert first.with_changes(changes, []).plan.indexes[field].scanner is scanner
+    again = RuleSet.of(3, [loud], first)
+    assert RuleSet.of(4, [loud], again).plan.indexes[field].scanner is scanner

@@ -2,8 +2,22 @@
 
 Way of a fetch: `aggregation.match_events` puts each record into its block (`blocks`), computes the columns of its
 events (`events`), and puts the events into buckets (`bucketing`); rules with the same scope, grouping and window share
-a bucketing. Each rule then selects rows of the columns (`selection`; `lowering` turns CEL into operations on columns)
-and adds what it selected to the rows of the block. A flush writes the changed rows to `window-partials`.
+a bucketing. The plan of all rules selects rows of the columns (`plan`), and each rule adds what was selected for it to
+the rows of the block. A flush writes the changed rows to `window-partials`.
+
+Why the cost of an event hardly depends on the number of rules: rules are not evaluated one after the other. Each is
+split into clauses, alternatives of conditions on one field (`terms`). For each field one index answers the conditions
+of all rules (`field_index`): it looks up the distinct values of the fetch (`distinct`) among the values that rules
+name, sorts numbers once for all bounds (`comparisons`), and lets Hyperscan look for all patterns in one scan of the
+joined texts (`scanning`, `pattern_index`). Only a rule with rows in each of its clauses is looked at, and only its
+smallest clause's rows are narrowed by the others and by what no index answers (`selection`; `lowering` turns CEL into
+operations on columns).
+
+Why the selection is exact: a condition on one field is evaluated by the same lowered expression as before, only on the
+distinct values. Hyperscan gets patterns that this project read (`regex_syntax`, `regex`) and wrote again
+(`hyperscan_patterns`); it never misses a match, and where it may report one too many the expression itself confirms
+it. A pattern that cannot be read so, that costs too much, or that is found in every event is left to the expression.
+What cannot be evaluated fails for its rules alone.
 
 Invariants:
 

@@ -40,7 +40,14 @@ def compile_selection(expression: Expression | None) -> Selection:
     """Compile what selects the events for which the expression is true; None selects all."""
     if expression is None:
         return _all_rows
-    _, plan = _plan(expression, expression.tree, frozenset({True}))
+    return compile_parts([(expression, expression.tree)])
+
+
+def compile_parts(parts: Sequence[tuple[Expression, Node]]) -> Selection:
+    """Compile what selects the events for which all of these nodes, each of its expression, are true."""
+    wanted = frozenset({True})
+    plans = [_plan(expression, node, wanted) for expression, node in parts]
+    _, plan = plans[0] if len(plans) == 1 else _plan_logic(plans, wanted, deciding=False)
     return lambda columns, among: _evaluate(plan, columns, _all_rows(columns, among))[True]
 
 

@@ -1,0 +1,161 @@
+"""Finds patterns in many texts at once, with Hyperscan."""
+
+import bisect
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import hyperscan
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from services.evaluator.core.match.events import Array, Ints, RowMask, offsets_array
+from services.evaluator.core.match.hyperscan_patterns import to_hyperscan
+from services.evaluator.core.match.regex import Regex, is_ascii
+
+_NEWLINE, _NUL = ord("\n"), 0
+# A report is one number: the pattern, and in the low bits the end of the match.
+_END_BITS = 40
+_END_MASK = 2**_END_BITS - 1
+
+
+# The library reports each match by a call: a pattern with more matches than this for a text is not worth it.
+_MAX_MATCHES_PER_TEXT = 2.0
+_MIN_TEXTS = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedTexts:
+    """Texts in one buffer, with newlines between them; inside of them NUL stands for newlines."""
+
+    buffer: Any
+    # Where each text begins, and where it ends.
+    starts: Ints
+    ends: Ints
+    # The texts that have a newline or NUL; None when there are none.
+    special: RowMask | None
+
+    @classmethod
+    def of(cls, texts: Array) -> Self:
+        """Join texts; an absent one is like an empty one."""
+        strings: Any = texts.fill_null("") if texts.null_count else texts
+        lengths = pc.binary_length(strings).to_numpy(zero_copy_only=False).astype(np.int64)
+        ends = np.cumsum(lengths + 1) - 1
+        starts = ends - lengths
+        offsets = offsets_array(np.array([0, len(strings)]))
+        joined: Any = pc.binary_join(pa.ListArray.from_arrays(offsets, strings), "\n")
+        data = joined.buffers()[2] or b""
+        characters = np.frombuffer(data, np.uint8)
+        inner = _inner_newlines(characters, starts)
+        nuls = np.flatnonzero(characters == _NUL)
+        if not len(inner) and not len(nuls):
+            return cls(data, starts, ends, None)
+        special = np.zeros(len(strings), dtype=np.bool_)
+        special[np.searchsorted(starts, np.concatenate([inner, nuls]), side="right") - 1] = True
+        replaced = characters.copy()
+        replaced[inner] = _NUL
+        return cls(replaced, starts, ends, special)
+
+
+def _inner_newlines(characters: NDArray[np.uint8], starts: Ints) -> Ints:
+    newlines = np.flatnonzero(characters == _NEWLINE)
+    if len(newlines) < len(starts):
+        return np.empty(0, dtype=np.int64)
+    return np.setdiff1d(newlines, starts - 1, assume_unique=True)
+
+
+class Scanner:
+    """Patterns in a database of Hyperscan. One thread at a time may scan."""
+
+    def __init__(self, patterns: Iterable[Regex], frequent: frozenset[Regex] = frozenset()) -> None:
+        self.patterns = tuple(patterns)
+        # Patterns that are found so often that reporting them costs more than looking for them one by one.
+        self.frequent = frequent.intersection(self.patterns)
+        self._compile()
+
+    @property
+    def refused(self) -> frozenset[int]:
+        """The numbers of the patterns that are not looked for: others have to."""
+        return self._refused
+
+    def scan(self, texts: JoinedTexts) -> dict[int, Ints]:
+        """Return by the number of each pattern that is found the texts in which it is; their numbers rise."""
+        reports: list[int] = []
+        self._database.scan(texts.buffer, match_event_handler=_report, context=reports.append)
+        found = np.array(reports, dtype=np.int64)
+        numbers, ends = found >> _END_BITS, found & _END_MASK
+        rows = np.searchsorted(texts.starts, ends - 1, side="right") - 1
+        self._leave_out_frequent(numbers, len(texts.starts))
+        pairs = np.unique(numbers * len(texts.starts) + rows)
+        owners, rows = np.divmod(pairs, max(len(texts.starts), 1))
+        borders = np.flatnonzero(np.diff(owners, prepend=-1))
+        owning = owners[borders].tolist()
+        return dict(zip(owning, np.split(rows, borders[1:]), strict=False))
+
+    def _leave_out_frequent(self, numbers: Ints, texts: int) -> None:
+        counts = np.bincount(numbers)
+        if texts >= _MIN_TEXTS and counts.max(initial=0) > _MAX_MATCHES_PER_TEXT * texts:
+            many = np.flatnonzero(counts > _MAX_MATCHES_PER_TEXT * texts).tolist()
+            self.frequent |= {self.patterns[number] for number in many}
+            self._compile()
+
+    def _compile(self) -> None:
+        numbers = [number for number, pattern in enumerate(self.patterns) if pattern not in self.frequent]
+        self._database = _database(self.patterns, numbers)
+        if self._database is None:
+            numbers = [number for number in numbers if _database(self.patterns, [number]) is not None]
+            self._database = _database(self.patterns, numbers)
+        self._refused = frozenset(range(len(self.patterns))).difference(numbers)
+
+
+class Matcher:
+    """One pattern, to be looked for in some of the texts."""
+
+    def __init__(self, pattern: Regex) -> None:
+        self._database = _database([pattern], [0])
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether Hyperscan takes the pattern."""
+        return self._database is not None
+
+    def match(self, texts: JoinedTexts, numbers: Ints) -> RowMask:
+        """Return in which of these texts the pattern is."""
+        view = memoryview(texts.buffer)
+        bounds = zip(texts.starts[numbers].tolist(), texts.ends[numbers].tolist(), strict=True)
+        chosen = [view[start:end] for start, end in bounds]
+        reports: list[int] = []
+        self._database.scan(b"\n".join(chosen), match_event_handler=_report, context=reports.append)
+        borders = list(itertools.accumulate(len(text) + 1 for text in chosen))
+        mask = np.zeros(len(numbers), dtype=np.bool_)
+        mask[[bisect.bisect_right(borders, end - 1) for end in reports]] = True
+        return mask
+
+
+def _report(number: int, _start: int, end: int, _flags: int, add: Callable[[int], None]) -> None:
+    add(number << _END_BITS | end)
+
+
+def _database(patterns: Sequence[Regex], numbers: Sequence[int]) -> Any:
+    """Return a database of the patterns with these numbers; None without any, or if one is not supported."""
+    if not numbers:
+        return None
+    database: Any = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    chosen = [patterns[number] for number in numbers]
+    try:
+        database.compile(
+            expressions=[to_hyperscan(pattern).encode() for pattern in chosen],
+            ids=numbers,
+            elements=len(numbers),
+            flags=[_flags(each) for each in chosen],
+        )
+    except hyperscan.HyperscanError:
+        return None
+    return database
+
+
+def _flags(pattern: Regex) -> int:
+    return hyperscan.HS_FLAG_MULTILINE | (0 if is_ascii(pattern) else hyperscan.HS_FLAG_UTF8)

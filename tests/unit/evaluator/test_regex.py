@@ -1,0 +1,225 @@
+"""Regular expressions are read as RE2 reads them, and given to Hyperscan so that it finds the same."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from services.evaluator.core.match.hyperscan_patterns import (
+    positions,
+    rarest_piece,
+    tells_newline_from_nul,
+    to_hyperscan,
+    trim,
+    widen,
+)
+from services.evaluator.core.match.regex import Regex, literal, may_be_empty
+from services.evaluator.core.match.regex_syntax import UnsupportedError, parse_regex
+from services.evaluator.core.match.scanning import JoinedTexts, Matcher, Scanner
+
+TEXTS = [
+    "",
+    "a",
+    "b",
+    "ab",
+    "abc abc",
+    "A",
+    "k",
+    "K",
+    "\u212a",
+    "\u017f",
+    "é",
+    "a-b",
+    "a]b",
+    "a\nb",
+    "a\0b",
+    "1 22 333",
+    "a.b",
+    "\t\v\f\a\r",
+    "aab",
+    "x_y",
+    "{",
+    "日本",
+]
+
+
+def found(tree: Regex) -> list[bool]:
+    numbers = Scanner([tree]).scan(JoinedTexts.of(pa.array(TEXTS))).get(0, np.zeros(0, dtype=np.int64))
+    return [number in set(numbers) for number in range(len(TEXTS))]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a",
+        "ab|c",
+        "(a|b)c",
+        "(?:a)b",
+        "(?P<name>a)b",
+        "(?<name>a)b",
+        "(?i)k",
+        "(?i:S)",
+        "(?i:a)b",
+        "(?i)a(?-i)b",
+        "(?i-s:A)b",
+        "(?s)a.b",
+        "(?si:A.B)+",
+        "a(?i)B|C",
+        "[a-c]b",
+        "[^a]b",
+        "[]a]b",
+        "[^]a]b",
+        "[-a]b",
+        "[a-]b",
+        r"[\d-]b|-b",
+        r"[\]a-c\n]b",
+        r"(?i)[\w]+ ?",
+        r"(?i)\S\S",
+        r"\W",
+        r"\d\d+",
+        r"\s\w",
+        r"\D\D\D",
+        r"\x61\x{62}",
+        r"\t\v\f\a\r",
+        r"\.",
+        r"\Aa\z",
+        "^a$",
+        r"\bb",
+        r"b\B|a\b",
+        "a*b",
+        "a+?b",
+        "a??b",
+        "a{2}b",
+        "a{1,}b",
+        "a{0,2}b",
+        "é",
+        "[日é]",
+        ".本",
+        r"a\nb",
+        r"\x{d7ff}|\x{e000}|[^a-z]b",
+    ],
+)
+def test_a_pattern_is_found_where_re2_finds_it(pattern: str) -> None:
+    expected = pc.match_substring_regex(pa.array(TEXTS), pattern).to_pylist()
+    tree = parse_regex(pattern)
+    for given in (tree, trim(tree), widen(tree)):
+        for text, hit, wanted in zip(TEXTS, found(given), expected, strict=True):
+            is_doubtful = tells_newline_from_nul(tree) and ("\n" in text or "\0" in text)
+            assert hit == wanted or (hit and is_doubtful), (text, given)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\pL",
+        r"\1",
+        r"\Qa\E",
+        r"\C",
+        r"\_",
+        r"\é",
+        "(?m)^a",
+        "(?U)a+",
+        "(?i)é",
+        "(?i)[é]",
+        "[[:alpha:]]",
+        "[a-c-e]",
+        r"[a-\d]",
+        "a**",
+        "^*",
+        "*",
+        "a{",
+        "a{b}",
+        "a{1,b}",
+        "a{10000}",
+        "(a",
+        "a)",
+        "(?P<a",
+        "[a",
+        "\\",
+        r"\x6",
+        r"\xzz",
+        r"\x{}",
+        r"\x{110000}",
+        r"\x{00000041}",
+    ],
+)
+def test_what_may_mean_something_else_is_left_to_re2(pattern: str) -> None:
+    with pytest.raises(UnsupportedError):
+        parse_regex(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "trimmed"),
+    [
+        ("a.*", "a"),
+        (".*a+", "a"),
+        ("(?:x*)a{2,5}", "aa"),
+        ("(?:ab){2}", "abab"),
+        ("a(?:b|c*)|.*d", "a|d"),
+        (r"\ba", r"\ba"),
+        ("a*", ""),
+    ],
+)
+def test_what_may_be_empty_is_cut_off_the_ends(pattern: str, trimmed: str) -> None:
+    assert (
+        found(trim(parse_regex(pattern))) == found(parse_regex(trimmed))
+        if trimmed
+        else may_be_empty(trim(parse_regex(pattern)))
+    )
+    assert positions(trim(parse_regex(pattern))) == positions(parse_regex(trimmed))
+
+
+def test_a_large_repetition_has_no_limit_for_hyperscan() -> None:
+    assert widen(parse_regex("(a{3,40}|b)c{17}d{2}")) == parse_regex("(a{3,}|b)c{16,}d{2}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "piece"),
+    [
+        ("short.*a longer text", "a longer text"),
+        (r"user=\S+ (?:failed|refused) [0-9]", r"\ (?:failed|refused)\ [0-9]"),
+        ("(ab.*longer)x", "longerx"),
+        (r"^a\d+b", r"^a\d+b"),
+        ("(?i)abc.+d[xyz]", "(?i)abc"),
+        ("a.*(?:bcd){2}", "(?:bcd){2}"),
+        ("[0-9]?.*", ""),
+    ],
+)
+def test_the_piece_with_the_longest_text_is_looked_for(pattern: str, piece: str) -> None:
+    assert to_hyperscan(rarest_piece(parse_regex(pattern))) == to_hyperscan(trim(parse_regex(piece)))
+
+
+@pytest.mark.parametrize(("pattern", "tells"), [("a.b", True), (r"\s", True), ("[^a]", False), ("(ab)+$", False)])
+def test_a_pattern_tells_newline_from_nul_or_not(pattern: str, tells: bool) -> None:  # noqa: FBT001
+    assert tells_newline_from_nul(parse_regex(pattern)) is tells
+
+
+def test_what_hyperscan_does_not_take_is_refused_alone() -> None:
+    embedded = parse_regex("a$b")
+    scanner = Scanner([literal("ab"), embedded])
+    assert scanner.refused == {1}
+    assert scanner.scan(JoinedTexts.of(pa.array(["xab", "y"])))[0].tolist() == [0]
+    assert not Matcher(embedded).is_supported
+    assert Scanner([embedded]).refused == {0}
+
+
+def test_a_pattern_that_is_found_too_often_is_not_looked_for_again() -> None:
+    texts = JoinedTexts.of(pa.array(["eee and rare", "eee"] * 200))
+    scanner = Scanner([literal("e"), literal("rare")])
+    first = scanner.scan(texts)
+    assert first[0].tolist() == list(range(400))
+    assert scanner.refused == {0}
+    assert scanner.scan(texts).keys() == {1}
+    assert Scanner([literal("e"), literal("x")], scanner.frequent).refused == {0}
+    few = Scanner([literal("e")])
+    few.scan(JoinedTexts.of(pa.array(["eee"] * 9)))
+    assert few.refused == set()
+
+
+def test_texts_do_not_run_into_each_other() -> None:
+    texts = JoinedTexts.of(pa.array(["ab", None, "c\nab", "", "b\0", "x"]))
+    assert Scanner([literal("bc")]).scan(texts) == {}
+    assert Scanner([literal("ab")]).scan(texts)[0].tolist() == [0, 2]
+    assert texts.special is not None
+    assert texts.special.tolist() == [False, False, True, False, True, False]
+    assert JoinedTexts.of(pa.array(["a", "b"])).special is None
