@@ -1,6 +1,6 @@
 """Columns that become the attributes of events: entries of several sources, merged without an object for each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -115,12 +115,14 @@ def present_values(name: str, texts: Any, is_present: Mask) -> AttributeSource:
 
 
 def merge_attributes(
-    sources: Sequence[AttributeSource], row_count: int, *, max_attributes: int, max_bytes: int
+    sources: Iterable[AttributeSource], row_count: int, *, max_attributes: int, max_bytes: int
 ) -> MergedAttributes:
     """Merge entries, in each row those of the first source first; of two with one key the first one stays.
 
-    Raises TooManyBytesError where keys and values would take more than `max_bytes`.
+    Sources with a name have different ones. Raises TooManyBytesError where keys and values would take more than
+    `max_bytes`.
     """
+    sources, is_full = _with_room(sources, row_count, max_attributes)
     rows, values = _joined_entries(sources)
     names, codes = _key_codes(sources)
     order = None
@@ -130,10 +132,8 @@ def merge_attributes(
     kept = _kept(
         rows, codes, len(names), max_attributes, row_count, may_repeat=any(s.keys is not None for s in sources)
     )
-    left_out = None
     if kept is not None:
-        left_out = np.zeros(row_count, dtype=np.bool_)
-        left_out[rows[~kept]] = True
+        is_full[rows[~kept]] = True
         order = np.flatnonzero(kept) if order is None else order[kept]
         rows, codes = rows[kept], codes[kept]
     if order is not None:
@@ -142,7 +142,29 @@ def merge_attributes(
         raise TooManyBytesError
     offsets = np.zeros(row_count + 1, dtype=np.int32)
     np.cumsum(np.bincount(rows, minlength=row_count), out=offsets[1:])
-    return MergedAttributes(offsets=offsets, keys=names.take(pa.array(codes)), values=values, left_out=left_out)
+    return MergedAttributes(
+        offsets=offsets, keys=names.take(pa.array(codes)), values=values, left_out=is_full if is_full.any() else None
+    )
+
+
+def _with_room(
+    sources: Iterable[AttributeSource], row_count: int, max_attributes: int
+) -> tuple[list[AttributeSource], Mask]:
+    """Return the sources of which a row has room for a value, and the rows that have none for a value of another.
+
+    Very many columns would otherwise be merged only to be left out.
+    """
+    found = []
+    counts, is_full = np.zeros(row_count, dtype=np.int32), np.zeros(row_count, dtype=np.bool_)
+    for source in sources:
+        if source.keys is None:
+            has_room = counts[source.rows] < max_attributes
+            if len(has_room) and not has_room.any():
+                is_full[source.rows] = True
+                continue
+            counts[source.rows] += 1
+        found.append(source)
+    return found, is_full
 
 
 def _dotted(name: str, inner: str) -> str:

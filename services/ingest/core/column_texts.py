@@ -16,11 +16,14 @@ from pyarrow import types
 from services.ingest.core.columns import Column, sizes_of
 
 MAX_DEPTH: Final = 16
-# More than a number or a time has as a string, with a comma or a key's punctuation around it.
-_SCALAR_SIZE = 48
+# More than a time or a long decimal has as a string.
+_SCALAR_SIZE = 80
+# What an element of a list or a member of an object has around it.
+_PUNCTUATION = 8
+# The longest number as a string, by its bits.
+_NUMBER_SIZES: Final = {1: 5, 8: 4, 16: 8, 32: 16, 64: 25}
 _VIEW_SIZE = 4  # how many int32 a view has; its length is the first
-_CONTROL: Final = r"[\x00-\x1f]"
-_CONTROLS: Final = [chr(code) for code in range(0x20)]
+_FIRST_PRINTABLE = 0x20
 _SIMPLE_ESCAPES: Final = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -83,13 +86,14 @@ def text_size(column: Any) -> int:
         repeated = pc.sum(pc.take(sizes, column.indices)).as_py() or 0
         return int(repeated) + int(_text_sizes(column.dictionary).sum())
     if types.is_map(kind):
-        return text_size(column.keys) + text_size(column.items) + _SCALAR_SIZE * len(column)
+        around = _PUNCTUATION * (len(column) + len(column.keys))
+        return text_size(column.keys) + text_size(column.items) + around
     if types.is_struct(kind):
         names = sum(len(kind.field(index).name.encode()) for index in range(kind.num_fields))
         inside = sum(text_size(column.field(index)) for index in range(kind.num_fields))
-        return inside + (names + _SCALAR_SIZE) * len(column)
+        return inside + (names + _PUNCTUATION * (1 + kind.num_fields)) * len(column)
     if types.is_nested(kind):
-        return text_size(column.values) + _SCALAR_SIZE * len(column)
+        return text_size(column.values) + _PUNCTUATION * (len(column) + len(column.values))
     return int(_text_sizes(column).sum())
 
 
@@ -101,8 +105,13 @@ def _text_sizes(column: Any) -> Any:
         return np.diff(np.frombuffer(column.buffers()[1], np.int64, len(column) + 1, column.offset * 8))
     if types.is_string_view(column.type):
         return _view_sizes(column)
-    size = 0 if types.is_null(column.type) else _SCALAR_SIZE
-    return np.full(len(column), size, dtype=np.int64)
+    return np.full(len(column), _scalar_size(column.type), dtype=np.int64)
+
+
+def _scalar_size(kind: Any) -> int:
+    if types.is_null(kind):
+        return 0
+    return _NUMBER_SIZES[kind.bit_width] if is_number(kind) or types.is_boolean(kind) else _SCALAR_SIZE
 
 
 def _view_sizes(column: Any) -> Any:
@@ -219,10 +228,15 @@ def _joined(offsets: Any, entries: Any, opening: str, closing: str) -> Any:
 
 def _quoted(texts: Any) -> Any:
     texts = pc.replace_substring(pc.replace_substring(texts, "\\", "\\\\"), '"', '\\"')
-    if pc.any(pc.match_substring_regex(texts, _CONTROL)).as_py():
-        for control in _CONTROLS:
-            texts = pc.replace_substring(texts, control, _SIMPLE_ESCAPES.get(control, f"\\u{ord(control):04x}"))
+    for control in _controls_in(texts):
+        texts = pc.replace_substring(texts, control, _SIMPLE_ESCAPES.get(control, f"\\u{ord(control):04x}"))
     return pc.binary_join_element_wise('"', texts, '"', "")
+
+
+def _controls_in(texts: Any) -> list[str]:
+    data = texts.buffers()[2]
+    letters = np.frombuffer(data, np.uint8) if data else np.zeros(0, dtype=np.uint8)
+    return [chr(code) for code in np.unique(letters[letters < _FIRST_PRINTABLE]).tolist()]
 
 
 def _with_nulls_of(texts: Any, column: Column) -> Any:

@@ -5,7 +5,7 @@ becomes an attribute under its name, a struct one for each value inside it. What
 whole, since it is a mistake in a program; what does not fit in a value is for the checks of each event.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -211,22 +211,28 @@ class _Conversion:
         return pa.array(np.where(fits, numbers, 0), kind, mask=~(is_valid & fits))
 
     def _attributes(self, max_attributes: int, max_bytes: int) -> Any:
-        sources = [*self._kept]
-        sent = self._by_field.get(EventField.ATTRIBUTES)
-        if sent is not None and types.is_map(sent.type):
-            sources.append(map_source("", sent))
-        elif sent is not None and types.is_struct(sent.type) and sent.type.num_fields:
-            sources += attribute_sources("", sent)
-        for name, column in self._others.items():
-            sources += attribute_sources(name, column)
-        _check_names(sources)
         try:
-            merged = merge_attributes(sources, self._row_count, max_attributes=max_attributes, max_bytes=max_bytes)
+            merged = merge_attributes(
+                _with_names_that_differ(self._sources()),
+                self._row_count,
+                max_attributes=max_attributes,
+                max_bytes=max_bytes,
+            )
         except TooManyBytesError:
             raise _too_large(max_bytes) from None
         if merged.left_out is not None:
             self._adjusted.append((Adjustment(EventField.ATTRIBUTES, AdjustmentAction.LEFT_OUT), merged.left_out))
         return self._map(merged)
+
+    def _sources(self) -> Iterator[AttributeSource]:
+        yield from self._kept
+        sent = self._by_field.get(EventField.ATTRIBUTES)
+        if sent is not None and types.is_map(sent.type):
+            yield map_source("", sent)
+        elif sent is not None and types.is_struct(sent.type) and sent.type.num_fields:
+            yield from attribute_sources("", sent)
+        for name, column in self._others.items():
+            yield from attribute_sources(name, column)
 
     def _map(self, merged: MergedAttributes) -> Any:
         # The stubs know no type of a map with keys and values by themselves.
@@ -258,12 +264,13 @@ def _check_type(name: str, event_field: EventField | None, kind: Any) -> None:
         raise _unusable(name, f"values at most {MAX_DEPTH} deep", "deeper ones")
 
 
-def _check_names(sources: Sequence[AttributeSource]) -> None:
+def _with_names_that_differ(sources: Iterable[AttributeSource]) -> Iterator[AttributeSource]:
     found: set[str] = set()
     for source in sources:
         if source.keys is None and source.name in found:
             raise _unusable(source.name, "each column once", "a second one")
         found.add(source.name)
+        yield source
 
 
 def _may_be_named(kind: Any) -> bool:

@@ -32,7 +32,9 @@ class ColumnsHandler:
             try:
                 opened = open_stream(columns.stream, columns.compression, self._max_stream_bytes)
                 with self._publisher.reserve(opened.stream.size):
-                    return await self._batches.publish_events(self._incoming(columns, opened), reservation)
+                    incoming = self._incoming(columns, opened)
+                    with self._publisher.reserve(0 if incoming.record else incoming.events.nbytes):
+                        return await self._batches.publish_events(incoming, reservation)
             except (UnreadableColumnsError, UnusableColumnsError) as error:
                 raise _refused(error) from error
 
