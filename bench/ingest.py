@@ -1,7 +1,7 @@
 """The cost of ingest: each step of checking events alone, and the whole rpc with a real Kafka.
 
-`python -m bench.ingest [--brokers HOST:PORT]` prints three tables; without brokers it starts its own Kafka.
-Batches are of 500 OpenStack lines; single events come over REST, through Envoy. "On one core" is the
+`python -m bench.ingest [--brokers HOST:PORT]` prints tables; without brokers it starts its own Kafka.
+Batches are of 500 OpenStack lines, columns of 2,000; single events come over REST, through Envoy. "On one core" is the
 rate that the CPU time of the ingest process allows.
 """
 
@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,7 @@ from stack.topics import create_topics, delete_topics
 from tocsin.logs.v1.log_event_pb2 import EventColumns
 
 SIZE = 500
+COLUMNS_SIZE = 2000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = Limits(
     max_batch_events=10_000,
@@ -140,11 +142,21 @@ def show(title: str, rows: dict[str, str]) -> None:
     Console().print(table)
 
 
-def batch_rows(process: psutil.Process, target: str, seconds: float, in_flight: int) -> dict[str, str]:
+def batch_rows(
+    process: psutil.Process, target: str, seconds: float, in_flight: int, *, is_columns: bool = False
+) -> dict[str, str]:
     """Measure batches over gRPC, as fast as they are accepted."""
-    asyncio.run(load(target, seconds=1, size=SIZE, in_flight=in_flight, rate=None))
+    run = partial(
+        load,
+        target,
+        size=COLUMNS_SIZE if is_columns else SIZE,
+        in_flight=in_flight,
+        rate=None,
+        is_columns=is_columns,
+    )
+    asyncio.run(run(seconds=1))
     with cpu_of(process) as cpu:
-        sent = asyncio.run(load(target, seconds=seconds, size=SIZE, in_flight=in_flight, rate=None))
+        sent = asyncio.run(run(seconds=seconds))
     latencies = sorted(sent.latencies)
     return {
         "events/s, client and Kafka on the same machine": f"{sent.events / sent.seconds:,.0f}",
@@ -196,6 +208,8 @@ def measure_rpcs(brokers: str, seconds: float, in_flight: int) -> None:
     with running(brokers, ports) as process:
         rows = batch_rows(process, f"127.0.0.1:{ports.ingest}", seconds, in_flight)
         show(f"IngestBatch, {SIZE} events per call, {in_flight} calls in flight", rows)
+        rows = batch_rows(process, f"127.0.0.1:{ports.ingest}", seconds, in_flight, is_columns=True)
+        show(f"IngestColumns, {COLUMNS_SIZE} events per call, zstd, {in_flight} calls in flight", rows)
         for rate in (2000.0, None):
             rows = single_rows(process, ports.edge, seconds, rate)
             show(f"POST /api/logs, 32 connections, {'as fast as possible' if rate is None else 'at 2,000/s'}", rows)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
 
+from cli.send.columns import columns_request
 from cli.send.events import OutgoingEvent, TimeMode, events_to_send, parse_lines
 from services.chassis.clock import SystemClock
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -38,6 +39,12 @@ def batches(size: int, services: int = 0, path: Path = OPENSTACK) -> list[bytes]
     source = cycle(all_events)
     count = -(-len(all_events) // size)
     return [IngestBatchRequest(events=islice(source, size)).SerializeToString() for _ in range(count)]
+
+
+def columns(size: int, services: int = 0, path: Path = OPENSTACK) -> list[bytes]:
+    """Return the same events as serialized requests of IngestColumns, compressed with Zstandard."""
+    requests = map(IngestBatchRequest.FromString, batches(size, services, path))
+    return [columns_request(request.events).SerializeToString() for request in requests]
 
 
 def _generated_lines() -> list[str]:

@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 import grpc
 
-from bench.lines import batches
+from bench.lines import batches, columns
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
 
-METHOD = "/tocsin.logs.v1.LogIngestService/IngestBatch"
+SERVICE = "/tocsin.logs.v1.LogIngestService"
 DEADLINE = 15.0
 
 Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse]"
@@ -34,15 +34,23 @@ class Sent:
 
 
 async def load(
-    target: str, *, seconds: float, size: int, in_flight: int, rate: float | None, services: int = 0
+    target: str,
+    *,
+    seconds: float,
+    size: int,
+    in_flight: int,
+    rate: float | None,
+    services: int = 0,
+    is_columns: bool = False,
 ) -> Sent:
     """Send batches for some seconds, with so many calls in flight."""
     sent = Sent()
-    source = cycle(batches(size, services))
+    source = cycle((columns if is_columns else batches)(size, services))
+    method = f"{SERVICE}/{'IngestColumns' if is_columns else 'IngestBatch'}"
     started = time.monotonic()
     options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(target, options=options) as channel:
-        call: Method = channel.unary_unary(METHOD, response_deserializer=IngestBatchResponse.FromString)
+        call: Method = channel.unary_unary(method, response_deserializer=IngestBatchResponse.FromString)
         turns = _turns(started, seconds, size, rate)
         workers = [_worker(call, source, turns, sent) for _ in range(in_flight)]
         await asyncio.gather(*workers)
@@ -89,6 +97,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--rate", type=float, help="events per second; default: as fast as possible")
     parser.add_argument("--services", type=int, default=0, help="spread the events over so many services")
+    parser.add_argument("--columns", action="store_true", help="send columns, compressed with zstd")
     given = parser.parse_args()
     run = load(
         given.target,
@@ -97,6 +106,7 @@ def main() -> None:
         in_flight=given.in_flight,
         rate=given.rate,
         services=given.services,
+        is_columns=given.columns,
     )
     sent = asdict(asyncio.run(run))
     latencies = sorted(sent.pop("latencies"))
