@@ -20,8 +20,7 @@ from rich.table import Table
 from services.chassis.kafka import Record
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_events import LogDecoder
-from services.evaluator.adapters.window_partials_source import PartialDecoder
-from services.evaluator.adapters.window_partials_wire import encode_batch
+from services.evaluator.adapters.window_partials_wire import decode_batch, encode_batch
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.partial_rows import PartialBatch
@@ -62,7 +61,7 @@ class Bench:
         self.values = [_batch(chance, number, services, size) for number in range(64)]
         self.rules = RuleSet.of(1, [*default_rules(), *further])
         self.rows = 0
-        self.decoder, self.partials = LogDecoder(), PartialDecoder()
+        self.decoder = LogDecoder()
         self.sources = {each: SourcePartition.at(each, 0) for each in range(PARTITIONS)}
         start = Checkpoint(offset=0, position=0, watermark_ns=None)
         self.stages = [WindowStage.restored(start, (), 10**10) for _ in range(OUTPUTS)]
@@ -100,7 +99,7 @@ class Bench:
         ]
 
     def _decode(self, written: list[tuple[int, bytes]]) -> list[tuple[int, PartialBatch]]:
-        batches = self.partials.decode([value for _, value in written])
+        batches = [decode_batch(value) for _, value in written]
         return [(output, batch) for (output, _), batch in zip(written, batches, strict=True)]
 
     def _observe(self, batches: list[tuple[int, PartialBatch]]) -> None:

@@ -90,12 +90,8 @@ class LogSource(PartitionReader, Protocol):
 class PartialSource(PartitionReader, Protocol):
     """`window-partials`, decoded."""
 
-    async def fetch(self, limit: int, timeout_s: float, judged_until: Mapping[int, int]) -> PartialFetch:
-        """Return up to `limit` records as soon as there is one.
-
-        Records before a partition's offset in `judged_until` were judged before. Of these, rows may be left out that
-        other such rows of the same fetch replace.
-        """
+    async def fetch(self, limit: int, timeout_s: float) -> PartialFetch:
+        """Return up to `limit` records as soon as there is one."""
         ...
 
 

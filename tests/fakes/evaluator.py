@@ -101,7 +101,6 @@ class MemoryPartials(Failing):
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
         self.outputs = outputs
-        self.judged_until: Mapping[int, int] = {}
         self.written: list[tuple[int, PartialBatch]] = []
         self.fetches: deque[PartialFetch] = deque()
         self.commits: list[CommittedOffset] = []
@@ -112,10 +111,9 @@ class MemoryPartials(Failing):
         self.pass_or_fail()
         self.written += batches
 
-    async def fetch(self, limit: int, timeout_s: float, judged_until: Mapping[int, int]) -> PartialFetch:
+    async def fetch(self, limit: int, timeout_s: float) -> PartialFetch:
         assert limit > 0
         assert timeout_s >= 0
-        self.judged_until = judged_until
         return self.fetches.popleft() if self.fetches else PartialFetch(rebalance=Rebalance(), partials=())
 
     async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:

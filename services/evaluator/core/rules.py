@@ -9,6 +9,7 @@ from services.domain.fingerprint import digest
 from services.evaluator.core.match.plan import RulePlan
 from services.evaluator.core.match.selection import Selection, compile_selection
 from services.evaluator.core.records import duration_ns
+from services.evaluator.core.window.column_condition import ColumnCondition, compile_columns
 from services.evaluator.core.window.condition import WindowValues, compile_condition, may_hold_when_empty
 from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
 from services.rule_language.rule import Rule, RuleType
@@ -34,6 +35,8 @@ class CompiledRule:
     # An event is selected when all of these are true: the scope, if there is one, and the filter.
     expressions: tuple[Expression, ...]
     condition: Callable[[WindowValues], bool]
+    # The same for many panes at once.
+    column_condition: ColumnCondition
     window_ns: int
     lateness_ns: int
     # The same for rules that have scope, grouping and window in common.
@@ -53,6 +56,7 @@ class CompiledRule:
             scope=compile_selection(scope),
             expressions=(*([scope] if scope else []), check_filter(rule.filter)),
             condition=compile_condition(condition),
+            column_condition=compile_columns(condition),
             window_ns=window_ns,
             lateness_ns=duration_ns(rule.lateness),
             # "frame" is part of keys in `window-partials`, so it stays.
@@ -83,21 +87,15 @@ class RuleSet:
     refused: Mapping[str, str] = field(default_factory=dict)
     # The plan of the rules before, if it was compiled: what did not change is taken from there.
     plan_before: RulePlan[CompiledRule] | None = field(default=None, repr=False, compare=False)
-    # The rules that need totals, by bucketing; and which of them may fire for groups of which they selected nothing.
+    # The rules that need totals, by bucketing.
     total_readers: Mapping[str, Sequence[CompiledRule]] = field(init=False)
-    firing_when_empty: Mapping[str, Sequence[SelectionKey]] = field(init=False)
 
     def __post_init__(self) -> None:
         readers: dict[str, list[CompiledRule]] = {}
         for compiled in self.rules.values():
             if compiled.needs_totals:
                 readers.setdefault(compiled.bucketing_id, []).append(compiled)
-        firing_when_empty = {
-            bucketing_id: [compiled.selection_key for compiled in rules if compiled.holds_when_empty]
-            for bucketing_id, rules in readers.items()
-        }
         object.__setattr__(self, "total_readers", readers)
-        object.__setattr__(self, "firing_when_empty", firing_when_empty)
 
     @property
     def compiled_plan(self) -> RulePlan[CompiledRule] | None:

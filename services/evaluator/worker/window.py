@@ -73,11 +73,10 @@ class WindowWorker(StageWorker):
 
     async def turn(self) -> None:
         """Fetch once, judge, publish, and commit if it is time."""
-        judged_until = {partition: stage.judged_until for partition, stage in self._stages.items()}
         limit = _REPLAY_RECORDS if self._behind else _FETCH_RECORDS
         # While transitions wait to be published, new records are judged in between: theirs may be more urgent.
         timeout_s = 0.0 if self._backlog else _FETCH_SECONDS
-        fetched = await self._source.fetch(limit, timeout_s, judged_until)
+        fetched = await self._source.fetch(limit, timeout_s)
         await self._apply(fetched.rebalance)
         self._update_rules()
         await self._observe(fetched.partials)
@@ -219,10 +218,11 @@ class WindowWorker(StageWorker):
         states = {}
         for partition, stage in self._stages.items():
             watermark_ns = checkpoints[partition].watermark_ns
+            open_groups, firing_groups = stage.count_groups()
             states[partition] = PartitionState(
                 watermark_age=None if watermark_ns is None else (now_ns - watermark_ns) / SECOND_NS,
-                open_groups=stage.open_groups,
-                firing_groups=stage.firing_groups,
+                open_groups=open_groups,
+                firing_groups=firing_groups,
             )
         self._metrics.partitions(states)
 

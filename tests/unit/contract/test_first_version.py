@@ -88,18 +88,11 @@ def test_values_of_an_event_are_what_they_were() -> None:
 
 async def test_partials_are_read() -> None:
     records = records_of(topics.WINDOW_PARTIALS)
-    # For a new owner that begins where the last one would have.
-    judged = {
-        partition: decode_checkpoint(*offset).position
-        for partition, offset in enumerate(committed(topics.WINDOW_GROUP))
-    }
-    for judged_until in ({}, judged):
-        source = KafkaPartialSource(cast(Consumer, FetchedOnce(records)))
-        fetch = await source.fetch(1000, 0.0, judged_until)
-        assert [(each.partition, each.offset) for each in fetch.partials] == [
-            (record.partition, record.offset) for record in records
-        ]
-        assert {each.batch.progress.source_partition for each in fetch.partials} == {0, 1, 2, 3}
+    fetch = await KafkaPartialSource(cast(Consumer, FetchedOnce(records))).fetch(1000, 0.0)
+    assert [(each.partition, each.offset) for each in fetch.partials] == [
+        (record.partition, record.offset) for record in records
+    ]
+    assert {each.batch.progress.source_partition for each in fetch.partials} == {0, 1, 2, 3}
 
 
 def test_checkpoints_are_read() -> None:

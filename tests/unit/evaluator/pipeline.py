@@ -1,22 +1,26 @@
 """Both stages in memory, with everything that can go wrong between them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
+
+import numpy as np
 
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.adapters.window_partials_sink import encode_bounded
-from services.evaluator.adapters.window_partials_source import PartialDecoder
+from services.evaluator.adapters.window_partials_wire import decode_batch
 from services.evaluator.adapters.window_state import decode_state, encode_state
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window import judging
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from services.evaluator.core.window.episode import MergedAggregate
 from services.evaluator.core.window.stage import WindowStage
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
@@ -24,7 +28,6 @@ from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 START = 1_700_000_000 // 60 * 60
 ALLOWANCE_NS = 2 * SECOND_NS
 DECODER = LogDecoder()
-PARTIALS = PartialDecoder()
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,19 @@ class Window:
 
     stage: WindowStage
     position: int
+
+    def content(self) -> Iterator[tuple[int, Group, MergedAggregate, int]]:
+        """Return of each group in each open window its start, the numbers, and how many samples there are."""
+        for windows in self.stage._windows.values():
+            for start_ns in windows.windows:
+                assert windows.compiled is not None
+                window = judging.JudgedWindow(rules=windows, compiled=windows.compiled, start_ns=start_ns)
+                table = self.stage._table
+                panes = judging.all_panes(table, [window])
+                totals, samples = judging._totals(table, panes), table.samples(panes.slots)
+                merged = judging._merged(table, panes, totals, np.arange(len(panes.slots)))
+                for group, slot, aggregate in zip(panes.groups.tolist(), panes.slots.tolist(), merged, strict=True):
+                    yield start_ns, table.groups[group], aggregate, len(samples[slot])
 
 
 @dataclass
@@ -166,8 +182,7 @@ class Pipeline:
 
     def judge(self, output: int, window: Window, most: int, *, saves_state: bool = True) -> int:
         values = self.partials[output][window.position : window.position + most]
-        settled = [window.position + number < window.stage.judged_until for number in range(len(values))]
-        for batch in PARTIALS.decode(values, settled, [output] * len(values)):
+        for batch in map(decode_batch, values):
             outcome = window.stage.observe(window.position, batch, self.now_ns)
             window.position += 1
             self.late_events += outcome.late_events

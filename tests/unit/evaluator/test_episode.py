@@ -13,8 +13,7 @@ from services.evaluator.core.match.bucketing import group_rows
 from services.evaluator.core.match.events import EventColumns
 from services.evaluator.core.records import Transition, TransitionReason
 from services.evaluator.core.rules import CompiledRule
-from services.evaluator.core.window.episode import fire, resolve, resource_of, window_result
-from services.evaluator.core.window.panes import MergedAggregate
+from services.evaluator.core.window.episode import MergedAggregate, fire, resolve, resource_of, window_result
 from tests.unit.evaluator.expressions import batch_of
 from tests.unit.evaluator.pipeline import rule
 

@@ -151,19 +151,11 @@ def test_the_last_window_is_counted_to_the_last_event(random: Random) -> None:
             chaos.step()
         chaos.settle()
     windows = windows_of(events)
-    for stage, *_ in chaos.windows.values():
-        for rule_windows in stage.stage._windows.values():
-            for start_ns, panes in rule_windows.windows.items():
-                for group, pane in panes.panes.items():
-                    start = int((start_ns // 10**9) - (1_700_000_000 // 60 * 60))
-                    content, merged = windows[group[0]][start], rule_windows._merged(group, start_ns)
-                    assert merged is not None
-                    assert (merged.counted, merged.total, merged.sum) == (
-                        content.count,
-                        content.total,
-                        sum(content.values),
-                    )
-                    assert len(pane.samples()) == min(3, content.count)
+    for owner, *_ in chaos.windows.values():
+        for start_ns, group, merged, sample_count in owner.content():
+            content = windows[group[0]][int((start_ns // 10**9) - (1_700_000_000 // 60 * 60))]
+            assert (merged.counted, merged.total, merged.sum) == (content.count, content.total, sum(content.values))
+            assert sample_count == min(3, content.count)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -50,7 +50,7 @@ def test_a_block_that_ends_after_its_windows_counts_for_none_of_the_later_ones()
     driver = StageDriver.with_rules(COUNT)
     driver.process(PartialBatch(progress=progress(0, 0, 200), rows=of_rows([row(2)])))
     driver.process(PartialBatch(progress=replace(progress(0, 200, 256), max_event_ns=100 * SECOND_NS)))
-    assert driver.stage.open_groups == 0
+    assert driver.stage.count_groups() == (0, 0)
     later = (row(2, pane=100), row(3, pane=100, group=("b",)))
     steps = driver.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows(later))).transitions
     assert [(step.group, step.window.count) for step in steps] == [(("b",), 3)]

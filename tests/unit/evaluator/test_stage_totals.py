@@ -9,7 +9,6 @@ from services.evaluator.core.records import (
     BlockProgress,
     TransitionReason,
 )
-from services.evaluator.core.window.panes import ScopePane
 from tests.unit.evaluator.pipeline import rule
 from tests.unit.evaluator.stage_driver import COUNT, FRESH, StageDriver, progress, row, scope_row
 
@@ -144,9 +143,3 @@ def test_a_rule_that_begins_to_need_totals_is_judged_by_them_for_what_it_has_sel
         == []
     )
     assert driver.flush(scope_row(3, RATE), event=2) == ["FIRING a 0"]
-
-
-def test_folding_the_totals_of_an_unknown_source_does_nothing() -> None:
-    pane = ScopePane()
-    pane.fold(1)
-    assert pane.since(0) is None

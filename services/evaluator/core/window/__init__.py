@@ -1,29 +1,38 @@
 """The window stage: from partial aggregates to alerts that fire and resolve.
 
 Way of a record of `window-partials`: `stage.WindowStage.observe` places it in the sequence of its source partition
-(`sequence`), puts its rows into the panes of their windows (`panes`), judges what changed by the rules' conditions
-(`condition`, `rule_windows`), moves the watermark (`watermark`) and closes windows that it has passed. Each group of a
-rule goes through episodes (`episode`): a window that meets the condition begins one, the first window that does not
-meet it when it closes ends it. What comes out are transitions.
+(`sequence`), puts its rows into the panes of their windows (`merging`, `pane_table`), judges what changed by the rules'
+conditions (`judging`, `column_condition`), moves the watermark (`watermark`) and closes windows that it has passed.
+Each group of a rule goes through episodes (`episode`, `rule_windows`): a window that meets the condition begins one,
+the first window that does not meet it when it closes ends it. What comes out are transitions.
+
+All numbers are in arrays. A pane, one group in one window, has a slot, found by the numbers of its window and group
+(`numbering`, `code_index`). By slot stand the columns of what is folded (`aggregates`, `exact_sums`), and of each
+source the rows of its growing block (`growing_block`). Samples are indexes into a table of events (`sample_log`).
+Python objects are made of windows, of what fires, and of open alerts. What closed windows leave is freed once it is
+much.
 
 Invariants:
 
 - The stage is a function of its records in order, the rules, and the checkpoint that it was restored from. It asks no
   clock: `now` only stamps transitions and expires what no rule uses.
-- Of each source there is one growing block. A row of it replaces the former row of the same key when its `up_to` is
+- Of each source there is one growing block. A row of it replaces the former row of the same pane when its `up_to` is
   greater. When a later block begins, the block is folded into the panes for good; rows of folded blocks are stale and
   do not count.
-- Merging is exact, so neither order nor grouping matters: sums are kept as integers and rounded once.
+- Merging is exact, associative and commutative, so neither order nor grouping matters: a sum is kept exactly, as two
+  doubles where these suffice and as an integer otherwise, and rounded once.
 - The watermark is the least of the sources' greatest event times. It never goes back, and a source is idle only if
   Kafka has nothing more of it.
 - A window is judged while it is open and closed once; events for a closed window are counted as late, by rule. How
   many distinct events these are no rule's rows can say. So the match stage counts each event that several rules
   selected at the time when the first of their windows closes, and the stage compares that with the watermark.
+- A rule must not see totals of events from before it was known, because it has counted none of them. So totals are
+  kept by the revision of the rules that matched them, and a rule sums those that know its selection.
 
 Replay: a checkpoint names the oldest offset that an open window needs, the position that was judged, and the watermark
-at that time. A new owner reads from the oldest needed offset and only merges until it has reached the position; the
-last transition of each group comes from `window-state`. Then it is where the former owner was. Transitions decided
-again have the same ids, and readers of `alerts` drop duplicates.
+at that time. A new owner reads from the oldest needed offset and only merges until it has reached the position, many
+records of a block at once; the last transition of each group comes from `window-state`. Then it is where the former
+owner was. Transitions decided again have the same ids, and readers of `alerts` drop duplicates.
 
 Why it is exact: partial rows are cumulative and replaced, so reading a record twice changes nothing; a gap between two
 flushes is noticed and read again from the last checkpoint; ids are functions of what was decided.

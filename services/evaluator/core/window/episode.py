@@ -4,14 +4,42 @@ An episode is one alert of one group: it begins with the window that first meets
 windows as long as each meets it when it closes, and ends with the first one that does not.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from services.domain.fingerprint import digest, fingerprint
+from services.evaluator.core.partial_rows import ABSENT_NS
 from services.evaluator.core.records import Group, Sample, Transition, TransitionReason, TransitionState, WindowResult
 from services.evaluator.core.rules import CompiledRule
-from services.evaluator.core.window.panes import MergedAggregate
 from services.rule_language.rule import Rule
+
+
+class MergedAggregate(NamedTuple):
+    """One pane's numbers, merged from all blocks."""
+
+    counted: int = 0
+    total: int = 0
+    value_count: int = 0
+    sum: float = 0.0
+    min: float | None = None
+    max: float | None = None
+    last_event_ns: int | None = None
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Any]) -> "MergedAggregate":
+        """Take the numbers of columns, in which an absent one is not a number."""
+        least, greatest, last = numbers["min"], numbers["max"], numbers["last_event_ns"]
+        return cls(
+            counted=numbers["counted"],
+            total=numbers["total"],
+            value_count=numbers["value_count"],
+            sum=numbers["sum"],
+            min=None if math.isnan(least) else least,
+            max=None if math.isnan(greatest) else greatest,
+            last_event_ns=None if last == ABSENT_NS else last,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

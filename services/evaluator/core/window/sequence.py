@@ -1,9 +1,9 @@
 """The flushes of one source partition in sequence: which of them repeat, and where something is missing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
-from services.evaluator.core.records import Aggregate, BlockProgress, Row, RowKey, end_offset, first_offset
+from services.evaluator.core.records import BlockProgress, end_offset, first_offset
 
 
 class FlushOrder(Enum):
@@ -25,7 +25,6 @@ class SourceSequence:
     up_to: int
     # Whether this block was read from its start: not the first one, as reading begins in the middle.
     is_complete: bool
-    rows: dict[RowKey, tuple[int, Aggregate]] = field(default_factory=dict)
 
     @classmethod
     def starting_with(cls, progress: BlockProgress) -> "SourceSequence":
@@ -53,14 +52,3 @@ class SourceSequence:
     def advance(self, up_to: int) -> None:
         """Record how far the current block was read."""
         self.up_to = max(self.up_to, up_to)
-
-    def replace(self, row: Row, up_to: int) -> tuple[Aggregate, Aggregate | None] | None:
-        """Replace a row by a newer one; return the new and the former aggregate, None if it is not newer."""
-        former_up_to, former = self.rows.get(row.key, (-1, None))
-        if former_up_to >= up_to:
-            return None
-        aggregate = row.aggregate
-        if former is not None and not aggregate.samples:
-            aggregate = aggregate._replace(samples=former.samples)
-        self.rows[row.key] = up_to, aggregate
-        return aggregate, former

@@ -1,50 +1,47 @@
 """The window stage of one partition of `window-partials`: a function of its records, one after the other."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from services.evaluator.core.partial_rows import PartialBatch, to_rows
-from services.evaluator.core.records import (
-    SECOND_NS,
-    Aggregate,
-    BlockProgress,
-    Group,
-    Row,
-    RowKey,
-    Transition,
-)
+import numpy as np
+
+from services.evaluator.core.partial_rows import PartialBatch
+from services.evaluator.core.records import EARLIEST_NS, LATEST_NS, SECOND_NS, BlockProgress, Group, RowKey, Transition
 from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.episode import Episode
-from services.evaluator.core.window.panes import ScopeTotals
-from services.evaluator.core.window.rule_windows import RuleWindows
+from services.evaluator.core.window.code_index import NO_SLOT
+from services.evaluator.core.window.judging import (
+    JudgedWindow,
+    all_panes,
+    close_windows,
+    every_pane,
+    fire_alerts,
+    joined,
+)
+from services.evaluator.core.window.merging import BlockRows, MergedRows, distinct_windows, late_by_rule, merge_rows
+from services.evaluator.core.window.numbering import Window
+from services.evaluator.core.window.pane_table import PaneTable
+from services.evaluator.core.window.rule_windows import RuleWindows, ScopeTotals, open_from
 from services.evaluator.core.window.sequence import FlushOrder, SourceSequence
 from services.evaluator.core.window.watermark import Watermark
 from services.rule_language.rule import RuleType
 
 # How long rows are kept for a rule that is not known here (yet).
 _UNUSED_RETENTION_NS = 60 * SECOND_NS
+# Records of a block that were judged before are merged so many at once at most: that is faster than one by one.
+_MAX_UNMERGED = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOutcome:
     """What one record led to."""
 
-    transitions: tuple[Transition, ...]
-    flush_order: FlushOrder
+    transitions: tuple[Transition, ...] = ()
+    flush_order: FlushOrder = FlushOrder.SAME_BLOCK
     # Events that some rule dropped as late, each counted once; and how many each rule dropped, by its id.
-    late_events: int
-    late_by_rule: Mapping[str, int]
-
-
-@dataclass(slots=True)
-class _MergedRows:
-    """What merging the rows of one record led to: as in BatchOutcome."""
-
-    changed: list[Row] = field(default_factory=list)
     late_events: int = 0
-    late_by_rule: Counter[str] = field(default_factory=Counter)
+    late_by_rule: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,6 +58,11 @@ class WindowStage:
     _sequences: dict[int, SourceSequence] = field(default_factory=dict)
     _windows: dict[SelectionKey, RuleWindows] = field(default_factory=dict)
     _totals: dict[str, ScopeTotals] = field(default_factory=dict)
+    _table: PaneTable = field(default_factory=PaneTable)
+    # The watermark that closes the next window of some rule.
+    _next_close_ns: int = EARLIEST_NS
+    # Of each source, records of its block that were judged before and are not merged yet.
+    _unmerged: dict[int, list[tuple[int, PartialBatch]]] = field(default_factory=dict)
 
     @classmethod
     def restored(
@@ -75,8 +77,7 @@ class WindowStage:
             owner=owner,
         )
         for transition in states:
-            windows = stage._windows_of((transition.rule_id, transition.selection_revision), 0)
-            windows.episodes[transition.group] = Episode.after(transition)
+            stage._windows_of((transition.rule_id, transition.selection_revision), 0).apply(transition)
         return stage
 
     @property
@@ -84,71 +85,67 @@ class WindowStage:
         """Whether everything that a former owner judged has been read again."""
         return self.position >= self.judged_until
 
-    @property
-    def open_groups(self) -> int:
-        """How many groups have an open window."""
-        return _count_open(self._windows.values())
-
-    @property
-    def firing_groups(self) -> int:
-        """How many groups have an open alert."""
-        return _count_firing(self._windows.values())
-
-    def count_groups(self, rule_type: RuleType) -> tuple[int, int]:
-        """Count the groups with an open window, and those with an open alert, of one type of rule."""
-        of_type = [
+    def count_groups(self, rule_type: RuleType | None = None) -> tuple[int, int]:
+        """Count the groups with an open window, and those with an open alert; of one type of rule, or of all."""
+        counted = [
             windows
             for windows in self._windows.values()
-            if windows.compiled and windows.compiled.rule.type is rule_type
+            if rule_type is None or (windows.compiled and windows.compiled.rule.type is rule_type)
         ]
-        return _count_open(of_type), _count_firing(of_type)
+        slots, *_ = self._table.panes_of(window.number for windows in counted for window in windows.windows.values())
+        return len(slots), sum(episode.is_open for windows in counted for episode in windows.episodes.values())
 
     def update_rules(self, rules: RuleSet, now_ns: int) -> list[Transition]:
         """Use new rules from now on: judge again what they changed, resolve the alerts of removed ones."""
+        self._merge_all(now_ns)
         self._rules = rules
         for readers in rules.total_readers.values():
             for compiled in readers:
                 # They judge groups of which they have selected nothing, too.
                 self._windows.setdefault(compiled.selection_key, RuleWindows(compiled.selection_key))
         transitions: list[Transition] = []
+        changed: list[RuleWindows] = []
         for windows in self._windows.values():
-            transitions += self._update_rule(windows, rules, now_ns)
+            compiled_now = rules.in_force(windows.selection)
+            if compiled_now is None:
+                transitions += windows.detach(rules, now_ns)
+            elif compiled_now is not windows.compiled:
+                self._attach(windows, compiled_now)
+                changed.append(windows)
+        if changed and self.is_caught_up:
+            transitions += self._judge_all(changed, now_ns)
+            transitions += self._close_windows(now_ns)
         return transitions
 
     def observe(self, offset: int, batch: PartialBatch, now_ns: int) -> BatchOutcome:
         """Process one record: first its rows, then the progress of its source."""
         was_caught_up = self.is_caught_up
         self.position = offset + 1
-        flush_order = self._advance_sequence(batch.progress)
-        if flush_order is FlushOrder.GAP and not was_caught_up:
-            # It was noticed when this was read first; reading from the middle may begin with a repetition.
-            flush_order = FlushOrder.NEXT_BLOCK
-        rows = () if flush_order is FlushOrder.STALE else to_rows(batch.rows)
-        merged = self._merge(offset, batch.progress, rows, now_ns)
+        flush_order = self._advance_sequence(batch.progress, now_ns)
+        if flush_order is not FlushOrder.STALE:
+            self._sequences[batch.progress.source_partition].advance(batch.progress.up_to)
+            if len(batch.rows):
+                self._unmerged.setdefault(batch.progress.source_partition, []).append((offset, batch))
+        if not was_caught_up:
+            return self._replayed(batch, flush_order, now_ns)
+        merged = self._merge(batch.progress.source_partition, now_ns)
+        outcome = BatchOutcome(flush_order=flush_order)
         transitions: list[Transition] = []
-        if was_caught_up:
-            transitions += self._judge(merged.changed, now_ns)
-        elif self.is_caught_up:
-            transitions += self._judge_all(now_ns)
+        if merged is not None:
+            outcome = replace(outcome, **self._late(batch.progress, merged))
+            transitions += self._judge(merged, now_ns)
         self.watermark.observe(batch.progress)
-        # During a replay not everything is counted yet: nothing may end by it.
-        if self.is_caught_up:
-            transitions += self._close(now_ns)
-        # During a replay late events were counted when they were read first.
-        return BatchOutcome(
-            transitions=tuple(transitions),
-            flush_order=flush_order,
-            late_events=merged.late_events if was_caught_up else 0,
-            late_by_rule=merged.late_by_rule if was_caught_up else {},
-        )
+        transitions += self._close(now_ns)
+        return replace(outcome, transitions=tuple(transitions))
 
     def checkpoint(self, now_ns: int) -> Checkpoint:
         """Return from where a new owner could resume, once all transitions so far have been delivered."""
+        self._merge_all(now_ns)
         self._drop_unused_windows(now_ns)
         self._drop_totals(now_ns)
-        offsets = [windows.oldest_needed_offset for windows in self._windows.values()]
-        needed = [offset for offset in offsets if offset is not None]
-        needed += [window.first_offset for totals in self._totals.values() for window in totals.windows.values()]
+        self._table.compact()
+        used: list[RuleWindows | ScopeTotals] = [*self._windows.values(), *self._totals.values()]
+        needed = [window.first_offset for windows in used for window in windows.windows.values()]
         return Checkpoint(
             offset=min(needed, default=self.position),
             position=max(self.position, self.judged_until),
@@ -168,90 +165,150 @@ class WindowStage:
         kept = {(windows.selection[0], group) for windows in self._windows.values() for group in windows.episodes}
         return [key for key in expired if key not in kept]
 
-    def _advance_sequence(self, progress: BlockProgress) -> FlushOrder:
+    def _replayed(self, batch: PartialBatch, flush_order: FlushOrder, now_ns: int) -> BatchOutcome:
+        """Go on with a record that was judged before; what it leads to is known once the last one is read.
+
+        Not everything is counted until then: nothing may end by it. Late events and gaps were reported when it was
+        read first.
+        """
+        self.watermark.observe(batch.progress)
+        if len(self._unmerged.get(batch.progress.source_partition, ())) >= _MAX_UNMERGED:
+            self._merge(batch.progress.source_partition, now_ns)
+        if flush_order is FlushOrder.GAP:
+            # Reading from the middle may begin with a repetition.
+            flush_order = FlushOrder.NEXT_BLOCK
+        if not self.is_caught_up:
+            return BatchOutcome(flush_order=flush_order)
+        self._merge_all(now_ns)
+        transitions = [*self._judge_all(list(self._windows.values()), now_ns), *self._close(now_ns)]
+        return BatchOutcome(transitions=tuple(transitions), flush_order=flush_order)
+
+    def _advance_sequence(self, progress: BlockProgress, now_ns: int) -> FlushOrder:
         """Place a flush in the sequence of its source; fold the source's block when a later one has begun."""
-        sequence = self._sequences.get(progress.source_partition)
+        source = progress.source_partition
+        sequence = self._sequences.get(source)
         if sequence is None:
-            self._sequences[progress.source_partition] = SourceSequence.starting_with(progress)
+            self._sequences[source] = SourceSequence.starting_with(progress)
             return FlushOrder.SAME_BLOCK
         flush_order = sequence.order_of(progress)
         if progress.block > sequence.block:
-            self._fold(progress.source_partition, sequence)
-            self._sequences[progress.source_partition] = sequence.next_block(progress)
+            self._merge(source, now_ns)
+            self._table.fold(source)
+            self._sequences[source] = sequence.next_block(progress)
         return flush_order
 
-    def _fold(self, source: int, sequence: SourceSequence) -> None:
-        for key in sequence.rows:
-            if key.is_totals:
-                totals = self._totals.get(key.rule_id)
-                scope_pane = totals.existing_pane(key.group, key.pane_ns) if totals else None
-                if scope_pane is not None:
-                    scope_pane.fold(source)
-                continue
-            windows = self._windows.get((key.rule_id, key.selection_revision))
-            pane = windows.existing_pane(key.group, key.pane_ns) if windows else None
-            if pane is not None:
-                pane.fold(source)
+    def _merge_all(self, now_ns: int) -> None:
+        for source in list(self._unmerged):
+            self._merge(source, now_ns)
 
-    def _merge(self, offset: int, progress: BlockProgress, rows: Iterable[Row], now_ns: int) -> "_MergedRows":
-        """Put rows into their panes; return those that changed something, and how many events came too late."""
-        merged = _MergedRows()
-        sequence = self._sequences[progress.source_partition]
-        for row in rows:
-            replaced = sequence.replace(row, progress.up_to)
-            if replaced is None:
-                continue
-            key, (aggregate, former) = row.key, replaced
-            if key.is_totals:
-                if not key.is_closing:
-                    self._merge_totals(offset, progress, key, aggregate)
-                    merged.changed.append(row)
-                elif self.watermark.has_reached(key.pane_ns):
-                    merged.late_events += self._late_events(sequence, aggregate, former)
-                continue
-            pane = self._windows_of((key.rule_id, key.selection_revision), now_ns).pane(key, offset)
-            if pane is None:
-                merged.late_by_rule[key.rule_id] += self._late_events(sequence, aggregate, former)
-            else:
-                pane.replace(progress.source_partition, aggregate)
-                merged.changed.append(row)
-        sequence.advance(progress.up_to)
-        return merged
+    def _merge(self, source: int, now_ns: int) -> MergedRows | None:
+        """Put the rows of a source that wait for it into their panes."""
+        records = self._unmerged.pop(source, None)
+        if not records:
+            return None
+        block = BlockRows.of(records)
+        firsts, places = distinct_windows(block.rows)
+        windows = [
+            self._window(block.rows.selections[selection], start_ns, offset, now_ns)
+            for selection, start_ns, offset in zip(
+                block.rows.selection[firsts].tolist(),
+                block.rows.pane_ns[firsts].tolist(),
+                block.offsets[firsts].tolist(),
+                strict=True,
+            )
+        ]
+        return merge_rows(self._table, block, windows, places)
 
-    def _merge_totals(self, offset: int, progress: BlockProgress, key: RowKey, aggregate: Aggregate) -> None:
-        totals = self._totals.setdefault(key.rule_id, ScopeTotals())
-        scope_pane = totals.pane(key.group, key.pane_ns, offset)
-        scope_pane.replace(progress.source_partition, progress.rules_revision, aggregate)
+    def _window(self, selection: SelectionKey, start_ns: int, offset: int, now_ns: int) -> Window:
+        """Return the window that a row counts in, a new one if there is none."""
+        window = self._table.windows.find(selection, start_ns)
+        if window is not None:
+            # Rows of several sources that were judged before are merged source by source.
+            window.first_offset = min(window.first_offset, offset)
+            return window
+        key = RowKey(*selection, (), start_ns)
+        if key.is_closing:
+            return self._table.windows.add(selection, start_ns, offset, is_open=False)
+        if key.is_totals:
+            owner: RuleWindows | ScopeTotals = self._totals.setdefault(key.rule_id, ScopeTotals())
+            is_open = True
+        else:
+            owner = self._windows_of(selection, now_ns)
+            is_open = start_ns >= owner.open_from_ns
+        window = self._table.windows.add(selection, start_ns, offset, is_open=is_open)
+        if is_open:
+            owner.windows[start_ns] = window
+        return window
 
-    def _late_events(self, sequence: SourceSequence, aggregate: Aggregate, former: Aggregate | None) -> int:
-        """Return how many events of a row are late that were not counted as late before."""
-        if former is not None:
-            return aggregate.counted - former.counted
+    def _late(self, progress: BlockProgress, merged: MergedRows) -> Mapping[str, Any]:
+        """Count the events of rows that came too late and were not counted as late before."""
         # A block that began before the stage was restored: the former owner counted its late events.
-        return 0 if self.is_resumed and not sequence.is_complete else aggregate.counted
+        of_new = not self.is_resumed or self._sequences[progress.source_partition].is_complete
+        late = merged.of_windows([not window.is_open and not window.is_totals for window in merged.windows])
+        closed = merged.of_windows(
+            [window.is_closing and self.watermark.has_reached(window.start_ns) for window in merged.windows]
+        )
+        return {
+            "late_events": int(merged.added(closed, of_new=of_new).sum()),
+            "late_by_rule": late_by_rule(merged, late, merged.added(late, of_new=of_new)),
+        }
 
-    def _judge(self, rows: Sequence[Row], now_ns: int) -> list[Transition]:
+    def _judge(self, merged: MergedRows, now_ns: int) -> list[Transition]:
+        """Judge the panes that rows have changed: those of rules, and those whose totals they are."""
+        parts, rows = [], []
+        own = {place: judged for place, window in enumerate(merged.windows) if (judged := self._in_force(window))}
+        if own:
+            chosen = merged.of_windows([place in own for place in range(len(merged.windows))])
+            parts.append(merged.candidates(own, chosen))
+            rows.append(chosen)
+        for place, window in enumerate(merged.windows):
+            readers = self._readers(window) if window.is_totals else []
+            if readers:
+                chosen = np.flatnonzero(merged.places == place)
+                every = every_pane(self._table, readers, merged.replaced.groups[chosen])
+                is_eager = np.array([reader.compiled.holds_when_empty for reader in readers])
+                concerned = np.flatnonzero(is_eager[every.places] | (every.slots != NO_SLOT))
+                parts.append(every.take(concerned))
+                rows.append(np.tile(chosen, len(readers))[concerned])
+        if not parts:
+            return []
+        all_rows = np.concatenate(rows)
+        return fire_alerts(
+            self._table, joined(parts), now_ns, lambda candidate: merged.traceparent(int(all_rows[candidate]))
+        )
+
+    def _in_force(self, window: Window) -> JudgedWindow | None:
+        """Return the window with its rule if that is in force here."""
+        rules = self._windows.get(window.selection)
+        if rules is None or rules.compiled is None or not window.is_open:
+            return None
+        return JudgedWindow(rules=rules, compiled=rules.compiled, start_ns=window.start_ns)
+
+    def _readers(self, window: Window) -> list[JudgedWindow]:
+        """Return the windows that changed totals may make an alert.
+
+        Those are the ones in which a rule has selected something, or in which it may fire without.
+        """
+        start_ns = window.start_ns
+        readers = self._rules.total_readers.get(window.selection[0], ()) if self._rules else ()
+        return [
+            JudgedWindow(rules=rules, compiled=compiled, start_ns=start_ns)
+            for compiled in readers
+            if (rules := self._windows[compiled.selection_key]).open_from_ns <= start_ns
+            and (compiled.holds_when_empty or start_ns in rules.windows)
+        ]
+
+    def _judge_all(self, rules: Sequence[RuleWindows], now_ns: int) -> list[Transition]:
+        """Judge every open window of rules, because they or their totals changed; open alerts take over an edit."""
         transitions: list[Transition] = []
-        # The earliest window first: an episode begins with it when several meet the condition at once.
-        for key, aggregate in sorted(rows, key=_judging_order):
-            for windows in self._concerned_windows(key):
-                transitions += windows.judge(key.group, key.pane_ns, now_ns, aggregate.traceparent)
-        return transitions
-
-    def _concerned_windows(self, key: RowKey) -> list[RuleWindows]:
-        """Return the windows that a changed row may make an alert."""
-        if not key.is_totals:
-            return [self._windows[key.rule_id, key.selection_revision]]
-        firing_when_empty = self._rules.firing_when_empty.get(key.rule_id, ()) if self._rules else ()
-        selecting = self._totals[key.rule_id].windows[key.pane_ns].panes[key.group].selecting
-        concerned = [self._windows.get(selection) for selection in dict.fromkeys((*firing_when_empty, *selecting))]
-        return [windows for windows in concerned if windows is not None]
-
-    def _judge_all(self, now_ns: int) -> list[Transition]:
-        transitions: list[Transition] = []
-        for windows in self._windows.values():
-            transitions += windows.judge_all(now_ns)
-        return transitions
+        windows: list[JudgedWindow] = []
+        for each in rules:
+            if each.compiled is not None:
+                transitions += each.apply_edit(each.compiled, now_ns)
+                windows += [
+                    JudgedWindow(rules=each, compiled=each.compiled, start_ns=start_ns) for start_ns in each.starts()
+                ]
+        return [*transitions, *fire_alerts(self._table, all_panes(self._table, windows), now_ns)]
 
     def _close(self, now_ns: int) -> list[Transition]:
         transitions = self._close_windows(now_ns)
@@ -264,28 +321,33 @@ class WindowStage:
         return transitions
 
     def _close_windows(self, now_ns: int) -> list[Transition]:
+        """Close the windows that the watermark has passed."""
+        watermark_ns = self.watermark.value_ns
+        if watermark_ns is None or watermark_ns < self._next_close_ns:
+            return []
         transitions: list[Transition] = []
+        self._next_close_ns = LATEST_NS
         for windows in self._windows.values():
-            transitions += windows.close(self.watermark.value_ns, now_ns)
+            compiled = windows.compiled
+            if compiled is None:
+                continue
+            open_from_ns = open_from(compiled, watermark_ns)
+            if open_from_ns > windows.open_from_ns:
+                transitions += close_windows(self._table, windows, compiled, open_from_ns, now_ns)
+                for window in windows.close_before(open_from_ns):
+                    self._table.windows.close(window)
+            self._next_close_ns = min(
+                self._next_close_ns, windows.open_from_ns + compiled.window_ns + compiled.lateness_ns
+            )
         return transitions
 
     def _due_ns(self) -> int | None:
         return min((due for windows in self._windows.values() if (due := windows.due_ns) is not None), default=None)
 
-    def _update_rule(self, windows: RuleWindows, rules: RuleSet, now_ns: int) -> list[Transition]:
-        compiled = rules.in_force(windows.selection)
-        if compiled is None:
-            return windows.detach(rules, now_ns)
-        if compiled is windows.compiled:
-            return []
-        self._attach(windows, compiled)
-        if not self.is_caught_up:
-            return []
-        return [*windows.judge_all(now_ns), *windows.close(self.watermark.value_ns, now_ns)]
-
     def _attach(self, windows: RuleWindows, compiled: CompiledRule) -> None:
         totals = self._totals.setdefault(compiled.bucketing_id, ScopeTotals()) if compiled.needs_totals else None
         windows.attach(compiled, totals, self.watermark.value_ns)
+        self._next_close_ns = EARLIEST_NS
 
     def _windows_of(self, selection: SelectionKey, now_ns: int) -> RuleWindows:
         windows = self._windows.get(selection)
@@ -302,29 +364,24 @@ class WindowStage:
             readers = self._rules.total_readers.get(bucketing_id, ()) if self._rules else ()
             if readers:
                 totals.unused_since_ns = None
-                totals.close(min(self._windows[compiled.selection_key].open_from_ns for compiled in readers))
+                self._forget(
+                    totals.pop_before(min(self._windows[compiled.selection_key].open_from_ns for compiled in readers))
+                )
                 continue
             totals.unused_since_ns = totals.unused_since_ns or now_ns
             if now_ns - totals.unused_since_ns > _UNUSED_RETENTION_NS:
+                self._forget(totals.pop_before(LATEST_NS))
                 del self._totals[bucketing_id]
 
     def _drop_unused_windows(self, now_ns: int) -> None:
         for selection, windows in list(self._windows.items()):
             since_ns = windows.unused_since_ns
             if since_ns is not None and now_ns - since_ns > _UNUSED_RETENTION_NS:
+                self._forget(windows.windows.values())
                 windows.windows.clear()
                 if not windows.episodes:
                     del self._windows[selection]
 
-
-def _count_open(all_windows: Iterable[RuleWindows]) -> int:
-    return sum(len(window.panes) for windows in all_windows for window in windows.windows.values())
-
-
-def _count_firing(all_windows: Iterable[RuleWindows]) -> int:
-    return sum(episode.is_open for windows in all_windows for episode in windows.episodes.values())
-
-
-def _judging_order(row: Row) -> tuple[int, bool]:
-    # A rule's own rows first: they carry the trace of the event that decides.
-    return row.key.pane_ns, row.key.is_totals
+    def _forget(self, windows: Iterable[Window]) -> None:
+        for window in windows:
+            self._table.windows.close(window, is_forgotten=True)

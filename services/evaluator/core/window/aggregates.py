@@ -1,0 +1,78 @@
+"""The aggregates of many rows, as columns, and how two of a row are merged.
+
+A further aggregate is added in `COLUMNS` alone: merging must be associative and commutative, and the empty value must
+change nothing. Sums are a column of their own kind, because they are exact.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from services.evaluator.core.match.events import Ints
+from services.evaluator.core.partial_rows import ABSENT_NS
+from services.evaluator.core.window.code_index import grown
+from services.evaluator.core.window.column_condition import NumberColumns
+from services.evaluator.core.window.exact_sums import ExactSums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateColumn:
+    """One aggregate: the type of its numbers, the one that changes nothing, and how two are merged."""
+
+    dtype: type[np.generic]
+    empty: float
+    merge: Callable[[Any, Any], Any]
+
+
+_COUNT = AggregateColumn(dtype=np.int64, empty=0, merge=np.add)
+COLUMNS: Final[Mapping[str, AggregateColumn]] = {
+    "counted": _COUNT,
+    "total": _COUNT,
+    "value_count": _COUNT,
+    "last_event_ns": AggregateColumn(dtype=np.int64, empty=ABSENT_NS, merge=np.maximum),
+    # An absent one is not a number.
+    "min": AggregateColumn(dtype=np.float64, empty=np.nan, merge=np.fmin),
+    "max": AggregateColumn(dtype=np.float64, empty=np.nan, merge=np.fmax),
+}
+SUM: Final = "sum"
+NAMES: Final = (*COLUMNS, SUM)
+
+
+class Aggregates:
+    """The aggregate of each row; that of NO_SLOT is empty and stays so. Changed in place.
+
+    Rows are given as distinct indexes.
+    """
+
+    def __init__(self, names: Iterable[str] = NAMES, size: int = 1) -> None:
+        self._columns = {
+            name: np.full(size, COLUMNS[name].empty, dtype=COLUMNS[name].dtype) for name in names if name != SUM
+        }
+        self._sums = ExactSums(size) if SUM in names else None
+
+    def grow(self, size: int) -> None:
+        """Make room for so many rows."""
+        for name, values in self._columns.items():
+            self._columns[name] = grown(values, size, COLUMNS[name].empty)
+        if self._sums is not None:
+            self._sums.grow(size)
+
+    def take(self, rows: Ints, names: Iterable[str] = NAMES) -> "Aggregates":
+        """Return these rows with these columns, in this order."""
+        taken = Aggregates(())
+        taken._columns = {name: self._columns[name][rows] for name in names if name != SUM}
+        taken._sums = self._sums.take(rows) if self._sums is not None and SUM in names else None
+        return taken
+
+    def merge(self, rows: Ints, numbers: NumberColumns) -> None:
+        """Merge numbers into rows."""
+        for name, values in self._columns.items():
+            values[rows] = COLUMNS[name].merge(values[rows], numbers[name])
+        if self._sums is not None:
+            self._sums.add(rows, numbers[SUM])
+
+    def numbers(self) -> NumberColumns:
+        """Return the numbers of all rows; sums are rounded once."""
+        return {**self._columns, **({} if self._sums is None else {SUM: self._sums.rounded()})}

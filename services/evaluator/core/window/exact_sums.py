@@ -1,0 +1,85 @@
+"""Sums of doubles that are kept exactly, so neither order nor grouping matters; a sum is rounded when it is read.
+
+Almost every sum fits in two doubles, a high and a low one, whose exact sum it is. What does not fit is kept as an
+integer.
+"""
+
+import numpy as np
+
+from services.evaluator.core.match.events import Floats, Ints
+from services.evaluator.core.window.code_index import grown
+
+# Doubles are integer multiples of this power of two.
+_SCALE_BITS = 1074
+
+
+class ExactSums:
+    """A column of sums, zero at first. Changed in place."""
+
+    def __init__(self, size: int = 0) -> None:
+        self._high = np.zeros(size)
+        # Not a number where the sum is kept as an integer.
+        self._low = np.zeros(size)
+        self._integers: dict[int, int] = {}
+
+    def grow(self, size: int) -> None:
+        """Make room for so many sums."""
+        self._high, self._low = grown(self._high, size, 0.0), grown(self._low, size, 0.0)
+
+    def take(self, rows: Ints) -> "ExactSums":
+        """Return the sums with these indexes, in this order."""
+        taken = ExactSums()
+        taken._high, taken._low = self._high[rows], self._low[rows]
+        if self._integers:
+            wide = np.flatnonzero(np.isnan(taken._low)).tolist()
+            taken._integers = {place: self._integers[int(rows[place])] for place in wide}
+        return taken
+
+    def add(self, rows: Ints, numbers: Floats) -> None:
+        """Add a number to each of some distinct sums. An infinite one counts as the largest double."""
+        if not numbers.any():
+            return
+        numbers = np.nan_to_num(numbers)
+        with np.errstate(over="ignore", invalid="ignore"):
+            high, rest = _two_sum(self._high[rows], numbers)
+            low, lost = _two_sum(self._low[rows], rest)
+            high, low = _two_sum(high, low)
+            fits = (lost == 0.0) & np.isfinite(high)
+        if not fits.all():
+            self._add_to_integers(rows[~fits], numbers[~fits])
+            rows, high, low = rows[fits], high[fits], low[fits]
+        self._high[rows], self._low[rows] = high, low
+
+    def rounded(self) -> Floats:
+        """Return the sums, each rounded once."""
+        sums: Floats = self._high.copy()
+        for row, scaled in self._integers.items():
+            sums[row] = _unscaled(scaled)
+        return sums
+
+    def _add_to_integers(self, rows: Ints, numbers: Floats) -> None:
+        for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
+            scaled = self._integers.get(row)
+            if scaled is None:
+                scaled = _scaled(float(self._high[row])) + _scaled(float(self._low[row]))
+            self._integers[row] = scaled + _scaled(number)
+        self._high[rows], self._low[rows] = 0.0, np.nan
+
+
+def _two_sum(one: Floats, other: Floats) -> tuple[Floats, Floats]:
+    """Return the rounded sum of numbers and what rounding lost, exactly (Knuth)."""
+    total = one + other
+    of_other = total - one
+    return total, (one - (total - of_other)) + (other - of_other)
+
+
+def _scaled(number: float) -> int:
+    numerator, denominator = number.as_integer_ratio()
+    return numerator << (_SCALE_BITS + 1 - denominator.bit_length())
+
+
+def _unscaled(scaled: int) -> float:
+    try:
+        return scaled / (1 << _SCALE_BITS)
+    except OverflowError:
+        return float("inf") if scaled > 0 else float("-inf")
