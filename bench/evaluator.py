@@ -75,7 +75,7 @@ class Bench:
         """Run one fetch, one flush and one fetch of the window stage."""
         fetched = self._fetch(records)
         events, _ = self.costs.of("decode", lambda: self.decoder.decode(fetched))
-        self.costs.of("match", lambda: match_events(events, self.rules, self.sources, OUTPUTS))
+        self.costs.of("match", lambda: match_events(events, self.rules, self.sources))
         flushed = self.costs.of("flush", self._flush)
         self.rows += sum(len(batch.rows) for _, batch in flushed)
         values = self.costs.of("encode", lambda: [(output, encode_batch(batch)) for output, batch in flushed])

@@ -144,7 +144,7 @@ class MatchWorker(StageWorker):
         started = self._clock.monotonic()
         for record in events.records:
             self._busy_at[record.partition] = started
-        matched = await asyncio.to_thread(match_events, events, rules, self._sources, self._sink.outputs)
+        matched = await asyncio.to_thread(match_events, events, rules, self._sources)
         for compiled, error in matched.failed.items():
             self._report_failure(compiled, error)
         self._report_over_step_limit(events.columns.over_step_limit)

@@ -142,7 +142,7 @@ class Pipeline:
         ]
         events, unreadable = DECODER.decode(records)
         assert not unreadable
-        match_events(events, self.rules, matcher.sources, self.outputs)
+        match_events(events, self.rules, matcher.sources)
         matcher.positions[partition] += len(records)
         return len(records)
 

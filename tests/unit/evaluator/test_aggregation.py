@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from services.chassis.kafka import Record
 from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.core.match import aggregation
 from services.evaluator.core.match.aggregation import first_of_each, match_events
 from services.evaluator.core.match.blocks import Block, SourcePartition
-from services.evaluator.core.match.bucketing import _compact
+from services.evaluator.core.match.bucketing import compact
 from services.evaluator.core.partial_rows import to_rows
 from services.evaluator.core.records import SECOND_NS, Aggregate, RowKey, totals_key
 from services.evaluator.core.rules import RuleSet
 from services.rule_language.checking import Expression, check_filter
+from tests.unit.evaluator.block_contents import rows_of
 from tests.unit.evaluator.pipeline import START, rule
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
@@ -72,11 +74,8 @@ def matched(records: list[Record], cuts: list[int]) -> dict[int, dict[int, dict[
     sources = {partition: SourcePartition.at(partition, offset) for partition, offset in starts.items()}
     for first, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
         batch, _ = DECODER.decode(records[first:end])
-        match_events(batch, RULES, sources, outputs=4)
-    return {
-        source.partition: {each.number: each.rows | each.totals for each in source.blocks}
-        for source in sources.values()
-    }
+        match_events(batch, RULES, sources)
+    return {source.partition: {each.number: rows_of(each) for each in source.blocks} for source in sources.values()}
 
 
 def naive(records: list[Record]) -> dict[int, dict[int, dict[RowKey, tuple[int, int]]]]:
@@ -136,13 +135,13 @@ def one_block(*events: LogEvent, trace: str = "", arrival_s: int = START) -> Blo
     value = LogBatch(events=events).SerializeToString()
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, headers, arrival_s * 1000)])
     source = SourcePartition.at(0, 0)
-    match_events(batch, RULES, {0: source}, outputs=4)
+    match_events(batch, RULES, {0: source})
     return source.blocks[0]
 
 
 def plain(block: Block, service: str = "a") -> Aggregate:
     (aggregate,) = [
-        aggregate for key, aggregate in block.rows.items() if key.rule_id == "plain" and key.group == (service,)
+        aggregate for key, aggregate in rows_of(block).items() if key.rule_id == "plain" and key.group == (service,)
     ]
     return aggregate
 
@@ -210,7 +209,7 @@ def test_a_record_that_cannot_be_decoded_counts_as_read_and_empty() -> None:
     records = [Record("log-events", 0, n, None, v, (), START * 1000) for n, v in enumerate([good, b"\xff", good])]
     batch, unreadable = DECODER.decode(records)
     source = SourcePartition.at(0, 0)
-    match_events(batch, RULES, {0: source}, outputs=4)
+    match_events(batch, RULES, {0: source})
     assert [each.record.offset for each in unreadable] == [1]
     assert (source.position, plain(source.blocks[0]).counted) == (3, 2)
 
@@ -227,7 +226,7 @@ def test_many_groups_are_found_by_sorting() -> None:
     for number, event in enumerate(spread):
         event.event_time.FromSeconds(START - number * 10)
     block = one_block(*events, *spread)
-    assert sum(aggregate.counted for key, aggregate in block.rows.items() if key.rule_id == "plain") == 3000
+    assert sum(aggregate.counted for key, aggregate in rows_of(block).items() if key.rule_id == "plain") == 3000
 
 
 def test_a_rule_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +242,7 @@ def test_a_rule_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPa
     value = LogBatch(events=[error()]).SerializeToString()
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
     source = SourcePartition.at(0, 0)
-    failed = match_events(batch, rules, {0: source}, outputs=4).failed
+    failed = match_events(batch, rules, {0: source}).failed
     assert list(failed) == [bad]
     assert plain(source.blocks[0]).counted == 1
 
@@ -254,9 +253,29 @@ def test_a_rule_that_cannot_be_grouped_does_not_stop_the_others() -> None:
     value = LogBatch(events=[error()]).SerializeToString()
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
     rules = RuleSet(revision=1, rules={"bad": bad, "good": good})
-    outcome = match_events(batch, rules, {0: SourcePartition.at(0, 0)}, outputs=4)
+    outcome = match_events(batch, rules, {0: SourcePartition.at(0, 0)})
     assert list(outcome.failed) == [bad]
     assert outcome.selected == {"plain": 1}
+
+
+def test_a_rule_whose_scope_fails_does_not_stop_the_others() -> None:
+    def crash(*_: object) -> NoReturn:
+        raise RuntimeError("no")
+
+    good, bad = RULES.rules["plain"], replace(RULES.rules["scoped"], scope=crash)
+    rules = RuleSet(revision=1, rules={"bad": bad, "good": good})
+    value = LogBatch(events=[error()]).SerializeToString()
+    batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
+    source = SourcePartition.at(0, 0)
+    assert list(match_events(batch, rules, {0: source}).failed) == [bad]
+    assert {key.rule_id for key in rows_of(source.blocks[0])} == {"plain", good.bucketing_id}
+
+
+def test_how_many_events_are_added_at_once_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = random_records(Random(1))  # noqa: S311  (the same each time)
+    at_once = matched(records, [2])
+    monkeypatch.setattr(aggregation, "_HITS_AT_ONCE", 1)
+    assert matched(records, [2]) == at_once
 
 
 def test_lengths_must_fit_the_events() -> None:
@@ -283,14 +302,14 @@ def test_nothing_is_chosen_where_nothing_is_wanted() -> None:
 
 def test_codes_far_apart_are_compacted_like_close_ones() -> None:
     for code in (7, 10**9):
-        present, index, counts = _compact(np.array([code, 0, code]))
+        present, index, counts = compact(np.array([code, 0, code]))
         assert (present.tolist(), index.tolist(), counts.tolist()) == ([0, code], [1, 0, 1], [1, 2])
 
 
 def test_a_scope_that_no_event_is_in_counts_nothing() -> None:
     block = one_block(error(service="b"))
-    assert {key.rule_id for key in block.rows} == {"plain"}
-    assert {key.rule_id for key in block.totals} == {RULES.rules[name].bucketing_id for name in ("plain", "coded")}
+    totals = {RULES.rules[name].bucketing_id for name in ("plain", "coded")}
+    assert {key.rule_id for key in rows_of(block)} == {"plain"} | totals
 
 
 def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
@@ -298,7 +317,7 @@ def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
     value = LogBatch(events=events).SerializeToString()
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
     source = SourcePartition.at(0, 0)
-    match_events(batch, rules, {0: source}, outputs=4)
+    match_events(batch, rules, {0: source})
     batches = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
     return Counter(row.key.rule_id for _, batch in batches for row in to_rows(batch.rows))
 

@@ -1,7 +1,10 @@
 """Blocks and source partitions: what each flush writes."""
 
+import numpy as np
+
 from services.evaluator.core import records
 from services.evaluator.core.match.blocks import Block, SourcePartition
+from services.evaluator.core.match.counted_rows import Additions
 from services.evaluator.core.partial_rows import PartialBatch, of_rows, split_batch, to_rows
 from services.evaluator.core.records import (
     Aggregate,
@@ -15,14 +18,10 @@ from services.evaluator.core.records import (
     group_key,
     later,
     partition_of,
-    totals_key,
 )
+from services.evaluator.core.samples import SampleTable
 
 SAMPLE = Sample(1, "a", None, "m", None, None, "", "")
-
-
-def key(group: str = "a") -> RowKey:
-    return RowKey("rule", 1, (group,), 0)
 
 
 def flushed(source: SourcePartition, idle_ns: int | None = None) -> list[tuple[int, PartialBatch]]:
@@ -34,9 +33,40 @@ def test_block_borders_depend_only_on_offsets() -> None:
     assert (first_offset(1), end_offset(1)) == (256, 512)
 
 
+def count(block: Block, groups: str, samples: int = 0) -> None:
+    """Count an event in each of these groups, and keep so many samples of it in the first one."""
+    each = np.arange(len(groups))
+    buckets = block.rows.buckets([(group,) for group in groups], each, each * 0)
+    slots = block.rows.slots([("rule", 1)], [("rule",)], each * 0, buckets)
+    ones, none = each * 0 + 1, np.full(len(each), np.nan)
+    traces = block.rows.traces([""], each * 0)
+    block.rows.add(
+        slots,
+        Additions(
+            counted=ones,
+            value_count=each * 0,
+            min=none,
+            max=none,
+            last_event_ns=ones,
+            total=ones,
+            sum=np.zeros(len(each)),
+            traceparent=traces,
+        ),
+    )
+    if samples:
+        block.rows.samples.add(SampleTable.of([SAMPLE]), slots[[0] * samples], np.zeros(samples, dtype=np.int64))
+
+
+def total(block: Block, bucketing: str, readers: list[str]) -> None:
+    """Count the totals of a bucketing's group "a"."""
+    one = np.zeros(1, dtype=np.int64)
+    buckets = block.rows.buckets([("a",)], one, one)
+    block.rows.add_totals(block.rows.slots([(bucketing, 0)], [readers], one, buckets), one + 1, one)
+
+
 def test_every_output_gets_the_progress_of_a_block() -> None:
     source = SourcePartition.at(0, 0)
-    source.add_record(0, 5).replace_row(key(), Aggregate(counted=1), 2)
+    count(source.add_record(0, 5), "a")
     batches = flushed(source)
     assert [output for output, _ in batches] == [0, 1]
     assert {(batch.progress.previous_up_to, batch.progress.up_to) for _, batch in batches} == {(0, 1)}
@@ -46,16 +76,14 @@ def test_every_output_gets_the_progress_of_a_block() -> None:
 
 def test_only_changed_rows_are_sent_again_and_samples_only_once() -> None:
     source = SourcePartition.at(0, 0)
-    block = source.add_record(0, 5)
-    block.replace_row(key("a"), Aggregate(counted=1, samples=(SAMPLE,)), 1)
-    block.replace_row(key("b"), Aggregate(counted=1), 1)
+    count(source.add_record(0, 5), "ab", samples=1)
     flushed(source)
-    source.add_record(1, 6).replace_row(key("a"), Aggregate(counted=2, samples=(SAMPLE,)), 1)
+    count(source.add_record(1, 6), "a")
     (row,) = [row for _, batch in flushed(source) for row in to_rows(batch.rows)]
-    assert row.aggregate == Aggregate(counted=2)
-    source.add_record(2, 6).replace_row(key("a"), Aggregate(counted=3, samples=(SAMPLE, SAMPLE)), 1)
+    assert (row.key.group, row.aggregate.counted, row.aggregate.samples) == (("a",), 2, ())
+    count(source.add_record(2, 6), "a", samples=2)
     (row,) = [row for _, batch in flushed(source) for row in to_rows(batch.rows)]
-    assert row.aggregate.samples == (SAMPLE, SAMPLE)
+    assert row.aggregate.samples == (SAMPLE, SAMPLE, SAMPLE)
 
 
 def test_a_block_is_flushed_to_its_end_before_the_next_and_then_dropped() -> None:
@@ -88,9 +116,9 @@ def test_an_idle_source_is_reported() -> None:
 def test_totals_go_to_each_output_in_which_a_rules_group_is_judged() -> None:
     source = SourcePartition.at(0, 0)
     block = source.add_record(0, 5)
-    block.replace_totals(totals_key("f", ("a",), 0), Aggregate(total=1), [f"r{n}" for n in range(9)], 2)
-    block.replace_totals(totals_key("g", ("a",), 0), Aggregate(total=1), ["r0"], 2)
-    block.replace_totals(totals_key("h", ("a",), 0), Aggregate(total=1), [], 2)
+    total(block, "f", [f"r{n}" for n in range(9)])
+    total(block, "g", ["r0"])
+    total(block, "h", [])
     batches = [(row.key.rule_id, output) for output, batch in flushed(source) for row in to_rows(batch.rows)]
     assert sorted(batches) == [("f", 0), ("f", 1), ("g", partition_of("r0", ("a",), 2))]
 

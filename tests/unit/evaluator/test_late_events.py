@@ -13,6 +13,7 @@ from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.records import closing_key
 from services.evaluator.core.rules import RuleSet
 from services.rule_language.rule import Rule
+from tests.unit.evaluator.block_contents import rows_of
 from tests.unit.evaluator.pipeline import DECODER, START, Event, Pipeline, moment, rule
 from tocsin.logs.v1.log_event_pb2 import LogBatch
 
@@ -65,8 +66,8 @@ def test_nothing_is_sent_of_events_that_cannot_be_late() -> None:
         arrived_ms = int((START + arrival) * 1000)
         events, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), arrived_ms)])
         source = SourcePartition.at(0, 0)
-        match_events(events, RuleSet.of(1, [ERRORS]), {0: source}, outputs=2)
-        return [key.pane_ns for key in source.blocks[0].totals if key.is_closing]
+        match_events(events, RuleSet.of(1, [ERRORS]), {0: source})
+        return [key.pane_ns for key in rows_of(source.blocks[0]) if key.is_closing]
 
     assert closings(arrival=14.9) == []
     assert closings(arrival=15) == [closing_key(moment(15)).pane_ns]

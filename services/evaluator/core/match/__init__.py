@@ -1,9 +1,9 @@
 """The match stage: from the events of one fetch to partial aggregates of each rule, block, group and pane.
 
 Way of a fetch: `aggregation.match_events` puts each record into its block (`blocks`), computes the columns of its
-events (`events`), and puts the events into buckets (`bucketing`); rules with the same scope, grouping and window share
-a bucketing. The plan of all rules selects rows of the columns (`plan`), and each rule adds what was selected for it to
-the rows of the block. A flush writes the changed rows to `window-partials`.
+events (`events`), and lets the plan of all rules say which events each rule selects (`plan`). It puts the events into
+buckets of a block, a pane and a group (`bucketing`); rules with the same scope, grouping and window share a bucketing
+and its totals. Then what all rules selected is added to the rows of each block at once.
 
 Why the cost of an event hardly depends on the number of rules: rules are not evaluated one after the other. Each is
 split into clauses, alternatives of conditions on one field (`terms`). For each field one index answers the conditions
@@ -18,6 +18,11 @@ distinct values. Hyperscan gets patterns that this project read (`regex_syntax`,
 (`hyperscan_patterns`); it never misses a match, and where it may report one too many the expression itself confirms
 it. A pattern that cannot be read so, that costs too much, or that is found in every event is left to the expression.
 What cannot be evaluated fails for its rules alone.
+
+Rows are columns from here to the wire, and no Python object stands for a row: `counted_rows` holds those of a block. A
+pair of a selection and a bucket has a slot there (`slots`), which is found by a binary search; the output partitions of
+a slot are found once (`outputs`), and the samples of rows are indexes of the events that are samples (`row_samples`). A
+flush takes the changed rows of each block and writes them to `window-partials`.
 
 Invariants:
 

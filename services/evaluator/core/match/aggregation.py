@@ -1,35 +1,64 @@
-"""From columns and rules to rows: what each rule counts in each block, pane and group, without an object per event."""
+"""From columns and rules to rows: what each rule counts in each block, pane and group, all rules at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from services.evaluator.core.match.blocks import Block, SourcePartition
-from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events, latest_of_each
+from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events, compact, latest_of_each
+from services.evaluator.core.match.counted_rows import Additions
 from services.evaluator.core.match.events import (
     EventBatch,
+    Floats,
     Ints,
     RowMask,
     event_times_ns,
     field_values,
 )
-from services.evaluator.core.records import (
-    EMPTY_AGGREGATE,
-    LATEST_NS,
-    MAX_SAMPLES,
-    Aggregate,
-    RowKey,
-    Sample,
-    totals_key,
-)
-from services.evaluator.core.rules import CompiledRule, RuleSet
+from services.evaluator.core.records import LATEST_NS, Group, closing_key, totals_key
+from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
 from services.evaluator.core.samples import SampleTable
 
-_NO_ROWS: Ints = np.empty(0, dtype=np.int64)
-# Count, sum, minimum and maximum.
-_Values = tuple[int, float, float | None, float | None]
-_NO_VALUES: _Values = EMPTY_AGGREGATE.value_count, EMPTY_AGGREGATE.sum, EMPTY_AGGREGATE.min, EMPTY_AGGREGATE.max
+# About how many selected events are added at once: it bounds the memory for many rules that select the same events.
+_HITS_AT_ONCE: Final = 1 << 19
+_NO_EVENTS: Final[Ints] = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchOutcome:
+    """What matching one fetch led to, beside the rows of its blocks."""
+
+    # By the id of each rule that was evaluated, how many events its filter selected.
+    selected: Mapping[str, int]
+    # Rules that could not be evaluated, and why: they miss this fetch, the others do not.
+    failed: Mapping[CompiledRule, Exception]
+
+
+def match_events(events: EventBatch, rules: RuleSet, sources: Mapping[int, SourcePartition]) -> MatchOutcome:
+    """Add the events of a fetch to the blocks of their sources."""
+    fetch = _add_records(events, sources)
+    if not len(events.columns):
+        return MatchOutcome(selected={}, failed={})
+    chosen = rules.plan.select(events.columns)
+    failed = dict(chosen.failed)
+    hits: dict[CompiledRule, Ints] = {}
+    for compiled in rules.rules.values():
+        if compiled in failed:
+            continue
+        try:
+            fetch.prepare(compiled)
+        except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
+            failed[compiled] = error
+        else:
+            hits[compiled] = chosen.rows.get(compiled, _NO_EVENTS)
+    buckets = _place(fetch, rules)
+    for some in _in_turn(hits):
+        _add_hits(fetch, buckets, some)
+    buckets.add_totals(fetch.blocks)
+    _add_closings(fetch)
+    return MatchOutcome(selected={compiled.rule.id: len(each) for compiled, each in hits.items()}, failed=failed)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,11 +74,11 @@ class _Fetch:
     block_of_event: Ints
     # For each event the end of the window that closes first among the rules that selected it.
     closes_ns: Ints | None = None
-    _scopes: dict[str, RowMask | None] = field(default_factory=dict)
     bucketings: dict[str, BucketedEvents] = field(default_factory=dict)
+    _scopes: dict[str, RowMask | None] = field(default_factory=dict)
 
-    def bucketed(self, compiled: CompiledRule) -> BucketedEvents:
-        """Return the events in the buckets of this rule's scope, grouping and window."""
+    def prepare(self, compiled: CompiledRule) -> None:
+        """Compute what the rule needs of the events: their buckets and values."""
         if compiled.bucketing_id not in self.bucketings:
             self.bucketings[compiled.bucketing_id] = bucket_events(
                 self.events.columns,
@@ -59,15 +88,15 @@ class _Fetch:
                 times_ns=self.times_ns,
                 blocks=self.block_of_event,
             )
-        return self.bucketings[compiled.bucketing_id]
+        field_values(self.events.columns, compiled.rule.value_field)
 
-    def add_closings(self, compiled: CompiledRule, bucketed: BucketedEvents, events: Ints) -> None:
-        """Take into account when the windows of the events close that a rule selected.
+    def add_closings(self, compiled: CompiledRule, events: Ints) -> None:
+        """Take into account when the windows of the events close that rules of this window and lateness selected.
 
         The watermark is never ahead of a record's arrival, so windows that close after it cannot make an event late.
         """
         open_ns = compiled.window_ns + compiled.lateness_ns
-        if bucketed.first_pane_ns + open_ns > self.latest_arrival_ns:
+        if self.bucketings[compiled.bucketing_id].first_pane_ns + open_ns > self.latest_arrival_ns:
             return
         if self.closes_ns is None:
             self.closes_ns = np.full(len(self.times_ns), LATEST_NS)
@@ -81,39 +110,6 @@ class _Fetch:
         if scope not in self._scopes:
             self._scopes[scope] = compiled.scope(self.events.columns, None)
         return self._scopes[scope]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatchOutcome:
-    """What matching one fetch led to, beside the rows of its blocks."""
-
-    # By the id of each rule that was evaluated, how many events its filter selected.
-    selected: Mapping[str, int]
-    # Rules that could not be evaluated, and why: they miss this fetch, the others do not.
-    failed: Mapping[CompiledRule, Exception]
-
-
-def match_events(
-    events: EventBatch, rules: RuleSet, sources: Mapping[int, SourcePartition], outputs: int
-) -> MatchOutcome:
-    """Add the events of a fetch to the blocks of their sources."""
-    fetch = _add_records(events, sources)
-    selected: dict[str, int] = {}
-    failed: dict[CompiledRule, Exception] = {}
-    if len(events.columns):
-        chosen = rules.plan.select(events.columns)
-        failed |= chosen.failed
-        for compiled in rules.rules.values():
-            if compiled in failed:
-                continue
-            try:
-                selected[compiled.rule.id] = _add_rule(fetch, compiled, chosen.rows.get(compiled, _NO_ROWS), outputs)
-            except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
-                failed[compiled] = error
-    for bucketing_id, bucketed in fetch.bucketings.items():
-        _add_totals(fetch, bucketing_id, bucketed, rules, outputs)
-    _add_closings(fetch, outputs)
-    return MatchOutcome(selected=selected, failed=failed)
 
 
 def _add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> _Fetch:
@@ -150,157 +146,209 @@ def _add_event_times(events: EventBatch, blocks: Sequence[Block], bounded_ns: In
         blocks[index].add_event_time(latest)
 
 
-def _add_totals(fetch: _Fetch, bucketing_id: str, bucketed: BucketedEvents, rules: RuleSet, outputs: int) -> None:
-    """Count what a scope selects, once for all rules of a bucketing; it goes only to the rules that need it."""
-    rule_ids = [compiled.rule.id for compiled in rules.total_readers.get(bucketing_id, ())]
-    for bucket, total, last in zip(bucketed.buckets, bucketed.total, bucketed.last_event_ns, strict=True):
-        block, key = fetch.blocks[bucket.block], totals_key(bucketing_id, bucket.group, bucket.pane_ns)
-        old = block.totals.get(key, EMPTY_AGGREGATE)
-        aggregate = EMPTY_AGGREGATE._replace(total=old.total + total, last_event_ns=_later(old.last_event_ns, last))
-        block.replace_totals(key, aggregate, rule_ids, outputs)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Buckets:
+    """The buckets of all bucketings of a fetch, in one sequence; the bucket of an event is in its bucketing."""
+
+    # Where the buckets of each bucketing begin.
+    starts: Mapping[str, int]
+    block: Ints
+    # The number that its block has for its group and pane, and the slot of its row of totals there.
+    number: Ints
+    slot: Ints
+    # How many events the scope selected from the start of the block, before this fetch, and in this fetch.
+    before: Ints
+    total: Ints
+    last_event_ns: Ints
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def add_totals(self, blocks: Sequence[Block]) -> None:
+        """Count what scopes select, once for all rules of a bucketing; it goes only to the rules that need it."""
+        for block, indexes in _by_block(blocks, self.block):
+            block.rows.add_totals(self.slot[indexes], self.total[indexes], self.last_event_ns[indexes])
 
 
-def _add_closings(fetch: _Fetch, outputs: int) -> None:
-    """Count each event that may come too late once, however many rules selected it."""
-    if fetch.closes_ns is None:
-        return
-    events = np.flatnonzero(fetch.closes_ns <= fetch.arrived_ns)
-    moments, moment_of_event = np.unique(fetch.closes_ns[events], return_inverse=True)
-    codes, counts = np.unique(fetch.block_of_event[events] * max(len(moments), 1) + moment_of_event, return_counts=True)
-    for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-        block, moment = divmod(code, len(moments))
-        fetch.blocks[block].add_closing(int(moments[moment]), count, outputs)
-
-
-def _add_rule(fetch: _Fetch, compiled: CompiledRule, events: Ints, outputs: int) -> int:
-    """Add to the blocks the events that a rule selected in this fetch; return how many these are."""
-    bucketed = fetch.bucketed(compiled)
-    if len(events):
-        for block, key, aggregate in _aggregate_rule(fetch, bucketed, compiled, events):
-            block.replace_row(key, aggregate, outputs)
-        fetch.add_closings(compiled, bucketed, events)
-    return len(events)
-
-
-def _aggregate_rule(
-    fetch: _Fetch, bucketed: BucketedEvents, compiled: CompiledRule, events: Ints
-) -> Iterable[tuple[Block, RowKey, Aggregate]]:
-    """Return each row of one rule in which these events are, with its new numbers."""
-    rule = compiled.rule
-    changed, rows = np.unique(bucketed.bucket_of_event[events], return_inverse=True)
-    buckets = [bucketed.buckets[number] for number in changed.tolist()]
-    keys = [RowKey(rule.id, rule.selection_revision, bucket.group, bucket.pane_ns) for bucket in buckets]
-    blocks = [fetch.blocks[bucket.block] for bucket in buckets]
-    before = [block.rows.get(key, EMPTY_AGGREGATE) for block, key in zip(blocks, keys, strict=True)]
-    hits = _Hits(events, rows)
-    added = _totals_until_last_hit(bucketed, hits, len(buckets))
-    totals = [
-        block.totals.get(totals_key(compiled.bucketing_id, bucket.group, bucket.pane_ns), EMPTY_AGGREGATE).total + total
-        for block, bucket, total in zip(blocks, buckets, added, strict=True)
+def _place(fetch: _Fetch, rules: RuleSet) -> _Buckets:
+    """Find the buckets of a fetch in its blocks."""
+    bucketings = list(fetch.bucketings.values())
+    sizes = [len(each.block) for each in bucketings]
+    ends = np.cumsum([0, *sizes])
+    groups, group = _all_groups(bucketings)
+    pane_ns, block_of_bucket = (
+        _joined([each.pane_ns for each in bucketings]),
+        _joined([each.block for each in bucketings]),
+    )
+    selection = np.repeat(np.arange(len(bucketings)), sizes)
+    keys = [_totals_selection(bucketing_id) for bucketing_id in fetch.bucketings]
+    readers = [
+        [each.rule.id for each in rules.total_readers.get(bucketing_id, ())] for bucketing_id in fetch.bucketings
     ]
-    return zip(blocks, keys, _extend_rows(fetch, hits, before, totals, rule.value_field), strict=True)
+    number, slot, before = (np.empty(len(group), dtype=np.int64) for _ in range(3))
+    for block, indexes in _by_block(fetch.blocks, block_of_bucket):
+        number[indexes] = block.rows.buckets(groups, group[indexes], pane_ns[indexes])
+        slot[indexes] = block.rows.slots(keys, readers, selection[indexes], number[indexes])
+        before[indexes] = block.rows.column("total", slot[indexes])
+    return _Buckets(
+        starts=dict(zip(fetch.bucketings, ends.tolist(), strict=False)),
+        block=block_of_bucket,
+        number=number,
+        slot=slot,
+        before=before,
+        total=_joined([each.total for each in bucketings]),
+        last_event_ns=_joined([each.last_event_ns for each in bucketings]),
+    )
 
 
-@dataclass(frozen=True, slots=True)
+def _totals_selection(bucketing_id: str) -> SelectionKey:
+    key = totals_key(bucketing_id, (), 0)
+    return key.rule_id, key.selection_revision
+
+
+def _joined(arrays: Sequence[Ints]) -> Ints:
+    return np.concatenate([_NO_EVENTS, *arrays])
+
+
+def _all_groups(bucketings: Sequence[BucketedEvents]) -> tuple[list[Group], Ints]:
+    """Return the groups of all bucketings, and the index of each bucket's; bucketings may share a list of groups."""
+    starts: dict[int, int] = {}
+    groups: list[Group] = []
+    for each in bucketings:
+        if id(each.groups) not in starts:
+            starts[id(each.groups)] = len(groups)
+            groups += each.groups
+    return groups, _joined([each.group + starts[id(each.groups)] for each in bucketings])
+
+
+def _by_block(blocks: Sequence[Block], block_of_each: Ints) -> Iterator[tuple[Block, Ints]]:
+    """Return each block that occurs, and the indexes of what belongs to it."""
+    for number, block in enumerate(blocks):
+        indexes = np.flatnonzero(block_of_each == number)
+        if len(indexes):
+            yield block, indexes
+
+
+def _in_turn(hits: Mapping[CompiledRule, Ints]) -> Iterator[list[tuple[CompiledRule, Ints]]]:
+    """Return the rules that selected something, those of a bucketing together, not too many events at once."""
+    some: list[tuple[CompiledRule, Ints]] = []
+    size = 0
+    for compiled, events in sorted(hits.items(), key=lambda hit: hit[0].bucketing_id):
+        if not len(events):
+            continue
+        some.append((compiled, events))
+        size += len(events)
+        if size >= _HITS_AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Hits:
-    """The events that a rule's filter selected, and the row of each."""
+    """The events that some rules selected, rule by rule, and the row of each."""
 
     events: Ints
-    rows: Ints
+    row: Ints
+    # The value of each, not finite where it has none.
+    values: Floats
+    # Of each row: the index of its rule, its bucket, the last of its events, and how many events the scope selected
+    # up to that one.
+    rule: Ints
+    bucket: Ints
+    last: Ints
+    total: Ints
+
+    def __len__(self) -> int:
+        return len(self.rule)
 
 
-def _totals_until_last_hit(bucketed: BucketedEvents, hits: _Hits, rows: int) -> list[int]:
-    """Return how many events of this fetch each row's scope selected up to the last one that the filter selected.
+def _add_hits(fetch: _Fetch, buckets: _Buckets, some: Sequence[tuple[CompiledRule, Ints]]) -> None:
+    """Add the events that rules selected to their rows."""
+    hits = _hits(fetch, buckets, some)
+    keys = [compiled.selection_key for compiled, _ in some]
+    readers = [(compiled.rule.id,) for compiled, _ in some]
+    slots = np.empty(len(hits), dtype=np.int64)
+    rows_of = list(_by_block(fetch.blocks, buckets.block[hits.bucket]))
+    for block, rows in rows_of:
+        slots[rows] = block.rows.slots(keys, readers, hits.rule[rows], buckets.number[hits.bucket[rows]])
+    added = _additions(fetch, hits, rows_of, slots)
+    for block, rows in rows_of:
+        block.rows.add(slots[rows], added.take(rows))
+    _add_samples(fetch, hits, rows_of, slots)
 
-    How many the scope selected in all is in the totals of the bucketing: a row is not sent again for them.
-    """
-    last_hit = np.zeros(rows, dtype=np.int64)
+
+def _hits(fetch: _Fetch, buckets: _Buckets, some: Sequence[tuple[CompiledRule, Ints]]) -> _Hits:
+    in_buckets, ranks, values = [], [], []
+    for compiled, events in some:
+        bucketed = fetch.bucketings[compiled.bucketing_id]
+        in_buckets.append(bucketed.bucket_of_event[events] + buckets.starts[compiled.bucketing_id])
+        ranks.append(bucketed.rank[events])
+        values.append(field_values(fetch.events.columns, compiled.rule.value_field)[0][events])
+        fetch.add_closings(compiled, events)
+    events = np.concatenate([each for _, each in some])
+    rule = np.repeat(np.arange(len(some)), [len(each) for _, each in some])
+    rows, row, _ = compact(rule * len(buckets) + np.concatenate(in_buckets))
+    rule_of_row, bucket = np.divmod(rows, len(buckets))
     # Of several entries with the same index the last one stays.
-    last_hit[hits.rows] = hits.events
-    totals: list[int] = (bucketed.rank[last_hit] + 1).tolist()
-    return totals
+    last, rank = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
+    last[row], rank[row] = events, np.concatenate(ranks)
+    # How many the scope selected in all is in the totals of the bucketing: a row is not sent again for them.
+    return _Hits(
+        events=events,
+        row=row,
+        values=np.concatenate(values),
+        rule=rule_of_row,
+        bucket=bucket,
+        last=last,
+        total=buckets.before[bucket] + rank + 1,
+    )
 
 
-def _extend_rows(
-    fetch: _Fetch, hits: _Hits, before: list[Aggregate], totals: list[int], value_field: str
-) -> list[Aggregate]:
-    """Return the rows with what a fetch adds to them."""
-    counts = np.bincount(hits.rows, minlength=len(before)).tolist()
-    latest = latest_of_each(hits.rows, fetch.times_ns[hits.events], len(before)).tolist()
-    samples = _samples(fetch, hits, before)
-    return [
-        Aggregate(
-            old.counted + count,
-            total,
-            values[0],
-            values[1],
-            values[2],
-            values[3],
-            _later(old.last_event_ns, last),
-            old.samples + samples[index] if index in samples else old.samples,
-            traceparent,
-        )
-        for index, (old, count, total, last, values, traceparent) in enumerate(
-            zip(
-                before,
-                counts,
-                totals,
-                latest,
-                _extend_values(fetch, hits, before, value_field),
-                _traceparents(fetch, hits, len(before)),
-                strict=True,
-            )
-        )
-    ]
-
-
-def _extend_values(fetch: _Fetch, hits: _Hits, before: list[Aggregate], value_field: str) -> list[_Values]:
-    """Return count, sum, minimum and maximum of each row's values, with those of the selected events."""
-    numbers, present = field_values(fetch.events.columns, value_field)
-    chosen = present[hits.events]
-    if not chosen.any():
-        return [(old.value_count, old.sum, old.min, old.max) for old in before]
-    rows, added = hits.rows[chosen], numbers[hits.events[chosen]]
-    counts = np.array([old.value_count for old in before])
-    np.add.at(counts, rows, 1)
+def _additions(fetch: _Fetch, hits: _Hits, rows_of: Sequence[tuple[Block, Ints]], slots: Ints) -> Additions:
+    sums = np.empty(len(hits))
+    traceparents = [record.traceparent for record in fetch.events.records]
+    traces = np.empty(len(hits), dtype=np.int64)
+    for block, rows in rows_of:
+        sums[rows] = block.rows.column("sum", slots[rows])
+        traces[rows] = block.rows.traces(traceparents, fetch.record_of_event[hits.last[rows]])
+    chosen = np.isfinite(hits.values)
+    row, values = hits.row[chosen], hits.values[chosen]
+    minimum, maximum = np.full(len(hits), np.inf), np.full(len(hits), -np.inf)
+    np.minimum.at(minimum, row, values)
+    np.maximum.at(maximum, row, values)
     # Summing begins with the sum so far and goes event by event, so it does not matter how fetches were cut.
     # A sum may become infinite; the window stage takes the largest double then.
-    sums = np.array([old.sum for old in before])
     with np.errstate(over="ignore"):
-        np.add.at(sums, rows, added)
-    minimum = np.array([np.inf if old.min is None else old.min for old in before])
-    np.minimum.at(minimum, rows, added)
-    maximum = np.array([-np.inf if old.max is None else old.max for old in before])
-    np.maximum.at(maximum, rows, added)
-    columns = zip(counts.tolist(), sums.tolist(), minimum.tolist(), maximum.tolist(), strict=True)
-    return [row if row[0] else _NO_VALUES for row in columns]
+        np.add.at(sums, row, values)
+    return Additions(
+        counted=np.bincount(hits.row, minlength=len(hits)),
+        value_count=np.bincount(row, minlength=len(hits)),
+        min=np.where(np.isfinite(minimum), minimum, np.nan),
+        max=np.where(np.isfinite(maximum), maximum, np.nan),
+        last_event_ns=latest_of_each(hits.row, fetch.times_ns[hits.events], len(hits)),
+        total=hits.total,
+        sum=sums,
+        traceparent=traces,
+    )
 
 
-def _traceparents(fetch: _Fetch, hits: _Hits, rows: int) -> list[str]:
-    """Return for each row the trace that brought its last selected event."""
-    last_record = np.zeros(rows, dtype=np.int64)
-    # Of several entries with the same index the last one stays.
-    last_record[hits.rows] = fetch.record_of_event[hits.events]
-    records = fetch.events.records
-    return [records[index].traceparent for index in last_record.tolist()]
-
-
-def _later(known: int | None, new: int) -> int:
-    return new if known is None or new > known else known
-
-
-def _samples(fetch: _Fetch, hits: _Hits, before: list[Aggregate]) -> dict[int, tuple[Sample, ...]]:
-    """Return the samples that rows still lack as evidence."""
-    lacking = np.array([MAX_SAMPLES - len(aggregate.samples) for aggregate in before])
-    chosen = first_of_each(hits.rows, lacking)
+def _add_samples(fetch: _Fetch, hits: _Hits, rows_of: Sequence[tuple[Block, Ints]], slots: Ints) -> None:
+    """Add to rows the samples that they still lack as evidence."""
+    lacking = np.empty(len(hits), dtype=np.int64)
+    block_of_row = np.empty(len(hits), dtype=np.int64)
+    for number, (block, rows) in enumerate(rows_of):
+        lacking[rows] = block.rows.samples.lacking(slots[rows])
+        block_of_row[rows] = number
+    chosen = first_of_each(hits.row, lacking)
     if not len(chosen):
-        return {}
-    events = hits.events[chosen]
-    samples: dict[int, tuple[Sample, ...]] = {}
-    made = SampleTable.of_events(fetch.events.columns, events, fetch.times_ns[events]).to_list()
-    for row, sample in zip(hits.rows[chosen].tolist(), made, strict=True):
-        samples[row] = (*samples.get(row, ()), sample)
-    return samples
+        return
+    events, sample = np.unique(hits.events[chosen], return_inverse=True)
+    table = SampleTable.of_events(fetch.events.columns, events, fetch.times_ns[events])
+    row = hits.row[chosen]
+    for block, of_block in _by_block([block for block, _ in rows_of], block_of_row[row]):
+        block.rows.samples.add(table, slots[row[of_block]], sample[of_block])
 
 
 def first_of_each(buckets: Ints, wanted: Ints) -> Ints:
@@ -314,3 +362,19 @@ def first_of_each(buckets: Ints, wanted: Ints) -> Ints:
     lengths = np.diff(starts, append=len(order))
     rank = np.arange(len(order)) - np.repeat(starts, lengths)
     return np.sort(order[rank < wanted[sorted_buckets]])
+
+
+def _add_closings(fetch: _Fetch) -> None:
+    """Count each event that may come too late once, however many rules selected it."""
+    if fetch.closes_ns is None:
+        return
+    events = np.flatnonzero(fetch.closes_ns <= fetch.arrived_ns)
+    moments, moment_of_event = np.unique(fetch.closes_ns[events], return_inverse=True)
+    codes, _, counts = compact(fetch.block_of_event[events] * max(len(moments), 1) + moment_of_event)
+    block_of_code, moment = np.divmod(codes, max(len(moments), 1))
+    key = closing_key(0)
+    for block, indexes in _by_block(fetch.blocks, block_of_code):
+        zeros = np.zeros(len(indexes), dtype=np.int64)
+        numbers = block.rows.buckets([key.group], zeros, moments[moment[indexes]])
+        slots = block.rows.slots([(key.rule_id, key.selection_revision)], [(key.rule_id,)], zeros, numbers)
+        block.rows.add_counts(slots, counts[indexes])

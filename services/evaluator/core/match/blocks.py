@@ -1,23 +1,10 @@
 """Blocks of a source partition: 256 offsets each, and what has been counted in one so far."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.evaluator.core.partial_rows import PartialBatch, of_rows
-from services.evaluator.core.records import (
-    EMPTY_AGGREGATE,
-    Aggregate,
-    BlockProgress,
-    Group,
-    Row,
-    RowKey,
-    block_of,
-    closing_key,
-    end_offset,
-    first_offset,
-    later,
-    partition_of,
-)
+from services.evaluator.core.match.counted_rows import CountedRows
+from services.evaluator.core.partial_rows import PartialBatch
+from services.evaluator.core.records import BlockProgress, block_of, end_offset, first_offset, later
 
 
 @dataclass(slots=True)
@@ -35,11 +22,7 @@ class Block:
     # The greatest times among its own records.
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
-    rows: dict[RowKey, Aggregate] = field(default_factory=dict)
-    totals: dict[RowKey, Aggregate] = field(default_factory=dict)
-    _outputs: dict[RowKey, Iterable[int]] = field(default_factory=dict)
-    _changed: dict[int, dict[RowKey, None]] = field(default_factory=dict)
-    _samples_sent: dict[RowKey, int] = field(default_factory=dict)
+    rows: CountedRows = field(default_factory=CountedRows)
 
     @classmethod
     def at(cls, offset: int) -> "Block":
@@ -65,56 +48,11 @@ class Block:
         """Take an event's time, at most its arrival, into account."""
         self.max_event_ns = later(self.max_event_ns, event_ns)
 
-    def replace_row(self, key: RowKey, aggregate: Aggregate, outputs: int) -> None:
-        """Replace a row of a rule."""
-        self.rows[key] = aggregate
-        self._mark_changed(key, (key.rule_id,), outputs)
-
-    def replace_totals(self, key: RowKey, aggregate: Aggregate, rule_ids: Iterable[str], outputs: int) -> None:
-        """Replace the totals of a bucketing; they go to where these rules' groups are judged."""
-        self.totals[key] = aggregate
-        self._mark_changed(key, rule_ids, outputs)
-
-    def add_closing(self, closes_ns: int, events: int, outputs: int) -> None:
-        """Add events that some rule drops as late if the watermark has reached this moment."""
-        key = closing_key(closes_ns)
-        counted = self.totals.get(key, EMPTY_AGGREGATE).counted + events
-        self.replace_totals(key, EMPTY_AGGREGATE._replace(counted=counted), (key.rule_id,), outputs)
-
     def flush(self, progress: BlockProgress, outputs: int) -> list[tuple[int, PartialBatch]]:
         """Return for each output partition how far this block is and what changed since the last flush."""
-        changed, self._changed = self._changed, {}
         self.flushed_up_to = self.up_to
-        return [(output, self._batch(progress, changed.get(output, {}))) for output in range(outputs)]
-
-    def _mark_changed(self, key: RowKey, rule_ids: Iterable[str], outputs: int) -> None:
-        key_outputs = self._outputs.get(key)
-        if key_outputs is None:
-            key_outputs = self._outputs[key] = _outputs_of(rule_ids, key.group, outputs)
-        for output in key_outputs:
-            self._changed.setdefault(output, {})[key] = None
-
-    def _batch(self, progress: BlockProgress, keys: Iterable[RowKey]) -> PartialBatch:
-        return PartialBatch(progress=progress, rows=of_rows([self._row(key) for key in keys]))
-
-    def _row(self, key: RowKey) -> Row:
-        if key.is_totals:
-            return Row(key, self.totals[key])
-        aggregate = self.rows[key]
-        already_sent = self._samples_sent.get(key, 0)
-        self._samples_sent[key] = len(aggregate.samples)
-        if already_sent == len(aggregate.samples):
-            aggregate = Aggregate(*aggregate[:-2], (), aggregate.traceparent)
-        return Row(key, aggregate)
-
-
-def _outputs_of(rule_ids: Iterable[str], group: Group, outputs: int) -> set[int]:
-    partitions: set[int] = set()
-    for rule_id in rule_ids:
-        partitions.add(partition_of(rule_id, group, outputs))
-        if len(partitions) == outputs:
-            break
-    return partitions
+        changed = self.rows.take_changed(outputs)
+        return [(output, PartialBatch(progress=progress, rows=rows)) for output, rows in enumerate(changed)]
 
 
 @dataclass(slots=True)

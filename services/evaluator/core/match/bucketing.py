@@ -16,34 +16,29 @@ _LEVELS = {level.value: level.name for level in Level}
 _ATTRIBUTE_PREFIX = "attributes."
 # Above this many possible buckets for each event, the buckets that occur are found by sorting instead of counting.
 _SPARSE = 4
+# How many numbers have two bytes.
+_SHORT = 1 << 16
 # Up to how many combinations of values a table of all of them is cheaper than sorting.
 _TABLE_CELLS = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """One block, one pane, one group."""
-
-    block: int
-    pane_ns: int
-    group: Group
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BucketedEvents:
-    """The buckets that occur in a fetch."""
+    """The buckets that occur in a fetch, in arrays."""
 
-    buckets: tuple[Bucket, ...]
+    # Of each bucket: its block, its pane, its group as an index of `groups`, how many events it has, and the time of
+    # the last one.
+    block: Ints
+    pane_ns: Ints
+    group: Ints
+    total: Ints
+    last_event_ns: Ints
+    groups: Sequence[Group]
     first_pane_ns: int
     # For each event the index of its bucket; -1 where the scope does not select it.
     bucket_of_event: Ints
-    # None when the scope selects every event.
-    selected: RowMask | None
     # For each event, how many before it are in its bucket.
     rank: Ints
-    # For each bucket, how many events it has, and the time of the last one.
-    total: list[int]
-    last_event_ns: list[int]
 
 
 def bucket_events(
@@ -55,26 +50,30 @@ def bucket_events(
     times_ns: Ints,
     blocks: Ints,
 ) -> BucketedEvents:
-    """Put each selected event into its bucket; `blocks` numbers the block of each event from 0."""
+    """Put each selected event (all, when None) into its bucket; `blocks` numbers the block of each event from 0."""
     rows = np.arange(len(columns)) if selected is None else np.flatnonzero(selected)
-    groups = group_rows(columns, group_by, rows)
+    groups = _all_groups(columns, group_by)
     panes, pane_of_row = _panes(times_ns[rows], window_ns)
     width = max(len(groups.keys), 1)
-    codes = (blocks[rows] * len(panes) + pane_of_row) * width + groups.ids
-    present, bucket_of_row, total = _compact(codes)
+    codes = (blocks[rows] * len(panes) + pane_of_row) * width + groups.ids[rows]
+    present, bucket_of_row, total = compact(codes)
     bucket_of_event = bucket_of_row
     rank = ranks = _ranks(bucket_of_row, total)
     if selected is not None:
         bucket_of_event, rank = np.full(len(columns), -1), np.full(len(columns), -1)
         bucket_of_event[rows], rank[rows] = bucket_of_row, ranks
+    block_and_pane, group = np.divmod(present, width)
+    block, pane = np.divmod(block_and_pane, len(panes))
     return BucketedEvents(
-        buckets=tuple(_bucket(code, panes, groups.keys) for code in present.tolist()),
-        first_pane_ns=panes[0],
+        block=block,
+        pane_ns=panes[pane],
+        group=group,
+        total=total,
+        last_event_ns=latest_of_each(bucket_of_row, times_ns[rows], len(present)),
+        groups=groups.keys,
+        first_pane_ns=int(panes[0]),
         bucket_of_event=bucket_of_event,
-        selected=selected,
         rank=rank,
-        total=total.tolist(),
-        last_event_ns=latest_of_each(bucket_of_row, times_ns[rows], len(present)).tolist(),
     )
 
 
@@ -87,28 +86,24 @@ def latest_of_each(buckets: Ints, times_ns: Ints, size: int) -> Ints:
 
 def _ranks(buckets: Ints, counts: Ints) -> Ints:
     ranks = np.empty(len(buckets), dtype=np.int64)
-    ranks[np.argsort(buckets, kind="stable")] = np.arange(len(buckets)) - np.repeat(np.cumsum(counts) - counts, counts)
+    # Short numbers are sorted by counting.
+    short = buckets.astype(np.uint16) if len(counts) <= _SHORT else buckets
+    ranks[np.argsort(short, kind="stable")] = np.arange(len(buckets)) - np.repeat(np.cumsum(counts) - counts, counts)
     return ranks
 
 
-def _bucket(code: int, panes: Sequence[int], keys: Sequence[Group]) -> Bucket:
-    rest, group = divmod(code, len(keys))
-    block, pane = divmod(rest, len(panes))
-    return Bucket(block=block, pane_ns=panes[pane], group=keys[group])
-
-
-def _panes(times_ns: Ints, window_ns: int) -> tuple[list[int], Ints | int]:
+def _panes(times_ns: Ints, window_ns: int) -> tuple[Ints, Ints | int]:
     """Return the panes' starts, and for each time the index of its pane."""
     if not len(times_ns):
-        return [0], 0
+        return np.zeros(1, dtype=np.int64), 0
     first, last = int(times_ns.min()) // window_ns, int(times_ns.max()) // window_ns
     if first == last:
-        return [first * window_ns], 0
+        return np.array([first * window_ns]), 0
     numbers, index = np.unique(times_ns // window_ns, return_inverse=True)
-    return [number * window_ns for number in numbers.tolist()], index
+    return numbers * window_ns, index
 
 
-def _compact(codes: Ints) -> tuple[Ints, Ints, Ints]:
+def compact(codes: Ints) -> tuple[Ints, Ints, Ints]:
     """Return the codes that occur, for each entry the index of its code, and how often each code occurs."""
     size = int(codes.max()) + 1 if len(codes) else 0
     if size > _SPARSE * len(codes) + 1024:
@@ -131,19 +126,27 @@ class Groups:
     ids: Ints
 
 
+def _all_groups(columns: EventColumns, group_by: Sequence[str]) -> Groups:
+    """Return the groups of all events, found once for all rules that group by these fields."""
+    groups: Groups = columns.cached(
+        ("groups", *group_by), lambda: group_rows(columns, group_by, np.arange(len(columns)))
+    )
+    return groups
+
+
 def group_rows(columns: EventColumns, group_by: Sequence[str], rows: Ints) -> Groups:
     """Group these rows by these fields; one group of all rows when there are no fields, none when there are no rows."""
     encoded = [_encoded(columns, name) for name in group_by]
     ids, firsts = np.zeros(len(rows), dtype=np.int64), np.zeros(min(len(rows), 1), dtype=np.int64)
     for codes, labels in encoded:
         ids, firsts = _renumber(ids * len(labels) + codes[rows], len(firsts) * len(labels))
-    keys = [tuple(labels[codes[row]] for codes, labels in encoded) for row in rows[firsts]]
-    return Groups(keys, ids)
+    values = [[labels[code] for code in codes[rows[firsts]].tolist()] for codes, labels in encoded]
+    return Groups(list(zip(*values, strict=True)) if values else [()] * len(firsts), ids)
 
 
 def _encoded(columns: EventColumns, name: str) -> tuple[Ints, list[str]]:
     """Return a field as codes of its distinct values, and these values as people read them."""
-    encoded: tuple[Ints, list[str]] = columns.cached(("groups", name), lambda: _encode(columns, name))
+    encoded: tuple[Ints, list[str]] = columns.cached(("encoded", name), lambda: _encode(columns, name))
     return encoded
 
 

@@ -1,0 +1,171 @@
+"""The rows of one block, in columns that grow: what each selection counts in each group and pane.
+
+A row has a slot for as long as its block lives. What a fetch adds to many rows, of whatever rules, is added at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+
+from services.evaluator.core.match.events import Floats, Ints
+from services.evaluator.core.match.outputs import RowOutputs
+from services.evaluator.core.match.row_samples import RowSamples
+from services.evaluator.core.match.slots import SlotIndex, codes_of
+from services.evaluator.core.partial_rows import ABSENT_NS, PartialRows
+from services.evaluator.core.records import Group
+from services.evaluator.core.rules import SelectionKey
+
+# What the columns of a row begin with.
+_EMPTY: Final[dict[str, Any]] = {
+    "counted": 0,
+    "total": 0,
+    "value_count": 0,
+    "sum": 0.0,
+    "min": np.nan,
+    "max": np.nan,
+    "last_event_ns": ABSENT_NS,
+    "traceparent": 0,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Additions:
+    """What a fetch adds to rows: an entry for each of them."""
+
+    counted: Ints
+    value_count: Ints
+    # Not a number where nothing has a value.
+    min: Floats
+    max: Floats
+    last_event_ns: Ints
+    # These are from the start of the block: they replace what was there.
+    total: Ints
+    sum: Floats
+    traceparent: Ints
+
+    def take(self, rows: Ints) -> "Additions":
+        """Return what is added to some of the rows."""
+        return Additions(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+
+
+class CountedRows:
+    """Rows of one block. Changed in place."""
+
+    def __init__(self) -> None:
+        self._selections: dict[SelectionKey, int] = {}
+        # Of each selection, the rules by which its rows find their output partitions.
+        self._readers: list[Sequence[str]] = []
+        self._groups: dict[Group, int] = {}
+        self._panes: dict[int, int] = {}
+        self._traceparents: dict[str, int] = {"": 0}
+        self._bucket_slots, self._row_slots = SlotIndex(), SlotIndex()
+        self._columns = {name: np.zeros(0, dtype=np.asarray(empty).dtype) for name, empty in _EMPTY.items()}
+        self._has_changed = np.zeros(0, dtype=np.bool_)
+        self._routed = 0
+        self._row_outputs = RowOutputs()
+        self.samples = RowSamples()
+
+    def __len__(self) -> int:
+        return len(self._row_slots)
+
+    def buckets(self, groups: Sequence[Group], group: Ints, panes_ns: Ints) -> Ints:
+        """Return a number for each pair of a group (an index of `groups`) and a pane."""
+        moments, moment = np.unique(panes_ns, return_inverse=True)
+        return self._bucket_slots.slots_of(
+            codes_of(groups, group, self._groups), codes_of(moments.tolist(), moment, self._panes)
+        )
+
+    def traces(self, traceparents: Sequence[str], index: Ints) -> Ints:
+        """Return a number for each trace context (an index of `traceparents`)."""
+        return codes_of(traceparents, index, self._traceparents)
+
+    def slots(
+        self, selections: Sequence[SelectionKey], readers: Sequence[Sequence[str]], selection: Ints, buckets: Ints
+    ) -> Ints:
+        """Return the slot of each pair of a selection (an index of `selections`) and a bucket; new rows are empty.
+
+        The groups of a row are judged where those of the rules are that read it: `readers`, for each selection.
+        """
+        codes = codes_of(selections, selection, self._selections)
+        if len(self._selections) > len(self._readers):
+            of_key = dict(zip(selections, readers, strict=True))
+            self._readers += [of_key[key] for key in list(self._selections)[len(self._readers) :]]
+        slots = self._row_slots.slots_of(codes, buckets)
+        if len(self) > len(self._has_changed):
+            self._grow(max(2 * len(self._has_changed), len(self)))
+        return slots
+
+    def column(self, name: str, slots: Ints) -> Any:
+        """Return a number of some rows, as it is now."""
+        return self._columns[name][slots]
+
+    def add(self, slots: Ints, added: Additions) -> None:
+        """Add to rows, each of which is given once."""
+        columns = self._columns
+        columns["counted"][slots] += added.counted
+        columns["value_count"][slots] += added.value_count
+        columns["min"][slots] = np.fmin(columns["min"][slots], added.min)
+        columns["max"][slots] = np.fmax(columns["max"][slots], added.max)
+        columns["total"][slots] = added.total
+        columns["sum"][slots] = added.sum
+        columns["traceparent"][slots] = added.traceparent
+        self._add_times(slots, added.last_event_ns)
+
+    def add_totals(self, slots: Ints, totals: Ints, last_event_ns: Ints) -> None:
+        """Add what a scope selected to its rows, each of which is given once."""
+        self._columns["total"][slots] += totals
+        self._add_times(slots, last_event_ns)
+
+    def add_counts(self, slots: Ints, counts: Ints) -> None:
+        """Add events to rows that have nothing else, each of which is given once."""
+        self._columns["counted"][slots] += counts
+        self._has_changed[slots] = True
+
+    def take_changed(self, outputs: int) -> list[PartialRows]:
+        """Return for each output partition the rows that changed since they were taken before."""
+        self._route(outputs)
+        to_send = self._row_outputs.to_send(self._has_changed, outputs)
+        taken = [self.take(slots, unsent=True) for slots in to_send]
+        self.samples.mark_sent(np.flatnonzero(self._has_changed))
+        self._has_changed[:] = False
+        return taken
+
+    def take(self, slots: Ints, *, unsent: bool = False) -> PartialRows:
+        """Return some rows; those without samples to send have none if so."""
+        selection, bucket = self._row_slots.pairs(slots)
+        group, pane = self._bucket_slots.pairs(bucket)
+        sample_rows, sample_indexes = self.samples.take(slots, unsent=unsent)
+        samples, sample_indexes = self.samples.table_of(sample_indexes)
+        return PartialRows(
+            selections=tuple(self._selections),
+            groups=tuple(self._groups),
+            traceparents=tuple(self._traceparents),
+            selection=selection,
+            group=group,
+            pane_ns=np.array(list(self._panes), dtype=np.int64)[pane],
+            sample_rows=sample_rows,
+            sample_indexes=sample_indexes,
+            samples=samples,
+            **{name: column[slots] for name, column in self._columns.items()},
+        )
+
+    def _add_times(self, slots: Ints, last_event_ns: Ints) -> None:
+        latest = self._columns["last_event_ns"]
+        latest[slots] = np.maximum(latest[slots], last_event_ns)
+        self._has_changed[slots] = True
+
+    def _grow(self, capacity: int) -> None:
+        more = capacity - len(self._has_changed)
+        for name, column in self._columns.items():
+            self._columns[name] = np.append(column, np.full(more, _EMPTY[name], dtype=column.dtype))
+        self._has_changed = np.append(self._has_changed, np.zeros(more, dtype=np.bool_))
+        self.samples.grow(capacity)
+
+    def _route(self, outputs: int) -> None:
+        """Find the output partitions of the rows that are new."""
+        selection, bucket = self._row_slots.pairs(np.arange(self._routed, len(self)))
+        group, _ = self._bucket_slots.pairs(bucket)
+        self._row_outputs.add(self._readers, selection, list(self._groups), group, outputs)
+        self._routed = len(self)

@@ -1,0 +1,77 @@
+"""To which output partitions rows go, for many rows at once: what `records.partition_of` says of each.
+
+The checksum of two texts, one after the other, is that of the second, exclusive-or that of the first moved on by the
+length of the second. Moving on is linear: it takes four look-ups for each bit of the length.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from zlib import crc32
+
+import numpy as np
+
+from services.evaluator.core.match.events import Ints, RowMask
+from services.evaluator.core.records import Group, group_key
+
+_SHIFTS = (0, 8, 16, 24)
+
+
+class RowOutputs:
+    """The output partitions of the rows of a block, by slot; each is found once. Changed in place."""
+
+    def __init__(self) -> None:
+        self._routed = 0
+        self._slots = self._outputs = self._sums = self._sizes = np.zeros(0, dtype=np.int64)
+
+    def add(
+        self, readers: Sequence[Sequence[str]], selection: Ints, groups: Sequence[Group], group: Ints, outputs: int
+    ) -> None:
+        """Add the next rows: of each an index of `readers`, the rules that judge its group, and one of `groups`."""
+        keys = [group_key(each[0], each[1:]) if each else b"" for each in groups[len(self._sums) :]]
+        self._sums = np.append(self._sums, np.array([*map(crc32, keys)], dtype=np.int64))
+        self._sizes = np.append(self._sizes, np.array([*map(len, keys)], dtype=np.int64))
+        rows, found = np.nonzero(_outputs(readers, selection, self._sums[group], self._sizes[group], outputs))
+        self._slots = np.append(self._slots, rows + self._routed)
+        self._outputs = np.append(self._outputs, found)
+        self._routed += len(group)
+
+    def to_send(self, has_changed: RowMask, outputs: int) -> list[Ints]:
+        """Return for each output partition the slots of the changed rows that go there."""
+        routes = np.flatnonzero(has_changed[self._slots])
+        slots, found = self._slots[routes], self._outputs[routes]
+        return [slots[found == output] for output in range(outputs)]
+
+
+def _outputs(readers: Sequence[Sequence[str]], selection: Ints, sums: Ints, sizes: Ints, outputs: int) -> RowMask:
+    """Mark for each row the output partitions in which one of its readers judges its group."""
+    goes_to = np.zeros((len(selection), outputs), dtype=np.bool_)
+    counts = np.array([len(names) for names in readers], dtype=np.int64)
+    asked = 0
+    # One reader of each selection after the other, until a row goes everywhere.
+    while len(rows := np.flatnonzero((counts[selection] > asked) & ~goes_to.all(axis=1))):
+        prefixes = np.zeros(len(readers), dtype=np.int64)
+        for index in np.unique(selection[rows]).tolist():
+            prefixes[index] = crc32(group_key(readers[index][asked], ()))
+        moved = _move_on(prefixes[selection[rows]], sizes[rows])
+        goes_to[rows, (moved ^ sums[rows]) % outputs] = True
+        asked += 1
+    return goes_to
+
+
+def _move_on(sums: Ints, sizes: Ints) -> Ints:
+    """Return checksums moved on by so many bytes."""
+    moved = sums.copy()
+    for bit in range(int(sizes.max(initial=0)).bit_length()):
+        chosen = np.flatnonzero(sizes >> bit & 1)
+        rest = moved[chosen]
+        parts = [table[rest >> shift & 0xFF] for table, shift in zip(_tables(bit), _SHIFTS, strict=True)]
+        moved[chosen] = np.bitwise_xor.reduce(parts)
+    return moved
+
+
+@cache
+def _tables(bit: int) -> tuple[Ints, ...]:
+    """Return what moving on by 2^bit bytes makes of each value of each byte of a checksum."""
+    zeros = bytes(1 << bit)
+    none = crc32(zeros)
+    return tuple(np.array([crc32(zeros, value << shift) ^ none for value in range(256)]) for shift in _SHIFTS)

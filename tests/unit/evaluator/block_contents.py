@@ -1,0 +1,11 @@
+"""What has been counted in a block so far, as objects."""
+
+import numpy as np
+
+from services.evaluator.core.match.blocks import Block
+from services.evaluator.core.partial_rows import to_rows
+from services.evaluator.core.records import Aggregate, RowKey
+
+
+def rows_of(block: Block) -> dict[RowKey, Aggregate]:
+    return dict(to_rows(block.rows.take(np.arange(len(block.rows)))))

@@ -1,0 +1,44 @@
+"""The output partitions of many rows at once are those of each one."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.evaluator.core.match.outputs import RowOutputs
+from services.evaluator.core.records import partition_of
+
+texts = st.text(max_size=40)
+groups = st.lists(st.lists(texts, max_size=3).map(tuple), min_size=1, max_size=5, unique=True)
+readers = st.lists(st.lists(texts, max_size=6), min_size=1, max_size=4)
+
+
+@given(st.data(), groups, readers, st.integers(1, 8))
+def test_a_row_goes_to_where_each_of_its_readers_judges_its_group(
+    data: st.DataObject, groups: list[tuple[str, ...]], readers: list[list[str]], outputs: int
+) -> None:
+    pairs = st.tuples(st.integers(0, len(readers) - 1), st.integers(0, len(groups) - 1))
+    rows = data.draw(st.lists(pairs, max_size=12))
+    cut = data.draw(st.integers(0, len(rows)))
+    routes = RowOutputs()
+    for some in (rows[:cut], rows[cut:]):
+        selection, group = np.array(some, dtype=np.int64).reshape(-1, 2).T
+        routes.add(readers, selection, groups, group, outputs)
+    found = routes.to_send(np.ones(len(rows), dtype=np.bool_), outputs)
+    expected = {
+        (row, partition_of(rule_id, groups[group], outputs))
+        for row, (selection, group) in enumerate(rows)
+        for rule_id in readers[selection]
+    }
+    assert [(slot, output) for output, slots in enumerate(found) for slot in slots.tolist()] == sorted(
+        expected, key=lambda each: each[::-1]
+    )
+
+
+def test_a_long_group_has_its_partition_too() -> None:
+    routes = RowOutputs()
+    groups = [("x" * 5000,), ()]
+    routes.add([["rule"]], np.zeros(2, dtype=np.int64), groups, np.array([0, 1]), 7)
+    found = routes.to_send(np.array([True, True]), 7)
+    assert [len(slots) for slots in found] == [
+        sum(partition_of("rule", group, 7) == output for group in groups) for output in range(7)
+    ]
