@@ -55,6 +55,13 @@ async def test_the_bytes_that_came_go_on_as_they_are(
     assert bench.in_flight.reserved == 0
 
 
+async def test_the_bytes_do_not_go_on_where_an_event_is_refused_or_adjusted(bench: Bench) -> None:
+    good, adjusted = an_event(), an_event(host="h" * 300)
+    for events in ([good, an_event(service="")], [good, adjusted]):
+        await bench.ingest_columns(compressed(contract_stream(*events), "zstd"), EventColumns.ZSTD)
+    assert list(bench.producer.events) == [good, good, an_event(host="h" * 256)]
+
+
 async def test_what_came_without_compression_is_compressed(bench: Bench) -> None:
     await bench.ingest_columns(contract_stream(an_event()))
     ((record, _),) = bench.producer.records
@@ -162,6 +169,10 @@ async def test_too_many_bytes_are_refused(make_bench: Callable[..., Bench]) -> N
 async def test_what_a_stream_becomes_has_a_reservation_too(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(max_inflight_bytes=20_000)
     packed = compressed(foreign_stream(message=["x" * 60] * 90, other=["y" * 100] * 90), "zstd")
+    assert len(packed) < 2_000
+    with pytest.raises(Overloaded):
+        await bench.ingest_columns(packed, EventColumns.ZSTD)
+    packed = compressed(contract_stream(*[an_event(record_id="r" * 120)] * 90), "zstd")
     assert len(packed) < 2_000
     with pytest.raises(Overloaded):
         await bench.ingest_columns(packed, EventColumns.ZSTD)
