@@ -71,12 +71,20 @@ class PartialRows:
         """Return the same rows with tables that hold only what some row points to."""
         changes: dict[str, Any] = {}
         for name, table in INDEXES.items():
-            used, changes[name] = np.unique(getattr(self, name), return_inverse=True)
             entries = getattr(self, table)
+            used, changes[name] = _used(getattr(self, name), len(entries))
             changes[table] = tuple(entries[index] for index in used.tolist())
-        used, changes["sample_indexes"] = np.unique(self.sample_indexes, return_inverse=True)
-        changes["samples"] = self.samples.take(used) if len(used) else NO_SAMPLES
+        used, changes["sample_indexes"] = _used(self.sample_indexes, len(self.samples))
+        if len(used) < len(self.samples):
+            changes["samples"] = self.samples.take(used) if len(used) else NO_SAMPLES
         return replace(self, **changes)
+
+
+def _used(indexes: Ints, entries: int) -> tuple[Ints, Ints]:
+    """Return the entries of a table that are pointed to, and the indexes into these alone."""
+    is_used = np.zeros(entries, dtype=np.bool_)
+    is_used[indexes] = True
+    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[indexes]
 
 
 def concat(parts: Sequence[PartialRows]) -> PartialRows:

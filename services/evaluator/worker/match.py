@@ -28,8 +28,8 @@ log = structlog.get_logger()
 
 _IDLE_CHECK_SECONDS = 1.0
 _MAX_LINKS = 32
-# A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third of this.
-_PAUSE_SECONDS_PER_ROW = 0.00015
+# A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third to half of this.
+_PAUSE_SECONDS_PER_ROW = 0.000005
 _MAX_PAUSE_SECONDS = 1.0
 
 
