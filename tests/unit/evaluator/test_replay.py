@@ -75,7 +75,9 @@ def test_many_at_once_count_as_one_by_one(given: list[PartialBatch]) -> None:
     assert replayed(given, at_once=1000) == replayed(given, at_once=1)
 
 
-def test_so_many_records_of_a_block_wait_at_most() -> None:
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_so_many_records_of_a_block_wait_at_most(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_module, "_MAX_UNMERGED_ROWS", rows)
     batch = PartialBatch(
         progress=BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0),
         rows=of_rows([Row(RowKey("count", 1, ("a",), 0), Aggregate(1))]),

@@ -75,7 +75,7 @@ class CodeIndex:
         self._codes[first : self._size] = codes
         # At most half full: then a search ends after a place or two.
         if 2 * self._size > len(self._table):
-            self._resize(int(4 * self._size - 1).bit_length())
+            self._resize((2 * self._size).bit_length())
             first = 1
         self._enter(np.arange(first, self._size))
 

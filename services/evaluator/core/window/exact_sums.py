@@ -39,7 +39,8 @@ class ExactSums:
         """Add a number to each of some distinct sums. An infinite one counts as the largest double."""
         if not numbers.any():
             return
-        numbers = np.nan_to_num(numbers)
+        if not np.isfinite(numbers).all():
+            numbers = np.nan_to_num(numbers)
         with np.errstate(over="ignore", invalid="ignore"):
             high, rest = _two_sum(self._high[rows], numbers)
             low, lost = _two_sum(self._low[rows], rest)

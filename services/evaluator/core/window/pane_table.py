@@ -72,7 +72,7 @@ class PaneTable:
         self._folded = Aggregates()
         self._growing: dict[int, GrowingBlock] = {}
         self._samples = SampleLog()
-        self._scratch = np.zeros(1, dtype=np.int64)
+        self._scratch = np.zeros(1, dtype=np.int32)
 
     def find(self, windows: Ints, groups: Ints) -> Ints:
         """Return the slot of each pane by the numbers of its window and group; NO_SLOT where there is none."""

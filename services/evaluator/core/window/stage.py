@@ -29,8 +29,10 @@ from services.rule_language.rule import RuleType
 
 # How long rows are kept for a rule that is not known here (yet).
 _UNUSED_RETENTION_NS = 60 * SECOND_NS
-# Records of a block that were judged before are merged so many at once at most: that is faster than one by one.
+# Records of a block that were judged before are merged many at once, up to so many records or rows: that is faster than
+# one by one, until joining large ones costs more.
 _MAX_UNMERGED = 500
+_MAX_UNMERGED_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,8 @@ class WindowStage:
         read first.
         """
         self.watermark.observe(batch.progress)
-        if len(self._unmerged.get(batch.progress.source_partition, ())) >= _MAX_UNMERGED:
+        waiting = self._unmerged.get(batch.progress.source_partition, ())
+        if len(waiting) >= _MAX_UNMERGED or sum(len(each.rows) for _, each in waiting) >= _MAX_UNMERGED_ROWS:
             self._merge(batch.progress.source_partition, now_ns)
         if flush_order is FlushOrder.GAP:
             # Reading from the middle may begin with a repetition.
