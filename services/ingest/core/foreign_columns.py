@@ -166,7 +166,7 @@ class _Conversion:
     def _find(self, event_field: EventField, column: Any, is_unread: Mask) -> None:
         """Note what stands where no value of the field could be read."""
         rows = np.flatnonzero(is_unread)
-        texts = texts_of(column.take(pa.array(rows))).to_pylist() if len(rows) else []
+        texts = texts_of(column).take(pa.array(rows)).to_pylist() if len(rows) else []
         for row, text in zip(rows.tolist(), texts, strict=True):
             is_quoted = text is None or is_text(column.type)
             self._found_values[row, event_field] = describe_json(text) if is_quoted else text

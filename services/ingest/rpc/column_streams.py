@@ -56,6 +56,7 @@ class _Layout:
 
 
 _EVENTS: Final = _Layout.of(EVENT_SCHEMA)
+_NO_EVENTS: Final = pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,5 +182,9 @@ def _batches(messages: Any, layout: _Layout, stream: pa.Buffer) -> list[pa.Recor
 def _in_one(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
     if len(batches) == 1:
         return batches[0]
-    joined = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
-    return joined[0] if joined else pa.RecordBatch.from_pylist([], schema=schema)
+    try:
+        joined = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
+    except pa.ArrowException as error:
+        # Dictionaries that hold null, for one.
+        raise UnreadableColumnsError("expected record batches that can be joined; send one alone") from error
+    return joined[0] if joined else _NO_EVENTS

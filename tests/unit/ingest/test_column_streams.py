@@ -178,6 +178,19 @@ def test_dictionaries_may_change_from_batch_to_batch() -> None:
     assert read(stream_of(*batches)).column("service").to_pylist() == ["a", "b", "c", "a"]
 
 
+def test_a_stream_without_batches_has_no_events_whatever_its_schema() -> None:
+    assert read(stream_of(schema=pa.schema([("a", pa.dictionary(pa.int8(), pa.decimal128(3, 1)))]))).num_rows == 0
+
+
+def test_batches_that_arrow_cannot_join_are_refused() -> None:
+    batches = [
+        pa.record_batch({"service": pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array([None, name]))})
+        for name in ("a", "b")
+    ]
+    assert read(stream_of(batches[0])).num_rows == 2
+    refused(stream_of(*batches), "stream: expected record batches that can be joined; send one alone")
+
+
 def test_a_stream_as_the_contract_has_it_may_go_on_as_it_is() -> None:
     stream = stream_of(contract_batch())
     assert read_stream(pa.py_buffer(stream)).is_contract

@@ -163,6 +163,7 @@ def test_a_number_of_seconds_keeps_its_fraction() -> None:
         (pa.array([99_999_999_999]), "99999999999"),
         (pa.array([float("nan")]), "NaN"),
         (pa.array(["yesterday"]), '"yesterday"'),
+        (pa.array(["tomorrow"], pa.string_view()), '"tomorrow"'),
         (pa.array(["9999-12-31T00:00:00Z"]), '"9999-12-31T00:00:00Z"'),
         (pa.array(["1960-01-01T00:00:00Z"]), '"1960-01-01T00:00:00Z"'),
     ],
