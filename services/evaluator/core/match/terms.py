@@ -200,7 +200,7 @@ def _indexed(node: Node) -> Clause | None:
         case Call(function="<" | "<=" | ">" | ">=" as sign, arguments=(Constant(value=bound), subject)):
             return _compares(subject, _SWAPPED[sign], bound)
         case Call(function=function, arguments=(subject, Constant(value=str(text)))) if function in _SEARCHES:
-            return _matches(node, subject, _pattern(function, text))
+            return _matches(node, subject, function, text)
         case _:
             return None
 
@@ -213,7 +213,7 @@ def _equals(node: Node, subject: Node, constants: Sequence[Constant]) -> Clause 
     if field.is_coded and subject.kind in {ValueKind.INT, ValueKind.STRING}:
         return frozenset([Equals(field, frozenset(value for value in values if isinstance(value, int | str)))])
     if subject.kind is ValueKind.STRING:
-        found = [_matches(node, subject, _anchored(str(value), start=True, end=True)) for value in values]
+        found = [_matches(node, subject, "==", str(value)) for value in values]
         return None if None in found else frozenset().union(*(clause for clause in found if clause))
     return None
 
@@ -226,34 +226,36 @@ def _compares(subject: Node, sign: str, bound: object) -> Clause | None:
     return frozenset([Compares(Field(subject.name), sign, float(bound))])
 
 
-def _matches(node: Node, subject: Node, pattern: Regex | None) -> Clause | None:
-    field = _field(subject)
-    if pattern is None or field is None or subject.kind is not ValueKind.STRING:
+def _matches(node: Node, subject: Node, function: str, text: str) -> Clause | None:
+    field, searched = _field(subject), _searched(function, text)
+    if searched is None or field is None or subject.kind is not ValueKind.STRING:
         return None
-    trimmed = trim(pattern)
+    return frozenset([Matches(field, node, *searched)])
+
+
+# What did not change is split again with each change of the rules.
+@functools.lru_cache(maxsize=8192)
+def _searched(function: str, text: str) -> tuple[Regex, Regex, bool, bool] | None:
+    """Return the last four members of Matches; None for a pattern that only RE2 can look for."""
+    try:
+        trimmed = trim(_pattern(function, text))
+    except UnsupportedError:
+        return None
     whole = widen(trimmed)
     piece = rarest_piece(whole)
     if may_be_empty(piece) or positions(whole) > _MAX_POSITIONS:
         return None
     is_exact = whole == trimmed
-    return frozenset([Matches(field, node, piece, whole, is_exact, is_exact and not tells_newline_from_nul(whole))])
+    return piece, whole, is_exact, is_exact and not tells_newline_from_nul(whole)
 
 
-def _pattern(function: str, text: str) -> Regex | None:
+def _pattern(function: str, text: str) -> Regex:
     if function == "matches":
-        return _parsed(text)
-    return _anchored(text, start=function == "startsWith", end=function == "endsWith")
+        return parse_regex(text)
+    return _anchored(text, start=function in {"==", "startsWith"}, end=function in {"==", "endsWith"})
 
 
 def _anchored(text: str, *, start: bool, end: bool) -> Regex:
     before = [Assertion(Position.START)] if start else []
     after = [Assertion(Position.END)] if end else []
     return Series((*before, *literal(text).parts, *after))
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed(pattern: str) -> Regex | None:
-    try:
-        return parse_regex(pattern)
-    except UnsupportedError:
-        return None
