@@ -33,8 +33,12 @@ def encode_bounded(batch: PartialBatch, max_bytes: int = MAX_RECORD_BYTES) -> It
     """Encode a batch as one record, or as several if it is large; split a group only if it alone is too large."""
     if len(batch.rows) <= _MAX_ROWS:
         value = encode_batch(batch)
-        if len(value) <= (MAX_RECORD_BYTES if batch.has_single_bucket else max_bytes) or len(batch.rows) < 2:  # noqa: PLR2004  (one row cannot be split)
+        if len(value) <= max_bytes or len(batch.rows) < 2 or _stays_whole(batch, value):  # noqa: PLR2004  (one row cannot be split)
             yield value
             return
     for half in split_batch(batch):
         yield from encode_bounded(half, max_bytes)
+
+
+def _stays_whole(batch: PartialBatch, value: bytes) -> bool:
+    return batch.has_single_bucket and len(value) <= MAX_RECORD_BYTES

@@ -73,11 +73,10 @@ def encode_columns(rows: PartialRows) -> partial_pb2.PartialColumns:
 
 def _integer_bytes(integers: Ints) -> bytes:
     """Return integers as narrow as they allow."""
-    greatest = int(integers.max(initial=0))
-    if not greatest and not integers.any():
+    least, greatest = int(integers.min(initial=0)), int(integers.max(initial=0))
+    if least == greatest == 0:
         return b""
-    is_signed = bool((integers < 0).any())
-    width = 8 if is_signed else next((width for limit, width in _WIDTHS if greatest < limit), 8)
+    width = 8 if least < 0 else next((width for limit, width in _WIDTHS if greatest < limit), 8)
     return integers.astype(_INTEGERS[width]).tobytes()
 
 

@@ -13,7 +13,7 @@ from services.evaluator.core.match.events import Floats, Ints
 from services.evaluator.core.match.outputs import RowOutputs
 from services.evaluator.core.match.row_samples import RowSamples
 from services.evaluator.core.match.slots import SlotIndex, codes_of
-from services.evaluator.core.partial_rows import ABSENT_NS, PartialRows
+from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, PartialRows
 from services.evaluator.core.records import Group
 from services.evaluator.core.rules import SelectionKey
 
@@ -127,7 +127,7 @@ class CountedRows:
         """Return for each output partition the rows that changed since they were taken before."""
         self._route(outputs)
         to_send = self._row_outputs.to_send(self._has_changed, outputs)
-        taken = [self.take(slots, unsent=True) for slots in to_send]
+        taken = [self.take(slots, unsent=True) if len(slots) else NO_ROWS for slots in to_send]
         self.samples.mark_sent(np.flatnonzero(self._has_changed))
         self._has_changed[:] = False
         return taken
