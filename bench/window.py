@@ -1,7 +1,7 @@
 """The cost of the window stage, on partial aggregates in memory: `python -m bench.window [--profile]`.
 
-Steady: rows of open blocks are merged and judged, flush after flush. Memory and replay: 100,000 groups with four events
-each, selected by ten rules; the records are decoded and merged again as after a restart.
+Steady: rows of open blocks are merged and judged, flush after flush. Memory and replay: 100,000 groups, each in one
+source partition and selected by ten rules; the records are decoded and merged again as after a restart.
 """
 
 import argparse
@@ -151,7 +151,7 @@ def steady_rows_per_second(groups: int, seconds: float = 3.0) -> float:
 def memory_and_replay(groups: int = 100_000, rules: int = 10) -> tuple[float, float, int]:
     """Return the MB that the groups take, the seconds to read them again, and how many rows that are."""
     load = Load(RuleSet.of(1, make_rules(rules)), groups)
-    values = [encode_batch(batch) for source in range(SOURCES) for batch in load.flushes(source, 0, 1)]
+    values = [encode_batch(batch) for batch in load.flushes(0, 0, 1)]
     stage = started(load.rules, len(values))
     before = _resident_mb()
     began = time.process_time()

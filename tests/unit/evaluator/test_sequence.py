@@ -38,8 +38,8 @@ def test_the_order_of_flushes(flushes: list[tuple[int, int, int]], orders: list[
 def test_a_row_is_replaced_only_by_a_newer_one() -> None:
     driver = StageDriver.with_rules(COUNT)
     driver.process(PartialBatch(progress=progress(0, 0, 9), rows=of_rows([row(2)])))
-    driver.process(PartialBatch(progress=progress(0, 0, 5), rows=of_rows([row(9)])))
-    assert driver.transitions == []
+    older = driver.process(PartialBatch(progress=progress(0, 0, 5), rows=of_rows([row(9)])))
+    assert older.transitions == ()
     assert (
         driver.process(PartialBatch(progress=progress(0, 9, 10), rows=of_rows([row(3)]))).flush_order
         is FlushOrder.SAME_BLOCK
