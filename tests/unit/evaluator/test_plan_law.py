@@ -1,5 +1,8 @@
 """Laws: rules evaluated together select what each selects alone, and no pattern is missed."""
 
+import math
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -8,10 +11,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.evaluator.core.match import hyperscan_patterns, regex
+from services.evaluator.core.match.comparisons import find_compared
 from services.evaluator.core.match.events import EventColumns
 from services.evaluator.core.match.plan import RulePlan
 from services.evaluator.core.match.regex_syntax import UnsupportedError, parse_regex
 from services.evaluator.core.match.scanning import JoinedTexts, Scanner
+from services.evaluator.core.match.terms import Compares, Field
 from services.rule_language.checking import check_filter
 from tests.unit.evaluator.expressions import batch_of, events, filters, literal, present, within_limits
 
@@ -83,6 +88,29 @@ def test_rules_select_together_what_cel_selects_for_each(
         number: rows for number, rows in expected.items() if rows
     }
     assert dict(selected.failed) == {}
+
+
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_bounds = st.sampled_from([-1.0, -0.0, 0.0, 1.0, 2.0, 3.0]) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    numbers=st.lists(st.none() | _bounds | st.sampled_from([math.nan, math.inf, -math.inf]), max_size=40),
+    asked=st.lists(st.tuples(st.sampled_from(list(_SIGNS)), _bounds), max_size=20),
+)
+def test_many_comparisons_find_what_each_finds(numbers: list[float | None], asked: list[tuple[str, float]]) -> None:
+    terms = {key: Compares(Field("response_time"), sign, bound) for key, (sign, bound) in enumerate(asked)}
+    found = {key: rows.tolist() for key, rows in find_compared(terms, pa.array(numbers, pa.float64()))}
+    expected = {
+        key: [row for row, number in enumerate(numbers) if number is not None and _SIGNS[sign](number, bound)]
+        for key, (sign, bound) in enumerate(asked)
+    }
+    assert found == {key: rows for key, rows in expected.items() if rows}
 
 
 _SETS = [".", r"\d", r"\w", r"\s", r"\S", r"\W", r"\D", "[^a]", "[a-c]", r"[^\s]", "[kés]", "[-a]", "[]a]", r"[\w-]"]
