@@ -11,12 +11,14 @@ import pyarrow as pa
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
+from services.contract.event_columns import EVENT_SCHEMA
 from services.ingest.core.adjusted_rows import read_rows, replace_rows
 from services.ingest.core.adjustments import Adjustment, OptionalFields, adjust, summarize
 from services.ingest.core.batching import record_cuts
 from services.ingest.core.columns import Columns
 from services.ingest.core.event_checker import CheckResult, EventChecker, FoundValues
-from services.ingest.core.field_checks import EventField, Requirement
+from services.ingest.core.field_checks import EventField, Limits, Requirement
+from services.ingest.core.json_columns import read_columns
 from services.ingest.core.json_events import JsonEvents
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
@@ -29,15 +31,6 @@ _EVENTS_PER_TURN = 250
 # A request of empty events becomes thirty times as large as columns: the events of a larger one are counted before.
 _MAX_UNCOUNTED_BYTES = 512 * 1024
 _AN_OBJECT = Requirement(EventField.EVENT, "a JSON object")
-
-
-@dataclass(slots=True, kw_only=True)
-class IncomingBatch:
-    """An IngestBatchRequest as bytes, and what is known of it when it was made from JSON."""
-
-    request: bytes
-    adjustments: dict[int, set[Adjustment]] = field(default_factory=dict)
-    found_values: dict[tuple[int, EventField], str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,28 +58,45 @@ class BatchHandler:
         self._metrics = metrics
         self._reading = asyncio.Lock()
 
-    async def read_json(self, body: bytes) -> IncomingBatch:
-        """Read a batch from JSON; one at a time, since it takes several times its text's memory while it is read."""
-        batch, writer = IncomingBatch(request=b""), self._wire.new_batch()
-        async with self._reading:
-            for index, event in enumerate(JsonEvents(body, self._limits.max_attributes).each()):
-                self.check_count(index + 1)
-                writer.add(event.fields, event.attributes)
-                if event.adjustments:
-                    batch.adjustments[index] = event.adjustments
-                for event_field, found in event.found_values.items():
-                    batch.found_values[index, event_field] = found
-                if index % _EVENTS_PER_TURN == _EVENTS_PER_TURN - 1:
-                    await asyncio.sleep(0)
-            batch.request = writer.to_bytes()
-        return batch
+    async def read_json(self, body: bytes) -> IncomingEvents:
+        """Read a batch from JSON; one at a time, since it takes several times its text's memory while it is read.
 
-    async def publish(self, batch: IncomingBatch, reservation: Reservation) -> IngestBatchResponse:
+        Raises JsonError where the text is not JSON, InvalidRequest or RequestTooLarge for a number or size that is not
+        allowed.
+        """
+        async with self._reading:
+            # The limit is that of the same events in protobuf, which are hardly ever larger than their JSON.
+            if len(body) <= self._limits.max_request_bytes:
+                events = read_columns(
+                    body,
+                    EVENT_SCHEMA,
+                    max_events=self._limits.max_batch_events,
+                    max_attributes=self._limits.max_attributes,
+                )
+                if events is not None:
+                    return IncomingEvents(events=events)
+            return await self._read_json_by_value(body)
+
+    async def _read_json_by_value(self, body: bytes) -> IncomingEvents:
+        adjustments: dict[int, set[Adjustment]] = {}
+        found_values: dict[tuple[int, EventField], str] = {}
+        writer = self._wire.new_batch()
+        for index, event in enumerate(JsonEvents(body, self._limits.max_attributes).each()):
+            self.check_count(index + 1)
+            writer.add(event.fields, event.attributes)
+            if event.adjustments:
+                adjustments[index] = event.adjustments
+            for event_field, found in event.found_values.items():
+                found_values[index, event_field] = found
+            if index % _EVENTS_PER_TURN == _EVENTS_PER_TURN - 1:
+                await asyncio.sleep(0)
+        request = writer.to_bytes()
+        check_size(len(request), self._limits)
+        return IncomingEvents(events=self._read(request), adjustments=adjustments, found_values=found_values)
+
+    async def publish(self, request: bytes, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed events; raise InvalidRequest where none is, or the failure of the write."""
-        events = self._read(batch.request)
-        return await self.publish_events(
-            IncomingEvents(events=events, adjustments=batch.adjustments, found_values=batch.found_values), reservation
-        )
+        return await self.publish_events(IncomingEvents(events=self._read(request)), reservation)
 
     async def publish_events(self, batch: IncomingEvents, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed ones of some events, as `publish` does."""
@@ -176,3 +186,9 @@ class BatchHandler:
         response.adjusted.CopyFrom(adjusted_events(summary))
         for adjustment, count in summary.counts.items():
             self._metrics.adjusted(adjustment, count.events)
+
+
+def check_size(size: int, limits: Limits) -> None:
+    """Raise RequestTooLarge where a request's events are more bytes than allowed."""
+    if size > limits.max_request_bytes:
+        raise RequestTooLarge(f"expected at most {limits.max_request_bytes} bytes, got {size}")

@@ -6,14 +6,14 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
+from services.chassis.failures import InvalidRequest, MalformedMessage, Violation
 from services.chassis.grpc_server import Mount
 from services.ingest.core.adjustments import Adjustment, summarize
 from services.ingest.core.field_checks import EventField, Limits
 from services.ingest.core.json_events import JsonEvent, JsonEvents
 from services.ingest.core.json_text import JsonError
 from services.ingest.ports import UnreadableRequestError, Wire
-from services.ingest.rpc.batch_handler import BatchHandler, IncomingBatch
+from services.ingest.rpc.batch_handler import BatchHandler, check_size
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.outcomes import adjusted_events
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
@@ -74,7 +74,7 @@ class LogIngest:
         return grpc.stream_unary_rpc_method_handler(receive_and_call)
 
     async def ingest(self, request: bytes, _context: Any) -> bytes:
-        _check_size(len(request), self._limits)
+        check_size(len(request), self._limits)
         try:
             batch = self._wire.read_single(request)
         except UnreadableRequestError as error:
@@ -85,13 +85,13 @@ class LogIngest:
             return _one_accepted(await self._batcher.publish(batch, reservation))
 
     async def ingest_batch(self, request: bytes, _context: Any) -> bytes:
-        _check_size(len(request), self._limits)
+        check_size(len(request), self._limits)
         with self._publisher.reserve(len(request)) as reservation:
-            response = await self._batches.publish(IncomingBatch(request=request), reservation)
+            response = await self._batches.publish(request, reservation)
         return response.SerializeToString()
 
     async def ingest_columns(self, request: bytes, _context: Any) -> bytes:
-        _check_size(len(request), self._limits)
+        check_size(len(request), self._limits)
         # IngestColumnsResponse has the same fields.
         return (await self._columns.publish(request)).SerializeToString()
 
@@ -101,7 +101,7 @@ class LogIngest:
             writer = self._wire.new_batch()
             writer.add(event.fields, event.attributes)
             batch = writer.to_bytes()
-            _check_size(len(batch), self._limits)
+            check_size(len(batch), self._limits)
             adjustments = await self._batcher.publish(
                 batch, reservation, adjustments=frozenset(event.adjustments), found_values=event.found_values
             )
@@ -113,12 +113,11 @@ class LogIngest:
             # Only one of the two has a reservation.
             del request
             try:
-                batch = await self._batches.read_json(body)
+                events = await self._batches.read_json(body)
             except JsonError as error:
                 raise _malformed(error) from error
             del body
-            _check_size(len(batch.request), self._limits)
-            response = await self._batches.publish(batch, reservation)
+            response = await self._batches.publish_events(events, reservation)
         return response.SerializeToString()
 
     def _json_event(self, body: bytes) -> JsonEvent:
@@ -130,12 +129,6 @@ class LogIngest:
             expected = f"expected a JSON object, found {event.found_values[EventField.EVENT]}"
             raise InvalidRequest(f"body: {expected}", violations=[Violation("body", expected)])
         return event
-
-
-def _check_size(size: int, limits: Limits) -> None:
-    """Raise RequestTooLarge where a request's events are more bytes than allowed."""
-    if size > limits.max_request_bytes:
-        raise RequestTooLarge(f"expected at most {limits.max_request_bytes} bytes, got {size}")
 
 
 def _body(request: bytes) -> bytes:
