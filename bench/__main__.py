@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench import measures
 from bench.lines import OPENSTACK
-from bench.measures import BATCH_EVENTS, RATE, SILENT_RULES, Throughput
+from bench.measures import BATCH_EVENTS, COLUMNS_EVENTS, RATE, SILENT_RULES, Throughput
 from bench.reference import Reference
 from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
@@ -45,8 +45,10 @@ def main() -> None:
         measures.warm_up(ports, WARM_UP)
         _say(f"full load: batches of {BATCH_EVENTS} events for {given.seconds:.0f} s")
         full = measures.throughput(ports, given.seconds)
+        _say(f"full load: columns of {COLUMNS_EVENTS:,} events for {given.seconds:.0f} s")
+        columns = measures.throughput(ports, given.seconds, is_columns=True)
         reference.run("after the full load")
-        rows = [*_throughput(full), *_singles(ports, given.rest_seconds)]
+        rows = [*_throughput(full), *_columns(columns), *_singles(ports, given.rest_seconds)]
         reference.run("after REST")
         rows += _delays(ports)
     finally:
@@ -72,6 +74,13 @@ def _throughput(full: Throughput) -> list[Row]:
     if full.refused_calls:
         rows.append(("calls refused", json.dumps(full.refused_calls), ""))
     return rows
+
+
+def _columns(full: Throughput) -> list[Row]:
+    return [
+        (f"events/s end to end, columns of {COLUMNS_EVENTS:,}, zstd", f"{full.per_second:,.0f}", ""),
+        ("their CPU per event, everything", f"{full.total_cpu_micros:.1f} µs", ""),
+    ]
 
 
 def _singles(ports: Ports, seconds: float) -> list[Row]:

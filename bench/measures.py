@@ -18,6 +18,7 @@ from bench.probes import create_rule, create_silent_rules, delete_rules, deliver
 from stack.ports import Ports
 
 BATCH_EVENTS = 500
+COLUMNS_EVENTS = 2000
 RATE = 50_000
 PROBE_PAUSE = 0.15
 SILENT_RULES = 300
@@ -78,10 +79,11 @@ def warm_up(ports: Ports, seconds: float) -> None:
     _await(lambda: _evaluated(ports) - before >= sent)
 
 
-def throughput(ports: Ports, seconds: float) -> Throughput:
-    """Send batches as fast as they are accepted, then wait until all are evaluated."""
+def throughput(ports: Ports, seconds: float, *, is_columns: bool = False) -> Throughput:
+    """Send batches, or columns, as fast as they are accepted, then wait until all are evaluated."""
     before, evaluated, started = process_costs(ports), _evaluated(ports), time.monotonic()
-    load = _start("bench.load", ports, "--seconds", str(seconds), "--size", str(BATCH_EVENTS))
+    form = ("--size", str(COLUMNS_EVENTS), "--columns") if is_columns else ("--size", str(BATCH_EVENTS))
+    load = _start("bench.load", ports, "--seconds", str(seconds), *form)
     sent = json.loads(load.communicate()[0])
     middle, at_end = time.monotonic() - started, _evaluated(ports) - evaluated
     _await(lambda: _evaluated(ports) - evaluated >= sent["events"])

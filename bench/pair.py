@@ -37,6 +37,8 @@ class Side:
 
     name: str
     tree: Path
+    # Whether it takes columns; the other's batches stand beside them.
+    has_columns: bool = False
     ports: Ports = field(default_factory=Ports.free)
     figures: dict[str, list[float]] = field(default_factory=dict)
 
@@ -49,12 +51,16 @@ class Side:
         self._stack("down", "--purge")
 
     def measure(self, seconds: float, probes: int) -> None:
-        """Load it in three ways and add one figure to each measure."""
+        """Load it in four ways and add one figure to each measure."""
         full = measures.throughput(self.ports, seconds)
         self._add("events/s end to end", full.per_second)
         self._add("CPU µs per event, all", full.total_cpu_micros)
         for name in sorted(full.cpu_micros):
             self._add(f"CPU µs per event, {name}", full.cpu_micros[name])
+        if self.has_columns:
+            full = measures.throughput(self.ports, seconds, is_columns=True)
+        self._add("columns beside batches, events/s end to end", full.per_second)
+        self._add("columns beside batches, CPU µs per event, all", full.total_cpu_micros)
         single = measures.singles(self.ports, seconds)
         self._add("REST single events/s", single.per_second)
         self._add("REST single event, p99 ms", single.p99)
@@ -85,7 +91,7 @@ def main() -> None:
     given = parser.parse_args()
     reference = Reference()
     base = Side(name="base", tree=_checked_out(given.base))
-    here = Side(name="here", tree=ROOT)
+    here = Side(name="here", tree=ROOT, has_columns=True)
     reference.run("before")
     with _running(base, here):
         for number in range(1, given.rounds + 1):
