@@ -148,7 +148,7 @@ class MatchWorker(StageWorker):
         for compiled, error in matched.failed.items():
             self._report_failure(compiled, error)
         self._report_over_step_limit(events.columns.over_step_limit)
-        self._events += len(events.columns)
+        self._events += matched.events
         self._selected.update(matched.selected)
         self._traceparents += [record.traceparent for record in events.records if record.traceparent]
         self._metrics.matched(self._clock.monotonic() - started)
@@ -188,6 +188,8 @@ class MatchWorker(StageWorker):
         self._failed_flushes = 0
         self._metrics.flushed(events, rows)
         self._metrics.rules_evaluated(selected, self._clock.now())
+        for source in self._sources.values():
+            source.mark_counted()
         await self._commit()
 
     def _changed(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
@@ -236,7 +238,7 @@ class MatchWorker(StageWorker):
         # What was matched and not flushed is matched again.
         self._events = 0
         self._selected.clear()
-        for partition in self._sources:
+        for partition, source in self._sources.items():
             offset = self._committed[partition]
-            self._sources[partition] = SourcePartition.at(partition, offset)
+            self._sources[partition] = source.again(offset)
             await self._source.rewind(partition, offset)

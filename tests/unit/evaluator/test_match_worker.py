@@ -199,8 +199,47 @@ async def test_what_was_matched_and_not_flushed_before_a_rewind_is_counted_once(
         await loop.bring(GOOD, first=2, seconds=0)
         assert loop.log.rewinds == [(0, 0)]
         await loop.bring(GOOD, GOOD, GOOD)
-        assert by_rule("events_matched_total") == {"count": 4}
-        assert "events_evaluated_total 4.0" in telemetry.exposition()[0].decode().splitlines()
+        assert by_rule("events_matched_total") == {"count": 3}
+        assert evaluated() == 3
+
+
+async def test_what_was_flushed_before_a_new_rule_needs_totals_is_counted_once() -> None:
+    with telemetry.telemetry("test", "i", ""):
+        loop = Loop()
+        await loop.bring(GOOD, GOOD, assigned=0)
+        rated = rule("rated", "rate > 0.5", revision=2, selection_revision=2)
+        loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), rated])
+        loop.metrics.rules(loop.rules.current)
+        await loop.bring(GOOD, first=2)
+        assert loop.log.rewinds == [(0, 0)]
+        await loop.bring(GOOD)
+        await loop.bring(GOOD, GOOD, first=1)
+        assert by_rule("events_matched_total") == {"count": 3, "rated": 1}
+        assert evaluated() == 3
+
+
+async def test_what_was_flushed_before_a_flush_failed_is_counted_once() -> None:
+    with telemetry.telemetry("test", "i", ""):
+        loop = Loop()
+        await loop.bring(GOOD, GOOD, assigned=0)
+        loop.partials.failures = 1
+        await loop.bring(GOOD, first=2)
+        await loop.bring(GOOD, GOOD, GOOD)
+        assert by_rule("events_matched_total") == {"count": 3}
+        assert evaluated() == 3
+
+
+async def test_a_partition_that_is_assigned_again_counts_from_where_it_was_committed() -> None:
+    with telemetry.telemetry("test", "i", ""):
+        loop = Loop()
+        await loop.bring(GOOD, GOOD, assigned=0)
+        await loop.bring(GOOD, assigned=0, revoked=True)
+        assert evaluated() == 3
+
+
+def evaluated() -> float:
+    lines = telemetry.exposition()[0].decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("events_evaluated_total"))
 
 
 async def test_when_it_stops_it_flushes_what_it_has(loop: Loop) -> None:

@@ -30,7 +30,9 @@ _NO_EVENTS: Final[Ints] = np.empty(0, dtype=np.int64)
 class MatchOutcome:
     """What matching one fetch led to, beside the rows of its blocks."""
 
-    # By the id of each rule that was evaluated, how many events its filter selected.
+    # How many events there were, without those that were counted before the partition began again.
+    events: int
+    # By the id of each rule that was evaluated, how many of these its filter selected.
     selected: Mapping[str, int]
     # Rules that could not be evaluated, and why: they miss this fetch, the others do not.
     failed: Mapping[CompiledRule, Exception]
@@ -40,7 +42,7 @@ def match_events(events: EventBatch, rules: RuleSet, sources: Mapping[int, Sourc
     """Add the events of a fetch to the blocks of their sources."""
     fetch = _add_records(events, sources)
     if not len(events.columns):
-        return MatchOutcome(selected={}, failed={})
+        return MatchOutcome(events=0, selected={}, failed={})
     chosen = rules.plan.select(events.columns)
     failed = dict(chosen.failed)
     hits: dict[CompiledRule, Ints] = {}
@@ -58,7 +60,22 @@ def match_events(events: EventBatch, rules: RuleSet, sources: Mapping[int, Sourc
         _add_hits(fetch, buckets, some)
     buckets.add_totals(fetch.blocks)
     _add_closings(fetch)
-    return MatchOutcome(selected={compiled.rule.id: len(each) for compiled, each in hits.items()}, failed=failed)
+    return _outcome(hits, failed, _uncounted(events, sources))
+
+
+def _outcome(hits: Mapping[CompiledRule, Ints], failed: Mapping[CompiledRule, Exception], new: RowMask) -> MatchOutcome:
+    events = int(np.count_nonzero(new))
+    is_all = events == len(new)
+    selected = {
+        compiled.rule.id: len(rows) if is_all else int(np.count_nonzero(new[rows])) for compiled, rows in hits.items()
+    }
+    return MatchOutcome(events=events, selected=selected, failed=failed)
+
+
+def _uncounted(events: EventBatch, sources: Mapping[int, SourcePartition]) -> RowMask:
+    """Return the events of the records that metrics do not count yet: all, unless a partition began again."""
+    is_new = [record.offset >= sources[record.partition].counted_up_to for record in events.records]
+    return np.repeat(np.array(is_new, dtype=np.bool_), events.lengths)
 
 
 @dataclass(slots=True, kw_only=True)

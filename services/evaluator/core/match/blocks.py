@@ -1,6 +1,7 @@
 """Blocks of a source partition: 256 offsets each, and what has been counted in one so far."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from services.evaluator.core.match.counted_rows import CountedRows
 from services.evaluator.core.partial_rows import PartialBatch
@@ -64,13 +65,23 @@ class SourcePartition:
 
     partition: int
     blocks: list[Block]
+    # Metrics count the events before this offset already; it stays when the partition begins again.
+    counted_up_to: int = 0
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
 
     @classmethod
-    def at(cls, partition: int, offset: int) -> "SourcePartition":
+    def at(cls, partition: int, offset: int) -> Self:
         """Begin at an offset before which nothing is missing: the committed one, or the oldest that Kafka has."""
         return cls(partition=partition, blocks=[Block.at(offset)])
+
+    def again(self, offset: int) -> Self:
+        """Begin again at the committed offset, without counting in metrics what they count already."""
+        return replace(self.at(self.partition, offset), counted_up_to=self.counted_up_to)
+
+    def mark_counted(self) -> None:
+        """Remember that metrics count everything so far."""
+        self.counted_up_to = max(self.counted_up_to, self.position)
 
     @property
     def position(self) -> int:
