@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from types import FrameType
@@ -34,7 +35,7 @@ _FORMAT_NAMES = ", ".join(line_format.name for line_format in FORMATS)
 
 
 def send(
-    file: Annotated[Path, typer.Argument(help="A log file; - is standard input.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Log files; - is standard input.")],
     *,
     pattern: Annotated[
         str,
@@ -78,42 +79,85 @@ def send(
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Send a log file, gzip or not: text in the usual formats, or JSON lines.
+    """Send log files, gzip or not: text in the usual formats, or JSON lines.
 
     A line without a time or level of its own continues the event before it. Standard input is sent within two seconds;
-    Ctrl-C sends what was read so far. Exit codes: 0 every event was accepted, 1 some were refused, 2 the file cannot be
-    read, 3 Tocsin cannot be reached, 130 after Ctrl-C.
+    Ctrl-C sends what was read so far. Each file is reported by itself, and the highest exit code counts: 0 every event
+    was accepted, 1 some were refused, 2 a file cannot be read, 3 Tocsin cannot be reached, 130 after Ctrl-C.
     """
     clock = SystemClock()
     line_format = _parse_format(pattern, format_name)
     options = ParseOptions(line_format=line_format, service=service, clock=clock, zone=_parse_zone(timezone))
-    with open_channel(server, output) as channel, interruptible() as is_stopped, _open(file, is_stopped) as log_file:
-        if is_explained and not is_dry_run:
+    format_option = "--pattern" if pattern else f"--format {format_name}" if format_name else ""
+    with open_channel(server, output) as channel, interruptible() as is_stopped:
+        run = _Run(
+            channel=channel,
+            options=options,
+            times=times,
+            is_dry_run=is_dry_run,
+            is_explained=is_explained,
+            output=output,
+            format_option=format_option,
+            is_stopped=is_stopped,
+        )
+        codes = []
+        for file in files:
+            codes.append(run.send_file(file))
+            if is_stopped():
+                break
+    if highest := max(codes):
+        raise typer.Exit(highest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One call of the command: what holds for each of its files."""
+
+    channel: grpc.Channel
+    options: ParseOptions
+    times: TimeMode | None
+    is_dry_run: bool
+    is_explained: bool
+    output: OutputFormat
+    format_option: str
+    is_stopped: Callable[[], bool]
+
+    def send_file(self, file: Path) -> int:
+        """Send, or explain, one file, and return the exit code that fits it."""
+        try:
+            with closing(LogFile(file, is_stopped=self.is_stopped)) as log_file:
+                return self._send(file, log_file)
+        except OSError as error:
+            print_to_stderr(f"{file}: {error.strerror}")
+            return ExitCode.USAGE
+
+    def _send(self, file: Path, log_file: LogFile) -> int:
+        options, output, clock = self.options, self.output, self.options.clock
+        if self.is_explained and not self.is_dry_run:
             parser, first = options.parse_first(log_file)
             print_explanation(parser, log_file, first, output)
-            return
-        open_windows = fetch_open_windows(channel)
+            return 0
+        open_windows = fetch_open_windows(self.channel)
         # A dry run says at its end what comes too late.
-        times = times or (TimeMode.LOG if is_dry_run else _choose_times(file, options, open_windows, output))
+        times = self.times or (TimeMode.LOG if self.is_dry_run else _choose_times(file, options, open_windows, output))
         parser, parsed = options.parse(log_file)
         counts, summary = FieldCounts(), SendSummary()
         events = events_to_send(
-            counts.watch(parsed) if is_dry_run else parsed,
+            counts.watch(parsed) if self.is_dry_run else parsed,
             times,
             now=clock.now(),
             is_too_late=lambda event_time: open_windows.is_too_late(event_time, clock.now()),
         )
-        if is_dry_run:
+        if self.is_dry_run:
             count_items(events, summary)
-            print_dry_run(summary, counts, parser, log_file, output, is_explained=is_explained)
+            print_dry_run(summary, counts, parser, log_file, output, is_explained=self.is_explained)
             print_notes(summary, log_file.name, times, open_windows)
         else:
             with _reporting(summary, parser.name, log_file, output, times, open_windows):
-                _send(channel, events, summary, log_file, output)
-                if is_stopped() and not log_file.is_read_to_end and not log_file.is_stdin:
+                _send(self.channel, events, summary, log_file, output)
+                if self.is_stopped() and not log_file.is_read_to_end and not log_file.is_stdin:
                     summary.unsent.append(LineRange(first=log_file.lines_read + 1, last=None))
-        format_option = "--pattern" if pattern else f"--format {format_name}" if format_name else ""
-        _exit(summary, log_file, format_option, is_stopped=is_stopped())
+        return _exit_code(summary, log_file, self.format_option, is_stopped=self.is_stopped())
 
 
 def _send(
@@ -164,16 +208,6 @@ def _choose_times(file: Path, options: ParseOptions, open_windows: OpenWindows, 
 
 
 @contextmanager
-def _open(file: Path, is_stopped: Callable[[], bool]) -> Iterator[LogFile]:
-    try:
-        with closing(LogFile(file, is_stopped=is_stopped)) as log_file:
-            yield log_file
-    except OSError as error:
-        print_to_stderr(f"{file}: {error.strerror}")
-        raise typer.Exit(ExitCode.USAGE) from None
-
-
-@contextmanager
 def _reporting(
     summary: SendSummary,
     format_name: str,
@@ -191,19 +225,17 @@ def _reporting(
         print_notes(summary, file.name, times, open_windows)
 
 
-def _exit(summary: SendSummary, file: LogFile, format_option: str, *, is_stopped: bool) -> None:
-    """End the command with the exit code that fits, 0 when nothing is raised."""
+def _exit_code(summary: SendSummary, file: LogFile, format_option: str, *, is_stopped: bool) -> int:
     if file.error is not None:
         print_to_stderr(f"{file.name}: cannot be read beyond line {file.lines_read}: {file.error.strerror}")
     is_nothing_matched = not summary.accepted and all(one.field == "line" for one in summary.refused)
     if format_option and summary.refused and is_nothing_matched:
         print_to_stderr(f"{file.name}: {format_option} fits no line")
     if is_stopped:
-        raise typer.Exit(INTERRUPTED)
+        return INTERRUPTED
     if file.error is not None:
-        raise typer.Exit(ExitCode.USAGE)
-    if summary.refused:
-        raise typer.Exit(ExitCode.REFUSED)
+        return ExitCode.USAGE
+    return ExitCode.REFUSED if summary.refused else 0
 
 
 def _parse_format(pattern: str, name: str) -> LineFormat | None:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.evaluator.adapters.messages import MalformedError, sample_of
 from services.evaluator.core.match.events import Floats, Ints
-from services.evaluator.core.partial_rows import ABSENT_NS, PartialBatch, PartialRows, of_rows
+from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, PartialBatch, PartialRows, of_rows
 from services.evaluator.core.records import Aggregate, BlockProgress, Group, Row, RowKey
 from services.evaluator.core.samples import NO_SAMPLES, SAMPLE_SCHEMA, SampleTable
 from tocsin.evaluation.v1 import partial_pb2
@@ -97,8 +97,11 @@ def decode_batch(value: bytes) -> PartialBatch:
         message = partial_pb2.PartialBatch.FromString(value)
     except DecodeError as error:
         raise MalformedError(str(error)) from None
-    is_columns = message.HasField("columns")
-    rows = decode_columns(message.columns) if is_columns else of_rows([_row(row) for row in message.rows])
+    if message.HasField("columns"):
+        rows = decode_columns(message.columns)
+    else:
+        # Most records only say how far a block is.
+        rows = of_rows([_row(row) for row in message.rows]) if message.rows else NO_ROWS
     return PartialBatch(progress=_progress(message), rows=rows)
 
 

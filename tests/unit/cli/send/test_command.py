@@ -48,6 +48,29 @@ def test_a_file_is_sent_with_its_times_in_the_zone_and_its_name_as_service(
     assert event.event_time.ToJsonString() == "2026-07-01T10:00:00Z"
 
 
+def test_several_files_are_each_sent_and_reported(tmp_path: Path, ingest: IngestServer) -> None:
+    files = [tmp_path / "shop.log", tmp_path / "search.log"]
+    for file in files:
+        file.write_text(f"2026-07-01 12:00:00 ERROR {file.stem} failed\n")
+    done = sent(ingest, *map(str, files), "--times", "arrival")
+    assert done.exit_code == 0, done.output
+    assert {(event.service, event.message) for event in ingest.events} == {
+        ("shop", "shop failed"),
+        ("search", "search failed"),
+    }
+    assert all(f"{file.name}: 1 lines read" in done.output for file in files)
+
+
+def test_of_several_files_one_that_cannot_be_read_decides_the_exit_code_and_stops_no_other(
+    tmp_path: Path, ingest: IngestServer
+) -> None:
+    (tmp_path / "shop.log").write_text("2026-07-01 12:00:00 ERROR boom\n")
+    done = sent(ingest, str(tmp_path / "absent.log"), str(tmp_path / "shop.log"), "--times", "arrival")
+    assert done.exit_code == 2
+    assert "absent.log: No such file or directory" in done.stderr
+    assert ingest.messages == ["boom"]
+
+
 def test_batches_are_cut_by_bytes_as_well(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.log"
     file.write_text(f"ERROR: {'x' * 30_000}\n" * 400)
@@ -401,7 +424,7 @@ def test_standard_input_is_sent_before_it_ends_and_ctrl_c_reports(
 
         ingest.then = more_then_interrupt
         with pytest.raises(typer.Exit) as ended:
-            send(Path("-"), server=ingest.address, output=OutputFormat.JSON)
+            send([Path("-")], server=ingest.address, output=OutputFormat.JSON)
     assert ended.value.exit_code == 130
     report = json.loads(capsys.readouterr().out)
     assert (report["accepted"], report["unsent"]) == (len(ingest.events), [])
