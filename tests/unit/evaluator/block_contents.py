@@ -3,8 +3,8 @@
 import numpy as np
 
 from services.evaluator.core.match.blocks import Block
-from services.evaluator.core.partial_rows import to_rows
 from services.evaluator.core.records import Aggregate, RowKey
+from tests.unit.evaluator.rows import to_rows
 
 
 def rows_of(block: Block) -> dict[RowKey, Aggregate]:

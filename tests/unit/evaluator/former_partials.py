@@ -3,8 +3,9 @@
 from services.contract.timestamps import timestamp_of_nanoseconds
 from services.evaluator.adapters.messages import sample_message
 from services.evaluator.adapters.window_partials_wire import encode_batch
-from services.evaluator.core.partial_rows import PartialBatch, to_rows
+from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import Row
+from tests.unit.evaluator.rows import to_rows
 from tocsin.evaluation.v1 import partial_pb2
 
 

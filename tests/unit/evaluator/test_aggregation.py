@@ -16,12 +16,12 @@ from services.evaluator.core.match import aggregation
 from services.evaluator.core.match.aggregation import first_of_each, match_events
 from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.bucketing import compact
-from services.evaluator.core.partial_rows import to_rows
 from services.evaluator.core.records import SECOND_NS, Aggregate, RowKey, totals_key
 from services.evaluator.core.rules import RuleSet
 from services.rule_language.checking import Expression, check_filter
 from tests.unit.evaluator.block_contents import rows_of
 from tests.unit.evaluator.pipeline import START, rule
+from tests.unit.evaluator.rows import to_rows
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 RULES = RuleSet.of(

@@ -5,7 +5,7 @@ import numpy as np
 from services.evaluator.core import records
 from services.evaluator.core.match.blocks import Block, SourcePartition
 from services.evaluator.core.match.counted_rows import Additions
-from services.evaluator.core.partial_rows import PartialBatch, of_rows, split_batch, to_rows
+from services.evaluator.core.partial_rows import PartialBatch, of_rows, split_batch
 from services.evaluator.core.records import (
     Aggregate,
     BlockProgress,
@@ -20,6 +20,7 @@ from services.evaluator.core.records import (
     partition_of,
 )
 from services.evaluator.core.samples import SampleTable
+from tests.unit.evaluator.rows import to_rows
 
 SAMPLE = Sample(1, "a", None, "m", None, None, "", "")
 

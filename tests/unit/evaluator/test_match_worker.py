@@ -8,7 +8,6 @@ from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
-from services.evaluator.core.partial_rows import to_rows
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
@@ -18,6 +17,7 @@ from services.rule_language.rule import Rule
 from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import NOW, MemoryDeadLetters, MemoryLog, MemoryPartials, MemoryRules
 from tests.unit.evaluator.pipeline import rule
+from tests.unit.evaluator.rows import to_rows
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 AT_ONCE = Backoff(first_delay=timedelta(), max_delay=timedelta())

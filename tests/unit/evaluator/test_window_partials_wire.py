@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from services.evaluator.adapters.messages import MalformedError
 from services.evaluator.adapters.window_partials_wire import decode_batch, encode_batch
-from services.evaluator.core.partial_rows import PartialBatch, concat, of_rows, to_rows
+from services.evaluator.core.partial_rows import PartialBatch, concat, of_rows
 from services.evaluator.core.records import Aggregate, BlockProgress, Row, RowKey, Sample
 from services.evaluator.core.samples import SAMPLE_SCHEMA
 from tests.unit.evaluator.former_partials import encode_former
+from tests.unit.evaluator.rows import to_rows
 from tests.unit.evaluator.strategies import batches, partial_rows
 from tocsin.evaluation.v1 import partial_pb2
 

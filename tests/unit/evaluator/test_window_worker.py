@@ -8,7 +8,7 @@ import pytest
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance
-from services.evaluator.core.partial_rows import PartialBatch, of_rows, to_rows
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
     Aggregate,
@@ -25,6 +25,7 @@ from services.evaluator.worker.window import WindowWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
 from tests.unit.evaluator.pipeline import rule
+from tests.unit.evaluator.rows import to_rows
 
 AT_ONCE = Backoff(first_delay=timedelta(), max_delay=timedelta())
 ASSIGNED = Rebalance(assigned=(CommittedOffset(partition=0, offset=0),))
