@@ -88,14 +88,16 @@ def _wire(
 
 
 def _merge_ports(stored: Wiring, environ: Mapping[str, str]) -> Ports:
-    given = {name: environ[name] for name in _PORT_DEFAULTS if name in environ}
-    return Ports.read(merge_variables(given, stored.ports.moved))
+    return Ports.read(merge_variables(_given(environ, _PORT_DEFAULTS), stored.ports.moved))
 
 
 def _merge_servers(stored: Wiring, environ: Mapping[str, str]) -> dict[str, str]:
-    given = {name: environ[name] for name in _SERVER_DEFAULTS if name in environ}
     kept = {ADDRESS_VARIABLES[name]: address for name, address in stored.external.items()}
-    return external_addresses(merge_variables(given, kept))
+    return external_addresses(merge_variables(_given(environ, _SERVER_DEFAULTS), kept))
+
+
+def _given(environ: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: environ[name] for name in names if name in environ}
 
 
 def _fixed(wiring: Wiring, folder: Path) -> dict[str, dict[str, str]]:

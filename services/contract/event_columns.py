@@ -96,8 +96,6 @@ def decode_event_columns(columns: EventColumns, max_bytes: int = MAX_STREAM_BYTE
     event_count = sum(batch.num_rows for batch in batches)
     if event_count != columns.event_count:
         raise UnreadableColumnsError(f"expected {columns.event_count} events, got {event_count}")
-    if len(batches) == 1:
-        return batches[0]
     return concat_events(batches)
 
 
