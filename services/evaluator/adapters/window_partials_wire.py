@@ -32,6 +32,10 @@ def encode_batch(batch: PartialBatch) -> bytes:
         previous_up_to=progress.previous_up_to,
         rules_revision=progress.rules_revision,
         columns=encode_columns(batch.rows) if len(batch.rows) else None,
+        missed=[
+            partial_pb2.MissedPanes(rule_id=rule_id, selection_revision=revision, pane_times=panes)
+            for (rule_id, revision), panes in batch.missed.items()
+        ],
     )
     if progress.max_event_ns is not None:
         message.max_event_time.CopyFrom(timestamp_of_nanoseconds(progress.max_event_ns))
@@ -102,7 +106,8 @@ def decode_batch(value: bytes) -> PartialBatch:
     else:
         # Most records only say how far a block is.
         rows = of_rows([_row(row) for row in message.rows]) if message.rows else NO_ROWS
-    return PartialBatch(progress=_progress(message), rows=rows)
+    missed = {(each.rule_id, each.selection_revision): tuple(each.pane_times) for each in message.missed}
+    return PartialBatch(progress=_progress(message), rows=rows, missed=missed)
 
 
 def _progress(message: partial_pb2.PartialBatch) -> BlockProgress:

@@ -4,8 +4,8 @@ A row is as in `records`: a key and the aggregate that is cumulative from the st
 share (selections, groups, trace contexts) and samples stand once in tables; rows hold indexes.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -164,6 +164,8 @@ class PartialBatch:
 
     progress: BlockProgress
     rows: PartialRows = NO_ROWS
+    # Panes, by their starts, in which a rule was not evaluated for some event of the block.
+    missed: Mapping[SelectionKey, Sequence[int]] = field(default_factory=dict)
 
     @property
     def has_single_bucket(self) -> bool:
@@ -180,7 +182,7 @@ def split_batch(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
     order = np.lexsort([rows.pane_ns, rows.group])
     middle = _split_index(_borders(rows, order))
     timeless = replace(batch.progress, max_event_ns=None, max_arrival_ns=None, idle_ns=None)
-    first = PartialBatch(progress=timeless, rows=rows.take(order[:middle]))
+    first = PartialBatch(progress=timeless, rows=rows.take(order[:middle]), missed=batch.missed)
     return first, PartialBatch(progress=batch.progress, rows=rows.take(order[middle:]))
 
 

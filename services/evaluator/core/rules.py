@@ -10,7 +10,7 @@ from services.evaluator.core.match.plan import RulePlan
 from services.evaluator.core.match.selection import Selection, compile_selection
 from services.evaluator.core.records import duration_ns
 from services.evaluator.core.window.column_condition import ColumnCondition, compile_columns
-from services.evaluator.core.window.condition import WindowValues, compile_condition, may_hold_when_empty
+from services.evaluator.core.window.condition import WindowValues, compile_condition, may_hold_when_empty, only_grows
 from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
 from services.rule_language.rule import Rule, RuleType
 
@@ -44,6 +44,8 @@ class CompiledRule:
     reads_total: bool
     # Whether a window in which nothing was selected can be an alert.
     holds_when_empty: bool
+    # Whether further events can only make the condition true: it may be judged though some events are missing.
+    only_grows: bool
 
     @classmethod
     def of(cls, rule: Rule) -> Self:
@@ -63,6 +65,7 @@ class CompiledRule:
             bucketing_id=digest("frame", rule.scope, str(window_ns), *rule.group_by),
             reads_total=reads_total(condition),
             holds_when_empty=may_hold_when_empty(condition, rule.threshold),
+            only_grows=only_grows(condition),
         )
 
     @property

@@ -245,6 +245,8 @@ def test_a_rule_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPa
     failed = match_events(batch, rules, {0: source}).failed
     assert list(failed) == [bad]
     assert plain(source.blocks[0]).counted == 1
+    ((_, sent),) = source.flush(outputs=1, source_partitions=1, idle_ns=None, rules_revision=1)
+    assert sent.missed == {bad.selection_key: [START // 60 * 60 * SECOND_NS]}
 
 
 def test_a_rule_that_cannot_be_grouped_does_not_stop_the_others() -> None:

@@ -23,8 +23,8 @@ from tocsin.evaluation.v1 import partial_pb2
 Rows = tuple[Row, ...]
 
 
-def contents(batch: PartialBatch) -> tuple[BlockProgress, Rows]:
-    return batch.progress, to_rows(batch.rows)
+def contents(batch: PartialBatch) -> tuple[object, ...]:
+    return batch.progress, to_rows(batch.rows), batch.missed
 
 
 @given(batches)

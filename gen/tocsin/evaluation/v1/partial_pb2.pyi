@@ -41,6 +41,7 @@ class PartialBatch(_message.Message):
     SOURCE_PARTITIONS_FIELD_NUMBER: _builtins.int
     RULES_REVISION_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
     source_partition: _builtins.int
     """The partition of `log-events`."""
     block: _builtins.int
@@ -79,6 +80,12 @@ class PartialBatch(_message.Message):
     def columns(self) -> Global___PartialColumns:
         """The rows that changed, as columns."""
 
+    @_builtins.property
+    def missed(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissedPanes]:
+        """Panes that are new since the last flush of the block, in which a rule was not evaluated for some event of the block:
+        it was set aside, or failed. What it counts there is too few, so the window's end decides nothing about its alerts.
+        """
+
     def __init__(
         self,
         *,
@@ -93,14 +100,47 @@ class PartialBatch(_message.Message):
         source_partitions: _builtins.int = ...,
         rules_revision: _builtins.int = ...,
         columns: Global___PartialColumns | None = ...,
+        missed: _abc.Iterable[Global___MissedPanes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PartialBatch: _TypeAlias = PartialBatch  # noqa: Y015
+
+@_typing.final
+class MissedPanes(_message.Message):
+    """Panes in which a rule was not evaluated for every event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    SELECTION_REVISION_FIELD_NUMBER: _builtins.int
+    PANE_TIMES_FIELD_NUMBER: _builtins.int
+    rule_id: _builtins.str
+    """The rule."""
+    selection_revision: _builtins.int
+    """The rule's selection_revision."""
+    @_builtins.property
+    def pane_times(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The starts of the panes, in nanoseconds since the Unix epoch."""
+
+    def __init__(
+        self,
+        *,
+        rule_id: _builtins.str = ...,
+        selection_revision: _builtins.int = ...,
+        pane_times: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pane_times", b"pane_times", "rule_id", b"rule_id", "selection_revision", b"selection_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissedPanes: _TypeAlias = MissedPanes  # noqa: Y015
 
 @_typing.final
 class PartialColumns(_message.Message):

@@ -7,7 +7,13 @@ from typing import Final
 import numpy as np
 
 from services.evaluator.core.match.blocks import Block, SourcePartition
-from services.evaluator.core.match.bucketing import BucketedEvents, bucket_events, compact, latest_of_each
+from services.evaluator.core.match.bucketing import (
+    BucketedEvents,
+    all_groups,
+    bucket_events,
+    compact,
+    latest_of_each,
+)
 from services.evaluator.core.match.counted_rows import Additions
 from services.evaluator.core.match.events import (
     EventBatch,
@@ -17,7 +23,8 @@ from services.evaluator.core.match.events import (
     event_times_ns,
     field_values,
 )
-from services.evaluator.core.records import LATEST_NS, Group, closing_key, totals_key
+from services.evaluator.core.match.missed import add_missed
+from services.evaluator.core.records import LATEST_NS, closing_key, totals_key
 from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
 from services.evaluator.core.samples import SampleTable
 
@@ -60,6 +67,7 @@ def match_events(events: EventBatch, rules: RuleSet, sources: Mapping[int, Sourc
         _add_hits(fetch, buckets, some)
     buckets.add_totals(fetch.blocks)
     _add_closings(fetch)
+    add_missed(failed, fetch.blocks, fetch.block_of_event, fetch.times_ns)
     return _outcome(hits, failed, _uncounted(events, sources))
 
 
@@ -192,7 +200,7 @@ def _place(fetch: _Fetch, rules: RuleSet) -> _Buckets:
     bucketings = list(fetch.bucketings.values())
     sizes = [len(each.block) for each in bucketings]
     ends = np.cumsum([0, *sizes])
-    groups, group = _all_groups(bucketings)
+    groups, group = all_groups(bucketings)
     pane_ns, block_of_bucket = (
         _joined([each.pane_ns for each in bucketings]),
         _joined([each.block for each in bucketings]),
@@ -225,17 +233,6 @@ def _totals_selection(bucketing_id: str) -> SelectionKey:
 
 def _joined(arrays: Sequence[Ints]) -> Ints:
     return np.concatenate([_NO_EVENTS, *arrays])
-
-
-def _all_groups(bucketings: Sequence[BucketedEvents]) -> tuple[list[Group], Ints]:
-    """Return the groups of all bucketings, and the index of each bucket's; bucketings may share a list of groups."""
-    starts: dict[int, int] = {}
-    groups: list[Group] = []
-    for each in bucketings:
-        if id(each.groups) not in starts:
-            starts[id(each.groups)] = len(groups)
-            groups += each.groups
-    return groups, _joined([each.group + starts[id(each.groups)] for each in bucketings])
 
 
 def _by_block(blocks: Sequence[Block], block_of_each: Ints) -> Iterator[tuple[Block, Ints]]:

@@ -1,11 +1,13 @@
 """Blocks of a source partition: 256 offsets each, and what has been counted in one so far."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from services.evaluator.core.match.counted_rows import CountedRows
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import BlockProgress, block_of, end_offset, first_offset, later
+from services.evaluator.core.rules import SelectionKey
 
 
 @dataclass(slots=True)
@@ -24,6 +26,9 @@ class Block:
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
     rows: CountedRows = field(default_factory=CountedRows)
+    # Panes in which a rule was not evaluated for some events, and those of them that no flush has contained.
+    _missed: dict[SelectionKey, set[int]] = field(default_factory=dict)
+    _new_missed: dict[SelectionKey, list[int]] = field(default_factory=dict)
 
     @classmethod
     def at(cls, offset: int) -> "Block":
@@ -49,11 +54,22 @@ class Block:
         """Take an event's time, at most its arrival, into account."""
         self.max_event_ns = later(self.max_event_ns, event_ns)
 
+    def add_missed(self, selection: SelectionKey, panes_ns: Iterable[int]) -> None:
+        """Record panes in which a rule was not evaluated for some events."""
+        known = self._missed.setdefault(selection, set())
+        if new := sorted(set(panes_ns) - known):
+            known.update(new)
+            self._new_missed.setdefault(selection, []).extend(new)
+
     def flush(self, progress: BlockProgress, outputs: int) -> list[tuple[int, PartialBatch]]:
         """Return for each output partition how far this block is and what changed since the last flush."""
         self.flushed_up_to = self.up_to
         changed = self.rows.take_changed(outputs)
-        return [(output, PartialBatch(progress=progress, rows=rows)) for output, rows in enumerate(changed)]
+        # Each output partition judges some of the rule's groups, so all are sent what was missed.
+        missed, self._new_missed = self._new_missed, {}
+        return [
+            (output, PartialBatch(progress=progress, rows=rows, missed=missed)) for output, rows in enumerate(changed)
+        ]
 
 
 @dataclass(slots=True)

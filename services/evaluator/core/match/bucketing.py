@@ -77,6 +77,18 @@ def bucket_events(
     )
 
 
+def all_groups(bucketings: Sequence[BucketedEvents]) -> tuple[list[Group], Ints]:
+    """Return the groups of all bucketings, and the index of each bucket's; bucketings may share a list of groups."""
+    starts: dict[int, int] = {}
+    groups: list[Group] = []
+    for each in bucketings:
+        if id(each.groups) not in starts:
+            starts[id(each.groups)] = len(groups)
+            groups += each.groups
+    indexes = [each.group + starts[id(each.groups)] for each in bucketings]
+    return groups, np.concatenate([np.empty(0, dtype=np.int64), *indexes])
+
+
 def latest_of_each(buckets: Ints, times_ns: Ints, size: int) -> Ints:
     """Return the latest time of each of `size` buckets, given the bucket of each time."""
     latest = np.full(size, np.iinfo(np.int64).min)

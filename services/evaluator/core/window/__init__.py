@@ -26,6 +26,9 @@ Invariants:
 - A window is judged while it is open and closed once; events for a closed window are counted as late, by rule. How
   many distinct events these are no rule's rows can say. So the match stage counts each event that several rules
   selected at the time when the first of their windows closes, and the stage compares that with the watermark.
+- A rule may have been set aside, or have failed, for some events: the match stage names the panes, and their windows
+  are incomplete. Such a window ends no alert, and begins one only where no further event could make its condition
+  false.
 - A rule must not see totals of events from before it was known, because it has counted none of them. So totals are
   kept by the revision of the rules that matched them, and a rule sums those that know its selection.
 

@@ -34,6 +34,9 @@ class WindowValues:
         return self.sum / self.value_count if self.value_count else None
 
 
+# Numbers that no further event makes smaller.
+_GROWING = frozenset({"count", "total", "max"})
+
 # True when the window is an alert; what depends on an absent number is not.
 Condition = Callable[[WindowValues], bool]
 
@@ -51,6 +54,27 @@ def may_hold_when_empty(expression: Expression, threshold: float) -> bool:
         # The total may be any: with an absent one, only what does not depend on it decides.
         return evaluate(WindowValues(count=0, total=None, threshold=threshold)) is not False
     return evaluate(WindowValues(count=0, total=1, threshold=threshold)) is True
+
+
+def only_grows(expression: Expression) -> bool:
+    """Whether further events can only make the condition true, never false."""
+    return _only_grows(expression.tree)
+
+
+def _only_grows(node: Node) -> bool:
+    match node:
+        case Call(function="&&" | "||", arguments=arguments):
+            return all(map(_only_grows, arguments))
+        case Call(function=">" | ">=", arguments=(FieldRef(name=greater), lesser)):
+            return _is_fixed(lesser) and greater in _GROWING
+        case Call(function="<" | "<=", arguments=(lesser, FieldRef(name=greater))):
+            return _is_fixed(lesser) and greater in _GROWING
+        case _:
+            return False
+
+
+def _is_fixed(node: Node) -> bool:
+    return isinstance(node, Constant) or (isinstance(node, FieldRef) and node.name == "threshold")
 
 
 def _compile(expression: Expression) -> "_Evaluate":

@@ -34,6 +34,12 @@ class JudgedWindow:
         return window.number if window else NO_WINDOW
 
     @property
+    def is_incomplete(self) -> bool:
+        """Whether the rule was not evaluated for some events of the window."""
+        window = self.rules.windows.get(self.start_ns)
+        return window is not None and window.is_incomplete
+
+    @property
     def totals(self) -> Window | None:
         """The window of the totals that the rule reads, if there are any."""
         return self.rules.scope.windows.get(self.start_ns) if self.rules.scope else None
@@ -103,7 +109,7 @@ def fire_alerts(
     if not len(candidates.places):
         return []
     judged = _judge(table, candidates)
-    chosen = _that_may_fire(table, candidates, np.flatnonzero(judged.holds))
+    chosen = _that_may_fire(table, candidates, np.flatnonzero(judged.holds & ~_is_undecided(candidates)))
     if not len(chosen):
         return []
     merged = _merged(table, candidates, judged.totals, chosen)
@@ -135,10 +141,12 @@ def close_windows(
         slots = table.find(numbers[places], groups)
         candidates = Candidates(windows=windows, places=places, groups=groups, slots=slots)
         judged = _judge(table, candidates)
-        for group, start_ns, holds in zip(waiting, waiting.values(), judged.holds.tolist(), strict=True):
-            if holds:
+        # Of a window in which the rule was not evaluated for some events it is not known that the condition ended.
+        stays = judged.holds | np.array([window.is_incomplete for window in windows])[places]
+        for group, start_ns, is_held in zip(waiting, waiting.values(), stays.tolist(), strict=True):
+            if is_held:
                 rules.episodes[group] = rules.episodes[group].held_until(start_ns + compiled.window_ns)
-        ended = np.flatnonzero(~judged.holds)
+        ended = np.flatnonzero(~stays)
         if len(ended):
             transitions += _resolve(table, candidates, judged, ended, now_ns)
             transitions += fire_alerts(table, _later_windows(table, candidates.take(ended)), now_ns)
@@ -191,6 +199,12 @@ def _that_may_fire(table: PaneTable, candidates: Candidates, rows: Ints) -> Ints
             seen.add(key)
             chosen.append(row)
     return np.array(chosen, dtype=np.int64)
+
+
+def _is_undecided(candidates: Candidates) -> RowMask:
+    """Return which candidates could be false alerts, because events are missing in their windows."""
+    is_undecided = [window.is_incomplete and not window.compiled.only_grows for window in candidates.windows]
+    return np.array(is_undecided, dtype=bool)[candidates.places]
 
 
 def _judge(table: PaneTable, candidates: Candidates) -> _Judged:

@@ -24,6 +24,8 @@ class Window:
     first_offset: int
     # Whether rows still count in it; those of a closed one are late.
     is_open: bool
+    # Whether the rule was not evaluated for some of its events: what it counts is too few.
+    is_incomplete: bool = False
     # Of totals: the windows of folded blocks, by the revision of the rules that matched them.
     by_revision: "dict[int, Window]" = field(default_factory=dict)
 

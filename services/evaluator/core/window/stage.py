@@ -126,6 +126,7 @@ class WindowStage:
         flush_order = self._advance_sequence(batch.progress, now_ns)
         if flush_order is not FlushOrder.STALE:
             self._sequences[batch.progress.source_partition].advance(batch.progress.up_to)
+            self._mark_missed(offset, batch, now_ns)
             if len(batch.rows):
                 self._unmerged.setdefault(batch.progress.source_partition, []).append((offset, batch))
         if not was_caught_up:
@@ -242,6 +243,12 @@ class WindowStage:
         if is_open:
             owner.windows[start_ns] = window
         return window
+
+    def _mark_missed(self, offset: int, batch: PartialBatch, now_ns: int) -> None:
+        """Mark the windows in which a rule was not evaluated for some events."""
+        for selection, starts in batch.missed.items():
+            for start_ns in starts:
+                self._window(selection, start_ns, offset, now_ns).is_incomplete = True
 
     def _late(self, progress: BlockProgress, merged: MergedRows) -> Mapping[str, Any]:
         """Count the events of rows that came too late and were not counted as late before."""
