@@ -1,6 +1,6 @@
 """Which events of a batch are accepted, and what is wrong with the others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -73,16 +73,6 @@ class CheckResult:
             for requirement, rows in self.failed:
                 if rows[index]:
                     yield FailedCheck(index, requirement)
-
-
-# What was found instead of what is expected, by the event's index and the field.
-FoundValues = Mapping[tuple[int, EventField], str]
-
-
-def reason_of(failed: FailedCheck, found_values: FoundValues) -> str:
-    """Return what was expected and, where that is known, what was found."""
-    found = found_values.get((failed.index, failed.field))
-    return f"{failed.reason}, found {found}" if found else failed.reason
 
 
 class EventChecker:

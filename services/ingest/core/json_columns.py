@@ -54,6 +54,8 @@ _LEVELS: Final = {
 }
 # Of the years whose nanoseconds fit into a column. A leap second is none that Arrow knows.
 _TIME: Final = r"\A(19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)\z"
+# Their events are refused where they are empty.
+_REQUIRED_STRINGS: Final = ("service", "message")
 _QUOTE, _COLON, _BACKSLASH, _BRACE, _BLANK = (ord(char) for char in '":\\{ ')
 
 
@@ -126,6 +128,9 @@ class _Reader:
         return array
 
     def _strings(self, name: str) -> Any:
+        # Columns do not show whether a string is empty or absent, which a refusal tells apart.
+        if name in _REQUIRED_STRINGS and "" in self._fields[name]:
+            raise _OtherError
         return pc.fill_null(self._array(name, self._fields[name]), "")
 
     def _numbers(self, name: str, minimum: float, maximum: float) -> Any:

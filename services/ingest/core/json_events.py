@@ -36,6 +36,9 @@ _LEVELS: Final = {level.name: int(level) for level in Level} | {str(int(level)):
 _DURATION: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(ns|us|µs|μs|ms|s|m)\s*", re.ASCII)
 # Of longer strings the pattern would try each way to divide the digits.
 _MAX_DURATION = 64
+_EMPTY: Final = "an empty string"
+# What refuses an event if it is null; a time that is null is that of arrival.
+_REQUIRED: Final = {each.value: each for each in (EventField.SERVICE, EventField.LEVEL, EventField.MESSAGE)}
 # A time that no check accepts.
 _NO_TIME: Final = {"seconds": -1, "nanos": 0}
 # Deeper objects become one attribute each, as JSON.
@@ -104,6 +107,7 @@ def _read(members: Mapping[str, Any], max_attributes: int) -> JsonEvent:
             unknown[key] = value
         elif value is not None and not _READERS[name](event, name, value):
             kept[name] = value
+    event.found_values.update({each: "null" for key, each in _REQUIRED.items() if members.get(key, "") is None})
     if unknown and members.get("eventTime") is None:
         _take_time(event, unknown)
     sent = kept.pop("attributes", {})
@@ -143,13 +147,17 @@ def _string(event: JsonEvent, name: str, value: Any) -> bool:
 
 
 def _service(event: JsonEvent, name: str, value: Any) -> bool:
-    if not _string(event, name, value):
+    if value == "":
+        event.found_values[EventField.SERVICE] = _EMPTY
+    elif not _string(event, name, value):
         event.found_values[EventField.SERVICE] = describe_json(value)
     return True
 
 
 def _message(event: JsonEvent, name: str, value: Any) -> bool:
-    if not _string(event, name, value):
+    if value == "":
+        event.found_values[EventField.MESSAGE] = _EMPTY
+    elif not _string(event, name, value):
         event.fields[name] = format_json(value, None)
         event.adjusted(EventField.MESSAGE, AdjustmentAction.CONVERTED)
     return True

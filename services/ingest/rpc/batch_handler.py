@@ -16,10 +16,11 @@ from services.ingest.core.adjusted_rows import read_rows, replace_rows
 from services.ingest.core.adjustments import Adjustment, OptionalFields, adjust, summarize
 from services.ingest.core.batching import record_cuts
 from services.ingest.core.columns import Columns
-from services.ingest.core.event_checker import CheckResult, EventChecker, FoundValues
+from services.ingest.core.event_checker import CheckResult, EventChecker
 from services.ingest.core.field_checks import EventField, Limits, Requirement
 from services.ingest.core.json_columns import read_columns
 from services.ingest.core.json_events import JsonEvents
+from services.ingest.core.refusals import FoundValues
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.rpc.outcomes import adjusted_events, all_refused, refused_events
@@ -161,7 +162,7 @@ class BatchHandler:
         for each in refused:
             self._metrics.refused(each.field)
         if len(refused) == result.event_count:
-            raise all_refused(result, found_values)
+            raise all_refused(result, columns, found_values)
         return IngestBatchResponse(
             accepted_count=result.event_count - len(refused),
             refused_count=len(refused),

@@ -80,7 +80,9 @@ class LogIngest:
         except UnreadableRequestError as error:
             raise MalformedMessage(str(error)) from error
         if batch is None:
-            raise InvalidRequest("the request holds no event", violations=[Violation("event", "expected an event")])
+            raise InvalidRequest(
+                "the request holds no event", violations=[Violation("event", "expected an event, found nothing")]
+            )
         with self._publisher.reserve(len(request)) as reservation:
             return _one_accepted(await self._batcher.publish(batch, reservation))
 

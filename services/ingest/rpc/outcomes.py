@@ -10,8 +10,9 @@ from services.chassis.failures import InvalidRequest, Violation
 from services.domain.event_fields import MAX_RECORD_ID
 from services.ingest.core.adjustments import AdjustmentSummary
 from services.ingest.core.columns import Columns
-from services.ingest.core.event_checker import CheckResult, FailedCheck, FoundValues, reason_of
+from services.ingest.core.event_checker import CheckResult, FailedCheck
 from services.ingest.core.field_checks import EventField
+from services.ingest.core.refusals import FoundValues, reason_of
 from tocsin.logs.v1.log_ingest_service_pb2 import AdjustedEvents, AdjustedValue, RefusedEvent
 
 # gRPC allows 8 KiB for all of a failure's details together.
@@ -40,16 +41,16 @@ def refused_events(refused: Sequence[FailedCheck], columns: Columns, found_value
             index=each.index,
             record_id=record_id[:MAX_RECORD_ID],
             field=each.field.value,
-            reason=reason_of(each, found_values),
+            reason=reason_of(each, columns, found_values),
         )
         for each, record_id in zip(refused, record_ids, strict=True)
     ]
 
 
-def all_refused(result: CheckResult, found_values: FoundValues) -> InvalidRequest:
+def all_refused(result: CheckResult, columns: Columns, found_values: FoundValues) -> InvalidRequest:
     """Return the failure of a request without an allowed event."""
     violations = [
-        Violation(_path(failed), reason_of(failed, found_values))
+        Violation(_path(failed), reason_of(failed, columns, found_values))
         for failed in islice(result.failed_checks(), _MAX_VIOLATIONS)
     ]
     return InvalidRequest(f"none of the {result.event_count} events is allowed", violations=violations)

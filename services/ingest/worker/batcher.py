@@ -15,8 +15,9 @@ from services.ingest.core.adjusted_rows import read_rows, replace_rows
 from services.ingest.core.adjustments import Adjustment, adjust
 from services.ingest.core.batching import BatchPolicy, BatchStep, record_cuts
 from services.ingest.core.columns import Columns
-from services.ingest.core.event_checker import CheckResult, EventChecker, FoundValues, reason_of
+from services.ingest.core.event_checker import CheckResult, EventChecker
 from services.ingest.core.field_checks import EventField
+from services.ingest.core.refusals import FoundValues, reason_of
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.worker.publisher import Publisher, Reservation
@@ -139,7 +140,7 @@ class Batcher:
         found_values = {
             (index, field): found for index, each in enumerate(events) for field, found in each.found_values.items()
         }
-        for index, failure in _failures(result, found_values).items():
+        for index, failure in _failures(result, columns, found_values).items():
             _fail([events[index]], failure)
         for failed in result.first_failed_checks():
             self._metrics.refused(failed.field)
@@ -214,8 +215,10 @@ def _fail(events: Sequence[_PendingEvent], failure: BaseException) -> None:
             each.outcome.set_exception(failure)
 
 
-def _failures(result: CheckResult, found_values: FoundValues) -> dict[int, Failure]:
+def _failures(result: CheckResult, columns: Columns, found_values: FoundValues) -> dict[int, Failure]:
     violations: dict[int, list[Violation]] = {}
     for failed in result.failed_checks():
-        violations.setdefault(failed.index, []).append(Violation(failed.field.value, reason_of(failed, found_values)))
+        violations.setdefault(failed.index, []).append(
+            Violation(failed.field.value, reason_of(failed, columns, found_values))
+        )
     return {index: InvalidRequest("the event is not allowed", violations=found) for index, found in violations.items()}

@@ -35,7 +35,7 @@ async def test_a_batch_is_accepted_in_part(bench: Bench) -> None:
     response = await bench.ingest_batch([GOOD, BAD, GOOD])
     assert (response.accepted_count, response.refused_count) == (2, 1)
     assert list(response.refused) == [
-        RefusedEvent(index=1, record_id="r7", field="service", reason="expected 1 to 256 characters")
+        RefusedEvent(index=1, record_id="r7", field="service", reason="expected 1 to 256 characters, found nothing")
     ]
     assert list(bench.producer.events) == [GOOD, GOOD]
 

@@ -59,7 +59,7 @@ async def test_each_caller_gets_the_outcome_of_its_own_event(make_bench: Callabl
     assert not isinstance(third, BaseException)
     assert isinstance(second, InvalidRequest)
     assert [violation.field for violation in second.violations] == ["service", "level"]
-    assert second.violations[0].description == "expected 1 to 256 characters"
+    assert second.violations[0].description == "expected 1 to 256 characters, found nothing"
     assert len(bench.producer.events) == 2
     assert bench.in_flight.reserved == 0
 

@@ -101,7 +101,7 @@ async def test_events_are_accepted_in_part(bench: Bench) -> None:
     )
     response = await bench.ingest_columns(stream)
     assert list(response.refused) == [
-        RefusedEvent(index=1, record_id="2", field="service", reason="expected 1 to 256 characters"),
+        RefusedEvent(index=1, record_id="2", field="service", reason="expected 1 to 256 characters, found nothing"),
         RefusedEvent(
             index=2,
             record_id="3",
@@ -125,7 +125,7 @@ async def test_when_all_are_refused_each_wrong_field_is_named(bench: Bench) -> N
     assert [(each.field, each.description) for each in refused.value.violations] == [
         ("events[0].eventTime", 'expected a valid time, from 1970 to ten minutes ahead of now, found "noon"'),
         ("events[0].level", "expected one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL, found 9"),
-        ("events[0].message", "expected 1 to 64 bytes"),
+        ("events[0].message", "expected 1 to 64 bytes, found nothing"),
     ]
     assert bench.producer.records == []
 

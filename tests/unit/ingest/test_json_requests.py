@@ -41,9 +41,14 @@ async def test_levels_are_read_in_any_case_and_as_numbers(bench: Bench, level: o
         ({"level": ["ERROR"]}, "level", "found a list"),
         ({"level": 0}, "level", "found 0"),
         ({"level": True}, "level", "found true"),
-        ({"level": None}, "level", "expected one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL"),
+        ({"level": None}, "level", "expected one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL, found null"),
         ({"service": {"name": "a"}}, "service", "found an object"),
-        ({"message": ""}, "message", "expected 1 to 200 bytes"),
+        ({"message": ""}, "message", "expected 1 to 200 bytes, found an empty string"),
+        ({"message": None}, "message", "expected 1 to 200 bytes, found null"),
+        ({"message": "é" * 101}, "message", "expected 1 to 200 bytes, found 202 bytes"),
+        ({"service": ""}, "service", "expected 1 to 256 characters, found an empty string"),
+        ({"service": None}, "service", "expected 1 to 256 characters, found null"),
+        ({"service": "é" * 257}, "service", "expected 1 to 256 characters, found 257 characters"),
         ({"eventTime": "yesterday"}, "eventTime", 'found "yesterday"'),
         ({"eventTime": "2026-03-01T12:00:00"}, "eventTime", "found"),
         ({"eventTime": "2026-02-30T12:00:00Z"}, "eventTime", "found"),
@@ -59,8 +64,8 @@ async def test_levels_are_read_in_any_case_and_as_numbers(bench: Bench, level: o
         ({"eventTime": "1e5000000"}, "eventTime", 'found "1e5000000"'),
         ({"eventTime": "1e-5000000"}, "eventTime", "found"),
         ({"eventTime": "NaN"}, "eventTime", 'found "NaN"'),
-        ({"eventTime": "2026-03-01T12:11:00Z"}, "eventTime", "ten minutes ahead"),
-        ({"timestamp": "2026-03-01T12:11:00Z"}, "eventTime", "ten minutes ahead"),
+        ({"eventTime": "2026-03-01T12:11:00Z"}, "eventTime", "ten minutes ahead of now, found 2026-03-01T12:11:00Z"),
+        ({"timestamp": "2026-03-01T12:11:00Z"}, "eventTime", "ten minutes ahead of now, found 2026-03-01T12:11:00Z"),
     ],
 )
 async def test_a_refusal_names_its_field(bench: Bench, changed: dict[str, Any], field: str, found: str) -> None:
@@ -82,7 +87,14 @@ async def test_a_refusal_names_its_field(bench: Bench, changed: dict[str, Any], 
 async def test_missing_fields_are_named(bench: Bench, body: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await bench.ingest_json(body)
-    assert [violation.field for violation in refused.value.violations] == ["service", "level", "message"]
+    assert [(each.field, each.description) for each in refused.value.violations] == [
+        ("service", "expected 1 to 256 characters, found nothing"),
+        ("level", "expected one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL, found nothing"),
+        ("message", "expected 1 to 200 bytes, found nothing"),
+    ]
+    response = await bench.ingest_json_batch(b"[" + json.dumps(OWN).encode() + b"," + body + b"]")
+    found = "found null" if body == b"null" else "found nothing"
+    assert [each.reason.rpartition(", ")[2] for each in response.refused] == [found]
 
 
 async def test_one_bad_event_never_refuses_its_batch(bench: Bench) -> None:
@@ -94,7 +106,7 @@ async def test_one_bad_event_never_refuses_its_batch(bench: Bench) -> None:
         (2, "event", "expected a JSON object, found a list", ""),
         (3, "event", 'expected a JSON object, found "text"', ""),
         (4, "event", "expected a JSON object, found 5", ""),
-        (5, "service", "expected 1 to 256 characters", ""),
+        (5, "service", "expected 1 to 256 characters, found nothing", ""),
         (6, "level", 'expected one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL, found "LOUD"', "r" * 128),
     ]
 
