@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from services.domain.level import Level
 
+# How much of a text is quoted.
+_MAX_QUOTED = 40
+
 
 class ParseNote(StrEnum):
     """What was not understood in an event, or was changed before sending; the values complete "events that …"."""
@@ -49,7 +52,17 @@ class ParsedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidLine:
-    """Why a line is not an event: a field, as the contract's JSON names it or "line", and what was expected there."""
+    """Why a line is not an event: a field, as the contract's JSON names it or "line", what was expected and found."""
 
     field: str
     expected: str
+    found: str
+    # What to do about it.
+    hint: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Return the reason as the server words those of its refusals; what was found is quoted, and cut."""
+        found = self.found.strip()
+        cut = f"{found[:_MAX_QUOTED]}…" if len(found) > _MAX_QUOTED else found
+        return "; ".join(filter(None, (f'expected {self.expected}, found "{cut}"', self.hint)))

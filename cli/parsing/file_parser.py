@@ -14,7 +14,7 @@ from datetime import UTC, tzinfo
 
 from cli.parsing.event import InvalidLine, ParsedEvent
 from cli.parsing.field_values import build_event
-from cli.parsing.format_types import LineFormat, RawFields, strip_colours
+from cli.parsing.format_types import A_JSON_OBJECT, LineFormat, RawFields, strip_colours
 from cli.parsing.formats import CONTAINER_FORMATS, FORMATS, TIME_LEVEL
 from cli.parsing.levels import is_crash
 from cli.parsing.time_level import search_line
@@ -159,8 +159,8 @@ class FileParser:
     def parse_orphan(self, line: UnwrappedLine) -> ParsedEvent | InvalidLine:
         """Return the event of a line that would continue another, where no other stands before it."""
         if self._chosen_format is not None:
-            expected = "a JSON object" if self._is_json() else f"a line of the format {self._chosen_format.name}"
-            return InvalidLine(field="line", expected=expected)
+            expected = A_JSON_OBJECT if self._is_json() else f"a line of the format {self._chosen_format.name}"
+            return InvalidLine(field="line", expected=expected, found=line.text)
         return self._parse_without_format(line)
 
     def format_name_of(self, line: UnwrappedLine) -> str:

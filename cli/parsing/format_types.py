@@ -70,9 +70,9 @@ class JsonFormat(LineFormat):
         try:
             fields = map_field_names((name, strip_colours(text)) for name, text in _flatten(json.loads(line)))
         except RecursionError:
-            return _TOO_DEEP
+            return InvalidLine(field="line", expected=f"{A_JSON_OBJECT} that is nested less deeply", found=line)
         except ValueError:
-            return _NO_OBJECT
+            return InvalidLine(field="line", expected=A_JSON_OBJECT, found=line)
         return _with_message(fields, line)
 
 
@@ -147,8 +147,7 @@ class W3cFormat(LineFormat):
 
 # The name of a message that is the whole line.
 WHOLE_LINE = "(the whole line)"
-_NO_OBJECT = InvalidLine(field="line", expected="a JSON object")
-_TOO_DEEP = InvalidLine(field="line", expected="a JSON object that is nested less deeply")
+A_JSON_OBJECT = "a JSON object"
 # How OpenTelemetry names the types of single values.
 _TYPED_VALUES = frozenset({"stringValue", "intValue", "doubleValue", "boolValue"})
 # Inner names repeat the outer ones before them, up to this length.

@@ -127,7 +127,7 @@ def _print_first_events(first: Sequence[ParsedLines]) -> None:
 def _event_document(lines: ParsedLines) -> dict[str, object]:
     place = {"line": lines.first_line, "lastLine": lines.last_line}
     if isinstance(lines.event, InvalidLine):
-        return {**place, "refused": {"field": lines.event.field, "reason": lines.event.expected}}
+        return {**place, "refused": {"field": lines.event.field, "reason": lines.event.reason}}
     fields = {name: value for name, value in _fields_of(lines.event).items() if value not in (None, "", {})}
     uses = [{"name": use.name, "field": use.field, "change": use.change} for use, _ in field_uses(lines.event)]
     return {**place, **fields, "fields": uses, "notes": sorted(note.name for note in lines.event.notes)}
@@ -152,7 +152,7 @@ def _event_row(lines: ParsedLines) -> list[str]:
     first, last = lines.first_line, lines.last_line
     place = f"{first}" if first == last else f"{first} to {last}"
     if isinstance(lines.event, InvalidLine):
-        return [place, "-", "refused", "-", f"{lines.event.field}: expected {lines.event.expected}", "-"]
+        return [place, "-", "refused", "-", f"{lines.event.field}: {lines.event.reason}", "-"]
     fields = _fields_of(lines.event)
     cells = [str(fields.pop(name) or "-") for name in ("eventTime", "level", "service", "message")]
     attributes = fields.pop("attributes")

@@ -19,8 +19,6 @@ from tocsin.logs.v1.log_event_pb2 import LogEvent
 # How many lines decide which formats a file has.
 MAX_SAMPLE_LINES = 200
 MAX_EXPLAINED_EVENTS = 20
-# How much of a value is quoted.
-_MAX_QUOTED = 40
 
 
 class TimeMode(StrEnum):
@@ -114,9 +112,12 @@ def _refuse_unknown_time(lines: ParsedLines) -> ParsedLines:
 
 def _invalid_time(event: ParsedEvent) -> InvalidLine:
     """Return why an event is refused whose time is not understood, or moves out of the calendar."""
-    found = (event.raw.get("time") or event.raw.get("epoch", "")).strip()[:_MAX_QUOTED]
-    expected = f'a time such as 2026-01-31T12:00:00Z, found "{found}"; --times arrival sends it as now'
-    return InvalidLine(field="eventTime", expected=expected)
+    return InvalidLine(
+        field="eventTime",
+        expected="a time such as 2026-01-31T12:00:00Z",
+        found=event.raw.get("time") or event.raw.get("epoch", ""),
+        hint="--times arrival sends it as now",
+    )
 
 
 def _never(_time: datetime) -> bool:
@@ -167,7 +168,7 @@ def _to_send(
 
 
 def _refused(lines: ParsedLines, why: InvalidLine) -> RefusedLine:
-    return RefusedLine(line=lines.first_line, field=why.field, reason=why.expected, line_count=lines.line_count)
+    return RefusedLine(line=lines.first_line, field=why.field, reason=why.reason, line_count=lines.line_count)
 
 
 def _to_proto(event: ParsedEvent, shift: timedelta | None) -> LogEvent | None:

@@ -43,7 +43,7 @@ def print_counts(summary: SendSummary) -> None:
     if summary.refused:
         listed = summary.refused[:MAX_LISTED_LINES]
         rows = [[str(refused.line), refused.field, refused.reason] for refused in listed]
-        print_table(["Line", "Field", "Expected"], rows, title=f"Refused ({len(listed)} of {len(summary.refused)})")
+        print_table(["Line", "Field", "Reason"], rows, title=f"Refused ({len(listed)} of {len(summary.refused)})")
 
 
 def print_notes(summary: SendSummary, file_name: str, times: TimeMode, open_windows: OpenWindows) -> None:

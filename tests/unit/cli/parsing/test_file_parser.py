@@ -23,7 +23,7 @@ def test_a_chosen_format_refuses_what_comes_before_its_first_line() -> None:
     for lines in ([], ["banner", "hello"]):
         (parsed,) = parsed_lines([*lines, "orphan"], line_format=json)
         assert parsed is not None
-        assert parsed.event == InvalidLine(field="line", expected="a JSON object")
+        assert parsed.event == InvalidLine(field="line", expected="a JSON object", found=(lines or ["orphan"])[0])
 
 
 def test_lines_that_fit_no_format_are_plain() -> None:

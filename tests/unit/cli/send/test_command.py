@@ -215,8 +215,8 @@ def test_a_time_that_is_not_understood_is_explained(tmp_path: Path, ingest: Inge
     file.write_text('{"time":"soon","message":"m"}\n')
     (event,) = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)["events"]
     assert event["refused"]["field"] == "eventTime"
-    assert event["refused"]["reason"].startswith('a time such as 2026-01-31T12:00:00Z, found "soon"; ')
-    assert "expected a time such as" in sent(ingest, str(file), "--explain").stdout
+    assert event["refused"]["reason"].startswith('expected a time such as 2026-01-31T12:00:00Z, found "soon"; ')
+    assert 'expected a time such as 2026-01-31T12:00:00Z, found "soon"' in sent(ingest, str(file), "--explain").stdout
 
 
 def test_a_dry_run_counts_the_whole_file_and_sends_nothing(tmp_path: Path, ingest: IngestServer) -> None:
@@ -384,6 +384,7 @@ def test_a_pattern_that_fits_no_line_is_reported(long_file: Path, ingest: Ingest
     done = sent(ingest, str(long_file), "--pattern", "FATAL (?P<message>.*)")
     assert done.exit_code == 1
     assert "--pattern fits no line" in done.stderr
+    assert 'expected a line of the format custom, found "ERROR: 1"' in done.stdout
     assert not ingest.events
 
 

@@ -44,11 +44,12 @@ GOOD = '{"level":"error","message":"good"}'
 @pytest.mark.parametrize(
     ("odd", "field", "expected"),
     [
-        ('{"time":"0001-01-01T00:00:00+10:00"}', "eventTime", "a time such as"),
-        ('{"time":"1764245000.x"}', "eventTime", "a time such as"),
-        ('{"a":' * 100_000 + "1" + "}" * 100_000, "line", "less deeply"),
-        ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "line", "less deeply"),
-        ('{"message":"cut o', "line", "a JSON object"),
+        ('{"time":"0001-01-01T00:00:00+10:00"}', "eventTime", 'a time such as 2026-01-31T12:00:00Z, found "0001-'),
+        ('{"time":"1764245000.x"}', "eventTime", 'found "1764245000.x"; --times arrival sends it as now'),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "line", "less deeply, found"),
+        ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "line", "less deeply, found"),
+        ('{"message":"cut o', "line", 'expected a JSON object, found "{"message":"cut o"'),
+        (f'{{"message":"{"x" * 40}', "line", f'found "{{"message":"{"x" * 28}…"'),
     ],
     ids=lambda value: value[:30],
 )
