@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup gen lint cover test demo up down status bench bench-pair bench-peers
+.PHONY: names help setup gen lint cover test demo up down status bench bench-pair bench-peers
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -17,8 +17,14 @@ PYTHON :=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 /usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3)
 FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
+# make itself takes any variable, and a misspelt one has no effect: what looks like one of ours is refused.
+GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),'$(name)')))
+
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+names: $(if $(GIVEN),$(READY))
+	@$(if $(GIVEN),$(BIN)/python -m stack.variable_names $(GIVEN),:)
 
 setup: $(READY) ## create .venv with all packages of requirements.lock
 
@@ -49,33 +55,33 @@ lint: $(READY) ## format, rules, types, imports, contracts, spelling, commits
 	$(BIN)/codespell
 	.githooks/commit-msg
 
-cover: $(READY) ## every branch of domain and cores is taken by an example
+cover: $(READY) names ## every branch of domain and cores is taken by an example
 	$(BIN)/python -m pytest -q tests/unit -m "not hypothesis" $(COVERED)
 
-test: lint $(if $(ARGS),,cover) ## lint, then all tests on one set of real servers; ARGS=… names some
+test: names lint $(if $(ARGS),,cover) ## lint, then all tests on one set of real servers; ARGS=… names some
 	$(BIN)/python -m pytest $(or $(ARGS),$(wildcard $(LEVELS:%=tests/%)))
 
-demo: $(READY) ## start everything, send logs, show the alerts they cause, stop; LOG=file sends your own
+demo: $(READY) names ## start everything, send logs, show the alerts they cause, stop; LOG=file sends your own
 	$(BIN)/tocsin demo $(if $(LOG),--log "$(LOG)")
 
 # Given, also as nothing, which removes what the last start was told. SINKS=0 is nothing too.
 given = $(filter-out undefined,$(origin $(1)))
 
-up: $(READY) ## start everything and leave it running; OTLP=host:port, ROUTES=file, SINKS=1, INGEST_…=… are kept until OTLP= and so on
+up: $(READY) names ## start everything and leave it running; OTLP=host:port, ROUTES=file, SINKS=1, INGEST_…=… are kept until OTLP= and so on
 	@$(BIN)/python -m stack up $(if $(call given,OTLP),--otlp "$(OTLP)") $(if $(call given,ROUTES),--routes "$(ROUTES)") \
 		$(if $(call given,SINKS),$(if $(filter-out 0,$(SINKS)),--sinks,--no-sinks))
 
-down: $(READY) ## stop everything; PURGE=1 removes the data as well
+down: $(READY) names ## stop everything; PURGE=1 removes the data as well
 	@$(BIN)/python -m stack down $(if $(PURGE),--purge)
 
-status: $(READY) ## what runs, and what should and does not; fails unless all runs
+status: $(READY) names ## what runs, and what should and does not; fails unless all runs
 	@$(BIN)/python -m stack status
 
-bench: $(READY) ## start a system, load it, and print a table
+bench: $(READY) names ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)
 
-bench-pair: $(READY) ## measure this tree beside BASE=commit in one run, and print ratios
+bench-pair: $(READY) names ## measure this tree beside BASE=commit in one run, and print ratios
 	$(BIN)/python -m bench.pair $(BASE) $(ARGS)
 
-bench-peers: $(READY) ## measure Kafka Streams, Pathway and Quix Streams on the same broker, events and rules, and print ratios
+bench-peers: $(READY) names ## measure Kafka Streams, Pathway and Quix Streams on the same broker, events and rules, and print ratios
 	$(BIN)/python -m bench.peers $(ARGS)

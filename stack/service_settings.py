@@ -3,6 +3,7 @@
 Only documented ones are kept. Anything else that begins with a service's name may be somebody's secret.
 """
 
+import difflib
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ from stack.start_options import merge_variables
 from stack.wiring import SERVICES, python_environ
 
 _GATEWAY = "gateway"
+# All names of one program begin alike.
+_SIMILAR = 0.85
 
 
 class SettingsRefusedError(Exception):
@@ -60,11 +63,16 @@ def choose_settings(
         used=merge_variables(present, kept),
         defaults={name: report.defaults[name] or "empty" for name in own},
         ignored={
-            name: "this start sets it itself" if name in report.defaults else "there is no such setting"
+            name: "this start sets it itself" if name in report.defaults else _no_such_setting(name, own)
             for name, value in sorted(given.items())
             if value and name not in own | set(report.renamed)
         },
     )
+
+
+def _no_such_setting(name: str, settings: Collection[str]) -> str:
+    similar = difflib.get_close_matches(name, settings, n=1, cutoff=_SIMILAR)
+    return "there is no such setting" + (f'; did you mean "{similar[0]}"?' if similar else "")
 
 
 def settings_of_start(

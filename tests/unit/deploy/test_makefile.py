@@ -1,4 +1,4 @@
-"""`make up` passes on what it is given, also when that is nothing, and nothing else."""
+"""`make up` passes on what it is given, also when that is nothing, and nothing else; misspelt names are refused."""
 
 import os
 import subprocess
@@ -29,3 +29,13 @@ def planned(*given: str) -> str:
 )
 def test_a_setting_is_passed_on_only_when_it_is_given(given: list[str], options: str) -> None:
     assert planned(*given) == options
+
+
+@pytest.mark.parametrize(
+    "target", ["cover", "test", "demo", "up", "down", "status", "bench", "bench-pair", "bench-peers"]
+)
+def test_each_target_that_takes_variables_looks_at_their_names(target: str) -> None:
+    plan = ["make", "--dry-run", "--assume-old=.venv/ready", target, "FOO=1", "ROUTE=x"]
+    done = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if "stack.variable_names" in line)
+    assert sorted(line.split("stack.variable_names")[1].split()) == ["'FOO'", "'ROUTE'"]

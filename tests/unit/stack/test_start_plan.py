@@ -66,8 +66,11 @@ def test_a_setting_under_its_former_name_is_kept_under_the_present_one(tmp_path:
 
 def test_what_has_no_effect_is_said_and_never_stored(tmp_path: Path) -> None:
     password = "postgresql://user:secret@db/alerts"
-    plan = start(tmp_path, {"NOTIFIER_DATABASE_URL": password, "NOTIFIER_TOKEN": "secret"})
+    plan = start(
+        tmp_path, {"NOTIFIER_DATABASE_URL": password, "NOTIFIER_TOKEN": "secret", "INGEST_MAX_BATCH_EVENT": "5"}
+    )
     assert plan.lines == [
+        f'INGEST_MAX_BATCH_EVENT is ignored: there is no such setting; did you mean "{MAX}"?',
         "NOTIFIER_DATABASE_URL is ignored: this start sets it itself",
         "NOTIFIER_TOKEN is ignored: there is no such setting",
     ]
