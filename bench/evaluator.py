@@ -22,7 +22,7 @@ from services.domain.severity import Severity
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.adapters.window_partials_wire import decode_batch, encode_batch
 from services.evaluator.core.match.aggregation import match_events
-from services.evaluator.core.match.blocks import SourcePartition
+from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
@@ -92,11 +92,9 @@ class Bench:
         return fetched
 
     def _flush(self) -> list[tuple[int, PartialBatch]]:
-        return [
-            batch
-            for source in self.sources.values()
-            for batch in source.flush(outputs=OUTPUTS, source_partitions=PARTITIONS, idle_ns=None, rules_revision=1)
-        ]
+        return flush_sources(
+            self.sources.values(), outputs=OUTPUTS, source_partitions=PARTITIONS, idle_ns={}, rules_revision=1
+        )
 
     def _decode(self, written: list[tuple[int, bytes]]) -> list[tuple[int, PartialBatch]]:
         batches = [decode_batch(value) for _, value in written]
@@ -104,7 +102,7 @@ class Bench:
 
     def _observe(self, batches: list[tuple[int, PartialBatch]]) -> None:
         for output, batch in batches:
-            self.stages[output].observe(self.written[output], batch, 0)
+            self.stages[output].observe([(self.written[output], batch)], 0)
             self.written[output] += 1
 
 

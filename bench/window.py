@@ -141,7 +141,7 @@ def steady_rows_per_second(groups: int, seconds: float = 3.0) -> float:
         for source in range(SOURCES):
             for batch in load.flushes(source, block, 10 if groups < RECORD_ROWS else 2):
                 began = time.process_time()
-                stage.observe(offset, batch, 0)
+                stage.observe([(offset, batch)], 0)
                 spent += time.process_time() - began
                 rows, offset = rows + len(batch.rows), offset + 1
         block += 1
@@ -157,7 +157,7 @@ def memory_and_replay(groups: int = 100_000, rules: int = 10) -> tuple[float, fl
     began = time.process_time()
     rows = 0
     for number, batch in enumerate(map(decode_batch, values)):
-        stage.observe(number, batch, 0)
+        stage.observe([(number, batch)], 0)
         rows += len(batch.rows)
     seconds = time.process_time() - began
     stage.checkpoint(0)

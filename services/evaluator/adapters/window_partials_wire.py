@@ -36,6 +36,7 @@ def encode_batch(batch: PartialBatch) -> bytes:
             partial_pb2.MissedPanes(rule_id=rule_id, selection_revision=revision, pane_times=panes)
             for (rule_id, revision), panes in batch.missed.items()
         ],
+        continues=batch.continues,
     )
     if progress.max_event_ns is not None:
         message.max_event_time.CopyFrom(timestamp_of_nanoseconds(progress.max_event_ns))
@@ -107,7 +108,7 @@ def decode_batch(value: bytes) -> PartialBatch:
         # Most records only say how far a block is.
         rows = of_rows([_row(row) for row in message.rows]) if message.rows else NO_ROWS
     missed = {(each.rule_id, each.selection_revision): tuple(each.pane_times) for each in message.missed}
-    return PartialBatch(progress=_progress(message), rows=rows, missed=missed)
+    return PartialBatch(progress=_progress(message), rows=rows, missed=missed, continues=message.continues)
 
 
 def _progress(message: partial_pb2.PartialBatch) -> BlockProgress:

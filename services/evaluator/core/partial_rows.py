@@ -166,6 +166,8 @@ class PartialBatch:
     rows: PartialRows = NO_ROWS
     # Panes, by their starts, in which a rule was not evaluated for some event of the block.
     missed: Mapping[SelectionKey, Sequence[int]] = field(default_factory=dict)
+    # Whether further batches of the same flush follow in this output partition.
+    continues: bool = False
 
     @property
     def has_single_bucket(self) -> bool:
@@ -182,8 +184,8 @@ def split_batch(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
     order = np.lexsort([rows.pane_ns, rows.group])
     middle = _split_index(_borders(rows, order))
     timeless = replace(batch.progress, max_event_ns=None, max_arrival_ns=None, idle_ns=None)
-    first = PartialBatch(progress=timeless, rows=rows.take(order[:middle]), missed=batch.missed)
-    return first, PartialBatch(progress=batch.progress, rows=rows.take(order[middle:]))
+    first = PartialBatch(progress=timeless, rows=rows.take(order[:middle]), missed=batch.missed, continues=True)
+    return first, replace(batch, rows=rows.take(order[middle:]), missed={})
 
 
 def _borders(rows: PartialRows, order: Ints) -> RowMask:

@@ -15,7 +15,7 @@ from services.chassis.kafka import CommittedOffset, Rebalance
 from services.chassis.telemetry import in_trace_of, links_of, tracer
 from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import match_events
-from services.evaluator.core.match.blocks import SourcePartition
+from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import moment_ns
@@ -193,16 +193,13 @@ class MatchWorker(StageWorker):
         await self._commit()
 
     def _changed(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
-        return [
-            batch
-            for source in self._sources.values()
-            for batch in source.flush(
-                outputs=self._sink.outputs,
-                source_partitions=self._source.partition_count,
-                idle_ns=idle_ns.get(source.partition),
-                rules_revision=self._matched_by.revision if self._matched_by else 0,
-            )
-        ]
+        return flush_sources(
+            self._sources.values(),
+            outputs=self._sink.outputs,
+            source_partitions=self._source.partition_count,
+            idle_ns=idle_ns,
+            rules_revision=self._matched_by.revision if self._matched_by else 0,
+        )
 
     async def _idle_since_ns(self) -> dict[int, int]:
         """Return the time of asking for each partition that has been silent for a while and has no more records."""

@@ -12,10 +12,9 @@ from services.chassis.backoff import Backoff, failure_reason, retrying
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
 from services.chassis.kafka import CommittedOffset, Rebalance
-from services.evaluator.core.records import SECOND_NS, Transition, duration_ns, moment_ns
+from services.evaluator.core.records import SECOND_NS, BlockProgress, Transition, duration_ns, moment_ns
 from services.evaluator.core.rules import STORES, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from services.evaluator.core.window.sequence import FlushOrder
 from services.evaluator.core.window.stage import WindowStage
 from services.evaluator.metrics import Metrics, PartitionState
 from services.evaluator.ports import Partial, PartialSource, Rules, StateStore, TransitionSink
@@ -28,8 +27,8 @@ _FETCH_RECORDS = 200
 # Records that were judged before are the faster to process the more of them are read at once.
 _REPLAY_RECORDS = 2000
 _FETCH_SECONDS = 0.25
-# After so many records the event loop runs other tasks.
-_RECORDS_BEFORE_YIELD = 10
+# After so many records of a partition at once the event loop runs other tasks.
+_RECORDS_BEFORE_YIELD = 100
 
 
 class WindowWorker(StageWorker):
@@ -146,28 +145,32 @@ class WindowWorker(StageWorker):
             )
 
     async def _observe(self, partials: Sequence[Partial]) -> None:
+        of_partition: dict[int, list[Partial]] = {}
+        for partial in partials:
+            of_partition.setdefault(partial.partition, []).append(partial)
         incomplete: dict[int, Checkpoint] = {}
-        for count, partial in enumerate(partials, start=1):
-            if partial.partition in self._stages and partial.partition not in incomplete:
-                self._merge(partial, incomplete)
-            if count % _RECORDS_BEFORE_YIELD == 0:
+        for partition in of_partition.keys() & self._stages.keys():
+            records = of_partition[partition]
+            for first in range(0, len(records), _RECORDS_BEFORE_YIELD):
+                if partition not in incomplete:
+                    self._judge(partition, records[first : first + _RECORDS_BEFORE_YIELD], incomplete)
                 await asyncio.sleep(0)
         await self._read_again(incomplete)
 
-    def _merge(self, partial: Partial, incomplete: dict[int, Checkpoint]) -> None:
-        observed = self._stages[partial.partition].observe(partial.offset, partial.batch, self._now_ns())
+    def _judge(self, partition: int, partials: Sequence[Partial], incomplete: dict[int, Checkpoint]) -> None:
+        records = [(partial.offset, partial.batch) for partial in partials]
+        observed = self._stages[partition].observe(records, self._now_ns())
         if observed.late_events or observed.late_by_rule:
             self._metrics.late(observed.late_events, observed.late_by_rule)
-        if observed.flush_order is FlushOrder.GAP and self._is_new_gap(partial):
-            incomplete[partial.partition] = self._committed[partial.partition]
-        self._backlog.add(
-            PendingTransition(partial.partition, transition, partial.traceparent) for transition in observed.transitions
-        )
+        if any(self._is_new_gap(partition, offset, progress) for offset, progress in observed.gaps):
+            incomplete[partition] = self._committed[partition]
+        # What one flush of the match stage wrote has one trace.
+        flush = next((partial.traceparent for partial in reversed(partials) if partial.traceparent), "")
+        self._backlog.add(PendingTransition(partition, transition, flush) for transition in observed.transitions)
 
-    def _is_new_gap(self, partial: Partial) -> bool:
+    def _is_new_gap(self, partition: int, offset: int, progress: BlockProgress) -> bool:
         """Count a gap once. If reading again does not fill it, it stays."""
-        progress = partial.batch.progress
-        gap = partial.partition, progress.source_partition, partial.offset
+        gap = partition, progress.source_partition, offset
         is_new = gap not in self._known_gaps
         if is_new:
             self._known_gaps.add(gap)

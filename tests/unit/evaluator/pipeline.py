@@ -15,7 +15,7 @@ from services.evaluator.adapters.window_partials_sink import encode_bounded
 from services.evaluator.adapters.window_partials_wire import decode_batch
 from services.evaluator.adapters.window_state import decode_state, encode_state
 from services.evaluator.core.match.aggregation import match_events
-from services.evaluator.core.match.blocks import SourcePartition
+from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window import judging
@@ -93,11 +93,11 @@ class Window:
 
     def content(self) -> Iterator[tuple[int, Group, MergedAggregate, int]]:
         """Return of each group in each open window its start, the numbers, and how many samples there are."""
-        for windows in self.stage._windows.values():
+        for windows in self.stage.windows.by_selection.values():
             for start_ns in windows.windows:
                 assert windows.compiled is not None
                 window = judging.JudgedWindow(rules=windows, compiled=windows.compiled, start_ns=start_ns)
-                table = self.stage._table
+                table = self.stage.windows.table
                 panes = judging.all_panes(table, [window])
                 totals, samples = judging._totals(table, panes), table.samples(panes.slots)
                 merged = judging._merged(table, panes, totals, np.arange(len(panes.slots)))
@@ -155,17 +155,14 @@ class Pipeline:
 
     def unflushed(self, matcher: Matcher, idle: float | None = None) -> list[tuple[int, bytes]]:
         """Return the records of a flush, each as small as possible."""
-        return [
-            (output, value)
-            for source in matcher.sources.values()
-            for output, batch in source.flush(
-                outputs=self.outputs,
-                source_partitions=self.inputs,
-                idle_ns=None if idle is None else moment(idle),
-                rules_revision=self.rules.revision,
-            )
-            for value in encode_bounded(batch, max_bytes=1)
-        ]
+        flushed = flush_sources(
+            matcher.sources.values(),
+            outputs=self.outputs,
+            source_partitions=self.inputs,
+            idle_ns={} if idle is None else dict.fromkeys(matcher.sources, moment(idle)),
+            rules_revision=self.rules.revision,
+        )
+        return [(output, value) for output, batch in flushed for value in encode_bounded(batch, max_bytes=1)]
 
     def window(self, output: int) -> Window:
         offset, metadata = self.window_offsets.get(output, (0, ""))
@@ -182,13 +179,12 @@ class Pipeline:
 
     def judge(self, output: int, window: Window, most: int, *, saves_state: bool = True) -> int:
         values = self.partials[output][window.position : window.position + most]
-        for batch in map(decode_batch, values):
-            outcome = window.stage.observe(window.position, batch, self.now_ns)
-            window.position += 1
-            self.late_events += outcome.late_events
-            self.late_by_rule.update(outcome.late_by_rule)
-            self.gaps += outcome.flush_order.value == "gap"
-            self.publish(output, outcome.transitions, saves_state=saves_state)
+        outcome = window.stage.observe(list(enumerate(map(decode_batch, values), start=window.position)), self.now_ns)
+        window.position += len(values)
+        self.late_events += outcome.late_events
+        self.late_by_rule.update(outcome.late_by_rule)
+        self.gaps += len(outcome.gaps)
+        self.publish(output, outcome.transitions, saves_state=saves_state)
         return len(values)
 
     def publish(self, output: int, transitions: Sequence[Transition], *, saves_state: bool = True) -> None:

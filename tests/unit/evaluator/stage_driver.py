@@ -16,7 +16,7 @@ from services.evaluator.core.records import (
 )
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.stage import BatchOutcome, WindowStage
+from services.evaluator.core.window.stage import Outcome, WindowStage
 from services.rule_language.rule import Rule
 from tests.unit.evaluator.pipeline import rule
 
@@ -52,9 +52,7 @@ class StageDriver:
         """Return what one flush decides: "FIRING a 0" for state, group and window."""
         return self._record(self.observe(*rows, event=event, idle=idle, rules=rules).transitions)
 
-    def observe(
-        self, *rows: Row, event: float | None = None, idle: float | None = None, rules: int = 1
-    ) -> BatchOutcome:
+    def observe(self, *rows: Row, event: float | None = None, idle: float | None = None, rules: int = 1) -> Outcome:
         before, self.up_to = self.up_to, self.up_to + 1
         progress = BlockProgress(
             source_partition=0,
@@ -68,9 +66,13 @@ class StageDriver:
         )
         return self.process(PartialBatch(progress=progress, rows=of_rows(rows)))
 
-    def process(self, batch: PartialBatch) -> BatchOutcome:
-        outcome = self.stage.observe(self.offset, batch, 0)
-        self.offset += 1
+    def process(self, batch: PartialBatch) -> Outcome:
+        return self.process_all([batch])
+
+    def process_all(self, batches: Sequence[PartialBatch]) -> Outcome:
+        """Process records in one step."""
+        outcome = self.stage.observe(list(enumerate(batches, start=self.offset)), 0)
+        self.offset += len(batches)
         return outcome
 
     def _record(self, transitions: Sequence[Transition]) -> list[str]:

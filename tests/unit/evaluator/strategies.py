@@ -53,4 +53,5 @@ batches = st.builds(
     ),
     rows=partial_rows.map(of_rows),
     missed=st.dictionaries(st.tuples(texts, counts), st.lists(moments, max_size=3).map(tuple), max_size=2),
+    continues=st.booleans(),
 )

@@ -127,8 +127,10 @@ def test_totals_go_to_each_output_in_which_a_rules_group_is_judged() -> None:
 def split(*groups: str) -> list[list[str]]:
     progress = BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
     rows = of_rows([Row(RowKey(f"r{n}", 1, (group,), 0), Aggregate()) for n, group in enumerate(groups)])
-    first, second = split_batch(PartialBatch(progress=progress, rows=rows))
-    assert (first.progress.idle_ns, second.progress) == (None, progress)
+    for continues in (True, False):
+        first, second = split_batch(PartialBatch(progress=progress, rows=rows, continues=continues))
+        assert (first.progress.idle_ns, second.progress) == (None, progress)
+        assert (first.continues, second.continues) == (True, continues)
     return [[row.key.group[0] for row in to_rows(half.rows)] for half in (first, second)]
 
 

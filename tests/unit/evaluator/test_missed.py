@@ -71,7 +71,7 @@ def test_what_a_rule_missed_is_known_after_a_restart() -> None:
     flush(driver, missed={COUNTED: (10,)}, event=16)
     checkpoint = driver.stage.checkpoint(0)
     assert checkpoint.offset == 1
-    fired = driver.stage._windows[COUNTED].episodes["a",].last
+    fired = driver.stage.windows.by_selection[COUNTED].episodes["a",].last
     again = StageDriver.restored(checkpoint, [fired], offset=1, up_to=1)
     again.update_rules(COUNT)
     assert flush(again, missed={COUNTED: (10,)}, event=16) == []

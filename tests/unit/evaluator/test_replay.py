@@ -63,7 +63,7 @@ def replayed(given: list[PartialBatch], *, at_once: int) -> list[object]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage_module, "_MAX_UNMERGED", at_once)
         for offset, batch in enumerate(given):
-            stage.observe(offset, batch, 0)
+            stage.observe([(offset, batch)], 0)
         checkpoint = stage.checkpoint(0)
     content = [(start, group, str(numbers), samples) for start, group, numbers, samples in Window(stage, 0).content()]
     return [checkpoint, *sorted(content)]
@@ -109,7 +109,7 @@ def test_of_rows_of_a_block_the_one_that_has_come_furthest_counts(read: list[tup
         # Samples are left out where they were sent before.
         aggregate = Aggregate(up_to, samples=(SAMPLE,) if offset == 0 else ())
         rows = of_rows([Row(RowKey("count", 1, ("a",), 0), aggregate)])
-        stage.observe(offset, PartialBatch(progress=progress, rows=rows), 0)
+        stage.observe([(offset, PartialBatch(progress=progress, rows=rows))], 0)
     stage.checkpoint(0)
     ((_, _, merged, samples),) = Window(stage, 0).content()
     assert (merged.counted, samples) == (counted, 1)

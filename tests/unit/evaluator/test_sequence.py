@@ -9,7 +9,7 @@ from services.evaluator.core.records import (
     SECOND_NS,
 )
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.sequence import FlushOrder
+from services.evaluator.core.window.sequence import SourceSequence
 from services.evaluator.core.window.stage import WindowStage
 from tests.unit.evaluator.stage_driver import COUNT, StageDriver, progress, row
 
@@ -31,8 +31,24 @@ from tests.unit.evaluator.stage_driver import COUNT, StageDriver, progress, row
     ],
 )
 def test_the_order_of_flushes(flushes: list[tuple[int, int, int]], orders: list[str]) -> None:
+    first = progress(*flushes[0])
+    sequence, found = SourceSequence.starting_with(first), []
+    for each in (progress(*flush) for flush in flushes):
+        found.append(sequence.order_of(each).value)
+        if each.block > sequence.block:
+            sequence = sequence.next_block(each)
+        if each.block == sequence.block:
+            sequence.advance(each.up_to)
+    assert found == orders
+
+
+def test_each_gap_is_reported_once_however_many_records_are_read_at_once() -> None:
+    flushes = [(0, 0, 256), (1, 256, 257), (1, 259, 260), (1, 260, 261), (2, 512, 513)]
+    batches = [PartialBatch(progress=progress(*each)) for each in flushes]
+    expected = ((2, batches[2].progress), (4, batches[4].progress))
+    assert StageDriver.with_rules(COUNT).process_all(batches).gaps == expected
     driver = StageDriver.with_rules(COUNT)
-    assert [driver.process(PartialBatch(progress=progress(*each))).flush_order.value for each in flushes] == orders
+    assert [gap for batch in batches for gap in driver.process(batch).gaps] == list(expected)
 
 
 def test_a_row_is_replaced_only_by_a_newer_one() -> None:
@@ -40,10 +56,7 @@ def test_a_row_is_replaced_only_by_a_newer_one() -> None:
     driver.process(PartialBatch(progress=progress(0, 0, 9), rows=of_rows([row(2)])))
     older = driver.process(PartialBatch(progress=progress(0, 0, 5), rows=of_rows([row(9)])))
     assert older.transitions == ()
-    assert (
-        driver.process(PartialBatch(progress=progress(0, 9, 10), rows=of_rows([row(3)]))).flush_order
-        is FlushOrder.SAME_BLOCK
-    )
+    assert driver.process(PartialBatch(progress=progress(0, 9, 10), rows=of_rows([row(3)]))).gaps == ()
 
 
 def test_a_block_that_ends_after_its_windows_counts_for_none_of_the_later_ones() -> None:
@@ -63,4 +76,4 @@ def test_a_gap_that_was_noticed_before_is_not_reported_during_a_replay() -> None
     outcomes = [
         driver.process(PartialBatch(progress=progress(*each))) for each in ((0, 0, 256), (1, 256, 257), (2, 512, 513))
     ]
-    assert FlushOrder.GAP not in {each.flush_order for each in outcomes}
+    assert {each.gaps for each in outcomes} == {()}

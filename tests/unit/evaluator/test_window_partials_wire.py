@@ -24,7 +24,7 @@ Rows = tuple[Row, ...]
 
 
 def contents(batch: PartialBatch) -> tuple[object, ...]:
-    return batch.progress, to_rows(batch.rows), batch.missed
+    return batch.progress, to_rows(batch.rows), batch.missed, batch.continues
 
 
 @given(batches)

@@ -42,6 +42,7 @@ class PartialBatch(_message.Message):
     RULES_REVISION_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     MISSED_FIELD_NUMBER: _builtins.int
+    CONTINUES_FIELD_NUMBER: _builtins.int
     source_partition: _builtins.int
     """The partition of `log-events`."""
     block: _builtins.int
@@ -57,6 +58,10 @@ class PartialBatch(_message.Message):
     rules_revision: _builtins.int
     """The revision of the rules by which the block was matched, from its start. Its totals count for the rules of this
     revision.
+    """
+    continues: _builtins.bool
+    """Whether further batches of the same flush follow in this output partition. A reader judges what has changed after
+    the first batch that says false, so where it judges does not depend on how many batches it reads at once.
     """
     @_builtins.property
     def max_event_time(self) -> _timestamp_pb2.Timestamp:
@@ -101,10 +106,11 @@ class PartialBatch(_message.Message):
         rules_revision: _builtins.int = ...,
         columns: Global___PartialColumns | None = ...,
         missed: _abc.Iterable[Global___MissedPanes] | None = ...,
+        continues: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "columns", b"columns", "continues", b"continues", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

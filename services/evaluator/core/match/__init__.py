@@ -32,7 +32,7 @@ Invariants:
   the block up to `up_to` and of the rules. It does not depend on how these records were cut into fetches or flushes.
   Sums are therefore added event by event, in the order of offsets.
 - Every flush writes the progress of the block to each output partition, also where no row changed, so a reader notices
-  a gap.
+  a gap. All but its last batch there say that it goes on: the reader judges what it brought together.
 - The times of a source are written with or after the rows that they belong to, never before, so the watermark cannot
   overtake rows.
 

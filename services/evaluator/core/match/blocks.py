@@ -1,6 +1,6 @@
 """Blocks of a source partition: 256 offsets each, and what has been counted in one so far."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -150,3 +150,32 @@ class SourcePartition:
             idle_ns=idle_ns,
             rules_revision=rules_revision,
         )
+
+
+def flush_sources(
+    sources: Iterable[SourcePartition],
+    *,
+    outputs: int,
+    source_partitions: int,
+    idle_ns: Mapping[int, int],
+    rules_revision: int,
+) -> list[tuple[int, PartialBatch]]:
+    """Return what is new in all sources, for every output partition: one flush, whose batches are judged together.
+
+    `idle_ns` has the idle time of each source that is idle.
+    """
+    batches = [
+        batch
+        for source in sources
+        for batch in source.flush(
+            outputs=outputs,
+            source_partitions=source_partitions,
+            idle_ns=idle_ns.get(source.partition),
+            rules_revision=rules_revision,
+        )
+    ]
+    last = {output: number for number, (output, _) in enumerate(batches)}
+    return [
+        (output, batch if last[output] == number else replace(batch, continues=True))
+        for number, (output, batch) in enumerate(batches)
+    ]

@@ -1,8 +1,9 @@
 """The window stage: from partial aggregates to alerts that fire and resolve.
 
-Way of a record of `window-partials`: `stage.WindowStage.observe` places it in the sequence of its source partition
-(`sequence`), puts its rows into the panes of their windows (`merging`, `pane_table`), judges what changed by the rules'
-conditions (`judging`, `column_condition`), moves the watermark (`watermark`) and closes windows that it has passed.
+Way of the records of `window-partials`: `stage.WindowStage.observe` takes the records of one flush as one step. It
+places each in the sequence of its source partition (`sequence`), puts their rows into the panes of their windows
+(`merging`, `partition_windows`, `pane_table`), judges what changed by the rules' conditions (`judging`,
+`column_condition`), moves the watermark (`watermark`) and closes windows that it has passed.
 Each group of a rule goes through episodes (`episode`, `rule_windows`): a window that meets the condition begins one,
 the first window that does not meet it when it closes ends it. What comes out are transitions.
 
@@ -15,7 +16,11 @@ much.
 Invariants:
 
 - The stage is a function of its records in order, the rules, and the checkpoint that it was restored from. It asks no
-  clock: `now` only stamps transitions and expires what no rule uses.
+  clock: `now` only stamps transitions and expires what no rule uses. The records themselves say where a step ends, so
+  it does not matter how many are read at once: a condition that holds only in between, or an earlier window that
+  begins to meet it together with a later one, leads to the same transitions after a crash. Checkpoints stand between
+  steps.
+- In a step all rows come before all times: what one flush brought is late only by what was flushed before.
 - Of each source there is one growing block. A row of it replaces the former row of the same pane when its `up_to` is
   greater. When a later block begins, the block is folded into the panes for good; rows of folded blocks are stale and
   do not count.

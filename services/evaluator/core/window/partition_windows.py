@@ -1,0 +1,158 @@
+"""The windows of one output partition, of all rules and of shared totals: found, opened and dropped."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.evaluator.core.records import EARLIEST_NS, LATEST_NS, SECOND_NS, Group, RowKey, Transition
+from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
+from services.evaluator.core.window.judging import JudgedWindow
+from services.evaluator.core.window.numbering import Window
+from services.evaluator.core.window.pane_table import PaneTable
+from services.evaluator.core.window.rule_windows import RuleWindows, ScopeTotals
+from services.evaluator.core.window.watermark import Watermark
+from services.rule_language.rule import RuleType
+
+# How long rows are kept for a rule that is not known here (yet).
+_UNUSED_RETENTION_NS = 60 * SECOND_NS
+
+
+@dataclass(slots=True)
+class PartitionWindows:
+    """The windows of all selections and bucketings, and the table of their panes. Changed in place."""
+
+    # Moved by the stage; a rule that is attached begins with the windows that it has not closed.
+    watermark: Watermark
+    rules: RuleSet | None = None
+    by_selection: dict[SelectionKey, RuleWindows] = field(default_factory=dict)
+    totals: dict[str, ScopeTotals] = field(default_factory=dict)
+    table: PaneTable = field(default_factory=PaneTable)
+    # The watermark that closes the next window of some rule.
+    next_close_ns: int = EARLIEST_NS
+
+    def update_rules(self, rules: RuleSet, now_ns: int) -> tuple[list[Transition], list[RuleWindows]]:
+        """Use new rules; return how the alerts of removed ones resolve, and the windows whose rule has changed."""
+        self.rules = rules
+        for readers in rules.total_readers.values():
+            for compiled in readers:
+                # They judge groups of which they have selected nothing, too.
+                self.by_selection.setdefault(compiled.selection_key, RuleWindows(compiled.selection_key))
+        ended: list[Transition] = []
+        changed: list[RuleWindows] = []
+        for windows in self.by_selection.values():
+            compiled_now = rules.in_force(windows.selection)
+            if compiled_now is None:
+                ended += windows.detach(rules, now_ns)
+            elif compiled_now is not windows.compiled:
+                self._attach(windows, compiled_now)
+                changed.append(windows)
+        return ended, changed
+
+    def of_selection(self, selection: SelectionKey, now_ns: int) -> RuleWindows:
+        """Return the windows of a selection, new ones if there are none."""
+        windows = self.by_selection.get(selection)
+        if windows is None:
+            windows = self.by_selection[selection] = RuleWindows(selection, unused_since_ns=now_ns)
+            compiled = self.rules.in_force(selection) if self.rules else None
+            if compiled is not None:
+                self._attach(windows, compiled)
+        return windows
+
+    def window(self, selection: SelectionKey, start_ns: int, offset: int, now_ns: int) -> Window:
+        """Return the window that a row of the record at this offset counts in, a new one if there is none."""
+        window = self.table.windows.find(selection, start_ns)
+        if window is not None:
+            # Records that are merged at once are merged source by source.
+            window.first_offset = min(window.first_offset, offset)
+            return window
+        key = RowKey(*selection, (), start_ns)
+        if key.is_closing:
+            return self.table.windows.add(selection, start_ns, offset, is_open=False)
+        if key.is_totals:
+            owner: RuleWindows | ScopeTotals = self.totals.setdefault(key.rule_id, ScopeTotals())
+            is_open = True
+        else:
+            owner = self.of_selection(selection, now_ns)
+            is_open = start_ns >= owner.open_from_ns
+        window = self.table.windows.add(selection, start_ns, offset, is_open=is_open)
+        if is_open:
+            owner.windows[start_ns] = window
+        return window
+
+    def in_force(self, window: Window) -> JudgedWindow | None:
+        """Return the window with its rule if that is in force here."""
+        rules = self.by_selection.get(window.selection)
+        if rules is None or rules.compiled is None or not window.is_open:
+            return None
+        return JudgedWindow(rules=rules, compiled=rules.compiled, start_ns=window.start_ns)
+
+    def readers(self, window: Window) -> list[JudgedWindow]:
+        """Return the windows that changed totals may make an alert.
+
+        Those are the ones in which a rule has selected something, or in which it may fire without.
+        """
+        start_ns = window.start_ns
+        readers = self.rules.total_readers.get(window.selection[0], ()) if self.rules else ()
+        return [
+            JudgedWindow(rules=rules, compiled=compiled, start_ns=start_ns)
+            for compiled in readers
+            if (rules := self.by_selection[compiled.selection_key]).open_from_ns <= start_ns
+            and (compiled.holds_when_empty or start_ns in rules.windows)
+        ]
+
+    def count_groups(self, rule_type: RuleType | None) -> tuple[int, int]:
+        """Count the groups with an open window, and those with an open alert; of one type of rule, or of all."""
+        counted = [
+            windows
+            for windows in self.by_selection.values()
+            if rule_type is None or (windows.compiled and windows.compiled.rule.type is rule_type)
+        ]
+        slots, *_ = self.table.panes_of(window.number for windows in counted for window in windows.windows.values())
+        return len(slots), sum(episode.is_open for windows in counted for episode in windows.episodes.values())
+
+    def drop_unused(self, now_ns: int) -> None:
+        """Drop what no rule has used for a while, and the totals that all rules have closed."""
+        self._drop_unused_windows(now_ns)
+        self._drop_totals(now_ns)
+        self.table.compact()
+
+    def expire(self, watermark_ns: int) -> list[tuple[str, Group]]:
+        """Drop resolved alerts that this watermark has passed; return those of no other selection of their rule."""
+        expired = [
+            (windows.selection[0], group)
+            for windows in self.by_selection.values()
+            for group in windows.expire(watermark_ns)
+        ]
+        kept = {(windows.selection[0], group) for windows in self.by_selection.values() for group in windows.episodes}
+        return [key for key in expired if key not in kept]
+
+    def _attach(self, windows: RuleWindows, compiled: CompiledRule) -> None:
+        totals = self.totals.setdefault(compiled.bucketing_id, ScopeTotals()) if compiled.needs_totals else None
+        windows.attach(compiled, totals, self.watermark.value_ns)
+        self.next_close_ns = EARLIEST_NS
+
+    def _drop_totals(self, now_ns: int) -> None:
+        """Drop the totals of closed windows, and those that no rule has read for a while."""
+        for bucketing_id, totals in list(self.totals.items()):
+            readers = self.rules.total_readers.get(bucketing_id, ()) if self.rules else ()
+            if readers:
+                totals.unused_since_ns = None
+                open_from_ns = min(self.by_selection[compiled.selection_key].open_from_ns for compiled in readers)
+                self._forget(totals.pop_before(open_from_ns))
+                continue
+            totals.unused_since_ns = totals.unused_since_ns or now_ns
+            if now_ns - totals.unused_since_ns > _UNUSED_RETENTION_NS:
+                self._forget(totals.pop_before(LATEST_NS))
+                del self.totals[bucketing_id]
+
+    def _drop_unused_windows(self, now_ns: int) -> None:
+        for selection, windows in list(self.by_selection.items()):
+            since_ns = windows.unused_since_ns
+            if since_ns is not None and now_ns - since_ns > _UNUSED_RETENTION_NS:
+                self._forget(windows.windows.values())
+                windows.windows.clear()
+                if not windows.episodes:
+                    del self.by_selection[selection]
+
+    def _forget(self, windows: Iterable[Window]) -> None:
+        for window in windows:
+            self.table.windows.close(window, is_forgotten=True)
