@@ -8,6 +8,7 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
 from tocsin.alerts.v1 import alert_service_pb2
+from tocsin.catalog.v1 import catalog_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
@@ -20,9 +21,17 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         alert_rule_service_pb2,
         rule_statistics_service_pb2,
         alert_service_pb2,
+        catalog_service_pb2,
         notification_service_pb2,
     )
 )
+# What the body is, by the field that takes it.
+_BODIES = {
+    "": "",
+    "alert_rule": "a [rule](rules.md)",
+    "body": "[events](events.md)",
+    "service": "a [service](catalog.md)",
+}
 _RPC = re.compile(r"((?:^  //[^\n]*\n)+)^  rpc (\w+)\(", re.MULTILINE)
 _SENTENCE = re.compile(r".*?[.:](?= |$)")
 
@@ -48,7 +57,7 @@ def _parameters(method: MethodDescriptor, rule: http_pb2.HttpRule, path: str) ->
     free = [f"`{field.json_name}`" for field in fields if field.name != rule.body and f"{{{field.name}}}" not in path]
     if rule.body == "*":
         return "", ", ".join(free)
-    body = {"": "", "alert_rule": "a [rule](rules.md)", "body": "[events](events.md)"}[rule.body]
+    body = _BODIES[rule.body]
     return ", ".join(free), body
 
 

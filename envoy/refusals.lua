@@ -67,7 +67,7 @@ local function expected(type_name)
 end
 
 -- The request fields that take lists.
-local TAKES_LIST = {groupBy = true, group_by = true}
+local TAKES_LIST = {groupBy = true, group_by = true, dependsOn = true, depends_on = true, services = true}
 
 -- Returns where the JSON value at a position ends; adds the path of each list and field in it. Raises on invalid JSON.
 local function walk(json, at, path, lists, fields)
@@ -104,26 +104,47 @@ local function with_list(json)
   -- After the list that stopped the transcoder the JSON may be invalid.
   pcall(walk, json or "", 1, "", lists, {})
   for _, found in ipairs(lists) do
-    if found ~= "" and not TAKES_LIST[found] then return found end
+    if found ~= "" and not TAKES_LIST[found:match("^services%[%d+%]%.(.*)$") or found] then return found end
   end
 end
 
 -- The transcoder ignores fields that it does not know. A rule without such a field would select other events than its
--- author meant, so it is refused here.
-local RULE_FIELDS = "id name description type scope filter groupBy valueField condition threshold windowMinutes window"
-  .. " lateness severity labels enabled revision selectionRevision etag createTime updateTime"
-local IS_RULE_FIELD = {}
-for name in RULE_FIELDS:gmatch("%w+") do
-  IS_RULE_FIELD[name] = true
-  IS_RULE_FIELD[name:gsub("%u", function(letter) return "_" .. letter:lower() end)] = true
+-- author meant, and a service without one would lack a link, so both are refused here.
+local function known_fields(text)
+  local known = {text = text:gsub(" ", ", ")}
+  for name in text:gmatch("%w+") do
+    known[name] = true
+    known[name:gsub("%u", function(letter) return "_" .. letter:lower() end)] = true
+  end
+  return known
 end
 
-local function unknown_rule_field(json)
+local RULE = known_fields("id name description type scope filter groupBy valueField condition threshold windowMinutes"
+  .. " window lateness severity labels enabled revision selectionRevision etag createTime updateTime")
+local SERVICE = known_fields("name owner tier description links labels dependsOn etag createTime updateTime")
+
+-- What a body is, by its path. Where it has a list, the fields are those of the items.
+local BODIES = {
+  {path = "^/api/alert%-rules[:/]?[^/]*$", fields = RULE},
+  {path = "^/api/catalog/services/[^/]*$", fields = SERVICE},
+  {path = "^/api/catalog:apply", fields = SERVICE, list = "services"},
+}
+
+local function body_at(path)
+  for _, body in ipairs(BODIES) do
+    if path:find(body.path) then return body end
+  end
+end
+
+-- The first field that the body should not have, and the list of those that it may have.
+local function unknown_field(body, json)
   local fields = {}
   -- The transcoder refuses invalid JSON.
   if not pcall(walk, json, 1, "", {}, fields) then return end
   for _, field in ipairs(fields) do
-    if not field:find(".", 1, true) and not IS_RULE_FIELD[field] then return field end
+    local name = field
+    if body.list then name = field:match("^" .. body.list .. "%[%d+%]%.(.*)$") or "." end
+    if not name:find(".", 1, true) and not body.fields[name] then return field, body.fields.text end
   end
 end
 
@@ -154,8 +175,8 @@ local function violation(text, json)
   if path then return path, "a list where a string is expected" end
   local unknown = text:match('^Could not find field "(.-)" in the type')
   if unknown then return unknown, "there is no such query parameter; docs/rest.md has all" end
-  local misspelt = text:match('^There is no field "(.*)" in a rule$')
-  if misspelt then return misspelt, "there is no such field; expected one of " .. RULE_FIELDS:gsub(" ", ", ") end
+  local misspelt, known = text:match('^There is no field "(.*)" among (.*)$')
+  if misspelt then return misspelt, "there is no such field; expected one of " .. known end
   local bound = text:match("^The binding value .* of the field ([%w_%.]+) is conflicting")
   if bound then return bound, "the path has another value" end
   path = text:match("^([%w_%.%[%]]+): ")
@@ -164,8 +185,8 @@ local function violation(text, json)
 end
 
 local function answer(reason, field, description)
-  -- The body of such a request is the rule, so its fields are at the top level.
-  field = json_name(field):gsub("^alertRule%.", "")
+  -- The body of such a request is the rule or the service, so its fields are at the top level.
+  field = json_name(field):gsub("^alertRule%.", ""):gsub("^service%.", "")
   return '{"code":3,"message":' .. quoted(field .. ": " .. description)
     .. ',"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"' .. reason
     .. '","domain":"tocsin.dev","metadata":{}},{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":'
@@ -193,8 +214,16 @@ local function replace(handle, body, text)
 end
 
 -- The transcoder does not refuse an object as a value in a map of strings: it writes bytes that are no message, which the
--- service then refuses. No other JSON becomes such bytes, and each request has at most one map. By route:
-local MAPS = {rule_commands = "labels", rule_queries = "labels"}
+-- service then refuses. No other JSON becomes such bytes. The maps of the requests, by route:
+local MAPS = {rule_commands = {"labels"}, rule_queries = {"labels"}, catalog_commands = {"links", "labels"}}
+
+-- The map with such a value; the last one when the body was not kept.
+local function odd_map(maps, json)
+  for _, name in ipairs(maps) do
+    if json and json:find('"' .. name .. '"%s*:%s*{[^{}]*{') then return name end
+  end
+  return maps[#maps]
+end
 
 -- No rule is longer.
 local MAX_KEPT_BYTES = 65536
@@ -210,13 +239,14 @@ function envoy_on_request(handle)
   local path = headers:get(":path")
   -- Ingest itself reads the JSON of events.
   if path:find("^/api/logs") then return end
-  local is_rule = path:find("^/api/alert%-rules[:/]?[^/]*$")
+  local expected_body = body_at(path)
   local body = handle:body()
   if not body or body:length() > MAX_KEPT_BYTES then return end
   local json = body:getBytes(0, body:length())
   handle:streamInfo():dynamicMetadata():set(KEPT, "json", json)
-  local unknown = is_rule and unknown_rule_field(json)
-  if unknown then handle:respond({[":status"] = "400"}, 'There is no field "' .. unknown .. '" in a rule') end
+  if not expected_body then return end
+  local unknown, known = unknown_field(expected_body, json)
+  if unknown then handle:respond({[":status"] = "400"}, 'There is no field "' .. unknown .. '" among ' .. known) end
 end
 
 -- A service's RetryInfo as the HTTP header, in whole seconds.
@@ -242,7 +272,7 @@ function envoy_on_response(handle)
     local body = handle:body(true)
     local text = body:getBytes(0, body:length())
     local kept = handle:streamInfo():dynamicMetadata():get(KEPT)
-    local map = MAPS[handle:streamInfo():routeName()]
+    local maps = MAPS[handle:streamInfo():routeName()]
     if text:find('"REQUEST_TOO_LARGE"', 1, true) then
       -- HTTP has a status for the size of a request, gRPC has not.
       handle:headers():replace(":status", "413")
@@ -251,7 +281,8 @@ function envoy_on_response(handle)
     elseif kept and kept.has_body == false then
       -- The transcoder copies the bytes of the path and the query, and a string in a message must be UTF-8.
       replace(handle, body, answer("INVALID_REQUEST", "request", "its path or its query is not UTF-8"))
-    elseif map then
+    elseif maps then
+      local map = odd_map(maps, kept and kept.json)
       replace(handle, body, answer("INVALID_REQUEST", map, "one of its values is an object, not a string"))
     end
   end

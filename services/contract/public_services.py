@@ -3,6 +3,7 @@
 from grpc_health.v1 import health_pb2
 
 from tocsin.alerts.v1 import alert_service_pb2
+from tocsin.catalog.v1 import catalog_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
@@ -14,6 +15,7 @@ PUBLIC_SERVICES = tuple(
         alert_rule_service_pb2,
         rule_statistics_service_pb2,
         alert_service_pb2,
+        catalog_service_pb2,
         notification_service_pb2,
         health_pb2,
     )

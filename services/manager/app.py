@@ -26,14 +26,18 @@ from services.contract.topics import (
     TRANSITION_GROUP,
 )
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
-from services.manager.adapters.postgres import ALERTS_CHANGED, RULE_ENDED, RULES_CHANGED
+from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, CatalogCache
+from services.manager.adapters.postgres import ALERTS_CHANGED, CATALOG_CHANGED, RULE_ENDED, RULES_CHANGED
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
+from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands, AlertRpc
+from services.manager.rpc.catalog import CatalogRpc
+from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
@@ -118,6 +122,7 @@ class _Parts:
         self._response_cache = RedisResponseCache(guarded_redis, settings.cache_ttl, self._metrics)
         self._rule_reader = PostgresRuleReader(database)
         self._alert_reader = PostgresAlertReader(database)
+        self._catalog = CatalogCache(PostgresCatalogReader(database))
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, max_resolved=settings.max_watch_backlog)
         self.transitions = TransitionWorker(self._store, self._dedup_cache, self._clock, self._metrics)
@@ -127,10 +132,11 @@ class _Parts:
         )
 
     async def begin(self) -> None:
-        """Create the default rules, and load all rules, before the first call."""
+        """Create the default rules, and load all rules and the catalog, before the first call."""
         await self._database.sync_clock()
         await create_default_rules(self._store, _new_id, self._clock.now())
         await self._rules.refresh()
+        await self._catalog.refresh()
 
     def mounts(self) -> list[Mount]:
         rules = AlertRuleRpc(
@@ -144,22 +150,26 @@ class _Parts:
         commands = AlertCommands(self._store, self._dedup_cache, self._clock, self._metrics)
         alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
         statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), self._clock)
-        return [rules.mount(), alerts.mount(), statistics.mount()]
+        catalog = CatalogRpc(CatalogCommands(self._store, self._clock, self._catalog), self._catalog)
+        return [rules.mount(), alerts.mount(), statistics.mount(), catalog.mount()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the loops; at the end close the broadcasters, which ends their streams, so that the server can stop."""
         refresh_rules = self._loop(self._rules.refresh, "refresh rules", every=RULE_REFRESH_INTERVAL)
+        refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
         endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
         channels: dict[str, Callable[[str], None]] = {
             RULES_CHANGED: lambda _: refresh_rules.wake(),
+            CATALOG_CHANGED: lambda _: refresh_catalog.wake(),
             ALERTS_CHANGED: self._alerts.mark_changed,
             RULE_ENDED: lambda _: end_alerts.wake(),
         }
 
         def connected() -> None:
             refresh_rules.wake()
+            refresh_catalog.wake()
             self._alerts.mark_stale()
             listener.mark_working()
 
@@ -172,6 +182,7 @@ class _Parts:
             for loop in (
                 listener,
                 refresh_rules,
+                refresh_catalog,
                 end_alerts,
                 self._loop(self._alerts.turn, "broadcast alerts"),
                 self._loop(self._retention().turn, "retention", every=self._settings.count_interval),

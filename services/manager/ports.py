@@ -9,6 +9,7 @@ from typing import Protocol
 from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
+from services.manager.core.catalog import Catalog, CatalogChanges, StoredService
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
@@ -127,6 +128,25 @@ class AlertTable(Protocol):
         """Insert entries, each id once; return how many were new. Entries of unknown alerts are left out."""
 
 
+class CatalogTable(Protocol):
+    """The catalog of services."""
+
+    async def lock(self) -> int:
+        """Return the revision that a change would have; the transaction is alone with the catalog until it ends."""
+
+    async def count(self) -> int:
+        """Return the number of services; exact after `lock`."""
+
+    async def load(self, names: Collection[str]) -> Mapping[str, StoredService]:
+        """Return those of these services that are stored."""
+
+    async def upsert(self, services: Sequence[StoredService]) -> None:
+        """Write services of one revision, which `lock` returned; the instances are notified at the commit."""
+
+    async def delete(self, name: str, revision: int) -> None:
+        """Delete a service, likewise."""
+
+
 class RuleEndingTable(Protocol):
     """The rules whose alerts have to be resolved, the oldest ending first."""
 
@@ -168,6 +188,10 @@ class Transaction(Protocol):
         """Return the alerts."""
 
     @property
+    def catalog(self) -> CatalogTable:
+        """Return the catalog of services."""
+
+    @property
     def rule_endings(self) -> RuleEndingTable:
         """Return the ended rules."""
 
@@ -206,6 +230,19 @@ class RuleStatisticsReader(Protocol):
 
     async def get(self, rule_id: str) -> RuleStatistics | None:
         """Return what was counted of a rule; None when there is no such rule."""
+
+
+class CatalogReader(Protocol):
+    """The catalog as it is stored."""
+
+    async def version(self) -> str:
+        """Return a text that differs after each change, and between databases; cheap."""
+
+    async def snapshot(self) -> CatalogChanges:
+        """Return all services, as of one moment."""
+
+    async def changes_since(self, revision: int) -> CatalogChanges | None:
+        """Return what was written after this revision, as of one moment; None when something was deleted since."""
 
 
 class AlertReader(Protocol):
@@ -266,6 +303,17 @@ class RuleFeed(Protocol):
 
     async def after(self, version: str) -> RuleSnapshot:
         """Wait for a snapshot of another version. Raises Failure when the service stops."""
+
+    async def refresh(self) -> None:
+        """Make `current` at least as new as this moment. Raises Failure."""
+
+
+class CatalogFeed(Protocol):
+    """The catalog, in memory."""
+
+    @property
+    def current(self) -> Catalog:
+        """Return the newest known catalog."""
 
     async def refresh(self) -> None:
         """Make `current` at least as new as this moment. Raises Failure."""

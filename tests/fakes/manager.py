@@ -12,6 +12,7 @@ from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, NotifiedState
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
+from services.manager.core.catalog import CatalogChanges, StoredService
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
@@ -35,6 +36,9 @@ class Tables:
     rule_statistics: dict[str, RuleStatistics] = field(default_factory=dict)
     rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
+    services: dict[str, StoredService] = field(default_factory=dict)
+    catalog_revision: int = 0
+    catalog_deletion: int = 0
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
     seeds: set[str] = field(default_factory=set)
     deleted_rules: dict[str, int] = field(default_factory=dict)
@@ -163,6 +167,29 @@ class MemoryAlerts:
         return EpisodeHistory(fired=fired[-1] if fired else None, ended=ended[-1] if ended else None)
 
 
+class MemoryCatalog:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def lock(self) -> int:
+        return self._tables.catalog_revision + 1
+
+    async def count(self) -> int:
+        return len(self._tables.services)
+
+    async def load(self, names: Collection[str]) -> Mapping[str, StoredService]:
+        return {name: stored for name, stored in self._tables.services.items() if name in names}
+
+    async def upsert(self, services: Sequence[StoredService]) -> None:
+        for stored in services:
+            self._tables.services[stored.entry.name] = stored
+            self._tables.catalog_revision = stored.revision
+
+    async def delete(self, name: str, revision: int) -> None:
+        del self._tables.services[name]
+        self._tables.catalog_revision = self._tables.catalog_deletion = revision
+
+
 class MemoryRuleEndings:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -185,6 +212,7 @@ class MemoryTransaction:
         self.seeds = MemorySeeds(tables)
         self.transitions = MemoryTransitions(tables)
         self.alerts = MemoryAlerts(tables)
+        self.catalog = MemoryCatalog(tables)
         self.rule_endings = MemoryRuleEndings(tables)
 
 
@@ -251,6 +279,25 @@ class MemoryRuleStatisticsReader:
     async def get(self, rule_id: str) -> RuleStatistics | None:
         tables = self._store.tables
         return tables.rule_statistics.get(rule_id, RuleStatistics()) if rule_id in tables.rules else None
+
+
+class MemoryCatalogReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def version(self) -> str:
+        return f"{self._store.tables.epoch}.{self._store.tables.catalog_revision}"
+
+    async def snapshot(self) -> CatalogChanges:
+        return self._written_after(-1)
+
+    async def changes_since(self, revision: int) -> CatalogChanges | None:
+        return None if self._store.tables.catalog_deletion > revision else self._written_after(revision)
+
+    def _written_after(self, revision: int) -> CatalogChanges:
+        tables = self._store.tables
+        services = tuple(stored for stored in tables.services.values() if stored.revision > revision)
+        return CatalogChanges(revision=tables.catalog_revision, epoch=tables.epoch, services=services)
 
 
 class MemoryAlertReader:

@@ -26,6 +26,20 @@ class TooManyRules(Failure):
     reason = "TOO_MANY_RULES"
 
 
+class ServiceNotFound(Failure):
+    """The catalog has no service of this name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "SERVICE_NOT_FOUND"
+
+
+class TooManyServices(Failure):
+    """The catalog has the maximum number of services."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "TOO_MANY_SERVICES"
+
+
 class EtagMismatch(Failure):
     """The resource was changed since the etag of the request was read."""
 

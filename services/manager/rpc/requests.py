@@ -1,13 +1,18 @@
 """What all requests have in common: required fields, texts, etags and pages."""
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from services.chassis.failures import InvalidRequest, Violation
 from services.contract.paging import PageTokenError, decode_page_token, page_size
+from services.manager.messages import PAGE_BYTES
 from services.manager.ports import Page
 from services.manager.rpc.failures import EtagMismatch
+
+_Message = TypeVar("_Message", bound=Message)
 
 
 def refuse_if_any(*violations: Violation) -> None:
@@ -20,7 +25,9 @@ def refuse_if_any(*violations: Violation) -> None:
 def check_fields(request: Message, *required: str) -> None:
     """Refuse a request without these fields, or with the character NUL, which the store cannot hold."""
     missing = [Violation(_json_name(name), "is required") for name in required if not getattr(request, name)]
-    refuse_if_any(*missing, *(Violation(name, "must not contain the character NUL") for name in _with_nul(request)))
+    refuse_if_any(
+        *missing, *(Violation(name, "must not contain the character NUL") for name in fields_with_nul(request))
+    )
 
 
 def check_length(request: Message, **limits: int) -> None:
@@ -56,17 +63,37 @@ def page_of(size: int, token: str, *, filters: str, width: int) -> Page:
     return Page(size=size, after=after)
 
 
+def first_page(
+    keys: Sequence[str], page: Page, message_of: Callable[[str], _Message]
+) -> tuple[list[_Message], str | None]:
+    """Return the messages of a page of keys that are in their order, and the last key when there are more.
+
+    A page ends early when its messages are larger than PAGE_BYTES together; it has at least one of those that are left.
+    """
+    rest = keys[bisect_right(keys, page.after[0]) :] if page.after else keys
+    messages: list[_Message] = []
+    size = 0
+    for key in rest[: page.size]:
+        message = message_of(key)
+        size += message.ByteSize()
+        if messages and size > PAGE_BYTES:
+            break
+        messages.append(message)
+    return messages, rest[len(messages) - 1] if len(messages) < len(rest) else None
+
+
+def fields_with_nul(message: Message) -> Iterable[str]:
+    """Yield the names, as in JSON, of the fields with the character NUL, also of messages in fields of their own."""
+    for field, value in message.ListFields():
+        if isinstance(value, Message):
+            yield from fields_with_nul(value)
+        elif any("\0" in text for text in _texts(value)):
+            yield field.json_name
+
+
 def _json_name(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
-
-
-def _with_nul(message: Message) -> Iterable[str]:
-    for field, value in message.ListFields():
-        if isinstance(value, Message):
-            yield from _with_nul(value)
-        elif any("\0" in text for text in _texts(value)):
-            yield field.json_name
 
 
 def _texts(value: object) -> Iterable[str]:

@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from tests.contract.envoy.edge import Edge
 from tests.contract.envoy.upstream import Behaviour
+from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
@@ -49,6 +50,20 @@ def event(**changes: object) -> dict[str, object]:
         pytest.param("/api/alert-rules", {"name": "x", "colour": "true"}, "colour", "filter", id="misspelt"),
         pytest.param("/api/alert-rules:validate", {"fooBar": {"name": 1}}, "fooBar", "no such", id="misspelt to check"),
         pytest.param("/api/alert-rules", [{}], "body", "a list", id="list for a rule"),
+        pytest.param(
+            "/api/catalog:apply",
+            {"services": [{"name": "a", "dependOn": []}]},
+            "services[0].dependOn",
+            "dependsOn",
+            id="misspelt in a list",
+        ),
+        pytest.param(
+            "/api/catalog:apply",
+            {"services": [{"dependsOn": ["b"], "owner": ["a"]}]},
+            "services[0].owner",
+            "a list",
+            id="list in a list",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field(
@@ -77,6 +92,15 @@ def test_every_field_of_a_rule_is_known(edge: Edge, name: str) -> None:
             assert "no such field" not in answer.text, field
 
 
+@pytest.mark.parametrize("name", ["json_name", "name"])
+def test_every_field_of_a_service_is_known(edge: Edge, name: str) -> None:
+    for field in [getattr(field, name) for field in ServiceEntry.DESCRIPTOR.fields]:
+        answer = edge.all.send("PUT", "/api/catalog/services/s", {field: None})
+        assert "no such field" not in answer.text, field
+    answer = edge.all.send("PUT", "/api/catalog/services/s", {"dependsOn": ["b"], "ownr": "x"})
+    assert answer.violations[0][0] == "ownr"
+
+
 @pytest.mark.parametrize(
     "body",
     ['{"name":"a","type":', '{"name":"a" "type":"CUSTOM"}', '{"name":"a"} and more', "name=a"],
@@ -95,6 +119,8 @@ def test_invalid_json_is_refused_with_the_position(edge: Edge, body: str) -> Non
     [
         ("/api/alert-rules:validate", {"name": "r", "labels": {"team": {}}}, "labels"),
         ("/api/alert-rules", {"name": "r", "labels": {"team": {"name": "a"}}}, "labels"),
+        ("/api/catalog:apply", {"services": [{"name": "s", "labels": {"a": {}}, "links": {"b": "c"}}]}, "labels"),
+        ("/api/catalog:apply", {"services": [{"name": "s", "labels": {"a": "b"}, "links": {"c": {}}}]}, "links"),
     ],
 )
 def test_an_object_in_a_map_is_refused_with_its_field_although_the_transcoder_accepts_it(

@@ -23,6 +23,7 @@ from services.manager.settings import Settings
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
+from tocsin.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
@@ -84,6 +85,12 @@ class World:
     stream: Producer
     rules: Any
     alerts: Any
+    catalog: Any
+
+    @classmethod
+    def on(cls, settings: Settings, stream: Producer, calls: Any) -> "World":
+        """Return what is seen through these calls."""
+        return cls(settings, stream, AlertRuleServiceStub(calls), AlertServiceStub(calls), CatalogServiceStub(calls))
 
     async def publish(self, *sent: AlertTransition, traceparent: str = "") -> None:
         """Publish as the evaluator does: keyed by rule and resource."""
@@ -209,7 +216,7 @@ def running() -> Run:
             producer(settings.kafka, "test") as stream,
             channel(settings.process.listen) as calls,
         ):
-            yield World(settings, stream, AlertRuleServiceStub(calls), AlertServiceStub(calls))
+            yield World.on(settings, stream, calls)
 
     return run
 

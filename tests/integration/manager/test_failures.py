@@ -22,9 +22,7 @@ from tests.integration.manager.processes import process, serving
 from tests.integration.manager.refusals import refusal
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert
-from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
-from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 pytestmark = pytest.mark.integration
 
@@ -99,7 +97,7 @@ async def test_without_postgres_calls_are_refused_with_a_hint_and_nothing_is_los
         channel(own.process.listen) as calls,
     ):
         await until(lambda: serving(own), within=40)
-        world = World(own, stream, AlertRuleServiceStub(calls), AlertServiceStub(calls))
+        world = World.on(own, stream, calls)
         watch = world.rules.WatchAlertRules(pb.WatchAlertRulesRequest())
         assert (await watch.read()).is_snapshot
         await world.publish(transition(resource="before"))

@@ -67,6 +67,10 @@ class Error(_message.Message):
         """Something that should not happen; the service's log has the details under the trace id."""
         TOO_MANY_RULES: Error._Reason.ValueType  # 17
         """There are as many alert rules as there may be."""
+        SERVICE_NOT_FOUND: Error._Reason.ValueType  # 18
+        """There is no service of this name in the catalog."""
+        TOO_MANY_SERVICES: Error._Reason.ValueType  # 19
+        """There are as many services in the catalog as there may be."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -109,6 +113,10 @@ class Error(_message.Message):
     """Something that should not happen; the service's log has the details under the trace id."""
     TOO_MANY_RULES: Error.Reason.ValueType  # 17
     """There are as many alert rules as there may be."""
+    SERVICE_NOT_FOUND: Error.Reason.ValueType  # 18
+    """There is no service of this name in the catalog."""
+    TOO_MANY_SERVICES: Error.Reason.ValueType  # 19
+    """There are as many services in the catalog as there may be."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

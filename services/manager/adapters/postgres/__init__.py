@@ -4,3 +4,4 @@
 RULES_CHANGED = "manager_rules_changed"
 ALERTS_CHANGED = "manager_alerts_changed"
 RULE_ENDED = "manager_rule_ended"
+CATALOG_CHANGED = "manager_catalog_changed"

@@ -9,6 +9,7 @@ from services.chassis.postgres import Connection, Database
 from services.chassis.request_ids import PostgresRequests
 from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTransitions
+from services.manager.adapters.postgres.catalog import PostgresCatalog
 from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
 from services.manager.core.rule_edits import RuleEnding
 
@@ -62,6 +63,7 @@ class PostgresTransaction:
         self.seeds = PostgresSeeds(connection)
         self.transitions = PostgresTransitions(connection)
         self.alerts = PostgresAlerts(connection)
+        self.catalog = PostgresCatalog(connection)
         self.rule_endings = PostgresRuleEndings(connection)
 
 

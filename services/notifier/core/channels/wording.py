@@ -3,14 +3,12 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
+from services.domain.links import is_link
 from services.notifier.core.notification import NotificationContent, NotificationKind, NotificationSample
 
 JsonObject = dict[str, object]
 
-# Without spaces, control characters and what ends an address in some channel.
-_ADDRESS = re.compile(r"https?://[!#-;=?-\[\]_a-z~]{1,1000}")
 _PLAIN = re.compile(r"[\w.:/@%+-]+")
 # Before the name of an attribute in a rule's grouping.
 _ATTRIBUTE = "attributes."
@@ -67,16 +65,7 @@ def label_links(notification: NotificationContent) -> tuple[tuple[str, str], ...
 
     Labels are written by those who write rules; no address that a log line names is ever made a link.
     """
-    return tuple((name, value) for name, value in sorted(notification.labels.items()) if _is_link(value))
-
-
-def _is_link(text: str) -> bool:
-    if _ADDRESS.fullmatch(text) is None:
-        return False
-    try:
-        return bool(urlsplit(text).hostname)
-    except ValueError:
-        return False
+    return tuple((name, value) for name, value in sorted(notification.labels.items()) if is_link(value))
 
 
 def sample_source(sample: NotificationSample) -> str:

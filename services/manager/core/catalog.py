@@ -1,0 +1,237 @@
+"""The catalog of services: what an entry may hold, what an edit of it changes, and the catalog as a whole."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import chain, islice
+from typing import Self
+
+from services.domain.event_fields import MAX_SERVICE
+from services.domain.fingerprint import digest
+from services.domain.links import MAX_LINK, is_link
+from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
+from services.rule_language.restrictions import check_description, check_labels
+
+# Each manager keeps all of them in memory.
+MAX_SERVICES = 10_000
+_MAX_OWNER = 256
+_MAX_TIER = 64
+_MAX_LINKS = 20
+_MAX_LINK_NAME = 64
+_MAX_DEPENDENCIES = 200
+_MAX_WARNINGS = 100
+_MAX_SHOWN = 60
+_NO_LABELS: Mapping[str, str] = {}
+
+
+class CatalogChangeKind(StrEnum):
+    """What an edit does to an entry; the names are those of the contract."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    UNCHANGED = "UNCHANGED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceEntry:
+    """What people write about one service."""
+
+    name: str
+    owner: str = ""
+    tier: str = ""
+    description: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    # In the order of their names, each once.
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredService:
+    """An entry, the revision of the catalog at which it was last changed, and when."""
+
+    entry: ServiceEntry
+    revision: int
+    create_time: datetime
+    update_time: datetime
+
+    @property
+    def etag(self) -> str:
+        """Return a text that differs between revisions."""
+        return digest("service", self.entry.name, str(self.revision))[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedEntry:
+    """What an edit does to one entry, and the row after it."""
+
+    kind: CatalogChangeKind
+    stored: StoredService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogChanges:
+    """The entries that were written up to a revision, since an earlier one."""
+
+    revision: int
+    epoch: str = ""
+    services: tuple[StoredService, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """All entries by their names, at one revision."""
+
+    revision: int = 0
+    # Differs between databases.
+    epoch: str = ""
+    services: Mapping[str, StoredService] = field(default_factory=dict)
+    # What others learned of dependencies, beside those that the entries declare.
+    edges: tuple[DependencyEdge, ...] = ()
+    # Built when it is first needed.
+    _graph: list[DependencyGraph] = field(default_factory=list, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, changes: CatalogChanges) -> Self:
+        """Return the catalog that consists of these entries."""
+        services = {stored.entry.name: stored for stored in changes.services}
+        return cls(revision=changes.revision, epoch=changes.epoch, services=services)
+
+    @property
+    def version(self) -> str:
+        """Return a text that differs between revisions and between databases."""
+        return f"{self.epoch}.{self.revision}"
+
+    @property
+    def graph(self) -> DependencyGraph:
+        """Return the dependencies of all entries."""
+        if not self._graph:
+            declared = (
+                DependencyEdge(service=name, depends_on=other)
+                for name, stored in self.services.items()
+                for other in stored.entry.depends_on
+            )
+            self._graph.append(DependencyGraph((*declared, *self.edges)))
+        return self._graph[0]
+
+    def entry_of(self, service: str) -> ServiceEntry | None:
+        """Return the entry of a service, None where it is unknown."""
+        stored = self.services.get(service)
+        return None if stored is None else stored.entry
+
+    def labels_of(self, service: str) -> Mapping[str, str]:
+        """Return the labels that the alerts of a service take over; none where it is unknown."""
+        entry = self.entry_of(service)
+        return _NO_LABELS if entry is None else entry.labels
+
+    def names(self) -> list[str]:
+        """Return all names in the graph in their order: services with an entry, and those that others depend on."""
+        return sorted(self.services.keys() | self.graph.names)
+
+    def apply(self, changes: CatalogChanges) -> Self:
+        """Return the catalog after entries were written."""
+        services = {**self.services, **{stored.entry.name: stored for stored in changes.services}}
+        return replace(self, revision=changes.revision, services=services, _graph=[])
+
+
+def apply_entries(
+    before: Mapping[str, StoredService], entries: Sequence[ServiceEntry], revision: int, *, now: datetime
+) -> list[AppliedEntry]:
+    """Return what becomes of each entry at a new revision; `before` has those of these names that are stored."""
+    return [_apply(before.get(entry.name), entry, revision, now) for entry in entries]
+
+
+def _apply(before: StoredService | None, entry: ServiceEntry, revision: int, now: datetime) -> AppliedEntry:
+    if before is not None and before.entry == entry:
+        return AppliedEntry(kind=CatalogChangeKind.UNCHANGED, stored=before)
+    if before is None:
+        stored = StoredService(entry=entry, revision=revision, create_time=now, update_time=now)
+        return AppliedEntry(kind=CatalogChangeKind.CREATED, stored=stored)
+    stored = replace(before, entry=entry, revision=revision, update_time=now)
+    return AppliedEntry(kind=CatalogChangeKind.UPDATED, stored=stored)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogWarning:
+    """Something that is allowed in an entry and may not be meant."""
+
+    service: str
+    field: str
+    description: str
+
+
+def catalog_warnings(catalog: Catalog, services: Sequence[str]) -> list[CatalogWarning]:
+    """Return up to 100 warnings about these services: circles that they are in, and dependencies without an entry."""
+    return list(islice(chain(_circle_warnings(catalog, services), _unknown_warnings(catalog, services)), _MAX_WARNINGS))
+
+
+def _circle_warnings(catalog: Catalog, services: Sequence[str]) -> Iterator[CatalogWarning]:
+    changed = frozenset(services)
+    for group in catalog.graph.circular_groups():
+        if found := changed & group:
+            circle = catalog.graph.circle(group, min(found))
+            description = f"these services depend on each other in a circle: {' → '.join((*circle, circle[0]))}"
+            yield CatalogWarning(service=circle[0], field="dependsOn", description=description)
+
+
+def _unknown_warnings(catalog: Catalog, services: Sequence[str]) -> Iterator[CatalogWarning]:
+    for name in services:
+        for index, other in enumerate(catalog.services[name].entry.depends_on):
+            if other not in catalog.services:
+                description = f'"{other}" is not in the catalog; it stays unknown until it has an entry'
+                yield CatalogWarning(service=name, field=f"dependsOn[{index}]", description=description)
+
+
+def entry_problems(entry: ServiceEntry, places: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return everything that is not allowed in an entry, as fields named as in JSON and descriptions.
+
+    `places` has where the caller has named each dependency.
+    """
+    return [
+        *_check_service("name", entry.name),
+        *_check_length("owner", entry.owner, _MAX_OWNER),
+        *_check_length("tier", entry.tier, _MAX_TIER),
+        *check_description(entry.description),
+        *_check_links(entry.links),
+        *check_labels(entry.labels),
+        *_check_dependencies(entry, places),
+    ]
+
+
+def _check_service(name: str, text: str) -> Iterator[tuple[str, str]]:
+    if not text.strip():
+        yield name, "is required"
+    elif len(text) > MAX_SERVICE:
+        yield name, f"has {len(text)} characters, at most {MAX_SERVICE} are allowed"
+    elif not text.isprintable():
+        yield name, "must not contain control characters"
+
+
+def _check_length(name: str, text: str, limit: int) -> Iterator[tuple[str, str]]:
+    if len(text) > limit:
+        yield name, f"has {len(text)} characters, at most {limit} are allowed"
+
+
+def _check_links(links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if len(links) > _MAX_LINKS:
+        yield "links", f"has {len(links)} entries, at most {_MAX_LINKS} are allowed"
+    for name, address in links.items():
+        if not 1 <= len(name) <= _MAX_LINK_NAME:
+            yield f"links[{_shown(name)}]", f"has a name of {len(name)} characters, 1 to {_MAX_LINK_NAME} are allowed"
+        if not is_link(address):
+            expected = f"expected an http or https address of up to {MAX_LINK} characters without spaces and quotes"
+            yield f"links[{_shown(name)}]", f'{expected}, found "{_shown(address)}"'
+
+
+def _check_dependencies(entry: ServiceEntry, places: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    if len(entry.depends_on) > _MAX_DEPENDENCIES:
+        yield "dependsOn", f"has {len(entry.depends_on)} entries, at most {_MAX_DEPENDENCIES} are allowed"
+    for name in sorted(entry.depends_on, key=lambda name: places[name]):
+        yield from _check_service(f"dependsOn[{places[name]}]", name)
+        if name == entry.name and name:
+            yield f"dependsOn[{places[name]}]", "a service does not depend on itself"
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
