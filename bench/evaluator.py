@@ -1,7 +1,7 @@
-"""The cost of the evaluator's work, on batches in memory: `python -m bench.evaluator [--profile]`.
+"""The cost of the evaluator's work, on records in memory: `python -m bench.evaluator [--former] [--profile]`.
 
-Match: decode a fetch of LogBatch records of 500 events, match three default rules, flush, encode. Window: decode the
-flushed partial aggregates, merge them and evaluate the windows.
+Match: decode a fetch of records as ingest writes them, of 500 or 2,000 events as columns, match three default rules,
+flush, encode. Window: decode the flushed partial aggregates, merge them and evaluate the windows.
 """
 
 import argparse
@@ -10,7 +10,8 @@ import pstats
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.chassis.kafka import Record
+from services.contract.event_columns import encode_log_batch
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.adapters.window_partials_wire import decode_batch, encode_batch
@@ -32,11 +34,12 @@ from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 _T = TypeVar("_T")
 
-SIZE = 500
+SIZES = (500, 2000)
 PARTITIONS = OUTPUTS = 4
 START_MS = 1_700_000_000_000
 # A hundred milliseconds at 150,000 events per second.
-ROUND_RECORDS = 30
+ROUND_EVENTS = 15_000
+SAMPLE_RECORDS = 64
 
 
 @dataclass
@@ -56,9 +59,11 @@ class Costs:
 class Bench:
     """Both stages on records in memory."""
 
-    def __init__(self, services: int, size: int = SIZE, further: Sequence[Rule] = ()) -> None:
+    def __init__(
+        self, services: int, size: int, further: Sequence[Rule] = (), *, encode: Callable[[LogBatch], bytes]
+    ) -> None:
         chance = random.Random(7)  # noqa: S311  (the same events each time)
-        self.values = [_batch(chance, number, services, size) for number in range(64)]
+        self.values = [encode(_batch(chance, number, services, size)) for number in range(SAMPLE_RECORDS)]
         self.rules = RuleSet.of(1, [*default_rules(), *further])
         self.rows = 0
         self.decoder = LogDecoder()
@@ -101,9 +106,10 @@ class Bench:
         return [(output, batch) for (output, _), batch in zip(written, batches, strict=True)]
 
     def _observe(self, batches: list[tuple[int, PartialBatch]]) -> None:
-        for output, batch in batches:
-            self.stages[output].observe([(self.written[output], batch)], 0)
-            self.written[output] += 1
+        for output, stage in enumerate(self.stages):
+            of_output = [batch for number, batch in batches if number == output]
+            stage.observe(list(enumerate(of_output, start=self.written[output])), 0)
+            self.written[output] += len(of_output)
 
 
 def default_rules() -> list[Rule]:
@@ -154,7 +160,18 @@ def _custom(name: str, filter_text: str, condition: str, threshold: float) -> Ru
     )
 
 
-def _batch(chance: random.Random, number: int, services: int, size: int) -> bytes:
+def as_columns(batch: LogBatch) -> bytes:
+    """Return the value of a record as ingest writes it."""
+    record = Record("log-events", 0, 0, None, batch.SerializeToString(), (), START_MS)
+    return encode_log_batch(LogDecoder().decode([record])[0].columns.batch)
+
+
+def as_before(batch: LogBatch) -> bytes:
+    """Return the value of a record in the former form, which is still read."""
+    return batch.SerializeToString()
+
+
+def _batch(chance: random.Random, number: int, services: int, size: int) -> LogBatch:
     batch = LogBatch()
     for index in range(size):
         event = batch.events.add(
@@ -167,44 +184,52 @@ def _batch(chance: random.Random, number: int, services: int, size: int) -> byte
         if chance.random() < 0.5:  # noqa: PLR2004  (half of them)
             event.status_code = chance.choice((200, 200, 404, 500))
             event.response_time = chance.random() * 2200
-    return batch.SerializeToString()
+    return batch
 
 
 def main() -> None:
     """Run both stages and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.evaluator", description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--former", action="store_true", help="read records in the former form, protobuf's")
+    parser.add_argument("--groups", type=int, nargs="*", default=[3, 20, 200, 5000], help="how many services log")
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
+    encode = as_before if given.former else as_columns
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    table = Table(title=f"CPU µs per event, {ROUND_RECORDS} records of {SIZE} events per round, three rules")
+    table = Table(title=f"CPU µs per event, {ROUND_EVENTS:,} events per round, three rules")
     steps = ["decode", "match", "flush", "encode", "window: decode", "window: evaluate"]
-    for column in ("services", *steps, "all", "events/s of match", "ms per round"):
+    for column in ("events a record", "services", *steps, "all", "events/s of match", "ms per round"):
         table.add_column(column, justify="right")
-    for services in (3, 20, 200, 5000):
-        bench = Bench(services)
-        bench.round(ROUND_RECORDS)
-        bench.costs = Costs()
-        profile = cProfile.Profile()
-        if given.profile:
-            profile.enable()
-        for _ in range(given.rounds):
-            bench.round(ROUND_RECORDS)
-        if given.profile:
-            profile.disable()
-            pstats.Stats(profile).sort_stats("tottime").print_stats(20)
-        table.add_row(str(services), *_row(bench.costs, steps, given.rounds))
+    for size in SIZES:
+        records = round(ROUND_EVENTS / size)
+        for services in given.groups:
+            bench = Bench(services, size, encode=encode)
+            bench.round(records)
+            bench.costs = Costs()
+            with _profiled() if given.profile else nullcontext():
+                for _ in range(given.rounds):
+                    bench.round(records)
+            figures = _row(bench.costs, steps, given.rounds, records * size)
+            table.add_row(f"{size:,}", f"{services:,}", *figures)
     console.print(table)
-    console.print(_beside_silent_rules(given.rounds))
-    console.print(_of_many_rules(given.rounds))
+    console.print(_beside_silent_rules(given.rounds, encode))
+    console.print(_of_many_rules(given.rounds, encode))
 
 
-def _beside_silent_rules(rounds: int) -> Table:
+@contextmanager
+def _profiled() -> Iterator[None]:
+    with cProfile.Profile() as profile:
+        yield
+    pstats.Stats(profile).sort_stats("tottime").print_stats(40)
+
+
+def _beside_silent_rules(rounds: int, encode: Callable[[LogBatch], bytes]) -> Table:
     """Measure 2,000 events per second of 200 services beside rules that select nothing."""
     title = "Rules that select nothing, beside 2,000 events/s of 200 services: a round is 100 ms"
     table = Table("rules", "condition", "rows per flush", "CPU ms per round", title=title)
     for count, condition in ((0, ""), (30, "count > threshold"), (300, "count > threshold"), (300, "rate > 0.5")):
-        bench = Bench(200, size=50, further=silent_rules(count, condition))
+        bench = Bench(200, 50, silent_rules(count, condition), encode=encode)
         bench.round(4)
         bench.costs, bench.rows = Costs(), 0
         for _ in range(rounds):
@@ -214,11 +239,11 @@ def _beside_silent_rules(rounds: int) -> Table:
     return table
 
 
-def _of_many_rules(rounds: int) -> Table:
+def _of_many_rules(rounds: int, encode: Callable[[LogBatch], bytes]) -> Table:
     """Measure 2,000 events per second of 200 services of which each of 300 rules selects a tenth or more."""
     title = "300 rules that select some of 200 services, 2,000 events/s: a round is 100 ms"
     table = Table("rows per flush", "CPU ms per round", "µs per row", title=title)
-    bench = Bench(200, size=50, further=selecting_rules(300))
+    bench = Bench(200, 50, selecting_rules(300), encode=encode)
     bench.round(4)
     bench.costs, bench.rows = Costs(), 0
     for _ in range(rounds):
@@ -228,13 +253,13 @@ def _of_many_rules(rounds: int) -> Table:
     return table
 
 
-def _row(costs: Costs, steps: list[str], rounds: int) -> list[str]:
-    events = rounds * ROUND_RECORDS * SIZE
+def _row(costs: Costs, steps: list[str], rounds: int, events_a_round: int) -> list[str]:
+    events = rounds * events_a_round
     micros = [costs.seconds[step] / events * 1e6 for step in steps]
     matching = sum(micros[:2])
     in_all = sum(micros)
     figures = [f"{each:.3f}" for each in (*micros, in_all)]
-    return [*figures, f"{1e6 / matching:,.0f}", f"{in_all * ROUND_RECORDS * SIZE / 1e3:.1f}"]
+    return [*figures, f"{1e6 / matching:,.0f}", f"{in_all * events_a_round / 1e3:.1f}"]
 
 
 if __name__ == "__main__":

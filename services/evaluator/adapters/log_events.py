@@ -78,8 +78,9 @@ class LogDecoder:
         """Return the events of each record, None where they cannot be decoded."""
         decoded = [_decode_columns(value) if value.startswith(_COLUMNS) else None for value in values]
         former = [index for index, value in enumerate(values) if not value.startswith(_COLUMNS)]
-        for index, events in zip(former, self._decode_former([values[index] for index in former]), strict=True):
-            decoded[index] = events
+        if former:
+            for index, events in zip(former, self._decode_former([values[index] for index in former]), strict=True):
+                decoded[index] = events
         return decoded
 
     def _decode_former(self, values: list[bytes]) -> list[pa.RecordBatch | None]:

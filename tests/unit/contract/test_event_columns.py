@@ -1,7 +1,7 @@
 """Events as columns: what is written is read again, and what is not as it should be is refused before it does harm."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.contract import arrow_streams
 from services.contract.arrow_streams import MAX_BATCHES, Codec
 from services.contract.event_columns import (
     EVENT_SCHEMA,
@@ -53,6 +54,15 @@ any_rows = st.fixed_dictionaries(
     }
 )
 compressions = st.sampled_from([EventColumns.NONE, EventColumns.LZ4, EventColumns.ZSTD])
+
+
+@pytest.fixture(autouse=True, scope="module", params=["as few rows", "as many rows"])
+def _rows(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check values in both ways, which depend on the number of rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "as many rows":
+            patch.setattr(arrow_streams, "_MANY_ROWS", 0)
+        yield
 
 
 def batch_of(*rows: dict[str, Any]) -> pa.RecordBatch:
@@ -199,6 +209,11 @@ def _with_field(index: int, field: "pa.Field[Any]") -> pa.Schema:
 )
 def test_another_schema_is_refused(schema: pa.Schema) -> None:
     refused(columns_of(stream_of(schema=schema), 0), "expected the columns")
+
+
+def test_a_schema_that_is_described_in_other_bytes_is_read() -> None:
+    stream = stream_of(batch_of(EVENT), schema=EVENT_SCHEMA.with_metadata({"written": "elsewhere"}))
+    assert decode_event_columns(columns_of(stream)).equals(batch_of(EVENT))
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
