@@ -94,7 +94,7 @@ class Window:
     def content(self) -> Iterator[tuple[int, Group, MergedAggregate, int]]:
         """Return of each group in each open window its start, the numbers, and how many samples there are."""
         for windows in self.stage.windows.by_selection.values():
-            for start_ns in windows.windows:
+            for start_ns in windows.windows if windows.compiled else ():
                 assert windows.compiled is not None
                 window = judging.JudgedWindow(rules=windows, compiled=windows.compiled, start_ns=start_ns)
                 table = self.stage.windows.table

@@ -6,7 +6,7 @@ change nothing. Sums are a column of their own kind, because they are exact.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from services.evaluator.core.match.events import Ints
 from services.evaluator.core.partial_rows import ABSENT_NS
 from services.evaluator.core.window.code_index import grown
 from services.evaluator.core.window.column_condition import NumberColumns
-from services.evaluator.core.window.exact_sums import ExactSums
+from services.evaluator.core.window.exact_sums import ExactSums, SumColumns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,13 @@ SUM: Final = "sum"
 NAMES: Final = (*COLUMNS, SUM)
 
 
+class AggregateColumns(NamedTuple):
+    """The aggregates of all rows but that of NO_SLOT."""
+
+    numbers: NumberColumns
+    sums: SumColumns
+
+
 class Aggregates:
     """The aggregate of each row; that of NO_SLOT is empty and stays so. Changed in place.
 
@@ -51,6 +58,20 @@ class Aggregates:
             name: np.full(size, COLUMNS[name].empty, dtype=COLUMNS[name].dtype) for name in names if name != SUM
         }
         self._sums = ExactSums(size) if SUM in names else None
+
+    @classmethod
+    def of(cls, columns: AggregateColumns) -> "Aggregates":
+        """Begin with these rows, from 1 on."""
+        aggregates = cls(size=1 + len(columns.sums.high))
+        for name, values in columns.numbers.items():
+            aggregates._columns[name][1:] = values
+        aggregates._sums = ExactSums.of(columns.sums)
+        return aggregates
+
+    def columns(self, size: int) -> AggregateColumns:
+        """Return copies of the rows from 1 to before `size`."""
+        numbers = {name: values[1:size].copy() for name, values in self._columns.items()}
+        return AggregateColumns(numbers, (self._sums or ExactSums(size)).columns(size))
 
     def grow(self, size: int) -> None:
         """Make room for so many rows."""

@@ -4,6 +4,9 @@ Almost every sum fits in two doubles, a high and a low one, whose exact sum it i
 integer.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
 from services.evaluator.core.match.events import Floats, Ints
@@ -11,6 +14,16 @@ from services.evaluator.core.window.code_index import grown
 
 # Doubles are integer multiples of this power of two.
 _SCALE_BITS = 1074
+
+
+class SumColumns(NamedTuple):
+    """Sums as they are kept, from 1 on: high and low doubles, and the integers that two doubles cannot hold."""
+
+    high: Floats
+    # Not a number where the sum is kept as an integer.
+    low: Floats
+    # By the index of the sum.
+    integers: Mapping[int, int]
 
 
 class ExactSums:
@@ -21,6 +34,17 @@ class ExactSums:
         # Not a number where the sum is kept as an integer.
         self._low = np.zeros(size)
         self._integers: dict[int, int] = {}
+
+    @classmethod
+    def of(cls, columns: SumColumns) -> "ExactSums":
+        """Begin with these sums, from 1 on; sum 0 is zero."""
+        sums = cls(1 + len(columns.high))
+        sums._high[1:], sums._low[1:], sums._integers = columns.high, columns.low, dict(columns.integers)
+        return sums
+
+    def columns(self, size: int) -> SumColumns:
+        """Return copies of the sums from 1 to before `size`."""
+        return SumColumns(self._high[1:size].copy(), self._low[1:size].copy(), dict(self._integers))
 
     def grow(self, size: int) -> None:
         """Make room for so many sums."""

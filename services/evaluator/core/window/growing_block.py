@@ -1,8 +1,8 @@
 """The rows of the block of one source that still grows: each replaces the former row of its pane."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,12 @@ from services.evaluator.core.window.sample_log import spread
 # Integers of half the width until one is too large for that: there are many rows, and most numbers are small.
 _NARROW = ("slots", "up_to", "matched_by", "sample_first", "counted", "total", "value_count")
 _NARROW_BITS = 31
+# What a row of a snapshot has.
+BLOCK_COLUMNS: Final[Mapping[str, type[np.generic]]] = {
+    **dict.fromkeys(("slots", "up_to", "matched_by", "sample_count"), np.int64),
+    **{name: column.dtype for name, column in COLUMNS.items()},
+    SUM: np.float64,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,6 +34,15 @@ class NewRows:
     numbers: NumberColumns
     # The events of each row's samples: how many, and all of them one row after the other.
     sample_counts: Ints
+    sample_ids: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BlockColumns:
+    """All rows of a block: the columns by name, and the events of the samples, one row after the other."""
+
+    # Those of BLOCK_COLUMNS; the slots are those of distinct panes.
+    columns: NumberColumns
     sample_ids: Ints
 
 
@@ -46,6 +61,27 @@ class GrowingBlock:
         self._columns["up_to"][NO_SLOT] = -1
         self._columns["sample_count"] = np.zeros(1, dtype=np.int8)
         self._sample_ids = np.zeros(0, dtype=np.int32)
+
+    @classmethod
+    def of(cls, rows: BlockColumns) -> "GrowingBlock":
+        """Begin with these rows."""
+        block, slots = cls(), rows.columns["slots"]
+        new = NewRows(
+            slots=slots,
+            up_to=rows.columns["up_to"],
+            matched_by=rows.columns["matched_by"],
+            numbers={name: rows.columns[name] for name in NAMES},
+            sample_counts=rows.columns["sample_count"],
+            sample_ids=rows.sample_ids,
+        )
+        block.replace(new, block.rows_of(slots, int(slots.max(initial=NO_SLOT)) + 1))
+        return block
+
+    def columns(self) -> BlockColumns:
+        """Return copies of all rows."""
+        rows = self.all_rows()
+        columns = {name: self._columns[name][1 : self._size].astype(dtype) for name, dtype in BLOCK_COLUMNS.items()}
+        return BlockColumns(columns=columns, sample_ids=self.samples(rows)[1])
 
     def rows_of(self, slots: Ints, size: int) -> Ints:
         """Return the row of each pane, NO_SLOT where it has none; all slots are below `size`."""

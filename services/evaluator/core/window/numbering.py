@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +42,27 @@ class Window:
         return RowKey(*self.selection, (), self.start_ns).is_closing
 
 
+class WindowEntry(NamedTuple):
+    """A window as a snapshot keeps it."""
+
+    rule_id: str
+    selection_revision: int
+    start_ns: int
+    first_offset: int
+    is_open: bool
+    is_incomplete: bool
+    # Whether rows find it by its start.
+    is_listed: bool
+    # Of folded totals: the number of the window that they belong to, and the revision; else NO_WINDOW.
+    folded_of: int
+    revision: int
+
+    @property
+    def key(self) -> tuple[SelectionKey, int]:
+        """The selection and the start, by which rows find it."""
+        return (self.rule_id, self.selection_revision), self.start_ns
+
+
 _NO_WINDOW = Window(number=NO_WINDOW, selection=("", 1), start_ns=0, first_offset=0, is_open=False)
 
 
@@ -49,10 +72,38 @@ class WindowNumbers:
     Changed in place.
     """
 
-    def __init__(self) -> None:
-        self._windows: list[Window] = [_NO_WINDOW]
-        self._free: list[int] = []
+    def __init__(self, entries: Sequence[WindowEntry | None] = ()) -> None:
+        """Begin with these windows, in the order of their numbers from 1 on; None is a number that is free."""
+        self._windows: list[Window] = [_NO_WINDOW, *starmap(_window_of, enumerate(entries, start=1))]
+        self._free: list[int] = [number for number, entry in enumerate(entries, start=1) if entry is None]
         self._by_start: dict[tuple[SelectionKey, int], Window] = {}
+        for entry, window in zip(entries, self._windows[1:], strict=True):
+            if entry is not None and entry.is_listed:
+                self._by_start[entry.key] = window
+            if entry is not None and entry.folded_of:
+                self._windows[entry.folded_of].by_revision[entry.revision] = window
+
+    def entries(self) -> tuple[WindowEntry | None, ...]:
+        """Return all windows, in the order of their numbers from 1 on; None is a number that is free."""
+        parents = {
+            id(folded): (window.number, revision)
+            for window in self._windows
+            for revision, folded in window.by_revision.items()
+        }
+        return tuple(
+            None
+            if window is _NO_WINDOW
+            else WindowEntry(
+                *window.selection,
+                window.start_ns,
+                window.first_offset,
+                window.is_open,
+                window.is_incomplete,
+                self._by_start.get((window.selection, window.start_ns)) is window,
+                *parents.get(id(window), (NO_WINDOW, 0)),
+            )
+            for window in self._windows[1:]
+        )
 
     @property
     def size(self) -> int:
@@ -114,16 +165,35 @@ class WindowNumbers:
         return window
 
 
+def _window_of(number: int, entry: WindowEntry | None) -> Window:
+    if entry is None:
+        return _NO_WINDOW
+    (selection, start_ns), first_offset = entry.key, entry.first_offset
+    window = Window(
+        number=number, selection=selection, start_ns=start_ns, first_offset=first_offset, is_open=entry.is_open
+    )
+    window.is_incomplete = entry.is_incomplete
+    return window
+
+
 class GroupNumbers:
     """The groups of a partition by their numbers, which are used again once nothing refers to them.
 
     Changed in place.
     """
 
-    def __init__(self) -> None:
-        self._groups: list[Group] = []
-        self._free: list[int] = []
-        self._numbers: dict[Group, int] = {}
+    def __init__(self, groups: Sequence[Group | None] = ()) -> None:
+        """Begin with these groups, in the order of their numbers; None is a number that is free."""
+        self._groups: list[Group] = [() if group is None else group for group in groups]
+        self._free: list[int] = [number for number, group in enumerate(groups) if group is None]
+        self._numbers: dict[Group, int] = {group: number for number, group in enumerate(groups) if group is not None}
+
+    def entries(self) -> tuple[Group | None, ...]:
+        """Return all groups, in the order of their numbers; None is a number that is free."""
+        entries: list[Group | None] = list(self._groups)
+        for number in self._free:
+            entries[number] = None
+        return tuple(entries)
 
     def __len__(self) -> int:
         """Return how many numbers are used, or were."""

@@ -28,6 +28,8 @@ class PartitionWindows:
     table: PaneTable = field(default_factory=PaneTable)
     # The watermark that closes the next window of some rule.
     next_close_ns: int = EARLIEST_NS
+    # Whether a rule came to be known after rows of it, so that windows may close that no owner has judged.
+    has_late_rule: bool = False
 
     def update_rules(self, rules: RuleSet, now_ns: int) -> tuple[list[Transition], list[RuleWindows]]:
         """Use new rules; return how the alerts of removed ones resolve, and the windows whose rule has changed."""
@@ -127,7 +129,10 @@ class PartitionWindows:
 
     def _attach(self, windows: RuleWindows, compiled: CompiledRule) -> None:
         totals = self.totals.setdefault(compiled.bucketing_id, ScopeTotals()) if compiled.needs_totals else None
-        windows.attach(compiled, totals, self.watermark.value_ns)
+        is_late = windows.compiled is None and windows.windows and windows.judged_watermark_ns is None
+        self.has_late_rule = self.has_late_rule or bool(is_late)
+        for closed in windows.attach(compiled, totals, self.watermark.value_ns):
+            self.table.windows.close(closed)
         self.next_close_ns = EARLIEST_NS
 
     def _drop_totals(self, now_ns: int) -> None:

@@ -46,23 +46,28 @@ class RuleWindows:
     # Windows that start before this are closed: what still comes for them is late.
     open_from_ns: int = EARLIEST_NS
     windows: dict[int, Window] = field(default_factory=dict)
+    # The watermark up to which a former owner judged these windows; None when there was none, or this one did.
+    judged_watermark_ns: int | None = None
     episodes: dict[Group, Episode] = field(default_factory=dict)
     # How many events its scope selected, if the rule needs to know.
     scope: ScopeTotals | None = None
 
-    def attach(self, compiled: CompiledRule, scope: ScopeTotals | None, watermark_ns: int | None) -> None:
+    def attach(self, compiled: CompiledRule, scope: ScopeTotals | None, watermark_ns: int | None) -> list[Window]:
         """Use this form of the rule from now on, and the totals of its bucketing if it needs them.
 
-        The watermark closes windows only where none is open: those that restored alerts have left behind.
+        The watermark closes windows only where none is open: those that restored alerts have left behind. Return those
+        of a snapshot that the former owner had judged and closed: nothing of them is decided here.
         """
-        is_first = self.compiled is None
+        closed: list[Window] = []
+        if self.compiled is None:
+            passed_ns = self.judged_watermark_ns if self.windows else watermark_ns
+            closed = self.close_before(max(self.open_from_ns, open_from(compiled, passed_ns)))
         self.compiled, self.scope, self.unused_since_ns = compiled, scope, None
-        if is_first and not self.windows:
-            self.open_from_ns = max(self.open_from_ns, open_from(compiled, watermark_ns))
         self.episodes = {
             group: episode.held_until(self.open_from_ns) if episode.is_open else episode
             for group, episode in self.episodes.items()
         }
+        return closed
 
     def detach(self, rules: RuleSet, now_ns: int) -> list[Transition]:
         """Go on without a rule. Resolve open alerts if the rule is surely no longer current, not only unknown yet."""

@@ -1,6 +1,7 @@
 """The samples of panes: indexes into one table of events; objects are made only of what an alert shows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,15 +19,33 @@ def spread(firsts: Ints, counts: Ints) -> Ints:
     return np.repeat(firsts - before, counts) + np.arange(int(counts.sum()))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleColumns:
+    """Events in tables, one table after the other; of each folded sample the slot of its pane and its event's index."""
+
+    tables: Sequence[SampleTable]
+    slots: Ints
+    ids: Ints
+
+
 class SampleLog:
     """The events that samples refer to, and the samples of folded blocks by slot. Changed in place."""
 
-    def __init__(self) -> None:
-        self._tables: list[SampleTable] = []
-        self._size = self._kept = 0
-        # Of each folded sample: the slot of its pane, and the index of its event.
-        self._slots: list[Ints] = []
-        self._ids: list[Ints] = []
+    def __init__(self, columns: SampleColumns | None = None) -> None:
+        """Begin with nothing, or with these."""
+        self._tables: list[SampleTable] = [*columns.tables] if columns else []
+        self._size = self._kept = sum(map(len, self._tables))
+        self._slots: list[Ints] = [columns.slots] if columns else []
+        self._ids: list[Ints] = [columns.ids] if columns else []
+
+    def columns(self) -> SampleColumns:
+        """Return everything; no array of it is changed later."""
+        none = np.zeros(0, dtype=np.int64)
+        return SampleColumns(
+            tables=tuple(self._tables),
+            slots=np.concatenate([none, *self._slots]),
+            ids=np.concatenate([none, *self._ids]),
+        )
 
     def add(self, samples: SampleTable) -> int:
         """Add events; return the index of the first one."""

@@ -1,7 +1,7 @@
 """The window stage of one partition of `window-partials`: a function of its records, in their order."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from services.evaluator.core.window.merging import BlockRows, MergedRows, distin
 from services.evaluator.core.window.partition_windows import PartitionWindows
 from services.evaluator.core.window.rule_windows import RuleWindows, ScopeTotals, open_from
 from services.evaluator.core.window.sequence import FlushOrder, SourceSequence
+from services.evaluator.core.window.snapshot import StageSnapshot, put_together, selection_states
 from services.evaluator.core.window.watermark import Watermark
 from services.rule_language.rule import RuleType
 
@@ -88,14 +89,27 @@ class WindowStage:
     # Whether a former owner closed windows: then it has counted late events too.
     is_resumed: bool = False
     owner: str = ""
+    # Earlier snapshots do not count: a rule came to be known after its rows, and they do not say whether its windows
+    # have been judged.
+    snapshots_from: int = 0
     _waiting: list[tuple[int, PartialBatch]] = field(default_factory=list)
     _sequences: dict[int, SourceSequence] = field(default_factory=dict)
     # Of each source, records of its block whose rows are not merged yet.
     _unmerged: dict[int, list[tuple[int, PartialBatch]]] = field(default_factory=dict)
 
     @classmethod
-    def restored(cls, checkpoint: Checkpoint, states: Iterable[Transition], allowance_ns: int, owner: str = "") -> Self:
-        """Restore a partition for a new owner; `states` are the last transitions of its groups."""
+    def restored(
+        cls,
+        checkpoint: Checkpoint,
+        states: Iterable[Transition],
+        allowance_ns: int,
+        owner: str = "",
+        snapshot: StageSnapshot | None = None,
+    ) -> Self:
+        """Restore a partition for a new owner; `states` are the last transitions of its groups.
+
+        It is to be given the records from its position on: from the oldest needed offset, or from where a snapshot is.
+        """
         watermark = Watermark(allowance_ns=allowance_ns, value_ns=checkpoint.watermark_ns)
         stage = cls(
             windows=PartitionWindows(watermark),
@@ -104,6 +118,10 @@ class WindowStage:
             is_resumed=checkpoint.watermark_ns is not None,
             owner=owner,
         )
+        if snapshot is not None:
+            stage.position, stage.is_resumed = snapshot.position, snapshot.is_resumed
+            stage._sequences = {source: replace(sequence) for source, sequence in snapshot.sequences.items()}
+            put_together(stage.windows, snapshot)
         for transition in states:
             stage.windows.of_selection((transition.rule_id, transition.selection_revision), 0).apply(transition)
         return stage
@@ -126,6 +144,8 @@ class WindowStage:
         """Use new rules from now on: judge again what they changed, resolve the alerts of removed ones."""
         self._merge_all(now_ns)
         transitions, changed = self.windows.update_rules(rules, now_ns)
+        if self.windows.has_late_rule:
+            self.windows.has_late_rule, self.snapshots_from = False, self.position + 1
         if changed and self.is_caught_up:
             transitions += self._judge_all(changed, now_ns)
             transitions += self._close_windows(now_ns)
@@ -157,6 +177,19 @@ class WindowStage:
             position=max(self.position, self.judged_until),
             watermark_ns=self.watermark.value_ns,
             owner=self.owner,
+        )
+
+    def snapshot(self, now_ns: int) -> StageSnapshot:
+        """Return what reading all records before the position again would rebuild, as copies."""
+        self._merge_all(now_ns)
+        return StageSnapshot(
+            position=self.position,
+            is_resumed=self.is_resumed,
+            selections=selection_states(self.windows),
+            sequences={source: replace(sequence) for source, sequence in self._sequences.items()},
+            source_count=self.watermark.source_count,
+            sources=self.watermark.sources(),
+            table=self.windows.table.columns(),
         )
 
     def expire(self, committed: Checkpoint) -> list[tuple[str, Group]]:

@@ -1,6 +1,7 @@
 """The watermark: how far event time has come, from the progress of each source partition."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from services.evaluator.core.records import SECOND_NS, BlockProgress, later
 
@@ -9,8 +10,8 @@ _STEP_NS = SECOND_NS // 10
 
 
 @dataclass(slots=True)
-class _SourceTimes:
-    """The latest times of one source."""
+class SourceTimes:
+    """The latest times of one source: of an event, and since when it is idle. Changed in place."""
 
     event_ns: int | None = None
     idle_ns: int | None = None
@@ -27,17 +28,26 @@ class Watermark:
 
     allowance_ns: int
     value_ns: int | None = None
-    _source_count: int = 0
-    _sources: dict[int, _SourceTimes] = field(default_factory=dict)
+    source_count: int = 0
+    _sources: dict[int, SourceTimes] = field(default_factory=dict)
 
     def observe(self, progress: BlockProgress) -> None:
         """Take the progress of a source into account."""
-        self._source_count = max(self._source_count, progress.source_partitions)
-        times = self._sources.setdefault(progress.source_partition, _SourceTimes())
+        self.source_count = max(self.source_count, progress.source_partitions)
+        times = self._sources.setdefault(progress.source_partition, SourceTimes())
         times.event_ns = later(times.event_ns, progress.max_event_ns)
         times.idle_ns = progress.idle_ns
         if not self._all_idle:
             self._advance()
+
+    def sources(self) -> dict[int, SourceTimes]:
+        """Return copies of what is known of each source."""
+        return {source: replace(times) for source, times in self._sources.items()}
+
+    def resume(self, source_count: int, sources: Mapping[int, SourceTimes]) -> None:
+        """Go on with what was known of the sources."""
+        self.source_count = source_count
+        self._sources = {source: replace(times) for source, times in sources.items()}
 
     def jump(self, moment_ns: int) -> None:
         """Move to a moment that the wall clock decided."""
@@ -51,7 +61,7 @@ class Watermark:
     def idle_until_ns(self) -> int | None:
         """The moment until which no source has anything; None while one has, or may have."""
         idle = [times.idle_ns for times in self._sources.values() if times.idle_ns is not None]
-        return min(idle) - self.allowance_ns if self._source_count and len(idle) == self._source_count else None
+        return min(idle) - self.allowance_ns if self.source_count and len(idle) == self.source_count else None
 
     @property
     def _all_idle(self) -> bool:
@@ -60,8 +70,8 @@ class Watermark:
     def _advance(self) -> None:
         reached = [self._reached(times) for times in self._sources.values()]
         known = [moment for moment in reached if moment is not None]
-        if len(known) == self._source_count:
+        if len(known) == self.source_count:
             self.jump(min(known) // _STEP_NS * _STEP_NS)
 
-    def _reached(self, times: _SourceTimes) -> int | None:
+    def _reached(self, times: SourceTimes) -> int | None:
         return later(times.event_ns, None if times.idle_ns is None else times.idle_ns - self.allowance_ns)
