@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
+from cli.label_matchers import format_labels
 from cli.output import (
     SEVERITY_STYLE,
     STATE_STYLE,
@@ -123,6 +124,7 @@ def _fields(alert: Alert) -> Iterator[tuple[str, str]]:
     yield from _present({"Description": alert.description})
     yield "Resource", alert.resource
     yield from _present({"Group": dict(alert.group), "Labels": dict(alert.labels)})
+    yield from _present({"Matched by": format_labels(alert.match_labels)})
     yield "Fired", format_timestamp_ms(alert.fire_time)
     yield from _action("Acknowledged", alert.acknowledge_time, alert.acknowledged_by)
     yield from _action("Resolved", alert.resolve_time, alert.resolved_by)

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.alert_tables import print_alerts, print_change, print_unchanged, print_whole_alert
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
+from cli.label_matchers import check_matchers
 from cli.lookup import complete_alert, complete_rule, find_alert
 from cli.output import OutputFormat, OutputOption, print_message, print_to_stderr
 from cli.rule_names import find_rule_id
@@ -73,6 +74,16 @@ LabelsOption = Annotated[
     list[str] | None,
     typer.Option("--label", "-l", metavar="NAME=VALUE", help="Only with this label; may be repeated."),
 ]
+MatchersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--matcher",
+        parser=check_matchers,
+        metavar="MATCHERS",
+        help='Only where these hold of the alert\'s labels, such as \'severity="CRITICAL", service=~"pay-.*"\'; may be '
+        "repeated.",
+    ),
+]
 ResourceOption = Annotated[str, typer.Option("--resource", help="Only alerts of this resource.")]
 
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -110,6 +121,7 @@ def list_alerts(
     rule: RuleOption = "",
     resource: ResourceOption = "",
     labels: LabelsOption = None,
+    matchers: MatchersOption = None,
     service_name: Annotated[
         str, typer.Option("--service", help="Only of this service: the group's, else that of a sample.")
     ] = "",
@@ -130,6 +142,7 @@ def list_alerts(
         severities=_severity_values(severities),
         resource=resource,
         labels=parse_labels(labels),
+        matchers=matchers,
         service=service_name,
         fired_after=_time_ago(since),
         fired_before=_time_ago(older_than),

@@ -43,6 +43,7 @@ from services.manager.rpc.rule_statistics import RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.settings import Settings
 from services.manager.worker.default_rules import create_default_rules
+from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.results import ResultWorker
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
 from services.manager.worker.rule_endings import RuleEndingWorker
@@ -125,7 +126,9 @@ class _Parts:
         self._catalog = CatalogCache(PostgresCatalogReader(database))
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, max_resolved=settings.max_watch_backlog)
-        self.transitions = TransitionWorker(self._store, self._dedup_cache, self._clock, self._metrics)
+        self.transitions = TransitionWorker(
+            self._store, self._dedup_cache, TransitionLabels(self._rules, self._catalog), self._clock, self._metrics
+        )
         self.results = ResultWorker(self._store, self._metrics)
         self._metrics.observe(
             "watchers", "{watcher}", "Callers that watch alerts in this instance.", lambda: self._alerts.watchers

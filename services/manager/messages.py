@@ -5,8 +5,9 @@ from itertools import chain, pairwise
 
 from services.contract.alert_rules import write_alert_rule
 from services.contract.timestamps import timestamp_of
-from services.manager.core.alert import Alert, AlertHistoryEntry, NotifiedState, notification_id_of
+from services.manager.core.alert import Alert, AlertHistoryEntry, AlertSubject, NotifiedState, notification_id_of
 from services.manager.core.alert_lifecycle import AlertState
+from services.manager.core.labels import labels_of
 from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.notifications.v1.notification_pb2 import Notification
@@ -44,9 +45,23 @@ def alert_message(alert: Alert) -> alert_pb2.Alert:
             repeat_count=alert.status.repeat_count,
             etag=alert.etag,
             update_time=timestamp_of(alert.update_time),
+            match_labels=subject.labels,
         )
     )
     return message
+
+
+def labels_from_evidence(subject: AlertSubject) -> dict[str, str]:
+    """Return the labels of an alert that was stored before alerts had any."""
+    message = alert_pb2.Alert.FromString(subject.evidence)
+    return labels_of(
+        rule_name=subject.rule_name,
+        severity=subject.severity,
+        service="",
+        group=message.group,
+        rule_labels=message.labels,
+        catalog_labels={},
+    )
 
 
 def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
+from services.domain.matchers import RESERVED_LABELS
 from services.rule_language.checking import Expression
 from services.rule_language.diagnostics import ExpressionError
 from services.rule_language.environment import EVENT_FIELDS
@@ -114,6 +115,13 @@ def check_labels(labels: Mapping[str, str]) -> Problems:
             yield f"labels[{key}]", f"has a key of {len(key)} characters, 1 to {MAX_LABEL_KEY} are allowed"
         if len(value) > MAX_LABEL_VALUE:
             yield f"labels[{key}]", f"has {len(value)} characters, at most {MAX_LABEL_VALUE} are allowed"
+
+
+def check_reserved_labels(labels: Mapping[str, str]) -> Problems:
+    """Refuse the labels that every alert has of itself."""
+    for key in labels:
+        if key in RESERVED_LABELS:
+            yield f"labels[{key}]", f'"{key}" is set for each alert from the rule\'s own; choose another name'
 
 
 def _is_allowed(name: str, fields: Sequence[str]) -> bool:

@@ -97,9 +97,12 @@ class RuleError(ValueError):
         self.problems = tuple(problems)
 
 
-def complete(draft: Draft) -> Rule:
-    """Return the rule with presets filled in; raise RuleError with every problem when it is not allowed."""
-    if problems_found := problems(draft):
+def complete(draft: Draft, *, is_stored: bool = False) -> Rule:
+    """Return the rule with presets filled in; raise RuleError with every problem when it is not allowed.
+
+    A stored rule may be older than a restriction that only concerns what is written now.
+    """
+    if problems_found := problems(draft, is_stored=is_stored):
         raise RuleError(problems_found)
     filled: Any = _with_presets(draft)
     kept = {each.name: getattr(filled, each.name) for each in fields(Rule)}
@@ -108,9 +111,11 @@ def complete(draft: Draft) -> Rule:
     return Rule(**{**kept, "threshold": float(filled.threshold), "window": window})
 
 
-def problems(draft: Draft) -> list[RuleProblem]:
+def problems(draft: Draft, *, is_stored: bool = False) -> list[RuleProblem]:
     """Return everything that is not allowed, in the order of the contract's fields."""
-    return [RuleProblem(name, description) for name, description in _all_problems(_with_presets(draft))]
+    filled = _with_presets(draft)
+    written = () if is_stored else restrictions.check_reserved_labels(filled.labels)
+    return [RuleProblem(name, description) for name, description in (*_all_problems(filled), *written)]
 
 
 def draft_of(rule: Rule) -> Draft:

@@ -25,6 +25,7 @@ def a_subject(
         description="Many errors.",
         resource=resource,
         evidence=b"",
+        labels={"alertname": "High error count", "severity": severity.name, "service": resource},
     )
 
 

@@ -233,4 +233,4 @@ def _compile(update: RuleUpdate, messages: Mapping[str, AlertRule], before: Rule
 
 def _rule_of(message: AlertRule) -> Rule:
     # The manager sends enabled rules only.
-    return complete(replace(read_alert_rule(message), enabled=True))
+    return complete(replace(read_alert_rule(message), enabled=True), is_stored=True)

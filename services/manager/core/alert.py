@@ -1,6 +1,7 @@
 """An alert as the manager stores it, the entries of its history, and which alerts a reader asks for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid5
@@ -46,6 +47,8 @@ class AlertSubject:
     description: str
     resource: str
     evidence: bytes
+    # By which it is matched; see core/labels.py.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

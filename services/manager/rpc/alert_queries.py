@@ -1,5 +1,6 @@
 """Which alerts a caller asks for, and one page of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -8,12 +9,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.chassis.failures import Violation
 from services.contract.paging import MAX_PAGE_SIZE, PageTokenError, key_time
 from services.contract.timestamps import datetime_of
+from services.domain.matchers import ALERTNAME, SEVERITY, LabelMatcher, MatchOperator, all_match
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.messages import alert_message, alert_state_of
 from services.manager.ports import AlertReader, Page
-from services.manager.rpc.requests import check_length, page_of, refuse_if_any
+from services.manager.rpc.requests import check_length, page_of, read_matchers, refuse_if_any
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_pb2 import Alert as AlertMessage
 
@@ -25,18 +27,24 @@ _MAX_ID = 36
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentFilter:
-    """What must hold of an alert's evidence, which the store keeps encoded; an empty field holds of every alert."""
+    """What must hold of an alert's evidence and labels, and the store does not evaluate.
+
+    An empty field holds of every alert.
+    """
 
     labels: tuple[tuple[str, str], ...]
     service: str
+    matchers: tuple[LabelMatcher, ...]
 
     @property
     def is_empty(self) -> bool:
         """Return whether every alert is selected."""
-        return not (self.labels or self.service)
+        return not (self.labels or self.service or self.matchers)
 
     def selects(self, alert: AlertMessage) -> bool:
         """Return whether all fields hold."""
+        if not all_match(self.matchers, alert.match_labels):
+            return False
         # A label that is missing differs from every value, also from the empty one.
         if any(alert.labels.get(name) != value for name, value in self.labels):
             return False
@@ -48,8 +56,9 @@ async def select_page(
     reader: AlertReader, request: pb.ListAlertsRequest, *, filters: str
 ) -> tuple[list[AlertMessage], tuple[str, str] | None]:
     """Return the alerts of a page, and the key of the last one that was looked at when there may be more."""
-    wanted = _list_filter(request)
-    content = ContentFilter(labels=_labels(request), service=request.service)
+    matchers = read_matchers("matchers", request.matchers)
+    wanted = _narrowed(_list_filter(request), matchers)
+    content = ContentFilter(labels=_labels(request), service=request.service, matchers=matchers)
     return await _select(reader, wanted, content, _page(request, filters))
 
 
@@ -70,6 +79,15 @@ def _list_filter(request: pb.ListAlertsRequest) -> AlertFilter:
         id_prefix=request.id_prefix.lower(),
         rule_name=request.rule_name,
     )
+
+
+def _narrowed(wanted: AlertFilter, matchers: Sequence[LabelMatcher]) -> AlertFilter:
+    """Return the filter with what the store can evaluate of the matchers: the rule's name and the severity."""
+    equal = {matcher.name: matcher.value for matcher in matchers if matcher.operator is MatchOperator.EQUAL}
+    severity = equal.get(SEVERITY, "")
+    if severity in Severity.__members__ and not wanted.severities:
+        wanted = replace(wanted, severities=(Severity[severity],))
+    return replace(wanted, rule_name=wanted.rule_name or equal.get(ALERTNAME, ""))
 
 
 async def _select(

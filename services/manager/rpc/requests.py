@@ -8,9 +8,13 @@ from google.protobuf.message import Message
 
 from services.chassis.failures import InvalidRequest, Violation
 from services.contract.paging import PageTokenError, decode_page_token, page_size
+from services.domain.matchers import LabelMatcher, MatcherError, parse_matchers
 from services.manager.messages import PAGE_BYTES
 from services.manager.ports import Page
 from services.manager.rpc.failures import EtagMismatch
+from services.rule_language.label_regex import compile_regex
+
+_MAX_MATCHER_TEXTS = 8
 
 _Message = TypeVar("_Message", bound=Message)
 
@@ -89,6 +93,19 @@ def fields_with_nul(message: Message) -> Iterable[str]:
             yield from fields_with_nul(value)
         elif any("\0" in text for text in _texts(value)):
             yield field.json_name
+
+
+def read_matchers(field: str, texts: Sequence[str]) -> tuple[LabelMatcher, ...]:
+    """Return the matchers of all texts; InvalidRequest names the field, the text's place in it, line and column."""
+    if len(texts) > _MAX_MATCHER_TEXTS:
+        refuse_if_any(Violation(field, f"has {len(texts)} texts, at most {_MAX_MATCHER_TEXTS} are allowed"))
+    matchers: list[LabelMatcher] = []
+    for n, text in enumerate(texts):
+        try:
+            matchers += parse_matchers(text, compile_regex)
+        except MatcherError as error:
+            refuse_if_any(Violation(f"{field}[{n}]", str(error)))
+    return tuple(matchers)
 
 
 def _json_name(name: str) -> str:

@@ -23,6 +23,7 @@ from services.manager.core.transitions import ReceivedTransition, TransitionOutc
 from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
 from services.manager.ports import DedupCache, OpenAlertExistsError, Store
+from services.manager.worker.labels import TransitionLabels
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 
 log = structlog.get_logger()
@@ -39,9 +40,12 @@ class TransitionWorker:
     finds out a wrong guess, and the batch is then processed without one.
     """
 
-    def __init__(self, store: Store, dedup_cache: DedupCache, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, dedup_cache: DedupCache, labels: TransitionLabels, clock: Clock, metrics: Metrics
+    ) -> None:
         self._store = store
         self._dedup_cache = dedup_cache
+        self._labels = labels
         self._clock = clock
         self._metrics = metrics
 
@@ -50,7 +54,9 @@ class TransitionWorker:
 
         Raises UnreadableRecordError for a record that is no transition, StoreUnavailable and StoreConflict.
         """
-        transitions = [_decode(record) for record in records]
+        messages = [_decode(record) for record in records]
+        await self._labels.refresh(messages)
+        transitions = [self._transition(message, record) for message, record in zip(messages, records, strict=True)]
         with tracer(__name__).start_as_current_span(
             "alerts process", links=links_of(record.headers for record in records), kind=trace.SpanKind.CONSUMER
         ):
@@ -58,6 +64,14 @@ class TransitionWorker:
             outcomes = await self._record(transitions, records, new)
             await self._dedup_cache.remove(_resolved(outcomes))
         self._report(outcomes, records)
+
+    def _transition(self, message: AlertTransition, record: Record) -> ReceivedTransition:
+        try:
+            transition = transition_of(message)
+        except UnusableRecordError as error:
+            log.warning("transition_unusable", problem=str(error), partition=record.partition, offset=record.offset)
+            raise UnreadableRecordError(record, "UNUSABLE_TRANSITION") from None
+        return replace(transition, subject=replace(transition.subject, labels=self._labels.labels_of(message)))
 
     async def _record(
         self, transitions: Sequence[ReceivedTransition], records: Sequence[Record], expected_new: Collection[str]
@@ -156,14 +170,11 @@ def _observation(message: AlertTransition) -> Observation:
             raise UnusableRecordError("state is missing")
 
 
-def _decode(record: Record) -> ReceivedTransition:
+def _decode(record: Record) -> AlertTransition:
     try:
-        return transition_of(AlertTransition.FromString(record.value))
+        return AlertTransition.FromString(record.value)
     except DecodeError:
         raise UnreadableRecordError(record, "UNREADABLE_TRANSITION") from None
-    except UnusableRecordError as error:
-        log.warning("transition_unusable", problem=str(error), partition=record.partition, offset=record.offset)
-        raise UnreadableRecordError(record, "UNUSABLE_TRANSITION") from None
 
 
 def _single_firings(transitions: Sequence[ReceivedTransition]) -> list[str]:

@@ -73,5 +73,6 @@ async def test_a_manager_of_the_former_release_writes_on_beside_this_one(databas
         (alert,) = await PostgresAlertReader(store).list_open()
         transitions = await store.fetch("select open_key, severity, selection from alert_transitions")
     key = open_key(rule_id="r1", resource=RESOURCE)
+    assert alert.subject.labels == {"severity": "LOW"}
     assert (alert.subject.open_key, alert.status.last_firing.selection_revision) == (key, 0)
     assert [tuple(row) for row in transitions] == [(key, "LOW", 0)] * 2

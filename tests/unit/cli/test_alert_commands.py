@@ -339,11 +339,23 @@ def test_tables_have_short_ids_and_wide_ones_whole_ids(tocsin: Command) -> None:
 def test_alerts_are_filtered_by_the_server(tocsin: Command, two_alerts: Edge) -> None:
     rule_id = "21234567-89ab-7def-8123-456789abcdef"
     arguments = ("--label", "team=a", "-l", "tier=1", "--service", "pay", "--rule", rule_id, "--since", "2h")
-    assert tocsin("alerts", "list", *arguments, "--older-than", "90s").exit_code == 0
+    matchers = ("--matcher", 'severity="CRITICAL"', "--matcher", "{service=~pay.*, a!=b}")
+    assert tocsin("alerts", "list", *arguments, *matchers, "--older-than", "90s").exit_code == 0
     (request,) = two_alerts.requests
+    assert list(request.matchers) == ['severity="CRITICAL"', "{service=~pay.*, a!=b}"]
     assert list(request.labels) == ["team=a", "tier=1"]
     assert (request.service, request.rule_id) == ("pay", rule_id)
     assert request.fired_before.seconds - request.fired_after.seconds in {7109, 7110, 7111}
+
+
+@pytest.mark.parametrize(("matchers", "where"), [("a", "line 1, column 2"), ("a=~(", "is not a regular expression")])
+def test_a_wrong_matcher_is_refused_before_the_server_is_asked(
+    tocsin: Command, two_alerts: Edge, matchers: str, where: str
+) -> None:
+    result = tocsin("alerts", "list", "--matcher", matchers)
+    assert result.exit_code == 2
+    assert where in " ".join(result.stderr.split())
+    assert two_alerts.requests == []
 
 
 @pytest.mark.parametrize("age", ["", "2", "h", "2w", "-1h", "1.5h", "999999999d"])
@@ -375,6 +387,7 @@ def test_who_acknowledged_an_alert_before_is_said(tocsin: Command, two_alerts: E
 def test_an_alert_is_shown_with_whom_it_was_notified_to(tocsin: Command, two_alerts: Edge) -> None:
     alert = two_alerts.alerts[0]
     alert.labels["team"] = "payments"
+    alert.match_labels.update({"team": "payments", "user tier": 'silver "s"'})
     alert.group["user.tier"] = "silver"
     alert.samples.add(message="m" * 200, status_code=500)
     two_alerts.history = [
@@ -393,6 +406,7 @@ def test_an_alert_is_shown_with_whom_it_was_notified_to(tocsin: Command, two_ale
     assert ["-", "-", "slack", "-", "failed"] in lines
     assert ["ID", IDS[0]] in lines
     assert ["Labels", "team=payments"] in lines
+    assert ["Matched", "by", 'team="payments",', '"user', 'tier"="silver', '\\"s\\""'] in lines
     assert ["Group", "user.tier=silver"] in lines
     assert shown.count("m") >= 200
 

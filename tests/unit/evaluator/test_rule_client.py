@@ -260,8 +260,8 @@ def stored_rule(number: int, *, revision: int | None = None, threshold: float = 
         threshold=threshold,
         window_minutes=1,
         severity=Severity.LOW,
-        labels={str(label): "v" * 256 for label in range(16)},
+        labels={"severity": "of a former release"} | {str(label): "v" * 256 for label in range(15)},
         revision=number + 1 if revision is None else revision,
         selection_revision=number + 1,
     )
-    return StoredRule(rule=complete(draft), create_time=NOW, update_time=NOW)
+    return StoredRule(rule=complete(draft, is_stored=True), create_time=NOW, update_time=NOW)

@@ -8,12 +8,14 @@ import pytest
 from services.chassis.failures import InvalidRequest
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.transitions import TransitionContext, decide
+from services.manager.messages import labels_from_evidence
 from services.manager.rpc import alert_queries
 from services.manager.rpc.alert_queries import select_page
 from tests.fakes.manager import MemoryAlertReader, MemoryStore
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent
 from tocsin.alerts.v1.alert_service_pb2 import ListAlertsRequest
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 MESSAGES = [
     Alert(labels={"team": "a", "tier": "1"}, group={"service": "shop"}),
@@ -29,6 +31,7 @@ def reader() -> MemoryAlertReader:
     store = MemoryStore()
     for n, message in enumerate(MESSAGES):
         subject = replace(a_subject(f"r{n}"), evidence=message.SerializeToString(), rule_name=f"rule {n % 2}")
+        subject = replace(subject, labels=labels_from_evidence(subject))
         context, _ = decide(TransitionContext(), [a_transition(subject=subject)], NOW)
         (alert,) = context.open_alerts.values()
         store.tables.alerts[alert.id] = replace(alert, fire_time=NOW + timedelta(minutes=n))
@@ -50,6 +53,15 @@ async def found(reader: MemoryAlertReader, request: ListAlertsRequest) -> tuple[
         pytest.param(ListAlertsRequest(service="shop"), ["r1", "r0"], id="the group's service, else that of a sample"),
         pytest.param(ListAlertsRequest(service="shop", labels=["team=b"]), ["r1"], id="service and label"),
         pytest.param(ListAlertsRequest(rule_name="rule 1"), ["r3", "r1"], id="the rule's name"),
+        pytest.param(ListAlertsRequest(matchers=["team=a"]), ["r2", "r0"], id="a matcher"),
+        pytest.param(ListAlertsRequest(matchers=['{service=~"s.*|p.*", team!=b}', 'tier=""']), ["r2"], id="matchers"),
+        pytest.param(ListAlertsRequest(matchers=['alertname="rule 1"']), ["r3", "r1"], id="the store's rule name"),
+        pytest.param(ListAlertsRequest(matchers=["severity=HIGH, tier=1"]), ["r0"], id="the store's severity"),
+        pytest.param(
+            ListAlertsRequest(matchers=["severity=LOW"], severities=[AlertRule.HIGH]), [], id="both say a severity"
+        ),
+        pytest.param(ListAlertsRequest(matchers=["severity=NONE"]), [], id="no severity"),
+        pytest.param(ListAlertsRequest(matchers=['alertname="rule 1"'], rule_name="rule 0"), [], id="both say a name"),
         pytest.param(ListAlertsRequest(), ["r3", "r2", "r1", "r0"], id="all"),
     ],
 )
@@ -65,14 +77,15 @@ async def test_alerts_are_found_by_the_beginning_of_their_id(reader: MemoryAlert
     assert resources == [alert.resource]
 
 
+@pytest.mark.parametrize("field", ["labels", "matchers"])
 @pytest.mark.parametrize(("size", "labels"), [(1, ["team=a"]), (2, ["team=a"]), (1, []), (3, ["team=none"])])
 @pytest.mark.parametrize("scanned", [1, 10])
 async def test_pages_of_filtered_alerts_show_each_once(
-    reader: MemoryAlertReader, monkeypatch: pytest.MonkeyPatch, size: int, labels: list[str], scanned: int
+    reader: MemoryAlertReader, monkeypatch: pytest.MonkeyPatch, size: int, labels: list[str], scanned: int, field: str
 ) -> None:
     monkeypatch.setattr(alert_queries, "MAX_PAGE_SIZE", 1)
     monkeypatch.setattr(alert_queries, "_MAX_SCANNED_PAGES", scanned)
-    request = ListAlertsRequest(page_size=size, labels=labels)
+    request = ListAlertsRequest(page_size=size, **{field: labels})  # type: ignore[arg-type]
     seen: list[str] = []
     for _ in range(9):
         resources, request.page_token = await found(reader, request)
@@ -83,7 +96,7 @@ async def test_pages_of_filtered_alerts_show_each_once(
     else:
         pytest.fail("the pages do not end")
     monkeypatch.setattr(alert_queries, "_MAX_SCANNED_PAGES", 10)
-    whole, _ = await found(reader, ListAlertsRequest(labels=labels))
+    whole, _ = await found(reader, ListAlertsRequest(**{field: labels}))  # type: ignore[arg-type]
     assert seen == whole
 
 
@@ -93,6 +106,9 @@ async def test_pages_of_filtered_alerts_show_each_once(
         pytest.param(ListAlertsRequest(labels=["a=b", "c"]), "labels[1]", id="no value"),
         pytest.param(ListAlertsRequest(labels=["=b"]), "labels[0]", id="no name"),
         pytest.param(ListAlertsRequest(labels=["a=b"] * 21), "labels", id="too many"),
+        pytest.param(ListAlertsRequest(matchers=["a=b", "c"]), "matchers[1]", id="no matcher"),
+        pytest.param(ListAlertsRequest(matchers=["a=~("]), "matchers[0]", id="no pattern"),
+        pytest.param(ListAlertsRequest(matchers=["a=b"] * 9), "matchers", id="too many texts"),
         pytest.param(ListAlertsRequest(id_prefix="a" * 37), "idPrefix", id="longer than an id"),
     ],
 )

@@ -13,14 +13,17 @@ from services.chassis.failures import StoreUnavailable
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import exposition, telemetry
 from services.domain.severity import Severity
+from services.manager.adapters.broadcasters import RuleBroadcaster
+from services.manager.adapters.catalog_cache import CatalogCache
 from services.manager.core.alert import AlertHistoryKind, NotifiedState
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState, Ended, Fired
 from services.manager.core.transitions import ReceivedTransition, TransitionContext, decide
 from services.manager.metrics import Metrics
+from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.transitions import TransitionWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryDedupCache, MemoryStore
+from tests.fakes.manager import MemoryCatalogReader, MemoryDedupCache, MemoryRuleReader, MemoryStore
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
@@ -182,7 +185,8 @@ class World:
 
 def new_world() -> World:
     store, dedup_cache = MemoryStore(), MemoryDedupCache()
-    return World(store, dedup_cache, TransitionWorker(store, dedup_cache, FakeClock(NOW), Metrics()))
+    labels = TransitionLabels(RuleBroadcaster(MemoryRuleReader(store)), CatalogCache(MemoryCatalogReader(store)))
+    return World(store, dedup_cache, TransitionWorker(store, dedup_cache, labels, FakeClock(NOW), Metrics()))
 
 
 @pytest.fixture

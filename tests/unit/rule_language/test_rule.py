@@ -101,6 +101,8 @@ def test_a_custom_rule_sets_its_filter_and_condition() -> None:
         pytest.param({"severity": None}, "severity", "one of LOW, MEDIUM, HIGH, CRITICAL", id="no severity"),
         pytest.param({"labels": {str(n): "" for n in range(17)}}, "labels", "at most 16", id="too many labels"),
         pytest.param({"labels": {"": "x"}}, "labels[]", "key of 0 characters", id="a label without key"),
+        pytest.param({"labels": {"severity": "x"}}, "labels[severity]", "is set for each alert", id="a severity"),
+        pytest.param({"labels": {"alertname": "x"}}, "labels[alertname]", "choose another", id="an alertname"),
         pytest.param({"labels": {"a": "x" * 257}}, "labels[a]", "257 characters", id="too long a label"),
     ],
 )
@@ -109,6 +111,13 @@ def test_what_is_not_allowed_is_named(change: dict[str, Any], field: str, descri
     (problem,) = problems(replace(draft, **change))
     assert problem.field == field
     assert description in problem.description
+
+
+def test_a_stored_rule_may_have_labels_that_are_refused_today() -> None:
+    draft = replace(DRAFT, labels={"severity": "mine"})
+    assert complete(draft, is_stored=True).labels == {"severity": "mine"}
+    with pytest.raises(RuleError, match=r"labels\[severity\]: "):
+        complete(draft)
 
 
 def test_all_problems_are_named_at_once() -> None:

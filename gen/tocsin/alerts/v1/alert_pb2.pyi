@@ -95,6 +95,26 @@ class Alert(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class MatchLabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -116,6 +136,7 @@ class Alert(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    MATCH_LABELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The alert's id, a UUID."""
     fingerprint: _builtins.str
@@ -182,6 +203,12 @@ class Alert(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the alert was last changed."""
 
+    @_builtins.property
+    def match_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The labels by which silences and filters match the alert: alertname (the rule's name), severity, service where it is
+        known, the group's fields and the rule's labels. Where several set one label, the first of these does.
+        """
+
     def __init__(
         self,
         *,
@@ -206,10 +233,11 @@ class Alert(_message.Message):
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         superseded_by: _builtins.str = ...,
+        match_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "fire_time", b"fire_time", "resolve_time", b"resolve_time", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "severity", b"severity", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "match_labels", b"match_labels", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "severity", b"severity", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ from tocsin.alerts.v1 import alert_pb2 as tocsin_dot_alerts_dot_v1_dot_alert__pb
 from tocsin.rules.v1 import alert_rule_pb2 as tocsin_dot_rules_dot_v1_dot_alert__rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tocsin/alerts/v1/alert_service.proto\x12\x10tocsin.alerts.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctocsin/alerts/v1/alert.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xb7\x03\n\x11ListAlertsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\x06states\x18\x03 \x03(\x0e\x32\x1d.tocsin.alerts.v1.Alert.StateB\x04\xe2\x41\x01\x01\x12=\n\nseverities\x18\x04 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x66ired_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x36\n\x0c\x66ired_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\trule_name\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x0b \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\"V\n\x12ListAlertsResponse\x12\'\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x12WatchAlertsRequest\x12=\n\nseverities\x18\x01 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"=\n\x13WatchAlertsResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\"#\n\x0fGetAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"p\n\x10GetAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x34\n\x07history\x18\x02 \x03(\x0b\x32#.tocsin.alerts.v1.AlertHistoryEntry\"\x85\x01\n\x17\x41\x63knowledgeAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x18\x41\x63knowledgeAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x81\x01\n\x13ResolveAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x14ResolveAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\x32\x8b\x05\n\x0c\x41lertService\x12o\n\nListAlerts\x12#.tocsin.alerts.v1.ListAlertsRequest\x1a$.tocsin.alerts.v1.ListAlertsResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/api/alerts\x12z\n\x0bWatchAlerts\x12$.tocsin.alerts.v1.WatchAlertsRequest\x1a%.tocsin.alerts.v1.WatchAlertsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/alerts/watch0\x01\x12n\n\x08GetAlert\x12!.tocsin.alerts.v1.GetAlertRequest\x1a\".tocsin.alerts.v1.GetAlertResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/api/alerts/{id}\x12\x95\x01\n\x10\x41\x63knowledgeAlert\x12).tocsin.alerts.v1.AcknowledgeAlertRequest\x1a*.tocsin.alerts.v1.AcknowledgeAlertResponse\"*\x90\x02\x02\x82\xd3\xe4\x93\x02!\"\x1c/api/alerts/{id}/acknowledge:\x01*\x12\x85\x01\n\x0cResolveAlert\x12%.tocsin.alerts.v1.ResolveAlertRequest\x1a&.tocsin.alerts.v1.ResolveAlertResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/api/alerts/{id}/resolve:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tocsin/alerts/v1/alert_service.proto\x12\x10tocsin.alerts.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctocsin/alerts/v1/alert.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xcf\x03\n\x11ListAlertsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\x06states\x18\x03 \x03(\x0e\x32\x1d.tocsin.alerts.v1.Alert.StateB\x04\xe2\x41\x01\x01\x12=\n\nseverities\x18\x04 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x66ired_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x36\n\x0c\x66ired_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\trule_name\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x0b \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08matchers\x18\r \x03(\tB\x04\xe2\x41\x01\x01\"V\n\x12ListAlertsResponse\x12\'\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x12WatchAlertsRequest\x12=\n\nseverities\x18\x01 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"=\n\x13WatchAlertsResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\"#\n\x0fGetAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"p\n\x10GetAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x34\n\x07history\x18\x02 \x03(\x0b\x32#.tocsin.alerts.v1.AlertHistoryEntry\"\x85\x01\n\x17\x41\x63knowledgeAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x18\x41\x63knowledgeAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x81\x01\n\x13ResolveAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x14ResolveAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\x32\x8b\x05\n\x0c\x41lertService\x12o\n\nListAlerts\x12#.tocsin.alerts.v1.ListAlertsRequest\x1a$.tocsin.alerts.v1.ListAlertsResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/api/alerts\x12z\n\x0bWatchAlerts\x12$.tocsin.alerts.v1.WatchAlertsRequest\x1a%.tocsin.alerts.v1.WatchAlertsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/alerts/watch0\x01\x12n\n\x08GetAlert\x12!.tocsin.alerts.v1.GetAlertRequest\x1a\".tocsin.alerts.v1.GetAlertResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/api/alerts/{id}\x12\x95\x01\n\x10\x41\x63knowledgeAlert\x12).tocsin.alerts.v1.AcknowledgeAlertRequest\x1a*.tocsin.alerts.v1.AcknowledgeAlertResponse\"*\x90\x02\x02\x82\xd3\xe4\x93\x02!\"\x1c/api/alerts/{id}/acknowledge:\x01*\x12\x85\x01\n\x0cResolveAlert\x12%.tocsin.alerts.v1.ResolveAlertRequest\x1a&.tocsin.alerts.v1.ResolveAlertResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/api/alerts/{id}/resolve:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +60,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTALERTSREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
   _globals['_LISTALERTSREQUEST'].fields_by_name['service']._loaded_options = None
   _globals['_LISTALERTSREQUEST'].fields_by_name['service']._serialized_options = b'\342A\001\001'
+  _globals['_LISTALERTSREQUEST'].fields_by_name['matchers']._loaded_options = None
+  _globals['_LISTALERTSREQUEST'].fields_by_name['matchers']._serialized_options = b'\342A\001\001'
   _globals['_WATCHALERTSREQUEST'].fields_by_name['severities']._loaded_options = None
   _globals['_WATCHALERTSREQUEST'].fields_by_name['severities']._serialized_options = b'\342A\001\001'
   _globals['_WATCHALERTSREQUEST'].fields_by_name['rule_id']._loaded_options = None
@@ -99,25 +101,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALERTSERVICE'].methods_by_name['ResolveAlert']._loaded_options = None
   _globals['_ALERTSERVICE'].methods_by_name['ResolveAlert']._serialized_options = b'\220\002\002\202\323\344\223\002\035\"\030/api/alerts/{id}/resolve:\001*'
   _globals['_LISTALERTSREQUEST']._serialized_start=219
-  _globals['_LISTALERTSREQUEST']._serialized_end=658
-  _globals['_LISTALERTSRESPONSE']._serialized_start=660
-  _globals['_LISTALERTSRESPONSE']._serialized_end=746
-  _globals['_WATCHALERTSREQUEST']._serialized_start=749
-  _globals['_WATCHALERTSREQUEST']._serialized_end=879
-  _globals['_WATCHALERTSRESPONSE']._serialized_start=881
-  _globals['_WATCHALERTSRESPONSE']._serialized_end=942
-  _globals['_GETALERTREQUEST']._serialized_start=944
-  _globals['_GETALERTREQUEST']._serialized_end=979
-  _globals['_GETALERTRESPONSE']._serialized_start=981
-  _globals['_GETALERTRESPONSE']._serialized_end=1093
-  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_start=1096
-  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_end=1229
-  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_start=1231
-  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_end=1316
-  _globals['_RESOLVEALERTREQUEST']._serialized_start=1319
-  _globals['_RESOLVEALERTREQUEST']._serialized_end=1448
-  _globals['_RESOLVEALERTRESPONSE']._serialized_start=1450
-  _globals['_RESOLVEALERTRESPONSE']._serialized_end=1531
-  _globals['_ALERTSERVICE']._serialized_start=1534
-  _globals['_ALERTSERVICE']._serialized_end=2185
+  _globals['_LISTALERTSREQUEST']._serialized_end=682
+  _globals['_LISTALERTSRESPONSE']._serialized_start=684
+  _globals['_LISTALERTSRESPONSE']._serialized_end=770
+  _globals['_WATCHALERTSREQUEST']._serialized_start=773
+  _globals['_WATCHALERTSREQUEST']._serialized_end=903
+  _globals['_WATCHALERTSRESPONSE']._serialized_start=905
+  _globals['_WATCHALERTSRESPONSE']._serialized_end=966
+  _globals['_GETALERTREQUEST']._serialized_start=968
+  _globals['_GETALERTREQUEST']._serialized_end=1003
+  _globals['_GETALERTRESPONSE']._serialized_start=1005
+  _globals['_GETALERTRESPONSE']._serialized_end=1117
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_start=1120
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_end=1253
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_start=1255
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_end=1340
+  _globals['_RESOLVEALERTREQUEST']._serialized_start=1343
+  _globals['_RESOLVEALERTREQUEST']._serialized_end=1472
+  _globals['_RESOLVEALERTRESPONSE']._serialized_start=1474
+  _globals['_RESOLVEALERTRESPONSE']._serialized_end=1555
+  _globals['_ALERTSERVICE']._serialized_start=1558
+  _globals['_ALERTSERVICE']._serialized_end=2209
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,7 @@ class ListAlertsRequest(_message.Message):
     RULE_NAME_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    MATCHERS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The largest number of alerts in the page, 1 to 500; more is taken as 500. Default: 50."""
     page_token: _builtins.str
@@ -77,6 +78,12 @@ class ListAlertsRequest(_message.Message):
         page_size, or none, and still have a next_page_token. Default: all alerts.
         """
 
+    @_builtins.property
+    def matchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only alerts of whose match_labels all of these matchers hold, in Alertmanager's syntax: severity="CRITICAL",
+        service=~"payment-.*". Up to 8 texts of up to 32 matchers each. Pages are as with labels. Default: all alerts.
+        """
+
     def __init__(
         self,
         *,
@@ -92,10 +99,11 @@ class ListAlertsRequest(_message.Message):
         rule_name: _builtins.str = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         service: _builtins.str = ...,
+        matchers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fired_after", b"fired_after", "fired_before", b"fired_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fired_after", b"fired_after", "fired_before", b"fired_before", "id_prefix", b"id_prefix", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "service", b"service", "severities", b"severities", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fired_after", b"fired_after", "fired_before", b"fired_before", "id_prefix", b"id_prefix", "labels", b"labels", "matchers", b"matchers", "page_size", b"page_size", "page_token", b"page_token", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "service", b"service", "severities", b"severities", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

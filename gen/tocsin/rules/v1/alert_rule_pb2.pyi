@@ -193,7 +193,7 @@ class AlertRule(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels that each alert of the rule takes over: up to 16, keys of 1 to 64 and values of up to 256 characters.
-        Default: none.
+        alertname and severity are not allowed: each alert has these of itself. Default: none.
         """
 
     @_builtins.property

@@ -1,6 +1,8 @@
 """Rows of alerts, their history and the processed transitions, as values and back."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from asyncpg import Record
@@ -9,11 +11,12 @@ from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject, NotifiedState
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Evaluation, Fired
 from services.manager.core.transitions import ReceivedTransition
+from services.manager.messages import labels_from_evidence
 
 ALERT_COLUMNS = """
     id, fingerprint, state, severity, rule_id, rule_name, description, resource, evidence, fire_time,
     acknowledge_time, acknowledged_by, resolve_time, resolved_by, superseded_by, repeat_count, last_episode,
-    last_selection, last_revision, last_firing_time, version, update_time, open_key
+    last_selection, last_revision, last_firing_time, version, update_time, open_key, labels
 """
 HISTORY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel, trace_id, recipient, notified_state"
 
@@ -28,18 +31,21 @@ def alert_of(row: Record) -> Alert:
         time=row["last_firing_time"],
         severity=severity,
     )
+    subject = AlertSubject(
+        open_key=row["open_key"],
+        fingerprint=row["fingerprint"],
+        severity=severity,
+        rule_id=row["rule_id"],
+        rule_name=row["rule_name"],
+        description=row["description"],
+        resource=row["resource"],
+        evidence=row["evidence"],
+    )
+    # Rows of the former release have no labels.
+    labels = labels_from_evidence(subject) if row["labels"] is None else json.loads(row["labels"])
     return Alert(
         id=row["id"],
-        subject=AlertSubject(
-            open_key=row["open_key"],
-            fingerprint=row["fingerprint"],
-            severity=severity,
-            rule_id=row["rule_id"],
-            rule_name=row["rule_name"],
-            description=row["description"],
-            resource=row["resource"],
-            evidence=row["evidence"],
-        ),
+        subject=replace(subject, labels=labels),
         status=AlertStatus(state=AlertState(row["state"]), last_firing=last_firing, repeat_count=row["repeat_count"]),
         fire_time=row["fire_time"],
         update_time=row["update_time"],
@@ -79,6 +85,7 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.version,
         alert.update_time,
         subject.open_key,
+        json.dumps({_storable(name): _storable(value) for name, value in subject.labels.items()}),
     )
 
 

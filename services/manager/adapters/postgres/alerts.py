@@ -57,7 +57,7 @@ unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[],
     $10::timestamptz[], $11::timestamptz[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::integer[],
     $17::timestamptz[], $18::bigint[], $19::bigint[], $20::timestamptz[], $21::bigint[], $22::timestamptz[],
-    $23::text[]
+    $23::text[], $24::jsonb[]
 )
 """
 _INSERT_ALERTS = f"INSERT INTO alerts ({ALERT_COLUMNS}) SELECT * FROM {_ALERT_VALUES}"
@@ -70,6 +70,7 @@ UPDATE alerts SET
     rule_name = changed.rule_name,
     description = changed.description,
     evidence = changed.evidence,
+    labels = changed.labels,
     acknowledge_time = changed.acknowledge_time,
     acknowledged_by = changed.acknowledged_by,
     resolve_time = changed.resolve_time,
