@@ -69,6 +69,7 @@ _REPEATABLE = {
         "EnableAlertRule",
         "DisableAlertRule",
     ),
+    "tocsin.catalog.v1.CatalogService": ("ApplyServices",),
     "tocsin.alerts.v1.AlertService": ("AcknowledgeAlert", "ResolveAlert"),
     "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
 }

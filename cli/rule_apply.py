@@ -2,44 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from google.api import field_behavior_pb2
-from rich.text import Text
 
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
-from cli.output import (
-    OutputFormat,
-    OutputOption,
-    format_cell,
-    format_styled,
-    format_value,
-    json_of,
-    print_data,
-    print_table,
-    stdout,
-)
+from cli.document_files import files_of
+from cli.file_changes import ChangeKind, FileChange, differences_of, print_changes
+from cli.output import OutputFormat, OutputOption, json_of
 from cli.rule_checks import check_rules
-from cli.rule_files import FileRule, load_rules, name_duplicates, rule_files
+from cli.rule_files import FileRule, load_rules, name_duplicates
 from cli.rule_names import all_rules
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
-
-class ChangeKind(StrEnum):
-    """What becomes of a rule."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-    DELETED = "deleted"
-
-
-_STYLE = {"created": "green", "updated": "yellow", "deleted": "red", "unchanged": "dim"}
 _OUTPUT_ONLY = frozenset(
     field.json_name
     for field in AlertRule.DESCRIPTOR.fields
@@ -68,15 +47,16 @@ class RuleChange:
         """The name of the rule."""
         return (self.after or self.before or AlertRule()).name
 
+    def shown(self) -> FileChange:
+        """Return what is printed of it."""
+        rule_id = (self.before or self.after or AlertRule()).id
+        return FileChange(kind=self.kind, name=self.name, differences=self.differences(), item_id=rule_id)
+
     def differences(self) -> dict[str, tuple[Any, Any]]:
         """Return the fields that differ, with both values; None where a field is not set."""
         before = {} if self.before is None else settable_fields(self.before)
         after = {} if self.after is None else settable_fields(self.after)
-        return {
-            name: (before.get(name), after.get(name))
-            for name in dict.fromkeys([*before, *after])
-            if before.get(name) != after.get(name)
-        }
+        return differences_of(before, after)
 
 
 def settable_fields(rule: AlertRule) -> dict[str, Any]:
@@ -130,7 +110,7 @@ def apply_rules(
 
     Exit code 1 when a rule is refused; what was done before is shown.
     """
-    files = rule_files(paths, output)
+    files = files_of(paths, output)
     is_one = len(files) == 1
     loaded = [rule for file in files for rule in load_rules(file, output, prefix="" if is_one else f"{file}: ")]
     rules = name_duplicates(loaded)
@@ -144,9 +124,9 @@ def apply_rules(
                 done.append(_carry_out(stub, change, is_dry_run=is_dry_run))  # noqa: PERF401  (each as it is done)
         finally:
             # Also when the server refuses one, or goes away in between.
-            _print_changes(done, output, show_diff=show_diff)
-    if is_dry_run and not output.is_data:
-        stdout.print("Dry run: nothing was stored.")
+            print_changes(
+                [change.shown() for change in done], output, show_diff=show_diff, is_dry_run=is_dry_run, has_ids=True
+            )
 
 
 def _carry_out(stub: AlertRuleServiceStub, change: RuleChange, *, is_dry_run: bool) -> RuleChange:
@@ -174,50 +154,3 @@ def _replace(stub: AlertRuleServiceStub, before: AlertRule, rule: AlertRule, *, 
     # Refused when somebody else was faster, so that no edit is lost.
     request.alert_rule.etag = before.etag
     return stub.ReplaceAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
-
-
-def _print_changes(changes: Sequence[RuleChange], output: OutputFormat, *, show_diff: bool) -> None:
-    if output.is_data:
-        print_data([_change_json(change) for change in changes], output)
-        return
-    print_table(["Change", "Name", "ID", "Fields"], [_row(change) for change in changes], cut={"Name", "Fields"})
-    for change in changes if show_diff else ():
-        if change.kind in {ChangeKind.CREATED, ChangeKind.UPDATED}:
-            _print_diff(change)
-
-
-def _row(change: RuleChange) -> list[str | Text]:
-    is_edit = change.kind is ChangeKind.UPDATED
-    return [
-        format_styled(change.kind.value, _STYLE),
-        change.name,
-        _id_of(change) or "-",
-        ", ".join(change.differences()) if is_edit else "",
-    ]
-
-
-def _print_diff(change: RuleChange) -> None:
-    stdout.print(format_cell(f"{change.name}:"))
-    for name, (before, after) in change.differences().items():
-        for sign, value, style in (("-", before, "red"), ("+", after, "green")):
-            if value not in (None, "", {}, []):
-                line = format_cell(f"  {sign} {name}: {format_value(value)}")
-                line.stylize(style)
-                stdout.print(line, soft_wrap=True)
-
-
-def _change_json(change: RuleChange) -> dict[str, Any]:
-    differences = [
-        {"field": name, "before": before, "after": after} for name, (before, after) in change.differences().items()
-    ]
-    is_edit = change.kind is ChangeKind.UPDATED
-    return {
-        "change": change.kind.value,
-        "name": change.name,
-        "id": _id_of(change),
-        "differences": differences if is_edit else [],
-    }
-
-
-def _id_of(change: RuleChange) -> str:
-    return (change.before or change.after or AlertRule()).id

@@ -1,22 +1,15 @@
 """Rules in YAML and JSON files, with the names of the REST interface."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import typer
-
-from cli.client import ExitCode
-from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
+from cli.document_files import load_values
+from cli.output import ErrorDetail, ErrorReport, OutputFormat
 from cli.rule_values import read_rule
-from services.chassis.strict_yaml import load_documents
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
-# A document with this key alone has its rules there.
-_RULES = "rules"
-_SUFFIXES = {".yaml", ".yml", ".json"}
 # Of these fields one is required.
 _LENGTH = frozenset({"window", "windowMinutes", "window_minutes"})
 
@@ -55,17 +48,7 @@ def load_rules(path: Path, output: OutputFormat = OutputFormat.TABLE, *, prefix:
     A file without rules, or that is not YAML, ends the command with exit code 2; a rule has its own problems. The place
     of each rule begins with the prefix.
     """
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text()
-        values = list(_values_of(text))
-    except UnicodeDecodeError:
-        reject_file(path, "the file is not text in UTF-8", output=output)
-    except OSError as error:
-        reject_file(path, (error.strerror or "cannot be read").lower(), output=output)
-    except ValueError as error:
-        reject_file(path, str(error), output=output)
-    if not values:
-        reject_file(path, "the file has no rule", output=output)
+    values = load_values(path, output, key="rules", noun="rule", text_mappings=("labels",))
     return name_duplicates(parse_rules(values, prefix=prefix))
 
 
@@ -88,38 +71,6 @@ def _name_duplicate(rule: FileRule, first: FileRule) -> FileRule:
         return rule
     problem = ("name", f"this name is used already by {first.place}; each rule needs a name of its own")
     return rule if problem in rule.problems else replace(rule, problems=[*rule.problems, problem])
-
-
-def rule_files(paths: Sequence[Path], output: OutputFormat) -> list[Path]:
-    """Return these files, and in place of a folder its YAML and JSON files by name; one without any is refused."""
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
-        if not inside:
-            reject_file(path, "the folder has no YAML or JSON file", output=output)
-        files += inside
-    return files
-
-
-def reject_file(path: Path, message: str, details: Sequence[ErrorDetail] = (), *, output: OutputFormat) -> NoReturn:
-    """End the command with what is wrong with a file."""
-    report = ErrorReport(code="INVALID_ARGUMENT", message=message, details=details)
-    print_error(report, output, source=str(path))
-    raise typer.Exit(ExitCode.USAGE) from None
-
-
-def _values_of(text: str) -> Iterator[Any]:
-    # JSON is a part of YAML, so one parser reads both.
-    for document in load_documents(text, text_mappings=("labels",)):
-        if isinstance(document, dict) and list(document) == [_RULES] and isinstance(document[_RULES], list):
-            yield from document[_RULES]
-        elif isinstance(document, list):
-            yield from document
-        elif document is not None:
-            yield document
 
 
 def _root(field: str) -> str:

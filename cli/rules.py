@@ -15,6 +15,7 @@ from cli.client import (
     new_request_id,
     open_channel,
 )
+from cli.document_files import reject_file
 from cli.lookup import complete_rule
 from cli.output import (
     SEVERITY_STYLE,
@@ -33,7 +34,7 @@ from cli.output import (
 )
 from cli.rule_apply import apply_rules, ordered_fields, settable_fields
 from cli.rule_checks import call_each, check_rules, exit_if_wrong, warn
-from cli.rule_files import load_rules, reject_file
+from cli.rule_files import load_rules
 from cli.rule_names import all_rules, find_rule_id
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -131,3 +132,24 @@ def test_a_server_that_does_not_answer_is_reported(world: World) -> None:
     done = world.command("alerts", "list", "--server", "127.0.0.1:1")
     assert done.returncode == 3
     assert "UNAVAILABLE" in done.stderr
+
+
+def test_the_catalog_is_applied_shown_and_drawn(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "catalog.yaml"
+    services: list[Any] = [{"name": "e2e shop/web", "owner": "web", "dependsOn": ["e2e-pay"]}, {"name": "e2e-pay"}]
+    file.write_text(yaml.safe_dump({"services": services}))
+    for change in ("created", "unchanged"):
+        done = world.command("catalog", "apply", str(file), "-o", "json")
+        assert [one["change"] for one in json.loads(done.stdout)] == [change] * 2, done.stderr
+    assert world.command("catalog", "graph", "e2e shop/web").stdout == "e2e shop/web  web\n└── e2e-pay\n"
+    status, found = world.request("GET", "/api/catalog/services/e2e%20shop%2Fweb")
+    assert (status, found["service"]["dependsOn"]) == (200, ["e2e-pay"])
+    status, replaced = world.request("PUT", "/api/catalog/services/e2e-pay", {"tier": "1"})
+    assert (status, replaced["service"]["tier"]) == (200, "1")
+    status, refused = world.request("PUT", "/api/catalog/services/e2e-pay", {"teir": "1"})
+    assert (status, refused["details"][1]["fieldViolations"][0]["field"]) == (400, "teir")
+    status, graph = world.request("GET", "/api/catalog/graph?service=e2e-pay&depth=1")
+    assert (status, [edge["origin"] for edge in graph["edges"]]) == (200, ["DECLARED"])
+    for service in services:
+        assert world.command("catalog", "delete", service["name"]).returncode == 0
+    assert world.request("DELETE", "/api/catalog/services/e2e-pay")[0] == 404

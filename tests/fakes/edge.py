@@ -14,12 +14,20 @@ from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.metrics import Metrics
+from services.manager.rpc.catalog import CatalogRpc
+from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryResponseCache, MemoryRuleReader, MemoryRuleStatisticsReader, MemoryStore
+from tests.fakes.manager import (
+    MemoryCatalogFeed,
+    MemoryResponseCache,
+    MemoryRuleReader,
+    MemoryRuleStatisticsReader,
+    MemoryStore,
+)
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
@@ -61,6 +69,8 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         add_AlertRuleServiceServicer_to_server(rules, server)
         statistics = RuleStatisticsRpc(self.store, MemoryRuleStatisticsReader(self.store), FakeClock())
         statistics.mount().add(server)
+        catalog = MemoryCatalogFeed(self.store)
+        CatalogRpc(CatalogCommands(self.store, FakeClock(), catalog), catalog).mount().add(server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)
         notifications_grpc.add_NotificationServiceServicer_to_server(self, server)
 

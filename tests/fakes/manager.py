@@ -12,7 +12,7 @@ from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, NotifiedState
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
-from services.manager.core.catalog import CatalogChanges, StoredService
+from services.manager.core.catalog import Catalog, CatalogChanges, StoredService
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
@@ -298,6 +298,17 @@ class MemoryCatalogReader:
         tables = self._store.tables
         services = tuple(stored for stored in tables.services.values() if stored.revision > revision)
         return CatalogChanges(revision=tables.catalog_revision, epoch=tables.epoch, services=services)
+
+
+class MemoryCatalogFeed:
+    """Reads the whole catalog each time."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._reader = MemoryCatalogReader(store)
+        self.current = Catalog()
+
+    async def refresh(self) -> None:
+        self.current = Catalog.of(await self._reader.snapshot())
 
 
 class MemoryAlertReader:

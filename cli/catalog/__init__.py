@@ -1,0 +1,1 @@
+"""tocsin catalog: the services, who owns them, and what they depend on."""

@@ -1,0 +1,87 @@
+"""What applying files changes: kinds of changes, the fields that differ, and how both are printed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rich.text import Text
+
+from cli.output import OutputFormat, format_cell, format_styled, format_value, print_data, print_table, stdout
+
+Differences = Mapping[str, tuple[Any, Any]]
+
+
+class ChangeKind(StrEnum):
+    """What becomes of a thing."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+
+
+_STYLE = {"created": "green", "updated": "yellow", "deleted": "red", "unchanged": "dim"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """What becomes of one thing, and the fields that differ, with both values; an empty id where there is none."""
+
+    kind: ChangeKind
+    name: str
+    differences: Differences
+    item_id: str = ""
+
+
+def differences_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the fields that differ, with both values; None where a field is not set."""
+    return {
+        name: (before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    }
+
+
+def print_changes(
+    changes: Sequence[FileChange], output: OutputFormat, *, show_diff: bool, is_dry_run: bool, has_ids: bool
+) -> None:
+    """Print what became of each thing, and its fields before and after when the differences are asked for."""
+    if output.is_data:
+        print_data([_json_of(change, has_ids=has_ids) for change in changes], output)
+        return
+    columns = ["Change", "Name", *(["ID"] if has_ids else []), "Fields"]
+    print_table(columns, [_row(change, has_ids=has_ids) for change in changes], cut={"Name", "Fields"})
+    for change in changes if show_diff else ():
+        if change.kind in {ChangeKind.CREATED, ChangeKind.UPDATED}:
+            _print_diff(change)
+    if is_dry_run:
+        stdout.print("Dry run: nothing was stored.")
+
+
+def _row(change: FileChange, *, has_ids: bool) -> list[str | Text]:
+    fields = ", ".join(change.differences) if change.kind is ChangeKind.UPDATED else ""
+    ids = [change.item_id or "-"] if has_ids else []
+    return [format_styled(change.kind.value, _STYLE), change.name, *ids, fields]
+
+
+def _print_diff(change: FileChange) -> None:
+    stdout.print(format_cell(f"{change.name}:"))
+    for name, (before, after) in change.differences.items():
+        for sign, value, style in (("-", before, "red"), ("+", after, "green")):
+            if value not in (None, "", {}, []):
+                line = format_cell(f"  {sign} {name}: {format_value(value)}")
+                line.stylize(style)
+                stdout.print(line, soft_wrap=True)
+
+
+def _json_of(change: FileChange, *, has_ids: bool) -> dict[str, Any]:
+    differences = [
+        {"field": name, "before": before, "after": after} for name, (before, after) in change.differences.items()
+    ]
+    return {
+        "change": change.kind.value,
+        "name": change.name,
+        **({"id": change.item_id} if has_ids else {}),
+        "differences": differences if change.kind is ChangeKind.UPDATED else [],
+    }

@@ -1,0 +1,65 @@
+"""Values in files as people write them: what was found and what is expected, in words."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_MAX_SHOWN = 60
+
+
+class FileValueError(ValueError):
+    """A value is not what its field takes; the text says what is expected and what was found."""
+
+
+def text_of(value: Any) -> str:
+    """Return a string; an integer stands for its digits. Raises FileValueError."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise FileValueError(expected("a string", value))
+    return str(value)
+
+
+def mapping_of(value: Any, noun: str, example: str) -> dict[str, str]:
+    """Return names and their values, such as the example; single values stand for their text. Raises FileValueError."""
+    if not isinstance(value, Mapping):
+        raise FileValueError(expected(f"names and values such as {example}", value))
+    texts = {str(key): _single_text(each) for key, each in value.items()}
+    if wrong := [key for key, text in texts.items() if text is None]:
+        raise FileValueError(f"{noun} values are strings: {', '.join(wrong)}")
+    return {key: text for key, text in texts.items() if text is not None}
+
+
+def unknown_field(name: str, known: Iterable[str]) -> str:
+    """Return what is said of a field that does not exist, with the one that may be meant."""
+    similar = difflib.get_close_matches(name, list(known), n=1)
+    return "unknown field" + (f'; did you mean "{similar[0]}"?' if similar else "")
+
+
+def expected(what: str, found: Any) -> str:
+    """Return what is said of a value that is something else."""
+    return f"expected {what}, found {_shown(found)}"
+
+
+def _single_text(value: Any) -> str | None:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str() | int() | float():
+            return str(value)
+        case _:
+            return None
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case Mapping():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            return f'"{value}"' if len(value) <= _MAX_SHOWN else f'"{value[:_MAX_SHOWN]}…"'
+        case _:
+            return str(value)[:_MAX_SHOWN]
