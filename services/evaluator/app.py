@@ -1,5 +1,6 @@
 """Where the evaluator is put together, and what is opened is closed in reverse."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -23,12 +24,14 @@ from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleR
 from services.evaluator.adapters.window_partials_sink import KafkaPartialSink
 from services.evaluator.adapters.window_partials_source import KafkaPartialSource
 from services.evaluator.adapters.window_state import KafkaStateStore
+from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS
 from services.evaluator.settings import Settings
 from services.evaluator.worker.match import MatchLimits, MatchWorker
 from services.evaluator.worker.rule_reporter import RuleReporter
+from services.evaluator.worker.rule_supervisor import RuleSupervisor
 from services.evaluator.worker.stage_worker import StageWorker
 from services.evaluator.worker.window import WindowWorker
 
@@ -57,12 +60,27 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         metrics = Metrics()
         mesh = await stack.enter_async_context(channel(settings.manager_target))
         rules = await stack.enter_async_context(_rules(settings, mesh, health, metrics))
-        reporter = RuleReporter(RuleReportClient(mesh), metrics.rule_counts, lambda: str(uuid4()))
+        supervisor = RuleSupervisor(
+            clock=SystemClock(),
+            cpu_clock=time.thread_time,
+            metrics=metrics,
+            budget=Budget(
+                rule_share=settings.rule_cpu_share,
+                rules_share=settings.rules_cpu_share,
+                period=settings.rule_budget_period,
+            ),
+        )
+        reporter = RuleReporter(
+            RuleReportClient(mesh, process.instance),
+            metrics.rule_counts,
+            lambda: supervisor.problems,
+            lambda: str(uuid4()),
+        )
         # With a last report at the end, of what the stages counted until they ended.
         reports = Loop(reporter.turn, name="report rules", every=_REPORT_INTERVAL)
         await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES))
         await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
-        parts = _Parts(settings, kafka, rules, metrics, health)
+        parts = _Parts(settings, kafka, rules, metrics, health, supervisor)
         await stack.enter_async_context(parts.window_stage())
         await stack.enter_async_context(parts.match_stage())
         await stack.enter_async_context(serving(health, process.shutdown_delay))
@@ -73,13 +91,20 @@ class _Parts:
     """The two stages, each a consumer and its worker."""
 
     def __init__(
-        self, settings: Settings, kafka: Producer, rules: RuleClient, metrics: Metrics, health: Health
+        self,
+        settings: Settings,
+        kafka: Producer,
+        rules: RuleClient,
+        metrics: Metrics,
+        health: Health,
+        supervisor: RuleSupervisor,
     ) -> None:
         self._settings = settings
         self._kafka = kafka
         self._rules = rules
         self._metrics = metrics
         self._health = health
+        self._supervisor = supervisor
         self._clock = SystemClock()
 
     @asynccontextmanager
@@ -98,6 +123,7 @@ class _Parts:
                 metrics=self._metrics,
                 clock=self._clock,
                 limits=MatchLimits(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
+                supervisor=self._supervisor,
             )
             async with self._running(worker, "match"):
                 yield

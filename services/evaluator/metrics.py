@@ -1,5 +1,6 @@
 """The evaluator's instruments, one method for each observation."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -7,10 +8,14 @@ from datetime import datetime
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis.telemetry import meter
+from services.domain.problem_reason import ProblemReason
 from services.evaluator.core.records import Transition, TransitionReason
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.ports import RuleCounts
 from services.rule_language.rule import Rule
+
+# Of the stage's CPU: a rule that takes less has no series of its share.
+_MIN_SHARE = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +76,18 @@ class Metrics:
         self._rules: Mapping[str, int] = {}
         self._by_rule: Mapping[str, RuleCounts] = {}
         self._rule_labels: Mapping[str, Mapping[str, str]] = {}
+        self._problems: Mapping[ProblemReason, int] = {}
+        self._shares: Mapping[str, float] = {}
         self._create_rule_instruments()
         instruments.create_observable_gauge(
             "tocsin.evaluator.rules",
             [lambda _: [Observation(count, {"state": state}) for state, count in self._rules.items()]],
             description="Enabled rules, by whether they are evaluated or refused (rule_refused in the log says why).",
+        )
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.rules.set_aside",
+            [lambda _: [Observation(self._problems.get(each, 0), {"reason": each.value}) for each in ProblemReason]],
+            description="Enabled rules that are not evaluated, by reason (tocsin rules list says which).",
         )
         instruments.create_observable_gauge(
             "tocsin.evaluator.watermark.age",
@@ -118,6 +130,14 @@ class Metrics:
     def unreadable(self) -> None:
         """Count a record whose dead letter was published."""
         self._unreadable.add(1)
+
+    def rules_supervised(self, problems: Iterable[ProblemReason], shares: Mapping[str, float]) -> None:
+        """Show why how many rules are not evaluated, and by id what share of the match stage each of the others takes.
+
+        Of rules that take next to nothing there is no share.
+        """
+        self._problems = Counter(problems)
+        self._shares = shares
 
     def rule_failed(self) -> None:
         """Count a fetch on which a rule could not be evaluated."""
@@ -193,6 +213,17 @@ class Metrics:
             unit="s",
             description="When events were last matched against a rule.",
         )
+
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.rule.cpu.share",
+            [self._observe_shares],
+            description="Share of the match stage's CPU that a rule's own expressions take, from 0 to 1.",
+        )
+
+    def _observe_shares(self, _: CallbackOptions) -> Iterable[Observation]:
+        for rule_id, share in self._shares.items():
+            if share >= _MIN_SHARE and rule_id in self._rule_labels:
+                yield Observation(share, self._rule_labels[rule_id])
 
     def _observe_rules(
         self, value_of: Callable[[RuleCounts], float | None]

@@ -9,6 +9,7 @@ from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import Group, Transition
+from services.evaluator.core.rule_problems import SetAsideRule
 from services.evaluator.core.rules import RuleSet
 
 
@@ -56,6 +57,15 @@ class RuleCounts:
     fired: int = 0
     # When events were last matched against it.
     evaluate_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleReport:
+    """What this instance has counted since its last report, and the rules that it does not evaluate, by rule id."""
+
+    id: str
+    added: Mapping[str, RuleCounts]
+    problems: Mapping[str, SetAsideRule]
 
 
 class PartitionReader(Protocol):
@@ -150,8 +160,8 @@ class DeadLetters(Protocol):
 class RuleReports(Protocol):
     """The manager's sums over all evaluators."""
 
-    async def send(self, report_id: str, added: Mapping[str, RuleCounts]) -> None:
-        """Add to the counts of these rules, once for each report. Raises a transient Failure."""
+    async def send(self, report: RuleReport) -> None:
+        """Add to the counts of rules, once for each report, and replace the problems. Raises a transient Failure."""
         ...
 
 

@@ -26,9 +26,23 @@ class Settings:
         "After this time without a record a partition of log-events does not hold the watermark back.",
         default=timedelta(seconds=10),
     )
+    rule_cpu_share: float = setting(
+        "Largest share of the match stage's CPU, from 0 to 1, that one rule's own expressions may take for"
+        " RULE_BUDGET_PERIOD while the stage cannot keep up; then the rule is set aside.",
+        default=0.5,
+    )
+    rules_cpu_share: float = setting(
+        "The same for all rules together; the costliest are set aside, and none that takes less than 0.05.",
+        default=0.8,
+    )
+    rule_budget_period: timedelta = setting(
+        "How long a budget must be exceeded before a rule is set aside.", default=timedelta(seconds=30)
+    )
 
     def __post_init__(self) -> None:
         if self.fetch_records < 1:
             raise ValueError(f"fetch_records must be at least 1, got {self.fetch_records}")
-        if min(self.flush, self.commit, self.idle) <= timedelta():
-            raise ValueError("flush, commit and idle must be longer than 0")
+        if min(self.flush, self.commit, self.idle, self.rule_budget_period) <= timedelta():
+            raise ValueError("flush, commit, idle and rule_budget_period must be longer than 0")
+        if not (0 < self.rule_cpu_share <= 1 and 0 < self.rules_cpu_share <= 1):
+            raise ValueError("rule_cpu_share and rules_cpu_share must be greater than 0 and at most 1")

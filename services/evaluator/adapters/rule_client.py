@@ -16,10 +16,13 @@ from services.chassis.health import Dependency
 from services.chassis.loops import Loop
 from services.contract.alert_rules import read_alert_rule
 from services.contract.timestamps import timestamp_of
+from services.domain.problem_reason import ProblemReason
+from services.evaluator.core.rule_problems import SetAsideRule
 from services.evaluator.core.rules import RuleSet
-from services.evaluator.ports import RuleCounts
+from services.evaluator.ports import RuleCounts, RuleReport
 from services.rule_language.rule import Rule, complete
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_pb2 import RuleProblem as RuleProblemMessage
 from tocsin.rules.v1.alert_rule_service_pb2 import WatchAlertRulesRequest, WatchAlertRulesResponse
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 from tocsin.rules.v1.rule_statistics_service_pb2 import ReportRuleStatisticsRequest, RuleStatistics
@@ -168,7 +171,12 @@ class RuleClient:
         # Compiling many rules takes long enough to do it beside the event loop.
         rules = await asyncio.to_thread(_compile, update, self._messages, self._current)
         for rule_id in update.rules.keys() & rules.refused.keys():
-            log.error("rule_refused", rule_id=rule_id, problem=rules.refused[rule_id])
+            log.error(
+                "rule_refused",
+                rule_id=rule_id,
+                reason=ProblemReason.COMPILE_FAILED.value,
+                problem=str(rules.refused[rule_id]),
+            )
         log.info("rules_loaded", revision=rules.revision, rules=len(rules.rules), source=source)
         self._messages, self._current = messages, rules
         self._loaded.set()
@@ -178,12 +186,16 @@ class RuleClient:
 class RuleReportClient:
     """Sends reports to the manager."""
 
-    def __init__(self, mesh: grpc.aio.Channel) -> None:
+    def __init__(self, mesh: grpc.aio.Channel, instance: str) -> None:
         self._stub = RuleStatisticsServiceStub(mesh)
+        self._instance = instance
 
-    async def send(self, report_id: str, added: Mapping[str, RuleCounts]) -> None:
+    async def send(self, report: RuleReport) -> None:
         request = ReportRuleStatisticsRequest(
-            request_id=report_id, added={rule_id: _statistics_message(counts) for rule_id, counts in added.items()}
+            request_id=report.id,
+            instance=self._instance,
+            added={rule_id: _statistics_message(counts) for rule_id, counts in report.added.items()},
+            problems={rule_id: _problem_message(problem) for rule_id, problem in report.problems.items()},
         )
         try:
             await self._stub.ReportRuleStatistics(request, timeout=_REPORT_TIMEOUT_SECONDS)
@@ -197,6 +209,15 @@ def _statistics_message(counts: RuleCounts) -> RuleStatistics:
         late_event_count=counts.late,
         fired_alert_count=counts.fired,
         evaluate_time=timestamp_of(counts.evaluate_time),
+    )
+
+
+def _problem_message(problem: SetAsideRule) -> RuleProblemMessage:
+    return RuleProblemMessage(
+        reason=RuleProblemMessage.Reason.Value(problem.reason.value),
+        description=problem.description,
+        set_aside_time=timestamp_of(problem.since),
+        retry_time=timestamp_of(problem.retry_at),
     )
 
 
@@ -216,13 +237,14 @@ async def _pages(mesh: grpc.aio.Channel, resume_token: str) -> AsyncIterator[Wat
 def _compile(update: RuleUpdate, messages: Mapping[str, AlertRule], before: RuleSet | None) -> RuleSet:
     """Return the rules after an update; a rule that has not changed is not compiled again."""
     compiled = before.rules if before else {}
-    rules, refused = [], {}
+    rules: list[Rule] = []
+    refused: dict[str, Exception] = {}
     for message in update.rules.values():
         try:
             is_unchanged = message.id in compiled and messages.get(message.id) == message
             rules.append(compiled[message.id].rule if is_unchanged else _rule_of(message))
         except Exception as error:  # noqa: BLE001  (one rule that cannot be read must not stop the others)
-            refused[message.id] = str(error)
+            refused[message.id] = error
     changes = RuleSet.of(update.revision, rules, before)
     changes = replace(changes, refused={**changes.refused, **refused})
     after = changes if update.is_snapshot or before is None else before.with_changes(changes, update.removed)

@@ -87,7 +87,7 @@ class RuleSet:
     revision: int
     rules: Mapping[str, CompiledRule]
     # Rules that could not be compiled, and why: their alerts stay as they are, neither judged nor resolved.
-    refused: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, Exception] = field(default_factory=dict)
     # The plan of the rules before, if it was compiled: what did not change is taken from there.
     plan_before: RulePlan[CompiledRule] | None = field(default=None, repr=False, compare=False)
     # The rules that need totals, by bucketing.
@@ -117,13 +117,13 @@ class RuleSet:
         """Compile all rules; those that did not change since `before` are taken from there."""
         kept = before.rules if before else {}
         compiled: dict[str, CompiledRule] = {}
-        refused: dict[str, str] = {}
+        refused: dict[str, Exception] = {}
         for rule in rules:
             old = kept.get(rule.id)
             try:
                 compiled[rule.id] = old if old is not None and old.rule == rule else CompiledRule.of(rule)
             except Exception as error:  # noqa: BLE001  (one rule that cannot be compiled must not stop the others)
-                refused[rule.id] = str(error)
+                refused[rule.id] = error
         return cls(
             revision=revision, rules=compiled, refused=refused, plan_before=before.compiled_plan if before else None
         )
@@ -132,7 +132,7 @@ class RuleSet:
         """Return the rules after changes: without the removed ones, with the changed and new ones."""
         gone = {*removed, *changes.rules, *changes.refused}
         rules = {rule_id: compiled for rule_id, compiled in self.rules.items() if rule_id not in gone}
-        refused = {rule_id: problem for rule_id, problem in self.refused.items() if rule_id not in gone}
+        refused = {rule_id: error for rule_id, error in self.refused.items() if rule_id not in gone}
         return replace(changes, rules=rules | dict(changes.rules), refused=refused | dict(changes.refused))
 
     def in_force(self, selection: SelectionKey) -> CompiledRule | None:

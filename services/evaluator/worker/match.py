@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -22,6 +23,7 @@ from services.evaluator.core.records import moment_ns
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import DeadLetters, LogSource, PartialSink, Rules, UnreadableRecord
+from services.evaluator.worker.rule_supervisor import RuleSupervisor
 from services.evaluator.worker.stage_worker import StageWorker
 
 log = structlog.get_logger()
@@ -59,6 +61,7 @@ class MatchWorker(StageWorker):
         metrics: Metrics,
         clock: Clock,
         limits: MatchLimits,
+        supervisor: RuleSupervisor,
         backoff: Backoff = Backoff(),
     ) -> None:
         super().__init__(rules)
@@ -68,6 +71,7 @@ class MatchWorker(StageWorker):
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
+        self._supervisor = supervisor
         self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
         self._committed: dict[int, int] = {}
@@ -84,6 +88,7 @@ class MatchWorker(StageWorker):
 
     async def turn(self) -> None:
         """Fetch once, and flush if it is time."""
+        self._supervisor.turn(self._rules.current)
         timeout_s = max(self._flush_at - self._clock.monotonic(), 0.0)
         fetched = await self._source.fetch(self._limits.fetch_records, timeout_s)
         self._apply(fetched.rebalance)
@@ -144,14 +149,21 @@ class MatchWorker(StageWorker):
         started = self._clock.monotonic()
         for record in events.records:
             self._busy_at[record.partition] = started
-        matched = await asyncio.to_thread(match_events, events, rules, self._sources)
+        self._supervisor.use(rules)
+        clock = self._supervisor.clock_for_fetch()
+        matched, cpu = await asyncio.to_thread(
+            self._supervisor.timed,
+            partial(match_events, events, rules, self._sources, self._supervisor.set_aside, clock),
+        )
         for compiled, error in matched.failed.items():
             self._report_failure(compiled, error)
         self._report_over_step_limit(events.columns.over_step_limit)
         self._events += matched.events
         self._selected.update(matched.selected)
         self._traceparents += [record.traceparent for record in events.records if record.traceparent]
-        self._metrics.matched(self._clock.monotonic() - started)
+        seconds = self._clock.monotonic() - started
+        self._supervisor.fetched(matched, busy=seconds, cpu=cpu, is_measured=clock is not None)
+        self._metrics.matched(seconds)
 
     def _report_failure(self, compiled: CompiledRule, error: Exception) -> None:
         """Count each failure of a rule; log the first of each revision."""

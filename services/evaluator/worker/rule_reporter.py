@@ -1,44 +1,47 @@
-"""Report to the manager what was counted by rule, each count once."""
+"""Report to the manager what was counted by rule, each count once, and which rules are not evaluated."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from services.evaluator.ports import RuleCounts, RuleReports
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
-    """A report, and the counts up to which it goes."""
-
-    id: str
-    added: Mapping[str, RuleCounts]
-    counts: Mapping[str, RuleCounts]
+from services.evaluator.core.rule_problems import SetAsideRule
+from services.evaluator.ports import RuleCounts, RuleReport, RuleReports
 
 
 class RuleReporter:
-    """Sends what was added since the last report; a report that may have arrived is sent again as it was."""
+    """Sends what was added since the last report, and which rules are not evaluated.
+
+    A report that may have arrived is sent again as it was. While there are problems each turn reports them, also when
+    nothing was added: the manager forgets those of an instance that is silent.
+    """
 
     def __init__(
-        self, reports: RuleReports, counts: Callable[[], Mapping[str, RuleCounts]], new_id: Callable[[], str]
+        self,
+        reports: RuleReports,
+        counts: Callable[[], Mapping[str, RuleCounts]],
+        problems: Callable[[], Mapping[str, SetAsideRule]],
+        new_id: Callable[[], str],
     ) -> None:
         self._reports = reports
         self._counts = counts
+        self._problems = problems
         self._new_id = new_id
         self._reported: Mapping[str, RuleCounts] = {}
-        self._unconfirmed: _Report | None = None
+        self._has_problems = False
+        self._unconfirmed: tuple[RuleReport, Mapping[str, RuleCounts]] | None = None
 
     async def turn(self) -> None:
         """Send one report, if there is anything to report. Raises Failure."""
-        report = self._unconfirmed or self._next()
-        if not report.added:
+        report, counts = self._unconfirmed or self._next()
+        if not report.added and not report.problems and not self._has_problems:
             return
-        self._unconfirmed = report
-        await self._reports.send(report.id, report.added)
-        self._reported, self._unconfirmed = report.counts, None
+        self._unconfirmed = report, counts
+        await self._reports.send(report)
+        self._reported, self._has_problems, self._unconfirmed = counts, bool(report.problems), None
 
-    def _next(self) -> _Report:
+    def _next(self) -> tuple[RuleReport, Mapping[str, RuleCounts]]:
+        """Return the next report, and the counts up to which it goes."""
         counts = self._counts()
-        return _Report(id=self._new_id(), added=added_since(self._reported, counts), counts=counts)
+        added = added_since(self._reported, counts)
+        return RuleReport(id=self._new_id(), added=added, problems=self._problems()), counts
 
 
 def added_since(before: Mapping[str, RuleCounts], now: Mapping[str, RuleCounts]) -> Mapping[str, RuleCounts]:

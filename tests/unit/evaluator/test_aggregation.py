@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from services.chassis.kafka import Record
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match import aggregation
-from services.evaluator.core.match.aggregation import first_of_each, match_events
+from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import Block, SourcePartition
-from services.evaluator.core.match.bucketing import compact
+from services.evaluator.core.match.bucketing import compact, first_of_each
 from services.evaluator.core.records import SECOND_NS, Aggregate, RowKey, totals_key
 from services.evaluator.core.rules import RuleSet
 from services.rule_language.checking import Expression, check_filter

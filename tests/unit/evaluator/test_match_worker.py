@@ -8,11 +8,13 @@ from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import LogFetch
 from services.evaluator.worker.match import MatchLimits, MatchWorker
+from services.evaluator.worker.rule_supervisor import RuleSupervisor
 from services.rule_language.rule import Rule
 from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import NOW, MemoryDeadLetters, MemoryLog, MemoryPartials, MemoryRules
@@ -40,6 +42,9 @@ class Loop:
             metrics=self.metrics,
             clock=self.clock,
             limits=MatchLimits(fetch_records=48, flush=timedelta(milliseconds=100), idle=timedelta(seconds=10)),
+            supervisor=RuleSupervisor(
+                clock=self.clock, cpu_clock=self.clock.monotonic, metrics=self.metrics, budget=Budget()
+            ),
             backoff=AT_ONCE,
         )
 

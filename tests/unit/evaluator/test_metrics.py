@@ -47,7 +47,7 @@ def test_an_unknown_watermark_is_not_shown(metrics: Metrics) -> None:
 
 def test_a_refused_rule_is_shown(metrics: Metrics) -> None:
     assert series("tocsin_evaluator_rules{") == []
-    metrics.rules(replace(RuleSet.of(1, [ONE, OTHER]), refused={"id-3": "too long"}))
+    metrics.rules(replace(RuleSet.of(1, [ONE, OTHER]), refused={"id-3": ValueError("too long")}))
     assert series("tocsin_evaluator_rules{") == [
         'tocsin_evaluator_rules{state="evaluated"} 2.0',
         'tocsin_evaluator_rules{state="refused"} 1.0',

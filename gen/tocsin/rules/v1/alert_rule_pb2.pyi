@@ -136,6 +136,7 @@ class AlertRule(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The rule's id, a UUID of version 7. Set by the server."""
     name: _builtins.str
@@ -204,6 +205,12 @@ class AlertRule(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the rule was last changed. Set by the server."""
 
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleProblem]:
+        """The evaluators that do not evaluate the rule at this moment, and why: the rule's open alerts stay as they are, and it
+        fires no new ones there. Empty when all do, and in responses to changes. Set by the server.
+        """
+
     def __init__(
         self,
         *,
@@ -228,10 +235,11 @@ class AlertRule(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        problems: _abc.Iterable[Global___RuleProblem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "create_time", b"create_time", "enabled", b"enabled", "lateness", b"lateness", "length", b"length", "threshold", b"threshold", "update_time", b"update_time", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "condition", b"condition", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "filter", b"filter", "group_by", b"group_by", "id", b"id", "labels", b"labels", "lateness", b"lateness", "length", b"length", "name", b"name", "revision", b"revision", "scope", b"scope", "selection_revision", b"selection_revision", "severity", b"severity", "threshold", b"threshold", "type", b"type", "update_time", b"update_time", "value_field", b"value_field", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "condition", b"condition", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "filter", b"filter", "group_by", b"group_by", "id", b"id", "labels", b"labels", "lateness", b"lateness", "length", b"length", "name", b"name", "problems", b"problems", "revision", b"revision", "scope", b"scope", "selection_revision", b"selection_revision", "severity", b"severity", "threshold", b"threshold", "type", b"type", "update_time", b"update_time", "value_field", b"value_field", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -247,3 +255,72 @@ class AlertRule(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_length) -> _WhichOneofReturnType_length | None: ...
 
 Global___AlertRule: _TypeAlias = AlertRule  # noqa: Y015
+
+@_typing.final
+class RuleProblem(_message.Message):
+    """Why one evaluator does not evaluate an enabled rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RuleProblem._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: RuleProblem._Reason.ValueType  # 0
+        """Not used."""
+        COMPILE_FAILED: RuleProblem._Reason.ValueType  # 1
+        """The evaluator cannot compile the rule. It is tried again when it is edited."""
+        EVALUATION_FAILED: RuleProblem._Reason.ValueType  # 2
+        """The rule could not be evaluated on several fetches of events in a row."""
+        OVER_BUDGET: RuleProblem._Reason.ValueType  # 3
+        """The rule's expressions took more than their share of the evaluator, which could not keep up."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """The kind of a problem."""
+
+    REASON_UNSPECIFIED: RuleProblem.Reason.ValueType  # 0
+    """Not used."""
+    COMPILE_FAILED: RuleProblem.Reason.ValueType  # 1
+    """The evaluator cannot compile the rule. It is tried again when it is edited."""
+    EVALUATION_FAILED: RuleProblem.Reason.ValueType  # 2
+    """The rule could not be evaluated on several fetches of events in a row."""
+    OVER_BUDGET: RuleProblem.Reason.ValueType  # 3
+    """The rule's expressions took more than their share of the evaluator, which could not keep up."""
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_TIME_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    reason: Global___RuleProblem.Reason.ValueType
+    """The kind of the problem."""
+    description: _builtins.str
+    """The problem in words."""
+    instance: _builtins.str
+    """The name of the evaluator's instance."""
+    @_builtins.property
+    def set_aside_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the rule is not evaluated."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When the rule is tried again; absent when that is not before it is edited."""
+
+    def __init__(
+        self,
+        *,
+        reason: Global___RuleProblem.Reason.ValueType = ...,
+        description: _builtins.str = ...,
+        set_aside_time: _timestamp_pb2.Timestamp | None = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+        instance: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_time", b"retry_time", "set_aside_time", b"set_aside_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "instance", b"instance", "reason", b"reason", "retry_time", b"retry_time", "set_aside_time", b"set_aside_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleProblem: _TypeAlias = RuleProblem  # noqa: Y015

@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tocsin.rules.v1 import alert_rule_pb2 as _alert_rule_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +20,77 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class RuleHistoryEntry(_message.Message):
+    """An entry of the history of a rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RuleHistoryEntry._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: RuleHistoryEntry._Kind.ValueType  # 0
+        """Not used."""
+        CREATED: RuleHistoryEntry._Kind.ValueType  # 1
+        """It was created."""
+        UPDATED: RuleHistoryEntry._Kind.ValueType  # 2
+        """It was changed, enabled or disabled."""
+        SET_ASIDE: RuleHistoryEntry._Kind.ValueType  # 3
+        """An evaluator does not evaluate it any more."""
+        RESUMED: RuleHistoryEntry._Kind.ValueType  # 4
+        """That evaluator evaluates it again, or tries to."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What happened to the rule."""
+
+    KIND_UNSPECIFIED: RuleHistoryEntry.Kind.ValueType  # 0
+    """Not used."""
+    CREATED: RuleHistoryEntry.Kind.ValueType  # 1
+    """It was created."""
+    UPDATED: RuleHistoryEntry.Kind.ValueType  # 2
+    """It was changed, enabled or disabled."""
+    SET_ASIDE: RuleHistoryEntry.Kind.ValueType  # 3
+    """An evaluator does not evaluate it any more."""
+    RESUMED: RuleHistoryEntry.Kind.ValueType  # 4
+    """That evaluator evaluates it again, or tries to."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    kind: Global___RuleHistoryEntry.Kind.ValueType
+    """What happened."""
+    reason: _alert_rule_pb2.RuleProblem.Reason.ValueType
+    """Why it was set aside; unspecified in other entries."""
+    description: _builtins.str
+    """The problem in words, of SET_ASIDE."""
+    instance: _builtins.str
+    """The name of the evaluator's instance, of SET_ASIDE and RESUMED."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___RuleHistoryEntry.Kind.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _alert_rule_pb2.RuleProblem.Reason.ValueType = ...,
+        description: _builtins.str = ...,
+        instance: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "instance", b"instance", "kind", b"kind", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleHistoryEntry: _TypeAlias = RuleHistoryEntry  # noqa: Y015
 
 @_typing.final
 class RuleStatistics(_message.Message):
@@ -84,18 +157,24 @@ class GetRuleStatisticsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATISTICS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def statistics(self) -> Global___RuleStatistics:
         """The sums over all evaluators; 0 where nothing was counted yet."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleHistoryEntry]:
+        """What happened to the rule, the newest entries first, at most 50."""
 
     def __init__(
         self,
         *,
         statistics: Global___RuleStatistics | None = ...,
+        history: _abc.Iterable[Global___RuleHistoryEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -128,25 +207,58 @@ class ReportRuleStatisticsRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ProblemsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _alert_rule_pb2.RuleProblem: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _alert_rule_pb2.RuleProblem | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ADDED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing.
     Default: empty, no such check.
     """
+    instance: _builtins.str
+    """The name of the evaluator's instance. Default: empty, an evaluator that does not report problems."""
     @_builtins.property
     def added(self) -> _containers.MessageMap[_builtins.str, Global___RuleStatistics]:
         """By the rule's id, what was counted since the last report, up to 10,000 rules. Unknown rules are left out."""
+
+    @_builtins.property
+    def problems(self) -> _containers.MessageMap[_builtins.str, _alert_rule_pb2.RuleProblem]:
+        """By the rule's id, why this instance does not evaluate it, up to 10,000 rules. The problems that it reported before
+        and does not report now are over. Unknown rules are left out. For callers with an instance. Default: none.
+        """
 
     def __init__(
         self,
         *,
         added: _abc.Mapping[_builtins.str, Global___RuleStatistics] | None = ...,
         request_id: _builtins.str = ...,
+        instance: _builtins.str = ...,
+        problems: _abc.Mapping[_builtins.str, _alert_rule_pb2.RuleProblem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "instance", b"instance", "problems", b"problems", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

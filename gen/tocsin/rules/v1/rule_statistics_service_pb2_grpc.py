@@ -52,7 +52,7 @@ class RuleStatisticsServiceServicer:
     """
 
     def GetRuleStatistics(self, request, context):
-        """Returns what was counted of one rule since it was created. It is up to ten seconds old.
+        """Returns what was counted of one rule since it was created, up to ten seconds ago, and its history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class RuleStatisticsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RuleStatisticsServiceAsyncStub: ...
     GetRuleStatistics: _grpc.UnaryUnaryMultiCallable[_rule_statistics_service_pb2.GetRuleStatisticsRequest, _rule_statistics_service_pb2.GetRuleStatisticsResponse]
-    """Returns what was counted of one rule since it was created. It is up to ten seconds old."""
+    """Returns what was counted of one rule since it was created, up to ten seconds ago, and its history."""
     ReportRuleStatistics: _grpc.UnaryUnaryMultiCallable[_rule_statistics_service_pb2.ReportRuleStatisticsRequest, _rule_statistics_service_pb2.ReportRuleStatisticsResponse]
     """Adds what an evaluator has counted since its last report. Evaluators use it; users cannot call it."""
 
@@ -44,7 +44,7 @@ class RuleStatisticsServiceAsyncStub(RuleStatisticsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRuleStatistics: _aio.UnaryUnaryMultiCallable[_rule_statistics_service_pb2.GetRuleStatisticsRequest, _rule_statistics_service_pb2.GetRuleStatisticsResponse]  # type: ignore[assignment]
-    """Returns what was counted of one rule since it was created. It is up to ten seconds old."""
+    """Returns what was counted of one rule since it was created, up to ten seconds ago, and its history."""
     ReportRuleStatistics: _aio.UnaryUnaryMultiCallable[_rule_statistics_service_pb2.ReportRuleStatisticsRequest, _rule_statistics_service_pb2.ReportRuleStatisticsResponse]  # type: ignore[assignment]
     """Adds what an evaluator has counted since its last report. Evaluators use it; users cannot call it."""
 
@@ -57,7 +57,7 @@ class RuleStatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rule_statistics_service_pb2.GetRuleStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rule_statistics_service_pb2.GetRuleStatisticsResponse, _abc.Awaitable[_rule_statistics_service_pb2.GetRuleStatisticsResponse]]:
-        """Returns what was counted of one rule since it was created. It is up to ten seconds old."""
+        """Returns what was counted of one rule since it was created, up to ten seconds ago, and its history."""
 
     @_abc_1.abstractmethod
     def ReportRuleStatistics(

@@ -1,7 +1,7 @@
 """From columns and rules to rows: what each rule counts in each block, pane and group, all rules at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -12,9 +12,11 @@ from services.evaluator.core.match.bucketing import (
     all_groups,
     bucket_events,
     compact,
+    first_of_each,
     latest_of_each,
 )
 from services.evaluator.core.match.counted_rows import Additions
+from services.evaluator.core.match.cpu_meter import CpuClock, CpuMeter, share_costs
 from services.evaluator.core.match.events import (
     EventBatch,
     Floats,
@@ -43,21 +45,33 @@ class MatchOutcome:
     selected: Mapping[str, int]
     # Rules that could not be evaluated, and why: they miss this fetch, the others do not.
     failed: Mapping[CompiledRule, Exception]
+    # Seconds of CPU of each rule's own work, if there was a clock.
+    costs: Mapping[CompiledRule, float] = field(default_factory=dict)
 
 
-def match_events(events: EventBatch, rules: RuleSet, sources: Mapping[int, SourcePartition]) -> MatchOutcome:
-    """Add the events of a fetch to the blocks of their sources."""
+def match_events(
+    events: EventBatch,
+    rules: RuleSet,
+    sources: Mapping[int, SourcePartition],
+    without: frozenset[CompiledRule] = frozenset(),
+    clock: CpuClock | None = None,
+) -> MatchOutcome:
+    """Add the events of a fetch to the blocks of their sources; some rules are set aside, and miss them.
+
+    With a clock of CPU time also say what each rule's own work costs.
+    """
     fetch = _add_records(events, sources)
     if not len(events.columns):
         return MatchOutcome(events=0, selected={}, failed={})
-    chosen = rules.plan.select(events.columns)
+    chosen = rules.plan.select(events.columns, without, clock)
+    scopes: CpuMeter[str] = CpuMeter(clock)
     failed = dict(chosen.failed)
     hits: dict[CompiledRule, Ints] = {}
     for compiled in rules.rules.values():
-        if compiled in failed:
+        if compiled in failed or compiled in without:
             continue
         try:
-            fetch.prepare(compiled)
+            fetch.prepare(compiled, scopes)
         except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
             failed[compiled] = error
         else:
@@ -67,8 +81,10 @@ def match_events(events: EventBatch, rules: RuleSet, sources: Mapping[int, Sourc
         _add_hits(fetch, buckets, some)
     buckets.add_totals(fetch.blocks)
     _add_closings(fetch)
-    add_missed(failed, fetch.blocks, fetch.block_of_event, fetch.times_ns)
-    return _outcome(hits, failed, _uncounted(events, sources))
+    add_missed([*failed, *without], fetch.blocks, fetch.block_of_event, fetch.times_ns)
+    sharers = {scope: [each for each in hits if each.rule.scope == scope] for scope in scopes.seconds}
+    costs = share_costs(chosen.costs, scopes.seconds, sharers)
+    return replace(_outcome(hits, failed, _uncounted(events, sources)), costs=costs)
 
 
 def _outcome(hits: Mapping[CompiledRule, Ints], failed: Mapping[CompiledRule, Exception], new: RowMask) -> MatchOutcome:
@@ -102,12 +118,12 @@ class _Fetch:
     bucketings: dict[str, BucketedEvents] = field(default_factory=dict)
     _scopes: dict[str, RowMask | None] = field(default_factory=dict)
 
-    def prepare(self, compiled: CompiledRule) -> None:
-        """Compute what the rule needs of the events: their buckets and values."""
+    def prepare(self, compiled: CompiledRule, meter: CpuMeter[str]) -> None:
+        """Compute what the rule needs of the events: their buckets and values. What scopes cost goes to the meter."""
         if compiled.bucketing_id not in self.bucketings:
             self.bucketings[compiled.bucketing_id] = bucket_events(
                 self.events.columns,
-                self._scope(compiled),
+                self._scope(compiled, meter),
                 compiled.rule.group_by,
                 compiled.window_ns,
                 times_ns=self.times_ns,
@@ -128,12 +144,12 @@ class _Fetch:
         closes_ns = self.times_ns[events] // compiled.window_ns * compiled.window_ns + open_ns
         self.closes_ns[events] = np.minimum(self.closes_ns[events], closes_ns)
 
-    def _scope(self, compiled: CompiledRule) -> RowMask | None:
+    def _scope(self, compiled: CompiledRule, meter: CpuMeter[str]) -> RowMask | None:
         scope = compiled.rule.scope
         if not scope:
             return None
         if scope not in self._scopes:
-            self._scopes[scope] = compiled.scope(self.events.columns, None)
+            self._scopes[scope] = meter.run(scope, lambda: compiled.scope(self.events.columns, None))
         return self._scopes[scope]
 
 
@@ -363,19 +379,6 @@ def _add_samples(fetch: _Fetch, hits: _Hits, rows_of: Sequence[tuple[Block, Ints
     row = hits.row[chosen]
     for block, of_block in _by_block([block for block, _ in rows_of], block_of_row[row]):
         block.rows.samples.add(table, slots[row[of_block]], sample[of_block])
-
-
-def first_of_each(buckets: Ints, wanted: Ints) -> Ints:
-    """Return the positions of the first `wanted[b]` entries of each bucket b, in order."""
-    candidates = np.flatnonzero(wanted[buckets] > 0)
-    if not len(candidates):
-        return candidates
-    order = candidates[np.argsort(buckets[candidates], kind="stable")]
-    sorted_buckets = buckets[order]
-    starts = np.flatnonzero(np.diff(sorted_buckets, prepend=-1))
-    lengths = np.diff(starts, append=len(order))
-    rank = np.arange(len(order)) - np.repeat(starts, lengths)
-    return np.sort(order[rank < wanted[sorted_buckets]])
 
 
 def _add_closings(fetch: _Fetch) -> None:

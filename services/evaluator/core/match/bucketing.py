@@ -96,6 +96,19 @@ def latest_of_each(buckets: Ints, times_ns: Ints, size: int) -> Ints:
     return latest
 
 
+def first_of_each(buckets: Ints, wanted: Ints) -> Ints:
+    """Return the positions of the first `wanted[b]` entries of each bucket b, in order."""
+    candidates = np.flatnonzero(wanted[buckets] > 0)
+    if not len(candidates):
+        return candidates
+    order = candidates[np.argsort(buckets[candidates], kind="stable")]
+    sorted_buckets = buckets[order]
+    starts = np.flatnonzero(np.diff(sorted_buckets, prepend=-1))
+    lengths = np.diff(starts, append=len(order))
+    rank = np.arange(len(order)) - np.repeat(starts, lengths)
+    return np.sort(order[rank < wanted[sorted_buckets]])
+
+
 def _ranks(buckets: Ints, counts: Ints) -> Ints:
     ranks = np.empty(len(buckets), dtype=np.int64)
     # Short numbers are sorted by counting.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from services.evaluator.core.match.comparisons import find_compared
+from services.evaluator.core.match.cpu_meter import CpuMeter
 from services.evaluator.core.match.distinct import DistinctValues, distinct_values
 from services.evaluator.core.match.events import EventColumns, Ints
 from services.evaluator.core.match.pattern_index import Answer, Pattern, PatternIndex
@@ -54,15 +55,23 @@ class FieldIndex:
         """What finds its patterns."""
         return self._patterns.scanner
 
-    def match(self, columns: EventColumns) -> FieldMatches:
-        """Return where each term is true."""
+    def match(
+        self, columns: EventColumns, unneeded: frozenset[int] = frozenset(), meter: CpuMeter[int] | None = None
+    ) -> FieldMatches:
+        """Return where each term is true; of those that nobody needs only what costs nothing.
+
+        What terms cost that are evaluated by themselves goes to the meter.
+        """
+        meter = meter or CpuMeter()
         values = distinct_values(columns, self._field)
         found = FieldMatches()
         for number, positions in (*self._find_equal(values), *find_compared(self._compared, values.values)):
             found.rows[number] = values.rows(positions)
         for number, find in (*self._test(values), *self._patterns.answers(values)):
+            if number in unneeded:
+                continue
             try:
-                positions = find()
+                positions = meter.run(number, find)
             except Exception as error:  # noqa: BLE001  (a term that fails must not stop the others)
                 found.failed[number] = error
                 continue

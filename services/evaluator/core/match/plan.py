@@ -5,12 +5,14 @@ Each rule is a conjunction of clauses (`terms`). The terms of all rules are answ
 clause with the fewest, narrowed by the others and by what no index can answer.
 """
 
+import functools
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from services.evaluator.core.match.cpu_meter import CpuClock, CpuMeter, share_costs
 from services.evaluator.core.match.events import EventColumns, Ints, RowMask
 from services.evaluator.core.match.field_index import FieldIndex, FieldMatches
 from services.evaluator.core.match.selection import Selection, compile_parts
@@ -30,6 +32,8 @@ class Selected(Generic[RuleT]):
     rows: Mapping[RuleT, Ints]
     # Rules that could not be evaluated, and why: they miss this fetch, the others do not.
     failed: Mapping[RuleT, Exception]
+    # Seconds of CPU of each rule's own work, if there was a clock; of a term, each rule that has it bears a part.
+    costs: Mapping[RuleT, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,30 +89,65 @@ class RulePlan(Generic[RuleT]):
         listed = [planned.clauses or (always,) for planned in self._rules]
         self._clauses_of_rules = np.array([clause for each in listed for clause in each], dtype=np.int64)
         self._starts = np.cumsum([0, *map(len, listed)])[:-1]
+        # The rules of the last call that were left out, and the terms that no other rule has.
+        self._left_out: tuple[frozenset[RuleT], frozenset[int]] = (frozenset(), frozenset())
 
     @property
     def indexes(self) -> Mapping[Field, FieldIndex]:
         """The terms of all rules, by field."""
         return self._indexes
 
-    def select(self, columns: EventColumns) -> Selected[RuleT]:
-        """Return the rows of each rule that selects any of these events."""
+    def select(
+        self, columns: EventColumns, without: frozenset[RuleT] = frozenset(), clock: CpuClock | None = None
+    ) -> Selected[RuleT]:
+        """Return the rows of each rule that selects any of these events; some rules are left out.
+
+        With a clock of CPU time also what each rule's own work costs.
+        """
         if not len(columns):
             return Selected(rows={}, failed={})
-        matches = [index.match(columns) for index in self._indexes.values()]
+        terms: CpuMeter[int] = CpuMeter(clock)
+        own: CpuMeter[RuleT] = CpuMeter(clock)
+        unneeded = self._terms_of(without)
+        matches = [index.match(columns, unneeded, terms) for index in self._indexes.values()]
         clauses = _ClauseRows(self._clauses, matches, len(columns))
         rows: dict[RuleT, Ints] = {}
         failed: dict[RuleT, Exception] = {}
         for index in self._promising(clauses):
             planned = self._rules[index]
+            if planned.rule in without:
+                continue
             try:
-                selected = _select(planned, clauses, columns)
+                selected = _select(planned, clauses, columns, own)
             except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
                 failed[planned.rule] = error
                 continue
             if len(selected):
                 rows[planned.rule] = selected
-        return Selected(rows=rows, failed=failed)
+        return Selected(rows=rows, failed=failed, costs=self._costs(own.seconds, terms.seconds, without))
+
+    @functools.cached_property
+    def _rules_of_terms(self) -> Mapping[int, Sequence[RuleT]]:
+        """The rules that have each term."""
+        rules: dict[int, dict[RuleT, None]] = {}
+        for planned in self._rules:
+            for clause in planned.clauses:
+                for term in self._clauses[clause]:
+                    rules.setdefault(term, {})[planned.rule] = None
+        return {term: tuple(each) for term, each in rules.items()}
+
+    def _terms_of(self, without: frozenset[RuleT]) -> frozenset[int]:
+        """Return the terms that only these rules have."""
+        if self._left_out[0] != without:
+            terms = (term for term, rules in self._rules_of_terms.items() if without.issuperset(rules))
+            self._left_out = without, frozenset(terms)
+        return self._left_out[1]
+
+    def _costs(
+        self, own: Mapping[RuleT, float], terms: Mapping[int, float], without: frozenset[RuleT]
+    ) -> Mapping[RuleT, float]:
+        sharers = {term: [rule for rule in self._rules_of_terms[term] if rule not in without] for term in terms}
+        return share_costs(own, terms, sharers)
 
     def _promising(self, clauses: "_ClauseRows") -> list[int]:
         """Return the rules each of whose clauses is true of some event."""
@@ -167,7 +206,7 @@ class _ClauseRows:
         return self._joined[clause]
 
 
-def _select(planned: _PlannedRule[RuleT], clauses: _ClauseRows, columns: EventColumns) -> Ints:
+def _select(planned: _PlannedRule[RuleT], clauses: _ClauseRows, columns: EventColumns, own: CpuMeter[RuleT]) -> Ints:
     rows: Ints | None = None
     if planned.clauses:
         fewest, *others = sorted(planned.clauses, key=lambda clause: len(clauses.rows(clause)))
@@ -175,7 +214,7 @@ def _select(planned: _PlannedRule[RuleT], clauses: _ClauseRows, columns: EventCo
         for clause in others:
             rows = rows[clauses.mask(clause)[rows]]
     if planned.rest is not None:
-        return planned.rest.narrow(columns, rows)
+        return own.run(planned.rule, functools.partial(planned.rest.narrow, columns, rows))
     return np.arange(len(columns)) if rows is None else rows
 
 
