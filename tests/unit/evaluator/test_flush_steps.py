@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.partial_rows import PartialBatch, of_rows
-from services.evaluator.core.records import SECOND_NS, Aggregate, BlockProgress, Row, RowKey, closing_key, totals_key
+from services.evaluator.core.records import (
+    SECOND_NS,
+    Aggregate,
+    BlockProgress,
+    Row,
+    RowKey,
+    Sample,
+    closing_key,
+    totals_key,
+)
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.core.window import stage as stage_module
 from services.evaluator.core.window.checkpoint import Checkpoint
@@ -38,8 +47,11 @@ def random_records(random: Random) -> list[PartialBatch]:
         before, at[source] = at[source], at[source] + random.randint(1, 3)
         rows = []
         for key in random.sample(_keys(), random.randrange(3)):
-            counts[source, key] = counts.get((source, key), 0) + random.randint(1, 2)
-            rows.append(Row(key, Aggregate(counted=counts[source, key], total=counts[source, key])))
+            sent = counts.get((source, key), 0)
+            count = counts[source, key] = sent + random.randint(1, 2)
+            # A row that has all the samples it may have is sent without them from then on.
+            samples = tuple(_sample(source, number) for number in range(min(count, 3) if sent < 3 else 0))
+            rows.append(Row(key, Aggregate(counted=count, total=count, samples=samples)))
         of_block = BlockProgress(
             source_partition=source,
             source_partitions=SOURCES,
@@ -59,6 +71,10 @@ def _keys() -> list[RowKey]:
     counted = [RowKey(rule_id, 1, group, pane) for rule_id in RULES.rules for group in groups for pane in panes]
     totals = [totals_key(BUCKETING, group, pane) for group in groups for pane in panes]
     return [*counted, *totals, *(closing_key(moment * SECOND_NS) for moment in (15, 25))]
+
+
+def _sample(source: int, number: int) -> Sample:
+    return Sample(number, f"{source}", None, "m", None, None, "", "")
 
 
 def observed(stage: WindowStage, records: list[PartialBatch], cuts: list[int], first: int = 0) -> list[Outcome]:
@@ -127,6 +143,15 @@ def test_a_flush_is_judged_once_all_of_it_is_here_and_before_its_times_close_any
     (fired, ended) = driver.process(PartialBatch(progress=progress(0, 1, 2), rows=of_rows([row(3)]))).transitions
     assert (fired.window.count, fired.window.start_ns, ended.window.start_ns) == (3, 0, 10 * SECOND_NS)
     assert driver.stage.checkpoint(0).position == 2
+
+
+def test_a_row_with_samples_is_judged_though_a_later_record_of_its_source_is_in_the_flush() -> None:
+    key, aggregate = row(3)
+    first, second = (PartialBatch(progress=progress(0, number, number + 1)) for number in range(2))
+    first = replace(first, rows=of_rows([Row(key, aggregate._replace(samples=(_sample(0, 1),)))]), continues=True)
+    second = replace(second, rows=of_rows([row(1, group=("b",))]))
+    (fired,) = StageDriver.with_rules(COUNT).process_all([first, second]).transitions
+    assert (fired.group, len(fired.samples)) == (("a",), 1)
 
 
 @pytest.mark.parametrize("limit", ["_MAX_UNMERGED", "_MAX_UNMERGED_ROWS"])

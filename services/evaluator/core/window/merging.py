@@ -87,16 +87,20 @@ def distinct_windows(rows: PartialRows) -> tuple[Ints, Ints]:
     return firsts, places
 
 
-def merge_rows(table: PaneTable, block: BlockRows, windows: Sequence[Window], places: Ints) -> MergedRows:
-    """Put rows into the panes of their windows, each given by its place in `windows`."""
+def merge_rows(table: PaneTable, block: BlockRows, windows: Sequence[Window], places: Ints) -> list[MergedRows]:
+    """Put rows into the panes of their windows, each given by its place in `windows`; return what counts, in parts."""
     numbers = np.array([window.number for window in windows], dtype=np.int64)
     arrival = Arrival(source=block.source, windows=numbers[places], up_to=block.up_to, matched_by=block.matched_by)
+    merged = []
     if len(block.rows.sample_rows) and (block.up_to != block.up_to[0]).any():
         # A later row may leave out the samples of one that it replaces.
         sampled = np.unique(block.rows.sample_rows)
-        table.replace(block.rows.take(sampled), arrival.take(sampled))
+        rows = block.rows.take(sampled)
+        replaced = table.replace(rows, arrival.take(sampled))
+        merged.append(MergedRows(rows=rows, windows=windows, places=places[sampled[replaced.rows]], replaced=replaced))
     replaced = table.replace(block.rows, arrival)
-    return MergedRows(rows=block.rows, windows=windows, places=places[replaced.rows], replaced=replaced)
+    merged.append(MergedRows(rows=block.rows, windows=windows, places=places[replaced.rows], replaced=replaced))
+    return merged
 
 
 def late_by_rule(merged: MergedRows, late: Ints, added: Ints) -> Mapping[str, int]:

@@ -271,10 +271,11 @@ class WindowStage:
                 strict=True,
             )
         ]
-        merged = merge_rows(self.windows.table, block, windows, places)
+        parts = merge_rows(self.windows.table, block, windows, places)
         if step is not None:
-            self._count_late(source, merged, step)
-            step.merged.append(merged)
+            for merged in parts:
+                self._count_late(source, merged, step)
+            step.merged += parts
 
     def _mark_missed(self, offset: int, batch: PartialBatch, now_ns: int) -> None:
         """Mark the windows in which a rule was not evaluated for some events."""
