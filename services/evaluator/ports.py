@@ -83,8 +83,8 @@ class PartitionReader(Protocol):
 class LogSource(PartitionReader, Protocol):
     """`log-events`, decoded."""
 
-    async def fetch(self, limit: int, timeout_s: float) -> LogFetch:
-        """Return after `limit` records or `timeout_s`."""
+    async def fetch(self, limit: int, timeout_s: float, *, fill: bool) -> LogFetch:
+        """Return as soon as there is a record, or after `timeout_s`; with `fill`, after `limit` records."""
         ...
 
     async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:

@@ -19,7 +19,8 @@ class Settings:
     cache_dir: Path = setting("Folder for the copy of the rules with which the next start begins.")
     fetch_records: int = setting("Maximum number of records of log-events that are matched at once.", default=48)
     flush: timedelta = setting(
-        "How often the match stage sends changed rows to the window stage.", default=timedelta(milliseconds=100)
+        "How often the match stage sends changed rows to the window stage; more often while it has little to do.",
+        default=timedelta(milliseconds=100),
     )
     commit: timedelta = setting("How often the window stage commits.", default=timedelta(seconds=1))
     idle: timedelta = setting(

@@ -76,10 +76,13 @@ class MemoryLog:
         self.rewinds: list[tuple[int, int]] = []
         self.ends: dict[int, int] = {}
         self.takes_commits = True
+        # What was asked for: the timeouts, and whether to fill.
+        self.asked: list[tuple[float, bool]] = []
 
-    async def fetch(self, limit: int, timeout_s: float) -> LogFetch:
+    async def fetch(self, limit: int, timeout_s: float, *, fill: bool) -> LogFetch:
         assert limit > 0
         assert timeout_s >= 0
+        self.asked.append((timeout_s, fill))
         empty = LogFetch(rebalance=Rebalance(), events=LogDecoder().decode([])[0])
         return self.fetches.popleft() if self.fetches else empty
 

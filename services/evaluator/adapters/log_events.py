@@ -32,8 +32,8 @@ class KafkaLogSource:
         self._consumer = consumer
         self._decoder = LogDecoder()
 
-    async def fetch(self, limit: int, timeout_s: float) -> LogFetch:
-        rebalance, records = await self._consumer.fetch(limit, timeout_s, fill=True)
+    async def fetch(self, limit: int, timeout_s: float, *, fill: bool) -> LogFetch:
+        rebalance, records = await self._consumer.fetch(limit, timeout_s, fill=fill)
         records.sort(key=lambda record: (record.partition, record.offset))
         events, unreadable = await asyncio.to_thread(self._decoder.decode, records)
         return LogFetch(rebalance=rebalance, events=events, unreadable=unreadable)

@@ -18,11 +18,12 @@ from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.events import EventBatch
+from services.evaluator.core.match.pacing import pause_seconds
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import moment_ns
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.metrics import Metrics
-from services.evaluator.ports import DeadLetters, LogSource, PartialSink, Rules, UnreadableRecord
+from services.evaluator.ports import DeadLetters, LogFetch, LogSource, PartialSink, Rules, UnreadableRecord
 from services.evaluator.worker.rule_supervisor import RuleSupervisor
 from services.evaluator.worker.stage_worker import StageWorker
 
@@ -30,9 +31,6 @@ log = structlog.get_logger()
 
 _IDLE_CHECK_SECONDS = 1.0
 _MAX_LINKS = 32
-# A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third to half of this.
-_PAUSE_SECONDS_PER_ROW = 0.000005
-_MAX_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +69,7 @@ class MatchWorker(StageWorker):
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
+        self._interval_s = limits.flush.total_seconds()
         self._supervisor = supervisor
         self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
@@ -78,6 +77,8 @@ class MatchWorker(StageWorker):
         self._busy_at: dict[int, float] = {}
         self._idle_check_at = 0.0
         self._flush_at = 0.0
+        # What it took to match and to flush since the last flush.
+        self._work_s = 0.0
         self._failed_flushes = 0
         self._events = 0
         self._selected: Counter[str] = Counter()
@@ -87,19 +88,29 @@ class MatchWorker(StageWorker):
         self._logged_expressions: set[str] = set()
 
     async def turn(self) -> None:
-        """Fetch once, and flush if it is time."""
+        """Fetch once, and flush if it is time. When nothing has come by then, the next record is flushed at once."""
         self._supervisor.turn(self._rules.current)
-        timeout_s = max(self._flush_at - self._clock.monotonic(), 0.0)
-        fetched = await self._source.fetch(self._limits.fetch_records, timeout_s)
+        fetched = await self._fetch()
+        started = self._clock.monotonic()
         self._apply(fetched.rebalance)
         await self._dead_letter(fetched.unreadable)
         await self._match(fetched.events)
-        if self._clock.monotonic() >= self._flush_at:
-            await self._flush()
+        rows = await self._flush() if self._clock.monotonic() >= self._flush_at else None
+        ended = self._clock.monotonic()
+        self._work_s += ended - started
+        if rows is not None:
+            self._flush_at = ended + pause_seconds(interval_s=self._interval_s, work_s=self._work_s, rows=rows)
+            self._work_s = 0.0
 
     async def finish(self) -> None:
         """Flush what was matched."""
         await self._flush()
+
+    async def _fetch(self) -> LogFetch:
+        pause_s = self._flush_at - self._clock.monotonic()
+        fill = pause_s > 0 or any(source.has_unflushed_records for source in self._sources.values())
+        timeout_s = max(pause_s, 0.0) if fill else self._interval_s
+        return await self._source.fetch(self._limits.fetch_records, timeout_s, fill=fill)
 
     def _apply(self, rebalance: Rebalance) -> None:
         for partition in rebalance.revoked:
@@ -179,30 +190,29 @@ class MatchWorker(StageWorker):
             log.error("expression_step_limit_reached", expression=text, events=events[text])
         self._logged_expressions |= events.keys()
 
-    async def _flush(self) -> None:
-        """Send the rows that changed, and commit whole blocks."""
+    async def _flush(self) -> int | None:
+        """Send the rows that changed, and commit whole blocks; return how many rows, None if nothing is new."""
         batches = self._changed(await self._idle_since_ns())
         rows = sum(len(batch.rows) for _, batch in batches)
-        pause = min(rows * _PAUSE_SECONDS_PER_ROW, _MAX_PAUSE_SECONDS)
-        self._flush_at = self._clock.monotonic() + max(pause, self._limits.flush.total_seconds())
         traceparents, self._traceparents = self._traceparents, []
         events, self._events = self._events, 0
         selected, self._selected = self._selected, Counter()
         if not batches:
-            return
+            return None
         links = links_of(map(headers_of, traceparents), limit=_MAX_LINKS)
         with tracer(__name__).start_as_current_span("flush window-partials", links=links):
             try:
                 await self._sink.send(batches)
             except Failure as failure:
                 await self._begin_again(failure)
-                return
+                return rows
         self._failed_flushes = 0
         self._metrics.flushed(events, rows)
         self._metrics.rules_evaluated(selected, self._clock.now())
         for source in self._sources.values():
             source.mark_counted()
         await self._commit()
+        return rows
 
     def _changed(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
         return flush_sources(

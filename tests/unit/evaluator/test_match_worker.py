@@ -8,6 +8,7 @@ from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.core.match.pacing import pause_seconds
 from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
@@ -252,3 +253,36 @@ async def test_when_it_stops_it_flushes_what_it_has(loop: Loop) -> None:
     loop.worker.stop()
     await loop.worker.run()
     assert loop.flushed() == []
+
+
+async def test_a_record_after_a_pause_without_any_is_flushed_at_once(loop: Loop) -> None:
+    await loop.bring(assigned=0)
+    await loop.bring(GOOD)
+    assert loop.flushed() == [(0, 0, 1, 1)]
+    await loop.bring(GOOD, first=1, seconds=0.02)
+    assert loop.flushed() == [(0, 0, 1, 1)]
+    # The time is over, but only since the last look at the clock.
+    await loop.bring(seconds=0.01)
+    assert loop.flushed() == [(0, 0, 1, 1), (0, 1, 2, 1)]
+    await loop.bring(seconds=0.03)
+    assert [(round(timeout_s, 6), fill) for timeout_s, fill in loop.log.asked] == [
+        (0.1, False),
+        (0.1, False),
+        (0.005, True),
+        (0.0, True),
+        (0.1, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("work_s", "rows", "pause_s"),
+    [
+        pytest.param(0.001, 10, 0.025, id="little to do"),
+        pytest.param(0.01, 10, 0.06, id="some work"),
+        pytest.param(0.1, 10, 0.1, id="much work"),
+        pytest.param(0.001, 50_000, 0.25, id="many rows"),
+        pytest.param(0.1, 500_000, 1.0, id="at most a second"),
+    ],
+)
+def test_the_more_there_is_to_do_the_longer_is_the_pause(work_s: float, rows: int, pause_s: float) -> None:
+    assert pause_seconds(interval_s=0.1, work_s=work_s, rows=rows) == pytest.approx(pause_s)

@@ -109,6 +109,11 @@ class SourcePartition:
         """The offset to commit once everything flushed has been delivered: the start of the current block."""
         return self.blocks[-1].start
 
+    @property
+    def has_unflushed_records(self) -> bool:
+        """Whether it contains records that the last flush did not."""
+        return any(block.has_unflushed_records for block in self.blocks)
+
     def add_record(self, offset: int, arrival_ns: int) -> Block:
         """Add one record; return the block that its events belong to. Offsets must rise."""
         if offset < self.position:

@@ -1,0 +1,17 @@
+"""How long the match stage waits after a flush: what it costs is fixed by the flush, so few flushes are cheap ones."""
+
+from typing import Final
+
+# A pause is so many times as long as the work since the last flush: with little to do an alert need not wait.
+_PAUSE_PER_WORK: Final = 6
+# Within this share of the interval and the interval.
+_LEAST_SHARE: Final = 0.25
+# A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third to half of this.
+_PAUSE_SECONDS_PER_ROW: Final = 0.000005
+_MAX_PAUSE_SECONDS: Final = 1.0
+
+
+def pause_seconds(*, interval_s: float, work_s: float, rows: int) -> float:
+    """Return the pause after a flush of so many rows; `work_s` is what it took to match and to send them."""
+    by_work = min(max(_PAUSE_PER_WORK * work_s, _LEAST_SHARE * interval_s), interval_s)
+    return max(by_work, min(rows * _PAUSE_SECONDS_PER_ROW, _MAX_PAUSE_SECONDS))
