@@ -9,6 +9,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
@@ -22,6 +23,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         rule_statistics_service_pb2,
         alert_service_pb2,
         catalog_service_pb2,
+        incident_service_pb2,
         notification_service_pb2,
     )
 )

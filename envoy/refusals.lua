@@ -13,6 +13,7 @@ local ENUM_VALUES = {
   ["AlertRule.Severity"] = "LOW, MEDIUM, HIGH, CRITICAL",
   ["RuleProblem.Reason"] = "COMPILE_FAILED, EVALUATION_FAILED, OVER_BUDGET",
   ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
+  ["Incident.State"] = "OPEN, ACKNOWLEDGED, RESOLVED",
   ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
   ["Delivery.State"] = "PENDING, IN_FLIGHT, DELIVERED, FAILED, SUPERSEDED",
 }
@@ -68,7 +69,7 @@ local function expected(type_name)
 end
 
 -- The request fields that take lists.
-local TAKES_LIST = {groupBy = true, group_by = true, dependsOn = true, depends_on = true, services = true}
+local TAKES_LIST = {groupBy = true, group_by = true, dependsOn = true, depends_on = true, services = true, alertIds = true, alert_ids = true}
 
 -- Returns where the JSON value at a position ends; adds the path of each list and field in it. Raises on invalid JSON.
 local function walk(json, at, path, lists, fields)

@@ -30,19 +30,24 @@ from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, Ca
 from services.manager.adapters.postgres import ALERTS_CHANGED, CATALOG_CHANGED, RULE_ENDED, RULES_CHANGED
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
+from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
+from services.manager.core.incident_batch import IncidentSettings
 from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands, AlertRpc
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
+from services.manager.rpc.incident_commands import IncidentCommands
+from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.settings import Settings
 from services.manager.worker.default_rules import create_default_rules
+from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.results import ResultWorker
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
@@ -54,6 +59,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 # What another instance has left undone is found after this time.
 _ENDING_INTERVAL = timedelta(seconds=1)
+_INCIDENT_INTERVAL = timedelta(seconds=1)
 _RECONNECT_INTERVAL = timedelta(milliseconds=500)
 
 
@@ -124,6 +130,7 @@ class _Parts:
         self._rule_reader = PostgresRuleReader(database)
         self._alert_reader = PostgresAlertReader(database)
         self._catalog = CatalogCache(PostgresCatalogReader(database))
+        self._incident_settings = IncidentSettings()
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, max_resolved=settings.max_watch_backlog)
         self.transitions = TransitionWorker(
@@ -154,7 +161,11 @@ class _Parts:
         alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
         statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), self._clock)
         catalog = CatalogRpc(CatalogCommands(self._store, self._clock, self._catalog), self._catalog)
-        return [rules.mount(), alerts.mount(), statistics.mount(), catalog.mount()]
+        incidents = IncidentRpc(
+            IncidentCommands(self._store, self._catalog, self._dedup_cache, self._clock, self._incident_settings),
+            PostgresIncidentReader(self._database),
+        )
+        return [rules.mount(), alerts.mount(), statistics.mount(), catalog.mount(), incidents.mount()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -163,10 +174,19 @@ class _Parts:
         refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
         endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
+        incidents = IncidentWorker(
+            self._store, self._catalog, self._clock, self._metrics, settings=self._incident_settings
+        )
+        correlate = self._loop(incidents.turn, "correlate alerts", every=_INCIDENT_INTERVAL)
+
+        def alerts_changed(alert_ids: str) -> None:
+            self._alerts.mark_changed(alert_ids)
+            correlate.wake()
+
         channels: dict[str, Callable[[str], None]] = {
             RULES_CHANGED: lambda _: refresh_rules.wake(),
             CATALOG_CHANGED: lambda _: refresh_catalog.wake(),
-            ALERTS_CHANGED: self._alerts.mark_changed,
+            ALERTS_CHANGED: alerts_changed,
             RULE_ENDED: lambda _: end_alerts.wake(),
         }
 
@@ -187,6 +207,7 @@ class _Parts:
                 refresh_rules,
                 refresh_catalog,
                 end_alerts,
+                correlate,
                 self._loop(self._alerts.turn, "broadcast alerts"),
                 self._loop(self._retention().turn, "retention", every=self._settings.count_interval),
             ):

@@ -8,6 +8,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from services.chassis.telemetry import meter
 from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertReason
+from services.manager.core.incident_changes import IncidentReason
 
 # Fired again while its alert is open or was resolved by hand: receivers are not notified twice.
 _DEDUPLICATED = frozenset({AlertReason.REPEATED, AlertReason.EPISODE_CLOSED})
@@ -37,6 +38,11 @@ class Metrics:
             "{alert}",
             "Alerts that were resolved because their rule was disabled or deleted.",
         )
+        self._incidents = manager.create_counter(
+            "tocsin.manager.incident.changes", "{change}", "Changes of incidents by alerts and by time, by reason."
+        )
+        for reason in IncidentReason:
+            self._incidents.add(0, {"reason": reason.value})
         self._edits.add(0)
         self._ended.add(0)
         for counter, outcomes in (
@@ -107,6 +113,10 @@ class Metrics:
     def rule_alerts_ended(self, alerts: int) -> None:
         """Count alerts that were resolved with their rule."""
         self._ended.add(alerts)
+
+    def incident_changed(self, reason: IncidentReason) -> None:
+        """Count a change of an incident, by its last step."""
+        self._incidents.add(1, {"reason": reason.value})
 
     def observe(self, name: str, unit: str, description: str, value: Callable[[], int]) -> None:
         """Export a number as it is at each scrape."""

@@ -10,6 +10,8 @@ from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.catalog import Catalog, CatalogChanges, StoredService
+from services.manager.core.incident import Incident, IncidentFilter, IncidentHistoryEntry, IncidentSummary
+from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
@@ -160,6 +162,28 @@ class RuleEndingTable(Protocol):
         """Delete an ending whose alerts are all resolved."""
 
 
+class IncidentTable(Protocol):
+    """The incidents, with their alerts and histories."""
+
+    async def lock(self) -> int:
+        """Return the revision of the change to be made, alone with the incidents until this transaction ends."""
+
+    async def list_seen(self, limit: int) -> Sequence[tuple[Alert, bool]]:
+        """Return the first alerts that have changed since `mark_seen`, and whether an incident has them already."""
+
+    async def mark_seen(self, alerts: Sequence[Alert]) -> None:
+        """Leave these versions of alerts out of `list_seen` from now on."""
+
+    async def list_changed(self, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
+        """Return the incidents that were written after a revision, without those that were resolved before a time."""
+
+    async def load(self, incident_ids: Collection[str]) -> Mapping[str, Incident]:
+        """Return those of these incidents that exist."""
+
+    async def save(self, changes: Sequence[IncidentChange], revision: int, *, before: Mapping[str, Incident]) -> None:
+        """Write changes; `before` has what is stored of their incidents."""
+
+
 class Transaction(Protocol):
     """The tables, in one transaction."""
 
@@ -194,6 +218,10 @@ class Transaction(Protocol):
     @property
     def rule_endings(self) -> RuleEndingTable:
         """Return the ended rules."""
+
+    @property
+    def incidents(self) -> IncidentTable:
+        """Return the incidents."""
 
 
 class Store(Protocol):
@@ -262,6 +290,16 @@ class AlertReader(Protocol):
 
     async def list_by_id(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
         """Return those of these alerts that exist."""
+
+
+class IncidentReader(Protocol):
+    """The incidents as they are stored."""
+
+    async def get(self, incident_id: str) -> tuple[Incident, Sequence[IncidentHistoryEntry]] | None:
+        """Return an incident and the newest thousand entries of its history, the oldest first, as of one moment."""
+
+    async def list_page(self, wanted: IncidentFilter, page: Page) -> Sequence[IncidentSummary]:
+        """Return up to one more than the page's size, the newest first, after `after` (ISO create time, id)."""
 
 
 class RetentionStore(Protocol):

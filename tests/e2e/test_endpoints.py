@@ -21,6 +21,7 @@ from tests.e2e.event_times import scenario_batches
 from tests.e2e.world import World, wait_until
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2, log_ingest_service_pb2_grpc
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1 import notification_service_pb2
@@ -34,6 +35,7 @@ SERVICES = {
         rule_statistics_service_pb2,
         alert_service_pb2,
         catalog_service_pb2,
+        incident_service_pb2,
         notification_service_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
@@ -47,6 +49,7 @@ OWN = {
         "tocsin.rules.v1.RuleStatisticsService",
         "tocsin.alerts.v1.AlertService",
         "tocsin.catalog.v1.CatalogService",
+        "tocsin.incidents.v1.IncidentService",
     },
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }

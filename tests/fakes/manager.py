@@ -21,6 +21,7 @@ from services.manager.ports import (
     OpenAlertExistsError,
     Page,
 )
+from tests.fakes.incidents import IncidentRows, MemoryIncidents
 from tests.fakes.requests import MemoryRequests
 
 
@@ -40,6 +41,7 @@ class Tables:
     catalog_revision: int = 0
     catalog_deletion: int = 0
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
+    incidents: IncidentRows = field(default_factory=IncidentRows)
     seeds: set[str] = field(default_factory=set)
     deleted_rules: dict[str, int] = field(default_factory=dict)
     epoch: str = "memory"
@@ -214,6 +216,7 @@ class MemoryTransaction:
         self.alerts = MemoryAlerts(tables)
         self.catalog = MemoryCatalog(tables)
         self.rule_endings = MemoryRuleEndings(tables)
+        self.incidents = MemoryIncidents(tables.incidents, tables.alerts)
 
 
 class MemoryStore:

@@ -99,6 +99,15 @@ class DependencyGraph:
             targets = {name: tuple(filter(within.__contains__, targets.get(name, ()))) for name in within}
         return [group for group in _strong_groups(targets) if _is_circular(group, targets)]
 
+    def roots(self) -> frozenset[str]:
+        """Return the services that others depend on, and that depend on none but services that depend on them too."""
+        groups = [
+            group
+            for group in _strong_groups(self._targets)
+            if all(group.issuperset(self._targets.get(name, ())) for name in group)
+        ]
+        return frozenset(name for group in groups for name in group if name in self._sources)
+
     def circle(self, group: frozenset[str], first: str) -> tuple[str, ...]:
         """Return a shortest circle inside such a group that begins with one of its services; ValueError without one."""
         came_from: dict[str, str] = {}

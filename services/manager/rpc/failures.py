@@ -59,3 +59,17 @@ class AlertStateConflict(Failure):
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "ALERT_STATE_CONFLICT"
+
+
+class IncidentNotFound(Failure):
+    """No incident has this id."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "INCIDENT_NOT_FOUND"
+
+
+class IncidentStateConflict(Failure):
+    """The incident's state does not allow this action."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "INCIDENT_STATE_CONFLICT"

@@ -71,6 +71,10 @@ class Error(_message.Message):
         """There is no service of this name in the catalog."""
         TOO_MANY_SERVICES: Error._Reason.ValueType  # 19
         """There are as many services in the catalog as there may be."""
+        INCIDENT_NOT_FOUND: Error._Reason.ValueType  # 23
+        """There is no incident with this id."""
+        INCIDENT_STATE_CONFLICT: Error._Reason.ValueType  # 24
+        """The incident's state does not allow this command."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -117,6 +121,10 @@ class Error(_message.Message):
     """There is no service of this name in the catalog."""
     TOO_MANY_SERVICES: Error.Reason.ValueType  # 19
     """There are as many services in the catalog as there may be."""
+    INCIDENT_NOT_FOUND: Error.Reason.ValueType  # 23
+    """There is no incident with this id."""
+    INCIDENT_STATE_CONFLICT: Error.Reason.ValueType  # 24
+    """The incident's state does not allow this command."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

@@ -67,15 +67,15 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         status.state.value,
         subject.severity.name,
         subject.rule_id,
-        _storable(subject.rule_name),
-        _storable(subject.description),
-        _storable(subject.resource),
+        storable(subject.rule_name),
+        storable(subject.description),
+        storable(subject.resource),
         subject.evidence,
         alert.fire_time,
         alert.acknowledge_time,
-        _storable(alert.acknowledged_by),
+        storable(alert.acknowledged_by),
         alert.resolve_time,
-        _storable(alert.resolved_by),
+        storable(alert.resolved_by),
         alert.superseded_by,
         status.repeat_count,
         status.last_firing.episode,
@@ -85,7 +85,7 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.version,
         alert.update_time,
         subject.open_key,
-        json.dumps({_storable(name): _storable(value) for name, value in subject.labels.items()}),
+        json.dumps({storable(name): storable(value) for name, value in subject.labels.items()}),
     )
 
 
@@ -109,14 +109,14 @@ def history_row(entry: AlertHistoryEntry) -> tuple[Any, ...]:
     """Return the values of HISTORY_COLUMNS."""
     return (
         entry.id,
-        _storable(entry.alert_id),
+        storable(entry.alert_id),
         entry.kind.value,
         entry.create_time,
-        _storable(entry.actor),
-        _storable(entry.comment),
-        _storable(entry.channel),
+        storable(entry.actor),
+        storable(entry.comment),
+        storable(entry.channel),
         entry.trace_id,
-        _storable(entry.recipient),
+        storable(entry.recipient),
         entry.notified_state.value if entry.notified_state else "",
     )
 
@@ -152,6 +152,6 @@ def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return the text with U+FFFD for each NUL, which PostgreSQL does not store; log lines may contain it."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -10,6 +10,7 @@ from services.chassis.request_ids import PostgresRequests
 from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTransitions
 from services.manager.adapters.postgres.catalog import PostgresCatalog
+from services.manager.adapters.postgres.incidents import PostgresIncidents
 from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
 from services.manager.core.rule_edits import RuleEnding
 
@@ -65,6 +66,7 @@ class PostgresTransaction:
         self.alerts = PostgresAlerts(connection)
         self.catalog = PostgresCatalog(connection)
         self.rule_endings = PostgresRuleEndings(connection)
+        self.incidents = PostgresIncidents(connection)
 
 
 class PostgresStore:

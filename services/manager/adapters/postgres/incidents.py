@@ -1,0 +1,368 @@
+"""Incidents with their alerts and histories: in a transaction, and to read."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Record
+
+from services.chassis.postgres import Connection, Database
+from services.contract.paging import key_time
+from services.domain.severity import Severity
+from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of, columns, storable
+from services.manager.core.alert import Alert
+from services.manager.core.incident import (
+    Correlation,
+    CorrelationReason,
+    Incident,
+    IncidentAlert,
+    IncidentFilter,
+    IncidentHistoryEntry,
+    IncidentHistoryKind,
+    IncidentState,
+    IncidentSummary,
+    summary_of,
+)
+from services.manager.core.incident_changes import IncidentChange
+from services.manager.ports import Page
+
+# ruff: noqa: S608  (made of our own column names)
+_TENANT = "default"
+_MAX_HISTORY = 1000
+_INCIDENT = """
+    id, state, cause, create_time, update_time, settle_time, resolve_time, resolved_by, acknowledge_time,
+    acknowledged_by, acknowledged_until, assignee, merged_into, version
+"""
+_SUMMARY = "title, severity, alert_count, open_alert_count, services"
+_MEMBER = """
+    incident_id, alert_id, position, rule_name, service, resource, severity, labels, fire_time, is_open, correlation
+"""
+_HISTORY = "id, incident_id, kind, create_time, alert_id, actor, comment, correlation"
+
+_LOCK = "SELECT revision + 1 FROM incident_revision WHERE tenant = $1 FOR UPDATE"
+_SET_REVISION = "UPDATE incident_revision SET revision = $2 WHERE tenant = $1"
+_SELECT_CHANGED = f"""
+SELECT {_INCIDENT} FROM incidents
+WHERE tenant = $1 AND revision > $2 AND (state <> 'RESOLVED' OR resolve_time >= $3)
+"""
+_SELECT = f"SELECT {_INCIDENT} FROM incidents WHERE tenant = $1 AND id = ANY($2)"
+_SELECT_MEMBERS = f"SELECT {_MEMBER} FROM incident_alerts WHERE incident_id = ANY($1) ORDER BY incident_id, position"
+_SELECT_SEEN = f"""
+SELECT {ALERT_COLUMNS}, EXISTS (SELECT FROM incident_alerts WHERE alert_id = alerts.id) AS is_stored
+FROM alerts WHERE correlated_version < version ORDER BY fire_time, id LIMIT $1
+"""
+# A version that was written meanwhile stays to be seen.
+_MARK_SEEN = """
+UPDATE alerts SET correlated_version = seen.version
+FROM unnest($1::text[], $2::bigint[]) AS seen (id, version) WHERE alerts.id = seen.id
+"""
+_UPSERT = f"""
+INSERT INTO incidents (tenant, revision, {_INCIDENT}, {_SUMMARY}) VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+)
+ON CONFLICT (id) DO UPDATE SET
+    revision = excluded.revision,
+    state = excluded.state,
+    cause = excluded.cause,
+    update_time = excluded.update_time,
+    settle_time = excluded.settle_time,
+    resolve_time = excluded.resolve_time,
+    resolved_by = excluded.resolved_by,
+    acknowledge_time = excluded.acknowledge_time,
+    acknowledged_by = excluded.acknowledged_by,
+    acknowledged_until = excluded.acknowledged_until,
+    assignee = excluded.assignee,
+    merged_into = excluded.merged_into,
+    version = excluded.version,
+    title = excluded.title,
+    severity = excluded.severity,
+    alert_count = excluded.alert_count,
+    open_alert_count = excluded.open_alert_count,
+    services = excluded.services
+"""
+_DELETE_MEMBERS = """
+DELETE FROM incident_alerts USING unnest($1::text[], $2::text[]) AS gone (incident_id, alert_id)
+WHERE incident_alerts.incident_id = gone.incident_id AND incident_alerts.alert_id = gone.alert_id
+"""
+_UPSERT_MEMBERS = f"""
+INSERT INTO incident_alerts ({_MEMBER})
+SELECT incident_id, alert_id, position, rule_name, service, resource, severity, labels::jsonb, fire_time, is_open,
+    correlation::jsonb
+FROM unnest(
+    $1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::timestamptz[], $10::boolean[], $11::text[]
+) AS written ({_MEMBER})
+ON CONFLICT (incident_id, alert_id) DO UPDATE SET
+    rule_name = excluded.rule_name,
+    severity = excluded.severity,
+    labels = excluded.labels,
+    is_open = excluded.is_open,
+    correlation = excluded.correlation
+"""
+_INSERT_HISTORY = f"""
+INSERT INTO incident_history ({_HISTORY})
+SELECT id, incident_id, kind, create_time, alert_id, actor, comment, correlation::jsonb
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[]
+) WITH ORDINALITY AS entry ({_HISTORY}, place)
+ORDER BY place
+ON CONFLICT (id) DO NOTHING
+"""
+_SELECT_HISTORY = f"""
+SELECT {_HISTORY} FROM incident_history WHERE incident_id = $1 ORDER BY position DESC LIMIT {_MAX_HISTORY}
+"""
+
+
+class PostgresIncidents:
+    """Tables incidents, incident_alerts and incident_history, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def lock(self) -> int:
+        return int(await self._connection.fetchval(_LOCK, _TENANT))
+
+    async def list_seen(self, limit: int) -> Sequence[tuple[Alert, bool]]:
+        rows = await self._connection.fetch(_SELECT_SEEN, limit)
+        return [(alert_of(row), row["is_stored"]) for row in rows]
+
+    async def mark_seen(self, alerts: Sequence[Alert]) -> None:
+        if alerts:
+            await self._connection.execute(_MARK_SEEN, *columns([(alert.id, alert.version) for alert in alerts]))
+
+    async def list_changed(self, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
+        return await self._load(await self._connection.fetch(_SELECT_CHANGED, _TENANT, revision, resolved_after))
+
+    async def load(self, incident_ids: Collection[str]) -> Mapping[str, Incident]:
+        found = await self._load(await self._connection.fetch(_SELECT, _TENANT, list(incident_ids)))
+        return {incident.id: incident for incident in found}
+
+    async def save(self, changes: Sequence[IncidentChange], revision: int, *, before: Mapping[str, Incident]) -> None:
+        if not changes:
+            return
+        incidents = [change.incident for change in changes]
+        await self._connection.executemany(
+            _UPSERT, [(_TENANT, revision, *_incident_row(incident), *_summary_row(incident)) for incident in incidents]
+        )
+        await self._save_members(incidents, before)
+        entries = [_history_row(entry) for change in changes for entry in change.history]
+        if entries:
+            await self._connection.execute(_INSERT_HISTORY, *columns(entries))
+        await self._connection.execute(_SET_REVISION, _TENANT, revision)
+
+    async def _save_members(self, incidents: Sequence[Incident], before: Mapping[str, Incident]) -> None:
+        gone: list[tuple[str, str]] = []
+        written: list[tuple[Any, ...]] = []
+        for incident in incidents:
+            former = before[incident.id].alerts if incident.id in before else {}
+            gone += [(incident.id, alert_id) for alert_id in former.keys() - incident.alerts.keys()]
+            written += _member_rows(incident, former)
+        if gone:
+            await self._connection.execute(_DELETE_MEMBERS, *columns(gone))
+        if written:
+            await self._connection.execute(_UPSERT_MEMBERS, *columns(written))
+
+    async def _load(self, rows: Sequence[Record]) -> list[Incident]:
+        members = await _members(self._connection.fetch, [row["id"] for row in rows])
+        return [_incident_of(row, members[row["id"]]) for row in rows]
+
+
+class PostgresIncidentReader:
+    """The same tables, outside of transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, incident_id: str) -> tuple[Incident, Sequence[IncidentHistoryEntry]] | None:
+        async def read(connection: Connection) -> tuple[Incident, Sequence[IncidentHistoryEntry]] | None:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            rows = await connection.fetch(_SELECT, _TENANT, [incident_id])
+            if not rows:
+                return None
+            members = await _members(connection.fetch, [incident_id])
+            entries = await connection.fetch(_SELECT_HISTORY, incident_id)
+            history = [_history_entry_of(entry) for entry in reversed(entries)]
+            return _incident_of(rows[0], members[incident_id]), history
+
+        return await self._database.run_idempotent(read)
+
+    async def list_page(self, wanted: IncidentFilter, page: Page) -> Sequence[IncidentSummary]:
+        conditions, values = _conditions(wanted)
+        if page.after:
+            values += [key_time(page.after[0]), page.after[1]]
+            conditions.append(f"(create_time, id) < (${len(values) - 1}, ${len(values)})")
+        values.append(page.size + 1)
+        query = f"""
+            SELECT {_INCIDENT}, {_SUMMARY} FROM incidents WHERE {" AND ".join(conditions)}
+            ORDER BY create_time DESC, id DESC LIMIT ${len(values)}
+        """
+        return [_summary_of(row) for row in await self._database.fetch(query, *values)]
+
+
+def _conditions(wanted: IncidentFilter) -> tuple[list[str], list[Any]]:
+    """Return the conditions of the filters that are set, each with its value."""
+    filters: list[tuple[str, Any]] = [
+        ("tenant = {}", _TENANT),
+        ("state = ANY({})", [state.value for state in wanted.states]),
+        ("severity = ANY({})", [severity.name for severity in wanted.severities]),
+        ("starts_with(id, {})", wanted.id_prefix),
+        ("EXISTS (SELECT FROM incident_alerts WHERE incident_id = incidents.id AND service = {})", wanted.service),
+        ("merged_into = '' AND id IN (SELECT incident_id FROM incident_alerts WHERE alert_id = {})", wanted.alert_id),
+    ]
+    used = [(text, value) for text, value in filters if value]
+    return [text.format(f"${n}") for n, (text, _) in enumerate(used, 1)], [value for _, value in used]
+
+
+async def _members(fetch: Any, incident_ids: Sequence[str]) -> Mapping[str, dict[str, IncidentAlert]]:
+    members: dict[str, dict[str, IncidentAlert]] = {incident_id: {} for incident_id in incident_ids}
+    for row in await fetch(_SELECT_MEMBERS, incident_ids) if incident_ids else ():
+        members[row["incident_id"]][row["alert_id"]] = _member_of(row)
+    return members
+
+
+def _member_of(row: Record) -> IncidentAlert:
+    return IncidentAlert(
+        id=row["alert_id"],
+        rule_name=row["rule_name"],
+        service=row["service"],
+        resource=row["resource"],
+        severity=Severity[row["severity"]],
+        labels=json.loads(row["labels"]),
+        fire_time=row["fire_time"],
+        is_open=row["is_open"],
+        correlation=_correlation_of(row["correlation"]),
+    )
+
+
+def _member_rows(incident: Incident, before: Mapping[str, IncidentAlert]) -> Iterable[tuple[Any, ...]]:
+    """Yield the values of _MEMBER of the alerts that are not as before."""
+    for position, alert in enumerate(incident.alerts.values()):
+        if before.get(alert.id) != alert:
+            yield (
+                incident.id,
+                alert.id,
+                position,
+                storable(alert.rule_name),
+                storable(alert.service),
+                storable(alert.resource),
+                alert.severity.name,
+                _labels_text(alert.labels),
+                alert.fire_time,
+                alert.is_open,
+                _correlation_text(alert.correlation),
+            )
+
+
+def _incident_of(row: Record, alerts: Mapping[str, IncidentAlert]) -> Incident:
+    return Incident(
+        id=row["id"],
+        state=IncidentState(row["state"]),
+        alerts=alerts,
+        cause=row["cause"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+        settle_time=row["settle_time"],
+        resolve_time=row["resolve_time"],
+        resolved_by=row["resolved_by"],
+        acknowledge_time=row["acknowledge_time"],
+        acknowledged_by=row["acknowledged_by"],
+        acknowledged_until=row["acknowledged_until"],
+        assignee=row["assignee"],
+        merged_into=row["merged_into"],
+        version=row["version"],
+    )
+
+
+def _incident_row(incident: Incident) -> tuple[Any, ...]:
+    """Return the values of _INCIDENT."""
+    return (
+        incident.id,
+        incident.state.value,
+        incident.cause,
+        incident.create_time,
+        incident.update_time,
+        incident.settle_time,
+        incident.resolve_time,
+        incident.resolved_by,
+        incident.acknowledge_time,
+        incident.acknowledged_by,
+        incident.acknowledged_until,
+        incident.assignee,
+        incident.merged_into,
+        incident.version,
+    )
+
+
+def _summary_of(row: Record) -> IncidentSummary:
+    return IncidentSummary(
+        incident=_incident_of(row, {}),
+        title=row["title"],
+        severity=Severity[row["severity"]],
+        alert_count=row["alert_count"],
+        open_alert_count=row["open_alert_count"],
+        services=tuple(row["services"]),
+    )
+
+
+def _summary_row(incident: Incident) -> tuple[Any, ...]:
+    """Return the values of _SUMMARY."""
+    summary = summary_of(incident)
+    return (
+        storable(summary.title),
+        summary.severity.name,
+        summary.alert_count,
+        summary.open_alert_count,
+        [storable(service) for service in summary.services],
+    )
+
+
+def _history_entry_of(row: Record) -> IncidentHistoryEntry:
+    return IncidentHistoryEntry(
+        id=row["id"],
+        incident_id=row["incident_id"],
+        kind=IncidentHistoryKind(row["kind"]),
+        create_time=row["create_time"],
+        alert_id=row["alert_id"],
+        actor=row["actor"],
+        comment=row["comment"],
+        correlation=_correlation_of(row["correlation"]),
+    )
+
+
+def _history_row(entry: IncidentHistoryEntry) -> tuple[Any, ...]:
+    """Return the values of _HISTORY."""
+    return (
+        entry.id,
+        entry.incident_id,
+        entry.kind.value,
+        entry.create_time,
+        entry.alert_id,
+        storable(entry.actor),
+        storable(entry.comment),
+        _correlation_text(entry.correlation),
+    )
+
+
+def _labels_text(labels: Mapping[str, str]) -> str:
+    return json.dumps({storable(name): storable(value) for name, value in labels.items()})
+
+
+def _correlation_text(correlation: Correlation) -> str:
+    fields = {
+        "incident": correlation.incident_id,
+        "reason": correlation.reason.value,
+        "path": [storable(service) for service in correlation.path],
+        "labels": {storable(name): storable(value) for name, value in correlation.labels.items()},
+    }
+    return json.dumps(fields)
+
+
+def _correlation_of(text: str) -> Correlation:
+    fields = json.loads(text)
+    return Correlation(
+        incident_id=fields["incident"],
+        reason=CorrelationReason(fields["reason"]),
+        path=tuple(fields["path"]),
+        labels=fields["labels"],
+    )

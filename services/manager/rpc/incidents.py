@@ -1,0 +1,159 @@
+"""IncidentService: read incidents; IncidentCommands acts on them."""
+
+from typing import Any
+
+from services.chassis.failures import Violation
+from services.chassis.grpc_server import Mount
+from services.contract.paging import PageTokenError, encode_page_token, filters_of, key_time
+from services.contract.timestamps import timestamp_of
+from services.domain.severity import Severity
+from services.manager.core.incident import (
+    Correlation,
+    Incident,
+    IncidentAlert,
+    IncidentFilter,
+    IncidentHistoryEntry,
+    IncidentState,
+    summary_of,
+)
+from services.manager.ports import IncidentReader, Page
+from services.manager.rpc.failures import IncidentNotFound
+from services.manager.rpc.incident_commands import IncidentCommands, incident_message
+from services.manager.rpc.requests import check_fields, check_length, page_of, refuse_if_any
+from tocsin.alerts.v1 import alert_pb2
+from tocsin.incidents.v1 import incident_pb2
+from tocsin.incidents.v1 import incident_service_pb2 as pb
+from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceServicer, add_IncidentServiceServicer_to_server
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+_MAX_ID = 36
+_MAX_ALERTS = 1000
+
+
+# ruff: noqa: N802  (rpcs are named, and described, by the contract)
+class IncidentRpc(IncidentServiceServicer):
+    """Serves IncidentService."""
+
+    def __init__(self, commands: IncidentCommands, reader: IncidentReader) -> None:
+        self._commands = commands
+        self._reader = reader
+
+    def mount(self) -> Mount:
+        """Return the service for a server."""
+        return Mount(
+            pb.DESCRIPTOR.services_by_name["IncidentService"].full_name,
+            lambda server: add_IncidentServiceServicer_to_server(self, server),
+        )
+
+    async def ListIncidents(self, request: pb.ListIncidentsRequest, _context: Any) -> pb.ListIncidentsResponse:
+        check_fields(request)
+        check_length(request, id_prefix=_MAX_ID)
+        filters = filters_of(request)
+        page = _page(request, filters)
+        rows = await self._reader.list_page(_filter(request), page)
+        shown, token = rows[: page.size], ""
+        if len(rows) > page.size:
+            last = shown[-1].incident
+            token = encode_page_token((last.create_time.isoformat(), last.id), filters=filters)
+        return pb.ListIncidentsResponse(incidents=map(incident_message, shown), next_page_token=token)
+
+    async def GetIncident(self, request: pb.GetIncidentRequest, _context: Any) -> pb.GetIncidentResponse:
+        check_fields(request, "id")
+        found = await self._reader.get(request.id)
+        if found is None:
+            raise IncidentNotFound("there is no incident with this id", incident_id=request.id)
+        incident, history = found
+        alerts = list(incident.alerts.values())[:_MAX_ALERTS]
+        return pb.GetIncidentResponse(
+            incident=incident_message(summary_of(incident)),
+            alerts=[_alert_message(incident, alert) for alert in alerts],
+            history=map(_history_message, history),
+        )
+
+    async def AcknowledgeIncident(
+        self, request: pb.AcknowledgeIncidentRequest, _context: Any
+    ) -> pb.AcknowledgeIncidentResponse:
+        return await self._commands.acknowledge(request)
+
+    async def UnacknowledgeIncident(
+        self, request: pb.UnacknowledgeIncidentRequest, _context: Any
+    ) -> pb.UnacknowledgeIncidentResponse:
+        return await self._commands.unacknowledge(request)
+
+    async def AssignIncident(self, request: pb.AssignIncidentRequest, _context: Any) -> pb.AssignIncidentResponse:
+        return await self._commands.assign(request)
+
+    async def CommentIncident(self, request: pb.CommentIncidentRequest, _context: Any) -> pb.CommentIncidentResponse:
+        return await self._commands.comment(request)
+
+    async def ResolveIncident(self, request: pb.ResolveIncidentRequest, _context: Any) -> pb.ResolveIncidentResponse:
+        return await self._commands.resolve(request)
+
+    async def MergeIncidents(self, request: pb.MergeIncidentsRequest, _context: Any) -> pb.MergeIncidentsResponse:
+        return await self._commands.merge(request)
+
+    async def SplitIncident(self, request: pb.SplitIncidentRequest, _context: Any) -> pb.SplitIncidentResponse:
+        return await self._commands.split(request)
+
+
+def _filter(request: pb.ListIncidentsRequest) -> IncidentFilter:
+    severities, states = set(map(int, Severity)), set(incident_pb2.Incident.State.values()) - {0}
+    refuse_if_any(
+        *(
+            Violation(f"severities[{n}]", "is not a severity")
+            for n, value in enumerate(request.severities)
+            if value not in severities
+        ),
+        *(Violation(f"states[{n}]", "is not a state") for n, value in enumerate(request.states) if value not in states),
+    )
+    return IncidentFilter(
+        states=tuple(IncidentState(incident_pb2.Incident.State.Name(value)) for value in request.states),
+        severities=tuple(Severity(value) for value in request.severities),
+        service=request.service,
+        id_prefix=request.id_prefix.lower(),
+        alert_id=request.alert_id,
+    )
+
+
+def _page(request: pb.ListIncidentsRequest, filters: str) -> Page:
+    page = page_of(request.page_size, request.page_token, filters=filters, width=2)
+    if page.after:
+        try:
+            key_time(page.after[0])
+        except PageTokenError as error:
+            refuse_if_any(Violation("pageToken", str(error)))
+    return page
+
+
+def _alert_message(incident: Incident, alert: IncidentAlert) -> incident_pb2.IncidentAlert:
+    is_open = alert.is_open and incident.is_open
+    return incident_pb2.IncidentAlert(
+        alert_id=alert.id,
+        rule_name=alert.rule_name,
+        resource=alert.resource,
+        service=alert.service,
+        severity=AlertRule.Severity.ValueType(alert.severity),
+        state=alert_pb2.Alert.FIRING if is_open else alert_pb2.Alert.RESOLVED,
+        fire_time=timestamp_of(alert.fire_time),
+        correlation=_correlation_message(alert.correlation),
+    )
+
+
+def _history_message(entry: IncidentHistoryEntry) -> incident_pb2.IncidentHistoryEntry:
+    return incident_pb2.IncidentHistoryEntry(
+        id=entry.id,
+        kind=incident_pb2.IncidentHistoryEntry.Kind.Value(entry.kind.value),
+        create_time=timestamp_of(entry.create_time),
+        alert_id=entry.alert_id,
+        actor=entry.actor,
+        comment=entry.comment,
+        correlation=_correlation_message(entry.correlation) if entry.alert_id else None,
+    )
+
+
+def _correlation_message(correlation: Correlation) -> incident_pb2.Correlation:
+    return incident_pb2.Correlation(
+        reason=incident_pb2.Correlation.Reason.Value(correlation.reason.value),
+        path=correlation.path,
+        labels=correlation.labels,
+    )

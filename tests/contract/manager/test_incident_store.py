@@ -1,0 +1,228 @@
+"""What the manager relies on from the store of its incidents, in memory and in PostgreSQL alike."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+
+from services.chassis.postgres import connect, migrate
+from services.chassis.settings import PostgresSettings, Secret
+from services.domain.severity import Severity
+from services.manager.adapters.postgres.incidents import PostgresIncidentReader
+from services.manager.adapters.postgres.store import PostgresStore
+from services.manager.app import MIGRATIONS, SCHEMA
+from services.manager.core.alert_lifecycle import Ended, Fired
+from services.manager.core.incident import (
+    Correlation,
+    CorrelationReason,
+    Incident,
+    IncidentAlert,
+    IncidentFilter,
+    IncidentState,
+    summary_of,
+)
+from services.manager.core.incident_changes import (
+    IncidentChange,
+    acknowledge,
+    assign,
+    end_alert,
+    join,
+    merge_incidents,
+    open_incident,
+    resolve_incident,
+    split_incident,
+)
+from services.manager.core.transitions import decide
+from services.manager.ports import IncidentReader, Page, Store
+from tests.fakes.incidents import MemoryIncidentReader
+from tests.fakes.manager import MemoryStore
+from tests.fakes.transitions import NOW, START, a_subject, a_transition
+
+SETTLE = timedelta(minutes=2)
+LONG_AGO = START - timedelta(days=999)
+RELATED = Correlation(
+    incident_id="i",
+    reason=CorrelationReason.DEPENDENCY,
+    path=("shop", "data base"),
+    labels={"team": "a", "nul": "before\0after"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A store and its reader."""
+
+    store: Store
+    incidents: IncidentReader
+
+
+def alert(name: str, service: str = "shop") -> IncidentAlert:
+    return IncidentAlert(
+        id=name,
+        rule_name='"quotes" and\nlines',
+        service=service,
+        resource=f"service={service} \N{SNOWMAN}",
+        severity=Severity.HIGH,
+        labels={"team": "a", "": ""},
+        fire_time=NOW,
+    )
+
+
+async def save(stored: Stored, *changes: IncidentChange, before: Sequence[Incident] = ()) -> int:
+    """Write changes at one revision, and return it."""
+    async with stored.store.transaction() as transaction:
+        revision = await transaction.incidents.lock()
+        await transaction.incidents.save(changes, revision, before={each.id: each for each in before})
+    return revision
+
+
+async def load(stored: Stored, *names: str) -> dict[str, Incident]:
+    async with stored.store.transaction() as transaction:
+        return dict(await transaction.incidents.load(names))
+
+
+async def decide_alerts(stored: Stored, kind: type[Fired] | type[Ended], *resources: str) -> None:
+    """Let alerts fire or end."""
+    transitions = [a_transition(kind, subject=a_subject(resource)) for resource in resources]
+    async with stored.store.transaction() as transaction:
+        context = await transaction.alerts.load_for_update(transitions, expected_new=())
+        await transaction.transitions.insert(transitions)
+        _, outcomes = decide(context, transitions, NOW)
+        await transaction.alerts.save([(change, ()) for outcome in outcomes for change in outcome.changes])
+
+
+async def seen(stored: Stored, limit: int = 10, *, mark: bool = False) -> list[tuple[str, bool]]:
+    async with stored.store.transaction() as transaction:
+        found = await transaction.incidents.list_seen(limit)
+        if mark:
+            await transaction.incidents.mark_seen([each for each, _ in found])
+    return [(each.subject.resource, is_stored) for each, is_stored in found]
+
+
+class IncidentContract(ABC):
+    @pytest.fixture
+    @abstractmethod
+    def stored(self) -> Stored: ...
+
+    async def test_an_incident_comes_back_as_it_was(self, stored: Stored) -> None:
+        opened = open_incident(alert("a"), now=NOW)
+        joined = join(opened.incident, alert("b", ""), RELATED, now=NOW)
+        taken = acknowledge(joined.incident, actor="ann", comment="mine", until=NOW + SETTLE, now=NOW)
+        given = assign(taken.incident, "bob", actor="ann", comment="", now=NOW)
+        whole = replace(given, history=opened.history + joined.history + taken.history + given.history)
+        assert await save(stored, whole) == 1
+        found = await load(stored, whole.incident.id, "unknown")
+        known = replace(RELATED, labels={"team": "a", "nul": "before\N{REPLACEMENT CHARACTER}after"})
+        if isinstance(stored.store, MemoryStore):
+            known = RELATED
+        expected = replace(
+            whole.incident,
+            alerts={**whole.incident.alerts, "b": replace(whole.incident.alerts["b"], correlation=known)},
+        )
+        assert found == {expected.id: expected}
+        assert list(found[expected.id].alerts) == ["a", "b"]
+        read = await stored.incidents.get(expected.id)
+        assert read is not None
+        assert read[0] == expected
+        assert [entry.kind for entry in read[1]] == [entry.kind for entry in whole.history]
+        assert read[1][1].correlation == known
+        assert (read[1][2].actor, read[1][2].comment) == ("ann", "mine")
+        assert await stored.incidents.get("unknown") is None
+
+    async def test_a_change_replaces_what_was_stored_and_adds_to_the_history(self, stored: Stored) -> None:
+        opened = open_incident(alert("a"), now=NOW)
+        await save(stored, opened)
+        ended = end_alert(opened.incident, "a", settle=SETTLE, now=NOW)
+        await save(stored, ended, before=[opened.incident])
+        again = resolve_incident(ended.incident, actor="ann", comment="", now=NOW)
+        assert await save(stored, again, before=[ended.incident]) == 3
+        assert await load(stored, opened.incident.id) == {opened.incident.id: again.incident}
+        read = await stored.incidents.get(opened.incident.id)
+        assert read is not None
+        assert len(read[1]) == 3
+
+    async def test_alerts_move_between_incidents(self, stored: Stored) -> None:
+        one, other = open_incident(alert("a"), now=NOW), open_incident(alert("b"), now=NOW)
+        await save(stored, one, other)
+        merged, ended = merge_incidents(one.incident, other.incident, actor="ann", comment="", now=NOW)
+        await save(stored, merged, ended, before=[one.incident, other.incident])
+        after = await load(stored, one.incident.id, other.incident.id)
+        assert set(after[one.incident.id].alerts) == {"a", "b"}
+        assert after[other.incident.id] == ended.incident
+        left, new = split_incident(merged.incident, {"a"}, actor="ann", comment="", settle=SETTLE, now=NOW)
+        assert new is not None
+        await save(stored, left, new, before=[merged.incident])
+        after = await load(stored, one.incident.id, new.incident.id)
+        assert [set(each.alerts) for each in (after[one.incident.id], after[new.incident.id])] == [{"b"}, {"a"}]
+
+    async def test_what_others_have_written_since_is_listed(self, stored: Stored) -> None:
+        one, other = open_incident(alert("a"), now=NOW), open_incident(alert("b"), now=NOW)
+        await save(stored, one)
+        await save(stored, other)
+        done = resolve_incident(one.incident, actor="", comment="", now=NOW)
+        assert await save(stored, done, before=[one.incident]) == 3
+
+        async def changed(revision: int, seconds: int = 0) -> set[str]:
+            after = NOW + timedelta(seconds=seconds)
+            async with stored.store.transaction() as transaction:
+                return {each.id for each in await transaction.incidents.list_changed(revision, resolved_after=after)}
+
+        assert await changed(-1) == await changed(1) == {one.incident.id, other.incident.id}
+        assert await changed(2) == {one.incident.id}
+        assert await changed(-1, 1) == {other.incident.id}
+        assert await changed(3) == set()
+
+    async def test_alerts_are_seen_until_this_version_of_them_is_marked(self, stored: Stored) -> None:
+        await decide_alerts(stored, Fired, "a", "b")
+        assert sorted(await seen(stored)) == [("a", False), ("b", False)]
+        assert len(await seen(stored, 1)) == 1
+        await seen(stored, mark=True)
+        assert await seen(stored) == []
+        await decide_alerts(stored, Ended, "b")
+        async with stored.store.transaction() as transaction:
+            ((about_b, _),) = await transaction.incidents.list_seen(10)
+        await save(stored, open_incident(alert(about_b.id), now=NOW))
+        assert await seen(stored, mark=True) == [("b", True)]
+        assert await seen(stored) == []
+
+    async def test_lists_are_newest_first_in_pages_and_filtered(self, stored: Stored) -> None:
+        names = ["a", "b", "c"]
+        opened = [open_incident(alert(name, name), now=NOW + n * SETTLE) for n, name in enumerate(names)]
+        done = resolve_incident(opened[0].incident, actor="", comment="", now=NOW)
+        await save(stored, done, *opened[1:])
+        expected = [summary_of(each.incident) for each in reversed([done, *opened[1:]])]
+        expected = [replace(each, incident=replace(each.incident, alerts={})) for each in expected]
+
+        async def listed(wanted: IncidentFilter | None = None, page: Page | None = None) -> list[str]:
+            rows = await stored.incidents.list_page(wanted or IncidentFilter(), page or Page())
+            assert all(row in expected for row in rows)
+            return [row.services[0] for row in rows]
+
+        assert await listed() == ["c", "b", "a"]
+        last = opened[1].incident
+        assert await listed(page=Page(size=1)) == ["c", "b"]
+        assert await listed(page=Page(size=2, after=(last.create_time.isoformat(), last.id))) == ["a"]
+        assert await listed(IncidentFilter(states=(IncidentState.OPEN,))) == ["c", "b"]
+        assert await listed(IncidentFilter(severities=(Severity.LOW,))) == []
+        assert await listed(IncidentFilter(service="b")) == ["b"]
+        assert await listed(IncidentFilter(alert_id="c")) == ["c"]
+        assert await listed(IncidentFilter(id_prefix=last.id[:13])) == ["b"]
+
+
+class TestMemoryIncidents(IncidentContract):
+    @pytest.fixture
+    def stored(self) -> Stored:
+        store = MemoryStore()
+        return Stored(store, MemoryIncidentReader(store))
+
+
+@pytest.mark.integration
+class TestPostgresIncidents(IncidentContract):
+    @pytest.fixture
+    async def stored(self, database: str) -> AsyncIterator[Stored]:
+        settings = PostgresSettings(database_url=Secret(database))
+        await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
+        async with connect(settings, schema=SCHEMA) as opened:
+            yield Stored(PostgresStore(opened), PostgresIncidentReader(opened))

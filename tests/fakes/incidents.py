@@ -1,0 +1,113 @@
+"""The manager's incidents in memory."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+
+from services.manager.core.alert import Alert
+from services.manager.core.incident import (
+    Incident,
+    IncidentFilter,
+    IncidentHistoryEntry,
+    IncidentSummary,
+    summary_of,
+)
+from services.manager.core.incident_changes import IncidentChange
+from services.manager.ports import Page
+
+
+@dataclass
+class IncidentRows:
+    """All rows: incidents with the revision that wrote them, their history, and the versions of alerts they know."""
+
+    incidents: dict[str, tuple[Incident, int]] = field(default_factory=dict)
+    history: dict[str, IncidentHistoryEntry] = field(default_factory=dict)
+    seen_versions: dict[str, int] = field(default_factory=dict)
+    revision: int = 0
+
+
+class MemoryIncidents:
+    def __init__(self, rows: IncidentRows, alerts: Mapping[str, Alert]) -> None:
+        self._rows = rows
+        self._alerts = alerts
+
+    async def lock(self) -> int:
+        return self._rows.revision + 1
+
+    async def list_seen(self, limit: int) -> Sequence[tuple[Alert, bool]]:
+        known = {alert_id for incident, _ in self._rows.incidents.values() for alert_id in incident.alerts}
+        changed = [
+            alert for alert in self._alerts.values() if self._rows.seen_versions.get(alert.id, 0) < alert.version
+        ]
+        first = sorted(changed, key=lambda alert: (alert.fire_time, alert.id))[:limit]
+        return [(alert, alert.id in known) for alert in first]
+
+    async def mark_seen(self, alerts: Sequence[Alert]) -> None:
+        self._rows.seen_versions |= {alert.id: alert.version for alert in alerts}
+
+    async def list_changed(self, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
+        return [
+            incident
+            for incident, written in self._rows.incidents.values()
+            if written > revision and (incident.resolve_time is None or incident.resolve_time >= resolved_after)
+        ]
+
+    async def load(self, incident_ids: Collection[str]) -> Mapping[str, Incident]:
+        return {name: self._rows.incidents[name][0] for name in incident_ids if name in self._rows.incidents}
+
+    async def save(
+        self,
+        changes: Sequence[IncidentChange],
+        revision: int,
+        *,
+        before: Mapping[str, Incident],  # noqa: ARG002  (the port's)
+    ) -> None:
+        for change in changes:
+            self._rows.incidents[change.incident.id] = change.incident, revision
+            for entry in change.history:
+                self._rows.history.setdefault(entry.id, entry)
+            self._rows.revision = revision
+
+
+class _Tables(Protocol):
+    incidents: IncidentRows
+
+
+class _Store(Protocol):
+    @property
+    def tables(self) -> _Tables: ...
+
+
+class MemoryIncidentReader:
+    def __init__(self, store: _Store) -> None:
+        self._store = store
+
+    @property
+    def _rows(self) -> IncidentRows:
+        return self._store.tables.incidents
+
+    async def get(self, incident_id: str) -> tuple[Incident, Sequence[IncidentHistoryEntry]] | None:
+        if incident_id not in self._rows.incidents:
+            return None
+        history = [entry for entry in self._rows.history.values() if entry.incident_id == incident_id]
+        return self._rows.incidents[incident_id][0], history[-1000:]
+
+    async def list_page(self, wanted: IncidentFilter, page: Page) -> Sequence[IncidentSummary]:
+        found = [incident for incident, _ in self._rows.incidents.values() if _is_wanted(wanted, incident)]
+        newest = sorted(found, key=lambda incident: (incident.create_time, incident.id), reverse=True)
+        after = (datetime.fromisoformat(page.after[0]), page.after[1]) if page.after else None
+        rest = [incident for incident in newest if after is None or (incident.create_time, incident.id) < after]
+        return [
+            replace(summary_of(incident), incident=replace(incident, alerts={})) for incident in rest[: page.size + 1]
+        ]
+
+
+def _is_wanted(wanted: IncidentFilter, incident: Incident) -> bool:
+    return (
+        (not wanted.states or incident.state in wanted.states)
+        and (not wanted.severities or incident.severity in wanted.severities)
+        and (not wanted.service or any(alert.service == wanted.service for alert in incident.alerts.values()))
+        and incident.id.startswith(wanted.id_prefix)
+        and (not wanted.alert_id or (wanted.alert_id in incident.alerts and not incident.merged_into))
+    )

@@ -1,0 +1,394 @@
+"""The life of an incident: by example, and by what holds after any steps."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from services.domain.severity import Severity
+from services.manager.core.correlation import CauseReason, CorrelationSettings
+from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
+from services.manager.core.incident import (
+    Correlation,
+    CorrelationReason,
+    Incident,
+    IncidentAlert,
+    IncidentHistoryKind,
+    IncidentState,
+    summary_of,
+    title_of,
+)
+from services.manager.core.incident_changes import (
+    IncidentChange,
+    IncidentReason,
+    acknowledge,
+    add_comment,
+    assign,
+    end_alert,
+    expire_acknowledgement,
+    join,
+    merge_incidents,
+    open_incident,
+    resolve_incident,
+    settle,
+    split_incident,
+    unacknowledge,
+    update_alert,
+    with_cause,
+)
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+SETTLE = timedelta(minutes=5)
+BY_RESOURCE = Correlation(incident_id="i", reason=CorrelationReason.SAME_RESOURCE)
+
+
+def at(minute: float) -> datetime:
+    return NOW + timedelta(minutes=minute)
+
+
+def alert(name: str, service: str = "shop", severity: Severity = Severity.HIGH) -> IncidentAlert:
+    return IncidentAlert(
+        id=name,
+        rule_name=f"rule {name}",
+        service=service,
+        resource=f"service={service}",
+        severity=severity,
+        labels={},
+        fire_time=NOW,
+    )
+
+
+def opened(*names: str) -> Incident:
+    incident = open_incident(alert(names[0]), now=NOW).incident
+    for name in names[1:]:
+        incident = join(incident, alert(name), BY_RESOURCE, now=NOW).incident
+    return incident
+
+
+def kinds(change: IncidentChange) -> list[IncidentHistoryKind]:
+    return [entry.kind for entry in change.history]
+
+
+def test_an_alert_opens_an_incident_whose_id_is_always_the_same() -> None:
+    change = open_incident(alert("a"), now=NOW)
+    assert change.incident.state is IncidentState.OPEN
+    assert change.incident.cause == "a"
+    assert kinds(change) == [IncidentHistoryKind.OPENED]
+    assert open_incident(alert("a"), now=at(1)).incident.id == change.incident.id != opened("b").id
+
+
+def test_an_alert_that_joins_says_why_and_joins_once() -> None:
+    change = join(opened("a"), alert("b"), BY_RESOURCE, now=at(1))
+    assert change.reason is IncidentReason.JOINED
+    assert change.incident.alerts["b"].correlation == change.history[0].correlation == BY_RESOURCE
+    again = join(change.incident, alert("b"), BY_RESOURCE, now=at(2))
+    assert (again.incident, again.reason, again.history) == (
+        change.incident,
+        IncidentReason.ALREADY_IN_INCIDENT,
+        (),
+    )
+
+
+def test_its_severity_is_the_highest_of_the_open_alerts() -> None:
+    incident = join(opened("a"), alert("b", severity=Severity.CRITICAL), BY_RESOURCE, now=NOW).incident
+    assert incident.severity is Severity.CRITICAL
+    incident = end_alert(incident, "b", settle=SETTLE, now=NOW).incident
+    assert incident.severity is Severity.HIGH
+    assert end_alert(incident, "a", settle=SETTLE, now=NOW).incident.severity is Severity.CRITICAL
+
+
+def test_it_is_resolved_when_its_last_alert_has_been_over_for_a_while() -> None:
+    incident = end_alert(opened("a", "b"), "a", settle=SETTLE, now=at(1)).incident
+    assert incident.settle_time is None
+    change = end_alert(incident, "b", settle=SETTLE, now=at(2))
+    assert (change.reason, kinds(change)) == (IncidentReason.ALERT_RESOLVED, [IncidentHistoryKind.ALERT_RESOLVED])
+    assert settle(change.incident, now=at(6.9)).reason is IncidentReason.NOT_DUE
+    settled = settle(change.incident, now=at(9))
+    assert (settled.reason, settled.incident.state) == (IncidentReason.SETTLED, IncidentState.RESOLVED)
+    assert settled.incident.resolve_time == at(7)
+    assert settle(settled.incident, now=at(20)).reason is IncidentReason.NOT_DUE
+    assert settle(incident, now=at(20)).reason is IncidentReason.NOT_DUE
+
+
+def test_the_end_of_an_alert_is_noted_once() -> None:
+    incident = end_alert(opened("a"), "a", settle=SETTLE, now=NOW).incident
+    for name in ("a", "unknown"):
+        change = end_alert(incident, name, settle=SETTLE, now=at(3))
+        assert (change.incident, change.reason) == (incident, IncidentReason.ALERT_NOT_OPEN)
+
+
+def test_an_alert_that_joins_while_it_settles_keeps_it_open() -> None:
+    incident = end_alert(opened("a"), "a", settle=SETTLE, now=NOW).incident
+    incident = join(incident, alert("b"), BY_RESOURCE, now=at(4)).incident
+    assert settle(incident, now=at(60)).reason is IncidentReason.NOT_DUE
+
+
+def test_a_related_alert_opens_it_again_and_nobody_has_acknowledged_it() -> None:
+    incident = acknowledge(opened("a"), actor="ann", comment="", until=None, now=NOW).incident
+    incident = end_alert(incident, "a", settle=SETTLE, now=NOW).incident
+    incident = settle(incident, now=at(5)).incident
+    change = join(incident, alert("b"), BY_RESOURCE, now=at(8))
+    assert (change.reason, kinds(change)) == (
+        IncidentReason.REOPENED,
+        [IncidentHistoryKind.REOPENED, IncidentHistoryKind.JOINED],
+    )
+    assert (change.incident.state, change.incident.resolve_time) == (IncidentState.OPEN, None)
+    assert (change.incident.acknowledged_by, change.incident.acknowledge_time) == ("", None)
+
+
+def test_resolving_by_hand_ends_its_alerts_and_is_done_once() -> None:
+    change = resolve_incident(opened("a", "b"), actor="ann", comment="fixed", now=at(1))
+    assert (change.incident.resolved_by, change.incident.open_alerts) == ("ann", [])
+    assert (change.history[0].actor, change.history[0].comment) == ("ann", "fixed")
+    again = resolve_incident(change.incident, actor="bob", comment="", now=at(2))
+    assert (again.incident, again.reason) == (change.incident, IncidentReason.ALREADY_RESOLVED)
+    late = end_alert(join(change.incident, alert("c"), BY_RESOURCE, now=NOW).incident, "a", settle=SETTLE, now=NOW)
+    assert late.reason is IncidentReason.ALERT_NOT_OPEN
+
+
+def test_it_is_acknowledged_once() -> None:
+    change = acknowledge(opened("a"), actor="ann", comment="mine", until=None, now=at(1))
+    assert (change.incident.state, change.incident.acknowledged_by) == (IncidentState.ACKNOWLEDGED, "ann")
+    assert (change.history[0].actor, change.history[0].comment) == ("ann", "mine")
+    for actor in ("ann", "bob"):
+        again = acknowledge(change.incident, actor=actor, comment="", until=None, now=at(2))
+        assert (again.incident, again.reason) == (change.incident, IncidentReason.ALREADY_ACKNOWLEDGED)
+    resolved = resolve_incident(change.incident, actor="ann", comment="", now=at(3)).incident
+    too_late = acknowledge(resolved, actor="bob", comment="", until=None, now=at(4))
+    assert (too_late.incident, too_late.reason) == (resolved, IncidentReason.ALREADY_RESOLVED)
+
+
+def test_who_has_acknowledged_it_may_set_another_end() -> None:
+    incident = acknowledge(opened("a"), actor="ann", comment="", until=at(30), now=at(1)).incident
+    change = acknowledge(incident, actor="ann", comment="", until=at(60), now=at(2))
+    assert (change.reason, change.incident.acknowledged_until) == (IncidentReason.ACKNOWLEDGED, at(60))
+    assert change.incident.acknowledge_time == at(1)
+
+
+def test_an_acknowledgement_ends_at_its_time() -> None:
+    incident = acknowledge(opened("a"), actor="ann", comment="", until=at(30), now=at(1)).incident
+    assert expire_acknowledgement(incident, now=at(29)).reason is IncidentReason.NOT_DUE
+    change = expire_acknowledgement(incident, now=at(30))
+    assert (change.reason, change.incident.state) == (IncidentReason.ACKNOWLEDGEMENT_EXPIRED, IncidentState.OPEN)
+    assert kinds(change) == [IncidentHistoryKind.ACKNOWLEDGEMENT_EXPIRED]
+    assert expire_acknowledgement(change.incident, now=at(40)).reason is IncidentReason.NOT_DUE
+    endless = acknowledge(opened("a"), actor="ann", comment="", until=None, now=at(1)).incident
+    assert expire_acknowledgement(endless, now=at(999)).reason is IncidentReason.NOT_DUE
+
+
+def test_an_acknowledgement_is_taken_back() -> None:
+    incident = acknowledge(opened("a"), actor="ann", comment="", until=None, now=at(1)).incident
+    change = unacknowledge(incident, actor="bob", comment="no time", now=at(2))
+    assert (change.reason, change.incident.state) == (IncidentReason.UNACKNOWLEDGED, IncidentState.OPEN)
+    assert unacknowledge(change.incident, actor="bob", comment="", now=at(3)).reason is IncidentReason.NOT_ACKNOWLEDGED
+
+
+def test_it_is_assigned_and_commented() -> None:
+    change = assign(opened("a"), "ann", actor="bob", comment="", now=at(1))
+    assert (change.reason, change.incident.assignee) == (IncidentReason.ASSIGNED, "ann")
+    assert assign(change.incident, "ann", actor="bob", comment="", now=at(2)).reason is IncidentReason.ALREADY_ASSIGNED
+    commented = add_comment(change.incident, actor="bob", comment="look", now=at(3))
+    assert (commented.reason, commented.history[0].comment) == (IncidentReason.COMMENTED, "look")
+    assert (
+        commented.history[0].id != add_comment(commented.incident, actor="bob", comment="look", now=at(3)).history[0].id
+    )
+
+
+def test_merging_moves_all_alerts() -> None:
+    one, other = opened("a"), opened("b", "c")
+    merged, ended = merge_incidents(one, other, actor="ann", comment="same", now=at(1))
+    assert set(merged.incident.alerts) == {"a", "b", "c"}
+    assert (ended.incident.state, ended.incident.merged_into) == (IncidentState.RESOLVED, one.id)
+    assert ended.incident.open_alerts == []
+    assert kinds(merged) == [IncidentHistoryKind.MERGED]
+    assert ended.incident.version == other.version + 1
+
+
+def test_an_incident_that_settles_goes_on_with_the_alerts_that_it_takes_over() -> None:
+    settling = end_alert(opened("a"), "a", settle=SETTLE, now=NOW).incident
+    assert merge_incidents(settling, opened("b"), actor="", comment="", now=at(1))[0].incident.settle_time is None
+    both = end_alert(opened("b"), "b", settle=SETTLE, now=NOW).incident
+    assert merge_incidents(settling, both, actor="", comment="", now=at(1))[0].incident.settle_time == at(5)
+
+
+def test_only_two_open_incidents_are_merged() -> None:
+    one, done = opened("a"), resolve_incident(opened("b"), actor="", comment="", now=NOW).incident
+    for pair in [(one, one), (one, done), (done, one)]:
+        changes = merge_incidents(*pair, actor="ann", comment="", now=NOW)
+        assert [change.incident for change in changes] == list(pair)
+        assert {change.reason for change in changes} == {IncidentReason.NOT_MERGEABLE}
+
+
+def test_splitting_moves_some_alerts_into_a_new_incident() -> None:
+    left, new = split_incident(opened("a", "b", "c"), {"a", "b"}, actor="ann", comment="", settle=SETTLE, now=at(1))
+    assert new is not None
+    assert (set(left.incident.alerts), set(new.incident.alerts)) == ({"c"}, {"a", "b"})
+    assert (left.incident.cause, new.incident.cause) == ("c", "a")
+    assert left.incident.settle_time is None
+    assert new.incident.id != left.incident.id
+    assert kinds(left) == kinds(new) == [IncidentHistoryKind.SPLIT]
+
+
+def test_what_is_left_settles_when_none_of_it_is_open() -> None:
+    incident = end_alert(opened("a", "b"), "a", settle=SETTLE, now=NOW).incident
+    left, new = split_incident(incident, {"b"}, actor="ann", comment="", settle=SETTLE, now=at(1))
+    assert new is not None
+    assert left.incident.settle_time == at(6)
+
+
+@pytest.mark.parametrize("chosen", [set[str](), {"a", "b"}, {"a", "unknown"}, {"b"}])
+def test_both_parts_of_a_split_have_alerts_and_the_new_one_an_open_one(chosen: set[str]) -> None:
+    incident = end_alert(opened("a", "b"), "b", settle=SETTLE, now=NOW).incident
+    change, new = split_incident(incident, chosen, actor="ann", comment="", settle=SETTLE, now=NOW)
+    assert (change.incident, change.reason, new) == (incident, IncidentReason.NOT_SPLITTABLE, None)
+
+
+def test_a_resolved_incident_is_not_split() -> None:
+    done = resolve_incident(opened("a", "b"), actor="", comment="", now=NOW).incident
+    assert split_incident(done, {"a"}, actor="", comment="", settle=SETTLE, now=NOW)[1] is None
+
+
+def test_the_cause_changes_while_alerts_join_and_the_history_says_when() -> None:
+    graph = DependencyGraph([DependencyEdge(service="shop", depends_on="database")])
+    change = join(opened("a"), alert("b", "database"), BY_RESOURCE, now=at(1))
+    decided = with_cause(change, graph, CorrelationSettings(), now=at(1))
+    assert decided.incident.cause == "b"
+    entry = decided.history[-1]
+    assert (entry.kind, entry.alert_id, entry.comment) == (
+        IncidentHistoryKind.CAUSE_CHANGED,
+        "b",
+        CauseReason.DEPENDENCY.value,
+    )
+    assert with_cause(decided, graph, CorrelationSettings(), now=at(2)) == decided
+    over = resolve_incident(decided.incident, actor="", comment="", now=at(3))
+    assert with_cause(over, DependencyGraph(), CorrelationSettings(), now=at(3)) == over
+
+
+def test_its_title_names_the_cause_and_counts_the_others() -> None:
+    assert title_of(opened("a")) == "rule a: service=shop"
+    assert title_of(opened("a", "b")) == "rule a: service=shop and 1 more alert"
+    assert title_of(replace(opened("a", "b", "c"), cause="b")) == "rule b: service=shop and 2 more alerts"
+
+
+def test_a_summary_counts_alerts_and_names_services() -> None:
+    incident = join(opened("a"), alert("b", "database"), BY_RESOURCE, now=NOW).incident
+    incident = join(incident, alert("c", ""), BY_RESOURCE, now=NOW).incident
+    summary = summary_of(end_alert(incident, "a", settle=SETTLE, now=NOW).incident)
+    assert (summary.alert_count, summary.open_alert_count) == (3, 2)
+    assert summary.services == ("database", "shop")
+
+
+def test_an_edit_of_a_rule_changes_what_is_known_of_its_alert() -> None:
+    incident = opened("a", "b")
+    edited = replace(alert("b", severity=Severity.LOW), labels={"team": "shop"}, fire_time=at(3))
+    change = update_alert(incident, edited, now=at(4))
+    assert change.reason is IncidentReason.ALERT_UPDATED
+    known = change.incident.alerts["b"]
+    assert (known.severity, known.fire_time, known.correlation) == (Severity.LOW, NOW, BY_RESOURCE)
+    assert update_alert(change.incident, edited, now=at(5)).incident is change.incident
+
+
+def test_versions_tell_incidents_apart() -> None:
+    incident = opened("a")
+    assert incident.etag != assign(incident, "ann", actor="", comment="", now=NOW).incident.etag
+
+
+ALERTS = st.sampled_from([f"alert {number}" for number in range(6)])
+ACTORS = st.sampled_from(["ann", "bob"])
+UNTIL = st.none() | st.integers(1, 30)
+EDGES = [DependencyEdge(service="shop", depends_on="database")]
+
+
+class IncidentMachine(RuleBasedStateMachine):
+    """Any steps of two incidents; a step that comes again changes nothing, and the invariants hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.incidents: list[Incident] = []
+        self.history_ids: set[str] = set()
+
+    @initialize()
+    def begin(self) -> None:
+        for name in ("first", "second"):
+            self.take(len(self.incidents), open_incident(alert(name), now=self.now))
+
+    def take(self, place: int, change: IncidentChange) -> None:
+        change = with_cause(change, DependencyGraph(EDGES), CorrelationSettings(), now=self.now)
+        if place == len(self.incidents):
+            self.incidents.append(change.incident)
+        before, self.incidents[place] = self.incidents[place], change.incident
+        ids = {entry.id for entry in change.history}
+        assert change.history or change.incident == before
+        assert len(ids) == len(change.history)
+        self.history_ids |= ids
+
+    @rule(minutes=st.integers(0, 10))
+    def wait(self, minutes: int) -> None:
+        self.now += timedelta(minutes=minutes)
+
+    @rule(place=st.integers(0, 1), name=ALERTS, service=st.sampled_from(["shop", "database"]))
+    def alert_fires(self, place: int, name: str, service: str) -> None:
+        if not any(name in incident.alerts for incident in self.incidents):
+            first = join(self.incidents[place], alert(name, service), BY_RESOURCE, now=self.now)
+            assert join(first.incident, alert(name, service), BY_RESOURCE, now=self.now).incident == first.incident
+            self.take(place, first)
+
+    @rule(place=st.integers(0, 1), name=ALERTS)
+    def alert_ends(self, place: int, name: str) -> None:
+        first = end_alert(self.incidents[place], name, settle=SETTLE, now=self.now)
+        assert end_alert(first.incident, name, settle=SETTLE, now=self.now).incident == first.incident
+        self.take(place, first)
+
+    @rule(place=st.integers(0, 1))
+    def timers_run(self, place: int) -> None:
+        self.take(place, settle(self.incidents[place], now=self.now))
+        self.take(place, expire_acknowledgement(self.incidents[place], now=self.now))
+
+    @rule(place=st.integers(0, 1), actor=ACTORS, minutes=UNTIL)
+    def somebody_acknowledges(self, place: int, actor: str, minutes: int | None) -> None:
+        until = None if minutes is None else self.now + timedelta(minutes=minutes)
+        self.take(place, acknowledge(self.incidents[place], actor=actor, comment="", until=until, now=self.now))
+
+    @rule(place=st.integers(0, 1), actor=ACTORS)
+    def somebody_takes_it_back(self, place: int, actor: str) -> None:
+        self.take(place, unacknowledge(self.incidents[place], actor=actor, comment="", now=self.now))
+
+    @rule(place=st.integers(0, 1), actor=ACTORS)
+    def somebody_resolves(self, place: int, actor: str) -> None:
+        self.take(place, resolve_incident(self.incidents[place], actor=actor, comment="", now=self.now))
+
+    @precondition(lambda self: self.incidents[0].is_open and self.incidents[1].is_open)
+    @rule(actor=ACTORS)
+    def somebody_merges(self, actor: str) -> None:
+        merged, ended = merge_incidents(*self.incidents, actor=actor, comment="", now=self.now)
+        self.take(0, merged)
+        self.take(1, ended)
+
+    @invariant()
+    def an_incident_is_sound(self) -> None:
+        for incident in self.incidents:
+            assert incident.alerts
+            assert incident.cause in incident.alerts
+            assert incident.is_open == (incident.resolve_time is None)
+            if incident.is_open:
+                assert bool(incident.open_alerts) == (incident.settle_time is None)
+            else:
+                assert not incident.open_alerts
+            is_acknowledged = incident.state is IncidentState.ACKNOWLEDGED
+            assert not is_acknowledged or incident.acknowledge_time is not None
+            if incident.state is IncidentState.OPEN:
+                unknown = replace(incident, acknowledge_time=None, acknowledged_by="", acknowledged_until=None)
+                assert unknown == incident
+
+    @invariant()
+    def an_open_alert_is_open_in_one_incident(self) -> None:
+        names = [each.id for incident in self.incidents for each in incident.open_alerts]
+        assert len(names) == len(set(names))
+
+
+TestIncidentMachine = IncidentMachine.TestCase
+TestIncidentMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
