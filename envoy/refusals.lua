@@ -111,19 +111,64 @@ local function with_list(json)
 end
 
 -- The transcoder ignores fields that it does not know. A rule without such a field would select other events than its
--- author meant, and a service without one would lack a link, so both are refused here.
-local function known_fields(text)
-  local known = {text = text:gsub(" ", ", ")}
-  for name in text:gmatch("%w+") do
-    known[name] = true
-    known[name:gsub("%u", function(letter) return "_" .. letter:lower() end)] = true
+-- author meant, and a service without one would lack a link, so both are refused here. What only the server sets is
+-- ignored: who reads a rule may send it back.
+local RULE_FIELDS = "name description type scope filter groupBy valueField condition threshold windowMinutes window"
+  .. " lateness severity labels enabled etag"
+local RULE_SERVER_FIELDS = "id revision selectionRevision createTime updateTime"
+local SERVICE_FIELDS = "name owner tier description links labels dependsOn etag"
+local SERVICE_SERVER_FIELDS = "createTime updateTime"
+
+-- Names as JSON and as the contract have them.
+local function in_both_spellings(fields)
+  local names = {}
+  for name in fields:gmatch("%w+") do
+    names[name] = true
+    names[name:gsub("%u", function(letter) return "_" .. letter:lower() end)] = true
   end
-  return known
+  return names
 end
 
-local RULE = known_fields("id name description type scope filter groupBy valueField condition threshold windowMinutes"
-  .. " window lateness severity labels enabled revision selectionRevision etag createTime updateTime")
-local SERVICE = known_fields("name owner tier description links labels dependsOn etag createTime updateTime")
+local function known_fields(settable, of_the_server)
+  return {
+    settable = in_both_spellings(settable),
+    of_the_server = in_both_spellings(of_the_server),
+    text = settable:gsub(" ", ", "),
+  }
+end
+
+local RULE = known_fields(RULE_FIELDS, RULE_SERVER_FIELDS)
+local SERVICE = known_fields(SERVICE_FIELDS, SERVICE_SERVER_FIELDS)
+
+-- The similarity of names, as Python's difflib has it and so the tocsin command: how many characters are the same, in the
+-- longest piece that two strings share and in what stands before and behind it.
+local function shared_characters(one, other)
+  local longest, at, other_at = 0, 1, 1
+  for first = 1, #one do
+    for second = 1, #other do
+      local length = 0
+      while first + length <= #one and one:byte(first + length) == other:byte(second + length) do length = length + 1 end
+      if length > longest then longest, at, other_at = length, first, second end
+    end
+  end
+  if longest == 0 then return 0 end
+  return longest + shared_characters(one:sub(1, at - 1), other:sub(1, other_at - 1))
+    + shared_characters(one:sub(at + longest), other:sub(other_at + longest))
+end
+
+local MIN_SIMILARITY, MAX_COMPARED_BYTES = 0.6, 64
+
+-- What is wrong with a name that is no field's.
+local function unknown(name, fields)
+  local most, meant = MIN_SIMILARITY, nil
+  for known in pairs(#name <= MAX_COMPARED_BYTES and fields.settable or {}) do
+    local similarity = 2 * shared_characters(known, name) / (#name + #known)
+    -- Of two that are alike the last by the alphabet, whatever the order of the table.
+    if similarity > most or (similarity == most and known > (meant or "")) then most, meant = similarity, known end
+  end
+  if meant then return 'unknown field; did you mean "' .. meant .. '"?' end
+  return "unknown field; expected one of " .. fields.text
+end
 
 -- What a body is, by its path. Where it has a list, the fields are those of the items.
 local BODIES = {
@@ -138,7 +183,7 @@ local function body_at(path)
   end
 end
 
--- The first field that the body should not have, and the list of those that it may have.
+-- The first field that the body should not have, and what is wrong with it.
 local function unknown_field(body, json)
   local fields = {}
   -- The transcoder refuses invalid JSON.
@@ -146,7 +191,8 @@ local function unknown_field(body, json)
   for _, field in ipairs(fields) do
     local name = field
     if body.list then name = field:match("^" .. body.list .. "%[%d+%]%.(.*)$") or "." end
-    if not name:find(".", 1, true) and not body.fields[name] then return field, body.fields.text end
+    local is_known = body.fields.settable[name] or body.fields.of_the_server[name]
+    if not name:find(".", 1, true) and not is_known then return field, unknown(name, body.fields) end
   end
 end
 
@@ -177,8 +223,8 @@ local function violation(text, json)
   if path then return path, "a list where a string is expected" end
   local unknown = text:match('^Could not find field "(.-)" in the type')
   if unknown then return unknown, "there is no such query parameter; docs/rest.md has all" end
-  local misspelt, known = text:match('^There is no field "(.*)" among (.*)$')
-  if misspelt then return misspelt, "there is no such field; expected one of " .. known end
+  local misspelt, wrong = text:match('^There is no field "(.*)": (.*)$')
+  if misspelt then return misspelt, wrong end
   local bound = text:match("^The binding value .* of the field ([%w_%.]+) is conflicting")
   if bound then return bound, "the path has another value" end
   path = text:match("^([%w_%.%[%]]+): ")
@@ -247,8 +293,8 @@ function envoy_on_request(handle)
   local json = body:getBytes(0, body:length())
   handle:streamInfo():dynamicMetadata():set(KEPT, "json", json)
   if not expected_body then return end
-  local unknown, known = unknown_field(expected_body, json)
-  if unknown then handle:respond({[":status"] = "400"}, 'There is no field "' .. unknown .. '" among ' .. known) end
+  local field, wrong = unknown_field(expected_body, json)
+  if field then handle:respond({[":status"] = "400"}, 'There is no field "' .. field .. '": ' .. wrong) end
 end
 
 -- A service's RetryInfo as the HTTP header, in whole seconds.
