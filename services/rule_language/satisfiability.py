@@ -23,18 +23,27 @@ _TRUE: Outcomes = frozenset({True})
 
 def can_hold(nodes: list[Node], ranges: Ranges) -> bool:
     """Return whether these can all be true of one event or window; true also where that is not known."""
-    parts = [part for node in nodes for part in _conjuncts(node)]
-    for part in parts:
+    narrowed = ranges_where(nodes, ranges)
+    return narrowed is not None and all(_can_hold_alone(part, narrowed) for part in _all_conjuncts(nodes))
+
+
+def ranges_where(nodes: list[Node], ranges: Ranges) -> Ranges | None:
+    """Return what the fields can be where these are all true; None when one of them can be nothing."""
+    for part in _all_conjuncts(nodes):
         narrowed = _narrowed(part, ranges)
         if narrowed is None:
-            return False
+            return None
         ranges = narrowed
-    return all(_can_hold_alone(part, ranges) for part in parts)
+    return ranges
 
 
 def always_holds(node: Node, ranges: Ranges) -> bool:
     """Return whether this is true of every event or window; false also where that is not known."""
     return possible_values(node, ranges) == _TRUE
+
+
+def _all_conjuncts(nodes: list[Node]) -> list[Node]:
+    return [part for node in nodes for part in _conjuncts(node)]
 
 
 def _conjuncts(node: Node) -> Iterator[Node]:

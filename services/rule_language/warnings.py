@@ -13,7 +13,7 @@ from services.domain.level import Level
 from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
 from services.rule_language.possible_values import NumberRange, Ranges
 from services.rule_language.rule import Rule
-from services.rule_language.satisfiability import always_holds, can_hold
+from services.rule_language.satisfiability import always_holds, can_hold, ranges_where
 
 _INT_MAX = 2**63 - 1
 _INF = float("inf")
@@ -25,6 +25,8 @@ _EVENTS: Ranges = {
     "status_code": NumberRange(low=MIN_STATUS, high=MAX_STATUS, may_be_absent=True),
     "response_time": NumberRange(low=0.0, high=_INF, may_be_absent=True),
 }
+
+_ALL = NumberRange(low=-_INF, high=_INF)
 
 _EVENT_RANGES = (
     f"its parts exclude each other, or ask for a level outside of {Level.TRACE.name} to {Level.FATAL.name}, "
@@ -61,11 +63,19 @@ def _selection_warnings(rule: Rule) -> Iterator[RuleWarning]:
 
 def _condition_warnings(rule: Rule, condition: Expression) -> Iterator[RuleWarning]:
     windows = _windows(rule)
-    if not can_hold([condition.tree], windows):
+    if not can_hold([condition.tree], _numbers(rule)):
         hint = "; rate is a share from 0 to 1: 0.05 is 5 %" if "rate" in condition.names else ""
         yield RuleWarning(field="condition", description=f"is never true, so the rule never fires{hint}")
+    elif not can_hold([condition.tree], windows):
+        description = f"is never true, so the rule never fires: it selects only events with {_bounds_of_values(rule)}"
+        yield RuleWarning(field="condition", description=description)
     elif always_holds(condition.tree, windows):
         yield RuleWarning(field="condition", description="is always true, so each group fires with its first event")
+    elif _values_always_meet(rule, condition):
+        description = (
+            f"is true with the first event that the rule selects: it selects only events with {_bounds_of_values(rule)}"
+        )
+        yield RuleWarning(field="condition", description=description)
     elif not rule.scope and not reads_total(condition) and _holds_only_when_empty(condition, windows):
         yield RuleWarning(
             field="condition",
@@ -98,8 +108,61 @@ def _holds_only_when_empty(condition: Expression, windows: Ranges) -> bool:
     return not can_hold([condition.tree], {**windows, "count": _at_least(1)})
 
 
+def _values_always_meet(rule: Rule, condition: Expression) -> bool:
+    """Return whether the condition holds of each window with an event, because of what the rule selects."""
+    some = {"count": _at_least(1)}
+    return always_holds(condition.tree, _numbers(rule) | some | _values(rule, is_empty=False)) and not always_holds(
+        condition.tree, _numbers(rule) | some
+    )
+
+
 def _windows(rule: Rule) -> dict[str, NumberRange]:
-    """Return what the numbers of a window can be; the others can be anything."""
+    """Return what the numbers of a window can be, also of an empty one; the others can be anything."""
+    return _numbers(rule) | _values(rule, is_empty=True)
+
+
+def _values(rule: Rule, *, is_empty: bool) -> dict[str, NumberRange]:
+    """Return what the numbers can be that the value field gives; `is_empty`: also where no event is selected.
+
+    The rounding of sums is not followed: of the same value many times, the average may miss it by its last digit.
+    """
+    found = _value_range(rule)
+    if found is None:
+        return {}
+    low, high, may_lack = float(found.low), float(found.high), found.may_be_absent or is_empty
+    # A sum grows with each value that is not negative; without any it is 0.
+    least = -_INF if low < 0 else 0.0 if may_lack else low
+    greatest = _INF if high > 0 else 0.0 if may_lack else high
+    each = NumberRange(low=low, high=high, may_be_absent=may_lack)
+    return {"avg": each, "min": each, "max": each, "sum": NumberRange(low=least, high=greatest)}
+
+
+def _value_range(rule: Rule) -> NumberRange | None:
+    """Return what the value field of the selected events can be; None where nothing is known."""
+    selection = [check_filter(text).tree for text in (rule.scope, rule.filter) if text]
+    found = (ranges_where(selection, _EVENTS) or {}).get(rule.value_field)
+    return found if isinstance(found, NumberRange) else None
+
+
+def _bounds_of_values(rule: Rule) -> str:
+    found = _value_range(rule) or _ALL
+    bounds = [f"{words} {end}" for words, end in (_lower(found.low), _upper(found.high)) if end != "inf"]
+    return f"a {rule.value_field} {' and '.join(bounds)}"
+
+
+def _lower(number: float) -> tuple[str, str]:
+    """Return a bound for people: of `> 2000` it is the next number above 2000."""
+    shown = f"{number:.15g}"
+    return "above" if float(shown) < number else "of at least", shown
+
+
+def _upper(number: float) -> tuple[str, str]:
+    shown = f"{number:.15g}"
+    return "below" if float(shown) > number else "of at most", shown
+
+
+def _numbers(rule: Rule) -> dict[str, NumberRange]:
+    """Return what the numbers of a window can be that depend on no value."""
     return {
         "count": _at_least(0),
         "total": _at_least(0),

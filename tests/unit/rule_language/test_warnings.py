@@ -33,6 +33,9 @@ DRAFT = Draft(
 )
 
 
+SLOW = {"filter": "response_time > 2000"}
+
+
 def warned(**change: Any) -> list[tuple[str, str]]:
     return [(warning.field, warning.description) for warning in find_warnings(complete(replace(DRAFT, **change)))]
 
@@ -47,6 +50,33 @@ def warned(**change: Any) -> list[tuple[str, str]]:
         ({"condition": "count == 2 && count in [3, 4] || rate < 0.0", "threshold": 0}, "condition", "is never true"),
         ({"condition": "count >= 0", "threshold": 0}, "condition", "is always true"),
         ({"condition": "rate <= 1.0 || count > threshold"}, "condition", "is always true"),
+        (SLOW | {"condition": "avg > threshold", "threshold": 1000}, "condition", "with a response_time above 2000"),
+        (SLOW | {"condition": "min > threshold", "threshold": 2000}, "condition", "true with the first event"),
+        (SLOW | {"condition": "threshold <= max", "threshold": 1999}, "condition", "true with the first event"),
+        (SLOW | {"condition": "sum >= threshold", "threshold": 1000}, "condition", "true with the first event"),
+        (
+            SLOW | {"condition": "avg < threshold", "threshold": 1000},
+            "condition",
+            "never fires: it selects only events",
+        ),
+        (SLOW | {"condition": "sum < 0.0", "threshold": 0}, "condition", "is never true"),
+        (SLOW | {"condition": "min == threshold", "threshold": 5}, "condition", "is never true"),
+        (
+            {"type": RuleType.LATENCY_THRESHOLD, "filter": "", "condition": "avg > threshold", "threshold": 1000},
+            "condition",
+            "with a response_time above 2000",
+        ),
+        (
+            {"scope": "response_time < 50", "filter": "response_time >= 10", "condition": "avg < 50.0", "threshold": 0},
+            "condition",
+            "with a response_time of at least 10 and below 50",
+        ),
+        (
+            {"filter": "status_code <= 404", "value_field": "status_code", "condition": "max < 500.0", "threshold": 0},
+            "condition",
+            "with a status_code of at least 100 and of at most 404",
+        ),
+        ({"condition": "avg < 0.0", "threshold": 0}, "condition", "with a response_time of at least 0"),
         ({"condition": "count == 0", "threshold": 0}, "condition", "without a scope"),
         ({"condition": "count < 1", "threshold": 0}, "condition", "without a scope"),
         ({"condition": "count > 20"}, "threshold", "does not read it"),
@@ -83,6 +113,15 @@ def test_what_is_surely_not_meant_is_named(change: dict[str, Any], field: str, d
         {"condition": "avg > threshold || max > 10.0 * threshold"},
         {"condition": "count > threshold", "threshold": 0, "window_minutes": None, "window": timedelta(seconds=1)},
         {"condition": "max > threshold", "window_minutes": None, "window": timedelta(seconds=1)},
+        SLOW | {"condition": "avg > threshold", "threshold": 2001},
+        SLOW | {"condition": "avg > threshold && count > 5", "threshold": 1000},
+        SLOW | {"condition": "sum > threshold", "threshold": 2001},
+        SLOW | {"condition": "count > 0 || avg > threshold", "threshold": 5},
+        SLOW | {"condition": "avg > threshold", "threshold": 500, "value_field": "status_code"},
+        SLOW | {"condition": "avg > threshold", "threshold": 1000, "value_field": "attributes.bytes"},
+        {"filter": "response_time > 2000 || level == FATAL", "condition": "avg > threshold", "threshold": 1000},
+        # An event without a response time may be selected.
+        {"condition": "avg >= 0.0", "threshold": 0},
         {"filter": "status_code >= 500 && status_code < 600"},
         {"filter": 'service != "a" && service != "b"'},
         {"filter": "true"},
@@ -110,17 +149,17 @@ def test_nobody_is_warned_of_the_rule_in_the_documents(page: str) -> None:
     assert warned(**kept, group_by=rule["groupBy"], window_minutes=rule["windowMinutes"]) == []
 
 
-_numbers = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1.0, 2.5, 5.0])
+_values = st.floats(min_value=0.0, allow_infinity=True) | st.sampled_from([0.0, 1.0, 2.5, 5.0])
 
 
 @st.composite
 def windows(draw: st.DrawFn) -> dict[str, object]:
-    """The numbers of a window as they can be; avg, min and max may be absent."""
+    """The numbers of a window as they can be where no value is negative; avg, min and max may be absent."""
     count = draw(st.integers(0, 6) | st.integers(0, 2**62))
     total = count + draw(st.integers(0, 6) | st.integers(0, 2**62))
-    values = {name: draw(st.none() | _numbers) for name in ("avg", "min", "max")}
+    values = {name: draw(st.none() | _values) for name in ("avg", "min", "max")}
     return present(
-        {"count": count, "total": total, "rate": count / total if total else 0.0, "sum": draw(_numbers), **values}
+        {"count": count, "total": total, "rate": count / total if total else 0.0, "sum": draw(_values), **values}
     )
 
 
@@ -136,6 +175,31 @@ def test_a_condition_that_is_never_true_never_holds_and_one_that_always_is_alway
     if any("never true" in word for word in words):
         assert outcome is not True
     if any("always true" in word for word in words):
+        assert outcome is True
+
+
+@given(
+    text=conditions,
+    low=st.sampled_from([0.0, 1.0, 2.5, 5.0]),
+    values=st.lists(st.floats(0, 20) | st.sampled_from([1.0, 2.5, 5.0]), min_size=1, max_size=4),
+    threshold=st.sampled_from([0.0, 1.0, 2.5, 5.0]),
+)
+def test_what_the_filter_demands_of_the_value_bounds_the_numbers_of_each_window(
+    text: str, low: float, values: list[float], threshold: float
+) -> None:
+    with within_limits():
+        condition = check_condition(text)
+    rule = complete(replace(DRAFT, filter=f"response_time >= {low}", condition=text, threshold=threshold))
+    words = " ".join(warning.description for warning in find_warnings(rule) if warning.field == "condition")
+    selected = [value for value in values if value >= low] or [low]
+    window = {"count": len(selected), "total": len(selected) + 1, "rate": len(selected) / (len(selected) + 1)}
+    # The rounding of sums is not followed.
+    average = max(min(selected), min(max(selected), sum(selected) / len(selected)))
+    window |= {"sum": sum(selected), "avg": average, "min": min(selected), "max": max(selected), "threshold": threshold}
+    outcome = condition.evaluate(window)
+    if "never true" in words:
+        assert outcome is not True
+    if "true with the first event" in words:
         assert outcome is True
 
 
