@@ -1,13 +1,29 @@
-"""What applying files changes: kinds of changes, the fields that differ, and how both are printed."""
+"""What applying files changes: kinds of changes, fields that differ, how both are printed, consent to deletions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.text import Text
 
-from cli.output import OutputFormat, format_cell, format_styled, format_value, print_data, print_table, stdout
+from cli.client import ExitCode
+from cli.output import (
+    ErrorDetail,
+    ErrorReport,
+    OutputFormat,
+    confirm,
+    format_cell,
+    format_styled,
+    format_value,
+    is_interactive,
+    print_data,
+    print_error,
+    print_table,
+    print_to_stderr,
+    stdout,
+)
 
 Differences = Mapping[str, tuple[Any, Any]]
 
@@ -32,6 +48,35 @@ class FileChange:
     name: str
     differences: Differences
     item_id: str = ""
+
+
+SureOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Delete with --prune without a question; needed without a terminal.")
+]
+
+
+def ask_before_deleting(names: Sequence[str], kind: str, output: OutputFormat) -> None:
+    """Return when what is in no file may be deleted; end the command when it may not. Nothing may be stored before.
+
+    `kind` is the plural of what the names are of. Where nobody can be asked, and for programs, the answer is no.
+    """
+    if not names:
+        return
+    if output.is_data or not is_interactive():
+        report = ErrorReport(
+            code="FAILED_PRECONDITION",
+            message=f"{kind} would be deleted, and nobody is asked here: --yes deletes them, --dry-run shows what "
+            "would be done. Nothing was stored.",
+            details=[ErrorDetail(field="name", description="is in none of the files", rule=name) for name in names],
+        )
+        print_error(report, output, source="--prune")
+        raise typer.Exit(ExitCode.USAGE)
+    print_to_stderr(f"These {kind} are in none of the files:")
+    for name in names:
+        print_to_stderr(f"  {name}".replace("\n", "\n    "))
+    if not confirm("Delete them?", default=False):
+        print_to_stderr("nothing was stored")
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def differences_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -113,9 +113,9 @@ def print_to_stderr(text: str) -> None:
     _stderr.print(text, soft_wrap=True)
 
 
-def confirm(question: str) -> bool:
-    """Ask a question on a terminal; the answer is no where there is none."""
-    return is_interactive() and typer.confirm(question, default=True, err=True)
+def confirm(question: str, *, default: bool = True) -> bool:
+    """Ask a question on a terminal; the answer is no where there is none, `default` where nothing is typed."""
+    return is_interactive() and typer.confirm(question, default=default, err=True)
 
 
 def is_interactive() -> bool:

@@ -10,7 +10,14 @@ from google.api import field_behavior_pb2
 
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
 from cli.document_files import files_of
-from cli.file_changes import ChangeKind, FileChange, differences_of, print_changes
+from cli.file_changes import (
+    ChangeKind,
+    FileChange,
+    SureOption,
+    ask_before_deleting,
+    differences_of,
+    print_changes,
+)
 from cli.output import OutputFormat, OutputOption, json_of
 from cli.rule_checks import check_rules
 from cli.rule_files import FileRule, load_rules, name_duplicates
@@ -98,6 +105,7 @@ def apply_rules(
     *,
     show_diff: Annotated[bool, typer.Option("--diff", help="Show each field that changes, before and after.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete all rules that are in none of the files.")] = False,
+    is_sure: SureOption = False,
     is_dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
     ] = False,
@@ -106,9 +114,10 @@ def apply_rules(
 ) -> None:
     """Make the stored rules those of files: create, replace or leave each by its name. Nothing when one is invalid.
 
-    A rule is replaced whole: what its file leaves out is the default, but a rule that was disabled stays so.
+    A rule is replaced whole: what its file leaves out is the default, but a rule that was disabled stays so. Before
+    --prune deletes any, it names them and asks.
 
-    Exit code 1 when a rule is refused; what was done before is shown.
+    Exit code 1 when a rule is refused, or when the answer is no; what was done before is shown.
     """
     files = files_of(paths, output)
     is_one = len(files) == 1
@@ -119,8 +128,12 @@ def apply_rules(
     with open_channel(server, output) as channel:
         stub = AlertRuleServiceStub(channel)
         checked = check_rules(stub, rules, str(source), output)
+        changes = plan_changes(rules, checked, all_rules(stub), prune=prune)
+        if not is_dry_run and not is_sure:
+            deleted = [change.name for change in changes if change.kind is ChangeKind.DELETED]
+            ask_before_deleting(deleted, "rules", output)
         try:
-            for change in plan_changes(rules, checked, all_rules(stub), prune=prune):
+            for change in changes:
                 done.append(_carry_out(stub, change, is_dry_run=is_dry_run))  # noqa: PERF401  (each as it is done)
         finally:
             # Also when the server refuses one, or goes away in between.

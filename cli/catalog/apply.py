@@ -19,7 +19,14 @@ from cli.client import (
     open_channel,
 )
 from cli.document_files import files_of
-from cli.file_changes import ChangeKind, FileChange, differences_of, print_changes
+from cli.file_changes import (
+    ChangeKind,
+    FileChange,
+    SureOption,
+    ask_before_deleting,
+    differences_of,
+    print_changes,
+)
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, OutputOption, json_of, print_error, print_warnings
 from tocsin.catalog.v1 import catalog_service_pb2 as service
 from tocsin.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
@@ -43,6 +50,7 @@ def apply_services(
     *,
     show_diff: Annotated[bool, typer.Option("--diff", help="Show each field that changes, before and after.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete all services that are in none of the files.")] = False,
+    is_sure: SureOption = False,
     is_dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
     ] = False,
@@ -52,8 +60,10 @@ def apply_services(
     """Make the stored services those of files: create, replace or leave each by its name. Nothing when one is invalid.
 
     A service is replaced whole: what its file leaves out is cleared. Of Backstage's files the Components are taken.
+    Before --prune deletes any, it names them and asks.
 
-    Exit code 1 when a service is refused, 2 when one cannot be read; the error names all problems of all services.
+    Exit code 1 when a service is refused or the answer is no, 2 when one cannot be read; the error names all problems
+    of all services.
     """
     files = files_of(paths, output)
     source = str(files[0]) if len(files) == 1 else f"{len(files)} files"
@@ -64,11 +74,13 @@ def apply_services(
         stub = CatalogServiceStub(channel)
         warnings = _check(stub, loaded.entries, source, output)
         before = {entry.name: written_fields(json_of(entry)) for entry in all_services(stub)}
-        given = {each.entry.name for each in loaded.entries}
+        deleted = sorted(before.keys() - {each.entry.name for each in loaded.entries}) if prune else []
+        if not is_dry_run and not is_sure:
+            ask_before_deleting(deleted, "services", output)
         try:
             for part in _parts(loaded.entries):
                 done += _apply(stub, part, before, is_dry_run=is_dry_run)
-            for name in sorted(before.keys() - given) if prune else ():
+            for name in deleted:
                 done.append(_delete(stub, name, is_dry_run=is_dry_run))
         finally:
             # Also when the server refuses a part, or goes away in between.

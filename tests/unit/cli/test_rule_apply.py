@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import Result
 
 from cli.rule_names import all_rules
 from tests.fakes.edge import Edge
@@ -54,8 +55,59 @@ def test_rules_are_created_updated_left_and_deleted_by_their_names(
     write(folder, RULE | {"name": "third"}, name="b.json")
     assert apply() == [("updated", "first"), ("created", "third")]
     assert stored(edge) == {"first": 7, "second": 5, "third": 5}
-    assert apply("--prune") == [("unchanged", "first"), ("unchanged", "third"), ("deleted", "second")]
+    assert apply("--prune", "--yes") == [("unchanged", "first"), ("unchanged", "third"), ("deleted", "second")]
     assert set(stored(edge)) == {"first", "third"}
+
+
+@pytest.fixture
+def pruned(tocsin: Command, apply: Callable[..., list[tuple[str, str]]], folder: Path) -> Callable[..., Result]:
+    """Apply the folder, in which a stored rule is missing and another has changed, with --prune."""
+    write(folder, RULE, SECOND)
+    apply()
+    write(folder, RULE | {"threshold": 7})
+
+    def run(*options: str, answer: str = "") -> Result:
+        return tocsin("rules", "apply", str(folder), "--prune", *options, text=answer)
+
+    return run
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "json")])
+def test_without_a_terminal_nothing_is_deleted_that_nobody_agreed_to(
+    pruned: Callable[..., Result], edge: Edge, options: tuple[str, ...]
+) -> None:
+    done = pruned(*options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "second" in done.stderr
+    assert "--yes deletes them" in done.stderr
+    assert stored(edge) == {"first": 5, "second": 5}
+    assert pruned(*options, "--yes").exit_code == 0
+    assert stored(edge) == {"first": 7}
+    # Where nothing is to be deleted there is nothing to agree to.
+    assert pruned(*options).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "left"),
+    [("y\n", 0, {"first": 7}), ("n\n", 1, {"first": 5, "second": 5}), ("\n", 1, {"first": 5, "second": 5})],
+)
+def test_on_a_terminal_the_rules_to_be_deleted_are_named_and_the_user_agrees(
+    pruned: Callable[..., Result],
+    edge: Edge,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    code: int,
+    left: dict[str, float],
+) -> None:
+    for module in ("cli.output", "cli.file_changes"):
+        monkeypatch.setattr(f"{module}.is_interactive", lambda: True)
+    done = pruned(answer=answer)
+    assert (done.exit_code, stored(edge)) == (code, left)
+    assert "  second\n" in done.stderr
+    assert "first" not in done.stderr
+    assert ("nothing was stored" in done.stderr) is (code == 1)
+    # For a program there is no question, whoever sits there.
+    assert pruned("-o", "json").exit_code == (0 if code == 0 else 2)
 
 
 def test_what_a_file_leaves_out_becomes_the_default_but_a_disabled_rule_stays_so(

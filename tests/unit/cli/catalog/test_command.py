@@ -54,7 +54,9 @@ def stored(edge: Edge) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {name: (each.entry.owner, each.entry.depends_on) for name, each in services}
 
 
-def test_services_are_created_updated_left_and_deleted_by_their_names(apply: Apply, folder: Path, edge: Edge) -> None:
+def test_services_are_created_updated_left_and_deleted_by_their_names(
+    tocsin: Command, apply: Apply, folder: Path, edge: Edge
+) -> None:
     write(folder, {"services": [PAY, BANK]})
     assert apply() == [("created", "pay"), ("created", "bank")]
     assert apply() == [("unchanged", "pay"), ("unchanged", "bank")]
@@ -65,7 +67,9 @@ def test_services_are_created_updated_left_and_deleted_by_their_names(apply: App
     assert apply() == [("updated", "pay"), ("created", "third")]
     assert stored(edge) == {"pay": ("new", ("bank", "ledger")), "bank": ("", ("pay",)), "third": ("", ())}
     assert apply("--prune", "--dry-run")[-1] == ("deleted", "bank")
-    assert apply("--prune") == [("unchanged", "pay"), ("unchanged", "third"), ("deleted", "bank")]
+    refused = tocsin("catalog", "apply", str(folder), "--prune", "-o", "json")
+    assert (refused.exit_code, [detail["rule"] for detail in error_of(refused)["details"]]) == (2, ["bank"])
+    assert apply("--prune", "--yes") == [("unchanged", "pay"), ("unchanged", "third"), ("deleted", "bank")]
     assert set(stored(edge)) == {"pay", "third"}
 
 
