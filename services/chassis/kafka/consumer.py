@@ -30,6 +30,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from services.chassis.health import Dependency
 from services.chassis.kafka.config import ALL_BROKERS_DOWN, BROKER_ABSENT, FATAL, consumer_config, physical
 from services.chassis.kafka.lag import Lag
+from services.chassis.kafka.partition_offsets import committed_offsets, end_offsets, topic_partitions
 from services.chassis.kafka.record import CommittedOffset, Rebalance, Record, record_of
 from services.chassis.settings import KafkaSettings
 
@@ -39,9 +40,7 @@ _T = TypeVar("_T")
 # How long a rebalance waits for the batch in flight.
 _REVOKE_SECONDS = 3.0
 _LEAVE_SECONDS = 3.0
-_REQUEST_SECONDS = 5.0
 _PROBE_SECONDS = 1.0
-_END_OFFSET_SECONDS = 1.0
 _REJOIN_INTERVAL_SECONDS = 60.0
 
 
@@ -173,7 +172,7 @@ class Consumer:
 
     async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """Ask the broker for the end of each partition; leave out those that it does not answer for."""
-        return await self._call(self._end_offsets, partitions)
+        return await self._call(lambda: end_offsets(self._client, self._physical, partitions))
 
     async def _call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         return await self._loop.run_in_executor(self._thread, function, *arguments)
@@ -273,8 +272,8 @@ class Consumer:
     def _resume(self) -> None:
         """Read assigned partitions from their committed offsets; if Kafka does not answer, the next poll asks again."""
         try:
-            resumed = self._committed_offsets(sorted(self._unresumed))
-            self.partition_count = len(self._metadata(_REQUEST_SECONDS).partitions)
+            resumed = committed_offsets(self._client, self._physical, sorted(self._unresumed))
+            self.partition_count = topic_partitions(self._client, self._physical)
         except KafkaException as error:
             log.warning("committed_offsets_unknown", error=error.args[0].name(), **self._labels)
             return
@@ -286,21 +285,6 @@ class Consumer:
         self._assigned += resumed
         self._lag.reset()
         log.info("partitions_assigned", offsets=offsets, **self._labels)
-
-    def _committed_offsets(self, partitions: Sequence[int]) -> list[CommittedOffset]:
-        places = [TopicPartition(self._physical, partition) for partition in partitions]
-        return [self._committed_offset(place) for place in self._client.committed(places, timeout=_REQUEST_SECONDS)]
-
-    def _committed_offset(self, committed: TopicPartition) -> CommittedOffset:
-        if committed.error is not None:
-            raise KafkaException(committed.error)
-        place = TopicPartition(self._physical, committed.partition)
-        oldest, end = self._client.get_watermark_offsets(place, timeout=_REQUEST_SECONDS)
-        return CommittedOffset(
-            partition=committed.partition,
-            offset=committed.offset if oldest <= committed.offset <= end else oldest,
-            metadata=(committed.metadata or "") if committed.offset >= 0 else "",
-        )
 
     def _read_from(self, offsets: Mapping[int, int]) -> None:
         places = [TopicPartition(self._physical, partition, offset) for partition, offset in offsets.items()]
@@ -338,16 +322,6 @@ class Consumer:
             return False
         return True
 
-    def _end_offsets(self, partitions: Sequence[int]) -> dict[int, int]:
-        ends = {}
-        for partition in partitions:
-            try:
-                place = TopicPartition(self._physical, partition)
-                _, ends[partition] = self._client.get_watermark_offsets(place, timeout=_END_OFFSET_SECONDS)
-            except KafkaException:
-                continue
-        return ends
-
     def _leave(self) -> None:
         if self._in_flight is not None:
             self._commit_batch(self._in_flight, wait=True)
@@ -368,15 +342,12 @@ class Consumer:
 
     def _probe(self) -> None:
         try:
-            self._metadata(_PROBE_SECONDS)
+            topic_partitions(self._client, self._physical, timeout_s=_PROBE_SECONDS)
         except KafkaException as error:
             self._on_loop(self._mark_down, error.args[0].str())
         else:
             self._must_probe = False
             self._on_loop(self._mark_up)
-
-    def _metadata(self, timeout_s: float) -> Any:
-        return self._client.list_topics(self._physical, timeout=timeout_s).topics[self._physical]
 
     def _on_loop(self, function: Callable[..., object], *arguments: Any) -> None:
         if not self._loop.is_closed():
