@@ -1,12 +1,16 @@
 from collections.abc import Iterator
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner, Result
 
 from cli.main import app
 from tests.fakes.edge import Edge, running_edge
 from tests.fakes.ingest_server import IngestServer, ingest_server
-from tests.unit.cli.commands import Command
+from tests.unit.cli.commands import IDS, Command
+from tocsin.alerts.v1.alert_pb2 import Alert, WindowResult
+from tocsin.notifications.v1.notification_pb2 import FailedNotification
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
 @pytest.fixture
@@ -29,3 +33,30 @@ def tocsin(edge: Edge) -> Command:
 def ingest() -> Iterator[IngestServer]:
     with ingest_server() as server:
         yield server
+
+
+@pytest.fixture
+def two_alerts(edge: Edge) -> Edge:
+    states = (Alert.FIRING, Alert.RESOLVED)
+    edge.alerts = [
+        Alert(
+            id=name,
+            state=state,
+            severity=AlertRule.CRITICAL,
+            rule_name="High error count",
+            resource="payment-service",
+            window=WindowResult(count=101),
+            fire_time=Timestamp(seconds=1_767_225_600),
+            update_time=Timestamp(seconds=1_767_225_601),
+        )
+        for name, state in zip(IDS, states, strict=True)
+    ]
+    return edge
+
+
+@pytest.fixture
+def one_failure(edge: Edge) -> Edge:
+    failure = FailedNotification(id=IDS[0], alert_id=IDS[1], channel="slack", status=FailedNotification.RETRYING)
+    failure.last_error = "answered 500"
+    edge.failed = [failure]
+    return edge

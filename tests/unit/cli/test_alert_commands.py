@@ -3,66 +3,19 @@
 import getpass
 import json
 import os
-import subprocess
-import sys
-from enum import StrEnum
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from typer.main import get_command
-from typer.testing import CliRunner
 
-from cli import system
-from cli.alerts import SeverityChoice, StateChoice, user_name
-from cli.client import default_server, error_report_of
+from cli.alerts import user_name
 from cli.lookup import complete_alert, complete_rule
-from cli.main import app
-from cli.notifications import DeliveryStateChoice
 from cli.watching import AlertWatch
 from services.chassis.failures import StoreUnavailable
-from stack.local_system import StackState
-from stack.ports import Ports
-from stack.servers import local_addresses
-from stack.wiring import Wiring
 from tests.fakes.edge import Edge
-from tests.unit.cli.commands import Command, error_of
-from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, WindowResult
-from tocsin.notifications.v1.notification_pb2 import Delivery, FailedNotification, Notification
+from tests.unit.cli.commands import IDS, Command, error_of
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
-
-IDS = ("01234567-89ab-7def-8123-456789abcdef", "11234567-89ab-7def-8123-456789abcdef")
-
-
-@pytest.fixture
-def two_alerts(edge: Edge) -> Edge:
-    states = (Alert.FIRING, Alert.RESOLVED)
-    edge.alerts = [
-        Alert(
-            id=name,
-            state=state,
-            severity=AlertRule.CRITICAL,
-            rule_name="High error count",
-            resource="payment-service",
-            window=WindowResult(count=101),
-            fire_time=Timestamp(seconds=1_767_225_600),
-            update_time=Timestamp(seconds=1_767_225_601),
-        )
-        for name, state in zip(IDS, states, strict=True)
-    ]
-    return edge
-
-
-@pytest.fixture
-def one_failure(edge: Edge) -> Edge:
-    failure = FailedNotification(id=IDS[0], alert_id=IDS[1], channel="slack", status=FailedNotification.RETRYING)
-    failure.last_error = "answered 500"
-    edge.failed = [failure]
-    return edge
 
 
 @pytest.mark.usefixtures("two_alerts")
@@ -145,26 +98,6 @@ def test_an_alert_is_shown_with_the_trace_of_each_delivery(tocsin: Command, two_
     assert [entry["traceId"] for entry in shown["history"]] == traces
 
 
-def test_a_failed_delivery_is_retried(tocsin: Command, one_failure: Edge) -> None:
-    done = tocsin("notifications", "retry", IDS[0])
-    assert done.exit_code == 0, done.output
-    assert IDS[0][:8] in done.stdout
-    assert "RETRYING" in done.stdout
-    assert [request.id for request in one_failure.requests] == [IDS[0]]
-    assert json.loads(tocsin("notifications", "retry", IDS[0], "-o", "json").stdout)["lastError"] == "answered 500"
-    assert [one["id"] for one in json.loads(tocsin("notifications", "failed", "-o", "json").stdout)] == [IDS[0]]
-
-
-def test_a_delivery_that_cannot_be_retried_now_is_an_error_after_repetitions_of_one_request(
-    tocsin: Command, edge: Edge
-) -> None:
-    done = tocsin("notifications", "retry", IDS[1], "-o", "json")
-    assert (done.exit_code, done.stdout) == (3, "")
-    assert error_of(done)["message"] == "the database does not answer"
-    assert len(edge.requests) == 3
-    assert len({UUID(request.request_id) for request in edge.requests}) == 1
-
-
 def test_the_evidence_of_an_alert_has_its_attributes_and_says_where_a_trace_is_missing(
     tocsin: Command, two_alerts: Edge
 ) -> None:
@@ -176,56 +109,6 @@ def test_the_evidence_of_an_alert_has_its_attributes_and_says_where_a_trace_is_m
     assert ["user.tier", "silver"] in [line.split() for line in shown.splitlines()]
     samples = json.loads(tocsin("alerts", "show", IDS[0], "-o", "json").stdout)["alert"]["samples"]
     assert [(one["attributes"], one["traceId"]) for one in samples] == [({"user.tier": "silver"}, ""), ({}, "ab" * 16)]
-
-
-def test_status_shows_what_runs_and_what_should_and_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Path("logs/ingest.log")
-    states = [
-        StackState(name="ingest", pid=7, log=log, restarts=""),
-        StackState(name="manager", pid=None, log=log, restarts="ended once, starts again at 12:00:00"),
-        StackState(name="notifier", pid=None, log=log, restarts=""),
-    ]
-    monkeypatch.setattr(system, "stack_status", lambda: states)
-    done = CliRunner().invoke(app, ["status"])
-    assert done.exit_code == 1
-    assert [line.split(maxsplit=3) for line in done.stdout.splitlines()] == [
-        ["ingest", "7", "logs/ingest.log"],
-        ["manager", "-", "logs/ingest.log", "ended once, starts again at 12:00:00"],
-        ["notifier", "-", "logs/ingest.log", "does not run; `make up` starts it"],
-    ]
-    report = json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout)
-    assert report[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": "", "problem": ""}
-    assert report[1]["pid"] is None
-    del states[1:]
-    assert CliRunner().invoke(app, ["status"]).exit_code == 0
-
-
-def test_status_shows_what_runs_and_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    down, again = "does not serve: kafka DOWN", "started again once, last at 12:00:00"
-    states = [StackState(name="ingest", pid=7, log=Path("ingest.log"), restarts=again, problem=down)]
-    monkeypatch.setattr(system, "stack_status", lambda: states)
-    done = CliRunner().invoke(app, ["status"])
-    assert done.exit_code == 1
-    assert done.stdout.endswith(f"7  ingest.log  {down}; {again}\n")
-
-
-def test_status_ends_with_3_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "stack_status", list)
-    done = CliRunner().invoke(app, ["status"])
-    assert (done.exit_code, done.stdout) == (3, "nothing runs\n")
-    assert json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout) == []
-
-
-@pytest.mark.parametrize(
-    ("words", "enum"),
-    [
-        pytest.param(StateChoice, Alert.State, id="state"),
-        pytest.param(SeverityChoice, AlertRule.Severity, id="severity"),
-        pytest.param(DeliveryStateChoice, Delivery.State, id="state of a delivery"),
-    ],
-)
-def test_the_choices_are_those_of_the_contract(words: type[StrEnum], enum: Any) -> None:
-    assert list(words) == [name for name in enum.DESCRIPTOR.values_by_name if not name.endswith("UNSPECIFIED")]
 
 
 def test_a_state_may_be_in_lower_case_and_must_exist(tocsin: Command, two_alerts: Edge) -> None:
@@ -251,65 +134,6 @@ def test_a_label_is_a_name_and_a_value(tocsin: Command, two_alerts: Edge, label:
     assert two_alerts.requests == []
 
 
-@pytest.mark.parametrize("server", ["http://127.0.0.1:8080", "https://tocsin.example:443", "localhost"])
-def test_a_server_is_a_host_and_a_port(server: str) -> None:
-    done = CliRunner().invoke(app, ["alerts", "list", "--server", server])
-    assert done.exit_code == 2
-    assert f'expected host:port, found "{server}"' in done.stderr
-
-
-class _TimedOut(grpc.RpcError):
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.DEADLINE_EXCEEDED
-
-    def details(self) -> str:
-        return "Deadline Exceeded"
-
-
-def test_a_server_that_does_not_answer_is_said_in_words() -> None:
-    assert error_report_of(_TimedOut()).message == "no answer in time"
-
-
-def test_a_server_that_nobody_listens_on_is_an_error_with_a_hint() -> None:
-    done = CliRunner().invoke(app, ["alerts", "list", "--server", "127.0.0.1:1", "-o", "json"])
-    assert done.exit_code == 3
-    assert "`tocsin status` shows what runs on this machine" in error_of(done)["message"]
-
-
-def test_every_command_explains_itself() -> None:
-    paths: list[list[str]] = [[]]
-    for path in paths:
-        command: Any = get_command(app)
-        for name in path:
-            command = command.commands[name]
-        paths += [[*path, name] for name in getattr(command, "commands", {})]
-        for option in ("-h", "--help"):
-            done = CliRunner().invoke(app, [*path, option])
-            assert done.exit_code == 0
-            assert " ".join(["Usage: tocsin", *path]) in done.stdout
-    assert ["rules", "list"] in paths
-
-
-def test_the_default_server_is_on_the_port_of_the_edge(tmp_path: Path) -> None:
-    home = {"TOCSIN_RUN": str(tmp_path)}
-    assert default_server(home) == "127.0.0.1:8080"
-    assert default_server(home | {"TOCSIN_PORT_EDGE": ""}) == "127.0.0.1:8080"
-    assert default_server(home | {"TOCSIN_PORT_EDGE": "18080"}) == "127.0.0.1:18080"
-    ports = Ports(edge=18081)
-    Wiring(addresses=local_addresses(ports), ports=ports).write(tmp_path)
-    assert default_server(home) == "127.0.0.1:18081"
-
-
-def test_the_commands_ask_the_default_server() -> None:
-    environ = {name: text for name, text in os.environ.items() if name != "TOCSIN_SERVER"}
-    command = [sys.executable, "-m", "cli.main", "rules", "list"]
-    done = subprocess.run(
-        command, env=environ | {"TOCSIN_PORT_EDGE": "1"}, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 3
-    assert done.stderr.startswith(f"127.0.0.1:1: {grpc.StatusCode.UNAVAILABLE.name}")
-
-
 def test_an_alert_is_named_by_the_beginning_of_its_id(tocsin: Command, two_alerts: Edge) -> None:
     done = tocsin("alerts", "show", "0123", "-o", "json")
     assert json.loads(done.stdout)["alert"]["id"] == IDS[0]
@@ -320,12 +144,6 @@ def test_an_alert_is_named_by_the_beginning_of_its_id(tocsin: Command, two_alert
     assert done.exit_code == 1
     assert [detail["field"] for detail in error_of(done)["details"]] == [IDS[0], two_alerts.alerts[1].id]
     assert "FIRING High error count on payment-service" in done.stderr
-
-
-def test_a_failed_delivery_is_named_by_the_beginning_of_its_id(tocsin: Command, one_failure: Edge) -> None:
-    assert tocsin("notifications", "retry", "0123").exit_code == 0
-    listing, call = one_failure.requests
-    assert (listing.id_prefix, len(listing.statuses), call.id) == ("0123", 4, IDS[0])
 
 
 @pytest.mark.usefixtures("two_alerts")
@@ -411,34 +229,6 @@ def test_an_alert_is_shown_with_whom_it_was_notified_to(tocsin: Command, two_ale
     assert shown.count("m") >= 200
 
 
-def test_what_was_sent_is_listed(tocsin: Command, two_alerts: Edge) -> None:
-    two_alerts.deliveries = [
-        Delivery(
-            id=IDS[1],
-            alert_id=IDS[0],
-            kind=Notification.FIRING,
-            channel="slack",
-            recipient="https://hooks.slack.com",
-            state=Delivery.DELIVERED,
-            attempt_count=1,
-            update_time=Timestamp(seconds=1_767_225_600, nanos=5_000_000),
-        )
-    ]
-    row = "2026-01-01 00:00:00.005  FIRING  slack    https://hooks.slack.com  DELIVERED  01234567  1"
-    assert row in tocsin("notifications", "list").stdout
-    done = tocsin("notifications", "list", "--alert", "0123", "--state", "delivered", "-o", "json")
-    assert json.loads(done.stdout)[0]["recipient"] == "https://hooks.slack.com"
-    request = two_alerts.requests[-1]
-    assert (request.alert_id, list(request.states)) == (IDS[0], [Delivery.DELIVERED])
-
-
-def test_a_failure_is_shown_with_its_address_and_the_whole_error(tocsin: Command, one_failure: Edge) -> None:
-    (failure,) = one_failure.failed
-    failure.recipient, failure.last_error = "https://hooks.slack.com", "answered 500: " + "why " * 60 + "end"
-    shown = tocsin("notifications", "failed").stdout
-    assert f"01234567 to https://hooks.slack.com: {failure.last_error}" in shown.splitlines()
-
-
 @pytest.mark.usefixtures("two_alerts")
 def test_names_are_completed_by_the_shell(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOCSIN_SERVER", edge.address)
@@ -447,7 +237,3 @@ def test_names_are_completed_by_the_shell(edge: Edge, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TOCSIN_SERVER", "127.0.0.1:1")
     assert complete_alert("") == []
     assert complete_rule("") == []
-
-
-def test_the_version_is_printed() -> None:
-    assert CliRunner().invoke(app, ["--version"]).stdout == f"tocsin {version('tocsin')}\n"

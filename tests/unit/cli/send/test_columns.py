@@ -13,7 +13,7 @@ from cli.send.columns import columns_request
 from cli.send.sender import MAX_BATCH_EVENTS
 from tests.fakes.ingest_server import IngestServer, events_of_stream
 from tests.fakes.log_events import allowed_events
-from tests.unit.cli.send.test_command import sent
+from tests.unit.cli.commands import sent
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 
 LINES = "".join(f"ERROR: {number}\n" for number in range(1, 5001))

@@ -3,31 +3,23 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
 
 import grpc
 import pytest
 import typer
-from google.protobuf.duration_pb2 import Duration
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from cli.main import app
 from cli.output import OutputFormat
 from cli.send.command import interruptible, send
 from cli.send.events import OutgoingEvent
 from cli.send.sender import MAX_BATCH_BYTES, SendSummary, send_events
-from services.chassis.clock import SystemClock
 from tests.fakes.ingest_server import IngestServer
+from tests.unit.cli.commands import sent
+from tests.unit.cli.send.log_texts import MIXED
 from tocsin.logs.v1.log_event_pb2 import LogEvent
-from tocsin.rules.v1.alert_rule_pb2 import AlertRule
-
-NOW = SystemClock().now()
-
-
-def sent(ingest: IngestServer, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["send", *arguments, "--server", ingest.address])
 
 
 def test_an_unknown_time_zone_is_wrong_usage(tmp_path: Path) -> None:
@@ -134,16 +126,6 @@ def test_a_table_names_the_lines_to_send_again(long_file: Path, ingest: IngestSe
     assert "lines 4501 to 5000." in done.stdout
 
 
-MIXED = """\
-2026-11-27 10:00:00 ERROR boom
-  at f()
-2026-11-27 10:00:01 started
-{"level":"sev5","message":"odd","time":"2026-11-27T10:00:02Z","traceId":"a3ce929d0e0e4736","status":1006}
-WARN: no time
-2026-11-27 10:00:03 INFO fine
-"""
-
-
 def test_what_was_not_understood_is_printed_with_its_count(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.log"
     file.write_text(MIXED)
@@ -177,207 +159,6 @@ def test_a_missing_time_is_not_noted_with_times_arrival(tmp_path: Path, ingest: 
     file = tmp_path / "shop.log"
     file.write_text("ERROR: boom\n")
     assert sent(ingest, str(file), "--times", "arrival").stderr == ""
-
-
-def test_explain_shows_what_was_recognised_and_sends_nothing(tmp_path: Path, ingest: IngestServer) -> None:
-    file = tmp_path / "shop.log"
-    file.write_text(MIXED + '{"time":"soon","message":"m"}\n' * 40)
-    report = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)
-    assert report["format"] == "json"
-    assert sum(report["shares"].values()) == pytest.approx(1.0, abs=0.001)
-    first, *_, last = report["events"]
-    assert first == {
-        "line": 1,
-        "lastLine": 2,
-        "eventTime": "2026-11-27T10:00:00Z",
-        "level": "ERROR",
-        "service": "shop",
-        "message": "boom\n  at f()",
-        "fields": [
-            {"name": "time", "field": "eventTime", "change": ""},
-            {"name": "level", "field": "level", "change": ""},
-            {"name": "message", "field": "message", "change": ""},
-            {"name": "(no field)", "field": "service", "change": "the default"},
-        ],
-        "notes": [],
-    }
-    assert last["line"] == 21
-    done = sent(ingest, str(file), "--explain")
-    assert done.exit_code == 0, done.output
-    assert "read as json. Nothing was sent." in done.stdout
-    assert "1 to 2" in done.stdout
-    assert "Line 3: events like this have no level" in done.stdout
-    assert not ingest.requests
-
-
-def test_a_time_that_is_not_understood_is_explained(tmp_path: Path, ingest: IngestServer) -> None:
-    file = tmp_path / "shop.jsonl"
-    file.write_text('{"time":"soon","message":"m"}\n')
-    (event,) = json.loads(sent(ingest, str(file), "--explain", "-o", "json").stdout)["events"]
-    assert event["refused"]["field"] == "eventTime"
-    assert event["refused"]["reason"].startswith('expected a time such as 2026-01-31T12:00:00Z, found "soon"; ')
-    assert 'expected a time such as 2026-01-31T12:00:00Z, found "soon"' in sent(ingest, str(file), "--explain").stdout
-
-
-def test_a_dry_run_counts_the_whole_file_and_sends_nothing(tmp_path: Path, ingest: IngestServer) -> None:
-    file = tmp_path / "shop.jsonl"
-    slow = '{"time":"2026-11-27T10:00:00Z","level":"warning","message":"slow","duration_ms":12}\n'
-    file.write_text(slow * 300 + '{"time":"soon","message":"m"}\n{"time":"2026-11-27T10:00:09Z","a":"\\u001b[2J"}\n')
-    done = sent(ingest, str(file), "--dry-run", "-o", "json")
-    assert done.exit_code == 1
-    report = json.loads(done.stdout)
-    assert (report["dryRun"], report["accepted"], report["events"], report["lines"]) == (True, 0, 301, 302)
-    assert (report["oldestTime"], report["newestTime"]) == ("2026-11-27T10:00:00Z", "2026-11-27T10:00:09Z")
-    assert report["tooLate"] == 301
-    assert [one["line"] for one in report["refused"]] == [301]
-    assert {
-        "name": "duration_ms",
-        "field": "responseTime",
-        "change": "",
-        "events": 300,
-        "firstValue": "12",
-    } in report["fields"]
-    assert "firstEvents" not in report
-    assert "301 of 301 events are older than 5 minutes" in done.stderr
-    done = sent(ingest, str(file), "--dry-run", "--explain")
-    assert "Nothing was sent; 301 events would be, 1 refused, 0 continuation lines, 0 blank." in done.stdout
-    assert "The first events" in done.stdout
-    assert "\x1b" not in done.stdout
-    assert not ingest.requests
-
-
-def test_a_dry_run_needs_no_server_and_asks_nothing(
-    old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cli.output.is_interactive", lambda: True)
-    ingest.is_away = lambda _: True
-    done = CliRunner().invoke(app, ["send", str(old_file), "--dry-run", "--server", ingest.address], input="")
-    assert done.exit_code == 0, done.output
-    assert "3,001 events would be" in done.stdout
-    assert done.stderr.startswith("shop.log: 3,001 of 3,001 events are older than 5 minutes")
-
-
-def test_a_dry_run_lists_a_bounded_number_of_fields(tmp_path: Path, ingest: IngestServer) -> None:
-    file = tmp_path / "shop.jsonl"
-    file.write_text("".join(f'{{"message":"m","a{number}":"{"x" * 100}"}}\n' for number in range(300)))
-    fields = json.loads(sent(ingest, str(file), "--dry-run", "-o", "json").stdout)["fields"]
-    assert len(fields) == 200
-    assert max(len(one["firstValue"]) for one in fields) == 60
-    assert "103 events have further fields; 200 are shown." in sent(ingest, str(file), "--dry-run").stdout
-
-
-OLD = "2005-12-04 04:47:44 ERROR old\n" * 3000 + "2005-12-04 04:47:54 ERROR last\n"
-
-
-@pytest.fixture(params=[bytes, gzip.compress])
-def old_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    file = tmp_path / "shop.log"
-    file.write_bytes(request.param(OLD.encode()))
-    return file
-
-
-def test_without_a_terminal_old_events_are_sent_with_a_warning_before_and_after(
-    old_file: Path, ingest: IngestServer
-) -> None:
-    done = sent(ingest, str(old_file))
-    assert done.exit_code == 0, done.output
-    assert "shop.log: all lines are old: the last ones, of 2005-12-04 04:47:54 UTC" in done.stderr
-    assert "--times shift moves all times by the same amount" in done.stderr
-    assert done.stderr.endswith(
-        "shop.log: 3,001 of 3,001 events are older than 5 minutes, too late for most rules; --times shift sends them "
-        "as new\n"
-    )
-    assert {event.event_time.ToDatetime().year for event in ingest.events} == {2005}
-
-
-def minutes_ago(minutes: float) -> str:
-    return f"{SystemClock().now() - timedelta(minutes=minutes):%Y-%m-%d %H:%M:%S} ERROR boom\n"
-
-
-def rule(*, lateness_s: int = 0, enabled: bool = True) -> AlertRule:
-    return AlertRule(window_minutes=1, lateness=Duration(seconds=lateness_s), enabled=enabled)
-
-
-@pytest.mark.parametrize(
-    ("rules", "count"),
-    [
-        ([rule()], 2),
-        ([rule(), rule(lateness_s=600)], 1),
-        ([rule(), rule(lateness_s=3600)], 0),
-        ([rule(), rule(lateness_s=3600, enabled=False)], 2),
-    ],
-)
-def test_events_are_too_late_when_the_windows_of_all_enabled_rules_are_closed(
-    tmp_path: Path, ingest: IngestServer, rules: list[AlertRule], count: int
-) -> None:
-    ingest.rules = rules
-    file = tmp_path / "shop.log"
-    file.write_text(minutes_ago(45) + minutes_ago(2.1) + minutes_ago(0))
-    done = sent(ingest, str(file), "-o", "json")
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["tooLate"] == count
-    warning = f"{count} of 3 events {'is' if count == 1 else 'are'} too late for every rule; --times shift"
-    assert (warning in done.stderr) is (count > 0)
-
-
-def test_a_long_file_that_was_shifted_is_not_to_be_shifted_again(tmp_path: Path, ingest: IngestServer) -> None:
-    ingest.rules = [rule()]
-    file = tmp_path / "shop.log"
-    file.write_text(minutes_ago(45) + minutes_ago(20))
-    done = sent(ingest, str(file), "--times", "shift")
-    assert "1 of 2 events is too late for every rule; --times arrival sends all as of now" in done.stderr
-
-
-def test_a_file_that_is_ten_minutes_old_is_never_sent_in_silence(tmp_path: Path, ingest: IngestServer) -> None:
-    ingest.rules = [rule(), rule(lateness_s=30)]
-    file = tmp_path / "shop.log"
-    file.write_text(minutes_ago(11) * 300)
-    for times in ([], ["--times", "log"]):
-        done = sent(ingest, str(file), "-o", "json", *times)
-        assert done.exit_code == 0, done.output
-        assert ("all lines are old" in done.stderr) is (not times)
-        assert "300 of 300 events are too late for every rule; --times shift sends them as new" in done.stderr
-        assert json.loads(done.stdout)["tooLate"] == 300
-    done = sent(ingest, str(file), "-o", "json", "--times", "shift")
-    assert (json.loads(done.stdout)["tooLate"], done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(("answer", "years"), [("", {NOW.year}), ("n", {2005})])
-def test_on_a_terminal_the_user_chooses_how_old_events_are_sent(
-    old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch, answer: str, years: set[int]
-) -> None:
-    monkeypatch.setattr("cli.output.is_interactive", lambda: True)
-    arguments = ["send", str(old_file), "--server", ingest.address]
-    done = CliRunner().invoke(app, arguments, input=f"{answer}\n")
-    assert done.exit_code == 0, done.output
-    assert "--times shift" in done.stderr
-    assert {event.event_time.ToDatetime().year for event in ingest.events[-1:]} == years
-    first, last = ingest.events[0], ingest.events[-1]
-    assert last.event_time.seconds - first.event_time.seconds == 10
-
-
-def test_a_question_without_an_answer_ends_the_command(
-    old_file: Path, ingest: IngestServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cli.output.is_interactive", lambda: True)
-    done = CliRunner().invoke(app, ["send", str(old_file), "--server", ingest.address], input="")
-    assert done.exit_code == 1
-    assert done.stderr.endswith("aborted\n")
-    assert not ingest.events
-
-
-@pytest.mark.parametrize("times", ["log", "arrival", "shift"])
-def test_with_the_option_times_there_is_no_question(old_file: Path, ingest: IngestServer, times: str) -> None:
-    done = sent(ingest, str(old_file), "--times", times)
-    assert "all lines are old" not in done.stderr
-
-
-def test_a_file_whose_last_lines_are_new_is_not_old(tmp_path: Path, ingest: IngestServer) -> None:
-    file = tmp_path / "shop.log"
-    file.write_text(f"{OLD}{NOW:%Y-%m-%d %H:%M:%S} ERROR new\n")
-    done = sent(ingest, str(file))
-    assert "all lines are old" not in done.stderr
-    assert "3,001 of 3,002 events are older than 5 minutes" in done.stderr
 
 
 def test_a_pattern_that_fits_no_line_is_reported(long_file: Path, ingest: IngestServer) -> None:
