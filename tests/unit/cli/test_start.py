@@ -25,7 +25,9 @@ def start(folder: Path, module: str, text: str, *, completes: bool = False, befo
     }
     if completes:
         environ["_TOCSIN_COMPLETE"] = "complete_bash"
-    code = f"{before}\nfrom cli.__main__ import main\nmain()"
+    # Where the tests run in the background of a script, Ctrl-C is ignored.
+    taken = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{taken}\n{before}\nfrom cli.__main__ import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
