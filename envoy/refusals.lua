@@ -115,7 +115,7 @@ end
 -- ignored: who reads a rule may send it back.
 local RULE_FIELDS = "name description type scope filter groupBy valueField condition threshold windowMinutes window"
   .. " lateness severity labels enabled etag"
-local RULE_SERVER_FIELDS = "id revision selectionRevision createTime updateTime"
+local RULE_SERVER_FIELDS = "id revision selectionRevision createTime updateTime problems"
 local SERVICE_FIELDS = "name owner tier description links labels dependsOn etag"
 local SERVICE_SERVER_FIELDS = "createTime updateTime"
 
