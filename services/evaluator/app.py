@@ -142,6 +142,7 @@ class _Parts:
                 clock=self._clock,
                 commit=settings.commit,
                 idle=settings.idle,
+                max_groups=settings.max_groups,
             )
             async with self._running(worker, "window"):
                 yield

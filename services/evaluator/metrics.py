@@ -158,6 +158,12 @@ class Metrics:
             if rule_id in self._by_rule:
                 self._by_rule[rule_id].late += late
 
+    def beyond_limit(self, by_rule: Mapping[str, int]) -> None:
+        """Count the events of each rule, by its id, that were counted in `~other`: their group is beyond the limit."""
+        for rule_id, events in by_rule.items():
+            if rule_id in self._by_rule:
+                self._by_rule[rule_id].beyond_limit += events
+
     def gap(self) -> None:
         """Count a flush before which another was missing."""
         self._gaps.add(1)
@@ -201,6 +207,11 @@ class Metrics:
             "tocsin.evaluator.rule.events.late",
             [self._observe_rules(lambda counts: counts.late)],
             description="Events that a rule selected after their window was closed; it does not judge them.",
+        )
+        instruments.create_observable_counter(
+            "tocsin.evaluator.rule.events.beyond_limit",
+            [self._observe_rules(lambda counts: counts.beyond_limit)],
+            description="Events of groups beyond EVALUATOR_MAX_GROUPS; they are counted in the group ~other.",
         )
         instruments.create_observable_counter(
             "tocsin.evaluator.rule.fired",

@@ -54,6 +54,8 @@ class RuleCounts:
 
     matched: int = 0
     late: int = 0
+    # Events of groups beyond the limit, which are counted in `~other`.
+    beyond_limit: int = 0
     fired: int = 0
     # When events were last matched against it.
     evaluate_time: datetime | None = None
@@ -102,6 +104,11 @@ class PartialSource(PartitionReader, Protocol):
 
     async def fetch(self, limit: int, timeout_s: float) -> PartialFetch:
         """Return up to `limit` records as soon as there is one."""
+        ...
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions the topic has; known with the first assigned partition."""
         ...
 
 

@@ -23,6 +23,10 @@ class Settings:
         default=timedelta(milliseconds=100),
     )
     commit: timedelta = setting("How often the window stage commits.", default=timedelta(seconds=1))
+    max_groups: int = setting(
+        "Maximum number of groups of a rule in one window; further ones are counted as one group named ~other.",
+        default=100_000,
+    )
     idle: timedelta = setting(
         "After this time without a record a partition of log-events does not hold the watermark back.",
         default=timedelta(seconds=10),
@@ -43,6 +47,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.fetch_records < 1:
             raise ValueError(f"fetch_records must be at least 1, got {self.fetch_records}")
+        if self.max_groups < 1:
+            raise ValueError(f"max_groups must be at least 1, got {self.max_groups}")
         if min(self.flush, self.commit, self.idle, self.rule_budget_period) <= timedelta():
             raise ValueError("flush, commit, idle and rule_budget_period must be longer than 0")
         if not (0 < self.rule_cpu_share <= 1 and 0 < self.rules_cpu_share <= 1):

@@ -103,7 +103,7 @@ class MemoryPartials(Failing):
 
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
-        self.outputs = outputs
+        self.outputs = self.partition_count = outputs
         self.written: list[tuple[int, PartialBatch]] = []
         self.fetches: deque[PartialFetch] = deque()
         self.commits: list[CommittedOffset] = []

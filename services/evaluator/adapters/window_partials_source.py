@@ -28,6 +28,10 @@ class KafkaPartialSource:
         partials = await asyncio.to_thread(lambda: tuple(each for record in records for each in _decode(record)))
         return PartialFetch(rebalance=rebalance, partials=partials)
 
+    @property
+    def partition_count(self) -> int:
+        return self._consumer.partition_count
+
     async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
         return await self._consumer.commit(offsets)
 

@@ -12,10 +12,13 @@ from services.chassis.backoff import Backoff, failure_reason, retrying
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
 from services.chassis.kafka import CommittedOffset, Rebalance
+from services.contract.timestamps import timestamp_of_nanoseconds
 from services.evaluator.core.records import SECOND_NS, BlockProgress, Transition, duration_ns, moment_ns
 from services.evaluator.core.rules import STORES, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from services.evaluator.core.window.group_limit import GroupLimit
 from services.evaluator.core.window.stage import WindowStage
+from services.evaluator.core.window.step import Outcome
 from services.evaluator.metrics import Metrics, PartitionState
 from services.evaluator.ports import Partial, PartialSource, Rules, StateStore, TransitionSink
 from services.evaluator.worker.stage_worker import StageWorker
@@ -49,6 +52,7 @@ class WindowWorker(StageWorker):
         clock: Clock,
         commit: timedelta,
         idle: timedelta,
+        max_groups: int,
         backoff: Backoff = Backoff(),
     ) -> None:
         super().__init__(rules)
@@ -62,6 +66,7 @@ class WindowWorker(StageWorker):
         self._clock = clock
         self._commit_seconds = commit.total_seconds()
         self._idle_ns = duration_ns(idle)
+        self._max_groups = max_groups
         self._backoff = backoff
         self._stages: dict[int, WindowStage] = {}
         self._committed: dict[int, Checkpoint] = {}
@@ -111,8 +116,11 @@ class WindowWorker(StageWorker):
         for partition, checkpoint in checkpoints.items():
             self._committed[partition] = checkpoint
             self._behind.add(partition)
+            limit = GroupLimit(
+                max_groups=self._max_groups, partition=partition, partitions=self._source.partition_count
+            )
             self._stages[partition] = WindowStage.restored(
-                checkpoint, states.get(partition, ()), self._idle_ns, owners[partition]
+                checkpoint, states.get(partition, ()), self._idle_ns, owners[partition], limit=limit
             )
         # Every stage gets the rules again; for those that have them this changes nothing.
         self._applied_rules = None
@@ -162,11 +170,25 @@ class WindowWorker(StageWorker):
         observed = self._stages[partition].observe(records, self._now_ns())
         if observed.late_events or observed.late_by_rule:
             self._metrics.late(observed.late_events, observed.late_by_rule)
+        self._report_limits(partition, observed)
         if any(self._is_new_gap(partition, offset, progress) for offset, progress in observed.gaps):
             incomplete[partition] = self._committed[partition]
         # What one flush of the match stage wrote has one trace.
         flush = next((partial.traceparent for partial in reversed(partials) if partial.traceparent), "")
         self._backlog.add(PendingTransition(partition, transition, flush) for transition in observed.transitions)
+
+    def _report_limits(self, partition: int, observed: Outcome) -> None:
+        """Report which rules have more groups in a window than they may have."""
+        if observed.beyond_limit:
+            self._metrics.beyond_limit(observed.beyond_limit)
+        for rule_id, start_ns in observed.limited_windows:
+            log.warning(
+                "group_limit_reached",
+                rule_id=rule_id,
+                partition=partition,
+                window_start=timestamp_of_nanoseconds(start_ns).ToJsonString(),
+                max_groups=self._max_groups,
+            )
 
     def _is_new_gap(self, partition: int, offset: int, progress: BlockProgress) -> bool:
         """Count a gap once. If reading again does not fill it, it stays."""

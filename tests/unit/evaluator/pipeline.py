@@ -21,6 +21,7 @@ from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window import judging
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from services.evaluator.core.window.episode import MergedAggregate
+from services.evaluator.core.window.group_limit import GroupLimit
 from services.evaluator.core.window.stage import WindowStage
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
@@ -122,6 +123,7 @@ class Pipeline:
     late_by_rule: Counter[str] = field(default_factory=Counter)
     gaps: int = 0
     now_ns: int = moment(0)
+    max_groups: int = 100_000
 
     def append(self, partition: int, events: Iterable[Event], arrival: float | None = None) -> None:
         events = list(events)
@@ -172,7 +174,8 @@ class Pipeline:
             name = transition.rule_id, transition.group
             if name not in known or transition.rank >= known[name].rank:
                 known[name] = transition
-        stage = WindowStage.restored(decode_checkpoint(offset, metadata), known.values(), ALLOWANCE_NS)
+        limit = GroupLimit(max_groups=self.max_groups, partition=output, partitions=self.outputs)
+        stage = WindowStage.restored(decode_checkpoint(offset, metadata), known.values(), ALLOWANCE_NS, limit=limit)
         window = Window(stage, offset)
         self.publish(output, stage.update_rules(self.rules, self.now_ns))
         return window

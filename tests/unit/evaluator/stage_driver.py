@@ -16,7 +16,9 @@ from services.evaluator.core.records import (
 )
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.stage import Outcome, WindowStage
+from services.evaluator.core.window.group_limit import DEFAULT_LIMIT, GroupLimit
+from services.evaluator.core.window.stage import WindowStage
+from services.evaluator.core.window.step import Outcome
 from services.rule_language.rule import Rule
 from tests.unit.evaluator.pipeline import rule
 
@@ -34,16 +36,29 @@ class StageDriver:
     transitions: list[Transition] = field(default_factory=list)
 
     @classmethod
-    def with_rules(cls, *rules: Rule, revision: int = 1, states: Sequence[Transition] = ()) -> "StageDriver":
-        driver = cls.restored(FRESH, states)
+    def with_rules(
+        cls,
+        *rules: Rule,
+        revision: int = 1,
+        states: Sequence[Transition] = (),
+        limit: GroupLimit = DEFAULT_LIMIT,
+    ) -> "StageDriver":
+        driver = cls.restored(FRESH, states, limit=limit)
         driver.update_rules(*rules, revision=revision)
         return driver
 
     @classmethod
     def restored(
-        cls, checkpoint: Checkpoint, states: Sequence[Transition] = (), *, offset: int = 0, up_to: int = 0
+        cls,
+        checkpoint: Checkpoint,
+        states: Sequence[Transition] = (),
+        *,
+        offset: int = 0,
+        up_to: int = 0,
+        limit: GroupLimit = DEFAULT_LIMIT,
     ) -> "StageDriver":
-        return cls(WindowStage.restored(checkpoint, states, allowance_ns=SECOND_NS), offset=offset, up_to=up_to)
+        stage = WindowStage.restored(checkpoint, states, allowance_ns=SECOND_NS, limit=limit)
+        return cls(stage, offset=offset, up_to=up_to)
 
     def update_rules(self, *rules: Rule, revision: int = 1, now: float = 0) -> list[str]:
         return self._record(self.stage.update_rules(RuleSet.of(revision, rules), int(now * SECOND_NS)))

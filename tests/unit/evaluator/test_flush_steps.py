@@ -23,7 +23,8 @@ from services.evaluator.core.records import (
 from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.core.window import stage as stage_module
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.stage import Outcome, WindowStage
+from services.evaluator.core.window.stage import WindowStage
+from services.evaluator.core.window.step import Outcome
 from tests.unit.evaluator.pipeline import Window, rule
 from tests.unit.evaluator.stage_driver import COUNT, FRESH, StageDriver, progress, row
 

@@ -59,17 +59,20 @@ def test_a_rule_has_series_from_the_start_and_keeps_them_when_it_is_edited(metri
     assert series("tocsin_evaluator_rule_") == [
         'tocsin_evaluator_rule_events_matched_total{rule="errors",severity="HIGH"} 0.0',
         'tocsin_evaluator_rule_events_late_total{rule="errors",severity="HIGH"} 0.0',
+        'tocsin_evaluator_rule_events_beyond_limit_total{rule="errors",severity="HIGH"} 0.0',
         'tocsin_evaluator_rule_fired_total{rule="errors",severity="HIGH"} 0.0',
     ]
     metrics.rules_evaluated({"id-1": 5}, NOW)
     metrics.rules_evaluated({"id-1": 2}, NOW)
     metrics.late(3, {"id-1": 2})
+    metrics.beyond_limit({"id-1": 4, "unknown": 1})
     metrics.rules(RuleSet.of(2, [replace(ONE, name="failures", severity=Severity.LOW)]))
     labels = '{rule="failures",severity="LOW"}'
     shown = [line.rpartition(" ") for line in series("tocsin_evaluator_rule_")]
     assert [(name, float(value)) for name, _, value in shown] == [
         (f"tocsin_evaluator_rule_events_matched_total{labels}", 7),
         (f"tocsin_evaluator_rule_events_late_total{labels}", 2),
+        (f"tocsin_evaluator_rule_events_beyond_limit_total{labels}", 4),
         (f"tocsin_evaluator_rule_fired_total{labels}", 0),
         (f"tocsin_evaluator_rule_last_evaluation_timestamp_seconds{labels}", NOW.timestamp()),
     ]

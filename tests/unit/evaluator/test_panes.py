@@ -257,7 +257,9 @@ def test_columns_without_sums_have_none() -> None:
     counts = Aggregates(("counted",))
     counts.grow(3)
     counts.merge(np.array([2]), {"counted": np.array([7])})
-    assert counts.numbers()["counted"].tolist()[:3] == [0, 0, 7]
+    counts.merge_all(np.array([2, 1, 2]), {"counted": np.array([1, 5, 1])})
+    counts.merge_all(np.zeros(0, dtype=np.int64), {"counted": np.zeros(0, dtype=np.int64)})
+    assert counts.numbers()["counted"].tolist()[:3] == [0, 5, 9]
     assert list(counts.take(np.array([2]), ("counted",)).numbers()) == ["counted"]
 
 

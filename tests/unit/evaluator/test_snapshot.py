@@ -272,7 +272,7 @@ def test_windows_that_the_former_owner_closed_after_the_snapshot_are_not_judged_
 
 
 def test_a_snapshot_from_before_a_rule_was_known_does_not_count() -> None:
-    driver = StageDriver.with_rules()
+    driver = StageDriver.with_rules(revision=0)
     driver.flush(row(1))
     before = driver.stage.snapshot(0)
     driver.update_rules(COUNT)
@@ -315,6 +315,9 @@ DAMAGE: dict[str, Callable[[StageSnapshot], StageSnapshot]] = {
     "totals of a free number": lambda of: changed(
         of, windows=[None if n == 1 else e for n, e in enumerate(of.table.windows)]
     ),
+    "an overflow of no window": lambda of: entry_of(of, 4, overflow_of=9),
+    "an overflow of folded totals": lambda of: entry_of(of, 4, overflow_of=3),
+    "two overflows of one window": lambda of: entry_of(entry_of(of, 4, overflow_of=1), 2, overflow_of=1),
     "an unknown selection": lambda of: replace(of, selections={}),
     "a pane twice": lambda of: changed(of, codes=np.full(len(of.table.codes), of.table.codes[0])),
     "a negative code": lambda of: changed(of, codes=np.concatenate([of.table.codes[:-1], [-1]])),

@@ -136,14 +136,14 @@ def test_a_rule_that_cannot_be_compiled_is_left_alone() -> None:
 
 
 def test_rows_of_a_rule_that_is_not_known_yet_wait_for_it() -> None:
-    driver = StageDriver.with_rules()
+    driver = StageDriver.with_rules(revision=0)
     assert driver.flush(row(3), event=1) == []
     assert driver.flush(event=100) == []
     assert driver.update_rules(COUNT, revision=2) == ["FIRING a 0", "RESOLVED a 10"]
 
 
 def test_rows_that_no_rule_uses_are_dropped_after_a_while() -> None:
-    driver = StageDriver.with_rules()
+    driver = StageDriver.with_rules(revision=0)
     driver.flush(row(3), event=1)
     assert driver.stage.checkpoint(60 * SECOND_NS).offset == 0
     assert driver.stage.checkpoint(61 * SECOND_NS).offset == 1
@@ -170,7 +170,7 @@ def test_a_longer_lateness_does_not_open_closed_windows() -> None:
 
 
 def test_the_clock_waits_for_rules_too() -> None:
-    driver = StageDriver.with_rules()
+    driver = StageDriver.with_rules(revision=0)
     driver.flush(row(3), event=1)
     assert driver.flush(idle=1000) == []
     assert driver.stage.watermark.value_ns == SECOND_NS

@@ -99,12 +99,12 @@ def test_the_clock_closes_windows_of_which_only_totals_are_known() -> None:
     assert driver.stage.checkpoint(0).offset == 2
 
 
-def test_totals_that_no_rule_reads_are_kept_for_a_while() -> None:
-    driver = StageDriver.with_rules()
+def test_totals_that_only_an_unknown_rule_may_read_are_kept_for_a_while() -> None:
+    driver = StageDriver.with_rules(revision=0)
     driver.flush(scope_row(1, FEW), event=1)
     assert driver.stage.checkpoint(SECOND_NS).offset == 0
     assert driver.update_rules(FEW, revision=2) == ["FIRING a 0"]
-    driver = StageDriver.with_rules()
+    driver = StageDriver.with_rules(revision=0)
     driver.flush(scope_row(1, FEW), event=1)
     assert driver.stage.checkpoint(SECOND_NS).offset == 0
     assert driver.stage.checkpoint(62 * SECOND_NS).offset == 1

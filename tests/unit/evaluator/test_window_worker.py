@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
@@ -35,6 +36,7 @@ class Loop:
     """The worker with everything around it."""
 
     def __init__(self) -> None:
+        self.max_groups = 100_000
         self.partials, self.alerts, self.states = MemoryPartials(), MemoryAlerts(), MemoryStates()
         self.rules = MemoryRules(RuleSet.of(1, [rule("count", "count > threshold")]))
         self.clock, self.metrics = FakeClock(NOW), Metrics()
@@ -51,6 +53,7 @@ class Loop:
             clock=self.clock,
             commit=timedelta(seconds=1),
             idle=timedelta(seconds=1),
+            max_groups=self.max_groups,
             backoff=AT_ONCE,
         )
 
@@ -223,3 +226,16 @@ async def test_unpublished_transitions_of_a_revoked_partition_are_left_to_its_ne
     await loop.bring()
     await loop.bring(rebalance=Rebalance(revoked=(0,)))
     assert len(loop.alerts.written) == MAX_TRANSITIONS
+
+
+async def test_a_window_beyond_the_limit_of_groups_is_reported_once_and_its_events_are_counted(loop: Loop) -> None:
+    loop.max_groups, loop.partials.partition_count = 8, 2
+    loop.worker = loop.started()
+    with capture_logs() as logs:
+        await loop.bring(replace(flush(1), rows=of_rows(many(7))), rebalance=ASSIGNED)
+        await loop.bring(replace(flush(2), rows=of_rows(many(8))), first=1)
+    (logged,) = [entry for entry in logs if entry["event"] == "group_limit_reached"]
+    assert (logged["rule_id"], logged["partition"], logged["window_start"]) == ("count", 0, "1970-01-01T00:00:00Z")
+    assert loop.metrics.rule_counts()["count"].beyond_limit == 2 * 4
+    (fired,) = loop.alerts.written
+    assert (fired.resource, fired.window.count) == ("~other/0", 6)

@@ -27,9 +27,8 @@ class RowOutputs:
         self, readers: Sequence[Sequence[str]], selection: Ints, groups: Sequence[Group], group: Ints, outputs: int
     ) -> None:
         """Add the next rows: of each an index of `readers`, the rules that judge its group, and one of `groups`."""
-        keys = [group_key(each[0], each[1:]) if each else b"" for each in groups[len(self._sums) :]]
-        self._sums = np.append(self._sums, np.array([*map(crc32, keys)], dtype=np.int64))
-        self._sizes = np.append(self._sizes, np.array([*map(len, keys)], dtype=np.int64))
+        sums, sizes = group_checksums(groups[len(self._sums) :])
+        self._sums, self._sizes = np.append(self._sums, sums), np.append(self._sizes, sizes)
         rows, found = np.nonzero(_outputs(readers, selection, self._sums[group], self._sizes[group], outputs))
         self._slots = np.append(self._slots, rows + self._routed)
         self._outputs = np.append(self._outputs, found)
@@ -40,6 +39,18 @@ class RowOutputs:
         routes = np.flatnonzero(has_changed[self._slots])
         slots, found = self._slots[routes], self._outputs[routes]
         return [slots[found == output] for output in range(outputs)]
+
+
+def group_checksums(groups: Sequence[Group]) -> tuple[Ints, Ints]:
+    """Return of each group the checksum and the length of its part of a key."""
+    keys = [group_key(each[0], each[1:]) if each else b"" for each in groups]
+    return np.array([*map(crc32, keys)], dtype=np.int64), np.array([*map(len, keys)], dtype=np.int64)
+
+
+def outputs_of(rule_id: str, sums: Ints, sizes: Ints, outputs: int) -> Ints:
+    """Return the output partition of each group of a rule, given by its checksum and length."""
+    prefixes = np.full(len(sums), crc32(group_key(rule_id, ())), dtype=np.int64)
+    return (_move_on(prefixes, sizes) ^ sums) % outputs
 
 
 def _outputs(readers: Sequence[Sequence[str]], selection: Ints, sums: Ints, sizes: Ints, outputs: int) -> RowMask:

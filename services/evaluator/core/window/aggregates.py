@@ -4,9 +4,9 @@ A further aggregate is added in `COLUMNS` alone: merging must be associative and
 change nothing. Sums are a column of their own kind, because they are exact.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class AggregateColumn:
 
     dtype: type[np.generic]
     empty: float
-    merge: Callable[[Any, Any], Any]
+    merge: np.ufunc
 
 
 _COUNT = AggregateColumn(dtype=np.int64, empty=0, merge=np.add)
@@ -45,6 +45,18 @@ class AggregateColumns(NamedTuple):
 
     numbers: NumberColumns
     sums: SumColumns
+
+
+def minus(numbers: NumberColumns) -> NumberColumns:
+    """Return what takes these numbers away when it is merged, as far as that is possible: counts and sums."""
+    return {
+        name: -values.astype(np.int64)
+        if COLUMNS.get(name) is _COUNT
+        else -values
+        if name == SUM
+        else np.full(len(values), COLUMNS[name].empty, dtype=COLUMNS[name].dtype)
+        for name, values in numbers.items()
+    }
 
 
 class Aggregates:
@@ -93,6 +105,19 @@ class Aggregates:
             values[rows] = COLUMNS[name].merge(values[rows], numbers[name])
         if self._sums is not None:
             self._sums.add(rows, numbers[SUM])
+
+    def merge_all(self, rows: Ints, numbers: NumberColumns) -> None:
+        """Merge numbers into rows, each of which may be given several times."""
+        if not len(rows):
+            return
+        order = np.argsort(rows, kind="stable")
+        starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        distinct = rows[order[starts]]
+        for name, values in self._columns.items():
+            merge = COLUMNS[name].merge
+            values[distinct] = merge(values[distinct], merge.reduceat(numbers[name][order], starts))
+        if self._sums is not None:
+            self._sums.add_all(distinct, np.split(numbers[SUM][order], starts[1:]))
 
     def numbers(self) -> NumberColumns:
         """Return the numbers of all rows; sums are rounded once."""

@@ -4,7 +4,9 @@ Almost every sum fits in two doubles, a high and a low one, whose exact sum it i
 integer.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +77,12 @@ class ExactSums:
             rows, high, low = rows[fits], high[fits], low[fits]
         self._high[rows], self._low[rows] = high, low
 
+    def add_all(self, rows: Ints, numbers: Sequence[Floats]) -> None:
+        """Add several numbers to each of some distinct sums."""
+        parts = [_few_parts(np.nan_to_num(each).tolist()) for each in numbers]
+        for each_of_rows in zip_longest(*parts, fillvalue=0.0):
+            self.add(rows, np.array(each_of_rows))
+
     def rounded(self) -> Floats:
         """Return the sums, each rounded once."""
         sums: Floats = self._high.copy()
@@ -96,6 +104,17 @@ def _two_sum(one: Floats, other: Floats) -> tuple[Floats, Floats]:
     total = one + other
     of_other = total - one
     return total, (one - (total - of_other)) + (other - of_other)
+
+
+def _few_parts(numbers: list[float]) -> list[float]:
+    """Return numbers whose exact sum is the same: the rounded sum, what rounding lost of it, and so on."""
+    parts: list[float] = []
+    try:
+        while rest := math.fsum([*numbers, *(-part for part in parts)]):
+            parts.append(rest)
+    except OverflowError:
+        return numbers
+    return parts
 
 
 def _scaled(number: float) -> int:

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.evaluator.core.match.events import Ints
-from services.evaluator.core.window.aggregates import COLUMNS, NAMES, SUM
+from services.evaluator.core.match.events import Ints, RowMask
+from services.evaluator.core.window.aggregates import COLUMNS, NAMES, SUM, minus
 from services.evaluator.core.window.code_index import NO_SLOT, grown
 from services.evaluator.core.window.column_condition import NumberColumns
 from services.evaluator.core.window.sample_log import spread
@@ -92,6 +92,13 @@ class GrowingBlock:
         """Return these columns of these rows, in this order."""
         return {name: self._columns[name][rows] for name in names}
 
+    def added(self, new: NewRows, rows: Ints, chosen: Ints) -> tuple[Ints, NumberColumns]:
+        """Return what some of the new rows add to those that they replace, as numbers to merge; and the revisions."""
+        former = rows[chosen][rows[chosen] != NO_SLOT]
+        taken = minus(self.take(former))
+        numbers = {name: np.concatenate([new.numbers[name][chosen], taken[name]]) for name in NAMES}
+        return np.concatenate([new.matched_by[chosen], self._columns["matched_by"][former]]), numbers
+
     def replace(self, new: NewRows, rows: Ints) -> None:
         """Replace these rows, those of distinct panes; a row that is NO_SLOT is added."""
         added = np.flatnonzero(rows == NO_SLOT)
@@ -111,6 +118,13 @@ class GrowingBlock:
         """Return how many samples each of these rows has, and the events of all, one row after the other."""
         counts = self._columns["sample_count"][rows].astype(np.int64)
         return counts, self._sample_ids[spread(self._columns["sample_first"][rows], counts)].astype(np.int64)
+
+    def drop(self, is_used: RowMask) -> None:
+        """Drop the rows of slots that are not used; the others must be renumbered then."""
+        rows = self.all_rows()
+        kept = np.append(NO_SLOT, rows[is_used[self._columns["slots"][rows]]])
+        self._columns = {name: values[kept] for name, values in self._columns.items()}
+        self._size = len(kept)
 
     def renumber(self, new_slots: Ints, new_ids: Ints) -> None:
         """Use the new number of each slot, and the new index of each sample's event."""

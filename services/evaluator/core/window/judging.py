@@ -88,8 +88,22 @@ def all_panes(table: PaneTable, windows: Sequence[JudgedWindow]) -> Candidates:
     for window in windows:
         totals = window.totals if window.compiled.holds_when_empty else None
         if totals is not None:
-            parts.append(every_pane(table, [window], table.panes_of([totals.number])[2]))
+            every = every_pane(table, [window], table.panes_of([totals.number])[2])
+            parts.append(every.take(judged_here(table, every)))
     return joined(parts)
+
+
+def judged_here(table: PaneTable, candidates: Candidates) -> Ints:
+    """Return the candidates of which a rule has selected something, or may fire without and judges the group here.
+
+    Totals are where any of their readers judges a group: a rule that has no pane of it here may have one elsewhere.
+    """
+    is_kept = candidates.slots != NO_SLOT
+    for place, window in enumerate(candidates.windows):
+        if window.compiled.holds_when_empty:
+            rows = np.flatnonzero((candidates.places == place) & ~is_kept)
+            is_kept[rows] = table.others.are_judged_here(window.compiled.rule.id, candidates.groups[rows])
+    return np.flatnonzero(is_kept)
 
 
 def every_pane(table: PaneTable, windows: Sequence[JudgedWindow], groups: Ints) -> Candidates:
@@ -245,7 +259,20 @@ def _totals(table: PaneTable, candidates: Candidates) -> Totals | None:
     if not any(scopes):
         return None
     revisions = np.array([window.rules.selection[1] for window in candidates.windows], dtype=np.int64)
-    return table.totals(scopes, candidates.places, candidates.groups, revisions[candidates.places])
+    groups = _totals_groups(table, candidates)
+    return table.totals(scopes, candidates.places, groups, revisions[candidates.places])
+
+
+def _totals_groups(table: PaneTable, candidates: Candidates) -> Ints:
+    """Return under which groups the totals of candidates are: of what is beyond the limit each rule has its own."""
+    if not table.windows.owners.any():
+        return candidates.groups
+    groups = candidates.groups.copy()
+    for place, window in enumerate(candidates.windows):
+        if window.totals is not None:
+            rows = np.flatnonzero(candidates.places == place)
+            groups[rows] = table.others.of_totals(window.compiled.rule.id, groups[rows])
+    return groups
 
 
 def _with_totals(numbers: NumberColumns, totals: Totals | None, rows: Ints) -> NumberColumns:

@@ -1,12 +1,13 @@
 """Rows of `window-partials` on their way into panes: which count, which change a pane, which are late."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from services.evaluator.core.match.events import Ints
 from services.evaluator.core.partial_rows import PartialBatch, PartialRows, concat
+from services.evaluator.core.window.admission import Admission, place_rows
 from services.evaluator.core.window.judging import Candidates, JudgedWindow
 from services.evaluator.core.window.numbering import Window
 from services.evaluator.core.window.pane_table import Arrival, PaneTable, Replaced
@@ -38,6 +39,16 @@ class BlockRows:
             matched_by=np.repeat([each.rules_revision for each in progress], lengths),
         )
 
+    def take(self, rows: Ints) -> "BlockRows":
+        """Return these rows."""
+        return replace(
+            self,
+            rows=self.rows.take(rows),
+            offsets=self.offsets[rows],
+            up_to=self.up_to[rows],
+            matched_by=self.matched_by[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MergedRows:
@@ -51,6 +62,11 @@ class MergedRows:
     def of_windows(self, marked: Sequence[bool]) -> Ints:
         """Return the indexes among the rows that count of those whose window is marked."""
         return np.flatnonzero(np.array(marked, dtype=bool)[self.places])
+
+    def judged(self, marked: Sequence[bool]) -> Ints:
+        """Return the same, but only one of the rows of each pane."""
+        counted = self.of_windows(marked)
+        return counted[self.replaced.is_first[counted]]
 
     def added(self, counted: Ints, *, of_new: bool) -> Ints:
         """Return how many events each of these adds to its former row; all of a new row's events, or none."""
@@ -87,10 +103,23 @@ def distinct_windows(rows: PartialRows) -> tuple[Ints, Ints]:
     return firsts, places
 
 
-def merge_rows(table: PaneTable, block: BlockRows, windows: Sequence[Window], places: Ints) -> list[MergedRows]:
-    """Put rows into the panes of their windows, each given by its place in `windows`; return what counts, in parts."""
-    numbers = np.array([window.number for window in windows], dtype=np.int64)
-    arrival = Arrival(source=block.source, windows=numbers[places], up_to=block.up_to, matched_by=block.matched_by)
+def merge_rows(
+    table: PaneTable,
+    block: BlockRows,
+    windows: Sequence[Window],
+    places: Ints,
+    admissions: Sequence[Admission] | None = None,
+) -> list[MergedRows]:
+    """Put rows into the panes of their windows, each given by its place in `windows`; return what counts, in parts.
+
+    Where a window is near its limit, `admissions` say which groups have panes in each window.
+    """
+    if admissions is None:
+        numbers = np.array([window.number for window in windows], dtype=np.int64)[places]
+    else:
+        groups = table.groups.numbers(block.rows.groups)[block.rows.group]
+        numbers = place_rows(table, admissions, places, groups)
+    arrival = Arrival(source=block.source, windows=numbers, up_to=block.up_to, matched_by=block.matched_by)
     merged = []
     if len(block.rows.sample_rows) and (block.up_to != block.up_to[0]).any():
         # A later row may leave out the samples of one that it replaces.
@@ -103,10 +132,10 @@ def merge_rows(table: PaneTable, block: BlockRows, windows: Sequence[Window], pl
     return merged
 
 
-def late_by_rule(merged: MergedRows, late: Ints, added: Ints) -> Mapping[str, int]:
-    """Sum up how many events are late, by the rule."""
+def sum_by_rule(merged: MergedRows, counted: Ints, added: Ints) -> Mapping[str, int]:
+    """Sum up events of rows that count, by the rule."""
     counts: dict[str, int] = {}
-    for place, events in zip(merged.places[late].tolist(), added.tolist(), strict=True):
+    for place, events in zip(merged.places[counted].tolist(), added.tolist(), strict=True):
         rule_id = merged.windows[place].selection[0]
         counts[rule_id] = counts.get(rule_id, 0) + events
     return counts

@@ -1,4 +1,4 @@
-"""NumberColumns of windows and groups: panes are found by them, in arrays."""
+"""Numbers of windows and groups: panes are found by them, in arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,11 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from services.evaluator.core.match.events import Ints, RowMask
+from services.evaluator.core.match.outputs import group_checksums, outputs_of
 from services.evaluator.core.records import Group, RowKey
 from services.evaluator.core.rules import SelectionKey
+from services.evaluator.core.window.code_index import grown
 
 # The number of no window.
 NO_WINDOW = 0
+# In place of how many panes a window may have: as many as come.
+_UNLIMITED = 2**62
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -30,6 +34,12 @@ class Window:
     is_incomplete: bool = False
     # Of totals: the windows of folded blocks, by the revision of the rules that matched them.
     by_revision: "dict[int, Window]" = field(default_factory=dict)
+    # Where the rows of groups beyond the limit are kept until their block ends.
+    overflow: "Window | None" = None
+    # Whether it is gone with all its rows, so that they do not even say what is late.
+    is_forgotten: bool = False
+    # Whether it was reported that it has reached its limit.
+    is_limit_reported: bool = False
 
     @property
     def is_totals(self) -> bool:
@@ -56,6 +66,8 @@ class WindowEntry(NamedTuple):
     # Of folded totals: the number of the window that they belong to, and the revision; else NO_WINDOW.
     folded_of: int
     revision: int
+    # The number of the window whose overflow it is, or NO_WINDOW.
+    overflow_of: int = NO_WINDOW
 
     @property
     def key(self) -> tuple[SelectionKey, int]:
@@ -77,11 +89,17 @@ class WindowNumbers:
         self._windows: list[Window] = [_NO_WINDOW, *starmap(_window_of, enumerate(entries, start=1))]
         self._free: list[int] = [number for number, entry in enumerate(entries, start=1) if entry is None]
         self._by_start: dict[tuple[SelectionKey, int], Window] = {}
+        # Of each number how many panes the window has, how many it may have, and whose overflow it is.
+        self._panes = np.zeros(self.size, dtype=np.int64)
+        self._max_panes = np.full(self.size, _UNLIMITED)
+        self._owners = np.zeros(self.size, dtype=np.int64)
         for entry, window in zip(entries, self._windows[1:], strict=True):
             if entry is not None and entry.is_listed:
                 self._by_start[entry.key] = window
             if entry is not None and entry.folded_of:
                 self._windows[entry.folded_of].by_revision[entry.revision] = window
+            if entry is not None and entry.overflow_of:
+                self._set_overflow(self._windows[entry.overflow_of], window)
 
     def entries(self) -> tuple[WindowEntry | None, ...]:
         """Return all windows, in the order of their numbers from 1 on; None is a number that is free."""
@@ -101,6 +119,7 @@ class WindowNumbers:
                 window.is_incomplete,
                 self._by_start.get((window.selection, window.start_ns)) is window,
                 *parents.get(id(window), (NO_WINDOW, 0)),
+                int(self._owners[window.number]),
             )
             for window in self._windows[1:]
         )
@@ -129,13 +148,44 @@ class WindowNumbers:
             window.by_revision[revision] = folded
         return folded
 
+    def overflow(self, window: Window) -> Window:
+        """Return the window of the groups that are beyond the limit in this one."""
+        if window.overflow is None:
+            return self._set_overflow(
+                window, self._new(window.selection, window.start_ns, window.first_offset, is_open=True)
+            )
+        return window.overflow
+
     def close(self, window: Window, *, is_forgotten: bool = False) -> None:
         """Close a window: its rows are late from now on, or begin another one if it is forgotten."""
-        window.is_open = False
-        for folded in window.by_revision.values():
-            folded.is_open = False
+        for each in (window, window.overflow, *window.by_revision.values()):
+            if each is not None:
+                each.is_open, each.is_forgotten = False, is_forgotten
+                self._max_panes[each.number] = _UNLIMITED
         if is_forgotten:
             del self._by_start[window.selection, window.start_ns]
+
+    def add_panes(self, windows: Ints) -> None:
+        """Count new panes, given the window of each."""
+        self._panes += np.bincount(windows, minlength=len(self._panes))
+
+    def limit(self, window: Window, max_panes: int) -> None:
+        """Set how many panes an open window may have."""
+        self._max_panes[window.number] = max_panes
+
+    def room_in(self, window: Window) -> int:
+        """Return how many more panes a window may have."""
+        return int(self._max_panes[window.number] - self._panes[window.number])
+
+    @property
+    def room(self) -> int:
+        """How many more panes each window may have at least."""
+        return int((self._max_panes - self._panes).min())
+
+    @property
+    def owners(self) -> Ints:
+        """The window whose overflow has each number; NO_WINDOW for all others."""
+        return self._owners
 
     def __getitem__(self, number: int) -> Window:
         """Return the window with this number."""
@@ -145,8 +195,15 @@ class WindowNumbers:
         """Return for each number whether its window is open."""
         return np.array([window.is_open for window in self._windows])
 
-    def retire(self, used: RowMask) -> None:
-        """Use the numbers of closed windows again, except those that are marked as used."""
+    def are_forgotten(self) -> RowMask:
+        """Return for each number whether its window is gone with all its rows."""
+        return np.array([window.is_forgotten for window in self._windows])
+
+    def retire(self, panes: Ints) -> None:
+        """Use the numbers of closed windows again, except those of the panes that are left, given by their windows."""
+        self._panes = np.bincount(panes, minlength=len(self._panes))
+        # A window stays as long as its overflow.
+        used = (self._panes > 0) | (np.bincount(self._owners[panes], minlength=len(self._panes)) > 0)
         for number, window in enumerate(self._windows):
             if window is not _NO_WINDOW and not window.is_open and not used[number]:
                 self._windows[number] = _NO_WINDOW
@@ -155,10 +212,18 @@ class WindowNumbers:
                 if self._by_start.get(key) is window:
                     del self._by_start[key]
 
+    def _set_overflow(self, window: Window, overflow: Window) -> Window:
+        window.overflow = overflow
+        self._owners[overflow.number] = window.number
+        return overflow
+
     def _new(self, selection: SelectionKey, start_ns: int, offset: int, *, is_open: bool) -> Window:
         number = self._free.pop() if self._free else len(self._windows)
         if number == len(self._windows):
             self._windows.append(_NO_WINDOW)
+            self._panes, self._owners = grown(self._panes, self.size, 0), grown(self._owners, self.size, NO_WINDOW)
+            self._max_panes = grown(self._max_panes, self.size, _UNLIMITED)
+        self._panes[number], self._max_panes[number], self._owners[number] = 0, _UNLIMITED, NO_WINDOW
         window = self._windows[number] = Window(
             number=number, selection=selection, start_ns=start_ns, first_offset=offset, is_open=is_open
         )
@@ -187,6 +252,8 @@ class GroupNumbers:
         self._groups: list[Group] = [() if group is None else group for group in groups]
         self._free: list[int] = [number for number, group in enumerate(groups) if group is None]
         self._numbers: dict[Group, int] = {group: number for number, group in enumerate(groups) if group is not None}
+        # Of each number the length and the checksum of the group's key, or 0 where they were not needed yet.
+        self._sizes = self._sums = np.zeros(0, dtype=np.int64)
 
     def entries(self) -> tuple[Group | None, ...]:
         """Return all groups, in the order of their numbers; None is a number that is free."""
@@ -211,13 +278,25 @@ class GroupNumbers:
             dtype=np.int64,
         )
 
+    def outputs(self, rule_id: str, numbers: Ints, outputs: int) -> Ints:
+        """Return the output partition of each of these groups of a rule."""
+        self._sizes, self._sums = grown(self._sizes, len(self), 0), grown(self._sums, len(self), 0)
+        unknown = np.unique(numbers[self._sizes[numbers] == 0])
+        if len(unknown):
+            sums, sizes = group_checksums([self._groups[number] for number in unknown.tolist()])
+            self._sums[unknown], self._sizes[unknown] = sums, sizes
+        return outputs_of(rule_id, self._sums[numbers], self._sizes[numbers], outputs)
+
     def retire(self, used: RowMask) -> None:
         """Use the numbers of groups again, except those that are marked as used."""
-        kept = {group: number for group, number in self._numbers.items() if used[number]}
-        self._free += [number for group, number in self._numbers.items() if group not in kept]
+        self._numbers = {group: number for group, number in self._numbers.items() if used[number]}
+        size = int(np.flatnonzero(used).max(initial=-1)) + 1
+        # What is behind the last one that is used is freed.
+        self._groups = self._groups[:size]
+        self._free = np.flatnonzero(~used[:size]).tolist()
         for number in self._free:
             self._groups[number] = ()
-        self._numbers = kept
+        self._sizes = self._sums = np.zeros(0, dtype=np.int64)
 
     def _new(self, group: Group) -> int:
         number = self._free.pop() if self._free else len(self._groups)

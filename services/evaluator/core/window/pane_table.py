@@ -2,10 +2,11 @@
 
 A pane is one group in one window of one selection. Its code, the numbers of the window and of the group, leads to its
 slot. A rule must not see totals of events from before it was known, because it has counted none of them. So folded
-totals are kept apart by the revision of the rules that matched them, each in a window of its own.
+totals are kept apart by the revision of the rules that matched them, each in a window of its own. So are the rows of
+groups beyond the limit while their block grows (`group_limit`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,8 +18,10 @@ from services.evaluator.core.records import Group, Sample
 from services.evaluator.core.window.aggregates import NAMES, AggregateColumns, Aggregates
 from services.evaluator.core.window.code_index import NO_SLOT, CodeIndex, grown
 from services.evaluator.core.window.column_condition import NumberColumns
+from services.evaluator.core.window.group_limit import DEFAULT_LIMIT, GroupLimit
 from services.evaluator.core.window.growing_block import BlockColumns, GrowingBlock, NewRows
 from services.evaluator.core.window.numbering import NO_WINDOW, GroupNumbers, Window, WindowEntry, WindowNumbers
+from services.evaluator.core.window.other_group import OtherGroups
 from services.evaluator.core.window.sample_log import SampleColumns, SampleLog
 
 # Of a code: those below are the group's number.
@@ -47,12 +50,18 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Replaced:
-    """The rows that count, by their indexes, with their panes; how many events each replaced row counted, or -1."""
+    """The rows that count, by their indexes, with the panes that they change.
+
+    `former_counted` is how many events each replaced row counted, or -1. Several rows may change the pane of what is
+    beyond the limit (those rows are `is_beyond`); `is_first` is true of one of them, and of all other rows.
+    """
 
     rows: Ints
     slots: Ints
     groups: Ints
     former_counted: Ints
+    is_beyond: RowMask
+    is_first: RowMask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,11 +96,15 @@ class TableColumns:
 class PaneTable:
     """All panes of a partition. Changed in place."""
 
-    def __init__(self, columns: TableColumns | None = None) -> None:
+    def __init__(self, columns: TableColumns | None = None, limit: GroupLimit = DEFAULT_LIMIT) -> None:
         """Begin with nothing, or with what another table kept."""
         self.windows = WindowNumbers(columns.windows if columns else ())
         self.groups = GroupNumbers(columns.groups if columns else ())
+        self.others = OtherGroups(limit, self.groups)
+        # The rules that read the totals of each bucketing.
+        self.readers: Mapping[str, Sequence[str]] = {}
         self._index = CodeIndex(columns.codes if columns else None)
+        self.windows.add_panes(self._index.codes[1:] >> GROUP_BITS)
         self._folded = Aggregates.of(columns.folded) if columns else Aggregates()
         blocks = columns.blocks if columns else {}
         self._growing: dict[int, GrowingBlock] = {source: GrowingBlock.of(rows) for source, rows in blocks.items()}
@@ -109,9 +122,16 @@ class PaneTable:
             samples=self._samples.columns(),
         )
 
-    def find(self, windows: Ints, groups: Ints) -> Ints:
-        """Return the slot of each pane by the numbers of its window and group; NO_SLOT where there is none."""
-        return self._index.find((windows << GROUP_BITS) | groups)
+    def find(self, windows: Ints, groups: Ints, *, is_adding: bool = False) -> Ints:
+        """Return the slot of each pane by the numbers of its window and group; if it has none NO_SLOT, or a new one."""
+        codes = (windows << GROUP_BITS) | groups
+        if not is_adding:
+            return self._index.find(codes)
+        size = len(self._index)
+        slots = self._index.find_or_add(codes)
+        self.windows.add_panes(self._index.codes[size:] >> GROUP_BITS)
+        self._folded.grow(len(self._index))
+        return slots
 
     def panes_of(self, windows: Iterable[int]) -> tuple[Ints, Ints, Ints]:
         """Return the slots of all panes of windows, given by their numbers, and the window and group of each."""
@@ -124,15 +144,26 @@ class PaneTable:
         """Put rows of one block into their panes. Of each pane the row counts that has come furthest, if any has."""
         block = self._growing.setdefault(arrival.source, GrowingBlock())
         groups = self.groups.numbers(rows.groups)[rows.group]
-        slots = self._index.find_or_add((arrival.windows << GROUP_BITS) | groups)
-        self._folded.grow(len(self._index))
+        slots = self.find(arrival.windows, groups, is_adding=True)
         block_rows = block.rows_of(slots, len(self._index))
         kept = np.flatnonzero(arrival.up_to > block.take(block_rows, ("up_to",))["up_to"])
         kept = self._furthest(slots, arrival.up_to, kept)
         kept_rows = block_rows[kept]
         former = np.where(kept_rows == NO_SLOT, -1, block.take(kept_rows, ("counted",))["counted"])
-        block.replace(self._new_rows(rows, slots, arrival, kept), kept_rows)
-        return Replaced(rows=kept, slots=slots[kept], groups=groups[kept], former_counted=former)
+        new = self._new_rows(rows, slots, arrival, kept)
+        owners = self.windows.owners[arrival.windows[kept]]
+        replaced = Replaced(
+            rows=kept,
+            slots=new.slots,
+            groups=groups[kept],
+            former_counted=former,
+            is_beyond=owners != NO_WINDOW,
+            is_first=np.ones(len(kept), dtype=bool),
+        )
+        if replaced.is_beyond.any():
+            replaced = self._count_in_other(block, new, kept_rows, owners, replaced)
+        block.replace(new, kept_rows)
+        return replaced
 
     def fold(self, source: int) -> None:
         """Add the rows of a source's block to their panes for good: the block has ended."""
@@ -141,16 +172,17 @@ class PaneTable:
             return
         rows = block.all_rows()
         fields = block.take(rows, ("slots", "matched_by"))
-        codes = self._index.codes[fields["slots"]]
-        windows = codes >> GROUP_BITS
+        windows = self._index.codes[fields["slots"]] >> GROUP_BITS
         is_kept = self.windows.are_open()[windows]
-        rows, slots, codes, windows = rows[is_kept], fields["slots"][is_kept], codes[is_kept], windows[is_kept]
-        folded = self._folded_windows(windows, fields["matched_by"][is_kept])
-        moved = np.flatnonzero(folded != windows)
-        if len(moved):
-            slots[moved] = self._index.find_or_add((folded[moved] << GROUP_BITS) | (codes[moved] & _GROUP_MASK))
-            self._folded.grow(len(self._index))
-        self._folded.merge(slots, block.take(rows))
+        rows, slots = rows[is_kept], fields["slots"][is_kept].astype(np.int64)
+        owners = self.windows.owners[windows[is_kept]]
+        # What is beyond the limit is in the numbers of `~other` already.
+        counted = np.flatnonzero(owners == NO_WINDOW)
+        slots[counted] = self._folded_slots(slots[counted], fields["matched_by"][is_kept][counted])
+        self._folded.merge(slots[counted], block.take(rows[counted]))
+        for owner, beyond in _by_number(owners):
+            group = int(self._index.codes[slots[beyond[0]]] & _GROUP_MASK)
+            slots[beyond] = self._pane(owner, self.others.number(group))
         counts, ids = block.samples(rows)
         self._samples.fold(np.repeat(slots, counts), ids)
 
@@ -194,21 +226,23 @@ class PaneTable:
         slots = np.unique(slots)
         growing: dict[int, list[int]] = {}
         for block in self._growing.values():
-            counts, ids = block.samples(block.rows_of(slots, len(self._index)))
-            for slot, event in zip(np.repeat(slots, counts).tolist(), ids.tolist(), strict=True):
+            rows_of, rows = self._sampled_rows(block, slots)
+            counts, ids = block.samples(rows)
+            for slot, event in zip(np.repeat(rows_of, counts).tolist(), ids.tolist(), strict=True):
                 growing.setdefault(slot, []).append(event)
         return self._samples.earliest(slots.tolist(), growing)
 
-    def compact(self) -> None:
-        """Free what closed windows have left, once it is much; slots change."""
+    def compact(self, *, is_forced: bool = False) -> None:
+        """Free what closed windows have left, once it is much, or at once; slots change."""
         windows, are_open = self._index.codes >> GROUP_BITS, self.windows.are_open()
-        is_used = are_open[windows]
-        is_used[NO_SLOT] = False
+        is_used = are_open[windows] & (self.windows.owners[windows] == NO_WINDOW)
         for block in self._growing.values():
             is_used[block.take(block.all_rows(), ("slots",))["slots"]] = True
+        is_used &= ~self.windows.are_forgotten()[windows]
+        is_used[NO_SLOT] = False
         used = np.flatnonzero(is_used)
         closed = int(np.count_nonzero(~are_open)) - 1
-        if 2 * len(used) < len(windows) - 1 or closed > _MAX_CLOSED or self._samples.has_grown:
+        if is_forced or 2 * len(used) < len(windows) - 1 or closed > _MAX_CLOSED or self._samples.has_grown:
             self._keep(used)
 
     def _keep(self, used: Ints) -> None:
@@ -217,7 +251,10 @@ class PaneTable:
         new_slots[used] = np.arange(1, len(used) + 1)
         self._folded = self._folded.take(np.concatenate([[NO_SLOT], used]))
         self._index = CodeIndex(codes[used])
+        self._scratch = np.zeros(1, dtype=np.int32)
         blocks = self._growing.values()
+        for block in blocks:
+            block.drop(new_slots != NO_SLOT)
         new_ids = self._samples.cut(
             new_slots,
             np.concatenate([np.zeros(0, np.int64), *(block.samples(block.all_rows())[1] for block in blocks)]),
@@ -225,8 +262,51 @@ class PaneTable:
         for block in blocks:
             block.renumber(new_slots, new_ids)
         kept = codes[used]
-        self.windows.retire(_marked(kept >> GROUP_BITS, self.windows.size))
+        self.windows.retire(kept >> GROUP_BITS)
         self.groups.retire(_marked(kept & _GROUP_MASK, len(self.groups)))
+
+    def _count_in_other(
+        self, block: GrowingBlock, new: NewRows, former_rows: Ints, owners: Ints, replaced: Replaced
+    ) -> Replaced:
+        """Add to `~other` what rows of groups beyond the limit add to their former ones; return which panes change."""
+        slots, groups, is_first = replaced.slots.copy(), replaced.groups.copy(), replaced.is_first.copy()
+        for owner, rows in _by_number(owners):
+            window, of_rows = self.windows[owner], replaced.groups[rows]
+            if not window.is_open:
+                continue
+            groups[rows] = other = self.others.number(int(of_rows[0]))
+            slots[rows] = self._pane(owner, other)
+            is_first[rows[1:]] = False
+            if window.is_totals:
+                for rule_id in self.readers.get(window.selection[0], ()):
+                    here = rows[self.others.are_judged_here(rule_id, of_rows)]
+                    self._add(owner, self.others.of_reader(rule_id, other), *block.added(new, former_rows, here))
+            else:
+                self._add(owner, other, *block.added(new, former_rows, rows))
+        return replace(replaced, slots=slots, groups=groups, is_first=is_first)
+
+    def _add(self, window: int, group: int, matched_by: Ints, numbers: NumberColumns) -> None:
+        """Add numbers to a pane; those of totals by the revision of the rules."""
+        windows = self._folded_windows(np.full(len(matched_by), window), matched_by)
+        self._folded.merge_all(self.find(windows, np.full(len(windows), group), is_adding=True), numbers)
+
+    def _pane(self, window: int, group: int) -> int:
+        """Return the slot of a pane, a new one if there is none."""
+        return int(self.find(np.array([window]), np.array([group]), is_adding=True)[0])
+
+    def _sampled_rows(self, block: GrowingBlock, slots: Ints) -> tuple[Ints, Ints]:
+        """Return the rows of a block with the samples of these panes, and the slot of each row's pane."""
+        owned, rows = [slots], [block.rows_of(slots, len(self._index))]
+        codes = self._index.codes
+        for slot in slots[slots != NO_SLOT].tolist():
+            window = self.windows[int(codes[slot] >> GROUP_BITS)]
+            group = int(codes[slot] & _GROUP_MASK)
+            if window.overflow is not None and group == self.others.number(group):
+                every = block.all_rows()
+                rows_windows = codes[block.take(every, ("slots",))["slots"]] >> GROUP_BITS
+                rows.append(every[rows_windows == window.overflow.number])
+                owned.append(np.full(len(rows[-1]), slot))
+        return np.concatenate(owned), np.concatenate(rows)
 
     def _furthest(self, slots: Ints, up_to: Ints, rows: Ints) -> Ints:
         """Return of the rows of each pane the one that has come furthest; of several, the first one."""
@@ -249,6 +329,17 @@ class PaneTable:
             sample_ids=sampled.sample_indexes + self._samples.add(rows.samples),
         )
 
+    def _folded_slots(self, slots: Ints, matched_by: Ints) -> Ints:
+        """Return the slot of the pane that the row of each pane is folded into."""
+        codes = self._index.codes[slots]
+        windows = codes >> GROUP_BITS
+        folded = self._folded_windows(windows, matched_by)
+        moved = np.flatnonzero(folded != windows)
+        if len(moved):
+            slots = slots.copy()
+            slots[moved] = self.find(folded[moved], codes[moved] & _GROUP_MASK, is_adding=True)
+        return slots
+
     def _folded_windows(self, windows: Ints, matched_by: Ints) -> Ints:
         """Return the number of the window that each row is folded into: its own, or by the revision for totals."""
         folded = windows.copy()
@@ -262,6 +353,12 @@ class PaneTable:
 
 def _numbers(windows: Sequence[Window | None]) -> Ints:
     return np.array([window.number if window else NO_WINDOW for window in windows], dtype=np.int64)
+
+
+def _by_number(numbers: Ints) -> Iterator[tuple[int, Ints]]:
+    """Return each number but 0 that occurs, and where it does."""
+    for number in np.unique(numbers[numbers != 0]).tolist():
+        yield number, np.flatnonzero(numbers == number)
 
 
 def _marked(numbers: Ints, size: int) -> RowMask:

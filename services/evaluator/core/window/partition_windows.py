@@ -1,10 +1,14 @@
 """The windows of one output partition, of all rules and of shared totals: found, opened and dropped."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services.evaluator.core.records import EARLIEST_NS, LATEST_NS, SECOND_NS, Group, RowKey, Transition
+import numpy as np
+
+from services.evaluator.core.match.events import RowMask
+from services.evaluator.core.records import EARLIEST_NS, LATEST_NS, SECOND_NS, Group, RowKey, Transition, totals_key
 from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
+from services.evaluator.core.window.admission import Admission
 from services.evaluator.core.window.judging import JudgedWindow
 from services.evaluator.core.window.numbering import Window
 from services.evaluator.core.window.pane_table import PaneTable
@@ -26,6 +30,8 @@ class PartitionWindows:
     by_selection: dict[SelectionKey, RuleWindows] = field(default_factory=dict)
     totals: dict[str, ScopeTotals] = field(default_factory=dict)
     table: PaneTable = field(default_factory=PaneTable)
+    # The latest revision of rules that matched a record.
+    matched_by: int = 0
     # The watermark that closes the next window of some rule.
     next_close_ns: int = EARLIEST_NS
     # Whether a rule came to be known after rows of it, so that windows may close that no owner has judged.
@@ -34,6 +40,10 @@ class PartitionWindows:
     def update_rules(self, rules: RuleSet, now_ns: int) -> tuple[list[Transition], list[RuleWindows]]:
         """Use new rules; return how the alerts of removed ones resolve, and the windows whose rule has changed."""
         self.rules = rules
+        self.table.readers = {
+            bucketing_id: [compiled.rule.id for compiled in readers]
+            for bucketing_id, readers in rules.total_readers.items()
+        }
         for readers in rules.total_readers.values():
             for compiled in readers:
                 # They judge groups of which they have selected nothing, too.
@@ -47,7 +57,18 @@ class PartitionWindows:
             elif compiled_now is not windows.compiled:
                 self._attach(windows, compiled_now)
                 changed.append(windows)
+        self._free_ended()
+        kept: list[RuleWindows | ScopeTotals] = [*self.by_selection.values(), *self.totals.values()]
+        for owner in kept:
+            for window in owner.windows.values():
+                self._limit(window)
         return ended, changed
+
+    def are_wanted(self, selections: Sequence[SelectionKey], matched_by: int) -> RowMask:
+        """Return whether rows of these selections, which rules of this revision matched, may still count."""
+        self.matched_by = max(self.matched_by, matched_by)
+        is_wanted = {selection: self._is_wanted(RowKey(*selection, (), 0)) for selection in set(selections)}
+        return np.array([is_wanted[selection] for selection in selections], dtype=bool)
 
     def of_selection(self, selection: SelectionKey, now_ns: int) -> RuleWindows:
         """Return the windows of a selection, new ones if there are none."""
@@ -78,7 +99,26 @@ class PartitionWindows:
         window = self.table.windows.add(selection, start_ns, offset, is_open=is_open)
         if is_open:
             owner.windows[start_ns] = window
+            self._limit(window)
         return window
+
+    @property
+    def room(self) -> int:
+        """How many further groups have panes wherever they are."""
+        return min(self.table.windows.room, self.table.others.limit.share())
+
+    def admission(self, window: Window) -> Admission:
+        """Return what decides which groups have panes in a window."""
+        rules = self.by_selection.get(window.selection)
+        if rules is not None:
+            totals = rules.scope.windows.get(window.start_ns) if rules.scope else None
+            return Admission(window=window, alerts=[rules.episodes], totals=totals)
+        readers = [self.by_selection[compiled.selection_key] for compiled in self._readers(window.selection[0])]
+        return Admission(
+            window=window,
+            alerts=[reader.episodes for reader in readers],
+            readers=[own for reader in readers if (own := reader.windows.get(window.start_ns))],
+        )
 
     def in_force(self, window: Window) -> JudgedWindow | None:
         """Return the window with its rule if that is in force here."""
@@ -93,10 +133,9 @@ class PartitionWindows:
         Those are the ones in which a rule has selected something, or in which it may fire without.
         """
         start_ns = window.start_ns
-        readers = self.rules.total_readers.get(window.selection[0], ()) if self.rules else ()
         return [
             JudgedWindow(rules=rules, compiled=compiled, start_ns=start_ns)
-            for compiled in readers
+            for compiled in self._readers(window.selection[0])
             if (rules := self.by_selection[compiled.selection_key]).open_from_ns <= start_ns
             and (compiled.holds_when_empty or start_ns in rules.windows)
         ]
@@ -127,6 +166,43 @@ class PartitionWindows:
         kept = {(windows.selection[0], group) for windows in self.by_selection.values() for group in windows.episodes}
         return [key for key in expired if key not in kept]
 
+    def _is_wanted(self, key: RowKey) -> bool:
+        """Whether rows with such keys may count: unless their rule has surely ended, or surely no rule reads them."""
+        if self.rules is None or key.is_closing:
+            return True
+        if key.is_totals:
+            # A rule that is not known yet may read them.
+            is_unknown = self.matched_by > self.rules.revision or self.rules.refused
+            return bool(is_unknown or self._readers(key.rule_id))
+        return not self.rules.has_ended((key.rule_id, key.selection_revision), key.selection_revision)
+
+    def _readers(self, bucketing_id: str) -> Sequence[CompiledRule]:
+        """Return the rules that read the totals of a bucketing."""
+        return self.rules.total_readers.get(bucketing_id, ()) if self.rules else ()
+
+    def _limit(self, window: Window) -> None:
+        """Set how many groups may have panes in a window: as many as in that of its totals, if it has such."""
+        limit = self.table.others.limit
+        if window.is_totals:
+            # Readers may not be known yet.
+            readers = len(self._readers(window.selection[0])) or limit.partitions
+        else:
+            compiled = self.by_selection[window.selection].compiled
+            readers = len(self._readers(compiled.bucketing_id)) if compiled and compiled.needs_totals else 1
+        self.table.windows.limit(window, limit.share(readers))
+
+    def _free_ended(self) -> None:
+        """Free what rules have left that surely ended, and totals that surely no rule reads, at once."""
+        keys = [RowKey(*selection, (), 0) for selection in self.by_selection]
+        owners: list[RuleWindows | ScopeTotals] = [*self.by_selection.values(), *self.totals.values()]
+        keys += [totals_key(bucketing_id, (), 0) for bucketing_id in self.totals]
+        freed = [owner for key, owner in zip(keys, owners, strict=True) if owner.windows and not self._is_wanted(key)]
+        for owner in freed:
+            self._forget(owner.windows.values())
+            owner.windows.clear()
+        if freed:
+            self.table.compact(is_forced=True)
+
     def _attach(self, windows: RuleWindows, compiled: CompiledRule) -> None:
         totals = self.totals.setdefault(compiled.bucketing_id, ScopeTotals()) if compiled.needs_totals else None
         is_late = windows.compiled is None and windows.windows and windows.judged_watermark_ns is None
@@ -138,7 +214,7 @@ class PartitionWindows:
     def _drop_totals(self, now_ns: int) -> None:
         """Drop the totals of closed windows, and those that no rule has read for a while."""
         for bucketing_id, totals in list(self.totals.items()):
-            readers = self.rules.total_readers.get(bucketing_id, ()) if self.rules else ()
+            readers = self._readers(bucketing_id)
             if readers:
                 totals.unused_since_ns = None
                 open_from_ns = min(self.by_selection[compiled.selection_key].open_from_ns for compiled in readers)

@@ -53,7 +53,7 @@ def put_together(windows: PartitionWindows, snapshot: StageSnapshot) -> None:
     """Fill a partition's windows from a snapshot. Its watermark is the one up to which windows were judged since."""
     watermark_ns = windows.watermark.value_ns
     windows.watermark.resume(snapshot.source_count, snapshot.sources)
-    windows.table = PaneTable(snapshot.table)
+    windows.table = PaneTable(snapshot.table, windows.table.others.limit)
     for selection, state in snapshot.selections.items():
         windows.by_selection[selection] = RuleWindows(
             selection,

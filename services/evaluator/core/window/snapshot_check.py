@@ -46,13 +46,21 @@ def _check_windows(windows: Iterable[WindowEntry | None], selections: Collection
     entries = list(windows)
     listed = [entry.key for entry in entries if entry is not None and entry.is_listed]
     _require(len(set(listed)) == len(listed), "windows: two begin at the same time")
+    owners = [entry.overflow_of for entry in entries if entry is not None and entry.overflow_of]
+    _require(len(set(owners)) == len(owners), "windows: two overflows of one window")
     for entry in entries:
         if entry is None:
             continue
         _require(0 <= entry.folded_of <= len(entries), "windows: totals of a window that is not there")
         _require(not entry.folded_of or entries[entry.folded_of - 1] is not None, "windows: totals of a free number")
+        _require(0 <= entry.overflow_of <= len(entries), "windows: overflow of a window that is not there")
+        _require(not entry.overflow_of or _may_overflow(entries[entry.overflow_of - 1]), "windows: overflow of another")
         (selection, _), is_totals = entry.key, not entry.selection_revision
         _require(is_totals or selection in selections, "windows: of a selection that is not known")
+
+
+def _may_overflow(entry: WindowEntry | None) -> bool:
+    return entry is not None and not entry.overflow_of and not entry.folded_of
 
 
 def _check_codes(table: TableColumns) -> None:

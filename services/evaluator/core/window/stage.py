@@ -1,31 +1,30 @@
 """The window stage of one partition of `window-partials`: a function of its records, in their order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Self
 
 import numpy as np
 
-from services.evaluator.core.match.events import Ints
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import LATEST_NS, BlockProgress, Group, Transition
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.code_index import NO_SLOT
+from services.evaluator.core.window.group_limit import DEFAULT_LIMIT, GroupLimit
 from services.evaluator.core.window.judging import (
-    Candidates,
     JudgedWindow,
     all_panes,
     close_windows,
-    every_pane,
     fire_alerts,
-    joined,
 )
-from services.evaluator.core.window.merging import BlockRows, MergedRows, distinct_windows, late_by_rule, merge_rows
+from services.evaluator.core.window.merging import BlockRows, distinct_windows, merge_rows
+from services.evaluator.core.window.pane_table import PaneTable
 from services.evaluator.core.window.partition_windows import PartitionWindows
 from services.evaluator.core.window.rule_windows import RuleWindows, ScopeTotals, open_from
 from services.evaluator.core.window.sequence import FlushOrder, SourceSequence
 from services.evaluator.core.window.snapshot import StageSnapshot, put_together, selection_states
+from services.evaluator.core.window.step import Outcome, Step
 from services.evaluator.core.window.watermark import Watermark
 from services.rule_language.rule import RuleType
 
@@ -33,49 +32,6 @@ from services.rule_language.rule import RuleType
 # joining large ones costs more.
 _MAX_UNMERGED = 500
 _MAX_UNMERGED_ROWS = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What some records led to."""
-
-    transitions: tuple[Transition, ...] = ()
-    # The records before which something is missing: their offsets and what they say of their blocks.
-    gaps: tuple[tuple[int, BlockProgress], ...] = ()
-    # Events that some rule dropped as late, each counted once; and how many each rule dropped, by its id.
-    late_events: int = 0
-    late_by_rule: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    """Panes that merged rows have changed, and of each the index of the row among those that count."""
-
-    merged: MergedRows
-    panes: Candidates
-    rows: Ints
-
-
-@dataclass(slots=True)
-class _Step:
-    """What records have led to so far. Changed in place."""
-
-    now_ns: int
-    transitions: list[Transition] = field(default_factory=list)
-    gaps: list[tuple[int, BlockProgress]] = field(default_factory=list)
-    late_events: int = 0
-    late_by_rule: dict[str, int] = field(default_factory=dict)
-    # Rows in their panes that are not judged yet.
-    merged: list[MergedRows] = field(default_factory=list)
-
-    def outcome(self) -> Outcome:
-        """Return it as a value."""
-        return Outcome(
-            transitions=tuple(self.transitions),
-            gaps=tuple(self.gaps),
-            late_events=self.late_events,
-            late_by_rule=self.late_by_rule,
-        )
 
 
 @dataclass(slots=True)
@@ -96,6 +52,7 @@ class WindowStage:
     _sequences: dict[int, SourceSequence] = field(default_factory=dict)
     # Of each source, records of its block whose rows are not merged yet.
     _unmerged: dict[int, list[tuple[int, PartialBatch]]] = field(default_factory=dict)
+    _unmerged_rows: int = 0
 
     @classmethod
     def restored(
@@ -105,6 +62,7 @@ class WindowStage:
         allowance_ns: int,
         owner: str = "",
         snapshot: StageSnapshot | None = None,
+        limit: GroupLimit = DEFAULT_LIMIT,
     ) -> Self:
         """Restore a partition for a new owner; `states` are the last transitions of its groups.
 
@@ -112,7 +70,7 @@ class WindowStage:
         """
         watermark = Watermark(allowance_ns=allowance_ns, value_ns=checkpoint.watermark_ns)
         stage = cls(
-            windows=PartitionWindows(watermark),
+            windows=PartitionWindows(watermark, table=PaneTable(limit=limit)),
             position=checkpoint.offset,
             judged_until=checkpoint.position,
             is_resumed=checkpoint.watermark_ns is not None,
@@ -156,7 +114,7 @@ class WindowStage:
 
         The records of a flush are judged together once all of them are here, within a bound.
         """
-        step = _Step(now_ns)
+        step = Step(now_ns)
         for record in records:
             if not self.is_caught_up:
                 self._replay(record, step)
@@ -196,20 +154,20 @@ class WindowStage:
         """Drop resolved alerts that a restart from the checkpoint cannot repeat; return those whose state can go."""
         return [] if committed.watermark_ns is None else self.windows.expire(committed.watermark_ns)
 
-    def _judge_flush(self, step: _Step) -> None:
+    def _judge_flush(self, step: Step) -> None:
         """Process the records that wait: first all rows, then the progress of their sources."""
         records, self._waiting = self._waiting, []
         for offset, batch in records:
             if self._set_aside(offset, batch, step.now_ns, step) is FlushOrder.GAP:
                 step.gaps.append((offset, batch.progress))
         self._merge_all(step.now_ns, step)
-        self._judge(step)
+        step.judge(self.windows)
         for offset, batch in records:
             self.position = offset + 1
             self.watermark.observe(batch.progress)
         step.transitions += self._close(step.now_ns)
 
-    def _replay(self, record: tuple[int, PartialBatch], step: _Step) -> None:
+    def _replay(self, record: tuple[int, PartialBatch], step: Step) -> None:
         """Go on with a record that was judged before; what it leads to is known once the last one is read.
 
         Not everything is counted until then: nothing may end by it. Late events and gaps were reported when it was
@@ -226,7 +184,7 @@ class WindowStage:
             step.transitions += self._judge_all(list(self.windows.by_selection.values()), step.now_ns)
             step.transitions += self._close(step.now_ns)
 
-    def _set_aside(self, offset: int, batch: PartialBatch, now_ns: int, step: _Step | None = None) -> FlushOrder:
+    def _set_aside(self, offset: int, batch: PartialBatch, now_ns: int, step: Step | None = None) -> FlushOrder:
         """Place a record in the sequence of its source; let its rows wait to be merged, if they count."""
         source = batch.progress.source_partition
         flush_order = self._advance_sequence(batch.progress, now_ns, step)
@@ -234,10 +192,20 @@ class WindowStage:
             self._sequences[source].advance(batch.progress.up_to)
             self._mark_missed(offset, batch, now_ns)
             if len(batch.rows):
-                self._unmerged.setdefault(source, []).append((offset, batch))
+                self._queue_rows(offset, batch, now_ns, step)
         return flush_order
 
-    def _advance_sequence(self, progress: BlockProgress, now_ns: int, step: _Step | None) -> FlushOrder:
+    def _queue_rows(self, offset: int, batch: PartialBatch, now_ns: int, step: Step | None) -> None:
+        """Let rows wait to be merged. Near a limit of groups they are merged in the order of their records, at once."""
+        source, rows = batch.progress.source_partition, len(batch.rows)
+        if self._unmerged_rows + rows > self.windows.room:
+            self._merge_all(now_ns, step)
+        self._unmerged.setdefault(source, []).append((offset, batch))
+        self._unmerged_rows += rows
+        if rows > self.windows.room:
+            self._merge(source, now_ns, step)
+
+    def _advance_sequence(self, progress: BlockProgress, now_ns: int, step: Step | None) -> FlushOrder:
         """Place a flush in the sequence of its source; fold the source's block when a later one has begun."""
         source = progress.source_partition
         sequence = self._sequences.get(source)
@@ -251,16 +219,22 @@ class WindowStage:
             self._sequences[source] = sequence.next_block(progress)
         return flush_order
 
-    def _merge_all(self, now_ns: int, step: _Step | None = None) -> None:
+    def _merge_all(self, now_ns: int, step: Step | None = None) -> None:
         for source in list(self._unmerged):
             self._merge(source, now_ns, step)
 
-    def _merge(self, source: int, now_ns: int, step: _Step | None = None) -> None:
+    def _merge(self, source: int, now_ns: int, step: Step | None = None) -> None:
         """Put the rows of a source that wait for it into their panes; in a step, count those that come too late."""
         records = self._unmerged.pop(source, None)
         if not records:
             return
         block = BlockRows.of(records)
+        self._unmerged_rows -= len(block.rows)
+        is_wanted = self.windows.are_wanted(block.rows.selections, int(block.matched_by.max()))
+        if not is_wanted.all():
+            block = block.take(np.flatnonzero(is_wanted[block.rows.selection]))
+        if not len(block.rows):
+            return
         firsts, places = distinct_windows(block.rows)
         windows = [
             self.windows.window(block.rows.selections[selection], start_ns, offset, now_ns)
@@ -271,64 +245,21 @@ class WindowStage:
                 strict=True,
             )
         ]
-        parts = merge_rows(self.windows.table, block, windows, places)
+        is_near = len(block.rows) > self.windows.room
+        admissions = [self.windows.admission(window) for window in windows] if is_near else None
+        parts = merge_rows(self.windows.table, block, windows, places, admissions)
         if step is not None:
+            # A block that began before the stage was restored: the former owner counted its late events.
+            of_new = not self.is_resumed or self._sequences[source].is_complete
             for merged in parts:
-                self._count_late(source, merged, step)
-            step.merged += parts
+                step.add(merged, self.watermark, of_new=of_new)
 
     def _mark_missed(self, offset: int, batch: PartialBatch, now_ns: int) -> None:
         """Mark the windows in which a rule was not evaluated for some events."""
-        for selection, starts in batch.missed.items():
+        is_wanted = self.windows.are_wanted(list(batch.missed), batch.progress.rules_revision)
+        for selection, starts in compress(batch.missed.items(), is_wanted):
             for start_ns in starts:
                 self.windows.window(selection, start_ns, offset, now_ns).is_incomplete = True
-
-    def _count_late(self, source: int, merged: MergedRows, step: _Step) -> None:
-        """Count the events of rows that came too late and were not counted as late before."""
-        # A block that began before the stage was restored: the former owner counted its late events.
-        of_new = not self.is_resumed or self._sequences[source].is_complete
-        late = merged.of_windows([not window.is_open and not window.is_totals for window in merged.windows])
-        closed = merged.of_windows(
-            [window.is_closing and self.watermark.has_reached(window.start_ns) for window in merged.windows]
-        )
-        step.late_events += int(merged.added(closed, of_new=of_new).sum())
-        for rule_id, events in late_by_rule(merged, late, merged.added(late, of_new=of_new)).items():
-            step.late_by_rule[rule_id] = step.late_by_rule.get(rule_id, 0) + events
-
-    def _judge(self, step: _Step) -> None:
-        """Judge the panes that rows have changed: those of rules, and those whose totals they are."""
-        changes = [change for merged in step.merged for change in self._changes(merged)]
-        step.merged = []
-        if not changes:
-            return
-        origins = np.repeat(np.arange(len(changes)), [len(each.rows) for each in changes])
-        rows = np.concatenate([each.rows for each in changes])
-        step.transitions += fire_alerts(
-            self.windows.table,
-            joined([each.panes for each in changes]),
-            step.now_ns,
-            lambda candidate: changes[origins[candidate]].merged.traceparent(int(rows[candidate])),
-        )
-
-    def _changes(self, merged: MergedRows) -> list[_Changes]:
-        """Return the panes that rows have changed: those of rules, and those whose totals they are."""
-        changes: list[_Changes] = []
-        own = {
-            place: judged for place, window in enumerate(merged.windows) if (judged := self.windows.in_force(window))
-        }
-        if own:
-            chosen = merged.of_windows([place in own for place in range(len(merged.windows))])
-            changes.append(_Changes(merged, merged.candidates(own, chosen), chosen))
-        for place, window in enumerate(merged.windows):
-            readers = self.windows.readers(window) if window.is_totals else []
-            if readers:
-                chosen = np.flatnonzero(merged.places == place)
-                every = every_pane(self.windows.table, readers, merged.replaced.groups[chosen])
-                is_eager = np.array([reader.compiled.holds_when_empty for reader in readers])
-                concerned = np.flatnonzero(is_eager[every.places] | (every.slots != NO_SLOT))
-                rows = np.tile(chosen, len(readers))[concerned]
-                changes.append(_Changes(merged, every.take(concerned), rows))
-        return changes
 
     def _judge_all(self, rules: Sequence[RuleWindows], now_ns: int) -> list[Transition]:
         """Judge every open window of rules, because they or their totals changed; open alerts take over an edit."""

@@ -1,0 +1,79 @@
+"""Which groups have a pane of their own in a window that is near its limit; `group_limit` says why."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.evaluator.core.match.events import Ints, RowMask
+from services.evaluator.core.records import Group
+from services.evaluator.core.window.code_index import NO_SLOT
+from services.evaluator.core.window.numbering import Window
+from services.evaluator.core.window.pane_table import PaneTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Admission:
+    """What decides which groups have panes in a window."""
+
+    window: Window
+    # Groups with an alert always have panes.
+    alerts: Sequence[Collection[Group]] = ()
+    # Of a rule that reads totals, their window: what has a pane there has one here.
+    totals: Window | None = None
+    # Of totals, the windows of the rules that read them: what has a pane in one of them has one here.
+    readers: Sequence[Window] = ()
+
+
+def place_rows(table: PaneTable, admissions: Sequence[Admission], places: Ints, groups: Ints) -> Ints:
+    """Return the number of the window of each row's pane: its own, or the one of what is beyond the limit.
+
+    Rows are given in the order of their records, each by the place of its window in `admissions` and by its group.
+    """
+    numbers = np.array([admission.window.number for admission in admissions], dtype=np.int64)[places]
+    # Totals first, because they decide for rules.
+    for place, admission in sorted(enumerate(admissions), key=lambda each: not each[1].window.is_totals):
+        rows = np.flatnonzero(places == place)
+        beyond = rows[_are_beyond(table, admission, groups[rows])]
+        if len(beyond):
+            numbers[beyond] = table.windows.overflow(admission.window).number
+    return numbers
+
+
+def _are_beyond(table: PaneTable, admission: Admission, groups: Ints) -> RowMask:
+    """Return which of these groups are beyond the limit; give the others panes."""
+    stays = _have_panes(table, admission.window.overflow, groups)
+    if not admission.window.is_open:
+        return stays
+    is_new = ~stays & ~_have_panes(table, admission.window, groups)
+    new, firsts = np.unique(groups[is_new], return_index=True)
+    new = new[np.argsort(firsts)]
+    admitted = new[_are_admitted(table, admission, new)]
+    table.find(np.full(len(admitted), admission.window.number), admitted, is_adding=True)
+    return stays | (is_new & ~np.isin(groups, admitted))
+
+
+def _are_admitted(table: PaneTable, admission: Admission, groups: Ints) -> RowMask:
+    """Return which of these groups, none of which has a pane, have one from now on: the first ones, and some others."""
+    has_pane = np.zeros(len(groups), dtype=bool)
+    for window in (admission.totals, *admission.readers):
+        has_pane |= _have_panes(table, window, groups)
+    is_admitted = has_pane.copy()
+    is_admitted[np.flatnonzero(~has_pane)[: _room(table, admission)]] = True
+    for place in np.flatnonzero(~is_admitted).tolist():
+        group = table.groups[int(groups[place])]
+        is_admitted[place] = any(group in alerts for alerts in admission.alerts)
+    return is_admitted
+
+
+def _room(table: PaneTable, admission: Admission) -> int:
+    """Return how many more groups may have panes in the window, and in that of its totals."""
+    windows = [window for window in (admission.window, admission.totals) if window is not None]
+    return max(min(table.windows.room_in(window) for window in windows), 0)
+
+
+def _have_panes(table: PaneTable, window: Window | None, groups: Ints) -> RowMask:
+    if window is None:
+        return np.zeros(len(groups), dtype=bool)
+    has_pane: RowMask = table.find(np.full(len(groups), window.number), groups) != NO_SLOT
+    return has_pane

@@ -1,0 +1,109 @@
+"""What no rule uses any more is freed at once, and stays away after a restart."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.evaluator.core.partial_rows import PartialBatch, of_rows
+from services.evaluator.core.window.checkpoint import Checkpoint
+from services.rule_language.rule import Rule
+from tests.unit.evaluator.pipeline import rule
+from tests.unit.evaluator.stage_driver import COUNT, StageDriver, progress, row, scope_row
+
+RATE = rule("rate", "rate > 2.0")
+OTHER = rule("other", "count > threshold")
+
+
+def panes(driver: StageDriver) -> int:
+    table = driver.stage.windows.table
+    rows = sum(len(block.all_rows()) for block in table._growing.values())
+    assert rows <= len(table._index)
+    return len(table._index) - 1
+
+
+def filled(*rules: Rule) -> StageDriver:
+    """Return a stage with panes of 20 groups of each rule, in a folded block and in one that grows."""
+    driver = StageDriver.with_rules(*rules)
+    rows = [row(1, group=(f"g{number}",), rule_id=each.id) for number in range(20) for each in rules]
+    totals = [scope_row(1, RATE, group=(f"g{number}",)) for number in range(20)] if RATE in rules else []
+    driver.flush(*rows, *totals)
+    driver.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows([*rows, *totals])))
+    return driver
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param((), id="deleted or disabled"),
+        pytest.param((replace(COUNT, filter="level >= FATAL", revision=2, selection_revision=2),), id="selects other"),
+    ],
+)
+def test_a_rule_that_is_gone_frees_its_panes_at_once(after: tuple[Rule, ...]) -> None:
+    driver = filled(COUNT)
+    assert panes(driver) == 20
+    driver.update_rules(*after, revision=2)
+    assert panes(driver) == 0
+    table = driver.stage.windows.table
+    assert (len(table.groups), table._samples._size, len(table._scratch)) == (0, 0, 1)
+    assert driver.stage.checkpoint(0).offset == driver.offset
+
+
+def test_rows_of_a_rule_that_is_gone_are_dropped_and_those_of_an_unknown_one_kept() -> None:
+    driver = filled(COUNT)
+    driver.update_rules(OTHER, revision=2)
+    assert driver.flush(row(9), row(3, rule_id="other"), row(3, rule_id="new", selection_revision=3)) == []
+    assert driver.process(PartialBatch(progress=progress(1, 257, 258), rows=of_rows([row(9)]))).transitions == ()
+    new = PartialBatch(progress=progress(1, 258, 259), rows=of_rows([row(9), row(3, rule_id="other")]))
+    assert [step.rule_id for step in driver.process(new).transitions] == ["other"]
+    mark = PartialBatch(progress=progress(1, 259, 260), missed={("count", 1): (0,)})
+    driver.process(mark)
+    assert panes(driver) == 1
+
+
+def test_a_restart_does_not_bring_back_what_is_gone() -> None:
+    driver = filled(COUNT, OTHER)
+    checkpoint = driver.stage.checkpoint(0)
+    again = StageDriver.restored(Checkpoint(offset=0, position=2, watermark_ns=None), offset=checkpoint.offset)
+    again.update_rules(OTHER, revision=2)
+    rows = of_rows([row(1, group=("a",), rule_id=rule_id) for rule_id in ("count", "other")])
+    again.process(PartialBatch(progress=progress(0, 0, 256), rows=rows))
+    again.process(PartialBatch(progress=progress(1, 256, 257), rows=rows))
+    assert panes(again) == 1
+
+
+def test_the_panes_of_other_rules_stay() -> None:
+    driver = filled(COUNT, OTHER)
+    driver.update_rules(OTHER, revision=2)
+    assert panes(driver) == 20
+    block = progress(1, 257, 258)
+    assert driver.process(
+        PartialBatch(progress=block, rows=of_rows([row(2, group=("g7",), rule_id="other")]))
+    ).transitions[0].group == ("g7",)
+
+
+def test_totals_that_no_rule_reads_are_freed_and_dropped() -> None:
+    driver = filled(RATE)
+    driver.update_rules(revision=2)
+    assert panes(driver) == 0
+    driver.process(PartialBatch(progress=progress(1, 257, 258), rows=of_rows([scope_row(2, RATE)])))
+    assert panes(driver) == 0
+
+
+def test_totals_stay_for_a_rule_that_is_not_known_yet_or_cannot_be_compiled() -> None:
+    driver = filled(RATE)
+    block = replace(progress(1, 257, 258), rules_revision=3)
+    driver.process(PartialBatch(progress=block, rows=of_rows([scope_row(2, RATE)])))
+    driver.update_rules(revision=2)
+    assert panes(driver) == 41
+    driver.update_rules(replace(RATE, condition="rate >", revision=3), revision=3)
+    assert panes(driver) == 41
+    driver.update_rules(revision=4)
+    assert panes(driver) == 0
+
+
+def test_the_alert_of_a_rule_that_is_gone_ends_with_the_window_that_it_had() -> None:
+    driver = StageDriver.with_rules(COUNT)
+    driver.flush(row(3), event=1)
+    assert driver.update_rules(revision=2) == ["RESOLVED a 0"]
+    assert driver.transitions[-1].window.count == 3
+    assert panes(driver) == 0
