@@ -14,6 +14,9 @@ def written(brokers: str, topic: str) -> list[Message]:
             found: list[Message] = []
             while len(found) < end - first:
                 found += consumer.consume(end - first - len(found), timeout=10)
+            # A failure of the client comes as a message, and would stand for a record here.
+            read = [(message.partition(), message.offset()) for message in found if message.error() is None]
+            assert read == [(partition, offset) for offset in range(first, end)], [str(each.error()) for each in found]
             messages += found
         return messages
     finally:

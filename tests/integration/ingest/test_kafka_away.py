@@ -1,9 +1,11 @@
 """While there is no Kafka nothing is acknowledged, and what was acknowledged is there afterwards."""
 
 import asyncio
+from collections import Counter
 
 import grpc
 import pytest
+from confluent_kafka import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from stack.testing import Servers, fresh_name
@@ -51,6 +53,34 @@ class Sender:
             await asyncio.sleep(0.01)
 
 
+Place = tuple[int, int]
+
+
+def ids_by_place(records: list[Message]) -> dict[Place, list[str]]:
+    """Return the ids of the events of each record, by partition and offset."""
+    return {
+        (record.partition() or 0, record.offset() or 0): [event.record_id for event in events_in(record.value() or b"")]
+        for record in records
+    }
+
+
+def losses(missing: set[str], read: dict[Place, list[str]], read_again: dict[Place, list[str]]) -> str:
+    """Say what a loss looks like: which events, what was read where, and what another reading finds."""
+    counts = Counter(each for ids in read.values() for each in ids)
+    lines = [
+        f"acknowledged, but not found: {sorted(missing, key=int)}",
+        f"found more than once: {sorted(int(each) for each, count in counts.items() if count > 1 and each)}",
+        f"found by another reading: {sorted(missing & {each for ids in read_again.values() for each in ids}, key=int)}",
+    ]
+    for partition in sorted({partition for partition, _ in read}):
+        of_it = {offset: ids for (each, offset), ids in read.items() if each == partition}
+        numbers = sorted(int(each) for ids in of_it.values() for each in ids if each)
+        lines.append(
+            f"partition {partition}: offsets {min(of_it)} to {max(of_it)}, events {numbers[0]} to {numbers[-1]}"
+        )
+    return "\n".join(lines)
+
+
 async def test_kafka_goes_away_and_comes_back(start: Start, own_servers: Servers) -> None:
     brokers, prefix, stop = own_servers.address("kafka"), fresh_name() + ".", asyncio.Event()
     create_topics(brokers, prefix)
@@ -81,5 +111,7 @@ async def test_kafka_goes_away_and_comes_back(start: Start, own_servers: Servers
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     }
-    found = [event for record in written(brokers, f"{prefix}log-events") for event in events_in(record.value() or b"")]
-    assert sender.acknowledged <= {event.record_id for event in found}
+    topic = f"{prefix}log-events"
+    read = ids_by_place(written(brokers, topic))
+    missing = sender.acknowledged - {each for ids in read.values() for each in ids}
+    assert not missing, losses(missing, read, ids_by_place(written(brokers, topic)))
