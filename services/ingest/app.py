@@ -18,6 +18,7 @@ from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
+from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tocsin.logs.v1.log_event_pb2 import EventColumns
@@ -56,7 +57,10 @@ def _rpc(settings: Settings, kafka: EventProducer) -> LogIngest:
     batcher = Batcher(
         wire=wire, checker=checker, publisher=publisher, policy=settings.batch_policy, clock=clock, metrics=metrics
     )
-    batches = BatchHandler(wire=wire, checker=checker, publisher=publisher, clock=clock, metrics=metrics)
+    joiner = BatchJoiner(
+        wire=wire, checker=checker, publisher=publisher, policy=settings.join_policy, clock=clock, metrics=metrics
+    )
+    batches = BatchHandler(wire=wire, checker=checker, publisher=publisher, joiner=joiner, clock=clock, metrics=metrics)
     return LogIngest(
         wire=wire,
         limits=settings.limits,

@@ -1,11 +1,11 @@
 """What ingest needs from the world."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from services.domain.trace_context import TraceHeaders
-from services.ingest.core.columns import Columns
+from services.ingest.core.columns import Columns, Offsets
 
 
 class UnreadableRequestError(Exception):
@@ -30,6 +30,12 @@ class Wire(Protocol):
 
     def read_events(self, request: bytes) -> Columns:
         """Return the events of a batch's request. Raises UnreadableRequestError."""
+
+    def read_requests(self, requests: Sequence[bytes]) -> tuple[Columns, Offsets]:
+        """Return the events of several batches' requests, and where those of each begin and the last ones end.
+
+        Raises UnreadableRequestError where one of the requests cannot be read.
+        """
 
     def read_single(self, request: bytes) -> bytes | None:
         """Turn the request with one event into a batch with this one; None when it holds no event at all.

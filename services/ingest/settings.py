@@ -6,7 +6,7 @@ from datetime import timedelta
 from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
 from services.contract.event_columns import MAX_STREAM_BYTES
 from services.domain.event_fields import DEFAULT_MAX_ATTRIBUTES
-from services.ingest.core.batching import BatchPolicy
+from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.field_checks import Limits
 
 PREFIX = "INGEST_"
@@ -55,7 +55,8 @@ class Settings:
         default=16,
     )
     linger: timedelta = setting(
-        "How long a single event waits for others that go to Kafka with it; 0s: it does not wait.",
+        "How long a single event waits for others that go to Kafka with it, and a batch while another is on its way;"
+        " 0s: they do not wait.",
         default=timedelta(milliseconds=3),
         former="gather",
     )
@@ -90,6 +91,11 @@ class Settings:
     def max_stream_bytes(self) -> int:
         """The largest stream of columns for which there is memory besides its request."""
         return min(self.max_columns_bytes, self.max_inflight_bytes // 2)
+
+    @property
+    def join_policy(self) -> JoinPolicy:
+        """How calls with many events go together; events are a little larger as columns than in their requests."""
+        return JoinPolicy(linger=self.linger, max_bytes=max(1, self.max_record_bytes * 3 // 4))
 
     @property
     def batch_policy(self) -> BatchPolicy:

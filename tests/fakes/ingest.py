@@ -8,7 +8,7 @@ from typing import Any
 from google.api.httpbody_pb2 import HttpBody
 
 from services.ingest.adapters.wire import ProtobufWire
-from services.ingest.core.batching import BatchPolicy
+from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.field_checks import Limits
 from services.ingest.metrics import Metrics
@@ -16,6 +16,7 @@ from services.ingest.rpc.batch_handler import BatchHandler
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
+from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tests.fakes.event_producer import MemoryProducer
@@ -102,7 +103,15 @@ def a_bench(**changed: Any) -> Bench:
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
     publisher = Publisher(producer, in_flight, clock, metrics)
     policy = BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)
-    batches = BatchHandler(wire=WIRE, checker=checker, publisher=publisher, clock=clock, metrics=metrics)
+    joiner = BatchJoiner(
+        wire=WIRE,
+        checker=checker,
+        publisher=publisher,
+        policy=JoinPolicy(linger=linger, max_bytes=limits.max_record_bytes),
+        clock=clock,
+        metrics=metrics,
+    )
+    batches = BatchHandler(wire=WIRE, checker=checker, publisher=publisher, joiner=joiner, clock=clock, metrics=metrics)
     rpc = LogIngest(
         wire=WIRE,
         limits=limits,

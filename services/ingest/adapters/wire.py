@@ -1,6 +1,6 @@
 """Requests read as columns, and columns written as records."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from services.contract.event_columns import EVENT_SCHEMA, UnreadableColumnsError, encode_log_batch
 from services.contract.protobuf_columns import ProtobufColumns
-from services.ingest.core.columns import numbers_of
+from services.ingest.core.columns import Offsets, numbers_of, offsets_of
 from services.ingest.ports import UnreadableRequestError
 from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
@@ -53,12 +53,16 @@ class ProtobufWire:
         self._columns = ProtobufColumns(views.message_types_by_name["Columns"])
 
     def count_events(self, request: bytes) -> int:
-        return len(_only_column(self._frames, request))
+        return int(_only_column(self._frames, [request]).offsets[-1].as_py())
 
     def read_events(self, request: bytes) -> pa.RecordBatch:
-        fields: list[Any] = _only_column(self._columns, request).flatten()
+        return self.read_requests([request])[0]
+
+    def read_requests(self, requests: Sequence[bytes]) -> tuple[pa.RecordBatch, Offsets]:
+        column = _only_column(self._columns, requests)
+        fields: list[Any] = column.flatten().flatten()
         fields[_EVENT_TIME] = _event_times(fields[_EVENT_TIME])
-        return pa.RecordBatch.from_arrays(fields, schema=EVENT_SCHEMA)
+        return pa.RecordBatch.from_arrays(fields, schema=EVENT_SCHEMA), offsets_of(column)
 
     def read_single(self, request: bytes) -> bytes | None:
         try:
@@ -76,12 +80,12 @@ class ProtobufWire:
         return encode_log_batch(events, self._compression)
 
 
-def _only_column(view: ProtobufColumns, request: bytes) -> Any:
+def _only_column(view: ProtobufColumns, requests: Sequence[bytes]) -> Any:
+    """Return a list of events for each request."""
     try:
-        events: Any = view.read([request]).column(0)
+        return view.read(requests).column(0)
     except UnreadableColumnsError as error:
         raise UnreadableRequestError("not an IngestBatchRequest") from error
-    return events.flatten()
 
 
 def _event_times(times: Any) -> Any:

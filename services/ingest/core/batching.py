@@ -49,6 +49,30 @@ class BatchPolicy:
         return BatchStep.WAIT
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinPolicy:
+    """How long calls with many events wait for others while a record is on its way, and how large they get."""
+
+    linger: timedelta
+    max_bytes: int
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that can never flush."""
+        if self.max_bytes < 1:
+            raise ValueError(f"at least one byte, got {self.max_bytes}")
+
+    def step(self, *, size: int, added_size: int, in_flight: int) -> BatchStep:
+        """Decide on one more call of `added_size` bytes while others of `size` bytes together wait.
+
+        A call waits only while one of `in_flight` records is on its way: who calls alone is never delayed.
+        """
+        if size and size + added_size > self.max_bytes:
+            return BatchStep.FLUSH_BEFORE
+        if not in_flight or not self.linger or size + added_size >= self.max_bytes:
+            return BatchStep.FLUSH
+        return BatchStep.WAIT
+
+
 def event_sizes(events: Columns) -> Numbers:
     """Return the bytes of each event in a stream of columns, before compression."""
     attributes: Any = events.column("attributes")

@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from services.ingest.core.batching import event_sizes
-from services.ingest.core.columns import Columns, Mask, any_of, outside
+from services.ingest.core.columns import Columns, Mask, Offsets, any_of, outside, rows_of
 from services.ingest.core.field_checks import EventField, Limits, Requirement, optional_checks, required_checks
 
 
@@ -45,6 +45,18 @@ class CheckResult:
         for _, rows in self.failed:
             refused |= rows
         return refused
+
+    def clean_calls(self, offsets: Offsets, max_events: int) -> Mask:
+        """Mark the calls that have 1 to `max_events` events, all accepted as they are.
+
+        The events are those of several calls: call i has those from offsets[i] to offsets[i + 1].
+        """
+        counts = offsets[1:] - offsets[:-1]
+        is_clean: Mask = (counts >= 1) & (counts <= max_events)
+        if self.failed or self.adjustable is not None:
+            found = self.refused if self.adjustable is None else self.refused | self.adjustable
+            is_clean &= ~rows_of(found, offsets)
+        return is_clean
 
     @property
     def to_adjust(self) -> list[int]:

@@ -24,6 +24,7 @@ from services.ingest.core.refusals import FoundValues
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.rpc.outcomes import adjusted_events, all_refused, refused_events
+from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.publisher import Publisher, Reservation, all_published
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
 
@@ -49,9 +50,17 @@ class BatchHandler:
     """Publishes those of many events that are allowed."""
 
     def __init__(
-        self, *, wire: Wire, checker: EventChecker, publisher: Publisher, clock: Clock, metrics: Metrics
+        self,
+        *,
+        wire: Wire,
+        checker: EventChecker,
+        publisher: Publisher,
+        joiner: BatchJoiner,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._wire = wire
+        self._joiner = joiner
         self._checker = checker
         self._limits = checker.limits
         self._publisher = publisher
@@ -97,7 +106,13 @@ class BatchHandler:
 
     async def publish(self, request: bytes, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed events; raise InvalidRequest where none is, or the failure of the write."""
-        return await self.publish_events(IncomingEvents(events=self._read(request)), reservation)
+        if len(request) > _MAX_UNCOUNTED_BYTES:
+            return await self.publish_events(IncomingEvents(events=self._read(request)), reservation)
+        joined = await self._joiner.publish(request, reservation)
+        if joined.events is None:
+            return IngestBatchResponse(accepted_count=joined.event_count)
+        self.check_count(joined.event_count)
+        return await self.publish_events(IncomingEvents(events=joined.events), reservation)
 
     async def publish_events(self, batch: IncomingEvents, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed ones of some events, as `publish` does."""

@@ -20,7 +20,7 @@ from services.ingest.core.field_checks import EventField
 from services.ingest.core.refusals import FoundValues, reason_of
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
-from services.ingest.worker.publisher import Publisher, Reservation
+from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
 _NOTHING_FOUND: Mapping[EventField, str] = {}
 
@@ -161,12 +161,12 @@ class Batcher:
 
     def _publish(self, events: Sequence[_PendingEvent], columns: Columns) -> None:
         """Publish the events of one record, and end their outcomes when it is confirmed or failed."""
-        span = _flush_span(events)
+        span = start_flush_span([each.span for each in events])
         headers = telemetry.trace_headers(trace.set_span_in_context(span))
         try:
             published = self._publisher.publish(self._wire.write_record(columns), headers)
         except Failure as failure:
-            _end(span, failure)
+            end_flush_span(span, failure)
             _fail(events, failure)
             return
         for each in events:
@@ -174,7 +174,7 @@ class Batcher:
 
         def finish(done: asyncio.Future[None]) -> None:
             failure = done.exception()
-            _end(span, failure)
+            end_flush_span(span, failure)
             if failure is None:
                 self._succeed(events)
             else:
@@ -189,24 +189,6 @@ class Batcher:
                 self._metrics.adjusted(adjustment, 1)
             if not each.outcome.done():
                 each.outcome.set_result(each.adjustments)
-
-
-def _flush_span(events: Sequence[_PendingEvent]) -> trace.Span:
-    """Start the span of a record; it has one call as its parent, and links to all."""
-    # A call whose trace is not recorded would take the others' traces with it.
-    recorded = next((each.span for each in events if each.span.is_recording()), events[0].span)
-    return telemetry.tracer(__name__).start_span(
-        "log-events flush",
-        trace.set_span_in_context(recorded),
-        trace.SpanKind.PRODUCER,
-        links=[trace.Link(each.span.get_span_context()) for each in events],
-    )
-
-
-def _end(span: trace.Span, failure: BaseException | None) -> None:
-    if failure is not None:
-        span.set_status(trace.StatusCode.ERROR, getattr(failure, "reason", type(failure).__name__))
-    span.end()
 
 
 def _fail(events: Sequence[_PendingEvent], failure: BaseException) -> None:

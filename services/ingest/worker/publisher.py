@@ -1,11 +1,14 @@
 """Publishing on `log-events`, with never more bytes in flight than memory allows."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self
 
+from opentelemetry import trace
+
+from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import Overloaded
 from services.contract.topics import LOG_EVENTS
@@ -107,3 +110,22 @@ async def all_published(published: Iterable[asyncio.Future[None]]) -> None:
     for outcome in outcomes:
         if outcome is not None:
             raise outcome
+
+
+def start_flush_span(callers: Sequence[trace.Span]) -> trace.Span:
+    """Start the span of a record that has events of several calls; it has one call as its parent, and links to all."""
+    # A call whose trace is not recorded would take the others' traces with it.
+    recorded = next((each for each in callers if each.is_recording()), callers[0])
+    return telemetry.tracer(__name__).start_span(
+        "log-events flush",
+        trace.set_span_in_context(recorded),
+        trace.SpanKind.PRODUCER,
+        links=[trace.Link(each.get_span_context()) for each in callers],
+    )
+
+
+def end_flush_span(span: trace.Span, failure: BaseException | None) -> None:
+    """End the span of a record that is confirmed or failed."""
+    if failure is not None:
+        span.set_status(trace.StatusCode.ERROR, getattr(failure, "reason", type(failure).__name__))
+    span.end()

@@ -33,6 +33,7 @@ class Sender:
         self.acknowledged: set[str] = set()
         self.failures: list[grpc.aio.AioRpcError] = []
         self.number = 0
+        self.rounds = 0
 
     async def send(self) -> None:
         self.number += 1
@@ -50,6 +51,13 @@ class Sender:
     async def until(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             await asyncio.gather(*(self.send() for _ in range(10)))
+            self.rounds += 1
+            await asyncio.sleep(0.01)
+
+    async def a_round(self) -> None:
+        """Return when calls that begin now are answered, and with them all that began before."""
+        rounds = self.rounds
+        while self.rounds < rounds + 2:  # noqa: ASYNC110  (what is waited for happens in another task)
             await asyncio.sleep(0.01)
 
 
@@ -92,6 +100,8 @@ async def test_kafka_goes_away_and_comes_back(start: Start, own_servers: Servers
                 await asyncio.sleep(0.01)
         await asyncio.to_thread(own_servers.kill, "kafka")
         await ingest.until_health_is(503)
+        async with asyncio.timeout(15):
+            await sender.a_round()
         before = len(sender.acknowledged)
         began = asyncio.get_running_loop().time()
         with pytest.raises(grpc.aio.AioRpcError) as refused:

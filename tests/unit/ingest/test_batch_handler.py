@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import grpc
 import pytest
@@ -162,7 +163,7 @@ async def test_a_request_of_which_a_part_failed_has_failed(make_bench: Callable[
 
 
 async def test_a_request_without_a_reservation_is_refused(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(max_inflight_bytes=9_000)
+    bench = make_bench(max_inflight_bytes=9_000, linger=timedelta(0))
     bench.producer.holds = True
     first, second = (asyncio.create_task(bench.ingest_batch([GOOD])) for _ in range(2))
     await asyncio.sleep(0)
@@ -205,13 +206,13 @@ async def test_the_events_of_a_large_request_are_counted_before_they_are_read(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(max_batch_events=10_000)
-    read, sizes = WIRE.read_events, list[int]()
+    read, sizes = WIRE.read_requests, list[int]()
 
-    def noted(request: bytes) -> object:
-        sizes.append(len(request))
-        return read(request)
+    def noted(requests: Sequence[bytes]) -> object:
+        sizes.extend(map(len, requests))
+        return read(requests)
 
-    monkeypatch.setattr(WIRE, "read_events", noted)
+    monkeypatch.setattr(WIRE, "read_requests", noted)
     with pytest.raises(RequestTooLarge):
         await bench.rpc.ingest_batch(b"\x0a\x00" * 300_000, None)
     assert sizes == []

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.contract.event_columns import encode_log_batch
-from services.ingest.core.batching import BatchPolicy, BatchStep, event_sizes, record_cuts
+from services.ingest.core.batching import BatchPolicy, BatchStep, JoinPolicy, event_sizes, record_cuts
 from tests.fakes.log_events import any_events, columns_of
 from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch, LogEvent
 
@@ -41,6 +41,32 @@ def test_without_linger_each_event_is_flushed_at_once() -> None:
 def test_a_policy_that_can_never_flush_is_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         BatchPolicy(linger=timedelta(0), **bad)
+
+
+@pytest.mark.parametrize(
+    ("size", "added_size", "in_flight", "step"),
+    [
+        pytest.param(0, 10, 0, BatchStep.FLUSH, id="a call that is alone does not wait"),
+        pytest.param(0, 10, 1, BatchStep.WAIT, id="the first waits while a record is on its way"),
+        pytest.param(50, 10, 2, BatchStep.WAIT, id="the second too"),
+        pytest.param(50, 49, 1, BatchStep.WAIT, id="not quite full"),
+        pytest.param(50, 50, 1, BatchStep.FLUSH, id="full"),
+        pytest.param(50, 51, 1, BatchStep.FLUSH_BEFORE, id="too large together"),
+        pytest.param(0, 101, 1, BatchStep.FLUSH, id="a large one does not wait"),
+    ],
+)
+def test_a_call_waits_while_a_record_is_on_its_way(size: int, added_size: int, in_flight: int, step: BatchStep) -> None:
+    policy = JoinPolicy(linger=timedelta(milliseconds=3), max_bytes=100)
+    assert policy.step(size=size, added_size=added_size, in_flight=in_flight) is step
+
+
+def test_without_linger_no_call_waits() -> None:
+    assert JoinPolicy(linger=timedelta(0), max_bytes=9).step(size=0, added_size=1, in_flight=1) is BatchStep.FLUSH
+
+
+def test_a_policy_without_room_for_a_byte_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one byte, got 0"):
+        JoinPolicy(linger=timedelta(0), max_bytes=0)
 
 
 @settings(max_examples=60)

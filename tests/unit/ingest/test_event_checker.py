@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
@@ -55,6 +56,27 @@ def must_be_adjusted(event: LogEvent) -> bool:
             len(entries) > 2 or any(not 1 <= len(k) <= 128 or len(v) > 1024 for k, v in entries),
         )
     )
+
+
+GOOD = an_event()
+BAD = an_event(service="")
+ODD = an_event(status_code=1000)
+
+
+@pytest.mark.parametrize(
+    ("calls", "is_clean"),
+    [
+        pytest.param([[GOOD], [GOOD, GOOD]], [True, True], id="all as they should be"),
+        pytest.param([[GOOD, BAD], [GOOD]], [False, True], id="one to refuse"),
+        pytest.param([[GOOD], [GOOD, ODD]], [True, False], id="one to adjust"),
+        pytest.param([[ODD], [GOOD], [BAD]], [False, True, False], id="one to adjust, one to refuse"),
+        pytest.param([[], [BAD], [], [GOOD], []], [False, False, False, True, False], id="calls without events"),
+        pytest.param([[GOOD] * 3, [GOOD] * 2], [False, True], id="too many events"),
+    ],
+)
+def test_a_call_is_clean_when_its_own_events_are(calls: list[list[LogEvent]], is_clean: list[bool]) -> None:
+    offsets = np.cumsum([0, *map(len, calls)], dtype=np.int32)
+    assert checked([event for call in calls for event in call]).clean_calls(offsets, 2).tolist() == is_clean
 
 
 @given(st.lists(any_events, max_size=4))

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,26 @@ def test_bytes_that_cannot_be_read_are_refused(request_bytes: bytes) -> None:
         WIRE.read_events(request_bytes)
     with pytest.raises(UnreadableRequestError):
         WIRE.read_single(request_bytes)
+
+
+def shown(events: pa.RecordBatch) -> str:
+    """Return the rows as text, in which a number that is none equals itself."""
+    place = events.schema.get_field_index("event_time")
+    return str(events.set_column(place, "event_time", events.column(place).cast(pa.int64())).to_pylist())
+
+
+@settings(max_examples=20)
+@given(st.lists(st.lists(any_events, max_size=3), min_size=1, max_size=4))
+def test_several_requests_are_read_as_each_alone(requests: list[list[LogEvent]]) -> None:
+    events, offsets = WIRE.read_requests([request_of(*each) for each in requests])
+    parts = [events.slice(begin, end - begin) for begin, end in pairwise(offsets.tolist())]
+    assert [shown(each) for each in parts] == [shown(WIRE.read_events(request_of(*each))) for each in requests]
+    assert events.num_rows == sum(map(len, requests))
+
+
+def test_one_unreadable_request_makes_all_unreadable() -> None:
+    with pytest.raises(UnreadableRequestError):
+        WIRE.read_requests([request_of(an_event()), b"\x0a\xff"])
 
 
 def test_events_of_bytes_that_cannot_be_cut_are_not_counted() -> None:
