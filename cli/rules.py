@@ -36,10 +36,11 @@ from cli.rule_apply import apply_rules, ordered_fields, settable_fields
 from cli.rule_checks import call_each, check_rules, exit_if_wrong, warn
 from cli.rule_files import load_rules
 from cli.rule_names import all_rules, find_rule_id
+from cli.rule_status import format_enabled, print_history, print_problems, print_set_aside
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
-from tocsin.rules.v1.rule_statistics_service_pb2 import GetRuleStatisticsRequest, RuleStatistics
+from tocsin.rules.v1.rule_statistics_service_pb2 import GetRuleStatisticsRequest, GetRuleStatisticsResponse
 from tocsin.rules.v1.rule_statistics_service_pb2_grpc import RuleStatisticsServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="Manage alert rules.")
@@ -60,11 +61,13 @@ RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or 
 
 @app.command("list")
 def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
-    """Show all rules."""
+    """Show all rules; below them, which ones evaluators have set aside, and why."""
     with open_channel(server, output) as channel:
         rules = all_rules(AlertRuleServiceStub(channel))
     # Among all rules the beginning of an id is enough to name one.
     _print_rules(rules, output, ids={} if output is OutputFormat.WIDE else short_ids(rule.id for rule in rules))
+    if not output.is_data:
+        print_set_aside(rules)
 
 
 @app.command("get")
@@ -78,19 +81,20 @@ def get_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: 
 
 @app.command("show")
 def show_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
-    """Show all fields of one rule, and what was counted of it since it was created.
+    """Show all fields of one rule, what was counted of it since it was created, and its history.
 
     Counted are the events that its filter selected, those of them that came too late, and the alerts that began to
-    fire. evaluateTime is when events were last matched against it. Evaluators report all this every ten seconds.
+    fire. evaluateTime is when events were last matched against it. A rule that evaluators have set aside says why, and
+    the history says when that was before. Evaluators report all this every ten seconds.
     """
     with open_channel(server, output) as channel:
         rule_id = find_rule_id(channel, name, output)
         request = service.GetAlertRuleRequest(id=rule_id)
         rule = AlertRuleServiceStub(channel).GetAlertRule(request, timeout=RPC_TIMEOUT_S).alert_rule
-        statistics = RuleStatisticsServiceStub(channel).GetRuleStatistics(
+        response = RuleStatisticsServiceStub(channel).GetRuleStatistics(
             GetRuleStatisticsRequest(id=rule_id), timeout=RPC_TIMEOUT_S
         )
-    _print_with_statistics(rule, statistics.statistics, output)
+    _print_with_statistics(rule, response, output)
 
 
 @app.command("create")
@@ -222,7 +226,8 @@ def _origins(given: AlertRule, filled: AlertRule) -> dict[str, str]:
     }
 
 
-def _print_with_statistics(rule: AlertRule, statistics: RuleStatistics, output: OutputFormat) -> None:
+def _print_with_statistics(rule: AlertRule, response: GetRuleStatisticsResponse, output: OutputFormat) -> None:
+    statistics = response.statistics
     counts = {
         "matchedEventCount": statistics.matched_event_count,
         "lateEventCount": statistics.late_event_count,
@@ -232,9 +237,13 @@ def _print_with_statistics(rule: AlertRule, statistics: RuleStatistics, output: 
         times = (
             {"evaluateTime": statistics.evaluate_time.ToJsonString()} if statistics.HasField("evaluate_time") else {}
         )
-        print_data(json_of(rule) | {"statistics": counts | times}, output)
-    else:
-        print_fields(json_of(rule) | counts | {"evaluateTime": format_timestamp(statistics.evaluate_time)})
+        history = [json_of(entry) for entry in response.history]
+        print_data(json_of(rule) | {"statistics": counts | times, "history": history}, output)
+        return
+    fields = {name: value for name, value in json_of(rule).items() if name != "problems"}
+    print_fields(fields | counts | {"evaluateTime": format_timestamp(statistics.evaluate_time)})
+    print_problems(rule)
+    print_history(response.history)
 
 
 def _create(stub: AlertRuleServiceStub, rule: AlertRule, is_dry_run: bool) -> AlertRule:  # noqa: FBT001
@@ -257,7 +266,7 @@ def _print_rules(rules: list[AlertRule], output: OutputFormat, *, ids: Mapping[s
                 ids.get(rule.id, rule.id) or "-",
                 rule.name,
                 format_styled(AlertRule.Severity.Name(rule.severity), SEVERITY_STYLE),
-                "yes" if rule.enabled else "no",
+                format_enabled(rule),
                 format_number(rule.threshold),
                 _format_window(rule),
                 rule.filter,

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cli.client import ExitCode
+from cli.client import DEFAULT_SERVER, ExitCode
 from cli.output import OutputFormat, OutputOption, print_data, print_to_stderr, stdout
+from cli.rule_status import print_set_aside, set_aside_rules
 from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states
 from stack.local_system import stack_status
 from stack.start_options import RequestedOptions
@@ -55,12 +56,17 @@ def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also rem
 
 
 def show_status(output: OutputOption = OutputFormat.TABLE) -> None:
-    """Show what runs and serves, and what does not. Exit code 1 when something does not, 3 when nothing runs."""
+    """Show what runs and serves, and what does not; and the rules that evaluators have set aside.
+
+    Exit code 1 when something does not run or serve, 3 when nothing runs.
+    """
     states = stack_status()
     if output.is_data:
         print_data([asdict(state) | {"log": str(state.log)} for state in states], output)
     else:
         stdout.print("\n".join(format_states(states)), soft_wrap=True)
+        if any(state.name == "manager" and state.pid and not state.problem for state in states):
+            print_set_aside(set_aside_rules(DEFAULT_SERVER))
     if code := exit_code_of(states):
         raise typer.Exit(code)
 

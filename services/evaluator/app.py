@@ -1,7 +1,7 @@
 """Where the evaluator is put together, and what is opened is closed in reverse."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from uuid import uuid4
@@ -60,16 +60,6 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         metrics = Metrics()
         mesh = await stack.enter_async_context(channel(settings.manager_target))
         rules = await stack.enter_async_context(_rules(settings, mesh, health, metrics))
-        supervisor = RuleSupervisor(
-            clock=SystemClock(),
-            cpu_clock=time.thread_time,
-            metrics=metrics,
-            budget=Budget(
-                rule_share=settings.rule_cpu_share,
-                rules_share=settings.rules_cpu_share,
-                period=settings.rule_budget_period,
-            ),
-        )
         reporter = RuleReporter(
             RuleReportClient(mesh, process.instance),
             metrics.rule_counts,
@@ -78,6 +68,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         )
         # With a last report at the end, of what the stages counted until they ended.
         reports = Loop(reporter.turn, name="report rules", every=_REPORT_INTERVAL)
+        supervisor = _supervisor(settings, metrics, reports.wake)
         await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES))
         await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
         parts = _Parts(settings, kafka, rules, metrics, health, supervisor)
@@ -85,6 +76,17 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(parts.match_stage())
         await stack.enter_async_context(serving(health, process.shutdown_delay))
         yield
+
+
+def _supervisor(settings: Settings, metrics: Metrics, on_change: Callable[[], None]) -> RuleSupervisor:
+    budget = Budget(
+        rule_share=settings.rule_cpu_share,
+        rules_share=settings.rules_cpu_share,
+        period=settings.rule_budget_period,
+    )
+    return RuleSupervisor(
+        clock=SystemClock(), cpu_clock=time.thread_time, metrics=metrics, budget=budget, on_change=on_change
+    )
 
 
 class _Parts:

@@ -32,6 +32,7 @@ from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.retention import PostgresRetention
+from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
@@ -43,7 +44,7 @@ from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
-from services.manager.rpc.rule_statistics import RuleStatisticsRpc
+from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.settings import Settings
 from services.manager.worker.default_rules import create_default_rules
@@ -149,22 +150,23 @@ class _Parts:
         await self._catalog.refresh()
 
     def mounts(self) -> list[Mount]:
+        problems = PostgresRuleProblemReader(self._database)
         rules = AlertRuleRpc(
             RuleCommands(self._store, self._clock, _new_id, self._metrics, self.checker),
             self._rule_reader,
             self._response_cache,
             self._rules,
             self._settings.heartbeat,
-            self.checker,
+            CurrentProblems(problems, self._clock),
         )
         commands = AlertCommands(self._store, self._dedup_cache, self._clock, self._metrics)
         alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
-        statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), self._clock)
         catalog = CatalogRpc(CatalogCommands(self._store, self._clock, self._catalog), self._catalog)
         incidents = IncidentRpc(
             IncidentCommands(self._store, self._catalog, self._dedup_cache, self._clock, self._incident_settings),
             PostgresIncidentReader(self._database),
         )
+        statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), problems, self._clock)
         return [rules.mount(), alerts.mount(), statistics.mount(), catalog.mount(), incidents.mount()]
 
     @asynccontextmanager

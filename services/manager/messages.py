@@ -9,10 +9,13 @@ from services.manager.core.alert import Alert, AlertHistoryEntry, AlertSubject, 
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.labels import labels_of
 from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
+from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_pb2 import RuleProblem as RuleProblemMessage
 from tocsin.rules.v1.alert_rule_service_pb2 import WatchAlertRulesResponse
+from tocsin.rules.v1.rule_statistics_service_pb2 import RuleHistoryEntry as RuleHistoryEntryMessage
 
 # Of a page's rules; one rule is at most a tenth of it.
 PAGE_BYTES = 1 << 20
@@ -101,6 +104,28 @@ def rule_message(stored: StoredRule) -> AlertRule:
     message.create_time.CopyFrom(timestamp_of(stored.create_time))
     message.update_time.CopyFrom(timestamp_of(stored.update_time))
     return message
+
+
+def problem_message(problem: ReportedProblem) -> RuleProblemMessage:
+    """Return a problem of a rule as clients see it."""
+    return RuleProblemMessage(
+        reason=RuleProblemMessage.Reason.Value(problem.reason.value),
+        description=problem.description,
+        set_aside_time=timestamp_of(problem.set_aside_time),
+        retry_time=timestamp_of(problem.retry_time),
+        instance=problem.instance,
+    )
+
+
+def rule_history_message(entry: RuleHistoryEntry) -> RuleHistoryEntryMessage:
+    """Return an entry of a rule's history as clients see it."""
+    return RuleHistoryEntryMessage(
+        kind=RuleHistoryEntryMessage.Kind.Value(entry.kind.value),
+        create_time=timestamp_of(entry.create_time),
+        reason=RuleProblemMessage.Reason.Value(entry.reason.value if entry.reason else "REASON_UNSPECIFIED"),
+        description=entry.description,
+        instance=entry.instance,
+    )
 
 
 def set_fields(rule: AlertRule) -> set[str]:

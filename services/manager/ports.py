@@ -14,6 +14,7 @@ from services.manager.core.incident import Incident, IncidentFilter, IncidentHis
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
+from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
 
 
@@ -89,6 +90,16 @@ class RuleStatisticsTable(Protocol):
 
     async def add(self, added: Mapping[str, RuleStatistics]) -> None:
         """Add to the counts of these rules, of those that exist; the later `evaluate_time` stays."""
+
+
+class RuleProblemTable(Protocol):
+    """Which rules evaluators do not evaluate, as each instance reported last, and the history of that."""
+
+    async def load_for_update(self, instance: str) -> Mapping[str, ReportedProblem]:
+        """Return what an instance reported, by rule id; no other transaction changes it until this one ends."""
+
+    async def save(self, instance: str, changes: ProblemChanges, now: datetime) -> None:
+        """Write what an instance reports now, of those rules that exist; the oldest history of a rule is dropped."""
 
 
 class SeedTable(Protocol):
@@ -200,6 +211,10 @@ class Transaction(Protocol):
         """Return what was counted of the rules."""
 
     @property
+    def rule_problems(self) -> RuleProblemTable:
+        """Return which rules evaluators do not evaluate."""
+
+    @property
     def seeds(self) -> SeedTable:
         """Return the sets of rules that were created once."""
 
@@ -271,6 +286,18 @@ class CatalogReader(Protocol):
 
     async def changes_since(self, revision: int) -> CatalogChanges | None:
         """Return what was written after this revision, as of one moment; None when something was deleted since."""
+
+
+class RuleProblemReader(Protocol):
+    """Which rules evaluators do not evaluate, as it is stored."""
+
+    async def list_current(
+        self, rule_ids: Sequence[str], reported_after: datetime
+    ) -> Mapping[str, Sequence[ReportedProblem]]:
+        """Return by rule what was reported after this time, in the order of the instances; only rules with problems."""
+
+    async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
+        """Return what happened to a rule, its edits included, the newest first."""
 
 
 class AlertReader(Protocol):

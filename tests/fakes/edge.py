@@ -18,12 +18,13 @@ from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
-from services.manager.rpc.rule_statistics import RuleStatisticsRpc
+from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
 from tests.fakes.clock import FakeClock
 from tests.fakes.manager import (
     MemoryCatalogFeed,
     MemoryResponseCache,
+    MemoryRuleProblemReader,
     MemoryRuleReader,
     MemoryRuleStatisticsReader,
     MemoryStore,
@@ -43,6 +44,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
     def __init__(self) -> None:
         self.address = ""
         self.store = MemoryStore()
+        self.clock = FakeClock()
         self._rule_reader = MemoryRuleReader(self.store)
         self.rules = RuleBroadcaster(self._rule_reader)
         self.alerts: list[Alert] = []
@@ -58,16 +60,17 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
 
     def mount(self, server: grpc.aio.Server) -> None:
         checker = RuleChecker()
+        problems = MemoryRuleProblemReader(self.store)
         rules = AlertRuleRpc(
             RuleCommands(self.store, FakeClock(), lambda: str(uuid7()), Metrics(), checker),
             self._rule_reader,
             MemoryResponseCache(),
             self.rules,
             timedelta(seconds=10),
-            checker,
+            CurrentProblems(problems, self.clock),
         )
         add_AlertRuleServiceServicer_to_server(rules, server)
-        statistics = RuleStatisticsRpc(self.store, MemoryRuleStatisticsReader(self.store), FakeClock())
+        statistics = RuleStatisticsRpc(self.store, MemoryRuleStatisticsReader(self.store), problems, self.clock)
         statistics.mount().add(server)
         catalog = MemoryCatalogFeed(self.store)
         CatalogRpc(CatalogCommands(self.store, FakeClock(), catalog), catalog).mount().add(server)

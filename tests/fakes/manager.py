@@ -15,6 +15,7 @@ from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
 from services.manager.core.catalog import Catalog, CatalogChanges, StoredService
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
+from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry, RuleHistoryKind
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.ports import (
     NameTakenError,
@@ -35,6 +36,10 @@ class Tables:
     outbox: list[tuple[Alert, NotifiedState, TraceHeaders]] = field(default_factory=list)
     rules: dict[str, StoredRule] = field(default_factory=dict)
     rule_statistics: dict[str, RuleStatistics] = field(default_factory=dict)
+    # By rule and instance, with the time of the report.
+    rule_problems: dict[tuple[str, str], tuple[ReportedProblem, datetime]] = field(default_factory=dict)
+    # What happened to each rule, the oldest first.
+    rule_entries: dict[str, list[RuleHistoryEntry]] = field(default_factory=dict)
     rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
     services: dict[str, StoredService] = field(default_factory=dict)
@@ -68,11 +73,16 @@ class MemoryRules:
             raise NameTakenError(stored.rule.name)
         self._tables.rules[stored.rule.id] = stored
         self._tables.rule_history.append((stored.rule.revision, edit))
+        entry = RuleHistoryEntry(kind=RuleHistoryKind(edit.value), create_time=stored.update_time)
+        self._tables.rule_entries.setdefault(stored.rule.id, []).append(entry)
 
     async def delete(self, stored: StoredRule, revision: int, now: datetime) -> None:  # noqa: ARG002  (the port's)
         del self._tables.rules[stored.rule.id]
         self._tables.deleted_rules[stored.rule.id] = revision
         self._tables.rule_statistics.pop(stored.rule.id, None)
+        self._tables.rule_entries.pop(stored.rule.id, None)
+        problems = self._tables.rule_problems
+        self._tables.rule_problems = {key: each for key, each in problems.items() if key[0] != stored.rule.id}
         self._tables.rule_history.append((revision, RuleEdit.DELETED))
 
 
@@ -90,6 +100,26 @@ class MemoryRuleStatistics:
                 fired=before.fired + more.fired,
                 evaluate_time=max(times, default=None),
             )
+
+
+class MemoryRuleProblems:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def load_for_update(self, instance: str) -> Mapping[str, ReportedProblem]:
+        problems = self._tables.rule_problems
+        return {rule_id: each for (rule_id, reporter), (each, _) in problems.items() if reporter == instance}
+
+    async def save(self, instance: str, changes: ProblemChanges, now: datetime) -> None:
+        tables = self._tables
+        for rule_id, problem in changes.current.items():
+            if rule_id in tables.rules:
+                tables.rule_problems[rule_id, instance] = problem, now
+        for rule_id in changes.over:
+            tables.rule_problems.pop((rule_id, instance), None)
+        for rule_id, entry in changes.history.items():
+            if rule_id in tables.rules:
+                tables.rule_entries.setdefault(rule_id, []).append(entry)
 
 
 class MemorySeeds:
@@ -211,6 +241,7 @@ class MemoryTransaction:
         self.requests = tables.requests
         self.rules = MemoryRules(tables)
         self.rule_statistics = MemoryRuleStatistics(tables)
+        self.rule_problems = MemoryRuleProblems(tables)
         self.seeds = MemorySeeds(tables)
         self.transitions = MemoryTransitions(tables)
         self.alerts = MemoryAlerts(tables)
@@ -312,6 +343,24 @@ class MemoryCatalogFeed:
 
     async def refresh(self) -> None:
         self.current = Catalog.of(await self._reader.snapshot())
+
+
+class MemoryRuleProblemReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def list_current(
+        self, rule_ids: Sequence[str], reported_after: datetime
+    ) -> Mapping[str, Sequence[ReportedProblem]]:
+        problems: dict[str, list[ReportedProblem]] = {}
+        for (rule_id, _), (problem, reported) in sorted(self._store.tables.rule_problems.items()):
+            if rule_id in rule_ids and reported > reported_after:
+                problems.setdefault(rule_id, []).append(problem)
+        return problems
+
+    async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
+        newest_first = self._store.tables.rule_entries.get(rule_id, [])[::-1]
+        return sorted(newest_first, key=lambda entry: entry.create_time, reverse=True)[:limit]
 
 
 class MemoryAlertReader:

@@ -22,7 +22,16 @@ _DECIDE_EVERY_SECONDS = 1.0
 class RuleSupervisor:
     """Says which rules a fetch is matched without, and why; told what each fetch took and which rules failed."""
 
-    def __init__(self, *, clock: Clock, cpu_clock: CpuClock, metrics: Metrics, budget: Budget) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        cpu_clock: CpuClock,
+        metrics: Metrics,
+        budget: Budget,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_change = on_change
         self._clock = clock
         self._cpu_clock = cpu_clock
         self._metrics = metrics
@@ -48,9 +57,11 @@ class RuleSupervisor:
             return
         self._rules = rules
         self._versions = {(each.rule.id, each.rule.revision): each for each in rules.rules.values()}
-        now = self._clock.now()
+        now, before = self._clock.now(), self._refused
         found = {rule_id: refused(error, now) for rule_id, error in rules.refused.items()}
         self._refused = {rule_id: self._since_before(rule_id, problem) for rule_id, problem in found.items()}
+        if self._refused != before:
+            self._on_change()
         self._decide()
 
     def turn(self, rules: RuleSet | None) -> None:
@@ -97,6 +108,7 @@ class RuleSupervisor:
         self._health = supervise(before, self._versions, self._budget, self._clock.now())
         if before.problems != self._health.problems:
             self._log_changes(before)
+            self._on_change()
         problems = self._health.problems
         self.set_aside = frozenset(self._versions[version] for version in problems)
         shares = {rule_id: share for (rule_id, _), share in self._health.load.shares.items()}

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from services.domain.severity import Severity
 from services.manager.core.rule import StoredRule
+from services.rule_language.diagnostics import ExpressionError
 from services.rule_language.rule import Draft, Rule, RuleType, changes_selection, complete, draft_of
 
 CHANGEABLE_FIELDS = frozenset(
@@ -87,9 +88,13 @@ def counts_afresh(stored: Rule, rule: Rule) -> bool:
     """Return whether counting begins afresh with an edit. This compiles both rules' expressions.
 
     It does when the selection changed, and when the rule was enabled again: nothing was counted meanwhile, and an
-    alert of the same window must be a new one.
+    alert of the same window must be a new one. So it was with a rule that another release allowed and this one cannot
+    compile.
     """
-    return changes_selection(stored, rule) or (rule.enabled and not stored.enabled)
+    try:
+        return changes_selection(stored, rule) or (rule.enabled and not stored.enabled)
+    except ExpressionError:
+        return True
 
 
 def edit(stored: StoredRule, rule: Rule, revision: int, *, is_fresh: bool, now: datetime) -> StoredRule:

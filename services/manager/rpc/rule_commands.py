@@ -11,7 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, Overloaded, Violation
 from services.chassis.request_ids import request_id_of, respond_once
 from services.chassis.telemetry import trace_headers
-from services.contract.alert_rules import read_alert_rule
+from services.contract.alert_rules import read_alert_rule, write_alert_rule
 from services.domain.trace_context import traceparent_of
 from services.manager.core import rule_edits
 from services.manager.core.rule import MAX_RULES, RuleEdit, StoredRule
@@ -96,6 +96,13 @@ class RuleCommands:
         self._new_id = new_id
         self._metrics = metrics
         self._checker = checker
+
+    async def validate(self, request: pb.ValidateAlertRuleRequest) -> pb.ValidateAlertRuleResponse:
+        """Check a rule by itself."""
+        check_fields(request)
+        rule = await self._checker.complete(read_alert_rule(request.alert_rule))
+        warnings = await self._checker.warnings(rule)
+        return pb.ValidateAlertRuleResponse(alert_rule=write_alert_rule(rule), warnings=warnings)
 
     async def create(self, request: pb.CreateAlertRuleRequest) -> pb.CreateAlertRuleResponse:
         """Create a rule."""

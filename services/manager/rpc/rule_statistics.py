@@ -1,5 +1,6 @@
-"""RuleStatisticsService: what the evaluators have counted of each rule."""
+"""RuleStatisticsService: what the evaluators have counted of each rule, and which rules they do not evaluate."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.clock import Clock
@@ -7,11 +8,16 @@ from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import respond_once
 from services.contract.timestamps import datetime_of, timestamp_of
+from services.domain.problem_reason import ProblemReason
 from services.manager.core.rule import MAX_RULES, RuleStatistics
-from services.manager.ports import RuleStatisticsReader, Store
+from services.manager.core.rule_problems import MAX_PROBLEM_CHARACTERS, REPORT_EXPIRY, ReportedProblem, apply_report
+from services.manager.messages import problem_message, rule_history_message
+from services.manager.ports import RuleProblemReader, RuleStatisticsReader, Store
 from services.manager.rpc.failures import RuleNotFound
-from services.manager.rpc.requests import check_fields, refuse_if_any
+from services.manager.rpc.requests import check_fields, check_length, refuse_if_any
 from tocsin.rules.v1 import rule_statistics_service_pb2 as pb
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+from tocsin.rules.v1.alert_rule_pb2 import RuleProblem as RuleProblemMessage
 from tocsin.rules.v1.rule_statistics_service_pb2_grpc import (
     RuleStatisticsServiceServicer,
     add_RuleStatisticsServiceServicer_to_server,
@@ -19,15 +25,21 @@ from tocsin.rules.v1.rule_statistics_service_pb2_grpc import (
 
 # No evaluator counts as many in ten seconds; sums of so many fit into the store.
 _MAX_COUNT = 2**40
+_MAX_INSTANCE = 128
+# Of a rule, in a response.
+_MAX_HISTORY = 50
+_MAX_PROBLEMS = 5
+_REASONS = frozenset(RuleProblemMessage.Reason.Value(reason.value) for reason in ProblemReason)
 
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)
 class RuleStatisticsRpc(RuleStatisticsServiceServicer):
     """Serves and adds up statistics."""
 
-    def __init__(self, store: Store, reader: RuleStatisticsReader, clock: Clock) -> None:
+    def __init__(self, store: Store, reader: RuleStatisticsReader, problems: RuleProblemReader, clock: Clock) -> None:
         self._store = store
         self._reader = reader
+        self._problems = problems
         self._clock = clock
 
     def mount(self) -> Mount:
@@ -44,23 +56,45 @@ class RuleStatisticsRpc(RuleStatisticsServiceServicer):
         statistics = await self._reader.get(request.id)
         if statistics is None:
             raise RuleNotFound("there is no alert rule with this id", rule_id=request.id)
-        return pb.GetRuleStatisticsResponse(statistics=_message_of(statistics))
+        history = await self._problems.history(request.id, _MAX_HISTORY)
+        return pb.GetRuleStatisticsResponse(
+            statistics=_message_of(statistics), history=map(rule_history_message, history)
+        )
 
     async def ReportRuleStatistics(
         self, request: pb.ReportRuleStatisticsRequest, _context: Any
     ) -> pb.ReportRuleStatisticsResponse:
         check_fields(request)
+        check_length(request, instance=_MAX_INSTANCE)
         _check_counts(request)
         added = {rule_id: _statistics_of(message) for rule_id, message in request.added.items()}
+        problems = _problems_of(request)
+        now = self._clock.now()
         async with self._store.transaction() as transaction:
 
             async def act() -> pb.ReportRuleStatisticsResponse:
                 await transaction.rule_statistics.add(added)
+                if request.instance:
+                    stored = await transaction.rule_problems.load_for_update(request.instance)
+                    await transaction.rule_problems.save(request.instance, apply_report(stored, problems, now), now)
                 return pb.ReportRuleStatisticsResponse()
 
-            return await respond_once(
-                request, transaction.requests, pb.ReportRuleStatisticsResponse, act, now=self._clock.now()
-            )
+            return await respond_once(request, transaction.requests, pb.ReportRuleStatisticsResponse, act, now=now)
+
+
+class CurrentProblems:
+    """Says of rules which evaluators do not evaluate them at this moment."""
+
+    def __init__(self, reader: RuleProblemReader, clock: Clock) -> None:
+        self._reader = reader
+        self._clock = clock
+
+    async def add_to(self, rules: Sequence[AlertRule]) -> None:
+        """Add the problems of enabled rules; of one that was just disabled the evaluators may not know it yet."""
+        enabled = {rule.id: rule for rule in rules if rule.enabled}
+        current = await self._reader.list_current(list(enabled), self._clock.now() - REPORT_EXPIRY)
+        for rule_id, problems in current.items():
+            enabled[rule_id].problems.extend(map(problem_message, problems[:_MAX_PROBLEMS]))
 
 
 def _check_counts(request: pb.ReportRuleStatisticsRequest) -> None:
@@ -73,6 +107,29 @@ def _check_counts(request: pb.ReportRuleStatisticsRequest) -> None:
     )
     if any(not 0 <= count <= _MAX_COUNT for count in counts):
         refuse_if_any(Violation("added", f"has a count that is not from 0 to {_MAX_COUNT}"))
+
+
+def _problems_of(request: pb.ReportRuleStatisticsRequest) -> dict[str, ReportedProblem]:
+    """Return the problems; those with a reason that this manager does not know are left out."""
+    if len(request.problems) > MAX_RULES:
+        refuse_if_any(Violation("problems", f"has more than {MAX_RULES} rules"))
+    if any("\0" in rule_id or "\0" in problem.description for rule_id, problem in request.problems.items()):
+        refuse_if_any(Violation("problems", "must not contain the character NUL"))
+    try:
+        return {
+            rule_id: ReportedProblem(
+                instance=request.instance,
+                reason=ProblemReason(RuleProblemMessage.Reason.Name(problem.reason)),
+                description=problem.description[:MAX_PROBLEM_CHARACTERS],
+                set_aside_time=datetime_of(problem.set_aside_time),
+                retry_time=datetime_of(problem.retry_time) if problem.HasField("retry_time") else None,
+            )
+            for rule_id, problem in request.problems.items()
+            if problem.reason in _REASONS
+        }
+    except ValueError as error:
+        refuse_if_any(Violation("problems", str(error)))
+        raise
 
 
 def _statistics_of(message: pb.RuleStatistics) -> RuleStatistics:

@@ -7,14 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 from services.chassis.grpc_server import Mount
-from services.contract.alert_rules import read_alert_rule, write_alert_rule
 from services.contract.paging import encode_page_token
 from services.domain.fingerprint import digest
 from services.manager.messages import rule_message, rule_pages, snapshot_pages, whole_snapshot
 from services.manager.ports import ResponseCache, RuleFeed, RuleReader
 from services.manager.rpc.failures import RuleNotFound
 from services.manager.rpc.requests import check_fields, page_of
-from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
+from services.manager.rpc.rule_commands import RuleCommands
+from services.manager.rpc.rule_statistics import CurrentProblems
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import (
     AlertRuleServiceServicer,
@@ -27,7 +27,8 @@ class AlertRuleRpc(AlertRuleServiceServicer):
     """Serves alert rules.
 
     Responses are cached under the version of the rules as a whole, which the database is asked for each time: so none
-    is older than the last change that was acknowledged, whatever becomes of the cache.
+    is older than the last change that was acknowledged, whatever becomes of the cache. Problems of evaluators are no
+    change of a rule: they are read each time.
     """
 
     def __init__(
@@ -37,14 +38,14 @@ class AlertRuleRpc(AlertRuleServiceServicer):
         cache: ResponseCache,
         feed: RuleFeed,
         heartbeat: timedelta,
-        checker: RuleChecker,
+        problems: CurrentProblems,
     ) -> None:
         self._commands = commands
         self._reader = reader
         self._cache = cache
         self._feed = feed
         self._heartbeat = heartbeat
-        self._checker = checker
+        self._problems = problems
 
     def mount(self) -> Mount:
         """Return the service for a server."""
@@ -81,7 +82,9 @@ class AlertRuleRpc(AlertRuleServiceServicer):
             return pb.GetAlertRuleResponse(alert_rule=rule_message(stored)).SerializeToString()
 
         key = f"rule:{await self._reader.version()}:{digest(request.id)}"
-        return pb.GetAlertRuleResponse.FromString(await self._cache.get(key, compute))
+        response = pb.GetAlertRuleResponse.FromString(await self._cache.get(key, compute))
+        await self._problems.add_to([response.alert_rule])
+        return response
 
     async def ListAlertRules(self, request: pb.ListAlertRulesRequest, _context: Any) -> pb.ListAlertRulesResponse:
         check_fields(request)
@@ -96,15 +99,14 @@ class AlertRuleRpc(AlertRuleServiceServicer):
             return pb.ListAlertRulesResponse(alert_rules=rules, next_page_token=token).SerializeToString()
 
         key = f"rules:{await self._reader.version()}:{digest(filters, str(page.size), *page.after)}"
-        return pb.ListAlertRulesResponse.FromString(await self._cache.get(key, compute))
+        response = pb.ListAlertRulesResponse.FromString(await self._cache.get(key, compute))
+        await self._problems.add_to(response.alert_rules)
+        return response
 
     async def ValidateAlertRule(
         self, request: pb.ValidateAlertRuleRequest, _context: Any
     ) -> pb.ValidateAlertRuleResponse:
-        check_fields(request)
-        rule = await self._checker.complete(read_alert_rule(request.alert_rule))
-        warnings = await self._checker.warnings(rule)
-        return pb.ValidateAlertRuleResponse(alert_rule=write_alert_rule(rule), warnings=warnings)
+        return await self._commands.validate(request)
 
     async def WatchAlertRules(
         self, request: pb.WatchAlertRulesRequest, _context: Any

@@ -12,6 +12,7 @@ from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres import retention
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.retention import PostgresRetention
+from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
@@ -58,6 +59,7 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
         PostgresAlertReader(store),
         PostgresRuleReader(store),
         PostgresRuleStatisticsReader(store),
+        PostgresRuleProblemReader(store),
     )
     for number in range(5):
         about = a_subject(f"service-{number}")

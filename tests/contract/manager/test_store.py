@@ -2,17 +2,19 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
+from services.domain.problem_reason import ProblemReason
 from services.domain.severity import Severity
 from services.domain.trace_context import TraceHeaders
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
+from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
 from services.manager.app import MIGRATIONS, SCHEMA
@@ -21,19 +23,27 @@ from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding, create, edit
+from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry, RuleHistoryKind, apply_report
 from services.manager.core.transitions import ReceivedTransition, decide
 from services.manager.ports import (
     AlertReader,
     NameTakenError,
     OpenAlertExistsError,
     Page,
+    RuleProblemReader,
     RuleReader,
     RuleStatisticsReader,
     Store,
     Transaction,
 )
 from services.rule_language.rule import Draft, RuleType, complete
-from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryRuleStatisticsReader, MemoryStore
+from tests.fakes.manager import (
+    MemoryAlertReader,
+    MemoryRuleProblemReader,
+    MemoryRuleReader,
+    MemoryRuleStatisticsReader,
+    MemoryStore,
+)
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -47,6 +57,7 @@ class Stored:
     alerts: AlertReader
     rules: RuleReader
     statistics: RuleStatisticsReader
+    problems: RuleProblemReader
 
 
 def rule(name: str, *, enabled: bool = True) -> StoredRule:
@@ -72,6 +83,12 @@ async def process(
         changes = [outcome.change for outcome in outcomes if outcome.change]
         await transaction.alerts.save([(change, headers) for change in changes])
     return [change.alert for change in changes]
+
+
+async def report(transaction: Transaction, problems: Mapping[str, ReportedProblem], now: datetime) -> None:
+    (instance,) = {problem.instance for problem in problems.values()}
+    stored = await transaction.rule_problems.load_for_update(instance)
+    await transaction.rule_problems.save(instance, apply_report(stored, problems, now), now)
 
 
 async def create_all(transaction: Transaction, *rules: StoredRule) -> None:
@@ -345,6 +362,47 @@ class StoreContract(ABC):
         await asyncio.gather(*(report(ids if n % 2 else ids[::-1]) for n in range(8)))
         assert await stored.statistics.get(ids[0]) == RuleStatistics(matched=8)
 
+    async def test_what_an_instance_reports_replaces_what_it_reported_and_goes_with_the_rule(
+        self, stored: Stored
+    ) -> None:
+        first, second = rule("a"), rule("b")
+        problem = ReportedProblem(
+            instance="one",
+            reason=ProblemReason.OVER_BUDGET,
+            description="it is slow",
+            set_aside_time=NOW,
+            retry_time=NOW + WINDOW,
+        )
+        broken = replace(problem, reason=ProblemReason.COMPILE_FAILED, retry_time=None)
+        async with stored.store.transaction() as transaction:
+            await create_all(transaction, first, second)
+            await report(transaction, {first.rule.id: problem, second.rule.id: broken, "nobody": problem}, NOW)
+            await report(transaction, {first.rule.id: replace(broken, instance="two")}, NOW + WINDOW)
+        ids = [first.rule.id, second.rule.id]
+        assert await stored.problems.list_current(ids, NOW - WINDOW) == {
+            ids[0]: [problem, replace(broken, instance="two")],
+            ids[1]: [broken],
+        }
+        assert await stored.problems.list_current(ids, NOW) == {ids[0]: [replace(broken, instance="two")]}
+        assert await stored.problems.list_current([], NOW) == {}
+        async with stored.store.transaction() as transaction:
+            assert await transaction.rule_problems.load_for_update("two") == {ids[0]: replace(broken, instance="two")}
+            await report(transaction, {ids[1]: broken}, NOW + 2 * WINDOW)
+        assert set(await stored.problems.list_current(ids, NOW + WINDOW)) == {ids[1]}
+        history = await stored.problems.history(ids[0], 2)
+        assert [(entry.kind, entry.instance, entry.reason) for entry in history] == [
+            (RuleHistoryKind.RESUMED, "one", None),
+            (RuleHistoryKind.SET_ASIDE, "two", ProblemReason.COMPILE_FAILED),
+        ]
+        assert (await stored.problems.history(ids[0], 9))[-1] == RuleHistoryEntry(
+            kind=RuleHistoryKind.CREATED, create_time=NOW
+        )
+        async with stored.store.transaction() as transaction:
+            await transaction.rules.delete(first, await transaction.rules.take_revision(), NOW)
+            await create_all(transaction, first)
+        assert await stored.problems.list_current(ids[:1], NOW - WINDOW) == {}
+        assert RuleHistoryKind.SET_ASIDE not in {entry.kind for entry in await stored.problems.history(ids[0], 99)}
+
     async def test_a_name_is_taken_once(self, stored: Stored) -> None:
         async with stored.store.transaction() as transaction:
             await transaction.rules.upsert(rule("a"), RuleEdit.CREATED)
@@ -374,7 +432,13 @@ class TestMemoryStore(StoreContract):
     @pytest.fixture
     def stored(self) -> Stored:
         store = MemoryStore()
-        return Stored(store, MemoryAlertReader(store), MemoryRuleReader(store), MemoryRuleStatisticsReader(store))
+        return Stored(
+            store,
+            MemoryAlertReader(store),
+            MemoryRuleReader(store),
+            MemoryRuleStatisticsReader(store),
+            MemoryRuleProblemReader(store),
+        )
 
 
 @pytest.mark.integration
@@ -389,6 +453,7 @@ class TestPostgresStore(StoreContract):
                 PostgresAlertReader(opened),
                 PostgresRuleReader(opened),
                 PostgresRuleStatisticsReader(opened),
+                PostgresRuleProblemReader(opened),
             )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from cli import rule_status
 from cli.main import app
 from cli.output import stdout
 from cli.rule_files import parse_rules
 from services.chassis.failures import StoreUnavailable
+from services.domain.problem_reason import ProblemReason
 from services.manager.core.rule import RuleStatistics
+from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry, RuleHistoryKind
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
 
@@ -309,7 +312,9 @@ def test_a_rule_is_shown_as_people_write_it(tocsin: Command, kept: Any) -> None:
 
 def test_show_adds_what_was_counted_of_the_rule(tocsin: Command, edge: Edge, kept: Any) -> None:
     zeros = {"matchedEventCount": 0, "lateEventCount": 0, "firedAlertCount": 0}
-    assert json.loads(tocsin("rules", "show", "first", "-o", "json").stdout) == kept | {"statistics": zeros}
+    shown = json.loads(tocsin("rules", "show", "first", "-o", "json").stdout)
+    assert [entry["kind"] for entry in shown.pop("history")] == ["CREATED"]
+    assert shown == kept | {"statistics": zeros}
     edge.store.tables.rule_statistics[kept["id"]] = RuleStatistics(
         matched=1_000_000, late=20, fired=3, evaluate_time=datetime(2026, 3, 1, 12, tzinfo=UTC)
     )
@@ -325,6 +330,43 @@ def test_show_adds_what_was_counted_of_the_rule(tocsin: Command, edge: Edge, kep
     assert (fields["matchedEventCount"], fields["evaluateTime"]) == ("1000000", "2026-03-01 12:00:00")
     assert fields["threshold"] == "1000000"
     assert tocsin("rules", "show", "nobody").exit_code == 1
+
+
+def test_a_rule_that_is_set_aside_is_hard_to_overlook(tocsin: Command, edge: Edge, kept: Any) -> None:
+    assert "SET ASIDE" not in tocsin("rules", "list").stdout
+    now = edge.clock.now()
+    problem = ReportedProblem(
+        instance="evaluator-1",
+        reason=ProblemReason.OVER_BUDGET,
+        description="its own expressions took 70% \x1b[31m of the CPU",
+        set_aside_time=now,
+        retry_time=now + timedelta(minutes=1),
+    )
+    edge.store.tables.rule_problems[kept["id"], "evaluator-1"] = problem, now
+    entry = RuleHistoryEntry(kind=RuleHistoryKind.RESUMED, create_time=now, instance="evaluator-0")
+    edge.store.tables.rule_entries[kept["id"]].append(entry)
+    listed = tocsin("rules", "list").stdout
+    assert "SET ASIDE" in listed
+    assert 'rule "first" is set aside by evaluator-1 since 2026-01-01 00:00:00: OVER_BUDGET: its own' in listed
+    assert "\x1b[31m" not in listed
+    (rule,) = json.loads(tocsin("rules", "list", "-o", "json").stdout)
+    assert rule["problems"] == [
+        {
+            "reason": "OVER_BUDGET",
+            "description": problem.description,
+            "setAsideTime": "2026-01-01T00:00:00Z",
+            "retryTime": "2026-01-01T00:01:00Z",
+            "instance": "evaluator-1",
+        }
+    ]
+    shown = tocsin("rules", "show", "first").stdout
+    assert ["evaluator-1", "OVER_BUDGET"] in [line.split()[2:4] for line in shown.splitlines()]
+    assert ["RESUMED", "evaluator-0"] in [line.split()[2:4] for line in shown.splitlines()]
+    status = rule_status.set_aside_rules(edge.address)
+    assert [rule.name for rule in status] == ["first"]
+    assert rule_status.set_aside_rules("127.0.0.1:1") == []
+    tocsin("rules", "disable", "first")
+    assert "SET ASIDE" not in tocsin("rules", "list").stdout
 
 
 @pytest.mark.parametrize("name", ["first", "FIRST", "id"])

@@ -104,12 +104,20 @@ async def test_the_manager_adds_a_report_once_and_refuses_nonsense() -> None:
     counts = RuleCounts(matched=3, late=2, fired=1, evaluate_time=NOW)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as mesh:
         client = RuleReportClient(mesh, "evaluator-1")
-        report = RuleReport(id=report_id, added={"rule-1": counts, "unknown": counts}, problems={})
+        problems = {"rule-1": PROBLEM, "unknown": PROBLEM}
+        report = RuleReport(id=report_id, added={"rule-1": counts, "unknown": counts}, problems=problems)
         for _ in range(2):
             await client.send(report)
         with pytest.raises(RulesUnavailable):
             await client.send(replace(report, id="", added={"rule-1": replace(counts, late=-1)}))
+        with pytest.raises(RulesUnavailable):
+            await client.send(replace(report, id="", problems={"rule-1": replace(PROBLEM, description="\0")}))
+        with pytest.raises(RulesUnavailable):
+            await RuleReportClient(mesh, "x" * 129).send(replace(report, id=""))
     await server.stop(0)
     assert edge.store.tables.rule_statistics == {
         "rule-1": RuleStatistics(matched=3, late=2, fired=1, evaluate_time=NOW)
     }
+    ((key, (problem, _)),) = edge.store.tables.rule_problems.items()
+    assert (key, problem.reason, problem.description) == (("rule-1", "evaluator-1"), PROBLEM.reason, "it is slow")
+    assert (problem.set_aside_time, problem.retry_time) == (NOW, LATER)

@@ -93,6 +93,16 @@ async def test_a_rule_that_fails_again_and_again_is_set_aside_and_the_others_go_
     assert plain == 10
 
 
+async def test_each_change_is_reported_at_once(loop: Supervised) -> None:
+    changes: list[dict[str, ProblemReason]] = []
+    loop.worker._supervisor._on_change = lambda: changes.append(loop.problems)
+    loop.odd.fails = True
+    await loop.fetch(7, seconds=2)
+    loop.rules.current = RuleSet.of(2, [PLAIN])
+    await loop.fetch()
+    assert changes == [{"scoped": ProblemReason.EVALUATION_FAILED}, {}]
+
+
 async def test_a_rule_that_was_set_aside_is_evaluated_again_after_a_pause(loop: Supervised) -> None:
     loop.odd.fails = True
     await loop.fetch(7, seconds=2)

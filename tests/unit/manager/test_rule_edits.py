@@ -121,6 +121,10 @@ def test_counting_begins_afresh_when_the_rule_is_enabled_again() -> None:
     assert replace(on.rule, enabled=True) == on.rule
 
 
+def test_counting_begins_afresh_when_the_former_rule_cannot_be_compiled() -> None:
+    assert counts_afresh(replace(rule(), condition="count >> 1"), rule())
+
+
 def test_the_default_rules_are_allowed() -> None:
     found = [complete(draft) for draft in DEFAULT_RULES]
     assert [each.threshold for each in found] == [100, 50, 25]

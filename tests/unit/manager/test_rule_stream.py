@@ -14,10 +14,11 @@ from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
 from services.manager.core.rule_edits import create
 from services.manager.metrics import Metrics
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
+from services.manager.rpc.rule_statistics import CurrentProblems
 from services.manager.rpc.rules import AlertRuleRpc
 from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryResponseCache, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import MemoryResponseCache, MemoryRuleProblemReader, MemoryRuleReader, MemoryStore
 from tests.fakes.transitions import NOW
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
@@ -85,7 +86,8 @@ class RuleWatcher:
     def rpc(self) -> AlertRuleRpc:
         commands = RuleCommands(self.store, FakeClock(), lambda: "id", Metrics(), self._checker)
         reader, cache = MemoryRuleReader(self.store), MemoryResponseCache()
-        return AlertRuleRpc(commands, reader, cache, self.rules, timedelta(milliseconds=20), self._checker)
+        problems = CurrentProblems(MemoryRuleProblemReader(self.store), FakeClock())
+        return AlertRuleRpc(commands, reader, cache, self.rules, timedelta(milliseconds=20), problems)
 
     def watch(self, **asked: Any) -> Any:
         return self.rpc().WatchAlertRules(pb.WatchAlertRulesRequest(**asked), None)

@@ -208,7 +208,7 @@ class AlertRule(_message.Message):
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleProblem]:
         """The evaluators that do not evaluate the rule at this moment, and why: the rule's open alerts stay as they are, and it
-        fires no new ones there. Empty when all do, and in responses to changes. Set by the server.
+        fires no new ones there. At most five. Empty when all do, and in responses to changes. Set by the server.
         """
 
     def __init__(

@@ -42,7 +42,7 @@ class RuleHistoryEntry(_message.Message):
         SET_ASIDE: RuleHistoryEntry._Kind.ValueType  # 3
         """An evaluator does not evaluate it any more."""
         RESUMED: RuleHistoryEntry._Kind.ValueType  # 4
-        """That evaluator evaluates it again, or tries to."""
+        """That is over: the evaluator evaluates it again, or tries to, or the rule was changed."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened to the rule."""
@@ -56,7 +56,7 @@ class RuleHistoryEntry(_message.Message):
     SET_ASIDE: RuleHistoryEntry.Kind.ValueType  # 3
     """An evaluator does not evaluate it any more."""
     RESUMED: RuleHistoryEntry.Kind.ValueType  # 4
-    """That evaluator evaluates it again, or tries to."""
+    """That is over: the evaluator evaluates it again, or tries to, or the rule was changed."""
 
     KIND_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int

@@ -38,6 +38,12 @@ DELETE FROM alert_transitions WHERE (id, fingerprint) IN (
     ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING true
 """
+# An instance that has been silent for a day is gone.
+_PURGE_PROBLEMS = """
+DELETE FROM rule_problems WHERE (tenant, rule_id, instance) IN (
+    SELECT tenant, rule_id, instance FROM rule_problems WHERE report_time < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
 
 
 class PostgresRetention:
@@ -57,6 +63,7 @@ class PostgresRetention:
             (_PURGE_RULE_HISTORY, cutoffs.alerts),
             (_PURGE_TRANSITIONS, cutoffs.transitions),
             (request_ids.PURGE_SQL, cutoffs.requests),
+            (_PURGE_PROBLEMS, cutoffs.requests),
         ):
             purged += len(await self._database.fetch(statement, cutoff, _BATCH))
         return purged

@@ -11,6 +11,7 @@ from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTransitions
 from services.manager.adapters.postgres.catalog import PostgresCatalog
 from services.manager.adapters.postgres.incidents import PostgresIncidents
+from services.manager.adapters.postgres.rule_problems import PostgresRuleProblems
 from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
 from services.manager.core.rule_edits import RuleEnding
 
@@ -61,6 +62,7 @@ class PostgresTransaction:
         self.requests = PostgresRequests(connection)
         self.rules = PostgresRules(connection)
         self.rule_statistics = PostgresRuleStatistics(connection)
+        self.rule_problems = PostgresRuleProblems(connection)
         self.seeds = PostgresSeeds(connection)
         self.transitions = PostgresTransitions(connection)
         self.alerts = PostgresAlerts(connection)
