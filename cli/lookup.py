@@ -14,6 +14,9 @@ from services.contract.paging import MAX_PAGE_SIZE
 from tocsin.alerts.v1.alert_pb2 import Alert
 from tocsin.alerts.v1.alert_service_pb2 import ListAlertsRequest
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
+from tocsin.incidents.v1.incident_pb2 import Incident
+from tocsin.incidents.v1.incident_service_pb2 import ListIncidentsRequest
+from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 from tocsin.notifications.v1.notification_pb2 import FailedNotification
 from tocsin.notifications.v1.notification_service_pb2 import ListFailedNotificationsRequest
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
@@ -50,6 +53,17 @@ def find_failed_notification(channel: grpc.Channel, given: str, output: OutputFo
     return _only_one(given, "failed notification", candidates, output)
 
 
+def find_incident(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
+    """Return the id of the incident whose id begins so; end the command when there are several."""
+
+    def candidates() -> Mapping[str, str]:
+        request = ListIncidentsRequest(id_prefix=given, page_size=_MAX_CANDIDATES)
+        page = IncidentServiceStub(channel).ListIncidents(request, timeout=RPC_TIMEOUT_S)
+        return {incident.id: _describe_incident(incident) for incident in page.incidents}
+
+    return _only_one(given, "incident", candidates, output)
+
+
 def complete_alert(incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of alerts that begin so, for the shell; none when the server does not answer."""
     try:
@@ -59,6 +73,17 @@ def complete_alert(incomplete: str) -> list[tuple[str, str]]:
     except grpc.RpcError:
         return []
     return [(alert.id, printable(_describe(alert))) for alert in page.alerts if alert.id.startswith(incomplete)]
+
+
+def complete_incident(incomplete: str) -> list[tuple[str, str]]:
+    """Return the ids of incidents that begin so, for the shell; none when the server does not answer."""
+    try:
+        with _completion_channel() as channel:
+            request = ListIncidentsRequest(id_prefix=incomplete)
+            page = IncidentServiceStub(channel).ListIncidents(request, timeout=_COMPLETION_TIMEOUT_S)
+    except grpc.RpcError:
+        return []
+    return [(each.id, printable(_describe_incident(each))) for each in page.incidents]
 
 
 def complete_rule(incomplete: str) -> list[str]:
@@ -80,6 +105,10 @@ def _completion_channel() -> grpc.Channel:
 
 def _describe(alert: Alert) -> str:
     return f"{Alert.State.Name(alert.state)} {alert.rule_name} on {shown_resource(alert)}"
+
+
+def _describe_incident(incident: Incident) -> str:
+    return f"{Incident.State.Name(incident.state)} {incident.title}"
 
 
 def _only_one(given: str, noun: str, candidates: Callable[[], Mapping[str, str]], output: OutputFormat) -> str:

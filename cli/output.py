@@ -25,7 +25,7 @@ stdout = Terminal(width=None if sys.stdout.isatty() else 160)
 _stderr = Terminal(stderr=True)
 
 SEVERITY_STYLE = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "cyan"}
-STATE_STYLE = {"FIRING": "bold red", "ACKNOWLEDGED": "yellow", "RESOLVED": "green"}
+STATE_STYLE = {"FIRING": "bold red", "OPEN": "bold red", "ACKNOWLEDGED": "yellow", "RESOLVED": "green"}
 
 # Beginnings of ids are at least so long.
 _MIN_ID = 8

@@ -13,16 +13,21 @@ from uuid_utils import uuid7
 from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
+from services.manager.core.incident_batch import IncidentSettings
 from services.manager.metrics import Metrics
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.failures import AlertNotFound
+from services.manager.rpc.incident_commands import IncidentCommands
+from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
 from tests.fakes.clock import FakeClock
+from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import (
     MemoryCatalogFeed,
+    MemoryDedupCache,
     MemoryResponseCache,
     MemoryRuleProblemReader,
     MemoryRuleReader,
@@ -74,6 +79,8 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         statistics.mount().add(server)
         catalog = MemoryCatalogFeed(self.store)
         CatalogRpc(CatalogCommands(self.store, FakeClock(), catalog), catalog).mount().add(server)
+        incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())
+        IncidentRpc(incidents, MemoryIncidentReader(self.store)).mount().add(server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)
         notifications_grpc.add_NotificationServiceServicer_to_server(self, server)
 
