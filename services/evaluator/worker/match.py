@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -84,6 +84,7 @@ class MatchWorker(StageWorker):
         self._selected: Counter[str] = Counter()
         self._traceparents: list[str] = []
         self._matched_by: RuleSet | None = None
+        self._compiling: asyncio.Task[Callable[[], None]] | None = None
         self._logged_failures: dict[str, CompiledRule] = {}
         self._logged_expressions: set[str] = set()
 
@@ -160,6 +161,7 @@ class MatchWorker(StageWorker):
         started = self._clock.monotonic()
         for record in events.records:
             self._busy_at[record.partition] = started
+        await self._compile_beside(rules)
         self._supervisor.use(rules)
         clock = self._supervisor.clock_for_fetch()
         matched, cpu = await asyncio.to_thread(
@@ -175,6 +177,15 @@ class MatchWorker(StageWorker):
         seconds = self._clock.monotonic() - started
         self._supervisor.fetched(matched, busy=seconds, cpu=cpu, is_measured=clock is not None)
         self._metrics.matched(seconds)
+
+    async def _compile_beside(self, rules: RuleSet) -> None:
+        """Compile again what has turned out to be slow, beside the fetches, and put it to use between two of them."""
+        if self._compiling is not None and self._compiling.done():
+            use = await self._compiling
+            use()
+            self._compiling = None
+        if self._compiling is None and rules.plan.needs_compiling:
+            self._compiling = asyncio.create_task(asyncio.to_thread(rules.plan.compile), name="compile patterns")
 
     def _report_failure(self, compiled: CompiledRule, error: Exception) -> None:
         """Count each failure of a rule; log the first of each revision."""

@@ -286,3 +286,17 @@ async def test_a_record_after_a_pause_without_any_is_flushed_at_once(loop: Loop)
 )
 def test_the_more_there_is_to_do_the_longer_is_the_pause(work_s: float, rows: int, pause_s: float) -> None:
     assert pause_seconds(interval_s=0.1, work_s=work_s, rows=rows) == pytest.approx(pause_s)
+
+
+async def test_a_pattern_that_is_found_too_often_is_left_out_between_two_fetches() -> None:
+    loop = Loop(rule("often", "count > threshold", filter='message.contains("e")'))
+    often = LogBatch(events=[LogEvent(service="a", message="eee")] * 300).SerializeToString()
+    await loop.bring(often, assigned=0)
+    plan = loop.rules.current.plan
+    assert plan.needs_compiling
+    await loop.bring(often, first=1)
+    assert loop.worker._compiling is not None
+    await loop.worker._compiling
+    await loop.bring(often, first=2)
+    assert not plan.needs_compiling
+    assert [row.aggregate.counted for _, batch in loop.partials.written for row in to_rows(batch.rows)][-1] == 900

@@ -115,12 +115,14 @@ def test_many_texts_are_confirmed_together() -> None:
 
 
 def test_a_pattern_that_is_found_too_often_is_evaluated_by_itself() -> None:
-    events = events_of("none", "eee") * 300
+    events = events_of("none", "eeeee") * 300
     plan = plan_of({"often": ['message.contains("e")'], "other": ['message.contains("ee")']})
-    for _ in range(2):
+    for needs_compiling in (True, False):
         chosen = plan.select(EventColumns.of(batch_of(events)))
         assert len(chosen.rows["often"]) == 600
         assert len(chosen.rows["other"]) == 300
+        assert plan.needs_compiling is needs_compiling
+        plan.compile()()
 
 
 def test_a_pattern_that_the_scanner_refuses_is_evaluated_by_itself() -> None:

@@ -205,12 +205,16 @@ def test_a_pattern_that_is_found_too_often_is_not_looked_for_again() -> None:
     scanner = Scanner([literal("e"), literal("rare")])
     first = scanner.scan(texts)
     assert first[0].tolist() == list(range(400))
+    assert scanner.needs_compiling
+    assert scanner.scan(texts).keys() == {0, 1}
+    scanner.use(scanner.compile())
     assert scanner.refused == {0}
+    assert not scanner.needs_compiling
     assert scanner.scan(texts).keys() == {1}
     assert Scanner([literal("e"), literal("x")], scanner.frequent).refused == {0}
     few = Scanner([literal("e")])
     few.scan(JoinedTexts.of(pa.array(["eee"] * 9)))
-    assert few.refused == set()
+    assert not few.needs_compiling
 
 
 def test_texts_do_not_run_into_each_other() -> None:

@@ -6,7 +6,7 @@ clause with the fewest, narrowed by the others and by what no index can answer.
 """
 
 import functools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -70,7 +70,7 @@ class _PlannedRule(Generic[RuleT]):
 
 
 class RulePlan(Generic[RuleT]):
-    """A set of rules, compiled to be evaluated together. One thread at a time may use it."""
+    """A set of rules, compiled to be evaluated together. One thread at a time may select."""
 
     def __init__(self, rules: Mapping[RuleT, Sequence[Expression]], before: "RulePlan[RuleT] | None" = None) -> None:
         clauses: dict[Clause, int] = {}
@@ -96,6 +96,25 @@ class RulePlan(Generic[RuleT]):
     def indexes(self) -> Mapping[Field, FieldIndex]:
         """The terms of all rules, by field."""
         return self._indexes
+
+    @property
+    def needs_compiling(self) -> bool:
+        """Whether `compile` would make it faster."""
+        return any(index.scanner.needs_compiling for index in self._indexes.values())
+
+    def compile(self) -> Callable[[], None]:
+        """Compile again without the patterns that turned out to be too frequent, while another thread selects.
+
+        Return what puts the result to use; call it when no thread selects.
+        """
+        scanners = [index.scanner for index in self._indexes.values() if index.scanner.needs_compiling]
+        compiled = [(scanner, scanner.compile()) for scanner in scanners]
+
+        def use() -> None:
+            for scanner, result in compiled:
+                scanner.use(result)
+
+        return use
 
     def select(
         self, columns: EventColumns, without: frozenset[RuleT] = frozenset(), clock: CpuClock | None = None

@@ -67,48 +67,71 @@ def _inner_newlines(characters: NDArray[np.uint8], starts: Ints) -> Ints:
     return np.setdiff1d(newlines, starts - 1, assume_unique=True)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Compiled:
+    """A database, which patterns are left out of it as too frequent, and the numbers of all that are not in it."""
+
+    database: Any
+    left_out: frozenset[Regex]
+    refused: frozenset[int]
+
+    @classmethod
+    def of(cls, patterns: Sequence[Regex], frequent: frozenset[Regex]) -> Self:
+        """Compile all patterns but the frequent ones and those that are not supported."""
+        numbers = [number for number, pattern in enumerate(patterns) if pattern not in frequent]
+        database = _database(patterns, numbers)
+        if database is None:
+            numbers = [number for number in numbers if _database(patterns, [number]) is not None]
+            database = _database(patterns, numbers)
+        return cls(database, frequent, frozenset(range(len(patterns))).difference(numbers))
+
+
 class Scanner:
-    """Patterns in a database of Hyperscan. One thread at a time may scan."""
+    """Patterns in a database of Hyperscan. One thread at a time may scan, and another may compile meanwhile."""
 
     def __init__(self, patterns: Iterable[Regex], frequent: frozenset[Regex] = frozenset()) -> None:
         self.patterns = tuple(patterns)
         # Patterns that are found so often that reporting them costs more than looking for them one by one.
         self.frequent = frequent.intersection(self.patterns)
-        self._compile()
+        self._compiled = Compiled.of(self.patterns, self.frequent)
 
     @property
     def refused(self) -> frozenset[int]:
         """The numbers of the patterns that are not looked for: others have to."""
-        return self._refused
+        return self._compiled.refused
+
+    @property
+    def needs_compiling(self) -> bool:
+        """Whether a pattern that is found too often is still looked for."""
+        return self.frequent != self._compiled.left_out
+
+    def compile(self) -> Compiled:
+        """Compile without the patterns that are found too often; with thousands of others it takes a second."""
+        return Compiled.of(self.patterns, self.frequent)
+
+    def use(self, compiled: Compiled) -> None:
+        """Scan with what was compiled from now on."""
+        self._compiled = compiled
 
     def scan(self, texts: JoinedTexts) -> dict[int, Ints]:
         """Return by the number of each pattern that is found the texts in which it is; their numbers rise."""
         reports: list[int] = []
-        self._database.scan(texts.buffer, match_event_handler=_report, context=reports.append)
+        self._compiled.database.scan(texts.buffer, match_event_handler=_report, context=reports.append)
         found = np.array(reports, dtype=np.int64)
         numbers, ends = found >> _END_BITS, found & _END_MASK
         rows = np.searchsorted(texts.starts, ends - 1, side="right") - 1
-        self._leave_out_frequent(numbers, len(texts.starts))
+        self._note_frequent(numbers, len(texts.starts))
         pairs = np.unique(numbers * len(texts.starts) + rows)
         owners, rows = np.divmod(pairs, max(len(texts.starts), 1))
         borders = np.flatnonzero(np.diff(owners, prepend=-1))
         owning = owners[borders].tolist()
         return dict(zip(owning, np.split(rows, borders[1:]), strict=False))
 
-    def _leave_out_frequent(self, numbers: Ints, texts: int) -> None:
+    def _note_frequent(self, numbers: Ints, texts: int) -> None:
         counts = np.bincount(numbers)
         if texts >= _MIN_TEXTS and counts.max(initial=0) > _MAX_MATCHES_PER_TEXT * texts:
             many = np.flatnonzero(counts > _MAX_MATCHES_PER_TEXT * texts).tolist()
             self.frequent |= {self.patterns[number] for number in many}
-            self._compile()
-
-    def _compile(self) -> None:
-        numbers = [number for number, pattern in enumerate(self.patterns) if pattern not in self.frequent]
-        self._database = _database(self.patterns, numbers)
-        if self._database is None:
-            numbers = [number for number in numbers if _database(self.patterns, [number]) is not None]
-            self._database = _database(self.patterns, numbers)
-        self._refused = frozenset(range(len(self.patterns))).difference(numbers)
 
 
 class Matcher:
