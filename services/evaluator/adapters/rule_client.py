@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.chassis.health import Dependency
-from services.chassis.loops import Loop
+from services.chassis.loops import Loop, background
 from services.contract.alert_rules import read_alert_rule
 from services.contract.timestamps import timestamp_of
 from services.domain.problem_reason import ProblemReason
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 # The manager sends a heartbeat every 10 seconds.
 _HEARTBEAT_TIMEOUT_SECONDS = 25.0
 _REPORT_TIMEOUT_SECONDS = 2.0
+# What has come when the stream breaks is applied before the next one begins, unless that takes longer.
+_APPLY_TIMEOUT = timedelta(seconds=30)
 _FILE = "rules.binpb"
 
 
@@ -52,6 +54,42 @@ class RuleUpdate:
     rules: Mapping[str, AlertRule]
     removed: Collection[str] = ()
     resume_token: str = ""
+
+    def then(self, later: "RuleUpdate") -> "RuleUpdate":
+        """Return one update that does what this one does, and then the later one."""
+        if later.is_snapshot:
+            return later
+        rules = {rule_id: rule for rule_id, rule in self.rules.items() if rule_id not in later.removed}
+        rules |= later.rules
+        removed = {*self.removed, *later.removed} - rules.keys()
+        return replace(later, is_snapshot=self.is_snapshot, rules=rules, removed=removed)
+
+
+class PendingUpdate:
+    """What has come and is not applied yet, as one update: compiling takes longer than many edits."""
+
+    def __init__(self) -> None:
+        self._update: RuleUpdate | None = None
+        self._is_closed = False
+        self._changed = asyncio.Event()
+
+    def add(self, update: RuleUpdate) -> None:
+        """Add an update to those that wait."""
+        self._update = update if self._update is None else self._update.then(update)
+        self._changed.set()
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        self._is_closed = True
+        self._changed.set()
+
+    async def take(self) -> RuleUpdate | None:
+        """Wait for an update, and take all that wait; None once nothing waits and nothing more comes."""
+        while self._update is None and not self._is_closed:
+            self._changed.clear()
+            await self._changed.wait()
+        update, self._update = self._update, None
+        return update
 
 
 class UpdateReader:
@@ -144,16 +182,19 @@ class RuleClient:
     async def watch(
         self, mesh: grpc.aio.Channel, manager: Dependency, backoff: Backoff = Backoff(max_delay=timedelta(seconds=2))
     ) -> None:
-        """Apply the manager's updates for ever."""
+        """Apply the manager's updates for ever; those that come while others are applied as one."""
 
         async def turn() -> None:
+            reader, pending = UpdateReader(), PendingUpdate()
             try:
-                reader = UpdateReader()
-                async for page in _pages(mesh, self._resume_token):
-                    manager.up()
-                    loop.mark_working()
-                    if (update := reader.add(page)) is not None:
-                        await self.apply(update)
+                async with background(
+                    self._apply_each(pending), name="apply rules", stop=pending.close, stop_timeout=_APPLY_TIMEOUT
+                ):
+                    async for page in _pages(mesh, self._resume_token):
+                        manager.up()
+                        loop.mark_working()
+                        if (update := reader.add(page)) is not None:
+                            pending.add(update)
             except grpc.aio.AioRpcError as error:
                 manager.down(error.code().name)
                 raise RulesUnavailable("the manager does not answer") from error
@@ -163,6 +204,10 @@ class RuleClient:
 
         loop = Loop(turn, name="watch rules", every=backoff.first_delay, backoff=backoff)
         await loop.run()
+
+    async def _apply_each(self, pending: PendingUpdate) -> None:
+        while (update := await pending.take()) is not None:
+            await self.apply(update)
 
     async def _apply(self, update: RuleUpdate, source: str) -> None:
         kept = {} if update.is_snapshot else self._messages

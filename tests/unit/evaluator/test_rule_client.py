@@ -1,20 +1,25 @@
 """The rules as they are loaded, and their cache."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.chassis.backoff import Backoff
 from services.chassis.health import Health
 from services.domain.severity import Severity
-from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleUpdate, UpdateReader
+from services.evaluator.adapters import rule_client
+from services.evaluator.adapters.rule_client import PendingUpdate, RuleCache, RuleClient, RuleUpdate, UpdateReader
 from services.evaluator.core import rules as rules_module
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window import condition
@@ -232,6 +237,52 @@ async def test_many_large_rules_are_loaded_and_an_edit_sends_one_rule(tmp_path: 
             assert (await loaded.get()).has_ended(("rule-8", 9), 9)
     edge.rules.close()
     await server.stop(0)
+
+
+RULES = [a_rule(id=rule_id, threshold=threshold) for rule_id in "abc" for threshold in (1.0, 2.0)]
+updates = st.builds(
+    lambda rules, removed, is_snapshot: update(
+        *rules, is_snapshot=is_snapshot, removed=removed - {rule.id for rule in rules}
+    ),
+    st.lists(st.sampled_from(RULES), max_size=3, unique_by=lambda rule: rule.id),
+    st.sets(st.sampled_from("abc")),
+    st.booleans(),
+)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.sampled_from(RULES)), st.lists(updates, min_size=1, max_size=4))
+def test_updates_that_are_joined_do_what_they_do_one_after_the_other(
+    before: dict[str, AlertRule], given_updates: list[RuleUpdate]
+) -> None:
+    def applied(rules: Mapping[str, AlertRule], one: RuleUpdate) -> dict[str, AlertRule]:
+        kept = {} if one.is_snapshot else {each: rule for each, rule in rules.items() if each not in one.removed}
+        return kept | dict(one.rules)
+
+    assert applied(before, reduce(RuleUpdate.then, given_updates)) == reduce(applied, given_updates, before)
+
+
+async def test_what_comes_while_rules_compile_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end, compiled = threading.Event(), threading.Event(), list[int]()
+    compile_rules = rule_client._compile
+
+    def slowly(update: RuleUpdate, *others: Any) -> RuleSet:
+        compiled.append(update.revision)
+        begun.set()
+        assert may_end.wait(30)
+        return compile_rules(update, *others)
+
+    monkeypatch.setattr(rule_client, "_compile", slowly)
+    client, pending = RuleClient(RuleCache(tmp_path)), PendingUpdate()
+    pending.add(update(a_rule(), revision=1))
+    applying = asyncio.create_task(client._apply_each(pending))
+    await asyncio.to_thread(begun.wait, 30)
+    for revision in range(2, 9):
+        pending.add(update(a_rule(id=f"rule-{revision}"), revision=revision, is_snapshot=False))
+    may_end.set()
+    pending.close()
+    await applying
+    assert compiled == [1, 8]
+    assert len((await client.loaded()).rules) == 8
 
 
 class Sent:
