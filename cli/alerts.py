@@ -144,8 +144,8 @@ def list_alerts(
         labels=parse_labels(labels),
         matchers=matchers,
         service=service_name,
-        fired_after=_time_ago(since),
-        fired_before=_time_ago(older_than),
+        fired_after=time_ago(since),
+        fired_before=time_ago(older_than),
     )
     with open_channel(server, output) as channel:
         request.rule_id = find_rule_id(channel, rule, output) if rule else ""
@@ -224,7 +224,7 @@ def watch_alerts(
             raise typer.Exit from None
 
 
-def _time_ago(age: timedelta | None) -> Timestamp | None:
+def time_ago(age: timedelta | None) -> Timestamp | None:
     """Return the time that was so long ago; None for no age."""
     return timestamp_of(max(datetime.now(UTC) - age, _OLDEST) if age is not None else None)
 

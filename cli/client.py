@@ -70,6 +70,7 @@ _REPEATABLE = {
         "DisableAlertRule",
     ),
     "tocsin.catalog.v1.CatalogService": ("ApplyServices",),
+    "tocsin.changes.v1.ChangeService": ("RecordChange",),
     "tocsin.alerts.v1.AlertService": ("AcknowledgeAlert", "ResolveAlert"),
     "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
 }

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
@@ -24,6 +25,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         alert_service_pb2,
         catalog_service_pb2,
         incident_service_pb2,
+        change_service_pb2,
         notification_service_pb2,
     )
 )
@@ -33,6 +35,7 @@ _BODIES = {
     "alert_rule": "a [rule](rules.md)",
     "body": "[events](events.md)",
     "service": "a [service](catalog.md)",
+    "change": "a [change](catalog.md#changes)",
 }
 _RPC = re.compile(r"((?:^  //[^\n]*\n)+)^  rpc (\w+)\(", re.MULTILINE)
 _SENTENCE = re.compile(r".*?[.:](?= |$)")

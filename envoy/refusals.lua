@@ -12,6 +12,7 @@ local ENUM_VALUES = {
   ["AlertRule.Type"] = "ERROR_THRESHOLD, LATENCY_THRESHOLD, ERROR_RATE, CUSTOM",
   ["AlertRule.Severity"] = "LOW, MEDIUM, HIGH, CRITICAL",
   ["RuleProblem.Reason"] = "COMPILE_FAILED, EVALUATION_FAILED, OVER_BUDGET",
+  ["ServiceChange.Kind"] = "DEPLOYMENT, CONFIGURATION, FEATURE_FLAG, OTHER",
   ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
   ["Incident.State"] = "OPEN, ACKNOWLEDGED, RESOLVED",
   ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
@@ -111,13 +112,15 @@ local function with_list(json)
 end
 
 -- The transcoder ignores fields that it does not know. A rule without such a field would select other events than its
--- author meant, and a service without one would lack a link, so both are refused here. What only the server sets is
+-- author meant, a service or a change without one would lack a link: all are refused here. What only the server sets is
 -- ignored: who reads a rule may send it back.
 local RULE_FIELDS = "name description type scope filter groupBy valueField condition threshold windowMinutes window"
   .. " lateness severity labels enabled etag"
 local RULE_SERVER_FIELDS = "id revision selectionRevision createTime updateTime problems"
 local SERVICE_FIELDS = "name owner tier description links labels dependsOn etag"
 local SERVICE_SERVER_FIELDS = "createTime updateTime"
+local CHANGE_FIELDS = "service kind version actor link time"
+local CHANGE_SERVER_FIELDS = "id createTime"
 
 -- Names as JSON and as the contract have them.
 local function in_both_spellings(fields)
@@ -139,6 +142,7 @@ end
 
 local RULE = known_fields(RULE_FIELDS, RULE_SERVER_FIELDS)
 local SERVICE = known_fields(SERVICE_FIELDS, SERVICE_SERVER_FIELDS)
+local CHANGE = known_fields(CHANGE_FIELDS, CHANGE_SERVER_FIELDS)
 
 -- The similarity of names, as Python's difflib has it and so the tocsin command: how many characters are the same, in the
 -- longest piece that two strings share and in what stands before and behind it.
@@ -174,6 +178,7 @@ end
 local BODIES = {
   {path = "^/api/alert%-rules[:/]?[^/]*$", fields = RULE},
   {path = "^/api/catalog/services/[^/]*$", fields = SERVICE},
+  {path = "^/api/changes[^/]*$", fields = CHANGE},
   {path = "^/api/catalog:apply", fields = SERVICE, list = "services"},
 }
 
@@ -233,8 +238,8 @@ local function violation(text, json)
 end
 
 local function answer(reason, field, description)
-  -- The body of such a request is the rule or the service, so its fields are at the top level.
-  field = json_name(field):gsub("^alertRule%.", ""):gsub("^service%.", "")
+  -- The body of such a request is the rule, the service or the change, so its fields are at the top level.
+  field = json_name(field):gsub("^alertRule%.", ""):gsub("^service%.", ""):gsub("^change%.", "")
   return '{"code":3,"message":' .. quoted(field .. ": " .. description)
     .. ',"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"' .. reason
     .. '","domain":"tocsin.dev","metadata":{}},{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":'

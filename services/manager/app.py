@@ -34,13 +34,15 @@ from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
+from services.manager.adapters.postgres.service_changes import PostgresChangeReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.metrics import Metrics
-from services.manager.rpc.alerts import AlertCommands, AlertRpc
+from services.manager.rpc.alerts import AlertCommands, AlertContext, AlertRpc
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
+from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
@@ -125,15 +127,15 @@ class _Parts:
         self.checker = RuleChecker()
         self._metrics = Metrics()
         guarded_redis = GuardedRedis(redis, self._clock)
-        self._store = PostgresStore(database)
+        self._catalog = CatalogCache(PostgresCatalogReader(database))
+        self._store = PostgresStore(database, self._catalog)
         self._dedup_cache = RedisDedupCache(guarded_redis, settings.dedup_ttl)
         self._response_cache = RedisResponseCache(guarded_redis, settings.cache_ttl, self._metrics)
         self._rule_reader = PostgresRuleReader(database)
         self._alert_reader = PostgresAlertReader(database)
-        self._catalog = CatalogCache(PostgresCatalogReader(database))
         self._incident_settings = IncidentSettings()
         self._rules = RuleBroadcaster(self._rule_reader)
-        self._alerts = AlertBroadcaster(self._alert_reader, max_resolved=settings.max_watch_backlog)
+        self._alerts = AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)
         self.transitions = TransitionWorker(
             self._store, self._dedup_cache, TransitionLabels(self._rules, self._catalog), self._clock, self._metrics
         )
@@ -160,14 +162,18 @@ class _Parts:
             CurrentProblems(problems, self._clock),
         )
         commands = AlertCommands(self._store, self._dedup_cache, self._clock, self._metrics)
-        alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts)
+        changes = PostgresChangeReader(self._database)
+        context = AlertContext(self._catalog, changes)
+        alerts = AlertRpc(commands, self._alert_reader, self._response_cache, self._alerts, context)
+        recorded = ChangeRpc(self._store, changes, self._clock, _new_id)
         catalog = CatalogRpc(CatalogCommands(self._store, self._clock, self._catalog), self._catalog)
         incidents = IncidentRpc(
             IncidentCommands(self._store, self._catalog, self._dedup_cache, self._clock, self._incident_settings),
             PostgresIncidentReader(self._database),
         )
         statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), problems, self._clock)
-        return [rules.mount(), alerts.mount(), statistics.mount(), catalog.mount(), incidents.mount()]
+        served = (rules, alerts, statistics, catalog, incidents, recorded)
+        return [each.mount() for each in served]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -230,6 +236,7 @@ class _Parts:
             alerts=self._settings.retention,
             transitions=self._settings.transition_retention,
             requests=REQUEST_RETENTION,
+            changes=self._settings.change_retention,
         )
         return RetentionWorker(PostgresRetention(self._database), policy, self._clock, self._metrics)
 

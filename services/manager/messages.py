@@ -5,12 +5,16 @@ from itertools import chain, pairwise
 
 from services.contract.alert_rules import write_alert_rule
 from services.contract.timestamps import timestamp_of
+from services.domain.matchers import SERVICE
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertSubject, NotifiedState, notification_id_of
 from services.manager.core.alert_lifecycle import AlertState
+from services.manager.core.catalog import Catalog
 from services.manager.core.labels import labels_of
 from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
+from services.manager.core.service_changes import RelatedChange, ServiceChange
 from tocsin.alerts.v1 import alert_pb2
+from tocsin.changes.v1.service_change_pb2 import ServiceChange as ChangeMessage
 from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_pb2 import RuleProblem as RuleProblemMessage
@@ -25,8 +29,8 @@ class UnusableRecordError(ValueError):
     """A record that can be decoded but lacks what the manager needs."""
 
 
-def alert_message(alert: Alert) -> alert_pb2.Alert:
-    """Return an alert as clients see it."""
+def alert_message(alert: Alert, catalog: Catalog | None = None) -> alert_pb2.Alert:
+    """Return an alert as clients see it, with what the catalog has of its service."""
     subject = alert.subject
     message = alert_pb2.Alert.FromString(subject.evidence)
     message.MergeFrom(
@@ -51,7 +55,43 @@ def alert_message(alert: Alert) -> alert_pb2.Alert:
             match_labels=subject.labels,
         )
     )
+    if catalog is not None:
+        fill_service_info(message, catalog)
     return message
+
+
+def fill_service_info(message: alert_pb2.Alert, catalog: Catalog) -> None:
+    """Set what the catalog has of an alert's service."""
+    entry = catalog.entry_of(message.match_labels.get(SERVICE, ""))
+    if entry is not None:
+        message.service_info.CopyFrom(
+            alert_pb2.ServiceInfo(
+                name=entry.name,
+                owner=entry.owner,
+                tier=entry.tier,
+                description=entry.description,
+                links=entry.links,
+            )
+        )
+
+
+def change_message(change: ServiceChange) -> ChangeMessage:
+    """Return a change of a service as clients see it."""
+    return ChangeMessage(
+        id=change.id,
+        service=change.service,
+        kind=ChangeMessage.Kind.Value(change.kind.value),
+        version=change.version,
+        actor=change.actor,
+        link=change.link,
+        time=timestamp_of(change.time),
+        create_time=timestamp_of(change.create_time),
+    )
+
+
+def related_messages(related: Iterable[RelatedChange]) -> list[alert_pb2.RelatedChange]:
+    """Return the changes that an alert shows, as clients see them."""
+    return [alert_pb2.RelatedChange(change=change_message(each.change), distance=each.distance) for each in related]
 
 
 def labels_from_evidence(subject: AlertSubject) -> dict[str, str]:
@@ -82,14 +122,18 @@ def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
     )
 
 
-def notification_message(alert: Alert, notification: NotifiedState) -> Notification:
-    """Return a notification about an alert, for the notifier."""
-    return Notification(
+def notification_message(
+    alert: Alert, notification: NotifiedState, catalog: Catalog | None = None, related: Iterable[RelatedChange] = ()
+) -> Notification:
+    """Return a notification about an alert, for the notifier, with its service and the changes that it shows."""
+    message = Notification(
         id=notification_id_of(alert.id, notification),
         kind=Notification.Kind.Value(notification.value),
-        alert=alert_message(alert),
+        alert=alert_message(alert, catalog),
         create_time=timestamp_of(alert.update_time),
     )
+    message.alert.recent_changes.extend(related_messages(related))
+    return message
 
 
 def alert_state_of(value: alert_pb2.Alert.State.ValueType) -> AlertState:

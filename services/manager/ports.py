@@ -15,6 +15,7 @@ from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry
+from services.manager.core.service_changes import ChangeFilter, ServiceChange
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
 
 
@@ -51,6 +52,7 @@ class RetentionCutoffs:
     alerts: datetime
     transitions: datetime
     requests: datetime
+    changes: datetime
 
 
 class RequestTable(Protocol):
@@ -160,6 +162,13 @@ class CatalogTable(Protocol):
         """Delete a service, likewise."""
 
 
+class ChangeTable(Protocol):
+    """The changes of services."""
+
+    async def insert(self, change: ServiceChange) -> None:
+        """Insert a change."""
+
+
 class RuleEndingTable(Protocol):
     """The rules whose alerts have to be resolved, the oldest ending first."""
 
@@ -231,6 +240,10 @@ class Transaction(Protocol):
         """Return the catalog of services."""
 
     @property
+    def changes(self) -> ChangeTable:
+        """Return the changes of services."""
+
+    @property
     def rule_endings(self) -> RuleEndingTable:
         """Return the ended rules."""
 
@@ -298,6 +311,18 @@ class RuleProblemReader(Protocol):
 
     async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
         """Return what happened to a rule, its edits included, the newest first."""
+
+
+class ChangeReader(Protocol):
+    """The changes of services as they are stored."""
+
+    async def list_page(self, wanted: ChangeFilter, page: Page) -> Sequence[ServiceChange]:
+        """Return up to one change more than the page's size, the newest first, after `after` (ISO time, id)."""
+
+    async def list_between(
+        self, services: Collection[str], after: datetime, until: datetime
+    ) -> Sequence[ServiceChange]:
+        """Return the changes of these services from one time to another, both included, the newest first."""
 
 
 class AlertReader(Protocol):

@@ -39,6 +39,9 @@ class Settings:
     retention: timedelta = setting(
         "How long a resolved alert and its history are kept; open alerts never expire.", default=timedelta(days=90)
     )
+    change_retention: timedelta = setting(
+        "How long changes of services, such as deployments, are kept.", default=timedelta(days=90)
+    )
     count_interval: timedelta = setting(
         "How often rules, open alerts and the outbox are counted for the metrics.",
         default=timedelta(seconds=5),

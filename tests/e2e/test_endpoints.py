@@ -21,6 +21,7 @@ from tests.e2e.event_times import scenario_batches
 from tests.e2e.world import World, wait_until
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2, log_ingest_service_pb2_grpc
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -36,6 +37,7 @@ SERVICES = {
         alert_service_pb2,
         catalog_service_pb2,
         incident_service_pb2,
+        change_service_pb2,
         notification_service_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
@@ -50,6 +52,7 @@ OWN = {
         "tocsin.alerts.v1.AlertService",
         "tocsin.catalog.v1.CatalogService",
         "tocsin.incidents.v1.IncidentService",
+        "tocsin.changes.v1.ChangeService",
     },
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }

@@ -17,6 +17,7 @@ from services.manager.core.incident_batch import IncidentSettings
 from services.manager.metrics import Metrics
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
+from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
@@ -27,6 +28,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import (
     MemoryCatalogFeed,
+    MemoryChangeReader,
     MemoryDedupCache,
     MemoryResponseCache,
     MemoryRuleProblemReader,
@@ -77,6 +79,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         add_AlertRuleServiceServicer_to_server(rules, server)
         statistics = RuleStatisticsRpc(self.store, MemoryRuleStatisticsReader(self.store), problems, self.clock)
         statistics.mount().add(server)
+        ChangeRpc(self.store, MemoryChangeReader(self.store), FakeClock(), lambda: str(uuid7())).mount().add(server)
         catalog = MemoryCatalogFeed(self.store)
         CatalogRpc(CatalogCommands(self.store, FakeClock(), catalog), catalog).mount().add(server)
         incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())

@@ -16,6 +16,7 @@ from services.manager.core.catalog import Catalog, CatalogChanges, StoredService
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry, RuleHistoryKind
+from services.manager.core.service_changes import ChangeFilter, ServiceChange
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.ports import (
     NameTakenError,
@@ -42,6 +43,7 @@ class Tables:
     rule_entries: dict[str, list[RuleHistoryEntry]] = field(default_factory=dict)
     rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
+    changes: dict[str, ServiceChange] = field(default_factory=dict)
     services: dict[str, StoredService] = field(default_factory=dict)
     catalog_revision: int = 0
     catalog_deletion: int = 0
@@ -222,6 +224,14 @@ class MemoryCatalog:
         self._tables.catalog_revision = self._tables.catalog_deletion = revision
 
 
+class MemoryChanges:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def insert(self, change: ServiceChange) -> None:
+        self._tables.changes[change.id] = change
+
+
 class MemoryRuleEndings:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -246,6 +256,7 @@ class MemoryTransaction:
         self.transitions = MemoryTransitions(tables)
         self.alerts = MemoryAlerts(tables)
         self.catalog = MemoryCatalog(tables)
+        self.changes = MemoryChanges(tables)
         self.rule_endings = MemoryRuleEndings(tables)
         self.incidents = MemoryIncidents(tables.incidents, tables.alerts)
 
@@ -361,6 +372,24 @@ class MemoryRuleProblemReader:
     async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
         newest_first = self._store.tables.rule_entries.get(rule_id, [])[::-1]
         return sorted(newest_first, key=lambda entry: entry.create_time, reverse=True)[:limit]
+
+
+class MemoryChangeReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def list_page(self, wanted: ChangeFilter, page: Page) -> Sequence[ServiceChange]:
+        after = (datetime.fromisoformat(page.after[0]), page.after[1]) if page.after else None
+        rest = [change for change in self._newest() if after is None or (change.time, change.id) < after]
+        return [change for change in rest if wanted.selects(change)][: page.size + 1]
+
+    async def list_between(
+        self, services: Collection[str], after: datetime, until: datetime
+    ) -> Sequence[ServiceChange]:
+        return [each for each in self._newest() if each.service in services and after <= each.time <= until]
+
+    def _newest(self) -> list[ServiceChange]:
+        return sorted(self._store.tables.changes.values(), key=lambda each: (each.time, each.id), reverse=True)
 
 
 class MemoryAlertReader:

@@ -12,7 +12,7 @@ from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_log import AlertCursor, AlertLog, FellBehindError
 from services.manager.core.rule import RuleSnapshot
 from services.manager.messages import alert_message
-from services.manager.ports import AlertReader, RuleReader
+from services.manager.ports import AlertReader, CatalogFeed, RuleReader
 from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse
 
 log = structlog.get_logger()
@@ -74,8 +74,9 @@ class RuleBroadcaster:
 class AlertBroadcaster:
     """Holds the log that all watchers are sent from; without watchers there is none."""
 
-    def __init__(self, reader: AlertReader, *, max_resolved: int = 10_000) -> None:
+    def __init__(self, reader: AlertReader, catalog: CatalogFeed | None = None, *, max_resolved: int = 10_000) -> None:
         self._reader = reader
+        self._catalog = catalog
         self._max_resolved = max_resolved
         self.log = self._new_log()
         self._is_stale = True
@@ -169,7 +170,11 @@ class AlertBroadcaster:
             subscription.notified.set()
 
     def _new_log(self) -> AlertLog:
-        return AlertLog(_encode, self._max_resolved)
+        return AlertLog(self._encode, self._max_resolved)
+
+    def _encode(self, alert: Alert) -> bytes:
+        catalog = None if self._catalog is None else self._catalog.current
+        return WatchAlertsResponse(alert=alert_message(alert, catalog)).SerializeToString()
 
 
 class _Subscription:
@@ -193,7 +198,3 @@ class _Subscription:
         self.notified.clear()
         if self._broadcaster.is_closed:
             raise ShuttingDown("this instance is stopping")
-
-
-def _encode(alert: Alert) -> bytes:
-    return WatchAlertsResponse(alert=alert_message(alert)).SerializeToString()

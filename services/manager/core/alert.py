@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID, uuid5
 
 from services.domain.fingerprint import digest
+from services.domain.matchers import SERVICE
 from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 
@@ -71,6 +72,11 @@ class Alert:
     def is_open(self) -> bool:
         """Return whether the alert is not resolved."""
         return self.status.is_open
+
+    @property
+    def service(self) -> str:
+        """Return the name of the service that the alert is about, empty where it is not known."""
+        return self.subject.labels.get(SERVICE, "")
 
     @property
     def etag(self) -> str:

@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.failures import Violation
-from services.contract.paging import MAX_PAGE_SIZE, PageTokenError, key_time
-from services.contract.timestamps import datetime_of
+from services.contract.paging import MAX_PAGE_SIZE
 from services.domain.matchers import ALERTNAME, SEVERITY, LabelMatcher, MatchOperator, all_match
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.messages import alert_message, alert_state_of
 from services.manager.ports import AlertReader, Page
-from services.manager.rpc.requests import check_length, page_of, read_matchers, refuse_if_any
+from services.manager.rpc.requests import check_length, optional_time, page_by_time, read_matchers, refuse_if_any
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_pb2 import Alert as AlertMessage
 
@@ -59,7 +55,7 @@ async def select_page(
     matchers = read_matchers("matchers", request.matchers)
     wanted = _narrowed(_list_filter(request), matchers)
     content = ContentFilter(labels=_labels(request), service=request.service, matchers=matchers)
-    return await _select(reader, wanted, content, _page(request, filters))
+    return await _select(reader, wanted, content, page_by_time(request.page_size, request.page_token, filters=filters))
 
 
 def watch_filter(request: pb.WatchAlertsRequest) -> AlertFilter:
@@ -74,8 +70,8 @@ def _list_filter(request: pb.ListAlertsRequest) -> AlertFilter:
         severities=_severities(request),
         rule_id=request.rule_id,
         resource=request.resource,
-        fired_after=_time(request, "fired_after"),
-        fired_before=_time(request, "fired_before"),
+        fired_after=optional_time(request, "fired_after"),
+        fired_before=optional_time(request, "fired_before"),
         id_prefix=request.id_prefix.lower(),
         rule_name=request.rule_name,
     )
@@ -123,16 +119,6 @@ def _labels(request: pb.ListAlertsRequest) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in pairs)
 
 
-def _page(request: pb.ListAlertsRequest, filters: str) -> Page:
-    page = page_of(request.page_size, request.page_token, filters=filters, width=2)
-    if page.after:
-        try:
-            key_time(page.after[0])
-        except PageTokenError as error:
-            refuse_if_any(Violation("pageToken", str(error)))
-    return page
-
-
 def _page_key(alert: Alert) -> tuple[str, str]:
     return alert.fire_time.isoformat(), alert.id
 
@@ -157,14 +143,3 @@ def _severities(request: pb.ListAlertsRequest | pb.WatchAlertsRequest) -> tuple[
         )
     )
     return tuple(Severity(value) for value in request.severities)
-
-
-def _time(request: pb.ListAlertsRequest, field: str) -> datetime | None:
-    if not request.HasField(field):  # type: ignore[arg-type]  # the callers name fields of the message
-        return None
-    timestamp: Timestamp = getattr(request, field)
-    try:
-        return datetime_of(timestamp)
-    except ValueError as error:
-        refuse_if_any(Violation(request.DESCRIPTOR.fields_by_name[field].json_name, str(error)))
-        raise

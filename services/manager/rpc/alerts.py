@@ -11,13 +11,25 @@ from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
 from services.contract.paging import encode_page_token, filters_of
+from services.contract.timestamps import datetime_of
 from services.domain.fingerprint import digest
+from services.domain.matchers import SERVICE
 from services.manager.core.alert import Alert
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason
-from services.manager.messages import alert_message, history_message
+from services.manager.core.service_changes import ChangeSearch
+from services.manager.messages import alert_message, fill_service_info, history_message, related_messages
 from services.manager.metrics import Metrics
-from services.manager.ports import AlertFeed, AlertReader, DedupCache, ResponseCache, Store, Transaction
+from services.manager.ports import (
+    AlertFeed,
+    AlertReader,
+    CatalogFeed,
+    ChangeReader,
+    DedupCache,
+    ResponseCache,
+    Store,
+    Transaction,
+)
 from services.manager.rpc.alert_queries import select_page, watch_filter
 from services.manager.rpc.failures import AlertNotFound, AlertStateConflict
 from services.manager.rpc.requests import (
@@ -26,6 +38,7 @@ from services.manager.rpc.requests import (
     check_length,
 )
 from tocsin.alerts.v1 import alert_service_pb2 as pb
+from tocsin.alerts.v1.alert_pb2 import Alert as AlertMessage
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer, add_AlertServiceServicer_to_server
 
 log = structlog.get_logger()
@@ -35,6 +48,7 @@ _ANONYMOUS = "anonymous"
 _UNCHANGED = frozenset({AlertReason.ALREADY_ACKNOWLEDGED, AlertReason.ALREADY_RESOLVED})
 
 _CommandRequest = pb.AcknowledgeAlertRequest | pb.ResolveAlertRequest
+_FilledResponse = TypeVar("_FilledResponse", pb.AcknowledgeAlertResponse, pb.ResolveAlertResponse, pb.GetAlertResponse)
 _CommandResponse = TypeVar("_CommandResponse", pb.AcknowledgeAlertResponse, pb.ResolveAlertResponse)
 
 
@@ -95,15 +109,43 @@ class AlertCommands:
         return change.alert, reason
 
 
+class AlertContext:
+    """What surrounds an alert and is not stored with it: its service in the catalog, and changes before it fired."""
+
+    def __init__(self, catalog: CatalogFeed, changes: ChangeReader) -> None:
+        self._catalog = catalog
+        self._changes = changes
+
+    def fill(self, alert: AlertMessage) -> None:
+        """Set what the catalog has of the alert's service."""
+        fill_service_info(alert, self._catalog.current)
+
+    async def fill_changes(self, alert: AlertMessage) -> None:
+        """Set the changes before it fired."""
+        service, fire_time = alert.match_labels.get(SERVICE, ""), datetime_of(alert.fire_time)
+        search = ChangeSearch.of([(service, fire_time)], self._catalog.current.graph)
+        if search.services:
+            found = await self._changes.list_between(search.services, search.after, search.until)
+            alert.recent_changes.extend(related_messages(search.related(service, fire_time, found)))
+
+
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)
 class AlertRpc(AlertServiceServicer):
     """Serves AlertService."""
 
-    def __init__(self, commands: AlertCommands, reader: AlertReader, cache: ResponseCache, feed: AlertFeed) -> None:
+    def __init__(
+        self,
+        commands: AlertCommands,
+        reader: AlertReader,
+        cache: ResponseCache,
+        feed: AlertFeed,
+        context: AlertContext,
+    ) -> None:
         self._commands = commands
         self._reader = reader
         self._cache = cache
         self._feed = feed
+        self._context = context
 
     def mount(self) -> Mount:
         """Return the service for a server."""
@@ -113,10 +155,10 @@ class AlertRpc(AlertServiceServicer):
         )
 
     async def AcknowledgeAlert(self, request: pb.AcknowledgeAlertRequest, _context: Any) -> pb.AcknowledgeAlertResponse:
-        return await self._commands.run(request, AlertAction.ACKNOWLEDGE, pb.AcknowledgeAlertResponse)
+        return self._filled(await self._commands.run(request, AlertAction.ACKNOWLEDGE, pb.AcknowledgeAlertResponse))
 
     async def ResolveAlert(self, request: pb.ResolveAlertRequest, _context: Any) -> pb.ResolveAlertResponse:
-        return await self._commands.run(request, AlertAction.RESOLVE, pb.ResolveAlertResponse)
+        return self._filled(await self._commands.run(request, AlertAction.RESOLVE, pb.ResolveAlertResponse))
 
     async def GetAlert(self, request: pb.GetAlertRequest, _context: Any) -> pb.GetAlertResponse:
         check_fields(request, "id")
@@ -134,12 +176,16 @@ class AlertRpc(AlertServiceServicer):
             raise _not_found(request.id)
         # Cached under the version, which the database is asked for each time.
         key = f"alert:{version}:{digest(request.id)}"
-        return pb.GetAlertResponse.FromString(await self._cache.get(key, compute))
+        response = pb.GetAlertResponse.FromString(await self._cache.get(key, compute))
+        await self._context.fill_changes(response.alert)
+        return self._filled(response)
 
     async def ListAlerts(self, request: pb.ListAlertsRequest, _context: Any) -> pb.ListAlertsResponse:
         check_fields(request)
         filters = filters_of(request)
         alerts, last = await select_page(self._reader, request, filters=filters)
+        for alert in alerts:
+            self._context.fill(alert)
         token = encode_page_token(last, filters=filters) if last else ""
         return pb.ListAlertsResponse(alerts=alerts, next_page_token=token)
 
@@ -154,6 +200,10 @@ class AlertRpc(AlertServiceServicer):
                 while (message := subscription.next()) is not None:
                     yield message
                 await subscription.wait()
+
+    def _filled(self, response: _FilledResponse) -> _FilledResponse:
+        self._context.fill(response.alert)
+        return response
 
 
 def _not_found(alert_id: str) -> AlertNotFound:

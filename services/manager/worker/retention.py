@@ -19,6 +19,7 @@ class RetentionPolicy:
     alerts: timedelta
     transitions: timedelta
     requests: timedelta
+    changes: timedelta
     purge_interval: timedelta = timedelta(hours=1)
 
     def cutoffs(self, now: datetime) -> RetentionCutoffs:
@@ -27,6 +28,7 @@ class RetentionPolicy:
             alerts=now - self.alerts,
             transitions=now - self.transitions,
             requests=now - self.requests,
+            changes=now - self.changes,
         )
 
 

@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 from tests.contract.envoy.edge import Edge
 from tests.contract.envoy.upstream import Behaviour
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
+from tocsin.changes.v1.service_change_pb2 import ServiceChange
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
@@ -59,6 +60,8 @@ def event(**changes: object) -> dict[str, object]:
             id="misspelt to check",
         ),
         pytest.param("/api/alert-rules", [{}], "body", "a list", id="list for a rule"),
+        pytest.param("/api/changes", {"service": "a", "kind": "BUILD"}, "kind", "FEATURE_FLAG", id="unknown kind"),
+        pytest.param("/api/changes", {"service": "a", "by": "me"}, "by", "actor", id="misspelt in a change"),
         pytest.param(
             "/api/catalog:apply",
             {"services": [{"name": "a", "dependOn": []}]},
@@ -119,10 +122,12 @@ def test_the_field_that_is_meant_is_named_as_the_command_line_names_it(edge: Edg
 
 
 @pytest.mark.parametrize("name", ["json_name", "name"])
-def test_every_field_of_a_service_is_known(edge: Edge, name: str) -> None:
+def test_every_field_of_a_service_and_of_a_change_is_known(edge: Edge, name: str) -> None:
     for field in [getattr(field, name) for field in ServiceEntry.DESCRIPTOR.fields]:
         answer = edge.all.send("PUT", "/api/catalog/services/s", {field: None})
         assert "unknown field" not in answer.text, field
+    for field in [getattr(field, name) for field in ServiceChange.DESCRIPTOR.fields]:
+        assert "unknown field" not in edge.all.post("/api/changes?requestId=x", {field: None}).text, field
     answer = edge.all.send("PUT", "/api/catalog/services/s", {"dependsOn": ["b"], "ownr": "x"})
     assert answer.violations == [("ownr", 'unknown field; did you mean "owner"?')]
 

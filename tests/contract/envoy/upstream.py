@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
@@ -33,6 +34,7 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
         alert_service_pb2.DESCRIPTOR.services_by_name["AlertService"],
         catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"],
         incident_service_pb2.DESCRIPTOR.services_by_name["IncidentService"],
+        change_service_pb2.DESCRIPTOR.services_by_name["ChangeService"],
     ),
     "notifier": (notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],),
 }

@@ -18,6 +18,7 @@ from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended
 from services.manager.core.rule import RuleEdit, StoredRule
+from services.manager.core.service_changes import ServiceChange, ServiceChangeKind
 from services.manager.metrics import Metrics
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
 from tests.contract.manager.test_store import Stored, process, rule
@@ -27,7 +28,9 @@ from tests.fakes.transitions import NOW, a_subject, a_transition
 pytestmark = pytest.mark.integration
 
 DAYS = timedelta(days=1)
-POLICY = RetentionPolicy(purge_interval=timedelta(), alerts=90 * DAYS, transitions=14 * DAYS, requests=DAYS)
+POLICY = RetentionPolicy(
+    purge_interval=timedelta(), alerts=90 * DAYS, transitions=14 * DAYS, requests=DAYS, changes=90 * DAYS
+)
 
 
 @pytest.fixture
@@ -79,6 +82,17 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
     assert [row["resource"] for row in await store.fetch("SELECT resource FROM alerts")] == ["still open"]
 
 
+async def test_changes_of_services_expire(store: Database) -> None:
+    for name, age in (("old", 91), ("new", 89)):
+        change = ServiceChange(
+            id=name, service="s", kind=ServiceChangeKind.OTHER, time=NOW - age * DAYS, create_time=NOW - age * DAYS
+        )
+        async with PostgresStore(store).transaction() as transaction:
+            await transaction.changes.insert(change)
+    await RetentionWorker(PostgresRetention(store), POLICY, FakeClock(NOW), Metrics()).turn()
+    assert [row["id"] for row in await store.fetch("SELECT id FROM service_changes")] == ["new"]
+
+
 async def test_the_newest_history_entry_of_a_rule_is_kept_as_long_as_the_rule(store: Database) -> None:
     async with PostgresStore(store).transaction() as transaction:
         for name in ("kept", "deleted"):
@@ -99,6 +113,7 @@ async def test_expired_rows_are_found_by_an_index(store: Database) -> None:
         retention._PURGE_RULE_HISTORY,
         retention._PURGE_TRANSITIONS,
         request_ids.PURGE_SQL,
+        retention._PURGE_CHANGES,
     ):
         async with store.transaction() as connection:
             await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")

@@ -24,6 +24,7 @@ from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
 from tocsin.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceStub
 from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
@@ -88,18 +89,13 @@ class World:
     alerts: Any
     catalog: Any
     incidents: Any
+    changes: Any
 
     @classmethod
     def on(cls, settings: Settings, stream: Producer, calls: Any) -> "World":
         """Return what is seen through these calls."""
-        return cls(
-            settings,
-            stream,
-            AlertRuleServiceStub(calls),
-            AlertServiceStub(calls),
-            CatalogServiceStub(calls),
-            IncidentServiceStub(calls),
-        )
+        stubs = (AlertRuleServiceStub, AlertServiceStub, CatalogServiceStub, IncidentServiceStub, ChangeServiceStub)
+        return cls(settings, stream, *(stub(calls) for stub in stubs))
 
     async def publish(self, *sent: AlertTransition, traceparent: str = "") -> None:
         """Publish as the evaluator does: keyed by rule and resource."""

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tocsin.changes.v1 import service_change_pb2 as tocsin_dot_changes_dot_v1_dot_service__change__pb2
 from tocsin.logs.v1 import log_event_pb2 as tocsin_dot_logs_dot_v1_dot_log__event__pb2
 from tocsin.rules.v1 import alert_rule_pb2 as tocsin_dot_rules_dot_v1_dot_alert__rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctocsin/alerts/v1/alert.proto\x12\x10tocsin.alerts.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etocsin/logs/v1/log_event.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xf2\x08\n\x05\x41lert\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x66ingerprint\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32\x1d.tocsin.alerts.v1.Alert.StateB\x04\xe2\x41\x01\x03\x12;\n\x08severity\x18\x04 \x01(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x03\x12\x15\n\x07rule_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\trule_name\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08resource\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\x05group\x18\t \x03(\x0b\x32\".tocsin.alerts.v1.Alert.GroupEntryB\x04\xe2\x41\x01\x03\x12\x39\n\x06labels\x18\n \x03(\x0b\x32#.tocsin.alerts.v1.Alert.LabelsEntryB\x04\xe2\x41\x01\x03\x12\x34\n\x06window\x18\x0b \x01(\x0b\x32\x1e.tocsin.alerts.v1.WindowResultB\x04\xe2\x41\x01\x03\x12\x34\n\x07samples\x18\x0c \x03(\x0b\x32\x1d.tocsin.alerts.v1.SampleEventB\x04\xe2\x41\x01\x03\x12\x33\n\tfire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12:\n\x10\x61\x63knowledge_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x61\x63knowledged_by\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0cresolve_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x0bresolved_by\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crepeat_count\x18\x12 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rsuperseded_by\x18\x15 \x01(\tB\x04\xe2\x41\x01\x03\x12\x44\n\x0cmatch_labels\x18\x19 \x03(\x0b\x32(.tocsin.alerts.v1.Alert.MatchLabelsEntryB\x04\xe2\x41\x01\x03\x1a,\n\nGroupEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10MatchLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x46IRING\x10\x01\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x02\x12\x0c\n\x08RESOLVED\x10\x03\"\xc0\x02\n\x0cWindowResult\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\x12\x0b\n\x03sum\x18\x05 \x01(\x01\x12\x10\n\x03\x61vg\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03min\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03max\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tcondition\x18\t \x01(\t\x12\x11\n\tthreshold\x18\n \x01(\x01\x12\x33\n\x0flast_event_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04_avgB\x06\n\x04_minB\x06\n\x04_max\"\xfc\x02\n\x0bSampleEvent\x12.\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07service\x18\x02 \x01(\t\x12-\n\x05level\x18\x03 \x01(\x0e\x32\x1e.tocsin.logs.v1.LogEvent.Level\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x18\n\x0bstatus_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rresponse_time\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04host\x18\x07 \x01(\t\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x41\n\nattributes\x18\t \x03(\x0b\x32-.tocsin.alerts.v1.SampleEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_status_codeB\x10\n\x0e_response_time\"\xfa\x05\n\x0f\x41lertTransition\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.tocsin.alerts.v1.AlertTransition.State\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0f\n\x07rule_id\x18\x04 \x01(\t\x12\x15\n\rrule_revision\x18\x05 \x01(\x03\x12\x11\n\trule_name\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x35\n\x08severity\x18\x08 \x01(\x0e\x32#.tocsin.rules.v1.AlertRule.Severity\x12\x10\n\x08resource\x18\t \x01(\t\x12;\n\x05group\x18\n \x03(\x0b\x32,.tocsin.alerts.v1.AlertTransition.GroupEntry\x12=\n\x06labels\x18\x0b \x03(\x0b\x32-.tocsin.alerts.v1.AlertTransition.LabelsEntry\x12.\n\x06window\x18\x0c \x01(\x0b\x32\x1e.tocsin.alerts.v1.WindowResult\x12\x35\n\x11\x66irst_window_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07samples\x18\x0e \x03(\x0b\x32\x1d.tocsin.alerts.v1.SampleEvent\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12selection_revision\x18\x10 \x01(\x03\x1a,\n\nGroupEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x46IRING\x10\x01\x12\x0c\n\x08RESOLVED\x10\x02\"\xb1\x03\n\x11\x41lertHistoryEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.tocsin.alerts.v1.AlertHistoryEntry.Kind\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x06 \x01(\t\x12\x10\n\x08trace_id\x18\x07 \x01(\t\x12\x11\n\trecipient\x18\x08 \x01(\t\x12\x35\n\x0enotified_state\x18\t \x01(\x0e\x32\x1d.tocsin.alerts.v1.Alert.State\"\x99\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05\x46IRED\x10\x01\x12\x0c\n\x08REPEATED\x10\x02\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x03\x12\x0c\n\x08RESOLVED\x10\x04\x12\x0c\n\x08NOTIFIED\x10\x05\x12\x17\n\x13NOTIFICATION_FAILED\x10\x06\x12\x0e\n\nSUPERSEDED\x10\x07\x12\x0b\n\x07UPDATED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctocsin/alerts/v1/alert.proto\x12\x10tocsin.alerts.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&tocsin/changes/v1/service_change.proto\x1a\x1etocsin/logs/v1/log_event.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xec\t\n\x05\x41lert\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x66ingerprint\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32\x1d.tocsin.alerts.v1.Alert.StateB\x04\xe2\x41\x01\x03\x12;\n\x08severity\x18\x04 \x01(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x03\x12\x15\n\x07rule_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\trule_name\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08resource\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\x05group\x18\t \x03(\x0b\x32\".tocsin.alerts.v1.Alert.GroupEntryB\x04\xe2\x41\x01\x03\x12\x39\n\x06labels\x18\n \x03(\x0b\x32#.tocsin.alerts.v1.Alert.LabelsEntryB\x04\xe2\x41\x01\x03\x12\x34\n\x06window\x18\x0b \x01(\x0b\x32\x1e.tocsin.alerts.v1.WindowResultB\x04\xe2\x41\x01\x03\x12\x34\n\x07samples\x18\x0c \x03(\x0b\x32\x1d.tocsin.alerts.v1.SampleEventB\x04\xe2\x41\x01\x03\x12\x33\n\tfire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12:\n\x10\x61\x63knowledge_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x61\x63knowledged_by\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0cresolve_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x0bresolved_by\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crepeat_count\x18\x12 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rsuperseded_by\x18\x15 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x0cservice_info\x18\x17 \x01(\x0b\x32\x1d.tocsin.alerts.v1.ServiceInfoB\x04\xe2\x41\x01\x03\x12=\n\x0erecent_changes\x18\x18 \x03(\x0b\x32\x1f.tocsin.alerts.v1.RelatedChangeB\x04\xe2\x41\x01\x03\x12\x44\n\x0cmatch_labels\x18\x19 \x03(\x0b\x32(.tocsin.alerts.v1.Alert.MatchLabelsEntryB\x04\xe2\x41\x01\x03\x1a,\n\nGroupEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10MatchLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x46IRING\x10\x01\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x02\x12\x0c\n\x08RESOLVED\x10\x03\"\xb4\x01\n\x0bServiceInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x37\n\x05links\x18\x05 \x03(\x0b\x32(.tocsin.alerts.v1.ServiceInfo.LinksEntry\x1a,\n\nLinksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\rRelatedChange\x12\x30\n\x06\x63hange\x18\x01 \x01(\x0b\x32 .tocsin.changes.v1.ServiceChange\x12\x10\n\x08\x64istance\x18\x02 \x01(\x05\"\xc0\x02\n\x0cWindowResult\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\x12\x0b\n\x03sum\x18\x05 \x01(\x01\x12\x10\n\x03\x61vg\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03min\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03max\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tcondition\x18\t \x01(\t\x12\x11\n\tthreshold\x18\n \x01(\x01\x12\x33\n\x0flast_event_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04_avgB\x06\n\x04_minB\x06\n\x04_max\"\xfc\x02\n\x0bSampleEvent\x12.\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07service\x18\x02 \x01(\t\x12-\n\x05level\x18\x03 \x01(\x0e\x32\x1e.tocsin.logs.v1.LogEvent.Level\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x18\n\x0bstatus_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rresponse_time\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04host\x18\x07 \x01(\t\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x41\n\nattributes\x18\t \x03(\x0b\x32-.tocsin.alerts.v1.SampleEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_status_codeB\x10\n\x0e_response_time\"\xfa\x05\n\x0f\x41lertTransition\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32\'.tocsin.alerts.v1.AlertTransition.State\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0f\n\x07rule_id\x18\x04 \x01(\t\x12\x15\n\rrule_revision\x18\x05 \x01(\x03\x12\x11\n\trule_name\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x35\n\x08severity\x18\x08 \x01(\x0e\x32#.tocsin.rules.v1.AlertRule.Severity\x12\x10\n\x08resource\x18\t \x01(\t\x12;\n\x05group\x18\n \x03(\x0b\x32,.tocsin.alerts.v1.AlertTransition.GroupEntry\x12=\n\x06labels\x18\x0b \x03(\x0b\x32-.tocsin.alerts.v1.AlertTransition.LabelsEntry\x12.\n\x06window\x18\x0c \x01(\x0b\x32\x1e.tocsin.alerts.v1.WindowResult\x12\x35\n\x11\x66irst_window_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07samples\x18\x0e \x03(\x0b\x32\x1d.tocsin.alerts.v1.SampleEvent\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12selection_revision\x18\x10 \x01(\x03\x1a,\n\nGroupEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x46IRING\x10\x01\x12\x0c\n\x08RESOLVED\x10\x02\"\xb1\x03\n\x11\x41lertHistoryEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.tocsin.alerts.v1.AlertHistoryEntry.Kind\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x06 \x01(\t\x12\x10\n\x08trace_id\x18\x07 \x01(\t\x12\x11\n\trecipient\x18\x08 \x01(\t\x12\x35\n\x0enotified_state\x18\t \x01(\x0e\x32\x1d.tocsin.alerts.v1.Alert.State\"\x99\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05\x46IRED\x10\x01\x12\x0c\n\x08REPEATED\x10\x02\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x03\x12\x0c\n\x08RESOLVED\x10\x04\x12\x0c\n\x08NOTIFIED\x10\x05\x12\x17\n\x13NOTIFICATION_FAILED\x10\x06\x12\x0e\n\nSUPERSEDED\x10\x07\x12\x0b\n\x07UPDATED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -83,40 +84,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALERT'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_ALERT'].fields_by_name['superseded_by']._loaded_options = None
   _globals['_ALERT'].fields_by_name['superseded_by']._serialized_options = b'\342A\001\003'
+  _globals['_ALERT'].fields_by_name['service_info']._loaded_options = None
+  _globals['_ALERT'].fields_by_name['service_info']._serialized_options = b'\342A\001\003'
+  _globals['_ALERT'].fields_by_name['recent_changes']._loaded_options = None
+  _globals['_ALERT'].fields_by_name['recent_changes']._serialized_options = b'\342A\001\003'
   _globals['_ALERT'].fields_by_name['match_labels']._loaded_options = None
   _globals['_ALERT'].fields_by_name['match_labels']._serialized_options = b'\342A\001\003'
+  _globals['_SERVICEINFO_LINKSENTRY']._loaded_options = None
+  _globals['_SERVICEINFO_LINKSENTRY']._serialized_options = b'8\001'
   _globals['_SAMPLEEVENT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_SAMPLEEVENT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_ALERTTRANSITION_GROUPENTRY']._loaded_options = None
   _globals['_ALERTTRANSITION_GROUPENTRY']._serialized_options = b'8\001'
   _globals['_ALERTTRANSITION_LABELSENTRY']._loaded_options = None
   _globals['_ALERTTRANSITION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ALERT']._serialized_start=183
-  _globals['_ALERT']._serialized_end=1321
-  _globals['_ALERT_GROUPENTRY']._serialized_start=1102
-  _globals['_ALERT_GROUPENTRY']._serialized_end=1146
-  _globals['_ALERT_LABELSENTRY']._serialized_start=1148
-  _globals['_ALERT_LABELSENTRY']._serialized_end=1193
-  _globals['_ALERT_MATCHLABELSENTRY']._serialized_start=1195
-  _globals['_ALERT_MATCHLABELSENTRY']._serialized_end=1245
-  _globals['_ALERT_STATE']._serialized_start=1247
-  _globals['_ALERT_STATE']._serialized_end=1321
-  _globals['_WINDOWRESULT']._serialized_start=1324
-  _globals['_WINDOWRESULT']._serialized_end=1644
-  _globals['_SAMPLEEVENT']._serialized_start=1647
-  _globals['_SAMPLEEVENT']._serialized_end=2027
-  _globals['_SAMPLEEVENT_ATTRIBUTESENTRY']._serialized_start=1944
-  _globals['_SAMPLEEVENT_ATTRIBUTESENTRY']._serialized_end=1993
-  _globals['_ALERTTRANSITION']._serialized_start=2030
-  _globals['_ALERTTRANSITION']._serialized_end=2792
-  _globals['_ALERTTRANSITION_GROUPENTRY']._serialized_start=1102
-  _globals['_ALERTTRANSITION_GROUPENTRY']._serialized_end=1146
-  _globals['_ALERTTRANSITION_LABELSENTRY']._serialized_start=1148
-  _globals['_ALERTTRANSITION_LABELSENTRY']._serialized_end=1193
-  _globals['_ALERTTRANSITION_STATE']._serialized_start=2736
-  _globals['_ALERTTRANSITION_STATE']._serialized_end=2792
-  _globals['_ALERTHISTORYENTRY']._serialized_start=2795
-  _globals['_ALERTHISTORYENTRY']._serialized_end=3228
-  _globals['_ALERTHISTORYENTRY_KIND']._serialized_start=3075
-  _globals['_ALERTHISTORYENTRY_KIND']._serialized_end=3228
+  _globals['_ALERT']._serialized_start=223
+  _globals['_ALERT']._serialized_end=1483
+  _globals['_ALERT_GROUPENTRY']._serialized_start=1264
+  _globals['_ALERT_GROUPENTRY']._serialized_end=1308
+  _globals['_ALERT_LABELSENTRY']._serialized_start=1310
+  _globals['_ALERT_LABELSENTRY']._serialized_end=1355
+  _globals['_ALERT_MATCHLABELSENTRY']._serialized_start=1357
+  _globals['_ALERT_MATCHLABELSENTRY']._serialized_end=1407
+  _globals['_ALERT_STATE']._serialized_start=1409
+  _globals['_ALERT_STATE']._serialized_end=1483
+  _globals['_SERVICEINFO']._serialized_start=1486
+  _globals['_SERVICEINFO']._serialized_end=1666
+  _globals['_SERVICEINFO_LINKSENTRY']._serialized_start=1622
+  _globals['_SERVICEINFO_LINKSENTRY']._serialized_end=1666
+  _globals['_RELATEDCHANGE']._serialized_start=1668
+  _globals['_RELATEDCHANGE']._serialized_end=1751
+  _globals['_WINDOWRESULT']._serialized_start=1754
+  _globals['_WINDOWRESULT']._serialized_end=2074
+  _globals['_SAMPLEEVENT']._serialized_start=2077
+  _globals['_SAMPLEEVENT']._serialized_end=2457
+  _globals['_SAMPLEEVENT_ATTRIBUTESENTRY']._serialized_start=2374
+  _globals['_SAMPLEEVENT_ATTRIBUTESENTRY']._serialized_end=2423
+  _globals['_ALERTTRANSITION']._serialized_start=2460
+  _globals['_ALERTTRANSITION']._serialized_end=3222
+  _globals['_ALERTTRANSITION_GROUPENTRY']._serialized_start=1264
+  _globals['_ALERTTRANSITION_GROUPENTRY']._serialized_end=1308
+  _globals['_ALERTTRANSITION_LABELSENTRY']._serialized_start=1310
+  _globals['_ALERTTRANSITION_LABELSENTRY']._serialized_end=1355
+  _globals['_ALERTTRANSITION_STATE']._serialized_start=3166
+  _globals['_ALERTTRANSITION_STATE']._serialized_end=3222
+  _globals['_ALERTHISTORYENTRY']._serialized_start=3225
+  _globals['_ALERTHISTORYENTRY']._serialized_end=3658
+  _globals['_ALERTHISTORYENTRY_KIND']._serialized_start=3505
+  _globals['_ALERTHISTORYENTRY_KIND']._serialized_end=3658
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tocsin.changes.v1 import service_change_pb2 as _service_change_pb2
 from tocsin.logs.v1 import log_event_pb2 as _log_event_pb2
 from tocsin.rules.v1 import alert_rule_pb2 as _alert_rule_pb2
 import builtins as _builtins
@@ -136,6 +137,8 @@ class Alert(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    SERVICE_INFO_FIELD_NUMBER: _builtins.int
+    RECENT_CHANGES_FIELD_NUMBER: _builtins.int
     MATCH_LABELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The alert's id, a UUID."""
@@ -204,6 +207,18 @@ class Alert(_message.Message):
         """When the alert was last changed."""
 
     @_builtins.property
+    def service_info(self) -> Global___ServiceInfo:
+        """What the catalog has of the alert's service now, or when a notification was made; absent for a service without an
+        entry.
+        """
+
+    @_builtins.property
+    def recent_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RelatedChange]:
+        """Changes of the alert's service, and of those that it depends on over at most two edges, in the 60 minutes before it
+        fired: up to 10, the nearest first, then the latest. In the response of GetAlert and in notifications only.
+        """
+
+    @_builtins.property
     def match_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels by which silences and filters match the alert: alertname (the rule's name), severity, service where it is
         known, the group's fields and the rule's labels. Where several set one label, the first of these does.
@@ -233,15 +248,105 @@ class Alert(_message.Message):
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         superseded_by: _builtins.str = ...,
+        service_info: Global___ServiceInfo | None = ...,
+        recent_changes: _abc.Iterable[Global___RelatedChange] | None = ...,
         match_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "fire_time", b"fire_time", "resolve_time", b"resolve_time", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "fire_time", b"fire_time", "resolve_time", b"resolve_time", "service_info", b"service_info", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "match_labels", b"match_labels", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "severity", b"severity", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "match_labels", b"match_labels", "recent_changes", b"recent_changes", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "service_info", b"service_info", "severity", b"severity", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Alert: _TypeAlias = Alert  # noqa: Y015
+
+@_typing.final
+class ServiceInfo(_message.Message):
+    """What the catalog has of a service, as an alert shows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LinksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The service's name."""
+    owner: _builtins.str
+    """Who takes care of the service; empty when the entry does not say."""
+    tier: _builtins.str
+    """How important the service is; empty when the entry does not say."""
+    description: _builtins.str
+    """What the service does; empty when the entry does not say."""
+    @_builtins.property
+    def links(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Addresses by what they lead to, such as "runbook"; each http or https."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        tier: _builtins.str = ...,
+        description: _builtins.str = ...,
+        links: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "links", b"links", "name", b"name", "owner", b"owner", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceInfo: _TypeAlias = ServiceInfo  # noqa: Y015
+
+@_typing.final
+class RelatedChange(_message.Message):
+    """A change that may have to do with an alert."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    distance: _builtins.int
+    """How many dependencies lead from the alert's service to the changed one, 0 to 2; 0 is the service itself."""
+    @_builtins.property
+    def change(self) -> _service_change_pb2.ServiceChange:
+        """The change."""
+
+    def __init__(
+        self,
+        *,
+        change: _service_change_pb2.ServiceChange | None = ...,
+        distance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "distance", b"distance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelatedChange: _TypeAlias = RelatedChange  # noqa: Y015
 
 @_typing.final
 class WindowResult(_message.Message):

@@ -21,12 +21,15 @@ from services.manager.adapters.postgres.alert_rows import (
     history_row,
     transition_row,
 )
+from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory
+from services.manager.core.catalog import Catalog
+from services.manager.core.service_changes import ChangeSearch
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.messages import notification_message
-from services.manager.ports import OpenAlertExistsError
+from services.manager.ports import CatalogFeed, OpenAlertExistsError
 
 # One NOTIFY carries at most 8000 bytes.
 _IDS_PER_NOTIFY = 200
@@ -135,8 +138,10 @@ class PostgresTransitions:
 class PostgresAlerts:
     """Tables alerts, alert_history and outbox, in one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, catalog: CatalogFeed | None = None) -> None:
         self._connection = connection
+        self._catalog = catalog
+        self._changes = PostgresChanges(connection)
         self._loaded: set[str] = set()
 
     async def load_for_update(
@@ -202,10 +207,19 @@ class PostgresAlerts:
             raise OpenAlertExistsError from error
 
     async def _insert_notifications(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
+        catalog = Catalog() if self._catalog is None else self._catalog.current
+        notified = [change.alert for change, _ in changes if change.notifications]
+        search = ChangeSearch.of([(alert.service, alert.fire_time) for alert in notified], catalog.graph)
+        found = await self._changes.list_between(search.services, search.after, search.until) if search.services else ()
         records = [
             outbox.OutboxRecord(
                 key=change.alert.id.encode(),
-                value=notification_message(change.alert, notification).SerializeToString(),
+                value=notification_message(
+                    change.alert,
+                    notification,
+                    catalog,
+                    search.related(change.alert.service, change.alert.fire_time, found),
+                ).SerializeToString(),
                 headers=headers,
             )
             for change, headers in changes

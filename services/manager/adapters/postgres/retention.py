@@ -29,6 +29,12 @@ DELETE FROM alert_rule_history WHERE revision IN (
     ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING true
 """
+_PURGE_CHANGES = """
+DELETE FROM service_changes WHERE (tenant, id) IN (
+    SELECT tenant, id FROM service_changes WHERE change_time < $1 ORDER BY change_time LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
 # An episode whose alert is open is kept whole, however long it lasts.
 _PURGE_TRANSITIONS = """
 DELETE FROM alert_transitions WHERE (id, fingerprint) IN (
@@ -64,6 +70,7 @@ class PostgresRetention:
             (_PURGE_TRANSITIONS, cutoffs.transitions),
             (request_ids.PURGE_SQL, cutoffs.requests),
             (_PURGE_PROBLEMS, cutoffs.requests),
+            (_PURGE_CHANGES, cutoffs.changes),
         ):
             purged += len(await self._database.fetch(statement, cutoff, _BATCH))
         return purged

@@ -13,7 +13,9 @@ from services.manager.adapters.postgres.catalog import PostgresCatalog
 from services.manager.adapters.postgres.incidents import PostgresIncidents
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblems
 from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
+from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.core.rule_edits import RuleEnding
+from services.manager.ports import CatalogFeed
 
 _INSERT_SEED = "INSERT INTO seeds (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
 _INSERT_ENDING = """
@@ -58,24 +60,26 @@ class PostgresRuleEndings:
 class PostgresTransaction:
     """The tables, in one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, catalog: CatalogFeed | None = None) -> None:
         self.requests = PostgresRequests(connection)
         self.rules = PostgresRules(connection)
         self.rule_statistics = PostgresRuleStatistics(connection)
         self.rule_problems = PostgresRuleProblems(connection)
         self.seeds = PostgresSeeds(connection)
         self.transitions = PostgresTransitions(connection)
-        self.alerts = PostgresAlerts(connection)
+        self.changes = PostgresChanges(connection)
+        self.alerts = PostgresAlerts(connection, catalog)
         self.catalog = PostgresCatalog(connection)
         self.rule_endings = PostgresRuleEndings(connection)
         self.incidents = PostgresIncidents(connection)
 
 
 class PostgresStore:
-    """Transactions on the manager's schema."""
+    """Transactions on the manager's schema; notifications say what the catalog has of their alerts' services."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, catalog: CatalogFeed | None = None) -> None:
         self._database = database
+        self._catalog = catalog
 
     @asynccontextmanager
     async def transaction(self, *, commit: bool = True) -> AsyncIterator[PostgresTransaction]:
@@ -86,7 +90,7 @@ class PostgresStore:
                 except StoreUnavailable:
                     # Nothing was written yet. Connections from before a restart of the server fail once.
                     connection = await stack.enter_async_context(self._database.transaction())
-                yield PostgresTransaction(connection)
+                yield PostgresTransaction(connection, self._catalog)
                 if not commit:
                     raise _RollbackError
 

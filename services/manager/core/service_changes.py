@@ -1,0 +1,144 @@
+"""Changes of services, such as deployments, and which of them an alert shows.
+
+An alert shows the changes of its own service and of those that it depends on, in the hour before it fired: what changed
+last, and nearest, is what people look at first.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Self
+
+from services.domain.event_fields import MAX_SERVICE
+from services.domain.links import MAX_LINK, is_link
+from services.manager.core.dependency_graph import DependencyGraph
+
+# Before an alert fired.
+_RELATED_SPAN = timedelta(minutes=60)
+_MAX_EDGES = 2
+_MAX_RELATED = 10
+# A service with more dependencies than this shows the changes of its nearest ones.
+_MAX_SERVICES = 500
+_MAX_TEXT = 256
+# How far the clocks of those who deploy may be ahead.
+_MAX_AHEAD = timedelta(minutes=5)
+_NEVER = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+class ServiceChangeKind(StrEnum):
+    """What was changed; the names are those of the contract."""
+
+    DEPLOYMENT = "DEPLOYMENT"
+    CONFIGURATION = "CONFIGURATION"
+    FEATURE_FLAG = "FEATURE_FLAG"
+    OTHER = "OTHER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceChange:
+    """One change of one service, at a time; recorded then or later."""
+
+    id: str
+    service: str
+    kind: ServiceChangeKind
+    version: str = ""
+    actor: str = ""
+    link: str = ""
+    time: datetime
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeFilter:
+    """What must hold of a change; an empty field holds of every change."""
+
+    service: str = ""
+    kinds: tuple[ServiceChangeKind, ...] = ()
+    after: datetime | None = None
+    before: datetime | None = None
+
+    def selects(self, change: ServiceChange) -> bool:
+        """Return whether all fields hold."""
+        return (
+            self.service in {"", change.service}
+            and (not self.kinds or change.kind in self.kinds)
+            and (self.after is None or change.time >= self.after)
+            and (self.before is None or change.time < self.before)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelatedChange:
+    """A change that an alert shows, and how many edges away from the alert's service it was made."""
+
+    change: ServiceChange
+    distance: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSearch:
+    """Which changes some alerts show: of these services, made between these times."""
+
+    services: frozenset[str]
+    after: datetime
+    until: datetime
+    # For each alert's service the services whose changes it shows, with their distances.
+    _distances: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def of(cls, alerts: Sequence[tuple[str, datetime]], graph: DependencyGraph) -> Self:
+        """Return the search for alerts, given by service and fire time; without services where no alert has one."""
+        # Names from logs that no change can have are not looked for.
+        names = {name for name, _ in alerts if name and name.isprintable()}
+        distances = {service: _nearest(graph, service) for service in names}
+        times = [fire_time for _, fire_time in alerts] or [_NEVER]
+        return cls(
+            services=frozenset(name for found in distances.values() for name in found),
+            after=_hour_before(min(times)),
+            until=max(times),
+            _distances=distances,
+        )
+
+    def related(self, service: str, fire_time: datetime, changes: Sequence[ServiceChange]) -> tuple[RelatedChange, ...]:
+        """Return up to ten changes that one of the alerts shows: the nearest, then the latest."""
+        distances = self._distances.get(service, {})
+        found = [
+            RelatedChange(change=change, distance=distances[change.service])
+            for change in changes
+            if change.service in distances and _hour_before(fire_time) <= change.time <= fire_time
+        ]
+        found.sort(key=lambda each: (each.change.time, each.change.id), reverse=True)
+        found.sort(key=lambda each: each.distance)
+        return tuple(found[:_MAX_RELATED])
+
+
+def _hour_before(time: datetime) -> datetime:
+    """Return the time an hour before; an alert may say that it fired at the beginning of time."""
+    return max(time, _NEVER) - _RELATED_SPAN
+
+
+def _nearest(graph: DependencyGraph, service: str) -> dict[str, int]:
+    nearest = sorted(graph.depends_on(service, _MAX_EDGES).items(), key=lambda item: (item[1], item[0]))
+    return {service: 0, **dict(nearest[:_MAX_SERVICES])}
+
+
+def change_problems(change: ServiceChange, *, now: datetime) -> list[tuple[str, str]]:
+    """Return everything that is not allowed in a change, as fields named as in JSON and descriptions."""
+    return list(_problems(change, now))
+
+
+def _problems(change: ServiceChange, now: datetime) -> Iterator[tuple[str, str]]:
+    if not change.service.strip():
+        yield "service", "is required"
+    elif len(change.service) > MAX_SERVICE:
+        yield "service", f"has {len(change.service)} characters, at most {MAX_SERVICE} are allowed"
+    elif not change.service.isprintable():
+        yield "service", "must not contain control characters"
+    for name, text in (("version", change.version), ("actor", change.actor)):
+        if len(text) > _MAX_TEXT:
+            yield name, f"has {len(text)} characters, at most {_MAX_TEXT} are allowed"
+    if change.link and not is_link(change.link):
+        yield "link", f"expected an http or https address of up to {MAX_LINK} characters without spaces and quotes"
+    if change.time > now + _MAX_AHEAD:
+        yield "time", f"is {change.time.isoformat()}, at most five minutes after now, {now.isoformat()}, are allowed"

@@ -1,0 +1,102 @@
+"""ChangeService: record and list changes of services."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from services.chassis.clock import Clock
+from services.chassis.failures import Violation
+from services.chassis.grpc_server import Mount
+from services.chassis.request_ids import request_id_of, respond_once
+from services.contract.paging import encode_page_token, filters_of
+from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind, change_problems
+from services.manager.messages import change_message
+from services.manager.ports import ChangeReader, Store
+from services.manager.rpc.requests import check_fields, optional_time, page_by_time, refuse_if_any
+from tocsin.changes.v1 import change_service_pb2 as pb
+from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceServicer, add_ChangeServiceServicer_to_server
+from tocsin.changes.v1.service_change_pb2 import ServiceChange as ChangeMessage
+
+# Who changes something when the caller does not say.
+_ANONYMOUS = "anonymous"
+
+
+# ruff: noqa: N802  (rpcs are named, and described, by the contract)
+class ChangeRpc(ChangeServiceServicer):
+    """Stores changes; a repeated call with a request_id stores one."""
+
+    def __init__(self, store: Store, reader: ChangeReader, clock: Clock, new_id: Callable[[], str]) -> None:
+        self._store = store
+        self._reader = reader
+        self._clock = clock
+        self._new_id = new_id
+
+    def mount(self) -> Mount:
+        """Return the service for a server."""
+        return Mount(
+            pb.DESCRIPTOR.services_by_name["ChangeService"].full_name,
+            lambda server: add_ChangeServiceServicer_to_server(self, server),
+        )
+
+    async def RecordChange(self, request: pb.RecordChangeRequest, _context: Any) -> pb.RecordChangeResponse:
+        check_fields(request)
+        request_id_of(request)
+        now = self._clock.now()
+        change = _change_of(request.change, self._new_id(), now)
+        if request.validate_only:
+            message = change_message(change)
+            message.ClearField("id")
+            message.ClearField("create_time")
+            return pb.RecordChangeResponse(change=message)
+        async with self._store.transaction() as transaction:
+
+            async def act() -> pb.RecordChangeResponse:
+                await transaction.changes.insert(change)
+                return pb.RecordChangeResponse(change=change_message(change))
+
+            return await respond_once(request, transaction.requests, pb.RecordChangeResponse, act, now=now)
+
+    async def ListChanges(self, request: pb.ListChangesRequest, _context: Any) -> pb.ListChangesResponse:
+        check_fields(request)
+        filters = filters_of(request)
+        page = page_by_time(request.page_size, request.page_token, filters=filters)
+        wanted = ChangeFilter(
+            service=request.service,
+            kinds=tuple(_kind_of(value, f"kinds[{n}]") for n, value in enumerate(request.kinds)),
+            after=optional_time(request, "changed_after"),
+            before=optional_time(request, "changed_before"),
+        )
+        rows = await self._reader.list_page(wanted, page)
+        shown = rows[: page.size]
+        key = (shown[-1].time.isoformat(), shown[-1].id) if len(rows) > len(shown) else None
+        return pb.ListChangesResponse(
+            changes=map(change_message, shown), next_page_token=encode_page_token(key, filters=filters) if key else ""
+        )
+
+
+def _change_of(message: ChangeMessage, change_id: str, now: datetime) -> ServiceChange:
+    """Return the change to store; InvalidRequest names each field that is not allowed."""
+    kinds = _kinds()
+    unknown = [] if message.kind in kinds else [Violation("kind", f"is required: one of {', '.join(kinds.values())}")]
+    change = ServiceChange(
+        id=change_id,
+        service=message.service,
+        kind=ServiceChangeKind(kinds.get(message.kind, "OTHER")),
+        version=message.version,
+        actor=message.actor.strip() or _ANONYMOUS,
+        link=message.link,
+        time=optional_time(message, "time") or now,
+        create_time=now,
+    )
+    refuse_if_any(*unknown, *(Violation(field, why) for field, why in change_problems(change, now=now)))
+    return change
+
+
+def _kinds() -> dict[int, str]:
+    return {each.number: each.name for each in ChangeMessage.Kind.DESCRIPTOR.values if each.number}
+
+
+def _kind_of(value: int, field: str) -> ServiceChangeKind:
+    if value not in _kinds():
+        refuse_if_any(Violation(field, "is not a kind"))
+    return ServiceChangeKind(_kinds()[value])

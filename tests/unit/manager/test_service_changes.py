@@ -1,0 +1,124 @@
+"""Changes of services: which of them an alert shows, and what may be recorded."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
+from services.manager.core.service_changes import (
+    ChangeFilter,
+    ChangeSearch,
+    ServiceChange,
+    ServiceChangeKind,
+    change_problems,
+)
+from services.manager.core.transitions import TransitionContext, decide
+from tests.fakes.transitions import NOW, a_subject, a_transition
+
+MINUTE = timedelta(minutes=1)
+GRAPH = DependencyGraph(DependencyEdge(service=a, depends_on=b) for a, b in ("ab", "bc", "cd", "xa", "ac"))
+
+
+def change(name: str, service: str = "a", *, minutes: float = 1) -> ServiceChange:
+    """Return a change so many minutes before now."""
+    time = NOW - minutes * MINUTE
+    return ServiceChange(id=name, service=service, kind=ServiceChangeKind.DEPLOYMENT, time=time, create_time=time)
+
+
+def shown(*changes: ServiceChange, service: str = "a") -> list[tuple[str, int]]:
+    search = ChangeSearch.of([(service, NOW)], GRAPH)
+    return [(each.change.id, each.distance) for each in search.related(service, NOW, changes)]
+
+
+def test_the_nearest_changes_come_first_and_then_the_latest() -> None:
+    changes = [
+        change("far", "c", minutes=1),
+        change("old", minutes=50),
+        change("same", minutes=5),
+        change("new", minutes=5),
+        change("beside", "b", minutes=2),
+    ]
+    assert shown(*changes) == [("same", 0), ("new", 0), ("old", 0), ("far", 1), ("beside", 1)]
+    assert shown(change("two", "c"), service="x") == [("two", 2)]
+
+
+def test_only_the_hour_before_it_fired_and_two_edges_are_shown() -> None:
+    assert shown(change("first", minutes=60), change("last", minutes=0)) == [("last", 0), ("first", 0)]
+    assert shown(change("early", minutes=60.1), change("late", minutes=-0.1)) == []
+    assert shown(change("three edges", "d"), change("dependent", "x"), change("other", "z")) == [("three edges", 2)]
+    assert shown(change("d", "d"), service="x") == []
+
+
+def test_no_more_than_ten_changes_are_shown() -> None:
+    assert len(shown(*(change(f"{n}", minutes=n) for n in range(20)))) == 10
+
+
+def test_a_search_is_for_all_alerts_at_once() -> None:
+    search = ChangeSearch.of([("x", NOW), ("d", NOW - 5 * MINUTE), ("", NOW)], GRAPH)
+    assert search.services == {"x", "a", "b", "c", "d"}
+    assert (search.after, search.until) == (NOW - 65 * MINUTE, NOW)
+    assert [
+        each.change.id
+        for each in search.related("d", NOW - 5 * MINUTE, [change("1", "d"), change("9", "d", minutes=9)])
+    ] == ["9"]
+    assert search.related("", NOW, [change("1", "d")]) == ()
+    assert ChangeSearch.of([], GRAPH).services == frozenset()
+
+
+def test_neither_a_hostile_name_nor_the_beginning_of_time_is_looked_for() -> None:
+    beginning = datetime.min.replace(tzinfo=UTC)
+    search = ChangeSearch.of([("a\0", NOW), ("d", beginning)], GRAPH)
+    assert search.services == {"d"}
+    assert search.after < search.until
+    assert search.related("d", beginning, [change("1", "d")]) == ()
+
+
+def test_an_alert_is_about_the_service_of_its_labels() -> None:
+    unknown = replace(a_subject("x"), labels={})
+    _, outcomes = decide(TransitionContext(), [a_transition(subject=each) for each in (a_subject("a"), unknown)], NOW)
+    assert [outcome.change.alert.service for outcome in outcomes if outcome.change] == ["a", ""]
+
+
+def test_a_service_with_very_many_dependencies_shows_those_of_the_nearest() -> None:
+    graph = DependencyGraph(DependencyEdge(service="hub", depends_on=f"d{n:04}") for n in range(600))
+    found = ChangeSearch.of([("hub", NOW)], graph).services
+    assert len(found) == 501
+    assert "d0499" in found
+    assert "d0500" not in found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "text"),
+    [
+        ({"service": " "}, "service", "is required"),
+        ({"service": "s" * 257}, "service", "at most 256"),
+        ({"service": "s\n"}, "service", "control characters"),
+        ({"version": "v" * 257}, "version", "at most 256"),
+        ({"actor": "v" * 257}, "actor", "at most 256"),
+        ({"link": "javascript:x"}, "link", "http or https"),
+        ({"time": NOW + 6 * MINUTE}, "time", "at most five minutes after now"),
+    ],
+)
+def test_what_may_not_be_recorded_is_named(wrong: dict[str, object], field: str, text: str) -> None:
+    ((named, description),) = change_problems(replace(change("c"), **wrong), now=NOW)  # type: ignore[arg-type]
+    assert named == field
+    assert text in description
+
+
+def test_a_change_may_have_all_fields_and_a_clock_that_is_a_little_ahead() -> None:
+    full = replace(change("c"), version="1", actor="ci", link="https://ci.example/1", time=NOW + 4 * MINUTE)
+    assert change_problems(full, now=NOW) == []
+
+
+def test_a_filter_selects_by_service_kind_and_time() -> None:
+    one = change("c")
+    assert ChangeFilter().selects(one)
+    assert ChangeFilter(service="a", kinds=(one.kind,), after=one.time, before=NOW).selects(one)
+    for wanted in (
+        ChangeFilter(service="b"),
+        ChangeFilter(kinds=(ServiceChangeKind.OTHER,)),
+        ChangeFilter(after=NOW),
+        ChangeFilter(before=one.time),
+    ):
+        assert not wanted.selects(one)
