@@ -26,8 +26,9 @@ from cli.output import (
     short_ids,
     stdout,
 )
-from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, SampleEvent, WindowResult
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry, RelatedChange, SampleEvent, ServiceInfo, WindowResult
 from tocsin.alerts.v1.alert_service_pb2 import GetAlertResponse
+from tocsin.changes.v1.service_change_pb2 import ServiceChange
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
@@ -86,6 +87,12 @@ def print_whole_alert(response: GetAlertResponse) -> None:
         [_notified_row(entry) for entry in response.history if entry.kind in _OUTCOMES],
         title="Notified",
     )
+    if response.alert.recent_changes:
+        print_whole_table(
+            ["Time", "Service", "Away", "Kind", "Version", "By", "Link"],
+            [_change_row(related) for related in response.alert.recent_changes],
+            title="Changes before it fired",
+        )
     stdout.print("Evidence")
     for sample in response.alert.samples:
         print_fields(dict(_sample_fields(sample)))
@@ -125,6 +132,7 @@ def _fields(alert: Alert) -> Iterator[tuple[str, str]]:
     yield "Resource", alert.resource
     yield from _present({"Group": dict(alert.group), "Labels": dict(alert.labels)})
     yield from _present({"Matched by": format_labels(alert.match_labels)})
+    yield from _service_fields(alert.service_info)
     yield "Fired", format_timestamp_ms(alert.fire_time)
     yield from _action("Acknowledged", alert.acknowledge_time, alert.acknowledged_by)
     yield from _action("Resolved", alert.resolve_time, alert.resolved_by)
@@ -133,6 +141,12 @@ def _fields(alert: Alert) -> Iterator[tuple[str, str]]:
     yield from _window_fields(alert.window)
     yield "Fingerprint", alert.fingerprint
     yield "Changed", format_timestamp_ms(alert.update_time)
+
+
+def _service_fields(info: ServiceInfo) -> Iterator[tuple[str, str]]:
+    """Yield what the catalog has of the alert's service."""
+    yield from _present({"Owner": info.owner, "Tier": info.tier, "Service": info.description})
+    yield from ((f"Link {name}", address) for name, address in sorted(info.links.items()))
 
 
 def _window_fields(window: WindowResult) -> Iterator[tuple[str, str]]:
@@ -164,6 +178,13 @@ def _notified_row(entry: AlertHistoryEntry) -> list[str | Text]:
     about = Alert.State.Name(entry.notified_state) if entry.notified_state else "-"
     outcome = _OUTCOMES[entry.kind]
     return [format_timestamp_ms(entry.create_time), about, entry.channel, entry.recipient or "-", outcome]
+
+
+def _change_row(related: RelatedChange) -> list[str | Text]:
+    change = related.change
+    kind = ServiceChange.Kind.Name(change.kind)
+    away = str(related.distance)
+    return [format_timestamp_ms(change.time), change.service, away, kind, change.version, change.actor, change.link]
 
 
 def _history_row(entry: AlertHistoryEntry) -> list[str | Text]:

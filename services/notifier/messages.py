@@ -11,13 +11,16 @@ from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.severity import Severity
 from services.notifier.core.delivery import Delivery, DeliveryState
 from services.notifier.core.notification import (
+    NotificationChange,
     NotificationContent,
     NotificationKind,
     NotificationSample,
+    NotificationService,
     NotificationWindow,
 )
 from services.notifier.ports import FailedDelivery, ListedDelivery
-from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent
+from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent, ServiceInfo
+from tocsin.changes.v1.service_change_pb2 import ServiceChange
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1.notification_pb2 import Delivery as DeliveryMessage
 from tocsin.notifications.v1.notification_pb2 import FailedNotification, Notification, NotificationResult
@@ -133,6 +136,8 @@ def _notification(message: Notification) -> NotificationContent:
         labels=dict(alert.labels),
         window=_window(alert) if alert.HasField("window") else None,
         samples=tuple(_sample(sample) for sample in alert.samples),
+        service=_service(alert.service_info) if alert.HasField("service_info") else None,
+        changes=tuple(_change(related.change) for related in alert.recent_changes),
         closes_superseded=kind is NotificationKind.RESOLVED and bool(alert.superseded_by),
     )
 
@@ -158,6 +163,24 @@ def _sample(sample: SampleEvent) -> NotificationSample:
         host=sample.host,
         trace_id=sample.trace_id,
         attributes=dict(sample.attributes),
+    )
+
+
+def _service(info: ServiceInfo) -> NotificationService:
+    return NotificationService(
+        name=info.name, owner=info.owner, tier=info.tier, description=info.description, links=dict(info.links)
+    )
+
+
+def _change(change: ServiceChange) -> NotificationChange:
+    is_known = change.kind in ServiceChange.Kind.values() and change.kind
+    return NotificationChange(
+        time=datetime_of(change.time),
+        service=change.service,
+        kind=ServiceChange.Kind.Name(change.kind) if is_known else "OTHER",
+        version=change.version,
+        actor=change.actor,
+        link=change.link,
     )
 
 

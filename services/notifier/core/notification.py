@@ -48,6 +48,29 @@ class NotificationWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationService:
+    """What the catalog has of the alert's service; an empty field where its entry does not say."""
+
+    name: str
+    owner: str = ""
+    tier: str = ""
+    description: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationChange:
+    """A change, such as a deployment, of the alert's service or of one that this depends on, before it fired."""
+
+    time: datetime
+    service: str
+    kind: str
+    version: str = ""
+    actor: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationContent:
     """What people are to be told about an alert. Its texts come from logs and rules: escape them."""
 
@@ -67,5 +90,7 @@ class NotificationContent:
     labels: Mapping[str, str] = field(default_factory=dict)
     window: NotificationWindow | None = None
     samples: tuple[NotificationSample, ...] = ()
+    service: NotificationService | None = None
+    changes: tuple[NotificationChange, ...] = ()
     closes_superseded: bool = False
     """Whether another alert took its place: only channels that track alerts get it, to close theirs."""

@@ -18,13 +18,15 @@ from uuid import UUID
 from services.domain.severity import Severity
 from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.wording import (
+    change_lines,
     facts,
     format_attributes,
     headline,
-    label_links,
+    links,
     multi_line,
     plain_labels,
     sample_source,
+    service_text,
     single_line,
     truncate,
 )
@@ -131,8 +133,12 @@ def _text(notification: NotificationContent) -> str:
     parts.append("\n".join(f"{name}: {value}" for name, value in facts(notification)))
     if notification.description:
         parts.append(multi_line(notification.description))
-    if links := label_links(notification):
-        parts.append("\n".join(f"{single_line(name)}: {address}" for name, address in links))
+    if service := service_text(notification):
+        parts.append(service)
+    if changes := change_lines(notification):
+        parts.append("\n".join(["Changes before it fired:", *changes]))
+    if found := links(notification):
+        parts.append("\n".join(f"{single_line(name)}: {address}" for name, address in found))
     parts += [_sample(sample) for sample in notification.samples]
     if labels := plain_labels(notification):
         parts.append(f"Labels: {labels}")

@@ -11,12 +11,14 @@ from services.domain.severity import Severity
 from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import (
     JsonObject,
+    change_lines,
     facts,
     format_duration,
     headline,
-    label_links,
+    links,
     multi_line,
     sample_source,
+    service_text,
     single_line,
     truncate,
 )
@@ -88,7 +90,7 @@ def pagerduty_body(notification: NotificationContent, routing_key: str) -> JsonO
     }
     if notification.kind is NotificationKind.FIRING:
         body |= {"client": "Tocsin", "payload": _payload(notification)}
-        body["links"] = [{"href": address, "text": single_line(name)} for name, address in label_links(notification)]
+        body["links"] = [{"href": address, "text": single_line(name)} for name, address in links(notification)]
     return body
 
 
@@ -116,6 +118,10 @@ def _details(notification: NotificationContent) -> JsonObject:
             "threshold": window.threshold,
             "window": format_duration(window.length),
         }
+    if service := service_text(notification):
+        details["service"] = service
+    if changes := change_lines(notification):
+        details["changes"] = list(changes)
     details["samples"] = [
         {
             "where": sample_source(sample),

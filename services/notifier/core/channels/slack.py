@@ -2,7 +2,7 @@
 
 Nothing of an alert's text may become markup: `&`, `<` and `>` are escaped, so that no `<…>` (mention, link) can come
 out of a log line, values are in plain_text objects, and samples in a code fence that they cannot close. The only links
-are labels of the rule that are addresses.
+are addresses in the rule's labels, in the catalog's entry of the service, and of changes.
 Slack fetches no address that a log line names, which it would do to show a preview.
 Slack has no key by which it drops a repeated message; the first block's id is the delivery's id, by which people and
 programs recognise one.
@@ -20,13 +20,15 @@ from uuid import UUID
 from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import (
     JsonObject,
+    change_lines,
     facts,
     format_attributes,
     headline,
-    label_links,
+    links,
     multi_line,
     plain_labels,
     sample_source,
+    service_text,
     single_line,
 )
 from services.notifier.core.notification import NotificationContent
@@ -111,18 +113,25 @@ def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonOb
         {"type": "section", "fields": [_plain(_field(*fact)) for fact in facts(notification)[:_MAX_FIELDS]]},
     ]
     if notification.description:
-        description = escape_and_truncate(multi_line(notification.description), _MAX_DESCRIPTION)
-        blocks.append({"type": "section", "text": _plain(description)})
+        blocks.append(_section(multi_line(notification.description)))
+    if service := service_text(notification):
+        blocks.append(_context(service, _MAX_LABELS))
+    if changes := change_lines(notification):
+        blocks.append(_section("\n".join(["Changes before it fired:", *changes])))
     if labels := plain_labels(notification):
         blocks.append(_context(f"Labels: {labels}", _MAX_LABELS))
-    if links := label_links(notification):
-        blocks.append(_links(links))
+    if found := links(notification):
+        blocks.append(_links(found))
     for sample in notification.samples:
         blocks += [_context(sample_source(sample)), _code(sample.text)]
         if sample.attributes:
             blocks.append(_context(format_attributes(sample), _MAX_ATTRIBUTES))
     blocks.append(_context(f"Alert {notification.alert_id}"))
     return blocks
+
+
+def _section(text: str) -> JsonObject:
+    return {"type": "section", "text": _plain(escape_and_truncate(text, _MAX_DESCRIPTION))}
 
 
 def _plain(text: str) -> JsonObject:
@@ -138,9 +147,9 @@ def _code(text: str) -> JsonObject:
     return {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": f"```{fenced}```"}}
 
 
-def _links(links: Sequence[tuple[str, str]]) -> JsonObject:
-    """Return links to addresses of the rule; nothing else of an alert is markup."""
-    texts = [f"<{escape(address)}|{escape_and_truncate(_link_name(name), _MAX_LINK_NAME)}>" for name, address in links]
+def _links(found: Sequence[tuple[str, str]]) -> JsonObject:
+    """Return links to addresses of the rule, the service and its changes; nothing else of an alert is markup."""
+    texts = [f"<{escape(address)}|{escape_and_truncate(_link_name(name), _MAX_LINK_NAME)}>" for name, address in found]
     lengths = accumulate(len(text) + 1 for text in texts)
     shown = [text for text, end in zip(texts, lengths, strict=True) if end <= _MAX_DESCRIPTION]
     return {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": "\n".join(shown)}}

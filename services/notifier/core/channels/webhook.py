@@ -16,7 +16,13 @@ from uuid import UUID
 
 from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import JsonObject
-from services.notifier.core.notification import NotificationContent, NotificationSample, NotificationWindow
+from services.notifier.core.notification import (
+    NotificationChange,
+    NotificationContent,
+    NotificationSample,
+    NotificationService,
+    NotificationWindow,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +104,8 @@ def _document(notification: NotificationContent, delivery_id: UUID) -> JsonObjec
             "actor": notification.actor,
             "window": _window(notification.window),
             "samples": [_sample(sample) for sample in notification.samples],
+            "service": _service(notification.service),
+            "recentChanges": [_change(change) for change in notification.changes],
         },
     }
 
@@ -124,6 +132,29 @@ def _sample(sample: NotificationSample) -> JsonObject:
         "host": sample.host,
         "traceId": sample.trace_id,
         "attributes": dict(sample.attributes),
+    }
+
+
+def _service(service: NotificationService | None) -> JsonObject | None:
+    if service is None:
+        return None
+    return {
+        "name": service.name,
+        "owner": service.owner,
+        "tier": service.tier,
+        "description": service.description,
+        "links": dict(service.links),
+    }
+
+
+def _change(change: NotificationChange) -> JsonObject:
+    return {
+        "time": _time(change.time),
+        "service": change.service,
+        "kind": change.kind,
+        "version": change.version,
+        "actor": change.actor,
+        "link": change.link,
     }
 
 

@@ -5,13 +5,20 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from services.domain.links import is_link
-from services.notifier.core.notification import NotificationContent, NotificationKind, NotificationSample
+from services.notifier.core.notification import (
+    NotificationChange,
+    NotificationContent,
+    NotificationKind,
+    NotificationSample,
+    NotificationService,
+)
 
 JsonObject = dict[str, object]
 
 _PLAIN = re.compile(r"[\w.:/@%+-]+")
 # Before the name of an attribute in a rule's grouping.
 _ATTRIBUTE = "attributes."
+_MAX_SERVICE_TEXT = 1000
 _MINUTE = 60
 _HOUR = 3600
 
@@ -39,6 +46,8 @@ def facts(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
         ("Resource", single_line(named_resource(notification))),
         ("Severity", notification.severity.name),
     ]
+    if owner := _owner(notification.service):
+        pairs.append(("Owner", owner))
     if (window := notification.window) is not None:
         pairs += [
             ("Count", f"{window.count} of {window.total}"),
@@ -58,6 +67,51 @@ def plain_labels(notification: NotificationContent) -> str:
     links = dict(label_links(notification))
     labels = [(name, value) for name, value in sorted(notification.labels.items()) if name not in links]
     return ", ".join(f"{single_line(name)}={single_line(value)}" for name, value in labels)
+
+
+def links(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
+    """Return the names and addresses of all links: of the rule's labels, of the service, and of its changes.
+
+    What the rule links already is not linked again. Those who write rules, the catalog and changes have written these
+    addresses; none that a log line names is ever made a link.
+    """
+    service = notification.service.links if notification.service else {}
+    changes = ((change_title(change), change.link) for change in notification.changes)
+    found = list(label_links(notification))
+    for name, address in (*sorted(service.items()), *changes):
+        if is_link(address) and all(address != other for _, other in found):
+            found.append((name, address))
+    return tuple(found)
+
+
+def service_text(notification: NotificationContent) -> str:
+    """Return one line that says what the service does; empty where that is not known."""
+    service = notification.service
+    if service is None or not service.description:
+        return ""
+    return truncate(single_line(f"{service.name}: {service.description}"), _MAX_SERVICE_TEXT)
+
+
+def change_lines(notification: NotificationContent) -> tuple[str, ...]:
+    """Return one line for each change before the alert fired: when, what, and by whom."""
+    return tuple(
+        single_line(
+            f"{format_time(change.time)} {change_title(change)}" + (f" by {change.actor}" if change.actor else "")
+        )
+        for change in notification.changes
+    )
+
+
+def change_title(change: NotificationChange) -> str:
+    """Return what was changed, such as "deployment of ledger 1.4.2"."""
+    return single_line(f"{change.kind.lower().replace('_', ' ')} of {change.service} {change.version}")
+
+
+def _owner(service: NotificationService | None) -> str:
+    if service is None:
+        return ""
+    tier = f"tier {service.tier}" if service.tier else ""
+    return single_line(", ".join(part for part in (service.owner, tier) if part))
 
 
 def label_links(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
