@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import measures
+from bench.bare import bare_handler
 from bench.lines import OPENSTACK
-from bench.measures import BATCH_EVENTS, COLUMNS_EVENTS, RATE, SILENT_RULES, Throughput
+from bench.measures import BATCH_EVENTS, COLUMNS_EVENTS, RATE, SILENT_RULES, Singles, Throughput
 from bench.reference import Reference
 from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
@@ -23,6 +24,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 PROBES = 100
 WARM_UP = 15.0
+STEADY_RATE = 2000.0
 
 Row = tuple[str, str, str]
 
@@ -85,15 +87,27 @@ def _columns(full: Throughput) -> list[Row]:
 
 def _singles(ports: Ports, seconds: float) -> list[Row]:
     _say(f"single events over REST for {seconds:.0f} s")
-    rows = []
-    for title, rate in (("as fast as they go", None), ("at 2,000/s", 2000.0)):
-        figures = measures.singles(ports, seconds, rate)
-        failures = f", failures {dict(figures.failures)}" if figures.failures else ""
-        rows += [
-            (f"REST single events/s, {title}", f"{figures.per_second:,.0f}{failures}", "2,000"),
-            (f"  p50 and p99, {title}", f"{figures.p50:.1f} ms, {figures.p99:.1f} ms", "p99 < 50 ms"),
-        ]
-    return rows
+    full, steady = measures.singles(ports, seconds), measures.singles(ports, seconds, STEADY_RATE)
+    with bare_handler() as bare_ports:
+        _say("single events over REST to a bare grpc.aio handler")
+        bare = measures.singles(bare_ports, seconds)
+    _say("single events over REST at half of what the bare handler answers")
+    half = measures.singles(ports, seconds, bare.per_second / 2)
+    return [
+        *_single_rows("as fast as they go", full),
+        *_single_rows(f"at {STEADY_RATE:,.0f}/s", steady),
+        ("REST single events/s, a bare grpc.aio handler behind an Envoy", f"{bare.per_second:,.0f}", ""),
+        ("  ingest's share of it", f"{full.per_second / bare.per_second:.2f}", "0.7"),
+        *_single_rows("at half of the bare handler's", half),
+    ]
+
+
+def _single_rows(title: str, figures: Singles) -> list[Row]:
+    failures = f", failures {dict(figures.failures)}" if figures.failures else ""
+    return [
+        (f"REST single events/s, {title}", f"{figures.per_second:,.0f}{failures}", "2,000"),
+        (f"  p50 and p99, {title}", f"{figures.p50:.1f} ms, {figures.p99:.1f} ms", "p99 < 50 ms"),
+    ]
 
 
 def _delays(ports: Ports) -> list[Row]:

@@ -7,9 +7,6 @@ rate that the CPU time of the ingest process allows.
 
 import argparse
 import asyncio
-import os
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -27,6 +24,7 @@ from rich.table import Table
 from bench import rest
 from bench.lines import batches
 from bench.load import load
+from bench.processes import child, gateway_settings
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.field_checks import Limits
@@ -83,34 +81,12 @@ def running(brokers: str, ports: Ports) -> Iterator[psutil.Process]:
         "INGEST_LISTEN": f"127.0.0.1:{ports.ingest}",
         "INGEST_ADMIN_LISTEN": f"127.0.0.1:{ports.ingest_admin}",
     }
-    gateway = {
-        "GATEWAY_INGEST": ingest["INGEST_LISTEN"],
-        "GATEWAY_INGEST_ADMIN": ingest["INGEST_ADMIN_LISTEN"],
-        "GATEWAY_EDGE_PORT": str(ports.edge),
-        "GATEWAY_EVALUATOR_PORT": str(ports.edge_evaluator),
-        "GATEWAY_MANAGER_PORT": str(ports.edge_manager),
-        "GATEWAY_NOTIFIER_PORT": str(ports.edge_notifier),
-        "GATEWAY_MESH_PORT": str(ports.mesh),
-        "GATEWAY_ADMIN_PORT": str(ports.envoy_admin),
-        "GATEWAY_ACCESS_LOG": os.devnull,
-    }
     try:
-        with child("services.ingest", ingest) as process, child("stack.envoy", gateway):
+        with child("services.ingest", ingest) as process, child("stack.envoy", gateway_settings(ports)):
             wait_until_healthy(f"http://127.0.0.1:{ports.edge}/health")
             yield process
     finally:
         delete_topics(brokers, prefix)
-
-
-@contextmanager
-def child(module: str, settings: dict[str, str]) -> Iterator[psutil.Process]:
-    """Run a program until the end of the block."""
-    command, quiet = [sys.executable, "-m", module], subprocess.DEVNULL
-    with subprocess.Popen(command, env=os.environ | settings, stdout=quiet, stderr=quiet) as started:
-        try:
-            yield psutil.Process(started.pid)
-        finally:
-            started.terminate()
 
 
 def wait_until_healthy(url: str, seconds: float = 30.0) -> None:

@@ -115,7 +115,7 @@ async def all_published(published: Iterable[asyncio.Future[None]]) -> None:
 def start_flush_span(callers: Sequence[trace.Span]) -> trace.Span:
     """Start the span of a record that has events of several calls; it has one call as its parent, and links to all."""
     # A call whose trace is not recorded would take the others' traces with it.
-    recorded = next((each for each in callers if each.is_recording()), callers[0])
+    recorded = next((each for each in callers if each.get_span_context().trace_flags.sampled), callers[0])
     return telemetry.tracer(__name__).start_span(
         "log-events flush",
         trace.set_span_in_context(recorded),

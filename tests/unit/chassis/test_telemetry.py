@@ -94,3 +94,37 @@ def test_the_end_of_a_block_restores_the_former_providers() -> None:
             telemetry.meter("test").create_counter("inner").add(1)
             assert not any("outer" in line for line in exposed())
         assert any("outer_total" in line for line in exposed())
+
+
+@pytest.fixture
+def without_receiver() -> Iterator[None]:
+    with telemetry.telemetry("test", "i", ""):
+        yield
+
+
+@pytest.mark.usefixtures("without_receiver")
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_without_a_receiver_a_callers_trace_is_continued(flags: str) -> None:
+    caller = (CALLER[0], CALLER[1][:-2] + flags.encode())
+    span = telemetry.tracer("test").start_span("judge", telemetry.context_of([caller]))
+    context = span.get_span_context()
+    assert not span.is_recording()
+    assert (context.trace_id, context.trace_flags, context.is_remote) == (TRACE, int(flags), False)
+    assert context.span_id != int("b7ad6b7169203331", 16)
+
+
+@pytest.mark.usefixtures("without_receiver")
+def test_without_a_receiver_each_span_has_ids_of_its_own() -> None:
+    first, second = (telemetry.tracer("test").start_span("judge", telemetry.context_of([])) for _ in range(2))
+    ids = {(each.get_span_context().trace_id, each.get_span_context().span_id) for each in (first, second)}
+    assert len(ids) == 2
+    assert first.get_span_context().is_valid
+
+
+@pytest.mark.usefixtures("without_receiver")
+def test_without_a_receiver_a_span_is_the_current_one_in_its_block() -> None:
+    with telemetry.tracer("test").start_as_current_span("judge", context=telemetry.context_of([CALLER])) as span:
+        assert get_current_span() is span
+        with telemetry.tracer("test").start_as_current_span("inner", links=[]) as inner:
+            assert inner.get_span_context().trace_id == TRACE
+    assert not get_current_span().get_span_context().is_valid
