@@ -192,6 +192,8 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
                 "tocsin.logs.v1.LogIngestService",
                 "tocsin.rules.v1.AlertRuleService",
                 "tocsin.alerts.v1.AlertService",
+                "tocsin.catalog.v1.CatalogService",
+                "tocsin.incidents.v1.IncidentService",
                 "tocsin.notifications.v1.NotificationService",
                 "tocsin.rules.v1.RuleStatisticsService",
             },
