@@ -38,6 +38,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                 max_bytes=settings.max_inflight_bytes,
                 # The events in a record are compressed already.
                 compression_type="none",
+                # Events have waited for others before they became a record.
+                linger_ms=0,
             )
         )
         rpc = _rpc(settings, kafka)
