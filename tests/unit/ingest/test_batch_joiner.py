@@ -90,7 +90,7 @@ async def test_a_call_that_would_make_a_record_too_large_begins_the_next(make_be
 async def test_each_call_gets_its_own_response(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(linger=LONG)
     bench.producer.holds = True
-    good, refused, adjusted = named("a"), [*named("b"), an_event(message="")], [an_event(status_code=1000)]
+    good, refused, adjusted = named("a"), [*named("b"), an_event(message="")], [an_event(attributes={"": "v"})]
     calls = await begun(bench, named("first"), good, refused, adjusted, [an_event(service="")], [])
     bench.producer.holds = False
     bench.producer.confirm()
