@@ -84,6 +84,11 @@ CONTENTS = {
         "people",
     ),
     topics.WINDOW_PARTIALS: ("`PartialBatch`", "evaluator: match", "evaluator: window"),
+    topics.WINDOW_SNAPSHOTS: (
+        "what the open windows have counted so far",
+        "evaluator: window",
+        "evaluator: window, at start",
+    ),
     topics.WINDOW_STATE: ("the evaluator's open alerts", "evaluator: window", "evaluator: window, at start"),
     topics.ALERTS: ("`AlertTransition` by rule and resource", "evaluator: window", "manager"),
     topics.NOTIFICATIONS: ("`Notification` by alert", "manager", "notifier"),

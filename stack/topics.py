@@ -21,6 +21,7 @@ from services.contract.topics import (
     NOTIFICATION_RESULTS,
     NOTIFICATIONS,
     WINDOW_PARTIALS,
+    WINDOW_SNAPSHOTS,
     WINDOW_STATE,
 )
 
@@ -55,6 +56,10 @@ TOPICS = (
     Topic(name=LOG_EVENTS_DEAD_LETTER, partitions=1, config=_retention(7 * _DAY_MS)),
     # As long as the longest window, its lateness and a reserve: open windows are rebuilt from it.
     Topic(name=WINDOW_PARTIALS, partitions=4, config=_retention(26 * _HOUR_MS)),
+    # Snapshots of open windows: with the same partitions, as each belongs to one of them. A new one is written every
+    # minute, so what is older than that is used only by an evaluator that was away. Segments are as short as a part of
+    # the retention, because a record is gone only with its segment.
+    Topic(name=WINDOW_SNAPSHOTS, partitions=4, config={**_retention(_HOUR_MS), "segment.ms": str(_HOUR_MS // 6)}),
     Topic(name=WINDOW_STATE, partitions=4, config={"cleanup.policy": "compact"}),
     Topic(name=ALERTS, partitions=4, config=_retention(7 * _DAY_MS)),
     Topic(name=NOTIFICATIONS, partitions=4, config=_retention(7 * _DAY_MS)),

@@ -23,6 +23,7 @@ from services.evaluator.adapters.log_events import KafkaLogSource
 from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleReportClient
 from services.evaluator.adapters.window_partials_sink import KafkaPartialSink
 from services.evaluator.adapters.window_partials_source import KafkaPartialSource
+from services.evaluator.adapters.window_snapshots import KafkaSnapshotStore
 from services.evaluator.adapters.window_state import KafkaStateStore
 from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.rules import RuleSet
@@ -138,6 +139,7 @@ class _Parts:
             worker = WindowWorker(
                 source=KafkaPartialSource(consumer),
                 states=KafkaStateStore(settings.kafka, self._kafka),
+                snapshots=KafkaSnapshotStore(settings.kafka, self._kafka),
                 alerts=KafkaTransitionSink(self._kafka),
                 rules=self._rules,
                 metrics=self._metrics,

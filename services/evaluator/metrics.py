@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -25,6 +26,18 @@ class PartitionState:
     watermark_age: float | None
     open_groups: int
     firing_groups: int
+
+
+class SnapshotOutcome(Enum):
+    """What became of a snapshot; the metric label."""
+
+    WRITTEN = "written"
+    # It could not be written; the next attempt follows.
+    FAILED = "failed"
+    # A partition was resumed from it.
+    USED = "used"
+    # It was gone or damaged: the partition was read from the oldest record that an open window needs.
+    IGNORED = "ignored"
 
 
 def _labels_of(rule: Rule) -> Mapping[str, str]:
@@ -70,6 +83,10 @@ class Metrics:
         )
         self._transitions = instruments.create_counter(
             "tocsin.evaluator.transitions", description="Transitions written to alerts, by reason."
+        )
+        self._snapshots = instruments.create_counter(
+            "tocsin.evaluator.snapshots",
+            description="Snapshots of open windows: written or failed; used or ignored at a restart.",
         )
         # Observed, not set: a partition that was revoked must not be shown here any more.
         self._partitions: Mapping[int, PartitionState] = {}
@@ -117,6 +134,8 @@ class Metrics:
             counter.add(0)
         for reason in TransitionReason:
             self._transitions.add(0, {"reason": reason.value})
+        for outcome in SnapshotOutcome:
+            self._snapshots.add(0, {"outcome": outcome.value})
 
     def matched(self, seconds: float) -> None:
         """Record the time to match one fetch against all rules."""
@@ -173,6 +192,10 @@ class Metrics:
         self._transitions.add(1, {"reason": transition.reason.value})
         if transition.reason is TransitionReason.CONDITION_MET and transition.rule_id in self._by_rule:
             self._by_rule[transition.rule_id].fired += 1
+
+    def snapshot(self, outcome: SnapshotOutcome) -> None:
+        """Count what became of a snapshot."""
+        self._snapshots.add(1, {"outcome": outcome.value})
 
     def partitions(self, states: Mapping[int, PartitionState]) -> None:
         """Show the partitions of the window stage that are assigned to this instance, and no others."""

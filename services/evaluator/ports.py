@@ -11,6 +11,8 @@ from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import Group, Transition
 from services.evaluator.core.rule_problems import SetAsideRule
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window.checkpoint import SnapshotName
+from services.evaluator.core.window.snapshot import StageSnapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Partial:
     offset: int
     batch: PartialBatch
     traceparent: str = ""
+    # When Kafka took it.
+    appended_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +157,18 @@ class StateStore(Protocol):
 
     async def delete(self, keys: Sequence[tuple[int, str, Group]]) -> None:
         """Delete the states of these rules' groups."""
+        ...
+
+
+class SnapshotStore(Protocol):
+    """`window-snapshots`. Each method raises a transient Failure."""
+
+    async def save(self, partition: int, snapshot: StageSnapshot) -> SnapshotName:
+        """Write a snapshot of a partition of `window-partials`; return when Kafka has all of it."""
+        ...
+
+    async def load(self, names: Mapping[int, SnapshotName]) -> Mapping[int, StageSnapshot]:
+        """Return the named snapshots, by partition, without those of which anything is gone, foreign or damaged."""
         ...
 
 

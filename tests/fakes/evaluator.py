@@ -2,12 +2,21 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from services.chassis.failures import StreamUnavailable
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.domain.severity import Severity
 from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.adapters.messages import MalformedError
+from services.evaluator.adapters.window_snapshots_wire import (
+    MAX_PART_BYTES,
+    decode_snapshot,
+    encode_snapshot,
+    joined_parts,
+    part_values,
+)
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import (
     Group,
@@ -17,6 +26,8 @@ from services.evaluator.core.records import (
     WindowResult,
 )
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window.checkpoint import SnapshotName
+from services.evaluator.core.window.snapshot import StageSnapshot
 from services.evaluator.ports import LogFetch, Partial, PartialFetch, UnreadableRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -186,6 +197,33 @@ class MemoryStates(Failing):
         self.pass_or_fail()
         for partition, rule_id, group in keys:
             self.all.pop((partition, self.owners[partition], rule_id, group), None)
+
+
+class MemorySnapshots(Failing):
+    """`window-snapshots`: the values of the records of each partition, by their offsets."""
+
+    def __init__(self, max_bytes: int = MAX_PART_BYTES) -> None:
+        super().__init__()
+        self.records: dict[int, list[bytes]] = {}
+        self._max_bytes = max_bytes
+
+    async def save(self, partition: int, snapshot: StageSnapshot) -> SnapshotName:
+        snapshot_id, values = part_values(encode_snapshot(snapshot), self._max_bytes)
+        records = self.records.setdefault(partition, [])
+        first = len(records)
+        for value in values:
+            self.pass_or_fail()
+            records.append(value)
+        return SnapshotName(id=snapshot_id, first=first, last=len(records) - 1, position=snapshot.position)
+
+    async def load(self, names: Mapping[int, SnapshotName]) -> Mapping[int, StageSnapshot]:
+        self.pass_or_fail()
+        found: dict[int, StageSnapshot] = {}
+        for partition, name in names.items():
+            with suppress(MalformedError):
+                values = self.records.get(partition, [])[name.first : name.last + 1]
+                found[partition] = decode_snapshot(joined_parts(values, name.id))
+        return {each: snapshot for each, snapshot in found.items() if snapshot.position == names[each].position}
 
 
 class MemoryDeadLetters(Failing):

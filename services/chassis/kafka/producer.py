@@ -31,8 +31,8 @@ log = structlog.get_logger()
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 1.0
 
-# A delivery report: the caller's future, the record's size, and the error or None.
-_Report = tuple["asyncio.Future[None]", int, KafkaError | None]
+# A delivery report: the caller's future, the record's size, the error or None, and what the future results in.
+_Report = tuple["asyncio.Future[Any]", int, KafkaError | None, int | None]
 
 
 class Producer:
@@ -73,24 +73,15 @@ class Producer:
         Without `headers` the current trace context goes along. None as value deletes the key from a compacted topic,
         which would keep an empty value for ever. Raises Overloaded, StreamUnavailable, RequestTooLarge.
         """
-        size = len(value or b"")
-        self._admit(size)
         future: asyncio.Future[None] = self._loop.create_future()
-        try:
-            self._client.produce(
-                physical(self._settings, topic),
-                value,
-                key,
-                partition=-1 if partition is None else partition,
-                on_delivery=self._report_of(future, size),
-                headers=[*(telemetry.trace_headers() if headers is None else headers)],
-            )
-        except BufferError:
-            raise Overloaded("too much is waiting for Kafka") from None
-        except KafkaException as error:
-            raise _failure(error.args[0]) from error
-        self._waiting_bytes += size
+        self._produce(topic, value, self._report_of(future, len(value or b"")), key, partition, headers)
         return future
+
+    async def append(self, topic: str, value: bytes, partition: int) -> int:
+        """Send a record and return its offset when Kafka has it; raises as `enqueue` and its future do."""
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._produce(topic, value, self._report_of(future, len(value), has_offset=True), None, partition, ())
+        return await future
 
     async def send(
         self,
@@ -117,6 +108,32 @@ class Producer:
         self._stopping.set()
         await asyncio.to_thread(self._thread.join, self._settings.delivery_timeout.total_seconds() + 2)
 
+    def _produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        report: Any,
+        key: bytes | None,
+        partition: int | None,
+        headers: Headers | None,
+    ) -> None:
+        size = len(value or b"")
+        self._admit(size)
+        try:
+            self._client.produce(
+                physical(self._settings, topic),
+                value,
+                key,
+                partition=-1 if partition is None else partition,
+                on_delivery=report,
+                headers=[*(telemetry.trace_headers() if headers is None else headers)],
+            )
+        except BufferError:
+            raise Overloaded("too much is waiting for Kafka") from None
+        except KafkaException as error:
+            raise _failure(error.args[0]) from error
+        self._waiting_bytes += size
+
     def _admit(self, size: int) -> None:
         if self._is_refusing:
             raise StreamUnavailable("Kafka does not answer")
@@ -125,9 +142,9 @@ class Producer:
         if self._waiting_bytes and self._waiting_bytes + size > self._max_bytes:
             raise Overloaded("too much is waiting for Kafka")
 
-    def _report_of(self, future: asyncio.Future[None], size: int) -> Any:
-        def report(error: KafkaError | None, _: Any) -> None:
-            self._reports.append((future, size, error))
+    def _report_of(self, future: asyncio.Future[Any], size: int, *, has_offset: bool = False) -> Any:
+        def report(error: KafkaError | None, message: Any) -> None:
+            self._reports.append((future, size, error, message.offset() if has_offset else None))
 
         return report
 
@@ -195,7 +212,7 @@ class Producer:
 
     def _complete(self, reports: list[_Report]) -> None:
         failed = 0
-        for future, size, error in reports:
+        for future, size, error, result in reports:
             self._waiting_bytes -= size
             if error is not None:
                 failed += 1
@@ -203,7 +220,7 @@ class Producer:
             if future.done():
                 continue
             if error is None:
-                future.set_result(None)
+                future.set_result(result)
             else:
                 future.set_exception(_failure(error))
         self._sent.add(len(reports) - failed, {"outcome": "delivered"})

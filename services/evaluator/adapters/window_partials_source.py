@@ -45,6 +45,7 @@ def _partial_of(record: Record, batch: PartialBatch) -> Partial:
         offset=record.offset,
         batch=_limit_idle_time(batch, record.timestamp_ms * MILLISECOND_NS),
         traceparent=traceparent_of(record.headers),
+        appended_ns=record.timestamp_ms * MILLISECOND_NS,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -17,10 +18,12 @@ from services.evaluator.core.records import SECOND_NS, BlockProgress, Transition
 from services.evaluator.core.rules import STORES, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from services.evaluator.core.window.group_limit import GroupLimit
+from services.evaluator.core.window.snapshot import StageSnapshot
 from services.evaluator.core.window.stage import WindowStage
 from services.evaluator.core.window.step import Outcome
 from services.evaluator.metrics import Metrics, PartitionState
-from services.evaluator.ports import Partial, PartialSource, Rules, StateStore, TransitionSink
+from services.evaluator.ports import Partial, PartialSource, Rules, SnapshotStore, StateStore, TransitionSink
+from services.evaluator.worker.snapshots import Snapshots
 from services.evaluator.worker.stage_worker import StageWorker
 from services.evaluator.worker.transition_publisher import PendingTransition, TransitionPublisher
 
@@ -30,6 +33,8 @@ _FETCH_RECORDS = 200
 # Records that were judged before are the faster to process the more of them are read at once.
 _REPLAY_RECORDS = 2000
 _FETCH_SECONDS = 0.25
+# The last transitions of groups, and snapshots, by partition.
+_Loaded = tuple[Mapping[int, Sequence[Transition]], Mapping[int, StageSnapshot]]
 # After so many records of a partition at once the event loop runs other tasks.
 _RECORDS_BEFORE_YIELD = 100
 
@@ -46,6 +51,7 @@ class WindowWorker(StageWorker):
         *,
         source: PartialSource,
         states: StateStore,
+        snapshots: SnapshotStore,
         alerts: TransitionSink,
         rules: Rules,
         metrics: Metrics,
@@ -58,6 +64,7 @@ class WindowWorker(StageWorker):
         super().__init__(rules)
         self._source = source
         self._states = states
+        self._snapshots = Snapshots(snapshots, metrics, clock)
         self._publisher = TransitionPublisher(
             alerts=alerts, states=states, metrics=metrics, is_stopping=self.is_stopping, backoff=backoff
         )
@@ -92,11 +99,13 @@ class WindowWorker(StageWorker):
     async def finish(self) -> None:
         """Commit what was published."""
         await self._commit()
+        await self._snapshots.close()
 
     async def _apply(self, rebalance: Rebalance) -> None:
         for partition in rebalance.revoked:
             self._stages.pop(partition, None)
             self._behind.discard(partition)
+        self._snapshots.forget(rebalance.revoked)
         self._backlog.discard(rebalance.revoked)
         await self._resume(
             {
@@ -109,29 +118,45 @@ class WindowWorker(StageWorker):
         if not checkpoints:
             return
         owners = {partition: uuid4().hex for partition in checkpoints}
-        former = {partition: checkpoint.owner for partition, checkpoint in checkpoints.items()}
-        states = await self._load(former, owners)
-        if states is None:
+        loaded = await self._load(checkpoints, owners)
+        if loaded is None:
             return
+        states, snapshots = loaded
         for partition, checkpoint in checkpoints.items():
-            self._committed[partition] = checkpoint
-            self._behind.add(partition)
+            snapshot = snapshots.get(partition)
             limit = GroupLimit(
                 max_groups=self._max_groups, partition=partition, partitions=self._source.partition_count
             )
-            self._stages[partition] = WindowStage.restored(
-                checkpoint, states.get(partition, ()), self._idle_ns, owners[partition], limit=limit
+            # Beside the event loop: a snapshot may have a million panes.
+            stage = await asyncio.to_thread(
+                WindowStage.restored,
+                checkpoint,
+                states.get(partition, ()),
+                self._idle_ns,
+                owners[partition],
+                snapshot=snapshot,
+                limit=limit,
             )
+            if snapshot is not None:
+                await self._source.rewind(partition, snapshot.position)
+            self._committed[partition] = checkpoint
+            self._behind.add(partition)
+            self._stages[partition] = stage
         # Every stage gets the rules again; for those that have them this changes nothing.
         self._applied_rules = None
 
-    async def _load(self, former: dict[int, str], owners: dict[int, str]) -> Mapping[int, Sequence[Transition]] | None:
-        """Return the states, however long it takes; return None if the service stops before they are loaded."""
+    async def _load(self, checkpoints: dict[int, Checkpoint], owners: dict[int, str]) -> _Loaded | None:
+        """Return states and snapshots, however long it takes; return None if the service stops before."""
+        former = {partition: checkpoint.owner for partition, checkpoint in checkpoints.items()}
+
+        async def load() -> _Loaded:
+            return await self._states.load(former, owners), await self._snapshots.load(checkpoints)
+
         if self._is_stopping:
             return None
         try:
             return await retrying(
-                lambda: self._states.load(former, owners),
+                load,
                 log_event="states_delayed",
                 backoff=self._backoff,
                 retry_reason=failure_reason,
@@ -158,7 +183,10 @@ class WindowWorker(StageWorker):
             of_partition.setdefault(partial.partition, []).append(partial)
         incomplete: dict[int, Checkpoint] = {}
         for partition in of_partition.keys() & self._stages.keys():
-            records = of_partition[partition]
+            # Those before the position of a snapshot were fetched before it was read.
+            position = self._stages[partition].position
+            records = [partial for partial in of_partition[partition] if partial.offset >= position]
+            self._snapshots.observe(partition, records)
             for first in range(0, len(records), _RECORDS_BEFORE_YIELD):
                 if partition not in incomplete:
                     self._judge(partition, records[first : first + _RECORDS_BEFORE_YIELD], incomplete)
@@ -172,7 +200,8 @@ class WindowWorker(StageWorker):
             self._metrics.late(observed.late_events, observed.late_by_rule)
         self._report_limits(partition, observed)
         if any(self._is_new_gap(partition, offset, progress) for offset, progress in observed.gaps):
-            incomplete[partition] = self._committed[partition]
+            # Not from a snapshot: what is missing may be older.
+            incomplete[partition] = replace(self._committed[partition], snapshot=None)
         # What one flush of the match stage wrote has one trace.
         flush = next((partial.traceparent for partial in reversed(partials) if partial.traceparent), "")
         self._backlog.add(PendingTransition(partition, transition, flush) for transition in observed.transitions)
@@ -209,7 +238,10 @@ class WindowWorker(StageWorker):
     async def _commit(self) -> None:
         self._commit_at = self._clock.monotonic() + self._commit_seconds
         now_ns = self._now_ns()
-        checkpoints = {partition: stage.checkpoint(now_ns) for partition, stage in self._stages.items()}
+        checkpoints = {
+            partition: self._snapshots.named(partition, stage, stage.checkpoint(now_ns))
+            for partition, stage in self._stages.items()
+        }
         self._report(checkpoints, now_ns)
         unpublished = self._backlog.partitions()
         changed = {
@@ -224,6 +256,7 @@ class WindowWorker(StageWorker):
         if offsets and await self._source.commit(offsets):
             self._committed.update(changed)
             await self._delete_expired(changed)
+        self._snapshots.write_due(self._stages, checkpoints, now_ns)
 
     async def _delete_expired(self, committed: dict[int, Checkpoint]) -> None:
         keys = [

@@ -24,7 +24,7 @@ from services.evaluator.metrics import Metrics
 from services.evaluator.worker.transition_publisher import MAX_TRANSITIONS
 from services.evaluator.worker.window import WindowWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.evaluator import NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemoryStates
+from tests.fakes.evaluator import NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemorySnapshots, MemoryStates
 from tests.unit.evaluator.pipeline import rule
 from tests.unit.evaluator.rows import to_rows
 
@@ -38,6 +38,7 @@ class Loop:
     def __init__(self) -> None:
         self.max_groups = 100_000
         self.partials, self.alerts, self.states = MemoryPartials(), MemoryAlerts(), MemoryStates()
+        self.snapshots = MemorySnapshots()
         self.rules = MemoryRules(RuleSet.of(1, [rule("count", "count > threshold")]))
         self.clock, self.metrics = FakeClock(NOW), Metrics()
         self.metrics.rules(self.rules.current)
@@ -47,6 +48,7 @@ class Loop:
         return WindowWorker(
             source=self.partials,
             states=self.states,
+            snapshots=self.snapshots,
             alerts=self.alerts,
             rules=self.rules,
             metrics=self.metrics,

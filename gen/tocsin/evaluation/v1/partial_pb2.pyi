@@ -397,3 +397,196 @@ class WindowState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WindowState: _TypeAlias = WindowState  # noqa: Y015
+
+@_typing.final
+class WindowSnapshotPart(_message.Message):
+    """The value of a record on the topic `window-snapshots`: a part of a snapshot of one partition of `window-partials`.
+    The metadata of the committed offset of that partition names the snapshot whose parts count, and where they are.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    schema_version: _builtins.int
+    """The version of this form: 1. A reader ignores versions that it does not know."""
+    snapshot_id: _builtins.bytes
+    """The SHA-256 of the contents of all parts, one after the other: they are what was written, or they are ignored."""
+    part: _builtins.int
+    """The number of this part, from 0."""
+    parts: _builtins.int
+    """How many parts the snapshot has."""
+    content: _builtins.bytes
+    """A piece of a WindowSnapshot."""
+    def __init__(
+        self,
+        *,
+        schema_version: _builtins.int = ...,
+        snapshot_id: _builtins.bytes = ...,
+        part: _builtins.int = ...,
+        parts: _builtins.int = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "part", b"part", "parts", b"parts", "schema_version", b"schema_version", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WindowSnapshotPart: _TypeAlias = WindowSnapshotPart  # noqa: Y015
+
+@_typing.final
+class WindowSnapshot(_message.Message):
+    """What the window stage keeps of the records of one partition of `window-partials` before an offset, so that a restart
+    need not read them again. Tables are Arrow IPC streams, compressed with lz4; times are nanoseconds since the Unix epoch.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Source(_message.Message):
+        """What is known of a partition of `log-events`."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PARTITION_FIELD_NUMBER: _builtins.int
+        BLOCK_FIELD_NUMBER: _builtins.int
+        UP_TO_FIELD_NUMBER: _builtins.int
+        IS_COMPLETE_FIELD_NUMBER: _builtins.int
+        EVENT_NS_FIELD_NUMBER: _builtins.int
+        IDLE_NS_FIELD_NUMBER: _builtins.int
+        partition: _builtins.int
+        """The partition."""
+        block: _builtins.int
+        """Its current block."""
+        up_to: _builtins.int
+        """The first offset of it that is not contained."""
+        is_complete: _builtins.bool
+        """Whether the block was read from its start."""
+        event_ns: _builtins.int
+        """The greatest event time, in nanoseconds since the Unix epoch."""
+        idle_ns: _builtins.int
+        """Since when it is known to be idle, in nanoseconds since the Unix epoch."""
+        def __init__(
+            self,
+            *,
+            partition: _builtins.int = ...,
+            block: _builtins.int = ...,
+            up_to: _builtins.int = ...,
+            is_complete: _builtins.bool = ...,
+            event_ns: _builtins.int | None = ...,
+            idle_ns: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_event_ns", b"_event_ns", "_idle_ns", b"_idle_ns", "event_ns", b"event_ns", "idle_ns", b"idle_ns"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_event_ns", b"_event_ns", "_idle_ns", b"_idle_ns", "block", b"block", "event_ns", b"event_ns", "idle_ns", b"idle_ns", "is_complete", b"is_complete", "partition", b"partition", "up_to", b"up_to"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__event_ns: _TypeAlias = _typing.Literal["event_ns"]  # noqa: Y015
+        _WhichOneofArgType__event_ns: _TypeAlias = _typing.Literal["_event_ns", b"_event_ns"]  # noqa: Y015
+        _WhichOneofReturnType__idle_ns: _TypeAlias = _typing.Literal["idle_ns"]  # noqa: Y015
+        _WhichOneofArgType__idle_ns: _TypeAlias = _typing.Literal["_idle_ns", b"_idle_ns"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__event_ns) -> _WhichOneofReturnType__event_ns | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_ns) -> _WhichOneofReturnType__idle_ns | None: ...
+
+    @_typing.final
+    class WideSum(_message.Message):
+        """A sum that two doubles cannot hold."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PANE_FIELD_NUMBER: _builtins.int
+        UNITS_FIELD_NUMBER: _builtins.int
+        pane: _builtins.int
+        """The number of the pane, from 1."""
+        units: _builtins.bytes
+        """The sum in units of 2^-1074: an integer in two's complement, little-endian."""
+        def __init__(
+            self,
+            *,
+            pane: _builtins.int = ...,
+            units: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["pane", b"pane", "units", b"units"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    IS_RESUMED_FIELD_NUMBER: _builtins.int
+    SOURCE_PARTITIONS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SELECTIONS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    PANES_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    FOLDED_SAMPLES_FIELD_NUMBER: _builtins.int
+    WIDE_SUMS_FIELD_NUMBER: _builtins.int
+    BLOCK_SAMPLES_FIELD_NUMBER: _builtins.int
+    MATCHED_BY_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """The first offset that is not contained."""
+    is_resumed: _builtins.bool
+    """Whether an owner before the one that wrote this has counted late events."""
+    source_partitions: _builtins.int
+    """The number of partitions of `log-events`."""
+    selections: _builtins.bytes
+    """A row for each selection: rule_id, selection_revision, open_from_ns and is_judged."""
+    windows: _builtins.bytes
+    """A row for each number of a window, from 1: is_used, rule_id, selection_revision, start_ns, first_offset, is_open,
+    is_incomplete, is_listed, folded_of, revision and overflow_of.
+    """
+    groups: _builtins.bytes
+    """A row for each number of a group, from 0: its values; null where the number is free."""
+    panes: _builtins.bytes
+    """A row for each pane, from 1: its code and the numbers of folded blocks."""
+    blocks: _builtins.bytes
+    """The rows of blocks that still grow: the source, the pane, up_to, matched_by, the numbers, and how many samples."""
+    samples: _builtins.bytes
+    """The events that samples refer to, as in PartialColumns.samples."""
+    folded_samples: _builtins.bytes
+    """The samples of folded blocks: the pane, and the index of the event."""
+    block_samples: _builtins.bytes
+    """The samples of the rows of blocks, one row after the other: indexes of events."""
+    matched_by: _builtins.int
+    """The latest revision of rules that matched a record."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___WindowSnapshot.Source]:
+        """Those that have sent a batch."""
+
+    @_builtins.property
+    def wide_sums(self) -> _containers.RepeatedCompositeFieldContainer[Global___WindowSnapshot.WideSum]:
+        """Sums of panes that two doubles cannot hold; there is not a number in their low column."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        is_resumed: _builtins.bool = ...,
+        source_partitions: _builtins.int = ...,
+        sources: _abc.Iterable[Global___WindowSnapshot.Source] | None = ...,
+        selections: _builtins.bytes = ...,
+        windows: _builtins.bytes = ...,
+        groups: _builtins.bytes = ...,
+        panes: _builtins.bytes = ...,
+        blocks: _builtins.bytes = ...,
+        samples: _builtins.bytes = ...,
+        folded_samples: _builtins.bytes = ...,
+        wide_sums: _abc.Iterable[Global___WindowSnapshot.WideSum] | None = ...,
+        block_samples: _builtins.bytes = ...,
+        matched_by: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_samples", b"block_samples", "blocks", b"blocks", "folded_samples", b"folded_samples", "groups", b"groups", "is_resumed", b"is_resumed", "matched_by", b"matched_by", "panes", b"panes", "position", b"position", "samples", b"samples", "selections", b"selections", "source_partitions", b"source_partitions", "sources", b"sources", "wide_sums", b"wide_sums", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WindowSnapshot: _TypeAlias = WindowSnapshot  # noqa: Y015

@@ -46,4 +46,19 @@ owner was. Transitions decided again have the same ids, and readers of `alerts` 
 
 Why it is exact: partial rows are cumulative and replaced, so reading a record twice changes nothing; a gap between two
 flushes is noticed and read again from the last checkpoint; ids are functions of what was decided.
+
+Snapshots: for long windows that would be many records, so about every minute the arrays of the stage are copied
+(`snapshot`, due by `reading_history`), written to `window-snapshots`, and named by a later checkpoint. A snapshot is
+what the records before its position come to, and nothing else: no rules, no alerts. A new owner takes it in place of
+these records and reads on from there, as in any replay. Windows that the checkpoint's watermark has passed are closed
+without being judged again: the former owner judged them and published what followed before it committed. A rule that
+came to be known after rows of it makes earlier snapshots useless, because they do not say which of its windows were
+judged.
+
+Why that is exact too, wherever a process ends: until a checkpoint names a snapshot nobody reads it, and it is named
+only after Kafka has all of it. A commit that fails leaves the former checkpoint with its own, older snapshot. An owner
+that does not know yet that it has lost the partition cannot commit, so nobody reads what it writes. The id of a
+snapshot is the digest of its content: whatever is found at its place is exactly what was written, or it is ignored, and
+all records are read from the oldest needed offset, which the checkpoint names as before. After a gap that is done as
+well, because what is missing may be older than the snapshot.
 """

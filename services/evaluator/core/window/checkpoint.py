@@ -1,35 +1,53 @@
 """From where a partition of `window-partials` is resumed, and its form as metadata of a committed offset."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 _VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotName:
+    """Where a snapshot of the partition is: the first and the last offset of its records on `window-snapshots`.
+
+    The id is that of its content. It has what comes of the records of `window-partials` before `position`.
+    """
+
+    id: str
+    first: int
+    last: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """From where, and with what, a new owner resumes a partition exactly.
 
-    Reading begins at `offset`, the oldest record that an open window needs. Records before `position` were judged
-    already; `watermark_ns` says which windows were closed by then. `owner` names who wrote the groups' states.
+    Reading begins at `offset`, the oldest record that an open window needs, or at the position of the snapshot if that
+    can be read. Records before `position` were judged already; `watermark_ns` says which windows were closed by then.
+    `owner` names who wrote the groups' states.
     """
 
     offset: int
     position: int
     watermark_ns: int | None
     owner: str = ""
+    snapshot: SnapshotName | None = None
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> str:
     """Encode a checkpoint as the metadata of its committed offset."""
-    return json.dumps(
-        {
-            "v": _VERSION,
-            "position": checkpoint.position,
-            "watermark": checkpoint.watermark_ns,
-            "owner": checkpoint.owner,
-        }
-    )
+    fields: dict[str, object] = {
+        "v": _VERSION,
+        "position": checkpoint.position,
+        "watermark": checkpoint.watermark_ns,
+        "owner": checkpoint.owner,
+    }
+    if checkpoint.snapshot is not None:
+        # Former versions do not know it, and read from the offset on.
+        fields["snapshot"] = asdict(checkpoint.snapshot)
+    return json.dumps(fields)
 
 
 def decode_checkpoint(offset: int, metadata: str) -> Checkpoint:
@@ -43,7 +61,20 @@ def decode_checkpoint(offset: int, metadata: str) -> Checkpoint:
                 watermark_ns=fields["watermark"],
                 # Former versions wrote no owner.
                 owner=str(fields.get("owner", "")),
+                snapshot=_snapshot_name(fields.get("snapshot")),
             )
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     return Checkpoint(offset=offset, position=offset, watermark_ns=None)
+
+
+def _snapshot_name(fields: Any) -> SnapshotName | None:
+    try:
+        return SnapshotName(
+            id=str(fields["id"]),
+            first=int(fields["first"]),
+            last=int(fields["last"]),
+            position=int(fields["position"]),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -38,6 +38,8 @@ class StageSnapshot:
     # How many partitions `log-events` has, and what is known of each.
     source_count: int
     sources: Mapping[int, SourceTimes]
+    # The latest revision of rules that matched a record.
+    matched_by: int
     table: TableColumns
 
 
@@ -53,6 +55,7 @@ def put_together(windows: PartitionWindows, snapshot: StageSnapshot) -> None:
     """Fill a partition's windows from a snapshot. Its watermark is the one up to which windows were judged since."""
     watermark_ns = windows.watermark.value_ns
     windows.watermark.resume(snapshot.source_count, snapshot.sources)
+    windows.matched_by = snapshot.matched_by
     windows.table = PaneTable(snapshot.table, windows.table.others.limit)
     for selection, state in snapshot.selections.items():
         windows.by_selection[selection] = RuleWindows(

@@ -55,8 +55,8 @@ def _check_windows(windows: Iterable[WindowEntry | None], selections: Collection
         _require(not entry.folded_of or entries[entry.folded_of - 1] is not None, "windows: totals of a free number")
         _require(0 <= entry.overflow_of <= len(entries), "windows: overflow of a window that is not there")
         _require(not entry.overflow_of or _may_overflow(entries[entry.overflow_of - 1]), "windows: overflow of another")
-        (selection, _), is_totals = entry.key, not entry.selection_revision
-        _require(is_totals or selection in selections, "windows: of a selection that is not known")
+        if entry.is_open and entry.is_listed and entry.selection_revision:
+            _require(entry.key[0] in selections, "windows: of a selection that is not known")
 
 
 def _may_overflow(entry: WindowEntry | None) -> bool:

@@ -147,6 +147,7 @@ class WindowStage:
             sequences={source: replace(sequence) for source, sequence in self._sequences.items()},
             source_count=self.watermark.source_count,
             sources=self.watermark.sources(),
+            matched_by=self.windows.matched_by,
             table=self.windows.table.columns(),
         )
 
