@@ -1,7 +1,9 @@
 """The cost of the window stage, on partial aggregates in memory: `python -m bench.window [--profile]`.
 
 Steady: rows of open blocks are merged and judged, flush after flush. Memory and replay: 100,000 groups, each in one
-source partition and selected by ten rules; the records are decoded and merged again as after a restart.
+source partition and selected by ten rules; the records are decoded and merged again as after a restart. Snapshots: what
+writing one costs, and a restart with it and without; also for a window of a day with 5,000,000 events, 25 a flush, of
+which a tenth is read.
 """
 
 import argparse
@@ -9,7 +11,7 @@ import cProfile
 import pstats
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from resource import getpagesize
@@ -20,11 +22,18 @@ from rich.table import Table
 
 from services.domain.severity import Severity
 from services.evaluator.adapters.window_partials_wire import decode_batch, encode_batch
+from services.evaluator.adapters.window_snapshots_wire import (
+    decode_snapshot,
+    encode_snapshot,
+    joined_parts,
+    part_values,
+)
 from services.evaluator.core.partial_rows import ABSENT_NS, PartialBatch, PartialRows
 from services.evaluator.core.records import BLOCK_RECORDS, SECOND_NS, BlockProgress, Sample
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.samples import SampleTable
 from services.evaluator.core.window.checkpoint import Checkpoint
+from services.evaluator.core.window.snapshot import StageSnapshot
 from services.evaluator.core.window.stage import WindowStage
 from services.rule_language.rule import Draft, Rule, RuleType, complete
 
@@ -80,11 +89,10 @@ class Load:
             )
             for first in range(0, self.groups, per_record):
                 chosen = np.arange(first, min(first + per_record, self.groups))
-                yield PartialBatch(progress=progress, rows=self._rows(chosen, flush, samples=samples))
+                yield PartialBatch(progress=progress, rows=self.rows(chosen, flush, samples=samples))
 
-    def _rows(
-        self, groups: "np.ndarray[tuple[int], np.dtype[np.int64]]", counted: int, *, samples: bool
-    ) -> PartialRows:
+    def rows(self, groups: "np.ndarray[tuple[int], np.dtype[np.int64]]", counted: int, *, samples: bool) -> PartialRows:
+        """Return the rows of these groups, each of which has so many events in its block."""
         compiled = list(self.rules.rules.values())
         selections = [*(rule.selection_key for rule in compiled), (compiled[0].bucketing_id, 0)]
         size = len(groups) * len(selections)
@@ -164,6 +172,71 @@ def memory_and_replay(groups: int = 100_000, rules: int = 10) -> tuple[float, fl
     return _resident_mb() - before, seconds, rows
 
 
+@dataclass(frozen=True)
+class SnapshotCosts:
+    """What a snapshot costs, and a restart with it and without; seconds of CPU."""
+
+    panes: int
+    copying: float
+    encoding: float
+    megabytes: float
+    reading: float
+    replaying: float
+
+
+def snapshot_costs(load: Load, batches: Sequence[PartialBatch]) -> SnapshotCosts:
+    """Measure a stage that has read these records."""
+    values = [encode_batch(batch) for batch in batches]
+    stage = started(load.rules, len(values))
+    replaying = _cpu_seconds(lambda: [stage.observe([each], 0) for each in enumerate(map(decode_batch, values))])
+    checkpoint = stage.checkpoint(0)
+    snapshots: list[StageSnapshot] = []
+    copying = _cpu_seconds(lambda: snapshots.append(stage.snapshot(0)))
+    parts: list[tuple[str, list[bytes]]] = []
+    encoding = _cpu_seconds(lambda: parts.append(part_values(encode_snapshot(snapshots[0]))))
+
+    def restart() -> None:
+        snapshot = decode_snapshot(joined_parts(parts[0][1], parts[0][0]))
+        resumed = WindowStage.restored(checkpoint, (), 10**10, snapshot=snapshot)
+        resumed.update_rules(load.rules, 0)
+
+    return SnapshotCosts(
+        panes=len(snapshots[0].table.codes),
+        copying=copying,
+        encoding=encoding,
+        megabytes=sum(map(len, parts[0][1])) / 1e6,
+        reading=_cpu_seconds(restart),
+        replaying=replaying,
+    )
+
+
+def day_of_flushes(load: Load, events: int, flushed: int = 25) -> list[PartialBatch]:
+    """Return the records of so many events, in flushes of a few of random groups."""
+    random = np.random.default_rng(1)
+    records = []
+    for number in range(events // flushed):
+        block, step = divmod(number // SOURCES, BLOCK_RECORDS)
+        start = block * BLOCK_RECORDS
+        progress = BlockProgress(
+            source_partition=number % SOURCES,
+            source_partitions=SOURCES,
+            block=block,
+            up_to=start + step + 1,
+            previous_up_to=start + step,
+            max_event_ns=START_NS + number,
+            rules_revision=1,
+        )
+        chosen = np.unique(random.integers(0, load.groups, flushed))
+        records.append(PartialBatch(progress=progress, rows=load.rows(chosen, 1 + step, samples=False)))
+    return records
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
 def _resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize() / 1e6
 
@@ -185,7 +258,22 @@ def main() -> None:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
     console.print(table)
+    console.print(_snapshot_table())
     console.print(f"100,000 groups, ten rules: {megabytes:,.0f} MB; {rows:,} rows read again in {seconds:.1f} s")
+
+
+def _snapshot_table() -> Table:
+    many, day = Load(RuleSet.of(1, make_rules(10)), 100_000), Load(RuleSet.of(1, make_rules(1)), 200)
+    table = Table(
+        "", "panes", "copy", "encode", "MB", "restart with it", "restart without", title="Snapshots, in seconds of CPU"
+    )
+    for name, costs in (
+        ("100,000 groups, ten rules", snapshot_costs(many, list(many.flushes(0, 0, 1)))),
+        ("a tenth of a day", snapshot_costs(day, day_of_flushes(day, 500_000))),
+    ):
+        numbers = (costs.copying, costs.encoding, costs.megabytes, costs.reading, costs.replaying)
+        table.add_row(name, f"{costs.panes:,}", *(f"{number:.3f}" for number in numbers))
+    return table
 
 
 if __name__ == "__main__":

@@ -61,17 +61,17 @@ class Topic:
 class Evaluator:
     """One process of the service."""
 
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environ: dict[str, str], program: Sequence[str]) -> None:
         self._log = folder / "log.jsonl"
         self._environ = environ
+        self._program = program
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "services.evaluator",
+                *self._program,
                 env={**os.environ, **self._environ},
                 stdout=log,
                 stderr=log,
@@ -109,7 +109,9 @@ class World:
         self._letters = Topic(brokers, prefix + "log-events-dead-letter", 1)
         self._evaluators: list[Evaluator] = []
 
-    async def evaluator(self, instance: str = "one", **settings: str) -> Evaluator:
+    async def evaluator(
+        self, instance: str = "one", program: Sequence[str] = ("-m", "services.evaluator"), **settings: str
+    ) -> Evaluator:
         """Start an instance."""
         folder = self.folder / instance
         folder.mkdir(exist_ok=True)
@@ -126,6 +128,7 @@ class World:
                 "EVALUATOR_SHUTDOWN_DELAY": "0s",
                 **settings,
             },
+            program,
         )
         self._evaluators.append(made)
         await made.start()
