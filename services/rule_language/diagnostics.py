@@ -9,6 +9,8 @@ from services.rule_language.checked_expr import operator_symbol
 from services.rule_language.environment import OVERLOADS, Language
 
 _LIBRARY_ERROR = re.compile(r"^(?:INVALID_ARGUMENT: )?ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
+# attribute and atributes are close to attributes, statements is not.
+_SIMILAR = 0.8
 _TYPE_NAMES = {"int": "integer", "bool": "boolean"}
 _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
 
@@ -95,7 +97,9 @@ def _unknown_name(spot: _Spot, name: str) -> Diagnostic:
     similar = difflib.get_close_matches(name, known, n=1)
     meant = f'"{similar[0]}"' if similar else ""
     if "." in name and "attributes" in known:
-        meant = f'attributes["{name}"]'
+        first, _, rest = name.partition(".")
+        is_misspelt = difflib.get_close_matches(first, ["attributes"], cutoff=_SIMILAR)
+        meant = f"attributes.{rest}" if is_misspelt else f'attributes["{name}"]'
     return replace(spot.diagnostic_from(name, f'unknown name "{name}"', *known), meant=meant)
 
 

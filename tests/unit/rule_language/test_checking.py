@@ -205,6 +205,7 @@ def test_a_part_of_an_expression_can_be_judged_alone() -> None:
         ("mesage == 'x'", '"message"'),
         ("level > ERR0R", '"ERROR"'),
         ("user.tier == 'gold'", 'attributes["user.tier"]'),
+        ("attribute.tier == 'gold'", "attributes.tier"),
     ],
 )
 def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(text: str, meant: str) -> None:
