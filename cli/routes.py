@@ -13,7 +13,7 @@ from cli.output import ErrorDetail, ErrorReport, OutputFormat, OutputOption, pri
 from stack.local_system import default_folder
 from stack.program import StartError
 from stack.routes_check import RoutesReport, ask_notifier
-from stack.sink_addresses import sink_variables
+from stack.sink_addresses import BESIDE_PREFIX, sink_variables
 from stack.start_options import StartOptions
 from stack.start_plan import current_ports
 
@@ -70,7 +70,9 @@ def _report(file: Path, output: OutputFormat, *alert: str, sinks: bool) -> Route
         raise typer.Exit(ExitCode.REFUSED) from None
     if report.problems:
         details = [_detail(problem) for problem in report.problems]
-        message = "the notifier does not take this file"
+        names_sinks = not sinks and any(f"refers to {BESIDE_PREFIX}" in problem for problem in report.problems)
+        hint = "; --sinks sets the variables of the local sinks" if names_sinks else ""
+        message = f"the notifier does not take this file{hint}"
         print_error(ErrorReport(code="INVALID_ARGUMENT", message=message, details=details), output, source=str(file))
         raise typer.Exit(ExitCode.REFUSED)
     return report

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     try:
         return int(chosen.act(chosen))
     except STACK_ERRORS as failure:
-        terminal.print(str(failure), style="red")
+        terminal.print(str(failure), style="red", soft_wrap=True)
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED

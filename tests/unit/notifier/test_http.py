@@ -45,6 +45,13 @@ async def test_no_way_of_writing_it_leads_to_a_private_address(host: str) -> Non
     assert isinstance(response, Misconfigured)
 
 
+async def test_what_permits_a_private_address_is_named() -> None:
+    async with http_session(connections=1, allow_private=False) as session:
+        response = await post(session, "http://127.0.0.1:9/")
+    assert isinstance(response, Misconfigured)
+    assert "allow_private in the routes file permits it" in str(response)
+
+
 async def test_an_address_that_is_none_is_a_mistake_in_the_file() -> None:
     async with aiohttp.ClientSession() as session:
         response = await post(session, "http://")

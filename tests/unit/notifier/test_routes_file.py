@@ -304,6 +304,13 @@ def test_an_optional_login_may_be_set_and_is_never_in_the_file() -> None:
     assert "must be a reference" in problems(changed)[0]
 
 
+def test_a_secret_that_is_absent_is_not_said_to_be_in_the_file() -> None:
+    changed = document()
+    del changed["channels"]["webhook"]["signing_key"]
+    (problem,) = problems(changed)
+    assert problem == ("channels.webhook.signing_key is required: a reference ${NAME}, or signing_key_file with a path")
+
+
 @pytest.mark.parametrize(
     ("url", "address"),
     [

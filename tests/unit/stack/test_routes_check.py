@@ -60,6 +60,11 @@ def test_the_command_shows_which_channels_an_alert_goes_to(routes: Path, monkeyp
     assert (shown.exit_code, shown.stdout) == (0, "payments  (when it fails: slack)\nslack\n")
 
 
+def test_without_sinks_the_command_says_how_to_set_their_variables(routes: Path) -> None:
+    assert "--sinks sets the variables" in CliRunner().invoke(app, ["routes", "check", str(routes)]).stderr
+    assert "--sinks" not in CliRunner().invoke(app, ["routes", "check", str(routes), "--sinks"]).stderr
+
+
 def test_the_command_refuses_a_label_without_a_value(routes: Path) -> None:
     assert (
         CliRunner().invoke(app, ["routes", "test", str(routes), "--label", "team", "--severity", "LOW"]).exit_code == 2

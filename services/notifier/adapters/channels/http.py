@@ -107,7 +107,9 @@ class HttpChannel:
 def _classify(error: Exception) -> ChannelResponse:
     causes = [error, error.__cause__, getattr(error, "os_error", None)]
     if any(isinstance(cause, AddressRefusedError) for cause in causes):
-        return Misconfigured("leads to an address inside a private network")
+        return Misconfigured(
+            "leads to an address inside a private network; allow_private in the routes file permits it"
+        )
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return Misconfigured("shows a certificate that is not trusted")
     if isinstance(error, (aiohttp.InvalidURL, ValueError)) and not isinstance(error, aiohttp.ClientConnectionError):

@@ -64,6 +64,8 @@ class ChannelFields:
         if f"{name}_file" in self.body:
             return self._read_file(f"{name}_file")
         value = self.body.get(name)
+        if value is None:
+            return self.refuse(name, f"is required: a reference ${{NAME}}, or {name}_file with a path")
         match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
         if match is None or match[2] is not None:
             return self.refuse(name, f"must be a reference ${{NAME}}, or {name}_file a path: no secret in this file")
