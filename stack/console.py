@@ -1,6 +1,7 @@
 """What a person sees of up, down and status: `python -m stack` and the `tocsin` command print the same."""
 
 import re
+from contextlib import suppress
 
 from rich.text import Text
 
@@ -29,7 +30,17 @@ STACK_ERRORS = (
 
 _SOMETHING_MISSING, _NOTHING_RUNS = 1, 3
 
-terminal = Terminal()
+
+class _StepTerminal(Terminal):
+    """Goes on in silence when nobody reads any more: what was begun is finished, or undone to its end."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing from here on."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
+terminal = _StepTerminal()
 # "7 of 46 jars" is shown at a terminal, and would fill a file.
 _COUNTING = re.compile(r"\d+ of \d+")
 
