@@ -1,8 +1,12 @@
 """Values in files as people write them: what was found and what is expected, in words."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 _MAX_SHOWN = 60
 
@@ -28,10 +32,24 @@ def mapping_of(value: Any, noun: str, example: str) -> dict[str, str]:
     return {key: text for key, text in texts.items() if text is not None}
 
 
-def unknown_field(name: str, known: Iterable[str]) -> str:
-    """Return what is said of a field that does not exist, with the one that may be meant."""
-    similar = difflib.get_close_matches(name, list(known), n=1)
-    return "unknown field" + (f'; did you mean "{similar[0]}"?' if similar else "")
+def unknown_field(name: str, message: type[Message]) -> str:
+    """Return what is said of a field that a message does not have, with those that may be meant.
+
+    Envoy says the same over REST (envoy/refusals.lua).
+    """
+    # Of one of the library's two classes, which the stubs tell apart.
+    all_fields: Sequence[Any] = message.DESCRIPTOR.fields
+    fields = [field for field in all_fields if not is_output(field)]
+    known = [name for field in fields for name in (field.json_name, field.name)]
+    similar = difflib.get_close_matches(name, known, n=1)
+    if similar:
+        return f'unknown field; did you mean "{similar[0]}"?'
+    return f"unknown field; expected one of {', '.join(field.json_name for field in fields)}"
+
+
+def is_output(field: FieldDescriptor) -> bool:
+    """Return whether only the server sets a field."""
+    return field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
 def expected(what: str, found: Any) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from google.api import field_behavior_pb2
 
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_id, open_channel
 from cli.document_files import files_of
@@ -18,6 +17,7 @@ from cli.file_changes import (
     differences_of,
     print_changes,
 )
+from cli.file_values import is_output
 from cli.output import OutputFormat, OutputOption, json_of
 from cli.rule_checks import check_rules
 from cli.rule_files import FileRule, load_rules, name_duplicates
@@ -26,11 +26,7 @@ from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
-_OUTPUT_ONLY = frozenset(
-    field.json_name
-    for field in AlertRule.DESCRIPTOR.fields
-    if field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-)
+_OUTPUT_ONLY = frozenset(field.json_name for field in AlertRule.DESCRIPTOR.fields if is_output(field))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
-from cli.file_values import FileValueError, expected, mapping_of, text_of, unknown_field
+from cli.file_values import FileValueError, expected, is_output, mapping_of, text_of, unknown_field
 from services.contract.timestamps import duration_of
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
@@ -39,11 +38,11 @@ def read_rule(values: Any) -> ReadRule:
     if not isinstance(values, Mapping):
         return ReadRule(rule=rule, fields=(), problems=[("", expected("a mapping with name, type, …", values))])
     fields = {str(name): _FIELDS[str(name)] for name in values if str(name) in _FIELDS}
-    problems += [(str(name), unknown_field(str(name), _FIELDS)) for name in values if str(name) not in fields]
+    problems += [(str(name), unknown_field(str(name), AlertRule)) for name in values if str(name) not in fields]
     problems += _doubled({name: field for name, field in fields.items() if values[name] is not None})
     for name, field in fields.items():
         # Nothing stands for a field without a value; what only the server sets is ignored.
-        if values[name] is None or _is_output(field, besides="id"):
+        if values[name] is None or (is_output(field) and field.name != "id"):
             continue
         try:
             _READERS[field.name](rule, values[name])
@@ -51,13 +50,8 @@ def read_rule(values: Any) -> ReadRule:
             problems.append((name, str(problem)))
         except UnicodeEncodeError:
             problems.append((name, "has characters that UTF-8 cannot hold"))
-    settable = dict.fromkeys(field.name for field in fields.values() if not _is_output(field))
+    settable = dict.fromkeys(field.name for field in fields.values() if not is_output(field))
     return ReadRule(rule=rule, fields=list(settable), problems=problems)
-
-
-def _is_output(field: FieldDescriptor, *, besides: str = "") -> bool:
-    behavior = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    return field_behavior_pb2.OUTPUT_ONLY in behavior and field.name != besides
 
 
 def _doubled(fields: Mapping[str, FieldDescriptor]) -> Iterator[tuple[str, str]]:

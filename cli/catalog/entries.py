@@ -5,20 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from google.api import field_behavior_pb2
-
 from cli.catalog.backstage import entry_values, is_backstage, other_kind
 from cli.document_files import load_values
-from cli.file_values import FileValueError, expected, mapping_of, text_of, unknown_field
+from cli.file_values import FileValueError, expected, is_output, mapping_of, text_of, unknown_field
 from cli.output import ErrorDetail, OutputFormat
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
 
 _FIELDS = {name: field for field in ServiceEntry.DESCRIPTOR.fields for name in (field.json_name, field.name)}
-OUTPUT_ONLY = frozenset(
-    field.json_name
-    for field in ServiceEntry.DESCRIPTOR.fields
-    if field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-)
+OUTPUT_ONLY = frozenset(field.json_name for field in ServiceEntry.DESCRIPTOR.fields if is_output(field))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +92,7 @@ def _read(place: str, values: Any, problems: Sequence[tuple[str, str]] = ()) -> 
     for name, value in ((str(name), value) for name, value in values.items()):
         field = _FIELDS.get(name)
         if field is None:
-            found.append((name, unknown_field(name, _FIELDS)))
+            found.append((name, unknown_field(name, ServiceEntry)))
         elif (first := given.setdefault(field.name, name)) != name:
             found.append((first, f"these names are of one field: {first}, {name}"))
         elif value is not None and field.json_name not in OUTPUT_ONLY:

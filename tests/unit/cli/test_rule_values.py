@@ -57,6 +57,8 @@ def test_what_is_harmless_is_taken(text: str, field: str, value: object) -> None
         ("name: [a]", "name", "expected a string, found a list"),
         ("groupBy: {a: b}", "groupBy", "expected a list of fields such as [service, host], found a mapping"),
         ("enabled: maybe", "enabled", 'expected true or false, found "maybe"'),
+        ("colour: red", "colour", "unknown field; expected one of name, description, type, scope, filter, groupBy, "),
+        ("creat_time: x", "creat_time", "unknown field; expected one of"),
         ("group-by: service", "group-by", 'unknown field; did you mean "group_by"?'),
         ("{window: 90s, windowMinutes: 5}", "window", "window and windowMinutes both say how long a window is"),
     ],
