@@ -9,7 +9,7 @@ from services.rule_language.checked_expr import operator_symbol
 from services.rule_language.environment import OVERLOADS, Language
 
 _LIBRARY_ERROR = re.compile(r"^(?:INVALID_ARGUMENT: )?ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
-# attribute and atributes are close to attributes, statements is not.
+# A letter more or less is close to "attributes", "statements" is not.
 _SIMILAR = 0.8
 _TYPE_NAMES = {"int": "integer", "bool": "boolean"}
 _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
