@@ -43,6 +43,12 @@ def test_circles_are_named_once_and_end_every_algorithm() -> None:
     assert found.depends_on("a", 100) == {"b": 1, "c": 2, "d": 3, "e": 4}
 
 
+def test_a_circle_stays_inside_of_the_part_that_is_asked_for() -> None:
+    found = graph("ab", "bc", "ca", "ax", "xa")
+    assert found.cycles() == [("a", "x")]
+    assert found.cycles(frozenset("abc")) == [("a", "b", "c")]
+
+
 def test_a_group_without_a_circle_is_refused() -> None:
     with pytest.raises(ValueError, match="no circle"):
         graph("ab", "bc").circle(frozenset("bc"), "b")
