@@ -83,9 +83,10 @@ def get_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: 
 def show_rule(name: RuleName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
     """Show all fields of one rule, what was counted of it since it was created, and its history.
 
-    Counted are the events that its filter selected, those of them that came too late, and the alerts that began to
-    fire. evaluateTime is when events were last matched against it. A rule that evaluators have set aside says why, and
-    the history says when that was before. Evaluators report all this every ten seconds.
+    Counted are the events that its filter selected, those of them that came too late, those of groups beyond the limit,
+    which are counted together as ~other, and the alerts that began to fire. evaluateTime is when events were last
+    matched against it. A rule that evaluators have set aside says why, and the history says when that was before.
+    Evaluators report all this every ten seconds.
     """
     with open_channel(server, output) as channel:
         rule_id = find_rule_id(channel, name, output)
@@ -231,6 +232,7 @@ def _print_with_statistics(rule: AlertRule, response: GetRuleStatisticsResponse,
     counts = {
         "matchedEventCount": statistics.matched_event_count,
         "lateEventCount": statistics.late_event_count,
+        "beyondLimitEventCount": statistics.beyond_limit_event_count,
         "firedAlertCount": statistics.fired_alert_count,
     }
     if output.is_data:

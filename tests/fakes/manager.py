@@ -99,6 +99,7 @@ class MemoryRuleStatistics:
             self._tables.rule_statistics[rule_id] = RuleStatistics(
                 matched=before.matched + more.matched,
                 late=before.late + more.late,
+                beyond_limit=before.beyond_limit + more.beyond_limit,
                 fired=before.fired + more.fired,
                 evaluate_time=max(times, default=None),
             )

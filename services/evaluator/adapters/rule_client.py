@@ -252,6 +252,7 @@ def _statistics_message(counts: RuleCounts) -> RuleStatistics:
     return RuleStatistics(
         matched_event_count=counts.matched,
         late_event_count=counts.late,
+        beyond_limit_event_count=counts.beyond_limit,
         fired_alert_count=counts.fired,
         evaluate_time=timestamp_of(counts.evaluate_time),
     )

@@ -51,11 +51,10 @@ def added_since(before: Mapping[str, RuleCounts], now: Mapping[str, RuleCounts])
 
 
 def _added(before: RuleCounts, now: RuleCounts) -> RuleCounts:
-    if now.matched < before.matched or now.late < before.late or now.fired < before.fired:
+    counted = ("matched", "late", "beyond_limit", "fired")
+    if any(getattr(now, name) < getattr(before, name) for name in counted):
         before = RuleCounts()
     return RuleCounts(
-        matched=now.matched - before.matched,
-        late=now.late - before.late,
-        fired=now.fired - before.fired,
+        **{name: getattr(now, name) - getattr(before, name) for name in counted},
         evaluate_time=now.evaluate_time if now.evaluate_time != before.evaluate_time else None,
     )

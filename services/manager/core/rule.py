@@ -41,10 +41,12 @@ class StoredRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleStatistics:
-    """What evaluators counted of a rule: events, events that came too late, and alerts that began to fire."""
+    """What evaluators counted of a rule: events, those that came too late, and alerts that began to fire."""
 
     matched: int = 0
     late: int = 0
+    # Events of groups beyond the limit, which were counted as one group.
+    beyond_limit: int = 0
     fired: int = 0
     # When events were last matched against it.
     evaluate_time: datetime | None = None

@@ -103,7 +103,12 @@ def _check_counts(request: pb.ReportRuleStatisticsRequest) -> None:
     counts = (
         count
         for message in request.added.values()
-        for count in (message.matched_event_count, message.late_event_count, message.fired_alert_count)
+        for count in (
+            message.matched_event_count,
+            message.late_event_count,
+            message.beyond_limit_event_count,
+            message.fired_alert_count,
+        )
     )
     if any(not 0 <= count <= _MAX_COUNT for count in counts):
         refuse_if_any(Violation("added", f"has a count that is not from 0 to {_MAX_COUNT}"))
@@ -141,6 +146,7 @@ def _statistics_of(message: pb.RuleStatistics) -> RuleStatistics:
     return RuleStatistics(
         matched=message.matched_event_count,
         late=message.late_event_count,
+        beyond_limit=message.beyond_limit_event_count,
         fired=message.fired_alert_count,
         evaluate_time=evaluate_time,
     )
@@ -150,6 +156,7 @@ def _message_of(statistics: RuleStatistics) -> pb.RuleStatistics:
     return pb.RuleStatistics(
         matched_event_count=statistics.matched,
         late_event_count=statistics.late,
+        beyond_limit_event_count=statistics.beyond_limit,
         fired_alert_count=statistics.fired,
         evaluate_time=timestamp_of(statistics.evaluate_time),
     )

@@ -333,14 +333,14 @@ class StoreContract(ABC):
 
     async def test_statistics_add_up_and_go_with_their_rule(self, stored: Stored) -> None:
         first, second = rule("a"), rule("b")
-        counted = RuleStatistics(matched=3, late=2, fired=1, evaluate_time=NOW)
+        counted = RuleStatistics(matched=3, late=2, beyond_limit=4, fired=1, evaluate_time=NOW)
         async with stored.store.transaction() as transaction:
             await create_all(transaction, first, second)
             await transaction.rule_statistics.add({})
             await transaction.rule_statistics.add({first.rule.id: counted, "nobody": counted})
             await transaction.rule_statistics.add({first.rule.id: replace(counted, evaluate_time=NOW - WINDOW)})
         assert await stored.statistics.get(first.rule.id) == RuleStatistics(
-            matched=6, late=4, fired=2, evaluate_time=NOW
+            matched=6, late=4, beyond_limit=8, fired=2, evaluate_time=NOW
         )
         assert await stored.statistics.get(second.rule.id) == RuleStatistics()
         assert await stored.statistics.get("nobody") is None

@@ -311,17 +311,18 @@ def test_a_rule_is_shown_as_people_write_it(tocsin: Command, kept: Any) -> None:
 
 
 def test_show_adds_what_was_counted_of_the_rule(tocsin: Command, edge: Edge, kept: Any) -> None:
-    zeros = {"matchedEventCount": 0, "lateEventCount": 0, "firedAlertCount": 0}
+    zeros = {"matchedEventCount": 0, "lateEventCount": 0, "beyondLimitEventCount": 0, "firedAlertCount": 0}
     shown = json.loads(tocsin("rules", "show", "first", "-o", "json").stdout)
     assert [entry["kind"] for entry in shown.pop("history")] == ["CREATED"]
     assert shown == kept | {"statistics": zeros}
     edge.store.tables.rule_statistics[kept["id"]] = RuleStatistics(
-        matched=1_000_000, late=20, fired=3, evaluate_time=datetime(2026, 3, 1, 12, tzinfo=UTC)
+        matched=1_000_000, late=20, beyond_limit=7, fired=3, evaluate_time=datetime(2026, 3, 1, 12, tzinfo=UTC)
     )
     shown = json.loads(tocsin("rules", "show", "first", "-o", "json").stdout)["statistics"]
     assert shown == {
         "matchedEventCount": 1_000_000,
         "lateEventCount": 20,
+        "beyondLimitEventCount": 7,
         "firedAlertCount": 3,
         "evaluateTime": "2026-03-01T12:00:00Z",
     }

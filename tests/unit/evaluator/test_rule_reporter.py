@@ -59,9 +59,9 @@ async def test_only_what_was_added_is_reported_and_nothing_when_nothing_was(loop
     assert [report.added for report in loop.reports.sent] == [
         {"busy": RuleCounts(matched=5, fired=1, evaluate_time=NOW)}
     ]
-    loop.counts["busy"] = RuleCounts(matched=7, late=1, fired=1, evaluate_time=LATER)
+    loop.counts["busy"] = RuleCounts(matched=7, late=1, beyond_limit=2, fired=1, evaluate_time=LATER)
     await loop.reporter.turn()
-    assert loop.reports.sent[-1].added == {"busy": RuleCounts(matched=2, late=1, evaluate_time=LATER)}
+    assert loop.reports.sent[-1].added == {"busy": RuleCounts(matched=2, late=1, beyond_limit=2, evaluate_time=LATER)}
 
 
 async def test_a_report_without_an_answer_is_repeated_as_it_was_and_later_counts_follow(loop: Loop) -> None:
@@ -101,7 +101,7 @@ async def test_the_manager_adds_a_report_once_and_refuses_nonsense() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     report_id = "6f0c8a52-9e0b-4d3c-9a53-0d5e8f1b7c41"
-    counts = RuleCounts(matched=3, late=2, fired=1, evaluate_time=NOW)
+    counts = RuleCounts(matched=3, late=2, beyond_limit=5, fired=1, evaluate_time=NOW)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as mesh:
         client = RuleReportClient(mesh, "evaluator-1")
         problems = {"rule-1": PROBLEM, "unknown": PROBLEM}
@@ -116,7 +116,7 @@ async def test_the_manager_adds_a_report_once_and_refuses_nonsense() -> None:
             await RuleReportClient(mesh, "x" * 129).send(replace(report, id=""))
     await server.stop(0)
     assert edge.store.tables.rule_statistics == {
-        "rule-1": RuleStatistics(matched=3, late=2, fired=1, evaluate_time=NOW)
+        "rule-1": RuleStatistics(matched=3, late=2, beyond_limit=5, fired=1, evaluate_time=NOW)
     }
     ((key, (problem, _)),) = edge.store.tables.rule_problems.items()
     assert (key, problem.reason, problem.description) == (("rule-1", "evaluator-1"), PROBLEM.reason, "it is slow")

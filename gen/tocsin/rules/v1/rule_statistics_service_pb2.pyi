@@ -102,12 +102,15 @@ class RuleStatistics(_message.Message):
     LATE_EVENT_COUNT_FIELD_NUMBER: _builtins.int
     FIRED_ALERT_COUNT_FIELD_NUMBER: _builtins.int
     EVALUATE_TIME_FIELD_NUMBER: _builtins.int
+    BEYOND_LIMIT_EVENT_COUNT_FIELD_NUMBER: _builtins.int
     matched_event_count: _builtins.int
     """Events that its filter selected."""
     late_event_count: _builtins.int
     """Events that its filter selected after their window was closed; it did not judge them."""
     fired_alert_count: _builtins.int
     """Alerts that began to fire."""
+    beyond_limit_event_count: _builtins.int
+    """Events of groups beyond the limit of groups in one window; they were counted together, in the group `~other`."""
     @_builtins.property
     def evaluate_time(self) -> _timestamp_pb2.Timestamp:
         """When events were last matched against it; absent before the first ones."""
@@ -119,10 +122,11 @@ class RuleStatistics(_message.Message):
         late_event_count: _builtins.int = ...,
         fired_alert_count: _builtins.int = ...,
         evaluate_time: _timestamp_pb2.Timestamp | None = ...,
+        beyond_limit_event_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["evaluate_time", b"evaluate_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluate_time", b"evaluate_time", "fired_alert_count", b"fired_alert_count", "late_event_count", b"late_event_count", "matched_event_count", b"matched_event_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_limit_event_count", b"beyond_limit_event_count", "evaluate_time", b"evaluate_time", "fired_alert_count", b"fired_alert_count", "late_event_count", b"late_event_count", "matched_event_count", b"matched_event_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,19 +68,21 @@ INSERT INTO alert_rule_history (revision, rule_id, edit, rule, create_time) VALU
 """
 # In the order of the rules, so that reports of several evaluators do not wait for each other in a circle.
 _ADD_STATISTICS = """
-INSERT INTO rule_statistics AS stored (rule_id, matched, late, fired, evaluate_time)
-SELECT added.* FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[])
-    AS added (rule_id, matched, late, fired, evaluate_time)
+INSERT INTO rule_statistics AS stored (rule_id, matched, late, beyond_limit, fired, evaluate_time)
+SELECT added.* FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
+    AS added (rule_id, matched, late, beyond_limit, fired, evaluate_time)
 WHERE added.rule_id IN (SELECT id FROM alert_rules)
 ORDER BY added.rule_id
 ON CONFLICT (rule_id) DO UPDATE SET
     matched = stored.matched + excluded.matched,
     late = stored.late + excluded.late,
+    beyond_limit = stored.beyond_limit + excluded.beyond_limit,
     fired = stored.fired + excluded.fired,
     evaluate_time = greatest(stored.evaluate_time, excluded.evaluate_time)
 """
 _SELECT_STATISTICS = """
-SELECT coalesce(matched, 0) AS matched, coalesce(late, 0) AS late, coalesce(fired, 0) AS fired, evaluate_time
+SELECT coalesce(matched, 0) AS matched, coalesce(late, 0) AS late, coalesce(beyond_limit, 0) AS beyond_limit,
+    coalesce(fired, 0) AS fired, evaluate_time
 FROM alert_rules LEFT JOIN rule_statistics ON rule_id = id
 WHERE id = $1
 """
@@ -166,8 +168,11 @@ class PostgresRuleStatistics:
         self._connection = connection
 
     async def add(self, added: Mapping[str, RuleStatistics]) -> None:
-        rows = [(rule_id, each.matched, each.late, each.fired, each.evaluate_time) for rule_id, each in added.items()]
-        await self._connection.execute(_ADD_STATISTICS, *map(list, zip(*rows, strict=True)) if rows else [[]] * 5)
+        rows = [
+            (rule_id, each.matched, each.late, each.beyond_limit, each.fired, each.evaluate_time)
+            for rule_id, each in added.items()
+        ]
+        await self._connection.execute(_ADD_STATISTICS, *map(list, zip(*rows, strict=True)) if rows else [[]] * 6)
 
 
 class PostgresRuleStatisticsReader:
