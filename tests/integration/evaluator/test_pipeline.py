@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.evaluator.core.records import partition_of
 from tests.fakes.rule_manager import a_rule
 from tests.integration.evaluator.conftest import PARTITIONS, World, until
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -40,6 +41,34 @@ async def test_three_problems_give_three_alerts(world: World) -> None:
     assert {each["store"] for each in evaluator.events("windows_restored")} >= {"error-count", "latency", "error-rate"}
     assert await evaluator.terminate() == 0
     assert not world.resolved()
+
+
+async def test_groups_beyond_the_limit_fire_together_and_open_alerts_stay(world: World) -> None:
+    await world.manager.set(a_rule(threshold=2.0))
+    evaluator = await world.evaluator(EVALUATOR_MAX_GROUPS="5")
+    # All in one window.
+    now = LogEvent(level=LogEvent.ERROR, message="refused")
+    now.event_time.GetCurrentTime()
+
+    def errors(*services: str) -> list[LogEvent]:
+        made = [LogEvent(service=service) for service in services]
+        for event in made:
+            event.MergeFrom(now)
+        return made
+
+    world.send(errors("first", "first", "first"), 0)
+    await until(lambda: len(world.fired()) == 1, "one service has fired")
+    homes = [partition_of("rule-errors", (f"service-{number}",), PARTITIONS) for number in range(50)]
+    world.send(errors(*(f"service-{number}" for number in range(50))), 1)
+    await until(lambda: len(world.fired()) == 1 + PARTITIONS, "what is beyond the limit has fired in each partition")
+    # Each partition has room for one group.
+    taken = partition_of("rule-errors", ("first",), PARTITIONS)
+    assert {each.resource: each.window.count for each in world.transitions()} == {
+        "first": 3,
+        **{f"~other/{output}": homes.count(output) - (output != taken) for output in range(PARTITIONS)},
+    }
+    assert not world.resolved()
+    assert len(evaluator.events("group_limit_reached")) == PARTITIONS
 
 
 async def test_a_host_whose_clock_is_ahead_makes_no_other_late(world: World) -> None:
