@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from services.domain.severity import Severity
-from services.evaluator.core.match.bucketing import group_rows
+from services.evaluator.core.match.bucketing import group_events
 from services.evaluator.core.match.events import EventColumns, field_values
 from services.evaluator.core.match.selection import compile_selection
 from services.evaluator.core.window.condition import WindowValues, compile_condition
@@ -82,11 +82,10 @@ def selection_cost(batch: pa.RecordBatch, filters: list[str]) -> float:
 
 def grouping_cost(batch: pa.RecordBatch) -> float:
     """Return the microseconds per event to group all events by service and read the values to aggregate."""
-    rows = np.arange(batch.num_rows)
 
     def work() -> None:
         columns = EventColumns.of(batch)
-        group_rows(columns, ["service"], rows)
+        group_events(columns, ["service"])
         field_values(columns, "response_time")
 
     return seconds(work) / batch.num_rows * 1e6

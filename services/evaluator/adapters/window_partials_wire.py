@@ -18,6 +18,7 @@ from tocsin.evaluation.v1 import partial_pb2
 _VERSION: Final = 1
 # Of integers, by the width in bytes.
 _INTEGERS: Final = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
+_NO_INTEGERS: Final[Ints] = np.zeros(0, dtype=np.int64)
 _WIDTHS: Final = ((2**8, 1), (2**16, 2), (2**32, 4))
 
 
@@ -78,10 +79,11 @@ def encode_columns(rows: PartialRows) -> partial_pb2.PartialColumns:
 
 def _integer_bytes(integers: Ints) -> bytes:
     """Return integers as narrow as they allow."""
-    least, greatest = int(integers.min(initial=0)), int(integers.max(initial=0))
-    if least == greatest == 0:
+    # As many bits as the greatest one has; negative when one is.
+    bits = int(np.bitwise_or.reduce(integers))
+    if not bits:
         return b""
-    width = 8 if least < 0 else next((width for limit, width in _WIDTHS if greatest < limit), 8)
+    width = 8 if bits < 0 else next((width for limit, width in _WIDTHS if bits < limit), 8)
     return integers.astype(_INTEGERS[width]).tobytes()
 
 
@@ -150,12 +152,7 @@ def decode_columns(columns: partial_pb2.PartialColumns) -> PartialRows:
     selections = tuple(zip(columns.rule_ids, columns.selection_revisions, strict=True))
     groups, traceparents = _groups(columns), tuple(columns.traceparents)
     samples = _samples(columns.samples)
-    sample_counts = _integers(columns.sample_counts, rows, "sample_counts")
-    _require(
-        sample_counts.min(initial=0) >= 0 and sample_counts.sum() * 4 == len(columns.sample_indexes),
-        "sample_indexes: not as many as sample_counts says",
-    )
-    sample_indexes = np.frombuffer(columns.sample_indexes, "<u4").astype(np.int64)
+    sample_rows, sample_indexes = _samples_of_rows(columns, rows)
     return PartialRows(
         selections=selections,
         groups=groups,
@@ -172,7 +169,7 @@ def decode_columns(columns: partial_pb2.PartialColumns) -> PartialRows:
         sum=_sums(columns.sums, rows),
         min=_optional_doubles(columns.minimums, rows, "minimums"),
         max=_optional_doubles(columns.maximums, rows, "maximums"),
-        sample_rows=np.repeat(np.arange(rows), sample_counts),
+        sample_rows=sample_rows,
         sample_indexes=_indexes(sample_indexes, len(samples), "sample_indexes"),
     )
 
@@ -188,6 +185,18 @@ def _groups(columns: partial_pb2.PartialColumns) -> tuple[Group, ...]:
     return tuple(values[start:end] for start, end in pairwise(accumulate(sizes, initial=0)))
 
 
+def _samples_of_rows(columns: partial_pb2.PartialColumns, rows: int) -> tuple[Ints, Ints]:
+    """Return the row of each sample, and its index in the table."""
+    if not (columns.sample_counts or columns.sample_indexes):
+        return _NO_INTEGERS, _NO_INTEGERS
+    counts = _integers(columns.sample_counts, rows, "sample_counts")
+    _require(
+        counts.min(initial=0) >= 0 and counts.sum() * 4 == len(columns.sample_indexes),
+        "sample_indexes: not as many as sample_counts says",
+    )
+    return np.repeat(np.arange(rows), counts), np.frombuffer(columns.sample_indexes, "<u4").astype(np.int64)
+
+
 def _integers(column: bytes, rows: int, name: str) -> Ints:
     if not column:
         return np.zeros(rows, dtype=np.int64)
@@ -197,7 +206,8 @@ def _integers(column: bytes, rows: int, name: str) -> Ints:
 
 
 def _indexes(indexes: Ints, entries: int, name: str) -> Ints:
-    is_inside = not len(indexes) or (indexes.min() >= 0 and indexes.max() < entries)
+    # Without sign a negative one is greater than any.
+    is_inside = not len(indexes) or indexes.view(np.uint64).max() < entries
     _require(is_inside, f"{name}: an index outside of the table")
     return indexes
 
@@ -215,14 +225,18 @@ def _doubles(column: bytes, rows: int, name: str) -> Floats:
 
 
 def _sums(column: bytes, rows: int) -> Floats:
-    sums = _doubles(column, rows, "sums") if column else np.zeros(rows)
+    if not column:
+        return np.zeros(rows)
+    sums = _doubles(column, rows, "sums")
     # A sum may have become infinite.
     _require(not np.isnan(sums).any(), "sums: not a number")
     return sums
 
 
 def _optional_doubles(column: bytes, rows: int, name: str) -> Floats:
-    doubles = _doubles(column, rows, name) if column else np.full(rows, np.nan)
+    if not column:
+        return np.full(rows, np.nan)
+    doubles = _doubles(column, rows, name)
     _require(not np.isinf(doubles).any(), f"{name}: not finite")
     return doubles
 

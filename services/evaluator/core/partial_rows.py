@@ -73,7 +73,8 @@ class PartialRows:
         for name, table in INDEXES.items():
             entries = getattr(self, table)
             used, changes[name] = _used(getattr(self, name), len(entries))
-            changes[table] = tuple(entries[index] for index in used.tolist())
+            if len(used) < len(entries):
+                changes[table] = tuple(entries[index] for index in used.tolist())
         used, changes["sample_indexes"] = _used(self.sample_indexes, len(self.samples))
         if len(used) < len(self.samples):
             changes["samples"] = self.samples.take(used) if len(used) else NO_SAMPLES
@@ -82,9 +83,12 @@ class PartialRows:
 
 def _used(indexes: Ints, entries: int) -> tuple[Ints, Ints]:
     """Return the entries of a table that are pointed to, and the indexes into these alone."""
+    if entries == 1 or not len(indexes):
+        return np.arange(min(entries, len(indexes))), indexes
     is_used = np.zeros(entries, dtype=np.bool_)
     is_used[indexes] = True
-    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[indexes]
+    used = np.flatnonzero(is_used)
+    return used, indexes if len(used) == entries else (np.cumsum(is_used) - 1)[indexes]
 
 
 def concat(parts: Sequence[PartialRows]) -> PartialRows:

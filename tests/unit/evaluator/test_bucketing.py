@@ -1,13 +1,12 @@
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.domain.level import Level
 from services.evaluator.core.match import bucketing
-from services.evaluator.core.match.bucketing import group_rows
+from services.evaluator.core.match.bucketing import group_events
 from services.evaluator.core.match.events import EventColumns
 from tests.unit.evaluator.expressions import batch_of, events
 
@@ -24,33 +23,32 @@ def value(event: dict[str, Any], field: str) -> str:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    happened=st.lists(st.tuples(events, st.booleans()), max_size=20),
+    happened=st.lists(events, max_size=20),
     group_by=st.lists(st.sampled_from(FIELDS), max_size=4, unique=True),
     table_cells=st.sampled_from([0, 65536]),
 )
-def test_a_row_belongs_to_the_group_of_its_values(
-    happened: list[tuple[dict[str, Any], bool]], group_by: list[str], table_cells: int
+def test_an_event_belongs_to_the_group_of_its_values(
+    happened: list[dict[str, Any]], group_by: list[str], table_cells: int
 ) -> None:
-    columns = EventColumns.of(batch_of([event for event, _ in happened]))
-    rows = np.flatnonzero([is_selected for _, is_selected in happened])
+    columns = EventColumns.of(batch_of(happened))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bucketing, "_TABLE_CELLS", table_cells)
-        groups = group_rows(columns, group_by, rows)
+        groups = group_events(columns, group_by)
     keys = [groups.keys[number] for number in groups.ids]
-    assert keys == [tuple(value(happened[row][0], field) for field in group_by) for row in rows]
+    assert keys == [tuple(value(event, field) for field in group_by) for event in happened]
     assert sorted(set(keys)) == sorted(groups.keys)
 
 
 def test_an_absent_attribute_and_an_empty_one_are_one_group() -> None:
     plain = {"level": 1, "service": "a", "message": "", "status_code": None, "response_time": None, "host": None}
     empty, absent = ({**plain, "trace_id": None, "attributes": attributes} for attributes in ({"a": ""}, {}))
-    groups = group_rows(EventColumns.of(batch_of([empty, absent, empty])), ["attributes.a"], np.arange(3))
+    groups = group_events(EventColumns.of(batch_of([empty, absent, empty])), ["attributes.a"])
     assert (groups.keys, groups.ids.tolist()) == ([("",)], [0, 0, 0])
 
 
 def test_a_level_without_name_is_its_number() -> None:
     event = {"level": 99, "attributes": {}, "service": "a"}
-    assert group_rows(EventColumns.of(batch_of([event])), ["level"], np.array([0])).keys == [("99",)]
+    assert group_events(EventColumns.of(batch_of([event])), ["level"]).keys == [("99",)]
 
 
 @pytest.mark.parametrize("table_cells", [0, 65536], ids=["sorted", "by table"])
@@ -58,5 +56,6 @@ def test_an_absent_number_is_the_group_of_the_empty_string(table_cells: int, mon
     monkeypatch.setattr(bucketing, "_TABLE_CELLS", table_cells)
     plain = {"level": 1, "service": "a", "message": "", "response_time": None, "host": None, "trace_id": None}
     happened = [{**plain, "status_code": code, "attributes": {}} for code in (500, None, 200)]
-    groups = group_rows(EventColumns.of(batch_of(happened)), ["status_code"], np.arange(2))
-    assert [groups.keys[number] for number in groups.ids] == [("500",), ("",)]
+    happened[2]["service"] = "b"
+    groups = group_events(EventColumns.of(batch_of(happened)), ["status_code", "service"])
+    assert [groups.keys[number] for number in groups.ids] == [("500", "a"), ("", "a"), ("200", "b")]

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.domain.severity import Severity
-from services.evaluator.core.match.bucketing import group_rows
+from services.evaluator.core.match.bucketing import group_events
 from services.evaluator.core.match.events import EventColumns
 from services.evaluator.core.records import Transition, TransitionReason
 from services.evaluator.core.rules import CompiledRule
@@ -81,7 +80,7 @@ def test_the_order_of_an_events_attributes_does_not_change_its_group(
         {**plain, "trace_id": None, "attributes": each} for each in (attributes, in_another_order(attributes, data))
     ]
     group_by = [f"attributes.{name}" for name in attributes]
-    found = group_rows(EventColumns.of(batch_of(both)), group_by, np.arange(2))
+    found = group_events(EventColumns.of(batch_of(both)), group_by)
     assert found.keys == [tuple(attributes.values())]
 
 

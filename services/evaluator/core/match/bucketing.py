@@ -51,11 +51,11 @@ def bucket_events(
     blocks: Ints,
 ) -> BucketedEvents:
     """Put each selected event (all, when None) into its bucket; `blocks` numbers the block of each event from 0."""
-    rows = np.arange(len(columns)) if selected is None else np.flatnonzero(selected)
-    groups = _all_groups(columns, group_by)
+    rows = slice(None) if selected is None else np.flatnonzero(selected)
+    groups = _groups(columns, group_by)
     panes, pane_of_row = _panes(times_ns[rows], window_ns)
     width = max(len(groups.keys), 1)
-    codes = (blocks[rows] * len(panes) + pane_of_row) * width + groups.ids[rows]
+    codes = blocks[rows] * (len(panes) * width) + pane_of_row * width + groups.ids[rows]
     present, bucket_of_row, total = compact(codes)
     bucket_of_event = bucket_of_row
     rank = ranks = _ranks(bucket_of_row, total)
@@ -151,21 +151,22 @@ class Groups:
     ids: Ints
 
 
-def _all_groups(columns: EventColumns, group_by: Sequence[str]) -> Groups:
-    """Return the groups of all events, found once for all rules that group by these fields."""
-    groups: Groups = columns.cached(
-        ("groups", *group_by), lambda: group_rows(columns, group_by, np.arange(len(columns)))
-    )
+def _groups(columns: EventColumns, group_by: Sequence[str]) -> Groups:
+    """Return the groups of the events, found once for all rules that group by these fields."""
+    groups: Groups = columns.cached(("groups", *group_by), lambda: group_events(columns, group_by))
     return groups
 
 
-def group_rows(columns: EventColumns, group_by: Sequence[str], rows: Ints) -> Groups:
-    """Group these rows by these fields; one group of all rows when there are no fields, none when there are no rows."""
+def group_events(columns: EventColumns, group_by: Sequence[str]) -> Groups:
+    """Group events by these fields; one group of all when there are no fields, none when there are no events."""
     encoded = [_encoded(columns, name) for name in group_by]
-    ids, firsts = np.zeros(len(rows), dtype=np.int64), np.zeros(min(len(rows), 1), dtype=np.int64)
+    if len(encoded) == 1:
+        ((codes, labels),) = encoded
+        return Groups([(label,) for label in labels], codes)
+    ids, firsts = np.zeros(len(columns), dtype=np.int64), np.zeros(min(len(columns), 1), dtype=np.int64)
     for codes, labels in encoded:
-        ids, firsts = _renumber(ids * len(labels) + codes[rows], len(firsts) * len(labels))
-    values = [[labels[code] for code in codes[rows[firsts]].tolist()] for codes, labels in encoded]
+        ids, firsts = _renumber(ids * len(labels) + codes, len(firsts) * len(labels))
+    values = [[labels[code] for code in codes[firsts].tolist()] for codes, labels in encoded]
     return Groups(list(zip(*values, strict=True)) if values else [()] * len(firsts), ids)
 
 
