@@ -152,7 +152,8 @@ class GrowingBlock:
 
     def _put(self, name: str, rows: Ints, values: Any) -> None:
         column = grown(self._columns[name], self._size, 0)
-        if column.dtype == np.int32 and (values >> _NARROW_BITS).any():
+        # As many bits as the greatest one has.
+        if column.dtype == np.int32 and int(np.bitwise_or.reduce(values)) >> _NARROW_BITS:
             column = column.astype(np.int64)
         column[rows] = values
         self._columns[name] = column

@@ -29,14 +29,27 @@ class BlockRows:
     @classmethod
     def of(cls, records: Sequence[tuple[int, PartialBatch]]) -> "BlockRows":
         """Return the rows of records, given with their offsets."""
+        if len(records) == 1:
+            return cls._of_one(*records[0])
         lengths = [len(batch.rows) for _, batch in records]
         progress = [batch.progress for _, batch in records]
         return cls(
             source=progress[0].source_partition,
-            rows=records[0][1].rows if len(records) == 1 else concat([batch.rows for _, batch in records]),
+            rows=concat([batch.rows for _, batch in records]),
             offsets=np.repeat([offset for offset, _ in records], lengths),
             up_to=np.repeat([each.up_to for each in progress], lengths),
             matched_by=np.repeat([each.rules_revision for each in progress], lengths),
+        )
+
+    @classmethod
+    def _of_one(cls, offset: int, batch: PartialBatch) -> "BlockRows":
+        progress, size = batch.progress, len(batch.rows)
+        return cls(
+            source=progress.source_partition,
+            rows=batch.rows,
+            offsets=np.full(size, offset),
+            up_to=np.full(size, progress.up_to),
+            matched_by=np.full(size, progress.rules_revision),
         )
 
     def take(self, rows: Ints) -> "BlockRows":
@@ -95,12 +108,19 @@ def distinct_windows(rows: PartialRows) -> tuple[Ints, Ints]:
     """Return the first row of each window, and the place of each row's window among them."""
     starts = rows.pane_ns
     if (starts == starts[0]).all():
-        codes = rows.selection
-    else:
-        _, numbers = np.unique(starts, return_inverse=True)
-        codes = rows.selection * len(starts) + numbers
-    _, firsts, places = np.unique(codes, return_index=True, return_inverse=True)
+        return _firsts(rows.selection, len(rows.selections))
+    _, numbers = np.unique(starts, return_inverse=True)
+    _, firsts, places = np.unique(rows.selection * len(starts) + numbers, return_index=True, return_inverse=True)
     return firsts, places
+
+
+def _firsts(codes: Ints, size: int) -> tuple[Ints, Ints]:
+    """Return where each code that occurs is first, by rising code, and the place of each among them."""
+    first = np.full(size, -1, dtype=np.int64)
+    # Backwards, so that the first one remains.
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    is_used = first >= 0
+    return first[is_used], (np.cumsum(is_used) - 1)[codes]
 
 
 def merge_rows(

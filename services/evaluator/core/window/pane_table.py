@@ -142,7 +142,9 @@ class PaneTable:
 
     def replace(self, rows: PartialRows, arrival: Arrival) -> Replaced:
         """Put rows of one block into their panes. Of each pane the row counts that has come furthest, if any has."""
-        block = self._growing.setdefault(arrival.source, GrowingBlock())
+        block = self._growing.get(arrival.source)
+        if block is None:
+            block = self._growing[arrival.source] = GrowingBlock()
         groups = self.groups.numbers(rows.groups)[rows.group]
         slots = self.find(arrival.windows, groups, is_adding=True)
         block_rows = block.rows_of(slots, len(self._index))

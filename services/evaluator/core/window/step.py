@@ -86,6 +86,8 @@ class Step:
 
     def _count_late(self, merged: MergedRows, watermark: Watermark, *, of_new: bool) -> None:
         """Count the events of rows that came too late and were not counted as late before."""
+        if all(window.is_open for window in merged.windows):
+            return
         late = merged.of_windows([not window.is_open and not window.is_totals for window in merged.windows])
         closed = merged.of_windows(
             [window.is_closing and watermark.has_reached(window.start_ns) for window in merged.windows]
