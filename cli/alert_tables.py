@@ -106,7 +106,7 @@ def print_whole_alert(response: GetAlertResponse) -> None:
 def _row(alert: Alert, name: str, fired: str) -> list[str | Text]:
     return [
         name,
-        format_styled(Alert.State.Name(alert.state), STATE_STYLE),
+        _state(alert),
         format_styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
         alert.rule_name,
         shown_resource(alert),
@@ -114,6 +114,11 @@ def _row(alert: Alert, name: str, fired: str) -> list[str | Text]:
         fired,
         str(alert.repeat_count),
     ]
+
+
+def _state(alert: Alert) -> Text:
+    state = format_styled(Alert.State.Name(alert.state), STATE_STYLE)
+    return state.append(", silenced") if alert.silenced_by else state
 
 
 def _wide_row(alert: Alert) -> list[str | Text]:
@@ -137,6 +142,7 @@ def _fields(alert: Alert) -> Iterator[tuple[str, str]]:
     yield from _action("Acknowledged", alert.acknowledge_time, alert.acknowledged_by)
     yield from _action("Resolved", alert.resolve_time, alert.resolved_by)
     yield from _present({"Superseded by": alert.superseded_by})
+    yield from _present({"Silenced by": ", ".join(alert.silenced_by)})
     yield "Repeats", str(alert.repeat_count)
     yield from _window_fields(alert.window)
     yield "Fingerprint", alert.fingerprint

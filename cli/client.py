@@ -72,6 +72,7 @@ _REPEATABLE = {
     "tocsin.catalog.v1.CatalogService": ("ApplyServices",),
     "tocsin.changes.v1.ChangeService": ("RecordChange",),
     "tocsin.alerts.v1.AlertService": ("AcknowledgeAlert", "ResolveAlert"),
+    "tocsin.silences.v1.SilenceService": ("CreateSilence", "ExpireSilence"),
     "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
 }
 _RETRY_POLICY = {

@@ -22,6 +22,9 @@ from tocsin.notifications.v1.notification_service_pb2 import ListFailedNotificat
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
 from tocsin.rules.v1.alert_rule_service_pb2 import ListAlertRulesRequest
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+from tocsin.silences.v1.silence_pb2 import Silence
+from tocsin.silences.v1.silence_service_pb2 import ListSilencesRequest
+from tocsin.silences.v1.silence_service_pb2_grpc import SilenceServiceStub
 
 # The length of an id, a UUID; so many candidates are named.
 _ID_LENGTH = 36
@@ -39,6 +42,17 @@ def find_alert(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
         return {alert.id: _describe(alert) for alert in page.alerts}
 
     return _only_one(given, "alert", candidates, output)
+
+
+def find_silence(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
+    """Return the id of the silence whose id begins so; end the command when there are several."""
+
+    def candidates() -> Mapping[str, str]:
+        request = ListSilencesRequest(id_prefix=given, page_size=_MAX_CANDIDATES)
+        page = SilenceServiceStub(channel).ListSilences(request, timeout=RPC_TIMEOUT_S)
+        return {silence.id: _describe_silence(silence) for silence in page.silences}
+
+    return _only_one(given, "silence", candidates, output)
 
 
 def find_failed_notification(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
@@ -86,6 +100,17 @@ def complete_incident(incomplete: str) -> list[tuple[str, str]]:
     return [(each.id, printable(_describe_incident(each))) for each in page.incidents]
 
 
+def complete_silence(incomplete: str) -> list[tuple[str, str]]:
+    """Return the ids of silences that begin so, for the shell; none when the server does not answer."""
+    try:
+        with _completion_channel() as channel:
+            request = ListSilencesRequest(id_prefix=incomplete)
+            page = SilenceServiceStub(channel).ListSilences(request, timeout=_COMPLETION_TIMEOUT_S)
+    except grpc.RpcError:
+        return []
+    return [(each.id, printable(_describe_silence(each))) for each in page.silences if each.id.startswith(incomplete)]
+
+
 def complete_rule(incomplete: str) -> list[str]:
     """Return the names of rules that begin so, for the shell; none when the server does not answer."""
     try:
@@ -109,6 +134,10 @@ def _describe(alert: Alert) -> str:
 
 def _describe_incident(incident: Incident) -> str:
     return f"{Incident.State.Name(incident.state)} {incident.title}"
+
+
+def _describe_silence(silence: Silence) -> str:
+    return f"{Silence.State.Name(silence.state)} {', '.join(silence.matchers)}: {silence.comment}"
 
 
 def _only_one(given: str, noun: str, candidates: Callable[[], Mapping[str, str]], output: OutputFormat) -> str:

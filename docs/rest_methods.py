@@ -14,6 +14,7 @@ from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
+from tocsin.silences.v1 import silence_service_pb2
 
 _PROTO = Path(__file__).resolve().parent.parent / "proto"
 FILES: tuple[FileDescriptor, ...] = tuple(
@@ -23,6 +24,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         alert_rule_service_pb2,
         rule_statistics_service_pb2,
         alert_service_pb2,
+        silence_service_pb2,
         catalog_service_pb2,
         incident_service_pb2,
         change_service_pb2,
@@ -34,6 +36,7 @@ _BODIES = {
     "": "",
     "alert_rule": "a [rule](rules.md)",
     "body": "[events](events.md)",
+    "silence": "a [silence](silences.md)",
     "service": "a [service](catalog.md)",
     "change": "a [change](catalog.md#changes)",
 }

@@ -15,6 +15,7 @@ local ENUM_VALUES = {
   ["ServiceChange.Kind"] = "DEPLOYMENT, CONFIGURATION, FEATURE_FLAG, OTHER",
   ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
   ["Incident.State"] = "OPEN, ACKNOWLEDGED, RESOLVED",
+  ["Silence.State"] = "PENDING, ACTIVE, EXPIRED",
   ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
   ["Delivery.State"] = "PENDING, IN_FLIGHT, DELIVERED, FAILED, SUPERSEDED",
 }
@@ -70,7 +71,8 @@ local function expected(type_name)
 end
 
 -- The request fields that take lists.
-local TAKES_LIST = {groupBy = true, group_by = true, dependsOn = true, depends_on = true, services = true, alertIds = true, alert_ids = true}
+local TAKES_LIST = {groupBy = true, group_by = true, dependsOn = true, depends_on = true, services = true,
+  matchers = true, alertIds = true, alert_ids = true}
 
 -- Returns where the JSON value at a position ends; adds the path of each list and field in it. Raises on invalid JSON.
 local function walk(json, at, path, lists, fields)
@@ -174,9 +176,13 @@ local function unknown(name, fields)
   return "unknown field; expected one of " .. fields.text
 end
 
+local SILENCE = known_fields("matchers alertIds startTime endTime recurrence author comment",
+  "id state createTime expireTime occurrenceStartTime occurrenceEndTime etag")
+
 -- What a body is, by its path. Where it has a list, the fields are those of the items.
 local BODIES = {
   {path = "^/api/alert%-rules[:/]?[^/]*$", fields = RULE},
+  {path = "^/api/silences[:?]?[^/]*$", fields = SILENCE},
   {path = "^/api/catalog/services/[^/]*$", fields = SERVICE},
   {path = "^/api/changes[^/]*$", fields = CHANGE},
   {path = "^/api/catalog:apply", fields = SERVICE, list = "services"},

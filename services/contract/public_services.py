@@ -9,6 +9,7 @@ from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
+from tocsin.silences.v1 import silence_service_pb2
 
 PUBLIC_SERVICES = tuple(
     service.full_name
@@ -20,6 +21,7 @@ PUBLIC_SERVICES = tuple(
         catalog_service_pb2,
         incident_service_pb2,
         change_service_pb2,
+        silence_service_pb2,
         notification_service_pb2,
         health_pb2,
     )

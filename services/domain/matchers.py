@@ -8,7 +8,7 @@ of expressions.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -152,7 +152,7 @@ class _Parser:
     def __init__(self, text: str, compile_regex: CompileRegex) -> None:
         self._text = text
         self._compile_regex = compile_regex
-        self._tokens = self._scan()
+        self._tokens = map(_token_of, _TOKEN.finditer(text))
         self._next = next(self._tokens)
 
     def parse(self) -> tuple[LabelMatcher, ...]:
@@ -199,15 +199,6 @@ class _Parser:
             self._next = next(self._tokens)
         return token
 
-    def _scan(self) -> Iterator[_Token]:
-        """Yield the tokens; the last one is the end. The kind of a mark is the mark itself."""
-        place = 0
-        while match := _TOKEN.match(self._text, place):
-            kind = str(match.lastgroup)
-            text = match[kind]
-            yield _Token(text if kind == "mark" else kind, text, match.start(kind) - (kind == "quoted"))
-            place = match.end()
-
     def _string(self, token: _Token) -> str:
         """Return the text of a name or a value, without quotes and escapes."""
         if token.kind == "bare":
@@ -235,6 +226,12 @@ class _Parser:
 
     def _error_inside(self, token: _Token, place: int, description: str) -> MatcherError:
         return MatcherError(self._text, token.offset + 1 + place, description)
+
+
+def _token_of(match: re.Match[str]) -> _Token:
+    """Return the token; the kind of a mark is the mark itself. The last token is the end."""
+    kind = str(match.lastgroup)
+    return _Token(match[kind] if kind == "mark" else kind, match[kind], match.start(kind) - (kind == "quoted"))
 
 
 def _bytes_of(match: re.Match[str]) -> bytes:

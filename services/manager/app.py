@@ -27,16 +27,24 @@ from services.contract.topics import (
 )
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, CatalogCache
-from services.manager.adapters.postgres import ALERTS_CHANGED, CATALOG_CHANGED, RULE_ENDED, RULES_CHANGED
-from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
+from services.manager.adapters.postgres import (
+    ALERTS_CHANGED,
+    CATALOG_CHANGED,
+    RULE_ENDED,
+    RULES_CHANGED,
+    SILENCES_CHANGED,
+)
+from services.manager.adapters.postgres.alert_reader import PostgresAlertReader, PostgresMatchedAlertReader
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.service_changes import PostgresChangeReader
+from services.manager.adapters.postgres.silences import PostgresSilenceReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
+from services.manager.adapters.silence_cache import SilenceCache
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands, AlertContext, AlertRpc
@@ -48,6 +56,8 @@ from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
+from services.manager.rpc.silence_commands import SilenceCommands
+from services.manager.rpc.silences import SilenceRpc
 from services.manager.settings import Settings
 from services.manager.worker.default_rules import create_default_rules
 from services.manager.worker.incidents import IncidentWorker
@@ -55,6 +65,7 @@ from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.results import ResultWorker
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
 from services.manager.worker.rule_endings import RuleEndingWorker
+from services.manager.worker.silences import SilenceWorker
 from services.manager.worker.transitions import TransitionWorker
 
 SCHEMA = "manager"
@@ -136,8 +147,16 @@ class _Parts:
         self._incident_settings = IncidentSettings()
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)
+        self._silence_reader = PostgresSilenceReader(database)
+        self._matched_alerts = PostgresMatchedAlertReader(database)
+        self._silences = SilenceCache(self._silence_reader, self._clock)
         self.transitions = TransitionWorker(
-            self._store, self._dedup_cache, TransitionLabels(self._rules, self._catalog), self._clock, self._metrics
+            self._store,
+            self._dedup_cache,
+            TransitionLabels(self._rules, self._catalog),
+            self._silences,
+            self._clock,
+            self._metrics,
         )
         self.results = ResultWorker(self._store, self._metrics)
         self._metrics.observe(
@@ -145,11 +164,12 @@ class _Parts:
         )
 
     async def begin(self) -> None:
-        """Create the default rules, and load all rules and the catalog, before the first call."""
+        """Create the default rules, and load all rules, silences and the catalog, before the first call."""
         await self._database.sync_clock()
         await create_default_rules(self._store, _new_id, self._clock.now())
         await self._rules.refresh()
         await self._catalog.refresh()
+        await self._silences.refresh()
 
     def mounts(self) -> list[Mount]:
         problems = PostgresRuleProblemReader(self._database)
@@ -172,13 +192,22 @@ class _Parts:
             PostgresIncidentReader(self._database),
         )
         statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), problems, self._clock)
-        served = (rules, alerts, statistics, catalog, incidents, recorded)
+        silences = SilenceRpc(
+            SilenceCommands(self._store, self._clock, _new_id, self._silences),
+            self._silence_reader,
+            self._alert_reader,
+            self._matched_alerts,
+            self._clock,
+        )
+        served = (rules, alerts, statistics, catalog, incidents, recorded, silences)
         return [each.mount() for each in served]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the loops; at the end close the broadcasters, which ends their streams, so that the server can stop."""
         refresh_rules = self._loop(self._rules.refresh, "refresh rules", every=RULE_REFRESH_INTERVAL)
+        silences = SilenceWorker(self._store, self._silences, self._matched_alerts, self._clock, self._metrics)
+        apply_silences = self._loop(silences.turn, "apply silences")
         refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
         endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
@@ -193,6 +222,7 @@ class _Parts:
 
         channels: dict[str, Callable[[str], None]] = {
             RULES_CHANGED: lambda _: refresh_rules.wake(),
+            SILENCES_CHANGED: lambda _: apply_silences.wake(),
             CATALOG_CHANGED: lambda _: refresh_catalog.wake(),
             ALERTS_CHANGED: alerts_changed,
             RULE_ENDED: lambda _: end_alerts.wake(),
@@ -201,6 +231,7 @@ class _Parts:
         def connected() -> None:
             refresh_rules.wake()
             refresh_catalog.wake()
+            apply_silences.wake()
             self._alerts.mark_stale()
             listener.mark_working()
 
@@ -214,6 +245,7 @@ class _Parts:
                 listener,
                 refresh_rules,
                 refresh_catalog,
+                apply_silences,
                 end_alerts,
                 correlate,
                 self._loop(self._alerts.turn, "broadcast alerts"),
@@ -237,6 +269,7 @@ class _Parts:
             transitions=self._settings.transition_retention,
             requests=REQUEST_RETENTION,
             changes=self._settings.change_retention,
+            silences=self._settings.silence_retention,
         )
         return RetentionWorker(PostgresRetention(self._database), policy, self._clock, self._metrics)
 

@@ -6,7 +6,8 @@ from itertools import chain, pairwise
 from services.contract.alert_rules import write_alert_rule
 from services.contract.timestamps import timestamp_of
 from services.domain.matchers import SERVICE
-from services.manager.core.alert import Alert, AlertHistoryEntry, AlertSubject, NotifiedState, notification_id_of
+from services.domain.severity import Severity
+from services.manager.core.alert import Alert, AlertHistoryEntry, NotifiedState, notification_id_of
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.catalog import Catalog
 from services.manager.core.labels import labels_of
@@ -53,6 +54,7 @@ def alert_message(alert: Alert, catalog: Catalog | None = None) -> alert_pb2.Ale
             etag=alert.etag,
             update_time=timestamp_of(alert.update_time),
             match_labels=subject.labels,
+            silenced_by=alert.silenced_by,
         )
     )
     if catalog is not None:
@@ -94,12 +96,12 @@ def related_messages(related: Iterable[RelatedChange]) -> list[alert_pb2.Related
     return [alert_pb2.RelatedChange(change=change_message(each.change), distance=each.distance) for each in related]
 
 
-def labels_from_evidence(subject: AlertSubject) -> dict[str, str]:
+def derived_labels(rule_name: str, severity: Severity, evidence: bytes) -> dict[str, str]:
     """Return the labels of an alert that was stored before alerts had any."""
-    message = alert_pb2.Alert.FromString(subject.evidence)
+    message = alert_pb2.Alert.FromString(evidence)
     return labels_of(
-        rule_name=subject.rule_name,
-        severity=subject.severity,
+        rule_name=rule_name,
+        severity=severity,
         service="",
         group=message.group,
         rule_labels=message.labels,

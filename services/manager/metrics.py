@@ -43,12 +43,18 @@ class Metrics:
         )
         for reason in IncidentReason:
             self._incidents.add(0, {"reason": reason.value})
+        self._silenced = manager.create_counter(
+            "tocsin.manager.silence.alerts",
+            "{alert}",
+            "Open alerts of which a silence began to hold, and those notified of when it ended, by outcome.",
+        )
         self._edits.add(0)
         self._ended.add(0)
         for counter, outcomes in (
             (self._results, ("new", "duplicate")),
             (self._cache, ("hit", "miss")),
             (self._guesses, ("right", "wrong")),
+            (self._silenced, ("marked", "notified")),
         ):
             for outcome in outcomes:
                 counter.add(0, {"outcome": outcome})
@@ -117,6 +123,11 @@ class Metrics:
     def incident_changed(self, reason: IncidentReason) -> None:
         """Count a change of an incident, by its last step."""
         self._incidents.add(1, {"reason": reason.value})
+
+    def silences_applied(self, *, marked: int, notified: int) -> None:
+        """Count open alerts that were changed because a silence began or ended."""
+        self._silenced.add(marked, {"outcome": "marked"})
+        self._silenced.add(notified, {"outcome": "notified"})
 
     def observe(self, name: str, unit: str, description: str, value: Callable[[], int]) -> None:
         """Export a number as it is at each scrape."""

@@ -16,6 +16,8 @@ from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, Rule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry
 from services.manager.core.service_changes import ChangeFilter, ServiceChange
+from services.manager.core.silence import Silence
+from services.manager.core.silence_index import MatchedAlert, SilenceIndex
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
 
 
@@ -36,6 +38,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceChanges:
+    """The silences that were written up to a version; all of them where `is_whole`."""
+
+    version: str
+    is_whole: bool
+    silences: tuple[Silence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowCounts:
     """How many rows are stored."""
 
@@ -53,6 +64,7 @@ class RetentionCutoffs:
     transitions: datetime
     requests: datetime
     changes: datetime
+    silences: datetime
 
 
 class RequestTable(Protocol):
@@ -136,6 +148,9 @@ class AlertTable(Protocol):
     async def get_for_update(self, alert_id: str) -> Alert | None:
         """Return an alert, which no other transaction changes until this one ends."""
 
+    async def lock_open(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        """Return those of these alerts that are open and that no other transaction works on, likewise."""
+
     async def list_open_for_update(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
         """Return some of a rule's open alerts whose last firing has a lower revision than `before`, likewise."""
 
@@ -167,6 +182,25 @@ class ChangeTable(Protocol):
 
     async def insert(self, change: ServiceChange) -> None:
         """Insert a change."""
+
+
+class SilenceTable(Protocol):
+    """The silences; a transaction that has taken a revision is alone with them until it ends."""
+
+    async def take_revision(self) -> int:
+        """Return the revision of the change to be made; the instances are notified of it at the commit."""
+
+    async def count(self, now: datetime) -> int:
+        """Return the number of silences that have not expired; exact after `take_revision`."""
+
+    async def get_for_update(self, silence_id: str) -> Silence | None:
+        """Return a silence, which no other transaction changes until this one ends."""
+
+    async def upsert(self, silence: Silence, revision: int) -> None:
+        """Write a silence. Of a stored one only `expire_time` changes."""
+
+    async def expire_resolved(self, now: datetime) -> int:
+        """End the silences of named alerts that are all resolved; return how many."""
 
 
 class RuleEndingTable(Protocol):
@@ -242,6 +276,10 @@ class Transaction(Protocol):
     @property
     def changes(self) -> ChangeTable:
         """Return the changes of services."""
+
+    @property
+    def silences(self) -> SilenceTable:
+        """Return the silences."""
 
     @property
     def rule_endings(self) -> RuleEndingTable:
@@ -352,6 +390,48 @@ class IncidentReader(Protocol):
 
     async def list_page(self, wanted: IncidentFilter, page: Page) -> Sequence[IncidentSummary]:
         """Return up to one more than the page's size, the newest first, after `after` (ISO create time, id)."""
+
+
+class SilenceReader(Protocol):
+    """The silences as they are stored."""
+
+    async def version(self) -> str:
+        """Return a text that differs after each change of any silence, and between databases; cheap."""
+
+    async def changes_since(self, version: str, now: datetime) -> SilenceChanges:
+        """Return the silences that were written after a version; all that have not expired if it is not known."""
+
+    async def get(self, silence_id: str) -> Silence | None:
+        """Return one silence."""
+
+    async def list_page(self, page: Page, *, id_prefix: str, expired: bool | None, now: datetime) -> Sequence[Silence]:
+        """Return up to one silence more than the page's size, the newest first, after `after` (ISO create time, id)."""
+
+
+class MatchedAlertReader(Protocol):
+    """Of alerts, what silences look at."""
+
+    async def list_open(self) -> Sequence[MatchedAlert]:
+        """Return all open alerts, the oldest first."""
+
+    async def list_withheld(self) -> Sequence[MatchedAlert]:
+        """Return the open alerts that are silenced, or fire although nobody was notified of them."""
+
+    async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
+        """Return the newest alerts that fired since then."""
+
+
+class SilenceFeed(Protocol):
+    """The silences, in memory."""
+
+    def index(self, now: datetime) -> SilenceIndex:
+        """Return what is silenced now: the same object until a silence begins, ends or is written."""
+
+    def names_alerts(self) -> bool:
+        """Return whether a silence that has not expired is one of named alerts."""
+
+    async def refresh(self) -> None:
+        """Make what is known at least as new as this moment. Raises Failure."""
 
 
 class RetentionStore(Protocol):

@@ -42,6 +42,7 @@ class Settings:
     change_retention: timedelta = setting(
         "How long changes of services, such as deployments, are kept.", default=timedelta(days=90)
     )
+    silence_retention: timedelta = setting("How long an expired silence is kept.", default=timedelta(days=90))
     count_interval: timedelta = setting(
         "How often rules, open alerts and the outbox are counted for the metrics.",
         default=timedelta(seconds=5),

@@ -1,10 +1,10 @@
-"""What the command line talks to: real rules on a store in memory, alerts and deliveries as they are told to be."""
+"""What the command line talks to: real rules and silences on a store in memory, alerts and deliveries as told."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
@@ -14,6 +14,7 @@ from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.core.incident_batch import IncidentSettings
+from services.manager.core.silence_index import SilenceIndex
 from services.manager.metrics import Metrics
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
@@ -24,16 +25,21 @@ from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
+from services.manager.rpc.silence_commands import SilenceCommands
+from services.manager.rpc.silences import SilenceRpc
 from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import (
+    MemoryAlertReader,
     MemoryCatalogFeed,
     MemoryChangeReader,
     MemoryDedupCache,
+    MemoryMatchedAlertReader,
     MemoryResponseCache,
     MemoryRuleProblemReader,
     MemoryRuleReader,
     MemoryRuleStatisticsReader,
+    MemorySilenceReader,
     MemoryStore,
 )
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
@@ -45,8 +51,21 @@ from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, F
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import add_AlertRuleServiceServicer_to_server
 
 
+class _NoFeed:
+    """No alert is decided about here."""
+
+    def index(self, now: datetime) -> SilenceIndex:
+        return SilenceIndex.of([], now=now)
+
+    def names_alerts(self) -> bool:
+        return False
+
+    async def refresh(self) -> None:
+        return
+
+
 class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServiceServicer):
-    """Serves what stands in its lists, and keeps the requests; `store` holds the rules."""
+    """Serves what stands in its lists, and keeps the requests; `store` holds the rules and the silences."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -84,6 +103,15 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         CatalogRpc(CatalogCommands(self.store, FakeClock(), catalog), catalog).mount().add(server)
         incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())
         IncidentRpc(incidents, MemoryIncidentReader(self.store)).mount().add(server)
+        reader = MemorySilenceReader(self.store)
+        silences = SilenceRpc(
+            SilenceCommands(self.store, self.clock, lambda: str(uuid7()), _NoFeed()),
+            reader,
+            MemoryAlertReader(self.store),
+            MemoryMatchedAlertReader(self.store),
+            self.clock,
+        )
+        silences.mount().add(server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)
         notifications_grpc.add_NotificationServiceServicer_to_server(self, server)
 

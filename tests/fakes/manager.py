@@ -11,17 +11,20 @@ from services.chassis.failures import StoreUnavailable
 from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent_of
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry, NotifiedState
 from services.manager.core.alert_changes import AlertChange
-from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
+from services.manager.core.alert_lifecycle import AlertState, EpisodeHistory, Fired
 from services.manager.core.catalog import Catalog, CatalogChanges, StoredService
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry, RuleHistoryKind
 from services.manager.core.service_changes import ChangeFilter, ServiceChange
+from services.manager.core.silence import Silence, SilenceState
+from services.manager.core.silence_index import MatchedAlert
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.ports import (
     NameTakenError,
     OpenAlertExistsError,
     Page,
+    SilenceChanges,
 )
 from tests.fakes.incidents import IncidentRows, MemoryIncidents
 from tests.fakes.requests import MemoryRequests
@@ -47,6 +50,8 @@ class Tables:
     services: dict[str, StoredService] = field(default_factory=dict)
     catalog_revision: int = 0
     catalog_deletion: int = 0
+    silences: dict[str, tuple[Silence, int]] = field(default_factory=dict)
+    silence_revision: int = 0
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
     incidents: IncidentRows = field(default_factory=IncidentRows)
     seeds: set[str] = field(default_factory=set)
@@ -176,6 +181,9 @@ class MemoryAlerts:
     async def get_for_update(self, alert_id: str) -> Alert | None:
         return self._tables.alerts.get(alert_id)
 
+    async def lock_open(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        return [alert for alert in self._tables.alerts.values() if alert.is_open and alert.id in alert_ids]
+
     async def list_open_for_update(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
         alerts = [
             alert
@@ -233,6 +241,37 @@ class MemoryChanges:
         self._tables.changes[change.id] = change
 
 
+class MemorySilences:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def take_revision(self) -> int:
+        self._tables.silence_revision += 1
+        return self._tables.silence_revision
+
+    async def count(self, now: datetime) -> int:
+        return sum(each.state(now) is not SilenceState.EXPIRED for each, _ in self._tables.silences.values())
+
+    async def get_for_update(self, silence_id: str) -> Silence | None:
+        stored = self._tables.silences.get(silence_id)
+        return stored[0] if stored else None
+
+    async def upsert(self, silence: Silence, revision: int) -> None:
+        before = self._tables.silences.get(silence.id, (silence, 0))[0]
+        self._tables.silences[silence.id] = replace(before, expire_time=silence.expire_time), revision
+
+    async def expire_resolved(self, now: datetime) -> int:
+        open_ids = {alert.id for alert in self._tables.alerts.values() if alert.is_open}
+        ended = [
+            each
+            for each, _ in self._tables.silences.values()
+            if each.alert_ids and each.state(now) is not SilenceState.EXPIRED and open_ids.isdisjoint(each.alert_ids)
+        ]
+        for each in ended:
+            await self.upsert(replace(each, expire_time=now), await self.take_revision())
+        return len(ended)
+
+
 class MemoryRuleEndings:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -258,6 +297,7 @@ class MemoryTransaction:
         self.alerts = MemoryAlerts(tables)
         self.catalog = MemoryCatalog(tables)
         self.changes = MemoryChanges(tables)
+        self.silences = MemorySilences(tables)
         self.rule_endings = MemoryRuleEndings(tables)
         self.incidents = MemoryIncidents(tables.incidents, tables.alerts)
 
@@ -420,6 +460,65 @@ class MemoryAlertReader:
     async def list_by_id(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
         alerts = [alert for alert in self._store.tables.alerts.values() if alert.id in alert_ids]
         return sorted(alerts, key=lambda alert: (alert.update_time, alert.id))
+
+
+class MemoryMatchedAlertReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def list_open(self) -> Sequence[MatchedAlert]:
+        return [_matched(alert) for alert in await MemoryAlertReader(self._store).list_open()]
+
+    async def list_withheld(self) -> Sequence[MatchedAlert]:
+        return [each for each in await self.list_open() if each.silenced_by or each.is_due]
+
+    async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
+        alerts = await MemoryAlertReader(self._store).list_page(AlertFilter(fired_after=since), Page(size=limit - 1))
+        return [_matched(alert) for alert in alerts]
+
+
+def _matched(alert: Alert) -> MatchedAlert:
+    is_due = not alert.is_notified and alert.status.state is AlertState.FIRING
+    return MatchedAlert(id=alert.id, labels=alert.subject.labels, silenced_by=alert.silenced_by, is_due=is_due)
+
+
+class MemorySilenceReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def version(self) -> str:
+        return f"{self._store.tables.epoch}.{self._store.tables.silence_revision}"
+
+    async def changes_since(self, version: str, now: datetime) -> SilenceChanges:
+        epoch, _, number = version.rpartition(".")
+        is_known = epoch == self._store.tables.epoch and int(number) <= self._store.tables.silence_revision
+        return SilenceChanges(
+            version=await self.version(),
+            is_whole=not is_known,
+            silences=tuple(
+                silence
+                for silence, revision in self._store.tables.silences.values()
+                if (revision > int(number) if is_known else silence.state(now) is not SilenceState.EXPIRED)
+            ),
+        )
+
+    async def get(self, silence_id: str) -> Silence | None:
+        return await MemorySilences(self._store.tables).get_for_update(silence_id)
+
+    async def list_page(self, page: Page, *, id_prefix: str, expired: bool | None, now: datetime) -> Sequence[Silence]:
+        after = (datetime.fromisoformat(page.after[0]), page.after[1]) if page.after else None
+        silences = sorted(
+            (silence for silence, _ in self._store.tables.silences.values()),
+            key=lambda silence: (silence.create_time, silence.id),
+            reverse=True,
+        )
+        return [
+            silence
+            for silence in silences
+            if silence.id.startswith(id_prefix)
+            and expired in {None, silence.state(now) is SilenceState.EXPIRED}
+            and (after is None or (silence.create_time, silence.id) < after)
+        ][: page.size + 1]
 
 
 class MemoryDedupCache:

@@ -25,6 +25,7 @@ class AlertHistoryKind(StrEnum):
     NOTIFICATION_FAILED = "NOTIFICATION_FAILED"
     SUPERSEDED = "SUPERSEDED"
     UPDATED = "UPDATED"
+    SILENCED = "SILENCED"
 
 
 class NotifiedState(StrEnum):
@@ -67,6 +68,10 @@ class Alert:
     resolve_time: datetime | None = None
     resolved_by: str = ""
     superseded_by: str = ""
+    # The silences that hold of it, as of its last change.
+    silenced_by: tuple[str, ...] = ()
+    # Whether its receivers were notified that it fires; of an alert that was silenced all the time nobody is.
+    is_notified: bool = True
 
     @property
     def is_open(self) -> bool:

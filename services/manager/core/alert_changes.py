@@ -1,5 +1,6 @@
 """A change of one alert: the row after it, the entries of its history, and what its receivers are notified of."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -40,18 +41,59 @@ class AlertCommand:
     comment: str = ""
 
 
-def open_alert(subject: AlertSubject, transition_id: str, status: AlertStatus, *, now: datetime) -> AlertChange:
-    """Open a new alert; its receivers are notified."""
+# The ids of the silences that hold of an alert with this id and these labels.
+Silencing = Callable[[str, Mapping[str, str]], tuple[str, ...]]
+
+
+def nothing_silenced(_alert_id: str, _labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Say that no silence holds."""
+    return ()
+
+
+def open_alert(
+    subject: AlertSubject,
+    transition_id: str,
+    status: AlertStatus,
+    *,
+    now: datetime,
+    silencing: Silencing = nothing_silenced,
+) -> AlertChange:
+    """Open a new alert; its receivers are notified, unless it is silenced."""
     fire_time = status.last_firing.time
+    alert_id = alert_id_of(fingerprint=subject.fingerprint, transition_id=transition_id)
+    silenced_by = silencing(alert_id, subject.labels)
     alert = Alert(
-        id=alert_id_of(fingerprint=subject.fingerprint, transition_id=transition_id),
+        id=alert_id,
         subject=subject,
         status=status,
         fire_time=fire_time,
         update_time=now,
+        silenced_by=silenced_by,
+        is_notified=not silenced_by,
     )
     entry = _entry(alert, AlertHistoryKind.FIRED, fire_time)
-    return AlertChange(alert=alert, history=(entry,), notifications=(NotifiedState.FIRING,))
+    silenced = _silenced_entries(alert, silenced_by, fire_time)
+    return AlertChange(alert=alert, history=(entry, *silenced), notifications=_unless_silenced(alert))
+
+
+def silence(alert: Alert, silenced_by: tuple[str, ...], *, now: datetime) -> AlertChange | None:
+    """Take over which silences hold of an open alert; None when nothing changes.
+
+    When none holds any more, receivers are notified of an alert that fires and of which they were not: once, since the
+    alert remembers it. Somebody takes care of an acknowledged one.
+    """
+    is_due = not silenced_by and not alert.is_notified and alert.status.state is AlertState.FIRING
+    if silenced_by == alert.silenced_by and not is_due:
+        return None
+    new = tuple(each for each in silenced_by if each not in alert.silenced_by)
+    after = replace(
+        _next_version(alert, alert.status, now), silenced_by=silenced_by, is_notified=alert.is_notified or is_due
+    )
+    return AlertChange(
+        alert=after,
+        history=_silenced_entries(after, new, now),
+        notifications=(NotifiedState.FIRING,) if is_due else (),
+    )
 
 
 def repeat(
@@ -81,18 +123,20 @@ def supersede(alert: Alert, successor: str, time: datetime, *, now: datetime) ->
     entry = replace(_entry(alert, AlertHistoryKind.SUPERSEDED, time), comment=f"by {successor}")
     status = replace(alert.status, state=AlertState.RESOLVED)
     after = replace(_next_version(alert, status, now), resolve_time=time, superseded_by=successor)
-    return AlertChange(alert=after, history=(entry,), notifications=(NotifiedState.RESOLVED,))
+    return AlertChange(alert=after, history=(entry,), notifications=_end_of(alert))
 
 
 def recover(alert: Alert, status: AlertStatus, evaluation: Evaluation, *, now: datetime) -> AlertChange:
     """End the alert because its condition no longer holds."""
     entry = _entry(alert, AlertHistoryKind.RESOLVED, evaluation.time)
     after = replace(_next_version(alert, status, now), resolve_time=evaluation.time)
-    return AlertChange(alert=after, history=(entry,), notifications=(NotifiedState.RESOLVED,))
+    return AlertChange(alert=after, history=(entry,), notifications=_end_of(alert))
 
 
 def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tuple[AlertChange | None, AlertReason]:
     """Return the change that a command makes and the reason; no change when the alert's state leaves none to make.
+
+    Nobody learns that somebody takes care of an alert that is silenced, or of which nobody was notified.
 
     A command that comes too late adds its comment to the history, and changes nothing else.
     """
@@ -102,13 +146,14 @@ def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tupl
         return AlertChange(alert=alert, history=(_command_entry(alert, command, now),)) if is_comment else None, reason
     after = _next_version(alert, status, now)
     if command.action is AlertAction.ACKNOWLEDGE:
-        notification = NotifiedState.ACKNOWLEDGED
+        is_told = alert.is_notified and not alert.silenced_by
+        notifications: tuple[NotifiedState, ...] = (NotifiedState.ACKNOWLEDGED,) if is_told else ()
         after = replace(after, acknowledge_time=now, acknowledged_by=command.actor)
     else:
-        notification = NotifiedState.RESOLVED
+        notifications = _end_of(alert)
         after = replace(after, resolve_time=now, resolved_by=command.actor)
     entry = _command_entry(alert, command, now)
-    return AlertChange(alert=after, history=(entry,), notifications=(notification,)), reason
+    return AlertChange(alert=after, history=(entry,), notifications=notifications), reason
 
 
 # Somebody has done the same before.
@@ -127,6 +172,21 @@ def _entry(alert: Alert, kind: AlertHistoryKind, time: datetime, *occasion: str)
     return AlertHistoryEntry(
         id=history_id_of(alert.id, kind, *occasion), alert_id=alert.id, kind=kind, create_time=time
     )
+
+
+def _unless_silenced(alert: Alert) -> tuple[NotifiedState, ...]:
+    return (NotifiedState.FIRING,) if alert.is_notified else ()
+
+
+def _end_of(alert: Alert) -> tuple[NotifiedState, ...]:
+    """Return what is notified of an alert's end: whoever was notified of an alert learns that it is over."""
+    return (NotifiedState.RESOLVED,) if alert.is_notified else ()
+
+
+def _silenced_entries(alert: Alert, silenced_by: tuple[str, ...], time: datetime) -> tuple[AlertHistoryEntry, ...]:
+    """Return an entry for each silence that begins to hold; one that recurs may do so again."""
+    entries = ((_entry(alert, AlertHistoryKind.SILENCED, time, each, str(alert.version)), each) for each in silenced_by)
+    return tuple(replace(entry, comment=f"by {each}") for entry, each in entries)
 
 
 def _difference(before: AlertSubject, after: AlertSubject) -> str:

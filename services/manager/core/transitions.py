@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.manager.core.alert import Alert, AlertSubject
-from services.manager.core.alert_changes import AlertChange, open_alert, recover, repeat, supersede, update
+from services.manager.core.alert_changes import (
+    AlertChange,
+    Silencing,
+    nothing_silenced,
+    open_alert,
+    recover,
+    repeat,
+    supersede,
+    update,
+)
 from services.manager.core.alert_lifecycle import (
     AlertReason,
     AlertStatus,
@@ -80,23 +89,31 @@ class TransitionContext:
 
 
 def decide(
-    before: TransitionContext, transitions: Iterable[ReceivedTransition], now: datetime
+    before: TransitionContext,
+    transitions: Iterable[ReceivedTransition],
+    now: datetime,
+    silencing: Silencing = nothing_silenced,
 ) -> tuple[TransitionContext, list[TransitionOutcome]]:
     """Return what is known after the transitions, in this order, and what became of each.
 
     A transition that was processed before, or earlier in the batch, does nothing.
     """
     context = before.copy()
-    return context, [_decide(context, transition, now) for transition in transitions]
+    return context, [_decide(context, transition, now, silencing) for transition in transitions]
 
 
-def _decide(context: TransitionContext, transition: ReceivedTransition, now: datetime) -> TransitionOutcome:
+def _decide(
+    context: TransitionContext, transition: ReceivedTransition, now: datetime, silencing: Silencing
+) -> TransitionOutcome:
     if transition.key in context.processed:
         return TransitionOutcome(transition=transition, reason=AlertReason.DUPLICATE)
     alert = context.open_alerts.get(transition.open_key)
     history = context.histories.get(transition.episode_key, EpisodeHistory())
     status, reason = apply_observation(alert.status if alert else None, history, transition.observation)
-    change = _change(transition, alert, status, history, reason, now)
+    if status is not None and (alert is None or reason is AlertReason.RAISED):
+        change: AlertChange | None = _opened(transition, status, history, now, silencing)
+    else:
+        change = _change(transition, alert, status, reason, now)
     superseded = None
     if reason is AlertReason.RAISED and alert is not None and change is not None:
         superseded = supersede(alert, change.alert.id, transition.evaluation.time, now=now)
@@ -113,14 +130,11 @@ def _change(
     transition: ReceivedTransition,
     alert: Alert | None,
     status: AlertStatus | None,
-    history: EpisodeHistory,
     reason: AlertReason,
     now: datetime,
 ) -> AlertChange | None:
-    if status is None:
+    if status is None or alert is None:
         return None
-    if alert is None or reason is AlertReason.RAISED:
-        return _opened(transition, status, history, now)
     if reason is AlertReason.UPDATED:
         return update(alert, transition.id, status, transition.subject, now=now)
     if status.is_open:
@@ -128,8 +142,10 @@ def _change(
     return recover(alert, status, transition.evaluation, now=now)
 
 
-def _opened(transition: ReceivedTransition, status: AlertStatus, history: EpisodeHistory, now: datetime) -> AlertChange:
-    change = open_alert(transition.subject, transition.id, status, now=now)
+def _opened(
+    transition: ReceivedTransition, status: AlertStatus, history: EpisodeHistory, now: datetime, silencing: Silencing
+) -> AlertChange:
+    change = open_alert(transition.subject, transition.id, status, now=now, silencing=silencing)
     if status.is_open or history.ended is None:
         return change
     # Its end came first: receivers are notified of both, so that nobody misses what happened.

@@ -73,3 +73,17 @@ class IncidentStateConflict(Failure):
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "INCIDENT_STATE_CONFLICT"
+
+
+class SilenceNotFound(Failure):
+    """No silence has this id."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "SILENCE_NOT_FOUND"
+
+
+class TooManySilences(Failure):
+    """The maximum number of silences that have not expired is stored."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "TOO_MANY_SILENCES"

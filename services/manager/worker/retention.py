@@ -20,6 +20,7 @@ class RetentionPolicy:
     transitions: timedelta
     requests: timedelta
     changes: timedelta
+    silences: timedelta
     purge_interval: timedelta = timedelta(hours=1)
 
     def cutoffs(self, now: datetime) -> RetentionCutoffs:
@@ -29,6 +30,7 @@ class RetentionPolicy:
             transitions=now - self.transitions,
             requests=now - self.requests,
             changes=now - self.changes,
+            silences=now - self.silences,
         )
 
 

@@ -1,7 +1,7 @@
 """Consume the evaluator's transitions: alerts, their history and notifications, committed together."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -22,7 +22,7 @@ from services.manager.core.alert_lifecycle import AlertReason, Ended, Evaluation
 from services.manager.core.transitions import ReceivedTransition, TransitionOutcome, decide
 from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
-from services.manager.ports import DedupCache, OpenAlertExistsError, Store
+from services.manager.ports import DedupCache, OpenAlertExistsError, SilenceFeed, Store
 from services.manager.worker.labels import TransitionLabels
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 
@@ -41,11 +41,18 @@ class TransitionWorker:
     """
 
     def __init__(
-        self, store: Store, dedup_cache: DedupCache, labels: TransitionLabels, clock: Clock, metrics: Metrics
+        self,
+        store: Store,
+        dedup_cache: DedupCache,
+        labels: TransitionLabels,
+        silences: SilenceFeed,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._dedup_cache = dedup_cache
         self._labels = labels
+        self._silences = silences
         self._clock = clock
         self._metrics = metrics
 
@@ -67,11 +74,10 @@ class TransitionWorker:
 
     def _transition(self, message: AlertTransition, record: Record) -> ReceivedTransition:
         try:
-            transition = transition_of(message)
+            return transition_of(message, self._labels.labels_of)
         except UnusableRecordError as error:
             log.warning("transition_unusable", problem=str(error), partition=record.partition, offset=record.offset)
             raise UnreadableRecordError(record, "UNUSABLE_TRANSITION") from None
-        return replace(transition, subject=replace(transition.subject, labels=self._labels.labels_of(message)))
 
     async def _record(
         self, transitions: Sequence[ReceivedTransition], records: Sequence[Record], expected_new: Collection[str]
@@ -95,7 +101,9 @@ class TransitionWorker:
         async with self._store.transaction() as transaction:
             context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)
             processed = await transaction.transitions.insert(transitions)
-            _, outcomes = decide(replace(context, processed=processed), transitions, self._clock.now())
+            now = self._clock.now()
+            silencing = self._silences.index(now).silencing
+            _, outcomes = decide(replace(context, processed=processed), transitions, now, silencing)
             if any(
                 outcome.transition.open_key in expected_new and outcome.reason not in _DECIDED_BY_GUESS
                 for outcome in outcomes
@@ -119,7 +127,9 @@ class TransitionWorker:
                 )
 
 
-def transition_of(message: AlertTransition) -> ReceivedTransition:
+def transition_of(
+    message: AlertTransition, labels_of: Callable[[AlertTransition], Mapping[str, str]] = lambda _: {}
+) -> ReceivedTransition:
     """Return a transition as a value. Raises UnusableRecordError, which names the first field that is missing."""
     for field in ("id", "fingerprint", "rule_id"):
         if not getattr(message, field):
@@ -137,6 +147,7 @@ def transition_of(message: AlertTransition) -> ReceivedTransition:
         description=message.description,
         resource=message.resource,
         evidence=_evidence(message),
+        labels=labels_of(message),
     )
     return ReceivedTransition(id=message.id, subject=subject, observation=_observation(message))
 

@@ -25,6 +25,7 @@ from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
+from tocsin.silences.v1 import silence_service_pb2
 
 CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
     "ingest": (log_ingest_service_pb2.DESCRIPTOR.services_by_name["LogIngestService"],),
@@ -35,6 +36,7 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
         catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"],
         incident_service_pb2.DESCRIPTOR.services_by_name["IncidentService"],
         change_service_pb2.DESCRIPTOR.services_by_name["ChangeService"],
+        silence_service_pb2.DESCRIPTOR.services_by_name["SilenceService"],
     ),
     "notifier": (notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],),
 }

@@ -29,7 +29,12 @@ pytestmark = pytest.mark.integration
 
 DAYS = timedelta(days=1)
 POLICY = RetentionPolicy(
-    purge_interval=timedelta(), alerts=90 * DAYS, transitions=14 * DAYS, requests=DAYS, changes=90 * DAYS
+    purge_interval=timedelta(),
+    alerts=90 * DAYS,
+    transitions=14 * DAYS,
+    requests=DAYS,
+    changes=90 * DAYS,
+    silences=90 * DAYS,
 )
 
 

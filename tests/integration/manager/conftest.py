@@ -28,6 +28,7 @@ from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceStub
 from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+from tocsin.silences.v1.silence_service_pb2_grpc import SilenceServiceStub
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -90,11 +91,19 @@ class World:
     catalog: Any
     incidents: Any
     changes: Any
+    silences: Any
 
     @classmethod
     def on(cls, settings: Settings, stream: Producer, calls: Any) -> "World":
         """Return what is seen through these calls."""
-        stubs = (AlertRuleServiceStub, AlertServiceStub, CatalogServiceStub, IncidentServiceStub, ChangeServiceStub)
+        stubs = (
+            AlertRuleServiceStub,
+            AlertServiceStub,
+            CatalogServiceStub,
+            IncidentServiceStub,
+            ChangeServiceStub,
+            SilenceServiceStub,
+        )
         return cls(settings, stream, *(stub(calls) for stub in stubs))
 
     async def publish(self, *sent: AlertTransition, traceparent: str = "") -> None:

@@ -49,6 +49,8 @@ def fill(message: Message) -> None:
         place = getattr(message, field.name)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             place[HOSTILE] = HOSTILE
+        elif field.is_repeated and field.type == field.TYPE_STRING:
+            place.append(HOSTILE)
         elif field.is_repeated:
             fill(place.add())
         elif field.type == field.TYPE_STRING:

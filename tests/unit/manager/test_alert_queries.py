@@ -8,7 +8,7 @@ import pytest
 from services.chassis.failures import InvalidRequest
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.transitions import TransitionContext, decide
-from services.manager.messages import labels_from_evidence
+from services.manager.messages import derived_labels
 from services.manager.rpc import alert_queries
 from services.manager.rpc.alert_queries import select_page
 from tests.fakes.manager import MemoryAlertReader, MemoryStore
@@ -31,7 +31,7 @@ def reader() -> MemoryAlertReader:
     store = MemoryStore()
     for n, message in enumerate(MESSAGES):
         subject = replace(a_subject(f"r{n}"), evidence=message.SerializeToString(), rule_name=f"rule {n % 2}")
-        subject = replace(subject, labels=labels_from_evidence(subject))
+        subject = replace(subject, labels=derived_labels(subject.rule_name, subject.severity, subject.evidence))
         context, _ = decide(TransitionContext(), [a_transition(subject=subject)], NOW)
         (alert,) = context.open_alerts.values()
         store.tables.alerts[alert.id] = replace(alert, fire_time=NOW + timedelta(minutes=n))

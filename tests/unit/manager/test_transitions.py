@@ -15,6 +15,7 @@ from services.chassis.telemetry import exposition, telemetry
 from services.domain.severity import Severity
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.adapters.catalog_cache import CatalogCache
+from services.manager.adapters.silence_cache import SilenceCache
 from services.manager.core.alert import AlertHistoryKind, NotifiedState
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState, Ended, Fired
@@ -23,7 +24,13 @@ from services.manager.metrics import Metrics
 from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.transitions import TransitionWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryCatalogReader, MemoryDedupCache, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import (
+    MemoryCatalogReader,
+    MemoryDedupCache,
+    MemoryRuleReader,
+    MemorySilenceReader,
+    MemoryStore,
+)
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
@@ -186,7 +193,8 @@ class World:
 def new_world() -> World:
     store, dedup_cache = MemoryStore(), MemoryDedupCache()
     labels = TransitionLabels(RuleBroadcaster(MemoryRuleReader(store)), CatalogCache(MemoryCatalogReader(store)))
-    return World(store, dedup_cache, TransitionWorker(store, dedup_cache, labels, FakeClock(NOW), Metrics()))
+    silences = SilenceCache(MemorySilenceReader(store), FakeClock(NOW))
+    return World(store, dedup_cache, TransitionWorker(store, dedup_cache, labels, silences, FakeClock(NOW), Metrics()))
 
 
 @pytest.fixture

@@ -139,6 +139,7 @@ class Alert(_message.Message):
     SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     SERVICE_INFO_FIELD_NUMBER: _builtins.int
     RECENT_CHANGES_FIELD_NUMBER: _builtins.int
+    SILENCED_BY_FIELD_NUMBER: _builtins.int
     MATCH_LABELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The alert's id, a UUID."""
@@ -219,6 +220,12 @@ class Alert(_message.Message):
         """
 
     @_builtins.property
+    def silenced_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the silences that hold of the alert, as of its last change: nobody is notified of it. Empty when it is not
+        silenced.
+        """
+
+    @_builtins.property
     def match_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels by which silences and filters match the alert: alertname (the rule's name), severity, service where it is
         known, the group's fields and the rule's labels. Where several set one label, the first of these does.
@@ -250,11 +257,12 @@ class Alert(_message.Message):
         superseded_by: _builtins.str = ...,
         service_info: Global___ServiceInfo | None = ...,
         recent_changes: _abc.Iterable[Global___RelatedChange] | None = ...,
+        silenced_by: _abc.Iterable[_builtins.str] | None = ...,
         match_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "fire_time", b"fire_time", "resolve_time", b"resolve_time", "service_info", b"service_info", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "match_labels", b"match_labels", "recent_changes", b"recent_changes", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "service_info", b"service_info", "severity", b"severity", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "acknowledged_by", b"acknowledged_by", "description", b"description", "etag", b"etag", "fingerprint", b"fingerprint", "fire_time", b"fire_time", "group", b"group", "id", b"id", "labels", b"labels", "match_labels", b"match_labels", "recent_changes", b"recent_changes", "repeat_count", b"repeat_count", "resolve_time", b"resolve_time", "resolved_by", b"resolved_by", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "samples", b"samples", "service_info", b"service_info", "severity", b"severity", "silenced_by", b"silenced_by", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -715,6 +723,8 @@ class AlertHistoryEntry(_message.Message):
         """
         UPDATED: AlertHistoryEntry._Kind.ValueType  # 8
         """The alert took over what was edited in the rule: a lower severity, the name, the description or the labels."""
+        SILENCED: AlertHistoryEntry._Kind.ValueType  # 9
+        """A silence, which the comment names, began to hold of the alert: nobody is notified of it until the silence ends."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened."""
@@ -739,6 +749,8 @@ class AlertHistoryEntry(_message.Message):
     """
     UPDATED: AlertHistoryEntry.Kind.ValueType  # 8
     """The alert took over what was edited in the rule: a lower severity, the name, the description or the labels."""
+    SILENCED: AlertHistoryEntry.Kind.ValueType  # 9
+    """A silence, which the comment names, began to hold of the alert: nobody is notified of it until the silence ends."""
 
     ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int

@@ -71,6 +71,10 @@ class Error(_message.Message):
         """There is no service of this name in the catalog."""
         TOO_MANY_SERVICES: Error._Reason.ValueType  # 19
         """There are as many services in the catalog as there may be."""
+        SILENCE_NOT_FOUND: Error._Reason.ValueType  # 20
+        """There is no silence with this id."""
+        TOO_MANY_SILENCES: Error._Reason.ValueType  # 21
+        """There are as many pending and active silences as there may be."""
         INCIDENT_NOT_FOUND: Error._Reason.ValueType  # 23
         """There is no incident with this id."""
         INCIDENT_STATE_CONFLICT: Error._Reason.ValueType  # 24
@@ -121,6 +125,10 @@ class Error(_message.Message):
     """There is no service of this name in the catalog."""
     TOO_MANY_SERVICES: Error.Reason.ValueType  # 19
     """There are as many services in the catalog as there may be."""
+    SILENCE_NOT_FOUND: Error.Reason.ValueType  # 20
+    """There is no silence with this id."""
+    TOO_MANY_SILENCES: Error.Reason.ValueType  # 21
+    """There are as many pending and active silences as there may be."""
     INCIDENT_NOT_FOUND: Error.Reason.ValueType  # 23
     """There is no incident with this id."""
     INCIDENT_STATE_CONFLICT: Error.Reason.ValueType  # 24

@@ -1,7 +1,10 @@
 """Read alerts, outside of transactions."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+
+from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
 from services.contract.paging import key_time
@@ -10,8 +13,10 @@ from services.manager.adapters.postgres.alert_rows import (
     HISTORY_COLUMNS,
     alert_of,
     history_entry_of,
+    labels_of_row,
 )
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
+from services.manager.core.silence_index import MatchedAlert
 from services.manager.ports import Page
 
 _MAX_HISTORY = 1000
@@ -29,6 +34,36 @@ ORDER BY position DESC LIMIT {_MAX_HISTORY}
 """
 _SELECT_OPEN = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE state <> 'RESOLVED' ORDER BY fire_time, id"
 _SELECT_BY_ID = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = ANY($1) ORDER BY update_time, id"
+
+
+# The evidence only where the labels have to be derived from it.
+_MATCHED = """
+id, labels, silenced_by, NOT is_notified AND state = 'FIRING' AS is_due, rule_name, severity,
+CASE WHEN labels IS NULL THEN evidence END AS evidence
+"""
+_SELECT_OPEN_MATCHED = f"SELECT {_MATCHED} FROM alerts WHERE state <> 'RESOLVED' ORDER BY fire_time, id"
+_SELECT_WITHHELD = f"""
+SELECT {_MATCHED} FROM alerts
+WHERE state <> 'RESOLVED' AND (silenced_by <> '{{}}' OR NOT is_notified)
+  AND (silenced_by <> '{{}}' OR state = 'FIRING')
+"""
+_SELECT_RECENT = f"SELECT {_MATCHED} FROM alerts WHERE fire_time >= $1 ORDER BY fire_time DESC, id DESC LIMIT $2"
+
+
+class PostgresMatchedAlertReader:
+    """Table alerts, as silences look at it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_open(self) -> Sequence[MatchedAlert]:
+        return [_matched_alert_of(row) for row in await self._database.fetch(_SELECT_OPEN_MATCHED)]
+
+    async def list_withheld(self) -> Sequence[MatchedAlert]:
+        return [_matched_alert_of(row) for row in await self._database.fetch(_SELECT_WITHHELD)]
+
+    async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
+        return [_matched_alert_of(row) for row in await self._database.fetch(_SELECT_RECENT, since, limit)]
 
 
 class PostgresAlertReader:
@@ -67,6 +102,12 @@ class PostgresAlertReader:
 
     async def list_by_id(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
         return [alert_of(row) for row in await self._database.fetch(_SELECT_BY_ID, list(alert_ids))]
+
+
+def _matched_alert_of(row: Record) -> MatchedAlert:
+    return MatchedAlert(
+        id=row["id"], labels=labels_of_row(row), silenced_by=tuple(row["silenced_by"]), is_due=row["is_due"]
+    )
 
 
 def _conditions(wanted: AlertFilter) -> tuple[list[str], list[Any]]:

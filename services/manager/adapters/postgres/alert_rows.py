@@ -1,22 +1,22 @@
 """Rows of alerts, their history and the processed transitions, as values and back."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 from asyncpg import Record
 
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject, NotifiedState
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Evaluation, Fired
 from services.manager.core.transitions import ReceivedTransition
-from services.manager.messages import labels_from_evidence
+from services.manager.messages import derived_labels
 
 ALERT_COLUMNS = """
     id, fingerprint, state, severity, rule_id, rule_name, description, resource, evidence, fire_time,
     acknowledge_time, acknowledged_by, resolve_time, resolved_by, superseded_by, repeat_count, last_episode,
-    last_selection, last_revision, last_firing_time, version, update_time, open_key, labels
+    last_selection, last_revision, last_firing_time, version, update_time, open_key, labels,
+    silenced_by, is_notified
 """
 HISTORY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel, trace_id, recipient, notified_state"
 
@@ -40,12 +40,11 @@ def alert_of(row: Record) -> Alert:
         description=row["description"],
         resource=row["resource"],
         evidence=row["evidence"],
+        labels=labels_of_row(row),
     )
-    # Rows of the former release have no labels.
-    labels = labels_from_evidence(subject) if row["labels"] is None else json.loads(row["labels"])
     return Alert(
         id=row["id"],
-        subject=replace(subject, labels=labels),
+        subject=subject,
         status=AlertStatus(state=AlertState(row["state"]), last_firing=last_firing, repeat_count=row["repeat_count"]),
         fire_time=row["fire_time"],
         update_time=row["update_time"],
@@ -55,7 +54,17 @@ def alert_of(row: Record) -> Alert:
         resolve_time=row["resolve_time"],
         resolved_by=row["resolved_by"],
         superseded_by=row["superseded_by"],
+        silenced_by=tuple(row["silenced_by"]),
+        is_notified=row["is_notified"],
     )
+
+
+def labels_of_row(row: Record) -> dict[str, str]:
+    """Return the labels of an alert; rows of the former release have none, but theirs follow from the evidence."""
+    if row["labels"] is None:
+        return derived_labels(row["rule_name"], Severity[row["severity"]], row["evidence"])
+    labels: dict[str, str] = msgspec.json.decode(row["labels"])
+    return labels
 
 
 def alert_row(alert: Alert) -> tuple[Any, ...]:
@@ -85,7 +94,9 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.version,
         alert.update_time,
         subject.open_key,
-        json.dumps({storable(name): storable(value) for name, value in subject.labels.items()}),
+        msgspec.json.encode({storable(name): storable(value) for name, value in subject.labels.items()}).decode(),
+        msgspec.json.encode(alert.silenced_by).decode(),
+        alert.is_notified,
     )
 
 

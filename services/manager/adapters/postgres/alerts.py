@@ -48,6 +48,9 @@ WHERE open_key = ANY($1) AND state <> 'RESOLVED'
 ORDER BY open_key FOR UPDATE
 """
 _SELECT_FOR_UPDATE = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = $1 FOR UPDATE"
+_LOCK_OPEN = f"""
+SELECT {ALERT_COLUMNS} FROM alerts WHERE id = ANY($1) AND state <> 'RESOLVED' ORDER BY open_key FOR UPDATE SKIP LOCKED
+"""
 _SELECT_OPEN_OF_RULE_FOR_UPDATE = f"""
 SELECT {ALERT_COLUMNS} FROM alerts
 WHERE rule_id = $1 AND state <> 'RESOLVED' AND last_revision < $2
@@ -60,10 +63,15 @@ unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[],
     $10::timestamptz[], $11::timestamptz[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::integer[],
     $17::timestamptz[], $18::bigint[], $19::bigint[], $20::timestamptz[], $21::bigint[], $22::timestamptz[],
-    $23::text[], $24::jsonb[]
+    $23::text[], $24::jsonb[], $25::jsonb[], $26::boolean[]
 )
 """
-_INSERT_ALERTS = f"INSERT INTO alerts ({ALERT_COLUMNS}) SELECT * FROM {_ALERT_VALUES}"
+# The silences of an alert as an array: unnest would take several of them apart.
+_SILENCED_BY = "ARRAY(SELECT jsonb_array_elements_text(changed.silenced_by))"
+_INSERT_ALERTS = f"""
+INSERT INTO alerts ({ALERT_COLUMNS})
+SELECT {ALERT_COLUMNS.replace("silenced_by", _SILENCED_BY)} FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS})
+"""
 # Rule, resource and fire time of an alert never change.
 _UPDATE_ALERTS = f"""
 UPDATE alerts SET
@@ -74,6 +82,8 @@ UPDATE alerts SET
     description = changed.description,
     evidence = changed.evidence,
     labels = changed.labels,
+    silenced_by = {_SILENCED_BY},
+    is_notified = changed.is_notified,
     acknowledge_time = changed.acknowledge_time,
     acknowledged_by = changed.acknowledged_by,
     resolve_time = changed.resolve_time,
@@ -176,6 +186,9 @@ class PostgresAlerts:
     async def get_for_update(self, alert_id: str) -> Alert | None:
         alerts = self._load(await self._connection.fetch(_SELECT_FOR_UPDATE, alert_id))
         return alerts[0] if alerts else None
+
+    async def lock_open(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        return self._load(await self._connection.fetch(_LOCK_OPEN, list(alert_ids)))
 
     async def list_open_for_update(self, rule_id: str, *, before: int, limit: int) -> Sequence[Alert]:
         return self._load(await self._connection.fetch(_SELECT_OPEN_OF_RULE_FOR_UPDATE, rule_id, before, limit))

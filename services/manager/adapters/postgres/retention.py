@@ -51,6 +51,13 @@ DELETE FROM rule_problems WHERE (tenant, rule_id, instance) IN (
 RETURNING true
 """
 
+_PURGE_SILENCES = """
+DELETE FROM silences WHERE (tenant, id) IN (
+    SELECT tenant, id FROM silences WHERE least(expire_time, end_time) < $1 ORDER BY least(expire_time, end_time)
+    LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
+
 
 class PostgresRetention:
     """All tables whose rows expire."""
@@ -68,6 +75,7 @@ class PostgresRetention:
             (_PURGE_ALERTS, cutoffs.alerts),
             (_PURGE_RULE_HISTORY, cutoffs.alerts),
             (_PURGE_TRANSITIONS, cutoffs.transitions),
+            (_PURGE_SILENCES, cutoffs.silences),
             (request_ids.PURGE_SQL, cutoffs.requests),
             (_PURGE_PROBLEMS, cutoffs.requests),
             (_PURGE_CHANGES, cutoffs.changes),

@@ -14,6 +14,7 @@ from services.manager.adapters.postgres.incidents import PostgresIncidents
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblems
 from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
 from services.manager.adapters.postgres.service_changes import PostgresChanges
+from services.manager.adapters.postgres.silences import PostgresSilences
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.ports import CatalogFeed
 
@@ -70,6 +71,7 @@ class PostgresTransaction:
         self.changes = PostgresChanges(connection)
         self.alerts = PostgresAlerts(connection, catalog)
         self.catalog = PostgresCatalog(connection)
+        self.silences = PostgresSilences(connection)
         self.rule_endings = PostgresRuleEndings(connection)
         self.incidents = PostgresIncidents(connection)
 

@@ -1,0 +1,230 @@
+"""Silences: what is allowed, their state, and which of them hold of an alert."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain.matchers import all_match, parse_matchers
+from services.manager.core.alert import AlertHistoryKind, NotifiedState
+from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command, silence
+from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended
+from services.manager.core.silence import Silence, SilenceState, expire, narrows, silence_problems
+from services.manager.core.silence_index import MatchedAlert, SilenceIndex
+from services.manager.core.transitions import TransitionContext, decide
+from services.rule_language.label_regex import compile_regex
+from tests.fakes.silences import HOUR, a_silence, recurring
+from tests.fakes.transitions import NOW, a_subject, a_transition
+
+
+@pytest.mark.parametrize(
+    ("matchers", "is_narrow"),
+    [
+        ("service=a", True),
+        ('service!=""', True),
+        ("service=~.+", True),
+        ("service=~.*", False),
+        ("service!=a", False),
+        ('service=""', False),
+        ("alertname!=x", True),
+        ('alertname!=""', False),
+        ("alertname=~.+", False),
+        ("alertname=~High.*", True),
+        ('severity!=""', False),
+        ("severity=~.+", False),
+        ('severity=~"LOW|MEDIUM|HIGH|CRITICAL"', False),
+        ("severity!=LOW", True),
+        ("service=~.*, team!=x, severity=LOW", True),
+    ],
+)
+def test_some_matcher_leaves_some_alert_out(matchers: str, *, is_narrow: bool) -> None:
+    assert narrows(parse_matchers(matchers, compile_regex)) is is_narrow
+
+
+@pytest.mark.parametrize(
+    ("changed", "fields"),
+    [
+        ({}, []),
+        ({"author": ""}, ["author"]),
+        ({"comment": " "}, ["comment"]),
+        ({"matchers": ()}, ["matchers"]),
+        ({"matchers": parse_matchers("a=~.*", compile_regex)}, ["matchers"]),
+        ({"matchers": (), "alert_ids": ("a",), "end_time": None}, []),
+        ({"alert_ids": ("a",), "end_time": None}, ["matchers"]),
+        ({"matchers": (), "alert_ids": ("a",) * 101, "end_time": None}, ["alertIds"]),
+        ({"matchers": (), "alert_ids": ("a",)}, ["endTime"]),
+        ({"end_time": None}, ["endTime"]),
+        ({"end_time": NOW}, ["endTime"]),
+        ({"start_time": NOW + HOUR}, ["endTime"]),
+        ({"end_time": NOW + timedelta(days=733)}, ["endTime"]),
+        ({"end_time": None, "recurrence": recurring("FREQ=DAILY")}, []),
+        ({"recurrence": recurring("FREQ=DAILY", timedelta(seconds=59))}, ["recurrence.duration"]),
+        ({"recurrence": recurring("FREQ=DAILY", timedelta(days=32))}, ["recurrence.duration"]),
+        ({"recurrence": recurring("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30")}, ["recurrence.rule"]),
+        (
+            {"matchers": (), "alert_ids": ("a",), "end_time": None, "recurrence": recurring("FREQ=DAILY")},
+            ["recurrence"],
+        ),
+    ],
+)
+def test_what_is_not_allowed_is_named(changed: dict[str, Any], fields: list[str]) -> None:
+    assert [field for field, _ in silence_problems(replace(a_silence(), **changed), now=NOW)] == fields
+
+
+def test_a_state_follows_from_the_time() -> None:
+    span = a_silence(start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
+    times = [NOW, NOW + HOUR, NOW + 2 * HOUR]
+    assert [span.state(now) for now in times] == [SilenceState.PENDING, SilenceState.ACTIVE, SilenceState.EXPIRED]
+    assert [span.next_border(now) for now in times] == [NOW + HOUR, NOW + 2 * HOUR, None]
+    assert expire(span, now=NOW).state(NOW) is SilenceState.EXPIRED
+    assert expire(span, now=NOW).etag != span.etag
+    endless = a_silence(matchers="", alert_ids=("a",), end_time=None)
+    assert (endless.state(NOW + 9 * HOUR), endless.next_border(NOW)) == (SilenceState.ACTIVE, None)
+
+
+def test_one_that_recurs_waits_between_its_times() -> None:
+    recurrence = recurring("FREQ=DAILY;COUNT=2")
+    daily = a_silence(recurrence=recurrence, end_time=recurrence.end)
+    times = [NOW + n * HOUR for n in (0, 1, 24, 25)]
+    assert [daily.state(now).value for now in times] == ["ACTIVE", "PENDING", "ACTIVE", "EXPIRED"]
+    assert [daily.next_border(now) for now in times] == [*times[1:], None]
+    later = replace(daily, start_time=NOW + HOUR / 2)
+    assert later.state(NOW) is SilenceState.PENDING
+    assert later.next_border(NOW) == NOW + HOUR / 2
+
+
+def test_an_index_is_valid_until_a_silence_begins_or_ends() -> None:
+    later = a_silence(id="l", start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
+    index = SilenceIndex.of([a_silence(), later], now=NOW)
+    assert (index.is_valid(NOW), index.is_valid(NOW + HOUR)) == (True, False)
+    assert index.silencing("a", {"service": "payment-service"}) == ("s",)
+    assert SilenceIndex.of([], now=NOW).is_valid(NOW + 99 * HOUR)
+
+
+def test_each_silence_that_holds_is_found() -> None:
+    silences = [
+        a_silence("service=a, team=t", id="both"),
+        a_silence("team=t", id="team"),
+        a_silence("host!=h", id="other"),
+        a_silence("", alert_ids=("x", "y"), end_time=None, id="named"),
+        a_silence("team=t", start_time=NOW + HOUR, id="later"),
+    ]
+    index = SilenceIndex.of(silences, now=NOW)
+    assert index.silencing("x", {"service": "a", "team": "t", "host": "h"}) == ("both", "named", "team")
+    assert index.silencing("z", {"service": "a"}) == ("other",)
+    assert index.silencing("z", {"host": "h"}) == ()
+
+
+_LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["1", "2", ""]), max_size=3)
+_MATCHERS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["=", "!=", "=~", "!~"]), st.sampled_from(["1", "2", '""'])).map(
+        "".join
+    ),
+    min_size=1,
+    max_size=3,
+).map(", ".join)
+
+
+@given(st.lists(st.one_of(_MATCHERS, st.just("")), max_size=6), _LABELS)
+def test_law_the_index_finds_what_all_silences_together_say(texts: list[str], labels: dict[str, str]) -> None:
+    silences = [
+        a_silence(text, id=str(n)) if text else a_silence("", id=str(n), alert_ids=("x",), end_time=None)
+        for n, text in enumerate(texts)
+    ]
+    naive = sorted(
+        each.id for each in silences if (all_match(each.matchers, labels) if each.matchers else "x" in each.alert_ids)
+    )
+    assert SilenceIndex.of(silences, now=NOW).silencing("x", labels) == tuple(naive)
+
+
+def opened(*silences: Silence) -> AlertChange:
+    _, (outcome,) = decide(TransitionContext(), [a_transition()], NOW, SilenceIndex.of(silences, now=NOW).silencing)
+    assert outcome.change is not None
+    return outcome.change
+
+
+def test_of_a_silenced_alert_nobody_is_notified_not_even_of_its_end() -> None:
+    change = opened(a_silence())
+    assert (change.notifications, change.alert.silenced_by, change.alert.is_notified) == ((), ("s",), False)
+    assert [entry.kind for entry in change.history] == [AlertHistoryKind.FIRED, AlertHistoryKind.SILENCED]
+    assert change.history[1].comment == "by s"
+    for action in AlertAction:
+        done, _ = apply_command(change.alert, AlertCommand(action=action), now=NOW)
+        assert done is not None
+        assert done.notifications == ()
+    context = TransitionContext(open_alerts={change.alert.subject.open_key: change.alert})
+    _, (ended,) = decide(context, [a_transition(Ended, window=1)], NOW)
+    assert ended.change is not None
+    assert ended.change.notifications == ()
+
+
+def test_an_end_that_came_first_is_silenced_with_its_firing() -> None:
+    silencing = SilenceIndex.of([a_silence()], now=NOW).silencing
+    _, (_, fired) = decide(TransitionContext(), [a_transition(Ended, window=1), a_transition()], NOW, silencing)
+    assert fired.change is not None
+    assert fired.change.notifications == ()
+
+
+def test_when_a_silence_ends_people_are_notified_once() -> None:
+    held = opened(a_silence()).alert
+    assert silence(held, ("s",), now=NOW) is None
+    told = silence(held, (), now=NOW)
+    assert told is not None
+    assert (told.notifications, told.alert.is_notified) == ((NotifiedState.FIRING,), True)
+    assert silence(told.alert, (), now=NOW) is None
+    ended, _ = apply_command(told.alert, AlertCommand(action=AlertAction.RESOLVE), now=NOW)
+    assert ended is not None
+    assert ended.notifications == (NotifiedState.RESOLVED,)
+
+
+def test_of_an_acknowledged_alert_that_was_silenced_nobody_is_notified() -> None:
+    acknowledged, _ = apply_command(opened(a_silence()).alert, AlertCommand(action=AlertAction.ACKNOWLEDGE), now=NOW)
+    assert acknowledged is not None
+    after = silence(acknowledged.alert, (), now=NOW)
+    assert after is not None
+    assert (after.notifications, after.alert.status.state) == ((), AlertState.ACKNOWLEDGED)
+    assert silence(after.alert, (), now=NOW) is None
+
+
+def test_of_an_alert_that_is_silenced_later_only_the_end_is_notified() -> None:
+    before = opened()
+    assert before.notifications == (NotifiedState.FIRING,)
+    marked = silence(before.alert, ("s", "t"), now=NOW)
+    assert marked is not None
+    assert marked.notifications == ()
+    assert [entry.comment for entry in marked.history] == ["by s", "by t"]
+    acknowledged, _ = apply_command(marked.alert, AlertCommand(action=AlertAction.ACKNOWLEDGE), now=NOW)
+    assert acknowledged is not None
+    assert acknowledged.notifications == ()
+    resolved, _ = apply_command(marked.alert, AlertCommand(action=AlertAction.RESOLVE), now=NOW)
+    assert resolved is not None
+    assert resolved.notifications == (NotifiedState.RESOLVED,)
+    again = silence(marked.alert, ("t",), now=NOW)
+    assert again is not None
+    assert (again.history, again.notifications) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("alert", "is_outdated"),
+    [
+        ({"labels": {"service": "payment-service"}}, True),
+        ({"labels": {"service": "payment-service"}, "silenced_by": ("s",)}, False),
+        ({"labels": {"service": "payment-service"}, "silenced_by": ("s",), "is_due": True}, False),
+        ({"labels": {"service": "x"}}, False),
+        ({"labels": {"service": "x"}, "silenced_by": ("s",)}, True),
+        ({"labels": {"service": "x"}, "is_due": True}, True),
+    ],
+)
+def test_an_alert_is_looked_at_again_when_what_it_remembers_is_outdated(
+    alert: dict[str, Any], *, is_outdated: bool
+) -> None:
+    index = SilenceIndex.of([a_silence()], now=NOW)
+    assert MatchedAlert(id="a", **alert).is_outdated(index) is is_outdated
+
+
+def test_the_labels_of_the_fakes_are_those_that_are_silenced() -> None:
+    assert a_subject().labels["service"] == "payment-service"
+    assert datetime(2026, 1, 1, 13, tzinfo=UTC) == NOW
