@@ -13,6 +13,7 @@ from services.manager.core.correlation import (
     CorrelationSettings,
     IncidentIndex,
     ProbableCause,
+    brought_together,
     correlate,
     probable_cause,
 )
@@ -303,3 +304,9 @@ def test_no_other_service_stands_behind_the_cause_alone(
 
     assert all(cause.service in behind(other) for other in behind(cause.service))
     assert probable_cause(alerts[::-1], known_graph, 2).alert_id == cause.id
+
+
+def test_an_alert_without_a_service_brings_nothing_together() -> None:
+    known = index(incident("i", alert("a", service="shop")))
+    assert brought_together(alert("b"), known, graph("shop>database"), SETTINGS) == []
+    assert brought_together(alert("c", service="database"), known, graph("shop>database"), SETTINGS) == ["i"]
