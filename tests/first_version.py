@@ -34,17 +34,18 @@ def committed_metadata(group: str) -> list[tuple[int, str]]:
 def restore_topics(brokers: str, prefix: str) -> None:
     """Put all records on topics of this prefix, with the offsets and the times that they had, then upgrade the topics.
 
-    The topics keep the records however old they are.
+    The topics keep the records however old they are. Those that later versions added come with the upgrade.
     """
     client = admin_client(brokers)
+    topics = [topic for topic in TOPICS if (FOLDER / f"{topic.name}.jsonl").exists()]
     new = [
         NewTopic(prefix + topic.name, topic.partitions, config=topic.config | {"retention.ms": "-1"})
-        for topic in TOPICS
+        for topic in topics
     ]
     for result in client.create_topics(new, operation_timeout=30).values():
         result.result()
     producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True})
-    for topic in TOPICS:
+    for topic in topics:
         for record in records_of(topic.name):
             producer.produce(
                 prefix + topic.name,
