@@ -1,5 +1,7 @@
 """What `tocsin send` prints: what became of the lines of a file, and how they were parsed."""
 
+import re
+
 from cli.output import OutputFormat, print_data, print_table, print_to_stderr, stdout
 from cli.parsing.event import ParseNote
 from cli.send.events import TimeMode
@@ -54,11 +56,16 @@ def print_notes(summary: SendSummary, file_name: str, times: TimeMode, open_wind
             continue
         levels = ", ".join(f"{text!r} ({number:,})" for text, number in summary.unknown_levels.most_common())
         suffix = f": {levels}" if note is ParseNote.UNKNOWN_LEVEL else ""
-        print_to_stderr(f"{file_name}: {count:,} events {note.value}{suffix}")
+        text = f"1 event {_of_one(note)}" if count == 1 else f"{count:,} events {note.value}"
+        print_to_stderr(f"{file_name}: {text}{suffix}")
     if summary.too_late:
         is_shifted = times is TimeMode.SHIFT
         text = open_windows.describe(summary.too_late, summary.accepted, is_shifted=is_shifted)
         print_to_stderr(f"{file_name}: {text}")
+
+
+def _of_one(note: ParseNote) -> str:
+    return re.sub(r"^have\b|\bare\b(?= sent)", lambda plural: "has" if plural[0] == "have" else "is", note.value)
 
 
 def report_document(summary: SendSummary, format_name: str, file: LogFile) -> dict[str, object]:

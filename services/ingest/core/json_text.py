@@ -79,6 +79,8 @@ class JsonText:
         try:
             return self._decoder.raw_decode(self._text, at)
         except json.JSONDecodeError as error:
+            if not self._text.strip():
+                raise self._error("expected an object or a list, found nothing", error.pos) from error
             raise self._error(error.msg[:1].lower() + error.msg[1:], error.pos) from error
         except RecursionError as error:
             raise self._error("the value that begins here is nested too deep", at) from error

@@ -132,8 +132,8 @@ async def test_a_byte_order_mark_is_skipped(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("body", "where"),
     [
-        (b"", "line 1, column 1: expecting value"),
-        (b"\n ", "line 2, column 2: expecting value"),
+        (b"", "line 1, column 1: expected an object or a list, found nothing"),
+        (b"\n ", "line 2, column 2: expected an object or a list, found nothing"),
         (b'{"service":"a",\n"level":', "line 2, column 9: expecting value"),
         (b'{"a":1,}', "line 1, column 8: "),
         (b'{"service":"a" "level":"ERROR"}', "line 1, column 16: "),

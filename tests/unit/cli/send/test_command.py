@@ -141,9 +141,9 @@ def test_what_was_not_understood_is_printed_with_its_count(tmp_path: Path, inges
         "UNKNOWN_LEVEL": 1,
     }
     assert report["unknownLevels"] == {"sev5": 1}
-    assert "shop.log: 1 events have no level that is understood" in done.stderr
-    assert "shop.log: 1 events have an unknown level, and are sent as INFO: 'sev5' (1)" in done.stderr
-    assert "shop.log: 1 events have no time" in done.stderr
+    assert "shop.log: 1 event has no level that is understood, and is sent as INFO" in done.stderr
+    assert "shop.log: 1 event has an unknown level, and is sent as INFO: 'sev5' (1)" in done.stderr
+    assert "shop.log: 1 event has no time" in done.stderr
 
 
 def test_only_a_bounded_number_of_unknown_levels_is_reported(tmp_path: Path, ingest: IngestServer) -> None:
