@@ -91,6 +91,7 @@ class Metrics:
         # Observed, not set: a partition that was revoked must not be shown here any more.
         self._partitions: Mapping[int, PartitionState] = {}
         self._rules: Mapping[str, int] = {}
+        self._rules_revision: int | None = None
         self._by_rule: Mapping[str, RuleCounts] = {}
         self._rule_labels: Mapping[str, Mapping[str, str]] = {}
         self._problems: Mapping[ProblemReason, int] = {}
@@ -100,6 +101,11 @@ class Metrics:
             "tocsin.evaluator.rules",
             [lambda _: [Observation(count, {"state": state}) for state, count in self._rules.items()]],
             description="Enabled rules, by whether they are evaluated or refused (rule_refused in the log says why).",
+        )
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.rules.revision",
+            [lambda _: [] if self._rules_revision is None else [Observation(self._rules_revision)]],
+            description="The revision of the rules that are used: a rule of this revision or a former one counts.",
         )
         instruments.create_observable_gauge(
             "tocsin.evaluator.rules.set_aside",
@@ -204,6 +210,7 @@ class Metrics:
     def rules(self, rules: RuleSet) -> None:
         """Show how many rules are evaluated and how many cannot be; count by rule for those, and for no others."""
         self._rules = {"evaluated": len(rules.rules), "refused": len(rules.refused)}
+        self._rules_revision = rules.revision
         self._by_rule = {rule_id: self._by_rule.get(rule_id, RuleCounts()) for rule_id in rules.rules}
         self._rule_labels = {rule_id: _labels_of(compiled.rule) for rule_id, compiled in rules.rules.items()}
 

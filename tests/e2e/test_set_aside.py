@@ -49,8 +49,8 @@ async def break_rule(world: World, rule_id: str) -> None:
 
 
 def test_a_rule_that_cannot_be_evaluated_is_shown_and_its_alert_stays(world: World) -> None:
-    broken = world.edge.post("/api/alert-rules", rule("broken-by-release"))["alertRule"]["id"]
-    other = world.edge.post("/api/alert-rules", rule("goes-on"))["alertRule"]["id"]
+    broken = world.create_rule(rule("broken-by-release"))
+    other = world.create_rule(rule("goes-on"))
     send(world, "broken-by-release")
     (alert,) = wait_until(lambda: open_alerts(world, broken), what="the alert fires")
     asyncio.run(break_rule(world, broken))

@@ -25,7 +25,7 @@ def edit(world: World, rule_id: str, severity: str) -> None:
 
 
 def test_the_channels_of_a_raised_severity_are_notified_at_once_and_once(world: World) -> None:
-    rule_id = world.edge.post("/api/alert-rules", RULE)["alertRule"]["id"]
+    rule_id = world.create_rule(RULE)
     events = at_one_time([{"service": SERVICE, "level": "ERROR", "message": "no"}] * 3)
     status, _ = world.request("POST", "/api/logs/batch", events)
     assert status == 200

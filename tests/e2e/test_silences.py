@@ -25,7 +25,7 @@ def deliveries_of(world: World, alert: str) -> list[tuple[str, str]]:
 
 @pytest.mark.timeout(240)
 def test_people_are_notified_once_when_a_silence_ends_and_the_manager_is_killed(own_world: World) -> None:
-    rule_id = own_world.edge.post("/api/alert-rules", RULE)["alertRule"]["id"]
+    rule_id = own_world.create_rule(RULE)
     added = own_world.command(
         "silences",
         "add",

@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.measures import read_counter
 from cli.demo.steps import DemoResult, RestClient
 from stack.system import System
 
@@ -58,6 +59,15 @@ class World:
 
     def alerts(self, query: str = "") -> list[Any]:
         return list(self.edge.get(f"/api/alerts?pageSize=500{query}")["alerts"])
+
+    def create_rule(self, rule: Mapping[str, object]) -> str:
+        """Create a rule, wait until it is evaluated, and return its id: an event that comes before does not count."""
+        status, answer = self.request("POST", "/api/alert-rules", rule)
+        assert status == 200, answer
+        port, revision = self.system.wiring.ports.evaluator_admin, int(answer["alertRule"]["revision"])
+        name = "tocsin_evaluator_rules_revision"
+        wait_until(lambda: read_counter(port, name) >= revision, what="the evaluator uses the rule")
+        return str(answer["alertRule"]["id"])
 
     def deliveries(self, channel: str = "") -> list[Any]:
         more = f"&channel={channel}" if channel else ""

@@ -46,12 +46,13 @@ def test_an_unknown_watermark_is_not_shown(metrics: Metrics) -> None:
 
 
 def test_a_refused_rule_is_shown(metrics: Metrics) -> None:
-    assert series("tocsin_evaluator_rules{") == []
-    metrics.rules(replace(RuleSet.of(1, [ONE, OTHER]), refused={"id-3": ValueError("too long")}))
+    assert series("tocsin_evaluator_rules{") == series("tocsin_evaluator_rules_revision") == []
+    metrics.rules(replace(RuleSet.of(7, [ONE, OTHER]), refused={"id-3": ValueError("too long")}))
     assert series("tocsin_evaluator_rules{") == [
         'tocsin_evaluator_rules{state="evaluated"} 2.0',
         'tocsin_evaluator_rules{state="refused"} 1.0',
     ]
+    assert series("tocsin_evaluator_rules_revision") == ["tocsin_evaluator_rules_revision 7.0"]
 
 
 def test_a_rule_has_series_from_the_start_and_keeps_them_when_it_is_edited(metrics: Metrics) -> None:
