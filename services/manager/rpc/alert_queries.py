@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.chassis.failures import Violation
-from services.contract.paging import MAX_PAGE_SIZE
 from services.domain.matchers import ALERTNAME, SEVERITY, LabelMatcher, MatchOperator, all_match
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.messages import alert_message, alert_state_of
 from services.manager.ports import AlertReader, Page
-from services.manager.rpc.requests import check_length, optional_time, page_by_time, read_matchers, refuse_if_any
+from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
+from services.manager.rpc.requests import check_length, optional_time, read_matchers, read_severities, refuse_if_any
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_pb2 import Alert as AlertMessage
 
-# With filters that the store cannot evaluate, so many of its pages are read for one page of the answer.
-_MAX_SCANNED_PAGES = 10
 _MAX_LABELS = 20
 _MAX_ID = 36
 
@@ -50,7 +48,7 @@ class ContentFilter:
 
 async def select_page(
     reader: AlertReader, request: pb.ListAlertsRequest, *, filters: str
-) -> tuple[list[AlertMessage], tuple[str, str] | None]:
+) -> tuple[list[AlertMessage], TimeKey | None]:
     """Return the alerts of a page, and the key of the last one that was looked at when there may be more."""
     matchers = read_matchers("matchers", request.matchers)
     wanted = _narrowed(_list_filter(request), matchers)
@@ -60,14 +58,16 @@ async def select_page(
 
 def watch_filter(request: pb.WatchAlertsRequest) -> AlertFilter:
     """Return which alerts a watcher asks for."""
-    return AlertFilter(severities=_severities(request), rule_id=request.rule_id, resource=request.resource)
+    return AlertFilter(
+        severities=read_severities(request.severities), rule_id=request.rule_id, resource=request.resource
+    )
 
 
 def _list_filter(request: pb.ListAlertsRequest) -> AlertFilter:
     check_length(request, id_prefix=_MAX_ID)
     return AlertFilter(
         states=_states(request),
-        severities=_severities(request),
+        severities=read_severities(request.severities),
         rule_id=request.rule_id,
         resource=request.resource,
         fired_after=optional_time(request, "fired_after"),
@@ -88,21 +88,14 @@ def _narrowed(wanted: AlertFilter, matchers: Sequence[LabelMatcher]) -> AlertFil
 
 async def _select(
     reader: AlertReader, wanted: AlertFilter, content: ContentFilter, page: Page
-) -> tuple[list[AlertMessage], tuple[str, str] | None]:
-    selected: list[AlertMessage] = []
-    scan = page if content.is_empty else replace(page, size=MAX_PAGE_SIZE)
-    for _ in range(_MAX_SCANNED_PAGES):
-        rows = await reader.list_page(wanted, scan)
-        for row in rows[: scan.size]:
-            message = alert_message(row)
-            if content.selects(message):
-                selected.append(message)
-            if len(selected) == page.size:
-                return selected, _page_key(row) if row is not rows[-1] else None
-        if len(rows) <= scan.size:
-            return selected, None
-        scan = replace(scan, after=_page_key(rows[scan.size - 1]))
-    return selected, (scan.after[0], scan.after[1])
+) -> tuple[list[AlertMessage], TimeKey | None]:
+    def select(alert: Alert) -> AlertMessage | None:
+        message = alert_message(alert)
+        return message if content.selects(message) else None
+
+    return await scan_page(
+        lambda scan: reader.list_page(wanted, scan), page, select, _page_key, selects_all=content.is_empty
+    )
 
 
 def _labels(request: pb.ListAlertsRequest) -> tuple[tuple[str, str], ...]:
@@ -119,7 +112,7 @@ def _labels(request: pb.ListAlertsRequest) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in pairs)
 
 
-def _page_key(alert: Alert) -> tuple[str, str]:
+def _page_key(alert: Alert) -> TimeKey:
     return alert.fire_time.isoformat(), alert.id
 
 
@@ -131,15 +124,3 @@ def _states(request: pb.ListAlertsRequest) -> tuple[AlertState, ...]:
         except ValueError:
             refuse_if_any(Violation(f"states[{n}]", "is not a state"))
     return tuple(states)
-
-
-def _severities(request: pb.ListAlertsRequest | pb.WatchAlertsRequest) -> tuple[Severity, ...]:
-    known = set(map(int, Severity))
-    refuse_if_any(
-        *(
-            Violation(f"severities[{n}]", "is not a severity")
-            for n, value in enumerate(request.severities)
-            if value not in known
-        )
-    )
-    return tuple(Severity(value) for value in request.severities)

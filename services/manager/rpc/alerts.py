@@ -33,6 +33,7 @@ from services.manager.ports import (
 from services.manager.rpc.alert_queries import select_page, watch_filter
 from services.manager.rpc.failures import AlertNotFound, AlertStateConflict
 from services.manager.rpc.requests import (
+    actor_of,
     check_etag,
     check_fields,
     check_length,
@@ -43,8 +44,6 @@ from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer, add_Al
 
 log = structlog.get_logger()
 
-# Who acts when the caller does not say.
-_ANONYMOUS = "anonymous"
 _UNCHANGED = frozenset({AlertReason.ALREADY_ACKNOWLEDGED, AlertReason.ALREADY_RESOLVED})
 
 _CommandRequest = pb.AcknowledgeAlertRequest | pb.ResolveAlertRequest
@@ -71,7 +70,7 @@ class AlertCommands:
         """Do the action, once for each request_id."""
         check_fields(request, "id")
         check_length(request, actor=256, comment=4096)
-        command = AlertCommand(action=action, actor=request.actor.strip() or _ANONYMOUS, comment=request.comment)
+        command = AlertCommand(action=action, actor=actor_of(request.actor), comment=request.comment)
         resolved: list[str] = []
         acknowledged: list[Alert] = []
         now = self._clock.now()

@@ -10,7 +10,8 @@ from services.manager.core.dependency_graph import DependencyEdge
 from services.manager.ports import CatalogFeed
 from services.manager.rpc.catalog_commands import CatalogCommands, service_message
 from services.manager.rpc.failures import ServiceNotFound
-from services.manager.rpc.requests import check_fields, first_page, page_of, refuse_if_any
+from services.manager.rpc.pages import first_page, page_of
+from services.manager.rpc.requests import check_fields, refuse_if_any
 from tocsin.catalog.v1 import catalog_service_pb2 as pb
 from tocsin.catalog.v1.catalog_service_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
 from tocsin.catalog.v1.service_entry_pb2 import DependencyCycle, GraphEdge, GraphNode

@@ -12,13 +12,11 @@ from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind, change_problems
 from services.manager.messages import change_message
 from services.manager.ports import ChangeReader, Store
-from services.manager.rpc.requests import check_fields, optional_time, page_by_time, refuse_if_any
+from services.manager.rpc.pages import page_by_time
+from services.manager.rpc.requests import actor_of, check_fields, optional_time, refuse_if_any
 from tocsin.changes.v1 import change_service_pb2 as pb
 from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceServicer, add_ChangeServiceServicer_to_server
 from tocsin.changes.v1.service_change_pb2 import ServiceChange as ChangeMessage
-
-# Who changes something when the caller does not say.
-_ANONYMOUS = "anonymous"
 
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)
@@ -83,7 +81,7 @@ def _change_of(message: ChangeMessage, change_id: str, now: datetime) -> Service
         service=message.service,
         kind=ServiceChangeKind(kinds.get(message.kind, "OTHER")),
         version=message.version,
-        actor=message.actor.strip() or _ANONYMOUS,
+        actor=actor_of(message.actor),
         link=message.link,
         time=optional_time(message, "time") or now,
         create_time=now,

@@ -11,7 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
-from services.contract.timestamps import datetime_of, timestamp_of
+from services.contract.timestamps import timestamp_of
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
 from services.manager.core.incident import Incident, IncidentSummary, summary_of
@@ -30,14 +30,13 @@ from services.manager.core.incident_changes import (
 )
 from services.manager.ports import CatalogFeed, DedupCache, Store, Transaction
 from services.manager.rpc.failures import IncidentNotFound, IncidentStateConflict
-from services.manager.rpc.requests import check_etag, check_fields, check_length, refuse_if_any
+from services.manager.rpc.requests import actor_of, check_etag, check_fields, check_length, optional_time, refuse_if_any
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 log = structlog.get_logger()
 
-_ANONYMOUS = "anonymous"
 _MAX_SPLIT = 500
 
 _Request = (
@@ -199,7 +198,7 @@ class IncidentCommands:
                 for incident_id in ids:
                     if incident_id not in before:
                         raise IncidentNotFound("there is no incident with this id", incident_id=incident_id)
-                actor = request.actor.strip() or _ANONYMOUS
+                actor = actor_of(request.actor)
                 changes = self._with_causes(decide([before[each] for each in ids], actor, now), now)
                 _check(request, before[request.id], changes)
                 response = respond(changes)
@@ -264,13 +263,9 @@ def _check(request: _Request, incident: Incident, changes: Sequence[IncidentChan
 
 
 def _until(request: pb.AcknowledgeIncidentRequest, now: datetime) -> datetime | None:
-    if not request.HasField("until"):
+    until = optional_time(request, "until")
+    if until is None:
         return None
-    try:
-        until = datetime_of(request.until)
-    except ValueError as error:
-        refuse_if_any(Violation("until", str(error)))
-        raise
     if until <= now:
         refuse_if_any(Violation("until", f"is {until.isoformat()}, must be in the future"))
     return until

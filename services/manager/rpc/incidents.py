@@ -4,9 +4,8 @@ from typing import Any
 
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
-from services.contract.paging import PageTokenError, encode_page_token, filters_of, key_time
+from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import timestamp_of
-from services.domain.severity import Severity
 from services.manager.core.incident import (
     Correlation,
     Incident,
@@ -16,10 +15,11 @@ from services.manager.core.incident import (
     IncidentState,
     summary_of,
 )
-from services.manager.ports import IncidentReader, Page
+from services.manager.ports import IncidentReader
 from services.manager.rpc.failures import IncidentNotFound
 from services.manager.rpc.incident_commands import IncidentCommands, incident_message
-from services.manager.rpc.requests import check_fields, check_length, page_of, refuse_if_any
+from services.manager.rpc.pages import page_by_time
+from services.manager.rpc.requests import check_fields, check_length, read_severities
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
@@ -49,7 +49,7 @@ class IncidentRpc(IncidentServiceServicer):
         check_fields(request)
         check_length(request, id_prefix=_MAX_ID)
         filters = filters_of(request)
-        page = _page(request, filters)
+        page = page_by_time(request.page_size, request.page_token, filters=filters)
         rows = await self._reader.list_page(_filter(request), page)
         shown, token = rows[: page.size], ""
         if len(rows) > page.size:
@@ -97,32 +97,18 @@ class IncidentRpc(IncidentServiceServicer):
 
 
 def _filter(request: pb.ListIncidentsRequest) -> IncidentFilter:
-    severities, states = set(map(int, Severity)), set(incident_pb2.Incident.State.values()) - {0}
-    refuse_if_any(
-        *(
-            Violation(f"severities[{n}]", "is not a severity")
-            for n, value in enumerate(request.severities)
-            if value not in severities
-        ),
-        *(Violation(f"states[{n}]", "is not a state") for n, value in enumerate(request.states) if value not in states),
+    states = set(incident_pb2.Incident.State.values()) - {0}
+    wrong = (
+        Violation(f"states[{n}]", "is not a state") for n, value in enumerate(request.states) if value not in states
     )
+    severities = read_severities(request.severities, *wrong)
     return IncidentFilter(
         states=tuple(IncidentState(incident_pb2.Incident.State.Name(value)) for value in request.states),
-        severities=tuple(Severity(value) for value in request.severities),
+        severities=severities,
         service=request.service,
         id_prefix=request.id_prefix.lower(),
         alert_id=request.alert_id,
     )
-
-
-def _page(request: pb.ListIncidentsRequest, filters: str) -> Page:
-    page = page_of(request.page_size, request.page_token, filters=filters, width=2)
-    if page.after:
-        try:
-            key_time(page.after[0])
-        except PageTokenError as error:
-            refuse_if_any(Violation("pageToken", str(error)))
-    return page
 
 
 def _alert_message(incident: Incident, alert: IncidentAlert) -> incident_pb2.IncidentAlert:

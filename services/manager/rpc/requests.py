@@ -1,25 +1,21 @@
-"""What all requests have in common: required fields, texts, etags and pages."""
+"""What requests have in common: required fields, texts, times, etags, matchers."""
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.failures import InvalidRequest, Violation
-from services.contract.paging import PageTokenError, decode_page_token, key_time, page_size
 from services.contract.timestamps import datetime_of
 from services.domain.matchers import LabelMatcher, MatcherError, parse_matchers
-from services.manager.messages import PAGE_BYTES
-from services.manager.ports import Page
+from services.domain.severity import Severity
 from services.manager.rpc.failures import EtagMismatch
 from services.rule_language.label_regex import compile_regex
 
 _MAX_MATCHER_TEXTS = 8
-
-_Message = TypeVar("_Message", bound=Message)
+# Who acts when the caller does not say.
+_ANONYMOUS = "anonymous"
 
 
 def refuse_if_any(*violations: Violation) -> None:
@@ -54,33 +50,6 @@ def check_etag(etag: str, current: str) -> None:
         raise EtagMismatch("it was changed since it was read; read it again")
 
 
-def page_of(size: int, token: str, *, filters: str, width: int) -> Page:
-    """Return the page that is asked for; InvalidRequest names pageSize or pageToken."""
-    problems: list[Violation] = []
-    after: tuple[str, ...] = ()
-    try:
-        size = page_size(size)
-    except ValueError as error:
-        problems.append(Violation("pageSize", str(error)))
-    try:
-        after = decode_page_token(token, filters=filters, width=width)
-    except PageTokenError as error:
-        problems.append(Violation("pageToken", str(error)))
-    refuse_if_any(*problems)
-    return Page(size=size, after=after)
-
-
-def page_by_time(size: int, token: str, *, filters: str) -> Page:
-    """Return the page that is asked for of rows in the order of a time and an id; InvalidRequest as `page_of`."""
-    page = page_of(size, token, filters=filters, width=2)
-    if page.after:
-        try:
-            key_time(page.after[0])
-        except PageTokenError as error:
-            refuse_if_any(Violation("pageToken", str(error)))
-    return page
-
-
 def optional_time(message: Message, field: str) -> datetime | None:
     """Return the time in a field, None where it is not set; InvalidRequest names the field when it is out of range."""
     if not message.HasField(field):
@@ -93,25 +62,6 @@ def optional_time(message: Message, field: str) -> datetime | None:
         raise
 
 
-def first_page(
-    keys: Sequence[str], page: Page, message_of: Callable[[str], _Message]
-) -> tuple[list[_Message], str | None]:
-    """Return the messages of a page of keys that are in their order, and the last key when there are more.
-
-    A page ends early when its messages are larger than PAGE_BYTES together; it has at least one of those that are left.
-    """
-    rest = keys[bisect_right(keys, page.after[0]) :] if page.after else keys
-    messages: list[_Message] = []
-    size = 0
-    for key in rest[: page.size]:
-        message = message_of(key)
-        size += message.ByteSize()
-        if messages and size > PAGE_BYTES:
-            break
-        messages.append(message)
-    return messages, rest[len(messages) - 1] if len(messages) < len(rest) else None
-
-
 def fields_with_nul(message: Message) -> Iterable[str]:
     """Yield the names, as in JSON, of the fields with the character NUL, also of messages in fields of their own."""
     for field, value in message.ListFields():
@@ -119,6 +69,19 @@ def fields_with_nul(message: Message) -> Iterable[str]:
             yield from fields_with_nul(value)
         elif any("\0" in text for text in _texts(value)):
             yield field.json_name
+
+
+def actor_of(text: str) -> str:
+    """Return who acts, given what the caller says."""
+    return text.strip() or _ANONYMOUS
+
+
+def read_severities(values: Sequence[int], *other: Violation) -> tuple[Severity, ...]:
+    """Return the severities that a request lists; InvalidRequest names each that is none, and all other violations."""
+    known = set(map(int, Severity))
+    wrong = (Violation(f"severities[{n}]", "is not a severity") for n, value in enumerate(values) if value not in known)
+    refuse_if_any(*wrong, *other)
+    return tuple(Severity(value) for value in values)
 
 
 def read_matchers(field: str, texts: Sequence[str]) -> tuple[LabelMatcher, ...]:

@@ -12,7 +12,8 @@ from services.domain.fingerprint import digest
 from services.manager.messages import rule_message, rule_pages, snapshot_pages, whole_snapshot
 from services.manager.ports import ResponseCache, RuleFeed, RuleReader
 from services.manager.rpc.failures import RuleNotFound
-from services.manager.rpc.requests import check_fields, page_of
+from services.manager.rpc.pages import page_of
+from services.manager.rpc.requests import check_fields
 from services.manager.rpc.rule_commands import RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb

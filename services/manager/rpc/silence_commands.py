@@ -8,14 +8,21 @@ from zoneinfo import ZoneInfo
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
 from services.chassis.request_ids import request_id_of, respond_once
-from services.contract.timestamps import datetime_of, duration_of, timedelta_of, timestamp_of
+from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
 from services.domain.matchers import MAX_MATCHERS
 from services.manager.core.recurrence import Recurrence
 from services.manager.core.recurrence_text import MAX_COUNT, parse_rule
 from services.manager.core.silence import MAX_SILENCES, Silence, SilenceState, expire, silence_problems
 from services.manager.ports import SilenceFeed, Store, Transaction
 from services.manager.rpc.failures import SilenceNotFound, TooManySilences
-from services.manager.rpc.requests import check_etag, check_fields, check_length, read_matchers, refuse_if_any
+from services.manager.rpc.requests import (
+    check_etag,
+    check_fields,
+    check_length,
+    optional_time,
+    read_matchers,
+    refuse_if_any,
+)
 from tocsin.silences.v1 import silence_service_pb2 as pb
 from tocsin.silences.v1.silence_pb2 import Recurrence as RecurrenceMessage
 from tocsin.silences.v1.silence_pb2 import Silence as SilenceMessage
@@ -101,7 +108,7 @@ def read_silence(message: SilenceMessage, silence_id: str, now: datetime) -> Sil
     if len(matchers) > MAX_MATCHERS:
         refuse_if_any(Violation("matchers", f"has {len(matchers)} matchers, at most {MAX_MATCHERS} are allowed"))
     recurrence = _read_recurrence(message) if message.HasField("recurrence") else None
-    start = _read_time(message, "start_time")
+    start = optional_time(message, "start_time")
     return Silence(
         id=silence_id,
         author=message.author.strip(),
@@ -110,7 +117,7 @@ def read_silence(message: SilenceMessage, silence_id: str, now: datetime) -> Sil
         start_time=now if start is None else start,
         matchers=matchers,
         alert_ids=tuple(dict.fromkeys(message.alert_ids)),
-        end_time=_read_time(message, "end_time") if recurrence is None else recurrence.end,
+        end_time=optional_time(message, "end_time") if recurrence is None else recurrence.end,
         recurrence=recurrence,
     )
 
@@ -195,16 +202,6 @@ def _recurrence_violations(message: SilenceMessage) -> Iterator[Violation]:
 
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
-
-
-def _read_time(message: SilenceMessage, field: str) -> datetime | None:
-    if not message.HasField(field):  # type: ignore[arg-type]  # the callers name fields of the message
-        return None
-    try:
-        return datetime_of(getattr(message, field))
-    except ValueError as error:
-        refuse_if_any(Violation(message.DESCRIPTOR.fields_by_name[field].json_name, str(error)))
-        raise
 
 
 async def _check_alerts(transaction: Transaction, silence: Silence) -> None:

@@ -8,20 +8,19 @@ from typing import Any
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
-from services.contract.paging import MAX_PAGE_SIZE, PageTokenError, encode_page_token, filters_of, key_time
+from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.silence_index import SilenceIndex
 from services.manager.messages import alert_message
 from services.manager.ports import AlertReader, MatchedAlertReader, Page, SilenceReader
-from services.manager.rpc.requests import check_fields, check_length, page_of, refuse_if_any
+from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
+from services.manager.rpc.requests import check_fields, check_length, refuse_if_any
 from services.manager.rpc.silence_commands import SilenceCommands, read_silence, silence_message, silence_not_found
 from tocsin.silences.v1 import silence_service_pb2 as pb
 from tocsin.silences.v1.silence_pb2 import Silence as SilenceMessage
 from tocsin.silences.v1.silence_service_pb2_grpc import SilenceServiceServicer, add_SilenceServiceServicer_to_server
 
 _MAX_ID = 36
-# PENDING and ACTIVE are told apart here, so that several of the store's pages may be read for one of the answer.
-_MAX_SCANNED_PAGES = 10
 _MAX_SHOWN = 100
 _RECENT = timedelta(days=7)
 _MAX_RECENT = 20_000
@@ -69,12 +68,7 @@ class SilenceRpc(SilenceServiceServicer):
         check_fields(request)
         check_length(request, id_prefix=_MAX_ID)
         filters, now = filters_of(request), self._clock.now()
-        page = page_of(request.page_size, request.page_token, filters=filters, width=2)
-        if page.after:
-            try:
-                key_time(page.after[0])
-            except PageTokenError as error:
-                refuse_if_any(Violation("pageToken", str(error)))
+        page = page_by_time(request.page_size, request.page_token, filters=filters)
         silences, last = await self._select(request, page, now)
         token = encode_page_token(last, filters=filters) if last else ""
         return pb.ListSilencesResponse(
@@ -102,26 +96,23 @@ class SilenceRpc(SilenceServiceServicer):
 
     async def _select(
         self, request: pb.ListSilencesRequest, page: Page, now: datetime
-    ) -> tuple[Sequence[Silence], tuple[str, str] | None]:
-        """Return the silences of a page, and the key of the last one that was looked at when there may be more."""
+    ) -> tuple[Sequence[Silence], TimeKey | None]:
+        """Return the silences of a page, and the key of the last one that was looked at when there may be more.
+
+        PENDING and ACTIVE are told apart here, so several of the store's pages may be read for one of the answer.
+        """
         states = _states(request) or frozenset(SilenceState)
         expired = None
         if SilenceState.EXPIRED not in states or states == {SilenceState.EXPIRED}:
             expired = SilenceState.EXPIRED in states
-        selected: list[Silence] = []
-        is_exact = states >= {SilenceState.PENDING, SilenceState.ACTIVE} or expired is True
-        scan = page if is_exact else replace(page, size=MAX_PAGE_SIZE)
-        for _ in range(_MAX_SCANNED_PAGES):
-            rows = await self._reader.list_page(scan, id_prefix=request.id_prefix.lower(), expired=expired, now=now)
-            for row in rows[: scan.size]:
-                if row.state(now) in states:
-                    selected.append(row)
-                if len(selected) == page.size:
-                    return selected, _key(row) if row is not rows[-1] else None
-            if len(rows) <= scan.size:
-                return selected, None
-            scan = replace(scan, after=_key(rows[scan.size - 1]))
-        return selected, (scan.after[0], scan.after[1])
+        prefix = request.id_prefix.lower()
+        return await scan_page(
+            lambda scan: self._reader.list_page(scan, id_prefix=prefix, expired=expired, now=now),
+            page,
+            lambda silence: silence if silence.state(now) in states else None,
+            _key,
+            selects_all=states >= {SilenceState.PENDING, SilenceState.ACTIVE} or expired is True,
+        )
 
 
 def _states(request: pb.ListSilencesRequest) -> frozenset[SilenceState]:
@@ -132,5 +123,5 @@ def _states(request: pb.ListSilencesRequest) -> frozenset[SilenceState]:
     return frozenset(known[value] for value in request.states)
 
 
-def _key(silence: Silence) -> tuple[str, str]:
+def _key(silence: Silence) -> TimeKey:
     return silence.create_time.isoformat(), silence.id

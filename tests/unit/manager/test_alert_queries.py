@@ -9,7 +9,7 @@ from services.chassis.failures import InvalidRequest
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.transitions import TransitionContext, decide
 from services.manager.messages import derived_labels
-from services.manager.rpc import alert_queries
+from services.manager.rpc import pages
 from services.manager.rpc.alert_queries import select_page
 from tests.fakes.manager import MemoryAlertReader, MemoryStore
 from tests.fakes.transitions import NOW, a_subject, a_transition
@@ -83,8 +83,8 @@ async def test_alerts_are_found_by_the_beginning_of_their_id(reader: MemoryAlert
 async def test_pages_of_filtered_alerts_show_each_once(
     reader: MemoryAlertReader, monkeypatch: pytest.MonkeyPatch, size: int, labels: list[str], scanned: int, field: str
 ) -> None:
-    monkeypatch.setattr(alert_queries, "MAX_PAGE_SIZE", 1)
-    monkeypatch.setattr(alert_queries, "_MAX_SCANNED_PAGES", scanned)
+    monkeypatch.setattr(pages, "MAX_PAGE_SIZE", 1)
+    monkeypatch.setattr(pages, "_MAX_SCANNED_PAGES", scanned)
     request = ListAlertsRequest(page_size=size, **{field: labels})  # type: ignore[arg-type]
     seen: list[str] = []
     for _ in range(9):
@@ -95,7 +95,7 @@ async def test_pages_of_filtered_alerts_show_each_once(
             break
     else:
         pytest.fail("the pages do not end")
-    monkeypatch.setattr(alert_queries, "_MAX_SCANNED_PAGES", 10)
+    monkeypatch.setattr(pages, "_MAX_SCANNED_PAGES", 10)
     whole, _ = await found(reader, ListAlertsRequest(**{field: labels}))  # type: ignore[arg-type]
     assert seen == whole
 
