@@ -139,7 +139,7 @@ def list_alerts(
     """Show alerts, the newest first."""
     request = service.ListAlertsRequest(
         states=[Alert.State.Value(state) for state in states or []],
-        severities=_severity_values(severities),
+        severities=severity_values(severities),
         resource=resource,
         labels=parse_labels(labels),
         matchers=matchers,
@@ -211,7 +211,7 @@ def watch_alerts(
 
     JSON comes as one alert a line. When the connection breaks, it says so on standard error and connects again.
     """
-    request = service.WatchAlertsRequest(severities=_severity_values(severities), resource=resource)
+    request = service.WatchAlertsRequest(severities=severity_values(severities), resource=resource)
     with open_channel(server, output) as channel:
         request.rule_id = find_rule_id(channel, rule, output) if rule else ""
         watch = AlertWatch(
@@ -232,7 +232,8 @@ def time_ago(age: timedelta | None) -> Timestamp | None:
 _OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _severity_values(severities: list[SeverityChoice] | None) -> "list[AlertRule.Severity.ValueType]":
+def severity_values(severities: list[SeverityChoice] | None) -> "list[AlertRule.Severity.ValueType]":
+    """Return the severities of the contract."""
     return [AlertRule.Severity.Value(severity) for severity in severities or []]
 
 

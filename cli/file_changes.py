@@ -50,6 +50,10 @@ class FileChange:
     item_id: str = ""
 
 
+DiffOption = Annotated[bool, typer.Option("--diff", help="Show each field that changes, before and after.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
+]
 SureOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Delete with --prune without a question; needed without a terminal.")
 ]

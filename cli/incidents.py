@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.alerts import ActorOption, CommentOption, SeverityChoice, SeverityOption, parse_age
+from cli.alerts import ActorOption, CommentOption, SeverityOption, parse_age, severity_values
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
 from cli.lookup import complete_incident, find_alert, find_incident
 from cli.output import (
@@ -76,7 +76,7 @@ def list_incidents(
     """Show incidents, the newest first."""
     request = service.ListIncidentsRequest(
         states=[Incident.State.Value(state) for state in states or []],
-        severities=_severity_values(severities),
+        severities=severity_values(severities),
         service=service_name,
     )
     with open_channel(server, output) as channel:
@@ -317,7 +317,3 @@ def _history_row(entry: IncidentHistoryEntry, names: dict[str, str]) -> list[str
 
 def _present(*fields: tuple[str, str]) -> Iterable[tuple[str, str]]:
     return ((name, value) for name, value in fields if value)
-
-
-def _severity_values(severities: list[SeverityChoice] | None) -> "list[AlertRule.Severity.ValueType]":
-    return [AlertRule.Severity.Value(severity) for severity in severities or []]

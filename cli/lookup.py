@@ -33,82 +33,43 @@ _MAX_CANDIDATES = 10
 _COMPLETION_TIMEOUT_S = 1.0
 
 
+# Returns what has an id that begins so, described for people, by the id.
+_Listing = Callable[[grpc.Channel, str, int, float], Mapping[str, str]]
+
+
 def find_alert(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
     """Return the id of the alert whose id begins so; end the command when there are several."""
-
-    def candidates() -> Mapping[str, str]:
-        request = ListAlertsRequest(id_prefix=given, page_size=_MAX_CANDIDATES)
-        page = AlertServiceStub(channel).ListAlerts(request, timeout=RPC_TIMEOUT_S)
-        return {alert.id: _describe(alert) for alert in page.alerts}
-
-    return _only_one(given, "alert", candidates, output)
+    return _only_one(channel, given, "alert", _list_alerts, output)
 
 
 def find_silence(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
     """Return the id of the silence whose id begins so; end the command when there are several."""
-
-    def candidates() -> Mapping[str, str]:
-        request = ListSilencesRequest(id_prefix=given, page_size=_MAX_CANDIDATES)
-        page = SilenceServiceStub(channel).ListSilences(request, timeout=RPC_TIMEOUT_S)
-        return {silence.id: _describe_silence(silence) for silence in page.silences}
-
-    return _only_one(given, "silence", candidates, output)
+    return _only_one(channel, given, "silence", _list_silences, output)
 
 
 def find_failed_notification(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
     """Return the id of the failed notification whose id begins so; end the command when there are several."""
-
-    def candidates() -> Mapping[str, str]:
-        statuses = [status for status in FailedNotification.Status.values() if status]
-        request = ListFailedNotificationsRequest(id_prefix=given, page_size=_MAX_CANDIDATES, statuses=statuses)
-        page = NotificationServiceStub(channel).ListFailedNotifications(request, timeout=RPC_TIMEOUT_S)
-        return {row.id: f"{row.channel}, alert {row.alert_id}" for row in page.failed_notifications}
-
-    return _only_one(given, "failed notification", candidates, output)
+    return _only_one(channel, given, "failed notification", _list_failed_notifications, output)
 
 
 def find_incident(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
     """Return the id of the incident whose id begins so; end the command when there are several."""
-
-    def candidates() -> Mapping[str, str]:
-        request = ListIncidentsRequest(id_prefix=given, page_size=_MAX_CANDIDATES)
-        page = IncidentServiceStub(channel).ListIncidents(request, timeout=RPC_TIMEOUT_S)
-        return {incident.id: _describe_incident(incident) for incident in page.incidents}
-
-    return _only_one(given, "incident", candidates, output)
+    return _only_one(channel, given, "incident", _list_incidents, output)
 
 
 def complete_alert(incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of alerts that begin so, for the shell; none when the server does not answer."""
-    try:
-        with _completion_channel() as channel:
-            request = ListAlertsRequest(id_prefix=incomplete)
-            page = AlertServiceStub(channel).ListAlerts(request, timeout=_COMPLETION_TIMEOUT_S)
-    except grpc.RpcError:
-        return []
-    return [(alert.id, printable(_describe(alert))) for alert in page.alerts if alert.id.startswith(incomplete)]
+    return _completions(incomplete, _list_alerts)
 
 
 def complete_incident(incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of incidents that begin so, for the shell; none when the server does not answer."""
-    try:
-        with _completion_channel() as channel:
-            request = ListIncidentsRequest(id_prefix=incomplete)
-            page = IncidentServiceStub(channel).ListIncidents(request, timeout=_COMPLETION_TIMEOUT_S)
-    except grpc.RpcError:
-        return []
-    return [(each.id, printable(_describe_incident(each))) for each in page.incidents]
+    return _completions(incomplete, _list_incidents)
 
 
 def complete_silence(incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of silences that begin so, for the shell; none when the server does not answer."""
-    try:
-        with _completion_channel() as channel:
-            request = ListSilencesRequest(id_prefix=incomplete)
-            page = SilenceServiceStub(channel).ListSilences(request, timeout=_COMPLETION_TIMEOUT_S)
-    except grpc.RpcError:
-        return []
-    return [(each.id, printable(_describe_silence(each))) for each in page.silences if each.id.startswith(incomplete)]
+    return _completions(incomplete, _list_silences)
 
 
 def complete_rule(incomplete: str) -> list[str]:
@@ -128,24 +89,55 @@ def _completion_channel() -> grpc.Channel:
     return grpc.insecure_channel(os.environ.get("TOCSIN_SERVER") or DEFAULT_SERVER)
 
 
-def _describe(alert: Alert) -> str:
-    return f"{Alert.State.Name(alert.state)} {alert.rule_name} on {shown_resource(alert)}"
+def _completions(incomplete: str, listing: _Listing) -> list[tuple[str, str]]:
+    try:
+        with _completion_channel() as channel:
+            found = listing(channel, incomplete, 0, _COMPLETION_TIMEOUT_S)
+    except grpc.RpcError:
+        return []
+    return [(name, printable(text)) for name, text in found.items() if name.startswith(incomplete)]
 
 
-def _describe_incident(incident: Incident) -> str:
-    return f"{Incident.State.Name(incident.state)} {incident.title}"
+def _list_alerts(channel: grpc.Channel, id_prefix: str, page_size: int, timeout_s: float) -> Mapping[str, str]:
+    request = ListAlertsRequest(id_prefix=id_prefix, page_size=page_size)
+    page = AlertServiceStub(channel).ListAlerts(request, timeout=timeout_s)
+    return {
+        alert.id: f"{Alert.State.Name(alert.state)} {alert.rule_name} on {shown_resource(alert)}"
+        for alert in page.alerts
+    }
 
 
-def _describe_silence(silence: Silence) -> str:
-    return f"{Silence.State.Name(silence.state)} {', '.join(silence.matchers)}: {silence.comment}"
+def _list_silences(channel: grpc.Channel, id_prefix: str, page_size: int, timeout_s: float) -> Mapping[str, str]:
+    request = ListSilencesRequest(id_prefix=id_prefix, page_size=page_size)
+    page = SilenceServiceStub(channel).ListSilences(request, timeout=timeout_s)
+    return {
+        silence.id: f"{Silence.State.Name(silence.state)} {', '.join(silence.matchers)}: {silence.comment}"
+        for silence in page.silences
+    }
 
 
-def _only_one(given: str, noun: str, candidates: Callable[[], Mapping[str, str]], output: OutputFormat) -> str:
+def _list_incidents(channel: grpc.Channel, id_prefix: str, page_size: int, timeout_s: float) -> Mapping[str, str]:
+    request = ListIncidentsRequest(id_prefix=id_prefix, page_size=page_size)
+    page = IncidentServiceStub(channel).ListIncidents(request, timeout=timeout_s)
+    return {incident.id: f"{Incident.State.Name(incident.state)} {incident.title}" for incident in page.incidents}
+
+
+def _list_failed_notifications(
+    channel: grpc.Channel, id_prefix: str, page_size: int, timeout_s: float
+) -> Mapping[str, str]:
+    statuses = [status for status in FailedNotification.Status.values() if status]
+    request = ListFailedNotificationsRequest(id_prefix=id_prefix, page_size=page_size, statuses=statuses)
+    page = NotificationServiceStub(channel).ListFailedNotifications(request, timeout=timeout_s)
+    return {row.id: f"{row.channel}, alert {row.alert_id}" for row in page.failed_notifications}
+
+
+def _only_one(channel: grpc.Channel, given: str, noun: str, listing: _Listing, output: OutputFormat) -> str:
     """Return the only id that begins so. What no id begins with is for the server to refuse."""
     if not given or len(given) >= _ID_LENGTH:
         return given
     # A server of the former release does not know the filter.
-    found = {name: text for name, text in candidates().items() if name.startswith(given.lower())}
+    candidates = listing(channel, given, _MAX_CANDIDATES, RPC_TIMEOUT_S)
+    found = {name: text for name, text in candidates.items() if name.startswith(given.lower())}
     if len(found) <= 1:
         return next(iter(found), given)
     details = [ErrorDetail(field=name, description=text) for name, text in sorted(found.items())]

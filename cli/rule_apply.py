@@ -11,6 +11,8 @@ from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, new_request_
 from cli.document_files import files_of
 from cli.file_changes import (
     ChangeKind,
+    DiffOption,
+    DryRunOption,
     FileChange,
     SureOption,
     ask_before_deleting,
@@ -99,12 +101,10 @@ def apply_rules(
         typer.Argument(metavar="FILE|DIR", help="YAML or JSON files, or folders of them; - is stdin."),
     ],
     *,
-    show_diff: Annotated[bool, typer.Option("--diff", help="Show each field that changes, before and after.")] = False,
+    show_diff: DiffOption = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete all rules that are in none of the files.")] = False,
     is_sure: SureOption = False,
-    is_dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
-    ] = False,
+    is_dry_run: DryRunOption = False,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:

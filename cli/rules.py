@@ -16,6 +16,7 @@ from cli.client import (
     open_channel,
 )
 from cli.document_files import reject_file
+from cli.file_changes import DryRunOption
 from cli.lookup import complete_rule
 from cli.output import (
     SEVERITY_STYLE,
@@ -52,9 +53,6 @@ RuleName = Annotated[
     typer.Argument(
         metavar="RULE", help="The rule's name, its id, or enough of the id's beginning.", autocompletion=complete_rule
     ),
-]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Check like the real call and show the result, but store nothing.")
 ]
 RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or more rules; - is standard input.")]
 

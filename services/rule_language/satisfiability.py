@@ -1,7 +1,6 @@
 """Whether an expression can ever be true: what all parts of a conjunction demand of a field is taken together."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 from services.rule_language.possible_values import (
@@ -13,7 +12,7 @@ from services.rule_language.possible_values import (
     name_of,
     possible_values,
 )
-from services.rule_language.syntax_tree import Call, Listing, Node
+from services.rule_language.syntax_tree import Call, Listing, Node, conjuncts
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 # Up to here a double stands for one integer only.
@@ -43,16 +42,7 @@ def always_holds(node: Node, ranges: Ranges) -> bool:
 
 
 def _all_conjuncts(nodes: list[Node]) -> list[Node]:
-    return [part for node in nodes for part in _conjuncts(node)]
-
-
-def _conjuncts(node: Node) -> Iterator[Node]:
-    match node:
-        case Call(function="&&", arguments=arguments):
-            for argument in arguments:
-                yield from _conjuncts(argument)
-        case _:
-            yield node
+    return [part for node in nodes for part in conjuncts(node)]
 
 
 def _can_hold_alone(node: Node, ranges: Ranges) -> bool:

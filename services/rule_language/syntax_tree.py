@@ -126,6 +126,16 @@ def walk(node: Node) -> Iterator[Node]:
         yield from walk(child)
 
 
+def conjuncts(node: Node) -> Iterator[Node]:
+    """Yield the parts that must all be true for the node to be true: what `&&` joins, or the node itself."""
+    match node:
+        case Call(function="&&", arguments=arguments):
+            for argument in arguments:
+                yield from conjuncts(argument)
+        case _:
+            yield node
+
+
 def names(node: Node) -> frozenset[str]:
     """Return the fields whose values the node depends on."""
     return frozenset(_names(node))

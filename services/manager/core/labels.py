@@ -12,7 +12,7 @@ from services.domain.severity import Severity
 from services.rule_language.checking import check_filter
 from services.rule_language.diagnostics import ExpressionError
 from services.rule_language.rule import Rule
-from services.rule_language.syntax_tree import Call, Constant, FieldRef, Listing, Node
+from services.rule_language.syntax_tree import Call, Constant, FieldRef, Listing, conjuncts
 
 
 def labels_of(
@@ -46,7 +46,7 @@ def constant_service(rule: Rule) -> str:
 
 
 def _services(text: str) -> Iterator[str]:
-    for part in _conjuncts(check_filter(text).tree):
+    for part in conjuncts(check_filter(text).tree):
         match part:
             case (
                 Call(function="==", arguments=(FieldRef(name="service"), Constant(value=str(service))))
@@ -57,12 +57,3 @@ def _services(text: str) -> Iterator[str]:
                 )
             ):
                 yield service
-
-
-def _conjuncts(node: Node) -> Iterator[Node]:
-    match node:
-        case Call(function="&&", arguments=arguments):
-            for argument in arguments:
-                yield from _conjuncts(argument)
-        case _:
-            yield node
