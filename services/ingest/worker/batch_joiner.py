@@ -21,11 +21,12 @@ from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import MalformedMessage
 from services.contract.event_columns import concat_events
-from services.ingest.core.batching import BatchStep, JoinPolicy, record_cuts
+from services.ingest.core.batching import JoinPolicy, record_cuts
 from services.ingest.core.columns import Columns, Mask, Offsets
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.worker.linger_queue import LingerQueue, fail
 from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
 
@@ -62,13 +63,14 @@ class BatchJoiner:
         self._wire = wire
         self._checker = checker
         self._publisher = publisher
-        self._policy = policy
         self._clock = clock
         self._metrics = metrics
-        self._pending: list[_PendingCall] = []
-        self._size = 0
+        self._waiting = LingerQueue[_PendingCall](
+            linger=policy.linger,
+            step=lambda _, size, added: policy.step(size=size, added_size=added, in_flight=self._in_flight),
+            publish=self._read_and_publish,
+        )
         self._in_flight = 0
-        self._timer: asyncio.Handle | None = None
 
     async def publish(self, request: bytes, reservation: Reservation) -> JoinedCall:
         """Return when Kafka has the events of a request, or with those that are not published.
@@ -76,34 +78,10 @@ class BatchJoiner:
         Raises MalformedMessage or the failure of the write.
         """
         outcome: asyncio.Future[JoinedCall] = asyncio.get_running_loop().create_future()
-        self._add(
-            _PendingCall(request=request, reservation=reservation, span=trace.get_current_span(), outcome=outcome)
-        )
+        span = trace.get_current_span()
+        call = _PendingCall(request=request, reservation=reservation, span=span, outcome=outcome)
+        self._waiting.add(call, len(request))
         return await outcome
-
-    def _add(self, call: _PendingCall) -> None:
-        step = self._step(call)
-        if step is BatchStep.FLUSH_BEFORE:
-            self._flush()
-            step = self._step(call)
-        self._pending.append(call)
-        self._size += len(call.request)
-        if step is BatchStep.FLUSH:
-            self._flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._policy.linger.total_seconds(), self._flush)
-
-    def _step(self, call: _PendingCall) -> BatchStep:
-        return self._policy.step(size=self._size, added_size=len(call.request), in_flight=self._in_flight)
-
-    def _flush(self) -> None:
-        # Callers that gave up meanwhile were promised nothing.
-        calls = [each for each in self._pending if not each.outcome.done()]
-        if self._timer is not None:
-            self._timer.cancel()
-        self._pending, self._size, self._timer = [], 0, None
-        if calls:
-            self._read_and_publish(calls)
 
     def _read_and_publish(self, calls: Sequence[_PendingCall]) -> None:
         """Never raise: whatever goes wrong is the outcome for the callers."""
@@ -121,12 +99,12 @@ class BatchJoiner:
         except UnreadableRequestError as error:
             self._publish_one_by_one(calls, error)
         except Exception as error:  # noqa: BLE001  (a caller that waits must get it; the interceptor knows what to do)
-            _fail(calls, error)
+            fail(calls, error)
 
     def _publish_one_by_one(self, calls: Sequence[_PendingCall], error: UnreadableRequestError) -> None:
         """Publish each call alone, so that one caller's unreadable bytes are not the others' failure."""
         if len(calls) == 1:
-            _fail(calls, MalformedMessage(str(error)))
+            fail(calls, MalformedMessage(str(error)))
             return
         for each in calls:
             self._read_and_publish([each])
@@ -158,8 +136,8 @@ class BatchJoiner:
             self._end(span, calls, failure)
             if failure is None:
                 self._succeed(calls, counts)
-            if self._pending and not self._in_flight:
-                self._flush()
+            if self._waiting and not self._in_flight:
+                self._waiting.flush()
 
         asyncio.gather(*published, return_exceptions=True).add_done_callback(finish)
 
@@ -167,7 +145,7 @@ class BatchJoiner:
         if len(calls) > 1:
             end_flush_span(span, failure)
         if failure is not None:
-            _fail(calls, failure)
+            fail(calls, failure)
 
     def _succeed(self, calls: Sequence[_PendingCall], counts: Sequence[int]) -> None:
         self._metrics.accepted(sum(counts))
@@ -179,9 +157,3 @@ class BatchJoiner:
 def _alone(events: Columns) -> Columns:
     """Return events that share their memory with other calls' in memory of their own."""
     return events.take(np.arange(events.num_rows))
-
-
-def _fail(calls: Sequence[_PendingCall], failure: BaseException) -> None:
-    for each in calls:
-        if not each.outcome.done():
-            each.outcome.set_exception(failure)

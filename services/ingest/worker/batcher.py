@@ -13,13 +13,14 @@ from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, MalformedMessage, Violation
 from services.ingest.core.adjusted_rows import read_rows, replace_rows
 from services.ingest.core.adjustments import Adjustment, adjust
-from services.ingest.core.batching import BatchPolicy, BatchStep, record_cuts
+from services.ingest.core.batching import BatchPolicy, record_cuts
 from services.ingest.core.columns import Columns
 from services.ingest.core.event_checker import CheckResult, EventChecker
 from services.ingest.core.field_checks import EventField
 from services.ingest.core.refusals import FoundValues, reason_of
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.worker.linger_queue import LingerQueue, fail
 from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
 _NOTHING_FOUND: Mapping[EventField, str] = {}
@@ -53,12 +54,13 @@ class Batcher:
         self._wire = wire
         self._checker = checker
         self._publisher = publisher
-        self._policy = policy
         self._clock = clock
         self._metrics = metrics
-        self._pending: list[_PendingEvent] = []
-        self._size = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = LingerQueue[_PendingEvent](
+            linger=policy.linger,
+            step=lambda events, size, added: policy.step(events=events, size=size, added_size=added),
+            publish=self._flush,
+        )
 
     async def publish(
         self,
@@ -73,7 +75,7 @@ class Batcher:
         `adjustments` were made, and `found_values` were found, when the batch was made. Returns all adjustments.
         """
         outcome: asyncio.Future[frozenset[Adjustment]] = asyncio.get_running_loop().create_future()
-        self._add(
+        self._waiting.add(
             _PendingEvent(
                 batch=batch,
                 reservation=reservation,
@@ -81,34 +83,14 @@ class Batcher:
                 outcome=outcome,
                 adjustments=adjustments,
                 found_values=found_values,
-            )
+            ),
+            len(batch),
         )
         return await outcome
 
-    def _add(self, event: _PendingEvent) -> None:
-        step = self._step(event)
-        if step is BatchStep.FLUSH_BEFORE:
-            self._flush()
-            step = self._step(event)
-        self._pending.append(event)
-        self._size += len(event.batch)
-        if step is BatchStep.FLUSH:
-            self._flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._policy.linger.total_seconds(), self._flush)
-
-    def _step(self, event: _PendingEvent) -> BatchStep:
-        return self._policy.step(events=len(self._pending), size=self._size, added_size=len(event.batch))
-
-    def _flush(self) -> None:
-        # Callers that gave up meanwhile were promised nothing.
-        events = [each for each in self._pending if not each.outcome.done()]
-        if self._timer is not None:
-            self._timer.cancel()
-        self._pending, self._size, self._timer = [], 0, None
-        if events:
-            self._metrics.flushed(len(events))
-            self._check_and_publish(events)
+    def _flush(self, events: Sequence[_PendingEvent]) -> None:
+        self._metrics.flushed(len(events))
+        self._check_and_publish(events)
 
     def _check_and_publish(self, events: Sequence[_PendingEvent]) -> None:
         """Never raise: whatever goes wrong is the outcome for those whose events these are."""
@@ -119,12 +101,12 @@ class Batcher:
         except UnreadableRequestError:
             self._publish_one_by_one(events)
         except Exception as error:  # noqa: BLE001  (a caller that waits must get it; the interceptor knows what to do)
-            _fail(events, error)
+            fail(events, error)
 
     def _publish_one_by_one(self, events: Sequence[_PendingEvent]) -> None:
         """Publish each event alone, so that one caller's unreadable bytes are not the others' failure."""
         if len(events) == 1:
-            _fail(events, MalformedMessage("the event cannot be read"))
+            fail(events, MalformedMessage("the event cannot be read"))
             return
         for each in events:
             self._check_and_publish([each])
@@ -141,7 +123,7 @@ class Batcher:
             (index, field): found for index, each in enumerate(events) for field, found in each.found_values.items()
         }
         for index, failure in _failures(result, columns, found_values).items():
-            _fail([events[index]], failure)
+            fail([events[index]], failure)
         for failed in result.first_failed_checks():
             self._metrics.refused(failed.field)
         accepted = ~result.refused
@@ -167,7 +149,7 @@ class Batcher:
             published = self._publisher.publish(self._wire.write_record(columns), headers)
         except Failure as failure:
             end_flush_span(span, failure)
-            _fail(events, failure)
+            fail(events, failure)
             return
         for each in events:
             each.reservation.hold_until(published)
@@ -178,7 +160,7 @@ class Batcher:
             if failure is None:
                 self._succeed(events)
             else:
-                _fail(events, failure)
+                fail(events, failure)
 
         published.add_done_callback(finish)
 
@@ -189,12 +171,6 @@ class Batcher:
                 self._metrics.adjusted(adjustment, 1)
             if not each.outcome.done():
                 each.outcome.set_result(each.adjustments)
-
-
-def _fail(events: Sequence[_PendingEvent], failure: BaseException) -> None:
-    for each in events:
-        if not each.outcome.done():
-            each.outcome.set_exception(failure)
 
 
 def _failures(result: CheckResult, columns: Columns, found_values: FoundValues) -> dict[int, Failure]:

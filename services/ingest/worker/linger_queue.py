@@ -1,0 +1,75 @@
+"""What waits to be published together, for at most a linger."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from services.ingest.core.batching import BatchStep
+
+
+class Pending(Protocol):
+    """A caller that waits for its outcome."""
+
+    @property
+    def outcome(self) -> "asyncio.Future[Any]":
+        """Return where the outcome goes."""
+
+
+_Pending = TypeVar("_Pending", bound=Pending)
+
+
+class LingerQueue(Generic[_Pending]):
+    """Collects callers until a step says to flush, or the first one has waited for the linger.
+
+    `step` decides on one more of a size, given how many wait and their size together; `publish` takes those that still
+    wait for their outcome, and never raises.
+    """
+
+    def __init__(
+        self,
+        *,
+        linger: timedelta,
+        step: Callable[[int, int, int], BatchStep],
+        publish: Callable[[Sequence[_Pending]], None],
+    ) -> None:
+        self._linger_seconds = linger.total_seconds()
+        self._step = step
+        self._publish = publish
+        self._pending: list[_Pending] = []
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._pending)
+
+    def add(self, pending: _Pending, size: int) -> None:
+        """Add one of a size in bytes, and flush when it is time."""
+        step = self._step(len(self._pending), self._size, size)
+        if step is BatchStep.FLUSH_BEFORE:
+            self.flush()
+            step = self._step(len(self._pending), self._size, size)
+        self._pending.append(pending)
+        self._size += size
+        if step is BatchStep.FLUSH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._linger_seconds, self.flush)
+
+    def flush(self) -> None:
+        """Publish what waits."""
+        # Callers that gave up meanwhile were promised nothing.
+        waiting = [each for each in self._pending if not each.outcome.done()]
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pending, self._size, self._timer = [], 0, None
+        if waiting:
+            self._publish(waiting)
+
+
+def fail(pending: Sequence[Pending], failure: BaseException) -> None:
+    """End the outcomes of those that still wait."""
+    for each in pending:
+        if not each.outcome.done():
+            each.outcome.set_exception(failure)
