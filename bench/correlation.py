@@ -1,7 +1,7 @@
 """The cost of correlating one alert with many open ones, in memory: `python -m bench.correlation`.
 
-By default 2,000 open incidents with 10,000 alerts in all, 5,000 services and 20,000 dependencies. Services are in
-layers, as calls go; some have hundreds of dependents.
+By default 2,000 open incidents with 10,000 alerts in all, 5,000 services and 20,000 dependencies, with circles among
+them. Every system has services that very many others need: a quarter of the dependencies are on five hubs.
 """
 
 import argparse
@@ -18,13 +18,19 @@ from rich.console import Console
 from rich.table import Table
 
 from services.domain.severity import Severity
-from services.manager.core.correlation import CorrelationSettings, IncidentIndex, correlate, probable_cause
+from services.manager.core.correlation import (
+    CorrelationSettings,
+    IncidentIndex,
+    brought_together,
+    correlate,
+    probable_cause,
+)
 from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
 from services.manager.core.incident import Incident, IncidentAlert, IncidentState
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 SETTINGS = CorrelationSettings(labels=("team", "region"))
-LAYERS = 5
+HUBS = 5
 TEAMS = 5000
 
 _Input = TypeVar("_Input")
@@ -40,21 +46,35 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2000)
     args = parser.parse_args()
     chance = random.Random(1)  # noqa: S311  (the same load each time)
-    graph = make_graph(args.services, args.edges, chance)
+    edges = make_edges(args.services, args.edges, chance)
+    graph = DependencyGraph(edges)
     incidents = make_incidents(args.incidents, args.alerts, args.services, chance)
     started = time.process_time()
     index = IncidentIndex(incidents, [SETTINGS.labels])
     built = time.process_time() - started
     new = [make_alert(f"new {number}", args.services, chance) for number in range(args.rounds)]
-    correlating = measure(new, lambda alert: correlate(alert, index, graph, SETTINGS))
+    of_hubs = [make_alert(f"of a hub {number}", HUBS, chance) for number in range(args.rounds)]
+
+    def relate(alert: IncidentAlert) -> None:
+        correlate(alert, index, graph, SETTINGS)
+        brought_together(alert, index, graph, SETTINGS)
+
     largest = [make_alert(f"of one {number}", args.services, chance) for number in range(1000)]
-    deciding = measure([largest] * 20, lambda alerts: probable_cause(alerts, graph, SETTINGS.max_edges))
+    rows = {
+        "correlating an alert": measure(new, relate),
+        "correlating an alert of a hub": measure(of_hubs, relate),
+        "cause of an incident of 1,000 alerts": measure(
+            [largest] * 20, lambda alerts: probable_cause(alerts, graph, SETTINGS.max_edges)
+        ),
+        "building the graph": measure([edges] * 20, DependencyGraph),
+        "finding circles": measure([graph] * 20, DependencyGraph.circular_groups),
+    }
     table = Table(
         title=f"{args.incidents} incidents, {args.alerts} alerts, {args.services} services, {args.edges} edges"
     )
     for column in ("CPU ms", "p50", "p99", "max"):
         table.add_column(column, justify="left" if column == "CPU ms" else "right")
-    for name, times in (("correlating an alert", correlating), ("cause of an incident of 1,000 alerts", deciding)):
+    for name, times in rows.items():
         row = (np.percentile(times, 50), np.percentile(times, 99), times.max())
         table.add_row(name, *(f"{1000 * seconds:.2f}" for seconds in row))
     console = Console()
@@ -62,17 +82,13 @@ def main() -> None:
     console.print(table)
 
 
-def make_graph(services: int, edges: int, chance: random.Random) -> DependencyGraph:
-    """Return edges from each layer of services to later ones; low numbers in a layer have many dependents."""
-    size = services // LAYERS
+def make_edges(services: int, count: int, chance: random.Random) -> list[DependencyEdge]:
+    """Return random dependencies, a quarter of them on hubs, which have the first numbers."""
     made = set[tuple[int, int]]()
-    while len(made) < edges:
-        layer = chance.randrange(LAYERS - 1)
-        target = int(size * chance.random() ** 3) + size * chance.randint(layer + 1, LAYERS - 1)
-        made.add((chance.randrange(size) + size * layer, target))
-    return DependencyGraph(
-        DependencyEdge(service=f"service-{one}", depends_on=f"service-{other}") for one, other in made
-    )
+    while len(made) < count:
+        target = chance.randrange(HUBS) if len(made) % 4 == 0 else chance.randrange(services)
+        made.add((chance.randrange(services), target))
+    return [DependencyEdge(service=f"service-{one}", depends_on=f"service-{other}") for one, other in sorted(made)]
 
 
 def make_alert(name: str, services: int, chance: random.Random) -> IncidentAlert:

@@ -62,17 +62,6 @@ class ProbableCause:
     reason: CauseReason
 
 
-@dataclass(slots=True)
-class _Times:
-    """When alerts of one incident with one key fired, the earliest first. Changed in place."""
-
-    fired: list[datetime]
-
-    def is_near(self, moment: datetime, window: timedelta) -> bool:
-        place = bisect_left(self.fired, moment)
-        return any(abs(moment - fired) <= window for fired in self.fired[max(place - 1, 0) : place + 1])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
     """What correlation reads of an incident."""
@@ -93,8 +82,8 @@ class IncidentIndex:
     def __init__(self, incidents: Iterable[Incident] = (), label_names: Iterable[tuple[str, ...]] = ()) -> None:
         self._label_names = tuple(names for names in label_names if names)
         self._facts: dict[str, _Facts] = {}
-        # By what relates alerts, and by incident.
-        self._by_key: dict[_Key, dict[str, _Times]] = {}
+        # By what relates alerts, and by incident, when alerts fired, the earliest first.
+        self._by_key: dict[_Key, dict[str, list[datetime]]] = {}
         self._keys: dict[str, set[_Key]] = {}
         for incident in incidents:
             self.put(incident)
@@ -111,8 +100,7 @@ class IncidentIndex:
         """Add an alert to an incident that is known here."""
         for key in self._keys_of(alert):
             self._keys[incident_id].add(key)
-            times = self._by_key.setdefault(key, {}).setdefault(incident_id, _Times([]))
-            insort(times.fired, alert.fire_time)
+            insort(self._by_key.setdefault(key, {}).setdefault(incident_id, []), alert.fire_time)
 
     def remove(self, incident_id: str) -> None:
         """Remove an incident, if it is known."""
@@ -127,23 +115,25 @@ class IncidentIndex:
         """Return the incidents that an alert of this moment may join because of a key, the first created first."""
         found = [
             incident_id
-            for incident_id, times in self._by_key.get(key, {}).items()
-            if self._may_join(self._facts[incident_id], times, moment, settings)
+            for incident_id, fired in self._by_key.get(key, {}).items()
+            if _may_join(self._facts[incident_id], fired, moment, settings)
         ]
-        return sorted(found, key=lambda incident_id: (self._facts[incident_id].create_time, incident_id))
+        return sorted(found, key=self.age_key)
 
-    def is_open(self, incident_id: str) -> bool:
-        """Return whether an incident is not resolved."""
-        return self._facts[incident_id].resolve_time is None
+    def open_near(self, keys: Iterable[_Key], moment: datetime, settings: CorrelationSettings) -> list[str]:
+        """Return the open ones that an alert of this moment may join because of any key, the first created first."""
+        found: set[str] = set()
+        for key in keys:
+            for incident_id, fired in self._by_key.get(key, {}).items():
+                facts = self._facts[incident_id]
+                is_new = incident_id not in found and facts.resolve_time is None
+                if is_new and _may_join(facts, fired, moment, settings):
+                    found.add(incident_id)
+        return sorted(found, key=self.age_key)
 
     def age_key(self, incident_id: str) -> tuple[datetime, str]:
         """Return what orders incidents by when they were created."""
         return self._facts[incident_id].create_time, incident_id
-
-    def _may_join(self, facts: _Facts, times: _Times, moment: datetime, settings: CorrelationSettings) -> bool:
-        if facts.resolve_time is not None:
-            return moment - facts.resolve_time <= settings.reopen
-        return times.is_near(moment, settings.window)
 
     def _keys_of(self, alert: IncidentAlert) -> Iterator[_Key]:
         yield resource_key(alert.resource)
@@ -152,6 +142,15 @@ class IncidentIndex:
         for names in self._label_names:
             if (key := labels_key(alert.labels, names)) is not None:
                 yield key
+
+
+def _may_join(facts: _Facts, fired: Sequence[datetime], moment: datetime, settings: CorrelationSettings) -> bool:
+    if facts.resolve_time is not None:
+        return moment - facts.resolve_time <= settings.reopen
+    place = bisect_left(fired, moment)
+    if place < len(fired) and fired[place] - moment <= settings.window:
+        return True
+    return place > 0 and moment - fired[place - 1] <= settings.window
 
 
 def resource_key(resource: str) -> _Key:
@@ -215,13 +214,7 @@ def brought_together(
     if not alert.service:
         return []
     services = (alert.service, *graph.dependents(alert.service, settings.max_edges))
-    found = {
-        incident_id
-        for service in services
-        for incident_id in incidents.near(service_key(service), alert.fire_time, settings)
-        if incidents.is_open(incident_id)
-    }
-    return sorted(found, key=incidents.age_key)
+    return incidents.open_near(map(service_key, services), alert.fire_time, settings)
 
 
 def probable_cause(alerts: Sequence[IncidentAlert], graph: DependencyGraph, max_edges: int) -> ProbableCause:

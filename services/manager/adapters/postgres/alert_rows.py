@@ -1,6 +1,6 @@
 """Rows of alerts, their history and the processed transitions, as values and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -94,7 +94,7 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.version,
         alert.update_time,
         subject.open_key,
-        msgspec.json.encode({storable(name): storable(value) for name, value in subject.labels.items()}).decode(),
+        labels_text(subject.labels),
         msgspec.json.encode(alert.silenced_by).decode(),
         alert.is_notified,
     )
@@ -161,6 +161,16 @@ def transition_row(transition: ReceivedTransition) -> tuple[Any, ...]:
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     """Return rows as columns, the form of unnest's arguments; there must be at least one row."""
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Return labels as JSON that PostgreSQL stores."""
+    return msgspec.json.encode(storable_labels(labels)).decode()
+
+
+def storable_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels whose names and values PostgreSQL stores."""
+    return {storable(name): storable(value) for name, value in labels.items()}
 
 
 def storable(text: str) -> str:

@@ -10,7 +10,14 @@ from asyncpg import Record
 from services.chassis.postgres import Connection, Database
 from services.contract.paging import key_time
 from services.domain.severity import Severity
-from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of, columns, storable
+from services.manager.adapters.postgres.alert_rows import (
+    ALERT_COLUMNS,
+    alert_of,
+    columns,
+    labels_text,
+    storable,
+    storable_labels,
+)
 from services.manager.core.alert import Alert
 from services.manager.core.incident import (
     Correlation,
@@ -247,7 +254,7 @@ def _member_rows(incident: Incident, before: Mapping[str, IncidentAlert]) -> Ite
                 storable(alert.service),
                 storable(alert.resource),
                 alert.severity.name,
-                _labels_text(alert.labels),
+                labels_text(alert.labels),
                 alert.fire_time,
                 alert.is_open,
                 _correlation_text(alert.correlation),
@@ -344,16 +351,12 @@ def _history_row(entry: IncidentHistoryEntry) -> tuple[Any, ...]:
     )
 
 
-def _labels_text(labels: Mapping[str, str]) -> str:
-    return json.dumps({storable(name): storable(value) for name, value in labels.items()})
-
-
 def _correlation_text(correlation: Correlation) -> str:
     fields = {
         "incident": correlation.incident_id,
         "reason": correlation.reason.value,
         "path": [storable(service) for service in correlation.path],
-        "labels": {storable(name): storable(value) for name, value in correlation.labels.items()},
+        "labels": storable_labels(correlation.labels),
     }
     return json.dumps(fields)
 
