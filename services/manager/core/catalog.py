@@ -189,9 +189,9 @@ def entry_problems(entry: ServiceEntry, places: Mapping[str, int]) -> list[tuple
     `places` has where the caller has named each dependency.
     """
     return [
-        *_check_service("name", entry.name),
-        *_check_length("owner", entry.owner, _MAX_OWNER),
-        *_check_length("tier", entry.tier, _MAX_TIER),
+        *service_name_problems("name", entry.name),
+        *length_problems("owner", entry.owner, _MAX_OWNER),
+        *length_problems("tier", entry.tier, _MAX_TIER),
         *check_description(entry.description),
         *_check_links(entry.links),
         *check_labels(entry.labels),
@@ -199,7 +199,8 @@ def entry_problems(entry: ServiceEntry, places: Mapping[str, int]) -> list[tuple
     ]
 
 
-def _check_service(name: str, text: str) -> Iterator[tuple[str, str]]:
+def service_name_problems(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield what is not allowed in a service's name, which a field of this name has."""
     if not text.strip():
         yield name, "is required"
     elif len(text) > MAX_SERVICE:
@@ -208,7 +209,8 @@ def _check_service(name: str, text: str) -> Iterator[tuple[str, str]]:
         yield name, "must not contain control characters"
 
 
-def _check_length(name: str, text: str, limit: int) -> Iterator[tuple[str, str]]:
+def length_problems(name: str, text: str, limit: int) -> Iterator[tuple[str, str]]:
+    """Yield that a field's text has more characters than are allowed."""
     if len(text) > limit:
         yield name, f"has {len(text)} characters, at most {limit} are allowed"
 
@@ -228,7 +230,7 @@ def _check_dependencies(entry: ServiceEntry, places: Mapping[str, int]) -> Itera
     if len(entry.depends_on) > _MAX_DEPENDENCIES:
         yield "dependsOn", f"has {len(entry.depends_on)} entries, at most {_MAX_DEPENDENCIES} are allowed"
     for name in sorted(entry.depends_on, key=lambda name: places[name]):
-        yield from _check_service(f"dependsOn[{places[name]}]", name)
+        yield from service_name_problems(f"dependsOn[{places[name]}]", name)
         if name == entry.name and name:
             yield f"dependsOn[{places[name]}]", "a service does not depend on itself"
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
-from services.domain.event_fields import MAX_SERVICE
 from services.domain.links import MAX_LINK, is_link
+from services.manager.core.catalog import length_problems, service_name_problems
 from services.manager.core.dependency_graph import DependencyGraph
 
 # Before an alert fired.
@@ -129,15 +129,9 @@ def change_problems(change: ServiceChange, *, now: datetime) -> list[tuple[str, 
 
 
 def _problems(change: ServiceChange, now: datetime) -> Iterator[tuple[str, str]]:
-    if not change.service.strip():
-        yield "service", "is required"
-    elif len(change.service) > MAX_SERVICE:
-        yield "service", f"has {len(change.service)} characters, at most {MAX_SERVICE} are allowed"
-    elif not change.service.isprintable():
-        yield "service", "must not contain control characters"
-    for name, text in (("version", change.version), ("actor", change.actor)):
-        if len(text) > _MAX_TEXT:
-            yield name, f"has {len(text)} characters, at most {_MAX_TEXT} are allowed"
+    yield from service_name_problems("service", change.service)
+    yield from length_problems("version", change.version, _MAX_TEXT)
+    yield from length_problems("actor", change.actor, _MAX_TEXT)
     if change.link and not is_link(change.link):
         yield "link", f"expected an http or https address of up to {MAX_LINK} characters without spaces and quotes"
     if change.time > now + _MAX_AHEAD:

@@ -8,6 +8,7 @@ from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
 from services.domain.problem_reason import ProblemReason
+from services.manager.adapters.postgres.alert_rows import columns
 from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry, RuleHistoryKind
 
 # Of each rule so many entries are kept, besides those of its edits.
@@ -75,7 +76,7 @@ class PostgresRuleProblems:
     async def save(self, instance: str, changes: ProblemChanges, now: datetime) -> None:
         if changes.current:
             rows = [(rule_id, *astuple(problem)) for rule_id, problem in changes.current.items()]
-            await self._connection.execute(_UPSERT, *map(list, zip(*rows, strict=True)), now)
+            await self._connection.execute(_UPSERT, *columns(rows), now)
         if changes.over:
             await self._connection.execute(_DELETE, instance, sorted(changes.over))
         if changes.history:
@@ -83,7 +84,7 @@ class PostgresRuleProblems:
                 (rule_id, each.kind, each.create_time, each.reason or "", each.description, each.instance)
                 for rule_id, each in sorted(changes.history.items())
             ]
-            await self._connection.execute(_INSERT_HISTORY, *map(list, zip(*entries, strict=True)))
+            await self._connection.execute(_INSERT_HISTORY, *columns(entries))
             await self._connection.execute(_TRIM_HISTORY, sorted(changes.history), _MAX_HISTORY)
 
 
