@@ -20,12 +20,8 @@ from services.manager.core.service_changes import ChangeFilter, ServiceChange
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.silence_index import MatchedAlert
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
-from services.manager.ports import (
-    NameTakenError,
-    OpenAlertExistsError,
-    Page,
-    SilenceChanges,
-)
+from services.manager.ports.readers import Page, SilenceChanges
+from services.manager.ports.tables import NameTakenError, OpenAlertExistsError
 from tests.fakes.incidents import IncidentRows, MemoryIncidents
 from tests.fakes.requests import MemoryRequests
 

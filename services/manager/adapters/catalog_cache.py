@@ -6,7 +6,7 @@ from datetime import timedelta
 import structlog
 
 from services.manager.core.catalog import Catalog
-from services.manager.ports import CatalogReader
+from services.manager.ports.readers import CatalogReader
 
 log = structlog.get_logger()
 

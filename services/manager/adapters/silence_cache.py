@@ -8,7 +8,7 @@ import structlog
 from services.chassis.clock import Clock
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.silence_index import SilenceIndex
-from services.manager.ports import SilenceReader
+from services.manager.ports.readers import SilenceReader
 
 log = structlog.get_logger()
 

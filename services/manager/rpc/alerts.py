@@ -20,16 +20,9 @@ from services.manager.core.alert_lifecycle import AlertAction, AlertReason
 from services.manager.core.service_changes import ChangeSearch
 from services.manager.messages import alert_message, fill_service_info, history_message, related_messages
 from services.manager.metrics import Metrics
-from services.manager.ports import (
-    AlertFeed,
-    AlertReader,
-    CatalogFeed,
-    ChangeReader,
-    DedupCache,
-    ResponseCache,
-    Store,
-    Transaction,
-)
+from services.manager.ports.feeds import AlertFeed, CatalogFeed, DedupCache, ResponseCache
+from services.manager.ports.readers import AlertReader, ChangeReader
+from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.alert_queries import select_page, watch_filter
 from services.manager.rpc.failures import AlertNotFound, AlertStateConflict
 from services.manager.rpc.requests import (

@@ -7,7 +7,7 @@ from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.catalog import Catalog
 from services.manager.core.dependency_graph import DependencyEdge
-from services.manager.ports import CatalogFeed
+from services.manager.ports.feeds import CatalogFeed
 from services.manager.rpc.catalog_commands import CatalogCommands, service_message
 from services.manager.rpc.failures import ServiceNotFound
 from services.manager.rpc.pages import first_page, page_of

@@ -20,7 +20,8 @@ from services.manager.core.catalog import (
     catalog_warnings,
     entry_problems,
 )
-from services.manager.ports import CatalogFeed, Store, Transaction
+from services.manager.ports.feeds import CatalogFeed
+from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import ServiceNotFound, TooManyServices
 from services.manager.rpc.requests import check_etag, check_fields, fields_with_nul, refuse_if_any
 from tocsin.catalog.v1 import catalog_service_pb2 as pb

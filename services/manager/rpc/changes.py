@@ -11,7 +11,8 @@ from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind, change_problems
 from services.manager.messages import change_message
-from services.manager.ports import ChangeReader, Store
+from services.manager.ports.readers import ChangeReader
+from services.manager.ports.tables import Store
 from services.manager.rpc.pages import page_by_time
 from services.manager.rpc.requests import actor_of, check_fields, optional_time, refuse_if_any
 from tocsin.changes.v1 import change_service_pb2 as pb

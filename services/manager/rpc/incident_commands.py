@@ -28,7 +28,8 @@ from services.manager.core.incident_changes import (
     unacknowledge,
     with_cause,
 )
-from services.manager.ports import CatalogFeed, DedupCache, Store, Transaction
+from services.manager.ports.feeds import CatalogFeed, DedupCache
+from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import IncidentNotFound, IncidentStateConflict
 from services.manager.rpc.requests import actor_of, check_etag, check_fields, check_length, optional_time, refuse_if_any
 from tocsin.incidents.v1 import incident_pb2

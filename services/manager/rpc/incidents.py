@@ -15,7 +15,7 @@ from services.manager.core.incident import (
     IncidentState,
     summary_of,
 )
-from services.manager.ports import IncidentReader
+from services.manager.ports.readers import IncidentReader
 from services.manager.rpc.failures import IncidentNotFound
 from services.manager.rpc.incident_commands import IncidentCommands, incident_message
 from services.manager.rpc.pages import page_by_time

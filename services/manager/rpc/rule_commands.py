@@ -18,7 +18,7 @@ from services.manager.core.rule import MAX_RULES, RuleEdit, StoredRule
 from services.manager.core.rule_edits import RuleEnding, UpdateMaskError
 from services.manager.messages import rule_message, set_fields
 from services.manager.metrics import Metrics
-from services.manager.ports import NameTakenError, Store, Transaction
+from services.manager.ports.tables import NameTakenError, Store, Transaction
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules
 from services.manager.rpc.requests import check_etag, check_fields, refuse_if_any
 from services.rule_language.rule import Draft, Rule, RuleError, complete

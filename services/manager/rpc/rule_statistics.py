@@ -12,7 +12,8 @@ from services.domain.problem_reason import ProblemReason
 from services.manager.core.rule import MAX_RULES, RuleStatistics
 from services.manager.core.rule_problems import MAX_PROBLEM_CHARACTERS, REPORT_EXPIRY, ReportedProblem, apply_report
 from services.manager.messages import problem_message, rule_history_message
-from services.manager.ports import RuleProblemReader, RuleStatisticsReader, Store
+from services.manager.ports.readers import RuleProblemReader, RuleStatisticsReader
+from services.manager.ports.tables import Store
 from services.manager.rpc.failures import RuleNotFound
 from services.manager.rpc.requests import check_fields, check_length, refuse_if_any
 from tocsin.rules.v1 import rule_statistics_service_pb2 as pb

@@ -10,7 +10,8 @@ from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token
 from services.domain.fingerprint import digest
 from services.manager.messages import rule_message, rule_pages, snapshot_pages, whole_snapshot
-from services.manager.ports import ResponseCache, RuleFeed, RuleReader
+from services.manager.ports.feeds import ResponseCache, RuleFeed
+from services.manager.ports.readers import RuleReader
 from services.manager.rpc.failures import RuleNotFound
 from services.manager.rpc.pages import page_of
 from services.manager.rpc.requests import check_fields

@@ -13,7 +13,8 @@ from services.domain.matchers import MAX_MATCHERS
 from services.manager.core.recurrence import Recurrence
 from services.manager.core.recurrence_text import MAX_COUNT, parse_rule
 from services.manager.core.silence import MAX_SILENCES, Silence, SilenceState, expire, silence_problems
-from services.manager.ports import SilenceFeed, Store, Transaction
+from services.manager.ports.feeds import SilenceFeed
+from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import SilenceNotFound, TooManySilences
 from services.manager.rpc.requests import (
     check_etag,

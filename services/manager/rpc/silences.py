@@ -12,7 +12,7 @@ from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.silence_index import SilenceIndex
 from services.manager.messages import alert_message
-from services.manager.ports import AlertReader, MatchedAlertReader, Page, SilenceReader
+from services.manager.ports.readers import AlertReader, MatchedAlertReader, Page, SilenceReader
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
 from services.manager.rpc.requests import check_fields, check_length, refuse_if_any
 from services.manager.rpc.silence_commands import SilenceCommands, read_silence, silence_message, silence_not_found

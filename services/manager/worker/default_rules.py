@@ -8,7 +8,7 @@ import structlog
 from services.domain.severity import Severity
 from services.manager.core import rule_edits
 from services.manager.core.rule import RuleEdit
-from services.manager.ports import Store
+from services.manager.ports.tables import Store
 from services.rule_language.rule import Draft, RuleType, complete
 
 log = structlog.get_logger()

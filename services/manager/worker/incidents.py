@@ -16,7 +16,8 @@ from services.manager.core.alert import Alert
 from services.manager.core.incident import IncidentAlert
 from services.manager.core.incident_batch import IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.metrics import Metrics
-from services.manager.ports import CatalogFeed, Store
+from services.manager.ports.feeds import CatalogFeed
+from services.manager.ports.tables import Store
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from services.domain.matchers import SERVICE
 from services.domain.severity import Severity
 from services.manager.core.labels import constant_service, labels_of
-from services.manager.ports import CatalogFeed, RuleFeed
+from services.manager.ports.feeds import CatalogFeed, RuleFeed
 from services.rule_language.rule import Rule
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 

@@ -7,7 +7,7 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.manager.metrics import Metrics
-from services.manager.ports import RetentionCutoffs, RetentionStore, RowCounts
+from services.manager.ports.readers import RetentionCutoffs, RetentionStore, RowCounts
 
 log = structlog.get_logger()
 

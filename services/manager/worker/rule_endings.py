@@ -15,7 +15,8 @@ from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.metrics import Metrics
-from services.manager.ports import DedupCache, Store
+from services.manager.ports.feeds import DedupCache
+from services.manager.ports.tables import Store
 
 log = structlog.get_logger()
 

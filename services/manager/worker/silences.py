@@ -16,7 +16,9 @@ from services.chassis.telemetry import trace_headers, tracer
 from services.manager.core.alert_changes import silence
 from services.manager.core.silence_index import SilenceIndex
 from services.manager.metrics import Metrics
-from services.manager.ports import MatchedAlertReader, SilenceFeed, Store
+from services.manager.ports.feeds import SilenceFeed
+from services.manager.ports.readers import MatchedAlertReader
+from services.manager.ports.tables import Store
 
 log = structlog.get_logger()
 

@@ -22,7 +22,8 @@ from services.manager.core.alert_lifecycle import AlertReason, Ended, Evaluation
 from services.manager.core.transitions import ReceivedTransition, TransitionOutcome, decide
 from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
-from services.manager.ports import DedupCache, OpenAlertExistsError, SilenceFeed, Store
+from services.manager.ports.feeds import DedupCache, SilenceFeed
+from services.manager.ports.tables import OpenAlertExistsError, Store
 from services.manager.worker.labels import TransitionLabels
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 

@@ -14,7 +14,8 @@ from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.catalog import ServiceEntry, StoredService
-from services.manager.ports import CatalogReader, Store
+from services.manager.ports.readers import CatalogReader
+from services.manager.ports.tables import Store
 from tests.fakes.manager import MemoryCatalogReader, MemoryStore
 from tests.fakes.transitions import NOW
 

@@ -13,7 +13,8 @@ from services.manager.adapters.postgres.service_changes import PostgresChangeRea
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind
-from services.manager.ports import ChangeReader, Page, Store
+from services.manager.ports.readers import ChangeReader, Page
+from services.manager.ports.tables import Store
 from tests.fakes.manager import MemoryChangeReader, MemoryStore
 from tests.fakes.transitions import NOW
 

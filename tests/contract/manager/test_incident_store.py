@@ -35,7 +35,8 @@ from services.manager.core.incident_changes import (
     split_incident,
 )
 from services.manager.core.transitions import decide
-from services.manager.ports import IncidentReader, Page, Store
+from services.manager.ports.readers import IncidentReader, Page
+from services.manager.ports.tables import Store
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.transitions import NOW, START, a_subject, a_transition

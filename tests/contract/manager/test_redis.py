@@ -13,7 +13,7 @@ from services.chassis.settings import RedisSettings, Secret
 from services.chassis.telemetry import telemetry
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.metrics import Metrics
-from services.manager.ports import DedupCache, ResponseCache
+from services.manager.ports.feeds import DedupCache, ResponseCache
 from tests.fakes.manager import MemoryDedupCache, MemoryResponseCache
 
 

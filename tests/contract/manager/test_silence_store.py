@@ -20,7 +20,8 @@ from services.manager.core.alert_changes import silence as silenced
 from services.manager.core.alert_lifecycle import Ended
 from services.manager.core.silence import Silence, SilenceState, expire
 from services.manager.core.transitions import ReceivedTransition, decide
-from services.manager.ports import AlertReader, MatchedAlertReader, Page, RetentionCutoffs, SilenceReader, Store
+from services.manager.ports.readers import AlertReader, MatchedAlertReader, Page, RetentionCutoffs, SilenceReader
+from services.manager.ports.tables import Store
 from tests.fakes.clock import FakeClock
 from tests.fakes.manager import MemoryAlertReader, MemoryMatchedAlertReader, MemorySilenceReader, MemoryStore
 from tests.fakes.silences import HOUR, a_silence, recurring

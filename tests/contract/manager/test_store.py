@@ -25,17 +25,8 @@ from services.manager.core.rule import RuleChanges, RuleEdit, RuleStatistics, St
 from services.manager.core.rule_edits import RuleEnding, create, edit
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry, RuleHistoryKind, apply_report
 from services.manager.core.transitions import ReceivedTransition, decide
-from services.manager.ports import (
-    AlertReader,
-    NameTakenError,
-    OpenAlertExistsError,
-    Page,
-    RuleProblemReader,
-    RuleReader,
-    RuleStatisticsReader,
-    Store,
-    Transaction,
-)
+from services.manager.ports.readers import AlertReader, Page, RuleProblemReader, RuleReader, RuleStatisticsReader
+from services.manager.ports.tables import NameTakenError, OpenAlertExistsError, Store, Transaction
 from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.manager import (
     MemoryAlertReader,

@@ -15,7 +15,7 @@ from services.manager.adapters import broadcasters
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
-from services.manager.ports import AlertSubscription
+from services.manager.ports.feeds import AlertSubscription
 from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryStore
 from tests.fakes.transitions import NOW, START, a_subject, a_transition
 from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse

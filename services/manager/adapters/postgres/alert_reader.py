@@ -17,7 +17,7 @@ from services.manager.adapters.postgres.alert_rows import (
 )
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.silence_index import MatchedAlert
-from services.manager.ports import Page
+from services.manager.ports.readers import Page
 
 _MAX_HISTORY = 1000
 

@@ -29,7 +29,8 @@ from services.manager.core.catalog import Catalog
 from services.manager.core.service_changes import ChangeSearch
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.messages import notification_message
-from services.manager.ports import CatalogFeed, OpenAlertExistsError
+from services.manager.ports.feeds import CatalogFeed
+from services.manager.ports.tables import OpenAlertExistsError
 
 # One NOTIFY carries at most 8000 bytes.
 _IDS_PER_NOTIFY = 200

@@ -32,7 +32,7 @@ from services.manager.core.incident import (
     summary_of,
 )
 from services.manager.core.incident_changes import IncidentChange
-from services.manager.ports import Page
+from services.manager.ports.readers import Page
 
 # ruff: noqa: S608  (made of our own column names)
 _TENANT = "default"

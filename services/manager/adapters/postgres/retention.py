@@ -2,7 +2,7 @@
 
 from services.chassis import request_ids
 from services.chassis.postgres import Database
-from services.manager.ports import RetentionCutoffs, RowCounts
+from services.manager.ports.readers import RetentionCutoffs, RowCounts
 
 # Rows of a table that one statement deletes.
 _BATCH = 500

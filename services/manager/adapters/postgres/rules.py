@@ -11,7 +11,8 @@ from services.chassis.postgres import Connection, Database
 from services.domain.severity import Severity
 from services.manager.adapters.postgres import RULES_CHANGED
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
-from services.manager.ports import NameTakenError, Page
+from services.manager.ports.readers import Page
+from services.manager.ports.tables import NameTakenError
 from services.rule_language.rule import Rule, RuleType
 
 _COLUMNS = """

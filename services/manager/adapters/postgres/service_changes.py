@@ -9,7 +9,7 @@ from asyncpg import Record
 from services.chassis.postgres import Connection, Database
 from services.contract.paging import key_time
 from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind
-from services.manager.ports import Page
+from services.manager.ports.readers import Page
 
 _TENANT = "default"
 _COLUMNS = "id, service, kind, version, actor, link, change_time, create_time"

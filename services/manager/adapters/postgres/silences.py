@@ -15,7 +15,7 @@ from services.manager.adapters.postgres import SILENCES_CHANGED
 from services.manager.core.recurrence import Recurrence
 from services.manager.core.recurrence_text import parse_rule
 from services.manager.core.silence import Silence
-from services.manager.ports import Page, SilenceChanges
+from services.manager.ports.readers import Page, SilenceChanges
 from services.rule_language.label_regex import compile_regex
 
 _TENANT = "default"

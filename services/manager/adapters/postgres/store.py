@@ -16,7 +16,7 @@ from services.manager.adapters.postgres.rules import PostgresRules, PostgresRule
 from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.adapters.postgres.silences import PostgresSilences
 from services.manager.core.rule_edits import RuleEnding
-from services.manager.ports import CatalogFeed
+from services.manager.ports.feeds import CatalogFeed
 
 _INSERT_SEED = "INSERT INTO seeds (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
 _INSERT_ENDING = """

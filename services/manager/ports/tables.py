@@ -1,23 +1,21 @@
-"""What the manager needs from the world."""
+"""The manager's tables, in a transaction."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from services.domain.trace_context import TraceHeaders
-from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
+from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
-from services.manager.core.catalog import Catalog, CatalogChanges, StoredService
-from services.manager.core.incident import Incident, IncidentFilter, IncidentHistoryEntry, IncidentSummary
+from services.manager.core.catalog import StoredService
+from services.manager.core.incident import Incident
 from services.manager.core.incident_changes import IncidentChange
-from services.manager.core.rule import RuleChanges, RuleEdit, RuleSnapshot, RuleStatistics, StoredRule
+from services.manager.core.rule import RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
-from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry
-from services.manager.core.service_changes import ChangeFilter, ServiceChange
+from services.manager.core.rule_problems import ProblemChanges, ReportedProblem
+from services.manager.core.service_changes import ServiceChange
 from services.manager.core.silence import Silence
-from services.manager.core.silence_index import MatchedAlert, SilenceIndex
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
 
 
@@ -27,44 +25,6 @@ class NameTakenError(Exception):
 
 class OpenAlertExistsError(Exception):
     """An alert that was expected to be new is open already; load it and decide again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """How many rows to read, and after which; `after` is that row's key, empty for the first page."""
-
-    size: int = 50
-    after: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SilenceChanges:
-    """The silences that were written up to a version; all of them where `is_whole`."""
-
-    version: str
-    is_whole: bool
-    silences: tuple[Silence, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowCounts:
-    """How many rows are stored."""
-
-    rules: int = 0
-    enabled_rules: int = 0
-    open_alerts: int = 0
-    outbox: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionCutoffs:
-    """The times before which rows expire."""
-
-    alerts: datetime
-    transitions: datetime
-    requests: datetime
-    changes: datetime
-    silences: datetime
 
 
 class RequestTable(Protocol):
@@ -298,212 +258,3 @@ class Store(Protocol):
 
         At the end of the block it is committed, or rolled back: after an exception, or without `commit`.
         """
-
-
-class RuleReader(Protocol):
-    """The rules as they are stored."""
-
-    async def version(self) -> str:
-        """Return a text that differs after each change of any rule, and between databases; cheap."""
-
-    async def get(self, rule_id: str) -> StoredRule | None:
-        """Return one rule."""
-
-    async def list_page(self, page: Page, *, enabled: bool | None = None) -> Sequence[StoredRule]:
-        """Return up to one rule more than the page's size, in the order of names after the page's `after` (a name)."""
-
-    async def snapshot(self) -> RuleSnapshot:
-        """Return all enabled rules, as of one moment."""
-
-    async def changes_since(self, revision: int) -> RuleChanges:
-        """Return what changed in the enabled rules after this revision, as of one moment."""
-
-
-class RuleStatisticsReader(Protocol):
-    """What the evaluators counted, as it is stored."""
-
-    async def get(self, rule_id: str) -> RuleStatistics | None:
-        """Return what was counted of a rule; None when there is no such rule."""
-
-
-class CatalogReader(Protocol):
-    """The catalog as it is stored."""
-
-    async def version(self) -> str:
-        """Return a text that differs after each change, and between databases; cheap."""
-
-    async def snapshot(self) -> CatalogChanges:
-        """Return all services, as of one moment."""
-
-    async def changes_since(self, revision: int) -> CatalogChanges | None:
-        """Return what was written after this revision, as of one moment; None when something was deleted since."""
-
-
-class RuleProblemReader(Protocol):
-    """Which rules evaluators do not evaluate, as it is stored."""
-
-    async def list_current(
-        self, rule_ids: Sequence[str], reported_after: datetime
-    ) -> Mapping[str, Sequence[ReportedProblem]]:
-        """Return by rule what was reported after this time, in the order of the instances; only rules with problems."""
-
-    async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
-        """Return what happened to a rule, its edits included, the newest first."""
-
-
-class ChangeReader(Protocol):
-    """The changes of services as they are stored."""
-
-    async def list_page(self, wanted: ChangeFilter, page: Page) -> Sequence[ServiceChange]:
-        """Return up to one change more than the page's size, the newest first, after `after` (ISO time, id)."""
-
-    async def list_between(
-        self, services: Collection[str], after: datetime, until: datetime
-    ) -> Sequence[ServiceChange]:
-        """Return the changes of these services from one time to another, both included, the newest first."""
-
-
-class AlertReader(Protocol):
-    """The alerts as they are stored."""
-
-    async def version(self, alert_id: str) -> str | None:
-        """Return a text that differs after each change of an alert or its history; cheap. None: no such alert."""
-
-    async def get(self, alert_id: str) -> tuple[Alert, Sequence[AlertHistoryEntry]] | None:
-        """Return an alert and the newest thousand entries of its history, the oldest first, as of one moment."""
-
-    async def list_page(self, wanted: AlertFilter, page: Page) -> Sequence[Alert]:
-        """Return up to one alert more than the page's size, the newest first, after `after` (ISO fire time, id)."""
-
-    async def list_open(self) -> Sequence[Alert]:
-        """Return all open alerts, the oldest first."""
-
-    async def list_by_id(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
-        """Return those of these alerts that exist."""
-
-
-class IncidentReader(Protocol):
-    """The incidents as they are stored."""
-
-    async def get(self, incident_id: str) -> tuple[Incident, Sequence[IncidentHistoryEntry]] | None:
-        """Return an incident and the newest thousand entries of its history, the oldest first, as of one moment."""
-
-    async def list_page(self, wanted: IncidentFilter, page: Page) -> Sequence[IncidentSummary]:
-        """Return up to one more than the page's size, the newest first, after `after` (ISO create time, id)."""
-
-
-class SilenceReader(Protocol):
-    """The silences as they are stored."""
-
-    async def version(self) -> str:
-        """Return a text that differs after each change of any silence, and between databases; cheap."""
-
-    async def changes_since(self, version: str, now: datetime) -> SilenceChanges:
-        """Return the silences that were written after a version; all that have not expired if it is not known."""
-
-    async def get(self, silence_id: str) -> Silence | None:
-        """Return one silence."""
-
-    async def list_page(self, page: Page, *, id_prefix: str, expired: bool | None, now: datetime) -> Sequence[Silence]:
-        """Return up to one silence more than the page's size, the newest first, after `after` (ISO create time, id)."""
-
-
-class MatchedAlertReader(Protocol):
-    """Of alerts, what silences look at."""
-
-    async def list_open(self) -> Sequence[MatchedAlert]:
-        """Return all open alerts, the oldest first."""
-
-    async def list_withheld(self) -> Sequence[MatchedAlert]:
-        """Return the open alerts that are silenced, or fire although nobody was notified of them."""
-
-    async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
-        """Return the newest alerts that fired since then."""
-
-
-class SilenceFeed(Protocol):
-    """The silences, in memory."""
-
-    def index(self, now: datetime) -> SilenceIndex:
-        """Return what is silenced now: the same object until a silence begins, ends or is written."""
-
-    def names_alerts(self) -> bool:
-        """Return whether a silence that has not expired is one of named alerts."""
-
-    async def refresh(self) -> None:
-        """Make what is known at least as new as this moment. Raises Failure."""
-
-
-class RetentionStore(Protocol):
-    """The store, as retention needs it."""
-
-    async def count(self) -> RowCounts:
-        """Return how many rows are stored."""
-
-    async def purge(self, cutoffs: RetentionCutoffs) -> int:
-        """Delete a batch of expired rows; return how many, 0 when none is left.
-
-        Alerts expire with their history, counted from their end; open ones never do.
-        """
-
-
-class DedupCache(Protocol):
-    """A fast guess, and never more than that, at which open keys have an open alert."""
-
-    async def add(self, keys: Sequence[str]) -> frozenset[str]:
-        """Add keys; return those that were not in the cache. Returns none when the cache is away."""
-
-    async def remove(self, keys: Sequence[str]) -> None:
-        """Remove keys, whose alerts are resolved."""
-
-
-class ResponseCache(Protocol):
-    """Responses that need not be computed again: the response to a key never changes."""
-
-    async def get(self, key: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the cached response, else compute and cache it. A cache that is away is passed over."""
-
-
-class RuleFeed(Protocol):
-    """The enabled rules as they change."""
-
-    @property
-    def current(self) -> RuleSnapshot:
-        """Return the newest known snapshot."""
-
-    async def after(self, version: str) -> RuleSnapshot:
-        """Wait for a snapshot of another version. Raises Failure when the service stops."""
-
-    async def refresh(self) -> None:
-        """Make `current` at least as new as this moment. Raises Failure."""
-
-
-class CatalogFeed(Protocol):
-    """The catalog, in memory."""
-
-    @property
-    def current(self) -> Catalog:
-        """Return the newest known catalog."""
-
-    async def refresh(self) -> None:
-        """Make `current` at least as new as this moment. Raises Failure."""
-
-
-class AlertFeed(Protocol):
-    """Changes of alerts, as any instance commits them."""
-
-    def subscribe(self, wanted: AlertFilter) -> AbstractAsyncContextManager["AlertSubscription"]:
-        """Watch alerts from now on."""
-
-
-class AlertSubscription(Protocol):
-    """What one watcher has yet to be sent."""
-
-    def next(self) -> bytes | None:
-        """Return the newest version of the next alert to send, encoded; None when all were sent.
-
-        Raises Failure for a watcher that is too slow.
-        """
-
-    async def wait(self) -> None:
-        """Wait until there may be something to send. Raises Failure when the service stops."""

@@ -1,0 +1,1 @@
+"""What the manager needs from the world."""

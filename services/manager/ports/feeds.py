@@ -1,0 +1,86 @@
+"""What the manager keeps in memory or in a cache, and what watches it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+from services.manager.core.alert import AlertFilter
+from services.manager.core.catalog import Catalog
+from services.manager.core.rule import RuleSnapshot
+from services.manager.core.silence_index import SilenceIndex
+
+
+class SilenceFeed(Protocol):
+    """The silences, in memory."""
+
+    def index(self, now: datetime) -> SilenceIndex:
+        """Return what is silenced now: the same object until a silence begins, ends or is written."""
+
+    def names_alerts(self) -> bool:
+        """Return whether a silence that has not expired is one of named alerts."""
+
+    async def refresh(self) -> None:
+        """Make what is known at least as new as this moment. Raises Failure."""
+
+
+class DedupCache(Protocol):
+    """A fast guess, and never more than that, at which open keys have an open alert."""
+
+    async def add(self, keys: Sequence[str]) -> frozenset[str]:
+        """Add keys; return those that were not in the cache. Returns none when the cache is away."""
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove keys, whose alerts are resolved."""
+
+
+class ResponseCache(Protocol):
+    """Responses that need not be computed again: the response to a key never changes."""
+
+    async def get(self, key: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return the cached response, else compute and cache it. A cache that is away is passed over."""
+
+
+class RuleFeed(Protocol):
+    """The enabled rules as they change."""
+
+    @property
+    def current(self) -> RuleSnapshot:
+        """Return the newest known snapshot."""
+
+    async def after(self, version: str) -> RuleSnapshot:
+        """Wait for a snapshot of another version. Raises Failure when the service stops."""
+
+    async def refresh(self) -> None:
+        """Make `current` at least as new as this moment. Raises Failure."""
+
+
+class CatalogFeed(Protocol):
+    """The catalog, in memory."""
+
+    @property
+    def current(self) -> Catalog:
+        """Return the newest known catalog."""
+
+    async def refresh(self) -> None:
+        """Make `current` at least as new as this moment. Raises Failure."""
+
+
+class AlertFeed(Protocol):
+    """Changes of alerts, as any instance commits them."""
+
+    def subscribe(self, wanted: AlertFilter) -> AbstractAsyncContextManager["AlertSubscription"]:
+        """Watch alerts from now on."""
+
+
+class AlertSubscription(Protocol):
+    """What one watcher has yet to be sent."""
+
+    def next(self) -> bytes | None:
+        """Return the newest version of the next alert to send, encoded; None when all were sent.
+
+        Raises Failure for a watcher that is too slow.
+        """
+
+    async def wait(self) -> None:
+        """Wait until there may be something to send. Raises Failure when the service stops."""
