@@ -29,7 +29,8 @@ from services.manager.rpc.silence_commands import SilenceCommands
 from services.manager.rpc.silences import SilenceRpc
 from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import MemoryIncidentReader
-from tests.fakes.manager import (
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import (
     MemoryAlertReader,
     MemoryCatalogFeed,
     MemoryChangeReader,
@@ -40,7 +41,6 @@ from tests.fakes.manager import (
     MemoryRuleReader,
     MemoryRuleStatisticsReader,
     MemorySilenceReader,
-    MemoryStore,
 )
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc

@@ -16,7 +16,8 @@ from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.catalog import ServiceEntry, StoredService
 from services.manager.ports.readers import CatalogReader
 from services.manager.ports.tables import Store
-from tests.fakes.manager import MemoryCatalogReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryCatalogReader
 from tests.fakes.transitions import NOW
 
 ENTRY = ServiceEntry(

@@ -15,7 +15,8 @@ from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind
 from services.manager.ports.readers import ChangeReader, Page
 from services.manager.ports.tables import Store
-from tests.fakes.manager import MemoryChangeReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryChangeReader
 from tests.fakes.transitions import NOW
 
 MINUTE = timedelta(minutes=1)

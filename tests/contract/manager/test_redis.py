@@ -14,7 +14,7 @@ from services.chassis.telemetry import telemetry
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import DedupCache, ResponseCache
-from tests.fakes.manager import MemoryDedupCache, MemoryResponseCache
+from tests.fakes.manager_readers import MemoryDedupCache, MemoryResponseCache
 
 
 class DedupCacheContract(ABC):

@@ -23,7 +23,8 @@ from services.manager.core.transitions import ReceivedTransition, decide
 from services.manager.ports.readers import AlertReader, MatchedAlertReader, Page, RetentionCutoffs, SilenceReader
 from services.manager.ports.tables import Store
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryAlertReader, MemoryMatchedAlertReader, MemorySilenceReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryAlertReader, MemoryMatchedAlertReader, MemorySilenceReader
 from tests.fakes.silences import HOUR, a_silence, recurring
 from tests.fakes.transitions import NOW, a_subject, a_transition
 

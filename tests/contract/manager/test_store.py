@@ -28,12 +28,12 @@ from services.manager.core.transitions import ReceivedTransition, decide
 from services.manager.ports.readers import AlertReader, Page, RuleProblemReader, RuleReader, RuleStatisticsReader
 from services.manager.ports.tables import NameTakenError, OpenAlertExistsError, Store, Transaction
 from services.rule_language.rule import Draft, RuleType, complete
-from tests.fakes.manager import (
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import (
     MemoryAlertReader,
     MemoryRuleProblemReader,
     MemoryRuleReader,
     MemoryRuleStatisticsReader,
-    MemoryStore,
 )
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 

@@ -14,7 +14,8 @@ from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands
 from services.manager.rpc.failures import AlertNotFound
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryDedupCache, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryDedupCache
 from tests.fakes.transitions import NOW, a_transition
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 

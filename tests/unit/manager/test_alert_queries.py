@@ -11,7 +11,8 @@ from services.manager.core.transitions import TransitionContext, decide
 from services.manager.messages import derived_labels
 from services.manager.rpc import pages
 from services.manager.rpc.alert_queries import select_page
-from tests.fakes.manager import MemoryAlertReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryAlertReader
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent
 from tocsin.alerts.v1.alert_service_pb2 import ListAlertsRequest

@@ -16,7 +16,8 @@ from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertB
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 from services.manager.ports.feeds import AlertSubscription
-from tests.fakes.manager import MemoryAlertReader, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryAlertReader, MemoryRuleReader
 from tests.fakes.transitions import NOW, START, a_subject, a_transition
 from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse
 

@@ -24,7 +24,8 @@ from services.manager.rpc.incidents import IncidentRpc
 from services.manager.worker.incidents import IncidentWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import MemoryIncidentReader
-from tests.fakes.manager import MemoryDedupCache, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryDedupCache
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb

@@ -14,7 +14,8 @@ from services.manager.core.rule import StoredRule
 from services.manager.core.rule_edits import create
 from services.manager.worker.labels import TransitionLabels
 from services.rule_language.rule import Draft, Rule, RuleType, complete
-from tests.fakes.manager import MemoryCatalogReader, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryCatalogReader, MemoryRuleReader
 from tests.fakes.transitions import NOW
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 

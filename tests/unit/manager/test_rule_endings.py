@@ -19,7 +19,8 @@ from services.manager.worker.default_rules import DEFAULT_RULES
 from services.manager.worker.rule_endings import RuleEndingWorker
 from services.rule_language.rule import complete
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryDedupCache, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryDedupCache
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 

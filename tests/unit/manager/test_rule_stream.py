@@ -18,7 +18,8 @@ from services.manager.rpc.rule_statistics import CurrentProblems
 from services.manager.rpc.rules import AlertRuleRpc
 from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryResponseCache, MemoryRuleProblemReader, MemoryRuleReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryResponseCache, MemoryRuleProblemReader, MemoryRuleReader
 from tests.fakes.transitions import NOW
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 

@@ -21,7 +21,8 @@ from services.manager.core.transitions import decide
 from services.manager.metrics import Metrics
 from services.manager.worker.silences import SilenceWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryMatchedAlertReader, MemorySilenceReader, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryMatchedAlertReader, MemorySilenceReader
 from tests.fakes.silences import HOUR, a_silence, recurring
 from tests.fakes.transitions import NOW, a_transition
 

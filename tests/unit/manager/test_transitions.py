@@ -24,13 +24,8 @@ from services.manager.metrics import Metrics
 from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.transitions import TransitionWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import (
-    MemoryCatalogReader,
-    MemoryDedupCache,
-    MemoryRuleReader,
-    MemorySilenceReader,
-    MemoryStore,
-)
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryCatalogReader, MemoryDedupCache, MemoryRuleReader, MemorySilenceReader
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
