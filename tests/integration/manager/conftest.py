@@ -32,6 +32,7 @@ from tocsin.silences.v1.silence_service_pb2_grpc import SilenceServiceStub
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+LONG = timedelta(days=36500)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -66,6 +67,10 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
         redis=RedisSettings(redis_url=Secret(redis_url), redis_prefix=topics),
         heartbeat=timedelta(milliseconds=200),
         count_interval=timedelta(milliseconds=200),
+        # Tests tell of a day that is long ago.
+        retention=LONG,
+        change_retention=LONG,
+        silence_retention=LONG,
     )
 
 
