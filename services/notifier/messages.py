@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -13,6 +14,8 @@ from services.notifier.core.delivery import Delivery, DeliveryState
 from services.notifier.core.notification import (
     NotificationChange,
     NotificationContent,
+    NotificationIncident,
+    NotificationIncidentAlert,
     NotificationKind,
     NotificationSample,
     NotificationService,
@@ -21,14 +24,18 @@ from services.notifier.core.notification import (
 from services.notifier.ports import FailedDelivery, ListedDelivery
 from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent, ServiceInfo
 from tocsin.changes.v1.service_change_pb2 import ServiceChange
+from tocsin.incidents.v1.incident_notice_pb2 import IncidentNotice
+from tocsin.incidents.v1.incident_pb2 import Incident, IncidentAlert
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1.notification_pb2 import Delivery as DeliveryMessage
 from tocsin.notifications.v1.notification_pb2 import FailedNotification, Notification, NotificationResult
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 _KINDS = {
     NotificationKind.FIRING: Notification.FIRING,
     NotificationKind.ACKNOWLEDGED: Notification.ACKNOWLEDGED,
     NotificationKind.RESOLVED: Notification.RESOLVED,
+    NotificationKind.UPDATED: Notification.UPDATED,
 }
 
 # The contract speaks of failed notifications: PENDING there is a delivery that has failed and waits for its redrive.
@@ -109,22 +116,30 @@ def delivery_message(listed: ListedDelivery) -> DeliveryMessage:
 
 
 def _notification(message: Notification) -> NotificationContent:
-    alert, kind = message.alert, NotificationKind(message.kind)
+    alert, kind, notice = message.alert, NotificationKind(message.kind), message.incident
     if not alert.id:
         raise ValueError("a notification without alert")
+    has_incident = message.HasField("incident")
+    subject: Alert | Incident = notice.incident if has_incident else alert
     match kind:
         case NotificationKind.FIRING:
-            change_time, actor = alert.fire_time, ""
+            # Later ones go to others, or about more.
+            change_time, actor = message.create_time if message.sequence > kind else alert.fire_time, ""
         case NotificationKind.ACKNOWLEDGED:
-            change_time, actor = alert.acknowledge_time, alert.acknowledged_by
+            change_time, actor = subject.acknowledge_time, subject.acknowledged_by
         case NotificationKind.RESOLVED:
-            change_time, actor = alert.resolve_time, alert.resolved_by
+            change_time, actor = subject.resolve_time, subject.resolved_by
+        case NotificationKind.UPDATED:
+            change_time, actor = message.create_time, ""
+    superseded_by = notice.incident.merged_into if has_incident else alert.superseded_by
     return NotificationContent(
         notification_id=UUID(message.id),
+        subject_id=message.subject_id or alert.id,
+        sequence=message.sequence or kind,
         alert_id=alert.id,
         fingerprint=alert.fingerprint,
         kind=kind,
-        severity=Severity(alert.severity),
+        severity=Severity(subject.severity or alert.severity),
         rule_id=alert.rule_id,
         rule=alert.rule_name,
         description=alert.description,
@@ -137,9 +152,51 @@ def _notification(message: Notification) -> NotificationContent:
         window=_window(alert) if alert.HasField("window") else None,
         samples=tuple(_sample(sample) for sample in alert.samples),
         service=_service(alert.service_info) if alert.HasField("service_info") else None,
-        changes=tuple(_change(related.change) for related in alert.recent_changes),
-        closes_superseded=kind is NotificationKind.RESOLVED and bool(alert.superseded_by),
+        changes=tuple(_change(related.change) for related in notice.changes or alert.recent_changes),
+        incident=_incident(notice, default=message.create_time) if has_incident else None,
+        receivers=tuple(dict.fromkeys(message.receivers)),
+        reason=message.reason,
+        closes_superseded=kind is NotificationKind.RESOLVED and bool(superseded_by),
     )
+
+
+def _incident(notice: IncidentNotice, *, default: Timestamp) -> NotificationIncident:
+    incident = notice.incident
+    return NotificationIncident(
+        id=incident.id,
+        title=incident.title,
+        state=_name(Incident.State.DESCRIPTOR, incident.state),
+        create_time=_time(incident.create_time, default=default),
+        alert_count=incident.alert_count,
+        open_alert_count=incident.open_alert_count,
+        services=tuple(incident.services),
+        assignee=incident.assignee,
+        alerts=tuple(_incident_alert(alert, default=default) for alert in notice.alerts),
+        cause=_incident_alert(notice.cause, default=default) if notice.HasField("cause") else None,
+        cause_reason=notice.cause_reason,
+        new_alert_count=notice.new_alert_count,
+        ended_alert_count=notice.ended_alert_count,
+        is_flapping=notice.is_flapping,
+        links=dict(notice.links),
+    )
+
+
+def _incident_alert(alert: IncidentAlert, *, default: Timestamp) -> NotificationIncidentAlert:
+    return NotificationIncidentAlert(
+        alert_id=alert.alert_id,
+        rule=alert.rule_name,
+        resource=alert.resource,
+        service=alert.service,
+        severity=_name(AlertRule.Severity.DESCRIPTOR, alert.severity),
+        state=_name(Alert.State.DESCRIPTOR, alert.state),
+        fire_time=_time(alert.fire_time, default=default),
+    )
+
+
+def _name(enum: EnumDescriptor, number: int) -> str:
+    """Return the name of a value; empty when it is not set, or this release does not know it."""
+    value = enum.values_by_number.get(number)
+    return value.name if value is not None and number else ""
 
 
 def _window(alert: Alert) -> NotificationWindow:

@@ -129,7 +129,7 @@ WEBHOOK: JsonSchema = {
     "required": ["version", "deliveryId", "notificationId", "kind", "alert"],
     "properties": {
         "version": {"const": 1},
-        "kind": {"enum": ["FIRING", "ACKNOWLEDGED", "RESOLVED"]},
+        "kind": {"enum": ["FIRING", "ACKNOWLEDGED", "RESOLVED", "UPDATED"]},
         "alert": {"type": "object", "required": ["id", "severity", "ruleName", "resource", "fireTime", "samples"]},
     },
 }

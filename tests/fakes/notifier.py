@@ -48,6 +48,8 @@ def notification_content(
     """Return a notification as the manager sends it."""
     return NotificationContent(
         notification_id=uuid5(SPACE, f"{alert} {kind.name}"),
+        subject_id=alert,
+        sequence=kind,
         alert_id=alert,
         fingerprint="a" * 32,
         kind=kind,

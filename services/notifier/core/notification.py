@@ -10,11 +10,12 @@ from services.domain.severity import Severity
 
 
 class NotificationKind(IntEnum):
-    """What happened to the alert; ordered as it happens, with the numbers of the contract."""
+    """What happened to the alert or incident, with the numbers of the contract."""
 
     FIRING = 1
     ACKNOWLEDGED = 2
     RESOLVED = 3
+    UPDATED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +72,52 @@ class NotificationChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationIncidentAlert:
+    """One alert of an incident, in short."""
+
+    alert_id: str
+    rule: str
+    resource: str
+    service: str
+    severity: str
+    state: str
+    fire_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationIncident:
+    """Alerts that belong together. `alerts` are the most important ones, in the order in which they are shown."""
+
+    id: str
+    title: str
+    state: str
+    create_time: datetime
+    alert_count: int
+    open_alert_count: int
+    services: tuple[str, ...] = ()
+    assignee: str = ""
+    alerts: tuple[NotificationIncidentAlert, ...] = ()
+    cause: NotificationIncidentAlert | None = None
+    cause_reason: str = ""
+    new_alert_count: int = 0
+    ended_alert_count: int = 0
+    is_flapping: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationContent:
-    """What people are to be told about an alert. Its texts come from logs and rules: escape them."""
+    """What people are to be told about an alert or an incident. Its texts come from logs and rules: escape them.
+
+    With an incident the alert is its probable cause, or the one that opened it; severity, times and actor are the
+    incident's.
+    """
 
     notification_id: UUID
+    subject_id: str
+    """What receivers see as one thing."""
+    sequence: int
+    """Its place among the notifications of the subject."""
     alert_id: str
     fingerprint: str
     kind: NotificationKind
@@ -92,5 +135,10 @@ class NotificationContent:
     samples: tuple[NotificationSample, ...] = ()
     service: NotificationService | None = None
     changes: tuple[NotificationChange, ...] = ()
+    incident: NotificationIncident | None = None
+    receivers: tuple[str, ...] = ()
+    """The receivers to notify; when there are none, the routes of the routes file decide."""
+    reason: str = ""
+    """Why these receivers are notified, in words."""
     closes_superseded: bool = False
-    """Whether another alert took its place: only channels that track alerts get it, to close theirs."""
+    """Whether another alert or incident took its place: only channels that track alerts get it, to close theirs."""

@@ -21,12 +21,12 @@ from tests.unit.notifier.contents import DELIVERY, ENVELOPE, KEY, messages, read
 
 
 @pytest.mark.parametrize(
-    ("kind", "action"), list(zip(NotificationKind, ["trigger", "acknowledge", "resolve"], strict=True))
+    ("kind", "action"), list(zip(NotificationKind, ["trigger", "acknowledge", "resolve", "trigger"], strict=True))
 )
 def test_pagerduty_follows_the_alert_by_one_key(kind: NotificationKind, action: str) -> None:
     body = pagerduty_body(notification_content(kind=kind), "k" * 32)
     assert (body["event_action"], body["dedup_key"]) == (action, notification_content().alert_id)
-    assert ("payload" in body) == (kind is NotificationKind.FIRING)
+    assert ("payload" in body) == (action == "trigger")
 
 
 @pytest.mark.parametrize(

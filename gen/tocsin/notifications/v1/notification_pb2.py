@@ -24,33 +24,34 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tocsin.alerts.v1 import alert_pb2 as tocsin_dot_alerts_dot_v1_dot_alert__pb2
+from tocsin.incidents.v1 import incident_notice_pb2 as tocsin_dot_incidents_dot_v1_dot_incident__notice__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tocsin/notifications/v1/notification.proto\x12\x17tocsin.notifications.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctocsin/alerts/v1/alert.proto\"\xf7\x01\n\x0cNotification\x12\n\n\x02id\x18\x01 \x01(\t\x12\x38\n\x04kind\x18\x02 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12&\n\x05\x61lert\x18\x03 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06\x46IRING\x10\x01\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x02\x12\x0c\n\x08RESOLVED\x10\x03\"\xa5\x03\n\x12NotificationResult\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x03 \x01(\t\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x44\n\x07outcome\x18\x06 \x01(\x0e\x32\x33.tocsin.notifications.v1.NotificationResult.Outcome\x12\x15\n\rattempt_count\x18\x07 \x01(\x05\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x14\n\x0c\x66\x61llback_for\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trecipient\x18\x0b \x01(\t\"=\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"\xd6\x03\n\x12\x46\x61iledNotification\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x03 \x01(\t\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x42\n\x06status\x18\x06 \x01(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.Status\x12\x15\n\rattempt_count\x18\x07 \x01(\x05\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trecipient\x18\x0b \x01(\t\"Z\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0c\n\x08RETRYING\x10\x02\x12\r\n\tDELIVERED\x10\x03\x12\x0e\n\nSUPERSEDED\x10\x04\"\xe1\x03\n\x08\x44\x65livery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x03 \x01(\t\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x11\n\trecipient\x18\x06 \x01(\t\x12\x36\n\x05state\x18\x07 \x01(\x0e\x32\'.tocsin.notifications.v1.Delivery.State\x12\x15\n\rattempt_count\x18\x08 \x01(\x05\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x14\n\x0c\x66\x61llback_for\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"e\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tIN_FLIGHT\x10\x02\x12\r\n\tDELIVERED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0e\n\nSUPERSEDED\x10\x05\"\xb5\x02\n\x0e\x43ircuitBreaker\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12<\n\x05state\x18\x02 \x01(\x0e\x32-.tocsin.notifications.v1.CircuitBreaker.State\x12\x15\n\rfailure_count\x18\x03 \x01(\x05\x12\x19\n\x11\x66\x61ilure_threshold\x18\x04 \x01(\x05\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nprobe_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x43LOSED\x10\x01\x12\x08\n\x04OPEN\x10\x02\x12\r\n\tHALF_OPEN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tocsin/notifications/v1/notification.proto\x12\x17tocsin.notifications.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctocsin/alerts/v1/alert.proto\x1a)tocsin/incidents/v1/incident_notice.proto\"\x84\x03\n\x0cNotification\x12\n\n\x02id\x18\x01 \x01(\t\x12\x38\n\x04kind\x18\x02 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12&\n\x05\x61lert\x18\x03 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x08incident\x18\x05 \x01(\x0b\x32#.tocsin.incidents.v1.IncidentNotice\x12\x11\n\treceivers\x18\x06 \x03(\t\x12\x12\n\nsubject_id\x18\x07 \x01(\t\x12\x10\n\x08sequence\x18\x08 \x01(\x03\x12\x0e\n\x06reason\x18\t \x01(\t\"U\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06\x46IRING\x10\x01\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x02\x12\x0c\n\x08RESOLVED\x10\x03\x12\x0b\n\x07UPDATED\x10\x04\"\xd0\x03\n\x12NotificationResult\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x03 \x01(\t\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x44\n\x07outcome\x18\x06 \x01(\x0e\x32\x33.tocsin.notifications.v1.NotificationResult.Outcome\x12\x15\n\rattempt_count\x18\x07 \x01(\x05\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x14\n\x0c\x66\x61llback_for\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trecipient\x18\x0b \x01(\t\x12\x13\n\x0bincident_id\x18\x0c \x01(\t\x12\x14\n\x0cis_exhausted\x18\r \x01(\x08\"=\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"\xeb\x03\n\x12\x46\x61iledNotification\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x03 \x01(\t\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x42\n\x06status\x18\x06 \x01(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.Status\x12\x15\n\rattempt_count\x18\x07 \x01(\x05\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trecipient\x18\x0b \x01(\t\x12\x13\n\x0bincident_id\x18\x0c \x01(\t\"Z\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0c\n\x08RETRYING\x10\x02\x12\r\n\tDELIVERED\x10\x03\x12\x0e\n\nSUPERSEDED\x10\x04\"\xf6\x03\n\x08\x44\x65livery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x03 \x01(\t\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32*.tocsin.notifications.v1.Notification.Kind\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x11\n\trecipient\x18\x06 \x01(\t\x12\x36\n\x05state\x18\x07 \x01(\x0e\x32\'.tocsin.notifications.v1.Delivery.State\x12\x15\n\rattempt_count\x18\x08 \x01(\x05\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x14\n\x0c\x66\x61llback_for\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bincident_id\x18\r \x01(\t\"e\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tIN_FLIGHT\x10\x02\x12\r\n\tDELIVERED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0e\n\nSUPERSEDED\x10\x05\"\xb5\x02\n\x0e\x43ircuitBreaker\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12<\n\x05state\x18\x02 \x01(\x0e\x32-.tocsin.notifications.v1.CircuitBreaker.State\x12\x15\n\rfailure_count\x18\x03 \x01(\x05\x12\x19\n\x11\x66\x61ilure_threshold\x18\x04 \x01(\x05\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nprobe_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x43LOSED\x10\x01\x12\x08\n\x04OPEN\x10\x02\x12\r\n\tHALF_OPEN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tocsin.notifications.v1.notification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NOTIFICATION']._serialized_start=135
-  _globals['_NOTIFICATION']._serialized_end=382
-  _globals['_NOTIFICATION_KIND']._serialized_start=310
-  _globals['_NOTIFICATION_KIND']._serialized_end=382
-  _globals['_NOTIFICATIONRESULT']._serialized_start=385
-  _globals['_NOTIFICATIONRESULT']._serialized_end=806
-  _globals['_NOTIFICATIONRESULT_OUTCOME']._serialized_start=745
-  _globals['_NOTIFICATIONRESULT_OUTCOME']._serialized_end=806
-  _globals['_FAILEDNOTIFICATION']._serialized_start=809
-  _globals['_FAILEDNOTIFICATION']._serialized_end=1279
-  _globals['_FAILEDNOTIFICATION_STATUS']._serialized_start=1189
-  _globals['_FAILEDNOTIFICATION_STATUS']._serialized_end=1279
-  _globals['_DELIVERY']._serialized_start=1282
-  _globals['_DELIVERY']._serialized_end=1763
-  _globals['_DELIVERY_STATE']._serialized_start=1662
-  _globals['_DELIVERY_STATE']._serialized_end=1763
-  _globals['_CIRCUITBREAKER']._serialized_start=1766
-  _globals['_CIRCUITBREAKER']._serialized_end=2075
-  _globals['_CIRCUITBREAKER_STATE']._serialized_start=2008
-  _globals['_CIRCUITBREAKER_STATE']._serialized_end=2075
+  _globals['_NOTIFICATION']._serialized_start=178
+  _globals['_NOTIFICATION']._serialized_end=566
+  _globals['_NOTIFICATION_KIND']._serialized_start=481
+  _globals['_NOTIFICATION_KIND']._serialized_end=566
+  _globals['_NOTIFICATIONRESULT']._serialized_start=569
+  _globals['_NOTIFICATIONRESULT']._serialized_end=1033
+  _globals['_NOTIFICATIONRESULT_OUTCOME']._serialized_start=972
+  _globals['_NOTIFICATIONRESULT_OUTCOME']._serialized_end=1033
+  _globals['_FAILEDNOTIFICATION']._serialized_start=1036
+  _globals['_FAILEDNOTIFICATION']._serialized_end=1527
+  _globals['_FAILEDNOTIFICATION_STATUS']._serialized_start=1437
+  _globals['_FAILEDNOTIFICATION_STATUS']._serialized_end=1527
+  _globals['_DELIVERY']._serialized_start=1530
+  _globals['_DELIVERY']._serialized_end=2032
+  _globals['_DELIVERY_STATE']._serialized_start=1931
+  _globals['_DELIVERY_STATE']._serialized_end=2032
+  _globals['_CIRCUITBREAKER']._serialized_start=2035
+  _globals['_CIRCUITBREAKER']._serialized_end=2344
+  _globals['_CIRCUITBREAKER_STATE']._serialized_start=2277
+  _globals['_CIRCUITBREAKER_STATE']._serialized_end=2344
 # @@protoc_insertion_point(module_scope)

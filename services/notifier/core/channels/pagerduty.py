@@ -1,4 +1,7 @@
-"""PagerDuty's Events API v2. The alert's id is the dedup_key, so a repeated event changes nothing."""
+"""PagerDuty's Events API v2. The subject is the dedup_key, so a repeated event changes nothing.
+
+An alert's subject is its id. Of an incident the first event and each update trigger the same PagerDuty alert.
+"""
 
 import json
 from collections.abc import Mapping
@@ -29,6 +32,7 @@ _ACTION = {
     NotificationKind.FIRING: "trigger",
     NotificationKind.ACKNOWLEDGED: "acknowledge",
     NotificationKind.RESOLVED: "resolve",
+    NotificationKind.UPDATED: "trigger",
 }
 _SEVERITY = {
     Severity.CRITICAL: "critical",
@@ -86,9 +90,9 @@ def pagerduty_body(notification: NotificationContent, routing_key: str) -> JsonO
     body: JsonObject = {
         "routing_key": routing_key,
         "event_action": _ACTION[notification.kind],
-        "dedup_key": notification.alert_id[:_MAX_DEDUP_KEY],
+        "dedup_key": notification.subject_id[:_MAX_DEDUP_KEY],
     }
-    if notification.kind is NotificationKind.FIRING:
+    if body["event_action"] == "trigger":
         body |= {"client": "Tocsin", "payload": _payload(notification)}
         body["links"] = [{"href": address, "text": single_line(name)} for name, address in links(notification)]
     return body
