@@ -80,6 +80,14 @@ class CatalogChanges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedDependencies:
+    """All dependencies that were learned and count, or that people decided about, at one revision."""
+
+    revision: int = 0
+    edges: tuple[DependencyEdge, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """All entries by their names, at one revision."""
 
@@ -87,10 +95,12 @@ class Catalog:
     # Differs between databases.
     epoch: str = ""
     services: Mapping[str, StoredService] = field(default_factory=dict)
-    # What others learned of dependencies, beside those that the entries declare.
+    # What was learned of dependencies, beside those that the entries declare, at a revision of its own.
     edges: tuple[DependencyEdge, ...] = ()
-    # Built when it is first needed.
+    learned_revision: int = 0
+    # Built when they are first needed.
     _graph: list[DependencyGraph] = field(default_factory=list, compare=False, repr=False)
+    _confirmed_graph: list[DependencyGraph] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def of(cls, changes: CatalogChanges) -> Self:
@@ -105,15 +115,21 @@ class Catalog:
 
     @property
     def graph(self) -> DependencyGraph:
-        """Return the dependencies of all entries."""
+        """Return the dependencies of all entries, and the learned ones: to correlate and to explain."""
         if not self._graph:
-            declared = (
-                DependencyEdge(service=name, depends_on=other)
-                for name, stored in self.services.items()
-                for other in stored.entry.depends_on
-            )
-            self._graph.append(DependencyGraph((*declared, *self.edges)))
+            self._graph.append(DependencyGraph((*self._declared(), *self.edges)))
         return self._graph[0]
+
+    @property
+    def confirmed_graph(self) -> DependencyGraph:
+        """Return what people declared or confirmed only: for decisions of which nobody is notified.
+
+        Whoever may send events can make up traces, and so what is learned from them.
+        """
+        if not self._confirmed_graph:
+            confirmed = (edge for edge in self.edges if edge.is_confirmed)
+            self._confirmed_graph.append(DependencyGraph((*self._declared(), *confirmed)))
+        return self._confirmed_graph[0]
 
     def entry_of(self, service: str) -> ServiceEntry | None:
         """Return the entry of a service, None where it is unknown."""
@@ -132,7 +148,16 @@ class Catalog:
     def apply(self, changes: CatalogChanges) -> Self:
         """Return the catalog after entries were written."""
         services = {**self.services, **{stored.entry.name: stored for stored in changes.services}}
-        return replace(self, revision=changes.revision, services=services, _graph=[])
+        return replace(self, revision=changes.revision, services=services, _graph=[], _confirmed_graph=[])
+
+    def with_learned(self, learned: LearnedDependencies) -> Self:
+        """Return the catalog with these learned dependencies in place of those that it has."""
+        return replace(self, learned_revision=learned.revision, edges=learned.edges, _graph=[], _confirmed_graph=[])
+
+    def _declared(self) -> Iterator[DependencyEdge]:
+        for name, stored in self.services.items():
+            for other in stored.entry.depends_on:
+                yield DependencyEdge(service=name, depends_on=other)
 
 
 def apply_entries(
@@ -168,9 +193,11 @@ def catalog_warnings(catalog: Catalog, services: Sequence[str]) -> list[CatalogW
 
 def _circle_warnings(catalog: Catalog, services: Sequence[str]) -> Iterator[CatalogWarning]:
     changed = frozenset(services)
-    for group in catalog.graph.circular_groups():
+    # A circle that only learned edges close is nothing that the entry says.
+    graph = catalog.confirmed_graph
+    for group in graph.circular_groups():
         if found := changed & group:
-            circle = catalog.graph.circle(group, min(found))
+            circle = graph.circle(group, min(found))
             description = f"these services depend on each other in a circle: {' → '.join((*circle, circle[0]))}"
             yield CatalogWarning(service=circle[0], field="dependsOn", description=description)
 

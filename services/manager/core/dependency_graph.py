@@ -40,6 +40,11 @@ class DependencyEdge:
     origin: EdgeOrigin = EdgeOrigin.DECLARED
     state: EdgeState = EdgeState.CONFIRMED
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether people say that it is a dependency: they declared it, or confirmed what was learned."""
+        return self.state is EdgeState.CONFIRMED
+
 
 class DependencyGraph:
     """The graph of some edges; it does not change."""

@@ -1,5 +1,6 @@
 """Entries of the catalog: what is allowed, what an edit changes, and what is odd in the whole."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,12 +9,14 @@ from services.manager.core.catalog import (
     Catalog,
     CatalogChangeKind,
     CatalogChanges,
+    LearnedDependencies,
     ServiceEntry,
     StoredService,
     apply_entries,
     catalog_warnings,
     entry_problems,
 )
+from services.manager.core.dependency_graph import DependencyEdge, EdgeOrigin, EdgeState
 from tests.fakes.transitions import NOW
 
 LATER = NOW + timedelta(minutes=1)
@@ -118,3 +121,24 @@ def test_changes_replace_and_add_entries_and_the_graph_follows() -> None:
     assert (after.revision, sorted(after.services)) == (2, ["a", "b", "c"])
     assert after.graph.depends_on("a", 9) == {"b": 1, "c": 2}
     assert before.graph.depends_on("a", 9) == {"b": 1}
+
+
+def test_only_what_people_declared_or_confirmed_is_in_the_confirmed_graph() -> None:
+    edges = tuple(
+        DependencyEdge(service="a", depends_on=state.name, origin=EdgeOrigin.LEARNED, state=state)
+        for state in EdgeState
+    )
+    whole = catalog(stored("a", "b")).with_learned(LearnedDependencies(revision=1, edges=edges))
+    assert set(whole.graph.depends_on("a", 1)) == {"b", "UNSPECIFIED", "CONFIRMED"}
+    assert set(whole.confirmed_graph.depends_on("a", 1)) == {"b", "CONFIRMED"}
+    assert whole.confirmed_graph is whole.confirmed_graph
+    after = whole.apply(CatalogChanges(revision=2, services=(stored("a"),)))
+    assert set(after.confirmed_graph.depends_on("a", 1)) == {"CONFIRMED"}
+
+
+def test_a_circle_that_only_a_learned_edge_closes_is_no_warning() -> None:
+    back = DependencyEdge(service="b", depends_on="a", origin=EdgeOrigin.LEARNED, state=EdgeState.UNSPECIFIED)
+    whole = catalog(stored("a", "b"), stored("b")).with_learned(LearnedDependencies(revision=1, edges=(back,)))
+    assert catalog_warnings(whole, ["a"]) == []
+    confirmed = whole.with_learned(LearnedDependencies(revision=2, edges=(replace(back, state=EdgeState.CONFIRMED),)))
+    assert [each.field for each in catalog_warnings(confirmed, ["a"])] == ["dependsOn"]
