@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.manager.core.alert import AlertFilter
 from services.manager.core.catalog import Catalog
+from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleSnapshot
 from services.manager.core.silence_index import SilenceIndex
 
@@ -61,6 +62,17 @@ class CatalogFeed(Protocol):
     @property
     def current(self) -> Catalog:
         """Return the newest known catalog."""
+
+    async def refresh(self) -> None:
+        """Make `current` at least as new as this moment. Raises Failure."""
+
+
+class RoutingFeed(Protocol):
+    """The routing tree, in memory."""
+
+    @property
+    def current(self) -> StoredTree | None:
+        """Return the newest known version; None while none was ever set: then the notifier's file decides."""
 
     async def refresh(self) -> None:
         """Make `current` at least as new as this moment. Raises Failure."""
