@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.manager.core.alert import AlertFilter
 from services.manager.core.catalog import Catalog
+from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleSnapshot
 from services.manager.core.silence_index import SilenceIndex
@@ -96,3 +97,14 @@ class AlertSubscription(Protocol):
 
     async def wait(self) -> None:
         """Wait until there may be something to send. Raises Failure when the service stops."""
+
+
+class OnCallFeed(Protocol):
+    """People, schedules and escalation policies, in memory."""
+
+    @property
+    def current(self) -> OnCallDirectory:
+        """Return the newest known directory."""
+
+    async def refresh(self) -> None:
+        """Make `current` at least as new as this moment. Raises Failure."""
