@@ -13,6 +13,7 @@ from services.manager.core.alert import Alert, AlertHistoryEntry, NotifiedState
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
 from services.manager.core.catalog import StoredService
+from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.rule_problems import ProblemChanges, ReportedProblem, RuleHistoryEntry, RuleHistoryKind
@@ -46,6 +47,7 @@ class Tables:
     catalog_deletion: int = 0
     silences: dict[str, tuple[Silence, int]] = field(default_factory=dict)
     silence_revision: int = 0
+    routing: dict[int, StoredTree] = field(default_factory=dict)
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
     incidents: IncidentRows = field(default_factory=IncidentRows)
     seeds: set[str] = field(default_factory=set)
@@ -266,6 +268,21 @@ class MemorySilences:
         return len(ended)
 
 
+class MemoryRouting:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def lock(self) -> StoredTree | None:
+        return await self.get(max(self._tables.routing, default=0))
+
+    async def get(self, version: int) -> StoredTree | None:
+        return self._tables.routing.get(version)
+
+    async def insert(self, stored: StoredTree) -> None:
+        self._tables.routing[stored.version] = stored
+        self._tables.routing.pop(stored.version - 1000, None)
+
+
 class MemoryRuleEndings:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -292,6 +309,7 @@ class MemoryTransaction:
         self.catalog = MemoryCatalog(tables)
         self.changes = MemoryChanges(tables)
         self.silences = MemorySilences(tables)
+        self.routing = MemoryRouting(tables)
         self.rule_endings = MemoryRuleEndings(tables)
         self.incidents = MemoryIncidents(tables.incidents, tables.alerts)
 

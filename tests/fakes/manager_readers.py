@@ -6,6 +6,7 @@ from datetime import datetime
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.catalog import Catalog, CatalogChanges
+from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
 from services.manager.core.service_changes import ChangeFilter, ServiceChange
@@ -206,6 +207,26 @@ class MemorySilenceReader:
             and expired in {None, silence.state(now) is SilenceState.EXPIRED}
             and (after is None or (silence.create_time, silence.id) < after)
         ][: page.size + 1]
+
+
+class MemoryRoutingReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def version(self) -> str:
+        newest = await self.newest()
+        return newest.etag if newest else ""
+
+    async def newest(self) -> StoredTree | None:
+        return await self.get(max(self._store.tables.routing, default=0))
+
+    async def get(self, version: int) -> StoredTree | None:
+        return self._store.tables.routing.get(version)
+
+    async def list_page(self, page: Page) -> Sequence[StoredTree]:
+        newest_first = sorted(self._store.tables.routing.values(), key=lambda stored: -stored.version)
+        rest = [stored for stored in newest_first if not page.after or stored.version < int(page.after[0])]
+        return rest[: page.size + 1]
 
 
 class MemoryDedupCache:

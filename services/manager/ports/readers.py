@@ -8,6 +8,7 @@ from typing import Protocol
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.catalog import CatalogChanges
 from services.manager.core.incident import Incident, IncidentFilter, IncidentHistoryEntry, IncidentSummary
+from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
 from services.manager.core.service_changes import ChangeFilter, ServiceChange
@@ -159,6 +160,22 @@ class SilenceReader(Protocol):
 
     async def list_page(self, page: Page, *, id_prefix: str, expired: bool | None, now: datetime) -> Sequence[Silence]:
         """Return up to one silence more than the page's size, the newest first, after `after` (ISO create time, id)."""
+
+
+class RoutingReader(Protocol):
+    """The versions of the routing tree as they are stored."""
+
+    async def version(self) -> str:
+        """Return a text that differs after each change of the tree; empty while none was ever set; cheap."""
+
+    async def newest(self) -> StoredTree | None:
+        """Return the newest version; None while none was ever set."""
+
+    async def get(self, version: int) -> StoredTree | None:
+        """Return a version, if it is kept."""
+
+    async def list_page(self, page: Page) -> Sequence[StoredTree]:
+        """Return up to one version more than the page's size, the newest first, after `after` (its number)."""
 
 
 class MatchedAlertReader(Protocol):

@@ -11,6 +11,7 @@ from services.manager.core.alert_changes import AlertChange
 from services.manager.core.catalog import StoredService
 from services.manager.core.incident import Incident
 from services.manager.core.incident_changes import IncidentChange
+from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.rule_problems import ProblemChanges, ReportedProblem
@@ -163,6 +164,22 @@ class SilenceTable(Protocol):
         """End the silences of named alerts that are all resolved; return how many."""
 
 
+class RoutingTable(Protocol):
+    """The versions of the routing tree."""
+
+    async def lock(self) -> StoredTree | None:
+        """Return the newest version, None while none was ever set; no other is written until this transaction ends."""
+
+    async def get(self, version: int) -> StoredTree | None:
+        """Return a version, if it is kept."""
+
+    async def insert(self, stored: StoredTree) -> None:
+        """Write a version, the next one after what `lock` returned; the instances are notified at the commit.
+
+        The newest thousand are kept.
+        """
+
+
 class RuleEndingTable(Protocol):
     """The rules whose alerts have to be resolved, the oldest ending first."""
 
@@ -240,6 +257,10 @@ class Transaction(Protocol):
     @property
     def silences(self) -> SilenceTable:
         """Return the silences."""
+
+    @property
+    def routing(self) -> RoutingTable:
+        """Return the versions of the routing tree."""
 
     @property
     def rule_endings(self) -> RuleEndingTable:
