@@ -76,15 +76,18 @@ def _no_such_setting(name: str, settings: Collection[str]) -> str:
 
 
 def settings_of_start(
-    environ: Mapping[str, str], stored: Mapping[str, str], fixed: Mapping[str, Mapping[str, str]]
+    environ: Mapping[str, str],
+    stored: Mapping[str, str],
+    fixed: Mapping[str, Mapping[str, str]],
+    option_problems: Collection[str] = (),
 ) -> ServiceSettings:
     """Return the settings of all programs; `fixed` are, by program, those that the start itself sets.
 
-    A program is asked only when there is a setting for it. Raise SettingsRefusedError, or StartError when it cannot be
-    asked.
+    A program is asked only when there is a setting for it. Raise SettingsRefusedError, also for what is wrong with the
+    start's own options, or StartError when a program cannot be asked.
     """
     parts: list[ServiceSettings] = []
-    problems: list[str] = []
+    problems = list(option_problems)
     for program in (*SERVICES, _GATEWAY):
         prefix = f"{program.upper()}_"
         given = {name: value for name, value in environ.items() if name.startswith(prefix)}

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from services.chassis.settings import address_or_nothing
 from stack.ports import Ports, port_variable
 from stack.servers import ADDRESS_VARIABLES, external_addresses, local_addresses
 from stack.service_settings import ServiceSettings, settings_of_start
@@ -42,7 +43,10 @@ def plan_start(
     wiring = _wire(stored, requested, environ, ports, external)
     settings = ServiceSettings(used=stored.settings)
     if not servers_only:
-        settings = settings_of_start(environ, stored.settings, _fixed(wiring, folder))
+        problems = _option_problems(wiring)
+        # The programs would name it as well, under names that nobody has set.
+        asked = replace(wiring, otlp="") if problems else wiring
+        settings = settings_of_start(environ, stored.settings, _fixed(asked, folder), problems)
     wiring = replace(wiring, settings=settings.used, routes_checks=_checks(wiring.routes, environ))
     # Ports that the caller has chosen are no choice of the user.
     hidden = set() if ports is None else set(_PORT_DEFAULTS)
@@ -85,6 +89,14 @@ def _wire(
         sinks=options.sinks,
         external=servers,
     )
+
+
+def _option_problems(wiring: Wiring) -> list[str]:
+    try:
+        address_or_nothing(wiring.otlp)
+    except ValueError as error:
+        return [f'OTLP {error}, found "{wiring.otlp}"']
+    return []
 
 
 def _merge_ports(stored: Wiring, environ: Mapping[str, str]) -> Ports:

@@ -55,6 +55,7 @@ class Breaker:
         self._probe = asyncio.Lock()
         self._reset_timeout = reset_timeout
         self._opened_at: datetime | None = None
+        self._last_failure = ""
         self._on_change = on_change
         self._reported = BreakerState.CLOSED
         self._breaker: Any = pybreaker.CircuitBreaker(
@@ -75,6 +76,11 @@ class Breaker:
     def failure_count(self) -> int:
         """Failures since the last success."""
         return int(self._breaker.fail_counter)
+
+    @property
+    def last_failure(self) -> str:
+        """The text of the last failure that counted; empty before the first one."""
+        return self._last_failure
 
     @property
     def opened_at(self) -> datetime | None:
@@ -113,6 +119,7 @@ class Breaker:
                     return await work()
             except Exception as error:
                 if not self._counts_as_success(error):
+                    self._last_failure = str(error)
                     raise
                 refusal = error
         raise refusal

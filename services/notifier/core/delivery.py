@@ -138,6 +138,7 @@ def apply_response(
                 return _pending(delivery, reason, response.text, due_time=delivery.due_time), reason
         case Misconfigured():
             reason = DeliveryReason.MISCONFIGURED
+            delivery = delivery if response.was_called else _not_attempted(delivery)
         case Refused():
             reason = DeliveryReason.REFUSED
         case _:

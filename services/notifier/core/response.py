@@ -29,9 +29,13 @@ class AskedToWait:
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """The channel takes nothing until somebody changes something: a failure of the channel, not worth an attempt."""
+    """The channel takes nothing until somebody changes something: not worth an attempt.
+
+    It is a failure of the channel, unless the routes file itself rules out the call, so that nobody was called.
+    """
 
     text: str
+    was_called: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,12 @@ class CircuitOpen:
     """The channel was not called, because its breaker is open."""
 
     text: str = "the channel's breaker is open"
+
+
+def circuit_open(last_failure: str) -> CircuitOpen:
+    """Return the response of a channel whose breaker is open, with what its last attempt ended with."""
+    open_circuit = CircuitOpen()
+    return CircuitOpen(f"{open_circuit.text}; the last attempt: {last_failure}") if last_failure else open_circuit
 
 
 ChannelResponse = Accepted | Unavailable | AskedToWait | Misconfigured | Refused | CircuitOpen
@@ -94,15 +104,22 @@ def parse_retry_after(header: str | None, *, now: datetime) -> timedelta | None:
     return min(max(time - now, timedelta(0)), _MAX_WAIT)
 
 
-# Not logged in, login refused, TLS demanded, mailbox unknown, relaying refused.
-_SMTP_ACCESS_REFUSED = frozenset({530, 534, 535, 538, 550, 551, 553})
+_SMTP_ACCESS_REFUSED = {
+    530: "a login is needed, or TLS before it",
+    534: "this way to log in is not strong enough",
+    535: "the login is not accepted",
+    538: "TLS is needed before the login",
+    550: "the mailbox is unknown, or mail from here is not relayed",
+    551: "the recipient is not here",
+    553: "the recipient's or the sender's address is not allowed",
+}
 
 
 def classify_smtp(code: int) -> ChannelResponse:
     """Return what the code of an SMTP reply means when it is no success."""
     text = f"answered {code}"
     if code in _SMTP_ACCESS_REFUSED:
-        return Misconfigured(text)
+        return Misconfigured(f"{text}: {_SMTP_ACCESS_REFUSED[code]}")
     if 500 <= code < 600:  # noqa: PLR2004 - the numbers of SMTP
         return Refused(text)
     return Unavailable(text)

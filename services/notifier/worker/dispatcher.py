@@ -17,7 +17,7 @@ from services.chassis.breaker import Breaker
 from services.chassis.health import Health
 from services.chassis.loops import Loop
 from services.notifier.core.delivery import ChannelStatus, CircuitState, DispatchStep, next_step
-from services.notifier.core.response import AskedToWait, ChannelResponse, CircuitOpen
+from services.notifier.core.response import AskedToWait, ChannelResponse, circuit_open
 from services.notifier.ports import DeliveryQueue, LeasedDelivery, QueueFilter
 from services.notifier.worker.sender import Sender, circuit_of
 
@@ -101,7 +101,7 @@ class Dispatcher:
                 by_hand = await self._lease(QueueFilter.BY_HAND, limit=self._free, now=now)
                 self._start(group, by_hand)
                 waiting = await self._lease(QueueFilter.WAITING, limit=_MAX_FALLBACKS, now=now)
-                return await self._fall_back(waiting, CircuitOpen()) or bool(by_hand)
+                return await self._fall_back(waiting, circuit_open(self.breaker.last_failure)) or bool(by_hand)
 
     async def _fall_back_late(self, now: datetime) -> bool:
         """Send to the fallbacks what would wait too long, given how long the channel still asks to wait."""

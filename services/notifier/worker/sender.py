@@ -25,7 +25,7 @@ from services.notifier.core.delivery import (
     shows_recovery,
 )
 from services.notifier.core.notification import NotificationContent
-from services.notifier.core.response import ChannelResponse, CircuitOpen, Misconfigured, Refused, Unavailable
+from services.notifier.core.response import ChannelResponse, Misconfigured, Refused, Unavailable, circuit_open
 from services.notifier.messages import UnreadableNotificationError, decode_notification
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Channel, DeliveryOutcome, DeliveryOutcomes, LeasedDelivery
@@ -45,6 +45,10 @@ class ChannelFailedError(Exception):
     def __init__(self, response: ChannelResponse) -> None:
         super().__init__(response.text)
         self.response = response
+
+
+def _is_failure_of_channel(response: ChannelResponse) -> bool:
+    return isinstance(response, Unavailable) or (isinstance(response, Misconfigured) and response.was_called)
 
 
 def circuit_of(breaker: Breaker) -> CircuitState:
@@ -91,7 +95,7 @@ class Sender:
 
         async def attempt() -> ChannelResponse:
             response = await self._send(notification, leased.delivery)
-            if isinstance(response, Unavailable | Misconfigured):
+            if _is_failure_of_channel(response):
                 raise ChannelFailedError(response)
             return response
 
@@ -100,7 +104,7 @@ class Sender:
                 return notification, await attempt()
             return notification, await self.breaker.call(attempt)
         except CircuitOpenError:
-            return notification, CircuitOpen()
+            return notification, circuit_open(self.breaker.last_failure)
         except ChannelFailedError as failed:
             return notification, failed.response
         except TimeoutError:

@@ -20,7 +20,7 @@ async def succeed() -> str:
 
 
 async def fail() -> str:
-    raise ConnectionError
+    raise ConnectionError("no answer")
 
 
 async def refuse() -> str:
@@ -55,6 +55,12 @@ async def opened(breaker: Breaker) -> None:
         with pytest.raises(ConnectionError):
             await breaker.call(fail)
     assert breaker.state is BreakerState.OPEN
+
+
+async def test_it_keeps_the_text_of_the_last_failure_that_counted(breaker: Breaker) -> None:
+    assert breaker.last_failure == ""
+    await opened(breaker)
+    assert breaker.last_failure == "no answer"
 
 
 async def test_it_opens_after_failures_in_a_row_and_each_caller_gets_its_own_error(

@@ -149,6 +149,11 @@ def test_an_open_circuit_is_no_attempt_and_keeps_the_last_error() -> None:
     assert ended(IN_FLIGHT, CircuitOpen())[0].last_error == "the channel's breaker is open"
 
 
+def test_what_the_routes_file_rules_out_is_no_attempt() -> None:
+    called, ruled_out = Misconfigured("answered 404"), Misconfigured("inside", was_called=False)
+    assert [ended(replace(IN_FLIGHT, attempt_count=1), each)[0].attempt_count for each in (called, ruled_out)] == [1, 0]
+
+
 @given(responses)
 def test_it_fails_for_the_first_time_once(response: ChannelResponse) -> None:
     first, _ = ended(replace(IN_FLIGHT, attempt_count=3), response)

@@ -2,7 +2,8 @@ import aiohttp
 import pytest
 
 from services.chassis.clock import SystemClock
-from services.notifier.adapters.channels.http import HttpChannel, http_session, is_public
+from services.notifier.adapters.channels.http import HttpChannel, http_session
+from services.notifier.core.channels.fields import is_public
 from services.notifier.core.channels.slack import SlackSettings
 from services.notifier.core.response import ChannelResponse, Misconfigured
 from tests.fakes.notifier import SPACE, notification_content
@@ -49,10 +50,11 @@ async def test_what_permits_a_private_address_is_named() -> None:
     async with http_session(connections=1, allow_private=False) as session:
         response = await post(session, "http://127.0.0.1:9/")
     assert isinstance(response, Misconfigured)
-    assert "allow_private in the routes file permits it" in str(response)
+    assert "allow_private in the routes file permits it" in response.text
+    assert not response.was_called
 
 
 async def test_an_address_that_is_none_is_a_mistake_in_the_file() -> None:
     async with aiohttp.ClientSession() as session:
         response = await post(session, "http://")
-    assert response == Misconfigured("its address cannot be used")
+    assert response == Misconfigured("its address cannot be used", was_called=False)

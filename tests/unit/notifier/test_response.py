@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from services.notifier.core.response import (
     Accepted,
     AskedToWait,
+    CircuitOpen,
     Misconfigured,
     Refused,
     Unavailable,
+    circuit_open,
     classify_http,
     classify_smtp,
     parse_retry_after,
@@ -47,10 +49,19 @@ def test_a_safe_detail_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("code", "meaning"),
-    [(421, Unavailable), (451, Unavailable), (-1, Unavailable), (535, Misconfigured), (554, Refused)],
+    [(421, Unavailable), (451, Unavailable), (-1, Unavailable), (554, Refused)],
 )
-def test_each_smtp_code_means_one_thing(code: int, meaning: type[Unavailable | Misconfigured | Refused]) -> None:
+def test_each_smtp_code_means_one_thing(code: int, meaning: type[Unavailable | Refused]) -> None:
     assert classify_smtp(code) == meaning(f"answered {code}")
+
+
+def test_of_what_a_person_must_change_the_words_are_said() -> None:
+    assert classify_smtp(535) == Misconfigured("answered 535: the login is not accepted")
+
+
+def test_an_open_circuit_says_what_the_last_attempt_ended_with() -> None:
+    assert circuit_open("") == CircuitOpen()
+    assert circuit_open("answered 404").text == "the channel's breaker is open; the last attempt: answered 404"
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,29 @@ def test_a_secret_may_lie_in_a_file_and_numbers_may_be_numbers() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "is_private"),
+    [
+        ("https://127.0.0.1:9/hook", True),
+        ("https://[::1]/hook", True),
+        ("https://localhost/hook", True),
+        ("https://hooks.localhost/hook", True),
+        ("https://93.184.215.14/hook", False),
+        ("https://hooks.example/hook", False),
+    ],
+)
+def test_a_webhook_that_can_never_work_is_refused_with_the_file(url: str, *, is_private: bool) -> None:
+    changed = document()
+    changed["channels"]["webhook"] |= {"url": url, "allow_private": False}
+    if is_private:
+        text = "channels.webhook.url leads to an address inside a private network; allow_private: true permits it"
+        assert problems(changed) == [text]
+    else:
+        read(changed)
+    changed["channels"]["webhook"]["allow_private"] = True
+    assert read(changed).channels["webhook"].settings.recipient == url.removesuffix("/hook")
+
+
 def test_labels_may_list_their_values() -> None:
     changed = document()
     changed["routes"].insert(0, {"severity": ["LOW", "HIGH"], "labels": {"team": ["a", "b"]}, "channels": "email"})

@@ -112,6 +112,23 @@ async def test_a_failing_channel_counts_until_its_breaker_opens(
     assert len(bench.channel.sent) == 2
 
 
+async def test_an_open_breaker_says_what_it_opened_for(bench: Bench) -> None:
+    bench.channel.response = Misconfigured("answered 404")
+    for _ in range(3):
+        await bench.sender.send(job())
+    text = bench.outcomes.outcomes[-1].after.last_error
+    assert text == "the channel's breaker is open; the last attempt: answered 404"
+
+
+async def test_what_the_routes_file_rules_out_does_not_count_and_each_delivery_says_why(bench: Bench) -> None:
+    bench.channel.response = Misconfigured("leads inside", was_called=False)
+    for _ in range(3):
+        await bench.sender.send(job())
+    assert (bench.breaker.state, bench.breaker.failure_count) == (BreakerState.CLOSED, 0)
+    assert {outcome.after.last_error for outcome in bench.outcomes.outcomes} == {"leads inside"}
+    assert bench.reasons == [DeliveryReason.MISCONFIGURED] * 3
+
+
 async def test_a_refused_message_does_not_count(bench: Bench) -> None:
     bench.channel.response = Refused("answered 400")
     for _ in range(3):

@@ -85,6 +85,17 @@ def test_settings_that_a_service_would_refuse_are_all_named_and_not_kept(tmp_pat
     assert stored_wiring(tmp_path).settings == {}
 
 
+def test_a_receiver_of_traces_that_is_no_address_is_named_beside_wrong_settings_and_not_kept(tmp_path: Path) -> None:
+    requested = RequestedOptions(otlp="nonsense")
+    with pytest.raises(SettingsRefusedError) as refused:
+        plan_start(tmp_path, requested, {MAX: "many"}, ports=None, external=None, servers_only=False)
+    assert str(refused.value).splitlines()[1:] == [
+        '  OTLP must be host:port, found "nonsense"',
+        f"  {MAX} must be an integer",
+    ]
+    assert stored_wiring(tmp_path).otlp == ""
+
+
 def test_of_the_routes_variables_a_change_is_said_and_no_value_stored(tmp_path: Path) -> None:
     routes = tmp_path / "routes.yaml"
     routes.write_text("url: ${NOTIFIER_SLACK}")

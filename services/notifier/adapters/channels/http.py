@@ -4,7 +4,6 @@ What is reported of a failure contains no secret: neither the address nor the li
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -18,13 +17,12 @@ import aiohttp
 
 from services.chassis.clock import Clock
 from services.chassis.telemetry import carrier
+from services.notifier.core.channels.fields import is_public
 from services.notifier.core.notification import NotificationContent
 from services.notifier.core.response import ChannelResponse, Misconfigured, Unavailable, classify_http
 
 _MAX_RESPONSE_BYTES = 4096
 _FIRST_ERROR = 400
-# Leads through a translator to the IPv4 address in its last four bytes.
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressRefusedError(OSError):
@@ -108,12 +106,13 @@ def _classify(error: Exception) -> ChannelResponse:
     causes = [error, error.__cause__, getattr(error, "os_error", None)]
     if any(isinstance(cause, AddressRefusedError) for cause in causes):
         return Misconfigured(
-            "leads to an address inside a private network; allow_private in the routes file permits it"
+            "leads to an address inside a private network; allow_private in the routes file permits it",
+            was_called=False,
         )
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return Misconfigured("shows a certificate that is not trusted")
     if isinstance(error, (aiohttp.InvalidURL, ValueError)) and not isinstance(error, aiohttp.ClientConnectionError):
-        return Misconfigured("its address cannot be used")
+        return Misconfigured("its address cannot be used", was_called=False)
     if isinstance(error, aiohttp.ClientConnectorError):
         return Unavailable("cannot be connected to")
     return Unavailable("broke the connection off")
@@ -126,15 +125,3 @@ def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
     opened = socket.socket(family=family, type=kind, proto=protocol)
     opened.setblocking(False)
     return opened
-
-
-def is_public(text: str) -> bool:
-    """Return whether an address is one of the open internet, also when it is wrapped into one of IPv6."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        wrapped = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in _NAT64:
-            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if wrapped is not None:
-            return is_public(str(wrapped))
-    return address.is_global and not address.is_multicast

@@ -4,6 +4,7 @@ A secret is in the file only as `${NAME}` (an environment variable), or in anoth
 `<field>_file`. Other values may contain `${NAME}` and `${NAME:-default}` anywhere.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +16,37 @@ ReportProblem = Callable[[str], None]
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SHARED = frozenset({"kind", "fallback", "workers", "timeout"})
 
+# Leads through a translator to the IPv4 address in its last four bytes.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 def public_address(url: str) -> str:
     """Return scheme, host and port of an address: path, query and user may be secrets."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+
+
+def is_public(text: str) -> bool:
+    """Return whether an address is one of the open internet, also when it is wrapped into one of IPv6."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        wrapped = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if address in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if wrapped is not None:
+            return is_public(str(wrapped))
+    return address.is_global and not address.is_multicast
+
+
+def is_private_host(host: str) -> bool:
+    """Return whether a host in an address is surely no one of the open internet; names are looked up at each call."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return not is_public(host)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +109,8 @@ class ChannelFields:
                 return self.references.environ.get(match[1]) or ""
         return self.secret(name)
 
-    def url(self, name: str, value: str) -> str:
-        """Return the value when it is an address to post to."""
+    def url(self, name: str, value: str, *, allow_private: bool = True) -> str:
+        """Return the value when it is an address to post to; without allow_private not inside a private network."""
         if not value:
             return value
         try:
@@ -92,7 +118,11 @@ class ChannelFields:
             is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_usable = False
-        return value if is_usable else self.refuse(name, "must be an http or https address")
+        if not is_usable:
+            return self.refuse(name, "must be an http or https address")
+        if not allow_private and is_private_host(parts.hostname or ""):
+            return self.refuse(name, "leads to an address inside a private network; allow_private: true permits it")
+        return value
 
     def number(self, name: str, default: float, *, maximum: float) -> float:
         """Return a number above 0 and at most `maximum`."""

@@ -39,10 +39,11 @@ class WebhookSettings:
     @classmethod
     def read(cls, fields: ChannelFields) -> "WebhookSettings":
         """Read the settings from a routes file."""
+        allow_private = fields.boolean("allow_private")
         return cls(
-            url=fields.url("url", fields.string("url")),
+            url=fields.url("url", fields.string("url"), allow_private=allow_private),
             signing_key=fields.secret("signing_key"),
-            allow_private=fields.boolean("allow_private"),
+            allow_private=allow_private,
         )
 
     @property
