@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: names help setup gen lint cover test demo up down status bench bench-pair bench-peers
+.PHONY: names help setup gen lint cover test demo up down status load bench bench-pair bench-peers
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -76,6 +76,9 @@ down: $(READY) names ## stop everything; PURGE=1 removes the data as well
 
 status: $(READY) names ## what runs, and what should and does not; fails unless all runs
 	@$(BIN)/python -m stack status
+
+load: $(READY) names ## send 1,000 random events a second for a minute, and say what became of them; ARGS="--rate 5000 --seconds 10"
+	@$(BIN)/tocsin load $(ARGS)
 
 bench: $(READY) names ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)

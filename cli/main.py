@@ -15,6 +15,7 @@ from cli.client import ExitCode
 from cli.completion import use_safe_completion
 from cli.demo.command import demo
 from cli.events import command as events
+from cli.load import load
 from cli.output import print_to_stderr, stdout
 from cli.send.command import send
 from cli.system import show_status, start_system, stop_system
@@ -78,6 +79,7 @@ app.command("down")(stop_system)
 app.command("status")(show_status)
 app.command()(demo)
 app.command()(send)
+app.command()(load)
 app.add_typer(events.app, name="events")
 app.add_typer(rules.app, name="rules")
 app.add_typer(alerts.app, name="alerts")
