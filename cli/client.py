@@ -70,6 +70,7 @@ _REPEATABLE = {
         "DisableAlertRule",
     ),
     "tocsin.catalog.v1.CatalogService": ("ApplyServices",),
+    "tocsin.catalog.v1.LearnedEdgeService": ("ConfirmLearnedEdge", "IgnoreLearnedEdge"),
     "tocsin.changes.v1.ChangeService": ("RecordChange",),
     "tocsin.alerts.v1.AlertService": ("AcknowledgeAlert", "ResolveAlert"),
     "tocsin.silences.v1.SilenceService": ("CreateSilence", "ExpireSilence"),

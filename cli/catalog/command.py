@@ -8,6 +8,7 @@ import typer
 
 from cli.catalog.apply import all_services, apply_services
 from cli.catalog.drawing import dot_text, mermaid_text, tree_lines
+from cli.catalog.edges import edges_app
 from cli.catalog.entries import written_fields
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, open_channel
 from cli.output import (
@@ -42,6 +43,7 @@ class GraphFormat(StrEnum):
 
 
 app.command("apply")(apply_services)
+app.add_typer(edges_app, name="edges")
 
 
 @app.command("list")
@@ -93,7 +95,10 @@ def show_graph(
     ] = GraphFormat.TREE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Draw what services depend on. A circle is cut and marked; a service without an entry is marked as unknown."""
+    """Draw what services depend on.
+
+    A circle is cut and marked; a service without an entry is marked as unknown, and what was learned as learned.
+    """
     output = OutputFormat.JSON if form is GraphFormat.JSON else OutputFormat.TABLE
     with open_channel(server, output) as channel:
         graph = _read_graph(CatalogServiceStub(channel), name, depth=depth if name else 0)

@@ -14,7 +14,7 @@ from tocsin.catalog.v1.service_entry_pb2 import GraphEdge, GraphNode
 
 # How Mermaid writes characters that mean something to it, or to HTML.
 _MERMAID = {char: f"#{ord(char)};" for char in '#"&<>`\\'}
-_EDGE_NOTES = {GraphEdge.LEARNED: "learned", GraphEdge.DECLARED: ""}
+_STATE_NOTES = {GraphEdge.IGNORED: ("ignored",), GraphEdge.CONFIRMED: ("confirmed",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,15 @@ def _neighbours(graph: GetServiceGraphResponse, *, is_reversed: bool) -> dict[st
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for edge in sorted(graph.edges, key=lambda edge: (edge.service, edge.depends_on, -edge.origin)):
         start, end = (edge.depends_on, edge.service) if is_reversed else (edge.service, edge.depends_on)
-        notes = (_EDGE_NOTES.get(edge.origin, ""), "ignored" if edge.state == GraphEdge.IGNORED else "")
         # A declared dependency needs no note, though it was learned too.
-        found.setdefault(start, {})[end] = tuple(note for note in notes if note)
+        found.setdefault(start, {})[end] = _notes(edge)
     return found
+
+
+def _notes(edge: GraphEdge) -> tuple[str, ...]:
+    if edge.origin != GraphEdge.LEARNED:
+        return ()
+    return ("learned", *_STATE_NOTES.get(edge.state, ()))
 
 
 def _roots(nodes: Mapping[str, GraphNode], edges: Mapping[str, Mapping[str, tuple[str, ...]]]) -> list[str]:
@@ -125,10 +130,9 @@ def _dot_id(name: str) -> str:
 
 
 def _dot_style(edge: GraphEdge) -> str:
-    styles = {"ignored": edge.state == GraphEdge.IGNORED, "learned": edge.origin == GraphEdge.LEARNED}
-    if styles["ignored"]:
+    if edge.state == GraphEdge.IGNORED:
         return " [style=dotted, color=gray]"
-    return " [style=dashed]" if styles["learned"] else ""
+    return " [style=dashed]" if _is_doubtful(edge) else ""
 
 
 def _mermaid_label(name: str) -> str:
@@ -138,4 +142,8 @@ def _mermaid_label(name: str) -> str:
 def _mermaid_arrow(edge: GraphEdge) -> str:
     if edge.state == GraphEdge.IGNORED:
         return "-. ignored .->"
-    return "-.->" if edge.origin == GraphEdge.LEARNED else "-->"
+    return "-.->" if _is_doubtful(edge) else "-->"
+
+
+def _is_doubtful(edge: GraphEdge) -> bool:
+    return edge.origin == GraphEdge.LEARNED and edge.state != GraphEdge.CONFIRMED

@@ -3,7 +3,7 @@
 from grpc_health.v1 import health_pb2
 
 from tocsin.alerts.v1 import alert_service_pb2
-from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
@@ -19,6 +19,7 @@ PUBLIC_SERVICES = tuple(
         rule_statistics_service_pb2,
         alert_service_pb2,
         catalog_service_pb2,
+        learned_edge_service_pb2,
         incident_service_pb2,
         change_service_pb2,
         silence_service_pb2,

@@ -37,6 +37,7 @@ from services.manager.adapters.postgres import (
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader, PostgresMatchedAlertReader
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
+from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdgeReader
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
@@ -46,6 +47,7 @@ from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.adapters.silence_cache import SilenceCache
 from services.manager.core.incident_batch import IncidentSettings
+from services.manager.core.learned_edges import LearningSettings
 from services.manager.metrics import Metrics
 from services.manager.rpc.alerts import AlertCommands, AlertContext, AlertRpc
 from services.manager.rpc.catalog import CatalogRpc
@@ -53,6 +55,7 @@ from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
+from services.manager.rpc.learned_edges import LearnedEdgeRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
@@ -62,6 +65,7 @@ from services.manager.settings import Settings
 from services.manager.worker.default_rules import create_default_rules
 from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
+from services.manager.worker.learning import LearningWorker
 from services.manager.worker.results import ResultWorker
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
 from services.manager.worker.rule_endings import RuleEndingWorker
@@ -145,6 +149,7 @@ class _Parts:
         self._rule_reader = PostgresRuleReader(database)
         self._alert_reader = PostgresAlertReader(database)
         self._incident_settings = IncidentSettings()
+        self._learning = LearningSettings(retention=settings.learned_edge_retention)
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)
         self._silence_reader = PostgresSilenceReader(database)
@@ -191,6 +196,9 @@ class _Parts:
             IncidentCommands(self._store, self._catalog, self._dedup_cache, self._clock, self._incident_settings),
             PostgresIncidentReader(self._database),
         )
+        learned_edges = LearnedEdgeRpc(
+            self._store, PostgresLearnedEdgeReader(self._database), self._clock, self._metrics, self._learning
+        )
         statistics = RuleStatisticsRpc(self._store, PostgresRuleStatisticsReader(self._database), problems, self._clock)
         silences = SilenceRpc(
             SilenceCommands(self._store, self._clock, _new_id, self._silences),
@@ -199,7 +207,7 @@ class _Parts:
             self._matched_alerts,
             self._clock,
         )
-        served = (rules, alerts, statistics, catalog, incidents, recorded, silences)
+        served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences)
         return [each.mount() for each in served]
 
     @asynccontextmanager
@@ -215,6 +223,13 @@ class _Parts:
             self._store, self._catalog, self._clock, self._metrics, settings=self._incident_settings
         )
         correlate = self._loop(incidents.turn, "correlate alerts", every=_INCIDENT_INTERVAL)
+        learning = LearningWorker(
+            self._store,
+            self._clock,
+            self._metrics,
+            close_delay=self._settings.trace_close_delay,
+            settings=self._learning,
+        )
 
         def alerts_changed(alert_ids: str) -> None:
             self._alerts.mark_changed(alert_ids)
@@ -248,6 +263,7 @@ class _Parts:
                 apply_silences,
                 end_alerts,
                 correlate,
+                self._loop(learning.turn, "learn dependencies"),
                 self._loop(self._alerts.turn, "broadcast alerts"),
                 self._loop(self._retention().turn, "retention", every=self._settings.count_interval),
             ):

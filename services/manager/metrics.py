@@ -48,13 +48,23 @@ class Metrics:
             "{alert}",
             "Open alerts of which a silence began to hold, and those notified of when it ended, by outcome.",
         )
+        self._sightings = manager.create_counter(
+            "tocsin.manager.trace.sightings",
+            "{sighting}",
+            "Services seen in sampled traces, by outcome; those beyond the limit are dropped.",
+        )
+        self._traces = manager.create_counter(
+            "tocsin.manager.traces", "{trace}", "Sampled traces that were counted for learned dependencies."
+        )
         self._edits.add(0)
         self._ended.add(0)
+        self._traces.add(0)
         for counter, outcomes in (
             (self._results, ("new", "duplicate")),
             (self._cache, ("hit", "miss")),
             (self._guesses, ("right", "wrong")),
             (self._silenced, ("marked", "notified")),
+            (self._sightings, ("stored", "dropped")),
         ):
             for outcome in outcomes:
                 counter.add(0, {"outcome": outcome})
@@ -128,6 +138,15 @@ class Metrics:
         """Count open alerts that were changed because a silence began or ended."""
         self._silenced.add(marked, {"outcome": "marked"})
         self._silenced.add(notified, {"outcome": "notified"})
+
+    def traces_reported(self, *, stored: int, dropped: int) -> None:
+        """Count the sightings of a report."""
+        self._sightings.add(stored, {"outcome": "stored"})
+        self._sightings.add(dropped, {"outcome": "dropped"})
+
+    def traces_counted(self, traces: int) -> None:
+        """Count traces that were closed and counted."""
+        self._traces.add(traces)
 
     def observe(self, name: str, unit: str, description: str, value: Callable[[], int]) -> None:
         """Export a number as it is at each scrape."""

@@ -43,6 +43,15 @@ class Settings:
         "How long changes of services, such as deployments, are kept.", default=timedelta(days=90)
     )
     silence_retention: timedelta = setting("How long an expired silence is kept.", default=timedelta(days=90))
+    trace_close_delay: timedelta = setting(
+        "How long after a sampled trace was first reported it is counted for learned dependencies.",
+        default=timedelta(minutes=2),
+    )
+    learned_edge_retention: timedelta = setting(
+        "How long a learned dependency is kept that is not seen any more, unless somebody decided about it; it counts"
+        " for 14 days at most.",
+        default=timedelta(days=90),
+    )
     count_interval: timedelta = setting(
         "How often rules, open alerts and the outbox are counted for the metrics.",
         default=timedelta(seconds=5),
@@ -55,3 +64,5 @@ class Settings:
             raise ValueError("max_batch and max_watch_backlog must be at least 1")
         if min(self.dedup_ttl, self.cache_ttl, self.heartbeat, self.count_interval) < timedelta(milliseconds=1):
             raise ValueError("dedup_ttl, cache_ttl, heartbeat and count_interval must be at least 1ms")
+        if self.trace_close_delay < timedelta(milliseconds=1) or self.learned_edge_retention < timedelta(days=1):
+            raise ValueError("trace_close_delay must be at least 1ms, learned_edge_retention at least 1d")

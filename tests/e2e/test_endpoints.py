@@ -20,7 +20,7 @@ from cli.demo.scenario import missing_results
 from tests.e2e.event_times import scenario_batches
 from tests.e2e.world import World, wait_until
 from tocsin.alerts.v1 import alert_service_pb2
-from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2, log_ingest_service_pb2_grpc
@@ -37,6 +37,7 @@ SERVICES = {
         rule_statistics_service_pb2,
         alert_service_pb2,
         catalog_service_pb2,
+        learned_edge_service_pb2,
         incident_service_pb2,
         change_service_pb2,
         silence_service_pb2,
@@ -53,6 +54,7 @@ OWN = {
         "tocsin.rules.v1.RuleStatisticsService",
         "tocsin.alerts.v1.AlertService",
         "tocsin.catalog.v1.CatalogService",
+        "tocsin.catalog.v1.LearnedEdgeService",
         "tocsin.incidents.v1.IncidentService",
         "tocsin.changes.v1.ChangeService",
         "tocsin.silences.v1.SilenceService",
@@ -60,7 +62,7 @@ OWN = {
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }
 # Evaluators call it; the edge has no route to it.
-MESH_ONLY = {"ReportRuleStatistics"}
+MESH_ONLY = {"ReportRuleStatistics", "ReportTraces"}
 NEVER = {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 

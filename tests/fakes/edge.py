@@ -14,6 +14,7 @@ from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.core.incident_batch import IncidentSettings
+from services.manager.core.learned_edges import LearningSettings
 from services.manager.core.silence_index import SilenceIndex
 from services.manager.metrics import Metrics
 from services.manager.rpc.catalog import CatalogRpc
@@ -22,6 +23,7 @@ from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
+from services.manager.rpc.learned_edges import LearnedEdgeRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
@@ -35,6 +37,7 @@ from tests.fakes.manager_readers import (
     MemoryCatalogFeed,
     MemoryChangeReader,
     MemoryDedupCache,
+    MemoryLearnedEdgeReader,
     MemoryMatchedAlertReader,
     MemoryResponseCache,
     MemoryRuleProblemReader,
@@ -42,6 +45,7 @@ from tests.fakes.manager_readers import (
     MemoryRuleStatisticsReader,
     MemorySilenceReader,
 )
+from tests.fakes.transitions import NOW
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
@@ -101,6 +105,9 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         ChangeRpc(self.store, MemoryChangeReader(self.store), FakeClock(), lambda: str(uuid7())).mount().add(server)
         catalog = MemoryCatalogFeed(self.store)
         CatalogRpc(CatalogCommands(self.store, FakeClock(), catalog), catalog).mount().add(server)
+        LearnedEdgeRpc(
+            self.store, MemoryLearnedEdgeReader(self.store), FakeClock(NOW), Metrics(), LearningSettings()
+        ).mount().add(server)
         incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())
         IncidentRpc(incidents, MemoryIncidentReader(self.store)).mount().add(server)
         reader = MemorySilenceReader(self.store)

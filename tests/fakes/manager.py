@@ -22,6 +22,7 @@ from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.ports.tables import NameTakenError, OpenAlertExistsError
 from tests.fakes.incidents import IncidentRows, MemoryIncidents
+from tests.fakes.learned_edges import LearnedRows, MemoryLearnedEdges, MemoryTraces
 from tests.fakes.requests import MemoryRequests
 
 
@@ -49,6 +50,7 @@ class Tables:
     silence_revision: int = 0
     routing: dict[int, StoredTree] = field(default_factory=dict)
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
+    learned: LearnedRows = field(default_factory=LearnedRows)
     incidents: IncidentRows = field(default_factory=IncidentRows)
     seeds: set[str] = field(default_factory=set)
     deleted_rules: dict[str, int] = field(default_factory=dict)
@@ -308,6 +310,8 @@ class MemoryTransaction:
         self.alerts = MemoryAlerts(tables)
         self.catalog = MemoryCatalog(tables)
         self.changes = MemoryChanges(tables)
+        self.learned_edges = MemoryLearnedEdges(tables.learned)
+        self.traces = MemoryTraces(tables.learned)
         self.silences = MemorySilences(tables)
         self.routing = MemoryRouting(tables)
         self.rule_endings = MemoryRuleEndings(tables)

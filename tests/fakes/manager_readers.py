@@ -5,14 +5,15 @@ from datetime import datetime
 
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_lifecycle import AlertState
-from services.manager.core.catalog import Catalog, CatalogChanges
+from services.manager.core.catalog import Catalog, CatalogChanges, LearnedDependencies
+from services.manager.core.learned_edges import LearnedEdge
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
 from services.manager.core.service_changes import ChangeFilter, ServiceChange
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.silence_index import MatchedAlert
-from services.manager.ports.readers import Page, SilenceChanges
+from services.manager.ports.readers import LearnedEdgeFilter, Page, SilenceChanges
 from tests.fakes.manager import MemorySilences, MemoryStore
 
 
@@ -65,13 +66,19 @@ class MemoryCatalogReader:
         self._store = store
 
     async def version(self) -> str:
-        return f"{self._store.tables.epoch}.{self._store.tables.catalog_revision}"
+        tables = self._store.tables
+        return f"{tables.epoch}.{tables.catalog_revision}.{tables.learned.revision}"
 
     async def snapshot(self) -> CatalogChanges:
         return self._written_after(-1)
 
     async def changes_since(self, revision: int) -> CatalogChanges | None:
         return None if self._store.tables.catalog_deletion > revision else self._written_after(revision)
+
+    async def learned(self) -> LearnedDependencies:
+        rows = self._store.tables.learned
+        edges = tuple(edge.dependency for edge in rows.edges.values() if edge.is_in_graph)
+        return LearnedDependencies(revision=rows.revision, edges=edges)
 
     def _written_after(self, revision: int) -> CatalogChanges:
         tables = self._store.tables
@@ -87,7 +94,19 @@ class MemoryCatalogFeed:
         self.current = Catalog()
 
     async def refresh(self) -> None:
-        self.current = Catalog.of(await self._reader.snapshot())
+        catalog = Catalog.of(await self._reader.snapshot())
+        self.current = catalog.with_learned(await self._reader.learned())
+
+
+class MemoryLearnedEdgeReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def list_page(self, wanted: LearnedEdgeFilter, page: Page) -> Sequence[LearnedEdge]:
+        edges = sorted(self._store.tables.learned.edges.values(), key=lambda edge: edge.pair)
+        return [edge for edge in edges if edge.pair > (page.after or ("", "")) and wanted.selects(edge)][
+            : page.size + 1
+        ]
 
 
 class MemoryRuleProblemReader:

@@ -30,10 +30,16 @@ class CatalogCache:
         async with self._refreshing:
             if await self._reader.version() == self._newest.version:
                 return
-            self._newest = await self._read()
-        log.info("catalog_loaded", revision=self._newest.revision, services=len(self._newest.services))
+            catalog = await self._read_services()
+            self._newest = catalog.with_learned(await self._reader.learned())
+        log.info(
+            "catalog_loaded",
+            revision=self._newest.revision,
+            services=len(self._newest.services),
+            learned_edges=len(self._newest.edges),
+        )
 
-    async def _read(self) -> Catalog:
+    async def _read_services(self) -> Catalog:
         if self._newest.epoch:
             changes = await self._reader.changes_since(self._newest.revision)
             # A new database, or one restored from a backup, is read as a whole; so is one after a deletion.

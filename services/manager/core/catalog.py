@@ -111,7 +111,7 @@ class Catalog:
     @property
     def version(self) -> str:
         """Return a text that differs between revisions and between databases."""
-        return f"{self.epoch}.{self.revision}"
+        return f"{self.epoch}.{self.revision}.{self.learned_revision}"
 
     @property
     def graph(self) -> DependencyGraph:

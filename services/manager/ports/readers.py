@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Protocol
 
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
-from services.manager.core.catalog import CatalogChanges
+from services.manager.core.catalog import CatalogChanges, LearnedDependencies
+from services.manager.core.dependency_graph import EdgeState
 from services.manager.core.incident import Incident, IncidentFilter, IncidentHistoryEntry, IncidentSummary
+from services.manager.core.learned_edges import LearnedEdge
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
@@ -31,6 +33,25 @@ class SilenceChanges:
     version: str
     is_whole: bool
     silences: tuple[Silence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedEdgeFilter:
+    """What must hold of a learned edge; an empty field holds of every edge."""
+
+    # Either of its two services.
+    service: str = ""
+    states: tuple[EdgeState, ...] = ()
+    # Whether edges that the graph does not have count as well.
+    is_weak_included: bool = False
+
+    def selects(self, edge: LearnedEdge) -> bool:
+        """Return whether all fields hold."""
+        return (
+            self.service in {"", *edge.pair}
+            and (not self.states or edge.state in self.states)
+            and (self.is_weak_included or edge.is_in_graph)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +112,16 @@ class CatalogReader(Protocol):
 
     async def changes_since(self, revision: int) -> CatalogChanges | None:
         """Return what was written after this revision, as of one moment; None when something was deleted since."""
+
+    async def learned(self) -> LearnedDependencies:
+        """Return the learned dependencies that are in the graph, as of one moment."""
+
+
+class LearnedEdgeReader(Protocol):
+    """What was learned of dependencies, as it is stored."""
+
+    async def list_page(self, wanted: LearnedEdgeFilter, page: Page) -> Sequence[LearnedEdge]:
+        """Return up to one edge more than the page's size, in the order of their services, after `after` (both)."""
 
 
 class RuleProblemReader(Protocol):

@@ -11,6 +11,7 @@ from services.manager.core.alert_changes import AlertChange
 from services.manager.core.catalog import StoredService
 from services.manager.core.incident import Incident
 from services.manager.core.incident_changes import IncidentChange
+from services.manager.core.learned_edges import LearnedChanges, LearnedEdge, ServicePair, TraceSighting
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
@@ -138,6 +139,35 @@ class CatalogTable(Protocol):
         """Delete a service, likewise."""
 
 
+class LearnedEdgeTable(Protocol):
+    """What was learned of dependencies."""
+
+    async def lock(self) -> None:
+        """Be alone with the learned edges until this transaction ends."""
+
+    async def load(self) -> Mapping[ServicePair, LearnedEdge]:
+        """Return all of them."""
+
+    async def get(self, pair: ServicePair) -> LearnedEdge | None:
+        """Return one of them."""
+
+    async def save(self, changes: LearnedChanges) -> None:
+        """Write and delete edges after `lock`; the instances are notified at the commit when the graph changes."""
+
+
+class TraceTable(Protocol):
+    """When services first logged in traces that are not counted yet."""
+
+    async def count(self) -> int:
+        """Return the number of sightings."""
+
+    async def upsert(self, sightings: Sequence[TraceSighting], now: datetime) -> None:
+        """Write sightings that are reported now; of one service in one trace the earliest time stays."""
+
+    async def take_closed(self, before: datetime, limit: int) -> Sequence[TraceSighting]:
+        """Delete and return the traces of up to so many sightings, the oldest, that were reported before a time."""
+
+
 class ChangeTable(Protocol):
     """The changes of services."""
 
@@ -249,6 +279,14 @@ class Transaction(Protocol):
     @property
     def catalog(self) -> CatalogTable:
         """Return the catalog of services."""
+
+    @property
+    def learned_edges(self) -> LearnedEdgeTable:
+        """Return what was learned of dependencies."""
+
+    @property
+    def traces(self) -> TraceTable:
+        """Return the traces that are not counted yet."""
 
     @property
     def changes(self) -> ChangeTable:

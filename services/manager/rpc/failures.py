@@ -33,6 +33,13 @@ class ServiceNotFound(Failure):
     reason = "SERVICE_NOT_FOUND"
 
 
+class LearnedEdgeNotFound(Failure):
+    """No dependency between these services was learned."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "LEARNED_EDGE_NOT_FOUND"
+
+
 class TooManyServices(Failure):
     """The catalog has the maximum number of services."""
 

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_status import rpc_status
 
 from tocsin.alerts.v1 import alert_service_pb2
-from tocsin.catalog.v1 import catalog_service_pb2
+from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
@@ -34,6 +34,7 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
         rule_statistics_service_pb2.DESCRIPTOR.services_by_name["RuleStatisticsService"],
         alert_service_pb2.DESCRIPTOR.services_by_name["AlertService"],
         catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+        learned_edge_service_pb2.DESCRIPTOR.services_by_name["LearnedEdgeService"],
         incident_service_pb2.DESCRIPTOR.services_by_name["IncidentService"],
         change_service_pb2.DESCRIPTOR.services_by_name["ChangeService"],
         silence_service_pb2.DESCRIPTOR.services_by_name["SilenceService"],

@@ -193,6 +193,7 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
                 "tocsin.rules.v1.AlertRuleService",
                 "tocsin.alerts.v1.AlertService",
                 "tocsin.catalog.v1.CatalogService",
+                "tocsin.catalog.v1.LearnedEdgeService",
                 "tocsin.changes.v1.ChangeService",
                 "tocsin.incidents.v1.IncidentService",
                 "tocsin.silences.v1.SilenceService",

@@ -24,6 +24,7 @@ from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
 from tocsin.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from tocsin.catalog.v1.learned_edge_service_pb2_grpc import LearnedEdgeServiceStub
 from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceStub
 from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
@@ -97,6 +98,7 @@ class World:
     incidents: Any
     changes: Any
     silences: Any
+    learned_edges: Any
 
     @classmethod
     def on(cls, settings: Settings, stream: Producer, calls: Any) -> "World":
@@ -108,6 +110,7 @@ class World:
             IncidentServiceStub,
             ChangeServiceStub,
             SilenceServiceStub,
+            LearnedEdgeServiceStub,
         )
         return cls(settings, stream, *(stub(calls) for stub in stubs))
 

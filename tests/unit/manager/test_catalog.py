@@ -110,7 +110,7 @@ def test_the_catalog_knows_entries_labels_and_names() -> None:
     assert found.labels_of("c") == {}
     assert found.entry_of("c") is None
     assert found.names() == ["a", "b", "c"]
-    assert found.version == "e.1"
+    assert found.version == "e.1.0"
     assert found.graph is found.graph
 
 
@@ -141,4 +141,5 @@ def test_a_circle_that_only_a_learned_edge_closes_is_no_warning() -> None:
     whole = catalog(stored("a", "b"), stored("b")).with_learned(LearnedDependencies(revision=1, edges=(back,)))
     assert catalog_warnings(whole, ["a"]) == []
     confirmed = whole.with_learned(LearnedDependencies(revision=2, edges=(replace(back, state=EdgeState.CONFIRMED),)))
+    assert (whole.version, confirmed.version) == ("e.1.1", "e.1.2")
     assert [each.field for each in catalog_warnings(confirmed, ["a"])] == ["dependsOn"]

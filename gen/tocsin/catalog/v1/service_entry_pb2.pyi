@@ -187,7 +187,7 @@ class GraphEdge(_message.Message):
         DECLARED: GraphEdge._Origin.ValueType  # 1
         """It stands in the entry of the service."""
         LEARNED: GraphEdge._Origin.ValueType  # 2
-        """It was learned from what the services log."""
+        """It was learned from traces in what the services log."""
 
     class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
         """Where a dependency is known from."""
@@ -197,7 +197,7 @@ class GraphEdge(_message.Message):
     DECLARED: GraphEdge.Origin.ValueType  # 1
     """It stands in the entry of the service."""
     LEARNED: GraphEdge.Origin.ValueType  # 2
-    """It was learned from what the services log."""
+    """It was learned from traces in what the services log."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -206,7 +206,7 @@ class GraphEdge(_message.Message):
     class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GraphEdge._State.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: GraphEdge._State.ValueType  # 0
-        """Nobody has said anything: a learned one that counts until somebody ignores it."""
+        """Nobody has said anything of a learned one: alerts are correlated and explained by it, and none is inhibited."""
         CONFIRMED: GraphEdge._State.ValueType  # 1
         """It is a dependency; a declared one always is."""
         IGNORED: GraphEdge._State.ValueType  # 2
@@ -216,7 +216,7 @@ class GraphEdge(_message.Message):
         """What people say of a dependency."""
 
     STATE_UNSPECIFIED: GraphEdge.State.ValueType  # 0
-    """Nobody has said anything: a learned one that counts until somebody ignores it."""
+    """Nobody has said anything of a learned one: alerts are correlated and explained by it, and none is inhibited."""
     CONFIRMED: GraphEdge.State.ValueType  # 1
     """It is a dependency; a declared one always is."""
     IGNORED: GraphEdge.State.ValueType  # 2

@@ -79,6 +79,8 @@ class Error(_message.Message):
         """There is no incident with this id."""
         INCIDENT_STATE_CONFLICT: Error._Reason.ValueType  # 24
         """The incident's state does not allow this command."""
+        LEARNED_EDGE_NOT_FOUND: Error._Reason.ValueType  # 40
+        """No dependency between these services was learned."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -133,6 +135,8 @@ class Error(_message.Message):
     """There is no incident with this id."""
     INCIDENT_STATE_CONFLICT: Error.Reason.ValueType  # 24
     """The incident's state does not allow this command."""
+    LEARNED_EDGE_NOT_FOUND: Error.Reason.ValueType  # 40
+    """No dependency between these services was learned."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

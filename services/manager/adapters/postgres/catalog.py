@@ -8,7 +8,8 @@ from asyncpg import Record
 from services.chassis.postgres import Connection, Database
 from services.manager.adapters.postgres import CATALOG_CHANGED
 from services.manager.adapters.postgres.alert_rows import columns
-from services.manager.core.catalog import CatalogChanges, ServiceEntry, StoredService
+from services.manager.core.catalog import CatalogChanges, LearnedDependencies, ServiceEntry, StoredService
+from services.manager.core.dependency_graph import DependencyEdge, EdgeOrigin, EdgeState
 
 _TENANT = "default"
 _ROW = "name, owner, tier, description, links, labels, revision, create_time, update_time"
@@ -27,7 +28,18 @@ FROM catalog_revision AS newest
 LEFT JOIN ({_SELECT} AND revision > $2) AS changed ON true
 WHERE newest.tenant = $1
 """  # noqa: S608
-_SELECT_VERSION = "SELECT epoch, revision FROM catalog_revision WHERE tenant = $1"
+_SELECT_VERSION = """
+SELECT written.epoch, written.revision, learned.revision AS learned_revision
+FROM catalog_revision AS written JOIN learned_edge_revision AS learned USING (tenant) WHERE tenant = $1
+"""
+# In one statement, so that the revision and the edges belong together.
+_SELECT_LEARNED = """
+SELECT newest.revision, edge.service, edge.depends_on, edge.state
+FROM learned_edge_revision AS newest
+LEFT JOIN learned_edges AS edge
+    ON edge.tenant = newest.tenant AND (edge.is_supported OR edge.state <> 'STATE_UNSPECIFIED')
+WHERE newest.tenant = $1
+"""
 _LOCK = "SELECT revision + 1 FROM catalog_revision WHERE tenant = $1 FOR UPDATE"
 _COUNT = "SELECT count(*) FROM catalog_services WHERE tenant = $1"
 _SET_REVISION = """
@@ -103,7 +115,7 @@ class PostgresCatalogReader:
 
     async def version(self) -> str:
         row = await self._database.fetchrow(_SELECT_VERSION, _TENANT)
-        return f"{row['epoch']}.{row['revision']}" if row else ""
+        return f"{row['epoch']}.{row['revision']}.{row['learned_revision']}" if row else ""
 
     async def snapshot(self) -> CatalogChanges:
         return _changes_of(await self._database.fetch(_SELECT_CHANGES, _TENANT, -1))
@@ -111,6 +123,20 @@ class PostgresCatalogReader:
     async def changes_since(self, revision: int) -> CatalogChanges | None:
         rows = await self._database.fetch(_SELECT_CHANGES, _TENANT, revision)
         return None if rows[0]["deletion"] > revision else _changes_of(rows)
+
+    async def learned(self) -> LearnedDependencies:
+        rows = await self._database.fetch(_SELECT_LEARNED, _TENANT)
+        edges = tuple(
+            DependencyEdge(
+                service=row["service"],
+                depends_on=row["depends_on"],
+                origin=EdgeOrigin.LEARNED,
+                state=EdgeState(row["state"]),
+            )
+            for row in rows
+            if row["service"] is not None
+        )
+        return LearnedDependencies(revision=rows[0]["revision"], edges=edges)
 
 
 def _changes_of(rows: Sequence[Record]) -> CatalogChanges:

@@ -11,6 +11,7 @@ from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTransitions
 from services.manager.adapters.postgres.catalog import PostgresCatalog
 from services.manager.adapters.postgres.incidents import PostgresIncidents
+from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdges, PostgresTraces
 from services.manager.adapters.postgres.routing import PostgresRouting
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblems
 from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
@@ -72,6 +73,8 @@ class PostgresTransaction:
         self.changes = PostgresChanges(connection)
         self.alerts = PostgresAlerts(connection, catalog)
         self.catalog = PostgresCatalog(connection)
+        self.learned_edges = PostgresLearnedEdges(connection)
+        self.traces = PostgresTraces(connection)
         self.silences = PostgresSilences(connection)
         self.routing = PostgresRouting(connection)
         self.rule_endings = PostgresRuleEndings(connection)

@@ -49,13 +49,21 @@ def test_a_tree_begins_with_the_roots_that_are_asked_for_in_either_direction() -
 
 
 def test_owners_and_what_was_learned_are_named() -> None:
-    found = graph("ab", "ac", "ad")
+    found = graph("ab", "ac", "ad", "ae")
     found.nodes[1].owner = "team-b"
-    found.edges[1].origin = GraphEdge.LEARNED
+    found.edges[3].origin, found.edges[3].state = GraphEdge.LEARNED, GraphEdge.CONFIRMED
+    found.edges[1].origin, found.edges[1].state = GraphEdge.LEARNED, GraphEdge.STATE_UNSPECIFIED
     found.edges[2].origin, found.edges[2].state = GraphEdge.LEARNED, GraphEdge.IGNORED
     # Declared and learned: declared.
     found.edges.add(service="a", depends_on="b", origin=GraphEdge.LEARNED)
-    assert drawn(found) == "a\n├── b  team-b\n├── c  (learned)\n└── d  (learned)  (ignored)"
+    assert drawn(found).splitlines() == [
+        "a",
+        "├── b  team-b",
+        "├── c  (learned)",
+        "├── d  (learned)  (ignored)",
+        "└── e  (learned)  (confirmed)",
+    ]
+    assert dot_text(found).splitlines()[-3] == '  "a" -> "e";'
 
 
 def test_a_chain_of_any_length_is_drawn() -> None:
@@ -80,7 +88,7 @@ def test_a_graph_of_many_ways_is_drawn_once() -> None:
 
 def test_the_text_for_graphviz_quotes_names() -> None:
     found = graph("ab", "ac", "ad", unknown="b")
-    found.edges[1].origin = GraphEdge.LEARNED
+    found.edges[1].origin, found.edges[1].state = GraphEdge.LEARNED, GraphEdge.STATE_UNSPECIFIED
     found.edges[2].state = GraphEdge.IGNORED
     found.nodes.add(name=HOSTILE)
     assert dot_text(found).splitlines()[3:-1] == [
@@ -97,7 +105,7 @@ def test_the_text_for_graphviz_quotes_names() -> None:
 
 def test_the_text_for_mermaid_quotes_names() -> None:
     found = graph("ab", "ac", "ad", unknown="b")
-    found.edges[1].origin = GraphEdge.LEARNED
+    found.edges[1].origin, found.edges[1].state = GraphEdge.LEARNED, GraphEdge.STATE_UNSPECIFIED
     found.edges[2].state = GraphEdge.IGNORED
     found.nodes.add(name=HOSTILE)
     assert mermaid_text(found) == (
