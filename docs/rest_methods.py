@@ -13,6 +13,7 @@ from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.reports.v1 import report_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
 
@@ -25,6 +26,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         rule_statistics_service_pb2,
         alert_service_pb2,
         silence_service_pb2,
+        report_service_pb2,
         catalog_service_pb2,
         incident_service_pb2,
         change_service_pb2,

@@ -38,6 +38,7 @@ from services.manager.adapters.postgres.alert_reader import PostgresAlertReader,
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdgeReader
+from services.manager.adapters.postgres.reports import PostgresReportReader
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
@@ -56,6 +57,7 @@ from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
+from services.manager.rpc.reports import ReportRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
@@ -207,7 +209,8 @@ class _Parts:
             self._matched_alerts,
             self._clock,
         )
-        served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences)
+        reports = ReportRpc(PostgresReportReader(self._database), self._clock)
+        served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences, reports)
         return [each.mount() for each in served]
 
     @asynccontextmanager

@@ -24,6 +24,7 @@ from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
+from services.manager.rpc.reports import ReportRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
@@ -45,6 +46,7 @@ from tests.fakes.manager_readers import (
     MemoryRuleStatisticsReader,
     MemorySilenceReader,
 )
+from tests.fakes.reports import MemoryReportReader
 from tests.fakes.transitions import NOW
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
@@ -119,6 +121,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
             self.clock,
         )
         silences.mount().add(server)
+        ReportRpc(MemoryReportReader(self.store), self.clock).mount().add(server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)
         notifications_grpc.add_NotificationServiceServicer_to_server(self, server)
 

@@ -10,6 +10,7 @@ from services.manager.core.catalog import CatalogChanges, LearnedDependencies
 from services.manager.core.dependency_graph import EdgeState
 from services.manager.core.incident import Incident, IncidentFilter, IncidentHistoryEntry, IncidentSummary
 from services.manager.core.learned_edges import LearnedEdge
+from services.manager.core.reports import AlertReport, IncidentReport, NotificationReport, ReportPeriod
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
@@ -220,6 +221,23 @@ class MatchedAlertReader(Protocol):
 
     async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
         """Return the newest alerts that fired since then."""
+
+
+class ReportTimeoutError(Exception):
+    """The store needs too long for a report."""
+
+
+class ReportReader(Protocol):
+    """What is stored, counted. The rows of a report are bounded; days and severities without any may be missing."""
+
+    async def alerts(self, period: ReportPeriod) -> AlertReport:
+        """Count the alerts that fired in it, without those that another superseded. Raises ReportTimeoutError."""
+
+    async def incidents(self, period: ReportPeriod) -> IncidentReport:
+        """Count the incidents that were opened in it, without those that were merged into another. Raises likewise."""
+
+    async def notifications(self, period: ReportPeriod) -> NotificationReport:
+        """Count the notifications that were delivered or failed in it. Raises likewise."""
 
 
 class RetentionStore(Protocol):

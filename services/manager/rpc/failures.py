@@ -94,3 +94,10 @@ class TooManySilences(Failure):
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "TOO_MANY_SILENCES"
+
+
+class ReportTimedOut(Failure):
+    """The store needs too long for a report."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "REPORT_TIMED_OUT"

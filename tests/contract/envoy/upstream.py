@@ -24,6 +24,7 @@ from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.reports.v1 import report_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
 
@@ -38,6 +39,7 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
         incident_service_pb2.DESCRIPTOR.services_by_name["IncidentService"],
         change_service_pb2.DESCRIPTOR.services_by_name["ChangeService"],
         silence_service_pb2.DESCRIPTOR.services_by_name["SilenceService"],
+        report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
     ),
     "notifier": (notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],),
 }

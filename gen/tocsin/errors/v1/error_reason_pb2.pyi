@@ -79,6 +79,8 @@ class Error(_message.Message):
         """There is no incident with this id."""
         INCIDENT_STATE_CONFLICT: Error._Reason.ValueType  # 24
         """The incident's state does not allow this command."""
+        REPORT_TIMED_OUT: Error._Reason.ValueType  # 25
+        """The report takes too long; ask for fewer days."""
         LEARNED_EDGE_NOT_FOUND: Error._Reason.ValueType  # 40
         """No dependency between these services was learned."""
 
@@ -135,6 +137,8 @@ class Error(_message.Message):
     """There is no incident with this id."""
     INCIDENT_STATE_CONFLICT: Error.Reason.ValueType  # 24
     """The incident's state does not allow this command."""
+    REPORT_TIMED_OUT: Error.Reason.ValueType  # 25
+    """The report takes too long; ask for fewer days."""
     LEARNED_EDGE_NOT_FOUND: Error.Reason.ValueType  # 40
     """No dependency between these services was learned."""
 
