@@ -1,5 +1,7 @@
 """Write the tables of the documents from the code that they describe: settings, ports, topics, log formats, rules.
 
+With them it writes envoy/methods.lua.
+
 `python docs/tables.py` writes; with `--check` it compares instead and exits 1 when a document is stale.
 """
 
@@ -23,6 +25,7 @@ from cli.parsing.formats import CONTAINER_FORMATS, FORMATS
 from cli.parsing.levels import LEVEL_WORDS
 from cli.parsing.timestamps import TIMESTAMP_FORMATS
 from docs.event_fields import EVENT_FIELDS
+from docs.rest_lua import lua_tables
 from docs.rest_methods import rest_rows
 from services.chassis.settings import SettingDoc, describe_settings
 from services.contract import topics
@@ -42,6 +45,7 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+METHODS = ROOT / "envoy" / "methods.lua"
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -383,13 +387,12 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def main() -> int:
     """Write the tables, or check them; return the exit code."""
-    stale = False
-    for name, made in DOCUMENTS.items():
-        document = (DOCS / name).read_text()
-        right = filled(document, made)
-        stale |= document != right
-        if "--check" not in sys.argv[1:]:
-            (DOCS / name).write_text(right)
+    right = {DOCS / name: filled((DOCS / name).read_text(), made) for name, made in DOCUMENTS.items()}
+    right[METHODS] = lua_tables()
+    stale = any(not path.exists() or path.read_text() != text for path, text in right.items())
+    if "--check" not in sys.argv[1:]:
+        for path, text in right.items():
+            path.write_text(text)
     return int(stale and "--check" in sys.argv[1:])
 
 

@@ -114,15 +114,8 @@ local function with_list(json)
 end
 
 -- The transcoder ignores fields that it does not know. A rule without such a field would select other events than its
--- author meant, a service or a change without one would lack a link: all are refused here. What only the server sets is
--- ignored: who reads a rule may send it back.
-local RULE_FIELDS = "name description type scope filter groupBy valueField condition threshold windowMinutes window"
-  .. " lateness severity labels enabled etag"
-local RULE_SERVER_FIELDS = "id revision selectionRevision createTime updateTime problems"
-local SERVICE_FIELDS = "name owner tier description links labels dependsOn etag"
-local SERVICE_SERVER_FIELDS = "createTime updateTime"
-local CHANGE_FIELDS = "service kind version actor link time"
-local CHANGE_SERVER_FIELDS = "id createTime"
+-- author meant, and an acknowledgement would name nobody: all are refused here, by the tables of methods.lua. What only the
+-- server sets is ignored: who reads a rule may send it back.
 
 -- Names as JSON and as the contract have them.
 local function in_both_spellings(fields)
@@ -142,9 +135,12 @@ local function known_fields(settable, of_the_server)
   }
 end
 
-local RULE = known_fields(RULE_FIELDS, RULE_SERVER_FIELDS)
-local SERVICE = known_fields(SERVICE_FIELDS, SERVICE_SERVER_FIELDS)
-local CHANGE = known_fields(CHANGE_FIELDS, CHANGE_SERVER_FIELDS)
+local KNOWN = {}
+for name, message in pairs(MESSAGES) do
+  KNOWN[name] = known_fields(message.settable, message.of_the_server)
+end
+-- A call without a body has no fields.
+local NO_FIELDS = known_fields("", "")
 
 -- The similarity of names, as Python's difflib has it and so the tocsin command: how many characters are the same, in the
 -- longest piece that two strings share and in what stands before and behind it.
@@ -164,7 +160,7 @@ end
 
 local MIN_SIMILARITY, MAX_COMPARED_BYTES = 0.6, 64
 
--- What is wrong with a name that is no field's.
+-- What is wrong with a name that is none of these.
 local function unknown(name, fields)
   local most, meant = MIN_SIMILARITY, nil
   for known in pairs(#name <= MAX_COMPARED_BYTES and fields.settable or {}) do
@@ -172,43 +168,42 @@ local function unknown(name, fields)
     -- Of two that are alike the last by the alphabet, whatever the order of the table.
     if similarity > most or (similarity == most and known > (meant or "")) then most, meant = similarity, known end
   end
-  if meant then return 'unknown field; did you mean "' .. meant .. '"?' end
-  return "unknown field; expected one of " .. fields.text
+  if meant then return 'did you mean "' .. meant .. '"?' end
+  return fields.text == "" and "there is none here" or "expected one of " .. fields.text
 end
 
-local SILENCE = known_fields("matchers alertIds startTime endTime recurrence author comment",
-  "id state createTime expireTime occurrenceStartTime occurrenceEndTime etag")
+local function method_at(verb, path)
+  path = path:match("^[^?]*")
+  for _, method in ipairs(METHODS) do
+    if method.verb == verb and path:find(method.path) then return method end
+  end
+end
 
--- What a body is, by its path. Where it has a list, the fields are those of the items.
-local BODIES = {
-  {path = "^/api/alert%-rules[:/]?[^/]*$", fields = RULE},
-  {path = "^/api/silences[:?]?[^/]*$", fields = SILENCE},
-  {path = "^/api/catalog/services/[^/]*$", fields = SERVICE},
-  {path = "^/api/changes[^/]*$", fields = CHANGE},
-  {path = "^/api/catalog:apply", fields = SERVICE, list = "services"},
-}
-
-local function body_at(path)
-  for _, body in ipairs(BODIES) do
-    if path:find(body.path) then return body end
+-- What is wrong with a field of a body; nil when nothing is. Its path leads through the objects in the body.
+local function wrong_field(field, message)
+  for step in (field .. "."):gmatch("([^.]*)%.") do
+    local name, known = step:match("^[^%[]*"), KNOWN[message] or NO_FIELDS
+    if not known.settable[name] and not known.of_the_server[name] then return "unknown field; " .. unknown(name, known) end
+    message = MESSAGES[message].inner[name]
+    -- Inside of maps, and of what only the server sets, names are free.
+    if not message then return end
   end
 end
 
 -- The first field that the body should not have, and what is wrong with it.
-local function unknown_field(body, json)
+local function unknown_field(method, json)
   local fields = {}
   -- The transcoder refuses invalid JSON.
   if not pcall(walk, json, 1, "", {}, fields) then return end
   for _, field in ipairs(fields) do
-    local name = field
-    if body.list then name = field:match("^" .. body.list .. "%[%d+%]%.(.*)$") or "." end
-    local is_known = body.fields.settable[name] or body.fields.of_the_server[name]
-    if not name:find(".", 1, true) and not is_known then return field, unknown(name, body.fields) end
+    -- The transcoder refuses a list as a body.
+    local wrong = not field:find("^%[") and wrong_field(field, method.body)
+    if wrong then return field, wrong end
   end
 end
 
 -- The field of an error and its description; the field is nil when the body is not JSON.
-local function violation(text, json)
+local function violation(text, json, method)
   local path, value, type_name = text:match("^([%w_%.%[%]]*): invalid value (.*) for type ([^%s]+)$")
   if path then
     if value == "Starting an object on a scalar field" then
@@ -232,8 +227,10 @@ local function violation(text, json)
   end
   path = text:match("^([%w_%.%[%]]+)%.value: Proto fields must have a name%.$")
   if path then return path, "a list where a string is expected" end
-  local unknown = text:match('^Could not find field "(.-)" in the type')
-  if unknown then return unknown, "there is no such query parameter; docs/rest.md has all" end
+  local parameter = text:match('^Could not find field "(.-)" in the type')
+  if parameter then
+    return parameter, "there is no such query parameter; " .. unknown(parameter, known_fields(method and method.query or "", ""))
+  end
   local misspelt, wrong = text:match('^There is no field "(.*)": (.*)$')
   if misspelt then return misspelt, wrong end
   local bound = text:match("^The binding value .* of the field ([%w_%.]+) is conflicting")
@@ -244,20 +241,20 @@ local function violation(text, json)
 end
 
 local function answer(reason, field, description)
-  -- The body of such a request is the rule, the service or the change, so its fields are at the top level.
-  field = json_name(field):gsub("^alertRule%.", ""):gsub("^service%.", ""):gsub("^change%.", "")
+  -- The body of such a request is the rule, the service, the change or the silence, so its fields are at the top level.
+  field = json_name(field):gsub("^alertRule%.", ""):gsub("^service%.", ""):gsub("^change%.", ""):gsub("^silence%.", "")
   return '{"code":3,"message":' .. quoted(field .. ": " .. description)
     .. ',"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"' .. reason
     .. '","domain":"tocsin.dev","metadata":{}},{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":'
     .. quoted(field) .. ',"description":' .. quoted(description) .. "}]}]}"
 end
 
-local function refusal(text, json)
+local function refusal(text, json, method)
   -- Envoy's own text for a request that never reached the transcoder.
   if text == "Bad Request" or text == "" then
     return answer("MALFORMED_MESSAGE", "request", "its path or its headers are not valid HTTP")
   end
-  local field, description = violation(text, json)
+  local field, description = violation(text, json, method)
   if not field then
     return answer("MALFORMED_MESSAGE", "body", "not valid JSON: " .. description)
   end
@@ -291,20 +288,20 @@ local KEPT = "tocsin.refusals"
 function envoy_on_request(handle)
   local headers = handle:headers()
   if (headers:get("content-type") or ""):find("^application/grpc") then return end
-  if headers:get(":method") == "GET" then
-    return handle:streamInfo():dynamicMetadata():set(KEPT, "has_body", false)
-  end
-  -- Before the body: after it the headers are out of scope.
-  local path = headers:get(":path")
+  -- Before the body: after it the headers and the metadata are out of scope.
+  local verb, path, metadata = headers:get(":method"), headers:get(":path"), handle:streamInfo():dynamicMetadata()
   -- Ingest itself reads the JSON of events.
   if path:find("^/api/logs") then return end
-  local expected_body = body_at(path)
+  metadata:set(KEPT, "verb", verb)
+  metadata:set(KEPT, "path", path:match("^[^?]*"))
+  if verb == "GET" then return metadata:set(KEPT, "has_body", false) end
+  local method = method_at(verb, path)
   local body = handle:body()
   if not body or body:length() > MAX_KEPT_BYTES then return end
   local json = body:getBytes(0, body:length())
   handle:streamInfo():dynamicMetadata():set(KEPT, "json", json)
-  if not expected_body then return end
-  local field, wrong = unknown_field(expected_body, json)
+  if not method then return end
+  local field, wrong = unknown_field(method, json)
   if field then handle:respond({[":status"] = "400"}, 'There is no field "' .. field .. '": ' .. wrong) end
 end
 
@@ -326,7 +323,8 @@ function envoy_on_response(handle)
     local body = handle:body(true)
     local text = body:length() > 0 and body:getBytes(0, body:length()) or ""
     local kept = handle:streamInfo():dynamicMetadata():get(KEPT)
-    replace(handle, body, refusal(text, kept and kept.json))
+    local method = kept and kept.verb and method_at(kept.verb, kept.path)
+    replace(handle, body, refusal(text, kept and kept.json, method))
   elseif headers:get("content-type") == "application/json" then
     local body = handle:body(true)
     local text = body:getBytes(0, body:length())

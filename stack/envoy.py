@@ -33,6 +33,8 @@ from services.chassis.settings_report import format_settings
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"
 PREFIX = "GATEWAY_"
+# One script: the first part has the tables of the second.
+_REFUSALS = ("methods.lua", "refusals.lua")
 
 
 def _instances(what: str, default: str) -> Any:
@@ -95,7 +97,7 @@ def render_config(settings: EnvoySettings) -> str:
         "MESH_PORT": settings.mesh_port,
         "ACCESS_LOG": settings.access_log,
         "DESCRIPTOR": settings.descriptor,
-        "REFUSALS": TEMPLATES / "refusals.lua",
+        "REFUSALS": json.dumps("".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
         "TRACING": _tracing(settings.otlp),
         "ANSWERS": json.dumps(_filled("answers.yaml", _unavailable())),
     }

@@ -58,6 +58,17 @@ def event(**changes: object) -> dict[str, object]:
             id="misspelt to check",
         ),
         pytest.param("/api/alert-rules", [{}], "body", "a list", id="list for a rule"),
+        pytest.param("/api/alert-rules", [{"colour": 1}], "body", "a list", id="list for a rule with an unknown field"),
+        pytest.param("/api/alert-rules", {"a.b": 1}, "a.b", "unknown field", id="dots"),
+        pytest.param("/api/alert-rules", {"": 1}, "body", "unknown field", id="no name"),
+        pytest.param("/api/alerts/a/acknowledge", {"actr": "ann"}, "actr", '"actor"', id="misspelt who"),
+        pytest.param("/api/incidents/a/split", {"alerts": []}, "alerts", '"alertIds"', id="misspelt list"),
+        pytest.param("/api/alert-rules/a/enable", {"requestId": "b"}, "requestId", "none here", id="no body"),
+        pytest.param("/api/catalog:apply", {"service": []}, "service", '"services"', id="misspelt at the top"),
+        pytest.param(
+            "/api/silences", {"recurrence": {"zone": "UTC"}}, "recurrence.zone", '"time_zone"', id="misspelt inside"
+        ),
+        pytest.param("/api/silences", {"endTime": "soon"}, "endTime", "timestamp", id="no time"),
         pytest.param("/api/changes", {"service": "a", "kind": "BUILD"}, "kind", "FEATURE_FLAG", id="unknown kind"),
         pytest.param("/api/changes", {"service": "a", "by": "me"}, "by", "actor", id="misspelt in a change"),
         pytest.param(
@@ -199,6 +210,21 @@ def test_a_wrong_or_unknown_query_parameter_is_named(edge: Edge, query: str, fie
     answer = edge.all.get(f"/api/alerts?{query}")
     assert answer.status == 400
     assert [named for named, _ in answer.violations] == [field]
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "hint"),
+    [
+        ("/api/alerts?state=FIRING", "state", 'did you mean "states"?'),
+        ("/api/alerts?rule_nam=x&states=FIRING", "ruleNam", 'did you mean "rule_name"?'),
+        ("/api/alerts?colour=red", "colour", "expected one of pageSize, "),
+        ("/api/circuit-breakers?x=1", "x", "there is none here"),
+    ],
+)
+def test_of_an_unknown_query_parameter_the_nearest_is_named(edge: Edge, path: str, wrong: str, hint: str) -> None:
+    ((named, text),) = edge.all.get(path).violations
+    assert named == wrong
+    assert text.startswith(f"there is no such query parameter; {hint}")
 
 
 def test_a_refusal_of_the_service_keeps_its_details(edge: Edge) -> None:

@@ -4,14 +4,12 @@ import re
 import sys
 
 import pytest
-from google.api import annotations_pb2, field_behavior_pb2
+from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
-from google.protobuf.message import Message
 
+from docs.rest_lua import lua_tables
 from docs.rest_methods import FILES
 from stack.envoy import TEMPLATES, main
-from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
-from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 ENUM_VALUES: dict[str, str] = dict(
     re.findall(r'^  \["([\w.]+)"\] = "([\w, ]+)",$', (TEMPLATES / "refusals.lua").read_text(), re.MULTILINE)
@@ -45,16 +43,15 @@ def test_a_refused_word_is_answered_with_the_values_of_its_enum() -> None:
     assert expected == ENUM_VALUES
 
 
-@pytest.mark.parametrize(("kind", "message"), [("RULE", AlertRule), ("SERVICE", ServiceEntry)])
-@pytest.mark.parametrize(("names", "is_output"), [("FIELDS", False), ("SERVER_FIELDS", True)])
-def test_the_fields_that_can_be_set_and_those_of_the_server_are_known(
-    kind: str, message: type[Message], names: str, *, is_output: bool
-) -> None:
-    text = re.search(rf'local {kind}_{names} = ((?:[\s.]*"[\w ]*")+)', (TEMPLATES / "refusals.lua").read_text())
-    assert text is not None
-    behavior = field_behavior_pb2.field_behavior
-    assert sorted(re.findall(r"\w+", text[1])) == sorted(
-        field.json_name
-        for field in message.DESCRIPTOR.fields
-        if (field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[behavior]) is is_output
+def test_what_bodies_and_queries_may_have_is_that_of_the_contracts() -> None:
+    assert (TEMPLATES / "methods.lua").read_text() == lua_tables(), "stale: make gen writes it anew"
+
+
+def test_what_the_server_sets_and_what_stands_in_the_path_are_known_and_not_offered() -> None:
+    rows = dict(re.findall(r'^  \["(\w+)"\] = \{(.*)\},$', lua_tables(), re.MULTILINE))
+    assert rows["ServiceEntry"] == (
+        'settable = "name owner tier description links labels dependsOn etag", '
+        'of_the_server = "createTime updateTime", inner = {}'
     )
+    assert 'of_the_server = "id"' in rows["AcknowledgeAlertRequest"]
+    assert 'inner = {services = "ServiceEntry"}' in rows["ApplyServicesRequest"]
