@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from cli import alerts, changes, incidents, notifications, reports, routes, rules, silences
+from cli import alerts, changes, incidents, notifications, receivers, reports, routes, rules, silences
 from cli.catalog import command as catalog
 from cli.client import ExitCode
 from cli.completion import use_safe_completion
@@ -88,6 +88,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(changes.app, name="changes")
 app.add_typer(silences.app, name="silences")
 app.add_typer(notifications.app, name="notifications")
+app.add_typer(receivers.app, name="receivers")
 app.add_typer(routes.app, name="routes")
 app.command("report")(reports.print_reports)
 

@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
-from cli.lookup import complete_alert, find_alert, find_failed_notification
+from cli.lookup import (
+    complete_alert,
+    complete_incident,
+    find_alert,
+    find_failed_notification,
+    find_incident,
+)
 from cli.output import (
     OutputFormat,
     OutputOption,
@@ -54,6 +60,14 @@ def list_deliveries(
             "--alert", help="Only about this alert: its id or the id's beginning.", autocompletion=complete_alert
         ),
     ] = "",
+    incident: Annotated[
+        str,
+        typer.Option(
+            "--incident",
+            help="Only about this incident: its id or the id's beginning.",
+            autocompletion=complete_incident,
+        ),
+    ] = "",
     channel_name: ChannelOption = "",
     states: Annotated[
         list[DeliveryStateChoice] | None,
@@ -69,6 +83,7 @@ def list_deliveries(
     )
     with open_channel(server, output) as channel:
         request.alert_id = find_alert(channel, alert, output)
+        request.incident_id = find_incident(channel, incident, output)
         call = NotificationServiceStub(channel).ListDeliveries
         rows: list[Delivery] = list_rows(call, request, lambda page: page.deliveries, limit=limit)
     _print_deliveries(rows, output)

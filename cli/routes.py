@@ -53,6 +53,8 @@ def show_channels(
     if output.is_data:
         print_data([asdict(channel) | {"fallback": list(channel.fallback)} for channel in report.channels], output)
         return
+    if not report.channels:
+        stdout.print("no channel: the file has no routes", soft_wrap=True)
     for channel in report.channels:
         fallback = f"  (when it fails: {', '.join(channel.fallback)})" if channel.fallback else ""
         stdout.print(f"{channel.name}{fallback}", soft_wrap=True)

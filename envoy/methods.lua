@@ -63,8 +63,9 @@ local METHODS = {
   {verb = "POST", path = "^/api/changes$", query = "requestId validateOnly", body = "ServiceChange"},
   {verb = "GET", path = "^/api/changes$", query = "pageSize pageToken service kinds changedAfter changedBefore", body = ""},
   {verb = "GET", path = "^/api/notifications/failed$", query = "pageSize pageToken statuses channel idPrefix", body = ""},
-  {verb = "GET", path = "^/api/notifications$", query = "pageSize pageToken states channel alertId", body = ""},
+  {verb = "GET", path = "^/api/notifications$", query = "pageSize pageToken states channel alertId incidentId", body = ""},
   {verb = "POST", path = "^/api/notifications/failed/[^/]+/retry$", query = "requestId", body = ""},
   {verb = "GET", path = "^/api/circuit%-breakers$", query = "", body = ""},
+  {verb = "GET", path = "^/api/receivers$", query = "", body = ""},
 }
 

@@ -56,6 +56,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     """Deliver notifications until the end of the block."""
     health = Health("notifier")
     routes = _routes(settings)
+    if not routes.routes:
+        log.warning("file_routes_absent", effect="notifications that name no receivers reach nobody")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
         await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
@@ -182,7 +184,9 @@ class _Parts:
     def rpc(self) -> NotificationRpc:
         deliveries, failed = PostgresDeliveryLog(self._database), PostgresFailedDeliveries(self._database)
         fail_max = self._settings.delivery.breaker_fail_max
-        return NotificationRpc(deliveries, failed, self._dispatchers, self.clock, fail_max=fail_max)
+        return NotificationRpc(
+            deliveries, failed, self._dispatchers, self.clock, routes=self._routes, fail_max=fail_max
+        )
 
 
 def _log_breaker(channel: str, state: BreakerState) -> None:

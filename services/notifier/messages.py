@@ -21,14 +21,16 @@ from services.notifier.core.notification import (
     NotificationService,
     NotificationWindow,
 )
-from services.notifier.ports import FailedDelivery, ListedDelivery
+from services.notifier.core.routing import Routes, delivery_id, file_route_matchers
+from services.notifier.ports import FailedDelivery, ListedDelivery, PlannedNotification
 from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent, ServiceInfo
 from tocsin.changes.v1.service_change_pb2 import ServiceChange
 from tocsin.incidents.v1.incident_notice_pb2 import IncidentNotice
 from tocsin.incidents.v1.incident_pb2 import Incident, IncidentAlert
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1.notification_pb2 import Delivery as DeliveryMessage
-from tocsin.notifications.v1.notification_pb2 import FailedNotification, Notification, NotificationResult
+from tocsin.notifications.v1.notification_pb2 import FailedNotification, Notification, NotificationResult, Receiver
+from tocsin.routing.v1.routing_tree_pb2 import Route, RoutingTree
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 _KINDS = {
@@ -37,6 +39,9 @@ _KINDS = {
     NotificationKind.RESOLVED: Notification.RESOLVED,
     NotificationKind.UPDATED: Notification.UPDATED,
 }
+
+# The names of receivers, where they stand for a channel.
+_MAX_RECEIVERS = 200
 
 # The contract speaks of failed notifications: PENDING there is a delivery that has failed and waits for its redrive.
 STATES: Mapping["FailedNotification.Status.ValueType", frozenset[DeliveryState]] = {
@@ -60,7 +65,7 @@ def decode_notification(record: bytes) -> NotificationContent:
         raise UnreadableNotificationError(str(error)) from None
 
 
-def encode_result(delivery: Delivery, now: datetime) -> bytes:
+def encode_result(delivery: Delivery, now: datetime, *, is_exhausted: bool = False) -> bytes:
     """Return the record of the topic `notification-results` for a delivery that was delivered or has failed."""
     is_delivered = delivery.state is DeliveryState.DELIVERED
     return NotificationResult(
@@ -75,6 +80,25 @@ def encode_result(delivery: Delivery, now: datetime) -> bytes:
         fallback_for=delivery.fallback_for,
         create_time=timestamp_of(now),
         recipient=delivery.recipient,
+        incident_id=delivery.incident_id,
+        is_exhausted=is_exhausted,
+    ).SerializeToString()
+
+
+def encode_unreachable_result(notification: PlannedNotification, now: datetime) -> bytes:
+    """Return the record of the topic `notification-results` for a notification whose receivers have no channel."""
+    receivers = ", ".join(notification.receivers)
+    return NotificationResult(
+        delivery_id=str(delivery_id(notification.notification_id, "")),
+        notification_id=str(notification.notification_id),
+        alert_id=notification.alert_id,
+        kind=_KINDS[notification.kind],
+        channel=receivers if len(receivers) <= _MAX_RECEIVERS else receivers[: _MAX_RECEIVERS - 1] + "…",
+        outcome=NotificationResult.FAILED,
+        reason="the routes file names no such receiver",
+        create_time=timestamp_of(now),
+        incident_id=notification.incident_id,
+        is_exhausted=True,
     ).SerializeToString()
 
 
@@ -93,6 +117,7 @@ def failed_notification(failed: FailedDelivery) -> FailedNotification:
         create_time=timestamp_of(failed.fail_time),
         update_time=timestamp_of(failed.update_time),
         recipient=delivery.recipient,
+        incident_id=delivery.incident_id,
     )
 
 
@@ -112,7 +137,43 @@ def delivery_message(listed: ListedDelivery) -> DeliveryMessage:
         fallback_for=delivery.fallback_for,
         create_time=timestamp_of(delivery.create_time),
         update_time=timestamp_of(listed.update_time),
+        incident_id=delivery.incident_id,
     )
+
+
+def receiver_messages(routes: Routes) -> list[Receiver]:
+    """Return all receivers by name, as messages of the contract."""
+    return [
+        Receiver(
+            name=name,
+            channels=[
+                Receiver.Channel(
+                    name=channel,
+                    kind=routes.channels[channel].settings.kind,
+                    recipient=routes.channels[channel].settings.recipient,
+                    fallback=routes.channels[channel].fallback,
+                )
+                for channel in channels
+            ],
+            is_channel=name in routes.channels,
+        )
+        for name, channels in sorted(routes.all_receivers.items())
+    ]
+
+
+def file_routes_message(routes: Routes) -> RoutingTree | None:
+    """Return the file's own routes as a routing tree; None when there are none.
+
+    No alert stays at its root, since the file's routes without labels take each severity. The root needs receivers
+    nevertheless, and has those of the last of these routes.
+    """
+    general = [route for route in routes.routes if not route.labels]
+    if not general:
+        return None
+    children = [
+        Route(matchers=map(str, file_route_matchers(route)), receivers=route.channels) for route in routes.routes
+    ]
+    return RoutingTree(root=Route(receivers=general[-1].channels, routes=children))
 
 
 def _notification(message: Notification) -> NotificationContent:
@@ -140,6 +201,7 @@ def _notification(message: Notification) -> NotificationContent:
         fingerprint=alert.fingerprint,
         kind=kind,
         severity=Severity(subject.severity or alert.severity),
+        alert_severity=Severity(alert.severity),
         rule_id=alert.rule_id,
         rule=alert.rule_name,
         description=alert.description,

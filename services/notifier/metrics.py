@@ -37,6 +37,10 @@ class Metrics:
         self._unrouted = instruments.create_counter(
             "tocsin.notifier.unrouted", description="Notifications that match no route."
         )
+        self._unknown_receivers = instruments.create_counter(
+            "tocsin.notifier.unknown.receivers",
+            description="Receivers that notifications named, and that the routes file does not name.",
+        )
         instruments.create_observable_gauge(
             "tocsin.notifier.queue.depth", [self._observe_depths], description="Deliveries that wait, by channel."
         )
@@ -66,6 +70,10 @@ class Metrics:
         """Count a notification that matches no route."""
         self._unrouted.add(1)
 
+    def unknown_receiver(self) -> None:
+        """Count a receiver that a notification named, and that the routes file does not name."""
+        self._unknown_receivers.add(1)
+
     def waiting(self, channel: str, *, waiting: int, failed: int) -> None:
         """Set how many deliveries wait for a channel, and how many failed ones wait for it to recover."""
         self._depths[channel, "waiting"] = waiting
@@ -73,6 +81,7 @@ class Metrics:
 
     def _start_at_zero(self, channels: Sequence[str]) -> None:
         self._unrouted.add(0)
+        self._unknown_receivers.add(0)
         for channel in channels:
             self._retries.add(0, {"channel": channel})
             for reason in DeliveryReason:

@@ -29,16 +29,26 @@ class Channel(Protocol):
 class PlannedNotification:
     """A notification with the channels that it goes to; `record` and `traceparent` are as they came.
 
-    With `only`, no other channel is used, whichever took an earlier one of the same alert.
+    With `receivers` the channels are theirs. With `only`, no other channel is used, whichever took an earlier one of
+    the same subject.
     """
 
     notification_id: UUID
+    subject_id: str
+    sequence: int
     alert_id: str
+    incident_id: str
     kind: NotificationKind
     record: bytes
     traceparent: str
     channels: tuple[str, ...]
+    receivers: tuple[str, ...] = ()
     only: frozenset[str] | None = None
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Return whether it names receivers, and none of them has a channel."""
+        return bool(self.receivers) and not self.channels
 
 
 class DeliveryPlans(Protocol):
@@ -47,7 +57,8 @@ class DeliveryPlans(Protocol):
     async def insert(self, planned: Sequence[PlannedNotification], *, now: datetime) -> frozenset[str]:
         """Insert notifications and their deliveries, all or none; leave those that exist as they are.
 
-        Returns the channels with new deliveries. Raises StoreUnavailable.
+        Of a new one that is unreachable the result for the manager is written too. Returns the channels with new
+        deliveries. Raises StoreUnavailable.
         """
         ...
 
@@ -62,7 +73,7 @@ class LeasedDelivery:
 
 
 class QueueFilter(StrEnum):
-    """Which of a channel's deliveries to lease, each alert's in the order of its life.
+    """Which of a channel's deliveries to lease, each subject's in the order of its life.
 
     DUE: whose time has come. BY_HAND: of those, the ones that somebody retries. WAITING: all that wait for their first
     or next attempt, due or not, except those retried by hand. DUE_PROBE: a failed one whose time to try the channel
@@ -132,8 +143,8 @@ class DeliveryOutcomes(Protocol):
     async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
         """Write the new state, the deliveries to fallbacks and the result for the manager, all or none.
 
-        Returns the channels that got new deliveries. When another instance has taken over the lease, nothing changes.
-        Raises StoreUnavailable.
+        The result says once for each notification when it is exhausted. Returns the channels that got new deliveries.
+        When another instance has taken over the lease, nothing changes. Raises StoreUnavailable.
         """
         ...
 
@@ -173,6 +184,7 @@ class DeliveryQuery:
     states: frozenset[DeliveryState]
     channel: str
     alert_id: str
+    incident_id: str
     limit: int
     after: tuple[datetime, UUID] | None
 

@@ -1,4 +1,4 @@
-"""NotificationService: failed notifications and breakers."""
+"""NotificationService: deliveries, failed notifications, receivers and breakers."""
 
 from copy import deepcopy
 from datetime import datetime
@@ -22,7 +22,14 @@ from services.contract.paging import (
 )
 from services.contract.timestamps import timestamp_of
 from services.notifier.core.delivery import DeliveryState
-from services.notifier.messages import STATES, delivery_message, failed_notification
+from services.notifier.core.routing import Routes
+from services.notifier.messages import (
+    STATES,
+    delivery_message,
+    failed_notification,
+    file_routes_message,
+    receiver_messages,
+)
 from services.notifier.ports import (
     DeliveryLog,
     DeliveryQuery,
@@ -62,7 +69,7 @@ class NotificationAlreadyDelivered(Failure):
 
 
 class NotificationRpc(mounting.NotificationServiceServicer):
-    """Answers from the database, and of breakers from this process."""
+    """Answers from the database, of breakers from this process, and of receivers from the routes file."""
 
     def __init__(
         self,
@@ -71,12 +78,16 @@ class NotificationRpc(mounting.NotificationServiceServicer):
         dispatchers: Dispatchers,
         clock: Clock,
         *,
+        routes: Routes,
         fail_max: int,
     ) -> None:
         self._deliveries = deliveries
         self._failed = failed
         self._dispatchers = dispatchers
         self._clock = clock
+        self._receivers = service.ListReceiversResponse(
+            receivers=receiver_messages(routes), file_routes=file_routes_message(routes)
+        )
         self._fail_max = fail_max
 
     def mount(self) -> Mount:
@@ -130,6 +141,11 @@ class NotificationRpc(mounting.NotificationServiceServicer):
             circuit_breakers=[_circuit_breaker(name, breaker, self._fail_max) for name, breaker in breakers]
         )
 
+    async def ListReceivers(  # noqa: N802 - the rpc's name
+        self, _request: service.ListReceiversRequest, _context: object
+    ) -> service.ListReceiversResponse:
+        return self._receivers
+
 
 async def _retry(
     transaction: RetryTransaction, delivery_id: UUID, now: datetime
@@ -140,7 +156,7 @@ async def _retry(
     if failed.delivery.state is DeliveryState.DELIVERED:
         raise NotificationAlreadyDelivered("the notification was delivered meanwhile", id=str(delivery_id))
     if failed.delivery.state is DeliveryState.SUPERSEDED:
-        text = "something newer about the alert was delivered instead"
+        text = "something newer about the alert or incident was delivered instead"
         raise NotificationAlreadyDelivered(text, id=str(delivery_id))
     return service.RetryFailedNotificationResponse(failed_notification=failed_notification(failed))
 
@@ -164,13 +180,20 @@ def _failed_query(request: service.ListFailedNotificationsRequest) -> FailedDeli
 
 
 def _delivery_query(request: service.ListDeliveriesRequest) -> DeliveryQuery:
-    violations = _text_violations(channel=request.channel, alertId=request.alert_id)
+    violations = _text_violations(channel=request.channel, alertId=request.alert_id, incidentId=request.incident_id)
     known = {DeliveryMessage.State.Value(state.value): state for state in DeliveryState}
     if any(state not in known for state in request.states):
         violations.append(Violation("states", f"must be {', '.join(DeliveryState)}"))
     limit, after = _page(request, violations)
     states = frozenset(known[state] for state in request.states)
-    return DeliveryQuery(states=states, channel=request.channel, alert_id=request.alert_id, limit=limit, after=after)
+    return DeliveryQuery(
+        states=states,
+        channel=request.channel,
+        alert_id=request.alert_id,
+        incident_id=request.incident_id,
+        limit=limit,
+        after=after,
+    )
 
 
 def _text_violations(**texts: str) -> list[Violation]:

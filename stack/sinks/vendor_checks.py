@@ -15,6 +15,7 @@ _ACCEPTED = 202
 BAD_REQUEST = 400
 _UNSIGNED = 401
 _ACTIONS = {"trigger": "FIRING", "acknowledge": "ACKNOWLEDGED", "resolve": "RESOLVED"}
+_KINDS = ("FIRING", "ACKNOWLEDGED", "RESOLVED", "UPDATED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def check_slack(request: SinkRequest) -> SinkDelivery:
         is_accepted=not problems,
         key=str(blocks[0].get("block_id", "")) if blocks else "",
         alert=_alert_of(blocks),
-        kind=next((kind for kind in _ACTIONS.values() if f"] {kind}:" in headline), ""),
+        kind=_kind_of(headline),
         problems=problems,
         body=body,
         time=utc_now(),
@@ -60,6 +61,8 @@ def check_slack(request: SinkRequest) -> SinkDelivery:
 def check_pagerduty(request: SinkRequest) -> SinkDelivery:
     """Check an event as PagerDuty does."""
     body = request.document
+    payload = body.get("payload")
+    summary = str(payload.get("summary", "")) if isinstance(payload, dict) else ""
     problems = schema_problems("pagerduty", body)
     if not problems and body["routing_key"] != ROUTING_KEY:
         problems = ["Invalid routing key"]
@@ -69,7 +72,7 @@ def check_pagerduty(request: SinkRequest) -> SinkDelivery:
         is_accepted=not problems,
         key=str(body.get("dedup_key", "")),
         alert=str(body.get("dedup_key", "")),
-        kind=_ACTIONS.get(str(body.get("event_action")), ""),
+        kind=_kind_of(summary) or _ACTIONS.get(str(body.get("event_action")), ""),
         problems=problems,
         body=body,
         time=utc_now(),
@@ -95,6 +98,10 @@ def check_webhook(request: SinkRequest) -> SinkDelivery:
         body=body,
         time=utc_now(),
     )
+
+
+def _kind_of(headline: str) -> str:
+    return next((kind for kind in _KINDS if f"] {kind}:" in headline), "")
 
 
 def _alert_of(blocks: list[dict[str, object]]) -> str:

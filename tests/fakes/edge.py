@@ -53,7 +53,7 @@ from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
 from tocsin.notifications.v1 import notification_service_pb2 as notifications_pb
 from tocsin.notifications.v1 import notification_service_pb2_grpc as notifications_grpc
-from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification, Receiver
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import add_AlertRuleServiceServicer_to_server
 
 
@@ -84,6 +84,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self.unchanged = False
         self.history: list[AlertHistoryEntry] = []
         self.breakers: list[CircuitBreaker] = []
+        self.receivers: list[Receiver] = []
         self.failed: list[FailedNotification] = []
         self.deliveries: list[Delivery] = []
         self.requests: list[Any] = []
@@ -170,6 +171,10 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
     async def ListCircuitBreakers(self, request: Any, _context: Any) -> Any:  # noqa: N802
         self.requests.append(request)
         return notifications_pb.ListCircuitBreakersResponse(circuit_breakers=self.breakers)
+
+    async def ListReceivers(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        self.requests.append(request)
+        return notifications_pb.ListReceiversResponse(receivers=self.receivers)
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """Notifications as the manager publishes them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tocsin.alerts.v1.alert_pb2 import Alert, SampleEvent, WindowResult
+from tocsin.incidents.v1.incident_notice_pb2 import IncidentNotice
+from tocsin.incidents.v1.incident_pb2 import Incident
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
@@ -51,3 +54,31 @@ def notification(
             ],
         ),
     )
+
+
+def incident_notification(
+    *,
+    incident: str,
+    receivers: Sequence[str],
+    sequence: int = 1,
+    kind: "Notification.Kind.ValueType" = Notification.FIRING,
+    severity: "AlertRule.Severity.ValueType" = AlertRule.CRITICAL,
+) -> Notification:
+    """One of an incident, to receivers; the same incident and sequence give the same id."""
+    record = notification(alert=f"{incident}-cause", kind=kind, severity=severity)
+    record.id = str(uuid5(SPACE, f"{incident} {sequence}"))
+    notice = IncidentNotice(
+        incident=Incident(
+            id=incident,
+            title="High Error Rate on payment-service, and 2 more",
+            severity=severity,
+            alert_count=3,
+            open_alert_count=3,
+            create_time=record.create_time,
+        )
+    )
+    chosen = Notification(
+        incident=notice, receivers=receivers, subject_id=incident, sequence=sequence, reason="route root/0"
+    )
+    record.MergeFrom(chosen)
+    return record

@@ -54,6 +54,7 @@ def notification_content(
         fingerprint="a" * 32,
         kind=kind,
         severity=severity,
+        alert_severity=severity,
         rule_id="rule-1",
         rule=rule,
         description="More than 100 errors in five minutes.",
@@ -90,6 +91,8 @@ def failed_delivery(*, number: int = 1, state: DeliveryState = DeliveryState.FAI
     delivery = Delivery(
         id=UUID(int=number),
         notification_id=UUID(int=number),
+        subject_id=f"incident-{number}",
+        sequence=number,
         alert_id=f"alert-{number}",
         kind=NotificationKind.FIRING,
         channel="slack",
@@ -100,6 +103,7 @@ def failed_delivery(*, number: int = 1, state: DeliveryState = DeliveryState.FAI
         fail_time=time,
         reason=DeliveryReason.REFUSED,
         last_error="answered 400",
+        incident_id=f"incident-{number}",
     )
     return FailedDelivery(delivery=delivery, fail_time=time, update_time=time)
 
@@ -152,6 +156,7 @@ class MemoryDeliveryLog:
             if (not query.states or each.state in query.states)
             and query.channel in {"", each.channel}
             and query.alert_id in {"", each.alert_id}
+            and query.incident_id in {"", each.incident_id}
             and (query.after is None or key(each) < query.after)
         ]
         newest = sorted(matching, key=key, reverse=True)[: query.limit]

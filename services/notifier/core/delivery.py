@@ -1,13 +1,16 @@
 """The life cycle of a delivery: when it is retried, when it has failed, and what its channel's dispatcher does next.
 
 A delivery is PENDING until its due time, IN_FLIGHT while an instance holds its lease, and then DELIVERED, FAILED or
-PENDING again; SUPERSEDED when the channel took something newer about the same alert. `apply_response` decides.
+PENDING again; SUPERSEDED when the channel took something newer about the same subject. `apply_response` decides.
 
 An attempt counts only when the channel was called and did not ask to wait. A round of attempts begins when the
 delivery is planned or redriven; REGULAR attempts go on until the round has `max_attempts`. A FAILED delivery goes to a
 fallback once, at its first failure, and waits for its channel: a PROBE, or somebody by hand (BY_HAND), makes one more
 attempt, and when the channel has recovered all of its FAILED deliveries are redriven in order. What the channel refused
 is not: the same text would get the same answer.
+
+A notification is exhausted when all of its deliveries have failed, those to fallbacks among them. The manager is told
+once.
 
 On replay nothing changes: a delivery's id is a function of notification and channel, and a lease that another instance
 took over makes an outcome void, except that a delivery that the channel accepted is DELIVERED in any case.
@@ -69,6 +72,10 @@ class Delivery:
 
     id: UUID
     notification_id: UUID
+    subject_id: str
+    """What receivers see as one thing: an alert or an incident."""
+    sequence: int
+    """The place of its notification among those of the subject."""
     alert_id: str
     kind: NotificationKind
     channel: str
@@ -83,6 +90,7 @@ class Delivery:
     reason: DeliveryReason | None = None
     last_error: str = ""
     recipient: str = ""
+    incident_id: str = ""
 
     @property
     def attempts_in_round(self) -> int:

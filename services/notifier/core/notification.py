@@ -122,6 +122,7 @@ class NotificationContent:
     fingerprint: str
     kind: NotificationKind
     severity: Severity
+    alert_severity: Severity
     rule_id: str
     rule: str
     description: str

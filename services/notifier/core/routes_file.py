@@ -10,7 +10,9 @@ from services.notifier.core.channels import CHANNEL_KINDS, ChannelSpec
 from services.notifier.core.channels.fields import ChannelFields, References, ReportProblem
 from services.notifier.core.routing import Route, Routes
 
-_CHANNEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+# Of channels and receivers.
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_MAX_RECEIVERS = 200
 _DEFAULT_WORKERS = 8
 _MAX_WORKERS = 64
 _DEFAULT_TIMEOUT_S = 5.0
@@ -29,16 +31,17 @@ def read_routes(document: object, references: References) -> Routes:
     """Return the routes that a document describes. Raises RoutesError."""
     problems: list[str] = []
     top = _mapping(document, "the file", problems.append)
-    unknown = sorted(top.keys() - {"channels", "routes"})
-    problems += [f"{name} is not known; there are channels and routes" for name in unknown]
+    unknown = sorted(top.keys() - {"channels", "receivers", "routes"})
+    problems += [f"{name} is not known; there are channels, receivers and routes" for name in unknown]
     channels = _channels(top.get("channels"), references, problems.append)
     names = frozenset(_mapping(top.get("channels"), "channels", lambda _: None))
     for spec in channels.values():
         _check_names(spec.fallback, names - {spec.name}, f"channels.{spec.name}.fallback", problems.append)
-    routes = _routes(top.get("routes"), names, problems.append)
+    receivers = _receivers(top.get("receivers", {}), names, problems.append)
+    routes = _routes(top["routes"], names, problems.append) if "routes" in top else ()
     if problems:
         raise RoutesError(problems)
-    return Routes(channels=channels, routes=routes)
+    return Routes(channels=channels, routes=routes, receivers=receivers)
 
 
 def _channels(node: object, references: References, report: ReportProblem) -> dict[str, ChannelSpec]:
@@ -61,8 +64,7 @@ def _channels(node: object, references: References, report: ReportProblem) -> di
 
 def _channel(name: str, fields: ChannelFields) -> ChannelSpec | None:
     """Return one channel; None when something was reported."""
-    if _CHANNEL_NAME.fullmatch(name) is None:
-        fields.report(f"channels: {name!r} must be lower-case letters, digits, - and _, at most 63")
+    if not _check_name(name, "channels", fields.report):
         fields.problem_count += 1
     kind = str(fields.body.get("kind"))
     if kind not in CHANNEL_KINDS:
@@ -78,6 +80,20 @@ def _channel(name: str, fields: ChannelFields) -> ChannelSpec | None:
     for unknown in sorted(fields.body.keys() - fields.known):
         fields.refuse(unknown, f"is not known for kind {kind}")
     return None if fields.problem_count else spec
+
+
+def _receivers(node: object, names: frozenset[str], report: ReportProblem) -> dict[str, tuple[str, ...]]:
+    receivers = {}
+    for name, value in _mapping(node, "receivers", report).items():
+        _check_name(name, "receivers", report)
+        if name in names:
+            report(f"receivers.{name} has the name of a channel, which is a receiver already")
+        channels = _strings(value, f"receivers.{name}", report)
+        _check_names(channels, names, f"receivers.{name}", report)
+        receivers[name] = tuple(dict.fromkeys(channels))
+    if len(receivers) + len(names) > _MAX_RECEIVERS:
+        report(f"receivers: there are {len(receivers) + len(names)} with the channels; {_MAX_RECEIVERS} are allowed")
+    return receivers
 
 
 def _routes(node: object, names: frozenset[str], report: ReportProblem) -> tuple[Route, ...]:
@@ -127,6 +143,13 @@ def _strings(node: object, place: str, report: ReportProblem) -> tuple[str, ...]
         report(f"{place} must be a string or a list of strings")
         return ()
     return tuple(strings)
+
+
+def _check_name(name: str, place: str, report: ReportProblem) -> bool:
+    if _NAME.fullmatch(name) is not None:
+        return True
+    report(f"{place}: {name!r} must be lower-case letters, digits, - and _, at most 63")
+    return False
 
 
 def _check_names(channels: tuple[str, ...], names: frozenset[str], place: str, report: ReportProblem) -> None:

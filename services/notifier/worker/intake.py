@@ -8,6 +8,7 @@ from services.chassis.clock import Clock
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import in_trace_of
 from services.domain.trace_context import traceparent_of
+from services.notifier.core.notification import NotificationContent
 from services.notifier.core.routing import Routes, RoutingReason
 from services.notifier.messages import UnreadableNotificationError, decode_notification
 from services.notifier.metrics import Metrics
@@ -33,6 +34,7 @@ class NotificationIntake:
         self._clock = clock
         self._metrics = metrics
         self._wake = wake
+        self._ignores_routes = False
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Insert the deliveries of a batch. Raises StoreUnavailable, and UnreadableRecordError for no notification."""
@@ -46,14 +48,17 @@ class NotificationIntake:
             notification = decode_notification(record.value or b"")
         except UnreadableNotificationError:
             raise UnreadableRecordError(record, "UNREADABLE_NOTIFICATION") from None
-        channels, reason = self._routes.route(notification.severity, notification.labels)
+        channels, reason = self._route(notification)
         with in_trace_of(record.headers):
             log.info(
                 "notification_planned",
                 notification=str(notification.notification_id),
                 alert=notification.alert_id,
                 kind=notification.kind.name,
+                subject=notification.subject_id,
+                sequence=notification.sequence,
                 reason=reason.value,
+                receivers=notification.receivers,
                 channels=channels,
                 closes_superseded=notification.closes_superseded,
             )
@@ -61,10 +66,27 @@ class NotificationIntake:
             self._metrics.unrouted()
         return PlannedNotification(
             notification_id=notification.notification_id,
+            subject_id=notification.subject_id,
+            sequence=notification.sequence,
             alert_id=notification.alert_id,
+            incident_id=notification.incident.id if notification.incident else "",
             kind=notification.kind,
             record=record.value or b"",
             traceparent=traceparent_of(record.headers),
             channels=channels,
+            receivers=notification.receivers,
             only=self._routes.tracking_channels if notification.closes_superseded else None,
         )
+
+    def _route(self, notification: NotificationContent) -> tuple[tuple[str, ...], RoutingReason]:
+        """Return the channels of the notification's receivers; when it names none, those of the file's routes."""
+        if not notification.receivers:
+            return self._routes.route(notification.alert_severity, notification.labels)
+        if self._routes.routes and not self._ignores_routes:
+            self._ignores_routes = True
+            log.info("file_routes_ignored", why="the manager names receivers: a routing tree decides")
+        channels, unknown = self._routes.resolve(notification.receivers)
+        for receiver in unknown:
+            self._metrics.unknown_receiver()
+            log.warning("receiver_unknown", receiver=receiver, notification=str(notification.notification_id))
+        return channels, RoutingReason.RECEIVERS if channels else RoutingReason.UNKNOWN_RECEIVERS

@@ -172,6 +172,7 @@ def test_a_rule_is_created_from_the_body_that_users_know(edge: Edge) -> None:
         ("POST", "/api/notifications/failed/n1/retry", "RetryFailedNotification"),
         ("POST", "/api/notifications/n1/retry", "RetryFailedNotification"),
         ("GET", "/api/circuit-breakers", "ListCircuitBreakers"),
+        ("GET", "/api/receivers", "ListReceivers"),
     ],
 )
 def test_each_path_leads_to_its_rpc(edge: Edge, method: str, path: str, rpc: str) -> None:

@@ -107,10 +107,11 @@ class TestPostgresFailedDeliveries(FailedDeliveriesContract):
 
     async def test_the_log_has_all_deliveries_by_age(self, database_with_rows: Database) -> None:
         log = PostgresDeliveryLog(database_with_rows)
-        everything = DeliveryQuery(states=frozenset(), channel="", alert_id="", limit=3, after=None)
+        everything = DeliveryQuery(states=frozenset(), channel="", alert_id="", incident_id="", limit=3, after=None)
         memory = MemoryDeliveryLog(failed.delivery for failed in (*FAILED, DELIVERED))
         pages = [everything, replace(everything, after=(NOW, UUID(int=2)))]
         pages += [replace(everything, alert_id="alert-2"), replace(everything, channel="email")]
+        pages += [replace(everything, incident_id="incident-2"), replace(everything, incident_id="other")]
         pages += [replace(everything, states=frozenset({DeliveryState.DELIVERED}))]
         for asked in pages:
             expected = [listed.delivery for listed in await memory.list_page(asked)]
@@ -130,20 +131,26 @@ class TestPostgresFailedDeliveries(FailedDeliveriesContract):
 async def insert(database: Database, failed: FailedDelivery) -> None:
     delivery = failed.delivery
     await database.fetch(
-        "INSERT INTO notifications (id, alert_id, kind, record, traceparent, created_at)"
-        " VALUES ($1, $2, 1, '', '', $3)",
+        "INSERT INTO notifications (id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent,"
+        " created_at) VALUES ($1, $2, $3, $4, $5, 1, '', '', $6)",
         delivery.notification_id,
+        delivery.subject_id,
+        delivery.sequence,
         delivery.alert_id,
+        delivery.incident_id,
         NOW,
     )
     await database.fetch(
         "INSERT INTO deliveries (id, notification_id, alert_id, kind, channel, state, attempt_count, due_at, reason,"
-        " last_error, created_at, updated_at, failed_at)"
-        " VALUES ($1, $2, $3, 1, 'slack', $4, 1, $5, 'REFUSED', 'answered 400', $6, $5, $5)",
+        " last_error, created_at, updated_at, failed_at, subject_id, sequence, incident_id)"
+        " VALUES ($1, $2, $3, 1, 'slack', $4, 1, $5, 'REFUSED', 'answered 400', $6, $5, $5, $7, $8, $9)",
         delivery.id,
         delivery.notification_id,
         delivery.alert_id,
         delivery.state.value,
         failed.fail_time,
         NOW,
+        delivery.subject_id,
+        delivery.sequence,
+        delivery.incident_id,
     )

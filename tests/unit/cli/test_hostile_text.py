@@ -23,7 +23,7 @@ from tests.fakes.edge import Edge
 from tests.fakes.ingest_server import IngestServer
 from tests.unit.cli.commands import Command
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertHistoryEntry
-from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification
+from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, FailedNotification, Receiver
 
 M = TypeVar("M", bound=Message)
 
@@ -39,6 +39,7 @@ COMMANDS = [
     ("notifications", "list"),
     ("notifications", "failed"),
     ("notifications", "breakers"),
+    ("receivers", "list"),
     ("notifications", "retry", HOSTILE),
 ]
 
@@ -72,6 +73,7 @@ def hostile(edge: Edge) -> Edge:
     edge.failed.append(filled(FailedNotification()))
     edge.deliveries.append(filled(Delivery()))
     edge.breakers.append(filled(CircuitBreaker()))
+    edge.receivers.append(filled(Receiver()))
     return edge
 
 

@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import IDS, Command, error_of
-from tocsin.notifications.v1.notification_pb2 import Delivery, Notification
+from tocsin.notifications.v1.notification_pb2 import Delivery, Notification, Receiver
 
 
 def test_a_failed_delivery_is_retried(tocsin: Command, one_failure: Edge) -> None:
@@ -62,3 +62,13 @@ def test_a_failure_is_shown_with_its_address_and_the_whole_error(tocsin: Command
     failure.recipient, failure.last_error = "https://hooks.slack.com", "answered 500: " + "why " * 60 + "end"
     shown = tocsin("notifications", "failed").stdout
     assert f"01234567 to https://hooks.slack.com: {failure.last_error}" in shown.splitlines()
+
+
+def test_receivers_are_listed_with_their_channels(tocsin: Command, edge: Edge) -> None:
+    slack = Receiver.Channel(name="slack", kind="slack", recipient="https://hooks.slack.com", fallback=["email"])
+    email = Receiver.Channel(name="email", kind="email")
+    edge.receivers = [Receiver(name="ops", channels=[slack, email])]
+    lines = [" ".join(line.split()) for line in tocsin("receivers", "list").stdout.splitlines()]
+    assert lines[-2:] == ["ops slack slack https://hooks.slack.com email", "ops email email - -"]
+    (shown,) = json.loads(tocsin("receivers", "list", "-o", "json").stdout)
+    assert [channel["name"] for channel in shown["channels"]] == ["slack", "email"]

@@ -44,6 +44,8 @@ POLICY = RetryPolicy(
 IN_FLIGHT = Delivery(
     id=UUID(int=1),
     notification_id=SPACE,
+    subject_id="alert",
+    sequence=1,
     alert_id="alert",
     kind=NotificationKind.FIRING,
     channel="slack",

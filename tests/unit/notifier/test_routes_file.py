@@ -125,7 +125,9 @@ def drop(*path: str) -> Change:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param(set_in("extra", to=1), "extra is not known; there are channels and routes", id="unknown top"),
+        pytest.param(
+            set_in("extra", to=1), "extra is not known; there are channels, receivers and routes", id="unknown top"
+        ),
         pytest.param(set_in("channels", to=[]), "channels must be a mapping", id="channels a list"),
         pytest.param(set_in("channels", to={}), "channels names no channel", id="no channels"),
         pytest.param(drop("channels", "webhook"), "'webhook' cannot be used here", id="unknown fallback"),
@@ -174,6 +176,16 @@ def drop(*path: str) -> Change:
         ),
         pytest.param(set_in("channels", "slack", "url_file", to=""), "slack.url_file is required", id="no path"),
         pytest.param(set_in("channels", "slack", "url_file", to="empty"), "slack.url_file is empty", id="empty file"),
+        pytest.param(set_in("receivers", to=["slack"]), "receivers must be a mapping", id="receivers a list"),
+        pytest.param(set_in("receivers", to={"Ops!": "slack"}), "receivers: 'Ops!' must be lower-case", id="its name"),
+        pytest.param(set_in("receivers", to={"slack": "email"}), "receivers.slack has the name of", id="as a channel"),
+        pytest.param(set_in("receivers", to={"ops": []}), "receivers.ops must be a string or a list", id="of nothing"),
+        pytest.param(set_in("receivers", to={"ops": "sms"}), "receivers.ops: 'sms' cannot be used", id="of no channel"),
+        pytest.param(
+            set_in("receivers", to={f"r{number}": "slack" for number in range(197)}),
+            "there are 201 with the channels; 200 are allowed",
+            id="too many receivers",
+        ),
         pytest.param(set_in("routes", to={}), "routes must be a list", id="routes a mapping"),
         pytest.param(set_in("routes", to=["x"]), "routes[0] must be a mapping", id="route a string"),
         pytest.param(set_in("routes", to=[]), "routes: no route without", id="a severity goes to nobody"),
@@ -250,6 +262,14 @@ def test_a_webhook_that_can_never_work_is_refused_with_the_file(url: str, *, is_
         read(changed)
     changed["channels"]["webhook"]["allow_private"] = True
     assert read(changed).channels["webhook"].settings.recipient == url.removesuffix("/hook")
+
+
+def test_receivers_are_lists_of_channels_and_need_no_routes() -> None:
+    changed = document()
+    del changed["routes"]
+    changed["receivers"] = {"ops": ["slack", "email", "slack"], "boss": "email"}
+    found = read(changed)
+    assert (found.receivers, found.routes) == ({"ops": ("slack", "email"), "boss": ("email",)}, ())
 
 
 def test_labels_may_list_their_values() -> None:

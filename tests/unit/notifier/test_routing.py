@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +11,15 @@ from services.notifier.core.channels.slack import SlackSettings
 from services.notifier.core.delivery import DeliveryState
 from services.notifier.core.routing import (
     DeliveryTarget,
+    EarlierDelivery,
     Route,
     Routes,
     RoutingReason,
     delivery_id,
     describe_channels,
     fallback_targets,
+    gets_from_fallback,
+    is_exhausted,
     targets_of,
 )
 from tests.fakes.notifier import notification_content
@@ -36,6 +41,10 @@ fallbacks = st.fixed_dictionaries(
     {name: st.lists(st.sampled_from(CHANNELS), max_size=3).map(tuple) for name in CHANNELS}
 )
 states = st.dictionaries(st.sampled_from(CHANNELS), st.sampled_from(DeliveryState), min_size=1)
+
+
+def earlier(channel: str, fallback_for: str = "", *, is_live: bool = True) -> EarlierDelivery:
+    return EarlierDelivery(target=DeliveryTarget(channel=channel, fallback_for=fallback_for), is_live=is_live)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +112,8 @@ def test_which_fallback_is_next(states: dict[str, DeliveryState], expected: list
 
 
 def test_a_channel_that_took_the_beginning_gets_the_end() -> None:
-    before = [
-        DeliveryTarget(channel="email", fallback_for="slack"),
-        DeliveryTarget(channel="slack", fallback_for="pagerduty"),
-    ]
-    assert targets_of(("slack",), before) == (
+    before = [earlier("email", "slack"), earlier("slack", "pagerduty"), earlier("webhook", is_live=False)]
+    assert targets_of(("slack",), before, is_named=False) == (
         DeliveryTarget(channel="slack"),
         DeliveryTarget(channel="email", fallback_for="slack"),
     )
@@ -123,10 +129,63 @@ def test_a_quiet_end_reaches_only_tracking_channels() -> None:
         routes=(),
     )
     assert routes.tracking_channels == {"pager"}
-    before = [DeliveryTarget(channel="slack"), DeliveryTarget(channel="pager", fallback_for="slack")]
-    assert targets_of(("slack",), before, routes.tracking_channels) == (
+    before = [earlier("slack"), earlier("pager", "slack")]
+    assert targets_of(("slack",), before, is_named=False, only=routes.tracking_channels) == (
         DeliveryTarget(channel="pager", fallback_for="slack"),
     )
+
+
+def test_named_receivers_reach_their_fallbacks_and_no_other_receiver() -> None:
+    before = [
+        earlier("slack", is_live=False),
+        earlier("pagerduty"),
+        earlier("email", "slack", is_live=False),
+        earlier("webhook", "email"),
+        earlier("sms", "pagerduty"),
+    ]
+    assert targets_of(("slack",), before, is_named=True) == (
+        DeliveryTarget(channel="slack"),
+        DeliveryTarget(channel="webhook", fallback_for="email"),
+    )
+    assert targets_of((), before, is_named=True) == ()
+
+
+def test_receivers_are_resolved_to_channels_once_each_and_in_order() -> None:
+    slack = ChannelSpec(name="slack", settings=SlackSettings(url="https://slack"))
+    email = replace(slack, name="email")
+    routes = Routes(channels={"slack": slack, "email": email}, receivers={"ops": ("email", "slack")})
+    assert routes.all_receivers == {"slack": ("slack",), "email": ("email",), "ops": ("email", "slack")}
+    assert routes.resolve(["slack", "nobody", "ops"]) == (("slack", "email"), ("nobody",))
+
+
+@pytest.mark.parametrize(
+    ("states", "exhausted"),
+    [
+        pytest.param([DeliveryState.FAILED, DeliveryState.FAILED], True, id="all have failed"),
+        pytest.param([DeliveryState.FAILED, DeliveryState.PENDING], False, id="one is still to be tried"),
+        pytest.param([DeliveryState.FAILED, DeliveryState.DELIVERED], False, id="one has delivered"),
+        pytest.param([DeliveryState.FAILED, DeliveryState.SUPERSEDED], False, id="one took something newer"),
+    ],
+)
+def test_a_notification_is_exhausted_when_all_deliveries_have_failed(
+    states: list[DeliveryState], *, exhausted: bool
+) -> None:
+    assert is_exhausted(states) is exhausted
+
+
+@pytest.mark.parametrize(
+    ("receivers", "channels", "takes"),
+    [
+        pytest.param((), (), True, id="the file's routes decided"),
+        pytest.param(("ops",), ("slack", "email"), True, id="it goes to the channel that failed"),
+        pytest.param(("boss",), ("email",), False, id="it goes to others"),
+    ],
+)
+def test_a_fallback_takes_what_goes_to_the_channel_that_it_stands_in_for(
+    receivers: tuple[str, ...], channels: tuple[str, ...], *, takes: bool
+) -> None:
+    target = DeliveryTarget(channel="webhook", fallback_for="slack")
+    assert gets_from_fallback(target, receivers=receivers, channels=channels) is takes
 
 
 @given(fallbacks, states)

@@ -8,20 +8,45 @@ import pytest
 
 from services.chassis.failures import Failure, InvalidRequest
 from services.chassis.request_ids import RequestIdReused
+from services.domain.severity import Severity
+from services.notifier.core.channels import ChannelSpec
+from services.notifier.core.channels.email import EmailSettings
+from services.notifier.core.channels.slack import SlackSettings
 from services.notifier.core.delivery import Delivery, DeliveryState
+from services.notifier.core.routing import Route, Routes
+from services.notifier.messages import file_routes_message
 from services.notifier.rpc import FailedNotificationNotFound, NotificationAlreadyDelivered, NotificationRpc
 from services.notifier.worker.dispatcher import Dispatchers
 from tests.fakes.clock import FakeClock
 from tests.fakes.notifier import NOW, MemoryDeliveryLog, MemoryFailedDeliveries, failed_delivery
 from tocsin.notifications.v1.notification_pb2 import Delivery as DeliveryMessage
-from tocsin.notifications.v1.notification_pb2 import FailedNotification
+from tocsin.notifications.v1.notification_pb2 import FailedNotification, Receiver
 from tocsin.notifications.v1.notification_service_pb2 import (
     ListDeliveriesRequest,
     ListFailedNotificationsRequest,
+    ListReceiversRequest,
     RetryFailedNotificationRequest,
     RetryFailedNotificationResponse,
 )
 
+EMAIL = EmailSettings(
+    host="mail", port=25, username="", password="", sender="tocsin@example.com", recipients=("a@example.com",)
+)
+ROUTES = Routes(
+    channels={
+        "slack": ChannelSpec(
+            name="slack", settings=SlackSettings(url="https://hooks.slack.com/secret"), fallback=("email",)
+        ),
+        "email": ChannelSpec(name="email", settings=EMAIL),
+    },
+    receivers={"ops": ("slack", "email")},
+    routes=(
+        Route(severities=frozenset(Severity), channels=("email",), labels={"team": frozenset({"b|c", "a"})}),
+        Route(severities=frozenset({Severity.HIGH, Severity.CRITICAL}), channels=("slack", "email")),
+        Route(severities=frozenset({Severity.LOW, Severity.MEDIUM}), channels=("slack",)),
+        Route(severities=frozenset({Severity.LOW}), channels=("slack",), labels={"team": frozenset({"d"})}),
+    ),
+)
 REQUEST_ID = str(uuid.UUID(int=77))
 
 
@@ -32,7 +57,7 @@ class Bench:
         self.clock = FakeClock(NOW)
         self.deliveries = MemoryDeliveryLog()
         self.store = MemoryFailedDeliveries(failed_delivery(number=number) for number in (1, 2))
-        self.rpc = NotificationRpc(self.deliveries, self.store, Dispatchers(), self.clock, fail_max=3)
+        self.rpc = NotificationRpc(self.deliveries, self.store, Dispatchers(), self.clock, routes=ROUTES, fail_max=3)
 
     async def retry(self, number: int, request_id: str = REQUEST_ID) -> RetryFailedNotificationResponse:
         request = RetryFailedNotificationRequest(id=str(uuid.UUID(int=number)), request_id=request_id)
@@ -160,3 +185,25 @@ async def test_a_request_id_must_be_a_uuid(bench: Bench) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await bench.retry(1, request_id="one")
     assert [violation.field for violation in refused.value.violations] == ["requestId"]
+
+
+async def test_receivers_are_listed_with_their_channels_and_no_secret(bench: Bench) -> None:
+    found = await bench.rpc.ListReceivers(ListReceiversRequest(), None)
+    email = Receiver.Channel(name="email", kind="email", recipient="a@example.com")
+    slack = Receiver.Channel(name="slack", kind="slack", recipient="https://hooks.slack.com", fallback=["email"])
+    assert list(found.receivers) == [
+        Receiver(name="email", channels=[email], is_channel=True),
+        Receiver(name="ops", channels=[slack, email]),
+        Receiver(name="slack", channels=[slack], is_channel=True),
+    ]
+    assert found.file_routes.root.receivers == ["slack"]
+    assert [(list(route.matchers), list(route.receivers)) for route in found.file_routes.root.routes] == [
+        ([r'team=~"a|b\\|c"'], ["email"]),
+        (['severity=~"CRITICAL|HIGH"'], ["slack", "email"]),
+        (['severity=~"MEDIUM|LOW"'], ["slack"]),
+        (['severity="LOW"', 'team="d"'], ["slack"]),
+    ]
+
+
+def test_a_file_without_routes_has_no_tree() -> None:
+    assert file_routes_message(Routes(channels={})) is None

@@ -28,6 +28,8 @@ def job(
     delivery = Delivery(
         id=SPACE,
         notification_id=SPACE,
+        subject_id="alert",
+        sequence=1,
         alert_id="alert",
         kind=NotificationKind.FIRING,
         channel="slack",

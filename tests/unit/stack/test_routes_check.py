@@ -69,3 +69,17 @@ def test_the_command_refuses_a_label_without_a_value(routes: Path) -> None:
     assert (
         CliRunner().invoke(app, ["routes", "test", str(routes), "--label", "team", "--severity", "LOW"]).exit_code == 2
     )
+
+
+def test_a_file_may_have_receivers_and_no_routes(routes: Path) -> None:
+    channels, _, _ = ROUTES.partition("routes:")
+    routes.write_text(
+        channels.replace("${PAYMENTS_SLACK_URL}", "${SINK_SLACK_WEBHOOK_URL}") + "receivers: {ops: slack}\n"
+    )
+    checked = CliRunner().invoke(app, ["routes", "check", str(routes), "--sinks"])
+    assert (checked.exit_code, "the notifier takes it" in checked.stdout) == (0, True)
+    shown = CliRunner().invoke(app, ["routes", "test", str(routes), "--severity", "LOW", "--sinks"])
+    assert shown.stdout == "no channel: the file has no routes\n"
+    routes.write_text(routes.read_text().replace("ops: slack", "ops: sms"))
+    refused = error_of(CliRunner().invoke(app, ["routes", "check", str(routes), "--sinks", "-o", "json"]))
+    assert [detail["field"] for detail in refused["details"]] == ["receivers.ops"]

@@ -505,3 +505,69 @@ class CircuitBreaker(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CircuitBreaker: _TypeAlias = CircuitBreaker  # noqa: Y015
+
+@_typing.final
+class Receiver(_message.Message):
+    """Whom a notification can name: a list of channels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Channel(_message.Message):
+        """One of a receiver's channels."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        KIND_FIELD_NUMBER: _builtins.int
+        RECIPIENT_FIELD_NUMBER: _builtins.int
+        FALLBACK_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        """The channel's name."""
+        kind: _builtins.str
+        """Its kind: slack, pagerduty, webhook or email."""
+        recipient: _builtins.str
+        """Where it sends, without secrets: mail addresses, or scheme and host of an address."""
+        @_builtins.property
+        def fallback(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """The names of the channels that take its place when it has failed, the first one first."""
+
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            kind: _builtins.str = ...,
+            recipient: _builtins.str = ...,
+            fallback: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "kind", b"kind", "name", b"name", "recipient", b"recipient"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    IS_CHANNEL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, unique among receivers."""
+    is_channel: _builtins.bool
+    """Whether it is a channel, which is a receiver by its own name."""
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receiver.Channel]:
+        """Its channels, in the order of the file."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        channels: _abc.Iterable[Global___Receiver.Channel] | None = ...,
+        is_channel: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "is_channel", b"is_channel", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Receiver: _TypeAlias = Receiver  # noqa: Y015

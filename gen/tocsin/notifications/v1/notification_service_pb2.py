@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from tocsin.notifications.v1 import notification_pb2 as tocsin_dot_notifications_dot_v1_dot_notification__pb2
+from tocsin.routing.v1 import routing_tree_pb2 as tocsin_dot_routing_dot_v1_dot_routing__tree__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2tocsin/notifications/v1/notification_service.proto\x12\x17tocsin.notifications.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a*tocsin/notifications/v1/notification.proto\"\xcf\x01\n\x1eListFailedNotificationsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12J\n\x08statuses\x18\x03 \x03(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.StatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x85\x01\n\x1fListFailedNotificationsResponse\x12I\n\x14\x66\x61iled_notifications\x18\x01 \x03(\x0b\x32+.tocsin.notifications.v1.FailedNotification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb8\x01\n\x15ListDeliveriesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12=\n\x06states\x18\x03 \x03(\x0e\x32\'.tocsin.notifications.v1.Delivery.StateB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61lert_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"h\n\x16ListDeliveriesResponse\x12\x35\n\ndeliveries\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x1eRetryFailedNotificationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x1fRetryFailedNotificationResponse\x12H\n\x13\x66\x61iled_notification\x18\x01 \x01(\x0b\x32+.tocsin.notifications.v1.FailedNotification\"\x1c\n\x1aListCircuitBreakersRequest\"`\n\x1bListCircuitBreakersResponse\x12\x41\n\x10\x63ircuit_breakers\x18\x01 \x03(\x0b\x32\'.tocsin.notifications.v1.CircuitBreaker2\xfd\x05\n\x13NotificationService\x12\xb2\x01\n\x17ListFailedNotifications\x12\x37.tocsin.notifications.v1.ListFailedNotificationsRequest\x1a\x38.tocsin.notifications.v1.ListFailedNotificationsResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/notifications/failed\x12\x90\x01\n\x0eListDeliveries\x12..tocsin.notifications.v1.ListDeliveriesRequest\x1a/.tocsin.notifications.v1.ListDeliveriesResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/notifications\x12\xdb\x01\n\x17RetryFailedNotification\x12\x37.tocsin.notifications.v1.RetryFailedNotificationRequest\x1a\x38.tocsin.notifications.v1.RetryFailedNotificationResponse\"M\x82\xd3\xe4\x93\x02G\"$/api/notifications/failed/{id}/retryZ\x1f\"\x1d/api/notifications/{id}/retry\x12\xbf\x01\n\x13ListCircuitBreakers\x12\x33.tocsin.notifications.v1.ListCircuitBreakersRequest\x1a\x34.tocsin.notifications.v1.ListCircuitBreakersResponse\"=\x90\x02\x01\x82\xd3\xe4\x93\x02\x34\x12\x15/api/circuit-breakersZ\x1b\x12\x19/actuator/circuitbreakersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2tocsin/notifications/v1/notification_service.proto\x12\x17tocsin.notifications.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a*tocsin/notifications/v1/notification.proto\x1a$tocsin/routing/v1/routing_tree.proto\"\xcf\x01\n\x1eListFailedNotificationsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12J\n\x08statuses\x18\x03 \x03(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.StatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x85\x01\n\x1fListFailedNotificationsResponse\x12I\n\x14\x66\x61iled_notifications\x18\x01 \x03(\x0b\x32+.tocsin.notifications.v1.FailedNotification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd3\x01\n\x15ListDeliveriesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12=\n\x06states\x18\x03 \x03(\x0e\x32\'.tocsin.notifications.v1.Delivery.StateB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61lert_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bincident_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"h\n\x16ListDeliveriesResponse\x12\x35\n\ndeliveries\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x1eRetryFailedNotificationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x1fRetryFailedNotificationResponse\x12H\n\x13\x66\x61iled_notification\x18\x01 \x01(\x0b\x32+.tocsin.notifications.v1.FailedNotification\"\x1c\n\x1aListCircuitBreakersRequest\"`\n\x1bListCircuitBreakersResponse\x12\x41\n\x10\x63ircuit_breakers\x18\x01 \x03(\x0b\x32\'.tocsin.notifications.v1.CircuitBreaker\"\x16\n\x14ListReceiversRequest\"\x82\x01\n\x15ListReceiversResponse\x12\x34\n\treceivers\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Receiver\x12\x33\n\x0b\x66ile_routes\x18\x02 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTree2\x89\x07\n\x13NotificationService\x12\xb2\x01\n\x17ListFailedNotifications\x12\x37.tocsin.notifications.v1.ListFailedNotificationsRequest\x1a\x38.tocsin.notifications.v1.ListFailedNotificationsResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/notifications/failed\x12\x90\x01\n\x0eListDeliveries\x12..tocsin.notifications.v1.ListDeliveriesRequest\x1a/.tocsin.notifications.v1.ListDeliveriesResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/notifications\x12\xdb\x01\n\x17RetryFailedNotification\x12\x37.tocsin.notifications.v1.RetryFailedNotificationRequest\x1a\x38.tocsin.notifications.v1.RetryFailedNotificationResponse\"M\x82\xd3\xe4\x93\x02G\"$/api/notifications/failed/{id}/retryZ\x1f\"\x1d/api/notifications/{id}/retry\x12\xbf\x01\n\x13ListCircuitBreakers\x12\x33.tocsin.notifications.v1.ListCircuitBreakersRequest\x1a\x34.tocsin.notifications.v1.ListCircuitBreakersResponse\"=\x90\x02\x01\x82\xd3\xe4\x93\x02\x34\x12\x15/api/circuit-breakersZ\x1b\x12\x19/actuator/circuitbreakers\x12\x89\x01\n\rListReceivers\x12-.tocsin.notifications.v1.ListReceiversRequest\x1a..tocsin.notifications.v1.ListReceiversResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/receiversb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['channel']._serialized_options = b'\342A\001\001'
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['alert_id']._loaded_options = None
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['alert_id']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['incident_id']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['incident_id']._serialized_options = b'\342A\001\001'
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -66,22 +69,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['RetryFailedNotification']._serialized_options = b'\202\323\344\223\002G\"$/api/notifications/failed/{id}/retryZ\037\"\035/api/notifications/{id}/retry'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListCircuitBreakers']._loaded_options = None
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListCircuitBreakers']._serialized_options = b'\220\002\001\202\323\344\223\0024\022\025/api/circuit-breakersZ\033\022\031/actuator/circuitbreakers'
-  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_start=187
-  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_end=394
-  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_start=397
-  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_end=530
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=533
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=717
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=719
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=823
-  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_start=825
-  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_end=901
-  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_start=903
-  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_end=1010
-  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_start=1012
-  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_end=1040
-  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_start=1042
-  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_end=1138
-  _globals['_NOTIFICATIONSERVICE']._serialized_start=1141
-  _globals['_NOTIFICATIONSERVICE']._serialized_end=1906
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListReceivers']._loaded_options = None
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListReceivers']._serialized_options = b'\220\002\001\202\323\344\223\002\020\022\016/api/receivers'
+  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_start=225
+  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_end=432
+  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_start=435
+  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_end=568
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=571
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=782
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=784
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=888
+  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_start=890
+  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_end=966
+  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_start=968
+  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_end=1075
+  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_start=1077
+  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_end=1105
+  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_start=1107
+  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_end=1203
+  _globals['_LISTRECEIVERSREQUEST']._serialized_start=1205
+  _globals['_LISTRECEIVERSREQUEST']._serialized_end=1227
+  _globals['_LISTRECEIVERSRESPONSE']._serialized_start=1230
+  _globals['_LISTRECEIVERSRESPONSE']._serialized_end=1360
+  _globals['_NOTIFICATIONSERVICE']._serialized_start=1363
+  _globals['_NOTIFICATIONSERVICE']._serialized_end=2268
 # @@protoc_insertion_point(module_scope)

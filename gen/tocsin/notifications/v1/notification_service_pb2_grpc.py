@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NotificationServiceStub:
-    """Lists and retries notifications that have failed, and lists the breakers of the channels.
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels.
     """
 
     def __init__(self, channel):
@@ -55,10 +55,15 @@ class NotificationServiceStub:
                 request_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListCircuitBreakersRequest.SerializeToString,
                 response_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListCircuitBreakersResponse.FromString,
                 _registered_method=True)
+        self.ListReceivers = channel.unary_unary(
+                '/tocsin.notifications.v1.NotificationService/ListReceivers',
+                request_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListReceiversRequest.SerializeToString,
+                response_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListReceiversResponse.FromString,
+                _registered_method=True)
 
 
 class NotificationServiceServicer:
-    """Lists and retries notifications that have failed, and lists the breakers of the channels.
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels.
     """
 
     def ListFailedNotifications(self, request, context):
@@ -90,6 +95,13 @@ class NotificationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReceivers(self, request, context):
+        """Lists the receivers of the notifier's file, to which routes and escalation steps send.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NotificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_NotificationServiceServicer_to_server(servicer, server):
                     request_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListCircuitBreakersRequest.FromString,
                     response_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListCircuitBreakersResponse.SerializeToString,
             ),
+            'ListReceivers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReceivers,
+                    request_deserializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListReceiversRequest.FromString,
+                    response_serializer=tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListReceiversResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tocsin.notifications.v1.NotificationService', rpc_method_handlers)
@@ -122,7 +139,7 @@ def add_NotificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NotificationService:
-    """Lists and retries notifications that have failed, and lists the breakers of the channels.
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels.
     """
 
     @staticmethod
@@ -223,6 +240,33 @@ class NotificationService:
             '/tocsin.notifications.v1.NotificationService/ListCircuitBreakers',
             tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListCircuitBreakersRequest.SerializeToString,
             tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListCircuitBreakersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReceivers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tocsin.notifications.v1.NotificationService/ListReceivers',
+            tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListReceiversRequest.SerializeToString,
+            tocsin_dot_notifications_dot_v1_dot_notification__service__pb2.ListReceiversResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,70 +1,88 @@
 """The table `deliveries`: its rows as values, and where they are inserted."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
+from services.chassis import outbox
 from services.chassis.postgres import Connection, Database
+from services.contract.topics import NOTIFICATION_RESULTS
+from services.domain.trace_context import headers_of
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryReason, DeliveryState
 from services.notifier.core.notification import NotificationKind
-from services.notifier.core.routing import DeliveryTarget, delivery_id, targets_of
+from services.notifier.core.routing import DeliveryTarget, EarlierDelivery, delivery_id, targets_of
+from services.notifier.messages import encode_unreachable_result
 from services.notifier.ports import PlannedNotification
 
 # Named, and not `*`: a column that a later release adds must not change what a prepared statement returns.
 DELIVERY_COLUMNS = (
     "id, notification_id, alert_id, kind, channel, fallback_for, state, turn, attempt_count, round_start, due_at, "
-    "reason, last_error, created_at, updated_at, failed_at, recipient"
+    "reason, last_error, created_at, updated_at, failed_at, recipient, subject_id, sequence, incident_id"
 )
 
 _INSERT_NOTIFICATIONS = """
-INSERT INTO notifications (id, alert_id, kind, record, traceparent, created_at)
-SELECT *, $6 FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::bytea[], $5::text[])
+INSERT INTO notifications
+    (id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent, exhausted_at, created_at)
+SELECT id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent,
+       CASE WHEN is_unreachable THEN $10::timestamptz END, $10
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::bytea[], $8::text[],
+            $9::boolean[])
+     AS planned (id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent, is_unreachable)
 ON CONFLICT DO NOTHING
+RETURNING id
 """
 
-# A notification is SUPERSEDED on a channel that took something newer about its alert. Those that come together keep
+# A notification is SUPERSEDED on a channel that took something newer about its subject. Those that come together keep
 # their order by a microsecond each.
 _INSERT_DELIVERIES = """
 INSERT INTO deliveries
-    (id, notification_id, alert_id, kind, channel, fallback_for, state, due_at, created_at, updated_at)
-SELECT new.id, new.notification_id, new.alert_id, new.kind, new.channel, new.fallback_for,
+    (id, notification_id, subject_id, sequence, alert_id, incident_id, kind, channel, fallback_for, state, due_at,
+     created_at, updated_at)
+SELECT new.id, new.notification_id, notifications.subject_id, notifications.sequence, notifications.alert_id,
+       notifications.incident_id, notifications.kind, new.channel, new.fallback_for,
        CASE WHEN EXISTS (SELECT 1 FROM deliveries AS newer
-                         WHERE newer.alert_id = new.alert_id AND newer.channel = new.channel
-                           AND newer.kind > new.kind AND newer.state = 'DELIVERED')
+                         WHERE newer.subject_id = notifications.subject_id AND newer.channel = new.channel
+                           AND newer.sequence > notifications.sequence AND newer.state = 'DELIVERED')
             THEN 'SUPERSEDED' ELSE 'PENDING' END,
-       new.planned_at, new.planned_at, $7
+       new.planned_at, new.planned_at, $5
 FROM (
-    SELECT *, $7::timestamptz + place * interval '1 microsecond' AS planned_at
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::smallint[], $5::text[], $6::text[])
-         WITH ORDINALITY AS planned (id, notification_id, alert_id, kind, channel, fallback_for, place)
-) AS new
+    SELECT *, $5::timestamptz + place * interval '1 microsecond' AS planned_at
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
+         WITH ORDINALITY AS planned (id, notification_id, channel, fallback_for, place)
+) AS new JOIN notifications ON notifications.id = new.notification_id
 ON CONFLICT DO NOTHING
 RETURNING channel
 """
 
-_SELECT_EARLIER_TARGETS = """
-SELECT alert_id, kind, channel, fallback_for FROM deliveries
-WHERE alert_id = ANY ($1) AND channel = ANY ($2) AND state IN ('PENDING', 'IN_FLIGHT', 'DELIVERED')
-ORDER BY created_at, kind
+_SELECT_EARLIER = """
+SELECT subject_id, sequence, channel, fallback_for,
+       channel = ANY ($2) AND state IN ('PENDING', 'IN_FLIGHT', 'DELIVERED') AS is_live
+FROM deliveries WHERE subject_id = ANY ($1)
+ORDER BY created_at, sequence
 """
 
-# In one order, so that two that lock several alerts do not wait for each other.
-_LOCK_ALERTS = """
+# In one order, so that two that lock several subjects do not wait for each other.
+_LOCK_SUBJECTS = """
 SELECT pg_advisory_xact_lock(key)
-FROM (SELECT DISTINCT hashtextextended(alert, 0) AS key FROM unnest($1::text[]) AS alert ORDER BY key) AS keys
+FROM (SELECT DISTINCT hashtextextended(subject, 0) AS key FROM unnest($1::text[]) AS subject ORDER BY key) AS keys
 """
+
+
+# The sequence of a subject's first notification: there are no earlier ones.
+_FIRST = 1
+
+# The deliveries of each subject, each with the sequence of its notification.
+EarlierDeliveries = dict[str, list[tuple[int, EarlierDelivery]]]
 
 
 class NewDelivery(NamedTuple):
-    """A delivery to insert."""
+    """A delivery to insert; its notification is in the table."""
 
     notification_id: UUID
-    alert_id: str
-    kind: int
     channel: str
     fallback_for: str
 
@@ -79,39 +97,37 @@ class PostgresDeliveryPlans:
     async def insert(self, planned: Sequence[PlannedNotification], *, now: datetime) -> frozenset[str]:
         async def work(connection: Connection) -> frozenset[str]:
             await _insert_notifications(connection, planned, now)
-            later = [notification for notification in planned if notification.kind is not NotificationKind.FIRING]
-            earlier = await self._earlier_targets(connection, [notification.alert_id for notification in later])
-            deliveries = [
-                NewDelivery(
-                    notification.notification_id,
-                    notification.alert_id,
-                    notification.kind,
-                    target.channel,
-                    target.fallback_for,
-                )
-                for notification in planned
-                for target in targets_of(
-                    notification.channels,
-                    [target for kind, target in earlier[notification.alert_id] if kind < notification.kind],
-                    notification.only,
-                )
-            ]
+            later = [notification.subject_id for notification in planned if notification.sequence > _FIRST]
+            earlier = await self._earlier_deliveries(connection, later)
+            deliveries = [delivery for each in planned for delivery in _plan(each, earlier)]
             return await insert_deliveries(connection, deliveries, now=now)
 
         return await self._database.run_idempotent(work)
 
-    async def _earlier_targets(
-        self, connection: Connection, alert_ids: Sequence[str]
-    ) -> Mapping[str, Sequence[tuple[int, DeliveryTarget]]]:
-        """Return the targets of each alert with their kinds; nobody adds to them until the transaction ends."""
-        targets: dict[str, list[tuple[int, DeliveryTarget]]] = defaultdict(list)
-        if not alert_ids:
-            return targets
-        await lock_alerts(connection, alert_ids)
-        for row in await connection.fetch(_SELECT_EARLIER_TARGETS, alert_ids, self._channels):
+    async def _earlier_deliveries(self, connection: Connection, subject_ids: Sequence[str]) -> EarlierDeliveries:
+        """Return the deliveries of each subject; nobody adds to them until the transaction ends."""
+        earlier: EarlierDeliveries = defaultdict(list)
+        if not subject_ids:
+            return earlier
+        await lock_subjects(connection, subject_ids)
+        for row in await connection.fetch(_SELECT_EARLIER, subject_ids, self._channels):
             target = DeliveryTarget(channel=row["channel"], fallback_for=row["fallback_for"])
-            targets[row["alert_id"]].append((row["kind"], target))
-        return targets
+            delivery = EarlierDelivery(target=target, is_live=row["is_live"])
+            earlier[row["subject_id"]].append((row["sequence"], delivery))
+        return earlier
+
+
+def _plan(notification: PlannedNotification, earlier: EarlierDeliveries) -> list[NewDelivery]:
+    """Return the deliveries of a notification, and add them to those that later ones of the batch look at."""
+    known = earlier[notification.subject_id]
+    targets = targets_of(
+        notification.channels,
+        [delivery for sequence, delivery in known if sequence < notification.sequence],
+        is_named=bool(notification.receivers),
+        only=notification.only,
+    )
+    known += [(notification.sequence, EarlierDelivery(target=target)) for target in targets]
+    return [NewDelivery(notification.notification_id, target.channel, target.fallback_for) for target in targets]
 
 
 def delivery_of(row: asyncpg.Record) -> Delivery:
@@ -119,6 +135,8 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
     return Delivery(
         id=row["id"],
         notification_id=row["notification_id"],
+        subject_id=row["subject_id"],
+        sequence=row["sequence"],
         alert_id=row["alert_id"],
         kind=NotificationKind(row["kind"]),
         channel=row["channel"],
@@ -133,6 +151,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         create_time=row["created_at"],
         fail_time=row["failed_at"],
         recipient=row["recipient"],
+        incident_id=row["incident_id"],
     )
 
 
@@ -146,8 +165,6 @@ async def insert_deliveries(
         _INSERT_DELIVERIES,
         [delivery_id(delivery.notification_id, delivery.channel) for delivery in deliveries],
         [delivery.notification_id for delivery in deliveries],
-        [delivery.alert_id for delivery in deliveries],
-        [delivery.kind for delivery in deliveries],
         [delivery.channel for delivery in deliveries],
         [delivery.fallback_for for delivery in deliveries],
         now,
@@ -155,18 +172,36 @@ async def insert_deliveries(
     return frozenset(row["channel"] for row in rows)
 
 
-async def lock_alerts(connection: Connection, alert_ids: Iterable[str]) -> None:
-    """Be the only one who decides the targets of these alerts, until the transaction ends."""
-    await connection.execute(_LOCK_ALERTS, list(alert_ids))
+async def lock_subjects(connection: Connection, subject_ids: Iterable[str]) -> None:
+    """Be the only one who decides the targets of these subjects, until the transaction ends."""
+    await connection.execute(_LOCK_SUBJECTS, list(subject_ids))
 
 
 async def _insert_notifications(connection: Connection, planned: Sequence[PlannedNotification], now: datetime) -> None:
-    await connection.execute(
+    """Insert those that are new, and of those that are unreachable the result for the manager."""
+    rows = await connection.fetch(
         _INSERT_NOTIFICATIONS,
         [notification.notification_id for notification in planned],
+        [notification.subject_id for notification in planned],
+        [notification.sequence for notification in planned],
         [notification.alert_id for notification in planned],
+        [notification.incident_id for notification in planned],
         [notification.kind for notification in planned],
         [notification.record for notification in planned],
         [notification.traceparent for notification in planned],
+        [notification.is_unreachable for notification in planned],
         now,
+    )
+    new = {row["id"] for row in rows}
+    unreachable = {
+        each.notification_id: each for each in planned if each.is_unreachable and each.notification_id in new
+    }
+    await outbox.put_all(connection, NOTIFICATION_RESULTS, [_unreachable(each, now) for each in unreachable.values()])
+
+
+def _unreachable(notification: PlannedNotification, now: datetime) -> outbox.OutboxRecord:
+    return outbox.OutboxRecord(
+        key=notification.alert_id.encode(),
+        value=encode_unreachable_result(notification, now),
+        headers=headers_of(notification.traceparent),
     )

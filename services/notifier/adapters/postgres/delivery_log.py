@@ -9,9 +9,10 @@ SELECT {DELIVERY_COLUMNS} FROM deliveries
 WHERE ($1::text[] IS NULL OR state = ANY ($1))
   AND ($2 = '' OR channel = $2)
   AND ($3 = '' OR alert_id = $3)
-  AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid))
+  AND ($4 = '' OR incident_id = $4)
+  AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))
 ORDER BY created_at DESC, id DESC
-LIMIT $6
+LIMIT $7
 """  # noqa: S608 - nothing but column names is put in
 
 
@@ -25,6 +26,13 @@ class PostgresDeliveryLog:
         states = [state.value for state in query.states] or None
         create_time, last_id = query.after or (None, None)
         rows = await self._database.fetch(
-            _SELECT_PAGE, states, query.channel, query.alert_id, create_time, last_id, query.limit
+            _SELECT_PAGE,
+            states,
+            query.channel,
+            query.alert_id,
+            query.incident_id,
+            create_time,
+            last_id,
+            query.limit,
         )
         return [ListedDelivery(delivery=delivery_of(row), update_time=row["updated_at"]) for row in rows]

@@ -1,16 +1,17 @@
 """The outcomes of attempts, with all that follows from them, in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+
+import asyncpg
 
 from services.chassis import outbox
 from services.chassis.postgres import Connection, Database
 from services.contract.topics import NOTIFICATION_RESULTS
-from services.notifier.adapters.postgres.deliveries import NewDelivery, insert_deliveries, lock_alerts
+from services.notifier.adapters.postgres.deliveries import NewDelivery, insert_deliveries, lock_subjects
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryState, is_first_failure
-from services.notifier.core.notification import NotificationKind
-from services.notifier.core.routing import fallback_targets
+from services.notifier.core.routing import DeliveryTarget, fallback_targets, gets_from_fallback, is_exhausted
 from services.notifier.messages import UnreadableNotificationError, decode_notification, encode_result
 from services.notifier.ports import DeliveryOutcome
 
@@ -28,7 +29,7 @@ RETURNING failed_at
 
 _SUPERSEDE = """
 UPDATE deliveries SET state = 'SUPERSEDED', updated_at = $4
-WHERE alert_id = $1 AND channel = $2 AND kind < $3 AND state IN ('PENDING', 'FAILED')
+WHERE subject_id = $1 AND channel = $2 AND sequence < $3 AND state IN ('PENDING', 'FAILED')
 """
 
 _REDRIVE = """
@@ -42,7 +43,12 @@ UPDATE deliveries SET due_at = $2 WHERE channel = $1 AND state = 'FAILED' AND du
 """
 
 _SELECT_STATES = "SELECT channel, state FROM deliveries WHERE notification_id = $1"
-_SELECT_FROM_KIND_ON = "SELECT id, kind, record FROM notifications WHERE alert_id = $1 AND kind >= $2 ORDER BY kind"
+_EXHAUST = "UPDATE notifications SET exhausted_at = $2 WHERE id = $1 AND exhausted_at IS NULL RETURNING id"
+
+_SELECT_FROM_ON = """
+SELECT id, record, ARRAY(SELECT channel FROM deliveries WHERE notification_id = mine.id) AS channels
+FROM notifications AS mine WHERE subject_id = $1 AND sequence >= $2 ORDER BY sequence
+"""
 
 
 class PostgresDeliveryOutcomes:
@@ -70,12 +76,10 @@ class PostgresDeliveryOutcomes:
             return frozenset()
         channels: set[str] = set()
         if after.state is DeliveryState.DELIVERED:
-            if after.kind is not NotificationKind.FIRING:
-                await connection.execute(_SUPERSEDE, after.alert_id, after.channel, after.kind, now)
+            await connection.execute(_SUPERSEDE, after.subject_id, after.channel, after.sequence, now)
             await _insert_result(connection, after, now)
-        if is_first_failure(before, after):
-            channels |= await self._insert_fallbacks(connection, after, now)
-            await _insert_result(connection, after, now)
+        if after.state is DeliveryState.FAILED:
+            channels |= await self._record_failure(connection, before, after, now)
         if outcome.channel_recovered:
             await connection.execute(_REDRIVE, after.channel, now)
             channels.add(after.channel)
@@ -102,32 +106,56 @@ class PostgresDeliveryOutcomes:
         )
         return row is not None
 
-    async def _insert_fallbacks(self, connection: Connection, failed: Delivery, now: datetime) -> frozenset[str]:
+    async def _record_failure(
+        self, connection: Connection, before: Delivery, after: Delivery, now: datetime
+    ) -> frozenset[str]:
+        """Insert the deliveries to fallbacks, and the result; return the channels of the new deliveries."""
         # Two channels of one notification that fail at the same moment must see each other: one after the other, and
         # a statement of its own reads the states, after the lock.
-        await lock_alerts(connection, [failed.alert_id])
+        await lock_subjects(connection, [after.subject_id])
         states = {
             row["channel"]: DeliveryState(row["state"])
-            for row in await connection.fetch(_SELECT_STATES, failed.notification_id)
+            for row in await connection.fetch(_SELECT_STATES, after.notification_id)
         }
-        targets = fallback_targets(self._fallbacks, states)
-        # A fallback that gets the beginning of an alert also gets its end, even if that came in meanwhile.
-        rows = await connection.fetch(_SELECT_FROM_KIND_ON, failed.alert_id, failed.kind) if targets else []
+        is_first = is_first_failure(before, after)
+        targets = fallback_targets(self._fallbacks, states) if is_first else ()
+        channels = await self._insert_fallbacks(connection, after, targets, now)
+        exhausted = (
+            await connection.fetch(_EXHAUST, after.notification_id, now)
+            if not channels and is_exhausted(states.values())
+            else []
+        )
+        if is_first or exhausted:
+            await _insert_result(connection, after, now, is_exhausted=bool(exhausted))
+        return channels
+
+    async def _insert_fallbacks(
+        self, connection: Connection, failed: Delivery, targets: Sequence[DeliveryTarget], now: datetime
+    ) -> frozenset[str]:
+        # A fallback that gets the beginning of a subject also gets its end, even if that came in meanwhile.
+        rows = await connection.fetch(_SELECT_FROM_ON, failed.subject_id, failed.sequence) if targets else []
         deliveries = [
-            NewDelivery(row["id"], failed.alert_id, row["kind"], target.channel, target.fallback_for)
+            NewDelivery(row["id"], target.channel, target.fallback_for)
             for row in rows
-            if not _closes_superseded(row["record"])
             for target in targets
+            if _takes(target, row)
         ]
         return await insert_deliveries(connection, deliveries, now=now)
 
 
-def _closes_superseded(record: bytes) -> bool:
+def _takes(target: DeliveryTarget, row: asyncpg.Record) -> bool:
+    """Return whether a fallback takes a notification; one that cannot be read is refused when it is sent."""
     try:
-        return decode_notification(record).closes_superseded
+        notification = decode_notification(row["record"])
     except UnreadableNotificationError:
+        return True
+    if notification.closes_superseded:
         return False
+    return gets_from_fallback(target, receivers=notification.receivers, channels=row["channels"])
 
 
-async def _insert_result(connection: Connection, delivery: Delivery, now: datetime) -> None:
-    await outbox.put(connection, NOTIFICATION_RESULTS, delivery.alert_id.encode(), encode_result(delivery, now))
+async def _insert_result(
+    connection: Connection, delivery: Delivery, now: datetime, *, is_exhausted: bool = False
+) -> None:
+    record = encode_result(delivery, now, is_exhausted=is_exhausted)
+    await outbox.put(connection, NOTIFICATION_RESULTS, delivery.alert_id.encode(), record)

@@ -20,7 +20,7 @@ _CONDITIONS = {
     QueueFilter.PROBE: _FAILED,
 }
 
-# Of one alert and channel only the first that is still on its way is leased, and nothing while a later one is being
+# Of one subject and channel only the first that is still on its way is leased, and nothing while a later one is being
 # sent. SKIP LOCKED: what another instance is leasing right now is left to it.
 _LEASE = """
 WITH chosen AS (
@@ -29,9 +29,9 @@ WITH chosen AS (
       AND mine.due_at <= coalesce($7::timestamptz, 'infinity')
       AND NOT EXISTS (
           SELECT 1 FROM deliveries AS other
-          WHERE other.alert_id = mine.alert_id AND other.channel = mine.channel
-            AND (other.kind < mine.kind AND other.state IN ('PENDING', 'IN_FLIGHT')
-                 OR other.kind > mine.kind AND other.state = 'IN_FLIGHT'))
+          WHERE other.subject_id = mine.subject_id AND other.channel = mine.channel
+            AND (other.sequence < mine.sequence AND other.state IN ('PENDING', 'IN_FLIGHT')
+                 OR other.sequence > mine.sequence AND other.state = 'IN_FLIGHT'))
     ORDER BY {order}
     LIMIT $3
     FOR UPDATE OF mine SKIP LOCKED
@@ -64,8 +64,8 @@ def _lease_statement(selected: QueueFilter) -> str:
     # The oldest failure shows best whether the channel has recovered, and is sent first when it has.
     return _LEASE.format(
         condition=_CONDITIONS[selected],
-        order="created_at, kind" if is_probe else "due_at, created_at, kind",
-        result_order="created_at, kind" if is_probe else "place, created_at, kind",
+        order="created_at, sequence" if is_probe else "due_at, created_at, sequence",
+        result_order="created_at, sequence" if is_probe else "place, created_at, sequence",
         turn="'PROBE'" if is_probe else "mine.turn",
         columns=DELIVERY_COLUMNS,
     )

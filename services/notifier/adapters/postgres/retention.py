@@ -12,8 +12,9 @@ log = structlog.get_logger()
 
 PURGE_INTERVAL = timedelta(minutes=10)
 
-# What failed stays until somebody has taken care of it: those rows are the only trace of what reached nobody. Of an
-# alert whose end was not delivered yet everything stays: the channels that accepted its beginning get its end.
+# What failed stays until somebody has taken care of it: those rows are the only trace of what reached nobody. Of a
+# subject whose last notification is not its end, or whose end was not delivered yet, everything stays: the channels
+# that accepted its beginning get its end.
 _DELETE_DELIVERIES = """
 WITH old AS (
     SELECT id FROM notifications AS mine
@@ -21,11 +22,13 @@ WITH old AS (
       AND NOT EXISTS (SELECT 1 FROM deliveries
                       WHERE notification_id = mine.id AND state NOT IN ('DELIVERED', 'SUPERSEDED'))
       -- The end goes last: it shows that the others may go.
-      AND CASE kind WHEN 3
-          THEN NOT EXISTS (SELECT 1 FROM notifications AS other
-                           WHERE other.alert_id = mine.alert_id AND other.id <> mine.id)
-          ELSE EXISTS (SELECT 1 FROM notifications AS ended
-                       WHERE ended.alert_id = mine.alert_id AND ended.kind = 3 AND ended.created_at < $1) END
+      AND EXISTS (SELECT 1 FROM notifications AS ended
+                  WHERE ended.subject_id = mine.subject_id AND ended.kind = 3 AND ended.created_at < $1
+                    AND NOT EXISTS (SELECT 1 FROM notifications AS later
+                                    WHERE later.subject_id = ended.subject_id AND later.sequence > ended.sequence)
+                    AND (ended.id <> mine.id
+                         OR NOT EXISTS (SELECT 1 FROM notifications AS other
+                                        WHERE other.subject_id = mine.subject_id AND other.id <> mine.id)))
     ORDER BY created_at LIMIT $2
     FOR UPDATE SKIP LOCKED
 ), deleted AS (

@@ -17,10 +17,7 @@ from services.notifier.core.channels.webhook import WebhookSettings
 ChannelSettings = SlackSettings | PagerDutySettings | WebhookSettings | EmailSettings
 
 CHANNEL_KINDS: Mapping[str, Callable[[ChannelFields], ChannelSettings]] = {
-    "slack": SlackSettings.read,
-    "pagerduty": PagerDutySettings.read,
-    "webhook": WebhookSettings.read,
-    "email": EmailSettings.read,
+    settings.kind: settings.read for settings in (SlackSettings, PagerDutySettings, WebhookSettings, EmailSettings)
 }
 
 

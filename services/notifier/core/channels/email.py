@@ -47,6 +47,7 @@ _MAX_RECIPIENT = 500
 class EmailSettings:
     """A mail server that takes mail by SMTP with STARTTLS, and with login where there is a user name."""
 
+    kind: ClassVar[str] = "email"
     tracks_alerts: ClassVar[bool] = False
 
     host: str

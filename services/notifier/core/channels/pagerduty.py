@@ -49,6 +49,7 @@ _MAX_ERRORS = 200
 class PagerDutySettings:
     """A service of PagerDuty, by its Events API v2 integration key."""
 
+    kind: ClassVar[str] = "pagerduty"
     allow_private: ClassVar[bool] = True
     tracks_alerts: ClassVar[bool] = True
 

@@ -53,6 +53,7 @@ _ERROR = re.compile(r"[a-z_]{2,64}")
 class SlackSettings:
     """An incoming webhook; who knows its address may post."""
 
+    kind: ClassVar[str] = "slack"
     allow_private: ClassVar[bool] = True
     tracks_alerts: ClassVar[bool] = False
 

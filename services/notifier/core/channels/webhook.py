@@ -29,6 +29,7 @@ from services.notifier.core.notification import (
 class WebhookSettings:
     """An address that takes signed JSON."""
 
+    kind: ClassVar[str] = "webhook"
     tracks_alerts: ClassVar[bool] = False
 
     url: str = field(repr=False)
