@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: names help setup gen lint cover test demo up down status load bench bench-pair bench-peers
+.PHONY: names help setup gen lint cover test demo up down status load exercise bench bench-pair bench-peers
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -79,6 +79,9 @@ status: $(READY) names ## what runs, and what should and does not; fails unless 
 
 load: $(READY) names ## send 1,000 random events a second for a minute, and say what became of them; ARGS="--rate 5000 --seconds 10"
 	@$(BIN)/tocsin load $(ARGS)
+
+exercise: $(READY) names ## kill each part of a system under load, and say what was lost or doubled; ARGS="kafka manager --rounds 3"
+	@$(BIN)/tocsin exercise $(ARGS)
 
 bench: $(READY) names ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)

@@ -15,6 +15,7 @@ from cli.client import ExitCode
 from cli.completion import use_safe_completion
 from cli.demo.command import demo
 from cli.events import command as events
+from cli.exercise import exercise
 from cli.load import load
 from cli.output import print_to_stderr, stdout
 from cli.send.command import send
@@ -80,6 +81,7 @@ app.command("status")(show_status)
 app.command()(demo)
 app.command()(send)
 app.command()(load)
+app.command()(exercise)
 app.add_typer(events.app, name="events")
 app.add_typer(rules.app, name="rules")
 app.add_typer(alerts.app, name="alerts")

@@ -45,6 +45,14 @@ class RestClient:
         """Return the JSON response to a JSON body. Raises RestError, or OSError when the server does not answer."""
         return self._request("POST", path, json.dumps(body))
 
+    def put(self, path: str, body: Any) -> Any:
+        """Return the JSON response to a JSON body. Raises RestError, or OSError when the server does not answer."""
+        return self._request("PUT", path, json.dumps(body))
+
+    def delete(self, path: str) -> Any:
+        """Return the JSON response. Raises RestError, or OSError when the server does not answer."""
+        return self._request("DELETE", path, None)
+
     def _request(self, method: str, path: str, body: str | None) -> Any:
         with closing(HTTPConnection(self._address, timeout=20)) as connection:
             connection.request(method, path, body, {"Content-Type": "application/json"})
