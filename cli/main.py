@@ -44,7 +44,9 @@ def _print_usage_error(error: TyperException) -> None:
         print_to_stderr(context.get_usage())
     # Without arguments the help has been printed, and there is no message. No argument may begin a line of its own.
     # The library's validation begins with a word that says nothing.
-    if message := error.format_message().replace("\n", "\n  ").replace(": Value error, ", ": ", 1):
+    # The words of a choice come one a line, indented by tabs.
+    text = error.format_message().replace("\n\t", " ")
+    if message := text.replace("\n", "\n  ").replace(": Value error, ", ": ", 1):
         print_to_stderr(message if context is None else f"{context.command_path}: {message}")
 
 

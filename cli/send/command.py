@@ -200,8 +200,8 @@ def _choose_times(file: Path, options: ParseOptions, open_windows: OpenWindows, 
         return TimeMode.LOG
     print_to_stderr(
         f"{file.name}: all lines are old: the last ones, of {newest:%Y-%m-%d %H:%M:%S} UTC, are {open_windows.reason}, "
-        "and no alert fires. --times shift moves all times by the same amount, so that the last line is now; "
-        "--times log sends them as they are."
+        "and no alert fires, unless Tocsin has had nothing newer. --times shift moves all times by the same amount, so "
+        "that the last line is now; --times log sends them as they are."
     )
     is_wanted = output is OutputFormat.TABLE and confirm("Send them with --times shift?")
     return TimeMode.SHIFT if is_wanted else TimeMode.LOG

@@ -11,7 +11,7 @@ from cli.parsing.multiline import ParsedLines
 from cli.send.events import OutgoingEvent, RefusedLine
 from cli.send.field_counts import MAX_FIELDS, FieldCounts, count_fields
 from cli.send.log_file import LogFile
-from cli.send.report import count_others, print_counts, report_document
+from cli.send.report import count_others, format_count, print_counts, report_document
 from cli.send.sender import SendSummary
 
 
@@ -52,8 +52,8 @@ def print_dry_run(
         )
         return
     stdout.print(
-        f"{file.name}: {file.lines_read:,} lines read as {parser.name}. Nothing was sent; {summary.accepted:,} events "
-        f"would be, {count_others(summary, file)}."
+        f"{file.name}: {format_count(file.lines_read, 'line')} read as {parser.name}. Nothing was sent; "
+        f"{format_count(summary.accepted, 'event')} would be, {count_others(summary, file)}."
     )
     if counts.oldest is not None:
         stdout.print(f"Times from {_format_time(counts.oldest)} to {_format_time(counts.newest)}.")

@@ -22,7 +22,8 @@ def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds:
         return
     unsent = file.lines_read - file.blank_lines - summary.lines
     stdout.print(
-        f"{file.name}: {file.lines_read:,} lines read as {format_name}: {summary.accepted:,} events accepted, "
+        f"{file.name}: {format_count(file.lines_read, 'line')} read as {format_name}: "
+        f"{format_count(summary.accepted, 'event')} accepted, "
         f"{count_others(summary, file)}{f', {unsent:,} not sent' if unsent else ''}; {rate:,.0f} events/s"
     )
     print_counts(summary)
@@ -31,10 +32,15 @@ def print_report(summary: SendSummary, format_name: str, file: LogFile, seconds:
         stdout.print(f"Not sent, or not known to have arrived: {lines}. Send these lines again.")
 
 
+def format_count(count: int, noun: str) -> str:
+    """Return a number of things, in words."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def count_others(summary: SendSummary, file: LogFile) -> str:
     """Return how many lines are no events of their own, in words."""
     return (
-        f"{len(summary.refused):,} refused, {_continuation_lines(summary):,} continuation lines, "
+        f"{len(summary.refused):,} refused, {format_count(_continuation_lines(summary), 'continuation line')}, "
         f"{file.blank_lines:,} blank"
     )
 

@@ -10,6 +10,21 @@ _MERGE = "tag:yaml.org,2002:merge"
 _STRING = "tag:yaml.org,2002:str"
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp")}
 _MAX_KEY_LENGTH = 100
+# What the parser complains about, by how its text begins, in words for who writes the file.
+_PROBLEMS = (
+    (
+        "mapping values are not allowed",
+        "a colon is not allowed here: look at the indentation, or put the value in quotes",
+    ),
+    ("could not find expected ':'", "a key without a colon"),
+    ("expected <block end>", "this does not belong to what stands above: look at the indentation"),
+    ("found character '\\t'", "a tab cannot indent: write spaces"),
+    ("found unexpected end of stream", "a quote is not closed"),
+    ("expected ',' or ']'", "the list in brackets is not closed, or a comma is missing"),
+    ("expected ',' or '}'", "the mapping in braces is not closed, or a comma is missing"),
+    ("could not determine a constructor", "tags such as !this have no meaning here"),
+)
+_NOT_YAML = "this is not YAML"
 
 
 class DocumentError(ValueError):
@@ -68,10 +83,14 @@ def load_documents(text: str, *, text_mappings: Collection[str] = ()) -> list[An
         loader.text_mappings = text_mappings
         return list(_documents(loader))
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "this is not YAML"
-        raise DocumentError(problem, getattr(error, "problem_mark", None)) from None
+        raise DocumentError(_in_words(error), getattr(error, "problem_mark", None)) from None
     except RecursionError:
         raise DocumentError("the document is nested too deeply") from None
+
+
+def _in_words(error: yaml.YAMLError) -> str:
+    problem = str(getattr(error, "problem", None))
+    return next((words for start, words in _PROBLEMS if problem.startswith(start)), _NOT_YAML)
 
 
 def _documents(loader: _StrictLoader) -> Iterator[Any]:

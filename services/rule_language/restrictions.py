@@ -134,6 +134,8 @@ def _unknown_field(name: str, fields: Sequence[str]) -> str:
     may_be_attribute = name not in EVENT_FIELDS and _is_allowed(ATTRIBUTE_PREFIX + name, fields)
     meant = similar[0] if similar else ATTRIBUTE_PREFIX + name if may_be_attribute else ""
     hint = f'; did you mean "{meant}"?' if meant else ""
+    if "," in name:
+        hint = "; several fields are a list, as in [service, host]"
     return f'unknown field "{name}"; expected one of {", ".join(fields)}, {ATTRIBUTE_PREFIX}NAME{hint}'
 
 

@@ -140,3 +140,11 @@ def test_the_commands_ask_the_default_server() -> None:
 
 def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"tocsin {version('tocsin')}\n"
+
+
+def test_a_choice_that_is_missing_is_named_in_one_line_with_its_words(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yaml"
+    file.touch()
+    done = CliRunner().invoke(app, ["routes", "test", str(file)])
+    assert done.exit_code == 2
+    assert "Missing option '--severity'. Choose from: low, medium, high, critical" in done.stderr

@@ -79,6 +79,7 @@ def test_a_custom_rule_sets_its_filter_and_condition() -> None:
             {"group_by": ["user.tier"]}, "groupBy[0]", 'did you mean "attributes.user.tier"?', id="an attribute"
         ),
         pytest.param({"group_by": ["statusCode"]}, "groupBy[0]", 'did you mean "status_code"?', id="another spelling"),
+        pytest.param({"group_by": ["service, host"]}, "groupBy[0]", "; several fields are a list", id="a text for two"),
         pytest.param({"value_field": "size"}, "valueField", 'did you mean "attributes.size"?', id="a number by name"),
         pytest.param({"group_by": ["attributes." + "x" * 129]}, "groupBy[0]", "unknown", id="too long an attribute"),
         pytest.param({"group_by": ["host", "host"]}, "groupBy[1]", "listed already", id="a field twice"),

@@ -50,7 +50,7 @@ def test_several_files_are_each_sent_and_reported(tmp_path: Path, ingest: Ingest
         ("shop", "shop failed"),
         ("search", "search failed"),
     }
-    assert all(f"{file.name}: 1 lines read" in done.output for file in files)
+    assert all(f"{file.name}: 1 line read" in done.output for file in files)
 
 
 def test_of_several_files_one_that_cannot_be_read_decides_the_exit_code_and_stops_no_other(
