@@ -21,11 +21,13 @@ from services.contract.topics import LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, MATCH_G
 from services.evaluator.adapters.alerts import KafkaTransitionSink
 from services.evaluator.adapters.log_events import KafkaLogSource
 from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleReportClient
+from services.evaluator.adapters.trace_reports import TraceReportClient
 from services.evaluator.adapters.window_partials_sink import KafkaPartialSink
 from services.evaluator.adapters.window_partials_source import KafkaPartialSource
 from services.evaluator.adapters.window_snapshots import KafkaSnapshotStore
 from services.evaluator.adapters.window_state import KafkaStateStore
 from services.evaluator.core.match.rule_load import Budget
+from services.evaluator.core.match.traces import SampledTraces
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.rpc import MOUNTS
@@ -40,6 +42,7 @@ from services.evaluator.worker.window import WindowWorker
 # group may take between two fetches.
 _MESSAGE_TIMEOUT_MS = 120_000
 _REPORT_INTERVAL = timedelta(seconds=10)
+_TRACE_REPORT_INTERVAL = timedelta(seconds=5)
 _LAST_REPORT_TIMEOUT = timedelta(seconds=2)
 
 
@@ -72,9 +75,15 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         supervisor = _supervisor(settings, metrics, reports.wake)
         await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES))
         await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
+        traces = SampledTraces(settings.trace_sampling)
+        trace_reports = TraceReportClient(mesh)
+        report_traces = Loop(
+            lambda: trace_reports.send(traces.take()), name="report traces", every=_TRACE_REPORT_INTERVAL
+        )
+        await stack.enter_async_context(looping(report_traces))
         parts = _Parts(settings, kafka, rules, metrics, health, supervisor)
         await stack.enter_async_context(parts.window_stage())
-        await stack.enter_async_context(parts.match_stage())
+        await stack.enter_async_context(parts.match_stage(traces))
         await stack.enter_async_context(serving(health, process.shutdown_delay))
         yield
 
@@ -111,8 +120,8 @@ class _Parts:
         self._clock = SystemClock()
 
     @asynccontextmanager
-    async def match_stage(self) -> AsyncIterator[None]:
-        """Match log events; on the way out flush what was matched."""
+    async def match_stage(self, traces: SampledTraces) -> AsyncIterator[None]:
+        """Match log events, and sample their traces; on the way out flush what was matched."""
         settings = self._settings
         outputs = await partition_count(settings.kafka, WINDOW_PARTIALS)
         async with self._consumer(LOG_EVENTS, MATCH_GROUP).joined() as consumer:
@@ -127,6 +136,7 @@ class _Parts:
                 clock=self._clock,
                 limits=MatchLimits(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
                 supervisor=self._supervisor,
+                traces=traces,
             )
             async with self._running(worker, "match"):
                 yield

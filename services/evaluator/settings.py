@@ -44,9 +44,15 @@ class Settings:
         "How long a budget must be exceeded before a rule is set aside.", default=timedelta(seconds=30)
     )
 
+    trace_sampling: int = setting(
+        "Of so many traces one is sampled, to learn which services depend on each other; 0 samples none.", default=64
+    )
+
     def __post_init__(self) -> None:
         if self.fetch_records < 1:
             raise ValueError(f"fetch_records must be at least 1, got {self.fetch_records}")
+        if self.trace_sampling < 0:
+            raise ValueError(f"trace_sampling must be at least 0, got {self.trace_sampling}")
         if self.max_groups < 1:
             raise ValueError(f"max_groups must be at least 1, got {self.max_groups}")
         if min(self.flush, self.commit, self.idle, self.rule_budget_period) <= timedelta():

@@ -15,10 +15,11 @@ from services.chassis.failures import Failure
 from services.chassis.kafka import CommittedOffset, Rebalance
 from services.chassis.telemetry import in_trace_of, links_of, tracer
 from services.domain.trace_context import headers_of
-from services.evaluator.core.match.aggregation import match_events
+from services.evaluator.core.match.aggregation import MatchOutcome, match_events
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.match.pacing import pause_seconds
+from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import moment_ns
 from services.evaluator.core.rules import CompiledRule, RuleSet
@@ -60,6 +61,7 @@ class MatchWorker(StageWorker):
         clock: Clock,
         limits: MatchLimits,
         supervisor: RuleSupervisor,
+        traces: SampledTraces,
         backoff: Backoff = Backoff(),
     ) -> None:
         super().__init__(rules)
@@ -71,6 +73,7 @@ class MatchWorker(StageWorker):
         self._limits = limits
         self._interval_s = limits.flush.total_seconds()
         self._supervisor = supervisor
+        self._traces = traces
         self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
         self._committed: dict[int, int] = {}
@@ -164,10 +167,9 @@ class MatchWorker(StageWorker):
         await self._compile_beside(rules)
         self._supervisor.use(rules)
         clock = self._supervisor.clock_for_fetch()
-        matched, cpu = await asyncio.to_thread(
-            self._supervisor.timed,
-            partial(match_events, events, rules, self._sources, self._supervisor.set_aside, clock),
-        )
+        match = partial(match_events, events, rules, self._sources, self._supervisor.set_aside, clock)
+        (matched, cpu), traced = await asyncio.to_thread(self._match_and_sample, match, events)
+        self._traces.add(traced)
         for compiled, error in matched.failed.items():
             self._report_failure(compiled, error)
         self._report_over_step_limit(events.columns.over_step_limit)
@@ -177,6 +179,12 @@ class MatchWorker(StageWorker):
         seconds = self._clock.monotonic() - started
         self._supervisor.fetched(matched, busy=seconds, cpu=cpu, is_measured=clock is not None)
         self._metrics.matched(seconds)
+
+    def _match_and_sample(
+        self, match: Callable[[], MatchOutcome], events: EventBatch
+    ) -> tuple[tuple[MatchOutcome, float], Sampled]:
+        """Match a fetch, and sample its traces, in one thread."""
+        return self._supervisor.timed(match), sample_traces(events.columns, self._traces.max_priority)
 
     async def _compile_beside(self, rules: RuleSet) -> None:
         """Compile again what has turned out to be slow, beside the fetches, and put it to use between two of them."""

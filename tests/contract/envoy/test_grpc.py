@@ -15,6 +15,7 @@ from tests.contract.envoy.client import EnvoyClient, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.upstream import PUBLIC
 from tocsin.alerts.v1 import alert_pb2, alert_service_pb2, alert_service_pb2_grpc
+from tocsin.catalog.v1 import learned_edge_service_pb2, learned_edge_service_pb2_grpc
 from tocsin.logs.v1 import log_event_pb2, log_ingest_service_pb2, log_ingest_service_pb2_grpc
 from tocsin.rules.v1 import (
     alert_rule_service_pb2,
@@ -123,6 +124,20 @@ def test_evaluators_report_on_the_mesh_and_nobody_at_the_edge(edge: Edge) -> Non
                 stub.ReportRuleStatistics(request, timeout=5)
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert [call.rpc for call in edge.manager.calls] == ["ReportRuleStatistics"]
+
+
+def test_evaluators_report_traces_on_the_mesh_and_nobody_at_the_edge(edge: Edge) -> None:
+    request = learned_edge_service_pb2.ReportTracesRequest()
+    for port, is_served in ((edge.ports.mesh, True), (edge.ports.edge, False), (edge.ports.edge_manager, False)):
+        with EnvoyClient(port).channel() as channel:
+            stub = learned_edge_service_pb2_grpc.LearnedEdgeServiceStub(channel)
+            if is_served:
+                stub.ReportTraces(request, timeout=5)
+                continue
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.ReportTraces(request, timeout=5)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert [call.rpc for call in edge.manager.calls] == ["ReportTraces"]
 
 
 def test_the_mesh_serves_no_rest(edge: Edge) -> None:

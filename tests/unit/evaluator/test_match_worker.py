@@ -10,6 +10,7 @@ from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match.pacing import pause_seconds
 from services.evaluator.core.match.rule_load import Budget
+from services.evaluator.core.match.traces import SampledTraces
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
@@ -35,6 +36,7 @@ class Loop:
         self.rules = MemoryRules(RuleSet.of(1, rules or [rule("count", "count > threshold")]))
         self.clock, self.metrics = FakeClock(NOW), Metrics()
         self.metrics.rules(self.rules.current)
+        self.traces = SampledTraces(1)
         self.worker = MatchWorker(
             source=self.log,
             sink=self.partials,
@@ -46,6 +48,7 @@ class Loop:
             supervisor=RuleSupervisor(
                 clock=self.clock, cpu_clock=self.clock.monotonic, metrics=self.metrics, budget=Budget()
             ),
+            traces=self.traces,
             backoff=AT_ONCE,
         )
 
@@ -89,6 +92,17 @@ async def test_only_whole_blocks_are_committed(loop: Loop) -> None:
     assert loop.log.commits == [CommittedOffset(partition=0, offset=BLOCK_RECORDS)]
     await loop.bring(GOOD, first=257)
     assert len(loop.log.commits) == 1
+
+
+async def test_traces_are_sampled_once_though_a_block_begins_again(loop: Loop) -> None:
+    event = LogEvent(service="a", level=LogEvent.ERROR, message="no", trace_id="0" * 31 + "1")
+    event.event_time.FromDatetime(NOW)
+    record = LogBatch(events=[event]).SerializeToString()
+    await loop.bring(record, assigned=0)
+    loop.partials.failures = 1
+    await loop.bring(record, first=1)
+    await loop.bring(record, record, first=0)
+    assert [(each.trace_id, each.service) for each in loop.traces.take()] == [(event.trace_id, "a")]
 
 
 async def test_a_commit_that_kafka_refused_is_tried_again(loop: Loop) -> None:

@@ -1,0 +1,133 @@
+"""Which traces of a fetch are sampled, and when each service first logged in them.
+
+A trace is sampled by a number that its id alone decides, its priority, so all evaluators and all services sample the
+same traces: those of the lowest priorities, one of so many. When there are more than a report may hold, the lowest of
+them are kept, and until the next report only what is as low is sampled. Evaluators with other traffic may then keep
+more of the same order, never others; of the traces in between some parts are missing, which the manager's confidence
+allows for.
+
+An event without a time of its own says nothing: when it arrived says which sender was faster.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.evaluator.core.match.events import Array, EventColumns, Ints, event_times_ns
+from services.evaluator.core.records import EARLIEST_NS
+
+# What one report to the manager may hold.
+MAX_TRACE_MEMBERS: Final = 1000
+_COLUMNS: Final = ("trace_id", "service", "event_time")
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+_ID_BYTES: Final = 32
+# No event has this time.
+_NO_TIME_NS: Final = EARLIEST_NS - 1
+_PRIORITIES: Final = 1 << 64
+# Of MurmurHash3's finalizer.
+_FACTORS: Final = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
+_HALF: Final = np.uint64(33)
+_NO_ROWS: Final[Ints] = np.empty(0, dtype=np.int64)
+_NO_PRIORITIES: Final = np.empty(0, dtype=np.uint64)
+
+# A service in a trace, by the trace's id; of each its first time and the trace's priority.
+_Sighting = tuple[int, int]
+Sampled = Mapping[tuple[str, str], _Sighting]
+_Words = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceMember:
+    """A service in a sampled trace, and when it first logged there."""
+
+    trace_id: str
+    service: str
+    first_ns: int
+
+
+class SampledTraces:
+    """What was sampled since the last report, bounded; not for two threads at once."""
+
+    def __init__(self, one_in: int, max_members: int = MAX_TRACE_MEMBERS) -> None:
+        self._base = _PRIORITIES // one_in - 1 if one_in else -1
+        self._max_members = max_members
+        self._members: dict[tuple[str, str], _Sighting] = {}
+        # Traces up to this priority are sampled; none when it is negative.
+        self.max_priority = self._base
+
+    def add(self, sampled: Sampled) -> None:
+        """Add what was sampled of a fetch; what was sampled before changes nothing."""
+        members = self._members
+        for key, sighting in sampled.items():
+            before = members.get(key)
+            if before is None or sighting < before:
+                members[key] = sighting
+        # Not each time that there is one too many: it takes a while.
+        if len(members) > 2 * self._max_members:
+            self._keep_lowest()
+
+    def take(self) -> Sequence[TraceMember]:
+        """Return what was sampled since the last call; what is no id of a trace is left out."""
+        self._keep_lowest()
+        members, self._members, self.max_priority = self._members, {}, self._base
+        return tuple(
+            TraceMember(trace_id=trace_id, service=service, first_ns=first_ns)
+            for (trace_id, service), (first_ns, _) in members.items()
+            if _TRACE_ID.fullmatch(trace_id)
+        )
+
+    def _keep_lowest(self) -> None:
+        """Keep the traces of the lowest priorities, whole ones, as many as fit."""
+        if len(self._members) > self._max_members:
+            border = sorted(priority for _, priority in self._members.values())[self._max_members]
+            self._members = {key: each for key, each in self._members.items() if each[1] < border}
+            self.max_priority = border - 1
+
+
+def sample_traces(columns: EventColumns, max_priority: int) -> Sampled:
+    """Return the services in the sampled traces of these events."""
+    if max_priority < 0:
+        return {}
+    rows, priorities = _traced(columns.column("trace_id"))
+    is_sampled = priorities <= np.uint64(max_priority)
+    if not is_sampled.any():
+        return {}
+    sampled = columns.take(rows[is_sampled], _COLUMNS)
+    times_ns = event_times_ns(sampled, np.full(len(sampled), _NO_TIME_NS))
+    # The latest first: of several entries with the same key the last one stays.
+    order = np.argsort(-times_ns, kind="stable")
+    timed = order[times_ns[order] != _NO_TIME_NS]
+    in_order = sampled.take(timed)
+    texts: tuple[Any, Any] = in_order.column("trace_id").to_pylist(), in_order.column("service").to_pylist()
+    sightings = zip(times_ns[timed].tolist(), priorities[is_sampled][timed].tolist(), strict=True)
+    return dict(zip(zip(*texts, strict=True), sightings, strict=True))
+
+
+def _traced(trace_ids: Array) -> tuple[Ints, _Words]:
+    """Return the rows that name a trace, and the priority of each, without a Python object for any of them."""
+    buffers: Any = trace_ids.buffers()
+    _, offset_bytes, texts = buffers
+    if not len(trace_ids) or texts is None:
+        return _NO_ROWS, _NO_PRIORITIES
+    offsets = np.frombuffer(offset_bytes, np.int32, len(trace_ids) + 1, trace_ids.offset * 4)
+    if offsets[0] == offsets[-1]:
+        return _NO_ROWS, _NO_PRIORITIES
+    rows = np.flatnonzero(np.diff(offsets) == _ID_BYTES)
+    if not len(rows):
+        return _NO_ROWS, _NO_PRIORITIES
+    # The last eight digits of each id as one number: the part of an id that is random whoever makes it.
+    numbers: _Words = np.ndarray(texts.size - 7, "<u8", texts, strides=(1,))
+    return rows, _mixed(numbers[offsets[1:][rows] - 8])
+
+
+def _mixed(numbers: _Words) -> _Words:
+    """Return numbers that are spread evenly, one for each of these."""
+    for factor in _FACTORS:
+        numbers ^= numbers >> _HALF
+        numbers *= factor
+    numbers ^= numbers >> _HALF
+    return numbers
