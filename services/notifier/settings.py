@@ -69,7 +69,7 @@ class Settings:
     )
     retention: timedelta = setting(
         "How long deliveries are kept after they were delivered; longer than Kafka keeps notifications, or a replay"
-        " delivers them again. Deliveries that are PENDING, and those of open alerts, are always kept.",
+        " delivers them again. Deliveries that are PENDING, and those of open alerts and incidents, are always kept.",
         default=timedelta(days=90),
     )
     max_batch: int = setting("Most notifications that are read from Kafka at once.", default=200)

@@ -22,7 +22,10 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkDelivery:
-    """One message that reached a sink. `key` is the protocol's key for duplicates, `path` is empty for an e-mail."""
+    """One message that reached a sink. `key` is the protocol's key for duplicates, `path` is empty for an e-mail.
+
+    `incident` is empty for a message that is about one alert.
+    """
 
     channel: str
     status: int
@@ -30,6 +33,7 @@ class SinkDelivery:
     key: str
     alert: str
     kind: str
+    incident: str = ""
     path: str = ""
     problems: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)

@@ -70,6 +70,7 @@ def _delivery(content: bytes, recipients: list[str], status: int) -> SinkDeliver
         key=str(message["Message-ID"] or ""),
         alert=str(message["Tocsin-Alert"] or ""),
         kind=str(message["Tocsin-Kind"] or ""),
+        incident=str(message["Tocsin-Incident"] or ""),
         headers={name.lower(): str(value) for name, value in message.items()},
         body={
             "subject": str(message["Subject"] or ""),

@@ -50,7 +50,8 @@ def check_slack(request: SinkRequest) -> SinkDelivery:
         status=BAD_REQUEST if problems else _OK,
         is_accepted=not problems,
         key=str(blocks[0].get("block_id", "")) if blocks else "",
-        alert=_alert_of(blocks),
+        alert=_footer(blocks, "Alert "),
+        incident=_footer(blocks, "Incident "),
         kind=_kind_of(headline),
         problems=problems,
         body=body,
@@ -62,7 +63,8 @@ def check_pagerduty(request: SinkRequest) -> SinkDelivery:
     """Check an event as PagerDuty does."""
     body = request.document
     payload = body.get("payload")
-    summary = str(payload.get("summary", "")) if isinstance(payload, dict) else ""
+    payload = payload if isinstance(payload, dict) else {}
+    summary, details = str(payload.get("summary", "")), payload.get("custom_details")
     problems = schema_problems("pagerduty", body)
     if not problems and body["routing_key"] != ROUTING_KEY:
         problems = ["Invalid routing key"]
@@ -72,6 +74,7 @@ def check_pagerduty(request: SinkRequest) -> SinkDelivery:
         is_accepted=not problems,
         key=str(body.get("dedup_key", "")),
         alert=str(body.get("dedup_key", "")),
+        incident=str(details.get("incident_id", "")) if isinstance(details, dict) else "",
         kind=_kind_of(summary) or _ACTIONS.get(str(body.get("event_action")), ""),
         problems=problems,
         body=body,
@@ -86,7 +89,7 @@ def check_webhook(request: SinkRequest) -> SinkDelivery:
     expected = "v1=" + hmac.new(SIGNING_KEY.encode(), signed, hashlib.sha256).hexdigest()
     is_signed = hmac.compare_digest(expected, request.headers.get("tocsin-signature", ""))
     problems = schema_problems("webhook", body) if is_signed else ["the signature is not right"]
-    alert = body.get("alert")
+    alert, incident = body.get("alert"), body.get("incident")
     return SinkDelivery(
         channel="webhook",
         status=(BAD_REQUEST if is_signed else _UNSIGNED) if problems else _OK,
@@ -94,6 +97,7 @@ def check_webhook(request: SinkRequest) -> SinkDelivery:
         key=request.headers.get("idempotency-key", ""),
         alert=str(alert.get("id", "")) if isinstance(alert, dict) else "",
         kind=str(body.get("kind", "")),
+        incident=str(incident.get("id", "")) if isinstance(incident, dict) else "",
         problems=problems,
         body=body,
         time=utc_now(),
@@ -104,11 +108,12 @@ def _kind_of(headline: str) -> str:
     return next((kind for kind in _KINDS if f"] {kind}:" in headline), "")
 
 
-def _alert_of(blocks: list[dict[str, object]]) -> str:
-    for block in blocks:
+def _footer(blocks: list[dict[str, object]], name: str) -> str:
+    # The last ones are written by Tocsin alone.
+    for block in reversed(blocks):
         elements = block.get("elements")
         for element in elements if isinstance(elements, list) else []:
             text = str(element.get("text", "")) if isinstance(element, dict) else ""
-            if text.startswith("Alert "):
-                return text.removeprefix("Alert ")
+            if text.startswith(name):
+                return text.removeprefix(name)
     return ""

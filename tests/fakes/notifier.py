@@ -11,6 +11,8 @@ from services.domain.severity import Severity
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryReason, DeliveryState
 from services.notifier.core.notification import (
     NotificationContent,
+    NotificationIncident,
+    NotificationIncidentAlert,
     NotificationKind,
     NotificationSample,
     NotificationWindow,
@@ -82,6 +84,51 @@ def notification_content(
                 attributes={text: text, "user.tier": "silver"},
             ),
         ),
+    )
+
+
+def incident_content(
+    *, kind: NotificationKind = NotificationKind.UPDATED, text: str = "orders depends on it"
+) -> NotificationContent:
+    """Return a notification of an incident of 14 alerts, in whose texts `text` stands."""
+    alerts = tuple(
+        NotificationIncidentAlert(
+            alert_id=f"alert-{number}",
+            rule="Slow Orders",
+            resource=f"orders-{number}",
+            service="orders",
+            severity="HIGH",
+            state="FIRING",
+            fire_time=NOW + timedelta(minutes=number),
+        )
+        for number in range(12)
+    )
+    cause = replace(alerts[0], rule="Database Down", resource="orders-db", severity="CRITICAL")
+    incident = NotificationIncident(
+        id="5d2f6c1e-8f0e-4f43-9d55-2f7f1d7c9a11",
+        title="Database Down on orders-db, and 13 others",
+        state="OPEN",
+        create_time=NOW,
+        alert_count=14,
+        open_alert_count=13,
+        services=("orders", "orders-db"),
+        assignee="cleo",
+        alerts=(cause, *alerts[1:]),
+        cause=cause,
+        cause_reason=text,
+        new_alert_count=3,
+        ended_alert_count=1,
+        is_flapping=True,
+        links={"database runbook": "https://wiki.example/db"},
+    )
+    return replace(
+        notification_content(kind=kind),
+        subject_id=incident.id,
+        sequence=3,
+        incident=incident,
+        receivers=("ops",),
+        reason="step 2 of policy payments: nobody acknowledged within 5m",
+        alert_severity=Severity.LOW,
     )
 
 

@@ -25,7 +25,7 @@ from services.notifier.ports import Channel
 from stack.sinks import Behaviour, Sinks, running_sinks
 from stack.sinks.journal import Journal
 from stack.sinks.smtp_sink import folder_certificate, smtp_sink
-from tests.fakes.notifier import EVIL, notification_content
+from tests.fakes.notifier import EVIL, incident_content, notification_content
 
 TIMEOUT_S = 0.4
 
@@ -105,6 +105,12 @@ class ChannelContract(ABC):
         assert isinstance(await channel.send(notification, uuid4()), Accepted), sinks.journal.deliveries
         [delivery] = sinks.journal.accepted(self.sink)
         assert (delivery.alert, delivery.kind) == (notification.alert_id, kind.name)
+
+    async def test_an_incident_is_sent_as_the_protocol_has_it(self, channel: Channel, sinks: Sinks) -> None:
+        notification = incident_content()
+        assert isinstance(await channel.send(notification, uuid4()), Accepted), sinks.journal.deliveries
+        [delivery] = sinks.journal.accepted(self.sink)
+        assert (delivery.incident, delivery.kind) == (notification.subject_id, "UPDATED")
 
     async def test_the_delivery_is_recognised_when_it_comes_again(self, channel: Channel, sinks: Sinks) -> None:
         delivery = uuid4()

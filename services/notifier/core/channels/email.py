@@ -22,8 +22,10 @@ from services.notifier.core.channels.wording import (
     facts,
     format_attributes,
     headline,
+    leading_sections,
     links,
     multi_line,
+    named_ids,
     plain_labels,
     sample_source,
     service_text,
@@ -93,7 +95,7 @@ class Envelope:
 
 
 def email_body(notification: NotificationContent, delivery_id: UUID, envelope: Envelope) -> bytes:
-    """Return header and text; the Message-ID is the delivery's id, and all mails of one alert are in one thread."""
+    """Return header and text; the Message-ID is the delivery's id, and all mails of one subject are in one thread."""
     domain = envelope.sender.rpartition("@")[2]
     alert = _token(notification.alert_id)
     header = {
@@ -102,7 +104,7 @@ def email_body(notification: NotificationContent, delivery_id: UUID, envelope: E
         "Subject": encode_subject(truncate(headline(notification), _MAX_SUBJECT)),
         "Date": format_datetime(envelope.date),
         "Message-ID": f"<{delivery_id}@{domain}>",
-        "References": f"<alert.{alert}@{domain}>",
+        "References": f"<alert.{_token(notification.subject_id)}@{domain}>",
         "Auto-Submitted": "auto-generated",
         "Tocsin-Alert": alert,
         "Tocsin-Kind": notification.kind.name,
@@ -110,6 +112,8 @@ def email_body(notification: NotificationContent, delivery_id: UUID, envelope: E
         "Content-Type": 'text/plain; charset="utf-8"',
         "Content-Transfer-Encoding": "quoted-printable",
     }
+    if notification.incident is not None:
+        header["Tocsin-Incident"] = _token(notification.incident.id)
     if notification.severity is Severity.CRITICAL:
         header["Importance"] = "high"
     lines = "".join(f"{name}: {value}\r\n" for name, value in header.items())
@@ -132,8 +136,7 @@ def encode_subject(text: str) -> str:
 def _text(notification: NotificationContent) -> str:
     parts = [headline(notification)]
     parts.append("\n".join(f"{name}: {value}" for name, value in facts(notification)))
-    if notification.description:
-        parts.append(multi_line(notification.description))
+    parts += leading_sections(notification)
     if service := service_text(notification):
         parts.append(service)
     if changes := change_lines(notification):
@@ -143,7 +146,7 @@ def _text(notification: NotificationContent) -> str:
     parts += [_sample(sample) for sample in notification.samples]
     if labels := plain_labels(notification):
         parts.append(f"Labels: {labels}")
-    parts.append(f"Alert {_token(notification.alert_id)}")
+    parts.append("\n".join(f"{name} {_token(number)}" for name, number in named_ids(notification)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -14,7 +14,9 @@ from services.domain.severity import Severity
 from services.notifier.core.channels.fields import ChannelFields, public_address
 from services.notifier.core.channels.wording import (
     JsonObject,
+    alert_lines,
     change_lines,
+    context_lines,
     facts,
     format_duration,
     headline,
@@ -116,6 +118,10 @@ def _details(notification: NotificationContent) -> JsonObject:
     details: JsonObject = {name.lower(): value for name, value in facts(notification)}
     labels = {single_line(name): single_line(value) for name, value in notification.labels.items()}
     details |= {"description": multi_line(notification.description), "labels": labels}
+    if context := context_lines(notification):
+        details["context"] = list(context)
+    if (incident := notification.incident) is not None:
+        details |= {"incident_id": single_line(incident.id), "alerts": list(alert_lines(notification))}
     if (window := notification.window) is not None:
         details |= {
             "count": window.count,

@@ -2,7 +2,7 @@
 
 Nothing of an alert's text may become markup: `&`, `<` and `>` are escaped, so that no `<…>` (mention, link) can come
 out of a log line, values are in plain_text objects, and samples in a code fence that they cannot close. The only links
-are addresses in the rule's labels, in the catalog's entry of the service, and of changes.
+are addresses in the rule's labels, in the catalog's entries of services, and of changes.
 Slack fetches no address that a log line names, which it would do to show a preview.
 Slack has no key by which it drops a repeated message; the first block's id is the delivery's id, by which people and
 programs recognise one.
@@ -24,8 +24,10 @@ from services.notifier.core.channels.wording import (
     facts,
     format_attributes,
     headline,
+    leading_sections,
     links,
     multi_line,
+    named_ids,
     plain_labels,
     sample_source,
     service_text,
@@ -113,8 +115,7 @@ def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonOb
         {"type": "header", "block_id": str(delivery_id), "text": header},
         {"type": "section", "fields": [_plain(_field(*fact)) for fact in facts(notification)[:_MAX_FIELDS]]},
     ]
-    if notification.description:
-        blocks.append(_section(multi_line(notification.description)))
+    blocks += [_section(text) for text in leading_sections(notification)]
     if service := service_text(notification):
         blocks.append(_context(service, _MAX_LABELS))
     if changes := change_lines(notification):
@@ -127,8 +128,7 @@ def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonOb
         blocks += [_context(sample_source(sample)), _code(sample.text)]
         if sample.attributes:
             blocks.append(_context(format_attributes(sample), _MAX_ATTRIBUTES))
-    blocks.append(_context(f"Alert {notification.alert_id}"))
-    return blocks
+    return blocks + [_context(f"{name} {number}") for name, number in named_ids(notification)]
 
 
 def _section(text: str) -> JsonObject:

@@ -19,6 +19,7 @@ from services.notifier.core.channels.wording import JsonObject
 from services.notifier.core.notification import (
     NotificationChange,
     NotificationContent,
+    NotificationIncidentAlert,
     NotificationSample,
     NotificationService,
     NotificationWindow,
@@ -90,11 +91,15 @@ def _document(notification: NotificationContent, delivery_id: UUID) -> JsonObjec
         "version": 1,
         "deliveryId": str(delivery_id),
         "notificationId": str(notification.notification_id),
+        "subjectId": notification.subject_id,
+        "sequence": notification.sequence,
         "kind": notification.kind.name,
+        "reason": notification.reason,
+        "incident": _incident(notification),
         "alert": {
             "id": notification.alert_id,
             "fingerprint": notification.fingerprint,
-            "severity": notification.severity.name,
+            "severity": notification.alert_severity.name,
             "ruleId": notification.rule_id,
             "ruleName": notification.rule,
             "description": notification.description,
@@ -109,6 +114,42 @@ def _document(notification: NotificationContent, delivery_id: UUID) -> JsonObjec
             "service": _service(notification.service),
             "recentChanges": [_change(change) for change in notification.changes],
         },
+    }
+
+
+def _incident(notification: NotificationContent) -> JsonObject | None:
+    incident = notification.incident
+    if incident is None:
+        return None
+    return {
+        "id": incident.id,
+        "title": incident.title,
+        "state": incident.state,
+        "severity": notification.severity.name,
+        "createTime": _time(incident.create_time),
+        "alertCount": incident.alert_count,
+        "openAlertCount": incident.open_alert_count,
+        "newAlertCount": incident.new_alert_count,
+        "endedAlertCount": incident.ended_alert_count,
+        "services": list(incident.services),
+        "assignee": incident.assignee,
+        "cause": None if incident.cause is None else _incident_alert(incident.cause),
+        "causeReason": incident.cause_reason,
+        "isFlapping": incident.is_flapping,
+        "alerts": [_incident_alert(alert) for alert in incident.alerts],
+        "links": dict(incident.links),
+    }
+
+
+def _incident_alert(alert: NotificationIncidentAlert) -> JsonObject:
+    return {
+        "id": alert.alert_id,
+        "severity": alert.severity,
+        "state": alert.state,
+        "ruleName": alert.rule,
+        "resource": alert.resource,
+        "service": alert.service,
+        "fireTime": _time(alert.fire_time),
     }
 
 

@@ -1,4 +1,4 @@
-"""An alert in words: plain text, which each channel escapes in its own way."""
+"""An alert or an incident in words: plain text, which each channel escapes in its own way."""
 
 import json
 import re
@@ -8,6 +8,8 @@ from services.domain.links import is_link
 from services.notifier.core.notification import (
     NotificationChange,
     NotificationContent,
+    NotificationIncident,
+    NotificationIncidentAlert,
     NotificationKind,
     NotificationSample,
     NotificationService,
@@ -19,14 +21,91 @@ _PLAIN = re.compile(r"[\w.:/@%+-]+")
 # Before the name of an attribute in a rule's grouping.
 _ATTRIBUTE = "attributes."
 _MAX_SERVICE_TEXT = 1000
+_MAX_SERVICES = 10
+_MAX_ALERTS = 10
+_MAX_ALERT_LINE = 200
+_MAX_LINE = 800
 _MINUTE = 60
 _HOUR = 3600
 
 
 def headline(notification: NotificationContent) -> str:
-    """Return one line: how urgent it is, what happened, which rule and where."""
+    """Return one line: how urgent it is, what happened, and the incident's title, or which rule and where."""
     kind, severity = notification.kind.name, notification.severity.name
-    return single_line(f"[{severity}] {kind}: {notification.rule} on {named_resource(notification)}")
+    title = single_line(notification.incident.title) if notification.incident else ""
+    title = title or f"{notification.rule} on {named_resource(notification)}"
+    return single_line(f"[{severity}] {kind}: {title}")
+
+
+def context_lines(notification: NotificationContent) -> tuple[str, ...]:
+    """Return lines about the incident, the probable cause among them, and why its receivers are notified."""
+    lines = [] if notification.incident is None else _incident_lines(notification.incident)
+    if notification.reason:
+        lines.append(f"Why you get this: {notification.reason}")
+    return tuple(truncate(single_line(line), _MAX_LINE) for line in lines)
+
+
+def leading_sections(notification: NotificationContent) -> list[str]:
+    """Return texts of several lines, the most important first: incident and reason, its alerts, the description."""
+    alerts = alert_lines(notification)
+    sections = [
+        "\n".join(context_lines(notification)),
+        "\n".join(["Alerts:", *alerts] if alerts else []),
+        multi_line(notification.description),
+    ]
+    return [section for section in sections if section]
+
+
+def named_ids(notification: NotificationContent) -> list[tuple[str, str]]:
+    """Return what the notification is about, with ids."""
+    incident = [] if notification.incident is None else [("Incident", notification.incident.id)]
+    return [*incident, ("Alert", notification.alert_id)]
+
+
+def _incident_lines(incident: NotificationIncident) -> list[str]:
+    services = ", ".join(incident.services[:_MAX_SERVICES])
+    further = len(incident.services) - _MAX_SERVICES
+    lines = [
+        f"{_count(incident.alert_count, 'alert')}, {incident.open_alert_count} open"
+        + (f", of {services}" if services else "")
+        + (f" and {_count(further, 'other service')}" if further > 0 else "")
+    ]
+    if incident.new_alert_count or incident.ended_alert_count:
+        lines.append(
+            f"Since the last notification: {_count(incident.new_alert_count, 'new alert')},"
+            f" {incident.ended_alert_count} ended"
+        )
+    if incident.cause is not None:
+        reason = f": {incident.cause_reason}" if incident.cause_reason else ""
+        # The reason is never cut because a resource is long.
+        cause = truncate(single_line(f"{incident.cause.rule} on {incident.cause.resource}"), _MAX_ALERT_LINE)
+        lines.append(f"Probable cause: {cause}{reason}")
+    if incident.is_flapping:
+        lines.append("It is flapping: it changes so often that only summaries are sent until that ends")
+    if incident.assignee:
+        lines.append(f"Assigned to {incident.assignee}")
+    return lines
+
+
+def alert_lines(notification: NotificationContent) -> tuple[str, ...]:
+    """Return one line for each of the incident's most important alerts, and one that counts the others."""
+    incident = notification.incident
+    if incident is None:
+        return ()
+    shown = incident.alerts[:_MAX_ALERTS]
+    lines = [truncate(_alert_line(alert), _MAX_ALERT_LINE) for alert in shown]
+    if shown and incident.alert_count > len(shown):
+        lines.append(f"and {incident.alert_count - len(shown)} more")
+    return tuple(lines)
+
+
+def _alert_line(alert: NotificationIncidentAlert) -> str:
+    since = format_time(alert.fire_time)
+    return single_line(f"{alert.severity} {alert.state} since {since}: {alert.rule} on {alert.resource}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def named_resource(notification: NotificationContent) -> str:
@@ -70,15 +149,16 @@ def plain_labels(notification: NotificationContent) -> str:
 
 
 def links(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
-    """Return the names and addresses of all links: of the rule's labels, of the service, and of its changes.
+    """Return the names and addresses of all links: of the rule's labels, the service, the incident and the changes.
 
     What the rule links already is not linked again. Those who write rules, the catalog and changes have written these
     addresses; none that a log line names is ever made a link.
     """
     service = notification.service.links if notification.service else {}
+    incident = notification.incident.links if notification.incident else {}
     changes = ((change_title(change), change.link) for change in notification.changes)
     found = list(label_links(notification))
-    for name, address in (*sorted(service.items()), *changes):
+    for name, address in (*sorted(service.items()), *sorted(incident.items()), *changes):
         if is_link(address) and all(address != other for _, other in found):
             found.append((name, address))
     return tuple(found)
