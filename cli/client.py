@@ -74,6 +74,7 @@ _REPEATABLE = {
     "tocsin.changes.v1.ChangeService": ("RecordChange",),
     "tocsin.alerts.v1.AlertService": ("AcknowledgeAlert", "ResolveAlert"),
     "tocsin.silences.v1.SilenceService": ("CreateSilence", "ExpireSilence"),
+    "tocsin.oncall.v1.OnCallService": ("ApplyOnCall", "CreateOverride"),
     "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
 }
 _RETRY_POLICY = {

@@ -13,6 +13,7 @@ from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.reports.v1 import report_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
@@ -27,6 +28,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         alert_service_pb2,
         silence_service_pb2,
         report_service_pb2,
+        on_call_service_pb2,
         catalog_service_pb2,
         incident_service_pb2,
         change_service_pb2,
@@ -39,6 +41,10 @@ _BODIES = {
     "alert_rule": "a [rule](rules.md)",
     "body": "[events](events.md)",
     "silence": "a [silence](silences.md)",
+    "person": "a [person](on_call.md)",
+    "schedule": "a [schedule](on_call.md)",
+    "policy": "an [escalation policy](on_call.md)",
+    "override": "an [override](on_call.md)",
     "service": "a [service](catalog.md)",
     "change": "a [change](catalog.md#changes)",
 }

@@ -16,6 +16,8 @@ local ENUM_VALUES = {
   ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
   ["Incident.State"] = "OPEN, ACKNOWLEDGED, RESOLVED",
   ["Silence.State"] = "PENDING, ACTIVE, EXPIRED",
+  ["ScheduleLayer.Rotation"] = "DAILY, WEEKLY, CUSTOM",
+  ["WeeklyHours.Weekday"] = "MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY, SATURDAY, SUNDAY",
   ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
   ["Delivery.State"] = "PENDING, IN_FLIGHT, DELIVERED, FAILED, SUPERSEDED",
 }

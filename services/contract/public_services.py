@@ -8,6 +8,7 @@ from tocsin.changes.v1 import change_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.reports.v1 import report_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
@@ -25,6 +26,7 @@ PUBLIC_SERVICES = tuple(
         change_service_pb2,
         silence_service_pb2,
         report_service_pb2,
+        on_call_service_pb2,
         notification_service_pb2,
         health_pb2,
     )

@@ -27,9 +27,12 @@ from services.contract.topics import (
 )
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, CatalogCache
+from services.manager.adapters.on_call_cache import ON_CALL_REFRESH_INTERVAL, OnCallCache
 from services.manager.adapters.postgres import (
     ALERTS_CHANGED,
     CATALOG_CHANGED,
+    ON_CALL_CHANGED,
+    ROUTING_CHANGED,
     RULE_ENDED,
     RULES_CHANGED,
     SILENCES_CHANGED,
@@ -38,14 +41,17 @@ from services.manager.adapters.postgres.alert_reader import PostgresAlertReader,
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdgeReader
+from services.manager.adapters.postgres.on_call import PostgresOnCallReader
 from services.manager.adapters.postgres.reports import PostgresReportReader
 from services.manager.adapters.postgres.retention import PostgresRetention
+from services.manager.adapters.postgres.routing import PostgresRoutingReader
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.service_changes import PostgresChangeReader
 from services.manager.adapters.postgres.silences import PostgresSilenceReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
+from services.manager.adapters.routing_cache import ROUTING_REFRESH_INTERVAL, RoutingCache
 from services.manager.adapters.silence_cache import SilenceCache
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.learned_edges import LearningSettings
@@ -57,6 +63,8 @@ from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
+from services.manager.rpc.on_call import OnCallRpc
+from services.manager.rpc.on_call_commands import OnCallCommands
 from services.manager.rpc.reports import ReportRpc
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
@@ -157,6 +165,8 @@ class _Parts:
         self._silence_reader = PostgresSilenceReader(database)
         self._matched_alerts = PostgresMatchedAlertReader(database)
         self._silences = SilenceCache(self._silence_reader, self._clock)
+        self._routing = RoutingCache(PostgresRoutingReader(database))
+        self._on_call = OnCallCache(PostgresOnCallReader(database))
         self.transitions = TransitionWorker(
             self._store,
             self._dedup_cache,
@@ -171,12 +181,14 @@ class _Parts:
         )
 
     async def begin(self) -> None:
-        """Create the default rules, and load all rules, silences and the catalog, before the first call."""
+        """Create the default rules, and load what is kept in memory, before the first call."""
         await self._database.sync_clock()
         await create_default_rules(self._store, _new_id, self._clock.now())
         await self._rules.refresh()
         await self._catalog.refresh()
         await self._silences.refresh()
+        await self._routing.refresh()
+        await self._on_call.refresh()
 
     def mounts(self) -> list[Mount]:
         problems = PostgresRuleProblemReader(self._database)
@@ -210,7 +222,10 @@ class _Parts:
             self._clock,
         )
         reports = ReportRpc(PostgresReportReader(self._database), self._clock)
-        served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences, reports)
+        on_call = OnCallRpc(
+            OnCallCommands(self._store, self._clock, _new_id, self._on_call, self._routing), self._on_call, self._clock
+        )
+        served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences, reports, on_call)
         return [each.mount() for each in served]
 
     @asynccontextmanager
@@ -220,6 +235,8 @@ class _Parts:
         silences = SilenceWorker(self._store, self._silences, self._matched_alerts, self._clock, self._metrics)
         apply_silences = self._loop(silences.turn, "apply silences")
         refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
+        refresh_routing = self._loop(self._routing.refresh, "refresh routing", every=ROUTING_REFRESH_INTERVAL)
+        refresh_on_call = self._loop(self._on_call.refresh, "refresh on-call", every=ON_CALL_REFRESH_INTERVAL)
         endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
         incidents = IncidentWorker(
@@ -242,6 +259,8 @@ class _Parts:
             RULES_CHANGED: lambda _: refresh_rules.wake(),
             SILENCES_CHANGED: lambda _: apply_silences.wake(),
             CATALOG_CHANGED: lambda _: refresh_catalog.wake(),
+            ROUTING_CHANGED: lambda _: refresh_routing.wake(),
+            ON_CALL_CHANGED: lambda _: refresh_on_call.wake(),
             ALERTS_CHANGED: alerts_changed,
             RULE_ENDED: lambda _: end_alerts.wake(),
         }
@@ -249,6 +268,8 @@ class _Parts:
         def connected() -> None:
             refresh_rules.wake()
             refresh_catalog.wake()
+            refresh_routing.wake()
+            refresh_on_call.wake()
             apply_silences.wake()
             self._alerts.mark_stale()
             listener.mark_working()
@@ -263,6 +284,8 @@ class _Parts:
                 listener,
                 refresh_rules,
                 refresh_catalog,
+                refresh_routing,
+                refresh_on_call,
                 apply_silences,
                 end_alerts,
                 correlate,

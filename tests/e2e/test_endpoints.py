@@ -26,6 +26,7 @@ from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2, log_ingest_service_pb2_grpc
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1 import notification_service_pb2
+from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.reports.v1 import report_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
@@ -43,6 +44,7 @@ SERVICES = {
         change_service_pb2,
         silence_service_pb2,
         report_service_pb2,
+        on_call_service_pb2,
         notification_service_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
@@ -61,6 +63,7 @@ OWN = {
         "tocsin.changes.v1.ChangeService",
         "tocsin.silences.v1.SilenceService",
         "tocsin.reports.v1.ReportService",
+        "tocsin.oncall.v1.OnCallService",
     },
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }

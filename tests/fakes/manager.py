@@ -13,6 +13,7 @@ from services.manager.core.alert import Alert, AlertHistoryEntry, NotifiedState
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
 from services.manager.core.catalog import StoredService
+from services.manager.core.on_call_records import OnCallEdit, OnCallSnapshot, snapshot_after
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
@@ -49,6 +50,7 @@ class Tables:
     silences: dict[str, tuple[Silence, int]] = field(default_factory=dict)
     silence_revision: int = 0
     routing: dict[int, StoredTree] = field(default_factory=dict)
+    on_call: OnCallSnapshot = field(default_factory=lambda: OnCallSnapshot(epoch="memory"))
     rule_endings: dict[int, RuleEnding] = field(default_factory=dict)
     learned: LearnedRows = field(default_factory=LearnedRows)
     incidents: IncidentRows = field(default_factory=IncidentRows)
@@ -285,6 +287,20 @@ class MemoryRouting:
         self._tables.routing.pop(stored.version - 1000, None)
 
 
+class MemoryOnCall:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def lock(self) -> int:
+        return self._tables.on_call.revision + 1
+
+    async def load(self) -> OnCallSnapshot:
+        return self._tables.on_call
+
+    async def save(self, edit: OnCallEdit, revision: int) -> None:
+        self._tables.on_call = snapshot_after(self._tables.on_call, edit, revision)
+
+
 class MemoryRuleEndings:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -314,6 +330,7 @@ class MemoryTransaction:
         self.traces = MemoryTraces(tables.learned)
         self.silences = MemorySilences(tables)
         self.routing = MemoryRouting(tables)
+        self.on_call = MemoryOnCall(tables)
         self.rule_endings = MemoryRuleEndings(tables)
         self.incidents = MemoryIncidents(tables.incidents, tables.alerts)
 

@@ -7,6 +7,7 @@ from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.catalog import Catalog, CatalogChanges, LearnedDependencies
 from services.manager.core.learned_edges import LearnedEdge
+from services.manager.core.on_call_records import OnCallSnapshot
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
@@ -282,3 +283,14 @@ class MemoryResponseCache:
 def _matched(alert: Alert) -> MatchedAlert:
     is_due = not alert.is_notified and alert.status.state is AlertState.FIRING
     return MatchedAlert(id=alert.id, labels=alert.subject.labels, silenced_by=alert.silenced_by, is_due=is_due)
+
+
+class MemoryOnCallReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def version(self) -> str:
+        return self._store.tables.on_call.version
+
+    async def snapshot(self) -> OnCallSnapshot:
+        return self._store.tables.on_call

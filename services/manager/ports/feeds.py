@@ -8,6 +8,7 @@ from typing import Protocol
 from services.manager.core.alert import AlertFilter
 from services.manager.core.catalog import Catalog
 from services.manager.core.on_call import OnCallDirectory
+from services.manager.core.on_call_records import OnCallSnapshot
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleSnapshot
 from services.manager.core.silence_index import SilenceIndex
@@ -105,6 +106,10 @@ class OnCallFeed(Protocol):
     @property
     def current(self) -> OnCallDirectory:
         """Return the newest known directory."""
+
+    @property
+    def snapshot(self) -> OnCallSnapshot:
+        """Return what the directory is made of."""
 
     async def refresh(self) -> None:
         """Make `current` at least as new as this moment. Raises Failure."""

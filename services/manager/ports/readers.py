@@ -10,6 +10,7 @@ from services.manager.core.catalog import CatalogChanges, LearnedDependencies
 from services.manager.core.dependency_graph import EdgeState
 from services.manager.core.incident import Incident, IncidentFilter, IncidentHistoryEntry, IncidentSummary
 from services.manager.core.learned_edges import LearnedEdge
+from services.manager.core.on_call_records import OnCallSnapshot
 from services.manager.core.reports import AlertReport, IncidentReport, NotificationReport, ReportPeriod
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
@@ -208,6 +209,16 @@ class RoutingReader(Protocol):
 
     async def list_page(self, page: Page) -> Sequence[StoredTree]:
         """Return up to one version more than the page's size, the newest first, after `after` (its number)."""
+
+
+class OnCallReader(Protocol):
+    """People, schedules and escalation policies as they are stored."""
+
+    async def version(self) -> str:
+        """Return a text that differs after each change, and between databases; cheap."""
+
+    async def snapshot(self) -> OnCallSnapshot:
+        """Return all of them, as of one moment."""
 
 
 class MatchedAlertReader(Protocol):

@@ -12,6 +12,7 @@ from services.manager.core.catalog import StoredService
 from services.manager.core.incident import Incident
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.learned_edges import LearnedChanges, LearnedEdge, ServicePair, TraceSighting
+from services.manager.core.on_call_records import OnCallEdit, OnCallSnapshot
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleEdit, RuleStatistics, StoredRule
 from services.manager.core.rule_edits import RuleEnding
@@ -210,6 +211,19 @@ class RoutingTable(Protocol):
         """
 
 
+class OnCallTable(Protocol):
+    """People, schedules with their overrides, and escalation policies."""
+
+    async def lock(self) -> int:
+        """Return the revision that a change would have; the transaction is alone with them until it ends."""
+
+    async def load(self) -> OnCallSnapshot:
+        """Return all of them."""
+
+    async def save(self, edit: OnCallEdit, revision: int) -> None:
+        """Write an edit of one revision, which `lock` returned; the instances are notified at the commit."""
+
+
 class RuleEndingTable(Protocol):
     """The rules whose alerts have to be resolved, the oldest ending first."""
 
@@ -299,6 +313,10 @@ class Transaction(Protocol):
     @property
     def routing(self) -> RoutingTable:
         """Return the versions of the routing tree."""
+
+    @property
+    def on_call(self) -> OnCallTable:
+        """Return people, schedules and escalation policies."""
 
     @property
     def rule_endings(self) -> RuleEndingTable:

@@ -101,3 +101,45 @@ class ReportTimedOut(Failure):
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "REPORT_TIMED_OUT"
+
+
+class PersonNotFound(Failure):
+    """No person has this name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "PERSON_NOT_FOUND"
+
+
+class ScheduleNotFound(Failure):
+    """No schedule has this name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "SCHEDULE_NOT_FOUND"
+
+
+class PolicyNotFound(Failure):
+    """No escalation policy has this name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "POLICY_NOT_FOUND"
+
+
+class OverrideNotFound(Failure):
+    """The schedule has no override with this id."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "OVERRIDE_NOT_FOUND"
+
+
+class StillInUse(Failure):
+    """Something else refers to what was to be deleted."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "STILL_IN_USE"
+
+
+class TooManyOnCall(Failure):
+    """There are as many people, schedules, policies or overrides as there may be."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "TOO_MANY_ON_CALL"

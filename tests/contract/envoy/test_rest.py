@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 
 from tests.contract.envoy.client import EnvoyClient
 from tests.contract.envoy.edge import Edge
 from tocsin.alerts.v1 import alert_pb2, alert_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
+from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
 
 pytestmark = pytest.mark.integration
@@ -270,3 +272,30 @@ def test_a_plus_in_a_query_is_a_space(edge: Edge, query: str, resource: str) -> 
     assert edge.all.get(f"/api/alerts?resource={query}").status == 200
     (request,) = edge.manager.requests
     assert request.resource == resource
+
+
+def test_a_calendar_is_the_body_with_its_own_type(edge: Edge) -> None:
+    text = b"BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n"
+    body = HttpBody(content_type="text/calendar; charset=utf-8", data=text)
+    edge.manager.on("GetCalendar", lambda *_: on_call_service_pb2.GetCalendarResponse(calendar=body))
+    answer = edge.all.get("/api/schedules/payments/calendar?person=ann")
+    assert (answer.status, answer.content, answer.headers["content-type"]) == (200, text, body.content_type)
+    (request,) = edge.manager.requests
+    assert (request.schedule, request.person) == ("payments", "ann")
+
+
+def test_on_call_is_applied_as_one_document(edge: Edge) -> None:
+    edge.manager.on("ApplyOnCall", lambda *_: on_call_service_pb2.ApplyOnCallResponse())
+    layer = '{"name":"week","people":["ann"],"rotation":"weekly","startTime":"2026-11-30T09:00:00"}'
+    document = f'{{"schedules":[{{"name":"payments","timeZone":"UTC","layers":[{layer}]}}]}}'
+    assert edge.all.post("/api/on-call:apply", document).status == 200
+    assert edge.manager.requests[0].schedules[0].layers[0].people == ["ann"]
+    misspelt = edge.all.post("/api/on-call:apply", document.replace("rotation", "rotationKind"))
+    assert (misspelt.status, [field for field, _ in misspelt.violations]) == (
+        400,
+        ["schedules[0].layers[0].rotationKind"],
+    )
+    wrong = edge.all.post("/api/on-call:apply", document.replace("weekly", "yearly"))
+    assert wrong.violations == [
+        ("schedules[0].layers[0].rotation", 'one of DAILY, WEEKLY, CUSTOM is expected, not "yearly"')
+    ]

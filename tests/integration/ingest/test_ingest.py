@@ -197,6 +197,7 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
                 "tocsin.changes.v1.ChangeService",
                 "tocsin.incidents.v1.IncidentService",
                 "tocsin.silences.v1.SilenceService",
+                "tocsin.oncall.v1.OnCallService",
                 "tocsin.notifications.v1.NotificationService",
                 "tocsin.rules.v1.RuleStatisticsService",
             },

@@ -28,6 +28,7 @@ from tocsin.catalog.v1.learned_edge_service_pb2_grpc import LearnedEdgeServiceSt
 from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceStub
 from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+from tocsin.oncall.v1.on_call_service_pb2_grpc import OnCallServiceStub
 from tocsin.reports.v1.report_service_pb2_grpc import ReportServiceStub
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 from tocsin.silences.v1.silence_service_pb2_grpc import SilenceServiceStub
@@ -101,6 +102,7 @@ class World:
     silences: Any
     learned_edges: Any
     reports: Any
+    on_call: Any
 
     @classmethod
     def on(cls, settings: Settings, stream: Producer, calls: Any) -> "World":
@@ -114,6 +116,7 @@ class World:
             SilenceServiceStub,
             LearnedEdgeServiceStub,
             ReportServiceStub,
+            OnCallServiceStub,
         )
         return cls(settings, stream, *(stub(calls) for stub in stubs))
 

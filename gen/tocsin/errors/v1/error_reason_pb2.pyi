@@ -83,6 +83,18 @@ class Error(_message.Message):
         """The report takes too long; ask for fewer days."""
         LEARNED_EDGE_NOT_FOUND: Error._Reason.ValueType  # 40
         """No dependency between these services was learned."""
+        PERSON_NOT_FOUND: Error._Reason.ValueType  # 50
+        """There is no person of this name."""
+        SCHEDULE_NOT_FOUND: Error._Reason.ValueType  # 51
+        """There is no schedule of this name."""
+        POLICY_NOT_FOUND: Error._Reason.ValueType  # 52
+        """There is no escalation policy of this name."""
+        OVERRIDE_NOT_FOUND: Error._Reason.ValueType  # 53
+        """The schedule has no override with this id."""
+        STILL_IN_USE: Error._Reason.ValueType  # 54
+        """Something else still refers to it; the message and the metadata name what."""
+        TOO_MANY_ON_CALL: Error._Reason.ValueType  # 55
+        """There are as many people, schedules, policies or overrides of a schedule as there may be."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -141,6 +153,18 @@ class Error(_message.Message):
     """The report takes too long; ask for fewer days."""
     LEARNED_EDGE_NOT_FOUND: Error.Reason.ValueType  # 40
     """No dependency between these services was learned."""
+    PERSON_NOT_FOUND: Error.Reason.ValueType  # 50
+    """There is no person of this name."""
+    SCHEDULE_NOT_FOUND: Error.Reason.ValueType  # 51
+    """There is no schedule of this name."""
+    POLICY_NOT_FOUND: Error.Reason.ValueType  # 52
+    """There is no escalation policy of this name."""
+    OVERRIDE_NOT_FOUND: Error.Reason.ValueType  # 53
+    """The schedule has no override with this id."""
+    STILL_IN_USE: Error.Reason.ValueType  # 54
+    """Something else still refers to it; the message and the metadata name what."""
+    TOO_MANY_ON_CALL: Error.Reason.ValueType  # 55
+    """There are as many people, schedules, policies or overrides of a schedule as there may be."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

@@ -12,6 +12,7 @@ from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTr
 from services.manager.adapters.postgres.catalog import PostgresCatalog
 from services.manager.adapters.postgres.incidents import PostgresIncidents
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdges, PostgresTraces
+from services.manager.adapters.postgres.on_call import PostgresOnCall
 from services.manager.adapters.postgres.routing import PostgresRouting
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblems
 from services.manager.adapters.postgres.rules import PostgresRules, PostgresRuleStatistics
@@ -77,6 +78,7 @@ class PostgresTransaction:
         self.traces = PostgresTraces(connection)
         self.silences = PostgresSilences(connection)
         self.routing = PostgresRouting(connection)
+        self.on_call = PostgresOnCall(connection)
         self.rule_endings = PostgresRuleEndings(connection)
         self.incidents = PostgresIncidents(connection)
 
