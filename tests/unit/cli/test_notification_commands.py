@@ -72,3 +72,8 @@ def test_receivers_are_listed_with_their_channels(tocsin: Command, edge: Edge) -
     assert lines[-2:] == ["ops slack slack https://hooks.slack.com email", "ops email email - -"]
     (shown,) = json.loads(tocsin("receivers", "list", "-o", "json").stdout)
     assert [channel["name"] for channel in shown["channels"]] == ["slack", "email"]
+
+
+def test_what_was_sent_about_one_incident_is_listed(tocsin: Command, edge: Edge) -> None:
+    assert tocsin("notifications", "list", "--incident", IDS[0]).exit_code == 0
+    assert [request.incident_id for request in edge.requests if hasattr(request, "incident_id")] == [IDS[0]]

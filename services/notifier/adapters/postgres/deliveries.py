@@ -58,11 +58,13 @@ ON CONFLICT DO NOTHING
 RETURNING channel
 """
 
+# One row for each target, with its first place: a subject may have thousands of notifications.
 _SELECT_EARLIER = """
-SELECT subject_id, sequence, channel, fallback_for,
+SELECT subject_id, min(sequence) AS sequence, channel, fallback_for,
        channel = ANY ($2) AND state IN ('PENDING', 'IN_FLIGHT', 'DELIVERED') AS is_live
 FROM deliveries WHERE subject_id = ANY ($1)
-ORDER BY created_at, sequence
+GROUP BY subject_id, channel, fallback_for, is_live
+ORDER BY min(sequence), min(created_at), channel
 """
 
 # In one order, so that two that lock several subjects do not wait for each other.
@@ -75,7 +77,7 @@ FROM (SELECT DISTINCT hashtextextended(subject, 0) AS key FROM unnest($1::text[]
 # The sequence of a subject's first notification: there are no earlier ones.
 _FIRST = 1
 
-# The deliveries of each subject, each with the sequence of its notification.
+# What each subject's notifications went to, each with the sequence of the first one that did.
 EarlierDeliveries = dict[str, list[tuple[int, EarlierDelivery]]]
 
 
@@ -105,7 +107,7 @@ class PostgresDeliveryPlans:
         return await self._database.run_idempotent(work)
 
     async def _earlier_deliveries(self, connection: Connection, subject_ids: Sequence[str]) -> EarlierDeliveries:
-        """Return the deliveries of each subject; nobody adds to them until the transaction ends."""
+        """Return the targets of each subject so far; nobody adds to them until the transaction ends."""
         earlier: EarlierDeliveries = defaultdict(list)
         if not subject_ids:
             return earlier
