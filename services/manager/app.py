@@ -308,6 +308,7 @@ class _Parts:
     def _retention(self) -> RetentionWorker:
         policy = RetentionPolicy(
             alerts=self._settings.retention,
+            incidents=self._settings.incident_retention,
             transitions=self._settings.transition_retention,
             requests=REQUEST_RETENTION,
             changes=self._settings.change_retention,

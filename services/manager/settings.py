@@ -42,6 +42,10 @@ class Settings:
     change_retention: timedelta = setting(
         "How long changes of services, such as deployments, are kept.", default=timedelta(days=90)
     )
+    incident_retention: timedelta = setting(
+        "How long a resolved incident with its alerts and its history is kept, at least 1d; others never expire.",
+        default=timedelta(days=90),
+    )
     silence_retention: timedelta = setting("How long an expired silence is kept.", default=timedelta(days=90))
     trace_close_delay: timedelta = setting(
         "How long after a sampled trace was first reported it is counted for learned dependencies.",
@@ -66,3 +70,6 @@ class Settings:
             raise ValueError("dedup_ttl, cache_ttl, heartbeat and count_interval must be at least 1ms")
         if self.trace_close_delay < timedelta(milliseconds=1) or self.learned_edge_retention < timedelta(days=1):
             raise ValueError("trace_close_delay must be at least 1ms, learned_edge_retention at least 1d")
+        # A resolved incident may open again for a while.
+        if self.incident_retention < timedelta(days=1):
+            raise ValueError("incident_retention must be at least 1d")

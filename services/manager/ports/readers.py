@@ -71,6 +71,7 @@ class RetentionCutoffs:
     """The times before which rows expire."""
 
     alerts: datetime
+    incidents: datetime
     transitions: datetime
     requests: datetime
     changes: datetime
@@ -260,5 +261,5 @@ class RetentionStore(Protocol):
     async def purge(self, cutoffs: RetentionCutoffs) -> int:
         """Delete a batch of expired rows; return how many, 0 when none is left.
 
-        Alerts expire with their history, counted from their end; open ones never do.
+        Alerts and incidents expire with their history, counted from their end; open ones never do.
         """

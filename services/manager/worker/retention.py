@@ -17,6 +17,7 @@ class RetentionPolicy:
     """How long rows are kept, and how often expired ones are purged."""
 
     alerts: timedelta
+    incidents: timedelta
     transitions: timedelta
     requests: timedelta
     changes: timedelta
@@ -27,6 +28,7 @@ class RetentionPolicy:
         """Return the times before which rows have expired."""
         return RetentionCutoffs(
             alerts=now - self.alerts,
+            incidents=now - self.incidents,
             transitions=now - self.transitions,
             requests=now - self.requests,
             changes=now - self.changes,

@@ -17,10 +17,12 @@ from services.manager.adapters.postgres.rules import PostgresRuleReader, Postgre
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended
+from services.manager.core.incident_changes import open_incident
 from services.manager.core.rule import RuleEdit, StoredRule
 from services.manager.core.service_changes import ServiceChange, ServiceChangeKind
 from services.manager.metrics import Metrics
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
+from tests.contract.manager.test_incident_store import alert as incident_alert
 from tests.contract.manager.test_store import Stored, process, rule
 from tests.fakes.clock import FakeClock
 from tests.fakes.transitions import NOW, a_subject, a_transition
@@ -31,6 +33,7 @@ DAYS = timedelta(days=1)
 POLICY = RetentionPolicy(
     purge_interval=timedelta(),
     alerts=90 * DAYS,
+    incidents=90 * DAYS,
     transitions=14 * DAYS,
     requests=DAYS,
     changes=90 * DAYS,
@@ -87,6 +90,43 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
     assert [row["resource"] for row in await store.fetch("SELECT resource FROM alerts")] == ["still open"]
 
 
+async def incident_rows(store: Database) -> dict[str, list[str]]:
+    return {
+        "incidents": [row[0] for row in await store.fetch("SELECT id FROM incidents ORDER BY id")],
+        "incident_alerts": [
+            row[0] for row in await store.fetch("SELECT alert_id FROM incident_alerts ORDER BY alert_id")
+        ],
+        "incident_history": [
+            row[0]
+            for row in await store.fetch("SELECT DISTINCT incident_id FROM incident_history ORDER BY incident_id")
+        ],
+    }
+
+
+async def test_incidents_expire_with_their_alerts_and_history_after_their_end_and_open_ones_never(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_BATCH", 2)
+    opened = {name: open_incident(incident_alert(name), now=NOW) for name in ("a", "b", "c", "d", "open")}
+    ended = {name: change.incident.id for name, change in opened.items() if name != "open"}
+    async with PostgresStore(store).transaction() as transaction:
+        revision = await transaction.incidents.lock()
+        await transaction.incidents.save(list(opened.values()), revision, before={})
+    await store.fetch(
+        "UPDATE incidents SET state = 'RESOLVED', resolve_time = $1 WHERE id = ANY($2)", NOW, list(ended.values())
+    )
+    await store.fetch("UPDATE incidents SET resolve_time = $1 WHERE id = $2", NOW + 2 * DAYS, ended["d"])
+    clock = FakeClock(NOW)
+    worker = RetentionWorker(PostgresRetention(store), POLICY, clock, Metrics())
+    clock.advance(89 * DAYS)
+    await worker.turn()
+    assert len((await incident_rows(store))["incidents"]) == 5
+    clock.advance(2 * DAYS)
+    await worker.turn()
+    kept = sorted([opened["open"].incident.id, ended["d"]])
+    assert await incident_rows(store) == {"incidents": kept, "incident_alerts": ["d", "open"], "incident_history": kept}
+
+
 async def test_changes_of_services_expire(store: Database) -> None:
     for name, age in (("old", 91), ("new", 89)):
         change = ServiceChange(
@@ -114,6 +154,7 @@ async def test_the_newest_history_entry_of_a_rule_is_kept_as_long_as_the_rule(st
 
 async def test_expired_rows_are_found_by_an_index(store: Database) -> None:
     for statement in (
+        retention._PURGE_INCIDENTS,
         retention._PURGE_ALERTS,
         retention._PURGE_RULE_HISTORY,
         retention._PURGE_TRANSITIONS,
@@ -123,4 +164,4 @@ async def test_expired_rows_are_found_by_an_index(store: Database) -> None:
         async with store.transaction() as connection:
             await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
             plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", NOW, 500))
-            assert "_by_age" in plan
+            assert "_by_age" in plan or "incidents_resolved" in plan

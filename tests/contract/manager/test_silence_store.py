@@ -193,7 +193,12 @@ class TestPostgres(SilenceStoreContract):
         )
         long_ago = NOW - 999 * HOUR
         cutoffs = RetentionCutoffs(
-            alerts=long_ago, transitions=long_ago, requests=long_ago, changes=long_ago, silences=NOW + 2 * HOUR
+            alerts=long_ago,
+            incidents=long_ago,
+            transitions=long_ago,
+            requests=long_ago,
+            changes=long_ago,
+            silences=NOW + 2 * HOUR,
         )
         assert await PostgresRetention(database_of).purge(cutoffs) == 2
         assert sorted(await stored.listed(Page())) == ["kept", "recurs"]

@@ -72,6 +72,7 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
         count_interval=timedelta(milliseconds=200),
         # Tests tell of a day that is long ago.
         retention=LONG,
+        incident_retention=LONG,
         change_retention=LONG,
         silence_retention=LONG,
     )

@@ -20,6 +20,13 @@ DELETE FROM alerts WHERE id IN (
     FOR UPDATE SKIP LOCKED)
 RETURNING true
 """
+# Their alerts in them and their history are deleted with them, which may be thousands of rows for each.
+_PURGE_INCIDENTS = """
+DELETE FROM incidents WHERE id IN (
+    SELECT id FROM incidents WHERE state = 'RESOLVED' AND resolve_time < $1 ORDER BY resolve_time
+    LIMIT least($2, 50) FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
 # The newest entry of a rule that exists is kept.
 _PURGE_RULE_HISTORY = """
 DELETE FROM alert_rule_history WHERE revision IN (
@@ -73,6 +80,7 @@ class PostgresRetention:
         purged = 0
         for statement, cutoff in (
             (_PURGE_ALERTS, cutoffs.alerts),
+            (_PURGE_INCIDENTS, cutoffs.incidents),
             (_PURGE_RULE_HISTORY, cutoffs.alerts),
             (_PURGE_TRANSITIONS, cutoffs.transitions),
             (_PURGE_SILENCES, cutoffs.silences),
