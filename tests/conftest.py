@@ -18,6 +18,9 @@ from stack.system import System
 from stack.testing import Servers, fresh_name, isolated_wiring, read_addresses, temporary_system
 from stack.topics import create_topics, delete_topics
 
+# Traces are counted after minutes otherwise.
+_SETTINGS = {"MANAGER_TRACE_CLOSE_DELAY": "2s"}
+
 
 @pytest.fixture(scope="module")
 def plain_logs() -> Iterator[None]:
@@ -86,7 +89,7 @@ def tocsin(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.T
     servers = Addresses(kafka=kafka, postgres=postgres, redis=redis_url)
     with (
         isolated_wiring(servers) as wiring,
-        temporary_system(wiring, tmp_path_factory.mktemp("tocsin"), print) as system,
+        temporary_system(wiring, tmp_path_factory.mktemp("tocsin"), print, settings=_SETTINGS) as system,
     ):
         yield system
 

@@ -2,9 +2,8 @@
 
 A trace is sampled by a number that its id alone decides, its priority, so all evaluators and all services sample the
 same traces: those of the lowest priorities, one of so many. When there are more than a report may hold, the lowest of
-them are kept, and until the next report only what is as low is sampled. Evaluators with other traffic may then keep
-more of the same order, never others; of the traces in between some parts are missing, which the manager's confidence
-allows for.
+them are kept, and later reports begin at about that priority. Evaluators with other traffic may then keep more in the
+same order, never others; of the traces in between some parts are missing, which the manager's confidence allows for.
 
 An event without a time of its own says nothing: when it arrived says which sender was faster.
 """
@@ -15,22 +14,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.evaluator.core.match.events import Array, EventColumns, Ints, event_times_ns
-from services.evaluator.core.records import EARLIEST_NS
+from services.evaluator.core.match.events import Array, EventColumns, Ints
 
 # What one report to the manager may hold.
 MAX_TRACE_MEMBERS: Final = 1000
 _COLUMNS: Final = ("trace_id", "service", "event_time")
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _ID_BYTES: Final = 32
-# No event has this time.
-_NO_TIME_NS: Final = EARLIEST_NS - 1
+_NANOSECONDS: Final = pa.timestamp("ns", tz="UTC")
 _PRIORITIES: Final = 1 << 64
-# Of MurmurHash3's finalizer.
-_FACTORS: Final = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
-_HALF: Final = np.uint64(33)
+# 2 to the power of 64 divided by the golden ratio: products with it are spread evenly.
+_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _NO_ROWS: Final[Ints] = np.empty(0, dtype=np.int64)
 _NO_PRIORITIES: Final = np.empty(0, dtype=np.uint64)
 
@@ -73,7 +70,9 @@ class SampledTraces:
     def take(self) -> Sequence[TraceMember]:
         """Return what was sampled since the last call; what is no id of a trace is left out."""
         self._keep_lowest()
-        members, self._members, self.max_priority = self._members, {}, self._base
+        members, self._members = self._members, {}
+        # After a full report no more is looked at than is needed to fill the next one.
+        self.max_priority = min(self._base, 2 * max(self.max_priority, 1))
         return tuple(
             TraceMember(trace_id=trace_id, service=service, first_ns=first_ns)
             for (trace_id, service), (first_ns, _) in members.items()
@@ -92,42 +91,34 @@ def sample_traces(columns: EventColumns, max_priority: int) -> Sampled:
     """Return the services in the sampled traces of these events."""
     if max_priority < 0:
         return {}
-    rows, priorities = _traced(columns.column("trace_id"))
-    is_sampled = priorities <= np.uint64(max_priority)
-    if not is_sampled.any():
+    rows, priorities = _sampled_rows(columns.column("trace_id"), max_priority)
+    if not len(rows):
         return {}
-    sampled = columns.take(rows[is_sampled], _COLUMNS)
-    times_ns = event_times_ns(sampled, np.full(len(sampled), _NO_TIME_NS))
-    # The latest first: of several entries with the same key the last one stays.
-    order = np.argsort(-times_ns, kind="stable")
-    timed = order[times_ns[order] != _NO_TIME_NS]
-    in_order = sampled.take(timed)
-    texts: tuple[Any, Any] = in_order.column("trace_id").to_pylist(), in_order.column("service").to_pylist()
-    sightings = zip(times_ns[timed].tolist(), priorities[is_sampled][timed].tolist(), strict=True)
-    return dict(zip(zip(*texts, strict=True), sightings, strict=True))
+    events = columns.take(rows, _COLUMNS)
+    times: Any = events.column("event_time")
+    times_ns = times.cast(_NANOSECONDS).cast(pa.int64()).to_pylist()
+    trace_ids: Any = events.column("trace_id").to_pylist()
+    services: Any = events.column("service").to_pylist()
+    found: dict[tuple[str, str], _Sighting] = {}
+    for trace_id, service, first_ns, priority in zip(trace_ids, services, times_ns, priorities.tolist(), strict=True):
+        before = found.get((trace_id, service))
+        if first_ns is not None and (before is None or first_ns < before[0]):
+            found[trace_id, service] = first_ns, priority
+    return found
 
 
-def _traced(trace_ids: Array) -> tuple[Ints, _Words]:
-    """Return the rows that name a trace, and the priority of each, without a Python object for any of them."""
+def _sampled_rows(trace_ids: Array, max_priority: int) -> tuple[Ints, _Words]:
+    """Return the rows of sampled traces, and the priority of each, without a Python object for any other row."""
     buffers: Any = trace_ids.buffers()
     _, offset_bytes, texts = buffers
-    if not len(trace_ids) or texts is None:
+    if texts is None or texts.size < _ID_BYTES:
         return _NO_ROWS, _NO_PRIORITIES
     offsets = np.frombuffer(offset_bytes, np.int32, len(trace_ids) + 1, trace_ids.offset * 4)
     if offsets[0] == offsets[-1]:
         return _NO_ROWS, _NO_PRIORITIES
-    rows = np.flatnonzero(np.diff(offsets) == _ID_BYTES)
-    if not len(rows):
-        return _NO_ROWS, _NO_PRIORITIES
     # The last eight digits of each id as one number: the part of an id that is random whoever makes it.
     numbers: _Words = np.ndarray(texts.size - 7, "<u8", texts, strides=(1,))
-    return rows, _mixed(numbers[offsets[1:][rows] - 8])
-
-
-def _mixed(numbers: _Words) -> _Words:
-    """Return numbers that are spread evenly, one for each of these."""
-    for factor in _FACTORS:
-        numbers ^= numbers >> _HALF
-        numbers *= factor
-    numbers ^= numbers >> _HALF
-    return numbers
+    priorities = numbers[np.maximum(offsets[1:] - 8, 0)]
+    priorities *= _FACTOR
+    rows = np.flatnonzero((priorities <= np.uint64(max_priority)) & (np.diff(offsets) == _ID_BYTES))
+    return rows, priorities[rows]
