@@ -196,6 +196,7 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
                 "tocsin.catalog.v1.LearnedEdgeService",
                 "tocsin.changes.v1.ChangeService",
                 "tocsin.incidents.v1.IncidentService",
+                "tocsin.reports.v1.ReportService",
                 "tocsin.silences.v1.SilenceService",
                 "tocsin.oncall.v1.OnCallService",
                 "tocsin.notifications.v1.NotificationService",
