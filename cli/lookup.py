@@ -42,6 +42,22 @@ def find_alert(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
     return _only_one(channel, given, "alert", _list_alerts, output)
 
 
+def find_explainable(channel: grpc.Channel, given: str, output: OutputFormat) -> tuple[str, bool]:
+    """Return the id of the alert or incident whose id begins so, and whether it is an incident's.
+
+    End the command when there are several. What is neither is for the server to refuse, as an alert.
+    """
+    incidents = _list_incidents(channel, given, _MAX_CANDIDATES, RPC_TIMEOUT_S)
+
+    def listing(channel: grpc.Channel, id_prefix: str, page_size: int, timeout_s: float) -> Mapping[str, str]:
+        alerts = _list_alerts(channel, id_prefix, page_size, timeout_s)
+        described = {name: f"alert, {text}" for name, text in alerts.items()}
+        return described | {name: f"incident, {text}" for name, text in incidents.items()}
+
+    found = _only_one(channel, given, "alert or incident", listing, output)
+    return found, found in incidents
+
+
 def find_silence(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
     """Return the id of the silence whose id begins so; end the command when there are several."""
     return _only_one(channel, given, "silence", _list_silences, output)

@@ -16,6 +16,7 @@ from cli.completion import use_safe_completion
 from cli.demo.command import demo
 from cli.events import command as events
 from cli.exercise import exercise
+from cli.explain import explain_subject
 from cli.load import load
 from cli.output import print_to_stderr, stdout
 from cli.send.command import send
@@ -94,6 +95,7 @@ app.add_typer(silences.app, name="silences")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(receivers.app, name="receivers")
 app.add_typer(routes.app, name="routes")
+app.command("explain")(explain_subject)
 app.command("report")(reports.print_reports)
 
 

@@ -10,6 +10,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2
 from tocsin.changes.v1 import change_service_pb2
+from tocsin.explanations.v1 import explanation_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
@@ -29,6 +30,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         silence_service_pb2,
         report_service_pb2,
         on_call_service_pb2,
+        explanation_service_pb2,
         catalog_service_pb2,
         incident_service_pb2,
         change_service_pb2,

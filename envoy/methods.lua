@@ -73,6 +73,8 @@ local METHODS = {
   {verb = "GET", path = "^/api/on%-call$", query = "pageSize pageToken time", body = ""},
   {verb = "GET", path = "^/api/schedules/[^/]+/shifts$", query = "startTime days", body = ""},
   {verb = "GET", path = "^/api/schedules/[^/]+/calendar$", query = "person", body = ""},
+  {verb = "GET", path = "^/api/alerts/[^/]+/explain$", query = "", body = ""},
+  {verb = "GET", path = "^/api/incidents/[^/]+/explain$", query = "", body = ""},
   {verb = "GET", path = "^/api/catalog/services/[^/]+$", query = "", body = ""},
   {verb = "GET", path = "^/api/catalog/services$", query = "pageSize pageToken owner namePrefix", body = ""},
   {verb = "PUT", path = "^/api/catalog/services/[^/]+$", query = "requestId validateOnly", body = "ServiceEntry"},

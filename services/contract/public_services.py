@@ -5,6 +5,7 @@ from grpc_health.v1 import health_pb2
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
+from tocsin.explanations.v1 import explanation_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
@@ -27,6 +28,7 @@ PUBLIC_SERVICES = tuple(
         silence_service_pb2,
         report_service_pb2,
         on_call_service_pb2,
+        explanation_service_pb2,
         notification_service_pb2,
         health_pb2,
     )

@@ -39,6 +39,7 @@ from services.manager.adapters.postgres import (
 )
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader, PostgresMatchedAlertReader
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
+from services.manager.adapters.postgres.explanations import PostgresExplanationReader
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdgeReader
 from services.manager.adapters.postgres.on_call import PostgresOnCallReader
@@ -60,6 +61,7 @@ from services.manager.rpc.alerts import AlertCommands, AlertContext, AlertRpc
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.changes import ChangeRpc
+from services.manager.rpc.explanations import ExplanationRpc
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
@@ -225,7 +227,25 @@ class _Parts:
         on_call = OnCallRpc(
             OnCallCommands(self._store, self._clock, _new_id, self._on_call, self._routing), self._on_call, self._clock
         )
-        served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences, reports, on_call)
+        explanations = ExplanationRpc(
+            self._alert_reader,
+            PostgresIncidentReader(self._database),
+            self._silence_reader,
+            PostgresExplanationReader(self._database),
+        )
+        served = (
+            rules,
+            alerts,
+            statistics,
+            catalog,
+            learned_edges,
+            incidents,
+            recorded,
+            silences,
+            reports,
+            on_call,
+            explanations,
+        )
         return [each.mount() for each in served]
 
     @asynccontextmanager

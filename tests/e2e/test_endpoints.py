@@ -22,6 +22,7 @@ from tests.e2e.world import World, wait_until
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
+from tocsin.explanations.v1 import explanation_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2, log_ingest_service_pb2_grpc
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -45,6 +46,7 @@ SERVICES = {
         silence_service_pb2,
         report_service_pb2,
         on_call_service_pb2,
+        explanation_service_pb2,
         notification_service_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
@@ -64,6 +66,7 @@ OWN = {
         "tocsin.silences.v1.SilenceService",
         "tocsin.reports.v1.ReportService",
         "tocsin.oncall.v1.OnCallService",
+        "tocsin.explanations.v1.ExplanationService",
     },
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }

@@ -20,6 +20,7 @@ from services.manager.metrics import Metrics
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.changes import ChangeRpc
+from services.manager.rpc.explanations import ExplanationRpc
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
@@ -31,6 +32,7 @@ from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.rpc.silence_commands import SilenceCommands
 from services.manager.rpc.silences import SilenceRpc
 from tests.fakes.clock import FakeClock
+from tests.fakes.explanations import MemoryExplanationReader
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import (
@@ -123,6 +125,9 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         )
         silences.mount().add(server)
         ReportRpc(MemoryReportReader(self.store), self.clock).mount().add(server)
+        stored_alerts, stored_incidents = MemoryAlertReader(self.store), MemoryIncidentReader(self.store)
+        explained = ExplanationRpc(stored_alerts, stored_incidents, reader, MemoryExplanationReader(self.store))
+        explained.mount().add(server)
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)
         notifications_grpc.add_NotificationServiceServicer_to_server(self, server)
 

@@ -42,6 +42,7 @@ class Tables:
     # What happened to each rule, the oldest first.
     rule_entries: dict[str, list[RuleHistoryEntry]] = field(default_factory=dict)
     rule_history: list[tuple[int, RuleEdit]] = field(default_factory=list)
+    rule_revisions: dict[int, StoredRule] = field(default_factory=dict)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
     changes: dict[str, ServiceChange] = field(default_factory=dict)
     services: dict[str, StoredService] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class MemoryRules:
             raise NameTakenError(stored.rule.name)
         self._tables.rules[stored.rule.id] = stored
         self._tables.rule_history.append((stored.rule.revision, edit))
+        self._tables.rule_revisions[stored.rule.revision] = stored
         entry = RuleHistoryEntry(kind=RuleHistoryKind(edit.value), create_time=stored.update_time)
         self._tables.rule_entries.setdefault(stored.rule.id, []).append(entry)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.catalog import CatalogChanges, LearnedDependencies
 from services.manager.core.dependency_graph import EdgeState
+from services.manager.core.explanation import RuleRevision
 from services.manager.core.incident import Incident, IncidentFilter, IncidentHistoryEntry, IncidentSummary
 from services.manager.core.learned_edges import LearnedEdge
 from services.manager.core.on_call_records import OnCallSnapshot
@@ -250,6 +251,22 @@ class ReportReader(Protocol):
 
     async def notifications(self, period: ReportPeriod) -> NotificationReport:
         """Count the notifications that were delivered or failed in it. Raises likewise."""
+
+
+class ExplanationReader(Protocol):
+    """What explanations read besides alerts, incidents and silences."""
+
+    async def revisions(self, alerts: Sequence[Alert]) -> Mapping[str, Sequence[int]]:
+        """Return by alert the revisions of the rule that judged it: that of its firing, and of its last firing."""
+
+    async def rules(self, revisions: Collection[int]) -> Mapping[int, RuleRevision]:
+        """Return what rules said at these revisions, of those that are stored."""
+
+    async def incident_ids(self, alert_id: str) -> Sequence[str]:
+        """Return the incidents that have an alert, also those that were merged into others, up to ten."""
+
+    async def deliveries(self, alert_ids: Sequence[str], limit: int) -> Sequence[AlertHistoryEntry]:
+        """Return the newest deliveries of these alerts, the oldest first."""
 
 
 class RetentionStore(Protocol):

@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
+from tocsin.explanations.v1 import explanation_service_pb2
 from tocsin.incidents.v1 import incident_service_pb2
 from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
@@ -42,6 +43,7 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
         silence_service_pb2.DESCRIPTOR.services_by_name["SilenceService"],
         report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
         on_call_service_pb2.DESCRIPTOR.services_by_name["OnCallService"],
+        explanation_service_pb2.DESCRIPTOR.services_by_name["ExplanationService"],
     ),
     "notifier": (notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],),
 }

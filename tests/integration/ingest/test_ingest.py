@@ -195,6 +195,7 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
                 "tocsin.catalog.v1.CatalogService",
                 "tocsin.catalog.v1.LearnedEdgeService",
                 "tocsin.changes.v1.ChangeService",
+                "tocsin.explanations.v1.ExplanationService",
                 "tocsin.incidents.v1.IncidentService",
                 "tocsin.reports.v1.ReportService",
                 "tocsin.silences.v1.SilenceService",

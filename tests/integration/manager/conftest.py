@@ -26,6 +26,7 @@ from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
 from tocsin.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tocsin.catalog.v1.learned_edge_service_pb2_grpc import LearnedEdgeServiceStub
 from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceStub
+from tocsin.explanations.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 from tocsin.oncall.v1.on_call_service_pb2_grpc import OnCallServiceStub
@@ -104,6 +105,7 @@ class World:
     learned_edges: Any
     reports: Any
     on_call: Any
+    explanations: Any
 
     @classmethod
     def on(cls, settings: Settings, stream: Producer, calls: Any) -> "World":
@@ -118,6 +120,7 @@ class World:
             LearnedEdgeServiceStub,
             ReportServiceStub,
             OnCallServiceStub,
+            ExplanationServiceStub,
         )
         return cls(settings, stream, *(stub(calls) for stub in stubs))
 

@@ -1,0 +1,75 @@
+"""Read what explanations need besides alerts, incidents and silences."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+
+from asyncpg import Record
+
+from services.chassis.postgres import Database
+from services.manager.adapters.postgres.alert_rows import HISTORY_COLUMNS, columns, history_entry_of
+from services.manager.core.alert import Alert, AlertHistoryEntry
+from services.manager.core.explanation import RuleRevision
+
+# An alert fires at the time of the transition that opened it.
+_SELECT_FIRING = """
+SELECT wanted.id, max(revision) AS revision
+FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS wanted (id, open_key, fire_time)
+JOIN alert_transitions ON alert_transitions.open_key = wanted.open_key AND decide_time = wanted.fire_time
+WHERE state = 'FIRING'
+GROUP BY wanted.id
+"""
+# Python writes "1 day, 0:05:00".
+_SELECT_RULES = """
+SELECT revision, rule, create_time, replace(rule ->> 'time_window', ',', '')::interval AS time_window
+FROM alert_rule_history WHERE revision = ANY($1) AND edit <> 'DELETED'
+"""
+_SELECT_INCIDENTS = """
+SELECT id FROM incidents JOIN incident_alerts ON incident_id = id WHERE alert_id = $1 ORDER BY create_time, id LIMIT 10
+"""
+_SELECT_DELIVERIES = f"""
+SELECT {HISTORY_COLUMNS} FROM alert_history
+WHERE alert_id = ANY($1) AND kind IN ('NOTIFIED', 'NOTIFICATION_FAILED') ORDER BY position DESC LIMIT $2
+"""  # noqa: S608  (made of our own column names)
+
+
+class PostgresExplanationReader:
+    """Tables alert_transitions, alert_rule_history, incident_alerts and alert_history."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def revisions(self, alerts: Sequence[Alert]) -> Mapping[str, Sequence[int]]:
+        if not alerts:
+            return {}
+        wanted = columns([(alert.id, alert.subject.open_key, alert.fire_time) for alert in alerts])
+        firing = {row["id"]: row["revision"] for row in await self._database.fetch(_SELECT_FIRING, *wanted)}
+        last = {alert.id: alert.status.last_firing.rule_revision for alert in alerts}
+        # The transition is not stored as long as the alert.
+        return {name: tuple(dict.fromkeys((firing.get(name, last[name]), last[name]))) for name in last}
+
+    async def rules(self, revisions: Collection[int]) -> Mapping[int, RuleRevision]:
+        rows = await self._database.fetch(_SELECT_RULES, list(revisions))
+        return {row["revision"]: _rule_of(row) for row in rows}
+
+    async def incident_ids(self, alert_id: str) -> Sequence[str]:
+        return [row["id"] for row in await self._database.fetch(_SELECT_INCIDENTS, alert_id)]
+
+    async def deliveries(self, alert_ids: Sequence[str], limit: int) -> Sequence[AlertHistoryEntry]:
+        rows = await self._database.fetch(_SELECT_DELIVERIES, list(alert_ids), limit)
+        return [history_entry_of(row) for row in reversed(rows)]
+
+
+def _rule_of(row: Record) -> RuleRevision:
+    rule = json.loads(row["rule"])
+    return RuleRevision(
+        rule_id=rule["id"],
+        revision=row["revision"],
+        edit_time=row["create_time"],
+        name=rule["name"],
+        scope=rule["scope"],
+        filter=rule["filter"],
+        condition=rule["condition"],
+        threshold=rule["threshold"],
+        window=row["time_window"],
+        group_by=tuple(rule["group_by"]),
+    )
