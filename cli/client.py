@@ -75,6 +75,7 @@ _REPEATABLE = {
     "tocsin.alerts.v1.AlertService": ("AcknowledgeAlert", "ResolveAlert"),
     "tocsin.silences.v1.SilenceService": ("CreateSilence", "ExpireSilence"),
     "tocsin.oncall.v1.OnCallService": ("ApplyOnCall", "CreateOverride"),
+    "tocsin.routing.v1.RoutingService": ("SetRouting", "RollbackRouting"),
     "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
 }
 _RETRY_POLICY = {

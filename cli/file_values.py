@@ -1,7 +1,9 @@
 """Values in files as people write them: what was found and what is expected, in words."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from google.api import field_behavior_pb2
@@ -9,6 +11,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 _MAX_SHOWN = 60
+_DURATION = re.compile(r"-?(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class FileValueError(ValueError):
@@ -20,6 +25,18 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise FileValueError(expected("a string", value))
     return str(value)
+
+
+def span_of(value: Any) -> timedelta:
+    """Return a time span such as 90s or 1h30m. Raises FileValueError."""
+    wanted = "a duration with its unit, such as 90s, 2m or 1h30m"
+    if not isinstance(value, str) or not _DURATION.fullmatch(text := value.replace(" ", "")):
+        raise FileValueError(expected(wanted, value))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    try:
+        return timedelta(seconds=-seconds if text.startswith("-") else seconds)
+    except OverflowError:
+        raise FileValueError(expected(wanted, value)) from None
 
 
 def mapping_of(value: Any, noun: str, example: str) -> dict[str, str]:
@@ -41,10 +58,15 @@ def unknown_field(name: str, message: type[Message]) -> str:
     all_fields: Sequence[Any] = message.DESCRIPTOR.fields
     fields = [field for field in all_fields if not is_output(field)]
     known = [name for field in fields for name in (field.json_name, field.name)]
+    return unknown_name(name, known, [field.json_name for field in fields])
+
+
+def unknown_name(name: str, known: Sequence[str], shown: Sequence[str] = ()) -> str:
+    """Return what is said of a name that is none of those known, of which some are shown."""
     similar = difflib.get_close_matches(name, known, n=1)
     if similar:
         return f'unknown field; did you mean "{similar[0]}"?'
-    return f"unknown field; expected one of {', '.join(field.json_name for field in fields)}"
+    return f"unknown field; expected one of {', '.join(shown or known)}"
 
 
 def is_output(field: FieldDescriptor) -> bool:

@@ -4,12 +4,11 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from cli.file_values import FileValueError, expected, is_output, mapping_of, text_of, unknown_field
+from cli.file_values import FileValueError, expected, is_output, mapping_of, span_of, text_of, unknown_field
 from services.contract.timestamps import duration_of
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
@@ -17,9 +16,6 @@ _FIELDS: Mapping[str, FieldDescriptor] = {
     name: field for field in AlertRule.DESCRIPTOR.fields for name in (field.json_name, field.name)
 }
 _LENGTH = ("window", "window_minutes")
-_DURATION = re.compile(r"-?(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ENUMS = {"type": AlertRule.Type, "severity": AlertRule.Severity}
 
 
@@ -114,15 +110,7 @@ def _number(value: Any, wanted: str) -> float:
 
 
 def _duration(rule: AlertRule, name: str, value: Any) -> None:
-    wanted = "a duration with its unit, such as 90s, 2m or 1h30m"
-    if not isinstance(value, str) or not _DURATION.fullmatch(text := value.replace(" ", "")):
-        raise FileValueError(expected(wanted, value))
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
-    try:
-        span = timedelta(seconds=-seconds if text.startswith("-") else seconds)
-    except OverflowError:
-        raise FileValueError(expected(wanted, value)) from None
-    getattr(rule, name).CopyFrom(duration_of(span))
+    getattr(rule, name).CopyFrom(duration_of(span_of(value)))
 
 
 def _labels(rule: AlertRule, value: Any) -> None:

@@ -16,6 +16,7 @@ from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.reports.v1 import report_service_pb2
+from tocsin.routing.v1 import routing_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
 
@@ -31,6 +32,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         report_service_pb2,
         on_call_service_pb2,
         explanation_service_pb2,
+        routing_service_pb2,
         catalog_service_pb2,
         incident_service_pb2,
         change_service_pb2,

@@ -75,6 +75,14 @@ end
 -- The request fields that take lists.
 local TAKES_LIST = {groupBy = true, group_by = true, dependsOn = true, depends_on = true, services = true,
   matchers = true, alertIds = true, alert_ids = true}
+-- And those in a routing tree, at any depth.
+local TAKES_LIST_IN_TREE = {matchers = true, receivers = true, routes = true, labels = true, source = true, target = true,
+  equal = true, inhibitionRules = true, inhibition_rules = true}
+
+local function takes_list(path)
+  if path:find("^tree%.") then return TAKES_LIST_IN_TREE[path:match("([%w_]+)$")] end
+  return TAKES_LIST[path:match("^services%[%d+%]%.(.*)$") or path]
+end
 
 -- Returns where the JSON value at a position ends; adds the path of each list and field in it. Raises on invalid JSON.
 local function walk(json, at, path, lists, fields)
@@ -111,7 +119,7 @@ local function with_list(json)
   -- After the list that stopped the transcoder the JSON may be invalid.
   pcall(walk, json or "", 1, "", lists, {})
   for _, found in ipairs(lists) do
-    if found ~= "" and not TAKES_LIST[found:match("^services%[%d+%]%.(.*)$") or found] then return found end
+    if found ~= "" and not takes_list(found) then return found end
   end
 end
 
@@ -273,7 +281,8 @@ end
 
 -- The transcoder does not refuse an object as a value in a map of strings: it writes bytes that are no message, which the
 -- service then refuses. No other JSON becomes such bytes. The maps of the requests, by route:
-local MAPS = {rule_commands = {"labels"}, rule_queries = {"labels"}, catalog_commands = {"links", "labels"}}
+local MAPS = {rule_commands = {"labels"}, rule_queries = {"labels"}, catalog_commands = {"links", "labels"},
+  routing_queries = {"labels"}}
 
 -- The map with such a value; the last one when the body was not kept.
 local function odd_map(maps, json)

@@ -111,6 +111,7 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
             "CACHE_DIR": str(folder),
         },
         "manager": {
+            "NOTIFIER_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
             "DATABASE_URL": wiring.addresses.postgres,
             "REDIS_URL": wiring.addresses.redis,
             "REDIS_PREFIX": wiring.redis_prefix,

@@ -5,8 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from grpc.aio import Channel
 from uuid_utils import uuid7
 
+from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import Mount, grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
@@ -27,6 +29,7 @@ from services.contract.topics import (
 )
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, CatalogCache
+from services.manager.adapters.notifier_client import NotifierClient
 from services.manager.adapters.on_call_cache import ON_CALL_REFRESH_INTERVAL, OnCallCache
 from services.manager.adapters.postgres import (
     ALERTS_CHANGED,
@@ -68,6 +71,8 @@ from services.manager.rpc.learned_edges import LearnedEdgeRpc
 from services.manager.rpc.on_call import OnCallRpc
 from services.manager.rpc.on_call_commands import OnCallCommands
 from services.manager.rpc.reports import ReportRpc
+from services.manager.rpc.routing import RoutingContext, RoutingRpc
+from services.manager.rpc.routing_commands import RoutingChecker, RoutingCommands
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
@@ -75,6 +80,7 @@ from services.manager.rpc.silence_commands import SilenceCommands
 from services.manager.rpc.silences import SilenceRpc
 from services.manager.settings import Settings
 from services.manager.worker.default_rules import create_default_rules
+from services.manager.worker.file_routes import FileRoutesWorker
 from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.learning import LearningWorker
@@ -114,7 +120,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         await stack.enter_async_context(relaying(database, kafka, health))
-        parts = _Parts(settings, database, redis, health)
+        mesh = await stack.enter_async_context(channel(settings.notifier_target))
+        parts = _Parts(settings, database, redis, mesh, health)
         stack.callback(parts.checker.close)
         await Loop(parts.begin, name="begin", health=health).until_success()
         await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health, PUBLIC_SERVICES))
@@ -146,7 +153,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
 class _Parts:
     """The parts of one manager, which share its store, caches and broadcasters."""
 
-    def __init__(self, settings: Settings, database: Database, redis: RedisClient, health: Health) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, redis: RedisClient, mesh: Channel, health: Health
+    ) -> None:
         self._settings = settings
         self._health = health
         self._database = database
@@ -167,8 +176,10 @@ class _Parts:
         self._silence_reader = PostgresSilenceReader(database)
         self._matched_alerts = PostgresMatchedAlertReader(database)
         self._silences = SilenceCache(self._silence_reader, self._clock)
-        self._routing = RoutingCache(PostgresRoutingReader(database))
         self._on_call = OnCallCache(PostgresOnCallReader(database))
+        self._routing_reader = PostgresRoutingReader(database)
+        self._routing = RoutingCache(self._routing_reader)
+        self._receivers = NotifierClient(mesh, self._clock)
         self.transitions = TransitionWorker(
             self._store,
             self._dedup_cache,
@@ -245,8 +256,20 @@ class _Parts:
             reports,
             on_call,
             explanations,
+            self._routing_rpc(),
         )
         return [each.mount() for each in served]
+
+    def _routing_rpc(self) -> RoutingRpc:
+        checker = RoutingChecker(self._receivers, lambda: self._on_call.current.policies)
+        context = RoutingContext(
+            catalog=self._catalog,
+            silences=self._silences,
+            silence_reader=self._silence_reader,
+            alerts=self._matched_alerts,
+        )
+        commands = RoutingCommands(self._store, self._routing_reader, self._clock, self._routing, checker)
+        return RoutingRpc(commands, checker, self._routing_reader, self._routing, context, self._clock)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -257,6 +280,7 @@ class _Parts:
         refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
         refresh_routing = self._loop(self._routing.refresh, "refresh routing", every=ROUTING_REFRESH_INTERVAL)
         refresh_on_call = self._loop(self._on_call.refresh, "refresh on-call", every=ON_CALL_REFRESH_INTERVAL)
+        file_routes = FileRoutesWorker(self._store, self._routing, self._receivers, self._clock)
         endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
         incidents = IncidentWorker(
@@ -310,6 +334,7 @@ class _Parts:
                 end_alerts,
                 correlate,
                 self._loop(learning.turn, "learn dependencies"),
+                self._loop(file_routes.turn, "store file routes"),
                 self._loop(self._alerts.turn, "broadcast alerts"),
                 self._loop(self._retention().turn, "retention", every=self._settings.count_interval),
             ):

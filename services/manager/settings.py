@@ -16,6 +16,7 @@ class Settings:
     kafka: KafkaSettings = part()
     postgres: PostgresSettings = part()
     redis: RedisSettings = part()
+    notifier_target: str = setting("Address of NotificationService, host:port.", default="127.0.0.1:10000")
     max_batch: int = setting("Maximum number of transitions or results in one batch from Kafka.", default=500)
     dedup_ttl: timedelta = setting(
         "How long Redis remembers that an alert is open; it affects speed only.",

@@ -29,6 +29,7 @@ from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.reports.v1 import report_service_pb2
+from tocsin.routing.v1 import routing_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
 
@@ -47,6 +48,7 @@ SERVICES = {
         report_service_pb2,
         on_call_service_pb2,
         explanation_service_pb2,
+        routing_service_pb2,
         notification_service_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
@@ -67,6 +69,7 @@ OWN = {
         "tocsin.reports.v1.ReportService",
         "tocsin.oncall.v1.OnCallService",
         "tocsin.explanations.v1.ExplanationService",
+        "tocsin.routing.v1.RoutingService",
     },
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }

@@ -26,6 +26,8 @@ from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
 from services.manager.rpc.reports import ReportRpc
+from services.manager.rpc.routing import RoutingContext, RoutingRpc
+from services.manager.rpc.routing_commands import RoutingChecker, RoutingCommands
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatisticsRpc
 from services.manager.rpc.rules import AlertRuleRpc
@@ -43,12 +45,14 @@ from tests.fakes.manager_readers import (
     MemoryLearnedEdgeReader,
     MemoryMatchedAlertReader,
     MemoryResponseCache,
+    MemoryRoutingReader,
     MemoryRuleProblemReader,
     MemoryRuleReader,
     MemoryRuleStatisticsReader,
     MemorySilenceReader,
 )
 from tests.fakes.reports import MemoryReportReader
+from tests.fakes.routing import FakeReceivers, MemoryRoutingFeed
 from tests.fakes.transitions import NOW
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1 import alert_service_pb2_grpc as alerts_grpc
@@ -59,11 +63,14 @@ from tocsin.notifications.v1.notification_pb2 import CircuitBreaker, Delivery, F
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import add_AlertRuleServiceServicer_to_server
 
 
-class _NoFeed:
-    """No alert is decided about here."""
+class StoredSilences:
+    """Reads all silences each time."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
 
     def index(self, now: datetime) -> SilenceIndex:
-        return SilenceIndex.of([], now=now)
+        return SilenceIndex.of([silence for silence, _ in self._store.tables.silences.values()], now=now)
 
     def names_alerts(self) -> bool:
         return False
@@ -81,6 +88,8 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self.clock = FakeClock()
         self._rule_reader = MemoryRuleReader(self.store)
         self.rules = RuleBroadcaster(self._rule_reader)
+        self.known_receivers = FakeReceivers("operators", "shop_chat", "shop_mail")
+        self.policies = {"shop"}
         self.alerts: list[Alert] = []
         # Whether the alerts were acknowledged or resolved before.
         self.unchanged = False
@@ -116,8 +125,24 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())
         IncidentRpc(incidents, MemoryIncidentReader(self.store)).mount().add(server)
         reader = MemorySilenceReader(self.store)
+        checker_of_trees = RoutingChecker(self.known_receivers, lambda: self.policies)
+        trees, feed = MemoryRoutingReader(self.store), MemoryRoutingFeed(self.store)
+        routing = RoutingRpc(
+            RoutingCommands(self.store, trees, self.clock, feed, checker_of_trees),
+            checker_of_trees,
+            trees,
+            feed,
+            RoutingContext(
+                catalog=catalog,
+                silences=StoredSilences(self.store),
+                silence_reader=reader,
+                alerts=MemoryMatchedAlertReader(self.store),
+            ),
+            self.clock,
+        )
+        routing.mount().add(server)
         silences = SilenceRpc(
-            SilenceCommands(self.store, self.clock, lambda: str(uuid7()), _NoFeed()),
+            SilenceCommands(self.store, self.clock, lambda: str(uuid7()), StoredSilences(self.store)),
             reader,
             MemoryAlertReader(self.store),
             MemoryMatchedAlertReader(self.store),

@@ -83,6 +83,17 @@ class InhibitionRule:
     # A label that an alert does not have is not equal to anything.
     equal: tuple[str, ...] = ()
 
+    def inhibits(self, source: Mapping[str, str], target: Mapping[str, str]) -> bool:
+        """Return whether an alert with the one labels inhibits one with the other, while it fires.
+
+        As in Alertmanager two alerts that both are sources and targets do not inhibit each other.
+        """
+        if not (all_match(self.source, source) and all_match(self.target, target)):
+            return False
+        if all_match(self.source, target) and all_match(self.target, source):
+            return False
+        return all(target.get(name) and source.get(name) == target[name] for name in self.equal)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteVisit:

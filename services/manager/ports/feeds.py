@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from services.manager.core.alert import AlertFilter
 from services.manager.core.catalog import Catalog
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.on_call_records import OnCallSnapshot
-from services.manager.core.routing_tree import StoredTree
+from services.manager.core.routing_tree import RoutingTree, StoredTree
 from services.manager.core.rule import RuleSnapshot
 from services.manager.core.silence_index import SilenceIndex
 
@@ -78,6 +79,21 @@ class RoutingFeed(Protocol):
 
     async def refresh(self) -> None:
         """Make `current` at least as new as this moment. Raises Failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifierReceivers:
+    """The names of the notifier's receivers, and the routes of its file, if that has some."""
+
+    names: frozenset[str] = frozenset()
+    file_routes: RoutingTree | None = None
+
+
+class ReceiverFeed(Protocol):
+    """What the notifier says of its receivers."""
+
+    async def receivers(self) -> NotifierReceivers:
+        """Return its receivers as they were at most some seconds ago. Raises Failure when it does not answer."""
 
 
 class AlertFeed(Protocol):

@@ -68,6 +68,13 @@ class AlertStateConflict(Failure):
     reason = "ALERT_STATE_CONFLICT"
 
 
+class RoutingNotFound(Failure):
+    """There is no such version of the routing tree."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "ROUTING_NOT_FOUND"
+
+
 class IncidentNotFound(Failure):
     """No incident has this id."""
 

@@ -67,6 +67,8 @@ def fields_with_nul(message: Message) -> Iterable[str]:
     for field, value in message.ListFields():
         if isinstance(value, Message):
             yield from fields_with_nul(value)
+        elif field.message_type and not isinstance(value, Mapping):
+            yield from (name for each in value for name in fields_with_nul(each))
         elif any("\0" in text for text in _texts(value)):
             yield field.json_name
 

@@ -15,6 +15,8 @@ from tests.contract.envoy.edge import Edge
 from tests.contract.envoy.upstream import Behaviour
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
 from tocsin.changes.v1.service_change_pb2 import ServiceChange
+from tocsin.routing.v1.routing_service_pb2 import ExplainRoutingRequest, RollbackRoutingRequest, SetRoutingRequest
+from tocsin.routing.v1.routing_tree_pb2 import Correlation, InhibitionRule, Route, RoutingTree
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
@@ -85,6 +87,35 @@ def event(**changes: object) -> dict[str, object]:
             "a list",
             id="list in a list",
         ),
+        pytest.param("/api/routing:explain", {"label": {"a": "b"}}, "label", "labels", id="misspelt beside a tree"),
+        pytest.param(
+            "/api/routing:explain",
+            {"labels": {"root.x": "b"}, "tree": {"root": {"routes": [{"routes": [{"receiver": ["a"]}]}]}}},
+            "tree.root.routes[0].routes[0].receiver",
+            "receivers",
+            id="misspelt in a route",
+        ),
+        pytest.param(
+            "/api/routing:explain",
+            {"tree": {"root": {"routes": [{"correlation": {"span": "1s"}}]}}},
+            "tree.root.routes[0].correlation.span",
+            "window",
+            id="misspelt in a part of a route",
+        ),
+        pytest.param(
+            "/api/routing:explain",
+            {"tree": {"root": {}, "inhibitionRules": [{"sources": ["a=b"]}]}},
+            "tree.inhibitionRules[0].sources",
+            "source",
+            id="misspelt in an inhibition rule",
+        ),
+        pytest.param(
+            "/api/routing:explain",
+            {"tree": {"root": {"receivers": ["a"], "routes": [{"policy": ["a"]}]}}},
+            "tree.root.routes[0].policy",
+            "a list",
+            id="list in a route",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field(
@@ -144,6 +175,21 @@ def test_every_field_of_a_service_and_of_a_change_is_known(edge: Edge, name: str
     assert answer.violations == [("ownr", 'unknown field; did you mean "owner"?')]
 
 
+@pytest.mark.parametrize("name", ["json_name", "name"])
+def test_every_field_of_a_routing_tree_is_known(edge: Edge, name: str) -> None:
+    def fields(message: type[Message]) -> dict[str, None]:
+        return {getattr(field, name): None for field in message.DESCRIPTOR.fields}
+
+    rules = "inhibitionRules" if name == "json_name" else "inhibition_rules"
+    route = fields(Route) | {"correlation": fields(Correlation)}
+    tree = {"root": route | {"routes": [route | {"routes": [route]}]}, rules: [fields(InhibitionRule)]}
+    for body in (fields(SetRoutingRequest) | {"tree": tree}, fields(SetRoutingRequest) | {"tree": fields(RoutingTree)}):
+        assert "unknown field" not in edge.all.send("PUT", "/api/routing", body).text
+    assert "unknown field" not in edge.all.post("/api/routing:rollback", fields(RollbackRoutingRequest)).text
+    explained = edge.all.post("/api/routing:explain?x=1", fields(ExplainRoutingRequest) | {"tree": tree})
+    assert "unknown field" not in explained.text
+
+
 @pytest.mark.parametrize(
     "body",
     ['{"name":"a","type":', '{"name":"a" "type":"CUSTOM"}', '{"name":"a"} and more', "name=a"],
@@ -164,6 +210,7 @@ def test_invalid_json_is_refused_with_the_position(edge: Edge, body: str) -> Non
         ("/api/alert-rules", {"name": "r", "labels": {"team": {"name": "a"}}}, "labels"),
         ("/api/catalog:apply", {"services": [{"name": "s", "labels": {"a": {}}, "links": {"b": "c"}}]}, "labels"),
         ("/api/catalog:apply", {"services": [{"name": "s", "labels": {"a": "b"}, "links": {"c": {}}}]}, "links"),
+        ("/api/routing:explain", {"labels": {"a": {}}}, "labels"),
     ],
 )
 def test_an_object_in_a_map_is_refused_with_its_field_although_the_transcoder_accepts_it(

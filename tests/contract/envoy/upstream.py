@@ -27,6 +27,7 @@ from tocsin.logs.v1 import log_ingest_service_pb2
 from tocsin.notifications.v1 import notification_service_pb2
 from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.reports.v1 import report_service_pb2
+from tocsin.routing.v1 import routing_service_pb2
 from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
 from tocsin.silences.v1 import silence_service_pb2
 
@@ -44,6 +45,7 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
         report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
         on_call_service_pb2.DESCRIPTOR.services_by_name["OnCallService"],
         explanation_service_pb2.DESCRIPTOR.services_by_name["ExplanationService"],
+        routing_service_pb2.DESCRIPTOR.services_by_name["RoutingService"],
     ),
     "notifier": (notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],),
 }

@@ -31,6 +31,7 @@ from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 from tocsin.oncall.v1.on_call_service_pb2_grpc import OnCallServiceStub
 from tocsin.reports.v1.report_service_pb2_grpc import ReportServiceStub
+from tocsin.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 from tocsin.silences.v1.silence_service_pb2_grpc import SilenceServiceStub
 
@@ -69,6 +70,8 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
         kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),
         postgres=PostgresSettings(database_url=Secret(database)),
         redis=RedisSettings(redis_url=Secret(redis_url), redis_prefix=topics),
+        # Nobody listens there.
+        notifier_target=f"127.0.0.1:{free_port()}",
         heartbeat=timedelta(milliseconds=200),
         count_interval=timedelta(milliseconds=200),
         # Tests tell of a day that is long ago.
@@ -102,6 +105,7 @@ class World:
     incidents: Any
     changes: Any
     silences: Any
+    routing: Any
     learned_edges: Any
     reports: Any
     on_call: Any
@@ -117,6 +121,7 @@ class World:
             IncidentServiceStub,
             ChangeServiceStub,
             SilenceServiceStub,
+            RoutingServiceStub,
             LearnedEdgeServiceStub,
             ReportServiceStub,
             OnCallServiceStub,

@@ -21,6 +21,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MANAGER_BROKERS": settings.kafka.brokers,
         "MANAGER_TOPIC_PREFIX": settings.kafka.topic_prefix,
         "MANAGER_DATABASE_URL": settings.postgres.database_url.reveal(),
+        "MANAGER_NOTIFIER_TARGET": settings.notifier_target,
         "MANAGER_REDIS_URL": settings.redis.redis_url.reveal(),
         "MANAGER_REDIS_PREFIX": settings.redis.redis_prefix,
         "MANAGER_COUNT_INTERVAL": "100ms",

@@ -117,6 +117,10 @@ def test_rules_are_watched_through_the_mesh() -> None:
     assert loaded("alert-rule-engine").manager_target == f"api-gateway:{loaded('api-gateway').mesh_port}"
 
 
+def test_receivers_are_asked_for_through_the_mesh() -> None:
+    assert loaded("alert-manager").notifier_target == f"api-gateway:{loaded('api-gateway').mesh_port}"
+
+
 def test_the_published_ports_are_the_documented_ones_and_on_this_machine_only() -> None:
     published = [each for service in compose()["services"].values() for each in service.get("ports", [])]
     assert all(each.startswith("127.0.0.1:") for each in published)

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.matchers import all_match
-from services.manager.core.routing_tree import AlertRoute, RouteNode, RouteOutcome, RoutingTree
-from tests.fakes.routing import a_route, a_stored_tree, a_tree
+from services.manager.core.routing_tree import AlertRoute, InhibitionRule, RouteNode, RouteOutcome, RoutingTree
+from tests.fakes.routing import a_route, a_stored_tree, a_tree, matchers
 
 TEAMS = a_tree(
     a_route(
@@ -138,3 +139,23 @@ def test_routes_are_those_of_alertmanager(routes: list[RouteNode], labels: dict[
     assert [nodes[route.path] for route in taken] == by_alertmanager(tree.root, labels)
     visited = [visit.route for visit in tree.visits_of(labels) if visit.outcome is RouteOutcome.TAKEN]
     assert visited == list(taken)
+
+
+RULE = InhibitionRule(source=matchers("severity=CRITICAL"), target=matchers("severity=~LOW|CRITICAL"), equal=("a",))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "inhibits"),
+    [
+        ({"severity": "CRITICAL", "a": "1"}, {"severity": "LOW", "a": "1"}, True),
+        ({"severity": "CRITICAL", "a": "1"}, {"severity": "LOW", "a": "2"}, False),
+        ({"severity": "CRITICAL"}, {"severity": "LOW"}, False),
+        ({"severity": "CRITICAL", "a": ""}, {"severity": "LOW", "a": ""}, False),
+        ({"severity": "HIGH", "a": "1"}, {"severity": "LOW", "a": "1"}, False),
+        ({"severity": "CRITICAL", "a": "1"}, {"severity": "MEDIUM", "a": "1"}, False),
+        # Two alerts that are both sources and targets would inhibit each other.
+        ({"severity": "CRITICAL", "a": "1"}, {"severity": "CRITICAL", "a": "1"}, False),
+    ],
+)
+def test_an_alert_inhibits_another_one(source: dict[str, str], target: dict[str, str], *, inhibits: bool) -> None:
+    assert RULE.inhibits(source, target) is inhibits

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tocsin/errors/v1/error_reason.proto\x12\x10tocsin.errors.v1\"\xa7\x06\n\x05\x45rror\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.tocsin.errors.v1.Error.Reason\"\xed\x05\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fINVALID_REQUEST\x10\x01\x12\x15\n\x11MALFORMED_MESSAGE\x10\x02\x12\x15\n\x11REQUEST_TOO_LARGE\x10\x03\x12\x0e\n\nOVERLOADED\x10\x04\x12\x16\n\x12STREAM_UNAVAILABLE\x10\x05\x12\x15\n\x11STORE_UNAVAILABLE\x10\x06\x12\x12\n\x0eRULE_NOT_FOUND\x10\x07\x12\x13\n\x0fRULE_NAME_TAKEN\x10\x08\x12\x11\n\rETAG_MISMATCH\x10\t\x12\x15\n\x11REQUEST_ID_REUSED\x10\n\x12\x13\n\x0f\x41LERT_NOT_FOUND\x10\x0b\x12\x18\n\x14\x41LERT_STATE_CONFLICT\x10\x0c\x12!\n\x1d\x46\x41ILED_NOTIFICATION_NOT_FOUND\x10\r\x12\"\n\x1eNOTIFICATION_ALREADY_DELIVERED\x10\x0e\x12\x11\n\rSHUTTING_DOWN\x10\x0f\x12\x12\n\x0eINTERNAL_ERROR\x10\x10\x12\x12\n\x0eTOO_MANY_RULES\x10\x11\x12\x15\n\x11SERVICE_NOT_FOUND\x10\x12\x12\x15\n\x11TOO_MANY_SERVICES\x10\x13\x12\x15\n\x11SILENCE_NOT_FOUND\x10\x14\x12\x15\n\x11TOO_MANY_SILENCES\x10\x15\x12\x16\n\x12INCIDENT_NOT_FOUND\x10\x17\x12\x1b\n\x17INCIDENT_STATE_CONFLICT\x10\x18\x12\x14\n\x10REPORT_TIMED_OUT\x10\x19\x12\x1a\n\x16LEARNED_EDGE_NOT_FOUND\x10(\x12\x14\n\x10PERSON_NOT_FOUND\x10\x32\x12\x16\n\x12SCHEDULE_NOT_FOUND\x10\x33\x12\x14\n\x10POLICY_NOT_FOUND\x10\x34\x12\x16\n\x12OVERRIDE_NOT_FOUND\x10\x35\x12\x10\n\x0cSTILL_IN_USE\x10\x36\x12\x14\n\x10TOO_MANY_ON_CALL\x10\x37\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tocsin/errors/v1/error_reason.proto\x12\x10tocsin.errors.v1\"\xbe\x06\n\x05\x45rror\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.tocsin.errors.v1.Error.Reason\"\x84\x06\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fINVALID_REQUEST\x10\x01\x12\x15\n\x11MALFORMED_MESSAGE\x10\x02\x12\x15\n\x11REQUEST_TOO_LARGE\x10\x03\x12\x0e\n\nOVERLOADED\x10\x04\x12\x16\n\x12STREAM_UNAVAILABLE\x10\x05\x12\x15\n\x11STORE_UNAVAILABLE\x10\x06\x12\x12\n\x0eRULE_NOT_FOUND\x10\x07\x12\x13\n\x0fRULE_NAME_TAKEN\x10\x08\x12\x11\n\rETAG_MISMATCH\x10\t\x12\x15\n\x11REQUEST_ID_REUSED\x10\n\x12\x13\n\x0f\x41LERT_NOT_FOUND\x10\x0b\x12\x18\n\x14\x41LERT_STATE_CONFLICT\x10\x0c\x12!\n\x1d\x46\x41ILED_NOTIFICATION_NOT_FOUND\x10\r\x12\"\n\x1eNOTIFICATION_ALREADY_DELIVERED\x10\x0e\x12\x11\n\rSHUTTING_DOWN\x10\x0f\x12\x12\n\x0eINTERNAL_ERROR\x10\x10\x12\x12\n\x0eTOO_MANY_RULES\x10\x11\x12\x15\n\x11SERVICE_NOT_FOUND\x10\x12\x12\x15\n\x11TOO_MANY_SERVICES\x10\x13\x12\x15\n\x11SILENCE_NOT_FOUND\x10\x14\x12\x15\n\x11TOO_MANY_SILENCES\x10\x15\x12\x15\n\x11ROUTING_NOT_FOUND\x10\x16\x12\x16\n\x12INCIDENT_NOT_FOUND\x10\x17\x12\x1b\n\x17INCIDENT_STATE_CONFLICT\x10\x18\x12\x14\n\x10REPORT_TIMED_OUT\x10\x19\x12\x1a\n\x16LEARNED_EDGE_NOT_FOUND\x10(\x12\x14\n\x10PERSON_NOT_FOUND\x10\x32\x12\x16\n\x12SCHEDULE_NOT_FOUND\x10\x33\x12\x14\n\x10POLICY_NOT_FOUND\x10\x34\x12\x16\n\x12OVERRIDE_NOT_FOUND\x10\x35\x12\x10\n\x0cSTILL_IN_USE\x10\x36\x12\x14\n\x10TOO_MANY_ON_CALL\x10\x37\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tocsin.errors.v1.error_reas
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERROR']._serialized_start=58
-  _globals['_ERROR']._serialized_end=865
+  _globals['_ERROR']._serialized_end=888
   _globals['_ERROR_REASON']._serialized_start=116
-  _globals['_ERROR_REASON']._serialized_end=865
+  _globals['_ERROR_REASON']._serialized_end=888
 # @@protoc_insertion_point(module_scope)

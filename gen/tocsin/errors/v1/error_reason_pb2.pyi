@@ -75,6 +75,8 @@ class Error(_message.Message):
         """There is no silence with this id."""
         TOO_MANY_SILENCES: Error._Reason.ValueType  # 21
         """There are as many pending and active silences as there may be."""
+        ROUTING_NOT_FOUND: Error._Reason.ValueType  # 22
+        """There is no such version of the routing tree, or no tree was ever set."""
         INCIDENT_NOT_FOUND: Error._Reason.ValueType  # 23
         """There is no incident with this id."""
         INCIDENT_STATE_CONFLICT: Error._Reason.ValueType  # 24
@@ -145,6 +147,8 @@ class Error(_message.Message):
     """There is no silence with this id."""
     TOO_MANY_SILENCES: Error.Reason.ValueType  # 21
     """There are as many pending and active silences as there may be."""
+    ROUTING_NOT_FOUND: Error.Reason.ValueType  # 22
+    """There is no such version of the routing tree, or no tree was ever set."""
     INCIDENT_NOT_FOUND: Error.Reason.ValueType  # 23
     """There is no incident with this id."""
     INCIDENT_STATE_CONFLICT: Error.Reason.ValueType  # 24

@@ -1,0 +1,1 @@
+"""tocsin routing: who is notified of which alerts."""
