@@ -25,11 +25,12 @@ def test_help_lists_the_settings(
     assert "GATEWAY_CONCURRENCY" in capsys.readouterr().out
 
 
-def enums_of(message: Descriptor) -> set[EnumDescriptor]:
+def enums_of(message: Descriptor, around: frozenset[str] = frozenset()) -> set[EnumDescriptor]:
     """The enums that a request takes, also inside of a rule; ingest reads the JSON of events itself."""
     inner = [field.message_type for field in message.fields if field.message_type is not None]
     own = {field.enum_type for field in message.fields if field.enum_type is not None}
-    return own.union(*(enums_of(one) for one in inner if one.full_name.startswith("tocsin.rules.")))
+    around |= {message.full_name, "tocsin.logs.v1.LogEvent"}
+    return own.union(*(enums_of(one, around) for one in inner if one.full_name not in around))
 
 
 def test_a_refused_word_is_answered_with_the_values_of_its_enum() -> None:
