@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.alerts import ActorOption, CommentOption, SeverityOption, parse_age, severity_values
+from cli.alerts import ActorOption, CommentOption, MatchersOption, SeverityOption, parse_age, severity_values
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
 from cli.lookup import complete_incident, find_alert, find_incident
 from cli.output import (
@@ -68,6 +68,7 @@ def list_incidents(
     ] = None,
     severities: SeverityOption = None,
     service_name: Annotated[str, typer.Option("--service", help="Only with an alert of this service.")] = "",
+    matchers: MatchersOption = None,
     alert: Annotated[str, typer.Option("--alert", metavar="ID", help="Only the incident of this alert.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The maximum number to show.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
@@ -78,6 +79,7 @@ def list_incidents(
         states=[Incident.State.Value(state) for state in states or []],
         severities=severity_values(severities),
         service=service_name,
+        matchers=matchers,
     )
     with open_channel(server, output) as channel:
         request.alert_id = find_alert(channel, alert, output) if alert else ""

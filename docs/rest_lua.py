@@ -1,4 +1,4 @@
-"""What REST takes, for Envoy's refusals: the query parameters and the body's fields of each path, as tables of Lua.
+"""What REST takes, as tables of Lua for Envoy's refusals: query parameters, fields of bodies, words of enums.
 
 `make gen` writes envoy/methods.lua, which stack/envoy.py puts before envoy/refusals.lua.
 """
@@ -23,8 +23,14 @@ def lua_tables() -> str:
     methods = [method for file in FILES for service in file.services_by_name.values() for method in service.methods]
     messages: dict[str, str] = {}
     rows = [row for method in methods for row in _method_row(method, messages)]
+    enums: dict[str, str] = {}
+    for method in methods:
+        if method.GetOptions().HasExtension(annotations_pb2.http):
+            _add_enums(method.input_type, enums, set())
     return (
-        f"{_HEAD}local MESSAGES = {{\n"
+        f"{_HEAD}-- The values of enums, by the last two parts of their names.\nlocal ENUM_VALUES = {{\n"
+        + "".join(f'  ["{name}"] = "{values}",\n' for name, values in sorted(enums.items()))
+        + "}\n\nlocal MESSAGES = {\n"
         + "".join(f'  ["{name}"] = {row},\n' for name, row in sorted(messages.items()))
         + "}\n\nlocal METHODS = {\n"
         + "".join(f"  {row},\n" for row in rows)
@@ -65,6 +71,19 @@ def _add(message: Descriptor, messages: dict[str, str], given: Collection[str] =
     settable = _names(field for field in fields if field not in set_by_server)
     messages[name] = f'{{settable = "{settable}", of_the_server = "{_names(set_by_server)}", inner = {{{pairs}}}}}'
     return name
+
+
+def _add_enums(message: Descriptor, enums: dict[str, str], seen: set[str]) -> None:
+    """Add the enums of our own that a message takes, also in messages within it; a message is looked at once."""
+    if message.full_name in seen or not message.full_name.startswith("tocsin."):
+        return
+    seen.add(message.full_name)
+    for field in message.fields:
+        if field.enum_type is not None:
+            name = ".".join(field.enum_type.full_name.split(".")[-2:])
+            enums[name] = ", ".join(value.name for value in field.enum_type.values if value.number)
+        if field.message_type is not None:
+            _add_enums(field.message_type, enums, seen)
 
 
 def _is_set_by_the_server(field: FieldDescriptor) -> bool:

@@ -1,5 +1,20 @@
 -- Written by `make gen` from proto/: what the bodies and queries of REST may have, by the names of JSON.
 
+-- The values of enums, by the last two parts of their names.
+local ENUM_VALUES = {
+  ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
+  ["AlertRule.Severity"] = "LOW, MEDIUM, HIGH, CRITICAL",
+  ["AlertRule.Type"] = "ERROR_THRESHOLD, LATENCY_THRESHOLD, ERROR_RATE, CUSTOM",
+  ["Delivery.State"] = "PENDING, IN_FLIGHT, DELIVERED, FAILED, SUPERSEDED",
+  ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
+  ["Incident.State"] = "OPEN, ACKNOWLEDGED, RESOLVED",
+  ["RuleProblem.Reason"] = "COMPILE_FAILED, EVALUATION_FAILED, OVER_BUDGET",
+  ["ScheduleLayer.Rotation"] = "DAILY, WEEKLY, CUSTOM",
+  ["ServiceChange.Kind"] = "DEPLOYMENT, CONFIGURATION, FEATURE_FLAG, OTHER",
+  ["Silence.State"] = "PENDING, ACTIVE, EXPIRED",
+  ["WeeklyHours.Weekday"] = "MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY, SATURDAY, SUNDAY",
+}
+
 local MESSAGES = {
   ["AcknowledgeAlertRequest"] = {settable = "actor comment etag requestId", of_the_server = "id", inner = {}},
   ["AcknowledgeIncidentRequest"] = {settable = "actor comment etag requestId until", of_the_server = "id", inner = {}},
@@ -93,7 +108,7 @@ local METHODS = {
   {verb = "POST", path = "^/api/catalog:apply$", query = "", body = "ApplyServicesRequest"},
   {verb = "DELETE", path = "^/api/catalog/services/[^/]+$", query = "etag", body = ""},
   {verb = "GET", path = "^/api/catalog/graph$", query = "service depth pageSize pageToken", body = ""},
-  {verb = "GET", path = "^/api/incidents$", query = "pageSize pageToken states service idPrefix alertId severities", body = ""},
+  {verb = "GET", path = "^/api/incidents$", query = "pageSize pageToken states service idPrefix alertId severities matchers", body = ""},
   {verb = "GET", path = "^/api/incidents/[^/]+$", query = "", body = ""},
   {verb = "POST", path = "^/api/incidents/[^/]+/acknowledge$", query = "", body = "AcknowledgeIncidentRequest"},
   {verb = "POST", path = "^/api/incidents/[^/]+/unacknowledge$", query = "", body = "UnacknowledgeIncidentRequest"},

@@ -7,21 +7,6 @@ local VALUE_EXPECTED = {
   TYPE_INT32 = "a 32-bit integer", TYPE_INT64 = "a 64-bit integer", TYPE_DOUBLE = "a number", TYPE_FLOAT = "a number",
 }
 
--- The values of the contracts' enums, by the last two parts of their names.
-local ENUM_VALUES = {
-  ["AlertRule.Type"] = "ERROR_THRESHOLD, LATENCY_THRESHOLD, ERROR_RATE, CUSTOM",
-  ["AlertRule.Severity"] = "LOW, MEDIUM, HIGH, CRITICAL",
-  ["RuleProblem.Reason"] = "COMPILE_FAILED, EVALUATION_FAILED, OVER_BUDGET",
-  ["ServiceChange.Kind"] = "DEPLOYMENT, CONFIGURATION, FEATURE_FLAG, OTHER",
-  ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
-  ["Incident.State"] = "OPEN, ACKNOWLEDGED, RESOLVED",
-  ["Silence.State"] = "PENDING, ACTIVE, EXPIRED",
-  ["ScheduleLayer.Rotation"] = "DAILY, WEEKLY, CUSTOM",
-  ["WeeklyHours.Weekday"] = "MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY, SATURDAY, SUNDAY",
-  ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
-  ["Delivery.State"] = "PENDING, IN_FLIGHT, DELIVERED, FAILED, SUPERSEDED",
-}
-
 -- window_minutes -> windowMinutes
 local function json_name(path)
   return (path:gsub("_(%l)", string.upper))

@@ -102,6 +102,17 @@ class MemoryIncidentReader:
             replace(summary_of(incident), incident=replace(incident, alerts={})) for incident in rest[: page.size + 1]
         ]
 
+    async def list_labels(
+        self, incident_ids: Sequence[str], equal: Mapping[str, str]
+    ) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        found: dict[str, list[Mapping[str, str]]] = {}
+        for name in incident_ids:
+            for alert in self._rows.incidents[name][0].alerts.values():
+                labels = dict(alert.labels)
+                if equal.items() <= labels.items() and labels not in found.setdefault(name, []):
+                    found[name].append(labels)
+        return {name: labels for name, labels in found.items() if labels}
+
 
 def _is_wanted(wanted: IncidentFilter, incident: Incident) -> bool:
     return (

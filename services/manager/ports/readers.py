@@ -180,6 +180,11 @@ class IncidentReader(Protocol):
     async def list_page(self, wanted: IncidentFilter, page: Page) -> Sequence[IncidentSummary]:
         """Return up to one more than the page's size, the newest first, after `after` (ISO create time, id)."""
 
+    async def list_labels(
+        self, incident_ids: Sequence[str], equal: Mapping[str, str]
+    ) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return, by incident, the labels of its alerts that have these values, each once, and leave out the others."""
+
 
 class SilenceReader(Protocol):
     """The silences as they are stored."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import timestamp_of
@@ -10,23 +9,20 @@ from services.manager.core.incident import (
     Correlation,
     Incident,
     IncidentAlert,
-    IncidentFilter,
     IncidentHistoryEntry,
-    IncidentState,
     summary_of,
 )
 from services.manager.ports.readers import IncidentReader
 from services.manager.rpc.failures import IncidentNotFound
 from services.manager.rpc.incident_commands import IncidentCommands, incident_message
-from services.manager.rpc.pages import page_by_time
-from services.manager.rpc.requests import check_fields, check_length, read_severities
+from services.manager.rpc.incident_queries import select_incidents
+from services.manager.rpc.requests import check_fields
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
 from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceServicer, add_IncidentServiceServicer_to_server
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
-_MAX_ID = 36
 _MAX_ALERTS = 1000
 
 
@@ -47,14 +43,9 @@ class IncidentRpc(IncidentServiceServicer):
 
     async def ListIncidents(self, request: pb.ListIncidentsRequest, _context: Any) -> pb.ListIncidentsResponse:
         check_fields(request)
-        check_length(request, id_prefix=_MAX_ID)
         filters = filters_of(request)
-        page = page_by_time(request.page_size, request.page_token, filters=filters)
-        rows = await self._reader.list_page(_filter(request), page)
-        shown, token = rows[: page.size], ""
-        if len(rows) > page.size:
-            last = shown[-1].incident
-            token = encode_page_token((last.create_time.isoformat(), last.id), filters=filters)
+        shown, last = await select_incidents(self._reader, request, filters=filters)
+        token = encode_page_token(last, filters=filters) if last else ""
         return pb.ListIncidentsResponse(incidents=map(incident_message, shown), next_page_token=token)
 
     async def GetIncident(self, request: pb.GetIncidentRequest, _context: Any) -> pb.GetIncidentResponse:
@@ -94,21 +85,6 @@ class IncidentRpc(IncidentServiceServicer):
 
     async def SplitIncident(self, request: pb.SplitIncidentRequest, _context: Any) -> pb.SplitIncidentResponse:
         return await self._commands.split(request)
-
-
-def _filter(request: pb.ListIncidentsRequest) -> IncidentFilter:
-    states = set(incident_pb2.Incident.State.values()) - {0}
-    wrong = (
-        Violation(f"states[{n}]", "is not a state") for n, value in enumerate(request.states) if value not in states
-    )
-    severities = read_severities(request.severities, *wrong)
-    return IncidentFilter(
-        states=tuple(IncidentState(incident_pb2.Incident.State.Name(value)) for value in request.states),
-        severities=severities,
-        service=request.service,
-        id_prefix=request.id_prefix.lower(),
-        alert_id=request.alert_id,
-    )
 
 
 def _alert_message(incident: Incident, alert: IncidentAlert) -> incident_pb2.IncidentAlert:

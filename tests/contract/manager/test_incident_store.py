@@ -211,6 +211,25 @@ class IncidentContract(ABC):
         assert await listed(IncidentFilter(alert_id="c")) == ["c"]
         assert await listed(IncidentFilter(id_prefix=last.id[:13])) == ["b"]
 
+    async def test_the_labels_of_alerts_come_once_and_only_with_these_values(self, stored: Stored) -> None:
+        shop, pay = {"team": "shop", "": "", "nul": "a\0b"}, {"team": "pay"}
+        opened = open_incident(replace(alert("a"), labels=shop), now=NOW)
+        whole = opened.incident
+        for name, labels in (("b", shop), ("c", pay)):
+            whole = join(whole, replace(alert(name), labels=labels), RELATED, now=NOW).incident
+        other = open_incident(replace(alert("d"), labels={}), now=NOW).incident
+        changes = [IncidentChange(incident=each, reason=opened.reason) for each in (whole, other)]
+        await save(stored, *changes)
+
+        async def labels_of(equal: dict[str, str]) -> dict[str, list[str]]:
+            found = await stored.incidents.list_labels([whole.id, other.id], equal)
+            return {name: sorted(each.get("team", "") for each in labels) for name, labels in found.items()}
+
+        assert await labels_of({}) == {whole.id: ["pay", "shop"], other.id: [""]}
+        assert await labels_of({"team": "pay"}) == {whole.id: ["pay"]}
+        assert await labels_of({"team": "none"}) == {}
+        assert await stored.incidents.list_labels([], {}) == {}
+
 
 class TestMemoryIncidents(IncidentContract):
     @pytest.fixture

@@ -145,3 +145,10 @@ def test_the_shell_completes_ids(monkeypatch: pytest.MonkeyPatch, stored: list[I
 
 def test_the_states_are_those_of_the_contract() -> None:
     assert list(IncidentStateChoice) == [name for name, number in incident_pb2.Incident.State.items() if number]
+
+
+def test_incidents_are_listed_by_the_labels_of_their_alerts(tocsin: Command, stored: list[Incident]) -> None:
+    listed = json.loads(tocsin("incidents", "list", "--matcher", 'team="pay"', "-o", "json").stdout)
+    assert {each["id"] for each in listed} == {incident.id for incident in stored}
+    assert json.loads(tocsin("incidents", "list", "--matcher", "team!=pay", "-o", "json").stdout) == []
+    assert tocsin("incidents", "list", "--matcher", "team").exit_code == 2

@@ -34,6 +34,7 @@ class ListIncidentsRequest(_message.Message):
     ID_PREFIX_FIELD_NUMBER: _builtins.int
     ALERT_ID_FIELD_NUMBER: _builtins.int
     SEVERITIES_FIELD_NUMBER: _builtins.int
+    MATCHERS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The largest number of incidents in the page, 1 to 500; more is taken as 500. Default: 50."""
     page_token: _builtins.str
@@ -52,6 +53,13 @@ class ListIncidentsRequest(_message.Message):
     def severities(self) -> _containers.RepeatedScalarFieldContainer[_alert_rule_pb2.AlertRule.Severity.ValueType]:
         """Only incidents of one of these severities. Default: all severities."""
 
+    @_builtins.property
+    def matchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only incidents with an alert of whose match_labels all of these matchers hold, in Alertmanager's syntax:
+        severity="CRITICAL", service=~"payment-.*". Up to 8 texts of up to 32 matchers each. A page may then have fewer
+        incidents than page_size, also none, and still a next_page_token. Default: all incidents.
+        """
+
     def __init__(
         self,
         *,
@@ -62,10 +70,11 @@ class ListIncidentsRequest(_message.Message):
         id_prefix: _builtins.str = ...,
         alert_id: _builtins.str = ...,
         severities: _abc.Iterable[_alert_rule_pb2.AlertRule.Severity.ValueType] | None = ...,
+        matchers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "id_prefix", b"id_prefix", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "severities", b"severities", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "id_prefix", b"id_prefix", "matchers", b"matchers", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "severities", b"severities", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,10 @@ WHERE tenant = $1 AND revision > $2 AND (state <> 'RESOLVED' OR resolve_time >= 
 """
 _SELECT = f"SELECT {_INCIDENT} FROM incidents WHERE tenant = $1 AND id = ANY($2)"
 _SELECT_MEMBERS = f"SELECT {_MEMBER} FROM incident_alerts WHERE incident_id = ANY($1) ORDER BY incident_id, position"
+_SELECT_LABELS = """
+SELECT DISTINCT incident_id, labels FROM incident_alerts
+WHERE incident_id = ANY($1) AND labels @> $2::text::jsonb
+"""
 _SELECT_SEEN = f"""
 SELECT {ALERT_COLUMNS}, EXISTS (SELECT FROM incident_alerts WHERE alert_id = alerts.id) AS is_stored
 FROM alerts WHERE correlated_version < version ORDER BY fire_time, id LIMIT $1
@@ -205,6 +209,14 @@ class PostgresIncidentReader:
             ORDER BY create_time DESC, id DESC LIMIT ${len(values)}
         """
         return [_summary_of(row) for row in await self._database.fetch(query, *values)]
+
+    async def list_labels(
+        self, incident_ids: Sequence[str], equal: Mapping[str, str]
+    ) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        labels: dict[str, list[Mapping[str, str]]] = {}
+        for row in await self._database.fetch(_SELECT_LABELS, list(incident_ids), labels_text(equal)):
+            labels.setdefault(row["incident_id"], []).append(json.loads(row["labels"]))
+        return labels
 
 
 def _conditions(wanted: IncidentFilter) -> tuple[list[str], list[Any]]:
