@@ -18,6 +18,7 @@ from cli.events import command as events
 from cli.exercise import exercise
 from cli.explain import explain_subject
 from cli.load import load
+from cli.oncall import command as oncall
 from cli.output import print_to_stderr, stdout
 from cli.routing import command as routing
 from cli.send.command import send
@@ -94,6 +95,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(changes.app, name="changes")
 app.add_typer(silences.app, name="silences")
 app.add_typer(routing.app, name="routing")
+app.add_typer(oncall.app, name="oncall")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(receivers.app, name="receivers")
 app.add_typer(routes.app, name="routes")

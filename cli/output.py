@@ -152,6 +152,12 @@ class _YamlDumper(yaml.SafeDumper):
 _YamlDumper.add_representer(str, _YamlDumper.represent_str)
 
 
+def print_crlf_lines(lines: Iterable[str]) -> None:
+    """Print lines that end as a format asks for, with a carriage return and a line feed."""
+    for line in lines:
+        typer.echo(f"{printable(line)}\r\n", nl=False)
+
+
 def json_of(message: Message) -> Any:
     """Return a message as the REST interface shows it, but for integers of 64 bits, which are numbers."""
     document = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)

@@ -25,6 +25,8 @@ from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
+from services.manager.rpc.on_call import OnCallRpc
+from services.manager.rpc.on_call_commands import OnCallCommands
 from services.manager.rpc.reports import ReportRpc
 from services.manager.rpc.routing import RoutingContext, RoutingRpc
 from services.manager.rpc.routing_commands import RoutingChecker, RoutingCommands
@@ -44,6 +46,7 @@ from tests.fakes.manager_readers import (
     MemoryDedupCache,
     MemoryLearnedEdgeReader,
     MemoryMatchedAlertReader,
+    MemoryOnCallFeed,
     MemoryResponseCache,
     MemoryRoutingReader,
     MemoryRuleProblemReader,
@@ -149,6 +152,9 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
             self.clock,
         )
         silences.mount().add(server)
+        on_call = MemoryOnCallFeed(self.store)
+        on_call_commands = OnCallCommands(self.store, self.clock, lambda: str(uuid7()), on_call, feed)
+        OnCallRpc(on_call_commands, on_call, self.clock).mount().add(server)
         ReportRpc(MemoryReportReader(self.store), self.clock).mount().add(server)
         stored_alerts, stored_incidents = MemoryAlertReader(self.store), MemoryIncidentReader(self.store)
         explained = ExplanationRpc(stored_alerts, stored_incidents, reader, MemoryExplanationReader(self.store))

@@ -7,6 +7,7 @@ from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.catalog import Catalog, CatalogChanges, LearnedDependencies
 from services.manager.core.learned_edges import LearnedEdge
+from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.on_call_records import OnCallSnapshot
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
@@ -294,3 +295,21 @@ class MemoryOnCallReader:
 
     async def snapshot(self) -> OnCallSnapshot:
         return self._store.tables.on_call
+
+
+class MemoryOnCallFeed:
+    """Reads everything each time."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    @property
+    def snapshot(self) -> OnCallSnapshot:
+        return self._store.tables.on_call
+
+    @property
+    def current(self) -> OnCallDirectory:
+        return self.snapshot.directory()
+
+    async def refresh(self) -> None:
+        return

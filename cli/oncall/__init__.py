@@ -1,0 +1,1 @@
+"""tocsin oncall: people, schedules, escalation policies, and who is on call."""
