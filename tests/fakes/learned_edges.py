@@ -1,6 +1,6 @@
 """Learned dependencies in memory, and what tests need of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -25,11 +25,14 @@ class MemoryLearnedEdges:
     async def lock(self) -> None:
         """A transaction in memory is alone anyway."""
 
-    async def load(self) -> Mapping[ServicePair, LearnedEdge]:
-        return dict(self._rows.edges)
+    async def count(self) -> int:
+        return len(self._rows.edges)
 
-    async def get(self, pair: ServicePair) -> LearnedEdge | None:
-        return self._rows.edges.get(pair)
+    async def load(self, pairs: Collection[ServicePair]) -> Mapping[ServicePair, LearnedEdge]:
+        return {pair: edge for pair, edge in self._rows.edges.items() if pair in pairs}
+
+    async def load_all(self) -> Mapping[ServicePair, LearnedEdge]:
+        return dict(self._rows.edges)
 
     async def save(self, changes: LearnedChanges) -> None:
         self._rows.edges |= {edge.pair: edge for edge in changes.written}

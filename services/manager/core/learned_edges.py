@@ -113,8 +113,12 @@ class LearnedEdge:
         """Return the edge with its counts as they are now."""
         if now <= self.count_time:
             return self
-        share: float = 0.5 ** ((now - self.count_time) / half_life)
+        share = self.share_left(now, half_life)
         return replace(self, support=self.support * share, forward=self.forward * share, count_time=now)
+
+    def share_left(self, now: datetime, half_life: timedelta) -> float:
+        """Return the share of its counts that is left by now."""
+        return float(0.5 ** (max(timedelta(), now - self.count_time) / half_life))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,11 @@ def count_orders(sightings: Iterable[TraceSighting]) -> Counter[ServicePair]:
     return orders
 
 
+def concerned_pairs(orders: Iterable[ServicePair]) -> frozenset[ServicePair]:
+    """Return the pairs of which the counts change with these orders."""
+    return frozenset(pair for order in orders for pair in (order, order[::-1]))
+
+
 def learn(
     stored: Mapping[ServicePair, LearnedEdge],
     orders: Mapping[ServicePair, int],
@@ -152,7 +161,10 @@ def learn(
     *,
     now: datetime,
 ) -> LearnedChanges:
-    """Add counted orders to all stored edges, decide again which of them count, and drop what has expired."""
+    """Add counted orders to stored edges, decide again which of them count, and drop what has expired.
+
+    `stored` has all edges, or those that the orders concern: the limit holds of what it has.
+    """
     edges = {**stored, **_counted(stored, orders, settings, now)}
     edges = {pair: _judged(edge, settings, now) for pair, edge in edges.items() if not _is_expired(edge, settings, now)}
     for pair in _surplus(edges.values(), settings, now):
@@ -171,12 +183,7 @@ def _counted(
     now: datetime,
 ) -> dict[ServicePair, LearnedEdge]:
     """Return the edges that these orders speak for or against; an order that is new begins with what spoke against."""
-    faded = {
-        pair: stored[pair].faded(now, settings.half_life)
-        for order in orders
-        for pair in (order, order[::-1])
-        if pair in stored
-    }
+    faded = {pair: stored[pair].faded(now, settings.half_life) for pair in concerned_pairs(orders) if pair in stored}
     counted: dict[ServicePair, LearnedEdge] = {}
     for pair in faded.keys() | orders.keys():
         forward, backward = orders.get(pair, 0), orders.get(pair[::-1], 0)
@@ -211,7 +218,7 @@ def _judged(edge: LearnedEdge, settings: LearningSettings, now: datetime) -> Lea
     is_supported = (
         now - edge.seen_time < settings.fade_after
         and edge.confidence >= confidence
-        and edge.faded(now, settings.half_life).support >= support
+        and edge.support * edge.share_left(now, settings.half_life) >= support
     )
     return edge if is_supported == edge.is_supported else replace(edge, is_supported=is_supported)
 
@@ -227,7 +234,12 @@ def _surplus(edges: Iterable[LearnedEdge], settings: LearningSettings, now: date
         return []
     undecided = [edge for edge in all_edges if edge.state is EdgeState.UNSPECIFIED]
     undecided.sort(
-        key=lambda edge: (edge.is_supported, edge.faded(now, settings.half_life).forward, edge.seen_time, edge.pair)
+        key=lambda edge: (
+            edge.is_supported,
+            edge.forward * edge.share_left(now, settings.half_life),
+            edge.seen_time,
+            edge.pair,
+        )
     )
     return [edge.pair for edge in undecided[: len(all_edges) - settings.max_edges]]
 

@@ -146,11 +146,14 @@ class LearnedEdgeTable(Protocol):
     async def lock(self) -> None:
         """Be alone with the learned edges until this transaction ends."""
 
-    async def load(self) -> Mapping[ServicePair, LearnedEdge]:
-        """Return all of them."""
+    async def count(self) -> int:
+        """Return the number of learned edges; exact after `lock`."""
 
-    async def get(self, pair: ServicePair) -> LearnedEdge | None:
-        """Return one of them."""
+    async def load(self, pairs: Collection[ServicePair]) -> Mapping[ServicePair, LearnedEdge]:
+        """Return those of these edges that are stored."""
+
+    async def load_all(self) -> Mapping[ServicePair, LearnedEdge]:
+        """Return all of them."""
 
     async def save(self, changes: LearnedChanges) -> None:
         """Write and delete edges after `lock`; the instances are notified at the commit when the graph changes."""

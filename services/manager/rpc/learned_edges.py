@@ -148,7 +148,8 @@ class LearnedEdgeRpc(LearnedEdgeServiceServicer):
 
 async def _locked(transaction: Transaction, request: _Request) -> LearnedEdge:
     await transaction.learned_edges.lock()
-    edge = await transaction.learned_edges.get((request.service, request.depends_on))
+    pair = request.service, request.depends_on
+    edge = (await transaction.learned_edges.load([pair])).get(pair)
     if edge is None:
         raise LearnedEdgeNotFound(
             "no such dependency was learned; one that is known otherwise belongs in the catalog, in dependsOn",

@@ -7,7 +7,14 @@ from datetime import datetime, timedelta
 import structlog
 
 from services.chassis.clock import Clock
-from services.manager.core.learned_edges import LearnedChanges, LearningSettings, ServicePair, count_orders, learn
+from services.manager.core.learned_edges import (
+    LearnedChanges,
+    LearningSettings,
+    ServicePair,
+    concerned_pairs,
+    count_orders,
+    learn,
+)
 from services.manager.metrics import Metrics
 from services.manager.ports.tables import Store, Transaction
 
@@ -16,8 +23,10 @@ log = structlog.get_logger()
 _INTERVAL = timedelta(seconds=10)
 # In one transaction; and those of the same traces.
 _MAX_SIGHTINGS = 2000
-# Edges fade with time, also when no trace is closed.
+# Edges fade with time, also when no trace is closed. Between these times only those are looked at that traces concern,
+# unless there are far too many.
 _DECIDE_INTERVAL = timedelta(minutes=1)
+_MAX_EXCESS = 1.1
 
 
 class LearningWorker:
@@ -49,12 +58,16 @@ class LearningWorker:
     async def _learn(
         self, transaction: Transaction, orders: Mapping[ServicePair, int], now: datetime
     ) -> LearnedChanges:
-        monotonic = self._clock.monotonic()
-        if not orders and monotonic - self._decided_at < _DECIDE_INTERVAL.total_seconds():
+        edges, monotonic = transaction.learned_edges, self._clock.monotonic()
+        is_due = monotonic - self._decided_at >= _DECIDE_INTERVAL.total_seconds()
+        if not orders and not is_due:
             return LearnedChanges()
-        stored = await transaction.learned_edges.load()
+        if is_due or await edges.count() + len(orders) > _MAX_EXCESS * self._settings.max_edges:
+            stored = await edges.load_all()
+            self._decided_at = monotonic
+        else:
+            stored = await edges.load(concerned_pairs(orders))
         # In a thread, since there may be thousands.
         changes = await asyncio.to_thread(learn, stored, orders, self._settings, now=now)
-        await transaction.learned_edges.save(changes)
-        self._decided_at = monotonic
+        await edges.save(changes)
         return changes

@@ -71,12 +71,13 @@ class LearnedContract(ABC):
         await stored.save(counted)
         async with stored.store.transaction() as transaction:
             await transaction.learned_edges.lock()
-            assert await transaction.learned_edges.load() == {IGNORED.pair: IGNORED, WEAK.pair: counted}
-            assert await transaction.learned_edges.get(WEAK.pair) == counted
-            assert await transaction.learned_edges.get(("weak", "a")) is None
+            assert await transaction.learned_edges.load_all() == {IGNORED.pair: IGNORED, WEAK.pair: counted}
+            assert await transaction.learned_edges.load([WEAK.pair, ("weak", "a")]) == {WEAK.pair: counted}
+            assert await transaction.learned_edges.load([]) == {}
+            assert await transaction.learned_edges.count() == 2
             await transaction.learned_edges.save(LearnedChanges(deleted=(WEAK.pair, ("no", "edge"))))
         async with stored.store.transaction() as transaction:
-            assert set(await transaction.learned_edges.load()) == {IGNORED.pair}
+            assert set(await transaction.learned_edges.load_all()) == {IGNORED.pair}
 
     async def test_pages_are_in_the_order_of_both_services_and_filtered(self, stored: Stored) -> None:
         confirmed = a_learned_edge("b", "a").decided(EdgeState.CONFIRMED, "", NOW)

@@ -95,6 +95,20 @@ async def test_edges_fade_without_new_traces_but_are_not_looked_at_each_turn(wor
     assert world.store.tables.learned.revision == 1
 
 
+async def test_some_edges_too_many_are_borne_until_all_are_looked_at(world: World) -> None:
+    settings = LearningSettings(max_edges=10)
+    worker = LearningWorker(world.store, world.clock, Metrics(), close_delay=timedelta(), settings=settings)
+    counts = []
+    for first, last in ((0, 8), (8, 11), (11, 12)):
+        await world.report(
+            *(sighting(n, name, at) for n in range(first, last) for at, name in enumerate((f"s{n}", "pay")))
+        )
+        world.clock.advance(timedelta(seconds=1))
+        await worker.turn()
+        counts.append(len(world.edges()))
+    assert counts == [8, 11, 10]
+
+
 async def test_many_closed_traces_are_counted_without_a_pause(world: World) -> None:
     await world.report(*(sighting(n, "web", 0) for n in range(2500)))
     world.clock.advance(2 * CLOSE_DELAY)

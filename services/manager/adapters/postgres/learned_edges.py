@@ -1,6 +1,6 @@
 """Read what was learned of dependencies, and write it, and the traces it is learned from, in a transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from asyncpg import Record
@@ -18,6 +18,10 @@ service, depends_on, support, forward, count_time, create_time, seen_time, is_su
 """
 # ruff: noqa: S608  (made of our own column names)
 _SELECT_ALL = f"SELECT {_COLUMNS} FROM learned_edges WHERE tenant = $1"
+_SELECT_NAMED = f"""
+{_SELECT_ALL} AND (service, depends_on) IN (
+    SELECT service, depends_on FROM unnest($2::text[], $3::text[]) AS named (service, depends_on))
+"""
 _SELECT_PAGE = f"""
 {_SELECT_ALL} AND ($2 = '' OR service = $2 OR depends_on = $2) AND ($3::text[] = '{{}}' OR state = ANY($3))
   AND ($4 OR is_supported OR state <> 'STATE_UNSPECIFIED') AND (service, depends_on) > ($5, $6)
@@ -79,13 +83,16 @@ class PostgresLearnedEdges:
     async def lock(self) -> None:
         await self._connection.execute(_LOCK, _TENANT)
 
-    async def load(self) -> Mapping[ServicePair, LearnedEdge]:
-        edges = map(_edge_of, await self._connection.fetch(_SELECT_ALL, _TENANT))
-        return {edge.pair: edge for edge in edges}
+    async def count(self) -> int:
+        return int(await self._connection.fetchval("SELECT count(*) FROM learned_edges WHERE tenant = $1", _TENANT))
 
-    async def get(self, pair: ServicePair) -> LearnedEdge | None:
-        row = await self._connection.fetchrow(f"{_SELECT_ALL} AND service = $2 AND depends_on = $3", _TENANT, *pair)
-        return _edge_of(row) if row else None
+    async def load(self, pairs: Collection[ServicePair]) -> Mapping[ServicePair, LearnedEdge]:
+        rows = await self._connection.fetch(_SELECT_NAMED, _TENANT, *columns(list(pairs))) if pairs else ()
+        return {edge.pair: edge for edge in map(_edge_of, rows)}
+
+    async def load_all(self) -> Mapping[ServicePair, LearnedEdge]:
+        rows = await self._connection.fetch(_SELECT_ALL, _TENANT)
+        return {edge.pair: edge for edge in map(_edge_of, rows)}
 
     async def save(self, changes: LearnedChanges) -> None:
         if changes.written:
