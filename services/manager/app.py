@@ -236,7 +236,9 @@ class _Parts:
         )
         reports = ReportRpc(PostgresReportReader(self._database), self._clock)
         on_call = OnCallRpc(
-            OnCallCommands(self._store, self._clock, _new_id, self._on_call, self._routing), self._on_call, self._clock
+            OnCallCommands(self._store, self._clock, _new_id, self._on_call, self._routing, self._receivers),
+            self._on_call,
+            self._clock,
         )
         explanations = ExplanationRpc(
             self._alert_reader,

@@ -76,8 +76,37 @@ def override_problems(override: ScheduleOverride, *, now: datetime) -> list[Prob
     return []
 
 
-def resource_warnings(value: OnCallResource) -> list[Problem]:
-    """Return what is allowed in a resource and may not be meant."""
+def resource_warnings(value: OnCallResource, receivers: Container[str] | None) -> list[Problem]:
+    """Return what is allowed in a resource and may not be meant; None: nobody knows which receivers there are."""
+    unknown = [] if receivers is None else _unknown_receivers(value, receivers)
+    return [*_fallback_warnings(value), *unknown]
+
+
+def names_receivers(value: OnCallResource) -> bool:
+    """Return whether a resource names a receiver."""
+    return any(names for _, names in _receivers_of(value))
+
+
+def _unknown_receivers(value: OnCallResource, receivers: Container[str]) -> Iterator[Problem]:
+    for field, names in _receivers_of(value):
+        for n, name in enumerate(names):
+            if name not in receivers:
+                yield f"{field}[{n}]", f'the notifier has no receiver or channel "{_shown(name)}"'
+
+
+def _receivers_of(value: OnCallResource) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the fields that name receivers, with the names."""
+    match value:
+        case Person():
+            yield "receivers", value.receivers
+        case EscalationPolicy():
+            yield from ((f"steps[{n}].receivers", step.receivers) for n, step in enumerate(value.steps))
+            yield "fallbackReceivers", value.fallback_receivers
+        case _:
+            pass
+
+
+def _fallback_warnings(value: OnCallResource) -> list[Problem]:
     if not isinstance(value, EscalationPolicy) or value.fallback_receivers:
         return []
     if any(step.schedules for step in value.steps):

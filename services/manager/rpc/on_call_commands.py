@@ -1,16 +1,23 @@
 """Change people, schedules, escalation policies and overrides: what a call changes, in one transaction."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
+
+import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
 from services.chassis.request_ids import request_id_of, respond_once
 from services.manager.core.on_call import ScheduleOverride
-from services.manager.core.on_call_checks import override_problems, reference_problems, resource_warnings
+from services.manager.core.on_call_checks import (
+    names_receivers,
+    override_problems,
+    reference_problems,
+    resource_warnings,
+)
 from services.manager.core.on_call_records import (
     MAX_OVERRIDES,
     MAX_RESOURCES,
@@ -30,7 +37,7 @@ from services.manager.core.on_call_records import (
     snapshot_after,
     users_of,
 )
-from services.manager.ports.feeds import OnCallFeed, RoutingFeed
+from services.manager.ports.feeds import OnCallFeed, ReceiverFeed, RoutingFeed
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import (
     OverrideNotFound,
@@ -52,6 +59,9 @@ from services.manager.rpc.requests import (
 )
 from tocsin.oncall.v1 import on_call_service_pb2 as pb
 
+log = structlog.get_logger()
+
+_UNCHECKED = "the notifier did not answer, so the names of receivers were not checked"
 _MAX_ACTOR = 256
 _MAX_WARNINGS = 100
 _STORED_FIELDS = ("etag", "create_time", "update_time")
@@ -78,13 +88,20 @@ class OnCallCommands:
     """Changes all of it; a repeated call with a request_id does so once, one that validates only not at all."""
 
     def __init__(
-        self, store: Store, clock: Clock, new_id: Callable[[], str], feed: OnCallFeed, routing: RoutingFeed
+        self,
+        store: Store,
+        clock: Clock,
+        new_id: Callable[[], str],
+        feed: OnCallFeed,
+        routing: RoutingFeed,
+        receivers: ReceiverFeed,
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
         self._feed = feed
         self._routing = routing
+        self._receivers = receivers
 
     async def apply(self, request: pb.ApplyOnCallRequest) -> pb.ApplyOnCallResponse:
         """Create or replace people, schedules and policies, all of them or none."""
@@ -96,11 +113,12 @@ class OnCallCommands:
         ]
         given = [read_resource(message, path) for path, message in messages]
         refuse_if_any(*(found for each in given for found in each.violations), *_repeated_names(given))
+        warnings = await self._warnings(given)
 
         async def act(transaction: Transaction) -> pb.ApplyOnCallResponse:
             applied = await _apply(transaction, given, self._clock.now())
             results = [_result(each, is_stored=not request.validate_only) for each in applied]
-            return pb.ApplyOnCallResponse(results=results, warnings=_warnings(given))
+            return pb.ApplyOnCallResponse(results=results, warnings=warnings)
 
         return await self._run(request, pb.ApplyOnCallResponse, act)
 
@@ -115,6 +133,7 @@ class OnCallCommands:
         named.name = request.name
         given = read_resource(named, "")
         refuse_if_any(*given.violations)
+        warnings = await self._warnings([given])
 
         async def act(transaction: Transaction) -> _Response:
             (applied,) = await _apply(transaction, [given], self._clock.now())
@@ -122,7 +141,7 @@ class OnCallCommands:
             if request.validate_only:
                 for name in _STORED_FIELDS:
                     stored.ClearField(name)
-            return response_type(**{field: stored, "warnings": _warnings([given])})
+            return response_type(**{field: stored, "warnings": warnings})
 
         return await self._run(request, response_type, act)
 
@@ -198,6 +217,23 @@ class OnCallCommands:
             )
         await self._take_effect()
         return response
+
+    async def _warnings(self, given: Sequence[GivenResource]) -> list[pb.OnCallWarning]:
+        """Return what may not be meant; before the transaction, which must not wait for another service."""
+        known: Collection[str] | None = None
+        found: list[pb.OnCallWarning] = []
+        if any(names_receivers(each.value) for each in given):
+            try:
+                known = (await self._receivers.receivers()).names
+            except Failure as failure:
+                log.warning("receivers_not_checked", reason=failure.reason)
+                found.append(pb.OnCallWarning(field="receivers", description=_UNCHECKED))
+        found += (
+            pb.OnCallWarning(field=f"{each.path}{field}", description=description)
+            for each in given
+            for field, description in resource_warnings(each.value, known)
+        )
+        return found[:_MAX_WARNINGS]
 
     async def _take_effect(self) -> None:
         """Have this instance know what was written before it responds; the others learn of it in a moment."""
@@ -289,12 +325,3 @@ def _result(applied: AppliedResource, *, is_stored: bool) -> pb.AppliedOnCall:
         change=pb.AppliedOnCall.Change.Value(applied.change.value),
         etag=applied.record.etag if is_stored else "",
     )
-
-
-def _warnings(given: Sequence[GivenResource]) -> list[pb.OnCallWarning]:
-    found = [
-        pb.OnCallWarning(field=f"{each.path}{field}", description=description)
-        for each in given
-        for field, description in resource_warnings(each.value)
-    ]
-    return found[:_MAX_WARNINGS]

@@ -35,7 +35,7 @@ async def person_on_call(world: World) -> str:
 async def test_what_one_manager_writes_another_one_knows(world: World, running: Run, settings: Settings) -> None:
     request = document()
     applied = await world.on_call.ApplyOnCall(request)
-    assert [warning.field for warning in applied.warnings] == ["policies[0].fallbackReceivers"]
+    assert [warning.field for warning in applied.warnings] == ["receivers", "policies[0].fallbackReceivers"]
     assert await world.on_call.ApplyOnCall(request) == applied
     async with running(again(settings)) as other:
         assert await person_on_call(other) == "ann"

@@ -7,6 +7,7 @@ import pytest
 
 from services.manager.core.on_call import Schedule
 from services.manager.core.on_call_checks import (
+    names_receivers,
     override_problems,
     reference_problems,
     resource_problems,
@@ -238,7 +239,20 @@ def test_an_override_ends_after_its_start_and_within_thirteen_weeks(
     assert [field for field, _ in override_problems(an_override(**changed), now=NOW)] == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "fields"),
+    [
+        (a_person(receivers=("mail", "ann-pager")), ["receivers[1]"]),
+        (a_schedule(), []),
+        (full_policy(), ["steps[0].receivers[0]", "fallbackReceivers[0]"]),
+    ],
+)
+def test_a_receiver_that_is_unknown_is_warned_of(value: OnCallResource, fields: list[str]) -> None:
+    assert [field for field, _ in resource_warnings(value, {"mail"})] == fields
+    assert names_receivers(value) is bool(fields)
+
+
 def test_a_policy_with_schedules_and_no_fallback_is_warned_of() -> None:
-    assert [field for field, _ in resource_warnings(a_policy(fallback_receivers=()))] == ["fallbackReceivers"]
+    assert [field for field, _ in resource_warnings(a_policy(fallback_receivers=()), None)] == ["fallbackReceivers"]
     only_people = a_policy(fallback_receivers=(), steps=(a_step(schedules=(), people=("ann",)),))
-    assert [resource_warnings(each) for each in (a_person(), a_schedule(), a_policy(), only_people)] == [[]] * 4
+    assert [resource_warnings(each, None) for each in (a_person(), a_schedule(), a_policy(), only_people)] == [[]] * 4

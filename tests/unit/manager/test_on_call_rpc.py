@@ -15,6 +15,7 @@ from services.contract.timestamps import duration_of, timestamp_of
 from services.manager.adapters.on_call_cache import OnCallCache
 from services.manager.adapters.routing_cache import RoutingCache
 from services.manager.core.on_call_records import MAX_OVERRIDES, OnCallKind, OnCallSnapshot
+from services.manager.ports.feeds import NotifierReceivers
 from services.manager.rpc.failures import (
     EtagMismatch,
     OverrideNotFound,
@@ -30,7 +31,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryOnCallReader, MemoryRoutingReader
 from tests.fakes.on_call import a_person, a_policy, a_schedule, a_snapshot, an_override, full_policy, full_schedule
-from tests.fakes.routing import a_stored_tree, a_tree
+from tests.fakes.routing import FakeReceivers, a_stored_tree, a_tree
 from tests.fakes.transitions import NOW
 from tocsin.oncall.v1 import on_call_service_pb2 as pb
 from tocsin.oncall.v1.schedule_pb2 import Person, Schedule, ScheduleLayer, ScheduleOverride, WeeklyHours
@@ -80,10 +81,11 @@ class World:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.clock = FakeClock(NOW)
+        self.receivers = FakeReceivers("ann-pager", "mail", "ben-pager", "duty", "x")
         self.ids = iter(f"override-{n}" for n in range(9))
         self.cache = OnCallCache(MemoryOnCallReader(self.store))
         routing = RoutingCache(MemoryRoutingReader(self.store))
-        commands = OnCallCommands(self.store, self.clock, lambda: next(self.ids), self.cache, routing)
+        commands = OnCallCommands(self.store, self.clock, lambda: next(self.ids), self.cache, routing, self.receivers)
         self.rpc = OnCallRpc(commands, self.cache, self.clock)
 
     async def apply(self, **changed: Any) -> pb.ApplyOnCallResponse:
@@ -254,6 +256,20 @@ async def test_one_is_replaced_under_the_name_of_the_path(world: World) -> None:
         pb.ReplaceEscalationPolicyRequest(name="urgent", policy=policy), None
     )
     assert [warning.field for warning in response.warnings] == ["fallbackReceivers"]
+
+
+async def test_a_receiver_that_the_notifier_does_not_have_is_warned_of(world: World) -> None:
+    assert list((await world.apply()).warnings) == []
+    world.receivers.known = NotifierReceivers(names=frozenset({"mail", "ben-pager"}))
+    response = await world.apply()
+    assert [warning.field for warning in response.warnings] == [
+        "people[0].receivers[0]",
+        "policies[0].fallbackReceivers[0]",
+    ]
+    world.receivers.known = None
+    (warning,) = (await world.apply(people=FILE["people"])).warnings
+    assert (warning.field, "were not checked" in warning.description) == ("receivers", True)
+    assert list((await world.apply(schedules=FILE["schedules"])).warnings) == []
 
 
 async def test_there_are_only_so_many(world: World) -> None:
