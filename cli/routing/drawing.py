@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cli.routing.tree_file import span_text
 from services.chassis.printable import printable
-from tocsin.routing.v1.routing_service_pb2 import ExplainedRoute, RoutingStep
+from tocsin.routing.v1.routing_service_pb2 import ExplainedRoute, ExplainedStep, RoutingStep
 from tocsin.routing.v1.routing_tree_pb2 import InhibitionRule, Route, RoutingTree
 
 _OUTCOMES = {
@@ -52,9 +52,15 @@ def route_fields(route: ExplainedRoute) -> Mapping[str, object]:
         "Receivers": list(route.receivers),
         "Policy": route.policy,
         "Correlates": f"within {span_text(route.correlation_window)}{f', by {labels}' if labels else ''}",
+        "Escalation": [_step_text(step) for step in route.escalation],
         "Bundled": f"every {span_text(route.bundling_interval)}",
         "Inhibited": "by what its service depends on" if route.inhibits_dependents else "",
     }
+
+
+def _step_text(step: ExplainedStep) -> str:
+    targets = ", ".join((*step.people, *step.receivers)) or "nobody"
+    return f"after {span_text(step.delay)}: {targets} ({step.reason})"
 
 
 def _draw(route: Route, name: str, indent: str, branch: str) -> Iterator[Text]:

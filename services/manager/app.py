@@ -269,6 +269,7 @@ class _Parts:
             silences=self._silences,
             silence_reader=self._silence_reader,
             alerts=self._matched_alerts,
+            on_call=self._on_call,
         )
         commands = RoutingCommands(self._store, self._routing_reader, self._clock, self._routing, checker)
         return RoutingRpc(commands, checker, self._routing_reader, self._routing, context, self._clock)

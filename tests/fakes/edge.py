@@ -54,6 +54,7 @@ from tests.fakes.manager_readers import (
     MemoryRuleStatisticsReader,
     MemorySilenceReader,
 )
+from tests.fakes.on_call import FixedOnCall, a_person, a_policy, a_step
 from tests.fakes.reports import MemoryReportReader
 from tests.fakes.routing import FakeReceivers, MemoryRoutingFeed
 from tests.fakes.transitions import NOW
@@ -92,7 +93,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         self._rule_reader = MemoryRuleReader(self.store)
         self.rules = RuleBroadcaster(self._rule_reader)
         self.known_receivers = FakeReceivers("operators", "shop_chat", "shop_mail")
-        self.policies = {"shop"}
+        self.on_call = FixedOnCall(a_person("ann"), a_policy("shop", steps=(a_step(people=("ann",), schedules=()),)))
         self.alerts: list[Alert] = []
         # Whether the alerts were acknowledged or resolved before.
         self.unchanged = False
@@ -128,7 +129,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())
         IncidentRpc(incidents, MemoryIncidentReader(self.store)).mount().add(server)
         reader = MemorySilenceReader(self.store)
-        checker_of_trees = RoutingChecker(self.known_receivers, lambda: self.policies)
+        checker_of_trees = RoutingChecker(self.known_receivers, lambda: self.on_call.current.policies)
         trees, feed = MemoryRoutingReader(self.store), MemoryRoutingFeed(self.store)
         routing = RoutingRpc(
             RoutingCommands(self.store, trees, self.clock, feed, checker_of_trees),
@@ -140,6 +141,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
                 silences=StoredSilences(self.store),
                 silence_reader=reader,
                 alerts=MemoryMatchedAlertReader(self.store),
+                on_call=self.on_call,
             ),
             self.clock,
         )

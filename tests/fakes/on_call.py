@@ -83,3 +83,14 @@ def a_snapshot(*values: OnCallResource, overrides: tuple[ScheduleOverride, ...] 
     return OnCallSnapshot(
         revision=1, epoch="memory", records={each.record.key: each.record for each in applied}, overrides=overrides
     )
+
+
+class FixedOnCall:
+    """A feed of people, schedules and policies that do not change."""
+
+    def __init__(self, *values: OnCallResource) -> None:
+        self.snapshot = a_snapshot(*values)
+        self.current = self.snapshot.directory()
+
+    async def refresh(self) -> None:
+        """Nothing changes."""

@@ -1,11 +1,25 @@
-"""Why an alert takes a route, and what inhibits it, in words."""
+"""Why an alert takes a route, what inhibits it, and whom its escalation policy would notify, in words."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from services.domain.matchers import format_matchers, quote
+from services.domain.severity import Severity
+from services.manager.core.escalation_policy import StepOutcome, StepTargets
+from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import InhibitionRule, RouteOutcome, RouteVisit
 
 _MAX_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """A step of an escalation policy, and whom it would notify if nobody acknowledged."""
+
+    # After the incident was first notified of.
+    delay: timedelta
+    targets: StepTargets
 
 
 def route_reason(visit: RouteVisit, labels: Mapping[str, str]) -> str:
@@ -31,6 +45,25 @@ def inhibition_reason(rule: InhibitionRule, labels: Mapping[str, str], inhibitin
         return f"inhibited by {len(inhibiting)} open alert{'s' if len(inhibiting) > 1 else ''}"
     same = "".join(f", {name}={quote(labels[name])}" for name in rule.equal)
     return f"an open alert with {format_matchers(rule.source)}{same} would inhibit it"
+
+
+def planned_steps(
+    directory: OnCallDirectory, policy_name: str, *, severity: Severity, now: datetime
+) -> list[PlannedStep]:
+    """Return the first round of a policy's steps, as if the incident began now; none of an unknown policy."""
+    policy = directory.policies.get(policy_name)
+    steps: list[PlannedStep] = []
+    following = policy.next_step(None) if policy else None
+    moment, was_skipped = now, False
+    while policy is not None and following is not None and following[0].round == 0:
+        place, delay = following
+        # After a step whose conditions do not hold the next one begins at once.
+        moment += timedelta() if was_skipped else delay
+        targets = directory.step_targets(policy, place.step, severity=severity, at=moment)
+        steps.append(PlannedStep(delay=moment - now, targets=targets))
+        was_skipped = targets.outcome is StepOutcome.SKIPPED
+        following = policy.next_step(place)
+    return steps
 
 
 def _shown(text: str) -> str:

@@ -10,11 +10,12 @@ from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import duration_of
-from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHER_VALUE, SERVICE, all_match
-from services.manager.core.routing_explanation import inhibition_reason, route_reason
+from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHER_VALUE, SERVICE, SEVERITY, all_match
+from services.domain.severity import Severity
+from services.manager.core.routing_explanation import PlannedStep, inhibition_reason, planned_steps, route_reason
 from services.manager.core.routing_tree import AlertRoute, RouteVisit, RoutingTree
 from services.manager.messages import routing_tree_message
-from services.manager.ports.feeds import CatalogFeed, RoutingFeed, SilenceFeed
+from services.manager.ports.feeds import CatalogFeed, OnCallFeed, RoutingFeed, SilenceFeed
 from services.manager.ports.readers import MatchedAlertReader, RoutingReader, SilenceReader
 from services.manager.rpc.pages import page_of
 from services.manager.rpc.requests import check_fields, refuse_if_any
@@ -39,6 +40,7 @@ class RoutingContext:
     silences: SilenceFeed
     silence_reader: SilenceReader
     alerts: MatchedAlertReader
+    on_call: OnCallFeed
 
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)
@@ -109,7 +111,7 @@ class RoutingRpc(RoutingServiceServicer):
             response.is_decided_by_file = True
             return response
         response.steps.extend(_step_message(visit, labels) for visit in tree.visits_of(labels))
-        response.routes.extend(map(_route_message, tree.routes_of(labels)))
+        response.routes.extend(self._explained(route, labels) for route in tree.routes_of(labels))
         response.inhibitions.extend(await self._inhibitions(tree, labels))
         return response
 
@@ -118,6 +120,15 @@ class RoutingRpc(RoutingServiceServicer):
         entry = self._context.catalog.current.entry_of(given.get(SERVICE, ""))
         labels = {**(entry.labels if entry else {}), **given}
         return {name: value for name, value in labels.items() if value}
+
+    def _explained(self, route: AlertRoute, labels: Mapping[str, str]) -> pb.ExplainedRoute:
+        severity = Severity.__members__.get(labels.get(SEVERITY, ""), Severity.LOW)
+        directory, now = self._context.on_call.current, self._clock.now()
+        message = _route_message(route)
+        message.escalation.extend(
+            map(_planned_message, planned_steps(directory, route.policy, severity=severity, now=now))
+        )
+        return message
 
     async def _silences(self, labels: Mapping[str, str]) -> list[SilenceMessage]:
         now = self._clock.now()
@@ -160,6 +171,16 @@ def _step_message(visit: RouteVisit, labels: Mapping[str, str]) -> pb.RoutingSte
         matchers=map(str, visit.node.matchers),
         outcome=pb.RoutingStep.Outcome.Value(visit.outcome.value),
         reason=route_reason(visit, labels),
+    )
+
+
+def _planned_message(step: PlannedStep) -> pb.ExplainedStep:
+    return pb.ExplainedStep(
+        delay=duration_of(step.delay),
+        outcome=pb.ExplainedStep.Outcome.Value(step.targets.outcome.value),
+        receivers=step.targets.receivers,
+        people=step.targets.people,
+        reason=step.targets.reason,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from services.chassis.failures import InvalidRequest
-from services.manager.core.catalog import Catalog
+from services.manager.core.catalog import Catalog, ServiceEntry, StoredService
 from services.manager.rpc.failures import EtagMismatch, RoutingNotFound
 from services.manager.rpc.routing import RoutingContext, RoutingRpc
 from services.manager.rpc.routing_commands import RoutingChecker, RoutingCommands
@@ -20,6 +20,7 @@ from tests.fakes.manager_readers import (
     MemoryRoutingReader,
     MemorySilenceReader,
 )
+from tests.fakes.on_call import FixedOnCall, a_person, a_policy, a_step
 from tests.fakes.routing import FakeReceivers, MemoryRoutingFeed
 from tocsin.routing.v1 import routing_service_pb2 as pb
 from tocsin.routing.v1.routing_tree_pb2 import Correlation, InhibitionRule, Route, RoutingTree
@@ -33,12 +34,13 @@ class World:
         self.receivers = FakeReceivers("chat", "mail")
         self.catalog = MemoryCatalogFeed(self.store)
         reader, feed = MemoryRoutingReader(self.store), MemoryRoutingFeed(self.store)
-        checker = RoutingChecker(self.receivers, lambda: {"night"})
+        checker = RoutingChecker(self.receivers, lambda: {"night", "lost"})
         context = RoutingContext(
             catalog=self.catalog,
             silences=StoredSilences(self.store),
             silence_reader=MemorySilenceReader(self.store),
             alerts=MemoryMatchedAlertReader(self.store),
+            on_call=FixedOnCall(a_person("ann"), a_policy("night", steps=(a_step(people=("ann",), schedules=()),))),
         )
         commands = RoutingCommands(self.store, reader, FakeClock(), feed, checker)
         self.rpc = RoutingRpc(commands, checker, reader, feed, context, FakeClock())
@@ -167,6 +169,28 @@ async def test_a_tree_that_is_none_or_too_large_is_refused(world: World) -> None
 async def test_labels_that_no_alert_has_are_refused(world: World, labels: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="labels"):
         await world.rpc.ExplainRouting(pb.ExplainRoutingRequest(labels=labels), None)
+
+
+async def test_the_steps_of_a_routes_policy_are_explained(world: World) -> None:
+    routes = [Route(matchers=["team=shop"], policy="night"), Route(policy="lost")]
+    tree = RoutingTree(root=Route(receivers=["chat"], routes=routes))
+    request = pb.ExplainRoutingRequest(labels={"team": "shop", "severity": "HIGH"}, tree=tree)
+    (route,) = (await world.rpc.ExplainRouting(request, None)).routes
+    (step,) = route.escalation
+    assert (list(step.people), step.reason) == (["ann"], "step 1 of policy night")
+    request.labels["team"] = "x"
+    (route,) = (await world.rpc.ExplainRouting(request, None)).routes
+    assert (route.policy, list(route.escalation)) == ("lost", [])
+
+
+async def test_the_catalogs_labels_of_the_service_are_added(world: World) -> None:
+    entry = ServiceEntry(name="pay", labels={"team": "shop", "tier": "1"})
+    now = FakeClock().now()
+    stored = StoredService(entry=entry, revision=1, create_time=now, update_time=now)
+    world.catalog.current = Catalog(services={"pay": stored})
+    request = pb.ExplainRoutingRequest(labels={"service": "pay", "tier": "2"})
+    labels = (await world.rpc.ExplainRouting(request, None)).labels
+    assert dict(labels) == {"service": "pay", "tier": "2", "team": "shop"}
 
 
 async def test_without_a_tree_the_file_decides(world: World) -> None:

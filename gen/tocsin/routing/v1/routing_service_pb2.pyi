@@ -559,6 +559,7 @@ class ExplainedRoute(_message.Message):
     CORRELATION_WINDOW_FIELD_NUMBER: _builtins.int
     BUNDLING_INTERVAL_FIELD_NUMBER: _builtins.int
     INHIBITS_DEPENDENTS_FIELD_NUMBER: _builtins.int
+    ESCALATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Which route, as in RoutingStep."""
     policy: _builtins.str
@@ -581,6 +582,10 @@ class ExplainedRoute(_message.Message):
     def bundling_interval(self) -> _duration_pb2.Duration:
         """How often a receiver is notified of what is new."""
 
+    @_builtins.property
+    def escalation(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedStep]:
+        """The first round of the policy's steps, as if the incident began now and nobody acknowledged it."""
+
     def __init__(
         self,
         *,
@@ -591,14 +596,86 @@ class ExplainedRoute(_message.Message):
         correlation_window: _duration_pb2.Duration | None = ...,
         bundling_interval: _duration_pb2.Duration | None = ...,
         inhibits_dependents: _builtins.bool = ...,
+        escalation: _abc.Iterable[Global___ExplainedStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bundling_interval", b"bundling_interval", "correlation_window", b"correlation_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundling_interval", b"bundling_interval", "correlation_labels", b"correlation_labels", "correlation_window", b"correlation_window", "inhibits_dependents", b"inhibits_dependents", "path", b"path", "policy", b"policy", "receivers", b"receivers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundling_interval", b"bundling_interval", "correlation_labels", b"correlation_labels", "correlation_window", b"correlation_window", "escalation", b"escalation", "inhibits_dependents", b"inhibits_dependents", "path", b"path", "policy", b"policy", "receivers", b"receivers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainedRoute: _TypeAlias = ExplainedRoute  # noqa: Y015
+
+@_typing.final
+class ExplainedStep(_message.Message):
+    """A step of an escalation policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ExplainedStep._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: ExplainedStep._Outcome.ValueType  # 0
+        """Never sent."""
+        NOTIFIES: ExplainedStep._Outcome.ValueType  # 1
+        """It notifies its receivers and people."""
+        SKIPPED: ExplainedStep._Outcome.ValueType  # 2
+        """Its conditions do not hold: nobody is notified, and the next step begins at once."""
+        FALLBACK: ExplainedStep._Outcome.ValueType  # 3
+        """Nobody is on call: the policy's fallback receivers are notified."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """What the step would do."""
+
+    OUTCOME_UNSPECIFIED: ExplainedStep.Outcome.ValueType  # 0
+    """Never sent."""
+    NOTIFIES: ExplainedStep.Outcome.ValueType  # 1
+    """It notifies its receivers and people."""
+    SKIPPED: ExplainedStep.Outcome.ValueType  # 2
+    """Its conditions do not hold: nobody is notified, and the next step begins at once."""
+    FALLBACK: ExplainedStep.Outcome.ValueType  # 3
+    """Nobody is on call: the policy's fallback receivers are notified."""
+
+    DELAY_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    RECEIVERS_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    outcome: Global___ExplainedStep.Outcome.ValueType
+    """What it would do."""
+    reason: _builtins.str
+    """Why these, in words."""
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """How long after the incident was first notified of."""
+
+    @_builtins.property
+    def receivers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The receivers that it would notify."""
+
+    @_builtins.property
+    def people(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The people that it would notify, by their names."""
+
+    def __init__(
+        self,
+        *,
+        delay: _duration_pb2.Duration | None = ...,
+        outcome: Global___ExplainedStep.Outcome.ValueType = ...,
+        receivers: _abc.Iterable[_builtins.str] | None = ...,
+        people: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "outcome", b"outcome", "people", b"people", "reason", b"reason", "receivers", b"receivers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedStep: _TypeAlias = ExplainedStep  # noqa: Y015
 
 @_typing.final
 class ExplainedInhibition(_message.Message):

@@ -151,7 +151,14 @@ def test_it_is_shown_what_would_happen_to_an_alert(tocsin: Command, tree: Path, 
     (inhibition,) = found["inhibitions"]
     assert len(inhibition["alertIds"]) == 1
     text = tocsin("routing", "test", "team=shop", "severity=HIGH", f"service={subject.labels['service']}").stdout
-    for expected in ("✓ root/0", "✗ root/0/0", "within 5m, by cluster", "silence night holds", "inhibited by 1 open"):
+    for expected in (
+        "✓ root/0",
+        "✗ root/0/0",
+        "within 5m, by cluster",
+        "after 0s: ann (step 1 of policy shop)",
+        "silence night holds",
+        "inhibited by 1 open",
+    ):
         assert expected in text
 
 
