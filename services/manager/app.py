@@ -95,7 +95,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 # What another instance has left undone is found after this time.
 _ENDING_INTERVAL = timedelta(seconds=1)
-_INCIDENT_INTERVAL = timedelta(seconds=1)
 _RECONNECT_INTERVAL = timedelta(milliseconds=500)
 
 
@@ -199,8 +198,8 @@ class _Parts:
         await create_default_rules(self._store, _new_id, self._clock.now())
         await self._rules.refresh()
         await self._catalog.refresh()
-        await self._silences.refresh()
         await self._routing.refresh()
+        await self._silences.refresh()
         await self._on_call.refresh()
 
     def mounts(self) -> list[Mount]:
@@ -280,16 +279,20 @@ class _Parts:
         refresh_rules = self._loop(self._rules.refresh, "refresh rules", every=RULE_REFRESH_INTERVAL)
         silences = SilenceWorker(self._store, self._silences, self._matched_alerts, self._clock, self._metrics)
         apply_silences = self._loop(silences.turn, "apply silences")
-        refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
         refresh_routing = self._loop(self._routing.refresh, "refresh routing", every=ROUTING_REFRESH_INTERVAL)
+        refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
         refresh_on_call = self._loop(self._on_call.refresh, "refresh on-call", every=ON_CALL_REFRESH_INTERVAL)
         file_routes = FileRoutesWorker(self._store, self._routing, self._receivers, self._clock)
         endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
         end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
         incidents = IncidentWorker(
-            self._store, self._catalog, self._clock, self._metrics, settings=self._incident_settings
+            self._store,
+            self._catalog,
+            self._routing,
+            self._clock,
+            self._metrics,
+            settings=self._incident_settings,
         )
-        correlate = self._loop(incidents.turn, "correlate alerts", every=_INCIDENT_INTERVAL)
         learning = LearningWorker(
             self._store,
             self._clock,
@@ -297,6 +300,7 @@ class _Parts:
             close_delay=self._settings.trace_close_delay,
             settings=self._learning,
         )
+        correlate = self._loop(incidents.turn, "correlate alerts")
 
         def alerts_changed(alert_ids: str) -> None:
             self._alerts.mark_changed(alert_ids)

@@ -1,8 +1,8 @@
-"""Rules and alerts as messages of the contract, and back; rpcs, workers and adapters use them alike."""
+"""Rules, alerts and incidents as messages of the contract, and back; rpcs, workers and adapters use them alike."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 from google.protobuf.message import Message
 
@@ -10,9 +10,18 @@ from services.contract.alert_rules import write_alert_rule
 from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
 from services.domain.matchers import SERVICE, LabelMatcher, MatcherError, parse_matchers
 from services.domain.severity import Severity
-from services.manager.core.alert import Alert, AlertHistoryEntry, NotifiedState, notification_id_of
+from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.catalog import Catalog
+from services.manager.core.incident import (
+    Correlation,
+    Incident,
+    IncidentAlert,
+    IncidentNotification,
+    IncidentNotificationKind,
+    IncidentSummary,
+    summary_of,
+)
 from services.manager.core.labels import labels_of
 from services.manager.core.routing_tree import InhibitionRule, RouteNode, RoutingTree
 from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
@@ -21,6 +30,8 @@ from services.manager.core.service_changes import RelatedChange, ServiceChange
 from services.rule_language.label_regex import compile_regex
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.changes.v1.service_change_pb2 import ServiceChange as ChangeMessage
+from tocsin.incidents.v1 import incident_pb2
+from tocsin.incidents.v1.incident_notice_pb2 import IncidentNotice
 from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.routing.v1 import routing_tree_pb2
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
@@ -30,6 +41,11 @@ from tocsin.rules.v1.rule_statistics_service_pb2 import RuleHistoryEntry as Rule
 
 # Of a page's rules; one rule is at most a tenth of it.
 PAGE_BYTES = 1 << 20
+# Of a notification.
+_MAX_ALERTS = 20
+_MAX_REASON = 500
+_MAX_NAMES = 5
+_MAX_EDGES = 2
 
 
 class UnusableRecordError(ValueError):
@@ -115,6 +131,11 @@ def derived_labels(rule_name: str, severity: Severity, evidence: bytes) -> dict[
     )
 
 
+def rule_labels_of(evidence: bytes) -> Mapping[str, str]:
+    """Return the labels of an alert's rule."""
+    return alert_pb2.Alert.FromString(evidence).labels
+
+
 def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
     """Return a history entry as clients see it."""
     return alert_pb2.AlertHistoryEntry(
@@ -131,17 +152,116 @@ def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
 
 
 def notification_message(
-    alert: Alert, notification: NotifiedState, catalog: Catalog | None = None, related: Iterable[RelatedChange] = ()
+    notification: IncidentNotification, alert: Alert, catalog: Catalog, related: Iterable[RelatedChange] = ()
 ) -> Notification:
-    """Return a notification about an alert, for the notifier, with its service and the changes that it shows."""
+    """Return a notification of an incident, for the notifier, with the alert that it is about and its changes."""
+    incident = notification.incident
     message = Notification(
-        id=notification_id_of(alert.id, notification),
-        kind=Notification.Kind.Value(notification.value),
+        id=notification.id,
+        kind=Notification.Kind.Value(notification.kind.value),
         alert=alert_message(alert, catalog),
-        create_time=timestamp_of(alert.update_time),
+        incident=_notice(notification, alert, catalog),
+        receivers=notification.receivers,
+        subject_id=incident.subject_id,
+        sequence=notification.sequence,
+        reason=notification.comment[:_MAX_REASON],
+        create_time=timestamp_of(incident.update_time),
     )
     message.alert.recent_changes.extend(related_messages(related))
     return message
+
+
+def _notice(notification: IncidentNotification, alert: Alert, catalog: Catalog) -> IncidentNotice:
+    """Return the incident as people are notified of it: without the alerts that are withheld from them."""
+    incident = notification.incident
+    audible = [member for member in incident.alerts.values() if member.audible_version]
+    cause = incident.alerts[incident.cause]
+    notice = IncidentNotice(
+        incident=incident_message(summary_of(incident)),
+        alerts=[
+            incident_alert_message(incident, member) for member in sorted(audible, key=_notice_order)[:_MAX_ALERTS]
+        ],
+        cause_reason=_cause_reason(incident, catalog)[:_MAX_REASON],
+        cause=incident_alert_message(incident, cause) if cause.audible_version else None,
+        new_alert_count=notification.new_alerts,
+        ended_alert_count=notification.ended_alerts,
+        is_flapping=notification.is_flapping,
+    )
+    shown = incident.live_alerts or audible
+    if shown:
+        notice.incident.severity = AlertRule.Severity.ValueType(max(member.severity for member in shown))
+    if notification.kind is IncidentNotificationKind.RESOLVED and not notice.incident.HasField("resolve_time"):
+        # It settles first; receivers see the end of its alerts.
+        notice.incident.resolve_time.CopyFrom(timestamp_of(alert.resolve_time or incident.update_time))
+        notice.incident.resolved_by = alert.resolved_by
+    entry = catalog.entry_of(cause.service)
+    if entry is not None:
+        notice.links.update(islice(entry.links.items(), _MAX_ALERTS))
+    return notice
+
+
+def _notice_order(member: IncidentAlert) -> tuple[bool, int, float]:
+    return not member.is_open, -member.severity, -member.fire_time.timestamp()
+
+
+def _cause_reason(incident: Incident, catalog: Catalog) -> str:
+    cause = incident.alerts[incident.cause]
+    others = sorted({alert.service for alert in incident.alerts.values() if alert.service} - {cause.service})
+    dependents = catalog.graph.dependents(cause.service, _MAX_EDGES) if cause.service else {}
+    dependent = [name for name in others if name in dependents]
+    if dependent:
+        return f"{', '.join(dependent[:_MAX_NAMES])} depend{'s' if len(dependent) == 1 else ''} on {cause.service}"
+    return "it fired first" if len(incident.alerts) > 1 else ""
+
+
+def incident_message(summary: IncidentSummary) -> incident_pb2.Incident:
+    """Return an incident as clients see it."""
+    incident = summary.incident
+    return incident_pb2.Incident(
+        id=incident.id,
+        state=incident_pb2.Incident.State.Value(incident.state.value),
+        title=summary.title,
+        severity=AlertRule.Severity.ValueType(summary.severity),
+        cause_alert_id=incident.cause,
+        alert_count=summary.alert_count,
+        open_alert_count=summary.open_alert_count,
+        services=summary.services,
+        create_time=timestamp_of(incident.create_time),
+        update_time=timestamp_of(incident.update_time),
+        settle_time=timestamp_of(incident.settle_time),
+        resolve_time=timestamp_of(incident.resolve_time),
+        resolved_by=incident.resolved_by,
+        acknowledge_time=timestamp_of(incident.acknowledge_time),
+        acknowledged_by=incident.acknowledged_by,
+        acknowledged_until=timestamp_of(incident.acknowledged_until),
+        assignee=incident.assignee,
+        merged_into=incident.merged_into,
+        etag=incident.etag,
+    )
+
+
+def incident_alert_message(incident: Incident, alert: IncidentAlert) -> incident_pb2.IncidentAlert:
+    """Return an alert of an incident as clients see it."""
+    is_open = alert.is_open and incident.is_open
+    return incident_pb2.IncidentAlert(
+        alert_id=alert.id,
+        rule_name=alert.rule_name,
+        resource=alert.resource,
+        service=alert.service,
+        severity=AlertRule.Severity.ValueType(alert.severity),
+        state=alert_pb2.Alert.FIRING if is_open else alert_pb2.Alert.RESOLVED,
+        fire_time=timestamp_of(alert.fire_time),
+        correlation=correlation_message(alert.correlation),
+    )
+
+
+def correlation_message(correlation: Correlation) -> incident_pb2.Correlation:
+    """Return why an alert is in its incident, as clients see it."""
+    return incident_pb2.Correlation(
+        reason=incident_pb2.Correlation.Reason.Value(correlation.reason.value),
+        path=correlation.path,
+        labels=correlation.labels,
+    )
 
 
 def alert_state_of(value: alert_pb2.Alert.State.ValueType) -> AlertState:

@@ -8,6 +8,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from services.chassis.telemetry import meter
 from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertReason
+from services.manager.core.incident import NotifyReason
 from services.manager.core.incident_changes import IncidentReason
 
 # Fired again while its alert is open or was resolved by hand: receivers are not notified twice.
@@ -43,10 +44,15 @@ class Metrics:
         )
         for reason in IncidentReason:
             self._incidents.add(0, {"reason": reason.value})
+        self._notified = manager.create_counter(
+            "tocsin.manager.incident.notifications", "{notification}", "Notifications of incidents, by reason."
+        )
+        for notify_reason in NotifyReason:
+            self._notified.add(0, {"reason": notify_reason.value})
         self._silenced = manager.create_counter(
             "tocsin.manager.silence.alerts",
             "{alert}",
-            "Open alerts of which a silence began to hold, and those notified of when it ended, by outcome.",
+            "Open alerts of which other silences hold, and those of which none does any more, by outcome.",
         )
         self._sightings = manager.create_counter(
             "tocsin.manager.trace.sightings",
@@ -63,8 +69,8 @@ class Metrics:
             (self._results, ("new", "duplicate")),
             (self._cache, ("hit", "miss")),
             (self._guesses, ("right", "wrong")),
-            (self._silenced, ("marked", "notified")),
             (self._sightings, ("stored", "dropped")),
+            (self._silenced, ("marked", "released")),
         ):
             for outcome in outcomes:
                 counter.add(0, {"outcome": outcome})
@@ -134,10 +140,14 @@ class Metrics:
         """Count a change of an incident, by its last step."""
         self._incidents.add(1, {"reason": reason.value})
 
-    def silences_applied(self, *, marked: int, notified: int) -> None:
+    def notified(self, reason: NotifyReason) -> None:
+        """Count a notification of an incident."""
+        self._notified.add(1, {"reason": reason.value})
+
+    def silences_applied(self, *, marked: int, released: int) -> None:
         """Count open alerts that were changed because a silence began or ended."""
         self._silenced.add(marked, {"outcome": "marked"})
-        self._silenced.add(notified, {"outcome": "notified"})
+        self._silenced.add(released, {"outcome": "released"})
 
     def traces_reported(self, *, stored: int, dropped: int) -> None:
         """Count the sightings of a report."""

@@ -52,6 +52,8 @@ class Journal:
     def __init__(self) -> None:
         self._deliveries: deque[SinkDelivery] = deque(maxlen=_MAX_DELIVERIES)
         self._behaviours: dict[str, Behaviour] = {}
+        # What PagerDuty knows by a key; what follows the first event names the key alone.
+        self._subjects: dict[str, tuple[str, str]] = {}
         self._changed = asyncio.Condition()
 
     @property
@@ -85,9 +87,18 @@ class Journal:
 
     async def add(self, delivery: SinkDelivery) -> None:
         """Add a delivery."""
+        if delivery.channel == "pagerduty":
+            delivery = self._with_subject(delivery)
         async with self._changed:
             self._deliveries.append(delivery)
             self._changed.notify_all()
+
+    def _with_subject(self, delivery: SinkDelivery) -> SinkDelivery:
+        if delivery.alert:
+            self._subjects[delivery.key] = delivery.alert, delivery.incident
+            return delivery
+        alert, incident = self._subjects.get(delivery.key, (delivery.key, ""))
+        return replace(delivery, alert=alert, incident=incident)
 
     async def until(self, condition: Callable[["Journal"], object], *, timeout_s: float = 30.0) -> None:
         """Wait until the condition holds; raise TimeoutError when it does not in time."""

@@ -64,7 +64,8 @@ def check_pagerduty(request: SinkRequest) -> SinkDelivery:
     body = request.document
     payload = body.get("payload")
     payload = payload if isinstance(payload, dict) else {}
-    summary, details = str(payload.get("summary", "")), payload.get("custom_details")
+    summary, known = str(payload.get("summary", "")), payload.get("custom_details")
+    details = known if isinstance(known, dict) else {}
     problems = schema_problems("pagerduty", body)
     if not problems and body["routing_key"] != ROUTING_KEY:
         problems = ["Invalid routing key"]
@@ -73,8 +74,8 @@ def check_pagerduty(request: SinkRequest) -> SinkDelivery:
         status=BAD_REQUEST if problems else _ACCEPTED,
         is_accepted=not problems,
         key=str(body.get("dedup_key", "")),
-        alert=str(body.get("dedup_key", "")),
-        incident=str(details.get("incident_id", "")) if isinstance(details, dict) else "",
+        alert=str(details.get("alert_id", "")),
+        incident=str(details.get("incident_id", "")),
         kind=_kind_of(summary) or _ACTIONS.get(str(body.get("event_action")), ""),
         problems=problems,
         body=body,

@@ -5,16 +5,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert
 from services.manager.core.incident import (
     Incident,
     IncidentFilter,
     IncidentHistoryEntry,
+    IncidentNotification,
     IncidentSummary,
     summary_of,
 )
 from services.manager.core.incident_changes import IncidentChange
+from services.manager.core.routing_tree import StoredTree
 from services.manager.ports.readers import Page
+from services.manager.ports.tables import TracedAlert
 
 
 @dataclass
@@ -27,21 +31,51 @@ class IncidentRows:
     revision: int = 0
 
 
+class MemoryNotifications:
+    """The outbox: notifications, each with the alert that it is about."""
+
+    def __init__(
+        self,
+        outbox: list[tuple[IncidentNotification, TracedAlert]],
+        alerts: Mapping[str, Alert],
+        headers: Mapping[str, TraceHeaders],
+    ) -> None:
+        self._outbox = outbox
+        self._alerts = alerts
+        self._headers = headers
+
+    async def load_alerts(self, alert_ids: Collection[str]) -> Mapping[str, TracedAlert]:
+        return {
+            alert_id: TracedAlert(alert=self._alerts[alert_id], headers=self._headers[alert_id])
+            for alert_id in alert_ids
+            if alert_id in self._alerts
+        }
+
+    async def insert(self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]]) -> None:
+        self._outbox += notifications
+
+
 class MemoryIncidents:
-    def __init__(self, rows: IncidentRows, alerts: Mapping[str, Alert]) -> None:
+    def __init__(self, rows: IncidentRows, alerts: Mapping[str, Alert], headers: Mapping[str, TraceHeaders]) -> None:
         self._rows = rows
         self._alerts = alerts
+        self._headers = headers
+
+    async def has_news(self, revision: int) -> bool:
+        return bool(self._changed()) or self._rows.revision > revision
 
     async def lock(self) -> int:
         return self._rows.revision + 1
 
-    async def list_seen(self, limit: int) -> Sequence[tuple[Alert, bool]]:
+    async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
         known = {alert_id for incident, _ in self._rows.incidents.values() for alert_id in incident.alerts}
-        changed = [
-            alert for alert in self._alerts.values() if self._rows.seen_versions.get(alert.id, 0) < alert.version
+        first = sorted(self._changed(), key=lambda alert: (alert.fire_time, alert.id))[:limit]
+        return [
+            TracedAlert(alert=alert, headers=self._headers[alert.id], is_stored=alert.id in known) for alert in first
         ]
-        first = sorted(changed, key=lambda alert: (alert.fire_time, alert.id))[:limit]
-        return [(alert, alert.id in known) for alert in first]
+
+    def _changed(self) -> list[Alert]:
+        return [alert for alert in self._alerts.values() if self._rows.seen_versions.get(alert.id, 0) < alert.version]
 
     async def mark_seen(self, alerts: Sequence[Alert]) -> None:
         self._rows.seen_versions |= {alert.id: alert.version for alert in alerts}
@@ -68,6 +102,16 @@ class MemoryIncidents:
             for entry in change.history:
                 self._rows.history.setdefault(entry.id, entry)
             self._rows.revision = revision
+
+
+class FixedRouting:
+    """No routing tree, unless a test sets one."""
+
+    def __init__(self) -> None:
+        self.current: StoredTree | None = None
+
+    async def refresh(self) -> None:
+        """Be as new as it gets."""
 
 
 class _Tables(Protocol):

@@ -9,10 +9,11 @@ from datetime import datetime
 
 from services.chassis.failures import StoreUnavailable
 from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent_of
-from services.manager.core.alert import Alert, AlertHistoryEntry, NotifiedState
+from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory, Fired
 from services.manager.core.catalog import StoredService
+from services.manager.core.incident import IncidentNotification
 from services.manager.core.on_call_records import OnCallEdit, OnCallSnapshot, snapshot_after
 from services.manager.core.routing_tree import StoredTree
 from services.manager.core.rule import RuleEdit, RuleStatistics, StoredRule
@@ -21,8 +22,8 @@ from services.manager.core.rule_problems import ProblemChanges, ReportedProblem,
 from services.manager.core.service_changes import ServiceChange
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
-from services.manager.ports.tables import NameTakenError, OpenAlertExistsError
-from tests.fakes.incidents import IncidentRows, MemoryIncidents
+from services.manager.ports.tables import NameTakenError, OpenAlertExistsError, TracedAlert
+from tests.fakes.incidents import IncidentRows, MemoryIncidents, MemoryNotifications
 from tests.fakes.learned_edges import LearnedRows, MemoryLearnedEdges, MemoryTraces
 from tests.fakes.requests import MemoryRequests
 
@@ -34,7 +35,9 @@ class Tables:
     alerts: dict[str, Alert] = field(default_factory=dict)
     history: dict[str, AlertHistoryEntry] = field(default_factory=dict)
     transitions: dict[tuple[str, str], ReceivedTransition] = field(default_factory=dict)
-    outbox: list[tuple[Alert, NotifiedState, TraceHeaders]] = field(default_factory=list)
+    # Of the last change of each alert.
+    headers: dict[str, TraceHeaders] = field(default_factory=dict)
+    outbox: list[tuple[IncidentNotification, TracedAlert]] = field(default_factory=list)
     rules: dict[str, StoredRule] = field(default_factory=dict)
     rule_statistics: dict[str, RuleStatistics] = field(default_factory=dict)
     # By rule and instance, with the time of the report.
@@ -173,7 +176,7 @@ class MemoryAlerts:
     async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
         for change, headers in changes:
             self._tables.alerts[change.alert.id] = change.alert
-            self._tables.outbox += [(change.alert, notification, headers) for notification in change.notifications]
+            self._tables.headers[change.alert.id] = headers
             trace_id = trace_id_of(traceparent_of(headers))
             await self.insert_history([replace(entry, trace_id=trace_id) for entry in change.history])
         open_keys = [alert.subject.open_key for alert in self._tables.alerts.values() if alert.is_open]
@@ -334,7 +337,8 @@ class MemoryTransaction:
         self.routing = MemoryRouting(tables)
         self.on_call = MemoryOnCall(tables)
         self.rule_endings = MemoryRuleEndings(tables)
-        self.incidents = MemoryIncidents(tables.incidents, tables.alerts)
+        self.incidents = MemoryIncidents(tables.incidents, tables.alerts, tables.headers)
+        self.notifications = MemoryNotifications(tables.outbox, tables.alerts, tables.headers)
 
 
 class MemoryStore:

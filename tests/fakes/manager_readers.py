@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from services.manager.core.alert import Alert, AlertFilter, AlertHistoryEntry
-from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.catalog import Catalog, CatalogChanges, LearnedDependencies
 from services.manager.core.learned_edges import LearnedEdge
 from services.manager.core.on_call import OnCallDirectory
@@ -183,8 +182,8 @@ class MemoryMatchedAlertReader:
     async def list_open(self) -> Sequence[MatchedAlert]:
         return [_matched(alert) for alert in await MemoryAlertReader(self._store).list_open()]
 
-    async def list_withheld(self) -> Sequence[MatchedAlert]:
-        return [each for each in await self.list_open() if each.silenced_by or each.is_due]
+    async def list_silenced(self) -> Sequence[MatchedAlert]:
+        return [each for each in await self.list_open() if each.silenced_by]
 
     async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
         alerts = await MemoryAlertReader(self._store).list_page(AlertFilter(fired_after=since), Page(size=limit - 1))
@@ -282,8 +281,7 @@ class MemoryResponseCache:
 
 
 def _matched(alert: Alert) -> MatchedAlert:
-    is_due = not alert.is_notified and alert.status.state is AlertState.FIRING
-    return MatchedAlert(id=alert.id, labels=alert.subject.labels, silenced_by=alert.silenced_by, is_due=is_due)
+    return MatchedAlert(id=alert.id, labels=alert.subject.labels, silenced_by=alert.silenced_by)
 
 
 class MemoryOnCallReader:

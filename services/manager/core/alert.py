@@ -70,8 +70,8 @@ class Alert:
     superseded_by: str = ""
     # The silences that hold of it, as of its last change.
     silenced_by: tuple[str, ...] = ()
-    # Whether its receivers were notified that it fires; of an alert that was silenced all the time nobody is.
-    is_notified: bool = True
+    # Whether receivers were notified of it by itself, by a release from before they were notified of incidents.
+    is_notified: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -144,5 +144,5 @@ def history_id_of(alert_id: str, kind: AlertHistoryKind, *occasion: str) -> str:
 
 
 def notification_id_of(alert_id: str, notification: NotifiedState) -> str:
-    """Return the id of a notification: an alert's receivers are notified of the same thing once."""
+    """Return the id of a notification as releases made it that notified of alerts."""
     return str(uuid5(_IDS, digest("notification", alert_id, notification.value)))

@@ -1,4 +1,4 @@
-"""A change of one alert: the row after it, the entries of its history, and what its receivers are notified of."""
+"""A change of one alert: the row after it, and the entries of its history. Its incident notifies receivers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,6 @@ from services.manager.core.alert import (
     AlertHistoryEntry,
     AlertHistoryKind,
     AlertSubject,
-    NotifiedState,
     alert_id_of,
     history_id_of,
 )
@@ -29,7 +28,6 @@ class AlertChange:
 
     alert: Alert
     history: tuple[AlertHistoryEntry, ...] = ()
-    notifications: tuple[NotifiedState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,7 @@ def open_alert(
     now: datetime,
     silencing: Silencing = nothing_silenced,
 ) -> AlertChange:
-    """Open a new alert; its receivers are notified, unless it is silenced."""
+    """Open a new alert, which may be silenced."""
     fire_time = status.last_firing.time
     alert_id = alert_id_of(fingerprint=subject.fingerprint, transition_id=transition_id)
     silenced_by = silencing(alert_id, subject.labels)
@@ -69,37 +67,25 @@ def open_alert(
         fire_time=fire_time,
         update_time=now,
         silenced_by=silenced_by,
-        is_notified=not silenced_by,
     )
     entry = _entry(alert, AlertHistoryKind.FIRED, fire_time)
     silenced = _silenced_entries(alert, silenced_by, fire_time)
-    return AlertChange(alert=alert, history=(entry, *silenced), notifications=_unless_silenced(alert))
+    return AlertChange(alert=alert, history=(entry, *silenced))
 
 
 def silence(alert: Alert, silenced_by: tuple[str, ...], *, now: datetime) -> AlertChange | None:
-    """Take over which silences hold of an open alert; None when nothing changes.
-
-    When none holds any more, receivers are notified of an alert that fires and of which they were not: once, since the
-    alert remembers it. Somebody takes care of an acknowledged one.
-    """
-    is_due = not silenced_by and not alert.is_notified and alert.status.state is AlertState.FIRING
-    if silenced_by == alert.silenced_by and not is_due:
+    """Take over which silences hold of an open alert; None when nothing changes."""
+    if silenced_by == alert.silenced_by:
         return None
     new = tuple(each for each in silenced_by if each not in alert.silenced_by)
-    after = replace(
-        _next_version(alert, alert.status, now), silenced_by=silenced_by, is_notified=alert.is_notified or is_due
-    )
-    return AlertChange(
-        alert=after,
-        history=_silenced_entries(after, new, now),
-        notifications=(NotifiedState.FIRING,) if is_due else (),
-    )
+    after = replace(_next_version(alert, alert.status, now), silenced_by=silenced_by)
+    return AlertChange(alert=after, history=_silenced_entries(after, new, now))
 
 
 def repeat(
     alert: Alert, transition_id: str, status: AlertStatus, time: datetime, subject: AlertSubject, *, now: datetime
 ) -> AlertChange:
-    """Count a firing while the alert is open; nobody is notified."""
+    """Count a firing while the alert is open."""
     entry = _entry(alert, AlertHistoryKind.REPEATED, time, transition_id)
     is_edited = status.last_firing.rule_revision > alert.status.last_firing.rule_revision
     after = replace(_next_version(alert, status, now), subject=subject if is_edited else alert.subject)
@@ -109,34 +95,29 @@ def repeat(
 def update(
     alert: Alert, transition_id: str, status: AlertStatus, subject: AlertSubject, *, now: datetime
 ) -> AlertChange:
-    """Take over what was edited in the rule while the alert is open; nobody is notified."""
+    """Take over what was edited in the rule while the alert is open."""
     entry = _entry(alert, AlertHistoryKind.UPDATED, status.last_firing.time, transition_id)
     entry = replace(entry, comment=_difference(alert.subject, subject))
     return AlertChange(alert=replace(_next_version(alert, status, now), subject=subject), history=(entry,))
 
 
 def supersede(alert: Alert, successor: str, time: datetime, *, now: datetime) -> AlertChange:
-    """End the alert in favour of another, of which receivers are notified.
-
-    The notification of its own end only closes what a channel keeps open.
-    """
+    """End the alert in favour of another one."""
     entry = replace(_entry(alert, AlertHistoryKind.SUPERSEDED, time), comment=f"by {successor}")
     status = replace(alert.status, state=AlertState.RESOLVED)
     after = replace(_next_version(alert, status, now), resolve_time=time, superseded_by=successor)
-    return AlertChange(alert=after, history=(entry,), notifications=_end_of(alert))
+    return AlertChange(alert=after, history=(entry,))
 
 
 def recover(alert: Alert, status: AlertStatus, evaluation: Evaluation, *, now: datetime) -> AlertChange:
     """End the alert because its condition no longer holds."""
     entry = _entry(alert, AlertHistoryKind.RESOLVED, evaluation.time)
     after = replace(_next_version(alert, status, now), resolve_time=evaluation.time)
-    return AlertChange(alert=after, history=(entry,), notifications=_end_of(alert))
+    return AlertChange(alert=after, history=(entry,))
 
 
 def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tuple[AlertChange | None, AlertReason]:
     """Return the change that a command makes and the reason; no change when the alert's state leaves none to make.
-
-    Nobody learns that somebody takes care of an alert that is silenced, or of which nobody was notified.
 
     A command that comes too late adds its comment to the history, and changes nothing else.
     """
@@ -146,14 +127,11 @@ def apply_command(alert: Alert, command: AlertCommand, *, now: datetime) -> tupl
         return AlertChange(alert=alert, history=(_command_entry(alert, command, now),)) if is_comment else None, reason
     after = _next_version(alert, status, now)
     if command.action is AlertAction.ACKNOWLEDGE:
-        is_told = alert.is_notified and not alert.silenced_by
-        notifications: tuple[NotifiedState, ...] = (NotifiedState.ACKNOWLEDGED,) if is_told else ()
         after = replace(after, acknowledge_time=now, acknowledged_by=command.actor)
     else:
-        notifications = _end_of(alert)
         after = replace(after, resolve_time=now, resolved_by=command.actor)
     entry = _command_entry(alert, command, now)
-    return AlertChange(alert=after, history=(entry,), notifications=notifications), reason
+    return AlertChange(alert=after, history=(entry,)), reason
 
 
 # Somebody has done the same before.
@@ -172,15 +150,6 @@ def _entry(alert: Alert, kind: AlertHistoryKind, time: datetime, *occasion: str)
     return AlertHistoryEntry(
         id=history_id_of(alert.id, kind, *occasion), alert_id=alert.id, kind=kind, create_time=time
     )
-
-
-def _unless_silenced(alert: Alert) -> tuple[NotifiedState, ...]:
-    return (NotifiedState.FIRING,) if alert.is_notified else ()
-
-
-def _end_of(alert: Alert) -> tuple[NotifiedState, ...]:
-    """Return what is notified of an alert's end: whoever was notified of an alert learns that it is over."""
-    return (NotifiedState.RESOLVED,) if alert.is_notified else ()
 
 
 def _silenced_entries(alert: Alert, silenced_by: tuple[str, ...], time: datetime) -> tuple[AlertHistoryEntry, ...]:

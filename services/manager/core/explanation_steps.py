@@ -63,6 +63,15 @@ _MEMBER_KINDS = frozenset(
         IncidentHistoryKind.ALERT_RESOLVED,
     }
 )
+_DECISION_KINDS = frozenset(
+    {
+        IncidentHistoryKind.NOTIFIED,
+        IncidentHistoryKind.WITHHELD,
+        IncidentHistoryKind.FLAPPING,
+        IncidentHistoryKind.ESCALATED,
+        IncidentHistoryKind.NOTIFICATION_FAILED,
+    }
+)
 # The kind of a step, its text, and what decided.
 _Words = tuple[StepKind, str, str]
 
@@ -222,10 +231,17 @@ def _said(comment: str) -> str:
 def _incident_step(entry: IncidentHistoryEntry, record: ExplanationRecord) -> ExplanationStep:
     """Return an entry of an incident's history as a step."""
     name = record.name_of(entry.alert_id)
-    kind, text, decider = _words_of_member(entry, name) if entry.kind in _MEMBER_KINDS else _words_of_command(entry)
+    if entry.kind in _DECISION_KINDS:
+        kind, text, decider = _words_of_decision(entry, name)
+    elif entry.kind in _MEMBER_KINDS:
+        kind, text, decider = _words_of_member(entry, name)
+    else:
+        kind, text, decider = _words_of_command(entry)
     references = [Reference(ReferenceKind.INCIDENT, entry.incident_id)]
     if entry.alert_id:
         references.append(Reference(ReferenceKind.ALERT, entry.alert_id))
+    if entry.notification_id:
+        references.append(Reference(ReferenceKind.NOTIFICATION, entry.notification_id))
     return ExplanationStep(
         time=entry.create_time, kind=kind, text=text, decided_by=decider, references=tuple(references)
     )
@@ -246,6 +262,24 @@ def _words_of_member(entry: IncidentHistoryEntry, name: str) -> _Words:
             return StepKind.CAUSE_CHANGED, f"{name} is the probable cause: {reason}.", reason
         case _:
             return StepKind.RESOLVED, f"{name} ended.", ""
+
+
+def _words_of_decision(entry: IncidentHistoryEntry, name: str) -> _Words:
+    """Return what was decided about notifications: the comment says why, and names what decided."""
+    match entry.kind:
+        case IncidentHistoryKind.NOTIFIED:
+            receivers = ", ".join(entry.receivers) or "the receivers in the notifier's file"
+            text = f"{entry.notified_kind or 'A notification'} to {receivers}, about {name}{_said(entry.comment)}."
+            return StepKind.NOTIFIED, text, entry.comment
+        case IncidentHistoryKind.WITHHELD if entry.decided_by:
+            text = f"Notifications of {name} are withheld{_said(entry.comment)}."
+            return StepKind.WITHHELD, text, f"{entry.comment} ({entry.decided_by})"
+        case IncidentHistoryKind.WITHHELD:
+            return StepKind.INCIDENT_CHANGED, f"{name}{_said(entry.comment)}.", ""
+        case IncidentHistoryKind.FLAPPING:
+            return StepKind.FLAPPING, f"{name} flaps{_said(entry.comment)}.", ""
+        case _:
+            return StepKind.ESCALATED, f"{entry.comment}.", entry.decided_by
 
 
 def _words_of_command(entry: IncidentHistoryEntry) -> _Words:

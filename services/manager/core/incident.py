@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID, uuid5
 
 from services.domain.fingerprint import digest
 from services.domain.severity import Severity
+from services.manager.core.routing_tree import AlertRoute
 
 _MAX_SERVICES = 100
 _IDS = UUID("b0a4a7d2-6a5c-5d0e-8a43-7f1c2f0e9d36")
@@ -49,6 +50,48 @@ class IncidentHistoryKind(StrEnum):
     REOPENED = "REOPENED"
     MERGED = "MERGED"
     SPLIT = "SPLIT"
+    NOTIFIED = "NOTIFIED"
+    WITHHELD = "WITHHELD"
+    FLAPPING = "FLAPPING"
+    ESCALATED = "ESCALATED"
+    NOTIFICATION_FAILED = "NOTIFICATION_FAILED"
+
+
+class IncidentNotificationKind(StrEnum):
+    """What receivers are notified of; the names are those of the contract."""
+
+    FIRING = "FIRING"
+    ACKNOWLEDGED = "ACKNOWLEDGED"
+    RESOLVED = "RESOLVED"
+    # More happened: alerts joined or ended, or the severity or the probable cause is another one.
+    UPDATED = "UPDATED"
+
+
+class WithheldReason(StrEnum):
+    """Why nobody is notified of an alert."""
+
+    SILENCED = "silenced"
+    # By a rule, of labels.
+    INHIBITED_BY_RULE = "inhibited_by_rule"
+    # A service that its own depends on has an alert.
+    INHIBITED_BY_DEPENDENCY = "inhibited_by_dependency"
+    # It was withheld when somebody acknowledged the incident, of which nobody knew.
+    ACKNOWLEDGED = "acknowledged"
+
+    @property
+    def words(self) -> str:
+        """Return the reason as people read it."""
+        return self.value.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withholding:
+    """Why nobody is notified of an alert: the reason, and the silence or the alert that it is about."""
+
+    reason: WithheldReason
+    by: str = ""
+    # In words: which rule, or the way to the service.
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +119,43 @@ class IncidentAlert:
     fire_time: datetime
     is_open: bool = True
     correlation: Correlation = Correlation()
+    # Whether somebody has acknowledged it, and the incident has followed.
+    is_acknowledged: bool = False
+    # By its labels, as they were when these last changed.
+    routes: tuple[AlertRoute, ...] = ()
+    # What the notifier's file routes by, where there is no routing tree.
+    file_route: str = ""
+    withheld_by: tuple[Withholding, ...] = ()
+    # The incident's version when receivers were first to be notified of it. 0: it was withheld all the time.
+    audible_version: int = 0
+    # The incident's version when it ended; 0 while it is open.
+    end_version: int = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether it is open, and was not withheld all the time."""
+        return self.is_open and self.audible_version != 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifiedReceiver:
+    """What a receiver knows of an incident. The empty name stands for the routes of the notifier's file."""
+
+    name: str
+    first_time: datetime
+    last_time: datetime
+    # The incident's version and its probable cause when the receiver was last notified.
+    version: int
+    cause: str
+    # The highest one that it was notified of since it knows that the incident fires.
+    severity: Severity
+    # The least time between two updates.
+    interval: timedelta = timedelta(minutes=1)
+    # Whether it knows that the incident fires, and not of its end.
+    is_active: bool = True
+    is_acknowledged: bool = False
+    # Of the empty name: what the file was asked about so far.
+    file_routes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +182,32 @@ class Incident:
     # The incident that has taken over its alerts.
     merged_into: str = ""
     version: int = 1
+    # By which receivers know it; empty: the id. Alerts from before there were incidents have another one.
+    dedup_key: str = ""
+    # Of the last notification.
+    sequence: int = 0
+    # By their names.
+    receivers: Mapping[str, NotifiedReceiver] = field(default_factory=dict)
+    # The rules and resources that change state too often, as receivers know.
+    flapping: frozenset[tuple[str, str]] = frozenset()
+    # When receivers have to be notified of something that waits.
+    notify_time: datetime | None = None
+
+    @property
+    def subject_id(self) -> str:
+        """Return the id by which receivers know it."""
+        return self.dedup_key or self.id
+
+    @property
+    def due_time(self) -> datetime | None:
+        """Return when time alone changes it: it settles, an acknowledgement ends, or receivers are to be notified."""
+        times = (self.settle_time, self.acknowledged_until) if self.is_open else ()
+        return min((time for time in (*times, self.notify_time) if time is not None), default=None)
+
+    @property
+    def live_alerts(self) -> list[IncidentAlert]:
+        """Return the open alerts of which receivers are notified, in the order in which they joined."""
+        return [alert for alert in self.alerts.values() if alert.is_live]
 
     @property
     def is_open(self) -> bool:
@@ -136,6 +242,51 @@ class IncidentHistoryEntry:
     actor: str = ""
     comment: str = ""
     correlation: Correlation = Correlation()
+    # Of NOTIFIED: what, and to whom.
+    notified_kind: IncidentNotificationKind | None = None
+    receivers: tuple[str, ...] = ()
+    notification_id: str = ""
+    # What decided it: a silence, an alert, a reason, a step of a policy. Of MERGED and SPLIT the other incident.
+    decided_by: str = ""
+
+
+class NotifyReason(StrEnum):
+    """Why receivers are notified."""
+
+    # An alert whose route names them, of an incident of which they do not know.
+    ROUTED = "routed"
+    # The same, and the notifier's file may route it to channels that do not know of the incident.
+    ROUTED_BY_FILE = "routed_by_file"
+    SEVERITY_RAISED = "severity_raised"
+    BUNDLED = "bundled"
+    FLAPPING = "flapping"
+    ESCALATED = "escalated"
+    ACKNOWLEDGED = "acknowledged"
+    # No alert of which they know is open.
+    ENDED = "ended"
+    # The alerts are in another incident from now on.
+    MERGED = "merged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentNotification:
+    """Something that some receivers are notified of."""
+
+    id: str
+    kind: IncidentNotificationKind
+    # Empty: the notifier's file decides.
+    receivers: tuple[str, ...]
+    # The incident as it was then, and the alert that it is about.
+    incident: Incident
+    alert_id: str
+    # Its place among the notifications of the incident.
+    sequence: int
+    reason: NotifyReason
+    comment: str
+    # Since these receivers were last notified.
+    new_alerts: int = 0
+    ended_alerts: int = 0
+    is_flapping: bool = False
 
 
 def incident_id_of(alert_id: str, occasion: str = "") -> str:
@@ -146,6 +297,11 @@ def incident_id_of(alert_id: str, occasion: str = "") -> str:
 def incident_history_id_of(incident_id: str, kind: IncidentHistoryKind, *occasion: str) -> str:
     """Return the id of a history entry; `occasion` distinguishes what may happen to one incident more than once."""
     return str(uuid5(_IDS, digest("entry", incident_id, kind.value, *occasion)))
+
+
+def incident_notification_id_of(incident_id: str, sequence: int) -> str:
+    """Return the id of a notification: the same each time it is decided."""
+    return str(uuid5(_IDS, digest("notification", incident_id, str(sequence))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

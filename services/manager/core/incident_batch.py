@@ -4,17 +4,19 @@ A batch is alerts as they are now, each once. It may hold one that its incident 
 batch that comes again changes nothing. An alert that has ended before it was seen joins and ends in one batch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.correlation import CorrelationSettings, IncidentIndex, brought_together, correlate
 from services.manager.core.dependency_graph import DependencyGraph
-from services.manager.core.incident import Incident, IncidentAlert
+from services.manager.core.incident import Incident, IncidentAlert, WithheldReason, Withholding
 from services.manager.core.incident_changes import (
     IncidentChange,
     acknowledge,
+    adopt,
     end_alert,
     expire_acknowledgement,
     join,
@@ -23,7 +25,13 @@ from services.manager.core.incident_changes import (
     settle,
     update_alert,
     with_cause,
+    withhold,
 )
+from services.manager.core.incident_notifications import FILE_ROUTE, FlappingSettings, plan_notifications
+from services.manager.core.routing_tree import AlertRoute, RoutingTree
+
+# How many incidents change in one batch because of time.
+_MAX_DUE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +40,36 @@ class IncidentSettings:
 
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
     settle: timedelta = timedelta(minutes=2)
+    flapping: FlappingSettings = field(default_factory=FlappingSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenAlert:
-    """An alert as it is now, by whom it was acknowledged, and whether an incident is stored that has it."""
+    """An alert as it is now."""
 
     alert: IncidentAlert
     state: AlertState
+    # Whether and by whom it was acknowledged, also if it has ended since.
+    is_acknowledged: bool = False
     acknowledged_by: str = ""
+    silenced_by: tuple[str, ...] = ()
+    # Whether an incident is stored that has it.
     is_stored: bool = False
+    # Whether receivers were notified of it by itself, before incidents were.
+    is_notified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentContext:
+    """What decisions about incidents read of the rest of the manager."""
+
+    graph: DependencyGraph = field(default_factory=DependencyGraph)
+    # None while there is none: the notifier's file decides.
+    tree: RoutingTree | None = None
+
+    def routes_of(self, labels: Mapping[str, str]) -> tuple[AlertRoute, ...]:
+        """Return the routes of an alert with these labels."""
+        return (FILE_ROUTE,) if self.tree is None else self.tree.routes_of(labels)
 
 
 class OpenIncidents:
@@ -50,8 +78,13 @@ class OpenIncidents:
     def __init__(self, settings: IncidentSettings) -> None:
         self._settings = settings
         self._incidents: dict[str, Incident] = {}
-        self._index = IncidentIndex(label_names=[settings.correlation.labels])
+        self._label_names = frozenset([settings.correlation.labels])
+        self._index = IncidentIndex(label_names=self._label_names)
         self._incident_of: dict[str, str] = {}
+        # When time changes which incident; one that is due at another time by now has another entry.
+        self._due: list[tuple[datetime, str]] = []
+        # Those that others have changed: receivers may have to be notified.
+        self._unplanned: dict[str, None] = {}
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -62,14 +95,10 @@ class OpenIncidents:
         return dict(self._incidents)
 
     def put(self, incidents: Iterable[Incident]) -> None:
-        """Take incidents as they are now."""
+        """Take incidents as others have changed them."""
         for incident in incidents:
-            self._forget_alerts(incident.id)
-            self._incidents[incident.id] = incident
-            self._index.remove(incident.id)
-            if not incident.merged_into:
-                self._index.put(incident)
-                self._incident_of.update(dict.fromkeys(incident.alerts, incident.id))
+            self._put(incident)
+            self._unplanned[incident.id] = None
 
     def drop_old(self, now: datetime) -> None:
         """Drop those that are resolved for longer than the reopening time."""
@@ -81,54 +110,76 @@ class OpenIncidents:
                 del self._incidents[incident.id]
 
     def next_due(self) -> datetime | None:
-        """Return when the next incident settles, or the next acknowledgement ends."""
-        times = [
-            time
-            for incident in self._incidents.values()
-            if incident.is_open
-            for time in (incident.settle_time, incident.acknowledged_until)
-            if time is not None
-        ]
-        return min(times, default=None)
+        """Return when time changes the next incident: it settles, say, or receivers are to be notified."""
+        while self._due and not self._is_due(*self._due[0]):
+            heappop(self._due)
+        return self._due[0][0] if self._due else None
 
-    def advance(self, seen: Sequence[SeenAlert], graph: DependencyGraph, now: datetime) -> list[IncidentChange]:
-        """Let alerts change incidents, and run what is due; return one change for each incident that changed."""
+    def advance(self, seen: Sequence[SeenAlert], context: IncidentContext, now: datetime) -> list[IncidentChange]:
+        """Let alerts and time change incidents; return one change for each incident that changed."""
+        self._follow_labels(context)
         changes: dict[str, list[IncidentChange]] = {}
         for each in seen:
-            self._see(each, graph, changes, now)
-        due = self.next_due()
-        if due is not None and due <= now:
-            for incident_id in list(self._incidents):
-                self._take(settle(self._incidents[incident_id], now=now), changes)
-                self._take(expire_acknowledgement(self._incidents[incident_id], now=now), changes)
-        return [self._decided(steps, graph, now) for steps in changes.values()]
+            self._see(each, context, changes, now)
+        due = self._pop_due(now)
+        for incident_id in due:
+            self._take(settle(self._incidents[incident_id], now=now), changes)
+            self._take(expire_acknowledgement(self._incidents[incident_id], now=now), changes)
+        touched = dict.fromkeys((*changes, *due, *(each for each in self._unplanned if each in self._incidents)))
+        self._unplanned.clear()
+        decided = [self._decided(incident_id, changes.get(incident_id, ()), context, now) for incident_id in touched]
+        return [change for change in decided if change is not None]
 
     def _see(
-        self, seen: SeenAlert, graph: DependencyGraph, changes: dict[str, list[IncidentChange]], now: datetime
+        self, seen: SeenAlert, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime
     ) -> None:
         alert = seen.alert
         if alert.id not in self._incident_of:
             if seen.is_stored:
                 # Its incident is over for long.
                 return
-            self._place(alert, graph, changes, now)
+            self._open(seen, context, changes, now)
         incident_id = self._incident_of[alert.id]
-        self._take(update_alert(self._incidents[incident_id], alert, now=now), changes)
-        if seen.state is AlertState.ACKNOWLEDGED and self._incidents[incident_id].acknowledge_time is None:
+        known = self._incidents[incident_id].alerts[alert.id]
+        routes = known.routes if known.labels == alert.labels else context.routes_of(alert.labels)
+        edited = replace(alert, routes=routes, is_acknowledged=seen.is_acknowledged)
+        self._take(update_alert(self._incidents[incident_id], edited, now=now), changes)
+        if seen.is_acknowledged and not known.is_acknowledged and self._incidents[incident_id].acknowledge_time is None:
             by = seen.acknowledged_by
             self._take(acknowledge(self._incidents[incident_id], actor=by, comment="", until=None, now=now), changes)
-        elif seen.state is AlertState.RESOLVED:
+        withheld_by = (*_silences(seen), *(each for each in known.withheld_by if not _is_silence(each)))
+        self._take(withhold(self._incidents[incident_id], alert.id, withheld_by, now=now), changes)
+        if seen.state is AlertState.RESOLVED:
             ended = end_alert(self._incidents[incident_id], alert.id, settle=self._settings.settle, now=now)
             self._take(ended, changes)
 
-    def _place(
-        self, alert: IncidentAlert, graph: DependencyGraph, changes: dict[str, list[IncidentChange]], now: datetime
+    def _open(
+        self, seen: SeenAlert, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime
     ) -> None:
-        found = correlate(alert, self._index, graph, self._settings.correlation)
+        """Put an alert that is new into an incident."""
+        alert = replace(seen.alert, routes=context.routes_of(seen.alert.labels), withheld_by=_silences(seen))
+        if seen.is_notified:
+            self._take(adopt(replace(alert, is_acknowledged=seen.is_acknowledged), now=now), changes)
+            return
+        correlation = self._settings.correlation
+        if context.tree is not None:
+            route = alert.routes[0]
+            correlation = replace(correlation, labels=route.correlation_labels, window=route.correlation_window)
+        self._place(alert, context.graph, correlation, changes, now)
+
+    def _place(
+        self,
+        alert: IncidentAlert,
+        graph: DependencyGraph,
+        settings: CorrelationSettings,
+        changes: dict[str, list[IncidentChange]],
+        now: datetime,
+    ) -> None:
+        found = correlate(alert, self._index, graph, settings)
         if not found.incident_id:
             self._take(open_incident(alert, now=now), changes)
             return
-        others = brought_together(alert, self._index, graph, self._settings.correlation)
+        others = brought_together(alert, self._index, graph, settings)
         change = join(self._incidents[found.incident_id], alert, found, now=now)
         self._take(change, changes)
         self._incident_of[alert.id] = change.incident.id
@@ -139,7 +190,7 @@ class OpenIncidents:
                 comment = f"both depend on {alert.service}"
                 for step in merge_incidents(one, merged, actor="", comment=comment, now=now):
                     self._take(step, changes)
-                self.put([self._incidents[found.incident_id]])
+                self._put(self._incidents[found.incident_id])
 
     def _take(self, change: IncidentChange, changes: dict[str, list[IncidentChange]]) -> None:
         former = self._incidents.get(change.incident.id)
@@ -147,17 +198,74 @@ class OpenIncidents:
             return
         changes.setdefault(change.incident.id, []).append(change)
         if former is None or former.resolve_time != change.incident.resolve_time:
-            self.put([change.incident])
+            self._put(change.incident)
         self._incidents[change.incident.id] = change.incident
 
-    def _decided(self, steps: Sequence[IncidentChange], graph: DependencyGraph, now: datetime) -> IncidentChange:
+    def _decided(
+        self, incident_id: str, steps: Sequence[IncidentChange], context: IncidentContext, now: datetime
+    ) -> IncidentChange | None:
+        """Return what the steps of an incident come to, with its cause, and with whom to notify; None for nothing."""
         history = tuple(entry for step in steps for entry in step.history)
-        decided = with_cause(replace(steps[-1], history=history), graph, self._settings.correlation, now=now)
-        self._incidents[decided.incident.id] = decided.incident
-        return decided
+        caused = None
+        if steps:
+            last = replace(steps[-1], history=history)
+            caused = with_cause(last, context.graph, self._settings.correlation, now=now)
+        incident = self._incidents[incident_id] if caused is None else caused.incident
+        plan = plan_notifications(incident, flapping=self._settings.flapping, now=now)
+        self._incidents[incident_id] = plan.incident
+        self._remember_due(plan.incident)
+        if caused is None:
+            return None if plan.incident is incident else plan
+        return replace(
+            caused, incident=plan.incident, history=caused.history + plan.history, notifications=plan.notifications
+        )
+
+    def _put(self, incident: Incident) -> None:
+        self._forget_alerts(incident.id)
+        self._incidents[incident.id] = incident
+        self._index.remove(incident.id)
+        self._remember_due(incident)
+        if not incident.merged_into:
+            self._index.put(incident)
+            self._incident_of.update(dict.fromkeys(incident.alerts, incident.id))
 
     def _forget_alerts(self, incident_id: str) -> None:
         former = self._incidents.get(incident_id)
         for alert_id in former.alerts if former else ():
             if self._incident_of.get(alert_id) == incident_id:
                 del self._incident_of[alert_id]
+
+    def _follow_labels(self, context: IncidentContext) -> None:
+        """Index the incidents by the labels by which the routes correlate."""
+        names = frozenset([self._settings.correlation.labels])
+        if context.tree is not None:
+            names |= context.tree.correlation_label_sets()
+        if names != self._label_names:
+            self._label_names = names
+            self._index = IncidentIndex(label_names=names)
+            for incident in self._incidents.values():
+                if not incident.merged_into:
+                    self._index.put(incident)
+
+    def _remember_due(self, incident: Incident) -> None:
+        if incident.due_time is not None:
+            heappush(self._due, (incident.due_time, incident.id))
+
+    def _is_due(self, time: datetime, incident_id: str) -> bool:
+        incident = self._incidents.get(incident_id)
+        return incident is not None and incident.due_time == time
+
+    def _pop_due(self, now: datetime) -> list[str]:
+        """Return the incidents that time changes now, those that are due longest first, so many at once."""
+        found: dict[str, None] = {}
+        while len(found) < _MAX_DUE and (due := self.next_due()) is not None and due <= now:
+            found[heappop(self._due)[1]] = None
+        return list(found)
+
+
+def _silences(seen: SeenAlert) -> tuple[Withholding, ...]:
+    return tuple(Withholding(reason=WithheldReason.SILENCED, by=each) for each in seen.silenced_by)
+
+
+def _is_silence(withholding: Withholding) -> bool:
+    return withholding.reason is WithheldReason.SILENCED

@@ -7,6 +7,8 @@ and resolve it; acknowledging and resolving are done once, and a command that co
 
 Invariants: an incident has at least one alert; an open alert is open in exactly one incident; an incident that is not
 resolved has an open alert or settles; `cause` is one of its alerts. A step that comes again changes nothing.
+
+No step notifies anybody: incident_notifications.py compares an incident with what its receivers know of it.
 """
 
 from collections.abc import Collection
@@ -22,10 +24,19 @@ from services.manager.core.incident import (
     IncidentAlert,
     IncidentHistoryEntry,
     IncidentHistoryKind,
+    IncidentNotification,
     IncidentState,
+    NotifiedReceiver,
+    WithheldReason,
+    Withholding,
     incident_history_id_of,
     incident_id_of,
 )
+
+# The first notification after those that had the numbers of their kinds.
+FIRST_ADOPTED_SEQUENCE = 3
+# Of an alert that has ended, and that another incident has notified of.
+_NOTIFIED_BEFORE = -1
 
 
 class IncidentReason(StrEnum):
@@ -35,6 +46,8 @@ class IncidentReason(StrEnum):
     JOINED = "joined"
     REOPENED = "reopened"
     ALERT_UPDATED = "alert_updated"
+    ALERT_WITHHELD = "alert_withheld"
+    NOTIFIED = "notified"
     ALERT_RESOLVED = "alert_resolved"
     SETTLED = "settled"
     ACKNOWLEDGED = "acknowledged"
@@ -60,11 +73,12 @@ class IncidentReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentChange:
-    """An incident after a step, the entries of its history, and what the step did."""
+    """An incident after a step, the entries of its history, what the step did, and whom to notify."""
 
     incident: Incident
     reason: IncidentReason
     history: tuple[IncidentHistoryEntry, ...] = ()
+    notifications: tuple[IncidentNotification, ...] = ()
 
 
 def open_incident(alert: IncidentAlert, *, now: datetime) -> IncidentChange:
@@ -77,11 +91,34 @@ def open_incident(alert: IncidentAlert, *, now: datetime) -> IncidentChange:
         update_time=now,
         cause=alert.id,
     )
+    entry = _alert_entry(incident, IncidentHistoryKind.OPENED, alert, now)
     return IncidentChange(
         incident=incident,
         reason=IncidentReason.OPENED,
-        history=(_alert_entry(incident, IncidentHistoryKind.OPENED, alert, now),),
+        history=(entry, *_withheld_entries(incident, alert, (), now)),
     )
+
+
+def adopt(alert: IncidentAlert, *, now: datetime) -> IncidentChange:
+    """Open an incident with an alert that was notified of by itself, before incidents were: it keeps its key.
+
+    Whoever was notified of it is notified of its end. It stays alone: another incident has another key.
+    """
+    change = open_incident(replace(alert, audible_version=1), now=now)
+    receiver = NotifiedReceiver(
+        name="",
+        first_time=alert.fire_time,
+        last_time=now,
+        version=1,
+        cause=alert.id,
+        severity=alert.severity,
+        is_acknowledged=alert.is_acknowledged,
+        file_routes=(alert.file_route,),
+    )
+    incident = replace(
+        change.incident, dedup_key=alert.id, sequence=FIRST_ADOPTED_SEQUENCE - 1, receivers={"": receiver}
+    )
+    return replace(change, incident=incident)
 
 
 def join(incident: Incident, alert: IncidentAlert, correlation: Correlation, *, now: datetime) -> IncidentChange:
@@ -90,10 +127,11 @@ def join(incident: Incident, alert: IncidentAlert, correlation: Correlation, *, 
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_IN_INCIDENT)
     alert = replace(alert, correlation=correlation)
     entry = _alert_entry(incident, IncidentHistoryKind.JOINED, alert, now)
+    entries = (entry, *_withheld_entries(incident, alert, (), now))
     alerts = {**incident.alerts, alert.id: alert}
     if incident.is_open:
         after = replace(_next_version(incident, now), alerts=alerts, settle_time=None)
-        return IncidentChange(incident=after, reason=IncidentReason.JOINED, history=(entry,))
+        return IncidentChange(incident=after, reason=IncidentReason.JOINED, history=entries)
     reopened = replace(
         _unacknowledged(_next_version(incident, now)),
         alerts=alerts,
@@ -102,7 +140,7 @@ def join(incident: Incident, alert: IncidentAlert, correlation: Correlation, *, 
         resolved_by="",
         merged_into="",
     )
-    history = (_alert_entry(incident, IncidentHistoryKind.REOPENED, alert, now), entry)
+    history = (_alert_entry(incident, IncidentHistoryKind.REOPENED, alert, now), *entries)
     return IncidentChange(incident=reopened, reason=IncidentReason.REOPENED, history=history)
 
 
@@ -111,8 +149,9 @@ def end_alert(incident: Incident, alert_id: str, *, settle: timedelta, now: date
     alert = incident.alerts.get(alert_id)
     if alert is None or not alert.is_open:
         return IncidentChange(incident=incident, reason=IncidentReason.ALERT_NOT_OPEN)
-    ended = replace(alert, is_open=False)
-    after = replace(_next_version(incident, now), alerts={**incident.alerts, alert_id: ended})
+    after = _next_version(incident, now)
+    ended = replace(alert, is_open=False, end_version=after.version)
+    after = replace(after, alerts={**incident.alerts, alert_id: ended})
     if after.is_open and not after.open_alerts:
         after = replace(after, settle_time=now + settle)
     entry = _alert_entry(incident, IncidentHistoryKind.ALERT_RESOLVED, ended, now)
@@ -122,11 +161,43 @@ def end_alert(incident: Incident, alert_id: str, *, settle: timedelta, now: date
 def update_alert(incident: Incident, alert: IncidentAlert, *, now: datetime) -> IncidentChange:
     """Take over what was edited in an alert's rule; the history of the alert says so."""
     known = incident.alerts[alert.id]
-    edited = replace(alert, is_open=known.is_open, fire_time=known.fire_time, correlation=known.correlation)
+    edited = replace(
+        known,
+        rule_name=alert.rule_name,
+        service=alert.service,
+        resource=alert.resource,
+        severity=alert.severity,
+        labels=alert.labels,
+        routes=alert.routes,
+        file_route=alert.file_route,
+        is_acknowledged=alert.is_acknowledged,
+    )
     if edited == known:
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_IN_INCIDENT)
     after = replace(_next_version(incident, now), alerts={**incident.alerts, alert.id: edited})
     return IncidentChange(incident=after, reason=IncidentReason.ALERT_UPDATED)
+
+
+def withhold(
+    incident: Incident, alert_id: str, withheld_by: tuple[Withholding, ...], *, now: datetime
+) -> IncidentChange:
+    """Take over what withholds notifications of an open alert.
+
+    When nothing does any more, but somebody has acknowledged the incident of which nobody knows, it stays withheld:
+    somebody takes care of it.
+    """
+    known = incident.alerts[alert_id]
+    is_released = known.withheld_by and not withheld_by and not known.audible_version
+    is_taken = incident.state is IncidentState.ACKNOWLEDGED
+    if is_released and is_taken and not any(receiver.is_active for receiver in incident.receivers.values()):
+        withheld_by = (Withholding(reason=WithheldReason.ACKNOWLEDGED, by=incident.acknowledged_by),)
+    if known.withheld_by == withheld_by or not known.is_open:
+        return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_IN_INCIDENT)
+    after = _next_version(incident, now)
+    alert = replace(known, withheld_by=withheld_by)
+    after = replace(after, alerts={**incident.alerts, alert_id: alert})
+    entries = _withheld_entries(after, alert, known.withheld_by, now)
+    return IncidentChange(incident=after, reason=IncidentReason.ALERT_WITHHELD, history=entries)
 
 
 def settle(incident: Incident, *, now: datetime) -> IncidentChange:
@@ -140,8 +211,7 @@ def resolve_incident(incident: Incident, *, actor: str, comment: str, now: datet
     """Resolve an incident by hand, with all of its alerts."""
     if not incident.is_open:
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_RESOLVED)
-    alerts = {alert.id: replace(alert, is_open=False) for alert in incident.alerts.values()}
-    ended = replace(incident, alerts=alerts)
+    ended = replace(incident, alerts=_all_ended(incident))
     return _resolved(ended, IncidentReason.RESOLVED_BY_HAND, actor, comment, now, now)
 
 
@@ -206,13 +276,14 @@ def merge_incidents(
     if incident.id == other.id or not incident.is_open or not other.is_open:
         unchanged = IncidentReason.NOT_MERGEABLE
         return IncidentChange(incident=incident, reason=unchanged), IncidentChange(incident=other, reason=unchanged)
-    after = replace(_next_version(incident, now), alerts={**other.alerts, **incident.alerts})
+    taken = {alert.id: _moved(alert) for alert in other.alerts.values()}
+    after = replace(_next_version(incident, now), alerts={**taken, **incident.alerts})
     after = replace(after, settle_time=None if after.open_alerts else incident.settle_time)
-    left = {alert.id: replace(alert, is_open=False) for alert in other.alerts.values()}
-    ended = _resolved(replace(other, alerts=left), IncidentReason.MERGED, actor, comment, now, now)
+    ended = _resolved(replace(other, alerts=_all_ended(other)), IncidentReason.MERGED, actor, comment, now, now)
     kind = IncidentHistoryKind.MERGED
     merged = _commanded(after, IncidentReason.MERGED, kind, actor, comment, other.id)
-    return merged, replace(ended, incident=replace(ended.incident, merged_into=incident.id))
+    history = tuple(replace(entry, decided_by=incident.id) for entry in ended.history)
+    return merged, replace(ended, incident=replace(ended.incident, merged_into=incident.id), history=history)
 
 
 def split_incident(
@@ -228,7 +299,7 @@ def split_incident(
     new = Incident(
         id=incident_id_of(first.id, f"{incident.id} {incident.version}"),
         state=IncidentState.OPEN,
-        alerts={alert.id: replace(alert, correlation=Correlation()) for alert in moved.values()},
+        alerts={alert.id: replace(_moved(alert), correlation=Correlation()) for alert in moved.values()},
         create_time=now,
         update_time=now,
         cause=first.id,
@@ -294,6 +365,7 @@ def _commanded(
         create_time=after.update_time,
         actor=actor,
         comment=comment,
+        decided_by=occasion[0] if occasion else "",
     )
     return IncidentChange(incident=after, reason=reason, history=(entry,))
 
@@ -311,14 +383,59 @@ def _alert_entry(
     )
 
 
+def _withheld_entries(
+    incident: Incident, alert: IncidentAlert, before: Collection[Withholding], now: datetime
+) -> tuple[IncidentHistoryEntry, ...]:
+    """Return an entry for each reason that begins to hold, and one when none holds any more; it may do so again."""
+    kind = IncidentHistoryKind.WITHHELD
+    begun = [each for each in alert.withheld_by if each not in before]
+    words = [(each.by, "; ".join(part for part in (each.reason.words, each.comment) if part)) for each in begun]
+    if before and not alert.withheld_by:
+        words = [("", "nothing withholds it any more")]
+    return tuple(
+        IncidentHistoryEntry(
+            id=incident_history_id_of(incident.id, kind, alert.id, by, comment, str(incident.version)),
+            incident_id=incident.id,
+            kind=kind,
+            create_time=now,
+            alert_id=alert.id,
+            comment=comment,
+            decided_by=by,
+        )
+        for by, comment in words
+    )
+
+
+def _all_ended(incident: Incident) -> dict[str, IncidentAlert]:
+    """Return the alerts of an incident as they are when it ends with its next version."""
+    return {
+        alert.id: replace(alert, is_open=False, end_version=incident.version + 1) if alert.is_open else alert
+        for alert in incident.alerts.values()
+    }
+
+
+def _moved(alert: IncidentAlert) -> IncidentAlert:
+    """Return an alert as another incident takes it: its receivers are notified of it, unless it has ended."""
+    return replace(alert, audible_version=0 if alert.is_open else _NOTIFIED_BEFORE, end_version=0)
+
+
 def _unacknowledged(incident: Incident) -> Incident:
+    alerts = incident.alerts
+    if any(each.reason is WithheldReason.ACKNOWLEDGED for alert in alerts.values() for each in alert.withheld_by):
+        alerts = {alert.id: _without_acknowledgement(alert) for alert in alerts.values()}
     return replace(
         incident,
+        alerts=alerts,
         state=IncidentState.OPEN,
         acknowledge_time=None,
         acknowledged_by="",
         acknowledged_until=None,
     )
+
+
+def _without_acknowledgement(alert: IncidentAlert) -> IncidentAlert:
+    left = tuple(each for each in alert.withheld_by if each.reason is not WithheldReason.ACKNOWLEDGED)
+    return replace(alert, withheld_by=left)
 
 
 def _next_version(incident: Incident, now: datetime) -> Incident:

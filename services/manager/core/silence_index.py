@@ -61,13 +61,10 @@ class MatchedAlert:
     id: str
     labels: Mapping[str, str]
     silenced_by: tuple[str, ...] = ()
-    # Whether it fires and nobody was notified of it.
-    is_due: bool = False
 
     def is_outdated(self, index: SilenceIndex) -> bool:
-        """Return whether the alert has to be changed: other silences hold of it, or receivers must be notified."""
-        silenced_by = index.silencing(self.id, self.labels)
-        return silenced_by != self.silenced_by or (self.is_due and not silenced_by)
+        """Return whether the alert has to be changed: other silences hold of it."""
+        return index.silencing(self.id, self.labels) != self.silenced_by
 
 
 def _equalities(matchers: Iterable[LabelMatcher]) -> list[_Pair]:

@@ -150,8 +150,4 @@ def _opened(
         return change
     # Its end came first: receivers are notified of both, so that nobody misses what happened.
     end = recover(change.alert, status, history.ended, now=now)
-    return AlertChange(
-        alert=end.alert,
-        history=change.history + end.history,
-        notifications=change.notifications + end.notifications,
-    )
+    return AlertChange(alert=end.alert, history=change.history + end.history)

@@ -234,8 +234,8 @@ class MatchedAlertReader(Protocol):
     async def list_open(self) -> Sequence[MatchedAlert]:
         """Return all open alerts, the oldest first."""
 
-    async def list_withheld(self) -> Sequence[MatchedAlert]:
-        """Return the open alerts that are silenced, or fire although nobody was notified of them."""
+    async def list_silenced(self) -> Sequence[MatchedAlert]:
+        """Return the open alerts that are silenced."""
 
     async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
         """Return the newest alerts that fired since then."""

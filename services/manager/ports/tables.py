@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.catalog import StoredService
-from services.manager.core.incident import Incident
+from services.manager.core.incident import Incident, IncidentNotification
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.learned_edges import LearnedChanges, LearnedEdge, ServicePair, TraceSighting
 from services.manager.core.on_call_records import OnCallEdit, OnCallSnapshot
@@ -20,6 +21,15 @@ from services.manager.core.rule_problems import ProblemChanges, ReportedProblem
 from services.manager.core.service_changes import ServiceChange
 from services.manager.core.silence import Silence
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedAlert:
+    """An alert, the trace of its last change, and whether an incident is stored that has it."""
+
+    alert: Alert
+    headers: TraceHeaders = ()
+    is_stored: bool = False
 
 
 class NameTakenError(Exception):
@@ -106,7 +116,7 @@ class AlertTable(Protocol):
         """
 
     async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
-        """Write alerts, history and notifications, each with its trace context; watchers are notified at the commit."""
+        """Write alerts and history, each with its trace context; watchers are notified at the commit."""
 
     async def get_for_update(self, alert_id: str) -> Alert | None:
         """Return an alert, which no other transaction changes until this one ends."""
@@ -243,11 +253,14 @@ class RuleEndingTable(Protocol):
 class IncidentTable(Protocol):
     """The incidents, with their alerts and histories."""
 
+    async def has_news(self, revision: int) -> bool:
+        """Return whether alerts have changed since `mark_seen`, or incidents after this revision; cheap."""
+
     async def lock(self) -> int:
         """Return the revision of the change to be made, alone with the incidents until this transaction ends."""
 
-    async def list_seen(self, limit: int) -> Sequence[tuple[Alert, bool]]:
-        """Return the first alerts that have changed since `mark_seen`, and whether an incident has them already."""
+    async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
+        """Return the first alerts that have changed since `mark_seen`."""
 
     async def mark_seen(self, alerts: Sequence[Alert]) -> None:
         """Leave these versions of alerts out of `list_seen` from now on."""
@@ -259,7 +272,17 @@ class IncidentTable(Protocol):
         """Return those of these incidents that exist."""
 
     async def save(self, changes: Sequence[IncidentChange], revision: int, *, before: Mapping[str, Incident]) -> None:
-        """Write changes; `before` has what is stored of their incidents."""
+        """Write changes; `before` has what is stored of their incidents. Notifications are not written here."""
+
+
+class NotificationTable(Protocol):
+    """What receivers are notified of."""
+
+    async def load_alerts(self, alert_ids: Collection[str]) -> Mapping[str, TracedAlert]:
+        """Return those of these alerts that exist."""
+
+    async def insert(self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]]) -> None:
+        """Insert notifications in their order, each with the alert that it is about; they are sent after the commit."""
 
 
 class Transaction(Protocol):
@@ -328,6 +351,10 @@ class Transaction(Protocol):
     @property
     def incidents(self) -> IncidentTable:
         """Return the incidents."""
+
+    @property
+    def notifications(self) -> NotificationTable:
+        """Return what receivers are notified of."""
 
 
 class Store(Protocol):

@@ -11,10 +11,9 @@ from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
-from services.contract.timestamps import timestamp_of
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
-from services.manager.core.incident import Incident, IncidentSummary, summary_of
+from services.manager.core.incident import Incident, summary_of
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.incident_changes import (
     IncidentChange,
@@ -28,13 +27,13 @@ from services.manager.core.incident_changes import (
     unacknowledge,
     with_cause,
 )
+from services.manager.messages import incident_message
 from services.manager.ports.feeds import CatalogFeed, DedupCache
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import IncidentNotFound, IncidentStateConflict
 from services.manager.rpc.requests import actor_of, check_etag, check_fields, check_length, optional_time, refuse_if_any
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
-from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 log = structlog.get_logger()
 
@@ -219,32 +218,6 @@ class IncidentCommands:
     def _with_causes(self, changes: Sequence[IncidentChange], now: datetime) -> list[IncidentChange]:
         graph, settings = self._catalog.current.graph, self._settings.correlation
         return [with_cause(change, graph, settings, now=now) if change.history else change for change in changes]
-
-
-def incident_message(summary: IncidentSummary) -> incident_pb2.Incident:
-    """Return an incident as clients see it."""
-    incident = summary.incident
-    return incident_pb2.Incident(
-        id=incident.id,
-        state=incident_pb2.Incident.State.Value(incident.state.value),
-        title=summary.title,
-        severity=AlertRule.Severity.ValueType(summary.severity),
-        cause_alert_id=incident.cause,
-        alert_count=summary.alert_count,
-        open_alert_count=summary.open_alert_count,
-        services=summary.services,
-        create_time=timestamp_of(incident.create_time),
-        update_time=timestamp_of(incident.update_time),
-        settle_time=timestamp_of(incident.settle_time),
-        resolve_time=timestamp_of(incident.resolve_time),
-        resolved_by=incident.resolved_by,
-        acknowledge_time=timestamp_of(incident.acknowledge_time),
-        acknowledged_by=incident.acknowledged_by,
-        acknowledged_until=timestamp_of(incident.acknowledged_until),
-        assignee=incident.assignee,
-        merged_into=incident.merged_into,
-        etag=incident.etag,
-    )
 
 
 def _message(change: IncidentChange) -> incident_pb2.Incident:

@@ -6,23 +6,21 @@ from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import timestamp_of
 from services.manager.core.incident import (
-    Correlation,
-    Incident,
-    IncidentAlert,
     IncidentHistoryEntry,
+    IncidentHistoryKind,
     summary_of,
 )
+from services.manager.messages import correlation_message, incident_alert_message, incident_message
 from services.manager.ports.readers import IncidentReader
 from services.manager.rpc.failures import IncidentNotFound
-from services.manager.rpc.incident_commands import IncidentCommands, incident_message
+from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incident_queries import select_incidents
 from services.manager.rpc.requests import check_fields
-from tocsin.alerts.v1 import alert_pb2
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
 from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceServicer, add_IncidentServiceServicer_to_server
-from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
+_CORRELATED = frozenset({IncidentHistoryKind.OPENED, IncidentHistoryKind.JOINED})
 _MAX_ALERTS = 1000
 
 
@@ -57,7 +55,7 @@ class IncidentRpc(IncidentServiceServicer):
         alerts = list(incident.alerts.values())[:_MAX_ALERTS]
         return pb.GetIncidentResponse(
             incident=incident_message(summary_of(incident)),
-            alerts=[_alert_message(incident, alert) for alert in alerts],
+            alerts=[incident_alert_message(incident, alert) for alert in alerts],
             history=map(_history_message, history),
         )
 
@@ -87,20 +85,6 @@ class IncidentRpc(IncidentServiceServicer):
         return await self._commands.split(request)
 
 
-def _alert_message(incident: Incident, alert: IncidentAlert) -> incident_pb2.IncidentAlert:
-    is_open = alert.is_open and incident.is_open
-    return incident_pb2.IncidentAlert(
-        alert_id=alert.id,
-        rule_name=alert.rule_name,
-        resource=alert.resource,
-        service=alert.service,
-        severity=AlertRule.Severity.ValueType(alert.severity),
-        state=alert_pb2.Alert.FIRING if is_open else alert_pb2.Alert.RESOLVED,
-        fire_time=timestamp_of(alert.fire_time),
-        correlation=_correlation_message(alert.correlation),
-    )
-
-
 def _history_message(entry: IncidentHistoryEntry) -> incident_pb2.IncidentHistoryEntry:
     return incident_pb2.IncidentHistoryEntry(
         id=entry.id,
@@ -109,13 +93,9 @@ def _history_message(entry: IncidentHistoryEntry) -> incident_pb2.IncidentHistor
         alert_id=entry.alert_id,
         actor=entry.actor,
         comment=entry.comment,
-        correlation=_correlation_message(entry.correlation) if entry.alert_id else None,
-    )
-
-
-def _correlation_message(correlation: Correlation) -> incident_pb2.Correlation:
-    return incident_pb2.Correlation(
-        reason=incident_pb2.Correlation.Reason.Value(correlation.reason.value),
-        path=correlation.path,
-        labels=correlation.labels,
+        correlation=correlation_message(entry.correlation) if entry.kind in _CORRELATED else None,
+        notified_kind=entry.notified_kind or "",
+        receivers=entry.receivers,
+        notification_id=entry.notification_id,
+        decided_by=entry.decided_by,
     )

@@ -1,27 +1,34 @@
-"""Correlate alerts into incidents, settle them, and end acknowledgements, a batch in a transaction.
+"""Correlate alerts into incidents, run what is due, and notify receivers, a batch in a transaction.
 
 Which alerts have changed since incidents knew them is a column of the database, written in the transaction that changes
-the incidents. So after a kill at any instant nothing is missed and nothing done twice, whichever instance goes on.
-Instances take turns: one transaction at a time holds the incidents, so no two open an incident for alerts that belong
-together. Each instance keeps the open ones in memory, and reads what others have written since its last turn.
+the incidents; so is the outbox, from which receivers are notified. So after a kill at any instant nothing is missed and
+nothing done twice, whichever instance goes on. Instances take turns: one transaction at a time holds the incidents, so
+no two open an incident for alerts that belong together, and no two notify of the same thing. Each instance keeps the
+open ones in memory, and reads what others have written since its last turn: of what a person's command has changed, the
+first instance that comes notifies.
 """
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import structlog
 
 from services.chassis.clock import Clock
+from services.domain.fingerprint import digest
 from services.domain.matchers import SERVICE
 from services.manager.core.alert import Alert
 from services.manager.core.incident import IncidentAlert
-from services.manager.core.incident_batch import IncidentSettings, OpenIncidents, SeenAlert
+from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
+from services.manager.core.incident_changes import IncidentChange
+from services.manager.messages import rule_labels_of
 from services.manager.metrics import Metrics
-from services.manager.ports.feeds import CatalogFeed
-from services.manager.ports.tables import Store
+from services.manager.ports.feeds import CatalogFeed, RoutingFeed
+from services.manager.ports.tables import Store, TracedAlert, Transaction
 
 log = structlog.get_logger()
 
 _BATCH = 500
+_INTERVAL = timedelta(seconds=1)
 
 
 class IncidentWorker:
@@ -31,6 +38,7 @@ class IncidentWorker:
         self,
         store: Store,
         catalog: CatalogFeed,
+        routing: RoutingFeed,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -39,6 +47,7 @@ class IncidentWorker:
     ) -> None:
         self._store = store
         self._catalog = catalog
+        self._routing = routing
         self._clock = clock
         self._metrics = metrics
         self._settings = settings
@@ -46,49 +55,90 @@ class IncidentWorker:
         self._open = OpenIncidents(settings)
         self._revision = -1
 
-    async def turn(self) -> timedelta | None:
-        """Take one batch, and run what is due; the next turn follows at once if more alerts may wait."""
+    async def turn(self) -> timedelta:
+        """Take one batch, and run what is due; return after which time more has to be done."""
         try:
             taken = await self._take_batch()
         except BaseException:
             # What is in memory may not have been stored: it is read again.
             self._open, self._revision = OpenIncidents(self._settings), -1
             raise
-        return timedelta() if taken == self._batch else None
+        if taken == self._batch:
+            return timedelta()
+        due = self._open.next_due()
+        return _INTERVAL if due is None else max(timedelta(), min(_INTERVAL, due - self._clock.now()))
 
     async def _take_batch(self) -> int:
         now = self._clock.now()
+        due = self._open.next_due()
         async with self._store.transaction() as transaction:
+            # Most turns have nothing to do, and wait for no other instance.
+            if (due is None or due > now) and not await transaction.incidents.has_news(self._revision):
+                return 0
             revision = await transaction.incidents.lock()
-            reopen = self._settings.correlation.reopen
-            self._open.put(await transaction.incidents.list_changed(self._revision, resolved_after=now - reopen))
-            self._open.drop_old(now)
-            before = self._open.known()
-            seen = await transaction.incidents.list_seen(self._batch)
-            changes = self._open.advance(
-                [_seen(alert, is_stored=is_stored) for alert, is_stored in seen], self._catalog.current.graph, now
-            )
-            await transaction.incidents.save(changes, revision, before=before)
-            await transaction.incidents.mark_seen([alert for alert, _ in seen])
+            seen, changes = await self._advance(transaction, revision, now)
         self._revision = revision if changes else revision - 1
         for change in changes:
             self._metrics.incident_changed(change.reason)
-            log.info("incident_changed", incident_id=change.incident.id, reason=change.reason.value)
+            for notification in change.notifications:
+                self._metrics.notified(notification.reason)
+            log.info(
+                "incident_changed",
+                incident_id=change.incident.id,
+                reason=change.reason.value,
+                notified=[f"{each.kind} {','.join(each.receivers)}: {each.comment}" for each in change.notifications],
+            )
         return len(seen)
 
+    async def _advance(
+        self, transaction: Transaction, revision: int, now: datetime
+    ) -> tuple[Sequence[TracedAlert], Sequence[IncidentChange]]:
+        """Decide about what is new, alone with the incidents, and write it."""
+        reopen = self._settings.correlation.reopen
+        self._open.put(await transaction.incidents.list_changed(self._revision, resolved_after=now - reopen))
+        self._open.drop_old(now)
+        before = self._open.known()
+        seen = await transaction.incidents.list_seen(self._batch)
+        changes = self._open.advance(list(map(_seen, seen)), self._context(), now)
+        await transaction.incidents.save(changes, revision, before=before)
+        await transaction.incidents.mark_seen([each.alert for each in seen])
+        await _insert_notifications(transaction, changes, seen)
+        return seen, changes
 
-def _seen(alert: Alert, *, is_stored: bool) -> SeenAlert:
+    def _context(self) -> IncidentContext:
+        routing = self._routing.current
+        return IncidentContext(graph=self._catalog.current.graph, tree=None if routing is None else routing.tree)
+
+
+async def _insert_notifications(
+    transaction: Transaction, changes: Sequence[IncidentChange], seen: Sequence[TracedAlert]
+) -> None:
+    notifications = [notification for change in changes for notification in change.notifications]
+    about = {each.alert.id: each for each in seen}
+    missing = {notification.alert_id for notification in notifications} - about.keys()
+    about |= await transaction.notifications.load_alerts(missing)
+    await transaction.notifications.insert(
+        [(notification, about[notification.alert_id]) for notification in notifications]
+    )
+
+
+def _seen(traced: TracedAlert) -> SeenAlert:
+    alert = traced.alert
     return SeenAlert(
         alert=incident_alert_of(alert),
         state=alert.status.state,
+        is_acknowledged=alert.acknowledge_time is not None,
         acknowledged_by=alert.acknowledged_by,
-        is_stored=is_stored,
+        silenced_by=alert.silenced_by,
+        is_stored=traced.is_stored,
+        is_notified=alert.is_notified,
     )
 
 
 def incident_alert_of(alert: Alert) -> IncidentAlert:
-    """Return what correlation reads of an alert."""
+    """Return what decisions about incidents read of an alert."""
     subject = alert.subject
+    labels = (part for pair in sorted(rule_labels_of(subject.evidence).items()) for part in pair)
     return IncidentAlert(
         id=alert.id,
         rule_name=subject.rule_name,
@@ -97,4 +147,5 @@ def incident_alert_of(alert: Alert) -> IncidentAlert:
         severity=subject.severity,
         labels=subject.labels,
         fire_time=alert.fire_time,
+        file_route=digest(subject.severity.name, *labels)[:16],
     )

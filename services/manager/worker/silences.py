@@ -1,9 +1,9 @@
-"""Keep open alerts in step with the silences: mark those of which one begins to hold, notify of those whose ended.
+"""Keep open alerts in step with the silences: mark those of which one begins or ends to hold.
 
 Each instance looks by itself, so that another one can be away. At the beginning or end of a silence all open alerts are
-looked at; in between only those that are withheld, since another instance with an older view may have opened one. What
-is decided is written in the transaction that has the alert's row to itself: the alert remembers that its receivers were
-notified, with the record of the outbox, so two instances notify of it once, and so does one that is killed.
+looked at; in between only those that are silenced, since another instance with an older view may have opened one. What
+is decided is written in the transaction that has the alert's row to itself. Incidents see that the alert has changed,
+and notify of it where no silence holds any more.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class SilenceWorker:
             await self._expire_resolved()
         now = self._clock.now()
         index = self._feed.index(now)
-        alerts = await (self._reader.list_withheld() if index is self._seen else self._reader.list_open())
+        alerts = await (self._reader.list_silenced() if index is self._seen else self._reader.list_open())
         outdated = [alert.id for alert in alerts if alert.is_outdated(index)]
         batches = [outdated[first : first + _BATCH] for first in range(0, len(outdated), _BATCH)]
         is_complete = all([await self._update(batch, index) for batch in batches])
@@ -64,9 +64,9 @@ class SilenceWorker:
                 decided = (silence(alert, index.silencing(alert.id, alert.subject.labels), now=now) for alert in alerts)
                 changes = [change for change in decided if change is not None]
                 await transaction.alerts.save([(change, trace_headers()) for change in changes])
-        notified = sum(len(change.notifications) for change in changes)
-        self._metrics.silences_applied(marked=len(changes) - notified, notified=notified)
-        log.info("silences_applied", alerts=len(changes), notified=notified)
+        released = sum(not change.alert.silenced_by for change in changes)
+        self._metrics.silences_applied(marked=len(changes) - released, released=released)
+        log.info("silences_applied", alerts=len(changes), released=released)
         return len(alerts) == len(alert_ids)
 
     async def _expire_resolved(self) -> None:

@@ -10,8 +10,9 @@ import pytest
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
 from services.domain.severity import Severity
+from services.domain.trace_context import TraceHeaders
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
-from services.manager.adapters.postgres.store import PostgresStore
+from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended, Fired
 from services.manager.core.incident import (
@@ -20,7 +21,10 @@ from services.manager.core.incident import (
     Incident,
     IncidentAlert,
     IncidentFilter,
+    IncidentHistoryKind,
     IncidentState,
+    WithheldReason,
+    Withholding,
     summary_of,
 )
 from services.manager.core.incident_changes import (
@@ -34,12 +38,15 @@ from services.manager.core.incident_changes import (
     resolve_incident,
     split_incident,
 )
+from services.manager.core.incident_notifications import FILE_ROUTE, FlappingSettings, plan_notifications
+from services.manager.core.routing_tree import AlertRoute
 from services.manager.core.transitions import decide
 from services.manager.ports.readers import IncidentReader, Page
 from services.manager.ports.tables import Store
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.transitions import NOW, START, a_subject, a_transition
+from tocsin.notifications.v1.notification_pb2 import Notification
 
 SETTLE = timedelta(minutes=2)
 LONG_AGO = START - timedelta(days=999)
@@ -84,22 +91,24 @@ async def load(stored: Stored, *names: str) -> dict[str, Incident]:
         return dict(await transaction.incidents.load(names))
 
 
-async def decide_alerts(stored: Stored, kind: type[Fired] | type[Ended], *resources: str) -> None:
+async def decide_alerts(
+    stored: Stored, kind: type[Fired] | type[Ended], *resources: str, headers: TraceHeaders = ()
+) -> None:
     """Let alerts fire or end."""
     transitions = [a_transition(kind, subject=a_subject(resource)) for resource in resources]
     async with stored.store.transaction() as transaction:
         context = await transaction.alerts.load_for_update(transitions, expected_new=())
         await transaction.transitions.insert(transitions)
         _, outcomes = decide(context, transitions, NOW)
-        await transaction.alerts.save([(change, ()) for outcome in outcomes for change in outcome.changes])
+        await transaction.alerts.save([(change, headers) for outcome in outcomes for change in outcome.changes])
 
 
 async def seen(stored: Stored, limit: int = 10, *, mark: bool = False) -> list[tuple[str, bool]]:
     async with stored.store.transaction() as transaction:
         found = await transaction.incidents.list_seen(limit)
         if mark:
-            await transaction.incidents.mark_seen([each for each, _ in found])
-    return [(each.subject.resource, is_stored) for each, is_stored in found]
+            await transaction.incidents.mark_seen([each.alert for each in found])
+    return [(each.alert.subject.resource, each.is_stored) for each in found]
 
 
 class IncidentContract(ABC):
@@ -131,6 +140,57 @@ class IncidentContract(ABC):
         assert read[1][1].correlation == known
         assert (read[1][2].actor, read[1][2].comment) == ("ann", "mine")
         assert await stored.incidents.get("unknown") is None
+
+    async def test_what_receivers_know_comes_back(self, stored: Stored) -> None:
+        routes = (
+            AlertRoute(path="root/0", receivers=("slack", "mail"), policy="p", bundling_interval=2 * SETTLE),
+            AlertRoute(path="root/1", receivers=("pager",), inhibits_dependents=True),
+        )
+        opened = open_incident(replace(alert("a"), routes=routes, file_route="x"), now=NOW)
+        silence = Withholding(reason=WithheldReason.SILENCED, by="s", comment="nul \0 \N{SNOWMAN}")
+        joined = join(opened.incident, replace(alert("b"), withheld_by=(silence,)), RELATED, now=NOW)
+        ended = end_alert(joined.incident, "a", settle=SETTLE, now=NOW)
+        incident = replace(ended.incident, dedup_key="key", flapping=frozenset({("rule \0", "resource")}))
+        planned = plan_notifications(incident, flapping=FlappingSettings(count=1), now=NOW)
+        assert planned.incident.receivers.keys() == {"slack", "mail", "pager"}
+        assert planned.incident.notify_time is not None
+        await save(stored, planned)
+        found = (await load(stored, incident.id))[incident.id]
+        stripped = {"b": replace(planned.incident.alerts["b"], correlation=found.alerts["b"].correlation)}
+        assert found == replace(planned.incident, alerts={**planned.incident.alerts, **stripped})
+        read = await stored.incidents.get(incident.id)
+        assert read is not None
+        notified = [entry for entry in read[1] if entry.kind is IncidentHistoryKind.NOTIFIED]
+        assert tuple(notified) == planned.history[-len(notified) :]
+        assert notified[0].receivers == ("slack", "mail")
+
+    async def test_news_are_alerts_that_changed_and_incidents_that_others_wrote(self, stored: Stored) -> None:
+        async def has_news(revision: int) -> bool:
+            async with stored.store.transaction() as transaction:
+                return await transaction.incidents.has_news(revision)
+
+        assert not await has_news(0)
+        await save(stored, open_incident(alert("a"), now=NOW))
+        assert await has_news(0)
+        assert not await has_news(1)
+        await decide_alerts(stored, Fired, "b")
+        assert await has_news(1)
+        await seen(stored, mark=True)
+        assert not await has_news(1)
+
+    async def test_notifications_are_about_alerts_with_their_traces(self, stored: Stored) -> None:
+        await decide_alerts(stored, Fired, "b", headers=[("traceparent", b"t")])
+        async with stored.store.transaction() as transaction:
+            (about,) = await transaction.incidents.list_seen(10)
+        assert about.headers == [("traceparent", b"t")]
+        member = replace(alert(about.alert.id), routes=(FILE_ROUTE,))
+        planned = plan_notifications(open_incident(member, now=NOW).incident, flapping=FlappingSettings(), now=NOW)
+        async with stored.store.transaction() as transaction:
+            found = await transaction.notifications.load_alerts([about.alert.id, "unknown"])
+            assert found == {about.alert.id: about}
+            assert await transaction.notifications.load_alerts([]) == {}
+            await transaction.notifications.insert([])
+            await transaction.notifications.insert([(each, about) for each in planned.notifications])
 
     async def test_a_change_replaces_what_was_stored_and_adds_to_the_history(self, stored: Stored) -> None:
         opened = open_incident(alert("a"), now=NOW)
@@ -183,8 +243,8 @@ class IncidentContract(ABC):
         assert await seen(stored) == []
         await decide_alerts(stored, Ended, "b")
         async with stored.store.transaction() as transaction:
-            ((about_b, _),) = await transaction.incidents.list_seen(10)
-        await save(stored, open_incident(alert(about_b.id), now=NOW))
+            (about_b,) = await transaction.incidents.list_seen(10)
+        await save(stored, open_incident(alert(about_b.alert.id), now=NOW))
         assert await seen(stored, mark=True) == [("b", True)]
         assert await seen(stored) == []
 
@@ -246,3 +306,13 @@ class TestPostgresIncidents(IncidentContract):
         await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
         async with connect(settings, schema=SCHEMA) as opened:
             yield Stored(PostgresStore(opened), PostgresIncidentReader(opened))
+
+    async def test_notifications_are_in_the_outbox_by_their_subject(self, stored: Stored) -> None:
+        await self.test_notifications_are_about_alerts_with_their_traces(stored)
+        async with stored.store.transaction() as transaction:
+            assert isinstance(transaction, PostgresTransaction)
+            (row,) = await transaction.notifications.connection.fetch("SELECT * FROM outbox")
+        message = Notification.FromString(row["value"])
+        assert row["key"].decode() == message.subject_id == message.incident.incident.id
+        assert (message.kind, message.alert.resource, message.sequence) == (Notification.FIRING, "b", 1)
+        assert (row["header_names"], row["header_values"]) == (["traceparent"], [b"t"])

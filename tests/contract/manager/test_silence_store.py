@@ -145,15 +145,15 @@ class SilenceStoreContract(ABC):
         alert, other = await stored.process(a_transition(), a_transition(subject=a_subject("other")))
         async with stored.store.transaction() as transaction:
             (locked,) = await transaction.alerts.lock_open([alert.id, "nobody"])
-            change = silenced(replace(locked, is_notified=False), ("s", "t"), now=NOW)
+            change = silenced(locked, ("s", "t"), now=NOW)
             assert change is not None
             await transaction.alerts.save([(change, ())])
         found = await stored.alerts.get(alert.id)
         assert found is not None
         assert found[0] == change.alert
-        withheld = await stored.matched.list_withheld()
-        assert [(each.id, each.silenced_by, each.is_due) for each in withheld] == [(alert.id, ("s", "t"), True)]
-        assert withheld[0].labels == alert.subject.labels
+        found_silenced = await stored.matched.list_silenced()
+        assert [(each.id, each.silenced_by) for each in found_silenced] == [(alert.id, ("s", "t"))]
+        assert found_silenced[0].labels == alert.subject.labels
         assert {each.id for each in await stored.matched.list_open()} == {alert.id, other.id}
         assert len(await stored.matched.list_recent(alert.fire_time, 1)) == 1
         assert await stored.matched.list_recent(alert.fire_time + HOUR, 9) == []

@@ -7,7 +7,7 @@ import pytest
 from services.chassis import telemetry
 from services.chassis.failures import InvalidRequest
 from services.chassis.request_ids import RequestIdReused
-from services.manager.core.alert import Alert, NotifiedState
+from services.manager.core.alert import Alert, AlertHistoryKind
 from services.manager.core.alert_lifecycle import AlertAction, AlertState
 from services.manager.core.transitions import TransitionContext, decide
 from services.manager.metrics import Metrics
@@ -67,9 +67,9 @@ async def test_a_repeated_action_gets_the_first_response_and_changes_nothing(
     assert first.alert.acknowledged_by == "ana"
     assert store.tables.alerts[alert.id].status.state is AlertState.RESOLVED
     assert not dedup_cache.keys
-    assert [notification for _, notification, _ in store.tables.outbox] == [
-        NotifiedState.ACKNOWLEDGED,
-        NotifiedState.RESOLVED,
+    assert [entry.kind for entry in store.tables.history.values()] == [
+        AlertHistoryKind.ACKNOWLEDGED,
+        AlertHistoryKind.RESOLVED,
     ]
 
 
@@ -136,4 +136,3 @@ async def test_who_comes_too_late_learns_who_was_first_and_adds_a_comment(
         ("RESOLVED", "ana", ""),
         ("RESOLVED", "bob", "why"),
     ]
-    assert len(store.tables.outbox) == 2

@@ -32,6 +32,7 @@ from services.manager.core.incident import (
     IncidentAlert,
     IncidentHistoryEntry,
     IncidentHistoryKind,
+    IncidentNotificationKind,
 )
 from services.manager.core.incident_changes import open_incident
 from services.manager.core.rule import StoredRule
@@ -338,6 +339,29 @@ def test_entries_of_an_incident_in_words() -> None:
         (StepKind.RESOLVED, "The incident was resolved: its alerts had ended, and no other one joined.", ""),
         (StepKind.INCIDENT_CHANGED, f"The incident is open again: {SHOP} is related to it.", ""),
         (StepKind.RESOLVED, "ann resolved the incident: done.", "ann"),
+    ]
+
+
+def test_decisions_about_notifications_are_said_in_the_words_that_were_recorded() -> None:
+    kinds, about = IncidentHistoryKind, {"alert_id": an_alert().id}
+    firing = IncidentNotificationKind.FIRING
+    history = (
+        incident_entry(kinds.WITHHELD, after=0, **about, comment="silenced", decided_by="s"),
+        incident_entry(kinds.WITHHELD, after=1, **about, comment="nothing withholds it any more"),
+        incident_entry(kinds.FLAPPING, after=2, **about, comment="fired 4 times"),
+        incident_entry(
+            kinds.NOTIFIED, after=3, **about, notified_kind=firing, receivers=("a", "b"), comment="route root/1"
+        ),
+        incident_entry(kinds.NOTIFIED, after=4, **about, notified_kind=firing, comment="file"),
+        incident_entry(kinds.ESCALATED, after=5, comment="step 2 of policy p", decided_by="policy p, step 2"),
+    )
+    assert incident_steps(*history) == [
+        (StepKind.WITHHELD, f"Notifications of {SHOP} are withheld: silenced.", "silenced (s)"),
+        (StepKind.INCIDENT_CHANGED, f"{SHOP}: nothing withholds it any more.", ""),
+        (StepKind.FLAPPING, f"{SHOP} flaps: fired 4 times.", ""),
+        (StepKind.NOTIFIED, f"FIRING to a, b, about {SHOP}: route root/1.", "route root/1"),
+        (StepKind.NOTIFIED, f"FIRING to the receivers in the notifier's file, about {SHOP}: file.", "file"),
+        (StepKind.ESCALATED, "step 2 of policy p.", "policy p, step 2"),
     ]
 
 

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.domain.matchers import parse_matchers
 from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.correlation import CorrelationSettings
 from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
 from services.manager.core.incident import Incident, IncidentAlert, IncidentHistoryKind, IncidentState
-from services.manager.core.incident_batch import IncidentSettings, OpenIncidents, SeenAlert
+from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.core.incident_changes import (
     IncidentChange,
     IncidentReason,
@@ -20,6 +21,8 @@ from services.manager.core.incident_changes import (
     merge_incidents,
     resolve_incident,
 )
+from services.manager.core.routing_tree import RouteNode, RoutingTree
+from services.rule_language.label_regex import compile_regex
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 SETTINGS = IncidentSettings(
@@ -29,6 +32,8 @@ SETTINGS = IncidentSettings(
 GRAPH = DependencyGraph(
     DependencyEdge(service=name, depends_on="database") for name in ("shop", "search", "orders", "mail")
 )
+
+CONTEXT = IncidentContext(graph=GRAPH)
 
 
 def at(minute: float) -> datetime:
@@ -47,15 +52,15 @@ def seen(
         labels={},
         fire_time=at(minute),
     )
-    return SeenAlert(alert=alert, state=state, acknowledged_by=by)
+    return SeenAlert(alert=alert, state=state, is_acknowledged=bool(by), acknowledged_by=by)
 
 
 def advance(incidents: OpenIncidents, *alerts: SeenAlert, minute: float = 0) -> list[IncidentChange]:
-    return incidents.advance(alerts, GRAPH, at(minute))
+    return incidents.advance(alerts, CONTEXT, at(minute))
 
 
 def kinds(change: IncidentChange) -> list[IncidentHistoryKind]:
-    return [entry.kind for entry in change.history]
+    return [entry.kind for entry in change.history if entry.kind is not IncidentHistoryKind.NOTIFIED]
 
 
 def test_what_belongs_together_makes_one_incident_with_its_cause() -> None:
@@ -86,7 +91,8 @@ def test_what_belongs_together_makes_one_incident_with_its_cause() -> None:
 def test_two_causes_of_one_alert_stay_apart() -> None:
     incidents = OpenIncidents(SETTINGS)
     two = DependencyGraph(DependencyEdge(service="shop", depends_on=name) for name in ("database", "queue"))
-    incidents.advance([seen("a", "database"), seen("b", "queue"), seen("c", "shop")], two, NOW)
+    alerts = [seen("a", "database"), seen("b", "queue"), seen("c", "shop")]
+    incidents.advance(alerts, IncidentContext(graph=two), NOW)
     assert sorted(len(each.alerts) for each in incidents.known().values()) == [1, 2]
 
 
@@ -135,6 +141,8 @@ def test_what_is_due_happens_without_an_alert() -> None:
     )
     incidents.put([taken.incident])
     assert incidents.next_due() == at(5)
+    (notified,) = advance(incidents, minute=3)
+    assert [each.kind for each in notified.notifications] == ["ACKNOWLEDGED"]
     assert advance(incidents, minute=4) == []
     assert [change.reason for change in advance(incidents, minute=5)] == [IncidentReason.ACKNOWLEDGEMENT_EXPIRED]
     advance(incidents, seen("b", "elsewhere", AlertState.RESOLVED), minute=6)
@@ -164,6 +172,7 @@ def test_a_merged_incident_takes_no_alerts_any_more() -> None:
     merged, ended = merge_incidents(one, other, actor="ann", comment="", now=at(1))
     for order in ([merged, ended], [ended, merged]):
         incidents.put(change.incident for change in order)
+        advance(incidents, minute=2)
         (change,) = advance(incidents, seen(f"c{order[0].incident.id}", "shop", minute=2), minute=2)
         assert change.incident.id == one.id
     assert advance(incidents, seen("b", "shop", AlertState.RESOLVED), minute=3)[0].incident.id == one.id
@@ -173,6 +182,9 @@ def test_an_incident_that_was_resolved_elsewhere_takes_no_ends() -> None:
     incidents = OpenIncidents(SETTINGS)
     (change,) = advance(incidents, seen("a"))
     incidents.put([resolve_incident(change.incident, actor="ann", comment="", now=at(1)).incident])
+    (change,) = advance(incidents, seen("a", state=AlertState.RESOLVED), minute=2)
+    # Receivers are notified, and that is all.
+    assert (change.reason, change.notifications[0].kind) == (IncidentReason.NOTIFIED, "RESOLVED")
     assert advance(incidents, seen("a", state=AlertState.RESOLVED), minute=2) == []
 
 
@@ -188,9 +200,14 @@ def run(batches: Sequence[Sequence[SeenAlert]], *, restart_each_time: bool) -> d
         if restart_each_time:
             incidents = OpenIncidents(SETTINGS)
             incidents.put(stored.values())
-        changes = incidents.advance(batch, GRAPH, at(60))
+        changes = incidents.advance(batch, CONTEXT, at(60))
         stored |= {change.incident.id: change.incident for change in changes}
     return stored
+
+
+def unnumbered(alert: IncidentAlert) -> IncidentAlert:
+    """Return an alert without the versions of its incident, which count steps."""
+    return replace(alert, audible_version=0, end_version=0)
 
 
 @given(ALERTS, st.data())
@@ -209,7 +226,12 @@ def test_how_batches_are_cut_and_restarts_do_not_matter(
 
     def facts(incidents: dict[str, Incident]) -> dict[str, object]:
         return {
-            name: (list(incident.alerts.values()), incident.cause, incident.settle_time, incident.state)
+            name: (
+                [unnumbered(alert) for alert in incident.alerts.values()],
+                incident.cause,
+                incident.settle_time,
+                incident.state,
+            )
             for name, incident in incidents.items()
             if not incident.merged_into
         }
@@ -219,3 +241,55 @@ def test_how_batches_are_cut_and_restarts_do_not_matter(
     assert facts(run(again, restart_each_time=True)) == facts(whole)
     members = [name for incident in whole.values() if not incident.merged_into for name in incident.alerts]
     assert sorted(members) == sorted(each.alert.id for each in alerts)
+
+
+def test_an_alert_from_before_incidents_begins_one_of_its_own_with_its_key() -> None:
+    incidents = OpenIncidents(SETTINGS)
+    advance(incidents, seen("a"))
+    (change,) = advance(incidents, replace(seen("b"), is_notified=True))
+    assert (change.incident.subject_id, change.notifications) == ("b", ())
+    # Others may join it.
+    (joined,) = advance(incidents, seen("c", "elsewhere"), replace(seen("d", "mail"), is_notified=True))[1:]
+    assert joined.incident.subject_id == "d"
+
+
+def test_routes_say_who_is_notified_and_what_correlates() -> None:
+    team = parse_matchers('team="a"', compile_regex)
+    routes = RouteNode(
+        receivers=("all",),
+        routes=(RouteNode(matchers=team, receivers=("team-a",), correlation_labels=("cluster",)),),
+    )
+    context = IncidentContext(graph=GRAPH, tree=RoutingTree(root=routes))
+    incidents = OpenIncidents(SETTINGS)
+    advance(incidents, seen("z", "other"))
+
+    def labelled(name: str, service: str, **labels: str) -> SeenAlert:
+        each = seen(name, service)
+        return replace(each, alert=replace(each.alert, labels=labels))
+
+    first, other = labelled("a", "x", team="a", cluster="c"), labelled("b", "y", team="b", cluster="c")
+    changes = incidents.advance([first, other], context, NOW)
+    assert [change.notifications[0].receivers for change in changes] == [("team-a",), ("all",)]
+    (change,) = incidents.advance([labelled("c", "v", team="a", cluster="c")], context, NOW)
+    assert set(change.incident.alerts) == {"a", "c"}
+    # An edit that changes the labels changes the route, one that does not leaves it.
+    moved = replace(other, alert=replace(other.alert, labels={"team": "a"}))
+    (change,) = incidents.advance([moved], context, NOW)
+    assert [each.receivers for each in change.notifications] == [("team-a",)]
+    assert incidents.advance([moved], IncidentContext(graph=GRAPH), NOW) == []
+    one, another = incidents.known().values().__iter__(), seen("w", "mail")
+    merged, ended = merge_incidents(next(one), next(one), actor="", comment="", now=NOW)
+    incidents.put([merged.incident, ended.incident])
+    assert incidents.advance([another], context, NOW)
+
+
+def test_a_silence_holds_until_the_alert_says_otherwise() -> None:
+    incidents = OpenIncidents(SETTINGS)
+    (change,) = advance(incidents, replace(seen("a"), silenced_by=("s",)))
+    assert kinds(change) == [IncidentHistoryKind.OPENED, IncidentHistoryKind.WITHHELD]
+    assert (change.history[1].decided_by, change.notifications) == ("s", ())
+    (change,) = advance(incidents, replace(seen("a"), silenced_by=("s", "t")))
+    assert [entry.decided_by for entry in change.history] == ["t"]
+    (change,) = advance(incidents, seen("a"), minute=1)
+    assert [each.kind for each in change.notifications] == ["FIRING"]
+    assert (change.history[0].decided_by, change.history[0].comment) == ("", "nothing withholds it any more")

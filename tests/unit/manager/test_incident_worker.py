@@ -1,6 +1,7 @@
 """Alerts that changed become incidents, whatever fails or which instance goes on; and commands on incidents."""
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +24,7 @@ from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.worker.incidents import IncidentWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.incidents import MemoryIncidentReader
+from tests.fakes.incidents import FixedRouting, MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryDedupCache
 from tests.fakes.transitions import NOW, a_subject, a_transition
@@ -66,11 +67,12 @@ class World:
         self.store = MemoryStore()
         self.clock = FakeClock(NOW)
         self.dedup_cache = MemoryDedupCache()
+        self.routing = FixedRouting()
         commands = IncidentCommands(self.store, CATALOG, self.dedup_cache, self.clock, SETTINGS)
         self.rpc = IncidentRpc(commands, MemoryIncidentReader(self.store))
 
     def worker(self, batch: int = 500) -> IncidentWorker:
-        return IncidentWorker(self.store, CATALOG, self.clock, Metrics(), settings=SETTINGS, batch=batch)
+        return IncidentWorker(self.store, CATALOG, self.routing, self.clock, Metrics(), settings=SETTINGS, batch=batch)
 
     async def alerts(self, kind: type[Fired] | type[Ended], *services: str) -> None:
         """Let an alert of each service fire or end."""
@@ -104,7 +106,7 @@ async def refusal(call: Any) -> Failure:
 
 async def test_alerts_become_incidents_with_their_cause(world: World) -> None:
     await world.alerts(Fired, "database", "shop", "search", "mail")
-    assert await world.worker().turn() is None
+    assert await world.worker().turn() == timedelta(seconds=1)
     assert world.services() == [["database", "search", "shop"], ["mail"]]
     whole = next(each for each in world.incidents() if len(each.alerts) == 3)
     assert whole.alerts[whole.cause].service == "database"
@@ -116,10 +118,10 @@ async def test_a_full_batch_is_followed_at_once_and_each_alert_is_taken_once(wor
     await world.alerts(Fired, "database", "shop", "search")
     worker = world.worker(batch=2)
     assert await worker.turn() == timedelta()
-    assert await worker.turn() is None
+    assert await worker.turn() == timedelta(seconds=1)
     assert world.services() == [["database", "search", "shop"]]
     revision = world.store.tables.incidents.revision
-    assert await worker.turn() is None
+    assert await worker.turn() == timedelta(seconds=1)
     assert world.store.tables.incidents.revision == revision
 
 
@@ -134,7 +136,9 @@ async def test_what_a_lost_commit_has_decided_is_decided_again(world: World) -> 
     assert world.services() == [["database"]]
     await worker.turn()
     assert world.services() == [["database", "shop"], ["mail"]]
-    assert len(world.store.tables.incidents.history) == 3
+    kinds = Counter(entry.kind.value for entry in world.store.tables.incidents.history.values())
+    assert kinds == {"OPENED": 2, "JOINED": 1, "NOTIFIED": 2}
+    assert len(world.store.tables.outbox) == 2
 
 
 async def test_instances_take_turns_and_know_what_the_other_has_written(world: World) -> None:
@@ -181,10 +185,11 @@ async def test_an_incident_is_acknowledged_given_back_and_assigned(world: World)
     await world.rpc.CommentIncident(pb.CommentIncidentRequest(id=name, comment="look"), None)
     found = await world.rpc.GetIncident(pb.GetIncidentRequest(id=name), None)
     kinds = [incident_pb2.IncidentHistoryEntry.Kind.Name(entry.kind) for entry in found.history]
-    assert kinds == ["OPENED", "ACKNOWLEDGED", "UNACKNOWLEDGED", "ASSIGNED", "COMMENTED"]
-    assert [entry.actor for entry in found.history] == ["", "ann", *["anonymous"] * 3]
+    assert kinds == ["OPENED", "NOTIFIED", "ACKNOWLEDGED", "UNACKNOWLEDGED", "ASSIGNED", "COMMENTED"]
+    assert [entry.actor for entry in found.history] == ["", "", "ann", *["anonymous"] * 3]
     assert found.history[0].correlation.reason == incident_pb2.Correlation.NONE_RELATED
     assert not found.history[1].HasField("correlation")
+    assert (found.history[1].notified_kind, found.history[1].decided_by) == ("FIRING", "routed")
 
 
 async def test_resolving_an_incident_resolves_its_alerts(world: World) -> None:

@@ -1,6 +1,8 @@
 """The contract's messages to values and back."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,11 +11,16 @@ from services.contract.timestamps import timestamp_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
 from services.manager import messages
-from services.manager.core.alert import AlertHistoryKind, NotifiedState, history_id_of, notification_id_of
+from services.manager.core.alert import Alert as StoredAlert
+from services.manager.core.alert import AlertHistoryKind, history_id_of
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
+from services.manager.core.catalog import Catalog, CatalogChanges, ServiceEntry, StoredService
+from services.manager.core.incident import IncidentNotification
+from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.core.rule_edits import create
 from services.manager.core.transitions import TransitionContext, decide
+from services.manager.worker.incidents import incident_alert_of
 from services.manager.worker.results import result_entry
 from services.manager.worker.transitions import transition_of
 from services.rule_language.rule import Draft, RuleType, complete
@@ -81,23 +88,67 @@ def test_a_transition_that_lacks_a_field_names_it(changed: dict[str, object], pr
         transition_of(sent(**changed))
 
 
-def test_a_notification_shows_the_alert_as_it_was_then() -> None:
+def an_incident(*, is_over: bool = False) -> tuple[IncidentNotification, StoredAlert]:
+    """Return the last notification of an incident of three alerts, one of which is silenced, and the first alert."""
     context, _ = decide(TransitionContext(), [a_transition()], NOW)
     (alert,) = context.open_alerts.values()
-    change, _ = apply_command(alert, AlertCommand(action=AlertAction.RESOLVE, actor="ana"), now=NOW)
-    assert change is not None
-    message = messages.notification_message(change.alert, NotifiedState.RESOLVED)
+    shop = incident_alert_of(alert)
+    database = replace(shop, id="database", service="database", resource="database", severity=Severity.CRITICAL)
+    seen = [SeenAlert(alert=each, state=AlertState.FIRING) for each in (shop, database)]
+    seen.append(SeenAlert(alert=replace(shop, id="other"), state=AlertState.FIRING, silenced_by=("s",)))
+    incidents = OpenIncidents(IncidentSettings())
+    (change,) = incidents.advance(seen, IncidentContext(graph=CATALOG.graph), NOW)
+    if is_over:
+        ended, _ = apply_command(alert, AlertCommand(action=AlertAction.RESOLVE, actor="ana"), now=NOW)
+        assert ended is not None
+        alert = ended.alert
+        over = [replace(each, state=AlertState.RESOLVED) for each in seen]
+        (change,) = incidents.advance(over, IncidentContext(graph=CATALOG.graph), NOW)
+    return change.notifications[-1], alert
+
+
+def stored_service(name: str, **entry: Any) -> StoredService:
+    return StoredService(entry=ServiceEntry(name=name, **entry), revision=1, create_time=NOW, update_time=NOW)
+
+
+CATALOG = Catalog.of(
+    CatalogChanges(
+        revision=1,
+        services=(
+            stored_service("payment-service", depends_on=("database",)),
+            stored_service("database", links={"runbook": "http://wiki/db"}),
+        ),
+    )
+)
+
+
+def test_a_notification_shows_the_incident_without_what_is_withheld() -> None:
+    notification, alert = an_incident()
+    message = messages.notification_message(notification, alert, CATALOG)
+    assert (message.kind, message.alert.state) == (Notification.FIRING, Alert.FIRING)
+    assert (message.subject_id, message.sequence, list(message.receivers)) == (notification.incident.id, 1, [])
+    assert message.reason == "routes of the notifier's file"
+    notice = message.incident
+    assert [each.alert_id for each in notice.alerts] == ["database", alert.id]
+    assert (notice.incident.severity, notice.incident.alert_count) == (AlertRule.CRITICAL, 3)
+    assert (notice.cause.alert_id, notice.cause_reason) == ("database", "payment-service depends on database")
+    assert dict(notice.links) == {"runbook": "http://wiki/db"}
+    assert not notice.incident.HasField("resolve_time")
+    unknown = messages.notification_message(notification, alert, Catalog())
+    assert (unknown.incident.cause_reason, dict(unknown.incident.links)) == ("it fired first", {})
+
+
+def test_a_notification_of_the_end_says_who_has_resolved_the_alert() -> None:
+    notification, alert = an_incident(is_over=True)
+    message = messages.notification_message(notification, alert, Catalog())
     assert (message.kind, message.alert.state, message.alert.resolved_by) == (
         Notification.RESOLVED,
         Alert.RESOLVED,
         "ana",
     )
-    assert (
-        message.id
-        == notification_id_of(alert.id, NotifiedState.RESOLVED)
-        != notification_id_of(alert.id, NotifiedState.FIRING)
-    )
-    assert message.alert.etag == change.alert.etag != alert.etag
+    assert (message.incident.incident.resolved_by, message.incident.ended_alert_count) == ("ana", 2)
+    assert message.incident.incident.resolve_time == timestamp_of(NOW)
+    assert message.id == notification.id
 
 
 def test_states_are_those_of_the_contract() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from services.chassis.failures import StoreUnavailable
 from services.chassis.telemetry import exposition, telemetry
-from services.manager.core.alert import NotifiedState
-from services.manager.core.alert_lifecycle import AlertState
+from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.rule_edits import RuleEnding, create
 from services.manager.core.transitions import TransitionContext, decide
 from services.manager.metrics import Metrics
@@ -54,7 +53,7 @@ def still_open(store: MemoryStore) -> list[str]:
     return sorted(alert.subject.resource for alert in store.tables.alerts.values() if alert.is_open)
 
 
-async def test_alerts_are_resolved_in_batches_and_notified_once_whatever_is_killed_in_the_middle() -> None:
+async def test_alerts_are_resolved_in_batches_and_once_whatever_is_killed_in_the_middle() -> None:
     store = await store_with(8)
     killed = worker_on(store)
     assert await killed.turn() == timedelta()
@@ -68,9 +67,8 @@ async def test_alerts_are_resolved_in_batches_and_notified_once_whatever_is_kill
         pass
     assert still_open(store) == ["newer", "other"]
     assert store.tables.rule_endings == {}
-    notified = Counter((alert.id, notification) for alert, notification, _ in store.tables.outbox)
-    ended = {alert.id for alert in store.tables.alerts.values() if alert.status.state is AlertState.RESOLVED}
-    assert notified == {(alert, NotifiedState.RESOLVED): 1 for alert in ended}
+    ends = Counter(entry.alert_id for entry in store.tables.history.values() if entry.kind is AlertHistoryKind.RESOLVED)
+    assert ends == {alert.id: 1 for alert in store.tables.alerts.values() if not alert.is_open}
     assert {entry.comment for entry in store.tables.history.values()} == {ENDING.comment}
     assert "tocsin_manager_rule_alerts_ended_total 8.0" in exposition()[0].decode()
 
@@ -90,7 +88,6 @@ async def test_a_command_only_stores_which_alerts_have_to_end() -> None:
     ]
     checker.close()
     assert len(still_open(store)) == 10
-    assert store.tables.outbox == []
 
 
 async def test_rules_end_in_their_order_and_one_without_alerts_is_deleted_at_once() -> None:

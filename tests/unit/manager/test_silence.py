@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.matchers import all_match, parse_matchers
-from services.manager.core.alert import AlertHistoryKind, NotifiedState
+from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command, silence
-from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended
+from services.manager.core.alert_lifecycle import AlertAction, Ended
 from services.manager.core.silence import Silence, SilenceState, expire, narrows, silence_problems
 from services.manager.core.silence_index import MatchedAlert, SilenceIndex
 from services.manager.core.transitions import TransitionContext, decide
@@ -146,65 +146,35 @@ def opened(*silences: Silence) -> AlertChange:
     return outcome.change
 
 
-def test_of_a_silenced_alert_nobody_is_notified_not_even_of_its_end() -> None:
+def test_an_alert_that_is_silenced_says_so_from_its_beginning() -> None:
     change = opened(a_silence())
-    assert (change.notifications, change.alert.silenced_by, change.alert.is_notified) == ((), ("s",), False)
+    assert change.alert.silenced_by == ("s",)
     assert [entry.kind for entry in change.history] == [AlertHistoryKind.FIRED, AlertHistoryKind.SILENCED]
     assert change.history[1].comment == "by s"
     for action in AlertAction:
         done, _ = apply_command(change.alert, AlertCommand(action=action), now=NOW)
         assert done is not None
-        assert done.notifications == ()
-    context = TransitionContext(open_alerts={change.alert.subject.open_key: change.alert})
-    _, (ended,) = decide(context, [a_transition(Ended, window=1)], NOW)
-    assert ended.change is not None
-    assert ended.change.notifications == ()
+        assert done.alert.silenced_by == ("s",)
 
 
 def test_an_end_that_came_first_is_silenced_with_its_firing() -> None:
     silencing = SilenceIndex.of([a_silence()], now=NOW).silencing
     _, (_, fired) = decide(TransitionContext(), [a_transition(Ended, window=1), a_transition()], NOW, silencing)
     assert fired.change is not None
-    assert fired.change.notifications == ()
+    assert fired.change.alert.silenced_by == ("s",)
 
 
-def test_when_a_silence_ends_people_are_notified_once() -> None:
-    held = opened(a_silence()).alert
-    assert silence(held, ("s",), now=NOW) is None
-    told = silence(held, (), now=NOW)
-    assert told is not None
-    assert (told.notifications, told.alert.is_notified) == ((NotifiedState.FIRING,), True)
-    assert silence(told.alert, (), now=NOW) is None
-    ended, _ = apply_command(told.alert, AlertCommand(action=AlertAction.RESOLVE), now=NOW)
-    assert ended is not None
-    assert ended.notifications == (NotifiedState.RESOLVED,)
-
-
-def test_of_an_acknowledged_alert_that_was_silenced_nobody_is_notified() -> None:
-    acknowledged, _ = apply_command(opened(a_silence()).alert, AlertCommand(action=AlertAction.ACKNOWLEDGE), now=NOW)
-    assert acknowledged is not None
-    after = silence(acknowledged.alert, (), now=NOW)
-    assert after is not None
-    assert (after.notifications, after.alert.status.state) == ((), AlertState.ACKNOWLEDGED)
-    assert silence(after.alert, (), now=NOW) is None
-
-
-def test_of_an_alert_that_is_silenced_later_only_the_end_is_notified() -> None:
-    before = opened()
-    assert before.notifications == (NotifiedState.FIRING,)
-    marked = silence(before.alert, ("s", "t"), now=NOW)
+def test_an_alert_takes_over_which_silences_hold_of_it() -> None:
+    before = opened().alert
+    assert silence(before, (), now=NOW) is None
+    marked = silence(before, ("s", "t"), now=NOW)
     assert marked is not None
-    assert marked.notifications == ()
+    assert (marked.alert.silenced_by, marked.alert.version) == (("s", "t"), before.version + 1)
     assert [entry.comment for entry in marked.history] == ["by s", "by t"]
-    acknowledged, _ = apply_command(marked.alert, AlertCommand(action=AlertAction.ACKNOWLEDGE), now=NOW)
-    assert acknowledged is not None
-    assert acknowledged.notifications == ()
-    resolved, _ = apply_command(marked.alert, AlertCommand(action=AlertAction.RESOLVE), now=NOW)
-    assert resolved is not None
-    assert resolved.notifications == (NotifiedState.RESOLVED,)
-    again = silence(marked.alert, ("t",), now=NOW)
-    assert again is not None
-    assert (again.history, again.notifications) == ((), ())
+    left = silence(marked.alert, ("t",), now=NOW)
+    assert left is not None
+    assert (left.history, left.alert.silenced_by) == ((), ("t",))
+    assert silence(left.alert, ("t",), now=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -212,10 +182,8 @@ def test_of_an_alert_that_is_silenced_later_only_the_end_is_notified() -> None:
     [
         ({"labels": {"service": "payment-service"}}, True),
         ({"labels": {"service": "payment-service"}, "silenced_by": ("s",)}, False),
-        ({"labels": {"service": "payment-service"}, "silenced_by": ("s",), "is_due": True}, False),
         ({"labels": {"service": "x"}}, False),
         ({"labels": {"service": "x"}, "silenced_by": ("s",)}, True),
-        ({"labels": {"service": "x"}, "is_due": True}, True),
     ],
 )
 def test_an_alert_is_looked_at_again_when_what_it_remembers_is_outdated(

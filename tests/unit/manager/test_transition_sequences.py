@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.domain.severity import Severity
-from services.manager.core.alert import Alert, NotifiedState
+from services.manager.core.alert import Alert, AlertHistoryKind
 from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertState, Ended, Fired
 from services.manager.core.transitions import TransitionContext, decide
@@ -18,13 +18,13 @@ _ORDER = {AlertState.FIRING: 0, AlertState.ACKNOWLEDGED: 1, AlertState.RESOLVED:
 
 
 class AlertMachine(RuleBasedStateMachine):
-    """Every alert moves forward only, and each notification is sent once."""
+    """Every alert moves forward only, and each of its states is entered once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.context = TransitionContext()
         self.alerts: dict[str, Alert] = {}
-        self.notified: Counter[tuple[str, NotifiedState]] = Counter()
+        self.entered: Counter[tuple[str, AlertHistoryKind]] = Counter()
         self.now = NOW
 
     @rule(
@@ -66,7 +66,8 @@ class AlertMachine(RuleBasedStateMachine):
                 assert _ORDER[change.alert.status.state] >= _ORDER[before.status.state]
                 assert before.is_open
             self.alerts[change.alert.id] = change.alert
-            self.notified.update((change.alert.id, notification) for notification in change.notifications)
+            if change.alert.status.state is not (before.status.state if before else None):
+                self.entered.update((change.alert.id, entry.kind) for entry in change.history)
 
     @invariant()
     def at_most_one_is_open(self) -> None:
@@ -75,14 +76,16 @@ class AlertMachine(RuleBasedStateMachine):
         assert still_open == list(self.context.open_alerts.values())
 
     @invariant()
-    def each_notification_is_sent_once(self) -> None:
-        """Receivers are notified that each alert fires, and that it is resolved exactly when it is."""
-        assert all(count == 1 for count in self.notified.values())
+    def each_state_is_entered_once(self) -> None:
+        """The history has the beginning of each alert, and its end exactly when it has ended."""
+        assert all(count == 1 for count in self.entered.values())
         for alert in self.alerts.values():
-            assert (alert.id, NotifiedState.FIRING) in self.notified
+            assert (alert.id, AlertHistoryKind.FIRED) in self.entered
             assert alert.subject.severity is alert.status.last_firing.severity
-            assert ((alert.id, NotifiedState.RESOLVED) in self.notified) == (alert.status.state is AlertState.RESOLVED)
-            assert ((alert.id, NotifiedState.ACKNOWLEDGED) in self.notified) == (alert.acknowledge_time is not None)
+            ends = {(alert.id, AlertHistoryKind.RESOLVED), (alert.id, AlertHistoryKind.SUPERSEDED)} & set(self.entered)
+            assert bool(ends) == (alert.status.state is AlertState.RESOLVED)
+            acknowledged = (alert.id, AlertHistoryKind.ACKNOWLEDGED) in self.entered
+            assert acknowledged == (alert.acknowledge_time is not None)
 
 
 AlertMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,7 +1,6 @@
 """What batches of transitions make of the alerts: tables, and laws with a worker on a store in memory."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,8 +15,8 @@ from services.domain.severity import Severity
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.adapters.catalog_cache import CatalogCache
 from services.manager.adapters.silence_cache import SilenceCache
-from services.manager.core.alert import AlertHistoryKind, NotifiedState
-from services.manager.core.alert_changes import AlertCommand, apply_command
+from services.manager.core.alert import AlertHistoryKind
+from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState, Ended, Fired
 from services.manager.core.transitions import ReceivedTransition, TransitionContext, decide
 from services.manager.metrics import Metrics
@@ -30,7 +29,7 @@ from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 
-def test_a_firing_and_its_end_in_one_batch_are_both_notified() -> None:
+def test_a_firing_and_its_end_in_one_batch_are_one_alert() -> None:
     _, outcomes = decide(
         TransitionContext(), [a_transition(), a_transition(window=1), a_transition(Ended, window=2)], NOW
     )
@@ -38,23 +37,26 @@ def test_a_firing_and_its_end_in_one_batch_are_both_notified() -> None:
     changes = [outcome.change for outcome in outcomes if outcome.change]
     assert len({change.alert.id for change in changes}) == 1
     assert [change.alert.version for change in changes] == [1, 2, 3]
-    assert [change.notifications for change in changes] == [
-        (NotifiedState.FIRING,),
-        (),
-        (NotifiedState.RESOLVED,),
+    assert [entry.kind for change in changes for entry in change.history] == [
+        AlertHistoryKind.FIRED,
+        AlertHistoryKind.REPEATED,
+        AlertHistoryKind.RESOLVED,
     ]
     assert changes[-1].alert.resolve_time == START + 2 * WINDOW
     assert changes[-1].alert.status.repeat_count == 1
 
 
-def test_an_end_that_came_first_is_notified_with_its_firing() -> None:
+def test_an_end_that_came_first_is_stored_with_its_firing() -> None:
     _, (ended, fired) = decide(TransitionContext(), [a_transition(Ended, window=1), a_transition()], NOW)
     assert ended.change is None
     assert fired.change is not None
     assert fired.change.alert.status.state is AlertState.RESOLVED
     assert fired.change.alert.resolve_time == START + WINDOW
     assert [entry.kind for entry in fired.change.history] == [AlertHistoryKind.FIRED, AlertHistoryKind.RESOLVED]
-    assert fired.change.notifications == (NotifiedState.FIRING, NotifiedState.RESOLVED)
+
+
+def is_new(change: AlertChange) -> bool:
+    return AlertHistoryKind.FIRED in {entry.kind for entry in change.history}
 
 
 def edited(
@@ -63,7 +65,7 @@ def edited(
     return a_transition(kind, subject=replace(a_subject(severity=severity), **changed), revision=revision)  # type: ignore[arg-type]
 
 
-def test_a_raised_severity_supersedes_the_alert_and_notifies_of_another_once() -> None:
+def test_a_raised_severity_supersedes_the_alert_once() -> None:
     low, critical = edited(Severity.LOW, 1), edited(Severity.CRITICAL, 2)
     ended = edited(Severity.CRITICAL, 2, Ended)
     context, outcomes = decide(TransitionContext(), [low, critical, critical, low, ended], NOW)
@@ -80,11 +82,11 @@ def test_a_raised_severity_supersedes_the_alert_and_notifies_of_another_once() -
     assert [(entry.kind, entry.comment) for entry in old.history] == [
         (AlertHistoryKind.SUPERSEDED, f"by {new.alert.id}")
     ]
-    assert (new.alert.subject.severity, new.notifications) == (Severity.CRITICAL, (NotifiedState.FIRING,))
+    assert (new.alert.subject.severity, new.alert.status.state) == (Severity.CRITICAL, AlertState.FIRING)
     assert (over.alert.id, over.alert.superseded_by, context.open_alerts) == (new.alert.id, "", {})
 
 
-def test_a_lowered_severity_and_an_edited_text_are_taken_over_without_a_notification() -> None:
+def test_a_lowered_severity_and_an_edited_text_are_taken_over() -> None:
     context, _ = decide(TransitionContext(), [edited(Severity.HIGH, 1)], NOW)
     (alert,) = context.open_alerts.values()
     taken, _ = apply_command(alert, AlertCommand(action=AlertAction.ACKNOWLEDGE, actor="ana"), now=NOW)
@@ -94,7 +96,7 @@ def test_a_lowered_severity_and_an_edited_text_are_taken_over_without_a_notifica
     context, outcomes = decide(context, [lowered, reworded, lowered], NOW)
     assert [outcome.reason for outcome in outcomes] == [AlertReason.UPDATED, AlertReason.UPDATED, AlertReason.DUPLICATE]
     changes = [change for outcome in outcomes for change in outcome.changes]
-    assert {(change.alert.id, change.notifications) for change in changes} == {(alert.id, ())}
+    assert {change.alert.id for change in changes} == {alert.id}
     assert [entry.comment for change in changes for entry in change.history] == [
         "severity HIGH to LOW",
         "the rule was edited",
@@ -104,12 +106,12 @@ def test_a_lowered_severity_and_an_edited_text_are_taken_over_without_a_notifica
     assert (after.status.state, after.status.repeat_count) == (AlertState.ACKNOWLEDGED, 0)
 
 
-def test_each_raise_is_notified_once_however_often_the_severity_is_edited() -> None:
+def test_each_raise_opens_an_alert_however_often_the_severity_is_edited() -> None:
     severities = [Severity.LOW, Severity.HIGH, Severity.LOW, Severity.CRITICAL, Severity.HIGH, Severity.CRITICAL]
     transitions = [edited(severity, revision) for revision, severity in enumerate(severities, 1)]
     context, outcomes = decide(TransitionContext(), transitions, NOW)
-    notified = [change.alert.subject.severity for each in outcomes if (change := each.change) and change.notifications]
-    assert notified == [Severity.LOW, Severity.HIGH, Severity.CRITICAL, Severity.CRITICAL]
+    opened = [change.alert.subject.severity for each in outcomes if (change := each.change) and is_new(change)]
+    assert opened == [Severity.LOW, Severity.HIGH, Severity.CRITICAL, Severity.CRITICAL]
     assert len(context.open_alerts) == 1
     late, _ = decide(TransitionContext(), [transitions[-1], *transitions], NOW)
     assert [alert.subject for alert in late.open_alerts.values()] == [transitions[-1].subject]
@@ -181,9 +183,6 @@ class World:
                 continue
             return
 
-    def notified(self) -> Counter[tuple[str, NotifiedState]]:
-        return Counter((alert.id, notification) for alert, notification, _ in self.store.tables.outbox)
-
 
 def new_world() -> World:
     store, dedup_cache = MemoryStore(), MemoryDedupCache()
@@ -223,9 +222,7 @@ def test_whatever_the_cache_answers_and_the_store_loses_the_alerts_are_the_same(
             _disturb(disturbed, disturbance)
             await disturbed.process(*batch)
         assert disturbed.store.tables.alerts == calm.store.tables.alerts
-        assert disturbed.notified() == calm.notified()
         assert disturbed.store.tables.history == calm.store.tables.history
-        assert all(count == 1 for count in calm.notified().values())
 
     asyncio.run(scenario())
 
@@ -251,7 +248,7 @@ def test_delivering_everything_twice_in_any_batches_equals_once(sent: list[Recei
             await twice.process(*sent, *sent)
             await twice.process(*sent)
         assert twice.store.tables.alerts == once.store.tables.alerts
-        assert twice.notified() == once.notified()
+        assert twice.store.tables.history == once.store.tables.history
 
     asyncio.run(scenario())
 

@@ -336,6 +336,16 @@ class IncidentHistoryEntry(_message.Message):
         """It took over the alerts of another incident."""
         SPLIT: IncidentHistoryEntry._Kind.ValueType  # 13
         """Some of its alerts were moved into another incident, or it was made of them."""
+        NOTIFIED: IncidentHistoryEntry._Kind.ValueType  # 14
+        """Receivers were notified; the comment says why. What became of it stands in the history of the alert."""
+        WITHHELD: IncidentHistoryEntry._Kind.ValueType  # 15
+        """Nobody is notified of an alert for the time being: it is silenced or inhibited, as the comment says."""
+        FLAPPING: IncidentHistoryEntry._Kind.ValueType  # 16
+        """A rule fires too often for one resource; receivers are notified in bundles."""
+        ESCALATED: IncidentHistoryEntry._Kind.ValueType  # 17
+        """A step of an escalation policy began, or was passed over; the comment says why."""
+        NOTIFICATION_FAILED: IncidentHistoryEntry._Kind.ValueType  # 18
+        """A notification reached none of its receivers."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened."""
@@ -368,6 +378,16 @@ class IncidentHistoryEntry(_message.Message):
     """It took over the alerts of another incident."""
     SPLIT: IncidentHistoryEntry.Kind.ValueType  # 13
     """Some of its alerts were moved into another incident, or it was made of them."""
+    NOTIFIED: IncidentHistoryEntry.Kind.ValueType  # 14
+    """Receivers were notified; the comment says why. What became of it stands in the history of the alert."""
+    WITHHELD: IncidentHistoryEntry.Kind.ValueType  # 15
+    """Nobody is notified of an alert for the time being: it is silenced or inhibited, as the comment says."""
+    FLAPPING: IncidentHistoryEntry.Kind.ValueType  # 16
+    """A rule fires too often for one resource; receivers are notified in bundles."""
+    ESCALATED: IncidentHistoryEntry.Kind.ValueType  # 17
+    """A step of an escalation policy began, or was passed over; the comment says why."""
+    NOTIFICATION_FAILED: IncidentHistoryEntry.Kind.ValueType  # 18
+    """A notification reached none of its receivers."""
 
     ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -376,6 +396,10 @@ class IncidentHistoryEntry(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     CORRELATION_FIELD_NUMBER: _builtins.int
+    NOTIFIED_KIND_FIELD_NUMBER: _builtins.int
+    RECEIVERS_FIELD_NUMBER: _builtins.int
+    NOTIFICATION_ID_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID."""
     kind: Global___IncidentHistoryEntry.Kind.ValueType
@@ -386,6 +410,16 @@ class IncidentHistoryEntry(_message.Message):
     """Who did it; empty when the system did."""
     comment: _builtins.str
     """A comment of the person, or a reason."""
+    notified_kind: _builtins.str
+    """Of NOTIFIED: what receivers were notified of, the name of a notification's kind: FIRING, UPDATED, ACKNOWLEDGED or
+    RESOLVED.
+    """
+    notification_id: _builtins.str
+    """Of NOTIFIED, ESCALATED and NOTIFICATION_FAILED: the notification's id."""
+    decided_by: _builtins.str
+    """What decided it: the id of a silence or of an alert that inhibits, or a reason such as "severity_raised". Of MERGED,
+    of SPLIT, and of the RESOLVED of a merged one, the id of the other incident.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -393,6 +427,10 @@ class IncidentHistoryEntry(_message.Message):
     @_builtins.property
     def correlation(self) -> Global___Correlation:
         """Of JOINED and OPENED: why."""
+
+    @_builtins.property
+    def receivers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of NOTIFIED: the receivers; empty where the routes in the notifier's file decided."""
 
     def __init__(
         self,
@@ -404,10 +442,14 @@ class IncidentHistoryEntry(_message.Message):
         actor: _builtins.str = ...,
         comment: _builtins.str = ...,
         correlation: Global___Correlation | None = ...,
+        notified_kind: _builtins.str = ...,
+        receivers: _abc.Iterable[_builtins.str] | None = ...,
+        notification_id: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["correlation", b"correlation", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alert_id", b"alert_id", "comment", b"comment", "correlation", b"correlation", "create_time", b"create_time", "id", b"id", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alert_id", b"alert_id", "comment", b"comment", "correlation", b"correlation", "create_time", b"create_time", "decided_by", b"decided_by", "id", b"id", "kind", b"kind", "notification_id", b"notification_id", "notified_kind", b"notified_kind", "receivers", b"receivers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

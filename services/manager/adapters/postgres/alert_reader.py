@@ -38,15 +38,11 @@ _SELECT_BY_ID = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = ANY($1) ORDER BY
 
 # The evidence only where the labels have to be derived from it.
 _MATCHED = """
-id, labels, silenced_by, NOT is_notified AND state = 'FIRING' AS is_due, rule_name, severity,
+id, labels, silenced_by, rule_name, severity,
 CASE WHEN labels IS NULL THEN evidence END AS evidence
 """
 _SELECT_OPEN_MATCHED = f"SELECT {_MATCHED} FROM alerts WHERE state <> 'RESOLVED' ORDER BY fire_time, id"
-_SELECT_WITHHELD = f"""
-SELECT {_MATCHED} FROM alerts
-WHERE state <> 'RESOLVED' AND (silenced_by <> '{{}}' OR NOT is_notified)
-  AND (silenced_by <> '{{}}' OR state = 'FIRING')
-"""
+_SELECT_SILENCED = f"SELECT {_MATCHED} FROM alerts WHERE state <> 'RESOLVED' AND silenced_by <> '{{}}'"
 _SELECT_RECENT = f"SELECT {_MATCHED} FROM alerts WHERE fire_time >= $1 ORDER BY fire_time DESC, id DESC LIMIT $2"
 
 
@@ -59,8 +55,8 @@ class PostgresMatchedAlertReader:
     async def list_open(self) -> Sequence[MatchedAlert]:
         return [_matched_alert_of(row) for row in await self._database.fetch(_SELECT_OPEN_MATCHED)]
 
-    async def list_withheld(self) -> Sequence[MatchedAlert]:
-        return [_matched_alert_of(row) for row in await self._database.fetch(_SELECT_WITHHELD)]
+    async def list_silenced(self) -> Sequence[MatchedAlert]:
+        return [_matched_alert_of(row) for row in await self._database.fetch(_SELECT_SILENCED)]
 
     async def list_recent(self, since: datetime, limit: int) -> Sequence[MatchedAlert]:
         return [_matched_alert_of(row) for row in await self._database.fetch(_SELECT_RECENT, since, limit)]
@@ -105,9 +101,7 @@ class PostgresAlertReader:
 
 
 def _matched_alert_of(row: Record) -> MatchedAlert:
-    return MatchedAlert(
-        id=row["id"], labels=labels_of_row(row), silenced_by=tuple(row["silenced_by"]), is_due=row["is_due"]
-    )
+    return MatchedAlert(id=row["id"], labels=labels_of_row(row), silenced_by=tuple(row["silenced_by"]))
 
 
 def _conditions(wanted: AlertFilter) -> tuple[list[str], list[Any]]:

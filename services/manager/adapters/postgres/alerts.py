@@ -6,9 +6,7 @@ from typing import Any
 
 from asyncpg import UniqueViolationError
 
-from services.chassis import outbox
 from services.chassis.postgres import Connection
-from services.contract.topics import NOTIFICATIONS
 from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent_of
 from services.manager.adapters.postgres import ALERTS_CHANGED
 from services.manager.adapters.postgres.alert_rows import (
@@ -19,17 +17,13 @@ from services.manager.adapters.postgres.alert_rows import (
     columns,
     evaluation_of,
     history_row,
+    storable,
     transition_row,
 )
-from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import EpisodeHistory
-from services.manager.core.catalog import Catalog
-from services.manager.core.service_changes import ChangeSearch
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
-from services.manager.messages import notification_message
-from services.manager.ports.feeds import CatalogFeed
 from services.manager.ports.tables import OpenAlertExistsError
 
 # One NOTIFY carries at most 8000 bytes.
@@ -64,14 +58,15 @@ unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[],
     $10::timestamptz[], $11::timestamptz[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::integer[],
     $17::timestamptz[], $18::bigint[], $19::bigint[], $20::timestamptz[], $21::bigint[], $22::timestamptz[],
-    $23::text[], $24::jsonb[], $25::jsonb[], $26::boolean[]
+    $23::text[], $24::jsonb[], $25::jsonb[], $26::boolean[], $27::text[]
 )
 """
 # The silences of an alert as an array: unnest would take several of them apart.
 _SILENCED_BY = "ARRAY(SELECT jsonb_array_elements_text(changed.silenced_by))"
 _INSERT_ALERTS = f"""
-INSERT INTO alerts ({ALERT_COLUMNS})
-SELECT {ALERT_COLUMNS.replace("silenced_by", _SILENCED_BY)} FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS})
+INSERT INTO alerts ({ALERT_COLUMNS}, traceparent)
+SELECT {ALERT_COLUMNS.replace("silenced_by", _SILENCED_BY)}, traceparent
+FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS}, traceparent)
 """
 # Rule, resource and fire time of an alert never change.
 _UPDATE_ALERTS = f"""
@@ -96,8 +91,9 @@ UPDATE alerts SET
     last_revision = changed.last_revision,
     last_firing_time = changed.last_firing_time,
     version = changed.version,
-    update_time = changed.update_time
-FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS})
+    update_time = changed.update_time,
+    traceparent = changed.traceparent
+FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS}, traceparent)
 WHERE alerts.id = changed.id
 """
 
@@ -147,12 +143,10 @@ class PostgresTransitions:
 
 
 class PostgresAlerts:
-    """Tables alerts, alert_history and outbox, in one transaction."""
+    """Tables alerts and alert_history, in one transaction."""
 
-    def __init__(self, connection: Connection, catalog: CatalogFeed | None = None) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._catalog = catalog
-        self._changes = PostgresChanges(connection)
         self._loaded: set[str] = set()
 
     async def load_for_update(
@@ -168,11 +162,14 @@ class PostgresAlerts:
     async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
         if not changes:
             return
-        final = {change.alert.id: change.alert for change, _ in changes}
+        final = {
+            change.alert.id: (*alert_row(change.alert), storable(traceparent_of(headers)))
+            for change, headers in changes
+        }
         # Updates first: an alert that ends makes room for one of the same group that begins.
-        if loaded := [alert_row(alert) for alert in final.values() if alert.id in self._loaded]:
+        if loaded := [row for alert_id, row in final.items() if alert_id in self._loaded]:
             await self._connection.execute(_UPDATE_ALERTS, *columns(loaded))
-        if new := [alert_row(alert) for alert in final.values() if alert.id not in self._loaded]:
+        if new := [row for alert_id, row in final.items() if alert_id not in self._loaded]:
             await self._insert_alerts(new)
         await self.insert_history(
             [
@@ -181,7 +178,6 @@ class PostgresAlerts:
                 for entry in change.history
             ]
         )
-        await self._insert_notifications(changes)
         await self._notify_watchers(list(final))
 
     async def get_for_update(self, alert_id: str) -> Alert | None:
@@ -219,27 +215,6 @@ class PostgresAlerts:
             await self._connection.execute(_INSERT_ALERTS, *columns(rows))
         except UniqueViolationError as error:
             raise OpenAlertExistsError from error
-
-    async def _insert_notifications(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
-        catalog = Catalog() if self._catalog is None else self._catalog.current
-        notified = [change.alert for change, _ in changes if change.notifications]
-        search = ChangeSearch.of([(alert.service, alert.fire_time) for alert in notified], catalog.graph)
-        found = await self._changes.list_between(search.services, search.after, search.until) if search.services else ()
-        records = [
-            outbox.OutboxRecord(
-                key=change.alert.id.encode(),
-                value=notification_message(
-                    change.alert,
-                    notification,
-                    catalog,
-                    search.related(change.alert.service, change.alert.fire_time, found),
-                ).SerializeToString(),
-                headers=headers,
-            )
-            for change, headers in changes
-            for notification in change.notifications
-        ]
-        await outbox.put_all(self._connection, NOTIFICATIONS, records)
 
     async def _notify_watchers(self, alert_ids: Sequence[str]) -> None:
         payloads = [

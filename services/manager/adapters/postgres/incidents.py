@@ -1,7 +1,7 @@
 """Incidents with their alerts and histories: in a transaction, and to read."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,58 +9,58 @@ from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
 from services.contract.paging import key_time
-from services.domain.severity import Severity
-from services.manager.adapters.postgres.alert_rows import (
-    ALERT_COLUMNS,
-    alert_of,
-    columns,
-    labels_text,
-    storable,
-    storable_labels,
+from services.domain.trace_context import headers_of
+from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of, columns, labels_text
+from services.manager.adapters.postgres.incident_rows import (
+    INCIDENT_COLUMNS,
+    INCIDENT_HISTORY_COLUMNS,
+    MEMBER_COLUMNS,
+    SUMMARY_COLUMNS,
+    incident_history_entry_of,
+    incident_history_row,
+    incident_of,
+    incident_row,
+    member_of,
+    member_rows,
+    summary_of_row,
+    summary_row,
 )
 from services.manager.core.alert import Alert
 from services.manager.core.incident import (
-    Correlation,
-    CorrelationReason,
     Incident,
     IncidentAlert,
     IncidentFilter,
     IncidentHistoryEntry,
-    IncidentHistoryKind,
-    IncidentState,
     IncidentSummary,
-    summary_of,
 )
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.ports.readers import Page
+from services.manager.ports.tables import TracedAlert
 
 # ruff: noqa: S608  (made of our own column names)
 _TENANT = "default"
 _MAX_HISTORY = 1000
-_INCIDENT = """
-    id, state, cause, create_time, update_time, settle_time, resolve_time, resolved_by, acknowledge_time,
-    acknowledged_by, acknowledged_until, assignee, merged_into, version
-"""
-_SUMMARY = "title, severity, alert_count, open_alert_count, services"
-_MEMBER = """
-    incident_id, alert_id, position, rule_name, service, resource, severity, labels, fire_time, is_open, correlation
-"""
-_HISTORY = "id, incident_id, kind, create_time, alert_id, actor, comment, correlation"
 
+_HAS_NEWS = """
+SELECT EXISTS (SELECT FROM alerts WHERE correlated_version < version)
+    OR EXISTS (SELECT FROM incident_revision WHERE tenant = $1 AND revision > $2)
+"""
 _LOCK = "SELECT revision + 1 FROM incident_revision WHERE tenant = $1 FOR UPDATE"
 _SET_REVISION = "UPDATE incident_revision SET revision = $2 WHERE tenant = $1"
 _SELECT_CHANGED = f"""
-SELECT {_INCIDENT} FROM incidents
+SELECT {INCIDENT_COLUMNS} FROM incidents
 WHERE tenant = $1 AND revision > $2 AND (state <> 'RESOLVED' OR resolve_time >= $3)
 """
-_SELECT = f"SELECT {_INCIDENT} FROM incidents WHERE tenant = $1 AND id = ANY($2)"
-_SELECT_MEMBERS = f"SELECT {_MEMBER} FROM incident_alerts WHERE incident_id = ANY($1) ORDER BY incident_id, position"
+_SELECT = f"SELECT {INCIDENT_COLUMNS} FROM incidents WHERE tenant = $1 AND id = ANY($2)"
+_SELECT_MEMBERS = (
+    f"SELECT {MEMBER_COLUMNS} FROM incident_alerts WHERE incident_id = ANY($1) ORDER BY incident_id, position"
+)
 _SELECT_LABELS = """
 SELECT DISTINCT incident_id, labels FROM incident_alerts
 WHERE incident_id = ANY($1) AND labels @> $2::text::jsonb
 """
 _SELECT_SEEN = f"""
-SELECT {ALERT_COLUMNS}, EXISTS (SELECT FROM incident_alerts WHERE alert_id = alerts.id) AS is_stored
+SELECT {ALERT_COLUMNS}, traceparent, EXISTS (SELECT FROM incident_alerts WHERE alert_id = alerts.id) AS is_stored
 FROM alerts WHERE correlated_version < version ORDER BY fire_time, id LIMIT $1
 """
 # A version that was written meanwhile stays to be seen.
@@ -69,8 +69,9 @@ UPDATE alerts SET correlated_version = seen.version
 FROM unnest($1::text[], $2::bigint[]) AS seen (id, version) WHERE alerts.id = seen.id
 """
 _UPSERT = f"""
-INSERT INTO incidents (tenant, revision, {_INCIDENT}, {_SUMMARY}) VALUES (
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+INSERT INTO incidents (tenant, revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS}) VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
+    $26
 )
 ON CONFLICT (id) DO UPDATE SET
     revision = excluded.revision,
@@ -86,6 +87,11 @@ ON CONFLICT (id) DO UPDATE SET
     assignee = excluded.assignee,
     merged_into = excluded.merged_into,
     version = excluded.version,
+    dedup_key = excluded.dedup_key,
+    sequence = excluded.sequence,
+    receivers = excluded.receivers,
+    flapping = excluded.flapping,
+    notify_time = excluded.notify_time,
     title = excluded.title,
     severity = excluded.severity,
     alert_count = excluded.alert_count,
@@ -97,31 +103,41 @@ DELETE FROM incident_alerts USING unnest($1::text[], $2::text[]) AS gone (incide
 WHERE incident_alerts.incident_id = gone.incident_id AND incident_alerts.alert_id = gone.alert_id
 """
 _UPSERT_MEMBERS = f"""
-INSERT INTO incident_alerts ({_MEMBER})
+INSERT INTO incident_alerts ({MEMBER_COLUMNS})
 SELECT incident_id, alert_id, position, rule_name, service, resource, severity, labels::jsonb, fire_time, is_open,
-    correlation::jsonb
+    correlation::jsonb, is_acknowledged, routes::json, file_route, withheld_by::json, audible_version, end_version
 FROM unnest(
     $1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::timestamptz[], $10::boolean[], $11::text[]
-) AS written ({_MEMBER})
+    $9::timestamptz[], $10::boolean[], $11::text[], $12::boolean[], $13::text[], $14::text[], $15::text[],
+    $16::bigint[], $17::bigint[]
+) AS written ({MEMBER_COLUMNS})
 ON CONFLICT (incident_id, alert_id) DO UPDATE SET
     rule_name = excluded.rule_name,
     severity = excluded.severity,
     labels = excluded.labels,
     is_open = excluded.is_open,
-    correlation = excluded.correlation
+    correlation = excluded.correlation,
+    is_acknowledged = excluded.is_acknowledged,
+    routes = excluded.routes,
+    file_route = excluded.file_route,
+    withheld_by = excluded.withheld_by,
+    audible_version = excluded.audible_version,
+    end_version = excluded.end_version
 """
 _INSERT_HISTORY = f"""
-INSERT INTO incident_history ({_HISTORY})
-SELECT id, incident_id, kind, create_time, alert_id, actor, comment, correlation::jsonb
+INSERT INTO incident_history ({INCIDENT_HISTORY_COLUMNS})
+SELECT id, incident_id, kind, create_time, alert_id, actor, comment, correlation::jsonb,
+    notified_kind, ARRAY(SELECT json_array_elements_text(receivers::json)), notification_id, decided_by
 FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[]
-) WITH ORDINALITY AS entry ({_HISTORY}, place)
+    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[], $11::text[], $12::text[]
+) WITH ORDINALITY AS entry ({INCIDENT_HISTORY_COLUMNS}, place)
 ORDER BY place
 ON CONFLICT (id) DO NOTHING
 """
 _SELECT_HISTORY = f"""
-SELECT {_HISTORY} FROM incident_history WHERE incident_id = $1 ORDER BY position DESC LIMIT {_MAX_HISTORY}
+SELECT {INCIDENT_HISTORY_COLUMNS} FROM incident_history WHERE incident_id = $1
+ORDER BY position DESC LIMIT {_MAX_HISTORY}
 """
 
 
@@ -134,9 +150,15 @@ class PostgresIncidents:
     async def lock(self) -> int:
         return int(await self._connection.fetchval(_LOCK, _TENANT))
 
-    async def list_seen(self, limit: int) -> Sequence[tuple[Alert, bool]]:
+    async def has_news(self, revision: int) -> bool:
+        return bool(await self._connection.fetchval(_HAS_NEWS, _TENANT, revision))
+
+    async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
         rows = await self._connection.fetch(_SELECT_SEEN, limit)
-        return [(alert_of(row), row["is_stored"]) for row in rows]
+        return [
+            TracedAlert(alert=alert_of(row), headers=headers_of(row["traceparent"]), is_stored=row["is_stored"])
+            for row in rows
+        ]
 
     async def mark_seen(self, alerts: Sequence[Alert]) -> None:
         if alerts:
@@ -154,10 +176,10 @@ class PostgresIncidents:
             return
         incidents = [change.incident for change in changes]
         await self._connection.executemany(
-            _UPSERT, [(_TENANT, revision, *_incident_row(incident), *_summary_row(incident)) for incident in incidents]
+            _UPSERT, [(_TENANT, revision, *incident_row(incident), *summary_row(incident)) for incident in incidents]
         )
         await self._save_members(incidents, before)
-        entries = [_history_row(entry) for change in changes for entry in change.history]
+        entries = [incident_history_row(entry) for change in changes for entry in change.history]
         if entries:
             await self._connection.execute(_INSERT_HISTORY, *columns(entries))
         await self._connection.execute(_SET_REVISION, _TENANT, revision)
@@ -168,7 +190,7 @@ class PostgresIncidents:
         for incident in incidents:
             former = before[incident.id].alerts if incident.id in before else {}
             gone += [(incident.id, alert_id) for alert_id in former.keys() - incident.alerts.keys()]
-            written += _member_rows(incident, former)
+            written += member_rows(incident, former)
         if gone:
             await self._connection.execute(_DELETE_MEMBERS, *columns(gone))
         if written:
@@ -176,7 +198,7 @@ class PostgresIncidents:
 
     async def _load(self, rows: Sequence[Record]) -> list[Incident]:
         members = await _members(self._connection.fetch, [row["id"] for row in rows])
-        return [_incident_of(row, members[row["id"]]) for row in rows]
+        return [incident_of(row, members[row["id"]]) for row in rows]
 
 
 class PostgresIncidentReader:
@@ -193,8 +215,8 @@ class PostgresIncidentReader:
                 return None
             members = await _members(connection.fetch, [incident_id])
             entries = await connection.fetch(_SELECT_HISTORY, incident_id)
-            history = [_history_entry_of(entry) for entry in reversed(entries)]
-            return _incident_of(rows[0], members[incident_id]), history
+            history = [incident_history_entry_of(entry) for entry in reversed(entries)]
+            return incident_of(rows[0], members[incident_id]), history
 
         return await self._database.run_idempotent(read)
 
@@ -205,10 +227,10 @@ class PostgresIncidentReader:
             conditions.append(f"(create_time, id) < (${len(values) - 1}, ${len(values)})")
         values.append(page.size + 1)
         query = f"""
-            SELECT {_INCIDENT}, {_SUMMARY} FROM incidents WHERE {" AND ".join(conditions)}
+            SELECT {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS} FROM incidents WHERE {" AND ".join(conditions)}
             ORDER BY create_time DESC, id DESC LIMIT ${len(values)}
         """
-        return [_summary_of(row) for row in await self._database.fetch(query, *values)]
+        return [summary_of_row(row) for row in await self._database.fetch(query, *values)]
 
     async def list_labels(
         self, incident_ids: Sequence[str], equal: Mapping[str, str]
@@ -236,148 +258,5 @@ def _conditions(wanted: IncidentFilter) -> tuple[list[str], list[Any]]:
 async def _members(fetch: Any, incident_ids: Sequence[str]) -> Mapping[str, dict[str, IncidentAlert]]:
     members: dict[str, dict[str, IncidentAlert]] = {incident_id: {} for incident_id in incident_ids}
     for row in await fetch(_SELECT_MEMBERS, incident_ids) if incident_ids else ():
-        members[row["incident_id"]][row["alert_id"]] = _member_of(row)
+        members[row["incident_id"]][row["alert_id"]] = member_of(row)
     return members
-
-
-def _member_of(row: Record) -> IncidentAlert:
-    return IncidentAlert(
-        id=row["alert_id"],
-        rule_name=row["rule_name"],
-        service=row["service"],
-        resource=row["resource"],
-        severity=Severity[row["severity"]],
-        labels=json.loads(row["labels"]),
-        fire_time=row["fire_time"],
-        is_open=row["is_open"],
-        correlation=_correlation_of(row["correlation"]),
-    )
-
-
-def _member_rows(incident: Incident, before: Mapping[str, IncidentAlert]) -> Iterable[tuple[Any, ...]]:
-    """Yield the values of _MEMBER of the alerts that are not as before."""
-    for position, alert in enumerate(incident.alerts.values()):
-        if before.get(alert.id) != alert:
-            yield (
-                incident.id,
-                alert.id,
-                position,
-                storable(alert.rule_name),
-                storable(alert.service),
-                storable(alert.resource),
-                alert.severity.name,
-                labels_text(alert.labels),
-                alert.fire_time,
-                alert.is_open,
-                _correlation_text(alert.correlation),
-            )
-
-
-def _incident_of(row: Record, alerts: Mapping[str, IncidentAlert]) -> Incident:
-    return Incident(
-        id=row["id"],
-        state=IncidentState(row["state"]),
-        alerts=alerts,
-        cause=row["cause"],
-        create_time=row["create_time"],
-        update_time=row["update_time"],
-        settle_time=row["settle_time"],
-        resolve_time=row["resolve_time"],
-        resolved_by=row["resolved_by"],
-        acknowledge_time=row["acknowledge_time"],
-        acknowledged_by=row["acknowledged_by"],
-        acknowledged_until=row["acknowledged_until"],
-        assignee=row["assignee"],
-        merged_into=row["merged_into"],
-        version=row["version"],
-    )
-
-
-def _incident_row(incident: Incident) -> tuple[Any, ...]:
-    """Return the values of _INCIDENT."""
-    return (
-        incident.id,
-        incident.state.value,
-        incident.cause,
-        incident.create_time,
-        incident.update_time,
-        incident.settle_time,
-        incident.resolve_time,
-        incident.resolved_by,
-        incident.acknowledge_time,
-        incident.acknowledged_by,
-        incident.acknowledged_until,
-        incident.assignee,
-        incident.merged_into,
-        incident.version,
-    )
-
-
-def _summary_of(row: Record) -> IncidentSummary:
-    return IncidentSummary(
-        incident=_incident_of(row, {}),
-        title=row["title"],
-        severity=Severity[row["severity"]],
-        alert_count=row["alert_count"],
-        open_alert_count=row["open_alert_count"],
-        services=tuple(row["services"]),
-    )
-
-
-def _summary_row(incident: Incident) -> tuple[Any, ...]:
-    """Return the values of _SUMMARY."""
-    summary = summary_of(incident)
-    return (
-        storable(summary.title),
-        summary.severity.name,
-        summary.alert_count,
-        summary.open_alert_count,
-        [storable(service) for service in summary.services],
-    )
-
-
-def _history_entry_of(row: Record) -> IncidentHistoryEntry:
-    return IncidentHistoryEntry(
-        id=row["id"],
-        incident_id=row["incident_id"],
-        kind=IncidentHistoryKind(row["kind"]),
-        create_time=row["create_time"],
-        alert_id=row["alert_id"],
-        actor=row["actor"],
-        comment=row["comment"],
-        correlation=_correlation_of(row["correlation"]),
-    )
-
-
-def _history_row(entry: IncidentHistoryEntry) -> tuple[Any, ...]:
-    """Return the values of _HISTORY."""
-    return (
-        entry.id,
-        entry.incident_id,
-        entry.kind.value,
-        entry.create_time,
-        entry.alert_id,
-        storable(entry.actor),
-        storable(entry.comment),
-        _correlation_text(entry.correlation),
-    )
-
-
-def _correlation_text(correlation: Correlation) -> str:
-    fields = {
-        "incident": correlation.incident_id,
-        "reason": correlation.reason.value,
-        "path": [storable(service) for service in correlation.path],
-        "labels": storable_labels(correlation.labels),
-    }
-    return json.dumps(fields)
-
-
-def _correlation_of(text: str) -> Correlation:
-    fields = json.loads(text)
-    return Correlation(
-        incident_id=fields["incident"],
-        reason=CorrelationReason(fields["reason"]),
-        path=tuple(fields["path"]),
-        labels=fields["labels"],
-    )

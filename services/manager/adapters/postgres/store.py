@@ -12,6 +12,7 @@ from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTr
 from services.manager.adapters.postgres.catalog import PostgresCatalog
 from services.manager.adapters.postgres.incidents import PostgresIncidents
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdges, PostgresTraces
+from services.manager.adapters.postgres.notifications import PostgresNotifications
 from services.manager.adapters.postgres.on_call import PostgresOnCall
 from services.manager.adapters.postgres.routing import PostgresRouting
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblems
@@ -72,7 +73,8 @@ class PostgresTransaction:
         self.seeds = PostgresSeeds(connection)
         self.transitions = PostgresTransitions(connection)
         self.changes = PostgresChanges(connection)
-        self.alerts = PostgresAlerts(connection, catalog)
+        self.alerts = PostgresAlerts(connection)
+        self.notifications = PostgresNotifications(connection, catalog)
         self.catalog = PostgresCatalog(connection)
         self.learned_edges = PostgresLearnedEdges(connection)
         self.traces = PostgresTraces(connection)

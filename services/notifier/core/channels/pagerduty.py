@@ -117,7 +117,11 @@ def _payload(notification: NotificationContent) -> JsonObject:
 def _details(notification: NotificationContent) -> JsonObject:
     details: JsonObject = {name.lower(): value for name, value in facts(notification)}
     labels = {single_line(name): single_line(value) for name, value in notification.labels.items()}
-    details |= {"description": multi_line(notification.description), "labels": labels}
+    details |= {
+        "alert_id": single_line(notification.alert_id),
+        "description": multi_line(notification.description),
+        "labels": labels,
+    }
     if context := context_lines(notification):
         details["context"] = list(context)
     if (incident := notification.incident) is not None:

@@ -1,0 +1,57 @@
+"""Write what receivers are notified of, in the transaction that decides it."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from services.chassis import outbox
+from services.chassis.postgres import Connection
+from services.contract.topics import NOTIFICATIONS
+from services.domain.trace_context import headers_of
+from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of
+from services.manager.adapters.postgres.service_changes import PostgresChanges
+from services.manager.core.catalog import Catalog
+from services.manager.core.incident import IncidentNotification
+from services.manager.core.service_changes import ChangeSearch
+from services.manager.messages import notification_message
+from services.manager.ports.feeds import CatalogFeed
+from services.manager.ports.tables import TracedAlert
+
+# ruff: noqa: S608  (made of our own column names)
+_SELECT_ALERTS = f"SELECT {ALERT_COLUMNS}, traceparent FROM alerts WHERE id = ANY($1)"
+
+
+class PostgresNotifications:
+    """The outbox, in one transaction; notifications say what the catalog has of their alerts' services."""
+
+    def __init__(self, connection: Connection, catalog: CatalogFeed | None = None) -> None:
+        self.connection = connection
+        self._catalog = catalog
+        self._changes = PostgresChanges(connection)
+
+    async def load_alerts(self, alert_ids: Collection[str]) -> Mapping[str, TracedAlert]:
+        if not alert_ids:
+            return {}
+        rows = await self.connection.fetch(_SELECT_ALERTS, list(alert_ids))
+        return {row["id"]: TracedAlert(alert=alert_of(row), headers=headers_of(row["traceparent"])) for row in rows}
+
+    async def insert(self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]]) -> None:
+        if not notifications:
+            return
+        catalog = Catalog() if self._catalog is None else self._catalog.current
+        search = ChangeSearch.of(
+            [(about.alert.service, about.alert.fire_time) for _, about in notifications], catalog.graph
+        )
+        found = await self._changes.list_between(search.services, search.after, search.until) if search.services else ()
+        records = [
+            outbox.OutboxRecord(
+                key=notification.incident.subject_id.encode(),
+                value=notification_message(
+                    notification,
+                    about.alert,
+                    catalog,
+                    search.related(about.alert.service, about.alert.fire_time, found),
+                ).SerializeToString(),
+                headers=about.headers,
+            )
+            for notification, about in notifications
+        ]
+        await outbox.put_all(self.connection, NOTIFICATIONS, records)

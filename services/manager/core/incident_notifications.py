@@ -1,0 +1,391 @@
+"""Who is notified of an incident, of what, and when: what its receivers know, compared with what it is.
+
+`plan_notifications` looks at an incident as it is now, whatever steps have led there, and at what each receiver was
+last notified of. What differs is notified, or waits until a time that the incident remembers. So a plan that is made
+again without a change notifies nobody, and one after a restart, a merge or a command needs nothing but the incident.
+
+What a receiver knows of alerts is a number: the incident's version when it was last notified. An alert has the version
+with which its notifications were no longer withheld, and the one with which it ended; what is higher is news. So
+notifying of a thousand alerts writes one receiver, not a thousand alerts. An alert that was not withheld once is *live*
+until it ends, also if a silence begins: whoever was notified of it is notified of its end.
+
+A receiver is
+- notified that the incident fires, at once, when an alert is news whose route names it, and it does not know of the
+  incident yet or any more;
+- sent updates of one that it knows, of all its alerts: at once when the severity is higher than it was notified of,
+  and else at most once in its bundling interval;
+- notified once that somebody has acknowledged it;
+- notified of the end, at once, when no alert is live.
+
+A rule that fires too often for one resource is *flapping*: receivers are notified of that once, and then of its
+beginnings and ends at most once in their bundling interval, until it fires less often.
+
+Without a routing tree, the notifier's file decides, and the manager knows it as one receiver without a name. What this
+one knows includes the severities and rules' labels that the file was asked about: one that is new may lead to other
+channels, and is notified of at once.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from services.manager.core.alert import NotifiedState, notification_id_of
+from services.manager.core.incident import (
+    Incident,
+    IncidentAlert,
+    IncidentHistoryEntry,
+    IncidentHistoryKind,
+    IncidentNotification,
+    IncidentNotificationKind,
+    IncidentState,
+    NotifiedReceiver,
+    NotifyReason,
+    incident_history_id_of,
+    incident_notification_id_of,
+)
+from services.manager.core.incident_changes import FIRST_ADOPTED_SEQUENCE, IncidentChange, IncidentReason
+from services.manager.core.routing_tree import AlertRoute
+
+# Where there is no routing tree.
+FILE_RECEIVER = ""
+FILE_ROUTE = AlertRoute(path="", receivers=(FILE_RECEIVER,))
+
+_MAX_RECEIVERS = 50
+_MAX_PATHS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlappingSettings:
+    """When an alert of one rule and resource flaps: it fires so often within so long a time in one incident."""
+
+    count: int = 4
+    span: timedelta = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Message:
+    """What several receivers are notified of alike."""
+
+    kind: IncidentNotificationKind
+    reason: NotifyReason
+    comment: str
+    alert_id: str
+    new_alerts: int
+    ended_alerts: int
+    is_flapping: bool
+    # The file decides by the alert: its notifications name no receiver, and are records of their own.
+    is_by_file: bool
+
+
+def plan_notifications(incident: Incident, *, flapping: FlappingSettings, now: datetime) -> IncidentChange:
+    """Return an incident whose receivers know what they have to know now, and the notifications that make them."""
+    plan = _Plan(with_audible(incident), flapping, now)
+    plan.run()
+    after, notifications = plan.result()
+    if after == incident:
+        return IncidentChange(incident=incident, reason=IncidentReason.NOT_DUE)
+    history = (*plan.entries, *(_notified_entry(each, now) for each in notifications))
+    return IncidentChange(
+        incident=after, reason=IncidentReason.NOTIFIED, history=history, notifications=tuple(notifications)
+    )
+
+
+def with_audible(incident: Incident) -> Incident:
+    """Return an incident that has marked which of its alerts are no longer withheld; they stay so until they end."""
+    if incident.merged_into or all(alert.audible_version or alert.withheld_by for alert in incident.alerts.values()):
+        return incident
+    marked = {
+        alert.id: alert
+        if alert.audible_version or alert.withheld_by
+        else replace(alert, audible_version=incident.version)
+        for alert in incident.alerts.values()
+    }
+    return replace(incident, alerts=marked)
+
+
+def flapping_until(incident: Incident, settings: FlappingSettings, now: datetime) -> dict[tuple[str, str], datetime]:
+    """Return which rules and resources flap in an incident, and until when if they do not fire again."""
+    if len(incident.alerts) < settings.count:
+        return {}
+    fired: dict[tuple[str, str], list[datetime]] = {}
+    for alert in incident.alerts.values():
+        if alert.fire_time > now - settings.span:
+            fired.setdefault(_flap_key(alert), []).append(alert.fire_time)
+    return {
+        key: sorted(times)[-settings.count] + settings.span
+        for key, times in fired.items()
+        if len(times) >= settings.count
+    }
+
+
+class _Plan:
+    """What is decided so far. Changed in place."""
+
+    def __init__(self, incident: Incident, flapping: FlappingSettings, now: datetime) -> None:
+        self._incident = incident
+        self._now = now
+        self._receivers = dict(incident.receivers)
+        self._messages: dict[_Message, list[str]] = {}
+        # Until when a receiver waits.
+        self._due: dict[str, datetime] = {}
+        self._audible = [alert for alert in incident.alerts.values() if alert.audible_version > 0]
+        self._live = incident.live_alerts
+        self._about = subject_alert_of(incident)
+        is_over = not incident.is_open
+        self._flapping = {} if is_over else flapping_until(incident, flapping, now)
+        self._new_flapping = self._flapping.keys() - incident.flapping
+        self.entries = [self._flapping_entry(key, flapping) for key in sorted(self._new_flapping)]
+
+    def run(self) -> None:
+        """Decide for all receivers, in the order in which they are notified."""
+        if not self._incident.merged_into:
+            self._notify_routed()
+        self._update_active()
+        self._acknowledge()
+        self._resolve()
+
+    def result(self) -> tuple[Incident, list[IncidentNotification]]:
+        """Return the incident afterwards, and the notifications."""
+        records = [(message, chunk) for message, receivers in self._messages.items() for chunk in _chunks(receivers)]
+        after = replace(
+            self._incident,
+            receivers=self._receivers,
+            flapping=frozenset(self._flapping),
+            notify_time=min((*self._due.values(), *self._flapping.values()), default=None),
+            sequence=self._incident.sequence + len(records),
+        )
+        numbered = enumerate(records, self._incident.sequence + 1)
+        return after, [_notification(after, message, chunk, number) for number, (message, chunk) in numbered]
+
+    def _notify_routed(self) -> None:
+        """Notify those that do not know that the incident fires of alerts whose routes name them."""
+        for name, news in self._news_of_inactive().items():
+            known = self._receivers.get(name)
+            is_sudden = [alert for alert in news if not self._is_known_flapping(alert)]
+            interval = min(route.bundling_interval for alert in news for route in _routes_to(name, alert))
+            if known is not None and not is_sudden and not self._live:
+                # It knows that this flaps.
+                self._receivers[name] = replace(known, version=self._incident.version)
+                continue
+            if known is not None and not is_sudden and self._now < known.last_time + interval:
+                self._due[name] = known.last_time + interval
+                continue
+            first = _worst(is_sudden or news)
+            reason = NotifyReason.FLAPPING if _flap_key(first) in self._new_flapping else NotifyReason.ROUTED
+            comment = _words_of_routes(_routes_to(name, first))
+            self._send(name, IncidentNotificationKind.FIRING, reason, comment, first, interval)
+            if name == FILE_RECEIVER:
+                self._ask_file(news)
+
+    def _news_of_inactive(self) -> dict[str, list[IncidentAlert]]:
+        news: dict[str, list[IncidentAlert]] = {}
+        for alert in self._audible:
+            for name in dict.fromkeys(name for route in alert.routes for name in route.receivers):
+                known = self._receivers.get(name)
+                if known is None or (not known.is_active and alert.audible_version > known.version):
+                    news.setdefault(name, []).append(alert)
+        return news
+
+    def _ask_file(self, news: Iterable[IncidentAlert]) -> bool:
+        """Notify of alerts that the file may route to other channels; return whether there are any."""
+        first: dict[str, IncidentAlert] = {}
+        for alert in news:
+            first.setdefault(alert.file_route, alert)
+        new = [first[each] for each in first.keys() - set(self._receivers[FILE_RECEIVER].file_routes)]
+        for alert in sorted(new, key=lambda alert: (-alert.severity, alert.audible_version, alert.fire_time, alert.id)):
+            comment = _words_of_routes(alert.routes)
+            self._send(
+                FILE_RECEIVER, IncidentNotificationKind.UPDATED, NotifyReason.ROUTED_BY_FILE, comment, alert, None
+            )
+        return bool(new)
+
+    def _update_active(self) -> None:
+        """Send those that know the incident what is news to them; of the end they are notified otherwise."""
+        if not self._live or not self._audible:
+            return
+        newest = max(max(alert.audible_version, alert.end_version) for alert in self._audible)
+        severity = max(alert.severity for alert in self._live)
+        for name, known in list(self._receivers.items()):
+            is_news = newest > known.version or severity > known.severity or known.cause != self._incident.cause
+            if not known.is_active or not is_news:
+                continue
+            news = [alert for alert in self._live if alert.audible_version > known.version]
+            if name == FILE_RECEIVER and self._ask_file(news):
+                continue
+            due = known.last_time + known.interval
+            if severity > known.severity:
+                worst = _worst(news or self._live)
+                self._update(name, NotifyReason.SEVERITY_RAISED, f"severity {severity.name}", worst)
+            elif any(_flap_key(alert) in self._new_flapping for alert in news):
+                self._update(name, NotifyReason.FLAPPING, "fires too often", self._about)
+            elif self._now >= due:
+                self._update(name, NotifyReason.BUNDLED, "what changed since the last message", self._about)
+            else:
+                self._due[name] = due
+
+    def _update(self, name: str, reason: NotifyReason, comment: str, about: IncidentAlert) -> None:
+        self._send(name, IncidentNotificationKind.UPDATED, reason, comment, about, None)
+
+    def _acknowledge(self) -> None:
+        is_acknowledged = self._incident.state is IncidentState.ACKNOWLEDGED
+        by = f"acknowledged by {self._incident.acknowledged_by}"
+        for name, known in list(self._receivers.items()):
+            if is_acknowledged and known.is_active and not known.is_acknowledged:
+                kind = IncidentNotificationKind.ACKNOWLEDGED
+                self._send(name, kind, NotifyReason.ACKNOWLEDGED, by, self._about, None)
+            self._receivers[name] = replace(self._receivers[name], is_acknowledged=known.is_active and is_acknowledged)
+
+    def _resolve(self) -> None:
+        """Notify those that know the incident that no alert is live; where alerts flap, once in the interval."""
+        if self._live:
+            return
+        into = self._incident.merged_into
+        reason = NotifyReason.MERGED if into else NotifyReason.ENDED
+        comment = f"merged into {into}" if into else "all alerts have ended"
+        for name, known in list(self._receivers.items()):
+            if not known.is_active:
+                continue
+            due = known.last_time + known.interval
+            if self._flapping and self._now < due:
+                self._due[name] = due
+                continue
+            self._send(name, IncidentNotificationKind.RESOLVED, reason, comment, self._about, None)
+            self._receivers[name] = replace(self._receivers[name], is_active=False, is_acknowledged=False)
+
+    def _send(
+        self,
+        name: str,
+        kind: IncidentNotificationKind,
+        reason: NotifyReason,
+        comment: str,
+        about: IncidentAlert,
+        interval: timedelta | None,
+    ) -> None:
+        """Notify a receiver: what it is notified of now is no news to it any more."""
+        known = self._receivers.get(name)
+        version = 0 if known is None else known.version
+        message = _Message(
+            kind=kind,
+            reason=reason,
+            comment=comment,
+            alert_id=about.id,
+            new_alerts=sum(alert.audible_version > version for alert in self._audible),
+            ended_alerts=sum(alert.end_version > version for alert in self._audible),
+            is_flapping=bool(self._flapping),
+            is_by_file=name == FILE_RECEIVER,
+        )
+        self._messages.setdefault(message, []).append(name)
+        self._due.pop(name, None)
+        self._receivers[name] = self._notified(name, known, interval, about)
+
+    def _notified(
+        self, name: str, known: NotifiedReceiver | None, interval: timedelta | None, about: IncidentAlert
+    ) -> NotifiedReceiver:
+        severity = max((alert.severity for alert in self._live), default=about.severity)
+        if known is not None and known.is_active:
+            severity = max(severity, known.severity)
+        routes = known.file_routes if known is not None else ()
+        if name == FILE_RECEIVER and about.file_route not in routes:
+            routes = (*routes, about.file_route)
+        return NotifiedReceiver(
+            name=name,
+            first_time=self._now if known is None else known.first_time,
+            last_time=self._now,
+            version=self._incident.version,
+            cause=self._incident.cause,
+            severity=severity,
+            interval=interval or (known.interval if known is not None else FILE_ROUTE.bundling_interval),
+            is_active=True,
+            is_acknowledged=known is not None and known.is_acknowledged,
+            file_routes=routes,
+        )
+
+    def _is_known_flapping(self, alert: IncidentAlert) -> bool:
+        key = _flap_key(alert)
+        return key in self._flapping and key not in self._new_flapping
+
+    def _flapping_entry(self, key: tuple[str, str], settings: FlappingSettings) -> IncidentHistoryEntry:
+        of_key = [alert for alert in self._incident.alerts.values() if _flap_key(alert) == key]
+        last = max(of_key, key=lambda alert: (alert.fire_time, alert.id))
+        kind, minutes = IncidentHistoryKind.FLAPPING, settings.span.total_seconds() / 60
+        return IncidentHistoryEntry(
+            id=incident_history_id_of(self._incident.id, kind, last.id),
+            incident_id=self._incident.id,
+            kind=kind,
+            create_time=self._now,
+            alert_id=last.id,
+            comment=f"fired {settings.count} times or more within {minutes:g} minutes",
+        )
+
+
+def subject_alert_of(incident: Incident) -> IncidentAlert:
+    """Return the alert that messages about an incident are about: its cause, unless that is withheld."""
+    cause = incident.alerts[incident.cause]
+    others = (alert for alert in incident.alerts.values() if alert.audible_version)
+    return cause if cause.audible_version else next(others, cause)
+
+
+def _chunks(receivers: Sequence[str]) -> list[Sequence[str]]:
+    return [receivers[first : first + _MAX_RECEIVERS] for first in range(0, len(receivers), _MAX_RECEIVERS)]
+
+
+def _routes_to(name: str, alert: IncidentAlert) -> list[AlertRoute]:
+    return [route for route in alert.routes if name in route.receivers]
+
+
+def _words_of_routes(routes: Sequence[AlertRoute]) -> str:
+    paths = [route.path for route in routes[:_MAX_PATHS] if route.path]
+    return f"route {', '.join(paths)}" if paths else "routes of the notifier's file"
+
+
+def _worst(alerts: Iterable[IncidentAlert]) -> IncidentAlert:
+    """Return the alert with the highest severity, of several the first one."""
+    return min(alerts, key=lambda alert: (-alert.severity, alert.fire_time, alert.id))
+
+
+def _flap_key(alert: IncidentAlert) -> tuple[str, str]:
+    return alert.rule_name, alert.resource
+
+
+def _notification(
+    incident: Incident, message: _Message, receivers: Sequence[str], sequence: int
+) -> IncidentNotification:
+    return IncidentNotification(
+        id=_id_of(incident, message.kind, sequence),
+        kind=message.kind,
+        receivers=() if message.is_by_file else tuple(receivers),
+        incident=incident,
+        alert_id=message.alert_id,
+        sequence=sequence,
+        reason=message.reason,
+        comment=message.comment,
+        new_alerts=message.new_alerts,
+        ended_alerts=message.ended_alerts,
+        is_flapping=message.is_flapping,
+    )
+
+
+def _id_of(incident: Incident, kind: IncidentNotificationKind, sequence: int) -> str:
+    """Return the id of a notification.
+
+    The end of an alert that a former release has notified of has the id that this one gives it, which may do so too.
+    """
+    if incident.dedup_key and sequence == FIRST_ADOPTED_SEQUENCE and kind is IncidentNotificationKind.RESOLVED:
+        return notification_id_of(incident.dedup_key, NotifiedState.RESOLVED)
+    return incident_notification_id_of(incident.id, sequence)
+
+
+def _notified_entry(notification: IncidentNotification, now: datetime) -> IncidentHistoryEntry:
+    incident, kind = notification.incident, IncidentHistoryKind.NOTIFIED
+    return IncidentHistoryEntry(
+        id=incident_history_id_of(incident.id, kind, notification.id),
+        incident_id=incident.id,
+        kind=kind,
+        create_time=now,
+        alert_id=notification.alert_id,
+        comment=notification.comment,
+        notified_kind=notification.kind,
+        receivers=notification.receivers,
+        notification_id=notification.id,
+        decided_by=notification.reason.value,
+    )
