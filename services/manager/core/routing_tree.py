@@ -9,7 +9,7 @@ What a route does not say it inherits from the one above it. None stands for tha
 be inherited.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -115,18 +115,18 @@ class RoutingTree:
 
     def routes_of(self, labels: Mapping[str, str]) -> tuple[AlertRoute, ...]:
         """Return the routes of an alert with these labels, at least one, in the order of the tree."""
-        return tuple(_take(self.root, self._root, labels, lambda _: None))
+        return tuple(_take(self.root, _NO_ROUTE, ROOT_PATH, labels, None))
 
     def visits_of(self, labels: Mapping[str, str]) -> tuple[RouteVisit, ...]:
         """Return each route that an alert with these labels comes to, in the order of the tree."""
         visits: list[RouteVisit] = []
-        _take(self.root, self._root, labels, visits.append)
+        _take(self.root, _NO_ROUTE, ROOT_PATH, labels, visits.append)
         # A route is decided upon after those below it.
         return tuple(sorted(visits, key=lambda visit: _position(visit.route.path)))
 
     def all_routes(self) -> Iterator[tuple[RouteNode, AlertRoute]]:
         """Yield each route as it is written and with what it inherits, in the order of the tree."""
-        yield from _descend(self.root, self._root)
+        yield from _descend(self.root, _inherit(self.root, _NO_ROUTE, ROOT_PATH))
 
     def correlation_label_sets(self) -> frozenset[tuple[str, ...]]:
         """Return the names by which routes correlate, without the empty ones."""
@@ -139,10 +139,6 @@ class RoutingTree:
     def policies(self) -> frozenset[str]:
         """Return all escalation policies that routes name."""
         return frozenset(node.policy for node, _ in self.all_routes() if node.policy)
-
-    @property
-    def _root(self) -> AlertRoute:
-        return _inherit(self.root, AlertRoute(path=""), ROOT_PATH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,22 +158,38 @@ class StoredTree:
         return digest("routing", str(self.version), self.create_time.isoformat())[:16]
 
 
+# What the root inherits.
+_NO_ROUTE = AlertRoute(path="")
+
+
 def _take(
-    node: RouteNode, route: AlertRoute, labels: Mapping[str, str], visit: Callable[[RouteVisit], None]
+    node: RouteNode,
+    above: AlertRoute,
+    path: str,
+    labels: Mapping[str, str],
+    visit: Callable[[RouteVisit], None] | None,
 ) -> list[AlertRoute]:
     """Return the routes at and below a node that take an alert; none where its matchers do not hold."""
-    if not all_match(node.matchers, labels):
-        failed = next(matcher for matcher in node.matchers if not matcher.matches(labels))
-        visit(RouteVisit(route=route, node=node, outcome=RouteOutcome.NOT_MATCHED, failed=failed))
+    failed = next((matcher for matcher in node.matchers if not matcher.matches(labels)), None)
+    if failed is not None and visit is None:
+        # Most routes of a large tree: what they inherit is not needed.
         return []
+    route = _inherit(node, above, path)
     taken: list[AlertRoute] = []
-    for index, below in enumerate(node.routes):
-        found = _take(below, _inherit(below, route, f"{route.path}/{index}"), labels, visit)
+    for index, below in enumerate(node.routes if failed is None else ()):
+        found = _take(below, route, f"{path}/{index}", labels, visit)
         taken += found
         if found and not below.continues:
             break
-    visit(RouteVisit(route=route, node=node, outcome=RouteOutcome.PASSED_ON if taken else RouteOutcome.TAKEN))
-    return taken or [route]
+    if visit is not None:
+        visit(RouteVisit(route=route, node=node, outcome=_outcome(failed, taken), failed=failed))
+    return (taken or [route]) if failed is None else []
+
+
+def _outcome(failed: LabelMatcher | None, taken: Sequence[AlertRoute]) -> RouteOutcome:
+    if failed is not None:
+        return RouteOutcome.NOT_MATCHED
+    return RouteOutcome.PASSED_ON if taken else RouteOutcome.TAKEN
 
 
 def _descend(node: RouteNode, route: AlertRoute) -> Iterator[tuple[RouteNode, AlertRoute]]:
