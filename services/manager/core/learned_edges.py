@@ -244,5 +244,5 @@ def _surplus(edges: Iterable[LearnedEdge], settings: LearningSettings, now: date
     return [edge.pair for edge in undecided[: len(all_edges) - settings.max_edges]]
 
 
-def _graph_of(edges: Mapping[ServicePair, LearnedEdge]) -> set[tuple[ServicePair, EdgeState]]:
-    return {(pair, edge.state) for pair, edge in edges.items() if edge.is_in_graph}
+def _graph_of(edges: Mapping[ServicePair, LearnedEdge]) -> set[ServicePair]:
+    return {pair for pair, edge in edges.items() if edge.is_in_graph}

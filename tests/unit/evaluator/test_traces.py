@@ -82,6 +82,9 @@ def test_what_names_no_trace_or_no_time_is_left_out() -> None:
     assert sample_traces(columns(), ALL) == {}
     assert sample_traces(columns(event(""), event("")), ALL) == {}
     assert sample_traces(columns(event("short")), ALL) == {}
+    assert set(sample_traces(columns(event("short"), event(trace_id(1)), event("x" * 33)), ALL)) == {
+        (trace_id(1), "web")
+    }
     assert sample_traces(columns(event(trace_id(1), second=None)), ALL) == {}
     assert sample_traces(columns(event(trace_id(1))), -1) == {}
     empty = pa.array([], pa.string())
@@ -135,6 +138,13 @@ def test_what_comes_later_or_again_changes_only_an_earlier_time() -> None:
     for second in (5, 7, 3, 3):
         sampled.add(sample_traces(columns(event(trace_id(1), second=second)), ALL))
     assert seen(sampled.take()) == {(trace_id(1), "web"): 3}
+
+
+def test_traces_are_sampled_up_to_a_priority() -> None:
+    events = columns(*(event(trace_id(n)) for n in range(9)))
+    in_order = priorities(sample_traces(events, ALL))
+    for number, priority in enumerate(in_order):
+        assert priorities(sample_traces(events, priority)) == in_order[: number + 1]
 
 
 def test_nothing_is_sampled_where_it_is_switched_off() -> None:

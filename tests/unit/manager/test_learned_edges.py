@@ -105,6 +105,8 @@ def test_a_new_order_begins_with_what_spoke_against_it() -> None:
 def test_counts_halve_and_only_what_is_seen_is_as_new() -> None:
     old = a_learned_edge(count_time=NOW - WEEK, seen_time=NOW - WEEK)
     assert (old.faded(NOW, WEEK).support, old.faded(NOW - 2 * WEEK, WEEK)) == (20, old)
+    # The clock may have been set back.
+    assert old.share_left(NOW - 2 * WEEK, WEEK) == 1
     seen = learned({PAIR: 2}, old)[PAIR]
     assert (seen.support, seen.forward, seen.seen_time, seen.count_time) == (22, 22, NOW, NOW)
     assert seen.create_time == old.create_time

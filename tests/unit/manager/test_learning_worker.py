@@ -1,13 +1,16 @@
 """Closed traces become edges, once, whichever of two managers is told of them."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.chassis.failures import StoreUnavailable
 from services.chassis.telemetry import telemetry
-from services.manager.core.learned_edges import LearningSettings, TraceSighting
+from services.manager.core.learned_edges import LearningSettings, TraceSighting, count_orders
 from services.manager.metrics import Metrics
 from services.manager.worker.learning import LearningWorker
 from tests.fakes.clock import FakeClock
@@ -116,3 +119,23 @@ async def test_many_closed_traces_are_counted_without_a_pause(world: World) -> N
     assert len(world.store.tables.learned.sightings) == 500
     assert await world.workers[1].turn() == timedelta(seconds=10)
     assert world.store.tables.learned.sightings == {}
+
+
+names = st.sampled_from(["a", "b", "c"])
+reports = st.lists(st.tuples(st.integers(0, 1), st.builds(sighting, st.integers(0, 2), names, st.integers(0, 4))))
+
+
+@given(reports, st.lists(st.integers(0, 1), max_size=4))
+def test_it_does_not_matter_which_manager_is_told_of_what_nor_which_one_counts(
+    sent: list[tuple[int, TraceSighting]], turns: list[int]
+) -> None:
+    async def learned() -> dict[tuple[str, str], float]:
+        world = World()
+        for manager in (0, 1):
+            await world.report(*(each for told, each in sent if told == manager))
+        world.clock.advance(CLOSE_DELAY + timedelta(seconds=1))
+        for turn in [*turns, 0]:
+            await world.workers[turn].turn()
+        return world.edges()
+
+    assert asyncio.run(learned()) == count_orders(each for _, each in sent)
