@@ -66,15 +66,24 @@ class ScheduleLayer:
 
     def turns(self, first: datetime, last: datetime, zone: ZoneInfo) -> list[OnCallTurn]:
         """Return all parts between two moments, which cut them off, in their order."""
+        low = max(first, first_moment(self.start, zone))
+        high = last if self.end is None else min(last, first_moment(self.end, zone))
+        if low >= high:
+            return []
+        covered = WeeklyHours(spans=self.hours, zone=zone).intervals(low, high) if self.hours else [(low, high)]
+        number = self._number_at(low, zone)
+        handoff = self._handoff(number + 1, zone)
         turns: list[OnCallTurn] = []
-        for start, end in pairwise(sorted({first, last, *self._borders(first, last, zone)})):
-            if not self._is_active(start, zone):
-                continue
-            number = self._number_at(start, zone)
-            goes_on = bool(turns) and turns[-1].end == start and turns[-1].number == number
-            begin = turns.pop().start if goes_on else start
-            person = self.people[number % len(self.people)]
-            turns.append(OnCallTurn(start=begin, end=end, person=person, number=number))
+        for start, end in covered:
+            begin = start
+            while begin < end:
+                # A turn that the clock jumps over is empty.
+                while handoff <= begin:
+                    number += 1
+                    handoff = self._handoff(number + 1, zone)
+                person = self.people[number % len(self.people)]
+                turns.append(OnCallTurn(start=begin, end=min(end, handoff), person=person, number=number))
+                begin = turns[-1].end
         return turns
 
     def _is_active(self, at: datetime, zone: ZoneInfo) -> bool:
@@ -92,15 +101,6 @@ class ScheduleLayer:
 
     def _handoff(self, number: int, zone: ZoneInfo) -> datetime:
         return first_moment(self.start + number * self.turn, zone)
-
-    def _borders(self, first: datetime, last: datetime, zone: ZoneInfo) -> Iterator[datetime]:
-        """Yield when anything of the layer begins or ends between two moments."""
-        borders = [first_moment(each, zone) for each in (self.start, self.end) if each is not None]
-        low = max(0, (wall_time(first - _SLACK, zone) - self.start) // self.turn)
-        high = (wall_time(last + _SLACK, zone) - self.start) // self.turn
-        borders += (self._handoff(number, zone) for number in range(low, high + 1))
-        borders += WeeklyHours(spans=self.hours, zone=zone).borders(first, last)
-        return (border for border in borders if first < border < last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,13 +69,22 @@ class WeeklyHours:
         today = wall_time(at, self.zone).date()
         return any(start <= at < end for shift in _NEIGHBOURS for start, end in self._of_day(today + shift))
 
-    def borders(self, first: datetime, last: datetime) -> Iterator[datetime]:
-        """Yield when spans begin or end between two moments, in no order."""
+    def intervals(self, first: datetime, last: datetime) -> list[tuple[datetime, datetime]]:
+        """Return when moments between these two are covered, in their order; nothing overlaps or touches."""
         day, last_day = (wall_time(each, self.zone).date() for each in (first - _DAY, last + _DAY))
+        found: list[tuple[datetime, datetime]] = []
         while day <= last_day:
-            for start, end in self._of_day(day):
-                yield from (border for border in (start, end) if first < border < last)
+            found += self._of_day(day)
             day += _DAY
+        merged: list[tuple[datetime, datetime]] = []
+        for start, end in sorted((max(start, first), min(end, last)) for start, end in found):
+            if start >= end:
+                continue
+            if merged and merged[-1][1] >= start:
+                merged[-1] = merged[-1][0], max(merged[-1][1], end)
+            else:
+                merged.append((start, end))
+        return merged
 
     def _of_day(self, day: date) -> Iterator[tuple[datetime, datetime]]:
         return (found for span in self.spans if (found := span.on(day, self.zone)) is not None)

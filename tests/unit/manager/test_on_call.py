@@ -76,6 +76,10 @@ def test_a_layer_ends() -> None:
     layer = ScheduleLayer(name="l", people=("ann",), start=datetime(2026, 3, 2), turn=DAY, end=datetime(2026, 3, 4, 12))
     assert schedule(layer).on_call(berlin("2026-03-04T11:59:59")) == ("ann",)
     assert schedule(layer).on_call(berlin("2026-03-04T12:00:00")) == ()
+    assert shown(schedule(layer).shifts(berlin("2026-03-04T00:00:00"), berlin("2026-03-05T00:00:00"))) == [
+        "04.03. 00:00 - 04.03. 12:00 ann (l)"
+    ]
+    assert schedule(layer).shifts(berlin("2026-03-20T00:00:00"), berlin("2026-03-25T00:00:00")) == []
 
 
 def test_a_turn_that_begins_where_the_clock_goes_back_begins_once() -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: DTZ001  (on the wall clock)
 
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -113,11 +114,24 @@ def test_hours_are_those_of_a_clock_that_never_goes_back(
 
 
 @given(spans=st.lists(SPANS, min_size=1, max_size=3).map(tuple), moment=MOMENTS, zone=ZONES)
-def test_nothing_changes_between_borders(spans: tuple[HoursSpan, ...], moment: datetime, zone: ZoneInfo) -> None:
+def test_the_intervals_are_the_moments_that_are_covered(
+    spans: tuple[HoursSpan, ...], moment: datetime, zone: ZoneInfo
+) -> None:
     hours = WeeklyHours(spans=spans, zone=zone)
     last = moment + timedelta(days=2)
-    borders = sorted({moment, *hours.borders(moment, last)})
-    assert all(moment <= border < last for border in borders)
+    found = hours.intervals(moment, last)
+    assert all(before[1] < after[0] for before, after in pairwise(found))
+    assert all(moment <= start < end <= last for start, end in found)
     for minute in range(0, 2 * 24 * 60, 15):
         at = moment + timedelta(minutes=minute)
-        assert hours.covers(at) is hours.covers(max(border for border in borders if border <= at))
+        assert hours.covers(at) is any(start <= at < end for start, end in found)
+
+
+def test_hours_that_overlap_or_touch_are_one_interval() -> None:
+    spans = tuple(HoursSpan(start=time(start), end=time(end)) for start, end in ((9, 12), (10, 11), (12, 13), (15, 16)))
+    first = datetime(2026, 11, 27, 11, tzinfo=UTC)
+    hours = WeeklyHours(spans=spans, zone=ZoneInfo("UTC"))
+    assert hours.intervals(first, first + timedelta(hours=4, minutes=30)) == [
+        (first, first.replace(hour=13)),
+        (first.replace(hour=15), first.replace(hour=15, minute=30)),
+    ]
