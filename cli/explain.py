@@ -15,6 +15,7 @@ from cli.output import (
     print_whole_table,
     stdout,
 )
+from cli.routing.command import explain_labels
 from tocsin.explanations.v1 import explanation_service_pb2 as service
 from tocsin.explanations.v1.explanation_pb2 import Explanation, ExplanationStep, Reference
 from tocsin.explanations.v1.explanation_service_pb2_grpc import ExplanationServiceStub
@@ -26,18 +27,29 @@ def _complete(incomplete: str) -> list[tuple[str, str]]:
 
 def explain_subject(
     given: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            metavar="ID", help="The id of an alert or an incident, or its beginning.", autocompletion=_complete
+            metavar="ID | NAME=VALUE…",
+            help="The id of an alert or an incident, or its beginning; with --labels, an alert's labels.",
+            autocompletion=_complete,
         ),
     ],
+    *,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Show what would happen now to an alert with these labels: team=shop.")
+    ] = False,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Explain why people were notified of an alert or an incident, or were not: step by step, as it was recorded."""
+    if labels:
+        explain_labels(given, file=None, output=output, server=server)
+        return
+    if len(given) > 1:
+        raise typer.BadParameter("expected one id; labels need --labels")
     with open_channel(server, output) as channel:
         stub = ExplanationServiceStub(channel)
-        found, is_incident = find_explainable(channel, given, output)
+        found, is_incident = find_explainable(channel, given[0], output)
         if is_incident:
             request = service.ExplainIncidentRequest(id=found)
             explanation = stub.ExplainIncident(request, timeout=RPC_TIMEOUT_S).explanation

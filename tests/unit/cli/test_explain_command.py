@@ -87,6 +87,13 @@ def test_a_beginning_of_several_ids_is_refused_with_what_they_are(
     assert "incident, OPEN" in done.stderr
 
 
+def test_labels_need_the_option(tocsin: Command) -> None:
+    done = tocsin("explain", "team=shop", "severity=HIGH")
+    assert done.exit_code == 2
+    assert "labels need --labels" in done.stderr
+    assert "No routing tree was ever set" in tocsin("explain", "--labels", "team=shop", "severity=HIGH").stdout
+
+
 def test_what_is_neither_is_refused(tocsin: Command) -> None:
     done = tocsin("explain", "0" * 36)
     assert done.exit_code == 1
