@@ -1,6 +1,6 @@
 """tocsin catalog: the services, who owns them, and what they depend on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from cli.output import (
 from services.contract.paging import MAX_PAGE_SIZE
 from tocsin.catalog.v1 import catalog_service_pb2 as service
 from tocsin.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
-from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
+from tocsin.catalog.v1.service_entry_pb2 import GraphEdge, ServiceEntry
 
 app = typer.Typer(no_args_is_help=True, help="Describe services: owners, links, dependencies.")
 
@@ -74,12 +74,12 @@ def list_services(
 def show_service(
     name: ServiceName, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
-    """Show one service, and which services depend on it."""
+    """Show one service, and which services depend on it; of learned dependencies that they are learned."""
     with open_channel(server, output) as channel:
         stub = CatalogServiceStub(channel)
         found = stub.GetService(service.GetServiceRequest(name=name), timeout=RPC_TIMEOUT_S).service
-        dependents = [edge.service for edge in _read_graph(stub, name, depth=1).edges if edge.depends_on == name]
-    print_message(found, output, lambda: print_fields(dict(_shown_fields(found, dependents))))
+        edges = _read_graph(stub, name, depth=1).edges
+    print_message(found, output, lambda: print_fields(dict(_shown_fields(found, edges))))
 
 
 @app.command("graph")
@@ -151,14 +151,26 @@ def _read_graph(stub: CatalogServiceStub, name: str, *, depth: int) -> service.G
             return graph
 
 
-def _shown_fields(entry: ServiceEntry, dependents: list[str]) -> Iterator[tuple[str, object]]:
+def _shown_fields(entry: ServiceEntry, edges: Iterable[GraphEdge]) -> Iterator[tuple[str, object]]:
     yield "Name", entry.name
     yield "Owner", entry.owner
     yield "Tier", entry.tier
     yield "Description", entry.description
     yield from ((f"Link {name}", address) for name, address in sorted(entry.links.items()))
     yield "Labels", dict(entry.labels)
-    yield "Depends on", list(entry.depends_on)
-    yield "Needed by", dependents
+    # An ignored dependency is none. What is declared is said once, though it was learned too.
+    followed = sorted(
+        (edge for edge in edges if edge.state != GraphEdge.IGNORED), key=lambda edge: edge.origin, reverse=True
+    )
+    depends_on = {
+        edge.depends_on: _with_origin(edge.depends_on, edge) for edge in followed if edge.service == entry.name
+    }
+    needed_by = {edge.service: _with_origin(edge.service, edge) for edge in followed if edge.depends_on == entry.name}
+    yield "Depends on", [depends_on[name] for name in sorted(depends_on)]
+    yield "Needed by", [needed_by[name] for name in sorted(needed_by)]
     yield "Created", format_timestamp(entry.create_time)
     yield "Changed", format_timestamp(entry.update_time)
+
+
+def _with_origin(name: str, edge: GraphEdge) -> str:
+    return f"{name} (learned)" if edge.origin == GraphEdge.LEARNED else name

@@ -1,6 +1,7 @@
 """tocsin catalog edges, against a manager in memory."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,22 @@ def test_a_learned_dependency_is_confirmed_and_ignored(tocsin: Command, edge: Ed
     assert json.loads(done.stdout)["state"] == "IGNORED"
     assert "It was ignored before." in tocsin("catalog", "edges", "ignore", "web", "pay").stdout
     assert "(learned)  (ignored)" in tocsin("catalog", "graph").stdout
+
+
+def test_a_service_is_shown_with_what_was_learned_of_it_and_without_what_is_ignored(
+    tocsin: Command, tmp_path: Path
+) -> None:
+    entries = tmp_path / "entries.yaml"
+    entries.write_text("services: [{name: web, dependsOn: [pay, db]}, {name: pay}]")
+    assert tocsin("catalog", "apply", str(entries)).exit_code == 0
+    web = tocsin("catalog", "show", "web").stdout
+    assert "db, pay" in web
+    assert "ads" not in web
+    assert "web (learned)" not in tocsin("catalog", "show", "pay").stdout
+    entries.write_text("services: [{name: web}]")
+    assert tocsin("catalog", "apply", str(entries)).exit_code == 0
+    assert "pay (learned)" in tocsin("catalog", "show", "web").stdout
+    assert "web (learned)" in tocsin("catalog", "show", "pay").stdout
 
 
 def test_what_was_not_learned_is_refused(tocsin: Command) -> None:
