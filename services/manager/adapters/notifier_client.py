@@ -1,7 +1,6 @@
 """The client of the notifier: which receivers it has, and the routes of its file."""
 
 import asyncio
-from datetime import datetime, timedelta
 
 import grpc
 import structlog
@@ -17,7 +16,7 @@ from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationSe
 log = structlog.get_logger()
 
 _TIMEOUT_S = 2.0
-_MAX_AGE = timedelta(seconds=5)
+_MAX_AGE_S = 5.0
 
 
 class ReceiversUnavailable(Failure):
@@ -34,14 +33,14 @@ class NotifierClient:
         self._stub = NotificationServiceStub(mesh)
         self._clock = clock
         self._known: NotifierReceivers | None = None
-        self._ask_time: datetime | None = None
+        self._asked = 0.0
         self._asking = asyncio.Lock()
 
     async def receivers(self) -> NotifierReceivers:
         async with self._asking:
-            now = self._clock.now()
-            if self._known is None or self._ask_time is None or now - self._ask_time >= _MAX_AGE:
-                self._known, self._ask_time = await self._ask(), now
+            now = self._clock.monotonic()
+            if self._known is None or now - self._asked >= _MAX_AGE_S:
+                self._known, self._asked = await self._ask(), now
             return self._known
 
     async def _ask(self) -> NotifierReceivers:

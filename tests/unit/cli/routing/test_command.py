@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from services.domain.matchers import quote
 from services.domain.severity import Severity
 from services.manager.core.alert_changes import open_alert
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
@@ -176,6 +178,15 @@ def test_labels_need_a_name_and_a_value(tocsin: Command, labels: str) -> None:
     assert tocsin("routing", "test", "a=b", "x=" + "y" * 2000).exit_code == 1
 
 
-def test_hostile_labels_do_not_reach_the_terminal(tocsin: Command, tree: Path) -> None:
-    tocsin("routing", "set", str(tree))
-    assert "\x1b[2J" not in tocsin("routing", "test", "team=\x1b[2J").stdout
+def test_hostile_text_has_no_effect_on_the_terminal(tocsin: Command, tree: Path) -> None:
+    matcher = f"a={quote(HOSTILE)}"
+    tree.write_text(yaml.safe_dump({"receivers": ["operators"], "routes": [{"matchers": [matcher]}]}))
+    assert "version 1 is set" in tocsin("routing", "set", str(tree), "-m", HOSTILE, "--actor", HOSTILE, "--diff").stdout
+    for arguments in (["test", f"team={HOSTILE}", f"a={HOSTILE}"], ["show"], ["versions"], ["versions", "-o", "wide"]):
+        shown = tocsin("routing", *arguments).stdout
+        assert shown
+        assert not [char for char in shown if not char.isprintable() and char != "\n"]
+        assert not any(line.strip().startswith("FORGED") for line in shown.splitlines())
+
+
+HOSTILE = "x\x1b[2J\x9b31m\x7f\u202egnp\u2028\u200b[red]b[/red]\r\nFORGED\tend"
