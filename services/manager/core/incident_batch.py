@@ -28,6 +28,7 @@ from services.manager.core.incident_changes import (
     withhold,
 )
 from services.manager.core.incident_notifications import FILE_ROUTE, FlappingSettings, plan_notifications
+from services.manager.core.inhibition import Inhibitors, inhibition_among
 from services.manager.core.routing_tree import AlertRoute, RoutingTree
 
 # How many incidents change in one batch because of time.
@@ -64,6 +65,8 @@ class IncidentContext:
     """What decisions about incidents read of the rest of the manager."""
 
     graph: DependencyGraph = field(default_factory=DependencyGraph)
+    # The dependencies that people have declared or confirmed.
+    confirmed_graph: DependencyGraph = field(default_factory=DependencyGraph)
     # None while there is none: the notifier's file decides.
     tree: RoutingTree | None = None
 
@@ -85,6 +88,11 @@ class OpenIncidents:
         self._due: list[tuple[datetime, str]] = []
         # Those that others have changed: receivers may have to be notified.
         self._unplanned: dict[str, None] = {}
+        self._inhibitors = Inhibitors()
+        # By which the inhibitors were found.
+        self._context = IncidentContext()
+        # The alerts that this batch has put into incidents.
+        self._new: list[str] = []
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -117,10 +125,11 @@ class OpenIncidents:
 
     def advance(self, seen: Sequence[SeenAlert], context: IncidentContext, now: datetime) -> list[IncidentChange]:
         """Let alerts and time change incidents; return one change for each incident that changed."""
-        self._follow_labels(context)
+        self._follow(context)
         changes: dict[str, list[IncidentChange]] = {}
         for each in seen:
             self._see(each, context, changes, now)
+        self._inhibit(context, changes, now)
         due = self._pop_due(now)
         for incident_id in due:
             self._take(settle(self._incidents[incident_id], now=now), changes)
@@ -139,6 +148,7 @@ class OpenIncidents:
                 # Its incident is over for long.
                 return
             self._open(seen, context, changes, now)
+            self._new.append(alert.id)
         incident_id = self._incident_of[alert.id]
         known = self._incidents[incident_id].alerts[alert.id]
         routes = known.routes if known.labels == alert.labels else context.routes_of(alert.labels)
@@ -152,6 +162,21 @@ class OpenIncidents:
         if seen.state is AlertState.RESOLVED:
             ended = end_alert(self._incidents[incident_id], alert.id, settle=self._settings.settle, now=now)
             self._take(ended, changes)
+        self._inhibitors.put(self._incidents[incident_id].alerts[alert.id])
+
+    def _inhibit(self, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime) -> None:
+        """Decide what inhibits alerts that are new, or whose inhibitor has ended; who was notified of one stays so."""
+        for alert_id in dict.fromkeys((*self._new, *self._inhibitors.pop_outdated())):
+            incident = self._incidents[self._incident_of[alert_id]]
+            alert = incident.alerts[alert_id]
+            if not alert.is_open or alert.audible_version:
+                continue
+            found = self._inhibitors.inhibition_of(alert, context.confirmed_graph)
+            others = tuple(each for each in alert.withheld_by if each not in inhibition_among(alert.withheld_by))
+            withheld_by = others if found is None else (*others, found)
+            self._take(withhold(incident, alert_id, withheld_by, now=now), changes)
+            self._inhibitors.put(self._incidents[incident.id].alerts[alert_id])
+        self._new.clear()
 
     def _open(
         self, seen: SeenAlert, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime
@@ -228,6 +253,8 @@ class OpenIncidents:
         if not incident.merged_into:
             self._index.put(incident)
             self._incident_of.update(dict.fromkeys(incident.alerts, incident.id))
+            for alert in incident.alerts.values():
+                self._inhibitors.put(alert)
 
     def _forget_alerts(self, incident_id: str) -> None:
         former = self._incidents.get(incident_id)
@@ -235,8 +262,15 @@ class OpenIncidents:
             if self._incident_of.get(alert_id) == incident_id:
                 del self._incident_of[alert_id]
 
-    def _follow_labels(self, context: IncidentContext) -> None:
-        """Index the incidents by the labels by which the routes correlate."""
+    def _follow(self, context: IncidentContext) -> None:
+        """Index incidents and alerts by what the routes say now."""
+        before, self._context = self._context, context
+        if before.tree is context.tree and before.confirmed_graph is context.confirmed_graph:
+            return
+        rules = () if context.tree is None else context.tree.inhibition_rules
+        known = [self._incidents[incident_id].alerts[alert_id] for alert_id, incident_id in self._incident_of.items()]
+        self._inhibitors = Inhibitors(rules, known)
+        self._new += self._inhibitors.inhibited()
         names = frozenset([self._settings.correlation.labels])
         if context.tree is not None:
             names |= context.tree.correlation_label_sets()

@@ -106,8 +106,12 @@ class IncidentWorker:
         return seen, changes
 
     def _context(self) -> IncidentContext:
-        routing = self._routing.current
-        return IncidentContext(graph=self._catalog.current.graph, tree=None if routing is None else routing.tree)
+        catalog, routing = self._catalog.current, self._routing.current
+        return IncidentContext(
+            graph=catalog.graph,
+            confirmed_graph=catalog.confirmed_graph,
+            tree=None if routing is None else routing.tree,
+        )
 
 
 async def _insert_notifications(
