@@ -1,21 +1,26 @@
-"""Write gen/ from proto/: typed Python stubs, and the descriptor set that Envoy and the breaking check read.
+"""Write gen/ from proto/: typed Python stubs, the descriptor set that Envoy and the breaking check read, and OpenAPI.
 
 `python proto/generate.py` writes; with `--check` it compares instead and exits 1 when gen/ is stale.
 """
 
 import filecmp
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import grpc_tools
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import status_pb2
+from openapi import openapi_document
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 GEN = ROOT / "gen"
+OPENAPI = "openapi.json"
 # protoc calls its plugins by name: those of this interpreter's environment.
 _TYPED = ("mypy", "mypy_grpc")
 PLUGINS = [f"--plugin=protoc-gen-{name}={Path(sys.executable).parent}/protoc-gen-{name}" for name in _TYPED]
@@ -52,9 +57,19 @@ def generate(target: Path) -> None:
         f"--mypy_grpc_out=async_only:{target}",
     )
     protoc_run("--include_imports", f"--descriptor_set_out={target / 'descriptor.binpb'}", *GOOGLE_RPC)
+    _write_openapi(target)
     for folder in [target / "tocsin", *(path for path in (target / "tocsin").rglob("*") if path.is_dir())]:
         (folder / "__init__.py").write_text('"""Generated from proto/; see proto/generate.py."""\n')
     (target / "tocsin" / "py.typed").touch()
+
+
+def _write_openapi(target: Path) -> None:
+    described = target / "described.binpb"
+    protoc_run("--include_imports", "--include_source_info", f"--descriptor_set_out={described}")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    document = openapi_document(FileDescriptorSet.FromString(described.read_bytes()), version)
+    described.unlink()
+    (target / OPENAPI).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def files_below(folder: Path) -> set[Path]:
@@ -62,7 +77,7 @@ def files_below(folder: Path) -> set[Path]:
     found = {
         path.relative_to(folder) for path in (folder / "tocsin").rglob("*") if path.is_file() and path.suffix != ".pyc"
     }
-    return found | {Path("descriptor.binpb")}
+    return found | {Path("descriptor.binpb"), Path(OPENAPI)}
 
 
 def stale(fresh: Path) -> list[Path]:

@@ -65,6 +65,7 @@ class EnvoySettings:
     )
     access_log: Path = setting("File of the access log.", default=Path("/dev/stdout"))
     descriptor: Path = setting("The contracts' descriptor set.", default=_ROOT / "gen" / "descriptor.binpb")
+    openapi: Path = setting("The OpenAPI document of REST.", default=_ROOT / "gen" / "openapi.json")
     concurrency: int = setting("Worker threads.", default=1)
 
     def __post_init__(self) -> None:
@@ -97,6 +98,7 @@ def render_config(settings: EnvoySettings) -> str:
         "MESH_PORT": settings.mesh_port,
         "ACCESS_LOG": settings.access_log,
         "DESCRIPTOR": settings.descriptor,
+        "OPENAPI": settings.openapi,
         "REFUSALS": json.dumps("".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
         "TRACING": _tracing(settings.otlp),
         "ANSWERS": json.dumps(_filled("answers.yaml", _unavailable())),

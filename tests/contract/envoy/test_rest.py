@@ -5,6 +5,7 @@ import http.client
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc
 import pytest
@@ -18,6 +19,8 @@ from tocsin.oncall.v1 import on_call_service_pb2
 from tocsin.rules.v1 import alert_rule_pb2, alert_rule_service_pb2
 
 pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[3]
 
 EVENT = (
     '{"service":"payment-service","level":"ERROR","message":"Database connection failed",'
@@ -299,3 +302,10 @@ def test_on_call_is_applied_as_one_document(edge: Edge) -> None:
     assert wrong.violations == [
         ("schedules[0].layers[0].rotation", 'one of DAILY, WEEKLY, CUSTOM is expected, not "yearly"')
     ]
+
+
+def test_the_openapi_document_is_served(edge: Edge) -> None:
+    answer = edge.all.get("/api/openapi.json")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.content == (ROOT / "gen" / "openapi.json").read_bytes()
+    assert edge.all.post("/api/openapi.json", "{}").status == 404
