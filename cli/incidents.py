@@ -16,19 +16,23 @@ from cli.output import (
     STATE_STYLE,
     OutputFormat,
     OutputOption,
+    format_cell,
     format_short_timestamp,
     format_styled,
     format_timestamp,
     format_timestamp_ms,
     json_of,
     print_data,
+    print_data_item,
     print_fields,
     print_message,
     print_table,
+    print_to_stderr,
     print_whole_table,
     short_ids,
     stdout,
 )
+from cli.watching import IncidentWatch
 from services.contract.timestamps import timestamp_of
 from tocsin.alerts.v1.alert_pb2 import Alert
 from tocsin.incidents.v1 import incident_service_pb2 as service
@@ -97,6 +101,30 @@ def show_incident(
         request = service.GetIncidentRequest(id=find_incident(channel, incident_id, output))
         response = IncidentServiceStub(channel).GetIncident(request, timeout=RPC_TIMEOUT_S)
     print_message(response, output, lambda: _print_whole(response))
+
+
+@app.command("watch")
+def watch_incidents(
+    *,
+    severities: SeverityOption = None,
+    service_name: Annotated[str, typer.Option("--service", help="Only with this service among their services.")] = "",
+    output: OutputOption = OutputFormat.TABLE,
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Watch incidents until Ctrl-C: first those that are not resolved, then each change.
+
+    JSON comes as one incident a line. When the connection breaks, it says so on standard error and connects again.
+    """
+    request = service.WatchIncidentsRequest(severities=severity_values(severities), service=service_name)
+    with open_channel(server, output) as channel:
+        watch = IncidentWatch(
+            stub=IncidentServiceStub(channel), request=request, notice=lambda text: print_to_stderr(f"{server}: {text}")
+        )
+        try:
+            for incident in watch.changes():
+                _print_change(incident, output)
+        except KeyboardInterrupt:
+            raise typer.Exit from None
 
 
 @app.command("ack")
@@ -247,6 +275,18 @@ def _row(incident: Incident, name: str) -> list[str | Text]:
         format_short_timestamp(incident.create_time),
         incident.assignee or "-",
     ]
+
+
+def _print_change(incident: Incident, output: OutputFormat) -> None:
+    """Print an incident as one line, or as one document for programs."""
+    if output.is_data:
+        print_data_item(json_of(incident), output)
+        return
+    _, state, severity, title, alerts, _, assignee = _row(incident, "")
+    parts = [format_timestamp(incident.update_time), state, severity, title, f"alerts {alerts}", f"assignee {assignee}"]
+    parts += [f"merged into {incident.merged_into}"] if incident.merged_into else []
+    # One line on a terminal of any width, and in a file.
+    stdout.print(Text("  ").join(format_cell(part) for part in [*parts, incident.id]), soft_wrap=True)
 
 
 def _print_whole(response: service.GetIncidentResponse) -> None:

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from google.api import annotations_pb2, field_behavior_pb2
+from google.api import annotations_pb2, field_behavior_pb2, http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
 from docs.rest_methods import FILES
@@ -22,7 +22,7 @@ def lua_tables() -> str:
     """Return envoy/methods.lua."""
     methods = [method for file in FILES for service in file.services_by_name.values() for method in service.methods]
     messages: dict[str, str] = {}
-    rows = [row for method in methods for row in _method_row(method, messages)]
+    rows = [row for method in methods for row in _method_rows(method, messages)]
     enums: dict[str, str] = {}
     for method in methods:
         if method.GetOptions().HasExtension(annotations_pb2.http):
@@ -38,11 +38,14 @@ def lua_tables() -> str:
     )
 
 
-def _method_row(method: MethodDescriptor, messages: dict[str, str]) -> Iterator[str]:
-    rule = method.GetOptions().Extensions[annotations_pb2.http]
-    verb = rule.WhichOneof("pattern")
-    if not verb:
-        return
+def _method_rows(method: MethodDescriptor, messages: dict[str, str]) -> Iterator[str]:
+    main = method.GetOptions().Extensions[annotations_pb2.http]
+    for rule in [main, *main.additional_bindings]:
+        if verb := rule.WhichOneof("pattern"):
+            yield _row_of_path(method, rule, verb, messages)
+
+
+def _row_of_path(method: MethodDescriptor, rule: http_pb2.HttpRule, verb: str, messages: dict[str, str]) -> str:
     path = getattr(rule, verb)
     in_path = {field.name for field in method.input_type.fields if f"{{{field.name}}}" in path}
     others = [field for field in method.input_type.fields if field.name not in in_path | {rule.body}]
@@ -53,7 +56,7 @@ def _method_row(method: MethodDescriptor, messages: dict[str, str]) -> Iterator[
         body = _add(method.input_type.fields_by_name[rule.body].message_type, messages)
     else:
         body = ""
-    yield f'{{verb = "{verb.upper()}", path = "{_pattern(path)}", query = "{_names(others)}", body = "{body}"}}'
+    return f'{{verb = "{verb.upper()}", path = "{_pattern(path)}", query = "{_names(others)}", body = "{body}"}}'
 
 
 def _add(message: Descriptor, messages: dict[str, str], given: Collection[str] = ()) -> str:

@@ -109,6 +109,7 @@ local METHODS = {
   {verb = "DELETE", path = "^/api/catalog/services/[^/]+$", query = "etag", body = ""},
   {verb = "GET", path = "^/api/catalog/graph$", query = "service depth pageSize pageToken", body = ""},
   {verb = "GET", path = "^/api/incidents$", query = "pageSize pageToken states service idPrefix alertId severities matchers", body = ""},
+  {verb = "GET", path = "^/api/incidents/watch$", query = "severities service", body = ""},
   {verb = "GET", path = "^/api/incidents/[^/]+$", query = "", body = ""},
   {verb = "POST", path = "^/api/incidents/[^/]+/acknowledge$", query = "", body = "AcknowledgeIncidentRequest"},
   {verb = "POST", path = "^/api/incidents/[^/]+/unacknowledge$", query = "", body = "UnacknowledgeIncidentRequest"},
@@ -122,7 +123,9 @@ local METHODS = {
   {verb = "GET", path = "^/api/notifications/failed$", query = "pageSize pageToken statuses channel idPrefix", body = ""},
   {verb = "GET", path = "^/api/notifications$", query = "pageSize pageToken states channel alertId incidentId", body = ""},
   {verb = "POST", path = "^/api/notifications/failed/[^/]+/retry$", query = "requestId", body = ""},
+  {verb = "POST", path = "^/api/notifications/[^/]+/retry$", query = "requestId", body = ""},
   {verb = "GET", path = "^/api/circuit%-breakers$", query = "", body = ""},
+  {verb = "GET", path = "^/actuator/circuitbreakers$", query = "", body = ""},
   {verb = "GET", path = "^/api/receivers$", query = "", body = ""},
 }
 

@@ -29,6 +29,7 @@ from services.contract.topics import (
 )
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, CatalogCache
+from services.manager.adapters.incident_broadcaster import INCIDENT_WATCH_INTERVAL, IncidentBroadcaster
 from services.manager.adapters.notifier_client import NotifierClient
 from services.manager.adapters.on_call_cache import ON_CALL_REFRESH_INTERVAL, OnCallCache
 from services.manager.adapters.postgres import (
@@ -66,6 +67,7 @@ from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.explanations import ExplanationRpc
 from services.manager.rpc.incident_commands import IncidentCommands
+from services.manager.rpc.incident_queries import watch_response
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
 from services.manager.rpc.on_call import OnCallRpc
@@ -172,6 +174,10 @@ class _Parts:
         self._learning = LearningSettings(retention=settings.learned_edge_retention)
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)
+        self._incident_reader = PostgresIncidentReader(database)
+        self._watched_incidents = IncidentBroadcaster(
+            self._incident_reader, watch_response, max_resolved=settings.max_watch_backlog
+        )
         self._silence_reader = PostgresSilenceReader(database)
         self._matched_alerts = PostgresMatchedAlertReader(database)
         self._silences = SilenceCache(self._silence_reader, self._clock)
@@ -220,7 +226,8 @@ class _Parts:
         catalog = CatalogRpc(CatalogCommands(self._store, self._clock, self._catalog), self._catalog)
         incidents = IncidentRpc(
             IncidentCommands(self._store, self._catalog, self._dedup_cache, self._clock, self._incident_settings),
-            PostgresIncidentReader(self._database),
+            self._incident_reader,
+            self._watched_incidents,
         )
         learned_edges = LearnedEdgeRpc(
             self._store, PostgresLearnedEdgeReader(self._database), self._clock, self._metrics, self._learning
@@ -241,7 +248,7 @@ class _Parts:
         )
         explanations = ExplanationRpc(
             self._alert_reader,
-            PostgresIncidentReader(self._database),
+            self._incident_reader,
             self._silence_reader,
             PostgresExplanationReader(self._database),
         )
@@ -343,6 +350,7 @@ class _Parts:
                 self._loop(learning.turn, "learn dependencies"),
                 self._loop(file_routes.turn, "store file routes"),
                 self._loop(self._alerts.turn, "broadcast alerts"),
+                self._loop(self._watched_incidents.turn, "broadcast incidents", every=INCIDENT_WATCH_INTERVAL),
                 self._loop(self._retention().turn, "retention", every=self._settings.count_interval),
             ):
                 await stack.enter_async_context(looping(loop))
@@ -351,6 +359,7 @@ class _Parts:
             finally:
                 self._rules.close()
                 self._alerts.close()
+                self._watched_incidents.close()
 
     def _loop(
         self, turn: Callable[[], Awaitable[timedelta | None]], name: str, *, every: timedelta = timedelta()

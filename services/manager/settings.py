@@ -28,7 +28,7 @@ class Settings:
         "Interval of heartbeats to those who watch the rules.", default=timedelta(seconds=10), former="sign_of_life"
     )
     max_watch_backlog: int = setting(
-        "Maximum number of resolved alerts that are kept for slow watchers; the stream of one further behind is ended.",
+        "Maximum number of resolved alerts, and of incidents, kept for slow watchers; one further behind is cut off.",
         default=10_000,
         former="follower_limit",
     )

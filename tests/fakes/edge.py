@@ -13,6 +13,7 @@ from uuid_utils import uuid7
 from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
+from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.learned_edges import LearningSettings
 from services.manager.core.silence_index import SilenceIndex
@@ -23,6 +24,7 @@ from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.explanations import ExplanationRpc
 from services.manager.rpc.failures import AlertNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
+from services.manager.rpc.incident_queries import watch_response
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.rpc.learned_edges import LearnedEdgeRpc
 from services.manager.rpc.on_call import OnCallRpc
@@ -127,7 +129,9 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
             self.store, MemoryLearnedEdgeReader(self.store), FakeClock(NOW), Metrics(), LearningSettings()
         ).mount().add(server)
         incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())
-        IncidentRpc(incidents, MemoryIncidentReader(self.store)).mount().add(server)
+        incident_reader = MemoryIncidentReader(self.store)
+        self.watched_incidents = IncidentBroadcaster(incident_reader, watch_response)
+        IncidentRpc(incidents, incident_reader, self.watched_incidents).mount().add(server)
         reader = MemorySilenceReader(self.store)
         checker_of_trees = RoutingChecker(self.known_receivers, lambda: self.on_call.current.policies)
         trees, feed = MemoryRoutingReader(self.store), MemoryRoutingFeed(self.store)

@@ -146,6 +146,17 @@ class MemoryIncidentReader:
             replace(summary_of(incident), incident=replace(incident, alerts={})) for incident in rest[: page.size + 1]
         ]
 
+    async def revision(self) -> int:
+        return self._rows.revision
+
+    async def list_changed(self, revision: int, *, open_only: bool) -> Sequence[tuple[int, IncidentSummary]]:
+        found = [
+            (written, replace(summary_of(incident), incident=replace(incident, alerts={})))
+            for incident, written in self._rows.incidents.values()
+            if written > revision and (incident.is_open or not open_only)
+        ]
+        return sorted(found, key=lambda each: (each[0], each[1].incident.id))
+
     async def list_labels(
         self, incident_ids: Sequence[str], equal: Mapping[str, str]
     ) -> Mapping[str, Sequence[Mapping[str, str]]]:

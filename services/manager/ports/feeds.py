@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.manager.core.alert import AlertFilter
 from services.manager.core.catalog import Catalog
+from services.manager.core.incident_log import WatchedIncidents
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.on_call_records import OnCallSnapshot
 from services.manager.core.routing_tree import RoutingTree, StoredTree
@@ -111,6 +112,23 @@ class AlertSubscription(Protocol):
 
         Raises Failure for a watcher that is too slow.
         """
+
+    async def wait(self) -> None:
+        """Wait until there may be something to send. Raises Failure when the service stops."""
+
+
+class IncidentFeed(Protocol):
+    """Changes of incidents, as any instance commits them."""
+
+    def subscribe(self, wanted: WatchedIncidents) -> AbstractAsyncContextManager["IncidentSubscription"]:
+        """Watch incidents from now on. Raises Failure."""
+
+
+class IncidentSubscription(Protocol):
+    """What one watcher of incidents has yet to be sent."""
+
+    def take(self) -> Sequence[bytes]:
+        """Return the newest versions of the incidents to send, encoded. Raises Failure for a slow watcher."""
 
     async def wait(self) -> None:
         """Wait until there may be something to send. Raises Failure when the service stops."""

@@ -180,6 +180,12 @@ class IncidentReader(Protocol):
     async def list_page(self, wanted: IncidentFilter, page: Page) -> Sequence[IncidentSummary]:
         """Return up to one more than the page's size, the newest first, after `after` (ISO create time, id)."""
 
+    async def revision(self) -> int:
+        """Return the newest revision: each change of incidents raises it, in the order of commits; cheap."""
+
+    async def list_changed(self, revision: int, *, open_only: bool) -> Sequence[tuple[int, IncidentSummary]]:
+        """Return the incidents that were written after a revision, each with its own one, in their order."""
+
     async def list_labels(
         self, incident_ids: Sequence[str], equal: Mapping[str, str]
     ) -> Mapping[str, Sequence[Mapping[str, str]]]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from services.chassis.failures import Violation
 from services.domain.matchers import MatchOperator, all_match
 from services.manager.core.incident import IncidentFilter, IncidentState, IncidentSummary
+from services.manager.core.incident_log import WatchedIncidents
+from services.manager.messages import incident_message
 from services.manager.ports.readers import IncidentReader, Page
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
 from services.manager.rpc.requests import check_length, read_matchers, read_severities
@@ -37,6 +39,16 @@ async def select_incidents(
 
     page = page_by_time(request.page_size, request.page_token, filters=filters)
     return await scan_page(read, page, select, _page_key, selects_all=not matchers)
+
+
+def watched_incidents(request: pb.WatchIncidentsRequest) -> WatchedIncidents:
+    """Return which incidents a watcher asks for."""
+    return WatchedIncidents(severities=read_severities(request.severities), service=request.service)
+
+
+def watch_response(summary: IncidentSummary) -> bytes:
+    """Return what watchers are sent of an incident, encoded."""
+    return pb.WatchIncidentsResponse(incident=incident_message(summary)).SerializeToString()
 
 
 def _filter(request: pb.ListIncidentsRequest) -> IncidentFilter:

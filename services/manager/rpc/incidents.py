@@ -1,5 +1,6 @@
 """IncidentService: read incidents; IncidentCommands acts on them."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from services.chassis.grpc_server import Mount
@@ -11,10 +12,11 @@ from services.manager.core.incident import (
     summary_of,
 )
 from services.manager.messages import correlation_message, incident_alert_message, incident_message
+from services.manager.ports.feeds import IncidentFeed
 from services.manager.ports.readers import IncidentReader
 from services.manager.rpc.failures import IncidentNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
-from services.manager.rpc.incident_queries import select_incidents
+from services.manager.rpc.incident_queries import select_incidents, watched_incidents
 from services.manager.rpc.requests import check_fields
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
@@ -28,9 +30,10 @@ _MAX_ALERTS = 1000
 class IncidentRpc(IncidentServiceServicer):
     """Serves IncidentService."""
 
-    def __init__(self, commands: IncidentCommands, reader: IncidentReader) -> None:
+    def __init__(self, commands: IncidentCommands, reader: IncidentReader, feed: IncidentFeed) -> None:
         self._commands = commands
         self._reader = reader
+        self._feed = feed
 
     def mount(self) -> Mount:
         """Return the service for a server."""
@@ -58,6 +61,17 @@ class IncidentRpc(IncidentServiceServicer):
             alerts=[incident_alert_message(incident, alert) for alert in alerts],
             history=map(_history_message, history),
         )
+
+    # Yields encoded messages, which the chassis passes on as they are: they are encoded once for all watchers.
+    async def WatchIncidents(self, request: pb.WatchIncidentsRequest, context: Any) -> AsyncIterator[bytes]:  # type: ignore[override]
+        check_fields(request)
+        async with self._feed.subscribe(watched_incidents(request)) as subscription:
+            # Where no incident is open, the first message may take long.
+            await context.send_initial_metadata(())
+            while True:
+                for message in subscription.take():
+                    yield message
+                await subscription.wait()
 
     async def AcknowledgeIncident(
         self, request: pb.AcknowledgeIncidentRequest, _context: Any

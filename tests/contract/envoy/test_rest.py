@@ -170,6 +170,7 @@ def test_a_rule_is_created_from_the_body_that_users_know(edge: Edge) -> None:
         ("GET", "/api/alerts", "ListAlerts"),
         ("GET", "/api/alerts/a1", "GetAlert"),
         ("GET", "/api/alerts/watch", "WatchAlerts"),
+        ("GET", "/api/incidents/watch", "WatchIncidents"),
         ("POST", "/api/alerts/a1/acknowledge", "AcknowledgeAlert"),
         ("POST", "/api/alerts/a1/resolve", "ResolveAlert"),
         ("GET", "/api/notifications", "ListDeliveries"),

@@ -271,6 +271,24 @@ class IncidentContract(ABC):
         assert await listed(IncidentFilter(alert_id="c")) == ["c"]
         assert await listed(IncidentFilter(id_prefix=last.id[:13])) == ["b"]
 
+    async def test_what_was_written_after_a_revision_comes_in_the_order_of_revisions(self, stored: Stored) -> None:
+        opened = {name: open_incident(alert(name), now=NOW) for name in "abc"}
+        assert await stored.incidents.revision() == 0
+        first = await save(stored, opened["b"], opened["a"])
+        second = await save(stored, opened["c"])
+        done = resolve_incident(opened["a"].incident, actor="", comment="", now=NOW)
+        third = await save(stored, done, before=[opened["a"].incident])
+        assert await stored.incidents.revision() == third
+
+        async def changed(revision: int, *, open_only: bool = False) -> list[tuple[int, str, bool]]:
+            rows = await stored.incidents.list_changed(revision, open_only=open_only)
+            return [(written, row.incident.cause, row.incident.is_open) for written, row in rows]
+
+        assert await changed(0) == [(first, "b", True), (second, "c", True), (third, "a", False)]
+        assert await changed(0, open_only=True) == [(first, "b", True), (second, "c", True)]
+        assert await changed(second) == [(third, "a", False)]
+        assert await changed(third) == []
+
     async def test_the_labels_of_alerts_come_once_and_only_with_these_values(self, stored: Stored) -> None:
         shop, pay = {"team": "shop", "": "", "nul": "a\0b"}, {"team": "pay"}
         opened = open_incident(replace(alert("a"), labels=shop), now=NOW)

@@ -1,5 +1,6 @@
 """Incidents through the API, with real stores: two managers, and a kill in the middle."""
 
+import asyncio
 import signal
 
 import grpc
@@ -15,6 +16,7 @@ from tocsin.catalog.v1 import catalog_service_pb2
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
 from tocsin.incidents.v1 import incident_service_pb2 as pb
 from tocsin.incidents.v1.incident_pb2 import Correlation, Incident, IncidentHistoryEntry
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
 
@@ -121,3 +123,25 @@ async def judged_by_another(settings: Settings, stream: Producer, services: list
         joined = [each.alert_id for each in found.history if each.kind in {Kind.JOINED, Kind.OPENED}]
         assert len(joined) == len(set(joined))
         assert len({alert.alert_id for alert in found.alerts}) == len(services) + 1
+
+
+async def test_a_watch_sends_the_open_incidents_first_and_then_each_change(world: World) -> None:
+    await world.publish(transition(resource="shop"))
+    await correlated(world, 1)
+    (shop,) = await listed(world)
+    calls = world.incidents.WatchIncidents(pb.WatchIncidentsRequest(severities=[AlertRule.CRITICAL]))
+    async with asyncio.timeout(10):
+        assert (await calls.read()).incident.id == shop.id
+        await world.incidents.CommentIncident(pb.CommentIncidentRequest(id=shop.id, comment="looking"))
+        assert (await calls.read()).incident.id == shop.id
+        await world.incidents.ResolveIncident(pb.ResolveIncidentRequest(id=shop.id, actor="ann"))
+        ended = (await calls.read()).incident
+    assert (ended.state, ended.resolved_by) == (Incident.RESOLVED, "ann")
+    calls.cancel()
+
+
+async def test_a_watch_of_incidents_is_answered_at_once_when_none_is_open(world: World) -> None:
+    calls = world.incidents.WatchIncidents(pb.WatchIncidentsRequest(service="nobody"))
+    async with asyncio.timeout(10):
+        await calls.initial_metadata()
+    calls.cancel()

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from cli import incidents
 from cli.incidents import IncidentStateChoice
 from cli.lookup import complete_incident
+from cli.output import OutputFormat
 from services.domain.severity import Severity
 from services.manager.core.incident import Correlation, CorrelationReason, Incident, IncidentAlert
 from services.manager.core.incident_changes import join, open_incident
@@ -152,3 +154,39 @@ def test_incidents_are_listed_by_the_labels_of_their_alerts(tocsin: Command, sto
     assert {each["id"] for each in listed} == {incident.id for incident in stored}
     assert json.loads(tocsin("incidents", "list", "--matcher", "team!=pay", "-o", "json").stdout) == []
     assert tocsin("incidents", "list", "--matcher", "team").exit_code == 2
+
+
+def stop_after(lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C after so many incidents."""
+    printed = incidents._print_change
+    left = [None] * lines
+
+    def print_change(incident: incident_pb2.Incident, output: OutputFormat) -> None:
+        printed(incident, output)
+        left.pop()
+        if not left:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(incidents, "_print_change", print_change)
+
+
+def test_incidents_are_watched_with_a_line_for_each_change(
+    tocsin: Command, stored: list[Incident], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(2, monkeypatch)
+    done = tocsin("incidents", "watch")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert sorted(line.split()[-1] for line in lines) == sorted(incident.id for incident in stored)
+    whole = next(line for line in lines if stored[0].id in line)
+    assert "OPEN  CRITICAL  High error count: database" in whole
+    assert "alerts 4/4  assignee -" in whole
+    assert "\x1b" not in done.stdout
+
+
+def test_only_the_chosen_incidents_are_watched_also_as_json(
+    tocsin: Command, stored: list[Incident], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(1, monkeypatch)
+    done = tocsin("incidents", "watch", "--service", "mail", "--severity", "critical", "-o", "json")
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [stored[1].id]

@@ -5,13 +5,19 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from cli.watching import AlertWatch
+from cli.watching import AlertWatch, IncidentWatch
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure, InvalidRequest, StoreUnavailable
+from services.manager.core.incident_changes import open_incident
 from tests.fakes.edge import Edge
+from tests.fakes.transitions import NOW
+from tests.unit.manager.test_incident_queries import alert as alert_in_incident
 from tocsin.alerts.v1.alert_pb2 import Alert
 from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsRequest
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
+from tocsin.incidents.v1.incident_pb2 import Incident as IncidentMessage
+from tocsin.incidents.v1.incident_service_pb2 import WatchIncidentsRequest
+from tocsin.incidents.v1.incident_service_pb2_grpc import IncidentServiceStub
 
 
 class Watch(AlertWatch):
@@ -71,3 +77,13 @@ def test_a_refused_request_is_not_repeated(edge: Edge) -> None:
     with pytest.raises(grpc.RpcError):
         watched(edge, [StoreUnavailable("away"), InvalidRequest("no", violations=[])], [[alert("a", "1")], []])
     assert len(delays) == 1
+
+
+def test_a_watch_of_incidents_reads_what_ended_meanwhile(edge: Edge) -> None:
+    with grpc.insecure_channel(edge.address) as channel:
+        watch = IncidentWatch(stub=IncidentServiceStub(channel), request=WatchIncidentsRequest(), notice=lambda _: None)
+        opened = open_incident(alert_in_incident("a", {}), now=NOW)
+        edge.store.tables.incidents.incidents[opened.incident.id] = opened.incident, 1
+        read = watch._read(opened.incident.id)
+        assert (read.id, watch._is_resolved(read)) == (opened.incident.id, False)
+        assert watch._is_resolved(IncidentMessage(state=IncidentMessage.RESOLVED))

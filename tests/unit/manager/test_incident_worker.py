@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.chassis.failures import Failure, InvalidRequest, StoreUnavailable
 from services.chassis.telemetry import exposition, telemetry
 from services.contract.timestamps import timestamp_of
+from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
 from services.manager.core.alert_lifecycle import AlertState, Ended, Fired
 from services.manager.core.catalog import Catalog, CatalogChanges, ServiceEntry, StoredService
 from services.manager.core.incident import Incident, IncidentHistoryKind, IncidentState
@@ -21,6 +22,7 @@ from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.transitions import decide
 from services.manager.metrics import Metrics
 from services.manager.rpc.incident_commands import IncidentCommands
+from services.manager.rpc.incident_queries import watch_response
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.worker.incidents import IncidentWorker
 from tests.fakes.clock import FakeClock
@@ -69,7 +71,8 @@ class World:
         self.dedup_cache = MemoryDedupCache()
         self.routing = FixedRouting()
         commands = IncidentCommands(self.store, CATALOG, self.dedup_cache, self.clock, SETTINGS)
-        self.rpc = IncidentRpc(commands, MemoryIncidentReader(self.store))
+        reader = MemoryIncidentReader(self.store)
+        self.rpc = IncidentRpc(commands, reader, IncidentBroadcaster(reader, watch_response))
 
     def worker(self, batch: int = 500) -> IncidentWorker:
         return IncidentWorker(self.store, CATALOG, self.routing, self.clock, Metrics(), settings=SETTINGS, batch=batch)

@@ -109,6 +109,58 @@ class ListIncidentsResponse(_message.Message):
 Global___ListIncidentsResponse: _TypeAlias = ListIncidentsResponse  # noqa: Y015
 
 @_typing.final
+class WatchIncidentsRequest(_message.Message):
+    """Which incidents to watch. An incident must match all filters that are set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEVERITIES_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Only incidents with this service among their `services`. Default: all services."""
+    @_builtins.property
+    def severities(self) -> _containers.RepeatedScalarFieldContainer[_alert_rule_pb2.AlertRule.Severity.ValueType]:
+        """Only incidents of one of these severities. Default: all severities."""
+
+    def __init__(
+        self,
+        *,
+        severities: _abc.Iterable[_alert_rule_pb2.AlertRule.Severity.ValueType] | None = ...,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "severities", b"severities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchIncidentsRequest: _TypeAlias = WatchIncidentsRequest  # noqa: Y015
+
+@_typing.final
+class WatchIncidentsResponse(_message.Message):
+    """One incident after a change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCIDENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def incident(self) -> _incident_pb2.Incident:
+        """The incident."""
+
+    def __init__(
+        self,
+        *,
+        incident: _incident_pb2.Incident | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["incident", b"incident"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incident", b"incident"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchIncidentsResponse: _TypeAlias = WatchIncidentsResponse  # noqa: Y015
+
+@_typing.final
 class GetIncidentRequest(_message.Message):
     """Which incident to return."""
 

@@ -41,6 +41,11 @@ class IncidentServiceStub:
                 request_serializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.ListIncidentsRequest.SerializeToString,
                 response_deserializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.ListIncidentsResponse.FromString,
                 _registered_method=True)
+        self.WatchIncidents = channel.unary_stream(
+                '/tocsin.incidents.v1.IncidentService/WatchIncidents',
+                request_serializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.WatchIncidentsRequest.SerializeToString,
+                response_deserializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.WatchIncidentsResponse.FromString,
+                _registered_method=True)
         self.GetIncident = channel.unary_unary(
                 '/tocsin.incidents.v1.IncidentService/GetIncident',
                 request_serializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.GetIncidentRequest.SerializeToString,
@@ -90,6 +95,15 @@ class IncidentServiceServicer:
 
     def ListIncidents(self, request, context):
         """Returns incidents, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchIncidents(self, request, context):
+        """Watches incidents: sends all that are not resolved first, then each incident when it changes, within a second. A
+        caller that reads slowly may miss versions of an incident in between, but never the last one. The stream of a caller
+        that is more than 10,000 resolved incidents behind (a setting) ends with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,6 +172,11 @@ def add_IncidentServiceServicer_to_server(servicer, server):
                     servicer.ListIncidents,
                     request_deserializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.ListIncidentsRequest.FromString,
                     response_serializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.ListIncidentsResponse.SerializeToString,
+            ),
+            'WatchIncidents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchIncidents,
+                    request_deserializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.WatchIncidentsRequest.FromString,
+                    response_serializer=tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.WatchIncidentsResponse.SerializeToString,
             ),
             'GetIncident': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIncident,
@@ -229,6 +248,33 @@ class IncidentService:
             '/tocsin.incidents.v1.IncidentService/ListIncidents',
             tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.ListIncidentsRequest.SerializeToString,
             tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.ListIncidentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchIncidents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tocsin.incidents.v1.IncidentService/WatchIncidents',
+            tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.WatchIncidentsRequest.SerializeToString,
+            tocsin_dot_incidents_dot_v1_dot_incident__service__pb2.WatchIncidentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

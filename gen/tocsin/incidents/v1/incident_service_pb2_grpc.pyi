@@ -37,6 +37,11 @@ class IncidentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IncidentServiceAsyncStub: ...
     ListIncidents: _grpc.UnaryUnaryMultiCallable[_incident_service_pb2.ListIncidentsRequest, _incident_service_pb2.ListIncidentsResponse]
     """Returns incidents, the newest first."""
+    WatchIncidents: _grpc.UnaryStreamMultiCallable[_incident_service_pb2.WatchIncidentsRequest, _incident_service_pb2.WatchIncidentsResponse]
+    """Watches incidents: sends all that are not resolved first, then each incident when it changes, within a second. A
+    caller that reads slowly may miss versions of an incident in between, but never the last one. The stream of a caller
+    that is more than 10,000 resolved incidents behind (a setting) ends with RESOURCE_EXHAUSTED.
+    """
     GetIncident: _grpc.UnaryUnaryMultiCallable[_incident_service_pb2.GetIncidentRequest, _incident_service_pb2.GetIncidentResponse]
     """Returns one incident with its alerts and its history."""
     AcknowledgeIncident: _grpc.UnaryUnaryMultiCallable[_incident_service_pb2.AcknowledgeIncidentRequest, _incident_service_pb2.AcknowledgeIncidentResponse]
@@ -63,6 +68,11 @@ class IncidentServiceAsyncStub(IncidentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListIncidents: _aio.UnaryUnaryMultiCallable[_incident_service_pb2.ListIncidentsRequest, _incident_service_pb2.ListIncidentsResponse]  # type: ignore[assignment]
     """Returns incidents, the newest first."""
+    WatchIncidents: _aio.UnaryStreamMultiCallable[_incident_service_pb2.WatchIncidentsRequest, _incident_service_pb2.WatchIncidentsResponse]  # type: ignore[assignment]
+    """Watches incidents: sends all that are not resolved first, then each incident when it changes, within a second. A
+    caller that reads slowly may miss versions of an incident in between, but never the last one. The stream of a caller
+    that is more than 10,000 resolved incidents behind (a setting) ends with RESOURCE_EXHAUSTED.
+    """
     GetIncident: _aio.UnaryUnaryMultiCallable[_incident_service_pb2.GetIncidentRequest, _incident_service_pb2.GetIncidentResponse]  # type: ignore[assignment]
     """Returns one incident with its alerts and its history."""
     AcknowledgeIncident: _aio.UnaryUnaryMultiCallable[_incident_service_pb2.AcknowledgeIncidentRequest, _incident_service_pb2.AcknowledgeIncidentResponse]  # type: ignore[assignment]
@@ -92,6 +102,17 @@ class IncidentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_incident_service_pb2.ListIncidentsResponse, _abc.Awaitable[_incident_service_pb2.ListIncidentsResponse]]:
         """Returns incidents, the newest first."""
+
+    @_abc_1.abstractmethod
+    def WatchIncidents(
+        self,
+        request: _incident_service_pb2.WatchIncidentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_incident_service_pb2.WatchIncidentsResponse], _abc.AsyncIterator[_incident_service_pb2.WatchIncidentsResponse]]:
+        """Watches incidents: sends all that are not resolved first, then each incident when it changes, within a second. A
+        caller that reads slowly may miss versions of an incident in between, but never the last one. The stream of a caller
+        that is more than 10,000 resolved incidents behind (a setting) ends with RESOURCE_EXHAUSTED.
+        """
 
     @_abc_1.abstractmethod
     def GetIncident(

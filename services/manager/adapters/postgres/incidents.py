@@ -55,6 +55,11 @@ _SELECT = f"SELECT {INCIDENT_COLUMNS} FROM incidents WHERE tenant = $1 AND id = 
 _SELECT_MEMBERS = (
     f"SELECT {MEMBER_COLUMNS} FROM incident_alerts WHERE incident_id = ANY($1) ORDER BY incident_id, position"
 )
+_SELECT_REVISION = "SELECT revision FROM incident_revision WHERE tenant = $1"
+_SELECT_WATCHED = f"""
+SELECT revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS} FROM incidents
+WHERE tenant = $1 AND revision > $2 AND (state <> 'RESOLVED' OR NOT $3) ORDER BY revision, id
+"""
 _SELECT_LABELS = """
 SELECT DISTINCT incident_id, labels FROM incident_alerts
 WHERE incident_id = ANY($1) AND labels @> $2::text::jsonb
@@ -231,6 +236,14 @@ class PostgresIncidentReader:
             ORDER BY create_time DESC, id DESC LIMIT ${len(values)}
         """
         return [summary_of_row(row) for row in await self._database.fetch(query, *values)]
+
+    async def revision(self) -> int:
+        row = await self._database.fetchrow(_SELECT_REVISION, _TENANT)
+        return row["revision"] if row else 0
+
+    async def list_changed(self, revision: int, *, open_only: bool) -> Sequence[tuple[int, IncidentSummary]]:
+        rows = await self._database.fetch(_SELECT_WATCHED, _TENANT, revision, open_only)
+        return [(row["revision"], summary_of_row(row)) for row in rows]
 
     async def list_labels(
         self, incident_ids: Sequence[str], equal: Mapping[str, str]

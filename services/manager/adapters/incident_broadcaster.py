@@ -1,0 +1,113 @@
+"""Changed incidents, read once and sent to everybody who watches them in this instance."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from services.chassis.failures import Overloaded, ShuttingDown, StoreUnavailable
+from services.manager.core.alert_log import FellBehindError
+from services.manager.core.incident import IncidentSummary
+from services.manager.core.incident_log import IncidentCursor, IncidentLog, WatchedIncidents
+from services.manager.ports.readers import IncidentReader
+
+# How often a revision is asked for while somebody watches; that reads one row.
+INCIDENT_WATCH_INTERVAL = timedelta(milliseconds=500)
+
+
+class IncidentBroadcaster:
+    """Holds the log that all watchers are sent from; without watchers there is none."""
+
+    def __init__(
+        self, reader: IncidentReader, encode: Callable[[IncidentSummary], bytes], *, max_resolved: int = 10_000
+    ) -> None:
+        self._reader = reader
+        self._encode = encode
+        self._max_resolved = max_resolved
+        self.log = self._new_log()
+        self._is_filled = False
+        self._refreshing = asyncio.Lock()
+        self._subscriptions: set[_IncidentSubscription] = set()
+        # Subscriptions, and those that are being made.
+        self._count = 0
+        self.is_closed = False
+
+    @property
+    def watchers(self) -> int:
+        """Return the number of watchers."""
+        return len(self._subscriptions)
+
+    @asynccontextmanager
+    async def subscribe(self, wanted: WatchedIncidents) -> AsyncIterator["_IncidentSubscription"]:
+        if self.is_closed:
+            raise ShuttingDown("this instance is stopping")
+        self._count += 1
+        try:
+            await self._refresh()
+            subscription = _IncidentSubscription(self, wanted)
+            self._subscriptions.add(subscription)
+            try:
+                yield subscription
+            finally:
+                self._subscriptions.discard(subscription)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._start_anew()
+
+    async def turn(self) -> None:
+        """Read what has changed, if anybody watches."""
+        if self._count:
+            await self._refresh()
+
+    def close(self) -> None:
+        """End all streams."""
+        self.is_closed = True
+        self._notify()
+
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            revision = await self._reader.revision()
+            if revision < self.log.revision:
+                # The database was restored from a backup: what watchers were sent is not there any more.
+                self._start_anew()
+            if self._is_filled and revision == self.log.revision:
+                return
+            log, open_only = self.log, not self._is_filled
+            log.put(await self._reader.list_changed(log.revision, open_only=open_only), revision=revision)
+            self._is_filled = log is self.log
+        self._notify()
+
+    def _start_anew(self) -> None:
+        self.log, self._is_filled = self._new_log(), False
+
+    def _notify(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.notified.set()
+
+    def _new_log(self) -> IncidentLog:
+        return IncidentLog(self._encode, self._max_resolved)
+
+
+class _IncidentSubscription:
+    """The cursor of one watcher."""
+
+    def __init__(self, broadcaster: IncidentBroadcaster, wanted: WatchedIncidents) -> None:
+        self.notified = asyncio.Event()
+        self._broadcaster = broadcaster
+        self._log = broadcaster.log
+        self._cursor = IncidentCursor(wanted, start=broadcaster.log.revision)
+
+    def take(self) -> Sequence[bytes]:
+        try:
+            return [self._log.encoded(entry) for entry in self._cursor.take(self._log)]
+        except FellBehindError:
+            raise Overloaded("more incidents were resolved than could be sent; watch again") from None
+
+    async def wait(self) -> None:
+        await self.notified.wait()
+        self.notified.clear()
+        if self._broadcaster.is_closed:
+            raise ShuttingDown("this instance is stopping")
+        if self._broadcaster.log is not self._log:
+            raise StoreUnavailable("the incidents were restored from a backup; watch again")
