@@ -179,4 +179,4 @@ def _why_nobody(steps: Sequence[ExplanationStep]) -> str:
 
 
 def _channels(steps: Sequence[ExplanationStep], kind: StepKind) -> list[str]:
-    return list(dict.fromkeys(step.channel for step in steps if step.kind is kind))
+    return list(dict.fromkeys(step.channel for step in steps if step.kind is kind and step.channel))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -19,13 +20,18 @@ from services.manager.core.explanation import (
     StepKind,
     explanation_of,
 )
+from services.manager.core.explanation_notifications import (
+    NOTIFICATION_KINDS,
+    words_of_notification,
+    words_of_silence,
+)
 from services.manager.core.incident import (
     Correlation,
     CorrelationReason,
     IncidentHistoryEntry,
     IncidentHistoryKind,
+    WithheldReason,
 )
-from services.manager.core.silence import Silence
 
 # What the comment of a silenced alert's entry begins with, and of one that another took the place of.
 _BY = "by "
@@ -63,11 +69,12 @@ _MEMBER_KINDS = frozenset(
         IncidentHistoryKind.ALERT_RESOLVED,
     }
 )
-_DECISION_KINDS = frozenset(
+# They are recorded with one alert, and concern all.
+_OF_WHOLE_INCIDENT = frozenset(
     {
+        IncidentHistoryKind.CAUSE_CHANGED,
+        IncidentHistoryKind.REOPENED,
         IncidentHistoryKind.NOTIFIED,
-        IncidentHistoryKind.WITHHELD,
-        IncidentHistoryKind.FLAPPING,
         IncidentHistoryKind.ESCALATED,
         IncidentHistoryKind.NOTIFICATION_FAILED,
     }
@@ -79,15 +86,12 @@ _Words = tuple[StepKind, str, str]
 def explain_alert(record: ExplanationRecord) -> Explanation:
     """Explain the one alert of a record."""
     alert = record.alerts[0]
-    steps = list(_alert_steps(alert, record))
-    for each in record.incidents:
-        # Its own end stands in its history.
-        concerning = [
-            entry
-            for entry in each.history
-            if entry.alert_id in {"", alert.alert.id} and entry.kind is not IncidentHistoryKind.ALERT_RESOLVED
-        ]
-        steps += (_incident_step(entry, record) for entry in concerning)
+    history = [entry for each in record.incidents for entry in each.history if _concerns(entry, alert)]
+    # The incident's history says so as well, when it has taken note.
+    withheld = {entry.decided_by for entry in history if entry.kind is IncidentHistoryKind.WITHHELD}
+    own = [entry for entry in alert.history if not (set(silence_ids_of([entry])) & withheld)]
+    steps = list(_alert_steps(replace(alert, history=own), record))
+    steps += (_incident_step(entry, record) for entry in history)
     # Before it fired, others of the incident were notified of.
     deliveries = [each for each in record.deliveries if each.alert_id == alert.alert.id or _is_since(each, alert)]
     return explanation_of([*steps, *_delivery_steps(deliveries, record)])
@@ -100,14 +104,25 @@ def explain_incident(record: ExplanationRecord) -> Explanation:
     return explanation_of([*steps, *_delivery_steps(record.deliveries, record)])
 
 
-def silence_ids_of(history: Sequence[AlertHistoryEntry]) -> list[str]:
-    """Return the ids of the silences that an alert's history names, each once."""
-    named = (entry.comment.removeprefix(_BY) for entry in history if entry.kind is AlertHistoryKind.SILENCED)
-    return list(dict.fromkeys(named))
+def silence_ids_of(
+    history: Sequence[AlertHistoryEntry], incident_history: Sequence[IncidentHistoryEntry] = ()
+) -> list[str]:
+    """Return the ids of the silences that the histories of an alert and an incident name, each once."""
+    of_alert = (entry.comment.removeprefix(_BY) for entry in history if entry.kind is AlertHistoryKind.SILENCED)
+    of_incident = (entry.decided_by for entry in incident_history if entry.comment == WithheldReason.SILENCED.words)
+    return list(dict.fromkeys((*of_alert, *of_incident)))
 
 
-def _is_since(entry: AlertHistoryEntry, explained: ExplainedAlert) -> bool:
+def _is_since(entry: AlertHistoryEntry | IncidentHistoryEntry, explained: ExplainedAlert) -> bool:
     return entry.create_time >= explained.alert.fire_time
+
+
+def _concerns(entry: IncidentHistoryEntry, explained: ExplainedAlert) -> bool:
+    """Return whether an entry is about an alert, or about the whole incident since it fired."""
+    if entry.alert_id in {"", explained.alert.id}:
+        # Its own end stands in its history.
+        return entry.kind is not IncidentHistoryKind.ALERT_RESOLVED
+    return entry.kind in _OF_WHOLE_INCIDENT and _is_since(entry, explained)
 
 
 def _alert_steps(explained: ExplainedAlert, record: ExplanationRecord) -> Iterator[ExplanationStep]:
@@ -187,7 +202,7 @@ def _alert_step(entry: AlertHistoryEntry, revision: str, record: ExplanationReco
     by = entry.comment.removeprefix(_BY)
     match entry.kind:
         case AlertHistoryKind.SILENCED:
-            kind, text, decider = StepKind.WITHHELD, _words_of_silence(name, by, record), f"silence {by}"
+            kind, text, decider = StepKind.WITHHELD, words_of_silence(name, by, record), f"silence {by}"
             references.append(Reference(ReferenceKind.SILENCE, by))
         case AlertHistoryKind.SUPERSEDED:
             kind, text = StepKind.RESOLVED, f"Another alert took the place of {name}: the rule's severity was raised."
@@ -213,35 +228,24 @@ def _alert_step(entry: AlertHistoryEntry, revision: str, record: ExplanationReco
     )
 
 
-def _words_of_silence(name: str, silence_id: str, record: ExplanationRecord) -> str:
-    silence = record.silences.get(silence_id)
-    what = "a silence that is not stored any more" if silence is None else _words_of_author(silence)
-    return f"Notifications of {name} are withheld: {what} holds of it."
-
-
-def _words_of_author(silence: Silence) -> str:
-    matchers = f" {{{', '.join(map(str, silence.matchers))}}}" if silence.matchers else ""
-    return f'a silence{matchers} by {silence.author} ("{silence.comment}")'
-
-
 def _said(comment: str) -> str:
     return f": {comment}" if comment else ""
 
 
 def _incident_step(entry: IncidentHistoryEntry, record: ExplanationRecord) -> ExplanationStep:
     """Return an entry of an incident's history as a step."""
-    name = record.name_of(entry.alert_id)
-    if entry.kind in _DECISION_KINDS:
-        kind, text, decider = _words_of_decision(entry, name)
-    elif entry.kind in _MEMBER_KINDS:
-        kind, text, decider = _words_of_member(entry, name)
-    else:
-        kind, text, decider = _words_of_command(entry)
     references = [Reference(ReferenceKind.INCIDENT, entry.incident_id)]
     if entry.alert_id:
         references.append(Reference(ReferenceKind.ALERT, entry.alert_id))
-    if entry.notification_id:
-        references.append(Reference(ReferenceKind.NOTIFICATION, entry.notification_id))
+    if entry.kind in NOTIFICATION_KINDS:
+        kind, text, decider, more = words_of_notification(entry, record)
+        references += more
+    elif entry.kind in _MEMBER_KINDS:
+        kind, text, decider = _words_of_member(entry, record.name_of(entry.alert_id))
+    else:
+        kind, text, decider = _words_of_command(entry)
+        # The other incident of a merge or a split.
+        references += [Reference(ReferenceKind.INCIDENT, entry.decided_by)] if entry.decided_by else []
     return ExplanationStep(
         time=entry.create_time, kind=kind, text=text, decided_by=decider, references=tuple(references)
     )
@@ -264,30 +268,15 @@ def _words_of_member(entry: IncidentHistoryEntry, name: str) -> _Words:
             return StepKind.RESOLVED, f"{name} ended.", ""
 
 
-def _words_of_decision(entry: IncidentHistoryEntry, name: str) -> _Words:
-    """Return what was decided about notifications: the comment says why, and names what decided."""
-    match entry.kind:
-        case IncidentHistoryKind.NOTIFIED:
-            receivers = ", ".join(entry.receivers) or "the receivers in the notifier's file"
-            text = f"{entry.notified_kind or 'A notification'} to {receivers}, about {name}{_said(entry.comment)}."
-            return StepKind.NOTIFIED, text, entry.comment
-        case IncidentHistoryKind.WITHHELD if entry.decided_by:
-            text = f"Notifications of {name} are withheld{_said(entry.comment)}."
-            return StepKind.WITHHELD, text, f"{entry.comment} ({entry.decided_by})"
-        case IncidentHistoryKind.WITHHELD:
-            return StepKind.INCIDENT_CHANGED, f"{name}{_said(entry.comment)}.", ""
-        case IncidentHistoryKind.FLAPPING:
-            return StepKind.FLAPPING, f"{name} flaps{_said(entry.comment)}.", ""
-        case _:
-            return StepKind.ESCALATED, f"{entry.comment}.", entry.decided_by
-
-
 def _words_of_command(entry: IncidentHistoryEntry) -> _Words:
     """Return what somebody did to an incident, or time where there is no actor."""
     by = f"{entry.actor} " if entry.actor else ""
     if entry.kind is not IncidentHistoryKind.RESOLVED:
         kind, words = _COMMANDS[entry.kind]
         return kind, f"{by}{words}{_said(entry.comment)}.", entry.actor
+    if entry.decided_by:
+        text = "merged the incident into another one" if by else "The incident was merged into another one"
+        return StepKind.INCIDENT_CHANGED, f"{by}{text}{_said(entry.comment)}.", entry.actor
     if entry.actor:
         return StepKind.RESOLVED, f"{by}resolved the incident{_said(entry.comment)}.", entry.actor
     return StepKind.RESOLVED, "The incident was resolved: its alerts had ended, and no other one joined.", ""

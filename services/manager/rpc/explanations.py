@@ -100,7 +100,12 @@ class ExplanationRpc(ExplanationServiceServicer):
             ],
             incidents=incidents,
             deliveries=await self._reader.deliveries(ids, _MAX_DELIVERIES),
-            silences=await self._named_silences([name for each in histories.values() for name in silence_ids_of(each)]),
+            silences=await self._named_silences(
+                silence_ids_of(
+                    [entry for each in histories.values() for entry in each],
+                    [entry for each in incidents for entry in each.history],
+                )
+            ),
         )
 
     async def _named_silences(self, silence_ids: Collection[str]) -> dict[str, Silence]:

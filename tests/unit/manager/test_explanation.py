@@ -32,8 +32,8 @@ from services.manager.core.incident import (
     IncidentAlert,
     IncidentHistoryEntry,
     IncidentHistoryKind,
-    IncidentNotificationKind,
 )
+from services.manager.core.incident import IncidentNotificationKind as Notified
 from services.manager.core.incident_changes import open_incident
 from services.manager.core.rule import StoredRule
 from services.manager.core.silence import Silence
@@ -342,29 +342,6 @@ def test_entries_of_an_incident_in_words() -> None:
     ]
 
 
-def test_decisions_about_notifications_are_said_in_the_words_that_were_recorded() -> None:
-    kinds, about = IncidentHistoryKind, {"alert_id": an_alert().id}
-    firing = IncidentNotificationKind.FIRING
-    history = (
-        incident_entry(kinds.WITHHELD, after=0, **about, comment="silenced", decided_by="s"),
-        incident_entry(kinds.WITHHELD, after=1, **about, comment="nothing withholds it any more"),
-        incident_entry(kinds.FLAPPING, after=2, **about, comment="fired 4 times"),
-        incident_entry(
-            kinds.NOTIFIED, after=3, **about, notified_kind=firing, receivers=("a", "b"), comment="route root/1"
-        ),
-        incident_entry(kinds.NOTIFIED, after=4, **about, notified_kind=firing, comment="file"),
-        incident_entry(kinds.ESCALATED, after=5, comment="step 2 of policy p", decided_by="policy p, step 2"),
-    )
-    assert incident_steps(*history) == [
-        (StepKind.WITHHELD, f"Notifications of {SHOP} are withheld: silenced.", "silenced (s)"),
-        (StepKind.INCIDENT_CHANGED, f"{SHOP}: nothing withholds it any more.", ""),
-        (StepKind.FLAPPING, f"{SHOP} flaps: fired 4 times.", ""),
-        (StepKind.NOTIFIED, f"FIRING to a, b, about {SHOP}: route root/1.", "route root/1"),
-        (StepKind.NOTIFIED, f"FIRING to the receivers in the notifier's file, about {SHOP}: file.", "file"),
-        (StepKind.ESCALATED, "step 2 of policy p.", "policy p, step 2"),
-    ]
-
-
 @pytest.mark.parametrize("kind", list(IncidentHistoryKind))
 def test_each_kind_of_entry_has_words(kind: IncidentHistoryKind) -> None:
     assert len(incident_steps(incident_entry(kind, actor="ann", alert_id="a"))) == 1
@@ -374,6 +351,121 @@ def test_each_kind_of_entry_has_words(kind: IncidentHistoryKind) -> None:
 def test_each_kind_of_entry_of_an_alert_has_words(kind: AlertHistoryKind) -> None:
     found = entry(kind, channel="slack", comment="by x")
     assert len(steps_of(found, deliveries=[found] if "NOTIFI" in kind else [])) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "text", "decided_by"),
+    [
+        (
+            {
+                "notified_kind": Notified.FIRING,
+                "receivers": ("a", "b"),
+                "comment": "route root/1",
+                "decided_by": "routed",
+            },
+            StepKind.NOTIFIED,
+            f"To be notified that {SHOP} fires: a, b.",
+            "route root/1",
+        ),
+        (
+            {"notified_kind": Notified.UPDATED, "comment": "what changed", "decided_by": "bundled"},
+            StepKind.NOTIFIED,
+            f"To be notified of what is new about {SHOP}: the channels of the notifier's file (what changed).",
+            "the bundling interval of their route",
+        ),
+        ({}, StepKind.NOTIFIED, f"To be notified of {SHOP}: the channels of the notifier's file.", ""),
+        (
+            {"kind": IncidentHistoryKind.WITHHELD, "comment": "silenced", "decided_by": "gone"},
+            StepKind.WITHHELD,
+            f"Notifications of {SHOP} are withheld: a silence that is not stored any more holds of it.",
+            "silence gone",
+        ),
+        (
+            {"kind": IncidentHistoryKind.WITHHELD, "comment": "inhibited by rule; rule 0", "decided_by": "other"},
+            StepKind.WITHHELD,
+            f"Notifications of {SHOP} are withheld: alert other inhibits it (rule 0).",
+            "alert other",
+        ),
+        (
+            {"kind": IncidentHistoryKind.WITHHELD, "comment": "inhibited by dependency", "decided_by": "other"},
+            StepKind.WITHHELD,
+            f"Notifications of {SHOP} are withheld: alert other inhibits it.",
+            "alert other",
+        ),
+        (
+            {"kind": IncidentHistoryKind.WITHHELD, "comment": "acknowledged", "decided_by": "ann"},
+            StepKind.WITHHELD,
+            f"Notifications of {SHOP} are withheld: ann had acknowledged the incident, of which nobody knows.",
+            "ann",
+        ),
+        (
+            {"kind": IncidentHistoryKind.WITHHELD, "comment": "nothing withholds it any more"},
+            StepKind.INCIDENT_CHANGED,
+            f"Notifications of {SHOP}: nothing withholds it any more.",
+            "",
+        ),
+        (
+            {"kind": IncidentHistoryKind.FLAPPING, "comment": "fired 4 times or more within 30 minutes"},
+            StepKind.FLAPPING,
+            f"{SHOP} flaps: it fired 4 times or more within 30 minutes. Receivers are notified in bundles.",
+            "the settings of flapping",
+        ),
+        (
+            {"kind": IncidentHistoryKind.ESCALATED, "comment": "nobody acknowledged", "decided_by": "policy p, step 2"},
+            StepKind.ESCALATED,
+            "Escalation: nobody acknowledged.",
+            "policy p, step 2",
+        ),
+        (
+            {"kind": IncidentHistoryKind.NOTIFICATION_FAILED, "comment": "slack"},
+            StepKind.DELIVERY_FAILED,
+            "A notification reached none of its receivers: slack.",
+            "",
+        ),
+    ],
+)
+def test_notifications_in_words(fields: dict[str, object], kind: StepKind, text: str, decided_by: str) -> None:
+    found = {"kind": IncidentHistoryKind.NOTIFIED, "alert_id": an_alert().id} | fields
+    assert incident_steps(incident_entry(**found)) == [(kind, text, decided_by)]  # type: ignore[arg-type]
+
+
+def test_a_notification_and_the_other_incident_are_referred_to() -> None:
+    kinds = IncidentHistoryKind
+    history = [
+        incident_entry(kinds.NOTIFIED, notification_id="n"),
+        incident_entry(kinds.MERGED, after=1, actor="ann", decided_by="other"),
+        incident_entry(kinds.RESOLVED, after=2, actor="ann", decided_by="other"),
+    ]
+    explained = ExplainedIncident(incident=an_incident(), history=history)
+    steps = explain_incident(ExplanationRecord(incidents=[explained])).steps
+    assert [step.references[1:] for step in steps] == [
+        (Reference(ReferenceKind.NOTIFICATION, "n"),),
+        (Reference(ReferenceKind.INCIDENT, "other"),),
+        (Reference(ReferenceKind.INCIDENT, "other"),),
+    ]
+    assert steps[2].text == "ann merged the incident into another one."
+    assert steps[0].text.startswith("To be notified of the incident")
+
+
+def test_a_silence_that_the_incident_has_taken_note_of_is_one_step() -> None:
+    withheld = {"comment": "silenced", "alert_id": an_alert().id}
+    history = [
+        incident_entry(IncidentHistoryKind.WITHHELD, after=1, decided_by="s", **withheld),
+        incident_entry(IncidentHistoryKind.NOTIFIED, after=2, alert_id="other", notified_kind=Notified.UPDATED),
+        incident_entry(IncidentHistoryKind.NOTIFIED, after=-1, alert_id="other", notified_kind=Notified.FIRING),
+    ]
+    own = [entry(AlertHistoryKind.SILENCED, comment="by s"), entry(AlertHistoryKind.SILENCED, comment="by t")]
+    record = ExplanationRecord(
+        alerts=[ExplainedAlert(alert=an_alert(), history=own)],
+        incidents=[ExplainedIncident(incident=an_incident(), history=history)],
+    )
+    steps = explain_alert(record).steps
+    assert [(step.kind, step.decided_by) for step in steps] == [
+        (StepKind.WITHHELD, "silence t"),
+        (StepKind.WITHHELD, "silence s"),
+        (StepKind.NOTIFIED, ""),
+    ]
+    assert silence_ids_of(own, history) == ["s", "t"]
 
 
 def test_an_alert_has_what_concerns_it_of_its_incident() -> None:
