@@ -265,6 +265,9 @@ def _print_explanation(response: service.ExplainRoutingResponse) -> None:
     for silence in response.silences:
         why = f"silence {silence.id} holds of it, by {silence.author}: {silence.comment}"
         stdout.print(format_cell(why), style="yellow", soft_wrap=True)
+    if response.dependency_alert_id:
+        path = f"inhibited by {response.dependency_alert_id} along {response.dependency_path}"
+        stdout.print(format_cell(path), style="yellow", soft_wrap=True)
     for inhibition in response.inhibitions:
         lines = (rule_text(inhibition.rule), f"  {inhibition.reason}", *(f"  {each}" for each in inhibition.alert_ids))
         for text in lines:

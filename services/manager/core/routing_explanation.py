@@ -1,14 +1,18 @@
 """Why an alert takes a route, what inhibits it, and whom its escalation policy would notify, in words."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.domain.matchers import format_matchers, quote
+from services.domain.matchers import ALERTNAME, SERVICE, SEVERITY, format_matchers, quote
 from services.domain.severity import Severity
+from services.manager.core.dependency_graph import DependencyGraph
 from services.manager.core.escalation_policy import StepOutcome, StepTargets
+from services.manager.core.incident import IncidentAlert, WithheldReason, Withholding
+from services.manager.core.inhibition import Inhibitors
 from services.manager.core.on_call import OnCallDirectory
-from services.manager.core.routing_tree import InhibitionRule, RouteOutcome, RouteVisit
+from services.manager.core.routing_tree import AlertRoute, InhibitionRule, RouteOutcome, RouteVisit
+from services.manager.core.silence_index import MatchedAlert
 
 _MAX_SHOWN = 100
 
@@ -45,6 +49,45 @@ def inhibition_reason(rule: InhibitionRule, labels: Mapping[str, str], inhibitin
         return f"inhibited by {len(inhibiting)} open alert{'s' if len(inhibiting) > 1 else ''}"
     same = "".join(f", {name}={quote(labels[name])}" for name in rule.equal)
     return f"an open alert with {format_matchers(rule.source)}{same} would inhibit it"
+
+
+def dependency_inhibition(
+    labels: Mapping[str, str],
+    routes: Sequence[AlertRoute],
+    open_alerts: Iterable[MatchedAlert],
+    graph: DependencyGraph,
+    *,
+    now: datetime,
+) -> Withholding | None:
+    """Return which open alert inhibits one with these labels because its service depends on that one's."""
+    sources = [_as_in_incidents(each.id, each.labels, now, silenced_by=each.silenced_by) for each in open_alerts]
+    return Inhibitors(alerts=sources).inhibition_of(_as_in_incidents("", labels, now, routes=routes), graph)
+
+
+def severity_of(labels: Mapping[str, str]) -> Severity:
+    """Return the severity that labels name; the lowest one where they name none."""
+    return Severity.__members__.get(labels.get(SEVERITY, ""), Severity.LOW)
+
+
+def _as_in_incidents(
+    alert_id: str,
+    labels: Mapping[str, str],
+    now: datetime,
+    *,
+    routes: Sequence[AlertRoute] = (),
+    silenced_by: Sequence[str] = (),
+) -> IncidentAlert:
+    return IncidentAlert(
+        id=alert_id,
+        rule_name=labels.get(ALERTNAME, ""),
+        service=labels.get(SERVICE, ""),
+        resource="",
+        severity=severity_of(labels),
+        labels=labels,
+        fire_time=now,
+        routes=tuple(routes),
+        withheld_by=tuple(Withholding(reason=WithheldReason.SILENCED, by=each) for each in silenced_by),
+    )
 
 
 def planned_steps(

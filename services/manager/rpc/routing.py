@@ -1,7 +1,7 @@
 """RoutingService: read the versions of the routing tree, and explain it; RoutingCommands sets it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,17 @@ from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import duration_of
-from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHER_VALUE, SERVICE, SEVERITY, all_match
-from services.domain.severity import Severity
-from services.manager.core.routing_explanation import PlannedStep, inhibition_reason, planned_steps, route_reason
+from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHER_VALUE, SERVICE, all_match
+from services.manager.core.routing_explanation import (
+    PlannedStep,
+    dependency_inhibition,
+    inhibition_reason,
+    planned_steps,
+    route_reason,
+    severity_of,
+)
 from services.manager.core.routing_tree import AlertRoute, RouteVisit, RoutingTree
+from services.manager.core.silence_index import MatchedAlert
 from services.manager.messages import routing_tree_message
 from services.manager.ports.feeds import CatalogFeed, OnCallFeed, RoutingFeed, SilenceFeed
 from services.manager.ports.readers import MatchedAlertReader, RoutingReader, SilenceReader
@@ -110,9 +117,15 @@ class RoutingRpc(RoutingServiceServicer):
         if tree is None:
             response.is_decided_by_file = True
             return response
+        routes = tree.routes_of(labels)
         response.steps.extend(_step_message(visit, labels) for visit in tree.visits_of(labels))
-        response.routes.extend(self._explained(route, labels) for route in tree.routes_of(labels))
-        response.inhibitions.extend(await self._inhibitions(tree, labels))
+        response.routes.extend(self._explained(route, labels) for route in routes)
+        alerts = await self._context.alerts.list_open()
+        response.inhibitions.extend(_inhibitions(tree, labels, alerts))
+        graph, now = self._context.catalog.current.confirmed_graph, self._clock.now()
+        inhibited = dependency_inhibition(labels, routes, alerts, graph, now=now)
+        if inhibited is not None:
+            response.dependency_alert_id, response.dependency_path = inhibited.by, inhibited.comment
         return response
 
     def _all_labels(self, given: Mapping[str, str]) -> dict[str, str]:
@@ -122,13 +135,9 @@ class RoutingRpc(RoutingServiceServicer):
         return {name: value for name, value in labels.items() if value}
 
     def _explained(self, route: AlertRoute, labels: Mapping[str, str]) -> pb.ExplainedRoute:
-        severity = Severity.__members__.get(labels.get(SEVERITY, ""), Severity.LOW)
         directory, now = self._context.on_call.current, self._clock.now()
-        message = _route_message(route)
-        message.escalation.extend(
-            map(_planned_message, planned_steps(directory, route.policy, severity=severity, now=now))
-        )
-        return message
+        steps = planned_steps(directory, route.policy, severity=severity_of(labels), now=now)
+        return _route_message(route, map(_planned_message, steps))
 
     async def _silences(self, labels: Mapping[str, str]) -> list[SilenceMessage]:
         now = self._clock.now()
@@ -136,22 +145,18 @@ class RoutingRpc(RoutingServiceServicer):
         found = [await self._context.silence_reader.get(silence_id) for silence_id in ids[:_MAX_SILENCES]]
         return [silence_message(silence, now) for silence in found if silence is not None]
 
-    async def _inhibitions(self, tree: RoutingTree, labels: Mapping[str, str]) -> list[pb.ExplainedInhibition]:
-        rules = [(n, rule) for n, rule in enumerate(tree.inhibition_rules) if all_match(rule.target, labels)]
-        alerts = await self._context.alerts.list_open() if rules else []
-        messages = routing_tree_message(tree).inhibition_rules
-        explained = []
-        for index, rule in rules:
+
+def _inhibitions(
+    tree: RoutingTree, labels: Mapping[str, str], alerts: Sequence[MatchedAlert]
+) -> Iterator[pb.ExplainedInhibition]:
+    messages = routing_tree_message(tree).inhibition_rules
+    for index, rule in enumerate(tree.inhibition_rules):
+        if all_match(rule.target, labels):
             ids = [alert.id for alert in alerts if rule.inhibits(alert.labels, labels)]
-            explained.append(
-                pb.ExplainedInhibition(
-                    index=index,
-                    rule=messages[index],
-                    alert_ids=ids[:_MAX_INHIBITING],
-                    reason=inhibition_reason(rule, labels, ids),
-                )
+            reason = inhibition_reason(rule, labels, ids)
+            yield pb.ExplainedInhibition(
+                index=index, rule=messages[index], alert_ids=ids[:_MAX_INHIBITING], reason=reason
             )
-        return explained
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
@@ -184,7 +189,7 @@ def _planned_message(step: PlannedStep) -> pb.ExplainedStep:
     )
 
 
-def _route_message(route: AlertRoute) -> pb.ExplainedRoute:
+def _route_message(route: AlertRoute, escalation: Iterable[pb.ExplainedStep]) -> pb.ExplainedRoute:
     return pb.ExplainedRoute(
         path=route.path,
         receivers=route.receivers,
@@ -193,4 +198,5 @@ def _route_message(route: AlertRoute) -> pb.ExplainedRoute:
         correlation_window=duration_of(route.correlation_window),
         bundling_interval=duration_of(route.bundling_interval),
         inhibits_dependents=route.inhibits_dependents,
+        escalation=escalation,
     )

@@ -3,11 +3,22 @@
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.domain.severity import Severity
+from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
 from services.manager.core.escalation_policy import EscalationStep
-from services.manager.core.routing_explanation import inhibition_reason, planned_steps, route_reason
+from services.manager.core.incident import IncidentAlert
+from services.manager.core.inhibition import Inhibitors
+from services.manager.core.routing_explanation import (
+    dependency_inhibition,
+    inhibition_reason,
+    planned_steps,
+    route_reason,
+)
 from services.manager.core.routing_tree import InhibitionRule
+from services.manager.core.silence_index import MatchedAlert
 from tests.fakes.on_call import FixedOnCall, a_person, a_policy, a_step
 from tests.fakes.routing import a_route, a_tree, matchers
 from tests.fakes.transitions import NOW
@@ -54,6 +65,61 @@ def test_a_value_of_a_log_is_cut_and_has_no_control_characters() -> None:
 )
 def test_an_inhibition_has_its_reason(labels: dict[str, str], ids: list[str], reason: str) -> None:
     assert inhibition_reason(RULE, labels, ids) == reason
+
+
+LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"))
+CONDITIONS = st.builds("{}{}{}".format, st.sampled_from("abc"), st.sampled_from(["=", "!="]), st.sampled_from("xy"))
+RULES = st.builds(
+    lambda source, target, equal: InhibitionRule(source=matchers(source), target=matchers(target), equal=equal),
+    CONDITIONS,
+    CONDITIONS,
+    st.lists(st.sampled_from("abc"), unique=True, max_size=2).map(tuple),
+)
+
+
+@given(RULES, LABELS, LABELS)
+def test_what_is_said_to_inhibit_an_alert_does_inhibit_it(
+    rule: InhibitionRule, source: dict[str, str], target: dict[str, str]
+) -> None:
+    first, second = (incident_alert(name, labels) for name, labels in (("1", source), ("2", target)))
+    decided = Inhibitors([rule], [first]).inhibition_of(second, DependencyGraph())
+    assert rule.inhibits(source, target) is (decided is not None)
+
+
+def incident_alert(alert_id: str, labels: dict[str, str]) -> IncidentAlert:
+    return IncidentAlert(
+        id=alert_id,
+        rule_name="",
+        service="",
+        resource="",
+        severity=Severity.LOW,
+        labels=labels,
+        fire_time=NOW,
+    )
+
+
+SHOP = {"service": "shop", "severity": "HIGH"}
+GRAPH = DependencyGraph([DependencyEdge(service="shop", depends_on="database")])
+
+
+@pytest.mark.parametrize(
+    ("inhibits_dependents", "severity", "silenced_by", "path"),
+    [
+        (True, "CRITICAL", (), "shop → database"),
+        (True, "HIGH", (), "shop → database"),
+        (True, "LOW", (), None),
+        (True, "odd", (), None),
+        (True, "CRITICAL", ("s",), None),
+        (False, "CRITICAL", (), None),
+    ],
+)
+def test_an_alert_of_what_a_service_depends_on_inhibits_as_the_route_says(
+    *, inhibits_dependents: bool, severity: str, silenced_by: tuple[str, ...], path: str | None
+) -> None:
+    cause = MatchedAlert(id="1", labels={"service": "database", "severity": severity}, silenced_by=silenced_by)
+    routes = a_tree(inhibits_dependents=inhibits_dependents).routes_of(SHOP)
+    found = dependency_inhibition(SHOP, routes, [cause], GRAPH, now=NOW)
+    assert (found.comment if found else None) == path
 
 
 def planned(

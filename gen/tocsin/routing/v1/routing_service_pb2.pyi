@@ -440,10 +440,18 @@ class ExplainRoutingResponse(_message.Message):
     ROUTES_FIELD_NUMBER: _builtins.int
     SILENCES_FIELD_NUMBER: _builtins.int
     INHIBITIONS_FIELD_NUMBER: _builtins.int
+    DEPENDENCY_ALERT_ID_FIELD_NUMBER: _builtins.int
+    DEPENDENCY_PATH_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version that decides; 0 for a tree of the request, and while none was ever set."""
     is_decided_by_file: _builtins.bool
     """Whether the routes of the notifier's file decide, since no tree was ever set; then there are no steps and no routes."""
+    dependency_alert_id: _builtins.str
+    """An open alert that inhibits it now because its service depends on that one's; empty when none does, or when its
+    routes do not say so.
+    """
+    dependency_path: _builtins.str
+    """The services on the way there, such as "shop → orders → database"."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels that were matched: those of the request and the catalog's."""
@@ -474,10 +482,12 @@ class ExplainRoutingResponse(_message.Message):
         routes: _abc.Iterable[Global___ExplainedRoute] | None = ...,
         silences: _abc.Iterable[_silence_pb2.Silence] | None = ...,
         inhibitions: _abc.Iterable[Global___ExplainedInhibition] | None = ...,
+        dependency_alert_id: _builtins.str = ...,
+        dependency_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inhibitions", b"inhibitions", "is_decided_by_file", b"is_decided_by_file", "labels", b"labels", "routes", b"routes", "silences", b"silences", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dependency_alert_id", b"dependency_alert_id", "dependency_path", b"dependency_path", "inhibitions", b"inhibitions", "is_decided_by_file", b"is_decided_by_file", "labels", b"labels", "routes", b"routes", "silences", b"silences", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

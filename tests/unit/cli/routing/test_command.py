@@ -164,6 +164,23 @@ def test_it_is_shown_what_would_happen_to_an_alert(tocsin: Command, tree: Path, 
         assert expected in text
 
 
+def test_what_a_service_depends_on_inhibits_its_alerts(tocsin: Command, tree: Path, edge: Edge) -> None:
+    tocsin("routing", "set", str(tree))
+    catalog = tree.with_name("catalog.yaml")
+    catalog.write_text("services: [{name: checkout, dependsOn: [ledger]}, {name: ledger}]")
+    assert tocsin("catalog", "apply", str(catalog)).exit_code == 0
+    assert "ledger" in tocsin("catalog", "graph").stdout
+    status = AlertStatus(state=AlertState.FIRING, last_firing=a_transition().evaluation)
+    subject = a_subject("ledger", severity=Severity.CRITICAL)
+    cause = open_alert(subject, "t", status, now=NOW).alert
+    edge.store.tables.alerts[cause.id] = cause
+    labels = ("team=shop", "severity=HIGH", "service=checkout")
+    found = shown(tocsin, "test", *labels)
+    assert (found["dependencyAlertId"], found["dependencyPath"]) == (cause.id, "checkout → ledger")
+    assert f"inhibited by {cause.id} along checkout → ledger" in tocsin("routing", "test", *labels).stdout
+    assert shown(tocsin, "test", "severity=HIGH", "service=checkout")["dependencyAlertId"] == ""
+
+
 def test_another_tree_is_tried(tocsin: Command, tree: Path) -> None:
     found = shown(tocsin, "test", "a=b", "--file", str(tree))
     assert (found["version"], found["routes"][0]["receivers"]) == (0, ["operators"])
