@@ -200,6 +200,7 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
                 "tocsin.reports.v1.ReportService",
                 "tocsin.silences.v1.SilenceService",
                 "tocsin.oncall.v1.OnCallService",
+                "tocsin.routing.v1.RoutingService",
                 "tocsin.notifications.v1.NotificationService",
                 "tocsin.rules.v1.RuleStatisticsService",
             },
