@@ -138,14 +138,16 @@ class ExplanationRecord:
     incidents: Sequence[ExplainedIncident] = ()
     deliveries: Sequence[AlertHistoryEntry] = ()
     silences: Mapping[str, Silence] = field(default_factory=dict)
+    # Alerts of other incidents, which inhibit.
+    inhibiting: Sequence[Alert] = ()
 
     def name_of(self, alert_id: str) -> str:
         """Return an alert's rule and resource, as people name it; its id where it is not known."""
         for each in self.incidents:
             if found := each.incident.alerts.get(alert_id):
                 return f'"{found.rule_name}" on {found.resource}'
-        subjects = {each.alert.id: each.alert.subject for each in self.alerts}
-        if subject := subjects.get(alert_id):
+        known = (*(each.alert for each in self.alerts), *self.inhibiting)
+        if subject := {alert.id: alert.subject for alert in known}.get(alert_id):
             return f'"{subject.rule_name}" on {subject.resource}'
         return f"alert {alert_id}"
 

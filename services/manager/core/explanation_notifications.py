@@ -57,8 +57,15 @@ def words_of_notification(entry: IncidentHistoryEntry, record: ExplanationRecord
         case IncidentHistoryKind.ESCALATED:
             return StepKind.ESCALATED, f"Escalation: {entry.comment}.", entry.decided_by, notifications
         case _:
-            text = f"A notification reached none of its receivers{f': {entry.comment}' if entry.comment else ''}."
+            text = f"{entry.comment[:1].upper()}{entry.comment[1:]}."
             return StepKind.DELIVERY_FAILED, text, entry.decided_by, notifications
+
+
+def is_inhibition(entry: IncidentHistoryEntry) -> bool:
+    """Return whether an entry says that an alert, which it names, inhibits another."""
+    reason = _WITHHELD.get(entry.comment.partition("; ")[0])
+    is_inhibited = reason in {WithheldReason.INHIBITED_BY_RULE, WithheldReason.INHIBITED_BY_DEPENDENCY}
+    return entry.kind is IncidentHistoryKind.WITHHELD and is_inhibited
 
 
 def words_of_silence(name: str, silence_id: str, record: ExplanationRecord) -> str:

@@ -22,6 +22,7 @@ from services.manager.core.explanation import (
 )
 from services.manager.core.explanation_notifications import (
     NOTIFICATION_KINDS,
+    is_inhibition,
     words_of_notification,
     words_of_silence,
 )
@@ -123,6 +124,12 @@ def _concerns(entry: IncidentHistoryEntry, explained: ExplainedAlert) -> bool:
         # Its own end stands in its history.
         return entry.kind is not IncidentHistoryKind.ALERT_RESOLVED
     return entry.kind in _OF_WHOLE_INCIDENT and _is_since(entry, explained)
+
+
+def inhibiting_ids_of(incident_history: Sequence[IncidentHistoryEntry]) -> list[str]:
+    """Return the ids of the alerts that inhibited others, as an incident's history names them, each once."""
+    named = (entry.decided_by for entry in incident_history if is_inhibition(entry))
+    return list(dict.fromkeys(named))
 
 
 def _alert_steps(explained: ExplainedAlert, record: ExplanationRecord) -> Iterator[ExplanationStep]:

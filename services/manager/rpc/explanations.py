@@ -15,7 +15,7 @@ from services.manager.core.explanation import (
     ExplanationRecord,
     ExplanationStep,
 )
-from services.manager.core.explanation_steps import explain_alert, explain_incident, silence_ids_of
+from services.manager.core.explanation_steps import explain_alert, explain_incident, inhibiting_ids_of, silence_ids_of
 from services.manager.core.silence import Silence
 from services.manager.ports.readers import AlertReader, ExplanationReader, IncidentReader, SilenceReader
 from services.manager.rpc.failures import AlertNotFound, IncidentNotFound
@@ -31,6 +31,7 @@ from tocsin.explanations.v1.explanation_service_pb2_grpc import (
 _MAX_ALERTS = 1000
 _MAX_DELIVERIES = 1000
 _MAX_SILENCES = 20
+_MAX_INHIBITING = 50
 _NUMBERS = ("count", "total", "sum", "avg", "min", "max")
 
 
@@ -83,6 +84,8 @@ class ExplanationRpc(ExplanationServiceServicer):
         incidents: Sequence[ExplainedIncident],
     ) -> ExplanationRecord:
         """Return what is recorded of some alerts and of the incidents that they are in."""
+        own = [entry for each in histories.values() for entry in each]
+        whole = [entry for each in incidents for entry in each.history]
         revisions = await self._reader.revisions(alerts)
         rules = await self._reader.rules({number for each in revisions.values() for number in each})
         members = (name for each in incidents for name in each.incident.alerts)
@@ -100,12 +103,8 @@ class ExplanationRpc(ExplanationServiceServicer):
             ],
             incidents=incidents,
             deliveries=await self._reader.deliveries(ids, _MAX_DELIVERIES),
-            silences=await self._named_silences(
-                silence_ids_of(
-                    [entry for each in histories.values() for entry in each],
-                    [entry for each in incidents for entry in each.history],
-                )
-            ),
+            silences=await self._named_silences(silence_ids_of(own, whole)),
+            inhibiting=await self._alerts.list_by_id(inhibiting_ids_of(whole)[:_MAX_INHIBITING]),
         )
 
     async def _named_silences(self, silence_ids: Collection[str]) -> dict[str, Silence]:

@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 
+from services.domain.severity import Severity
 from tests.integration.manager.conftest import World, transition, until
 from tests.integration.manager.refusals import refusal
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.explanations.v1 import explanation_service_pb2 as pb
 from tocsin.explanations.v1.explanation_pb2 import ExplanationStep
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+from tocsin.routing.v1.routing_service_pb2 import SetRoutingRequest
+from tocsin.routing.v1.routing_tree_pb2 import InhibitionRule, Route, RoutingTree
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest
 from tocsin.silences.v1.silence_pb2 import Silence
@@ -76,6 +79,35 @@ async def test_it_says_which_silence_withholds_notifications(world: World) -> No
     found = await world.explanations.ExplainAlert(pb.ExplainAlertRequest(id=alert.id))
     assert found.explanation.summary.startswith("Nobody was notified.")
     assert 'a silence {service="shop"} by ann ("release")' in found.explanation.summary
+
+
+async def test_it_says_which_alert_inhibits_and_by_which_rule(world: World) -> None:
+    rule = InhibitionRule(source=["severity=CRITICAL"], target=["severity=HIGH"])
+    tree = RoutingTree(root=Route(receivers=["operators"]), inhibition_rules=[rule])
+    await world.routing.SetRouting(SetRoutingRequest(tree=tree))
+    await world.publish(transition(resource="database"))
+
+    async def notified() -> list[ExplanationStep]:
+        found = await world.listed()
+        if not found:
+            return []
+        explained = await world.explanations.ExplainAlert(pb.ExplainAlertRequest(id=found[-1].id))
+        return [step for step in explained.explanation.steps if step.kind == KIND.NOTIFIED]
+
+    (step,) = await until(notified)
+    assert step.text == 'To be notified that "High error count" on database fires: operators.'
+    assert step.decided_by == "route root"
+    await world.publish(transition(resource="shop", rule_id="rule-2", severity=Severity.HIGH))
+
+    async def withheld() -> str:
+        found = {alert.resource: alert.id for alert in await world.listed()}
+        if "shop" not in found:
+            return ""
+        explained = await world.explanations.ExplainAlert(pb.ExplainAlertRequest(id=found["shop"]))
+        return str(explained.explanation.summary) if "inhibits" in explained.explanation.summary else ""
+
+    summary = await until(withheld)
+    assert '"High error count" on database inhibits it (inhibition rule 1).' in summary
 
 
 async def test_what_is_not_there_is_not_found(world: World) -> None:

@@ -24,7 +24,7 @@ from services.manager.core.explanation import (
     StepKind,
     explanation_of,
 )
-from services.manager.core.explanation_steps import explain_alert, explain_incident, silence_ids_of
+from services.manager.core.explanation_steps import explain_alert, explain_incident, inhibiting_ids_of, silence_ids_of
 from services.manager.core.incident import (
     Correlation,
     CorrelationReason,
@@ -417,9 +417,9 @@ def test_each_kind_of_entry_of_an_alert_has_words(kind: AlertHistoryKind) -> Non
             "policy p, step 2",
         ),
         (
-            {"kind": IncidentHistoryKind.NOTIFICATION_FAILED, "comment": "slack"},
+            {"kind": IncidentHistoryKind.NOTIFICATION_FAILED, "comment": "a notification has reached nobody"},
             StepKind.DELIVERY_FAILED,
-            "A notification reached none of its receivers: slack.",
+            "A notification has reached nobody.",
             "",
         ),
     ],
@@ -427,6 +427,20 @@ def test_each_kind_of_entry_of_an_alert_has_words(kind: AlertHistoryKind) -> Non
 def test_notifications_in_words(fields: dict[str, object], kind: StepKind, text: str, decided_by: str) -> None:
     found = {"kind": IncidentHistoryKind.NOTIFIED, "alert_id": an_alert().id} | fields
     assert incident_steps(incident_entry(**found)) == [(kind, text, decided_by)]  # type: ignore[arg-type]
+
+
+def test_an_alert_that_inhibits_is_named_also_of_another_incident() -> None:
+    database = an_alert("database")
+    comment = "inhibited by dependency; shop → database"
+    history = [
+        incident_entry(IncidentHistoryKind.WITHHELD, decided_by=database.id, comment=comment, alert_id=an_alert().id),
+        incident_entry(IncidentHistoryKind.WITHHELD, after=1, decided_by="s", comment="silenced"),
+        incident_entry(IncidentHistoryKind.COMMENTED, after=2, comment="inhibited by rule"),
+    ]
+    assert inhibiting_ids_of(history) == [database.id]
+    explained = ExplainedIncident(incident=an_incident(), history=history)
+    steps = explain_incident(ExplanationRecord(incidents=[explained], inhibiting=[database])).steps
+    assert f'{SHOP} are withheld: "High error count" on database inhibits it (shop → database).' in steps[0].text
 
 
 def test_a_notification_and_the_other_incident_are_referred_to() -> None:
