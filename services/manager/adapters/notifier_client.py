@@ -16,7 +16,7 @@ from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationSe
 log = structlog.get_logger()
 
 _TIMEOUT_S = 2.0
-_MAX_AGE_S = 5.0
+_MAX_AGE_S = 2.0
 
 
 class ReceiversUnavailable(Failure):

@@ -19,7 +19,7 @@ from services.domain.fingerprint import digest
 from services.domain.matchers import LabelMatcher, all_match
 
 ROOT_PATH = "root"
-# The author of the first version, where it was taken from the notifier's file.
+# The author of versions that were taken from the notifier's file.
 FILE_AUTHOR = "notifier's file"
 
 _Value = TypeVar("_Value")

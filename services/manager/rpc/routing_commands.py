@@ -12,7 +12,7 @@ from services.chassis.failures import Failure, Violation
 from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.timestamps import timestamp_of
 from services.manager.core.routing_checks import RoutingProblem, routing_problems, routing_warnings
-from services.manager.core.routing_tree import RoutingTree, StoredTree
+from services.manager.core.routing_tree import FILE_AUTHOR, RoutingTree, StoredTree
 from services.manager.messages import read_routing_tree, routing_tree_message
 from services.manager.ports.feeds import ReceiverFeed, RoutingFeed
 from services.manager.ports.readers import RoutingReader
@@ -165,3 +165,5 @@ def _check_texts(request: _Request) -> None:
     check_fields(request)
     request_id_of(request)
     check_length(request, author=256, comment=4096)
+    if request.author.strip() == FILE_AUTHOR:
+        refuse_if_any(Violation("author", "is the one of versions that were taken from the notifier's file"))

@@ -50,7 +50,7 @@ async def test_an_answer_is_remembered_for_some_seconds(notifier: Notifier) -> N
         client = NotifierClient(mesh, clock)
         assert (await client.receivers()).names == {"chat"}
         notifier.answer.receivers.add(name="mail")
-        clock.advance(timedelta(seconds=4))
+        clock.advance(timedelta(seconds=1))
         assert (await client.receivers()).names == {"chat"}
         clock.advance(timedelta(seconds=1))
         assert (await client.receivers()).names == {"chat", "mail"}

@@ -72,6 +72,11 @@ async def test_versions_follow_each_other(world: World) -> None:
     assert (await world.rpc.GetRouting(pb.GetRoutingRequest(version=1), None)).routing == first.routing
 
 
+async def test_nobody_is_the_notifiers_file(world: World) -> None:
+    with pytest.raises(InvalidRequest, match="author"):
+        await world.set("chat", author="notifier's file")
+
+
 async def test_an_etag_without_a_tree_is_another_ones(world: World) -> None:
     with pytest.raises(EtagMismatch):
         await world.set("chat", etag="x")

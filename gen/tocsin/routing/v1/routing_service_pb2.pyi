@@ -38,7 +38,7 @@ class Routing(_message.Message):
     version: _builtins.int
     """1 for the first version, then 2, 3, …"""
     author: _builtins.str
-    """Who set it; "notifier's file" where version 1 was taken from there."""
+    """Who set it; "notifier's file" where it was taken from there."""
     comment: _builtins.str
     """Why."""
     etag: _builtins.str
@@ -154,7 +154,7 @@ class SetRoutingRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     author: _builtins.str
-    """Who sets it, up to 256 characters. Default: "anonymous"."""
+    """Who sets it, up to 256 characters; not "notifier's file". Default: "anonymous"."""
     comment: _builtins.str
     """Why, up to 4096 characters. Default: empty."""
     etag: _builtins.str

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RoutingServiceStub:
-    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While none was ever set, the
-    routes of the notifier's file decide; a file that has some is stored as version 1.
+    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While nobody has set a tree, the
+    routes of the notifier's file decide: they are stored as version 1, and when they change as a further one.
     """
 
     def __init__(self, channel):
@@ -64,8 +64,8 @@ class RoutingServiceStub:
 
 
 class RoutingServiceServicer:
-    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While none was ever set, the
-    routes of the notifier's file decide; a file that has some is stored as version 1.
+    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While nobody has set a tree, the
+    routes of the notifier's file decide: they are stored as version 1, and when they change as a further one.
     """
 
     def GetRouting(self, request, context):
@@ -141,8 +141,8 @@ def add_RoutingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RoutingService:
-    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While none was ever set, the
-    routes of the notifier's file decide; a file that has some is stored as version 1.
+    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While nobody has set a tree, the
+    routes of the notifier's file decide: they are stored as version 1, and when they change as a further one.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RoutingServiceStub:
-    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While none was ever set, the
-    routes of the notifier's file decide; a file that has some is stored as version 1.
+    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While nobody has set a tree, the
+    routes of the notifier's file decide: they are stored as version 1, and when they change as a further one.
     """
 
     @_typing.overload
@@ -50,8 +50,8 @@ class RoutingServiceStub:
 
 @_typing.type_check_only
 class RoutingServiceAsyncStub(RoutingServiceStub):
-    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While none was ever set, the
-    routes of the notifier's file decide; a file that has some is stored as version 1.
+    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While nobody has set a tree, the
+    routes of the notifier's file decide: they are stored as version 1, and when they change as a further one.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -69,8 +69,8 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     """Says what would happen to an alert with these labels now, step by step, without effect."""
 
 class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While none was ever set, the
-    routes of the notifier's file decide; a file that has some is stored as version 1.
+    """Stores the routing tree as one resource with versions, of which the newest 1,000 are kept. While nobody has set a tree, the
+    routes of the notifier's file decide: they are stored as version 1, and when they change as a further one.
     """
 
     @_abc_1.abstractmethod
