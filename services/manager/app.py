@@ -35,6 +35,7 @@ from services.manager.adapters.on_call_cache import ON_CALL_REFRESH_INTERVAL, On
 from services.manager.adapters.postgres import (
     ALERTS_CHANGED,
     CATALOG_CHANGED,
+    NOTIFICATIONS_EXHAUSTED,
     ON_CALL_CHANGED,
     ROUTING_CHANGED,
     RULE_ENDED,
@@ -296,6 +297,7 @@ class _Parts:
             self._store,
             self._catalog,
             self._routing,
+            self._on_call,
             self._clock,
             self._metrics,
             settings=self._incident_settings,
@@ -320,6 +322,7 @@ class _Parts:
             ROUTING_CHANGED: lambda _: refresh_routing.wake(),
             ON_CALL_CHANGED: lambda _: refresh_on_call.wake(),
             ALERTS_CHANGED: alerts_changed,
+            NOTIFICATIONS_EXHAUSTED: lambda _: correlate.wake(),
             RULE_ENDED: lambda _: end_alerts.wake(),
         }
 

@@ -29,6 +29,8 @@ class IncidentRows:
     history: dict[str, IncidentHistoryEntry] = field(default_factory=dict)
     seen_versions: dict[str, int] = field(default_factory=dict)
     revision: int = 0
+    # The incidents of notifications that have reached nobody.
+    exhausted: dict[str, str] = field(default_factory=dict)
 
 
 class MemoryNotifications:
@@ -39,7 +41,9 @@ class MemoryNotifications:
         outbox: list[tuple[IncidentNotification, TracedAlert]],
         alerts: Mapping[str, Alert],
         headers: Mapping[str, TraceHeaders],
+        rows: IncidentRows,
     ) -> None:
+        self._rows = rows
         self._outbox = outbox
         self._alerts = alerts
         self._headers = headers
@@ -54,6 +58,16 @@ class MemoryNotifications:
     async def insert(self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]]) -> None:
         self._outbox += notifications
 
+    async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
+        self._rows.exhausted |= incidents
+
+    async def take_exhausted(self, limit: int) -> Mapping[str, frozenset[str]]:
+        taken: dict[str, frozenset[str]] = {}
+        for name in sorted(self._rows.exhausted)[:limit]:
+            incident = self._rows.exhausted.pop(name)
+            taken[incident] = taken.get(incident, frozenset()) | {name}
+        return taken
+
 
 class MemoryIncidents:
     def __init__(self, rows: IncidentRows, alerts: Mapping[str, Alert], headers: Mapping[str, TraceHeaders]) -> None:
@@ -62,7 +76,7 @@ class MemoryIncidents:
         self._headers = headers
 
     async def has_news(self, revision: int) -> bool:
-        return bool(self._changed()) or self._rows.revision > revision
+        return bool(self._changed()) or self._rows.revision > revision or bool(self._rows.exhausted)
 
     async def lock(self) -> int:
         return self._rows.revision + 1

@@ -338,7 +338,7 @@ class MemoryTransaction:
         self.on_call = MemoryOnCall(tables)
         self.rule_endings = MemoryRuleEndings(tables)
         self.incidents = MemoryIncidents(tables.incidents, tables.alerts, tables.headers)
-        self.notifications = MemoryNotifications(tables.outbox, tables.alerts, tables.headers)
+        self.notifications = MemoryNotifications(tables.outbox, tables.alerts, tables.headers, tables.incidents)
 
 
 class MemoryStore:

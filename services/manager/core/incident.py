@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 from services.domain.fingerprint import digest
 from services.domain.severity import Severity
+from services.manager.core.escalation import Escalation
 from services.manager.core.routing_tree import AlertRoute
 
 _MAX_SERVICES = 100
@@ -190,6 +191,8 @@ class Incident:
     receivers: Mapping[str, NotifiedReceiver] = field(default_factory=dict)
     # The rules and resources that change state too often, as receivers know.
     flapping: frozenset[tuple[str, str]] = frozenset()
+    # By the names of their policies.
+    escalations: Mapping[str, Escalation] = field(default_factory=dict)
     # When receivers have to be notified of something that waits.
     notify_time: datetime | None = None
 

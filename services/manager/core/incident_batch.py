@@ -27,8 +27,14 @@ from services.manager.core.incident_changes import (
     with_cause,
     withhold,
 )
-from services.manager.core.incident_notifications import FILE_ROUTE, FlappingSettings, plan_notifications
+from services.manager.core.incident_notifications import (
+    FILE_ROUTE,
+    FlappingSettings,
+    NotificationContext,
+    plan_notifications,
+)
 from services.manager.core.inhibition import Inhibitors, inhibition_among
+from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import AlertRoute, RoutingTree
 
 # How many incidents change in one batch because of time.
@@ -69,6 +75,9 @@ class IncidentContext:
     confirmed_graph: DependencyGraph = field(default_factory=DependencyGraph)
     # None while there is none: the notifier's file decides.
     tree: RoutingTree | None = None
+    directory: OnCallDirectory = field(default_factory=OnCallDirectory)
+    # By incident: the notifications that have reached nobody, as was learned since the last batch.
+    exhausted: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def routes_of(self, labels: Mapping[str, str]) -> tuple[AlertRoute, ...]:
         """Return the routes of an alert with these labels."""
@@ -134,7 +143,8 @@ class OpenIncidents:
         for incident_id in due:
             self._take(settle(self._incidents[incident_id], now=now), changes)
             self._take(expire_acknowledgement(self._incidents[incident_id], now=now), changes)
-        touched = dict.fromkeys((*changes, *due, *(each for each in self._unplanned if each in self._incidents)))
+        others = (each for each in (*self._unplanned, *context.exhausted) if each in self._incidents)
+        touched = dict.fromkeys((*changes, *due, *others))
         self._unplanned.clear()
         decided = [self._decided(incident_id, changes.get(incident_id, ()), context, now) for incident_id in touched]
         return [change for change in decided if change is not None]
@@ -236,11 +246,16 @@ class OpenIncidents:
             last = replace(steps[-1], history=history)
             caused = with_cause(last, context.graph, self._settings.correlation, now=now)
         incident = self._incidents[incident_id] if caused is None else caused.incident
-        plan = plan_notifications(incident, flapping=self._settings.flapping, now=now)
+        notifying = NotificationContext(
+            flapping=self._settings.flapping,
+            directory=context.directory,
+            exhausted=context.exhausted.get(incident_id, frozenset()),
+        )
+        plan = plan_notifications(incident, notifying, now=now)
         self._incidents[incident_id] = plan.incident
         self._remember_due(plan.incident)
         if caused is None:
-            return None if plan.incident is incident else plan
+            return plan if plan.history or plan.incident is not incident else None
         return replace(
             caused, incident=plan.incident, history=caused.history + plan.history, notifications=plan.notifications
         )

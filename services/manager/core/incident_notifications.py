@@ -20,16 +20,20 @@ A receiver is
 A rule that fires too often for one resource is *flapping*: receivers are notified of that once, and then of its
 beginnings and ends at most once in their bundling interval, until it fires less often.
 
+Where a route of a live alert names an escalation policy, its steps notify others (escalation.py), of the whole
+incident; they are receivers like all others from then on.
+
 Without a routing tree, the notifier's file decides, and the manager knows it as one receiver without a name. What this
 one knows includes the severities and rules' labels that the file was asked about: one that is new may lead to other
 channels, and is notified of at once.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from services.manager.core.alert import NotifiedState, notification_id_of
+from services.manager.core.escalation import EscalationMessage, StepNotification, run_escalation, start_escalation
 from services.manager.core.incident import (
     Incident,
     IncidentAlert,
@@ -44,6 +48,7 @@ from services.manager.core.incident import (
     incident_notification_id_of,
 )
 from services.manager.core.incident_changes import FIRST_ADOPTED_SEQUENCE, IncidentChange, IncidentReason
+from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import AlertRoute
 
 # Where there is no routing tree.
@@ -75,14 +80,26 @@ class _Message:
     is_flapping: bool
     # The file decides by the alert: its notifications name no receiver, and are records of their own.
     is_by_file: bool
+    # The step of an escalation that it belongs to.
+    step: EscalationMessage | None
 
 
-def plan_notifications(incident: Incident, *, flapping: FlappingSettings, now: datetime) -> IncidentChange:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationContext:
+    """What decisions about notifications read besides the incident."""
+
+    flapping: FlappingSettings = field(default_factory=FlappingSettings)
+    directory: OnCallDirectory = field(default_factory=OnCallDirectory)
+    # The notifications that have reached none of their receivers, as was learned since the last plan.
+    exhausted: frozenset[str] = frozenset()
+
+
+def plan_notifications(incident: Incident, context: NotificationContext, *, now: datetime) -> IncidentChange:
     """Return an incident whose receivers know what they have to know now, and the notifications that make them."""
-    plan = _Plan(with_audible(incident), flapping, now)
+    plan = _Plan(with_audible(incident), context, now)
     plan.run()
     after, notifications = plan.result()
-    if after == incident:
+    if after == incident and not plan.entries:
         return IncidentChange(incident=incident, reason=IncidentReason.NOT_DUE)
     history = (*plan.entries, *(_notified_entry(each, now) for each in notifications))
     return IncidentChange(
@@ -121,10 +138,12 @@ def flapping_until(incident: Incident, settings: FlappingSettings, now: datetime
 class _Plan:
     """What is decided so far. Changed in place."""
 
-    def __init__(self, incident: Incident, flapping: FlappingSettings, now: datetime) -> None:
+    def __init__(self, incident: Incident, context: NotificationContext, now: datetime) -> None:
         self._incident = incident
+        self._context = context
         self._now = now
         self._receivers = dict(incident.receivers)
+        self._escalations = dict(incident.escalations)
         self._messages: dict[_Message, list[str]] = {}
         # Until when a receiver waits.
         self._due: dict[str, datetime] = {}
@@ -132,30 +151,48 @@ class _Plan:
         self._live = incident.live_alerts
         self._about = subject_alert_of(incident)
         is_over = not incident.is_open
-        self._flapping = {} if is_over else flapping_until(incident, flapping, now)
+        self._flapping = {} if is_over else flapping_until(incident, context.flapping, now)
         self._new_flapping = self._flapping.keys() - incident.flapping
-        self.entries = [self._flapping_entry(key, flapping) for key in sorted(self._new_flapping)]
+        self.entries = [self._flapping_entry(key, context.flapping) for key in sorted(self._new_flapping)]
+        self.entries += map(self._failed_entry, sorted(context.exhausted))
 
     def run(self) -> None:
         """Decide for all receivers, in the order in which they are notified."""
         if not self._incident.merged_into:
             self._notify_routed()
         self._update_active()
+        self._escalate()
         self._acknowledge()
         self._resolve()
 
     def result(self) -> tuple[Incident, list[IncidentNotification]]:
         """Return the incident afterwards, and the notifications."""
         records = [(message, chunk) for message, receivers in self._messages.items() for chunk in _chunks(receivers)]
+        numbered = list(enumerate(records, self._incident.sequence + 1))
+        for number, (message, _) in numbered:
+            if message.step is not None:
+                self._follow_step(message.step, _id_of(self._incident, message.kind, number))
         after = replace(
             self._incident,
             receivers=self._receivers,
             flapping=frozenset(self._flapping),
-            notify_time=min((*self._due.values(), *self._flapping.values()), default=None),
+            escalations=self._escalations,
+            notify_time=min((*self._due.values(), *self._flapping.values(), *self._step_times()), default=None),
             sequence=self._incident.sequence + len(records),
         )
-        numbered = enumerate(records, self._incident.sequence + 1)
         return after, [_notification(after, message, chunk, number) for number, (message, chunk) in numbered]
+
+    def _step_times(self) -> list[datetime]:
+        """Return when steps of escalations begin; while no alert is live they wait."""
+        due = (each.due_time for each in self._escalations.values()) if self._live else ()
+        return [time for time in due if time is not None]
+
+    def _follow_step(self, step: EscalationMessage, notification_id: str) -> None:
+        """Remember a notification of a step, to learn whether it reaches anybody."""
+        escalation = self._escalations[step.policy]
+        followed = StepNotification(id=notification_id, person=step.person, rest=step.rest)
+        notifications = (*escalation.notifications, followed)
+        self._escalations[step.policy] = replace(escalation, notifications=notifications)
 
     def _notify_routed(self) -> None:
         """Notify those that do not know that the incident fires of alerts whose routes name them."""
@@ -226,6 +263,42 @@ class _Plan:
     def _update(self, name: str, reason: NotifyReason, comment: str, about: IncidentAlert) -> None:
         self._send(name, IncidentNotificationKind.UPDATED, reason, comment, about, None)
 
+    def _escalate(self) -> None:
+        """Begin the steps that are due. What flaps does not begin again with the first one each time."""
+        if not self._live:
+            if not self._flapping:
+                self._escalations = {}
+            return
+        is_acknowledged = self._incident.state is IncidentState.ACKNOWLEDGED
+        routes = [route for alert in self._live for route in alert.routes if route.policy]
+        if not is_acknowledged:
+            for name in dict.fromkeys(route.policy for route in routes):
+                if name not in self._escalations:
+                    self._escalations[name] = start_escalation(name, self._context.directory, now=self._now)
+        for name, escalation in list(self._escalations.items()):
+            turn = run_escalation(
+                escalation,
+                self._context.directory,
+                severity=max(alert.severity for alert in self._live),
+                is_acknowledged=is_acknowledged,
+                exhausted=self._context.exhausted,
+                now=self._now,
+            )
+            self._escalations[name] = turn.escalation
+            self.entries += [self._step_entry(*entry) for entry in turn.entries]
+            interval = min((route.bundling_interval for route in routes if route.policy == name), default=None)
+            for message in turn.messages:
+                self._send_step(message, interval)
+
+    def _send_step(self, message: EscalationMessage, interval: timedelta | None) -> None:
+        """Notify the receivers of a step of the whole incident, but for those that are notified anyway."""
+        firing = IncidentNotificationKind.FIRING
+        notified = {name for each, names in self._messages.items() if each.kind is firing for name in names}
+        for name in message.receivers:
+            if name not in notified:
+                reason = NotifyReason.ESCALATED
+                self._send(name, firing, reason, message.comment, self._about, interval, step=message)
+
     def _acknowledge(self) -> None:
         is_acknowledged = self._incident.state is IncidentState.ACKNOWLEDGED
         by = f"acknowledged by {self._incident.acknowledged_by}"
@@ -260,10 +333,13 @@ class _Plan:
         comment: str,
         about: IncidentAlert,
         interval: timedelta | None,
+        *,
+        step: EscalationMessage | None = None,
     ) -> None:
         """Notify a receiver: what it is notified of now is no news to it any more."""
         known = self._receivers.get(name)
-        version = 0 if known is None else known.version
+        # A step is one message to all of its receivers, whatever each knows.
+        version = 0 if known is None or step is not None else known.version
         message = _Message(
             kind=kind,
             reason=reason,
@@ -273,6 +349,7 @@ class _Plan:
             ended_alerts=sum(alert.end_version > version for alert in self._audible),
             is_flapping=bool(self._flapping),
             is_by_file=name == FILE_RECEIVER,
+            step=step,
         )
         self._messages.setdefault(message, []).append(name)
         self._due.pop(name, None)
@@ -303,6 +380,28 @@ class _Plan:
     def _is_known_flapping(self, alert: IncidentAlert) -> bool:
         key = _flap_key(alert)
         return key in self._flapping and key not in self._new_flapping
+
+    def _step_entry(self, decided_by: str, comment: str) -> IncidentHistoryEntry:
+        kind = IncidentHistoryKind.ESCALATED
+        return IncidentHistoryEntry(
+            id=incident_history_id_of(self._incident.id, kind, decided_by, self._now.isoformat(), comment),
+            incident_id=self._incident.id,
+            kind=kind,
+            create_time=self._now,
+            comment=comment,
+            decided_by=decided_by,
+        )
+
+    def _failed_entry(self, notification_id: str) -> IncidentHistoryEntry:
+        kind = IncidentHistoryKind.NOTIFICATION_FAILED
+        return IncidentHistoryEntry(
+            id=incident_history_id_of(self._incident.id, kind, notification_id),
+            incident_id=self._incident.id,
+            kind=kind,
+            create_time=self._now,
+            comment="a notification has reached none of its receivers",
+            notification_id=notification_id,
+        )
 
     def _flapping_entry(self, key: tuple[str, str], settings: FlappingSettings) -> IncidentHistoryEntry:
         of_key = [alert for alert in self._incident.alerts.values() if _flap_key(alert) == key]

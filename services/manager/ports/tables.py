@@ -254,7 +254,10 @@ class IncidentTable(Protocol):
     """The incidents, with their alerts and histories."""
 
     async def has_news(self, revision: int) -> bool:
-        """Return whether alerts have changed since `mark_seen`, or incidents after this revision; cheap."""
+        """Return whether there is anything to do; cheap.
+
+        Alerts have changed since `mark_seen`, incidents after this revision, or notifications have reached nobody.
+        """
 
     async def lock(self) -> int:
         """Return the revision of the change to be made, alone with the incidents until this transaction ends."""
@@ -283,6 +286,12 @@ class NotificationTable(Protocol):
 
     async def insert(self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]]) -> None:
         """Insert notifications in their order, each with the alert that it is about; they are sent after the commit."""
+
+    async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
+        """Insert which notifications have reached nobody, with their incidents; instances are woken at the commit."""
+
+    async def take_exhausted(self, limit: int) -> Mapping[str, frozenset[str]]:
+        """Delete and return notifications that have reached nobody, by their incidents."""
 
 
 class Transaction(Protocol):

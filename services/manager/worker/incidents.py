@@ -8,7 +8,7 @@ open ones in memory, and reads what others have written since its last turn: of 
 first instance that comes notifies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -22,7 +22,7 @@ from services.manager.core.incident_batch import IncidentContext, IncidentSettin
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.messages import rule_labels_of
 from services.manager.metrics import Metrics
-from services.manager.ports.feeds import CatalogFeed, RoutingFeed
+from services.manager.ports.feeds import CatalogFeed, OnCallFeed, RoutingFeed
 from services.manager.ports.tables import Store, TracedAlert, Transaction
 
 log = structlog.get_logger()
@@ -39,6 +39,7 @@ class IncidentWorker:
         store: Store,
         catalog: CatalogFeed,
         routing: RoutingFeed,
+        on_call: OnCallFeed,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -48,6 +49,7 @@ class IncidentWorker:
         self._store = store
         self._catalog = catalog
         self._routing = routing
+        self._on_call = on_call
         self._clock = clock
         self._metrics = metrics
         self._settings = settings
@@ -99,18 +101,21 @@ class IncidentWorker:
         self._open.drop_old(now)
         before = self._open.known()
         seen = await transaction.incidents.list_seen(self._batch)
-        changes = self._open.advance(list(map(_seen, seen)), self._context(), now)
+        exhausted = await transaction.notifications.take_exhausted(self._batch)
+        changes = self._open.advance(list(map(_seen, seen)), self._context(exhausted), now)
         await transaction.incidents.save(changes, revision, before=before)
         await transaction.incidents.mark_seen([each.alert for each in seen])
         await _insert_notifications(transaction, changes, seen)
         return seen, changes
 
-    def _context(self) -> IncidentContext:
+    def _context(self, exhausted: Mapping[str, frozenset[str]]) -> IncidentContext:
         catalog, routing = self._catalog.current, self._routing.current
         return IncidentContext(
             graph=catalog.graph,
             confirmed_graph=catalog.confirmed_graph,
             tree=None if routing is None else routing.tree,
+            directory=self._on_call.current,
+            exhausted=exhausted,
         )
 
 

@@ -1,4 +1,4 @@
-"""Consume the results of deliveries into the alerts' histories."""
+"""Consume the results of deliveries into the alerts' histories, and say which notifications have reached nobody."""
 
 from collections.abc import Sequence
 
@@ -38,12 +38,19 @@ class ResultWorker:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Process a batch. Raises UnreadableRecordError for a record that is no result, and StoreUnavailable."""
-        entries = [_decode(record) for record in records]
+        results = [_decode(record) for record in records]
+        entries = [entry for entry, _ in results]
+        exhausted = {
+            message.notification_id: message.incident_id
+            for _, message in results
+            if message.is_exhausted and message.incident_id
+        }
         with tracer(__name__).start_as_current_span(
             "notification-results process", links=links_of(record.headers for record in records)
         ):
             async with self._store.transaction() as transaction:
                 new = await transaction.alerts.insert_history(entries)
+                await transaction.notifications.insert_exhausted(exhausted)
         duplicates = len(entries) - new
         self._metrics.results(new, duplicates)
         log.info("results_recorded", new=new, duplicates=duplicates)
@@ -84,11 +91,10 @@ def _comment(message: NotificationResult) -> str:
     return "; ".join(part for part in (kind, fallback, message.reason) if part)
 
 
-def _decode(record: Record) -> AlertHistoryEntry:
+def _decode(record: Record) -> tuple[AlertHistoryEntry, NotificationResult]:
     try:
-        return result_entry(
-            NotificationResult.FromString(record.value), trace_id=trace_id_of(traceparent_of(record.headers))
-        )
+        message = NotificationResult.FromString(record.value)
+        return result_entry(message, trace_id=trace_id_of(traceparent_of(record.headers))), message
     except DecodeError:
         raise UnreadableRecordError(record, "UNREADABLE_RESULT") from None
     except UnusableRecordError as error:

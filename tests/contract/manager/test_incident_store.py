@@ -38,7 +38,12 @@ from services.manager.core.incident_changes import (
     resolve_incident,
     split_incident,
 )
-from services.manager.core.incident_notifications import FILE_ROUTE, FlappingSettings, plan_notifications
+from services.manager.core.incident_notifications import (
+    FILE_ROUTE,
+    FlappingSettings,
+    NotificationContext,
+    plan_notifications,
+)
 from services.manager.core.routing_tree import AlertRoute
 from services.manager.core.transitions import decide
 from services.manager.ports.readers import IncidentReader, Page
@@ -151,7 +156,7 @@ class IncidentContract(ABC):
         joined = join(opened.incident, replace(alert("b"), withheld_by=(silence,)), RELATED, now=NOW)
         ended = end_alert(joined.incident, "a", settle=SETTLE, now=NOW)
         incident = replace(ended.incident, dedup_key="key", flapping=frozenset({("rule \0", "resource")}))
-        planned = plan_notifications(incident, flapping=FlappingSettings(count=1), now=NOW)
+        planned = plan_notifications(incident, NotificationContext(flapping=FlappingSettings(count=1)), now=NOW)
         assert planned.incident.receivers.keys() == {"slack", "mail", "pager"}
         assert planned.incident.notify_time is not None
         await save(stored, planned)
@@ -178,13 +183,25 @@ class IncidentContract(ABC):
         await seen(stored, mark=True)
         assert not await has_news(1)
 
+    async def test_notifications_that_have_reached_nobody_are_taken_once(self, stored: Stored) -> None:
+        async with stored.store.transaction() as transaction:
+            await transaction.notifications.insert_exhausted({})
+            await transaction.notifications.insert_exhausted({"a": "one", "b": "one", "c": "other"})
+            await transaction.notifications.insert_exhausted({"a": "one"})
+        async with stored.store.transaction() as transaction:
+            assert await transaction.incidents.has_news(0)
+            assert await transaction.notifications.take_exhausted(2) == {"one": frozenset({"a", "b"})}
+            assert await transaction.notifications.take_exhausted(2) == {"other": frozenset({"c"})}
+            assert await transaction.notifications.take_exhausted(2) == {}
+            assert not await transaction.incidents.has_news(0)
+
     async def test_notifications_are_about_alerts_with_their_traces(self, stored: Stored) -> None:
         await decide_alerts(stored, Fired, "b", headers=[("traceparent", b"t")])
         async with stored.store.transaction() as transaction:
             (about,) = await transaction.incidents.list_seen(10)
         assert about.headers == [("traceparent", b"t")]
         member = replace(alert(about.alert.id), routes=(FILE_ROUTE,))
-        planned = plan_notifications(open_incident(member, now=NOW).incident, flapping=FlappingSettings(), now=NOW)
+        planned = plan_notifications(open_incident(member, now=NOW).incident, NotificationContext(), now=NOW)
         async with stored.store.transaction() as transaction:
             found = await transaction.notifications.load_alerts([about.alert.id, "unknown"])
             assert found == {about.alert.id: about}

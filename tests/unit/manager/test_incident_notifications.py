@@ -31,11 +31,16 @@ from services.manager.core.incident_changes import (
     update_alert,
     withhold,
 )
-from services.manager.core.incident_notifications import FILE_ROUTE, FlappingSettings, plan_notifications
+from services.manager.core.incident_notifications import (
+    FILE_ROUTE,
+    FlappingSettings,
+    NotificationContext,
+    plan_notifications,
+)
 from services.manager.core.routing_tree import AlertRoute
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-FLAPPING = FlappingSettings(count=3, span=timedelta(minutes=30))
+CONTEXT = NotificationContext(flapping=FlappingSettings(count=3, span=timedelta(minutes=30)))
 SETTLE = timedelta(minutes=2)
 MINUTE = timedelta(minutes=1)
 SLACK = AlertRoute(path="root/0", receivers=("slack",))
@@ -83,11 +88,11 @@ class Story:
     def plan(self, minute: float | None = None) -> list[str]:
         """Notify; return what, to whom."""
         self.minute = self.minute if minute is None else minute
-        change = plan_notifications(self.incident, flapping=FLAPPING, now=at(self.minute))
+        change = plan_notifications(self.incident, CONTEXT, now=at(self.minute))
         self.last = change
         self.incident = change.incident
         self.notified += change.notifications
-        again = plan_notifications(self.incident, flapping=FLAPPING, now=at(self.minute))
+        again = plan_notifications(self.incident, CONTEXT, now=at(self.minute))
         assert again.incident is self.incident
         assert again.reason is IncidentReason.NOT_DUE
         return described(change.notifications)
@@ -271,7 +276,7 @@ def test_what_is_merged_ends_and_goes_on_in_the_other_one() -> None:
     assert one.plan(1) == ["UPDATED slack a: bundled"]
     fresh = open_incident(alert("c"), now=NOW).incident
     _, ended = merge_incidents(one.incident, fresh, actor="", comment="", now=NOW)
-    assert described(plan_notifications(ended.incident, flapping=FLAPPING, now=NOW).notifications) == []
+    assert described(plan_notifications(ended.incident, CONTEXT, now=NOW).notifications) == []
 
 
 def test_what_is_split_off_is_an_incident_of_its_own() -> None:

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.failures import Failure, InvalidRequest, StoreUnavailable
+from services.chassis.kafka import Record
 from services.chassis.telemetry import exposition, telemetry
 from services.contract.timestamps import timestamp_of
 from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
@@ -25,13 +26,17 @@ from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incident_queries import watch_response
 from services.manager.rpc.incidents import IncidentRpc
 from services.manager.worker.incidents import IncidentWorker
+from services.manager.worker.results import ResultWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import FixedRouting, MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryDedupCache
+from tests.fakes.on_call import FixedOnCall, a_policy, a_step
+from tests.fakes.routing import a_stored_tree, a_tree
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
+from tocsin.notifications.v1.notification_pb2 import NotificationResult
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 SETTINGS = IncidentSettings()
@@ -70,12 +75,15 @@ class World:
         self.clock = FakeClock(NOW)
         self.dedup_cache = MemoryDedupCache()
         self.routing = FixedRouting()
+        self.on_call = FixedOnCall()
         commands = IncidentCommands(self.store, CATALOG, self.dedup_cache, self.clock, SETTINGS)
         reader = MemoryIncidentReader(self.store)
         self.rpc = IncidentRpc(commands, reader, IncidentBroadcaster(reader, watch_response))
 
     def worker(self, batch: int = 500) -> IncidentWorker:
-        return IncidentWorker(self.store, CATALOG, self.routing, self.clock, Metrics(), settings=SETTINGS, batch=batch)
+        return IncidentWorker(
+            self.store, CATALOG, self.routing, self.on_call, self.clock, Metrics(), settings=SETTINGS, batch=batch
+        )
 
     async def alerts(self, kind: type[Fired] | type[Ended], *services: str) -> None:
         """Let an alert of each service fire or end."""
@@ -163,6 +171,37 @@ async def test_instances_take_turns_and_know_what_the_other_has_written(world: W
     await one.turn()
     kinds = [entry.kind for entry in world.store.tables.incidents.history.values()]
     assert kinds.count(IncidentHistoryKind.RESOLVED) == 1
+
+
+async def test_what_reached_nobody_lets_the_next_step_begin(world: World) -> None:
+    steps = (
+        a_step(schedules=(), receivers=("duty",)),
+        a_step(schedules=(), delay=timedelta(minutes=5), receivers=("boss",)),
+    )
+    world.on_call = FixedOnCall(a_policy("p", steps=steps))
+    world.routing.current = a_stored_tree(a_tree(policy="p"))
+    await world.alerts(Fired, "shop")
+    worker = world.worker()
+    await worker.turn()
+    sent = [notification for notification, _ in world.store.tables.outbox]
+    assert [notification.receivers for notification in sent] == [("operators",), ("duty",)]
+    result = NotificationResult(
+        delivery_id="d",
+        notification_id=sent[1].id,
+        alert_id=sent[1].alert_id,
+        incident_id=sent[1].incident.id,
+        channel="duty",
+        outcome=NotificationResult.FAILED,
+        is_exhausted=True,
+        create_time=timestamp_of(NOW),
+    )
+    record = Record("notification-results", 0, 0, b"", result.SerializeToString(), (), 0)
+    await ResultWorker(world.store, Metrics()).handle([record])
+    await worker.turn()
+    assert world.store.tables.outbox[-1][0].receivers == ("boss",)
+    assert world.store.tables.incidents.exhausted == {}
+    kinds = [entry.kind.value for entry in world.store.tables.incidents.history.values()]
+    assert kinds == ["OPENED", "ESCALATED", "NOTIFIED", "NOTIFIED", "NOTIFICATION_FAILED", "ESCALATED", "NOTIFIED"]
 
 
 async def only(world: World) -> str:

@@ -28,6 +28,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import FixedRouting
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryCatalogReader, MemoryMatchedAlertReader, MemorySilenceReader
+from tests.fakes.on_call import FixedOnCall
 from tests.fakes.silences import HOUR, a_silence, recurring
 from tests.fakes.transitions import NOW, a_transition
 
@@ -44,6 +45,7 @@ class Manager:
             store,
             CatalogCache(MemoryCatalogReader(store)),
             FixedRouting(),
+            FixedOnCall(),
             clock,
             Metrics(),
             settings=IncidentSettings(),

@@ -9,6 +9,7 @@ from asyncpg import Record
 
 from services.domain.severity import Severity
 from services.manager.adapters.postgres.alert_rows import labels_text, storable, storable_labels
+from services.manager.core.escalation import Escalation
 from services.manager.core.incident import (
     Correlation,
     CorrelationReason,
@@ -28,7 +29,7 @@ from services.manager.core.routing_tree import AlertRoute
 INCIDENT_COLUMNS = """
     id, state, cause, create_time, update_time, settle_time, resolve_time, resolved_by, acknowledge_time,
     acknowledged_by, acknowledged_until, assignee, merged_into, version, dedup_key, sequence, receivers, flapping,
-    notify_time
+    notify_time, escalations
 """
 SUMMARY_COLUMNS = "title, severity, alert_count, open_alert_count, services"
 MEMBER_COLUMNS = """
@@ -42,6 +43,7 @@ INCIDENT_HISTORY_COLUMNS = """
 
 # What is read and written whole. Fields that were added later have their defaults in older rows.
 _RECEIVERS = msgspec.json.Decoder(dict[str, NotifiedReceiver])
+_ESCALATIONS = msgspec.json.Decoder(dict[str, Escalation])
 _FLAPPING = msgspec.json.Decoder(frozenset[tuple[str, str]])
 _ROUTES = msgspec.json.Decoder(tuple[AlertRoute, ...])
 _WITHHELD = msgspec.json.Decoder(tuple[Withholding, ...])
@@ -116,6 +118,7 @@ def incident_of(row: Record, alerts: Mapping[str, IncidentAlert]) -> Incident:
         receivers=_RECEIVERS.decode(row["receivers"]),
         flapping=_FLAPPING.decode(row["flapping"]),
         notify_time=row["notify_time"],
+        escalations=_ESCALATIONS.decode(row["escalations"]),
     )
 
 
@@ -141,6 +144,7 @@ def incident_row(incident: Incident) -> tuple[Any, ...]:
         _json(incident.receivers),
         _json(sorted(incident.flapping)),
         incident.notify_time,
+        _json(incident.escalations),
     )
 
 

@@ -44,6 +44,7 @@ _MAX_HISTORY = 1000
 _HAS_NEWS = """
 SELECT EXISTS (SELECT FROM alerts WHERE correlated_version < version)
     OR EXISTS (SELECT FROM incident_revision WHERE tenant = $1 AND revision > $2)
+    OR EXISTS (SELECT FROM exhausted_notifications WHERE tenant = $1)
 """
 _LOCK = "SELECT revision + 1 FROM incident_revision WHERE tenant = $1 FOR UPDATE"
 _SET_REVISION = "UPDATE incident_revision SET revision = $2 WHERE tenant = $1"
@@ -76,7 +77,7 @@ FROM unnest($1::text[], $2::bigint[]) AS seen (id, version) WHERE alerts.id = se
 _UPSERT = f"""
 INSERT INTO incidents (tenant, revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS}) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26
+    $26, $27
 )
 ON CONFLICT (id) DO UPDATE SET
     revision = excluded.revision,
@@ -97,6 +98,7 @@ ON CONFLICT (id) DO UPDATE SET
     receivers = excluded.receivers,
     flapping = excluded.flapping,
     notify_time = excluded.notify_time,
+    escalations = excluded.escalations,
     title = excluded.title,
     severity = excluded.severity,
     alert_count = excluded.alert_count,

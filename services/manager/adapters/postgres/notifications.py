@@ -6,7 +6,8 @@ from services.chassis import outbox
 from services.chassis.postgres import Connection
 from services.contract.topics import NOTIFICATIONS
 from services.domain.trace_context import headers_of
-from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of
+from services.manager.adapters.postgres import NOTIFICATIONS_EXHAUSTED
+from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of, columns
 from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.core.catalog import Catalog
 from services.manager.core.incident import IncidentNotification
@@ -16,11 +17,25 @@ from services.manager.ports.feeds import CatalogFeed
 from services.manager.ports.tables import TracedAlert
 
 # ruff: noqa: S608  (made of our own column names)
+_TENANT = "default"
 _SELECT_ALERTS = f"SELECT {ALERT_COLUMNS}, traceparent FROM alerts WHERE id = ANY($1)"
+_INSERT_EXHAUSTED = """
+INSERT INTO exhausted_notifications (tenant, notification_id, incident_id)
+SELECT $1, notification_id, incident_id FROM unnest($2::text[], $3::text[]) AS failed (notification_id, incident_id)
+ON CONFLICT DO NOTHING
+"""
+_TAKE_EXHAUSTED = """
+DELETE FROM exhausted_notifications WHERE tenant = $1 AND notification_id IN (
+    SELECT notification_id FROM exhausted_notifications WHERE tenant = $1 ORDER BY notification_id LIMIT $2
+) RETURNING incident_id, notification_id
+"""
 
 
 class PostgresNotifications:
-    """The outbox, in one transaction; notifications say what the catalog has of their alerts' services."""
+    """Outbox and table exhausted_notifications, in one transaction.
+
+    Notifications say what the catalog has of their alerts' services.
+    """
 
     def __init__(self, connection: Connection, catalog: CatalogFeed | None = None) -> None:
         self.connection = connection
@@ -55,3 +70,14 @@ class PostgresNotifications:
             for notification, about in notifications
         ]
         await outbox.put_all(self.connection, NOTIFICATIONS, records)
+
+    async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
+        if incidents:
+            await self.connection.execute(_INSERT_EXHAUSTED, _TENANT, *columns(list(incidents.items())))
+            await self.connection.execute("SELECT pg_notify($1, '')", NOTIFICATIONS_EXHAUSTED)
+
+    async def take_exhausted(self, limit: int) -> Mapping[str, frozenset[str]]:
+        taken: dict[str, frozenset[str]] = {}
+        for row in await self.connection.fetch(_TAKE_EXHAUSTED, _TENANT, limit):
+            taken[row["incident_id"]] = taken.get(row["incident_id"], frozenset()) | {row["notification_id"]}
+        return taken
