@@ -58,9 +58,13 @@ class IncidentLog:
     def put(self, changes: Iterable[tuple[int, IncidentSummary]], *, revision: int) -> None:
         """Append what was written after the log's revision, in order; all up to this revision is there then."""
         for written, summary in changes:
-            self._newest.pop(summary.incident.id, None)
-            self._newest[summary.incident.id] = LoggedIncident(written, summary)
             revision = max(revision, written)
+            incident = summary.incident
+            logged = self._newest.get(incident.id)
+            # A row that was written because somebody was notified is no change that watchers see.
+            if logged is None or logged.summary.incident.version < incident.version:
+                self._newest.pop(incident.id, None)
+                self._newest[incident.id] = LoggedIncident(written, summary)
         self.revision = revision
         resolved = [entry for entry in self._newest.values() if not entry.is_open]
         for entry in resolved[: max(len(resolved) - self.max_resolved, 0)]:

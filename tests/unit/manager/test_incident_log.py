@@ -43,6 +43,17 @@ def test_a_watcher_is_sent_what_is_open_and_then_each_change() -> None:
     assert taken(log, cursor) == ["c 1", "a 2"]
 
 
+def test_a_version_is_sent_once_however_often_it_is_written() -> None:
+    log = incident_log()
+    cursor = IncidentCursor(WatchedIncidents(), start=0)
+    log.put([(1, summary("a", version=2))], revision=1)
+    assert taken(log, cursor) == ["a 2"]
+    log.put([(2, summary("a", version=2))], revision=2)
+    assert (taken(log, cursor), log.revision) == ([], 2)
+    log.put([(3, summary("a", version=3))], revision=3)
+    assert taken(log, cursor) == ["a 3"]
+
+
 def test_a_watcher_is_sent_nothing_that_was_resolved_before_it_began() -> None:
     log = incident_log()
     log.put([(1, summary("a")), (2, summary("b", is_open=False))], revision=2)
