@@ -360,7 +360,7 @@ class ChannelFigures(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
-    """The channel's name."""
+    """The channel's name; the receivers' names where none of them had a channel."""
     @_builtins.property
     def figures(self) -> Global___DeliveryFigures:
         """Its notifications."""
