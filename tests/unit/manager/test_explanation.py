@@ -167,6 +167,9 @@ def test_a_rule_without_filter_and_groups_and_an_alert_without_revision() -> Non
     texts = [step.text for step in explain_alert(ExplanationRecord(alerts=[explained])).steps]
     assert "fires when avg > threshold of all events in a window of 90s; the threshold is 100." in texts[0]
     assert "count 2, avg 1.5 in" in texts[1]
+    of_another = {17: replace(rule, rule_id="other")}
+    explained = ExplainedAlert(alert=an_alert(), revisions=(17,), rules=of_another)
+    assert "not stored" in explain_alert(ExplanationRecord(alerts=[explained])).steps[0].text
     without = ExplainedAlert(alert=an_alert(), history=[entry(AlertHistoryKind.FIRED)])
     assert explain_alert(ExplanationRecord(alerts=[without])).steps[0].decided_by == "the rule"
 
