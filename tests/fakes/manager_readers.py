@@ -8,7 +8,7 @@ from services.manager.core.catalog import Catalog, CatalogChanges, LearnedDepend
 from services.manager.core.learned_edges import LearnedEdge
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.on_call_records import OnCallSnapshot
-from services.manager.core.routing_tree import StoredTree
+from services.manager.core.routing_tree import StoredTree, TreeVersion
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
 from services.manager.core.service_changes import ChangeFilter, ServiceChange
@@ -229,6 +229,13 @@ class MemorySilenceReader:
         ][: page.size + 1]
 
 
+def version_of(stored: StoredTree) -> TreeVersion:
+    """Return a version without its tree."""
+    return TreeVersion(
+        version=stored.version, author=stored.author, comment=stored.comment, create_time=stored.create_time
+    )
+
+
 class MemoryRoutingReader:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -243,10 +250,10 @@ class MemoryRoutingReader:
     async def get(self, version: int) -> StoredTree | None:
         return self._store.tables.routing.get(version)
 
-    async def list_page(self, page: Page) -> Sequence[StoredTree]:
+    async def list_page(self, page: Page) -> Sequence[TreeVersion]:
         newest_first = sorted(self._store.tables.routing.values(), key=lambda stored: -stored.version)
         rest = [stored for stored in newest_first if not page.after or stored.version < int(page.after[0])]
-        return rest[: page.size + 1]
+        return [version_of(stored) for stored in rest[: page.size + 1]]
 
 
 class MemoryDedupCache:

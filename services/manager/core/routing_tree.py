@@ -142,10 +142,9 @@ class RoutingTree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTree:
-    """A version of the tree: who set it, when and why."""
+class TreeVersion:
+    """Who set a version of the tree, when and why."""
 
-    tree: RoutingTree
     # 1, 2, 3, …
     version: int
     author: str
@@ -156,6 +155,13 @@ class StoredTree:
     def etag(self) -> str:
         """Return a text that differs between versions."""
         return digest("routing", str(self.version), self.create_time.isoformat())[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTree(TreeVersion):
+    """A version with its tree."""
+
+    tree: RoutingTree
 
 
 # What the root inherits.

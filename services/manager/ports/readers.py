@@ -13,7 +13,7 @@ from services.manager.core.incident import Incident, IncidentFilter, IncidentHis
 from services.manager.core.learned_edges import LearnedEdge
 from services.manager.core.on_call_records import OnCallSnapshot
 from services.manager.core.reports import AlertReport, IncidentReport, NotificationReport, ReportPeriod
-from services.manager.core.routing_tree import StoredTree
+from services.manager.core.routing_tree import StoredTree, TreeVersion
 from services.manager.core.rule import RuleChanges, RuleSnapshot, RuleStatistics, StoredRule
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry
 from services.manager.core.service_changes import ChangeFilter, ServiceChange
@@ -220,7 +220,7 @@ class RoutingReader(Protocol):
     async def get(self, version: int) -> StoredTree | None:
         """Return a version, if it is kept."""
 
-    async def list_page(self, page: Page) -> Sequence[StoredTree]:
+    async def list_page(self, page: Page) -> Sequence[TreeVersion]:
         """Return up to one version more than the page's size, the newest first, after `after` (its number)."""
 
 

@@ -99,9 +99,7 @@ class RoutingRpc(RoutingServiceServicer):
         found = await self._reader.list_page(page)
         shown = found[: page.size]
         token = encode_page_token((str(shown[-1].version),), filters=filters) if len(found) > len(shown) else ""
-        return pb.ListRoutingVersionsResponse(
-            versions=[routing_message(stored, with_tree=False) for stored in shown], next_page_token=token
-        )
+        return pb.ListRoutingVersionsResponse(versions=map(routing_message, shown), next_page_token=token)
 
     async def ExplainRouting(self, request: pb.ExplainRoutingRequest, _context: Any) -> pb.ExplainRoutingResponse:
         check_fields(request, "labels")

@@ -12,7 +12,7 @@ from services.chassis.failures import Failure, Violation
 from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.timestamps import timestamp_of
 from services.manager.core.routing_checks import RoutingProblem, routing_problems, routing_warnings
-from services.manager.core.routing_tree import FILE_AUTHOR, RoutingTree, StoredTree
+from services.manager.core.routing_tree import FILE_AUTHOR, RoutingTree, StoredTree, TreeVersion
 from services.manager.messages import read_routing_tree, routing_tree_message
 from services.manager.ports.feeds import ReceiverFeed, RoutingFeed
 from services.manager.ports.readers import RoutingReader
@@ -149,10 +149,10 @@ def routing_not_found(version: int) -> RoutingNotFound:
     return RoutingNotFound("there is no such version of the routing tree", version=str(version))
 
 
-def routing_message(stored: StoredTree, *, with_tree: bool = True) -> pb.Routing:
-    """Return a version as clients see it."""
+def routing_message(stored: TreeVersion) -> pb.Routing:
+    """Return a version as clients see it, with the tree if it has one."""
     return pb.Routing(
-        tree=routing_tree_message(stored.tree) if with_tree else None,
+        tree=routing_tree_message(stored.tree) if isinstance(stored, StoredTree) else None,
         version=stored.version,
         author=stored.author,
         comment=stored.comment,

@@ -18,7 +18,7 @@ from services.manager.core.routing_tree import InhibitionRule, StoredTree
 from services.manager.ports.readers import Page, RoutingReader
 from services.manager.ports.tables import Store
 from tests.fakes.manager import MemoryStore
-from tests.fakes.manager_readers import MemoryRoutingReader
+from tests.fakes.manager_readers import MemoryRoutingReader, version_of
 from tests.fakes.routing import a_route, a_stored_tree, a_tree, matchers
 
 TREE = a_tree(
@@ -76,9 +76,12 @@ class RoutingStoreContract(ABC):
             assert await transaction.routing.get(1) == first
 
     async def test_pages_begin_with_the_newest(self, stored: Stored) -> None:
+        assert await stored.reader.list_page(Page()) == []
         await stored.put(*(a_stored_tree(version=n) for n in range(1, 5)))
         assert [each.version for each in await stored.reader.list_page(Page(size=1))] == [4, 3]
-        assert [each.version for each in await stored.reader.list_page(Page(size=5, after=("3",)))] == [2, 1]
+        assert await stored.reader.list_page(Page(size=5, after=("3",))) == [
+            version_of(a_stored_tree(version=n)) for n in (2, 1)
+        ]
 
     async def test_the_oldest_versions_are_deleted(self, stored: Stored) -> None:
         await stored.put(a_stored_tree(), a_stored_tree(version=1000))

@@ -7,7 +7,7 @@ from google.protobuf import json_format
 
 from services.chassis.postgres import Connection, Database
 from services.manager.adapters.postgres import ROUTING_CHANGED
-from services.manager.core.routing_tree import StoredTree
+from services.manager.core.routing_tree import StoredTree, TreeVersion
 from services.manager.messages import read_routing_tree, routing_tree_message
 from services.manager.ports.readers import Page
 from tocsin.routing.v1.routing_tree_pb2 import RoutingTree as TreeMessage
@@ -15,12 +15,13 @@ from tocsin.routing.v1.routing_tree_pb2 import RoutingTree as TreeMessage
 _TENANT = "default"
 # Of each tenant; the oldest ones are deleted.
 _MAX_VERSIONS = 1000
-_COLUMNS = "version, tree, author, comment, create_time"
+_VERSION = "version, author, comment, create_time"
+_COLUMNS = f"{_VERSION}, tree"
 # ruff: noqa: S608  (made of our own column names)
 _SELECT_ONE = f"SELECT {_COLUMNS} FROM routing_versions WHERE tenant = $1 AND version = $2"
 _SELECT_NEWEST = f"SELECT {_COLUMNS} FROM routing_versions WHERE tenant = $1 ORDER BY version DESC LIMIT 1"
 _SELECT_PAGE = f"""
-SELECT {_COLUMNS} FROM routing_versions WHERE tenant = $1 AND ($2::integer IS NULL OR version < $2)
+SELECT {_VERSION} FROM routing_versions WHERE tenant = $1 AND ($2::integer IS NULL OR version < $2)
 ORDER BY version DESC LIMIT $3
 """
 # Databases that were restored from a backup have another time at the same version.
@@ -48,7 +49,7 @@ class PostgresRouting:
     async def insert(self, stored: StoredTree) -> None:
         tree = json_format.MessageToJson(routing_tree_message(stored.tree))
         await self._connection.execute(
-            _INSERT, _TENANT, stored.version, tree, stored.author, stored.comment, stored.create_time
+            _INSERT, _TENANT, stored.version, stored.author, stored.comment, stored.create_time, tree
         )
         await self._connection.execute(_SET_VERSION, _TENANT, stored.version)
         await self._connection.execute(_DELETE_OLD, _TENANT, stored.version - _MAX_VERSIONS)
@@ -73,10 +74,10 @@ class PostgresRoutingReader:
         row = await self._database.fetchrow(_SELECT_ONE, _TENANT, version)
         return _stored_of(row) if row else None
 
-    async def list_page(self, page: Page) -> Sequence[StoredTree]:
+    async def list_page(self, page: Page) -> Sequence[TreeVersion]:
         before = int(page.after[0]) if page.after else None
         rows = await self._database.fetch(_SELECT_PAGE, _TENANT, before, page.size + 1)
-        return [_stored_of(row) for row in rows]
+        return [TreeVersion(**row) for row in rows]
 
 
 def _stored_of(row: Record) -> StoredTree:
