@@ -165,7 +165,7 @@ def notification_message(
         subject_id=incident.subject_id,
         sequence=notification.sequence,
         reason=notification.comment[:_MAX_REASON],
-        create_time=timestamp_of(incident.update_time),
+        create_time=timestamp_of(notification.create_time),
     )
     message.alert.recent_changes.extend(related_messages(related))
     return message
@@ -192,7 +192,7 @@ def _notice(notification: IncidentNotification, alert: Alert, catalog: Catalog) 
         notice.incident.severity = AlertRule.Severity.ValueType(max(member.severity for member in shown))
     if notification.kind is IncidentNotificationKind.RESOLVED and not notice.incident.HasField("resolve_time"):
         # It settles first; receivers see the end of its alerts.
-        notice.incident.resolve_time.CopyFrom(timestamp_of(alert.resolve_time or incident.update_time))
+        notice.incident.resolve_time.CopyFrom(timestamp_of(alert.resolve_time or notification.create_time))
         notice.incident.resolved_by = alert.resolved_by
     entry = catalog.entry_of(cause.service)
     if entry is not None:

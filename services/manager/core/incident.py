@@ -286,6 +286,7 @@ class IncidentNotification:
     sequence: int
     reason: NotifyReason
     comment: str
+    create_time: datetime
     # Since these receivers were last notified.
     new_alerts: int = 0
     ended_alerts: int = 0

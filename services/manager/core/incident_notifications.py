@@ -180,7 +180,25 @@ class _Plan:
             notify_time=min((*self._due.values(), *self._flapping.values(), *self._step_times()), default=None),
             sequence=self._incident.sequence + len(records),
         )
-        return after, [_notification(after, message, chunk, number) for number, (message, chunk) in numbered]
+        return after, [self._notification(after, message, chunk, number) for number, (message, chunk) in numbered]
+
+    def _notification(
+        self, after: Incident, message: _Message, receivers: Sequence[str], sequence: int
+    ) -> IncidentNotification:
+        return IncidentNotification(
+            id=_id_of(after, message.kind, sequence),
+            kind=message.kind,
+            receivers=() if message.is_by_file else tuple(receivers),
+            incident=after,
+            alert_id=message.alert_id,
+            sequence=sequence,
+            reason=message.reason,
+            comment=message.comment,
+            create_time=self._now,
+            new_alerts=message.new_alerts,
+            ended_alerts=message.ended_alerts,
+            is_flapping=message.is_flapping,
+        )
 
     def _step_times(self) -> list[datetime]:
         """Return when steps of escalations begin; while no alert is live they wait."""
@@ -444,24 +462,6 @@ def _worst(alerts: Iterable[IncidentAlert]) -> IncidentAlert:
 
 def _flap_key(alert: IncidentAlert) -> tuple[str, str]:
     return alert.rule_name, alert.resource
-
-
-def _notification(
-    incident: Incident, message: _Message, receivers: Sequence[str], sequence: int
-) -> IncidentNotification:
-    return IncidentNotification(
-        id=_id_of(incident, message.kind, sequence),
-        kind=message.kind,
-        receivers=() if message.is_by_file else tuple(receivers),
-        incident=incident,
-        alert_id=message.alert_id,
-        sequence=sequence,
-        reason=message.reason,
-        comment=message.comment,
-        new_alerts=message.new_alerts,
-        ended_alerts=message.ended_alerts,
-        is_flapping=message.is_flapping,
-    )
 
 
 def _id_of(incident: Incident, kind: IncidentNotificationKind, sequence: int) -> str:
