@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from services.manager.settings import Settings
-from tests.integration.manager.conftest import Run, World, again, until
+from tests.integration.manager.conftest import Run, World, again, transition, until
 from tests.integration.manager.refusals import refusal
 from tocsin.notifications.v1 import notification_service_pb2 as notifier
 from tocsin.notifications.v1.notification_pb2 import Receiver
@@ -91,3 +91,15 @@ async def test_without_the_notifier_a_tree_is_taken_with_a_warning(world: World)
     assert sorted(each.routing.version for each in done) == [2, 3, 4, 5]
     back = await world.routing.RollbackRouting(pb.RollbackRoutingRequest(version=1))
     assert (back.routing.version, list(back.routing.tree.root.receivers)) == (6, ["chat"])
+
+
+async def test_notifications_name_the_receivers_of_the_alerts_routes(world: World) -> None:
+    await world.publish(transition(resource="before"))
+    ((first, _),) = await world.notifications(1)
+    assert list(first.receivers) == []
+    root = Route(receivers=["operators"], routes=[Route(matchers=['team="payments"'], receivers=["chat", "mail"])])
+    await world.routing.SetRouting(pb.SetRoutingRequest(tree=RoutingTree(root=root)))
+    await world.publish(transition(resource="ledger", rule_id="rule-2"))
+    notified = await world.notifications(2)
+    (found,) = [each for each, _ in notified if each.alert.resource == "ledger"]
+    assert (set(found.receivers), "route root/0" in found.reason) == ({"chat", "mail"}, True)
