@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.core.match import hyperscan_patterns, regex
+from services.domain import hyperscan_patterns, regex
+from services.domain.regex_syntax import UnsupportedError, parse_regex
 from services.evaluator.core.match.comparisons import find_compared
 from services.evaluator.core.match.events import EventColumns
 from services.evaluator.core.match.plan import RulePlan
-from services.evaluator.core.match.regex_syntax import UnsupportedError, parse_regex
 from services.evaluator.core.match.scanning import JoinedTexts, Scanner
 from services.evaluator.core.match.terms import Compares, Field
 from services.rule_language.checking import check_filter

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from services.evaluator.core.match.hyperscan_patterns import (
+from services.domain.hyperscan_patterns import (
     positions,
     rarest_piece,
     tells_newline_from_nul,
@@ -13,8 +13,8 @@ from services.evaluator.core.match.hyperscan_patterns import (
     trim,
     widen,
 )
-from services.evaluator.core.match.regex import Regex, literal, may_be_empty
-from services.evaluator.core.match.regex_syntax import UnsupportedError, parse_regex
+from services.domain.regex import Regex, literal, may_be_empty
+from services.domain.regex_syntax import UnsupportedError, parse_regex
 from services.evaluator.core.match.scanning import JoinedTexts, Matcher, Scanner
 
 TEXTS = [

@@ -14,10 +14,10 @@ smallest clause's rows are narrowed by the others and by what no index answers (
 operations on columns).
 
 Why the selection is exact: a condition on one field is evaluated by the same lowered expression as before, only on the
-distinct values. Hyperscan gets patterns that this project read (`regex_syntax`, `regex`) and wrote again
-(`hyperscan_patterns`); it never misses a match, and where it may report one too many the expression itself confirms
-it. A pattern that cannot be read so, that costs too much, or that is found in every event is left to the expression.
-What cannot be evaluated fails for its rules alone; the window stage is told in which panes (`missed`).
+distinct values. Hyperscan gets patterns that this project read and wrote again (`regex_syntax`, `regex` and
+`hyperscan_patterns` of the domain); it never misses a match, and where it may report one too many the expression itself
+confirms it. A pattern that cannot be read so, that costs too much, or that is found in every event is left to the
+expression. What cannot be evaluated fails for its rules alone; the window stage is told in which panes (`missed`).
 
 Rows are columns from here to the wire, and no Python object stands for a row: `counted_rows` holds those of a block. A
 pair of a selection and a bucket has a slot there (`slots`), which is found by a binary search; the output partitions of

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from services.domain.regex import Regex
 from services.evaluator.core.match.distinct import DistinctValues
 from services.evaluator.core.match.events import Ints, RowMask
-from services.evaluator.core.match.regex import Regex
 from services.evaluator.core.match.scanning import JoinedTexts, Matcher, Scanner
 from services.evaluator.core.match.selection import Selection, compile_parts
 from services.evaluator.core.match.terms import Matches

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from services.domain.hyperscan_patterns import to_hyperscan
+from services.domain.regex import Regex, is_ascii
 from services.evaluator.core.match.events import Array, Ints, RowMask, offsets_array
-from services.evaluator.core.match.hyperscan_patterns import to_hyperscan
-from services.evaluator.core.match.regex import Regex, is_ascii
 
 _NEWLINE, _NUL = ord("\n"), 0
 # A report is one number: the pattern, and in the low bits the end of the match.

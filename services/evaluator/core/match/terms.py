@@ -9,17 +9,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.evaluator.core.match.hyperscan_patterns import (
+from services.domain.hyperscan_patterns import (
     positions,
     rarest_piece,
     tells_newline_from_nul,
     trim,
     widen,
 )
+from services.domain.regex import Assertion, Position, Regex, literal, may_be_empty
+from services.domain.regex import Sequence as Series
+from services.domain.regex_syntax import UnsupportedError, parse_regex
 from services.evaluator.core.match.lowering import lower
-from services.evaluator.core.match.regex import Assertion, Position, Regex, literal, may_be_empty
-from services.evaluator.core.match.regex import Sequence as Series
-from services.evaluator.core.match.regex_syntax import UnsupportedError, parse_regex
 from services.rule_language.checking import Expression
 from services.rule_language.syntax_tree import (
     Attribute,

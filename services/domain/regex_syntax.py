@@ -5,7 +5,7 @@ Only the part of the syntax is read whose meaning is surely kept; anything else 
 
 from dataclasses import dataclass, replace
 
-from services.evaluator.core.match.regex import (
+from services.domain.regex import (
     MAX_ASCII,
     MAX_CODE_POINT,
     Alternatives,

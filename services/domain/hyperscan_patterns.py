@@ -9,7 +9,7 @@ A pattern like `backend-7 .*retries` is not scanned as a whole: with a thousand 
 concern them all. Only the piece between two such gaps that is rarest is looked for, and what it proposes is confirmed.
 """
 
-from services.evaluator.core.match.regex import (
+from services.domain.regex import (
     MAX_ASCII,
     Alternatives,
     Assertion,
