@@ -8,9 +8,12 @@ from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import serving
+from services.chassis.settings import SettingsError
 from services.contract.public_services import PUBLIC_SERVICES
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.event_checker import EventChecker
+from services.ingest.core.redaction.presets import SecretPattern
+from services.ingest.core.redaction.redaction import Redact, redact_nothing
 from services.ingest.metrics import Metrics
 from services.ingest.ports import EventProducer
 from services.ingest.rpc.batch_handler import BatchHandler
@@ -20,6 +23,7 @@ from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
+from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tocsin.logs.v1.log_event_pb2 import EventColumns
 
@@ -27,6 +31,7 @@ from tocsin.logs.v1.log_event_pb2 import EventColumns
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[None]:
     """Accept log events until the end of the block."""
+    redact = chosen_redact(settings)
     health = Health("ingest")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
@@ -42,7 +47,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                 linger_ms=0,
             )
         )
-        rpc = _rpc(settings, kafka)
+        rpc = _rpc(settings, kafka, redact)
         await stack.enter_async_context(
             grpc_server(settings.process, [rpc.mount()], health, edge_services=PUBLIC_SERVICES)
         )
@@ -50,19 +55,56 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         yield
 
 
-def _rpc(settings: Settings, kafka: EventProducer) -> LogIngest:
+def chosen_redact(settings: Settings) -> Redact:
+    """Return what masks secrets; load and compile only what the settings name."""
+    if not settings.redact and not settings.redact_patterns_file:
+        return redact_nothing
+    # Hyperscan and RE2 take 20 MB and a tenth of a second.
+    from services.ingest.core.redaction.patterns_file import InvalidPatternsError, parse_patterns  # noqa: PLC0415
+    from services.ingest.core.redaction.redactor import Redactor  # noqa: PLC0415
+
+    patterns: tuple[SecretPattern, ...] = ()
+    if path := settings.redact_patterns_file:
+        try:
+            patterns = parse_patterns(settings.read_patterns_file())
+        except InvalidPatternsError as error:
+            raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from None
+    return Redactor(settings.redact, patterns, max_message_bytes=settings.max_message_bytes).redact
+
+
+def _rpc(settings: Settings, kafka: EventProducer, redact: Redact) -> LogIngest:
     clock, checker = SystemClock(), EventChecker(settings.limits)
     wire = ProtobufWire(EventColumns.Compression.Value(settings.compression.upper()))
     in_flight, receive_limiter = InFlightBytes(settings.max_inflight_bytes), ReceiveLimiter(settings.max_receiving)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
-    publisher = Publisher(kafka, in_flight, clock, metrics)
+    publisher, redactor = Publisher(kafka, in_flight, clock, metrics), EventRedactor(metrics, redact)
     batcher = Batcher(
-        wire=wire, checker=checker, publisher=publisher, policy=settings.batch_policy, clock=clock, metrics=metrics
+        wire=wire,
+        checker=checker,
+        publisher=publisher,
+        policy=settings.batch_policy,
+        clock=clock,
+        metrics=metrics,
+        redactor=redactor,
     )
     joiner = BatchJoiner(
-        wire=wire, checker=checker, publisher=publisher, policy=settings.join_policy, clock=clock, metrics=metrics
+        wire=wire,
+        checker=checker,
+        publisher=publisher,
+        policy=settings.join_policy,
+        clock=clock,
+        metrics=metrics,
+        redactor=redactor,
     )
-    batches = BatchHandler(wire=wire, checker=checker, publisher=publisher, joiner=joiner, clock=clock, metrics=metrics)
+    batches = BatchHandler(
+        wire=wire,
+        checker=checker,
+        publisher=publisher,
+        joiner=joiner,
+        clock=clock,
+        metrics=metrics,
+        redactor=redactor,
+    )
     return LogIngest(
         wire=wire,
         limits=settings.limits,

@@ -23,6 +23,9 @@ class Metrics:
         self._adjusted = ingest.create_counter(
             "tocsin.ingest.values.adjusted", "{value}", "Adjusted values of accepted events, by field and action."
         )
+        self._redacted = ingest.create_counter(
+            "tocsin.ingest.values.redacted", "{value}", "Values in which secrets were masked, by what was masked."
+        )
         self._written = ingest.create_counter(
             "tocsin.ingest.written", "By", "Bytes of records that Kafka has confirmed."
         )
@@ -62,6 +65,10 @@ class Metrics:
     def adjusted(self, adjustment: Adjustment, values: int) -> None:
         """Count adjusted values of accepted events."""
         self._adjusted.add(values, {"field": adjustment.field.value, "action": adjustment.action.name})
+
+    def redacted(self, name: str, values: int) -> None:
+        """Count values in which secrets of one name were masked."""
+        self._redacted.add(values, {"name": name})
 
     def written(self, size: int, seconds: float) -> None:
         """Count a record that Kafka has confirmed."""

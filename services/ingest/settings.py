@@ -2,22 +2,34 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
-from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
+from services.chassis.settings import KafkaSettings, ProcessSettings, SettingsError, part, setting
 from services.contract.event_columns import MAX_STREAM_BYTES
 from services.domain.event_fields import DEFAULT_MAX_ATTRIBUTES
 from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.field_checks import Limits
+from services.ingest.core.redaction.presets import SECRET_PRESETS
 
 PREFIX = "INGEST_"
 # What describes the columns of a stream has its place too.
 _MAX_RECORD_BYTES = MAX_STREAM_BYTES - 65_536
+# No mask is larger.
+_MIN_MASKED_BYTES = 64
+# A hundred patterns of a thousand characters are not larger.
+_MAX_PATTERNS_BYTES = 512 * 1024
 _COMPRESSIONS = ("lz4", "zstd")
 
 
 def _known_compression(value: str) -> None:
     if value not in _COMPRESSIONS:
         raise ValueError(f"must be one of {', '.join(_COMPRESSIONS)}")
+
+
+def _known_presets(names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in SECRET_PRESETS]
+    if unknown:
+        raise ValueError(f"must be names of {', '.join(SECRET_PRESETS)}, got {', '.join(unknown)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +75,25 @@ class Settings:
     max_linger_events: int = setting(
         "Maximum number of single events that go to Kafka together.", default=500, former="gather_events"
     )
+    redact: tuple[str, ...] = setting(
+        "Secrets that are masked in messages and attributes before Kafka, some of"
+        f" {', '.join(SECRET_PRESETS)}, with commas; empty: none.",
+        default=(),
+        check=_known_presets,
+    )
+    redact_patterns_file: str = setting(
+        "Path of a file with patterns of other secrets, a `name: regular expression` in each line; empty: none.",
+        default="",
+    )
 
     def __post_init__(self) -> None:
         """Refuse limits that let nothing through."""
         _ = (self.limits, self.batch_policy)
+        if (self.redact or self.redact_patterns_file) and self.max_message_bytes < _MIN_MASKED_BYTES:
+            raise ValueError(
+                f"max_message_bytes must be at least {_MIN_MASKED_BYTES} where secrets are masked,"
+                f" got {self.max_message_bytes}"
+            )
         if self.max_inflight_bytes < self.max_request_bytes:
             raise ValueError("max_inflight_bytes must not be below max_request_bytes")
         if self.max_record_bytes > _MAX_RECORD_BYTES:
@@ -75,6 +102,18 @@ class Settings:
             raise ValueError(f"max_columns_bytes must be 1 to {MAX_STREAM_BYTES}, got {self.max_columns_bytes}")
         if self.max_receiving < 1:
             raise ValueError(f"max_receiving must be at least 1, got {self.max_receiving}")
+
+    def read_patterns_file(self) -> str:
+        """Return the text of the file with patterns. Raises SettingsError where it cannot be read."""
+        path = Path(self.redact_patterns_file)
+        try:
+            if (size := path.stat().st_size) > _MAX_PATTERNS_BYTES:
+                raise SettingsError([f"{path}: expected at most {_MAX_PATTERNS_BYTES} bytes, found {size}"])
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
+        except UnicodeDecodeError:
+            raise SettingsError([f"{path}: expected text in UTF-8"]) from None
 
     @property
     def limits(self) -> Limits:

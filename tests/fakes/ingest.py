@@ -11,6 +11,7 @@ from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.field_checks import Limits
+from services.ingest.core.redaction.redaction import Redact, redact_nothing
 from services.ingest.metrics import Metrics
 from services.ingest.rpc.batch_handler import BatchHandler
 from services.ingest.rpc.columns_handler import ColumnsHandler
@@ -18,6 +19,7 @@ from services.ingest.rpc.log_ingest import LogIngest
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
+from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tests.fakes.event_producer import MemoryProducer
 from tests.fakes.log_events import NOW
@@ -81,7 +83,7 @@ class Bench:
         return IngestJsonBatchResponse.FromString(response)
 
 
-def a_bench(**changed: Any) -> Bench:
+def a_bench(*, redact: Redact = redact_nothing, **changed: Any) -> Bench:
     """Build it, with the given limits changed."""
     settings: dict[str, Any] = {
         "max_batch_events": 100,
@@ -102,6 +104,7 @@ def a_bench(**changed: Any) -> Bench:
     checker, receive_limiter = EventChecker(limits), ReceiveLimiter(16)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
     publisher = Publisher(producer, in_flight, clock, metrics)
+    redactor = EventRedactor(metrics, redact)
     policy = BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)
     joiner = BatchJoiner(
         wire=WIRE,
@@ -110,14 +113,31 @@ def a_bench(**changed: Any) -> Bench:
         policy=JoinPolicy(linger=linger, max_bytes=limits.max_record_bytes),
         clock=clock,
         metrics=metrics,
+        redactor=redactor,
     )
-    batches = BatchHandler(wire=WIRE, checker=checker, publisher=publisher, joiner=joiner, clock=clock, metrics=metrics)
+    batches = BatchHandler(
+        wire=WIRE,
+        checker=checker,
+        publisher=publisher,
+        joiner=joiner,
+        clock=clock,
+        metrics=metrics,
+        redactor=redactor,
+    )
     rpc = LogIngest(
         wire=WIRE,
         limits=limits,
         receive_limiter=receive_limiter,
         publisher=publisher,
-        batcher=Batcher(wire=WIRE, checker=checker, publisher=publisher, policy=policy, clock=clock, metrics=metrics),
+        batcher=Batcher(
+            wire=WIRE,
+            checker=checker,
+            publisher=publisher,
+            policy=policy,
+            clock=clock,
+            metrics=metrics,
+            redactor=redactor,
+        ),
         batches=batches,
         columns=ColumnsHandler(batches=batches, publisher=publisher, limits=limits, max_stream_bytes=max_stream_bytes),
     )

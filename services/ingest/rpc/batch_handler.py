@@ -25,6 +25,7 @@ from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.rpc.outcomes import adjusted_events, all_refused, refused_events
 from services.ingest.worker.batch_joiner import BatchJoiner
+from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.publisher import Publisher, Reservation, all_published
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
 
@@ -43,7 +44,7 @@ class IncomingEvents:
     adjustments: dict[int, set[Adjustment]] = field(default_factory=dict)
     found_values: FoundValues = field(default_factory=dict)
     record: bytes | None = None
-    """The record that they are as they came, which is written where none is refused or adjusted."""
+    """The record that they are as they came, which is written where none is refused, adjusted or masked."""
 
 
 class BatchHandler:
@@ -58,6 +59,7 @@ class BatchHandler:
         joiner: BatchJoiner,
         clock: Clock,
         metrics: Metrics,
+        redactor: EventRedactor,
     ) -> None:
         self._wire = wire
         self._joiner = joiner
@@ -66,6 +68,7 @@ class BatchHandler:
         self._publisher = publisher
         self._clock = clock
         self._metrics = metrics
+        self._redactor = redactor
         self._reading = asyncio.Lock()
 
     async def read_json(self, body: bytes) -> IncomingEvents:
@@ -116,13 +119,14 @@ class BatchHandler:
 
     async def publish_events(self, batch: IncomingEvents, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed ones of some events, as `publish` does."""
-        result = self._check(batch.events, batch.found_values)
-        events = await self._adjust(batch.events, result.to_adjust, batch.adjustments)
+        received = await self._redactor.redact_in_turns(batch.events)
+        result = self._check(received, batch.found_values)
+        events = await self._adjust(received, result.to_adjust, batch.adjustments)
         result = self._checker.check_sizes(result, events)
         response = self._response(result, events, batch.found_values)
         published = []
         headers = telemetry.trace_headers()
-        for record in self._records(events, result, batch.record):
+        for record in self._records(events, result, batch.record if received is batch.events else None):
             published.append(self._publisher.publish(record, headers))
             reservation.hold_until(published[-1])
         await all_published(published)
@@ -168,7 +172,8 @@ class BatchHandler:
                 changed.append(adjusted)
                 adjustments.setdefault(index, set()).update(made)
             await asyncio.sleep(0)
-        return replace_rows(events, rows, changed) if rows else events
+        # What was kept as an attribute may be a secret.
+        return await self._redactor.redact_in_turns(replace_rows(events, rows, changed)) if rows else events
 
     def _response(self, result: CheckResult, columns: Columns, found_values: FoundValues) -> IngestBatchResponse:
         if not result.failed:

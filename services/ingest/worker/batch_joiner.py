@@ -26,6 +26,7 @@ from services.ingest.core.columns import Columns, Mask, Offsets
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.linger_queue import LingerQueue, fail
 from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
@@ -59,12 +60,14 @@ class BatchJoiner:
         policy: JoinPolicy,
         clock: Clock,
         metrics: Metrics,
+        redactor: EventRedactor,
     ) -> None:
         self._wire = wire
         self._checker = checker
         self._publisher = publisher
         self._clock = clock
         self._metrics = metrics
+        self._redactor = redactor
         self._waiting = LingerQueue[_PendingCall](
             linger=policy.linger,
             step=lambda _, size, added: policy.step(size=size, added_size=added, in_flight=self._in_flight),
@@ -87,6 +90,7 @@ class BatchJoiner:
         """Never raise: whatever goes wrong is the outcome for the callers."""
         try:
             events, offsets = self._wire.read_requests([each.request for each in calls])
+            events = self._redactor.redact(events)
             is_clean = self._clean_calls(events, offsets)
             parts = [events.slice(begin, end - begin) for begin, end in pairwise(offsets.tolist())]
             for call, part in compress(zip(calls, parts, strict=True), ~is_clean):

@@ -20,6 +20,7 @@ from services.ingest.core.field_checks import EventField
 from services.ingest.core.refusals import FoundValues, reason_of
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.linger_queue import LingerQueue, fail
 from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
@@ -50,12 +51,14 @@ class Batcher:
         policy: BatchPolicy,
         clock: Clock,
         metrics: Metrics,
+        redactor: EventRedactor,
     ) -> None:
         self._wire = wire
         self._checker = checker
         self._publisher = publisher
         self._clock = clock
         self._metrics = metrics
+        self._redactor = redactor
         self._waiting = LingerQueue[_PendingEvent](
             linger=policy.linger,
             step=lambda events, size, added: policy.step(events=events, size=size, added_size=added),
@@ -113,7 +116,7 @@ class Batcher:
 
     def _accepted(self, events: Sequence[_PendingEvent]) -> tuple[Sequence[_PendingEvent], Columns]:
         """Fail the refused events, and return the others, adjusted where their values do not fit."""
-        columns = self._wire.read_events(b"".join([each.batch for each in events]))
+        columns = self._redactor.redact(self._wire.read_events(b"".join([each.batch for each in events])))
         result = self._checker.check(columns, self._clock.now())
         events, columns = self._adjusted(events, columns, result.to_adjust)
         result = self._checker.check_sizes(result, columns)
@@ -139,7 +142,8 @@ class Batcher:
             fitting, made = adjust(fields, self._checker.limits.max_attributes)
             adjusted.append(fitting)
             changed[index] = replace(events[index], adjustments=events[index].adjustments | made)
-        return changed, replace_rows(columns, rows, adjusted)
+        # What was kept as an attribute may be a secret.
+        return changed, self._redactor.redact(replace_rows(columns, rows, adjusted))
 
     def _publish(self, events: Sequence[_PendingEvent], columns: Columns) -> None:
         """Publish the events of one record, and end their outcomes when it is confirmed or failed."""
