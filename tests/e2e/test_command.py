@@ -113,6 +113,15 @@ def test_an_alert_is_listed_shown_acknowledged_and_resolved(world: World, tmp_pa
         alert["id"]
     ]
     assert json.loads(world.command("alerts", "list", *filters, "--label", "team=x", "-o", "json").stdout) == []
+    explained = json.loads(world.command("explain", short, "-o", "json").stdout)
+    assert explained["summary"] == "Notified: webhook."
+    steps = [step["kind"] for step in explained["steps"]]
+    assert steps[:4] == ["RULE", "EVALUATED", "FIRED", "CORRELATED"]
+    assert (steps.count("DELIVERED"), {"NOTIFIED", "ACKNOWLEDGED", "RESOLVED"} <= set(steps)) == (3, True)
+    assert world.edge.get(f"/api/alerts/{alert['id']}/explain")["explanation"]["summary"] == explained["summary"]
+    assert world.edge.get("/api/reports/notifications?days=2&timeZone=Asia/Kathmandu")["total"]["deliveredCount"] != "0"
+    report = json.loads(world.command("report", "alerts", "--days", "2", "-o", "json").stdout)["alerts"]
+    assert report["total"]["acknowledgedCount"] >= 1
 
 
 def notified_states(world: World, alert: str) -> list[str]:

@@ -142,10 +142,10 @@ def _alert_steps(explained: ExplainedAlert, record: ExplanationRecord) -> Iterat
     )
     for number in explained.revisions:
         rule = explained.rules.get(number)
-        is_known = rule is not None and rule.rule_id == alert.subject.rule_id
-        time, text = (
-            _words_of_rule(rule) if rule and is_known else (alert.fire_time, "Its text is not stored any more.")
-        )
+        if rule is None or rule.rule_id != alert.subject.rule_id:
+            time, text = alert.fire_time, "Its text is not stored any more."
+        else:
+            time, text = _words_of_rule(rule)
         yield ExplanationStep(
             time=time,
             kind=StepKind.RULE,
