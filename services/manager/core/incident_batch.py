@@ -161,7 +161,9 @@ class OpenIncidents:
             self._new.append(alert.id)
         incident_id = self._incident_of[alert.id]
         known = self._incidents[incident_id].alerts[alert.id]
-        routes = known.routes if known.labels == alert.labels else context.routes_of(alert.labels)
+        # Whom the file has notified of an alert, no tree notifies of it again.
+        is_kept = known.labels == alert.labels or known.routes == (FILE_ROUTE,)
+        routes = known.routes if is_kept else context.routes_of(alert.labels)
         edited = replace(alert, routes=routes, is_acknowledged=seen.is_acknowledged)
         self._take(update_alert(self._incidents[incident_id], edited, now=now), changes)
         if seen.is_acknowledged and not known.is_acknowledged and self._incidents[incident_id].acknowledge_time is None:
@@ -194,7 +196,8 @@ class OpenIncidents:
         """Put an alert that is new into an incident."""
         alert = replace(seen.alert, routes=context.routes_of(seen.alert.labels), withheld_by=_silences(seen))
         if seen.is_notified:
-            self._take(adopt(replace(alert, is_acknowledged=seen.is_acknowledged), now=now), changes)
+            notified = replace(alert, routes=(FILE_ROUTE,), is_acknowledged=seen.is_acknowledged)
+            self._take(adopt(notified, now=now), changes)
             return
         correlation = self._settings.correlation
         if context.tree is not None:

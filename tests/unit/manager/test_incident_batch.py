@@ -246,8 +246,13 @@ def test_how_batches_are_cut_and_restarts_do_not_matter(
 def test_an_alert_from_before_incidents_begins_one_of_its_own_with_its_key() -> None:
     incidents = OpenIncidents(SETTINGS)
     advance(incidents, seen("a"))
-    (change,) = advance(incidents, replace(seen("b"), is_notified=True))
+    with_tree = IncidentContext(graph=GRAPH, tree=RoutingTree(root=RouteNode(receivers=("all",))))
+    before = replace(seen("b"), is_notified=True)
+    (change,) = incidents.advance([before], with_tree, NOW)
     assert (change.incident.subject_id, change.notifications) == ("b", ())
+    edited = replace(before, alert=replace(before.alert, labels={"team": "a"}))
+    (change,) = incidents.advance([edited], with_tree, NOW)
+    assert change.notifications == ()
     # Others may join it.
     (joined,) = advance(incidents, seen("c", "elsewhere"), replace(seen("d", "mail"), is_notified=True))[1:]
     assert joined.incident.subject_id == "d"
