@@ -8,7 +8,8 @@ import grpc
 import typer
 
 from cli.client import ExitCode
-from cli.demo.report import has_every_line, print_demo_alerts, print_files
+from cli.demo.incident_act import ACT_EVENTS, ActError, ActResult, play
+from cli.demo.report import has_every_line, print_demo_alerts, print_files, print_incident_act
 from cli.demo.scenario import event_batches
 from cli.demo.steps import (
     DemoResult,
@@ -36,7 +37,10 @@ LogOption = Annotated[
 
 
 def demo(log: LogOption = None) -> None:
-    """Start the real system on free ports, send it a scenario, show the alerts and deliveries, and stop it.
+    """Start the real system on free ports, send it two scenarios, show the alerts and deliveries, and stop it.
+
+    First three services fail for reasons of their own. Then a database fails, and six services that depend on it: one
+    incident, one page, the next ones when nobody acknowledges, and an end that all are told of.
 
     It always runs on servers of its own: TOCSIN_KAFKA, TOCSIN_POSTGRES and TOCSIN_REDIS are ignored.
     Exit code 0 only when exactly the expected alerts fired and each was delivered once to each channel of its route.
@@ -49,7 +53,7 @@ def demo(log: LogOption = None) -> None:
         # An invented scenario has no place among the user's own events and alerts.
         wiring = start_stack(print_step, folder=folder, ports=Ports.free(), external={})
         is_as_expected = _run(wiring, folder, log)
-    except (RestError, http.client.HTTPException, grpc.RpcError, *STACK_ERRORS) as error:
+    except (ActError, RestError, http.client.HTTPException, grpc.RpcError, *STACK_ERRORS) as error:
         print_to_stderr(f"the demo ended early: {error}")
         is_as_expected = False
     finally:
@@ -62,19 +66,22 @@ def demo(log: LogOption = None) -> None:
 
 def _run(wiring: Wiring, folder: Path, log: Path | None) -> bool:
     """Run all steps, and return whether everything is as expected."""
-    edge = RestClient(f"127.0.0.1:{wiring.ports.edge}")
-    result = _run_scenario(edge, RestClient(f"127.0.0.1:{wiring.ports.sinks}"))
+    edge, sinks = (RestClient(f"127.0.0.1:{port}") for port in (wiring.ports.edge, wiring.ports.sinks))
+    result = _run_scenario(edge, sinks)
     print_demo_alerts(result)
-    for difference in result.differences:
+    act = _run_incident_act(edge, sinks)
+    print_incident_act(act)
+    differences = [*result.differences, *act.differences]
+    for difference in differences:
         print_to_stderr(difference)
     alerts_before = count_alerts(edge)
     files = [send_log_file(f"127.0.0.1:{wiring.ports.edge}", path) for path in _files_to_send(folder, log)]
-    events = sum(map(len, event_batches())) + sum(file.summary.accepted for file in files)
+    events = sum(map(len, event_batches())) + ACT_EVENTS + sum(file.summary.accepted for file in files)
     is_evaluated = await_evaluated(wiring.ports.evaluator_admin, events)
     print_files(files, count_alerts(edge) - alerts_before)
     if not is_evaluated:
         print_to_stderr(f"the evaluator has not evaluated all {events:,} events")
-    return not result.differences and is_evaluated and _have_every_line(files)
+    return not differences and is_evaluated and _have_every_line(files)
 
 
 def _run_scenario(edge: RestClient, sinks: RestClient) -> DemoResult:
@@ -82,6 +89,11 @@ def _run_scenario(edge: RestClient, sinks: RestClient) -> DemoResult:
         accepted = send_scenario(edge, status.update)
         print_step(f"{accepted} events accepted over REST in {len(event_batches())} batches")
         return await_results(edge, sinks, status.update)
+
+
+def _run_incident_act(edge: RestClient, sinks: RestClient) -> ActResult:
+    with stdout.status("a database fails") as status:
+        return play(edge, sinks, status.update)
 
 
 def _files_to_send(folder: Path, log: Path | None) -> list[Path]:

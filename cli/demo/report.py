@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
+from cli.demo.incident_act import ActResult
 from cli.demo.scenario import deliveries_of, seconds_between
 from cli.demo.steps import DemoResult, SentFile
 from cli.output import SEVERITY_STYLE, format_styled, print_table, stdout
+from services.chassis.printable import printable
 
 _MAX_REFUSED = 20
 
@@ -33,6 +36,24 @@ def print_demo_alerts(result: DemoResult) -> None:
         ["Alert", "Severity", "Resource", "Count", "To firing", "To delivery", "Channels", "Sample line"],
         rows,
         title="Alerts (times from the deciding event)",
+    )
+
+
+def print_incident_act(result: ActResult) -> None:
+    """Print the incident's title, and a row for everything that happened to it and every delivery, by time."""
+    stdout.print(f"Incident: {printable(result.incident['title'])}", markup=False)
+    happened = [
+        (entry["createTime"], entry["kind"], entry.get("actor", ""), entry.get("comment", ""))
+        for entry in result.history
+    ]
+    delivered = [(one["time"], "delivered", one["channel"], one["kind"]) for one in result.deliveries]
+    rows = sorted([*happened, *delivered], key=lambda row: datetime.fromisoformat(row[0]))
+    first = rows[0][0]
+    print_table(
+        ["After", "What", "Who", "Details"],
+        [[f"{seconds_between(first, time):.2f} s", what, who, details] for time, what, who, details in rows],
+        title="Timeline of the incident",
+        cut=["Details"],
     )
 
 
