@@ -139,6 +139,11 @@ def delays_beside_silent_rules(ports: Ports, probes: int) -> Delays:
             delete_rules(channel, silent)
 
 
+def await_deliveries(ports: Ports) -> None:
+    """Wait until the notifier has delivered all that it has got."""
+    _await(lambda: not read_counter(ports.notifier_admin, "tocsin_notifier_queue_depth"))
+
+
 def quantile(seconds: Mapping[str, float], share: float) -> float | None:
     """Return the milliseconds below which this share of the values lies; None where there is no value."""
     ordered = sorted(seconds.values())

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from bench import measures
 from bench.reference import Reference
+from bench.transitions import transition_speed
 from stack.ports import Ports
 from stack.wiring import ROOT
 
@@ -29,6 +30,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 _HOME = ROOT / ".run-bench-pair"
 _WARM_UP = 15.0
+_TRANSITIONS = 4000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class Side:
         self._stack("down", "--purge")
 
     def measure(self, seconds: float, probes: int) -> None:
-        """Load it in four ways and add one figure to each measure."""
+        """Load it in five ways and add one figure to each measure."""
         full = measures.throughput(self.ports, seconds)
         self._add("events/s end to end", full.per_second)
         self._add("CPU µs per event, all", full.total_cpu_micros)
@@ -70,6 +72,12 @@ class Side:
                 value = measures.quantile(delays, share)
                 if value is not None:
                     self._add(f"deciding event to {title}, p{share * 100:.0f} ms", value)
+
+        transitions = transition_speed(self.ports, _TRANSITIONS)
+        self._add("transitions/s to notifications", transitions.per_second)
+        self._add("CPU µs per transition, manager", transitions.manager_micros)
+        self._add("CPU µs per transition, PostgreSQL", transitions.postgres_micros)
+        measures.await_deliveries(self.ports)
 
     def _add(self, measure: str, value: float) -> None:
         self.figures.setdefault(measure, []).append(value)
