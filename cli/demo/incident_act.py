@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from cli.demo.steps import RestClient, RestError
 
-DATABASE = "orders-database"
+FAILED_DATABASE = "orders-database"
 DEPENDENTS = ("orders-api", "orders-export", "orders-mobile", "orders-search", "orders-web", "orders-worker")
-ERRORS = 120
-ACT_EVENTS = ERRORS * (1 + len(DEPENDENTS))
+ERRORS_PER_SERVICE = 120
+ACT_EVENTS = ERRORS_PER_SERVICE * (1 + len(DEPENDENTS))
 ACTOR = "ann"
 # The first step pages; the next one follows when nobody has acknowledged for so long; the third one must never begin.
 FIRST, SECOND, NEVER = ("pagerduty",), ("slack", "email"), ("webhook",)
@@ -35,12 +35,15 @@ ROUTE = {"matchers": ['system="orders"'], "withoutReceivers": True, "policy": "o
 CATALOG = {
     "services": [
         {
-            "name": DATABASE,
+            "name": FAILED_DATABASE,
             "owner": "team-data",
             "labels": _SYSTEM,
             "links": {"runbook": "https://wiki.example/orders"},
         },
-        *({"name": name, "owner": "team-orders", "labels": _SYSTEM, "dependsOn": [DATABASE]} for name in DEPENDENTS),
+        *(
+            {"name": name, "owner": "team-orders", "labels": _SYSTEM, "dependsOn": [FAILED_DATABASE]}
+            for name in DEPENDENTS
+        ),
     ]
 }
 _Found = TypeVar("_Found")
@@ -69,7 +72,7 @@ def events(services: Sequence[str]) -> list[Any]:
     """Return enough errors of each service for the default rule, mixed."""
     return [
         {"service": service, "level": "ERROR", "message": f"orders: connection refused ({number})"}
-        for number in range(ERRORS)
+        for number in range(ERRORS_PER_SERVICE)
         for service in services
     ]
 
@@ -77,8 +80,8 @@ def events(services: Sequence[str]) -> list[Any]:
 def play(edge: RestClient, sinks: RestClient, on_progress: Callable[[str], None]) -> ActResult:
     """Play the act, and return what came of it. Raises ActError, RestError, or OSError."""
     _prepare(edge, on_progress)
-    on_progress(f"{DATABASE} fails")
-    edge.post("/api/logs/batch", events([DATABASE]))
+    on_progress(f"{FAILED_DATABASE} fails")
+    edge.post("/api/logs/batch", events([FAILED_DATABASE]))
     incident = _until(lambda: _incident_of(edge), "no incident was opened")["id"]
     _until(lambda: _count(sinks, incident, "FIRING", FIRST), "the first step paged nobody")
     on_progress("the services that depend on it fail too")
@@ -121,7 +124,7 @@ def _routing(edge: RestClient) -> Any:
 
 
 def _incident_of(edge: RestClient) -> Any:
-    found = edge.get(f"/api/incidents?service={DATABASE}")["incidents"]
+    found = edge.get(f"/api/incidents?service={FAILED_DATABASE}")["incidents"]
     return found[0] if found else None
 
 
@@ -152,11 +155,11 @@ def _until(ask: Callable[[], _Found], otherwise: str) -> _Found:
 
 def _differences(result: ActResult) -> Iterator[str]:
     services = sorted(alert["service"] for alert in result.alerts)
-    if services != sorted([DATABASE, *DEPENDENTS]):
+    if services != sorted([FAILED_DATABASE, *DEPENDENTS]):
         yield f"the incident has alerts of {', '.join(services)}"
     cause = [alert["service"] for alert in result.alerts if alert["alertId"] == result.incident["causeAlertId"]]
-    if cause != [DATABASE]:
-        yield f"the probable cause is {cause}, not {DATABASE}"
+    if cause != [FAILED_DATABASE]:
+        yield f"the probable cause is {cause}, not {FAILED_DATABASE}"
     if result.incident["state"] != "RESOLVED":
         yield f"the incident is {result.incident['state']}"
     told = FIRST + SECOND

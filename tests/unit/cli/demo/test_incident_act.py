@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
-from cli.demo.incident_act import ACT_EVENTS, CATALOG, DATABASE, DEPENDENTS, ERRORS, ActResult, events
+from cli.demo.incident_act import (
+    ACT_EVENTS,
+    CATALOG,
+    DEPENDENTS,
+    ERRORS_PER_SERVICE,
+    FAILED_DATABASE,
+    ActResult,
+    events,
+)
 
-SERVICES = (DATABASE, *DEPENDENTS)
+SERVICES = (FAILED_DATABASE, *DEPENDENTS)
 CHANNELS = ("pagerduty", "slack", "email")
 
 
@@ -17,7 +25,7 @@ def delivery(channel: str, kind: str) -> Any:
 
 
 RESULT = ActResult(
-    incident={"state": "RESOLVED", "causeAlertId": DATABASE},
+    incident={"state": "RESOLVED", "causeAlertId": FAILED_DATABASE},
     alerts=[{"service": service, "alertId": service} for service in SERVICES],
     history=[],
     deliveries=[delivery(channel, kind) for channel in CHANNELS for kind in ("FIRING", "ACKNOWLEDGED", "RESOLVED")],
@@ -35,7 +43,9 @@ def test_what_must_be_does_not_differ() -> None:
         pytest.param(
             {"incident": {"state": "RESOLVED", "causeAlertId": DEPENDENTS[0]}}, "the probable cause", id="wrong cause"
         ),
-        pytest.param({"incident": {"state": "OPEN", "causeAlertId": DATABASE}}, "the incident is OPEN", id="not over"),
+        pytest.param(
+            {"incident": {"state": "OPEN", "causeAlertId": FAILED_DATABASE}}, "the incident is OPEN", id="not over"
+        ),
         pytest.param({"deliveries": RESULT.deliveries[1:]}, "missing: FIRING on pagerduty", id="no page"),
         pytest.param(
             {"deliveries": [*RESULT.deliveries, delivery("pagerduty", "FIRING")]},
@@ -57,6 +67,6 @@ def test_each_difference_is_said(changes: dict[str, Any], difference: str) -> No
 def test_every_service_has_enough_errors_and_all_depend_on_the_database() -> None:
     sent = events(SERVICES)
     assert len(sent) == ACT_EVENTS
-    assert Counter(event["service"] for event in sent) == dict.fromkeys(SERVICES, ERRORS)
+    assert Counter(event["service"] for event in sent) == dict.fromkeys(SERVICES, ERRORS_PER_SERVICE)
     depends = {entry["name"]: entry.get("dependsOn", []) for entry in CATALOG["services"]}
-    assert depends == {DATABASE: []} | {name: [DATABASE] for name in DEPENDENTS}
+    assert depends == {FAILED_DATABASE: []} | {name: [FAILED_DATABASE] for name in DEPENDENTS}
