@@ -35,6 +35,7 @@ from services.manager.adapters.on_call_cache import ON_CALL_REFRESH_INTERVAL, On
 from services.manager.adapters.postgres import (
     ALERTS_CHANGED,
     CATALOG_CHANGED,
+    INCIDENTS_CHANGED,
     NOTIFICATIONS_EXHAUSTED,
     ON_CALL_CHANGED,
     ROUTING_CHANGED,
@@ -311,6 +312,13 @@ class _Parts:
         )
         correlate = self._loop(incidents.turn, "correlate alerts")
 
+        watched = self._watched_incidents.turn
+        watch_incidents = self._loop(watched, "broadcast incidents", every=INCIDENT_WATCH_INTERVAL)
+
+        def incidents_changed(_: str) -> None:
+            correlate.wake()
+            watch_incidents.wake()
+
         def alerts_changed(alert_ids: str) -> None:
             self._alerts.mark_changed(alert_ids)
             correlate.wake()
@@ -322,6 +330,7 @@ class _Parts:
             ROUTING_CHANGED: lambda _: refresh_routing.wake(),
             ON_CALL_CHANGED: lambda _: refresh_on_call.wake(),
             ALERTS_CHANGED: alerts_changed,
+            INCIDENTS_CHANGED: incidents_changed,
             NOTIFICATIONS_EXHAUSTED: lambda _: correlate.wake(),
             RULE_ENDED: lambda _: end_alerts.wake(),
         }
@@ -353,7 +362,7 @@ class _Parts:
                 self._loop(learning.turn, "learn dependencies"),
                 self._loop(file_routes.turn, "store file routes"),
                 self._loop(self._alerts.turn, "broadcast alerts"),
-                self._loop(self._watched_incidents.turn, "broadcast incidents", every=INCIDENT_WATCH_INTERVAL),
+                watch_incidents,
                 self._loop(self._retention().turn, "retention", every=self._settings.count_interval),
             ):
                 await stack.enter_async_context(looping(loop))

@@ -275,7 +275,10 @@ class IncidentTable(Protocol):
         """Return those of these incidents that exist."""
 
     async def save(self, changes: Sequence[IncidentChange], revision: int, *, before: Mapping[str, Incident]) -> None:
-        """Write changes; `before` has what is stored of their incidents. Notifications are not written here."""
+        """Write changes; `before` has what is stored of their incidents. Notifications are not written here.
+
+        Instances are woken at the commit: what a command has changed may have to be notified.
+        """
 
 
 class NotificationTable(Protocol):

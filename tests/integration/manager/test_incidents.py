@@ -3,11 +3,13 @@
 import asyncio
 import signal
 
+import asyncpg
 import grpc
 import pytest
 
 from services.chassis.grpc_client import channel
 from services.chassis.kafka import Producer, producer
+from services.manager.adapters.postgres import INCIDENTS_CHANGED
 from services.manager.settings import Settings
 from tests.integration.manager.conftest import Run, World, again, transition, until
 from tests.integration.manager.processes import process, serving
@@ -63,6 +65,21 @@ async def test_one_incident_names_the_cause_and_ends_with_its_alerts(world: Worl
     assert (late.code, late.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "INCIDENT_STATE_CONFLICT")
     unknown = await refusal(world.incidents.GetIncident(pb.GetIncidentRequest(id="unknown")))
     assert (unknown.code, unknown.reason) == (grpc.StatusCode.NOT_FOUND, "INCIDENT_NOT_FOUND")
+
+
+async def test_instances_are_woken_when_a_command_changes_an_incident(world: World) -> None:
+    await world.publish(transition(resource="shop"))
+    await correlated(world, 1)
+    (incident,) = await listed(world)
+    connection = await asyncpg.connect(world.settings.postgres.database_url.reveal())
+    woken = asyncio.Event()
+    try:
+        await connection.add_listener(INCIDENTS_CHANGED, lambda *_: woken.set())
+        await world.incidents.AcknowledgeIncident(pb.AcknowledgeIncidentRequest(id=incident.id, actor="ann"))
+        async with asyncio.timeout(10):
+            await woken.wait()
+    finally:
+        await connection.close()
 
 
 async def test_two_managers_make_one_incident_of_what_belongs_together(settings: Settings, running: Run) -> None:

@@ -10,6 +10,7 @@ from asyncpg import Record
 from services.chassis.postgres import Connection, Database
 from services.contract.paging import key_time
 from services.domain.trace_context import headers_of
+from services.manager.adapters.postgres import INCIDENTS_CHANGED
 from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of, columns, labels_text
 from services.manager.adapters.postgres.incident_rows import (
     INCIDENT_COLUMNS,
@@ -190,6 +191,7 @@ class PostgresIncidents:
         if entries:
             await self._connection.execute(_INSERT_HISTORY, *columns(entries))
         await self._connection.execute(_SET_REVISION, _TENANT, revision)
+        await self._connection.execute("SELECT pg_notify($1, '')", INCIDENTS_CHANGED)
 
     async def _save_members(self, incidents: Sequence[Incident], before: Mapping[str, Incident]) -> None:
         gone: list[tuple[str, str]] = []
