@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -176,6 +177,26 @@ async def test_health_and_metrics_are_on_the_admin_port(ingest: Running) -> None
     assert 'tocsin_ingest_events_refused_total{reason="level"} 1.0' in metrics
     assert 'tocsin_ingest_events_refused_total{reason="service"} 0.0' in metrics
     assert "tocsin_ingest_in_flight_bytes 0.0" in metrics
+
+
+async def test_secrets_do_not_reach_the_topic(
+    start: Start, kafka: str, topics: str, records: Records, tmp_path: Path
+) -> None:
+    patterns = tmp_path / "patterns"
+    patterns.write_text("ids: id-[0-9]+\n")
+    async with start(kafka, topics, redact="emails,passwords", redact_patterns_file=str(patterns)) as ingest:
+        await ingest.stub.Ingest(IngestRequest(event=an_event(message="by anna@example.com")))
+        events = [an_event(message="id-4711 left"), an_event(attributes={"db.password": "hunter2"}), an_event()]
+        await ingest.stub.IngestBatch(IngestBatchRequest(events=events))
+        _, metrics = await ingest.get("/metrics")
+    assert events_of(records()) == [
+        an_event(message="by [redacted:emails]"),
+        an_event(message="[redacted:ids] left"),
+        an_event(attributes={"db.password": "[redacted:passwords]"}),
+        an_event(),
+    ]
+    for name in ("emails", "ids", "passwords"):
+        assert f'tocsin_ingest_values_redacted_total{{name="{name}"}} 1.0' in metrics
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,21 @@ def test_masking_twice_changes_nothing(messages: list[str], chosen: set[str]) ->
     assert again.value_counts == {}
 
 
-ALL_PRESETS = a_redactor(*SECRET_PRESETS)
+ALL_PRESETS = a_redactor(*SECRET_PRESETS, max_message_bytes=500)
+PIECES = (
+    *("password", "=", ": ", '"', "hunter2", "Authorization: ", "Bearer ", "--token ", "postgres://", "a:b@"),
+    *("4111", " 1111 1111 1111", "1230", "a@b.cc", "-----BEGIN PRIVATE KEY-----", "eyJ" + "a" * 8, "." + "b" * 8),
+    *(" ", "\n", "é", "[redacted:emails]", "[redacted:"),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=12).map("".join))
+def test_masking_by_presets_twice_changes_nothing(message: str) -> None:
+    once = ALL_PRESETS.redact(columns_of(an_event(message=message, attributes={"a": message})))
+    assert ALL_PRESETS.redact(once.events).events is once.events
+    (event,) = events_of(once.events)
+    assert "a@b.cc" not in event.message
 
 
 @settings(max_examples=30)

@@ -50,6 +50,7 @@ def masked(masker: TextMasker, text: str, limit: TextLimit = LONG) -> str:
         ("cards", "at 1764324000000000000 id a4111111111111111 9111111111111111", None),
         ("emails", "by anna.smith+x@mail.example.com.", "by [redacted:emails]."),
         ("emails", "<jörg@müller.de>", "<[redacted:emails]>"),
+        ("emails", "user='anna@example.com'", "user='[redacted:emails]'"),
         ("emails", "user@localhost, @name, a@b", None),
         ("passwords", "password=hunter2&x=1", "password=[redacted:passwords]&x=1"),
         ("passwords", 'DB_PASSWORD: "hun\\"ter 2" ok', 'DB_PASSWORD: "[redacted:passwords]" ok'),
@@ -57,6 +58,8 @@ def masked(masker: TextMasker, text: str, limit: TextLimit = LONG) -> str:
         ("passwords", r"{\"client_secret\":\"a b\",\"x\":1}", r"{\"client_secret\":\"[redacted:passwords]\",\"x\":1}"),
         ("passwords", "run --password hunter2 now", "run --password [redacted:passwords] now"),
         ("passwords", "postgres://shop:hun:ter2@db:5432/x", "postgres://shop:[redacted:passwords]@db:5432/x"),
+        ("passwords", '{"token": "ab c"} secret=d', '{"token": "[redacted:passwords]"} secret=[redacted:passwords]'),
+        ("passwords", "unexpected token: EOF", None),
         ("passwords", "the password was wrong; http://shop:80/a@b", None),
     ],
 )

@@ -32,7 +32,11 @@ _SENSITIVE_NAMES: Final = (
     "|(?:access|api|private)[_-]?key|(?:access|api|auth|id|refresh|session)[_-]?token)"
 )
 # A name, perhaps in quotes, also in those of JSON within JSON, and what stands between it and its value.
-_NAMED: Final = rf"(?i){_SENSITIVE_NAMES}\\?[\"']?\s{{0,4}}[=:]\s{{0,4}}"
+# What follows `token:` in prose is none.
+_NAMED: Final = (
+    rf"(?i)(?:{_SENSITIVE_NAMES}(?:\\?[\"'])?\s{{0,4}}[=:]|(?:secret|token)(?:\s{{0,4}}=|\\?[\"']\s{{0,4}}[=:]))"
+    r"\s{0,4}"
+)
 _PEM_NAME: Final = "[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 # Not within another number, and not the digits behind a decimal point.
 _CARD_START, _CARD_END = "(?:^|[^0-9A-Za-z.])", "(?:[^0-9A-Za-z]|$)"
@@ -89,11 +93,11 @@ SECRET_PRESETS: Final[Mapping[str, SecretPreset]] = {
         rf"{_NAMED}(?P<secret>[^\s\"'\\,;&()<>\[\]{{}}]+)",
         rf"(?i)--{_SENSITIVE_NAMES}\s{{1,4}}(?P<secret>[^\s\"']+)",
         r"(?i)[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']*:(?P<secret>[^\s/@\"']+)@",
-        key_regex=f"(?i){_SENSITIVE_NAMES}$",
+        key_regex=f"(?i)(?:{_SENSITIVE_NAMES}|secret|token)$",
     ),
     "emails": _preset(
         "emails",
-        r"[0-9A-Za-z\x{c0}-\x{1fff}._%+'-]+@[0-9A-Za-z\x{c0}-\x{1fff}-]+"
+        r"[0-9A-Za-z\x{c0}-\x{1fff}._%+-]+@[0-9A-Za-z\x{c0}-\x{1fff}-]+"
         r"(?:\.[0-9A-Za-z\x{c0}-\x{1fff}-]+)*\.[A-Za-z\x{c0}-\x{1fff}]{2,}",
     ),
 }
