@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
+from itertools import islice
 
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.correlation import CorrelationSettings, IncidentIndex, brought_together, correlate
@@ -37,7 +38,7 @@ from services.manager.core.inhibition import Inhibitors, inhibition_among
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import AlertRoute, RoutingTree
 
-# How many incidents change in one batch because of time.
+# How many incidents change in one batch because of time, and because of others.
 _MAX_DUE = 500
 
 
@@ -132,6 +133,11 @@ class OpenIncidents:
             heappop(self._due)
         return self._due[0][0] if self._due else None
 
+    def has_work(self, now: datetime) -> bool:
+        """Return whether incidents are due, or were changed by others and not looked at since."""
+        due = self.next_due()
+        return bool(self._unplanned) or (due is not None and due <= now)
+
     def advance(self, seen: Sequence[SeenAlert], context: IncidentContext, now: datetime) -> list[IncidentChange]:
         """Let alerts and time change incidents; return one change for each incident that changed."""
         self._follow(context)
@@ -143,9 +149,8 @@ class OpenIncidents:
         for incident_id in due:
             self._take(settle(self._incidents[incident_id], now=now), changes)
             self._take(expire_acknowledgement(self._incidents[incident_id], now=now), changes)
-        others = (each for each in (*self._unplanned, *context.exhausted) if each in self._incidents)
+        others = (each for each in (*self._pop_unplanned(), *context.exhausted) if each in self._incidents)
         touched = dict.fromkeys((*changes, *due, *others))
-        self._unplanned.clear()
         decided = [self._decided(incident_id, changes.get(incident_id, ()), context, now) for incident_id in touched]
         return [change for change in decided if change is not None]
 
@@ -306,6 +311,12 @@ class OpenIncidents:
     def _is_due(self, time: datetime, incident_id: str) -> bool:
         incident = self._incidents.get(incident_id)
         return incident is not None and incident.due_time == time
+
+    def _pop_unplanned(self) -> list[str]:
+        first = list(islice(self._unplanned, _MAX_DUE))
+        for incident_id in first:
+            del self._unplanned[incident_id]
+        return first
 
     def _pop_due(self, now: datetime) -> list[str]:
         """Return the incidents that time changes now, those that are due longest first, so many at once."""

@@ -227,7 +227,7 @@ class _Plan:
                 continue
             first = _worst(is_sudden or news)
             reason = NotifyReason.FLAPPING if _flap_key(first) in self._new_flapping else NotifyReason.ROUTED
-            comment = _words_of_routes(_routes_to(name, first))
+            comment = _words_of_routes(first.routes)
             self._send(name, IncidentNotificationKind.FIRING, reason, comment, first, interval)
             if name == FILE_RECEIVER:
                 self._ask_file(news)

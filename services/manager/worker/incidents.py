@@ -65,17 +65,17 @@ class IncidentWorker:
             # What is in memory may not have been stored: it is read again.
             self._open, self._revision = OpenIncidents(self._settings), -1
             raise
-        if taken == self._batch:
+        now = self._clock.now()
+        if taken == self._batch or self._open.has_work(now):
             return timedelta()
         due = self._open.next_due()
-        return _INTERVAL if due is None else max(timedelta(), min(_INTERVAL, due - self._clock.now()))
+        return _INTERVAL if due is None else min(_INTERVAL, due - now)
 
     async def _take_batch(self) -> int:
         now = self._clock.now()
-        due = self._open.next_due()
         async with self._store.transaction() as transaction:
             # Most turns have nothing to do, and wait for no other instance.
-            if (due is None or due > now) and not await transaction.incidents.has_news(self._revision):
+            if not self._open.has_work(now) and not await transaction.incidents.has_news(self._revision):
                 return 0
             revision = await transaction.incidents.lock()
             seen, changes = await self._advance(transaction, revision, now)

@@ -167,7 +167,7 @@ class IncidentContract(ABC):
         assert read is not None
         notified = [entry for entry in read[1] if entry.kind is IncidentHistoryKind.NOTIFIED]
         assert tuple(notified) == planned.history[-len(notified) :]
-        assert notified[0].receivers == ("slack", "mail")
+        assert notified[0].receivers == ("slack", "mail", "pager")
 
     async def test_news_are_alerts_that_changed_and_incidents_that_others_wrote(self, stored: Stored) -> None:
         async def has_news(revision: int) -> bool:

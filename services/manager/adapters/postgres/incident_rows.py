@@ -168,7 +168,7 @@ def summary_row(incident: Incident) -> tuple[Any, ...]:
         summary.severity.name,
         summary.alert_count,
         summary.open_alert_count,
-        [storable(service) for service in summary.services],
+        _json([storable(service) for service in summary.services]),
     )
 
 

@@ -76,10 +76,17 @@ UPDATE alerts SET correlated_version = seen.version
 FROM unnest($1::text[], $2::bigint[]) AS seen (id, version) WHERE alerts.id = seen.id
 """
 _UPSERT = f"""
-INSERT INTO incidents (tenant, revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS}) VALUES (
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27
-)
+INSERT INTO incidents (tenant, revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS})
+SELECT $1, $2, id, state, cause, create_time, update_time, settle_time, resolve_time, resolved_by, acknowledge_time,
+    acknowledged_by, acknowledged_until, assignee, merged_into, version, dedup_key, sequence, receivers::json,
+    flapping::json, notify_time, escalations::json, title, severity, alert_count, open_alert_count,
+    ARRAY(SELECT json_array_elements_text(services::json))
+FROM unnest(
+    $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[],
+    $10::text[], $11::timestamptz[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::bigint[],
+    $17::text[], $18::bigint[], $19::text[], $20::text[], $21::timestamptz[], $22::text[], $23::text[], $24::text[],
+    $25::integer[], $26::integer[], $27::text[]
+) AS written ({INCIDENT_COLUMNS}, {SUMMARY_COLUMNS})
 ON CONFLICT (id) DO UPDATE SET
     revision = excluded.revision,
     state = excluded.state,
@@ -183,9 +190,8 @@ class PostgresIncidents:
         if not changes:
             return
         incidents = [change.incident for change in changes]
-        await self._connection.executemany(
-            _UPSERT, [(_TENANT, revision, *incident_row(incident), *summary_row(incident)) for incident in incidents]
-        )
+        rows = columns([(*incident_row(incident), *summary_row(incident)) for incident in incidents])
+        await self._connection.execute(_UPSERT, _TENANT, revision, *rows)
         await self._save_members(incidents, before)
         entries = [incident_history_row(entry) for change in changes for entry in change.history]
         if entries:
