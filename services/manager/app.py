@@ -60,6 +60,7 @@ from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.adapters.routing_cache import ROUTING_REFRESH_INTERVAL, RoutingCache
 from services.manager.adapters.silence_cache import SilenceCache
+from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.learned_edges import LearningSettings
 from services.manager.metrics import Metrics
@@ -172,7 +173,8 @@ class _Parts:
         self._response_cache = RedisResponseCache(guarded_redis, settings.cache_ttl, self._metrics)
         self._rule_reader = PostgresRuleReader(database)
         self._alert_reader = PostgresAlertReader(database)
-        self._incident_settings = IncidentSettings()
+        flapping = FlappingSettings(count=settings.flapping_count, span=settings.flapping_span)
+        self._incident_settings = IncidentSettings(flapping=flapping)
         self._learning = LearningSettings(retention=settings.learned_edge_retention)
         self._rules = RuleBroadcaster(self._rule_reader)
         self._alerts = AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)

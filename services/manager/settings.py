@@ -47,6 +47,13 @@ class Settings:
         "How long a resolved incident with its alerts and its history is kept, at least 1d; others never expire.",
         default=timedelta(days=90),
     )
+    flapping_count: int = setting(
+        "How often a rule fires for one resource within the span until receivers are notified in bundles only.",
+        default=4,
+    )
+    flapping_span: timedelta = setting(
+        "The time within which these firings are counted.", default=timedelta(minutes=30)
+    )
     silence_retention: timedelta = setting("How long an expired silence is kept.", default=timedelta(days=90))
     trace_close_delay: timedelta = setting(
         "How long after a sampled trace was first reported it is counted for learned dependencies.",
@@ -71,6 +78,8 @@ class Settings:
             raise ValueError("dedup_ttl, cache_ttl, heartbeat and count_interval must be at least 1ms")
         if self.trace_close_delay < timedelta(milliseconds=1) or self.learned_edge_retention < timedelta(days=1):
             raise ValueError("trace_close_delay must be at least 1ms, learned_edge_retention at least 1d")
+        if self.flapping_count <= 1 or self.flapping_span < timedelta(seconds=1):
+            raise ValueError("flapping_count must be at least 2, flapping_span at least 1s")
         # A resolved incident may open again for a while.
         if self.incident_retention < timedelta(days=1):
             raise ValueError("incident_retention must be at least 1d")

@@ -6,7 +6,7 @@ import pytest
 
 from cli.demo.scenario import EXPECTED_ALERTS, missing_results
 from stack.testing import Servers
-from tests.e2e.event_times import scenario_batches
+from tests.e2e.event_times import at_one_time, scenario_batches
 from tests.e2e.world import World, never, wait_until
 
 # How long nothing more may arrive after everything expected has arrived.
@@ -16,7 +16,7 @@ QUIET = 3.0
 ONLY_SLACK = {
     "name": "notified on Slack only",
     "type": "CUSTOM",
-    "filter": 'service == "search-service"',
+    "filter": 'service == "mail-service"',
     "condition": "count > threshold",
     "threshold": 50,
     "windowMinutes": 5,
@@ -138,6 +138,7 @@ def test_a_failing_channel_opens_its_breaker_and_gets_its_deliveries_later(own_w
     own_world.create_rule(ONLY_SLACK)
     own_world.behave("slack", status=500)
     send(own_world, scenario_batches())
+    send(own_world, [at_one_time([{"service": "mail-service", "level": "INFO", "message": "sent"}] * 51)])
 
     def breaker() -> str:
         breakers = own_world.edge.get("/api/circuit-breakers")["circuitBreakers"]

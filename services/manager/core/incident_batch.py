@@ -13,6 +13,7 @@ from itertools import islice
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.correlation import CorrelationSettings, IncidentIndex, brought_together, correlate
 from services.manager.core.dependency_graph import DependencyGraph
+from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import Incident, IncidentAlert, WithheldReason, Withholding
 from services.manager.core.incident_changes import (
     IncidentChange,
@@ -21,16 +22,15 @@ from services.manager.core.incident_changes import (
     end_alert,
     expire_acknowledgement,
     join,
-    merge_incidents,
     open_incident,
     settle,
     update_alert,
     with_cause,
     withhold,
 )
+from services.manager.core.incident_merges import merge_incidents
 from services.manager.core.incident_notifications import (
     FILE_ROUTE,
-    FlappingSettings,
     NotificationContext,
     plan_notifications,
 )

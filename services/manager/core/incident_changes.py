@@ -35,8 +35,6 @@ from services.manager.core.incident import (
 
 # The first notification after those that had the numbers of their kinds.
 FIRST_ADOPTED_SEQUENCE = 3
-# Of an alert that has ended, and that another incident has notified of.
-_NOTIFIED_BEFORE = -1
 
 
 class IncidentReason(StrEnum):
@@ -130,10 +128,10 @@ def join(incident: Incident, alert: IncidentAlert, correlation: Correlation, *, 
     entries = (entry, *_withheld_entries(incident, alert, (), now))
     alerts = {**incident.alerts, alert.id: alert}
     if incident.is_open:
-        after = replace(_next_version(incident, now), alerts=alerts, settle_time=None)
+        after = replace(next_version(incident, now), alerts=alerts, settle_time=None)
         return IncidentChange(incident=after, reason=IncidentReason.JOINED, history=entries)
     reopened = replace(
-        _unacknowledged(_next_version(incident, now)),
+        _unacknowledged(next_version(incident, now)),
         alerts=alerts,
         settle_time=None,
         resolve_time=None,
@@ -149,7 +147,7 @@ def end_alert(incident: Incident, alert_id: str, *, settle: timedelta, now: date
     alert = incident.alerts.get(alert_id)
     if alert is None or not alert.is_open:
         return IncidentChange(incident=incident, reason=IncidentReason.ALERT_NOT_OPEN)
-    after = _next_version(incident, now)
+    after = next_version(incident, now)
     ended = replace(alert, is_open=False, end_version=after.version)
     after = replace(after, alerts={**incident.alerts, alert_id: ended})
     if after.is_open and not after.open_alerts:
@@ -174,7 +172,7 @@ def update_alert(incident: Incident, alert: IncidentAlert, *, now: datetime) -> 
     )
     if edited == known:
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_IN_INCIDENT)
-    after = replace(_next_version(incident, now), alerts={**incident.alerts, alert.id: edited})
+    after = replace(next_version(incident, now), alerts={**incident.alerts, alert.id: edited})
     return IncidentChange(incident=after, reason=IncidentReason.ALERT_UPDATED)
 
 
@@ -193,7 +191,7 @@ def withhold(
         withheld_by = (Withholding(reason=WithheldReason.ACKNOWLEDGED, by=incident.acknowledged_by),)
     if known.withheld_by == withheld_by or not known.is_open:
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_IN_INCIDENT)
-    after = _next_version(incident, now)
+    after = next_version(incident, now)
     alert = replace(known, withheld_by=withheld_by)
     after = replace(after, alerts={**incident.alerts, alert_id: alert})
     entries = _withheld_entries(after, alert, known.withheld_by, now)
@@ -204,15 +202,15 @@ def settle(incident: Incident, *, now: datetime) -> IncidentChange:
     """Resolve an incident that has settled."""
     if not incident.is_open or incident.settle_time is None or now < incident.settle_time:
         return IncidentChange(incident=incident, reason=IncidentReason.NOT_DUE)
-    return _resolved(incident, IncidentReason.SETTLED, "", "", incident.settle_time, now)
+    return resolved(incident, IncidentReason.SETTLED, "", "", incident.settle_time, now)
 
 
 def resolve_incident(incident: Incident, *, actor: str, comment: str, now: datetime) -> IncidentChange:
     """Resolve an incident by hand, with all of its alerts."""
     if not incident.is_open:
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_RESOLVED)
-    ended = replace(incident, alerts=_all_ended(incident))
-    return _resolved(ended, IncidentReason.RESOLVED_BY_HAND, actor, comment, now, now)
+    ended = replace(incident, alerts=all_ended(incident))
+    return resolved(ended, IncidentReason.RESOLVED_BY_HAND, actor, comment, now, now)
 
 
 def acknowledge(
@@ -225,21 +223,21 @@ def acknowledge(
     if incident.state is IncidentState.ACKNOWLEDGED and (incident.acknowledged_by != actor or is_same):
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_ACKNOWLEDGED)
     after = replace(
-        _next_version(incident, now),
+        next_version(incident, now),
         state=IncidentState.ACKNOWLEDGED,
         acknowledge_time=incident.acknowledge_time or now,
         acknowledged_by=actor,
         acknowledged_until=until,
     )
-    return _commanded(after, IncidentReason.ACKNOWLEDGED, IncidentHistoryKind.ACKNOWLEDGED, actor, comment)
+    return commanded(after, IncidentReason.ACKNOWLEDGED, IncidentHistoryKind.ACKNOWLEDGED, actor, comment)
 
 
 def unacknowledge(incident: Incident, *, actor: str, comment: str, now: datetime) -> IncidentChange:
     """Take an acknowledgement back."""
     if incident.state is not IncidentState.ACKNOWLEDGED:
         return IncidentChange(incident=incident, reason=IncidentReason.NOT_ACKNOWLEDGED)
-    after = _unacknowledged(_next_version(incident, now))
-    return _commanded(after, IncidentReason.UNACKNOWLEDGED, IncidentHistoryKind.UNACKNOWLEDGED, actor, comment)
+    after = _unacknowledged(next_version(incident, now))
+    return commanded(after, IncidentReason.UNACKNOWLEDGED, IncidentHistoryKind.UNACKNOWLEDGED, actor, comment)
 
 
 def expire_acknowledgement(incident: Incident, *, now: datetime) -> IncidentChange:
@@ -247,73 +245,23 @@ def expire_acknowledgement(incident: Incident, *, now: datetime) -> IncidentChan
     until = incident.acknowledged_until
     if incident.state is not IncidentState.ACKNOWLEDGED or until is None or now < until:
         return IncidentChange(incident=incident, reason=IncidentReason.NOT_DUE)
-    after = _unacknowledged(_next_version(incident, now))
+    after = _unacknowledged(next_version(incident, now))
     kind = IncidentHistoryKind.ACKNOWLEDGEMENT_EXPIRED
-    return _commanded(after, IncidentReason.ACKNOWLEDGEMENT_EXPIRED, kind, "", "")
+    return commanded(after, IncidentReason.ACKNOWLEDGEMENT_EXPIRED, kind, "", "")
 
 
 def assign(incident: Incident, assignee: str, *, actor: str, comment: str, now: datetime) -> IncidentChange:
     """Assign an incident to somebody, or to nobody when the name is empty."""
     if incident.assignee == assignee:
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_ASSIGNED)
-    after = replace(_next_version(incident, now), assignee=assignee)
-    return _commanded(after, IncidentReason.ASSIGNED, IncidentHistoryKind.ASSIGNED, actor, comment)
+    after = replace(next_version(incident, now), assignee=assignee)
+    return commanded(after, IncidentReason.ASSIGNED, IncidentHistoryKind.ASSIGNED, actor, comment)
 
 
 def add_comment(incident: Incident, *, actor: str, comment: str, now: datetime) -> IncidentChange:
     """Add a comment to the history, also of a resolved incident."""
-    after = _next_version(incident, now)
-    return _commanded(after, IncidentReason.COMMENTED, IncidentHistoryKind.COMMENTED, actor, comment)
-
-
-def merge_incidents(
-    incident: Incident, other: Incident, *, actor: str, comment: str, now: datetime
-) -> tuple[IncidentChange, IncidentChange]:
-    """Move all alerts of another open incident into an open one; the other one is resolved, and keeps none of its own.
-
-    Its alerts stay listed there, so that its history can be read, but ended: they count in the incident that took them.
-    """
-    if incident.id == other.id or not incident.is_open or not other.is_open:
-        unchanged = IncidentReason.NOT_MERGEABLE
-        return IncidentChange(incident=incident, reason=unchanged), IncidentChange(incident=other, reason=unchanged)
-    taken = {alert.id: _moved(alert) for alert in other.alerts.values()}
-    after = replace(_next_version(incident, now), alerts={**taken, **incident.alerts})
-    after = replace(after, settle_time=None if after.open_alerts else incident.settle_time)
-    ended = _resolved(replace(other, alerts=_all_ended(other)), IncidentReason.MERGED, actor, comment, now, now)
-    kind = IncidentHistoryKind.MERGED
-    merged = _commanded(after, IncidentReason.MERGED, kind, actor, comment, other.id)
-    history = tuple(replace(entry, decided_by=incident.id) for entry in ended.history)
-    return merged, replace(ended, incident=replace(ended.incident, merged_into=incident.id), history=history)
-
-
-def split_incident(
-    incident: Incident, alert_ids: Collection[str], *, actor: str, comment: str, settle: timedelta, now: datetime
-) -> tuple[IncidentChange, IncidentChange | None]:
-    """Move some alerts of an open incident into a new one. Both must have an alert, and the new one an open one."""
-    moved = {alert.id: alert for alert in incident.alerts.values() if alert.id in alert_ids}
-    left = {alert.id: alert for alert in incident.alerts.values() if alert.id not in alert_ids}
-    is_possible = incident.is_open and left and any(alert.is_open for alert in moved.values())
-    if not is_possible or len(moved) < len(set(alert_ids)):
-        return IncidentChange(incident=incident, reason=IncidentReason.NOT_SPLITTABLE), None
-    first = next(iter(moved.values()))
-    new = Incident(
-        id=incident_id_of(first.id, f"{incident.id} {incident.version}"),
-        state=IncidentState.OPEN,
-        alerts={alert.id: replace(_moved(alert), correlation=Correlation()) for alert in moved.values()},
-        create_time=now,
-        update_time=now,
-        cause=first.id,
-    )
-    after = replace(_next_version(incident, now), alerts=left)
-    if not after.open_alerts:
-        after = replace(after, settle_time=incident.settle_time or now + settle)
-    if after.cause not in left:
-        after = replace(after, cause=next(iter(left)))
-    kind = IncidentHistoryKind.SPLIT
-    return (
-        _commanded(after, IncidentReason.SPLIT, kind, actor, comment, new.id),
-        _commanded(new, IncidentReason.SPLIT, kind, actor, comment, incident.id),
-    )
+    after = next_version(incident, now)
+    return commanded(after, IncidentReason.COMMENTED, IncidentHistoryKind.COMMENTED, actor, comment)
 
 
 def with_cause(
@@ -340,34 +288,6 @@ def with_cause(
         comment=cause.reason.value,
     )
     return replace(change, incident=replace(incident, cause=cause.alert_id), history=(*change.history, entry))
-
-
-def _resolved(
-    incident: Incident, reason: IncidentReason, actor: str, comment: str, time: datetime, now: datetime
-) -> IncidentChange:
-    after = replace(
-        _next_version(incident, now),
-        state=IncidentState.RESOLVED,
-        settle_time=None,
-        resolve_time=time,
-        resolved_by=actor,
-    )
-    return _commanded(after, reason, IncidentHistoryKind.RESOLVED, actor, comment)
-
-
-def _commanded(
-    after: Incident, reason: IncidentReason, kind: IncidentHistoryKind, actor: str, comment: str, *occasion: str
-) -> IncidentChange:
-    entry = IncidentHistoryEntry(
-        id=incident_history_id_of(after.id, kind, str(after.version), *occasion),
-        incident_id=after.id,
-        kind=kind,
-        create_time=after.update_time,
-        actor=actor,
-        comment=comment,
-        decided_by=occasion[0] if occasion else "",
-    )
-    return IncidentChange(incident=after, reason=reason, history=(entry,))
 
 
 def _alert_entry(
@@ -406,19 +326,6 @@ def _withheld_entries(
     )
 
 
-def _all_ended(incident: Incident) -> dict[str, IncidentAlert]:
-    """Return the alerts of an incident as they are when it ends with its next version."""
-    return {
-        alert.id: replace(alert, is_open=False, end_version=incident.version + 1) if alert.is_open else alert
-        for alert in incident.alerts.values()
-    }
-
-
-def _moved(alert: IncidentAlert) -> IncidentAlert:
-    """Return an alert as another incident takes it: its receivers are notified of it, unless it has ended."""
-    return replace(alert, audible_version=0 if alert.is_open else _NOTIFIED_BEFORE, end_version=0)
-
-
 def _unacknowledged(incident: Incident) -> Incident:
     alerts = incident.alerts
     if any(each.reason is WithheldReason.ACKNOWLEDGED for alert in alerts.values() for each in alert.withheld_by):
@@ -438,5 +345,44 @@ def _without_acknowledgement(alert: IncidentAlert) -> IncidentAlert:
     return replace(alert, withheld_by=left)
 
 
-def _next_version(incident: Incident, now: datetime) -> Incident:
+def resolved(
+    incident: Incident, reason: IncidentReason, actor: str, comment: str, time: datetime, now: datetime
+) -> IncidentChange:
+    """Return the change that resolves an incident."""
+    after = replace(
+        next_version(incident, now),
+        state=IncidentState.RESOLVED,
+        settle_time=None,
+        resolve_time=time,
+        resolved_by=actor,
+    )
+    return commanded(after, reason, IncidentHistoryKind.RESOLVED, actor, comment)
+
+
+def commanded(
+    after: Incident, reason: IncidentReason, kind: IncidentHistoryKind, actor: str, comment: str, *occasion: str
+) -> IncidentChange:
+    """Return a change with its entry; `occasion` names the other incident, where there is one."""
+    entry = IncidentHistoryEntry(
+        id=incident_history_id_of(after.id, kind, str(after.version), *occasion),
+        incident_id=after.id,
+        kind=kind,
+        create_time=after.update_time,
+        actor=actor,
+        comment=comment,
+        decided_by=occasion[0] if occasion else "",
+    )
+    return IncidentChange(incident=after, reason=reason, history=(entry,))
+
+
+def all_ended(incident: Incident) -> dict[str, IncidentAlert]:
+    """Return the alerts of an incident as they are when it ends with its next version."""
+    return {
+        alert.id: replace(alert, is_open=False, end_version=incident.version + 1) if alert.is_open else alert
+        for alert in incident.alerts.values()
+    }
+
+
+def next_version(incident: Incident, now: datetime) -> Incident:
+    """Return an incident with its next version."""
     return replace(incident, version=incident.version + 1, update_time=now)

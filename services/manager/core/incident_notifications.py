@@ -34,20 +34,19 @@ from datetime import datetime, timedelta
 
 from services.manager.core.alert import NotifiedState, notification_id_of
 from services.manager.core.escalation import EscalationMessage, StepNotification, run_escalation, start_escalation
+from services.manager.core.flapping import FlappingSettings, flap_key, flapping_until
 from services.manager.core.incident import (
     Incident,
     IncidentAlert,
-    IncidentHistoryEntry,
-    IncidentHistoryKind,
     IncidentNotification,
     IncidentNotificationKind,
     IncidentState,
     NotifiedReceiver,
     NotifyReason,
-    incident_history_id_of,
     incident_notification_id_of,
 )
 from services.manager.core.incident_changes import FIRST_ADOPTED_SEQUENCE, IncidentChange, IncidentReason
+from services.manager.core.notification_entries import failed_entry, flapping_entry, notified_entry, step_entry
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import AlertRoute
 
@@ -57,14 +56,6 @@ FILE_ROUTE = AlertRoute(path="", receivers=(FILE_RECEIVER,))
 
 _MAX_RECEIVERS = 50
 _MAX_PATHS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlappingSettings:
-    """When an alert of one rule and resource flaps: it fires so often within so long a time in one incident."""
-
-    count: int = 4
-    span: timedelta = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +92,7 @@ def plan_notifications(incident: Incident, context: NotificationContext, *, now:
     after, notifications = plan.result()
     if after == incident and not plan.entries:
         return IncidentChange(incident=incident, reason=IncidentReason.NOT_DUE)
-    history = (*plan.entries, *(_notified_entry(each, now) for each in notifications))
+    history = (*plan.entries, *(notified_entry(each, now) for each in notifications))
     return IncidentChange(
         incident=after, reason=IncidentReason.NOTIFIED, history=history, notifications=tuple(notifications)
     )
@@ -118,21 +109,6 @@ def with_audible(incident: Incident) -> Incident:
         for alert in incident.alerts.values()
     }
     return replace(incident, alerts=marked)
-
-
-def flapping_until(incident: Incident, settings: FlappingSettings, now: datetime) -> dict[tuple[str, str], datetime]:
-    """Return which rules and resources flap in an incident, and until when if they do not fire again."""
-    if len(incident.alerts) < settings.count:
-        return {}
-    fired: dict[tuple[str, str], list[datetime]] = {}
-    for alert in incident.alerts.values():
-        if alert.fire_time > now - settings.span:
-            fired.setdefault(_flap_key(alert), []).append(alert.fire_time)
-    return {
-        key: sorted(times)[-settings.count] + settings.span
-        for key, times in fired.items()
-        if len(times) >= settings.count
-    }
 
 
 class _Plan:
@@ -153,8 +129,8 @@ class _Plan:
         is_over = not incident.is_open
         self._flapping = {} if is_over else flapping_until(incident, context.flapping, now)
         self._new_flapping = self._flapping.keys() - incident.flapping
-        self.entries = [self._flapping_entry(key, context.flapping) for key in sorted(self._new_flapping)]
-        self.entries += map(self._failed_entry, sorted(context.exhausted))
+        self.entries = [flapping_entry(incident, key, context.flapping, now) for key in sorted(self._new_flapping)]
+        self.entries += [failed_entry(incident, each, now) for each in sorted(context.exhausted)]
 
     def run(self) -> None:
         """Decide for all receivers, in the order in which they are notified."""
@@ -226,7 +202,7 @@ class _Plan:
                 self._due[name] = known.last_time + interval
                 continue
             first = _worst(is_sudden or news)
-            reason = NotifyReason.FLAPPING if _flap_key(first) in self._new_flapping else NotifyReason.ROUTED
+            reason = NotifyReason.FLAPPING if flap_key(first) in self._new_flapping else NotifyReason.ROUTED
             comment = _words_of_routes(first.routes)
             self._send(name, IncidentNotificationKind.FIRING, reason, comment, first, interval)
             if name == FILE_RECEIVER:
@@ -271,7 +247,7 @@ class _Plan:
             if severity > known.severity:
                 worst = _worst(news or self._live)
                 self._update(name, NotifyReason.SEVERITY_RAISED, f"severity {severity.name}", worst)
-            elif any(_flap_key(alert) in self._new_flapping for alert in news):
+            elif any(flap_key(alert) in self._new_flapping for alert in news):
                 self._update(name, NotifyReason.FLAPPING, "fires too often", self._about)
             elif self._now >= due:
                 self._update(name, NotifyReason.BUNDLED, "what changed since the last message", self._about)
@@ -303,7 +279,7 @@ class _Plan:
                 now=self._now,
             )
             self._escalations[name] = turn.escalation
-            self.entries += [self._step_entry(*entry) for entry in turn.entries]
+            self.entries += [step_entry(self._incident, *entry, self._now) for entry in turn.entries]
             interval = min((route.bundling_interval for route in routes if route.policy == name), default=None)
             for message in turn.messages:
                 self._send_step(message, interval)
@@ -396,43 +372,8 @@ class _Plan:
         )
 
     def _is_known_flapping(self, alert: IncidentAlert) -> bool:
-        key = _flap_key(alert)
+        key = flap_key(alert)
         return key in self._flapping and key not in self._new_flapping
-
-    def _step_entry(self, decided_by: str, comment: str) -> IncidentHistoryEntry:
-        kind = IncidentHistoryKind.ESCALATED
-        return IncidentHistoryEntry(
-            id=incident_history_id_of(self._incident.id, kind, decided_by, self._now.isoformat(), comment),
-            incident_id=self._incident.id,
-            kind=kind,
-            create_time=self._now,
-            comment=comment,
-            decided_by=decided_by,
-        )
-
-    def _failed_entry(self, notification_id: str) -> IncidentHistoryEntry:
-        kind = IncidentHistoryKind.NOTIFICATION_FAILED
-        return IncidentHistoryEntry(
-            id=incident_history_id_of(self._incident.id, kind, notification_id),
-            incident_id=self._incident.id,
-            kind=kind,
-            create_time=self._now,
-            comment="a notification has reached none of its receivers",
-            notification_id=notification_id,
-        )
-
-    def _flapping_entry(self, key: tuple[str, str], settings: FlappingSettings) -> IncidentHistoryEntry:
-        of_key = [alert for alert in self._incident.alerts.values() if _flap_key(alert) == key]
-        last = max(of_key, key=lambda alert: (alert.fire_time, alert.id))
-        kind, minutes = IncidentHistoryKind.FLAPPING, settings.span.total_seconds() / 60
-        return IncidentHistoryEntry(
-            id=incident_history_id_of(self._incident.id, kind, last.id),
-            incident_id=self._incident.id,
-            kind=kind,
-            create_time=self._now,
-            alert_id=last.id,
-            comment=f"fired {settings.count} times or more within {minutes:g} minutes",
-        )
 
 
 def subject_alert_of(incident: Incident) -> IncidentAlert:
@@ -460,10 +401,6 @@ def _worst(alerts: Iterable[IncidentAlert]) -> IncidentAlert:
     return min(alerts, key=lambda alert: (-alert.severity, alert.fire_time, alert.id))
 
 
-def _flap_key(alert: IncidentAlert) -> tuple[str, str]:
-    return alert.rule_name, alert.resource
-
-
 def _id_of(incident: Incident, kind: IncidentNotificationKind, sequence: int) -> str:
     """Return the id of a notification.
 
@@ -472,19 +409,3 @@ def _id_of(incident: Incident, kind: IncidentNotificationKind, sequence: int) ->
     if incident.dedup_key and sequence == FIRST_ADOPTED_SEQUENCE and kind is IncidentNotificationKind.RESOLVED:
         return notification_id_of(incident.dedup_key, NotifiedState.RESOLVED)
     return incident_notification_id_of(incident.id, sequence)
-
-
-def _notified_entry(notification: IncidentNotification, now: datetime) -> IncidentHistoryEntry:
-    incident, kind = notification.incident, IncidentHistoryKind.NOTIFIED
-    return IncidentHistoryEntry(
-        id=incident_history_id_of(incident.id, kind, notification.id),
-        incident_id=incident.id,
-        kind=kind,
-        create_time=now,
-        alert_id=notification.alert_id,
-        comment=notification.comment,
-        notified_kind=notification.kind,
-        receivers=notification.receivers,
-        notification_id=notification.id,
-        decided_by=notification.reason.value,
-    )

@@ -21,12 +21,11 @@ from services.manager.core.incident_changes import (
     acknowledge,
     add_comment,
     assign,
-    merge_incidents,
     resolve_incident,
-    split_incident,
     unacknowledge,
     with_cause,
 )
+from services.manager.core.incident_merges import merge_incidents, split_incident
 from services.manager.messages import incident_message
 from services.manager.ports.feeds import CatalogFeed, DedupCache
 from services.manager.ports.tables import Store, Transaction

@@ -18,7 +18,8 @@ from services.manager.core.alert_changes import AlertChange, open_alert
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 from services.manager.core.explanation import RuleRevision
 from services.manager.core.incident import IncidentAlert
-from services.manager.core.incident_changes import merge_incidents, open_incident
+from services.manager.core.incident_changes import open_incident
+from services.manager.core.incident_merges import merge_incidents
 from services.manager.core.rule import RuleEdit, StoredRule
 from services.manager.ports.readers import ExplanationReader
 from services.manager.ports.tables import Store

@@ -15,6 +15,7 @@ from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended, Fired
+from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import (
     Correlation,
     CorrelationReason,
@@ -33,14 +34,12 @@ from services.manager.core.incident_changes import (
     assign,
     end_alert,
     join,
-    merge_incidents,
     open_incident,
     resolve_incident,
-    split_incident,
 )
+from services.manager.core.incident_merges import merge_incidents, split_incident
 from services.manager.core.incident_notifications import (
     FILE_ROUTE,
-    FlappingSettings,
     NotificationContext,
     plan_notifications,
 )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from services.domain.severity import Severity
 from services.manager.core.escalation import Escalation, EscalationCause
 from services.manager.core.escalation_policy import EscalationPolicy, EscalationStep
+from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import Correlation, IncidentAlert, IncidentHistoryKind, IncidentNotification
 from services.manager.core.incident_changes import (
     IncidentChange,
@@ -17,7 +18,7 @@ from services.manager.core.incident_changes import (
     open_incident,
     unacknowledge,
 )
-from services.manager.core.incident_notifications import FlappingSettings, NotificationContext, plan_notifications
+from services.manager.core.incident_notifications import NotificationContext, plan_notifications
 from services.manager.core.on_call import OnCallDirectory, Person
 from services.manager.core.routing_tree import AlertRoute
 

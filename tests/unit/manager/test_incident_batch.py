@@ -18,9 +18,9 @@ from services.manager.core.incident_changes import (
     IncidentChange,
     IncidentReason,
     acknowledge,
-    merge_incidents,
     resolve_incident,
 )
+from services.manager.core.incident_merges import merge_incidents
 from services.manager.core.routing_tree import RouteNode, RoutingTree
 from services.rule_language.label_regex import compile_regex
 

@@ -30,15 +30,14 @@ from services.manager.core.incident_changes import (
     end_alert,
     expire_acknowledgement,
     join,
-    merge_incidents,
     open_incident,
     resolve_incident,
     settle,
-    split_incident,
     unacknowledge,
     update_alert,
     with_cause,
 )
+from services.manager.core.incident_merges import merge_incidents, split_incident
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 SETTLE = timedelta(minutes=5)

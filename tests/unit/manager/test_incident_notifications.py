@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.domain.severity import Severity
 from services.manager.core.alert import NotifiedState, notification_id_of
+from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import (
     Correlation,
     Incident,
@@ -23,17 +24,15 @@ from services.manager.core.incident_changes import (
     adopt,
     end_alert,
     join,
-    merge_incidents,
     open_incident,
     resolve_incident,
-    split_incident,
     unacknowledge,
     update_alert,
     withhold,
 )
+from services.manager.core.incident_merges import merge_incidents, split_incident
 from services.manager.core.incident_notifications import (
     FILE_ROUTE,
-    FlappingSettings,
     NotificationContext,
     plan_notifications,
 )

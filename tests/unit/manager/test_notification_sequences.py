@@ -10,10 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertState
+from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import Incident, IncidentAlert, NotifyReason
 from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.core.incident_changes import acknowledge, resolve_incident, unacknowledge
-from services.manager.core.incident_notifications import FlappingSettings
 from services.manager.core.routing_tree import RouteNode, RoutingTree
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

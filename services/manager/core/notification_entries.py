@@ -1,0 +1,72 @@
+"""What the history of an incident says about its notifications."""
+
+from datetime import datetime
+
+from services.manager.core.flapping import FlappingSettings, flap_key
+from services.manager.core.incident import (
+    Incident,
+    IncidentHistoryEntry,
+    IncidentHistoryKind,
+    IncidentNotification,
+    incident_history_id_of,
+)
+
+
+def notified_entry(notification: IncidentNotification, now: datetime) -> IncidentHistoryEntry:
+    """Return the entry of a notification."""
+    incident, kind = notification.incident, IncidentHistoryKind.NOTIFIED
+    return IncidentHistoryEntry(
+        id=incident_history_id_of(incident.id, kind, notification.id),
+        incident_id=incident.id,
+        kind=kind,
+        create_time=now,
+        alert_id=notification.alert_id,
+        comment=notification.comment,
+        notified_kind=notification.kind,
+        receivers=notification.receivers,
+        notification_id=notification.id,
+        decided_by=notification.reason.value,
+    )
+
+
+def step_entry(incident: Incident, decided_by: str, comment: str, now: datetime) -> IncidentHistoryEntry:
+    """Return the entry of a step of an escalation that began, or was passed over."""
+    kind = IncidentHistoryKind.ESCALATED
+    return IncidentHistoryEntry(
+        id=incident_history_id_of(incident.id, kind, decided_by, now.isoformat(), comment),
+        incident_id=incident.id,
+        kind=kind,
+        create_time=now,
+        comment=comment,
+        decided_by=decided_by,
+    )
+
+
+def failed_entry(incident: Incident, notification_id: str, now: datetime) -> IncidentHistoryEntry:
+    """Return the entry of a notification that has reached nobody."""
+    kind = IncidentHistoryKind.NOTIFICATION_FAILED
+    return IncidentHistoryEntry(
+        id=incident_history_id_of(incident.id, kind, notification_id),
+        incident_id=incident.id,
+        kind=kind,
+        create_time=now,
+        comment="a notification has reached none of its receivers",
+        notification_id=notification_id,
+    )
+
+
+def flapping_entry(
+    incident: Incident, key: tuple[str, str], settings: FlappingSettings, now: datetime
+) -> IncidentHistoryEntry:
+    """Return the entry of a rule that begins to flap for a resource."""
+    of_key = [alert for alert in incident.alerts.values() if flap_key(alert) == key]
+    last = max(of_key, key=lambda alert: (alert.fire_time, alert.id))
+    kind, minutes = IncidentHistoryKind.FLAPPING, settings.span.total_seconds() / 60
+    return IncidentHistoryEntry(
+        id=incident_history_id_of(incident.id, kind, last.id),
+        incident_id=incident.id,
+        kind=kind,
+        create_time=now,
+        alert_id=last.id,
+        comment=f"fired {settings.count} times or more within {minutes:g} minutes",
+    )
