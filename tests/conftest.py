@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from stack.postgres import create_database, drop_database, with_database
 from stack.servers import SERVERS, Addresses, external_addresses
 from stack.system import System
 from stack.testing import Servers, fresh_name, isolated_wiring, read_addresses, temporary_system
 from stack.topics import create_topics, delete_topics
+
+# No test fails because the machine is slow. On CI the parent draws the same examples each time.
+settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # Traces are counted after minutes otherwise.
 _SETTINGS = {"MANAGER_TRACE_CLOSE_DELAY": "2s"}
