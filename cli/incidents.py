@@ -353,8 +353,12 @@ def _why(correlation: Correlation) -> str:
 
 def _history_row(entry: IncidentHistoryEntry, names: dict[str, str]) -> list[str | Text]:
     kind = IncidentHistoryEntry.Kind.Name(entry.kind)
+    if entry.notified_kind:
+        kind = f"{kind} {entry.notified_kind}"
     alert = names.get(entry.alert_id, entry.alert_id) or "-"
-    return [format_timestamp_ms(entry.create_time), kind, alert, entry.actor or "-", entry.comment or "-"]
+    # Who acted, or who was notified.
+    who = entry.actor or ", ".join(entry.receivers) or "-"
+    return [format_timestamp_ms(entry.create_time), kind, alert, who, entry.comment or "-"]
 
 
 def _present(*fields: tuple[str, str]) -> Iterable[tuple[str, str]]:

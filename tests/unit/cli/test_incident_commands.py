@@ -13,7 +13,14 @@ from cli.incidents import IncidentStateChoice
 from cli.lookup import complete_incident
 from cli.output import OutputFormat
 from services.domain.severity import Severity
-from services.manager.core.incident import Correlation, CorrelationReason, Incident, IncidentAlert
+from services.manager.core.incident import (
+    Correlation,
+    CorrelationReason,
+    Incident,
+    IncidentAlert,
+    IncidentHistoryKind,
+    IncidentNotificationKind,
+)
 from services.manager.core.incident_changes import join, open_incident
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
@@ -57,7 +64,11 @@ def stored(edge: Edge) -> list[Incident]:
     rows.incidents = {incident.id: (incident, 1) for incident in (whole, other)}
     rows.revision = 1
     entries = open_incident(alert("a", "database"), now=NOW).history
-    rows.history = {entry.id: replace(entry, comment=HOSTILE) for entry in entries}
+    firing = IncidentNotificationKind.FIRING
+    notified = replace(
+        entries[0], id="n", kind=IncidentHistoryKind.NOTIFIED, notified_kind=firing, receivers=("slack", "pager")
+    )
+    rows.history = {entry.id: replace(entry, comment=HOSTILE) for entry in (*entries, notified)}
     return [whole, other]
 
 
@@ -89,6 +100,8 @@ def test_an_incident_is_shown_whole(tocsin: Command, stored: list[Incident]) -> 
         "same team=pay",
         "same resource",
         "OPENED",
+        "NOTIFIED FIRING",
+        "slack, pager",
     ):
         assert part in text
     assert "\x1b" not in done.stdout

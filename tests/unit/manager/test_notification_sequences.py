@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.flapping import FlappingSettings
-from services.manager.core.incident import Incident, IncidentAlert, NotifyReason
+from services.manager.core.incident import Incident, IncidentAlert, IncidentNotificationKind, NotifyReason
 from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.core.incident_changes import acknowledge, resolve_incident, unacknowledge
 from services.manager.core.routing_tree import RouteNode, RoutingTree
@@ -157,6 +157,8 @@ class NotificationMachine(RuleBasedStateMachine):
             for each in change.notifications:
                 assert each.sequence == self.sequences[change.incident.id] + 1
                 self.sequences[change.incident.id] += 1
+                # It fires because of an alert of which the receivers were not notified.
+                assert each.kind is not IncidentNotificationKind.FIRING or each.new_alerts
                 for name in each.receivers:
                     receiver = self.receivers.setdefault((change.incident.id, name), Receiver())
                     receiver.kinds.append(each.kind.value)
