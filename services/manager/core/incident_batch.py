@@ -158,12 +158,26 @@ class OpenIncidents:
         self, seen: SeenAlert, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime
     ) -> None:
         alert = seen.alert
-        if alert.id not in self._incident_of:
+        is_new = alert.id not in self._incident_of
+        if is_new:
             if seen.is_stored:
                 # Its incident is over for long.
                 return
             self._open(seen, context, changes, now)
             self._new.append(alert.id)
+        if not is_new or seen.is_acknowledged:
+            self._update(seen, context, changes, now)
+        incident_id = self._incident_of[alert.id]
+        if seen.state is AlertState.RESOLVED:
+            ended = end_alert(self._incidents[incident_id], alert.id, settle=self._settings.settle, now=now)
+            self._take(ended, changes)
+        self._inhibitors.put(self._incidents[incident_id].alerts[alert.id])
+
+    def _update(
+        self, seen: SeenAlert, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime
+    ) -> None:
+        """Take over what was edited, acknowledged and silenced of an alert that has its incident."""
+        alert = seen.alert
         incident_id = self._incident_of[alert.id]
         known = self._incidents[incident_id].alerts[alert.id]
         # Whom the file has notified of an alert, no tree notifies of it again.
@@ -176,10 +190,6 @@ class OpenIncidents:
             self._take(acknowledge(self._incidents[incident_id], actor=by, comment="", until=None, now=now), changes)
         withheld_by = (*_silences(seen), *(each for each in known.withheld_by if not _is_silence(each)))
         self._take(withhold(self._incidents[incident_id], alert.id, withheld_by, now=now), changes)
-        if seen.state is AlertState.RESOLVED:
-            ended = end_alert(self._incidents[incident_id], alert.id, settle=self._settings.settle, now=now)
-            self._take(ended, changes)
-        self._inhibitors.put(self._incidents[incident_id].alerts[alert.id])
 
     def _inhibit(self, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime) -> None:
         """Decide what inhibits alerts that are new, or whose inhibitor has ended; who was notified of one stays so."""
@@ -201,8 +211,8 @@ class OpenIncidents:
         """Put an alert that is new into an incident."""
         alert = replace(seen.alert, routes=context.routes_of(seen.alert.labels), withheld_by=_silences(seen))
         if seen.is_notified:
-            notified = replace(alert, routes=(FILE_ROUTE,), is_acknowledged=seen.is_acknowledged)
-            self._take(adopt(notified, now=now), changes)
+            notified = replace(alert, routes=(FILE_ROUTE,))
+            self._take(adopt(notified, is_acknowledged=seen.is_acknowledged, now=now), changes)
             return
         correlation = self._settings.correlation
         if context.tree is not None:

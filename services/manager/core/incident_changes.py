@@ -37,6 +37,19 @@ from services.manager.core.incident import (
 FIRST_ADOPTED_SEQUENCE = 3
 
 
+# What of an alert an edit of its rule changes, and what follows from that.
+_EDITED = (
+    "rule_name",
+    "service",
+    "resource",
+    "severity",
+    "labels",
+    "routes",
+    "file_route",
+    "is_acknowledged",
+)
+
+
 class IncidentReason(StrEnum):
     """What a step of an incident did, and why."""
 
@@ -97,10 +110,10 @@ def open_incident(alert: IncidentAlert, *, now: datetime) -> IncidentChange:
     )
 
 
-def adopt(alert: IncidentAlert, *, now: datetime) -> IncidentChange:
+def adopt(alert: IncidentAlert, *, is_acknowledged: bool = False, now: datetime) -> IncidentChange:
     """Open an incident with an alert that was notified of by itself, before incidents were: it keeps its key.
 
-    Whoever was notified of it is notified of its end. It stays alone: another incident has another key.
+    Whoever was notified of it is notified of its end; of an acknowledgement too, unless they were before.
     """
     change = open_incident(replace(alert, audible_version=1), now=now)
     receiver = NotifiedReceiver(
@@ -110,7 +123,7 @@ def adopt(alert: IncidentAlert, *, now: datetime) -> IncidentChange:
         version=1,
         cause=alert.id,
         severity=alert.severity,
-        is_acknowledged=alert.is_acknowledged,
+        is_acknowledged=is_acknowledged,
         file_routes=(alert.file_route,),
     )
     incident = replace(
@@ -159,19 +172,9 @@ def end_alert(incident: Incident, alert_id: str, *, settle: timedelta, now: date
 def update_alert(incident: Incident, alert: IncidentAlert, *, now: datetime) -> IncidentChange:
     """Take over what was edited in an alert's rule; the history of the alert says so."""
     known = incident.alerts[alert.id]
-    edited = replace(
-        known,
-        rule_name=alert.rule_name,
-        service=alert.service,
-        resource=alert.resource,
-        severity=alert.severity,
-        labels=alert.labels,
-        routes=alert.routes,
-        file_route=alert.file_route,
-        is_acknowledged=alert.is_acknowledged,
-    )
-    if edited == known:
+    if all(getattr(known, name) == getattr(alert, name) for name in _EDITED):
         return IncidentChange(incident=incident, reason=IncidentReason.ALREADY_IN_INCIDENT)
+    edited = replace(known, **{name: getattr(alert, name) for name in _EDITED})
     after = replace(next_version(incident, now), alerts={**incident.alerts, alert.id: edited})
     return IncidentChange(incident=after, reason=IncidentReason.ALERT_UPDATED)
 

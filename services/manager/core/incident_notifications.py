@@ -300,7 +300,9 @@ class _Plan:
             if is_acknowledged and known.is_active and not known.is_acknowledged:
                 kind = IncidentNotificationKind.ACKNOWLEDGED
                 self._send(name, kind, NotifyReason.ACKNOWLEDGED, by, self._about, None)
-            self._receivers[name] = replace(self._receivers[name], is_acknowledged=known.is_active and is_acknowledged)
+            knows_it = known.is_active and is_acknowledged
+            if self._receivers[name].is_acknowledged is not knows_it:
+                self._receivers[name] = replace(self._receivers[name], is_acknowledged=knows_it)
 
     def _resolve(self) -> None:
         """Notify those that know the incident that no alert is live; where alerts flap, once in the interval."""

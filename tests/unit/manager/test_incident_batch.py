@@ -253,6 +253,10 @@ def test_an_alert_from_before_incidents_begins_one_of_its_own_with_its_key() -> 
     edited = replace(before, alert=replace(before.alert, labels={"team": "a"}))
     (change,) = incidents.advance([edited], with_tree, NOW)
     assert change.notifications == ()
+    taken = replace(seen("t", "taken", AlertState.ACKNOWLEDGED, by="ann"), is_notified=True)
+    (change,) = incidents.advance([taken], with_tree, NOW)
+    assert (change.incident.state, change.incident.acknowledged_by) == (IncidentState.ACKNOWLEDGED, "ann")
+    assert change.notifications == ()
     # Others may join it.
     (joined,) = advance(incidents, seen("c", "elsewhere"), replace(seen("d", "mail"), is_notified=True))[1:]
     assert joined.incident.subject_id == "d"

@@ -330,7 +330,7 @@ def test_receivers_of_an_alert_from_before_incidents_are_notified_of_its_end_und
     taken = acknowledge(adopted, actor="ann", comment="", until=None, now=NOW)
     story = Story(adopted)
     assert story.take(taken) == ["ACKNOWLEDGED file a: acknowledged"]
-    known = adopt(replace(alert("b", FILE_ROUTE), is_acknowledged=True), now=NOW).incident
+    known = adopt(alert("b", FILE_ROUTE), is_acknowledged=True, now=NOW).incident
     known = acknowledge(known, actor="ann", comment="", until=None, now=NOW).incident
     assert (Story(known).notified, known.state) == ([], IncidentState.ACKNOWLEDGED)
 
