@@ -39,10 +39,10 @@ def transition_speed(ports: Ports, count: int) -> TransitionSpeed:
     brokers = f"127.0.0.1:{ports.kafka}"
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": prefix, "enable.auto.commit": False})
     try:
-        consumer.assign(_ends(consumer, "notifications"))
+        consumer.assign(ends_of(consumer, "notifications"))
         before = process_costs(ports)
         started = time.monotonic()
-        _send(brokers, prefix, count)
+        send_firings(brokers, prefix, count)
         _await_notifications(consumer, prefix, count, started + _TIMEOUT_S)
         took, after = time.monotonic() - started, process_costs(ports)
     finally:
@@ -55,7 +55,8 @@ def transition_speed(ports: Ports, count: int) -> TransitionSpeed:
     )
 
 
-def _ends(consumer: Consumer, topic: str) -> list[TopicPartition]:
+def ends_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    """Return where each partition of a topic ends now."""
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     ends = []
     for partition in partitions:
@@ -64,7 +65,8 @@ def _ends(consumer: Consumer, topic: str) -> list[TopicPartition]:
     return ends
 
 
-def _send(brokers: str, prefix: str, count: int) -> None:
+def send_firings(brokers: str, prefix: str, count: int) -> None:
+    """Send that so many groups fire, which begin with the prefix, each once."""
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "queue.buffering.max.messages": count + 1})
     now = datetime.now(UTC)
     for number in range(count):
