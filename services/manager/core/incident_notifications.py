@@ -381,8 +381,10 @@ class _Plan:
 def subject_alert_of(incident: Incident) -> IncidentAlert:
     """Return the alert that messages about an incident are about: its cause, unless that is withheld."""
     cause = incident.alerts[incident.cause]
-    others = (alert for alert in incident.alerts.values() if alert.audible_version)
-    return cause if cause.audible_version else next(others, cause)
+    if cause.audible_version:
+        return cause
+    audible = (alert for alert in incident.alerts.values() if alert.audible_version)
+    return next(iter(incident.live_alerts), next(audible, cause))
 
 
 def _chunks(receivers: Sequence[str]) -> list[Sequence[str]]:

@@ -126,8 +126,14 @@ async def _insert_notifications(
     about = {each.alert.id: each for each in seen}
     missing = {notification.alert_id for notification in notifications} - about.keys()
     about |= await transaction.notifications.load_alerts(missing)
+    for notification in notifications:
+        if notification.alert_id not in about:
+            # It has ended so long ago that it has expired; the incident has others.
+            others = await transaction.notifications.load_alerts(list(notification.incident.alerts))
+            if (other := next(iter(others.values()), None)) is not None:
+                about[notification.alert_id] = other
     await transaction.notifications.insert(
-        [(notification, about[notification.alert_id]) for notification in notifications]
+        [(each, about[each.alert_id]) for each in notifications if each.alert_id in about]
     )
 
 

@@ -173,6 +173,20 @@ async def test_instances_take_turns_and_know_what_the_other_has_written(world: W
     assert kinds.count(IncidentHistoryKind.RESOLVED) == 1
 
 
+async def test_a_notification_is_about_another_alert_when_its_own_has_expired(world: World) -> None:
+    await world.alerts(Fired, "database", "shop")
+    await world.alerts(Fired, "mail")
+    worker = world.worker()
+    await worker.turn()
+    for incident in world.incidents():
+        await world.rpc.AcknowledgeIncident(pb.AcknowledgeIncidentRequest(id=incident.id, actor="ann"), None)
+        world.store.tables.alerts.pop(incident.cause)
+    await worker.turn()
+    sent = [(each.kind.value, about.alert.service) for each, about in world.store.tables.outbox]
+    # Of mail there is none.
+    assert sent[2:] == [("ACKNOWLEDGED", "shop")]
+
+
 async def test_what_reached_nobody_lets_the_next_step_begin(world: World) -> None:
     steps = (
         a_step(schedules=(), receivers=("duty",)),
