@@ -64,7 +64,9 @@ class CatalogCommands:
 
     async def apply(self, request: pb.ApplyServicesRequest) -> pb.ApplyServicesResponse:
         """Create or replace several services, all of them or none."""
-        check_fields(request, "services")
+        # What is wrong in an entry is named with its place, below.
+        if not request.services:
+            refuse_if_any(Violation("services", "is required"))
         if len(request.services) > _MAX_APPLIED:
             refuse_if_any(
                 Violation("services", f"has {len(request.services)} entries, at most {_MAX_APPLIED} in a call")
