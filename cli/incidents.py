@@ -344,7 +344,7 @@ def _why(correlation: Correlation) -> str:
         case Correlation.SAME_RESOURCE:
             return "same resource"
         case Correlation.DEPENDENCY:
-            return "depends: " + " → ".join(correlation.path)
+            return "depends: " + " → ".join(correlation.path) if len(correlation.path) > 1 else "same service"
         case Correlation.LABELS:
             return "same " + ", ".join(f"{name}={value}" for name, value in sorted(correlation.labels.items()))
         case _:

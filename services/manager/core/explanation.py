@@ -5,9 +5,10 @@ a revision of a rule, a silence, an alert that inhibits, a route, a step of a po
 explanation does not change when rules, routes or silences are edited afterwards. What retention has deleted is missing,
 and the step says so.
 
-An alert's explanation has the history of its incidents, but for what is about other alerts only; an incident's has the
-rules and windows of its first alerts, the probable cause before the others. Deliveries are recorded with the alert that
-a notification was about, and concern the whole incident: they are given for all of its alerts.
+An alert's explanation has the history of its incidents since it fired, but for what is about other alerts only, as
+notifications are while it is withheld; an incident's has the rules and windows of its first alerts, the probable cause
+before the others. Deliveries are recorded with the alert that a notification was about, and concern the whole incident:
+they are given for all of its alerts.
 """
 
 from collections.abc import Mapping, Sequence

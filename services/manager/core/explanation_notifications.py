@@ -61,6 +61,11 @@ def words_of_notification(entry: IncidentHistoryEntry, record: ExplanationRecord
             return StepKind.DELIVERY_FAILED, text, entry.decided_by, notifications
 
 
+def is_withholding(entry: IncidentHistoryEntry) -> bool:
+    """Return whether an entry says that from now on nobody is notified of an alert, and not that this has ended."""
+    return entry.kind is IncidentHistoryKind.WITHHELD and entry.comment.partition("; ")[0] in _WITHHELD
+
+
 def is_inhibition(entry: IncidentHistoryEntry) -> bool:
     """Return whether an entry says that an alert, which it names, inhibits another."""
     reason = _WITHHELD.get(entry.comment.partition("; ")[0])

@@ -23,6 +23,7 @@ from services.manager.core.explanation import (
 from services.manager.core.explanation_notifications import (
     NOTIFICATION_KINDS,
     is_inhibition,
+    is_withholding,
     words_of_notification,
     words_of_silence,
 )
@@ -87,14 +88,20 @@ _Words = tuple[StepKind, str, str]
 def explain_alert(record: ExplanationRecord) -> Explanation:
     """Explain the one alert of a record."""
     alert = record.alerts[0]
-    history = [entry for each in record.incidents for entry in each.history if _concerns(entry, alert)]
+    withholdings = _withholdings_of(alert, record)
+    history = [entry for each in record.incidents for entry in each.history if _concerns(entry, alert, withholdings)]
     # The incident's history says so as well, when it has taken note.
     withheld = {entry.decided_by for entry in history if entry.kind is IncidentHistoryKind.WITHHELD}
     own = [entry for entry in alert.history if not (set(silence_ids_of([entry])) & withheld)]
     steps = list(_alert_steps(replace(alert, history=own), record))
     steps += (_incident_step(entry, record) for entry in history)
-    # Before it fired, others of the incident were notified of.
-    deliveries = [each for each in record.deliveries if each.alert_id == alert.alert.id or _is_since(each, alert)]
+    # Before it fired, and while it was withheld, people were notified of others of the incident.
+    deliveries = [
+        each
+        for each in record.deliveries
+        if each.alert_id == alert.alert.id
+        or (_is_since(each, alert) and not _is_withheld(withholdings, each.create_time))
+    ]
     return explanation_of([*steps, *_delivery_steps(deliveries, record)])
 
 
@@ -118,12 +125,32 @@ def _is_since(entry: AlertHistoryEntry | IncidentHistoryEntry, explained: Explai
     return entry.create_time >= explained.alert.fire_time
 
 
-def _concerns(entry: IncidentHistoryEntry, explained: ExplainedAlert) -> bool:
-    """Return whether an entry is about an alert, or about the whole incident since it fired."""
-    if entry.alert_id in {"", explained.alert.id}:
+def _withholdings_of(explained: ExplainedAlert, record: ExplanationRecord) -> list[IncidentHistoryEntry]:
+    """Return what incidents say of when an alert was withheld, and of when this ended; the newest first."""
+    history = (entry for each in record.incidents for entry in each.history)
+    own = [entry for entry in history if entry.alert_id == explained.alert.id]
+    withholdings = [entry for entry in own if entry.kind is IncidentHistoryKind.WITHHELD]
+    return sorted(withholdings, key=lambda entry: entry.create_time)[::-1]
+
+
+def _is_withheld(withholdings: Sequence[IncidentHistoryEntry], time: datetime) -> bool:
+    last = next((entry for entry in withholdings if entry.create_time <= time), None)
+    return last is not None and is_withholding(last)
+
+
+def _concerns(
+    entry: IncidentHistoryEntry, explained: ExplainedAlert, withholdings: Sequence[IncidentHistoryEntry]
+) -> bool:
+    """Return whether an entry is about an alert, or about the whole incident since it fired.
+
+    While it is withheld, people are notified of others.
+    """
+    if entry.alert_id == explained.alert.id:
         # Its own end stands in its history.
         return entry.kind is not IncidentHistoryKind.ALERT_RESOLVED
-    return entry.kind in _OF_WHOLE_INCIDENT and _is_since(entry, explained)
+    if not _is_since(entry, explained) or (entry.alert_id and entry.kind not in _OF_WHOLE_INCIDENT):
+        return False
+    return entry.kind not in NOTIFICATION_KINDS or not _is_withheld(withholdings, entry.create_time)
 
 
 def inhibiting_ids_of(incident_history: Sequence[IncidentHistoryEntry]) -> list[str]:
@@ -297,6 +324,8 @@ def _words_of_relation(correlation: Correlation) -> str:
         case CorrelationReason.SAME_RESOURCE:
             return "an alert of the same resource"
         case CorrelationReason.DEPENDENCY:
+            if len(correlation.path) == 1:
+                return "an alert of the same service"
             return f"the dependency {' → '.join(correlation.path)}"
         case CorrelationReason.LABELS:
             labels = ", ".join(f'{name}="{value}"' for name, value in correlation.labels.items())

@@ -57,6 +57,7 @@ def stored(edge: Edge) -> list[Incident]:
         ("b", "shop", Correlation(reason=CorrelationReason.DEPENDENCY, path=("shop", "database"))),
         ("c", "search", Correlation(reason=CorrelationReason.LABELS, labels={"team": "pay"})),
         ("d", "database", Correlation(reason=CorrelationReason.SAME_RESOURCE)),
+        ("f", "database", Correlation(reason=CorrelationReason.DEPENDENCY, path=("database",))),
     ]:
         whole = join(whole, alert(name, service), why, now=NOW).incident
     other = open_incident(alert("e", "mail"), now=NOW + timedelta(seconds=1)).incident
@@ -78,7 +79,7 @@ def test_incidents_are_listed_with_their_cause(tocsin: Command, stored: list[Inc
     header, *rows = [line for line in done.stdout.splitlines() if line.strip("─ ")]
     assert header.split() == ["ID", "State", "Severity", "Title", "Alerts", "Opened", "Assignee"]
     assert [row.split()[0] for row in rows] == [incident.id[:8] for incident in reversed(stored)]
-    assert "4/4" in rows[1]
+    assert "5/5" in rows[1]
     assert "\x1b" not in done.stdout
     wide = tocsin("incidents", "list", "-o", "wide").stdout
     assert stored[0].id in wide
@@ -93,12 +94,13 @@ def test_an_incident_is_shown_whole(tocsin: Command, stored: list[Incident]) -> 
     assert done.exit_code == 0, done.output
     text = " ".join(done.stdout.split())
     for part in (
-        "Alerts 4 open of 4",
+        "Alerts 5 open of 5",
         "Services database, search, shop",
         "probable cause; began it",
         "depends: shop → database",
         "same team=pay",
         "same resource",
+        "same service",
         "OPENED",
         "NOTIFIED FIRING",
         "slack, pager",
@@ -107,7 +109,7 @@ def test_an_incident_is_shown_whole(tocsin: Command, stored: list[Incident]) -> 
     assert "\x1b" not in done.stdout
     found = json.loads(tocsin("incidents", "show", stored[0].id, "-o", "json").stdout)
     assert found["incident"]["causeAlertId"] == stored[0].cause
-    assert len(found["alerts"]) == 4
+    assert len(found["alerts"]) == 5
 
 
 def test_an_incident_is_taken_given_back_and_resolved(tocsin: Command, stored: list[Incident]) -> None:
@@ -132,10 +134,10 @@ def test_an_incident_is_taken_given_back_and_resolved(tocsin: Command, stored: l
 
 def test_incidents_are_merged_and_split(tocsin: Command, stored: list[Incident]) -> None:
     whole, other = stored
-    assert "5/5" in tocsin("incidents", "merge", whole.id, other.id).stdout
+    assert "6/6" in tocsin("incidents", "merge", whole.id, other.id).stdout
     assert "Merged into" in tocsin("incidents", "show", other.id).stdout
     done = json.loads(tocsin("incidents", "split", whole.id, *other.alerts, "-o", "json").stdout)
-    assert (done["incident"]["alertCount"], done["newIncident"]["alertCount"]) == (4, 1)
+    assert (done["incident"]["alertCount"], done["newIncident"]["alertCount"]) == (5, 1)
     refused = tocsin("incidents", "split", whole.id, "unknown-unknown-unknown-unknown-unknown", "-o", "json")
     assert error_of(refused)["code"] == "FAILED_PRECONDITION"
 
@@ -193,7 +195,7 @@ def test_incidents_are_watched_with_a_line_for_each_change(
     assert sorted(line.split()[-1] for line in lines) == sorted(incident.id for incident in stored)
     whole = next(line for line in lines if stored[0].id in line)
     assert "OPEN  CRITICAL  High error count: database" in whole
-    assert "alerts 4/4  assignee -" in whole
+    assert "alerts 5/5  assignee -" in whole
     assert "\x1b" not in done.stdout
 
 

@@ -32,6 +32,7 @@ from services.manager.core.incident import (
     IncidentAlert,
     IncidentHistoryEntry,
     IncidentHistoryKind,
+    WithheldReason,
 )
 from services.manager.core.incident import IncidentNotificationKind as Notified
 from services.manager.core.incident_changes import open_incident
@@ -303,6 +304,7 @@ def test_deliveries_in_words(found: AlertHistoryEntry, kind: StepKind, text: str
     [
         (Correlation(reason=CorrelationReason.SAME_RESOURCE), "an alert of the same resource"),
         (Correlation(reason=CorrelationReason.DEPENDENCY, path=("shop", "db")), "the dependency shop → db"),
+        (Correlation(reason=CorrelationReason.DEPENDENCY, path=("shop",)), "an alert of the same service"),
         (Correlation(reason=CorrelationReason.LABELS, labels={"team": "a"}), 'the equal labels team="a"'),
         (Correlation(), "somebody put it there"),
     ],
@@ -480,7 +482,6 @@ def test_a_silence_that_the_incident_has_taken_note_of_is_one_step() -> None:
     assert [(step.kind, step.decided_by) for step in steps] == [
         (StepKind.WITHHELD, "silence t"),
         (StepKind.WITHHELD, "silence s"),
-        (StepKind.NOTIFIED, ""),
     ]
     assert silence_ids_of(own, history) == ["s", "t"]
 
@@ -514,6 +515,45 @@ def test_an_alert_has_what_concerns_it_of_its_incident() -> None:
         StepKind.DELIVERED,
     ]
     assert '"High error count" on search' in explanation.steps[3].text
+
+
+def test_who_was_notified_of_others_while_an_alert_was_withheld_is_left_out() -> None:
+    other = an_alert("search")
+    kinds = IncidentHistoryKind
+    own = an_alert().id
+    reason = WithheldReason.INHIBITED_BY_RULE.words
+    history = [
+        incident_entry(kinds.ESCALATED, after=-9, comment="step 1 of policy shop"),
+        incident_entry(kinds.RESOLVED, after=-8, actor="ann"),
+        incident_entry(kinds.WITHHELD, comment=reason, decided_by=other.id, alert_id=own),
+        incident_entry(kinds.NOTIFIED, alert_id=other.id, receivers=("slack",), comment="route root"),
+        incident_entry(kinds.ESCALATED, after=2, comment="step 2 of policy shop"),
+        incident_entry(kinds.ACKNOWLEDGED, after=3, actor="ann"),
+        incident_entry(kinds.WITHHELD, after=6, comment="nothing withholds it any more", alert_id=own),
+        incident_entry(kinds.NOTIFIED, after=6, receivers=("pager",), comment="route root", alert_id=own),
+    ]
+    delivery = {"kind": AlertHistoryKind.NOTIFIED, "alert_id": other.id}
+    deliveries = [
+        AlertHistoryEntry(id="1", channel="slack", create_time=NOW + timedelta(minutes=1), **delivery),  # type: ignore[arg-type]
+        AlertHistoryEntry(id="2", channel="pager", create_time=NOW + timedelta(minutes=7), **delivery),  # type: ignore[arg-type]
+    ]
+    incident = replace(an_incident(), alerts={each.id: member(each) for each in (an_alert(), other)})
+    explanation = explain_alert(
+        ExplanationRecord(
+            alerts=[ExplainedAlert(alert=an_alert())],
+            incidents=[ExplainedIncident(incident=incident, history=history)],
+            deliveries=deliveries,
+        )
+    )
+    found = [step.kind for step in explanation.steps]
+    assert found == [
+        StepKind.WITHHELD,
+        StepKind.ACKNOWLEDGED,
+        StepKind.INCIDENT_CHANGED,
+        StepKind.NOTIFIED,
+        StepKind.DELIVERED,
+    ]
+    assert explanation.summary == "Notified: pager."
 
 
 def a_step(kind: StepKind, *, after: int = 0, text: str = "why.", channel: str = "") -> ExplanationStep:

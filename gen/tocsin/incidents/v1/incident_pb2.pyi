@@ -221,7 +221,7 @@ class Correlation(_message.Message):
     """Why."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Of DEPENDENCY: the services from the one that depends to the one that it depends on."""
+        """Of DEPENDENCY: the services from the one that depends to the one that it depends on; one where both are the same."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
