@@ -155,6 +155,8 @@ class NotifiedReceiver:
     # Whether it knows that the incident fires, and not of its end.
     is_active: bool = True
     is_acknowledged: bool = False
+    # Since when there is nothing to tell but that alerts have ended; None where that is not so.
+    ended_time: datetime | None = None
     # Of the empty name: what the file was asked about so far.
     file_routes: tuple[str, ...] = ()
 
@@ -346,8 +348,11 @@ def summary_of(incident: Incident) -> IncidentSummary:
 
 
 def title_of(incident: Incident) -> str:
-    """Return what an incident is about in a line: its probable cause, and how many other alerts there are."""
+    """Return what an incident is about in a line: its probable cause, and how many others there are that are open.
+
+    Once none is open, all count.
+    """
     cause = incident.alerts[incident.cause]
-    others = len(incident.alerts) - 1
+    others = len(incident.open_alerts or incident.alerts) - 1
     more = "" if not others else f" and {others} more alert{'s' if others > 1 else ''}"
     return f"{cause.rule_name}: {cause.resource}{more}"

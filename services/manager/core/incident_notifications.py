@@ -13,7 +13,7 @@ A receiver is
 - notified that the incident fires, at once, when an alert is news whose route names it, and it does not know of the
   incident yet or any more;
 - sent updates of one that it knows, of all its alerts: at once when the severity is higher than it was notified of,
-  and else at most once in its bundling interval;
+  and else at most once in its bundling interval; where alerts have ended and nothing else, one interval after that;
 - notified once that somebody has acknowledged it;
 - notified of the end, at once, when no alert is live.
 
@@ -243,7 +243,7 @@ class _Plan:
             news = [alert for alert in self._live if alert.audible_version > known.version]
             if name == FILE_RECEIVER and self._ask_file(news):
                 continue
-            due = known.last_time + known.interval
+            due = self._next_update(known, is_new=bool(news))
             if severity > known.severity:
                 worst = _worst(news or self._live)
                 self._update(name, NotifyReason.SEVERITY_RAISED, f"severity {severity.name}", worst)
@@ -253,6 +253,19 @@ class _Plan:
                 self._update(name, NotifyReason.BUNDLED, "what changed since the last message", self._about)
             else:
                 self._due[name] = due
+
+    def _next_update(self, known: NotifiedReceiver, *, is_new: bool) -> datetime:
+        """Return when a receiver may be sent an update.
+
+        Where alerts have ended and nothing else, the end of all may follow, which waits for nothing: so ends alone wait
+        for a whole interval.
+        """
+        due = known.last_time + known.interval
+        if is_new:
+            return due
+        since = known.ended_time or self._now
+        self._receivers[known.name] = replace(known, ended_time=since)
+        return max(due, since + known.interval)
 
     def _update(self, name: str, reason: NotifyReason, comment: str, about: IncidentAlert) -> None:
         self._send(name, IncidentNotificationKind.UPDATED, reason, comment, about, None)

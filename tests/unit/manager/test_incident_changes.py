@@ -272,6 +272,14 @@ def test_its_title_names_the_cause_and_counts_the_others() -> None:
     assert title_of(replace(opened("a", "b", "c"), cause="b")) == "rule b: service=shop and 2 more alerts"
 
 
+def test_its_title_counts_what_is_open_and_at_the_end_all() -> None:
+    incident = end_alert(opened("a", "b", "c"), "b", settle=SETTLE, now=at(1)).incident
+    assert title_of(incident) == "rule a: service=shop and 1 more alert"
+    for name in ("a", "c"):
+        incident = end_alert(incident, name, settle=SETTLE, now=at(2)).incident
+    assert title_of(incident) == "rule a: service=shop and 2 more alerts"
+
+
 def test_a_summary_counts_alerts_and_names_services() -> None:
     incident = join(opened("a"), alert("b", "database"), BY_RESOURCE, now=NOW).incident
     incident = join(incident, alert("c", ""), BY_RESOURCE, now=NOW).incident

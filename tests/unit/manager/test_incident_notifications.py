@@ -146,8 +146,21 @@ def test_further_alerts_and_ends_are_bundled_once_a_minute() -> None:
     assert story.plan(1) == ["UPDATED slack a: bundled"]
     assert (story.notified[-1].new_alerts, story.notified[-1].ended_alerts) == (2, 1)
     assert story.waits_until is None
-    assert story.end("c", minute=5) == ["UPDATED slack a: bundled"]
+    # The end of all may follow at once.
+    assert story.end("c", minute=5) == []
+    assert story.waits_until == 6
+    assert story.plan(5.5) == []
+    assert story.plan(6) == ["UPDATED slack a: bundled"]
     assert (story.notified[-1].new_alerts, story.notified[-1].ended_alerts) == (0, 1)
+
+
+def test_alerts_that_end_in_two_parts_make_one_message() -> None:
+    story = Story(alert("a"))
+    assert story.join(alert("b"), minute=0.2) == []
+    assert story.plan(1) == ["UPDATED slack a: bundled"]
+    assert story.end("b", minute=9) == []
+    assert story.end("a", minute=9.1) == ["RESOLVED slack a: ended"]
+    assert story.plan(100) == []
 
 
 def test_a_route_says_how_often_updates_come() -> None:
