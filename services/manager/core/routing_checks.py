@@ -7,7 +7,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 
-from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHERS, quote
+from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHERS, SEVERITY, quote
+from services.domain.severity import Severity
 from services.manager.core.routing_tree import AlertRoute, InhibitionRule, RouteNode, RoutingTree
 
 _MAX_DEPTH = 8
@@ -27,6 +28,8 @@ _MAX_SHOWN = 60
 _MAX_NAMES_SHOWN = 10
 # As the notifier's file has it.
 _RECEIVER = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+SEVERITY_NAMES = "LOW, MEDIUM, HIGH or CRITICAL"
 
 RoutingProblem = tuple[str, str]
 
@@ -55,15 +58,27 @@ def routing_problems(
 
 
 def routing_warnings(tree: RoutingTree) -> list[RoutingProblem]:
-    """Return which routes no alert comes to, since one before them takes all; up to 100."""
-    found = []
+    """Return which routes no alert comes to, and which matchers hold of none; up to 100."""
+    return [*_unreached_routes(tree), *_vain_matchers(tree)][:_MAX_WARNINGS]
+
+
+def _unreached_routes(tree: RoutingTree) -> Iterator[RoutingProblem]:
     for node, route in tree.all_routes():
         taking = next((n for n, below in enumerate(node.routes) if not (below.matchers or below.continues)), None)
         if taking is not None and taking + 1 < len(node.routes):
             field = field_of(route.path)
-            description = f"is never reached: {field}.routes[{taking}] takes every alert"
-            found.append((f"{field}.routes[{taking + 1}]", description))
-    return found[:_MAX_WARNINGS]
+            yield f"{field}.routes[{taking + 1}]", f"is never reached: {field}.routes[{taking}] takes every alert"
+
+
+def _vain_matchers(tree: RoutingTree) -> Iterator[RoutingProblem]:
+    """Yield the matchers of severities that no alert has, such as Prometheus' "critical"."""
+    groups = [(f"{field_of(route.path)}.matchers", node.matchers) for node, route in tree.all_routes()]
+    for index, rule in enumerate(tree.inhibition_rules):
+        groups += [(f"inhibitionRules[{index}].source", rule.source), (f"inhibitionRules[{index}].target", rule.target)]
+    for field, matchers in groups:
+        for index, matcher in enumerate(matchers):
+            if matcher.name == SEVERITY and not any(map(matcher.accepts, Severity.__members__)):
+                yield f"{field}[{index}]", f"holds of no alert: its severity is {SEVERITY_NAMES}"
 
 
 def field_of(path: str) -> str:

@@ -10,7 +10,9 @@ from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import duration_of
-from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHER_VALUE, SERVICE, all_match
+from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHER_VALUE, SERVICE, SEVERITY, all_match, quote
+from services.domain.severity import Severity
+from services.manager.core.routing_checks import SEVERITY_NAMES
 from services.manager.core.routing_explanation import (
     PlannedStep,
     dependency_inhibition,
@@ -35,6 +37,7 @@ from tocsin.silences.v1.silence_pb2 import Silence as SilenceMessage
 # As the store can hold it.
 _VERSION = re.compile(r"[0-9]{1,9}")
 _MAX_LABELS = 64
+_MAX_SHOWN = 60
 _MAX_SILENCES = 100
 _MAX_INHIBITING = 10
 
@@ -166,6 +169,9 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         if len(name) > MAX_LABEL_NAME or len(value) > MAX_MATCHER_VALUE:
             expected = f"names have up to {MAX_LABEL_NAME} characters, values up to {MAX_MATCHER_VALUE}"
             refuse_if_any(Violation("labels", f"has one that is too long: {expected}"))
+    severity = labels.get(SEVERITY, "")
+    if severity and severity not in Severity.__members__:
+        refuse_if_any(Violation("labels[severity]", f"found {quote(severity[:_MAX_SHOWN])}, expected {SEVERITY_NAMES}"))
 
 
 def _step_message(visit: RouteVisit, labels: Mapping[str, str]) -> pb.RoutingStep:

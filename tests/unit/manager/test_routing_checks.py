@@ -97,6 +97,17 @@ def test_a_route_behind_one_that_takes_everything_is_warned_of() -> None:
     }
 
 
+def test_a_severity_that_no_alert_has_is_warned_of() -> None:
+    rule = InhibitionRule(source=matchers("a=b, severity=page"), target=matchers("severity=~low"), equal=("service",))
+    tree = a_tree(a_route("severity=critical"), a_route("severity!=critical, severity=~HIGH"), rules=(rule,))
+    words = "holds of no alert: its severity is LOW, MEDIUM, HIGH or CRITICAL"
+    assert routing_warnings(tree) == [
+        ("root.routes[0].matchers[0]", words),
+        ("inhibitionRules[0].source[1]", words),
+        ("inhibitionRules[0].target[0]", words),
+    ]
+
+
 @pytest.mark.parametrize("routes", [(), (a_route(),), (a_route(continues=True), a_route("a=b"))])
 def test_nothing_else_is_warned_of(routes: tuple[RouteNode, ...]) -> None:
     assert routing_warnings(a_tree(*routes)) == []

@@ -169,7 +169,16 @@ async def test_a_tree_that_is_none_or_too_large_is_refused(world: World) -> None
 
 
 @pytest.mark.parametrize(
-    "labels", [{}, {"": "x"}, {"a" * 257: "x"}, {"a": "x" * 1025}, {str(n): "x" for n in range(65)}, {"a": "\0"}]
+    "labels",
+    [
+        {},
+        {"": "x"},
+        {"a" * 257: "x"},
+        {"a": "x" * 1025},
+        {str(n): "x" for n in range(65)},
+        {"a": "\0"},
+        {"severity": "high"},
+    ],
 )
 async def test_labels_that_no_alert_has_are_refused(world: World, labels: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="labels"):
