@@ -29,6 +29,8 @@ class IncidentRows:
     history: dict[str, IncidentHistoryEntry] = field(default_factory=dict)
     seen_versions: dict[str, int] = field(default_factory=dict)
     revision: int = 0
+    # Whether another transaction has them to itself.
+    is_locked: bool = False
     # The incidents of notifications that have reached nobody.
     exhausted: dict[str, str] = field(default_factory=dict)
 
@@ -80,6 +82,9 @@ class MemoryIncidents:
 
     async def lock(self) -> int:
         return self._rows.revision + 1
+
+    async def try_lock(self) -> int | None:
+        return None if self._rows.is_locked else await self.lock()
 
     async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
         known = {alert_id for incident, _ in self._rows.incidents.values() for alert_id in incident.alerts}

@@ -262,6 +262,9 @@ class IncidentTable(Protocol):
     async def lock(self) -> int:
         """Return the revision of the change to be made, alone with the incidents until this transaction ends."""
 
+    async def try_lock(self) -> int | None:
+        """Do the same, but return None at once where another transaction has the incidents to itself."""
+
     async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
         """Return the first alerts that have changed since `mark_seen`."""
 

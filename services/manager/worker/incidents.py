@@ -2,10 +2,11 @@
 
 Which alerts have changed since incidents knew them is a column of the database, written in the transaction that changes
 the incidents; so is the outbox, from which receivers are notified. So after a kill at any instant nothing is missed and
-nothing done twice, whichever instance goes on. Instances take turns: one transaction at a time holds the incidents, so
-no two open an incident for alerts that belong together, and no two notify of the same thing. Each instance keeps the
-open ones in memory, and reads what others have written since its last turn: of what a person's command has changed, the
-first instance that comes notifies.
+nothing done twice, whichever instance goes on. One transaction at a time holds the incidents, so no two instances open
+an incident for alerts that belong together, and no two notify of the same thing. One that finds them held does not
+queue up, but looks again soon: instances that took turns would read each other's writes all the time. Each instance
+keeps the open ones in memory, and reads what others have written since its last turn: of what a person's command has
+changed, the first instance that comes notifies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 _BATCH = 500
 _INTERVAL = timedelta(seconds=1)
+# After which time it looks again whether another instance has ended its turns.
+_BUSY_INTERVAL = timedelta(milliseconds=100)
 
 
 class IncidentWorker:
@@ -65,19 +68,24 @@ class IncidentWorker:
             # What is in memory may not have been stored: it is read again.
             self._open, self._revision = OpenIncidents(self._settings), -1
             raise
+        if taken is None:
+            return _BUSY_INTERVAL
         now = self._clock.now()
         if taken == self._batch or self._open.has_work(now):
             return timedelta()
         due = self._open.next_due()
         return _INTERVAL if due is None else min(_INTERVAL, due - now)
 
-    async def _take_batch(self) -> int:
+    async def _take_batch(self) -> int | None:
+        """Return how many alerts were taken; None where another instance is at it."""
         now = self._clock.now()
         async with self._store.transaction() as transaction:
             # Most turns have nothing to do, and wait for no other instance.
             if not self._open.has_work(now) and not await transaction.incidents.has_news(self._revision):
                 return 0
-            revision = await transaction.incidents.lock()
+            revision = await transaction.incidents.try_lock()
+            if revision is None:
+                return None
             seen, changes = await self._advance(transaction, revision, now)
         self._revision = revision if changes else revision - 1
         for change in changes:

@@ -341,6 +341,14 @@ class TestPostgresIncidents(IncidentContract):
         async with connect(settings, schema=SCHEMA) as opened:
             yield Stored(PostgresStore(opened), PostgresIncidentReader(opened))
 
+    async def test_who_finds_the_incidents_held_does_not_wait(self, stored: Stored) -> None:
+        async with stored.store.transaction() as one:
+            assert await one.incidents.try_lock() == 1
+            async with stored.store.transaction() as other:
+                assert await other.incidents.try_lock() is None
+        async with stored.store.transaction() as other:
+            assert await other.incidents.try_lock() == 1
+
     async def test_notifications_are_in_the_outbox_by_their_subject(self, stored: Stored) -> None:
         await self.test_notifications_are_about_alerts_with_their_traces(stored)
         async with stored.store.transaction() as transaction:

@@ -136,6 +136,17 @@ async def test_a_full_batch_is_followed_at_once_and_each_alert_is_taken_once(wor
     assert world.store.tables.incidents.revision == revision
 
 
+async def test_an_instance_does_not_queue_up_for_another_one(world: World) -> None:
+    await world.alerts(Fired, "database")
+    worker = world.worker()
+    world.store.tables.incidents.is_locked = True
+    assert await worker.turn() == timedelta(milliseconds=100)
+    assert world.services() == []
+    world.store.tables.incidents.is_locked = False
+    assert await worker.turn() == timedelta(seconds=1)
+    assert world.services() == [["database"]]
+
+
 async def test_what_a_lost_commit_has_decided_is_decided_again(world: World) -> None:
     await world.alerts(Fired, "database")
     worker = world.worker()

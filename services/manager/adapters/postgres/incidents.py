@@ -48,6 +48,7 @@ SELECT EXISTS (SELECT FROM alerts WHERE correlated_version < version)
     OR EXISTS (SELECT FROM exhausted_notifications WHERE tenant = $1)
 """
 _LOCK = "SELECT revision + 1 FROM incident_revision WHERE tenant = $1 FOR UPDATE"
+_TRY_LOCK = f"{_LOCK} SKIP LOCKED"
 _SET_REVISION = "UPDATE incident_revision SET revision = $2 WHERE tenant = $1"
 _SELECT_CHANGED = f"""
 SELECT {INCIDENT_COLUMNS} FROM incidents
@@ -164,6 +165,10 @@ class PostgresIncidents:
 
     async def lock(self) -> int:
         return int(await self._connection.fetchval(_LOCK, _TENANT))
+
+    async def try_lock(self) -> int | None:
+        revision: int | None = await self._connection.fetchval(_TRY_LOCK, _TENANT)
+        return revision
 
     async def has_news(self, revision: int) -> bool:
         return bool(await self._connection.fetchval(_HAS_NEWS, _TENANT, revision))
