@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind
 from services.manager.core.alert_lifecycle import Fired
 from services.manager.core.explanation import RuleRevision
+from services.manager.core.incident import IncidentHistoryEntry
 from services.manager.core.rule import StoredRule
 from tests.fakes.manager import MemoryStore
 
@@ -28,6 +29,10 @@ class MemoryExplanationReader:
     async def incident_ids(self, alert_id: str) -> Sequence[str]:
         found = [each for each, _ in self._store.tables.incidents.incidents.values() if alert_id in each.alerts]
         return [each.id for each in sorted(found, key=lambda each: (each.create_time, each.id))][:10]
+
+    async def own_history(self, alert_id: str, incident_ids: Sequence[str]) -> Sequence[IncidentHistoryEntry]:
+        entries = self._store.tables.incidents.history.values()
+        return [each for each in entries if each.incident_id in incident_ids and each.alert_id == alert_id][-1000:]
 
     async def deliveries(self, alert_ids: Sequence[str], limit: int) -> Sequence[AlertHistoryEntry]:
         entries = self._store.tables.history.values()

@@ -276,6 +276,9 @@ class ExplanationReader(Protocol):
     async def incident_ids(self, alert_id: str) -> Sequence[str]:
         """Return the incidents that have an alert, also those that were merged into others, up to ten."""
 
+    async def own_history(self, alert_id: str, incident_ids: Sequence[str]) -> Sequence[IncidentHistoryEntry]:
+        """Return the newest 1,000 entries about an alert in the histories of incidents, the oldest first."""
+
     async def deliveries(self, alert_ids: Sequence[str], limit: int) -> Sequence[AlertHistoryEntry]:
         """Return the newest deliveries of these alerts, the oldest first."""
 

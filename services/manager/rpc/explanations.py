@@ -16,6 +16,7 @@ from services.manager.core.explanation import (
     ExplanationStep,
 )
 from services.manager.core.explanation_steps import explain_alert, explain_incident, inhibiting_ids_of, silence_ids_of
+from services.manager.core.incident import Incident, IncidentHistoryEntry
 from services.manager.core.silence import Silence
 from services.manager.ports.readers import AlertReader, ExplanationReader, IncidentReader, SilenceReader
 from services.manager.rpc.failures import AlertNotFound, IncidentNotFound
@@ -60,8 +61,10 @@ class ExplanationRpc(ExplanationServiceServicer):
         if found is None:
             raise AlertNotFound("there is no alert with this id", alert_id=request.id)
         alert, history = found
-        incidents = [await self._incidents.get(name) for name in await self._reader.incident_ids(alert.id)]
-        explained = [ExplainedIncident(incident=each[0], history=each[1]) for each in incidents if each is not None]
+        names = await self._reader.incident_ids(alert.id)
+        incidents = [await self._incidents.get(name) for name in names]
+        own = await self._reader.own_history(alert.id, names)
+        explained = [_with_own(each[0], each[1], own) for each in incidents if each is not None]
         record = await self._record([alert], {alert.id: history}, explained)
         return pb.ExplainAlertResponse(explanation=_message(explain_alert(record)))
 
@@ -110,6 +113,15 @@ class ExplanationRpc(ExplanationServiceServicer):
     async def _named_silences(self, silence_ids: Collection[str]) -> dict[str, Silence]:
         found = [await self._silences.get(name) for name in list(silence_ids)[:_MAX_SILENCES]]
         return {silence.id: silence for silence in found if silence is not None}
+
+
+def _with_own(
+    incident: Incident, history: Sequence[IncidentHistoryEntry], own: Sequence[IncidentHistoryEntry]
+) -> ExplainedIncident:
+    """Add what is about one alert, which a history of very many entries does not show any more."""
+    known = {entry.id for entry in history}
+    missing = [entry for entry in own if entry.incident_id == incident.id and entry.id not in known]
+    return ExplainedIncident(incident=incident, history=[*missing, *history])
 
 
 def _window_of(alert: Alert) -> ExplainedWindow | None:

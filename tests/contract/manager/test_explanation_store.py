@@ -17,7 +17,7 @@ from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKi
 from services.manager.core.alert_changes import AlertChange, open_alert
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 from services.manager.core.explanation import RuleRevision
-from services.manager.core.incident import IncidentAlert
+from services.manager.core.incident import IncidentAlert, IncidentHistoryKind
 from services.manager.core.incident_changes import open_incident
 from services.manager.core.incident_merges import merge_incidents
 from services.manager.core.rule import RuleEdit, StoredRule
@@ -118,7 +118,10 @@ class ExplanationContract(ABC):
             )
             for name in "ab"
         ]
-        one, other = (open_incident(member, now=NOW + place * MINUTE).incident for place, member in enumerate(members))
+        opened = [open_incident(member, now=NOW + place * MINUTE) for place, member in enumerate(members)]
+        one, other = (each.incident for each in opened)
+        async with stored.store.transaction() as transaction:
+            await transaction.incidents.save(opened, await transaction.incidents.lock(), before={})
         changes = merge_incidents(one, other, actor="", comment="", now=NOW + 9 * MINUTE)
         async with stored.store.transaction() as transaction:
             revision = await transaction.incidents.lock()
@@ -126,6 +129,11 @@ class ExplanationContract(ABC):
         assert await stored.explanations.incident_ids("b") == [one.id, other.id]
         assert await stored.explanations.incident_ids("a") == [one.id]
         assert await stored.explanations.incident_ids("unknown") == []
+        ids = [one.id, other.id]
+        first = (await stored.explanations.own_history("b", ids))[0]
+        assert (first.incident_id, first.kind) == (other.id, IncidentHistoryKind.OPENED)
+        assert {each.alert_id for each in await stored.explanations.own_history("a", ids)} == {"a"}
+        assert await stored.explanations.own_history("b", []) == []
 
     async def test_the_newest_deliveries_are_found_the_oldest_first(self, stored: Stored) -> None:
         alerts = [an_alert(name) for name in ("shop", "search")]

@@ -659,6 +659,17 @@ async def test_an_alert_and_an_incident_are_explained(store: MemoryStore, explan
     assert [kinds.Name(step.kind) for step in whole.steps] == ["RULE", "EVALUATED", "CORRELATED"]
 
 
+async def test_what_is_about_an_alert_is_found_in_a_history_of_very_many(
+    store: MemoryStore, explanations: ExplanationRpc
+) -> None:
+    alert_id, incident_id = put(store)
+    for n in range(1000):
+        joined = incident_entry(IncidentHistoryKind.JOINED, after=n, alert_id=f"other {n}")
+        store.tables.incidents.history[joined.id] = replace(joined, incident_id=incident_id)
+    explained = (await explanations.ExplainAlert(pb.ExplainAlertRequest(id=alert_id), None)).explanation
+    assert StepMessage.CORRELATED in [step.kind for step in explained.steps]
+
+
 @pytest.mark.parametrize("seconds", [None, 1 << 40])
 async def test_a_window_that_cannot_be_read_is_left_out(
     store: MemoryStore, explanations: ExplanationRpc, seconds: int | None

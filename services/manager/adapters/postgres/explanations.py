@@ -7,8 +7,10 @@ from asyncpg import Record
 
 from services.chassis.postgres import Database
 from services.manager.adapters.postgres.alert_rows import HISTORY_COLUMNS, columns, history_entry_of
+from services.manager.adapters.postgres.incident_rows import INCIDENT_HISTORY_COLUMNS, incident_history_entry_of
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.explanation import RuleRevision
+from services.manager.core.incident import IncidentHistoryEntry
 
 # An alert fires at the time of the transition that opened it.
 _SELECT_FIRING = """
@@ -26,6 +28,10 @@ FROM alert_rule_history WHERE revision = ANY($1) AND edit <> 'DELETED'
 _SELECT_INCIDENTS = """
 SELECT id FROM incidents JOIN incident_alerts ON incident_id = id WHERE alert_id = $1 ORDER BY create_time, id LIMIT 10
 """
+_SELECT_OWN_HISTORY = f"""
+SELECT {INCIDENT_HISTORY_COLUMNS} FROM incident_history
+WHERE incident_id = ANY($1) AND alert_id = $2 ORDER BY position DESC LIMIT 1000
+"""  # noqa: S608  (made of our own column names)
 _SELECT_DELIVERIES = f"""
 SELECT {HISTORY_COLUMNS} FROM alert_history
 WHERE alert_id = ANY($1) AND kind IN ('NOTIFIED', 'NOTIFICATION_FAILED') ORDER BY position DESC LIMIT $2
@@ -53,6 +59,10 @@ class PostgresExplanationReader:
 
     async def incident_ids(self, alert_id: str) -> Sequence[str]:
         return [row["id"] for row in await self._database.fetch(_SELECT_INCIDENTS, alert_id)]
+
+    async def own_history(self, alert_id: str, incident_ids: Sequence[str]) -> Sequence[IncidentHistoryEntry]:
+        rows = await self._database.fetch(_SELECT_OWN_HISTORY, list(incident_ids), alert_id)
+        return [incident_history_entry_of(row) for row in reversed(rows)]
 
     async def deliveries(self, alert_ids: Sequence[str], limit: int) -> Sequence[AlertHistoryEntry]:
         rows = await self._database.fetch(_SELECT_DELIVERIES, list(alert_ids), limit)
