@@ -272,12 +272,14 @@ class _Plan:
 
     def _escalate(self) -> None:
         """Begin the steps that are due. What flaps does not begin again with the first one each time."""
+        routes = [route for alert in self._live for route in alert.routes if route.policy]
+        if not self._flapping:
+            # It ends with the last alert that it is for; others of the incident may go on.
+            named = {route.policy for route in routes}
+            self._escalations = {name: each for name, each in self._escalations.items() if name in named}
         if not self._live:
-            if not self._flapping:
-                self._escalations = {}
             return
         is_acknowledged = self._incident.state is IncidentState.ACKNOWLEDGED
-        routes = [route for alert in self._live for route in alert.routes if route.policy]
         if not is_acknowledged:
             for name in dict.fromkeys(route.policy for route in routes):
                 if name not in self._escalations:

@@ -108,6 +108,15 @@ def test_steps_follow_each_other_until_somebody_acknowledges() -> None:
     assert story.incident.escalations == {}
 
 
+def test_it_ends_with_the_last_alert_that_it_is_for() -> None:
+    story = Story()
+    other = alert("b", replace(ROUTE, policy=""), minute=1, severity=Severity.LOW)
+    story.take(join(story.incident, other, Correlation(), now=at(1)), 1)
+    story.end("a", 2)
+    assert story.incident.escalations == {}
+    assert "FIRING" not in " ".join(story.plan(5))
+
+
 def test_an_acknowledgement_stops_it_and_everybody_is_notified() -> None:
     story = Story()
     assert story.acknowledge(1) == ["ACKNOWLEDGED slack+ann-pager: acknowledged by ann"]
