@@ -98,6 +98,13 @@ def before(metered: World) -> ExportedMetrics:
 @pytest.fixture(scope="module")
 def after(metered: World, before: ExportedMetrics) -> ExportedMetrics:  # noqa: ARG001 - read first
     """Give the metrics after three alerts have been delivered and their results stored."""
+
+    def is_idle() -> bool:
+        flushes = ExportedMetrics(metered).series("evaluator", "tocsin_evaluator_flush_rows_count")
+        return any(count for _, count in flushes)
+
+    # Only then is it known that the other partitions have nothing, and event time is that of the events.
+    wait_until(is_idle, what="partitions without events known to be idle")
     metered.edge.post("/api/logs/batch", at_one_time([event for batch in event_batches() for event in batch]))
 
     def is_delivered() -> bool:
