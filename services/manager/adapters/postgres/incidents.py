@@ -49,7 +49,10 @@ SELECT EXISTS (SELECT FROM alerts WHERE correlated_version < version)
 """
 _LOCK = "SELECT revision + 1 FROM incident_revision WHERE tenant = $1 FOR UPDATE"
 _TRY_LOCK = f"{_LOCK} SKIP LOCKED"
-_SET_REVISION = "UPDATE incident_revision SET revision = $2 WHERE tenant = $1"
+_SET_REVISION = """
+WITH written AS (UPDATE incident_revision SET revision = $2 WHERE tenant = $1)
+SELECT pg_notify($3, '')
+"""
 _SELECT_CHANGED = f"""
 SELECT {INCIDENT_COLUMNS} FROM incidents
 WHERE tenant = $1 AND revision > $2 AND (state <> 'RESOLVED' OR resolve_time >= $3)
@@ -201,8 +204,7 @@ class PostgresIncidents:
         entries = [incident_history_row(entry) for change in changes for entry in change.history]
         if entries:
             await self._connection.execute(_INSERT_HISTORY, *columns(entries))
-        await self._connection.execute(_SET_REVISION, _TENANT, revision)
-        await self._connection.execute("SELECT pg_notify($1, '')", INCIDENTS_CHANGED)
+        await self._connection.execute(_SET_REVISION, _TENANT, revision, INCIDENTS_CHANGED)
 
     async def _save_members(self, incidents: Sequence[Incident], before: Mapping[str, Incident]) -> None:
         gone: list[tuple[str, str]] = []
