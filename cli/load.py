@@ -11,10 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from queue import SimpleQueue
 from typing import Annotated
 
@@ -23,6 +22,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ExitCode, ServerOption, default_server, list_rows, open_channel
+from cli.demo.steps import count_evaluated
 from cli.output import OutputFormat, OutputOption, print_data, print_table, stdout
 from services.contract.timestamps import timestamp_of
 from stack.local_system import default_folder
@@ -220,12 +220,9 @@ def _count_evaluated(port: int | None) -> int | None:
     if port is None:
         return None
     try:
-        with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
+        return count_evaluated(port)
     except (OSError, HTTPException):
         return None
-    return int(sum(float(row.rsplit(" ", 1)[1]) for row in text.splitlines() if row.startswith("events_evaluated")))
 
 
 def _await_evaluated(port: int | None, before: int | None, accepted: int) -> int | None:

@@ -140,19 +140,20 @@ def count_alerts(edge: RestClient) -> Counter[tuple[str, str]]:
 def await_evaluated(admin_port: int, events: int) -> bool:
     """Return whether the evaluator on this admin port has evaluated so many events in time."""
     deadline = time.monotonic() + RESULT_TIMEOUT_S
-    while _count_evaluated(admin_port) < events:
+    while count_evaluated(admin_port) < events:
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_S)
     return True
 
 
-def _count_evaluated(admin_port: int) -> float:
+def count_evaluated(admin_port: int) -> int:
+    """Return how many events the evaluator on this admin port has evaluated. Raises OSError, HTTPException."""
     with closing(HTTPConnection("127.0.0.1", admin_port, timeout=5)) as connection:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
     values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("events_evaluated_total")]
-    return sum(map(float, values))
+    return int(sum(map(float, values)))
 
 
 def _fetch_result(edge: RestClient, sinks: RestClient) -> DemoResult:
