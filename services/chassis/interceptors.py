@@ -1,8 +1,8 @@
-"""What every rpc gets: tracing, metrics, and the translation of failures into statuses."""
+"""What every rpc gets: the guard, tracing, metrics, and the translation of failures into statuses."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
+from services.chassis.callers import Caller, CallOutcome, Guard, IncomingCall, as_caller
 from services.chassis.failures import CallInterrupted, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
 
 log = structlog.get_logger()
@@ -20,8 +21,8 @@ DETAILS = "grpc-status-details-bin"
 # Tells Envoy that another instance may handle the call, even one that is not idempotent.
 NOT_BEGUN = ("x-tocsin-not-begun", "1")
 
-# Called every second by machines: they get neither a span nor a metric.
-_UNOBSERVED = ("/grpc.health.", "/grpc.reflection.", "/tocsin.edge.")
+# Called every second by machines, and open to all of them: no guard, no span, no metric.
+_UNOBSERVED = "/grpc.health."
 
 _INTERRUPT_SECONDS = 0.5
 
@@ -31,7 +32,8 @@ _ABORTED_BY_SERVER = grpc.aio.AbortError
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler; servicers raise Failures and never call `context.abort`."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
         self._handlers: dict[str, tuple[Any, Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[None]] = set()
@@ -83,10 +85,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, act: Any, requests_of: Any, method: str) -> Any:
         async def unary(raw: Any, context: Any) -> Any:
-            async def run() -> Any:
-                return await act(requests_of(raw), context)
+            about: list[Any] = []
 
-            return await self._observed(run, method, context)
+            async def run() -> Any:
+                about.append(requests_of(raw))
+                return await act(about[0], context)
+
+            return await self._observed(run, method, context, about)
 
         return unary
 
@@ -95,7 +100,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             async def run() -> None:
                 await self._until_stopping(_pump(act(requests_of(raw), context), context))
 
-            await self._observed(run, method, context)
+            await self._observed(run, method, context, ())
 
         return streaming
 
@@ -113,39 +118,46 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             task.cancel()
             self._streams.discard(task)
 
-    async def _observed(self, run: Callable[[], Awaitable[Any]], method: str, context: Any) -> Any:
+    async def _observed(
+        self, run: Callable[[], Awaitable[Any]], method: str, context: Any, about: Sequence[Any]
+    ) -> Any:
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         parent = telemetry.context_of(context.invocation_metadata())
         span = telemetry.tracer(__name__).start_span(method.lstrip("/"), parent, SpanKind.SERVER)
         task: Any = asyncio.current_task()
         self._running.add(task)
+        call = _incoming(method, context)
+        caller: Caller | None = None
+        response = failure = None
         try:
             with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
                 try:
                     if self._is_stopping:
                         raise ShuttingDown("this instance is stopping")  # noqa: TRY301  (handled as a servicer's failure)
-                    response = await run()
+                    caller = self._guard.admit(call)
+                    with as_caller(caller):
+                        response = await run()
                 except _ABORTED_BY_SERVER:
                     code = _given_code(context)
                     raise
-                except Failure as failure:
-                    code = failure.code
-                    await _refuse(context, failure, span)
+                except Failure as raised:
+                    failure = raised
                 except asyncio.CancelledError:
                     if not self._has_interrupted:
                         raise
-                    code = CallInterrupted.code
-                    await _refuse(
-                        context, CallInterrupted("this instance stopped; the call may have been carried out"), span
-                    )
+                    failure = CallInterrupted("this instance stopped; the call may have been carried out")
                 except Exception:
                     log.exception("rpc_crashed", method=method)
-                    code = InternalError.code
-                    await _refuse(context, InternalError("internal error"), span)
-                else:
-                    code = _given_code(context)
-                    return response
+                    failure = InternalError("internal error")
+                code = failure.code if failure else _given_code(context)
+                reason = failure.reason if failure else ""
+                await self._guard.record(
+                    call, caller, CallOutcome(code=code, reason=reason, resource=_resource_of(about))
+                )
+                if failure:
+                    await _refuse(context, failure, span)
+                return response
         finally:
             self._running.discard(task)
             labels = {"method": method.lstrip("/"), "code": code.name}
@@ -164,6 +176,31 @@ _BUILDERS: dict[tuple[bool, bool], Any] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+
+
+def _incoming(method: str, context: Any) -> IncomingCall:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    return IncomingCall(
+        method=method,
+        metadata=metadata,
+        peer_identity=_spiffe_id(context.auth_context()),
+        peer_address=context.peer(),
+    )
+
+
+def _spiffe_id(properties: Mapping[str, Iterable[bytes]]) -> str:
+    """Return the SPIFFE id of a verified client certificate; empty when the connection has none."""
+    names = (name.decode("ascii", "replace") for name in properties.get("x509_subject_alternative_name", ()))
+    return next((name for name in names if name.startswith("spiffe://")), "")
+
+
+def _resource_of(requests: Sequence[Any]) -> str:
+    """Return the id or name of what a request is about; empty when it has none."""
+    for request in requests:
+        for field in ("id", "name"):
+            if isinstance(value := getattr(request, field, ""), str) and value:
+                return value
+    return ""
 
 
 async def _pump(responses: Any, context: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from uuid_utils import uuid7
 
+from services.chassis.callers import OpenGuard
 from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
@@ -228,7 +229,7 @@ def running_edge() -> Iterator[Edge]:
     loop = asyncio.new_event_loop()
 
     async def start() -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[ServerInterceptor()])
+        server = grpc.aio.server(interceptors=[ServerInterceptor(OpenGuard())])
         edge.mount(server)
         edge.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

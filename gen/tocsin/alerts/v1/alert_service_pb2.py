@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.alerts.v1 import alert_pb2 as tocsin_dot_alerts_dot_v1_dot_alert__pb2
 from tocsin.rules.v1 import alert_rule_pb2 as tocsin_dot_rules_dot_v1_dot_alert__rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tocsin/alerts/v1/alert_service.proto\x12\x10tocsin.alerts.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctocsin/alerts/v1/alert.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xcf\x03\n\x11ListAlertsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\x06states\x18\x03 \x03(\x0e\x32\x1d.tocsin.alerts.v1.Alert.StateB\x04\xe2\x41\x01\x01\x12=\n\nseverities\x18\x04 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x66ired_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x36\n\x0c\x66ired_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\trule_name\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x0b \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08matchers\x18\r \x03(\tB\x04\xe2\x41\x01\x01\"V\n\x12ListAlertsResponse\x12\'\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x12WatchAlertsRequest\x12=\n\nseverities\x18\x01 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"=\n\x13WatchAlertsResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\"#\n\x0fGetAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"p\n\x10GetAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x34\n\x07history\x18\x02 \x03(\x0b\x32#.tocsin.alerts.v1.AlertHistoryEntry\"\x85\x01\n\x17\x41\x63knowledgeAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x18\x41\x63knowledgeAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x81\x01\n\x13ResolveAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x14ResolveAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\x32\x8b\x05\n\x0c\x41lertService\x12o\n\nListAlerts\x12#.tocsin.alerts.v1.ListAlertsRequest\x1a$.tocsin.alerts.v1.ListAlertsResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/api/alerts\x12z\n\x0bWatchAlerts\x12$.tocsin.alerts.v1.WatchAlertsRequest\x1a%.tocsin.alerts.v1.WatchAlertsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/alerts/watch0\x01\x12n\n\x08GetAlert\x12!.tocsin.alerts.v1.GetAlertRequest\x1a\".tocsin.alerts.v1.GetAlertResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/api/alerts/{id}\x12\x95\x01\n\x10\x41\x63knowledgeAlert\x12).tocsin.alerts.v1.AcknowledgeAlertRequest\x1a*.tocsin.alerts.v1.AcknowledgeAlertResponse\"*\x90\x02\x02\x82\xd3\xe4\x93\x02!\"\x1c/api/alerts/{id}/acknowledge:\x01*\x12\x85\x01\n\x0cResolveAlert\x12%.tocsin.alerts.v1.ResolveAlertRequest\x1a&.tocsin.alerts.v1.ResolveAlertResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/api/alerts/{id}/resolve:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tocsin/alerts/v1/alert_service.proto\x12\x10tocsin.alerts.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\x1a\x1ctocsin/alerts/v1/alert.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xcf\x03\n\x11ListAlertsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x33\n\x06states\x18\x03 \x03(\x0e\x32\x1d.tocsin.alerts.v1.Alert.StateB\x04\xe2\x41\x01\x01\x12=\n\nseverities\x18\x04 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x66ired_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x36\n\x0c\x66ired_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\trule_name\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x0b \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08matchers\x18\r \x03(\tB\x04\xe2\x41\x01\x01\"V\n\x12ListAlertsResponse\x12\'\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x12WatchAlertsRequest\x12=\n\nseverities\x18\x01 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07rule_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08resource\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"=\n\x13WatchAlertsResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\"#\n\x0fGetAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"p\n\x10GetAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x34\n\x07history\x18\x02 \x03(\x0b\x32#.tocsin.alerts.v1.AlertHistoryEntry\"\x85\x01\n\x17\x41\x63knowledgeAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x18\x41\x63knowledgeAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x81\x01\n\x13ResolveAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x14ResolveAlertResponse\x12&\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x11\n\tunchanged\x18\x02 \x01(\x08\x32\xaa\x05\n\x0c\x41lertService\x12u\n\nListAlerts\x12#.tocsin.alerts.v1.ListAlertsRequest\x1a$.tocsin.alerts.v1.ListAlertsResponse\"\x1c\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\r\x12\x0b/api/alerts\x12\x80\x01\n\x0bWatchAlerts\x12$.tocsin.alerts.v1.WatchAlertsRequest\x1a%.tocsin.alerts.v1.WatchAlertsResponse\"\"\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x13\x12\x11/api/alerts/watch0\x01\x12t\n\x08GetAlert\x12!.tocsin.alerts.v1.GetAlertRequest\x1a\".tocsin.alerts.v1.GetAlertResponse\"!\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x12\x12\x10/api/alerts/{id}\x12\x9b\x01\n\x10\x41\x63knowledgeAlert\x12).tocsin.alerts.v1.AcknowledgeAlertRequest\x1a*.tocsin.alerts.v1.AcknowledgeAlertResponse\"0\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02!\"\x1c/api/alerts/{id}/acknowledge:\x01*\x12\x8b\x01\n\x0cResolveAlert\x12%.tocsin.alerts.v1.ResolveAlertRequest\x1a&.tocsin.alerts.v1.ResolveAlertResponse\",\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x1d\"\x18/api/alerts/{id}/resolve:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -91,35 +92,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEALERTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RESOLVEALERTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_ALERTSERVICE'].methods_by_name['ListAlerts']._loaded_options = None
-  _globals['_ALERTSERVICE'].methods_by_name['ListAlerts']._serialized_options = b'\220\002\001\202\323\344\223\002\r\022\013/api/alerts'
+  _globals['_ALERTSERVICE'].methods_by_name['ListAlerts']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\r\022\013/api/alerts'
   _globals['_ALERTSERVICE'].methods_by_name['WatchAlerts']._loaded_options = None
-  _globals['_ALERTSERVICE'].methods_by_name['WatchAlerts']._serialized_options = b'\220\002\001\202\323\344\223\002\023\022\021/api/alerts/watch'
+  _globals['_ALERTSERVICE'].methods_by_name['WatchAlerts']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\023\022\021/api/alerts/watch'
   _globals['_ALERTSERVICE'].methods_by_name['GetAlert']._loaded_options = None
-  _globals['_ALERTSERVICE'].methods_by_name['GetAlert']._serialized_options = b'\220\002\001\202\323\344\223\002\022\022\020/api/alerts/{id}'
+  _globals['_ALERTSERVICE'].methods_by_name['GetAlert']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\022\022\020/api/alerts/{id}'
   _globals['_ALERTSERVICE'].methods_by_name['AcknowledgeAlert']._loaded_options = None
-  _globals['_ALERTSERVICE'].methods_by_name['AcknowledgeAlert']._serialized_options = b'\220\002\002\202\323\344\223\002!\"\034/api/alerts/{id}/acknowledge:\001*'
+  _globals['_ALERTSERVICE'].methods_by_name['AcknowledgeAlert']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002!\"\034/api/alerts/{id}/acknowledge:\001*'
   _globals['_ALERTSERVICE'].methods_by_name['ResolveAlert']._loaded_options = None
-  _globals['_ALERTSERVICE'].methods_by_name['ResolveAlert']._serialized_options = b'\220\002\002\202\323\344\223\002\035\"\030/api/alerts/{id}/resolve:\001*'
-  _globals['_LISTALERTSREQUEST']._serialized_start=219
-  _globals['_LISTALERTSREQUEST']._serialized_end=682
-  _globals['_LISTALERTSRESPONSE']._serialized_start=684
-  _globals['_LISTALERTSRESPONSE']._serialized_end=770
-  _globals['_WATCHALERTSREQUEST']._serialized_start=773
-  _globals['_WATCHALERTSREQUEST']._serialized_end=903
-  _globals['_WATCHALERTSRESPONSE']._serialized_start=905
-  _globals['_WATCHALERTSRESPONSE']._serialized_end=966
-  _globals['_GETALERTREQUEST']._serialized_start=968
-  _globals['_GETALERTREQUEST']._serialized_end=1003
-  _globals['_GETALERTRESPONSE']._serialized_start=1005
-  _globals['_GETALERTRESPONSE']._serialized_end=1117
-  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_start=1120
-  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_end=1253
-  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_start=1255
-  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_end=1340
-  _globals['_RESOLVEALERTREQUEST']._serialized_start=1343
-  _globals['_RESOLVEALERTREQUEST']._serialized_end=1472
-  _globals['_RESOLVEALERTRESPONSE']._serialized_start=1474
-  _globals['_RESOLVEALERTRESPONSE']._serialized_end=1555
-  _globals['_ALERTSERVICE']._serialized_start=1558
-  _globals['_ALERTSERVICE']._serialized_end=2209
+  _globals['_ALERTSERVICE'].methods_by_name['ResolveAlert']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002\035\"\030/api/alerts/{id}/resolve:\001*'
+  _globals['_LISTALERTSREQUEST']._serialized_start=250
+  _globals['_LISTALERTSREQUEST']._serialized_end=713
+  _globals['_LISTALERTSRESPONSE']._serialized_start=715
+  _globals['_LISTALERTSRESPONSE']._serialized_end=801
+  _globals['_WATCHALERTSREQUEST']._serialized_start=804
+  _globals['_WATCHALERTSREQUEST']._serialized_end=934
+  _globals['_WATCHALERTSRESPONSE']._serialized_start=936
+  _globals['_WATCHALERTSRESPONSE']._serialized_end=997
+  _globals['_GETALERTREQUEST']._serialized_start=999
+  _globals['_GETALERTREQUEST']._serialized_end=1034
+  _globals['_GETALERTRESPONSE']._serialized_start=1036
+  _globals['_GETALERTRESPONSE']._serialized_end=1148
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_start=1151
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_end=1284
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_start=1286
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_end=1371
+  _globals['_RESOLVEALERTREQUEST']._serialized_start=1374
+  _globals['_RESOLVEALERTREQUEST']._serialized_end=1503
+  _globals['_RESOLVEALERTRESPONSE']._serialized_start=1505
+  _globals['_RESOLVEALERTRESPONSE']._serialized_end=1586
+  _globals['_ALERTSERVICE']._serialized_start=1589
+  _globals['_ALERTSERVICE']._serialized_end=2271
 # @@protoc_insertion_point(module_scope)

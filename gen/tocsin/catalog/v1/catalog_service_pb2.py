@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.catalog.v1 import service_entry_pb2 as tocsin_dot_catalog_dot_v1_dot_service__entry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/catalog/v1/catalog_service.proto\x12\x11tocsin.catalog.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a%tocsin/catalog/v1/service_entry.proto\"E\n\x0e\x43\x61talogWarning\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\'\n\x11GetServiceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x12GetServiceResponse\x12\x30\n\x07service\x18\x01 \x01(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntry\"x\n\x13ListServicesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05owner\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bname_prefix\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"b\n\x14ListServicesResponse\x12\x31\n\x08services\x18\x01 \x03(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x15ReplaceServiceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07service\x18\x02 \x01(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x7f\n\x16ReplaceServiceResponse\x12\x30\n\x07service\x18\x01 \x01(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntry\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.catalog.v1.CatalogWarning\"\x86\x01\n\x14\x41pplyServicesRequest\x12\x37\n\x08services\x18\x01 \x03(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb1\x01\n\x0e\x41ppliedService\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x38\n\x06\x63hange\x18\x02 \x01(\x0e\x32(.tocsin.catalog.v1.AppliedService.Change\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"I\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\r\n\tUNCHANGED\x10\x03\"\x80\x01\n\x15\x41pplyServicesResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.tocsin.catalog.v1.AppliedService\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.catalog.v1.CatalogWarning\">\n\x14\x44\x65leteServiceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x17\n\x15\x44\x65leteServiceResponse\"w\n\x16GetServiceGraphRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x64\x65pth\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\xc0\x01\n\x17GetServiceGraphResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.tocsin.catalog.v1.GraphNode\x12+\n\x05\x65\x64ges\x18\x02 \x03(\x0b\x32\x1c.tocsin.catalog.v1.GraphEdge\x12\x32\n\x06\x63ycles\x18\x03 \x03(\x0b\x32\".tocsin.catalog.v1.DependencyCycle\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t2\xd2\x06\n\x0e\x43\x61talogService\x12\x82\x01\n\nGetService\x12$.tocsin.catalog.v1.GetServiceRequest\x1a%.tocsin.catalog.v1.GetServiceResponse\"\'\x90\x02\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/catalog/services/{name}\x12\x81\x01\n\x0cListServices\x12&.tocsin.catalog.v1.ListServicesRequest\x1a\'.tocsin.catalog.v1.ListServicesResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/api/catalog/services\x12\x97\x01\n\x0eReplaceService\x12(.tocsin.catalog.v1.ReplaceServiceRequest\x1a).tocsin.catalog.v1.ReplaceServiceResponse\"0\x90\x02\x02\x82\xd3\xe4\x93\x02\'\x1a\x1c/api/catalog/services/{name}:\x07service\x12\x84\x01\n\rApplyServices\x12\'.tocsin.catalog.v1.ApplyServicesRequest\x1a(.tocsin.catalog.v1.ApplyServicesResponse\" \x90\x02\x02\x82\xd3\xe4\x93\x02\x17\"\x12/api/catalog:apply:\x01*\x12\x8b\x01\n\rDeleteService\x12\'.tocsin.catalog.v1.DeleteServiceRequest\x1a(.tocsin.catalog.v1.DeleteServiceResponse\"\'\x90\x02\x02\x82\xd3\xe4\x93\x02\x1e*\x1c/api/catalog/services/{name}\x12\x87\x01\n\x0fGetServiceGraph\x12).tocsin.catalog.v1.GetServiceGraphRequest\x1a*.tocsin.catalog.v1.GetServiceGraphResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/catalog/graphb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/catalog/v1/catalog_service.proto\x12\x11tocsin.catalog.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dtocsin/access/v1/access.proto\x1a%tocsin/catalog/v1/service_entry.proto\"E\n\x0e\x43\x61talogWarning\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\'\n\x11GetServiceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x12GetServiceResponse\x12\x30\n\x07service\x18\x01 \x01(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntry\"x\n\x13ListServicesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05owner\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bname_prefix\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"b\n\x14ListServicesResponse\x12\x31\n\x08services\x18\x01 \x03(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x15ReplaceServiceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07service\x18\x02 \x01(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x7f\n\x16ReplaceServiceResponse\x12\x30\n\x07service\x18\x01 \x01(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntry\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.catalog.v1.CatalogWarning\"\x86\x01\n\x14\x41pplyServicesRequest\x12\x37\n\x08services\x18\x01 \x03(\x0b\x32\x1f.tocsin.catalog.v1.ServiceEntryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb1\x01\n\x0e\x41ppliedService\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x38\n\x06\x63hange\x18\x02 \x01(\x0e\x32(.tocsin.catalog.v1.AppliedService.Change\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"I\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\r\n\tUNCHANGED\x10\x03\"\x80\x01\n\x15\x41pplyServicesResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.tocsin.catalog.v1.AppliedService\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.catalog.v1.CatalogWarning\">\n\x14\x44\x65leteServiceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x17\n\x15\x44\x65leteServiceResponse\"w\n\x16GetServiceGraphRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x64\x65pth\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\xc0\x01\n\x17GetServiceGraphResponse\x12+\n\x05nodes\x18\x01 \x03(\x0b\x32\x1c.tocsin.catalog.v1.GraphNode\x12+\n\x05\x65\x64ges\x18\x02 \x03(\x0b\x32\x1c.tocsin.catalog.v1.GraphEdge\x12\x32\n\x06\x63ycles\x18\x03 \x03(\x0b\x32\".tocsin.catalog.v1.DependencyCycle\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t2\xf6\x06\n\x0e\x43\x61talogService\x12\x88\x01\n\nGetService\x12$.tocsin.catalog.v1.GetServiceRequest\x1a%.tocsin.catalog.v1.GetServiceResponse\"-\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/catalog/services/{name}\x12\x87\x01\n\x0cListServices\x12&.tocsin.catalog.v1.ListServicesRequest\x1a\'.tocsin.catalog.v1.ListServicesResponse\"&\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/api/catalog/services\x12\x9d\x01\n\x0eReplaceService\x12(.tocsin.catalog.v1.ReplaceServiceRequest\x1a).tocsin.catalog.v1.ReplaceServiceResponse\"6\x90\x02\x02\xc2\xf3\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\'\x1a\x1c/api/catalog/services/{name}:\x07service\x12\x8a\x01\n\rApplyServices\x12\'.tocsin.catalog.v1.ApplyServicesRequest\x1a(.tocsin.catalog.v1.ApplyServicesResponse\"&\x90\x02\x02\xc2\xf3\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x17\"\x12/api/catalog:apply:\x01*\x12\x91\x01\n\rDeleteService\x12\'.tocsin.catalog.v1.DeleteServiceRequest\x1a(.tocsin.catalog.v1.DeleteServiceResponse\"-\x90\x02\x02\xc2\xf3\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x1e*\x1c/api/catalog/services/{name}\x12\x8d\x01\n\x0fGetServiceGraph\x12).tocsin.catalog.v1.GetServiceGraphRequest\x1a*.tocsin.catalog.v1.GetServiceGraphResponse\"#\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x14\x12\x12/api/catalog/graphb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -71,47 +72,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVICEGRAPHREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_GETSERVICEGRAPHREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_CATALOGSERVICE'].methods_by_name['GetService']._loaded_options = None
-  _globals['_CATALOGSERVICE'].methods_by_name['GetService']._serialized_options = b'\220\002\001\202\323\344\223\002\036\022\034/api/catalog/services/{name}'
+  _globals['_CATALOGSERVICE'].methods_by_name['GetService']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\036\022\034/api/catalog/services/{name}'
   _globals['_CATALOGSERVICE'].methods_by_name['ListServices']._loaded_options = None
-  _globals['_CATALOGSERVICE'].methods_by_name['ListServices']._serialized_options = b'\220\002\001\202\323\344\223\002\027\022\025/api/catalog/services'
+  _globals['_CATALOGSERVICE'].methods_by_name['ListServices']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\027\022\025/api/catalog/services'
   _globals['_CATALOGSERVICE'].methods_by_name['ReplaceService']._loaded_options = None
-  _globals['_CATALOGSERVICE'].methods_by_name['ReplaceService']._serialized_options = b'\220\002\002\202\323\344\223\002\'\032\034/api/catalog/services/{name}:\007service'
+  _globals['_CATALOGSERVICE'].methods_by_name['ReplaceService']._serialized_options = b'\220\002\002\302\363\030\002\010\004\202\323\344\223\002\'\032\034/api/catalog/services/{name}:\007service'
   _globals['_CATALOGSERVICE'].methods_by_name['ApplyServices']._loaded_options = None
-  _globals['_CATALOGSERVICE'].methods_by_name['ApplyServices']._serialized_options = b'\220\002\002\202\323\344\223\002\027\"\022/api/catalog:apply:\001*'
+  _globals['_CATALOGSERVICE'].methods_by_name['ApplyServices']._serialized_options = b'\220\002\002\302\363\030\002\010\004\202\323\344\223\002\027\"\022/api/catalog:apply:\001*'
   _globals['_CATALOGSERVICE'].methods_by_name['DeleteService']._loaded_options = None
-  _globals['_CATALOGSERVICE'].methods_by_name['DeleteService']._serialized_options = b'\220\002\002\202\323\344\223\002\036*\034/api/catalog/services/{name}'
+  _globals['_CATALOGSERVICE'].methods_by_name['DeleteService']._serialized_options = b'\220\002\002\302\363\030\002\010\004\202\323\344\223\002\036*\034/api/catalog/services/{name}'
   _globals['_CATALOGSERVICE'].methods_by_name['GetServiceGraph']._loaded_options = None
-  _globals['_CATALOGSERVICE'].methods_by_name['GetServiceGraph']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/api/catalog/graph'
-  _globals['_CATALOGWARNING']._serialized_start=164
-  _globals['_CATALOGWARNING']._serialized_end=233
-  _globals['_GETSERVICEREQUEST']._serialized_start=235
-  _globals['_GETSERVICEREQUEST']._serialized_end=274
-  _globals['_GETSERVICERESPONSE']._serialized_start=276
-  _globals['_GETSERVICERESPONSE']._serialized_end=346
-  _globals['_LISTSERVICESREQUEST']._serialized_start=348
-  _globals['_LISTSERVICESREQUEST']._serialized_end=468
-  _globals['_LISTSERVICESRESPONSE']._serialized_start=470
-  _globals['_LISTSERVICESRESPONSE']._serialized_end=568
-  _globals['_REPLACESERVICEREQUEST']._serialized_start=571
-  _globals['_REPLACESERVICEREQUEST']._serialized_end=725
-  _globals['_REPLACESERVICERESPONSE']._serialized_start=727
-  _globals['_REPLACESERVICERESPONSE']._serialized_end=854
-  _globals['_APPLYSERVICESREQUEST']._serialized_start=857
-  _globals['_APPLYSERVICESREQUEST']._serialized_end=991
-  _globals['_APPLIEDSERVICE']._serialized_start=994
-  _globals['_APPLIEDSERVICE']._serialized_end=1171
-  _globals['_APPLIEDSERVICE_CHANGE']._serialized_start=1098
-  _globals['_APPLIEDSERVICE_CHANGE']._serialized_end=1171
-  _globals['_APPLYSERVICESRESPONSE']._serialized_start=1174
-  _globals['_APPLYSERVICESRESPONSE']._serialized_end=1302
-  _globals['_DELETESERVICEREQUEST']._serialized_start=1304
-  _globals['_DELETESERVICEREQUEST']._serialized_end=1366
-  _globals['_DELETESERVICERESPONSE']._serialized_start=1368
-  _globals['_DELETESERVICERESPONSE']._serialized_end=1391
-  _globals['_GETSERVICEGRAPHREQUEST']._serialized_start=1393
-  _globals['_GETSERVICEGRAPHREQUEST']._serialized_end=1512
-  _globals['_GETSERVICEGRAPHRESPONSE']._serialized_start=1515
-  _globals['_GETSERVICEGRAPHRESPONSE']._serialized_end=1707
-  _globals['_CATALOGSERVICE']._serialized_start=1710
-  _globals['_CATALOGSERVICE']._serialized_end=2560
+  _globals['_CATALOGSERVICE'].methods_by_name['GetServiceGraph']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\024\022\022/api/catalog/graph'
+  _globals['_CATALOGWARNING']._serialized_start=195
+  _globals['_CATALOGWARNING']._serialized_end=264
+  _globals['_GETSERVICEREQUEST']._serialized_start=266
+  _globals['_GETSERVICEREQUEST']._serialized_end=305
+  _globals['_GETSERVICERESPONSE']._serialized_start=307
+  _globals['_GETSERVICERESPONSE']._serialized_end=377
+  _globals['_LISTSERVICESREQUEST']._serialized_start=379
+  _globals['_LISTSERVICESREQUEST']._serialized_end=499
+  _globals['_LISTSERVICESRESPONSE']._serialized_start=501
+  _globals['_LISTSERVICESRESPONSE']._serialized_end=599
+  _globals['_REPLACESERVICEREQUEST']._serialized_start=602
+  _globals['_REPLACESERVICEREQUEST']._serialized_end=756
+  _globals['_REPLACESERVICERESPONSE']._serialized_start=758
+  _globals['_REPLACESERVICERESPONSE']._serialized_end=885
+  _globals['_APPLYSERVICESREQUEST']._serialized_start=888
+  _globals['_APPLYSERVICESREQUEST']._serialized_end=1022
+  _globals['_APPLIEDSERVICE']._serialized_start=1025
+  _globals['_APPLIEDSERVICE']._serialized_end=1202
+  _globals['_APPLIEDSERVICE_CHANGE']._serialized_start=1129
+  _globals['_APPLIEDSERVICE_CHANGE']._serialized_end=1202
+  _globals['_APPLYSERVICESRESPONSE']._serialized_start=1205
+  _globals['_APPLYSERVICESRESPONSE']._serialized_end=1333
+  _globals['_DELETESERVICEREQUEST']._serialized_start=1335
+  _globals['_DELETESERVICEREQUEST']._serialized_end=1397
+  _globals['_DELETESERVICERESPONSE']._serialized_start=1399
+  _globals['_DELETESERVICERESPONSE']._serialized_end=1422
+  _globals['_GETSERVICEGRAPHREQUEST']._serialized_start=1424
+  _globals['_GETSERVICEGRAPHREQUEST']._serialized_end=1543
+  _globals['_GETSERVICEGRAPHRESPONSE']._serialized_start=1546
+  _globals['_GETSERVICEGRAPHRESPONSE']._serialized_end=1738
+  _globals['_CATALOGSERVICE']._serialized_start=1741
+  _globals['_CATALOGSERVICE']._serialized_end=2627
 # @@protoc_insertion_point(module_scope)

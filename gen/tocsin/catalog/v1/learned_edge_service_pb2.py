@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.catalog.v1 import service_entry_pb2 as tocsin_dot_catalog_dot_v1_dot_service__entry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tocsin/catalog/v1/learned_edge_service.proto\x12\x11tocsin.catalog.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%tocsin/catalog/v1/service_entry.proto\"\xc5\x02\n\x0bLearnedEdge\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x12\n\ndepends_on\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".tocsin.catalog.v1.GraphEdge.State\x12\x0f\n\x07support\x18\x04 \x01(\x01\x12\x12\n\nconfidence\x18\x05 \x01(\x01\x12\x14\n\x0cis_supported\x18\x06 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x01\n\x17ListLearnedEdgesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x06states\x18\x04 \x03(\x0e\x32\".tocsin.catalog.v1.GraphEdge.StateB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cinclude_weak\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"b\n\x18ListLearnedEdgesResponse\x12-\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1e.tocsin.catalog.v1.LearnedEdge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x19\x43onfirmLearnedEdgeRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndepends_on\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x1a\x43onfirmLearnedEdgeResponse\x12,\n\x04\x65\x64ge\x18\x01 \x01(\x0b\x32\x1e.tocsin.catalog.v1.LearnedEdge\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"z\n\x18IgnoreLearnedEdgeRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndepends_on\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x19IgnoreLearnedEdgeResponse\x12,\n\x04\x65\x64ge\x18\x01 \x01(\x0b\x32\x1e.tocsin.catalog.v1.LearnedEdge\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"b\n\rTraceSighting\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12.\n\nfirst_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x13ReportTracesRequest\x12\x39\n\tsightings\x18\x01 \x03(\x0b\x32 .tocsin.catalog.v1.TraceSightingB\x04\xe2\x41\x01\x02\"-\n\x14ReportTracesResponse\x12\x15\n\rdropped_count\x18\x01 \x01(\x05\x32\xbf\x04\n\x12LearnedEdgeService\x12\x8a\x01\n\x10ListLearnedEdges\x12*.tocsin.catalog.v1.ListLearnedEdgesRequest\x1a+.tocsin.catalog.v1.ListLearnedEdgesResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/catalog/edges\x12\x9b\x01\n\x12\x43onfirmLearnedEdge\x12,.tocsin.catalog.v1.ConfirmLearnedEdgeRequest\x1a-.tocsin.catalog.v1.ConfirmLearnedEdgeResponse\"(\x90\x02\x02\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/catalog/edges:confirm:\x01*\x12\x97\x01\n\x11IgnoreLearnedEdge\x12+.tocsin.catalog.v1.IgnoreLearnedEdgeRequest\x1a,.tocsin.catalog.v1.IgnoreLearnedEdgeResponse\"\'\x90\x02\x02\x82\xd3\xe4\x93\x02\x1e\"\x19/api/catalog/edges:ignore:\x01*\x12\x64\n\x0cReportTraces\x12&.tocsin.catalog.v1.ReportTracesRequest\x1a\'.tocsin.catalog.v1.ReportTracesResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,tocsin/catalog/v1/learned_edge_service.proto\x12\x11tocsin.catalog.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\x1a%tocsin/catalog/v1/service_entry.proto\"\xc5\x02\n\x0bLearnedEdge\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x12\n\ndepends_on\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".tocsin.catalog.v1.GraphEdge.State\x12\x0f\n\x07support\x18\x04 \x01(\x01\x12\x12\n\nconfidence\x18\x05 \x01(\x01\x12\x14\n\x0cis_supported\x18\x06 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x01\n\x17ListLearnedEdgesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x06states\x18\x04 \x03(\x0e\x32\".tocsin.catalog.v1.GraphEdge.StateB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cinclude_weak\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"b\n\x18ListLearnedEdgesResponse\x12-\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1e.tocsin.catalog.v1.LearnedEdge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x19\x43onfirmLearnedEdgeRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndepends_on\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x1a\x43onfirmLearnedEdgeResponse\x12,\n\x04\x65\x64ge\x18\x01 \x01(\x0b\x32\x1e.tocsin.catalog.v1.LearnedEdge\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"z\n\x18IgnoreLearnedEdgeRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndepends_on\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x19IgnoreLearnedEdgeResponse\x12,\n\x04\x65\x64ge\x18\x01 \x01(\x0b\x32\x1e.tocsin.catalog.v1.LearnedEdge\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"b\n\rTraceSighting\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12.\n\nfirst_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x13ReportTracesRequest\x12\x39\n\tsightings\x18\x01 \x03(\x0b\x32 .tocsin.catalog.v1.TraceSightingB\x04\xe2\x41\x01\x02\"-\n\x14ReportTracesResponse\x12\x15\n\rdropped_count\x18\x01 \x01(\x05\x32\xe2\x04\n\x12LearnedEdgeService\x12\x90\x01\n\x10ListLearnedEdges\x12*.tocsin.catalog.v1.ListLearnedEdgesRequest\x1a+.tocsin.catalog.v1.ListLearnedEdgesResponse\"#\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x14\x12\x12/api/catalog/edges\x12\xa1\x01\n\x12\x43onfirmLearnedEdge\x12,.tocsin.catalog.v1.ConfirmLearnedEdgeRequest\x1a-.tocsin.catalog.v1.ConfirmLearnedEdgeResponse\".\x90\x02\x02\xc2\xf3\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/catalog/edges:confirm:\x01*\x12\x9d\x01\n\x11IgnoreLearnedEdge\x12+.tocsin.catalog.v1.IgnoreLearnedEdgeRequest\x1a,.tocsin.catalog.v1.IgnoreLearnedEdgeResponse\"-\x90\x02\x02\xc2\xf3\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x1e\"\x19/api/catalog/edges:ignore:\x01*\x12u\n\x0cReportTraces\x12&.tocsin.catalog.v1.ReportTracesRequest\x1a\'.tocsin.catalog.v1.ReportTracesResponse\"\x14\x90\x02\x02\xc2\xf3\x18\r\x08\x06\x12\tevaluatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,33 +65,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTTRACESREQUEST'].fields_by_name['sightings']._loaded_options = None
   _globals['_REPORTTRACESREQUEST'].fields_by_name['sightings']._serialized_options = b'\342A\001\002'
   _globals['_LEARNEDEDGESERVICE'].methods_by_name['ListLearnedEdges']._loaded_options = None
-  _globals['_LEARNEDEDGESERVICE'].methods_by_name['ListLearnedEdges']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/api/catalog/edges'
+  _globals['_LEARNEDEDGESERVICE'].methods_by_name['ListLearnedEdges']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\024\022\022/api/catalog/edges'
   _globals['_LEARNEDEDGESERVICE'].methods_by_name['ConfirmLearnedEdge']._loaded_options = None
-  _globals['_LEARNEDEDGESERVICE'].methods_by_name['ConfirmLearnedEdge']._serialized_options = b'\220\002\002\202\323\344\223\002\037\"\032/api/catalog/edges:confirm:\001*'
+  _globals['_LEARNEDEDGESERVICE'].methods_by_name['ConfirmLearnedEdge']._serialized_options = b'\220\002\002\302\363\030\002\010\004\202\323\344\223\002\037\"\032/api/catalog/edges:confirm:\001*'
   _globals['_LEARNEDEDGESERVICE'].methods_by_name['IgnoreLearnedEdge']._loaded_options = None
-  _globals['_LEARNEDEDGESERVICE'].methods_by_name['IgnoreLearnedEdge']._serialized_options = b'\220\002\002\202\323\344\223\002\036\"\031/api/catalog/edges:ignore:\001*'
+  _globals['_LEARNEDEDGESERVICE'].methods_by_name['IgnoreLearnedEdge']._serialized_options = b'\220\002\002\302\363\030\002\010\004\202\323\344\223\002\036\"\031/api/catalog/edges:ignore:\001*'
   _globals['_LEARNEDEDGESERVICE'].methods_by_name['ReportTraces']._loaded_options = None
-  _globals['_LEARNEDEDGESERVICE'].methods_by_name['ReportTraces']._serialized_options = b'\220\002\002'
-  _globals['_LEARNEDEDGE']._serialized_start=203
-  _globals['_LEARNEDEDGE']._serialized_end=528
-  _globals['_LISTLEARNEDEDGESREQUEST']._serialized_start=531
-  _globals['_LISTLEARNEDEDGESREQUEST']._serialized_end=716
-  _globals['_LISTLEARNEDEDGESRESPONSE']._serialized_start=718
-  _globals['_LISTLEARNEDEDGESRESPONSE']._serialized_end=816
-  _globals['_CONFIRMLEARNEDEDGEREQUEST']._serialized_start=818
-  _globals['_CONFIRMLEARNEDEDGEREQUEST']._serialized_end=941
-  _globals['_CONFIRMLEARNEDEDGERESPONSE']._serialized_start=943
-  _globals['_CONFIRMLEARNEDEDGERESPONSE']._serialized_end=1036
-  _globals['_IGNORELEARNEDEDGEREQUEST']._serialized_start=1038
-  _globals['_IGNORELEARNEDEDGEREQUEST']._serialized_end=1160
-  _globals['_IGNORELEARNEDEDGERESPONSE']._serialized_start=1162
-  _globals['_IGNORELEARNEDEDGERESPONSE']._serialized_end=1254
-  _globals['_TRACESIGHTING']._serialized_start=1256
-  _globals['_TRACESIGHTING']._serialized_end=1354
-  _globals['_REPORTTRACESREQUEST']._serialized_start=1356
-  _globals['_REPORTTRACESREQUEST']._serialized_end=1436
-  _globals['_REPORTTRACESRESPONSE']._serialized_start=1438
-  _globals['_REPORTTRACESRESPONSE']._serialized_end=1483
-  _globals['_LEARNEDEDGESERVICE']._serialized_start=1486
-  _globals['_LEARNEDEDGESERVICE']._serialized_end=2061
+  _globals['_LEARNEDEDGESERVICE'].methods_by_name['ReportTraces']._serialized_options = b'\220\002\002\302\363\030\r\010\006\022\tevaluator'
+  _globals['_LEARNEDEDGE']._serialized_start=234
+  _globals['_LEARNEDEDGE']._serialized_end=559
+  _globals['_LISTLEARNEDEDGESREQUEST']._serialized_start=562
+  _globals['_LISTLEARNEDEDGESREQUEST']._serialized_end=747
+  _globals['_LISTLEARNEDEDGESRESPONSE']._serialized_start=749
+  _globals['_LISTLEARNEDEDGESRESPONSE']._serialized_end=847
+  _globals['_CONFIRMLEARNEDEDGEREQUEST']._serialized_start=849
+  _globals['_CONFIRMLEARNEDEDGEREQUEST']._serialized_end=972
+  _globals['_CONFIRMLEARNEDEDGERESPONSE']._serialized_start=974
+  _globals['_CONFIRMLEARNEDEDGERESPONSE']._serialized_end=1067
+  _globals['_IGNORELEARNEDEDGEREQUEST']._serialized_start=1069
+  _globals['_IGNORELEARNEDEDGEREQUEST']._serialized_end=1191
+  _globals['_IGNORELEARNEDEDGERESPONSE']._serialized_start=1193
+  _globals['_IGNORELEARNEDEDGERESPONSE']._serialized_end=1285
+  _globals['_TRACESIGHTING']._serialized_start=1287
+  _globals['_TRACESIGHTING']._serialized_end=1385
+  _globals['_REPORTTRACESREQUEST']._serialized_start=1387
+  _globals['_REPORTTRACESREQUEST']._serialized_end=1467
+  _globals['_REPORTTRACESRESPONSE']._serialized_start=1469
+  _globals['_REPORTTRACESRESPONSE']._serialized_end=1514
+  _globals['_LEARNEDEDGESERVICE']._serialized_start=1517
+  _globals['_LEARNEDEDGESERVICE']._serialized_end=2127
 # @@protoc_insertion_point(module_scope)

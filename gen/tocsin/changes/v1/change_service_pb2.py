@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.changes.v1 import service_change_pb2 as tocsin_dot_changes_dot_v1_dot_service__change__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tocsin/changes/v1/change_service.proto\x12\x11tocsin.changes.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&tocsin/changes/v1/service_change.proto\"\x84\x01\n\x13RecordChangeRequest\x12\x36\n\x06\x63hange\x18\x01 \x01(\x0b\x32 .tocsin.changes.v1.ServiceChangeB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"H\n\x14RecordChangeResponse\x12\x30\n\x06\x63hange\x18\x01 \x01(\x0b\x32 .tocsin.changes.v1.ServiceChange\"\x8d\x02\n\x12ListChangesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12:\n\x05kinds\x18\x04 \x03(\x0e\x32%.tocsin.changes.v1.ServiceChange.KindB\x04\xe2\x41\x01\x01\x12\x37\n\rchanged_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\x0e\x63hanged_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"a\n\x13ListChangesResponse\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32 .tocsin.changes.v1.ServiceChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x89\x02\n\rChangeService\x12\x80\x01\n\x0cRecordChange\x12&.tocsin.changes.v1.RecordChangeRequest\x1a\'.tocsin.changes.v1.RecordChangeResponse\"\x1f\x90\x02\x02\x82\xd3\xe4\x93\x02\x16\"\x0c/api/changes:\x06\x63hange\x12u\n\x0bListChanges\x12%.tocsin.changes.v1.ListChangesRequest\x1a&.tocsin.changes.v1.ListChangesResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/changesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tocsin/changes/v1/change_service.proto\x12\x11tocsin.changes.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\x1a&tocsin/changes/v1/service_change.proto\"\x84\x01\n\x13RecordChangeRequest\x12\x36\n\x06\x63hange\x18\x01 \x01(\x0b\x32 .tocsin.changes.v1.ServiceChangeB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"H\n\x14RecordChangeResponse\x12\x30\n\x06\x63hange\x18\x01 \x01(\x0b\x32 .tocsin.changes.v1.ServiceChange\"\x8d\x02\n\x12ListChangesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12:\n\x05kinds\x18\x04 \x03(\x0e\x32%.tocsin.changes.v1.ServiceChange.KindB\x04\xe2\x41\x01\x01\x12\x37\n\rchanged_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\x0e\x63hanged_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"a\n\x13ListChangesResponse\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32 .tocsin.changes.v1.ServiceChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x95\x02\n\rChangeService\x12\x86\x01\n\x0cRecordChange\x12&.tocsin.changes.v1.RecordChangeRequest\x1a\'.tocsin.changes.v1.RecordChangeResponse\"%\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x16\"\x0c/api/changes:\x06\x63hange\x12{\n\x0bListChanges\x12%.tocsin.changes.v1.ListChangesRequest\x1a&.tocsin.changes.v1.ListChangesResponse\"\x1d\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/changesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,17 +55,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHANGESREQUEST'].fields_by_name['changed_before']._loaded_options = None
   _globals['_LISTCHANGESREQUEST'].fields_by_name['changed_before']._serialized_options = b'\342A\001\001'
   _globals['_CHANGESERVICE'].methods_by_name['RecordChange']._loaded_options = None
-  _globals['_CHANGESERVICE'].methods_by_name['RecordChange']._serialized_options = b'\220\002\002\202\323\344\223\002\026\"\014/api/changes:\006change'
+  _globals['_CHANGESERVICE'].methods_by_name['RecordChange']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002\026\"\014/api/changes:\006change'
   _globals['_CHANGESERVICE'].methods_by_name['ListChanges']._loaded_options = None
-  _globals['_CHANGESERVICE'].methods_by_name['ListChanges']._serialized_options = b'\220\002\001\202\323\344\223\002\016\022\014/api/changes'
-  _globals['_RECORDCHANGEREQUEST']._serialized_start=198
-  _globals['_RECORDCHANGEREQUEST']._serialized_end=330
-  _globals['_RECORDCHANGERESPONSE']._serialized_start=332
-  _globals['_RECORDCHANGERESPONSE']._serialized_end=404
-  _globals['_LISTCHANGESREQUEST']._serialized_start=407
-  _globals['_LISTCHANGESREQUEST']._serialized_end=676
-  _globals['_LISTCHANGESRESPONSE']._serialized_start=678
-  _globals['_LISTCHANGESRESPONSE']._serialized_end=775
-  _globals['_CHANGESERVICE']._serialized_start=778
-  _globals['_CHANGESERVICE']._serialized_end=1043
+  _globals['_CHANGESERVICE'].methods_by_name['ListChanges']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\016\022\014/api/changes'
+  _globals['_RECORDCHANGEREQUEST']._serialized_start=229
+  _globals['_RECORDCHANGEREQUEST']._serialized_end=361
+  _globals['_RECORDCHANGERESPONSE']._serialized_start=363
+  _globals['_RECORDCHANGERESPONSE']._serialized_end=435
+  _globals['_LISTCHANGESREQUEST']._serialized_start=438
+  _globals['_LISTCHANGESREQUEST']._serialized_end=707
+  _globals['_LISTCHANGESRESPONSE']._serialized_start=709
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=806
+  _globals['_CHANGESERVICE']._serialized_start=809
+  _globals['_CHANGESERVICE']._serialized_end=1086
 # @@protoc_insertion_point(module_scope)

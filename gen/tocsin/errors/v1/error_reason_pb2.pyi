@@ -97,6 +97,18 @@ class Error(_message.Message):
         """Something else still refers to it; the message and the metadata name what."""
         TOO_MANY_ON_CALL: Error._Reason.ValueType  # 55
         """There are as many people, schedules, policies or overrides of a schedule as there may be."""
+        UNAUTHENTICATED: Error._Reason.ValueType  # 60
+        """The call says nothing of who calls, or what it says is not valid (any more)."""
+        PERMISSION_DENIED: Error._Reason.ValueType  # 61
+        """The caller's role does not allow this rpc."""
+        KEYS_UNAVAILABLE: Error._Reason.ValueType  # 62
+        """The service does not know the API keys yet; try again after the delay in google.rpc.RetryInfo."""
+        KEY_NOT_FOUND: Error._Reason.ValueType  # 63
+        """There is no API key with this id."""
+        TOO_MANY_KEYS: Error._Reason.ValueType  # 64
+        """There are as many valid API keys as there may be."""
+        TENANT_LIMIT_REACHED: Error._Reason.ValueType  # 65
+        """A limit of the caller's tenant is reached; the metadata name it."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -169,6 +181,18 @@ class Error(_message.Message):
     """Something else still refers to it; the message and the metadata name what."""
     TOO_MANY_ON_CALL: Error.Reason.ValueType  # 55
     """There are as many people, schedules, policies or overrides of a schedule as there may be."""
+    UNAUTHENTICATED: Error.Reason.ValueType  # 60
+    """The call says nothing of who calls, or what it says is not valid (any more)."""
+    PERMISSION_DENIED: Error.Reason.ValueType  # 61
+    """The caller's role does not allow this rpc."""
+    KEYS_UNAVAILABLE: Error.Reason.ValueType  # 62
+    """The service does not know the API keys yet; try again after the delay in google.rpc.RetryInfo."""
+    KEY_NOT_FOUND: Error.Reason.ValueType  # 63
+    """There is no API key with this id."""
+    TOO_MANY_KEYS: Error.Reason.ValueType  # 64
+    """There are as many valid API keys as there may be."""
+    TENANT_LIMIT_REACHED: Error.Reason.ValueType  # 65
+    """A limit of the caller's tenant is reached; the metadata name it."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

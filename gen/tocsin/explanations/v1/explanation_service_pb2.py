@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.explanations.v1 import explanation_pb2 as tocsin_dot_explanations_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0tocsin/explanations/v1/explanation_service.proto\x12\x16tocsin.explanations.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a(tocsin/explanations/v1/explanation.proto\"\'\n\x13\x45xplainAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x14\x45xplainAlertResponse\x12\x38\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32#.tocsin.explanations.v1.Explanation\"*\n\x16\x45xplainIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"S\n\x17\x45xplainIncidentResponse\x12\x38\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32#.tocsin.explanations.v1.Explanation2\xc2\x02\n\x12\x45xplanationService\x12\x8e\x01\n\x0c\x45xplainAlert\x12+.tocsin.explanations.v1.ExplainAlertRequest\x1a,.tocsin.explanations.v1.ExplainAlertResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/alerts/{id}/explain\x12\x9a\x01\n\x0f\x45xplainIncident\x12..tocsin.explanations.v1.ExplainIncidentRequest\x1a/.tocsin.explanations.v1.ExplainIncidentResponse\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/incidents/{id}/explainb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0tocsin/explanations/v1/explanation_service.proto\x12\x16tocsin.explanations.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dtocsin/access/v1/access.proto\x1a(tocsin/explanations/v1/explanation.proto\"\'\n\x13\x45xplainAlertRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x14\x45xplainAlertResponse\x12\x38\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32#.tocsin.explanations.v1.Explanation\"*\n\x16\x45xplainIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"S\n\x17\x45xplainIncidentResponse\x12\x38\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32#.tocsin.explanations.v1.Explanation2\xce\x02\n\x12\x45xplanationService\x12\x94\x01\n\x0c\x45xplainAlert\x12+.tocsin.explanations.v1.ExplainAlertRequest\x1a,.tocsin.explanations.v1.ExplainAlertResponse\")\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/alerts/{id}/explain\x12\xa0\x01\n\x0f\x45xplainIncident\x12..tocsin.explanations.v1.ExplainIncidentRequest\x1a/.tocsin.explanations.v1.ExplainIncidentResponse\",\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/incidents/{id}/explainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,17 +40,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAININCIDENTREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_EXPLAININCIDENTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainAlert']._loaded_options = None
-  _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainAlert']._serialized_options = b'\220\002\001\202\323\344\223\002\032\022\030/api/alerts/{id}/explain'
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainAlert']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\032\022\030/api/alerts/{id}/explain'
   _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainIncident']._loaded_options = None
-  _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainIncident']._serialized_options = b'\220\002\001\202\323\344\223\002\035\022\033/api/incidents/{id}/explain'
-  _globals['_EXPLAINALERTREQUEST']._serialized_start=181
-  _globals['_EXPLAINALERTREQUEST']._serialized_end=220
-  _globals['_EXPLAINALERTRESPONSE']._serialized_start=222
-  _globals['_EXPLAINALERTRESPONSE']._serialized_end=302
-  _globals['_EXPLAININCIDENTREQUEST']._serialized_start=304
-  _globals['_EXPLAININCIDENTREQUEST']._serialized_end=346
-  _globals['_EXPLAININCIDENTRESPONSE']._serialized_start=348
-  _globals['_EXPLAININCIDENTRESPONSE']._serialized_end=431
-  _globals['_EXPLANATIONSERVICE']._serialized_start=434
-  _globals['_EXPLANATIONSERVICE']._serialized_end=756
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['ExplainIncident']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\035\022\033/api/incidents/{id}/explain'
+  _globals['_EXPLAINALERTREQUEST']._serialized_start=212
+  _globals['_EXPLAINALERTREQUEST']._serialized_end=251
+  _globals['_EXPLAINALERTRESPONSE']._serialized_start=253
+  _globals['_EXPLAINALERTRESPONSE']._serialized_end=333
+  _globals['_EXPLAININCIDENTREQUEST']._serialized_start=335
+  _globals['_EXPLAININCIDENTREQUEST']._serialized_end=377
+  _globals['_EXPLAININCIDENTRESPONSE']._serialized_start=379
+  _globals['_EXPLAININCIDENTRESPONSE']._serialized_end=462
+  _globals['_EXPLANATIONSERVICE']._serialized_start=465
+  _globals['_EXPLANATIONSERVICE']._serialized_end=799
 # @@protoc_insertion_point(module_scope)

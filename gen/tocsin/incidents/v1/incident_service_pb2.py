@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.incidents.v1 import incident_pb2 as tocsin_dot_incidents_dot_v1_dot_incident__pb2
 from tocsin.rules.v1 import alert_rule_pb2 as tocsin_dot_rules_dot_v1_dot_alert__rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tocsin/incidents/v1/incident_service.proto\x12\x13tocsin.incidents.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tocsin/incidents/v1/incident.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xa3\x02\n\x14ListIncidentsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x39\n\x06states\x18\x03 \x03(\x0e\x32#.tocsin.incidents.v1.Incident.StateB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61lert_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12=\n\nseverities\x18\x07 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x16\n\x08matchers\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\"b\n\x15ListIncidentsResponse\x12\x30\n\tincidents\x18\x01 \x03(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x15WatchIncidentsRequest\x12=\n\nseverities\x18\x01 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"I\n\x16WatchIncidentsResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\"&\n\x12GetIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb6\x01\n\x13GetIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x32\n\x06\x61lerts\x18\x02 \x03(\x0b\x32\".tocsin.incidents.v1.IncidentAlert\x12:\n\x07history\x18\x03 \x03(\x0b\x32).tocsin.incidents.v1.IncidentHistoryEntry\"\xb9\x01\n\x1a\x41\x63knowledgeIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x05until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"a\n\x1b\x41\x63knowledgeIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x8a\x01\n\x1cUnacknowledgeIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x1dUnacknowledgeIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x9b\x01\n\x15\x41ssignIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61ssignee\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x16\x41ssignIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x84\x01\n\x16\x43ommentIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"J\n\x17\x43ommentIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\"\x84\x01\n\x16ResolveIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x17ResolveIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x9b\x01\n\x15MergeIncidentsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08other_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\x16MergeIncidentsResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\"\x9b\x01\n\x14SplitIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\talert_ids\x18\x06 \x03(\tB\x04\xe2\x41\x01\x02\"}\n\x15SplitIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x33\n\x0cnew_incident\x18\x02 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident2\xeb\x0b\n\x0fIncidentService\x12\x81\x01\n\rListIncidents\x12).tocsin.incidents.v1.ListIncidentsRequest\x1a*.tocsin.incidents.v1.ListIncidentsResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/incidents\x12\x8c\x01\n\x0eWatchIncidents\x12*.tocsin.incidents.v1.WatchIncidentsRequest\x1a+.tocsin.incidents.v1.WatchIncidentsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/incidents/watch0\x01\x12\x80\x01\n\x0bGetIncident\x12\'.tocsin.incidents.v1.GetIncidentRequest\x1a(.tocsin.incidents.v1.GetIncidentResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/incidents/{id}\x12\xa7\x01\n\x13\x41\x63knowledgeIncident\x12/.tocsin.incidents.v1.AcknowledgeIncidentRequest\x1a\x30.tocsin.incidents.v1.AcknowledgeIncidentResponse\"-\x90\x02\x02\x82\xd3\xe4\x93\x02$\"\x1f/api/incidents/{id}/acknowledge:\x01*\x12\xaf\x01\n\x15UnacknowledgeIncident\x12\x31.tocsin.incidents.v1.UnacknowledgeIncidentRequest\x1a\x32.tocsin.incidents.v1.UnacknowledgeIncidentResponse\"/\x90\x02\x02\x82\xd3\xe4\x93\x02&\"!/api/incidents/{id}/unacknowledge:\x01*\x12\x93\x01\n\x0e\x41ssignIncident\x12*.tocsin.incidents.v1.AssignIncidentRequest\x1a+.tocsin.incidents.v1.AssignIncidentResponse\"(\x90\x02\x02\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/incidents/{id}/assign:\x01*\x12\x94\x01\n\x0f\x43ommentIncident\x12+.tocsin.incidents.v1.CommentIncidentRequest\x1a,.tocsin.incidents.v1.CommentIncidentResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/api/incidents/{id}/comment:\x01*\x12\x97\x01\n\x0fResolveIncident\x12+.tocsin.incidents.v1.ResolveIncidentRequest\x1a,.tocsin.incidents.v1.ResolveIncidentResponse\")\x90\x02\x02\x82\xd3\xe4\x93\x02 \"\x1b/api/incidents/{id}/resolve:\x01*\x12\x8f\x01\n\x0eMergeIncidents\x12*.tocsin.incidents.v1.MergeIncidentsRequest\x1a+.tocsin.incidents.v1.MergeIncidentsResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/api/incidents/{id}/merge:\x01*\x12\x8c\x01\n\rSplitIncident\x12).tocsin.incidents.v1.SplitIncidentRequest\x1a*.tocsin.incidents.v1.SplitIncidentResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/api/incidents/{id}/split:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tocsin/incidents/v1/incident_service.proto\x12\x13tocsin.incidents.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\x1a\"tocsin/incidents/v1/incident.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xa3\x02\n\x14ListIncidentsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x39\n\x06states\x18\x03 \x03(\x0e\x32#.tocsin.incidents.v1.Incident.StateB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61lert_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12=\n\nseverities\x18\x07 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x16\n\x08matchers\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\"b\n\x15ListIncidentsResponse\x12\x30\n\tincidents\x18\x01 \x03(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x15WatchIncidentsRequest\x12=\n\nseverities\x18\x01 \x03(\x0e\x32#.tocsin.rules.v1.AlertRule.SeverityB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"I\n\x16WatchIncidentsResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\"&\n\x12GetIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb6\x01\n\x13GetIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x32\n\x06\x61lerts\x18\x02 \x03(\x0b\x32\".tocsin.incidents.v1.IncidentAlert\x12:\n\x07history\x18\x03 \x03(\x0b\x32).tocsin.incidents.v1.IncidentHistoryEntry\"\xb9\x01\n\x1a\x41\x63knowledgeIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x05until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"a\n\x1b\x41\x63knowledgeIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x8a\x01\n\x1cUnacknowledgeIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x1dUnacknowledgeIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x9b\x01\n\x15\x41ssignIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61ssignee\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x16\x41ssignIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x84\x01\n\x16\x43ommentIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"J\n\x17\x43ommentIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\"\x84\x01\n\x16ResolveIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x17ResolveIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"\x9b\x01\n\x15MergeIncidentsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08other_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\x16MergeIncidentsResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\"\x9b\x01\n\x14SplitIncidentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\talert_ids\x18\x06 \x03(\tB\x04\xe2\x41\x01\x02\"}\n\x15SplitIncidentResponse\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident\x12\x33\n\x0cnew_incident\x18\x02 \x01(\x0b\x32\x1d.tocsin.incidents.v1.Incident2\xa7\x0c\n\x0fIncidentService\x12\x87\x01\n\rListIncidents\x12).tocsin.incidents.v1.ListIncidentsRequest\x1a*.tocsin.incidents.v1.ListIncidentsResponse\"\x1f\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/incidents\x12\x92\x01\n\x0eWatchIncidents\x12*.tocsin.incidents.v1.WatchIncidentsRequest\x1a+.tocsin.incidents.v1.WatchIncidentsResponse\"%\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/api/incidents/watch0\x01\x12\x86\x01\n\x0bGetIncident\x12\'.tocsin.incidents.v1.GetIncidentRequest\x1a(.tocsin.incidents.v1.GetIncidentResponse\"$\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x15\x12\x13/api/incidents/{id}\x12\xad\x01\n\x13\x41\x63knowledgeIncident\x12/.tocsin.incidents.v1.AcknowledgeIncidentRequest\x1a\x30.tocsin.incidents.v1.AcknowledgeIncidentResponse\"3\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02$\"\x1f/api/incidents/{id}/acknowledge:\x01*\x12\xb5\x01\n\x15UnacknowledgeIncident\x12\x31.tocsin.incidents.v1.UnacknowledgeIncidentRequest\x1a\x32.tocsin.incidents.v1.UnacknowledgeIncidentResponse\"5\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02&\"!/api/incidents/{id}/unacknowledge:\x01*\x12\x99\x01\n\x0e\x41ssignIncident\x12*.tocsin.incidents.v1.AssignIncidentRequest\x1a+.tocsin.incidents.v1.AssignIncidentResponse\".\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/incidents/{id}/assign:\x01*\x12\x9a\x01\n\x0f\x43ommentIncident\x12+.tocsin.incidents.v1.CommentIncidentRequest\x1a,.tocsin.incidents.v1.CommentIncidentResponse\",\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02 \"\x1b/api/incidents/{id}/comment:\x01*\x12\x9d\x01\n\x0fResolveIncident\x12+.tocsin.incidents.v1.ResolveIncidentRequest\x1a,.tocsin.incidents.v1.ResolveIncidentResponse\"/\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02 \"\x1b/api/incidents/{id}/resolve:\x01*\x12\x95\x01\n\x0eMergeIncidents\x12*.tocsin.incidents.v1.MergeIncidentsRequest\x1a+.tocsin.incidents.v1.MergeIncidentsResponse\"*\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/api/incidents/{id}/merge:\x01*\x12\x92\x01\n\rSplitIncident\x12).tocsin.incidents.v1.SplitIncidentRequest\x1a*.tocsin.incidents.v1.SplitIncidentResponse\"*\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/api/incidents/{id}/split:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -137,65 +138,65 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPLITINCIDENTREQUEST'].fields_by_name['alert_ids']._loaded_options = None
   _globals['_SPLITINCIDENTREQUEST'].fields_by_name['alert_ids']._serialized_options = b'\342A\001\002'
   _globals['_INCIDENTSERVICE'].methods_by_name['ListIncidents']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['ListIncidents']._serialized_options = b'\220\002\001\202\323\344\223\002\020\022\016/api/incidents'
+  _globals['_INCIDENTSERVICE'].methods_by_name['ListIncidents']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\020\022\016/api/incidents'
   _globals['_INCIDENTSERVICE'].methods_by_name['WatchIncidents']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['WatchIncidents']._serialized_options = b'\220\002\001\202\323\344\223\002\026\022\024/api/incidents/watch'
+  _globals['_INCIDENTSERVICE'].methods_by_name['WatchIncidents']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\026\022\024/api/incidents/watch'
   _globals['_INCIDENTSERVICE'].methods_by_name['GetIncident']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['GetIncident']._serialized_options = b'\220\002\001\202\323\344\223\002\025\022\023/api/incidents/{id}'
+  _globals['_INCIDENTSERVICE'].methods_by_name['GetIncident']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\025\022\023/api/incidents/{id}'
   _globals['_INCIDENTSERVICE'].methods_by_name['AcknowledgeIncident']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['AcknowledgeIncident']._serialized_options = b'\220\002\002\202\323\344\223\002$\"\037/api/incidents/{id}/acknowledge:\001*'
+  _globals['_INCIDENTSERVICE'].methods_by_name['AcknowledgeIncident']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002$\"\037/api/incidents/{id}/acknowledge:\001*'
   _globals['_INCIDENTSERVICE'].methods_by_name['UnacknowledgeIncident']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['UnacknowledgeIncident']._serialized_options = b'\220\002\002\202\323\344\223\002&\"!/api/incidents/{id}/unacknowledge:\001*'
+  _globals['_INCIDENTSERVICE'].methods_by_name['UnacknowledgeIncident']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002&\"!/api/incidents/{id}/unacknowledge:\001*'
   _globals['_INCIDENTSERVICE'].methods_by_name['AssignIncident']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['AssignIncident']._serialized_options = b'\220\002\002\202\323\344\223\002\037\"\032/api/incidents/{id}/assign:\001*'
+  _globals['_INCIDENTSERVICE'].methods_by_name['AssignIncident']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002\037\"\032/api/incidents/{id}/assign:\001*'
   _globals['_INCIDENTSERVICE'].methods_by_name['CommentIncident']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['CommentIncident']._serialized_options = b'\202\323\344\223\002 \"\033/api/incidents/{id}/comment:\001*'
+  _globals['_INCIDENTSERVICE'].methods_by_name['CommentIncident']._serialized_options = b'\302\363\030\002\010\003\202\323\344\223\002 \"\033/api/incidents/{id}/comment:\001*'
   _globals['_INCIDENTSERVICE'].methods_by_name['ResolveIncident']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['ResolveIncident']._serialized_options = b'\220\002\002\202\323\344\223\002 \"\033/api/incidents/{id}/resolve:\001*'
+  _globals['_INCIDENTSERVICE'].methods_by_name['ResolveIncident']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002 \"\033/api/incidents/{id}/resolve:\001*'
   _globals['_INCIDENTSERVICE'].methods_by_name['MergeIncidents']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['MergeIncidents']._serialized_options = b'\202\323\344\223\002\036\"\031/api/incidents/{id}/merge:\001*'
+  _globals['_INCIDENTSERVICE'].methods_by_name['MergeIncidents']._serialized_options = b'\302\363\030\002\010\003\202\323\344\223\002\036\"\031/api/incidents/{id}/merge:\001*'
   _globals['_INCIDENTSERVICE'].methods_by_name['SplitIncident']._loaded_options = None
-  _globals['_INCIDENTSERVICE'].methods_by_name['SplitIncident']._serialized_options = b'\202\323\344\223\002\036\"\031/api/incidents/{id}/split:\001*'
-  _globals['_LISTINCIDENTSREQUEST']._serialized_start=234
-  _globals['_LISTINCIDENTSREQUEST']._serialized_end=525
-  _globals['_LISTINCIDENTSRESPONSE']._serialized_start=527
-  _globals['_LISTINCIDENTSRESPONSE']._serialized_end=625
-  _globals['_WATCHINCIDENTSREQUEST']._serialized_start=627
-  _globals['_WATCHINCIDENTSREQUEST']._serialized_end=736
-  _globals['_WATCHINCIDENTSRESPONSE']._serialized_start=738
-  _globals['_WATCHINCIDENTSRESPONSE']._serialized_end=811
-  _globals['_GETINCIDENTREQUEST']._serialized_start=813
-  _globals['_GETINCIDENTREQUEST']._serialized_end=851
-  _globals['_GETINCIDENTRESPONSE']._serialized_start=854
-  _globals['_GETINCIDENTRESPONSE']._serialized_end=1036
-  _globals['_ACKNOWLEDGEINCIDENTREQUEST']._serialized_start=1039
-  _globals['_ACKNOWLEDGEINCIDENTREQUEST']._serialized_end=1224
-  _globals['_ACKNOWLEDGEINCIDENTRESPONSE']._serialized_start=1226
-  _globals['_ACKNOWLEDGEINCIDENTRESPONSE']._serialized_end=1323
-  _globals['_UNACKNOWLEDGEINCIDENTREQUEST']._serialized_start=1326
-  _globals['_UNACKNOWLEDGEINCIDENTREQUEST']._serialized_end=1464
-  _globals['_UNACKNOWLEDGEINCIDENTRESPONSE']._serialized_start=1466
-  _globals['_UNACKNOWLEDGEINCIDENTRESPONSE']._serialized_end=1565
-  _globals['_ASSIGNINCIDENTREQUEST']._serialized_start=1568
-  _globals['_ASSIGNINCIDENTREQUEST']._serialized_end=1723
-  _globals['_ASSIGNINCIDENTRESPONSE']._serialized_start=1725
-  _globals['_ASSIGNINCIDENTRESPONSE']._serialized_end=1817
-  _globals['_COMMENTINCIDENTREQUEST']._serialized_start=1820
-  _globals['_COMMENTINCIDENTREQUEST']._serialized_end=1952
-  _globals['_COMMENTINCIDENTRESPONSE']._serialized_start=1954
-  _globals['_COMMENTINCIDENTRESPONSE']._serialized_end=2028
-  _globals['_RESOLVEINCIDENTREQUEST']._serialized_start=2031
-  _globals['_RESOLVEINCIDENTREQUEST']._serialized_end=2163
-  _globals['_RESOLVEINCIDENTRESPONSE']._serialized_start=2165
-  _globals['_RESOLVEINCIDENTRESPONSE']._serialized_end=2258
-  _globals['_MERGEINCIDENTSREQUEST']._serialized_start=2261
-  _globals['_MERGEINCIDENTSREQUEST']._serialized_end=2416
-  _globals['_MERGEINCIDENTSRESPONSE']._serialized_start=2418
-  _globals['_MERGEINCIDENTSRESPONSE']._serialized_end=2491
-  _globals['_SPLITINCIDENTREQUEST']._serialized_start=2494
-  _globals['_SPLITINCIDENTREQUEST']._serialized_end=2649
-  _globals['_SPLITINCIDENTRESPONSE']._serialized_start=2651
-  _globals['_SPLITINCIDENTRESPONSE']._serialized_end=2776
-  _globals['_INCIDENTSERVICE']._serialized_start=2779
-  _globals['_INCIDENTSERVICE']._serialized_end=4294
+  _globals['_INCIDENTSERVICE'].methods_by_name['SplitIncident']._serialized_options = b'\302\363\030\002\010\003\202\323\344\223\002\036\"\031/api/incidents/{id}/split:\001*'
+  _globals['_LISTINCIDENTSREQUEST']._serialized_start=265
+  _globals['_LISTINCIDENTSREQUEST']._serialized_end=556
+  _globals['_LISTINCIDENTSRESPONSE']._serialized_start=558
+  _globals['_LISTINCIDENTSRESPONSE']._serialized_end=656
+  _globals['_WATCHINCIDENTSREQUEST']._serialized_start=658
+  _globals['_WATCHINCIDENTSREQUEST']._serialized_end=767
+  _globals['_WATCHINCIDENTSRESPONSE']._serialized_start=769
+  _globals['_WATCHINCIDENTSRESPONSE']._serialized_end=842
+  _globals['_GETINCIDENTREQUEST']._serialized_start=844
+  _globals['_GETINCIDENTREQUEST']._serialized_end=882
+  _globals['_GETINCIDENTRESPONSE']._serialized_start=885
+  _globals['_GETINCIDENTRESPONSE']._serialized_end=1067
+  _globals['_ACKNOWLEDGEINCIDENTREQUEST']._serialized_start=1070
+  _globals['_ACKNOWLEDGEINCIDENTREQUEST']._serialized_end=1255
+  _globals['_ACKNOWLEDGEINCIDENTRESPONSE']._serialized_start=1257
+  _globals['_ACKNOWLEDGEINCIDENTRESPONSE']._serialized_end=1354
+  _globals['_UNACKNOWLEDGEINCIDENTREQUEST']._serialized_start=1357
+  _globals['_UNACKNOWLEDGEINCIDENTREQUEST']._serialized_end=1495
+  _globals['_UNACKNOWLEDGEINCIDENTRESPONSE']._serialized_start=1497
+  _globals['_UNACKNOWLEDGEINCIDENTRESPONSE']._serialized_end=1596
+  _globals['_ASSIGNINCIDENTREQUEST']._serialized_start=1599
+  _globals['_ASSIGNINCIDENTREQUEST']._serialized_end=1754
+  _globals['_ASSIGNINCIDENTRESPONSE']._serialized_start=1756
+  _globals['_ASSIGNINCIDENTRESPONSE']._serialized_end=1848
+  _globals['_COMMENTINCIDENTREQUEST']._serialized_start=1851
+  _globals['_COMMENTINCIDENTREQUEST']._serialized_end=1983
+  _globals['_COMMENTINCIDENTRESPONSE']._serialized_start=1985
+  _globals['_COMMENTINCIDENTRESPONSE']._serialized_end=2059
+  _globals['_RESOLVEINCIDENTREQUEST']._serialized_start=2062
+  _globals['_RESOLVEINCIDENTREQUEST']._serialized_end=2194
+  _globals['_RESOLVEINCIDENTRESPONSE']._serialized_start=2196
+  _globals['_RESOLVEINCIDENTRESPONSE']._serialized_end=2289
+  _globals['_MERGEINCIDENTSREQUEST']._serialized_start=2292
+  _globals['_MERGEINCIDENTSREQUEST']._serialized_end=2447
+  _globals['_MERGEINCIDENTSRESPONSE']._serialized_start=2449
+  _globals['_MERGEINCIDENTSRESPONSE']._serialized_end=2522
+  _globals['_SPLITINCIDENTREQUEST']._serialized_start=2525
+  _globals['_SPLITINCIDENTREQUEST']._serialized_end=2680
+  _globals['_SPLITINCIDENTRESPONSE']._serialized_start=2682
+  _globals['_SPLITINCIDENTRESPONSE']._serialized_end=2807
+  _globals['_INCIDENTSERVICE']._serialized_start=2810
+  _globals['_INCIDENTSERVICE']._serialized_end=4385
 # @@protoc_insertion_point(module_scope)

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.logs.v1 import log_event_pb2 as tocsin_dot_logs_dot_v1_dot_log__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/logs/v1/log_ingest_service.proto\x12\x0etocsin.logs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1etocsin/logs/v1/log_event.proto\">\n\rIngestRequest\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"Z\n\x0eIngestResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x30\n\x08\x61\x64justed\x18\x02 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"D\n\x12IngestBatchRequest\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"\xa5\x01\n\x13IngestBatchResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\x12\x30\n\x08\x61\x64justed\x18\x04 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"q\n\x14IngestColumnsRequest\x12\x14\n\x06stream\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x43\n\x0b\x63ompression\x18\x02 \x01(\x0e\x32(.tocsin.logs.v1.EventColumns.CompressionB\x04\xe2\x41\x01\x01\"\xa7\x01\n\x15IngestColumnsResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\x12\x30\n\x08\x61\x64justed\x18\x04 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"=\n\x11IngestJsonRequest\x12(\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\"^\n\x12IngestJsonResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x30\n\x08\x61\x64justed\x18\x02 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"B\n\x16IngestJsonBatchRequest\x12(\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\"\xa9\x01\n\x17IngestJsonBatchResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\x12\x30\n\x08\x61\x64justed\x18\x04 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"T\n\x0e\x41\x64justedEvents\x12\x13\n\x0b\x65vent_count\x18\x01 \x01(\x05\x12-\n\x06values\x18\x02 \x03(\x0b\x32\x1d.tocsin.logs.v1.AdjustedValue\"\xdf\x01\n\rAdjustedValue\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x34\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32$.tocsin.logs.v1.AdjustedValue.Action\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0f\n\x07indexes\x18\x04 \x03(\x05\"i\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\n\n\x06PADDED\x10\x01\x12\r\n\tCONVERTED\x10\x02\x12\x07\n\x03\x43UT\x10\x03\x12\x15\n\x11KEPT_AS_ATTRIBUTE\x10\x04\x12\x0c\n\x08LEFT_OUT\x10\x05\"O\n\x0cRefusedEvent\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\x89\x04\n\x10LogIngestService\x12I\n\x06Ingest\x12\x1d.tocsin.logs.v1.IngestRequest\x1a\x1e.tocsin.logs.v1.IngestResponse\"\x00\x12X\n\x0bIngestBatch\x12\".tocsin.logs.v1.IngestBatchRequest\x1a#.tocsin.logs.v1.IngestBatchResponse\"\x00\x12^\n\rIngestColumns\x12$.tocsin.logs.v1.IngestColumnsRequest\x1a%.tocsin.logs.v1.IngestColumnsResponse\"\x00\x12l\n\nIngestJson\x12!.tocsin.logs.v1.IngestJsonRequest\x1a\".tocsin.logs.v1.IngestJsonResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\t/api/logs:\x04\x62ody\x12\x81\x01\n\x0fIngestJsonBatch\x12&.tocsin.logs.v1.IngestJsonBatchRequest\x1a\'.tocsin.logs.v1.IngestJsonBatchResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x0f/api/logs/batch:\x04\x62odyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/logs/v1/log_ingest_service.proto\x12\x0etocsin.logs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1dtocsin/access/v1/access.proto\x1a\x1etocsin/logs/v1/log_event.proto\">\n\rIngestRequest\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"Z\n\x0eIngestResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x30\n\x08\x61\x64justed\x18\x02 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"D\n\x12IngestBatchRequest\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.tocsin.logs.v1.LogEventB\x04\xe2\x41\x01\x02\"\xa5\x01\n\x13IngestBatchResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\x12\x30\n\x08\x61\x64justed\x18\x04 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"q\n\x14IngestColumnsRequest\x12\x14\n\x06stream\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x43\n\x0b\x63ompression\x18\x02 \x01(\x0e\x32(.tocsin.logs.v1.EventColumns.CompressionB\x04\xe2\x41\x01\x01\"\xa7\x01\n\x15IngestColumnsResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\x12\x30\n\x08\x61\x64justed\x18\x04 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"=\n\x11IngestJsonRequest\x12(\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\"^\n\x12IngestJsonResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x30\n\x08\x61\x64justed\x18\x02 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"B\n\x16IngestJsonBatchRequest\x12(\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02\"\xa9\x01\n\x17IngestJsonBatchResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x15\n\rrefused_count\x18\x02 \x01(\x05\x12-\n\x07refused\x18\x03 \x03(\x0b\x32\x1c.tocsin.logs.v1.RefusedEvent\x12\x30\n\x08\x61\x64justed\x18\x04 \x01(\x0b\x32\x1e.tocsin.logs.v1.AdjustedEvents\"T\n\x0e\x41\x64justedEvents\x12\x13\n\x0b\x65vent_count\x18\x01 \x01(\x05\x12-\n\x06values\x18\x02 \x03(\x0b\x32\x1d.tocsin.logs.v1.AdjustedValue\"\xdf\x01\n\rAdjustedValue\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x34\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32$.tocsin.logs.v1.AdjustedValue.Action\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0f\n\x07indexes\x18\x04 \x03(\x05\"i\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\n\n\x06PADDED\x10\x01\x12\r\n\tCONVERTED\x10\x02\x12\x07\n\x03\x43UT\x10\x03\x12\x15\n\x11KEPT_AS_ATTRIBUTE\x10\x04\x12\x0c\n\x08LEFT_OUT\x10\x05\"O\n\x0cRefusedEvent\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\xa7\x04\n\x10LogIngestService\x12O\n\x06Ingest\x12\x1d.tocsin.logs.v1.IngestRequest\x1a\x1e.tocsin.logs.v1.IngestResponse\"\x06\xc2\xf3\x18\x02\x08\x01\x12^\n\x0bIngestBatch\x12\".tocsin.logs.v1.IngestBatchRequest\x1a#.tocsin.logs.v1.IngestBatchResponse\"\x06\xc2\xf3\x18\x02\x08\x01\x12\x64\n\rIngestColumns\x12$.tocsin.logs.v1.IngestColumnsRequest\x1a%.tocsin.logs.v1.IngestColumnsResponse\"\x06\xc2\xf3\x18\x02\x08\x01\x12r\n\nIngestJson\x12!.tocsin.logs.v1.IngestJsonRequest\x1a\".tocsin.logs.v1.IngestJsonResponse\"\x1d\xc2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x11\"\t/api/logs:\x04\x62ody\x12\x87\x01\n\x0fIngestJsonBatch\x12&.tocsin.logs.v1.IngestJsonBatchRequest\x1a\'.tocsin.logs.v1.IngestJsonBatchResponse\"#\xc2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x17\"\x0f/api/logs/batch:\x04\x62odyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,38 +48,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTJSONREQUEST'].fields_by_name['body']._serialized_options = b'\342A\001\002'
   _globals['_INGESTJSONBATCHREQUEST'].fields_by_name['body']._loaded_options = None
   _globals['_INGESTJSONBATCHREQUEST'].fields_by_name['body']._serialized_options = b'\342A\001\002'
+  _globals['_LOGINGESTSERVICE'].methods_by_name['Ingest']._loaded_options = None
+  _globals['_LOGINGESTSERVICE'].methods_by_name['Ingest']._serialized_options = b'\302\363\030\002\010\001'
+  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestBatch']._loaded_options = None
+  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestBatch']._serialized_options = b'\302\363\030\002\010\001'
+  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestColumns']._loaded_options = None
+  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestColumns']._serialized_options = b'\302\363\030\002\010\001'
   _globals['_LOGINGESTSERVICE'].methods_by_name['IngestJson']._loaded_options = None
-  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestJson']._serialized_options = b'\202\323\344\223\002\021\"\t/api/logs:\004body'
+  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestJson']._serialized_options = b'\302\363\030\002\010\001\202\323\344\223\002\021\"\t/api/logs:\004body'
   _globals['_LOGINGESTSERVICE'].methods_by_name['IngestJsonBatch']._loaded_options = None
-  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestJsonBatch']._serialized_options = b'\202\323\344\223\002\027\"\017/api/logs/batch:\004body'
-  _globals['_INGESTREQUEST']._serialized_start=181
-  _globals['_INGESTREQUEST']._serialized_end=243
-  _globals['_INGESTRESPONSE']._serialized_start=245
-  _globals['_INGESTRESPONSE']._serialized_end=335
-  _globals['_INGESTBATCHREQUEST']._serialized_start=337
-  _globals['_INGESTBATCHREQUEST']._serialized_end=405
-  _globals['_INGESTBATCHRESPONSE']._serialized_start=408
-  _globals['_INGESTBATCHRESPONSE']._serialized_end=573
-  _globals['_INGESTCOLUMNSREQUEST']._serialized_start=575
-  _globals['_INGESTCOLUMNSREQUEST']._serialized_end=688
-  _globals['_INGESTCOLUMNSRESPONSE']._serialized_start=691
-  _globals['_INGESTCOLUMNSRESPONSE']._serialized_end=858
-  _globals['_INGESTJSONREQUEST']._serialized_start=860
-  _globals['_INGESTJSONREQUEST']._serialized_end=921
-  _globals['_INGESTJSONRESPONSE']._serialized_start=923
-  _globals['_INGESTJSONRESPONSE']._serialized_end=1017
-  _globals['_INGESTJSONBATCHREQUEST']._serialized_start=1019
-  _globals['_INGESTJSONBATCHREQUEST']._serialized_end=1085
-  _globals['_INGESTJSONBATCHRESPONSE']._serialized_start=1088
-  _globals['_INGESTJSONBATCHRESPONSE']._serialized_end=1257
-  _globals['_ADJUSTEDEVENTS']._serialized_start=1259
-  _globals['_ADJUSTEDEVENTS']._serialized_end=1343
-  _globals['_ADJUSTEDVALUE']._serialized_start=1346
-  _globals['_ADJUSTEDVALUE']._serialized_end=1569
-  _globals['_ADJUSTEDVALUE_ACTION']._serialized_start=1464
-  _globals['_ADJUSTEDVALUE_ACTION']._serialized_end=1569
-  _globals['_REFUSEDEVENT']._serialized_start=1571
-  _globals['_REFUSEDEVENT']._serialized_end=1650
-  _globals['_LOGINGESTSERVICE']._serialized_start=1653
-  _globals['_LOGINGESTSERVICE']._serialized_end=2174
+  _globals['_LOGINGESTSERVICE'].methods_by_name['IngestJsonBatch']._serialized_options = b'\302\363\030\002\010\001\202\323\344\223\002\027\"\017/api/logs/batch:\004body'
+  _globals['_INGESTREQUEST']._serialized_start=212
+  _globals['_INGESTREQUEST']._serialized_end=274
+  _globals['_INGESTRESPONSE']._serialized_start=276
+  _globals['_INGESTRESPONSE']._serialized_end=366
+  _globals['_INGESTBATCHREQUEST']._serialized_start=368
+  _globals['_INGESTBATCHREQUEST']._serialized_end=436
+  _globals['_INGESTBATCHRESPONSE']._serialized_start=439
+  _globals['_INGESTBATCHRESPONSE']._serialized_end=604
+  _globals['_INGESTCOLUMNSREQUEST']._serialized_start=606
+  _globals['_INGESTCOLUMNSREQUEST']._serialized_end=719
+  _globals['_INGESTCOLUMNSRESPONSE']._serialized_start=722
+  _globals['_INGESTCOLUMNSRESPONSE']._serialized_end=889
+  _globals['_INGESTJSONREQUEST']._serialized_start=891
+  _globals['_INGESTJSONREQUEST']._serialized_end=952
+  _globals['_INGESTJSONRESPONSE']._serialized_start=954
+  _globals['_INGESTJSONRESPONSE']._serialized_end=1048
+  _globals['_INGESTJSONBATCHREQUEST']._serialized_start=1050
+  _globals['_INGESTJSONBATCHREQUEST']._serialized_end=1116
+  _globals['_INGESTJSONBATCHRESPONSE']._serialized_start=1119
+  _globals['_INGESTJSONBATCHRESPONSE']._serialized_end=1288
+  _globals['_ADJUSTEDEVENTS']._serialized_start=1290
+  _globals['_ADJUSTEDEVENTS']._serialized_end=1374
+  _globals['_ADJUSTEDVALUE']._serialized_start=1377
+  _globals['_ADJUSTEDVALUE']._serialized_end=1600
+  _globals['_ADJUSTEDVALUE_ACTION']._serialized_start=1495
+  _globals['_ADJUSTEDVALUE_ACTION']._serialized_end=1600
+  _globals['_REFUSEDEVENT']._serialized_start=1602
+  _globals['_REFUSEDEVENT']._serialized_end=1681
+  _globals['_LOGINGESTSERVICE']._serialized_start=1684
+  _globals['_LOGINGESTSERVICE']._serialized_end=2235
 # @@protoc_insertion_point(module_scope)

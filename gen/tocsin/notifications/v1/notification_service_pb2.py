@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.notifications.v1 import notification_pb2 as tocsin_dot_notifications_dot_v1_dot_notification__pb2
 from tocsin.routing.v1 import routing_tree_pb2 as tocsin_dot_routing_dot_v1_dot_routing__tree__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2tocsin/notifications/v1/notification_service.proto\x12\x17tocsin.notifications.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a*tocsin/notifications/v1/notification.proto\x1a$tocsin/routing/v1/routing_tree.proto\"\xcf\x01\n\x1eListFailedNotificationsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12J\n\x08statuses\x18\x03 \x03(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.StatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x85\x01\n\x1fListFailedNotificationsResponse\x12I\n\x14\x66\x61iled_notifications\x18\x01 \x03(\x0b\x32+.tocsin.notifications.v1.FailedNotification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd3\x01\n\x15ListDeliveriesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12=\n\x06states\x18\x03 \x03(\x0e\x32\'.tocsin.notifications.v1.Delivery.StateB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61lert_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bincident_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"h\n\x16ListDeliveriesResponse\x12\x35\n\ndeliveries\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x1eRetryFailedNotificationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x1fRetryFailedNotificationResponse\x12H\n\x13\x66\x61iled_notification\x18\x01 \x01(\x0b\x32+.tocsin.notifications.v1.FailedNotification\"\x1c\n\x1aListCircuitBreakersRequest\"`\n\x1bListCircuitBreakersResponse\x12\x41\n\x10\x63ircuit_breakers\x18\x01 \x03(\x0b\x32\'.tocsin.notifications.v1.CircuitBreaker\"\x16\n\x14ListReceiversRequest\"\x82\x01\n\x15ListReceiversResponse\x12\x34\n\treceivers\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Receiver\x12\x33\n\x0b\x66ile_routes\x18\x02 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTree2\x89\x07\n\x13NotificationService\x12\xb2\x01\n\x17ListFailedNotifications\x12\x37.tocsin.notifications.v1.ListFailedNotificationsRequest\x1a\x38.tocsin.notifications.v1.ListFailedNotificationsResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/notifications/failed\x12\x90\x01\n\x0eListDeliveries\x12..tocsin.notifications.v1.ListDeliveriesRequest\x1a/.tocsin.notifications.v1.ListDeliveriesResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/notifications\x12\xdb\x01\n\x17RetryFailedNotification\x12\x37.tocsin.notifications.v1.RetryFailedNotificationRequest\x1a\x38.tocsin.notifications.v1.RetryFailedNotificationResponse\"M\x82\xd3\xe4\x93\x02G\"$/api/notifications/failed/{id}/retryZ\x1f\"\x1d/api/notifications/{id}/retry\x12\xbf\x01\n\x13ListCircuitBreakers\x12\x33.tocsin.notifications.v1.ListCircuitBreakersRequest\x1a\x34.tocsin.notifications.v1.ListCircuitBreakersResponse\"=\x90\x02\x01\x82\xd3\xe4\x93\x02\x34\x12\x15/api/circuit-breakersZ\x1b\x12\x19/actuator/circuitbreakers\x12\x89\x01\n\rListReceivers\x12-.tocsin.notifications.v1.ListReceiversRequest\x1a..tocsin.notifications.v1.ListReceiversResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/receiversb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2tocsin/notifications/v1/notification_service.proto\x12\x17tocsin.notifications.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dtocsin/access/v1/access.proto\x1a*tocsin/notifications/v1/notification.proto\x1a$tocsin/routing/v1/routing_tree.proto\"\xcf\x01\n\x1eListFailedNotificationsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12J\n\x08statuses\x18\x03 \x03(\x0e\x32\x32.tocsin.notifications.v1.FailedNotification.StatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x85\x01\n\x1fListFailedNotificationsResponse\x12I\n\x14\x66\x61iled_notifications\x18\x01 \x03(\x0b\x32+.tocsin.notifications.v1.FailedNotification\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd3\x01\n\x15ListDeliveriesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12=\n\x06states\x18\x03 \x03(\x0e\x32\'.tocsin.notifications.v1.Delivery.StateB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61lert_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bincident_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"h\n\x16ListDeliveriesResponse\x12\x35\n\ndeliveries\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x1eRetryFailedNotificationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x1fRetryFailedNotificationResponse\x12H\n\x13\x66\x61iled_notification\x18\x01 \x01(\x0b\x32+.tocsin.notifications.v1.FailedNotification\"\x1c\n\x1aListCircuitBreakersRequest\"`\n\x1bListCircuitBreakersResponse\x12\x41\n\x10\x63ircuit_breakers\x18\x01 \x03(\x0b\x32\'.tocsin.notifications.v1.CircuitBreaker\"\x16\n\x14ListReceiversRequest\"\x82\x01\n\x15ListReceiversResponse\x12\x34\n\treceivers\x18\x01 \x03(\x0b\x32!.tocsin.notifications.v1.Receiver\x12\x33\n\x0b\x66ile_routes\x18\x02 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTree2\xb9\x07\n\x13NotificationService\x12\xb8\x01\n\x17ListFailedNotifications\x12\x37.tocsin.notifications.v1.ListFailedNotificationsRequest\x1a\x38.tocsin.notifications.v1.ListFailedNotificationsResponse\"*\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/notifications/failed\x12\x9f\x01\n\x0eListDeliveries\x12..tocsin.notifications.v1.ListDeliveriesRequest\x1a/.tocsin.notifications.v1.ListDeliveriesResponse\",\x90\x02\x01\xc2\xf3\x18\x0b\x08\x02\x12\x07manager\x82\xd3\xe4\x93\x02\x14\x12\x12/api/notifications\x12\xe1\x01\n\x17RetryFailedNotification\x12\x37.tocsin.notifications.v1.RetryFailedNotificationRequest\x1a\x38.tocsin.notifications.v1.RetryFailedNotificationResponse\"S\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02G\"$/api/notifications/failed/{id}/retryZ\x1f\"\x1d/api/notifications/{id}/retry\x12\xc5\x01\n\x13ListCircuitBreakers\x12\x33.tocsin.notifications.v1.ListCircuitBreakersRequest\x1a\x34.tocsin.notifications.v1.ListCircuitBreakersResponse\"C\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x34\x12\x15/api/circuit-breakersZ\x1b\x12\x19/actuator/circuitbreakers\x12\x98\x01\n\rListReceivers\x12-.tocsin.notifications.v1.ListReceiversRequest\x1a..tocsin.notifications.v1.ListReceiversResponse\"(\x90\x02\x01\xc2\xf3\x18\x0b\x08\x02\x12\x07manager\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/receiversb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,35 +63,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RETRYFAILEDNOTIFICATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListFailedNotifications']._loaded_options = None
-  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListFailedNotifications']._serialized_options = b'\220\002\001\202\323\344\223\002\033\022\031/api/notifications/failed'
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListFailedNotifications']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\033\022\031/api/notifications/failed'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListDeliveries']._loaded_options = None
-  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/api/notifications'
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\220\002\001\302\363\030\013\010\002\022\007manager\202\323\344\223\002\024\022\022/api/notifications'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['RetryFailedNotification']._loaded_options = None
-  _globals['_NOTIFICATIONSERVICE'].methods_by_name['RetryFailedNotification']._serialized_options = b'\202\323\344\223\002G\"$/api/notifications/failed/{id}/retryZ\037\"\035/api/notifications/{id}/retry'
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['RetryFailedNotification']._serialized_options = b'\302\363\030\002\010\003\202\323\344\223\002G\"$/api/notifications/failed/{id}/retryZ\037\"\035/api/notifications/{id}/retry'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListCircuitBreakers']._loaded_options = None
-  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListCircuitBreakers']._serialized_options = b'\220\002\001\202\323\344\223\0024\022\025/api/circuit-breakersZ\033\022\031/actuator/circuitbreakers'
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListCircuitBreakers']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\0024\022\025/api/circuit-breakersZ\033\022\031/actuator/circuitbreakers'
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListReceivers']._loaded_options = None
-  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListReceivers']._serialized_options = b'\220\002\001\202\323\344\223\002\020\022\016/api/receivers'
-  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_start=225
-  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_end=432
-  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_start=435
-  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_end=568
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=571
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=782
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=784
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=888
-  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_start=890
-  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_end=966
-  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_start=968
-  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_end=1075
-  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_start=1077
-  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_end=1105
-  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_start=1107
-  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_end=1203
-  _globals['_LISTRECEIVERSREQUEST']._serialized_start=1205
-  _globals['_LISTRECEIVERSREQUEST']._serialized_end=1227
-  _globals['_LISTRECEIVERSRESPONSE']._serialized_start=1230
-  _globals['_LISTRECEIVERSRESPONSE']._serialized_end=1360
-  _globals['_NOTIFICATIONSERVICE']._serialized_start=1363
-  _globals['_NOTIFICATIONSERVICE']._serialized_end=2268
+  _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListReceivers']._serialized_options = b'\220\002\001\302\363\030\013\010\002\022\007manager\202\323\344\223\002\020\022\016/api/receivers'
+  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_start=256
+  _globals['_LISTFAILEDNOTIFICATIONSREQUEST']._serialized_end=463
+  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_start=466
+  _globals['_LISTFAILEDNOTIFICATIONSRESPONSE']._serialized_end=599
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=602
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=813
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=815
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=919
+  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_start=921
+  _globals['_RETRYFAILEDNOTIFICATIONREQUEST']._serialized_end=997
+  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_start=999
+  _globals['_RETRYFAILEDNOTIFICATIONRESPONSE']._serialized_end=1106
+  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_start=1108
+  _globals['_LISTCIRCUITBREAKERSREQUEST']._serialized_end=1136
+  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_start=1138
+  _globals['_LISTCIRCUITBREAKERSRESPONSE']._serialized_end=1234
+  _globals['_LISTRECEIVERSREQUEST']._serialized_start=1236
+  _globals['_LISTRECEIVERSREQUEST']._serialized_end=1258
+  _globals['_LISTRECEIVERSRESPONSE']._serialized_start=1261
+  _globals['_LISTRECEIVERSRESPONSE']._serialized_end=1391
+  _globals['_NOTIFICATIONSERVICE']._serialized_start=1394
+  _globals['_NOTIFICATIONSERVICE']._serialized_end=2347
 # @@protoc_insertion_point(module_scope)

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.reports.v1 import report_pb2 as tocsin_dot_reports_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tocsin/reports/v1/report_service.proto\x12\x11tocsin.reports.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1etocsin/reports/v1/report.proto\"D\n\x15GetAlertReportRequest\x12\x12\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xb1\x03\n\x16GetAlertReportResponse\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x1f.tocsin.reports.v1.ReportPeriod\x12/\n\x05total\x18\x02 \x01(\x0b\x32 .tocsin.reports.v1.ReportFigures\x12\x36\n\nseverities\x18\x03 \x03(\x0b\x32\".tocsin.reports.v1.SeverityFigures\x12+\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x1d.tocsin.reports.v1.DayFigures\x12-\n\x05rules\x18\x05 \x03(\x0b\x32\x1e.tocsin.reports.v1.RuleFigures\x12\x33\n\x08services\x18\x06 \x03(\x0b\x32!.tocsin.reports.v1.ServiceFigures\x12\x36\n\x0enoisiest_rules\x18\x07 \x03(\x0b\x32\x1e.tocsin.reports.v1.RuleFigures\x12\x34\n\x08\x66lapping\x18\x08 \x03(\x0b\x32\".tocsin.reports.v1.FlappingFigures\"G\n\x18GetIncidentReportRequest\x12\x12\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x93\x02\n\x19GetIncidentReportResponse\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x1f.tocsin.reports.v1.ReportPeriod\x12/\n\x05total\x18\x02 \x01(\x0b\x32 .tocsin.reports.v1.ReportFigures\x12\x36\n\nseverities\x18\x03 \x03(\x0b\x32\".tocsin.reports.v1.SeverityFigures\x12+\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x1d.tocsin.reports.v1.DayFigures\x12/\n\x06\x63\x61uses\x18\x05 \x03(\x0b\x32\x1f.tocsin.reports.v1.CauseFigures\"K\n\x1cGetNotificationReportRequest\x12\x12\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xe6\x01\n\x1dGetNotificationReportResponse\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x1f.tocsin.reports.v1.ReportPeriod\x12\x31\n\x05total\x18\x02 \x01(\x0b\x32\".tocsin.reports.v1.DeliveryFigures\x12\x33\n\x08\x63hannels\x18\x03 \x03(\x0b\x32!.tocsin.reports.v1.ChannelFigures\x12,\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x1e.tocsin.reports.v1.DeliveryDay2\xcf\x03\n\rReportService\x12\x85\x01\n\x0eGetAlertReport\x12(.tocsin.reports.v1.GetAlertReportRequest\x1a).tocsin.reports.v1.GetAlertReportResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/reports/alerts\x12\x91\x01\n\x11GetIncidentReport\x12+.tocsin.reports.v1.GetIncidentReportRequest\x1a,.tocsin.reports.v1.GetIncidentReportResponse\"!\x90\x02\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/api/reports/incidents\x12\xa1\x01\n\x15GetNotificationReport\x12/.tocsin.reports.v1.GetNotificationReportRequest\x1a\x30.tocsin.reports.v1.GetNotificationReportResponse\"%\x90\x02\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/reports/notificationsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tocsin/reports/v1/report_service.proto\x12\x11tocsin.reports.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dtocsin/access/v1/access.proto\x1a\x1etocsin/reports/v1/report.proto\"D\n\x15GetAlertReportRequest\x12\x12\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xb1\x03\n\x16GetAlertReportResponse\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x1f.tocsin.reports.v1.ReportPeriod\x12/\n\x05total\x18\x02 \x01(\x0b\x32 .tocsin.reports.v1.ReportFigures\x12\x36\n\nseverities\x18\x03 \x03(\x0b\x32\".tocsin.reports.v1.SeverityFigures\x12+\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x1d.tocsin.reports.v1.DayFigures\x12-\n\x05rules\x18\x05 \x03(\x0b\x32\x1e.tocsin.reports.v1.RuleFigures\x12\x33\n\x08services\x18\x06 \x03(\x0b\x32!.tocsin.reports.v1.ServiceFigures\x12\x36\n\x0enoisiest_rules\x18\x07 \x03(\x0b\x32\x1e.tocsin.reports.v1.RuleFigures\x12\x34\n\x08\x66lapping\x18\x08 \x03(\x0b\x32\".tocsin.reports.v1.FlappingFigures\"G\n\x18GetIncidentReportRequest\x12\x12\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x93\x02\n\x19GetIncidentReportResponse\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x1f.tocsin.reports.v1.ReportPeriod\x12/\n\x05total\x18\x02 \x01(\x0b\x32 .tocsin.reports.v1.ReportFigures\x12\x36\n\nseverities\x18\x03 \x03(\x0b\x32\".tocsin.reports.v1.SeverityFigures\x12+\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x1d.tocsin.reports.v1.DayFigures\x12/\n\x06\x63\x61uses\x18\x05 \x03(\x0b\x32\x1f.tocsin.reports.v1.CauseFigures\"K\n\x1cGetNotificationReportRequest\x12\x12\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xe6\x01\n\x1dGetNotificationReportResponse\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x1f.tocsin.reports.v1.ReportPeriod\x12\x31\n\x05total\x18\x02 \x01(\x0b\x32\".tocsin.reports.v1.DeliveryFigures\x12\x33\n\x08\x63hannels\x18\x03 \x03(\x0b\x32!.tocsin.reports.v1.ChannelFigures\x12,\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x1e.tocsin.reports.v1.DeliveryDay2\xe1\x03\n\rReportService\x12\x8b\x01\n\x0eGetAlertReport\x12(.tocsin.reports.v1.GetAlertReportRequest\x1a).tocsin.reports.v1.GetAlertReportResponse\"$\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x15\x12\x13/api/reports/alerts\x12\x97\x01\n\x11GetIncidentReport\x12+.tocsin.reports.v1.GetIncidentReportRequest\x1a,.tocsin.reports.v1.GetIncidentReportResponse\"\'\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x18\x12\x16/api/reports/incidents\x12\xa7\x01\n\x15GetNotificationReport\x12/.tocsin.reports.v1.GetNotificationReportRequest\x1a\x30.tocsin.reports.v1.GetNotificationReportResponse\"+\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/reports/notificationsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,23 +48,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETNOTIFICATIONREPORTREQUEST'].fields_by_name['time_zone']._loaded_options = None
   _globals['_GETNOTIFICATIONREPORTREQUEST'].fields_by_name['time_zone']._serialized_options = b'\342A\001\001'
   _globals['_REPORTSERVICE'].methods_by_name['GetAlertReport']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['GetAlertReport']._serialized_options = b'\220\002\001\202\323\344\223\002\025\022\023/api/reports/alerts'
+  _globals['_REPORTSERVICE'].methods_by_name['GetAlertReport']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\025\022\023/api/reports/alerts'
   _globals['_REPORTSERVICE'].methods_by_name['GetIncidentReport']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['GetIncidentReport']._serialized_options = b'\220\002\001\202\323\344\223\002\030\022\026/api/reports/incidents'
+  _globals['_REPORTSERVICE'].methods_by_name['GetIncidentReport']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\030\022\026/api/reports/incidents'
   _globals['_REPORTSERVICE'].methods_by_name['GetNotificationReport']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['GetNotificationReport']._serialized_options = b'\220\002\001\202\323\344\223\002\034\022\032/api/reports/notifications'
-  _globals['_GETALERTREPORTREQUEST']._serialized_start=156
-  _globals['_GETALERTREPORTREQUEST']._serialized_end=224
-  _globals['_GETALERTREPORTRESPONSE']._serialized_start=227
-  _globals['_GETALERTREPORTRESPONSE']._serialized_end=660
-  _globals['_GETINCIDENTREPORTREQUEST']._serialized_start=662
-  _globals['_GETINCIDENTREPORTREQUEST']._serialized_end=733
-  _globals['_GETINCIDENTREPORTRESPONSE']._serialized_start=736
-  _globals['_GETINCIDENTREPORTRESPONSE']._serialized_end=1011
-  _globals['_GETNOTIFICATIONREPORTREQUEST']._serialized_start=1013
-  _globals['_GETNOTIFICATIONREPORTREQUEST']._serialized_end=1088
-  _globals['_GETNOTIFICATIONREPORTRESPONSE']._serialized_start=1091
-  _globals['_GETNOTIFICATIONREPORTRESPONSE']._serialized_end=1321
-  _globals['_REPORTSERVICE']._serialized_start=1324
-  _globals['_REPORTSERVICE']._serialized_end=1787
+  _globals['_REPORTSERVICE'].methods_by_name['GetNotificationReport']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\034\022\032/api/reports/notifications'
+  _globals['_GETALERTREPORTREQUEST']._serialized_start=187
+  _globals['_GETALERTREPORTREQUEST']._serialized_end=255
+  _globals['_GETALERTREPORTRESPONSE']._serialized_start=258
+  _globals['_GETALERTREPORTRESPONSE']._serialized_end=691
+  _globals['_GETINCIDENTREPORTREQUEST']._serialized_start=693
+  _globals['_GETINCIDENTREPORTREQUEST']._serialized_end=764
+  _globals['_GETINCIDENTREPORTRESPONSE']._serialized_start=767
+  _globals['_GETINCIDENTREPORTRESPONSE']._serialized_end=1042
+  _globals['_GETNOTIFICATIONREPORTREQUEST']._serialized_start=1044
+  _globals['_GETNOTIFICATIONREPORTREQUEST']._serialized_end=1119
+  _globals['_GETNOTIFICATIONREPORTRESPONSE']._serialized_start=1122
+  _globals['_GETNOTIFICATIONREPORTRESPONSE']._serialized_end=1352
+  _globals['_REPORTSERVICE']._serialized_start=1355
+  _globals['_REPORTSERVICE']._serialized_end=1836
 # @@protoc_insertion_point(module_scope)

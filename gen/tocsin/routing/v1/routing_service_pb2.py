@@ -26,11 +26,12 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.routing.v1 import routing_tree_pb2 as tocsin_dot_routing_dot_v1_dot_routing__tree__pb2
 from tocsin.silences.v1 import silence_pb2 as tocsin_dot_silences_dot_v1_dot_silence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/routing/v1/routing_service.proto\x12\x11tocsin.routing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$tocsin/routing/v1/routing_tree.proto\x1a tocsin/silences/v1/silence.proto\"\xa8\x01\n\x07Routing\x12,\n\x04tree\x18\x01 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTree\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"4\n\x0eRoutingWarning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"*\n\x11GetRoutingRequest\x12\x15\n\x07version\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"A\n\x12GetRoutingResponse\x12+\n\x07routing\x18\x01 \x01(\x0b\x32\x1a.tocsin.routing.v1.Routing\"\xbf\x01\n\x11SetRoutingRequest\x12\x32\n\x04tree\x18\x01 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTreeB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x61uthor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x89\x01\n\x12SetRoutingResponse\x12+\n\x07routing\x18\x01 \x01(\x0b\x32\x1a.tocsin.routing.v1.Routing\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.routing.v1.RoutingWarning\x12\x11\n\tunchanged\x18\x03 \x01(\x08\"O\n\x1aListRoutingVersionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"d\n\x1bListRoutingVersionsResponse\x12,\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.tocsin.routing.v1.Routing\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x16RollbackRoutingRequest\x12\x15\n\x07version\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06\x61uthor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x8e\x01\n\x17RollbackRoutingResponse\x12+\n\x07routing\x18\x01 \x01(\x0b\x32\x1a.tocsin.routing.v1.Routing\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.routing.v1.RoutingWarning\x12\x11\n\tunchanged\x18\x03 \x01(\x08\"\xc6\x01\n\x15\x45xplainRoutingRequest\x12J\n\x06labels\x18\x01 \x03(\x0b\x32\x34.tocsin.routing.v1.ExplainRoutingRequest.LabelsEntryB\x04\xe2\x41\x01\x02\x12\x32\n\x04tree\x18\x02 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTreeB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbf\x03\n\x16\x45xplainRoutingResponse\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x1a\n\x12is_decided_by_file\x18\x02 \x01(\x08\x12\x45\n\x06labels\x18\x03 \x03(\x0b\x32\x35.tocsin.routing.v1.ExplainRoutingResponse.LabelsEntry\x12-\n\x05steps\x18\x04 \x03(\x0b\x32\x1e.tocsin.routing.v1.RoutingStep\x12\x31\n\x06routes\x18\x05 \x03(\x0b\x32!.tocsin.routing.v1.ExplainedRoute\x12-\n\x08silences\x18\x06 \x03(\x0b\x32\x1b.tocsin.silences.v1.Silence\x12;\n\x0binhibitions\x18\x07 \x03(\x0b\x32&.tocsin.routing.v1.ExplainedInhibition\x12\x1b\n\x13\x64\x65pendency_alert_id\x18\x08 \x01(\t\x12\x17\n\x0f\x64\x65pendency_path\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x01\n\x0bRoutingStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08matchers\x18\x02 \x03(\t\x12\x37\n\x07outcome\x18\x03 \x01(\x0e\x32&.tocsin.routing.v1.RoutingStep.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\"M\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bNOT_MATCHED\x10\x01\x12\r\n\tPASSED_ON\x10\x02\x12\t\n\x05TAKEN\x10\x03\"\x9d\x02\n\x0e\x45xplainedRoute\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\treceivers\x18\x02 \x03(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12\x1a\n\x12\x63orrelation_labels\x18\x04 \x03(\t\x12\x35\n\x12\x63orrelation_window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x62undling_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13inhibits_dependents\x18\x07 \x01(\x08\x12\x34\n\nescalation\x18\x08 \x03(\x0b\x32 .tocsin.routing.v1.ExplainedStep\"\xf4\x01\n\rExplainedStep\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.tocsin.routing.v1.ExplainedStep.Outcome\x12\x11\n\treceivers\x18\x03 \x03(\t\x12\x0e\n\x06people\x18\x04 \x03(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"K\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08NOTIFIES\x10\x01\x12\x0b\n\x07SKIPPED\x10\x02\x12\x0c\n\x08\x46\x41LLBACK\x10\x03\"x\n\x13\x45xplainedInhibition\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x04rule\x18\x02 \x01(\x0b\x32!.tocsin.routing.v1.InhibitionRule\x12\x11\n\talert_ids\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\xb0\x05\n\x0eRoutingService\x12r\n\nGetRouting\x12$.tocsin.routing.v1.GetRoutingRequest\x1a%.tocsin.routing.v1.GetRoutingResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/routing\x12u\n\nSetRouting\x12$.tocsin.routing.v1.SetRoutingRequest\x1a%.tocsin.routing.v1.SetRoutingResponse\"\x1a\x90\x02\x02\x82\xd3\xe4\x93\x02\x11\x1a\x0c/api/routing:\x01*\x12\x96\x01\n\x13ListRoutingVersions\x12-.tocsin.routing.v1.ListRoutingVersionsRequest\x1a..tocsin.routing.v1.ListRoutingVersionsResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/api/routing/versions\x12\x8d\x01\n\x0fRollbackRouting\x12).tocsin.routing.v1.RollbackRoutingRequest\x1a*.tocsin.routing.v1.RollbackRoutingResponse\"#\x90\x02\x02\x82\xd3\xe4\x93\x02\x1a\"\x15/api/routing:rollback:\x01*\x12\x89\x01\n\x0e\x45xplainRouting\x12(.tocsin.routing.v1.ExplainRoutingRequest\x1a).tocsin.routing.v1.ExplainRoutingResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\"\x14/api/routing:explain:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tocsin/routing/v1/routing_service.proto\x12\x11tocsin.routing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\x1a$tocsin/routing/v1/routing_tree.proto\x1a tocsin/silences/v1/silence.proto\"\xa8\x01\n\x07Routing\x12,\n\x04tree\x18\x01 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTree\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"4\n\x0eRoutingWarning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"*\n\x11GetRoutingRequest\x12\x15\n\x07version\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"A\n\x12GetRoutingResponse\x12+\n\x07routing\x18\x01 \x01(\x0b\x32\x1a.tocsin.routing.v1.Routing\"\xbf\x01\n\x11SetRoutingRequest\x12\x32\n\x04tree\x18\x01 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTreeB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x61uthor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x89\x01\n\x12SetRoutingResponse\x12+\n\x07routing\x18\x01 \x01(\x0b\x32\x1a.tocsin.routing.v1.Routing\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.routing.v1.RoutingWarning\x12\x11\n\tunchanged\x18\x03 \x01(\x08\"O\n\x1aListRoutingVersionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"d\n\x1bListRoutingVersionsResponse\x12,\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.tocsin.routing.v1.Routing\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x16RollbackRoutingRequest\x12\x15\n\x07version\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06\x61uthor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x8e\x01\n\x17RollbackRoutingResponse\x12+\n\x07routing\x18\x01 \x01(\x0b\x32\x1a.tocsin.routing.v1.Routing\x12\x33\n\x08warnings\x18\x02 \x03(\x0b\x32!.tocsin.routing.v1.RoutingWarning\x12\x11\n\tunchanged\x18\x03 \x01(\x08\"\xc6\x01\n\x15\x45xplainRoutingRequest\x12J\n\x06labels\x18\x01 \x03(\x0b\x32\x34.tocsin.routing.v1.ExplainRoutingRequest.LabelsEntryB\x04\xe2\x41\x01\x02\x12\x32\n\x04tree\x18\x02 \x01(\x0b\x32\x1e.tocsin.routing.v1.RoutingTreeB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbf\x03\n\x16\x45xplainRoutingResponse\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x1a\n\x12is_decided_by_file\x18\x02 \x01(\x08\x12\x45\n\x06labels\x18\x03 \x03(\x0b\x32\x35.tocsin.routing.v1.ExplainRoutingResponse.LabelsEntry\x12-\n\x05steps\x18\x04 \x03(\x0b\x32\x1e.tocsin.routing.v1.RoutingStep\x12\x31\n\x06routes\x18\x05 \x03(\x0b\x32!.tocsin.routing.v1.ExplainedRoute\x12-\n\x08silences\x18\x06 \x03(\x0b\x32\x1b.tocsin.silences.v1.Silence\x12;\n\x0binhibitions\x18\x07 \x03(\x0b\x32&.tocsin.routing.v1.ExplainedInhibition\x12\x1b\n\x13\x64\x65pendency_alert_id\x18\x08 \x01(\t\x12\x17\n\x0f\x64\x65pendency_path\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x01\n\x0bRoutingStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08matchers\x18\x02 \x03(\t\x12\x37\n\x07outcome\x18\x03 \x01(\x0e\x32&.tocsin.routing.v1.RoutingStep.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\"M\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bNOT_MATCHED\x10\x01\x12\r\n\tPASSED_ON\x10\x02\x12\t\n\x05TAKEN\x10\x03\"\x9d\x02\n\x0e\x45xplainedRoute\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\treceivers\x18\x02 \x03(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12\x1a\n\x12\x63orrelation_labels\x18\x04 \x03(\t\x12\x35\n\x12\x63orrelation_window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x62undling_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13inhibits_dependents\x18\x07 \x01(\x08\x12\x34\n\nescalation\x18\x08 \x03(\x0b\x32 .tocsin.routing.v1.ExplainedStep\"\xf4\x01\n\rExplainedStep\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.tocsin.routing.v1.ExplainedStep.Outcome\x12\x11\n\treceivers\x18\x03 \x03(\t\x12\x0e\n\x06people\x18\x04 \x03(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"K\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08NOTIFIES\x10\x01\x12\x0b\n\x07SKIPPED\x10\x02\x12\x0c\n\x08\x46\x41LLBACK\x10\x03\"x\n\x13\x45xplainedInhibition\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x04rule\x18\x02 \x01(\x0b\x32!.tocsin.routing.v1.InhibitionRule\x12\x11\n\talert_ids\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\xce\x05\n\x0eRoutingService\x12x\n\nGetRouting\x12$.tocsin.routing.v1.GetRoutingRequest\x1a%.tocsin.routing.v1.GetRoutingResponse\"\x1d\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/routing\x12{\n\nSetRouting\x12$.tocsin.routing.v1.SetRoutingRequest\x1a%.tocsin.routing.v1.SetRoutingResponse\" \x90\x02\x02\xc2\xf3\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x11\x1a\x0c/api/routing:\x01*\x12\x9c\x01\n\x13ListRoutingVersions\x12-.tocsin.routing.v1.ListRoutingVersionsRequest\x1a..tocsin.routing.v1.ListRoutingVersionsResponse\"&\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/api/routing/versions\x12\x93\x01\n\x0fRollbackRouting\x12).tocsin.routing.v1.RollbackRoutingRequest\x1a*.tocsin.routing.v1.RollbackRoutingResponse\")\x90\x02\x02\xc2\xf3\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x1a\"\x15/api/routing:rollback:\x01*\x12\x8f\x01\n\x0e\x45xplainRouting\x12(.tocsin.routing.v1.ExplainRoutingRequest\x1a).tocsin.routing.v1.ExplainRoutingResponse\"(\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x19\"\x14/api/routing:explain:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -74,55 +75,55 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINROUTINGRESPONSE_LABELSENTRY']._loaded_options = None
   _globals['_EXPLAINROUTINGRESPONSE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_ROUTINGSERVICE'].methods_by_name['GetRouting']._loaded_options = None
-  _globals['_ROUTINGSERVICE'].methods_by_name['GetRouting']._serialized_options = b'\220\002\001\202\323\344\223\002\016\022\014/api/routing'
+  _globals['_ROUTINGSERVICE'].methods_by_name['GetRouting']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\016\022\014/api/routing'
   _globals['_ROUTINGSERVICE'].methods_by_name['SetRouting']._loaded_options = None
-  _globals['_ROUTINGSERVICE'].methods_by_name['SetRouting']._serialized_options = b'\220\002\002\202\323\344\223\002\021\032\014/api/routing:\001*'
+  _globals['_ROUTINGSERVICE'].methods_by_name['SetRouting']._serialized_options = b'\220\002\002\302\363\030\002\010\004\202\323\344\223\002\021\032\014/api/routing:\001*'
   _globals['_ROUTINGSERVICE'].methods_by_name['ListRoutingVersions']._loaded_options = None
-  _globals['_ROUTINGSERVICE'].methods_by_name['ListRoutingVersions']._serialized_options = b'\220\002\001\202\323\344\223\002\027\022\025/api/routing/versions'
+  _globals['_ROUTINGSERVICE'].methods_by_name['ListRoutingVersions']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\027\022\025/api/routing/versions'
   _globals['_ROUTINGSERVICE'].methods_by_name['RollbackRouting']._loaded_options = None
-  _globals['_ROUTINGSERVICE'].methods_by_name['RollbackRouting']._serialized_options = b'\220\002\002\202\323\344\223\002\032\"\025/api/routing:rollback:\001*'
+  _globals['_ROUTINGSERVICE'].methods_by_name['RollbackRouting']._serialized_options = b'\220\002\002\302\363\030\002\010\004\202\323\344\223\002\032\"\025/api/routing:rollback:\001*'
   _globals['_ROUTINGSERVICE'].methods_by_name['ExplainRouting']._loaded_options = None
-  _globals['_ROUTINGSERVICE'].methods_by_name['ExplainRouting']._serialized_options = b'\220\002\001\202\323\344\223\002\031\"\024/api/routing:explain:\001*'
-  _globals['_ROUTING']._serialized_start=263
-  _globals['_ROUTING']._serialized_end=431
-  _globals['_ROUTINGWARNING']._serialized_start=433
-  _globals['_ROUTINGWARNING']._serialized_end=485
-  _globals['_GETROUTINGREQUEST']._serialized_start=487
-  _globals['_GETROUTINGREQUEST']._serialized_end=529
-  _globals['_GETROUTINGRESPONSE']._serialized_start=531
-  _globals['_GETROUTINGRESPONSE']._serialized_end=596
-  _globals['_SETROUTINGREQUEST']._serialized_start=599
-  _globals['_SETROUTINGREQUEST']._serialized_end=790
-  _globals['_SETROUTINGRESPONSE']._serialized_start=793
-  _globals['_SETROUTINGRESPONSE']._serialized_end=930
-  _globals['_LISTROUTINGVERSIONSREQUEST']._serialized_start=932
-  _globals['_LISTROUTINGVERSIONSREQUEST']._serialized_end=1011
-  _globals['_LISTROUTINGVERSIONSRESPONSE']._serialized_start=1013
-  _globals['_LISTROUTINGVERSIONSRESPONSE']._serialized_end=1113
-  _globals['_ROLLBACKROUTINGREQUEST']._serialized_start=1116
-  _globals['_ROLLBACKROUTINGREQUEST']._serialized_end=1254
-  _globals['_ROLLBACKROUTINGRESPONSE']._serialized_start=1257
-  _globals['_ROLLBACKROUTINGRESPONSE']._serialized_end=1399
-  _globals['_EXPLAINROUTINGREQUEST']._serialized_start=1402
-  _globals['_EXPLAINROUTINGREQUEST']._serialized_end=1600
-  _globals['_EXPLAINROUTINGREQUEST_LABELSENTRY']._serialized_start=1555
-  _globals['_EXPLAINROUTINGREQUEST_LABELSENTRY']._serialized_end=1600
-  _globals['_EXPLAINROUTINGRESPONSE']._serialized_start=1603
-  _globals['_EXPLAINROUTINGRESPONSE']._serialized_end=2050
-  _globals['_EXPLAINROUTINGRESPONSE_LABELSENTRY']._serialized_start=1555
-  _globals['_EXPLAINROUTINGRESPONSE_LABELSENTRY']._serialized_end=1600
-  _globals['_ROUTINGSTEP']._serialized_start=2053
-  _globals['_ROUTINGSTEP']._serialized_end=2250
-  _globals['_ROUTINGSTEP_OUTCOME']._serialized_start=2173
-  _globals['_ROUTINGSTEP_OUTCOME']._serialized_end=2250
-  _globals['_EXPLAINEDROUTE']._serialized_start=2253
-  _globals['_EXPLAINEDROUTE']._serialized_end=2538
-  _globals['_EXPLAINEDSTEP']._serialized_start=2541
-  _globals['_EXPLAINEDSTEP']._serialized_end=2785
-  _globals['_EXPLAINEDSTEP_OUTCOME']._serialized_start=2710
-  _globals['_EXPLAINEDSTEP_OUTCOME']._serialized_end=2785
-  _globals['_EXPLAINEDINHIBITION']._serialized_start=2787
-  _globals['_EXPLAINEDINHIBITION']._serialized_end=2907
-  _globals['_ROUTINGSERVICE']._serialized_start=2910
-  _globals['_ROUTINGSERVICE']._serialized_end=3598
+  _globals['_ROUTINGSERVICE'].methods_by_name['ExplainRouting']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\031\"\024/api/routing:explain:\001*'
+  _globals['_ROUTING']._serialized_start=294
+  _globals['_ROUTING']._serialized_end=462
+  _globals['_ROUTINGWARNING']._serialized_start=464
+  _globals['_ROUTINGWARNING']._serialized_end=516
+  _globals['_GETROUTINGREQUEST']._serialized_start=518
+  _globals['_GETROUTINGREQUEST']._serialized_end=560
+  _globals['_GETROUTINGRESPONSE']._serialized_start=562
+  _globals['_GETROUTINGRESPONSE']._serialized_end=627
+  _globals['_SETROUTINGREQUEST']._serialized_start=630
+  _globals['_SETROUTINGREQUEST']._serialized_end=821
+  _globals['_SETROUTINGRESPONSE']._serialized_start=824
+  _globals['_SETROUTINGRESPONSE']._serialized_end=961
+  _globals['_LISTROUTINGVERSIONSREQUEST']._serialized_start=963
+  _globals['_LISTROUTINGVERSIONSREQUEST']._serialized_end=1042
+  _globals['_LISTROUTINGVERSIONSRESPONSE']._serialized_start=1044
+  _globals['_LISTROUTINGVERSIONSRESPONSE']._serialized_end=1144
+  _globals['_ROLLBACKROUTINGREQUEST']._serialized_start=1147
+  _globals['_ROLLBACKROUTINGREQUEST']._serialized_end=1285
+  _globals['_ROLLBACKROUTINGRESPONSE']._serialized_start=1288
+  _globals['_ROLLBACKROUTINGRESPONSE']._serialized_end=1430
+  _globals['_EXPLAINROUTINGREQUEST']._serialized_start=1433
+  _globals['_EXPLAINROUTINGREQUEST']._serialized_end=1631
+  _globals['_EXPLAINROUTINGREQUEST_LABELSENTRY']._serialized_start=1586
+  _globals['_EXPLAINROUTINGREQUEST_LABELSENTRY']._serialized_end=1631
+  _globals['_EXPLAINROUTINGRESPONSE']._serialized_start=1634
+  _globals['_EXPLAINROUTINGRESPONSE']._serialized_end=2081
+  _globals['_EXPLAINROUTINGRESPONSE_LABELSENTRY']._serialized_start=1586
+  _globals['_EXPLAINROUTINGRESPONSE_LABELSENTRY']._serialized_end=1631
+  _globals['_ROUTINGSTEP']._serialized_start=2084
+  _globals['_ROUTINGSTEP']._serialized_end=2281
+  _globals['_ROUTINGSTEP_OUTCOME']._serialized_start=2204
+  _globals['_ROUTINGSTEP_OUTCOME']._serialized_end=2281
+  _globals['_EXPLAINEDROUTE']._serialized_start=2284
+  _globals['_EXPLAINEDROUTE']._serialized_end=2569
+  _globals['_EXPLAINEDSTEP']._serialized_start=2572
+  _globals['_EXPLAINEDSTEP']._serialized_end=2816
+  _globals['_EXPLAINEDSTEP_OUTCOME']._serialized_start=2741
+  _globals['_EXPLAINEDSTEP_OUTCOME']._serialized_end=2816
+  _globals['_EXPLAINEDINHIBITION']._serialized_start=2818
+  _globals['_EXPLAINEDINHIBITION']._serialized_end=2938
+  _globals['_ROUTINGSERVICE']._serialized_start=2941
+  _globals['_ROUTINGSERVICE']._serialized_end=3659
 # @@protoc_insertion_point(module_scope)

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.rules.v1 import alert_rule_pb2 as tocsin_dot_rules_dot_v1_dot_alert__rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-tocsin/rules/v1/rule_statistics_service.proto\x12\x0ftocsin.rules.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xa9\x02\n\x10RuleHistoryEntry\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.tocsin.rules.v1.RuleHistoryEntry.Kind\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06reason\x18\x03 \x01(\x0e\x32#.tocsin.rules.v1.RuleProblem.Reason\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\"R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\r\n\tSET_ASIDE\x10\x03\x12\x0b\n\x07RESUMED\x10\x04\"\xb7\x01\n\x0eRuleStatistics\x12\x1b\n\x13matched_event_count\x18\x01 \x01(\x03\x12\x18\n\x10late_event_count\x18\x02 \x01(\x03\x12\x19\n\x11\x66ired_alert_count\x18\x03 \x01(\x03\x12\x31\n\revaluate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x18\x62\x65yond_limit_event_count\x18\x05 \x01(\x03\",\n\x18GetRuleStatisticsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x84\x01\n\x19GetRuleStatisticsResponse\x12\x33\n\nstatistics\x18\x01 \x01(\x0b\x32\x1f.tocsin.rules.v1.RuleStatistics\x12\x32\n\x07history\x18\x02 \x03(\x0b\x32!.tocsin.rules.v1.RuleHistoryEntry\"\x8f\x03\n\x1bReportRuleStatisticsRequest\x12L\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\x0b\x32\x37.tocsin.rules.v1.ReportRuleStatisticsRequest.AddedEntryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08instance\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12R\n\x08problems\x18\x04 \x03(\x0b\x32:.tocsin.rules.v1.ReportRuleStatisticsRequest.ProblemsEntryB\x04\xe2\x41\x01\x01\x1aM\n\nAddedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.tocsin.rules.v1.RuleStatistics:\x02\x38\x01\x1aM\n\rProblemsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.tocsin.rules.v1.RuleProblem:\x02\x38\x01\"\x1e\n\x1cReportRuleStatisticsResponse2\xab\x02\n\x15RuleStatisticsService\x12\x97\x01\n\x11GetRuleStatistics\x12).tocsin.rules.v1.GetRuleStatisticsRequest\x1a*.tocsin.rules.v1.GetRuleStatisticsResponse\"+\x90\x02\x01\x82\xd3\xe4\x93\x02\"\x12 /api/alert-rules/{id}/statistics\x12x\n\x14ReportRuleStatistics\x12,.tocsin.rules.v1.ReportRuleStatisticsRequest\x1a-.tocsin.rules.v1.ReportRuleStatisticsResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-tocsin/rules/v1/rule_statistics_service.proto\x12\x0ftocsin.rules.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\x1a tocsin/rules/v1/alert_rule.proto\"\xa9\x02\n\x10RuleHistoryEntry\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.tocsin.rules.v1.RuleHistoryEntry.Kind\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06reason\x18\x03 \x01(\x0e\x32#.tocsin.rules.v1.RuleProblem.Reason\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\"R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\r\n\tSET_ASIDE\x10\x03\x12\x0b\n\x07RESUMED\x10\x04\"\xb7\x01\n\x0eRuleStatistics\x12\x1b\n\x13matched_event_count\x18\x01 \x01(\x03\x12\x18\n\x10late_event_count\x18\x02 \x01(\x03\x12\x19\n\x11\x66ired_alert_count\x18\x03 \x01(\x03\x12\x31\n\revaluate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x18\x62\x65yond_limit_event_count\x18\x05 \x01(\x03\",\n\x18GetRuleStatisticsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x84\x01\n\x19GetRuleStatisticsResponse\x12\x33\n\nstatistics\x18\x01 \x01(\x0b\x32\x1f.tocsin.rules.v1.RuleStatistics\x12\x32\n\x07history\x18\x02 \x03(\x0b\x32!.tocsin.rules.v1.RuleHistoryEntry\"\x8f\x03\n\x1bReportRuleStatisticsRequest\x12L\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\x0b\x32\x37.tocsin.rules.v1.ReportRuleStatisticsRequest.AddedEntryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08instance\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12R\n\x08problems\x18\x04 \x03(\x0b\x32:.tocsin.rules.v1.ReportRuleStatisticsRequest.ProblemsEntryB\x04\xe2\x41\x01\x01\x1aM\n\nAddedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.tocsin.rules.v1.RuleStatistics:\x02\x38\x01\x1aM\n\rProblemsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.tocsin.rules.v1.RuleProblem:\x02\x38\x01\"\x1e\n\x1cReportRuleStatisticsResponse2\xc3\x02\n\x15RuleStatisticsService\x12\x9d\x01\n\x11GetRuleStatistics\x12).tocsin.rules.v1.GetRuleStatisticsRequest\x1a*.tocsin.rules.v1.GetRuleStatisticsResponse\"1\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\"\x12 /api/alert-rules/{id}/statistics\x12\x89\x01\n\x14ReportRuleStatistics\x12,.tocsin.rules.v1.ReportRuleStatisticsRequest\x1a-.tocsin.rules.v1.ReportRuleStatisticsResponse\"\x14\x90\x02\x02\xc2\xf3\x18\r\x08\x06\x12\tevaluatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,27 +51,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTRULESTATISTICSREQUEST'].fields_by_name['problems']._loaded_options = None
   _globals['_REPORTRULESTATISTICSREQUEST'].fields_by_name['problems']._serialized_options = b'\342A\001\001'
   _globals['_RULESTATISTICSSERVICE'].methods_by_name['GetRuleStatistics']._loaded_options = None
-  _globals['_RULESTATISTICSSERVICE'].methods_by_name['GetRuleStatistics']._serialized_options = b'\220\002\001\202\323\344\223\002\"\022 /api/alert-rules/{id}/statistics'
+  _globals['_RULESTATISTICSSERVICE'].methods_by_name['GetRuleStatistics']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\"\022 /api/alert-rules/{id}/statistics'
   _globals['_RULESTATISTICSSERVICE'].methods_by_name['ReportRuleStatistics']._loaded_options = None
-  _globals['_RULESTATISTICSSERVICE'].methods_by_name['ReportRuleStatistics']._serialized_options = b'\220\002\002'
-  _globals['_RULEHISTORYENTRY']._serialized_start=197
-  _globals['_RULEHISTORYENTRY']._serialized_end=494
-  _globals['_RULEHISTORYENTRY_KIND']._serialized_start=412
-  _globals['_RULEHISTORYENTRY_KIND']._serialized_end=494
-  _globals['_RULESTATISTICS']._serialized_start=497
-  _globals['_RULESTATISTICS']._serialized_end=680
-  _globals['_GETRULESTATISTICSREQUEST']._serialized_start=682
-  _globals['_GETRULESTATISTICSREQUEST']._serialized_end=726
-  _globals['_GETRULESTATISTICSRESPONSE']._serialized_start=729
-  _globals['_GETRULESTATISTICSRESPONSE']._serialized_end=861
-  _globals['_REPORTRULESTATISTICSREQUEST']._serialized_start=864
-  _globals['_REPORTRULESTATISTICSREQUEST']._serialized_end=1263
-  _globals['_REPORTRULESTATISTICSREQUEST_ADDEDENTRY']._serialized_start=1107
-  _globals['_REPORTRULESTATISTICSREQUEST_ADDEDENTRY']._serialized_end=1184
-  _globals['_REPORTRULESTATISTICSREQUEST_PROBLEMSENTRY']._serialized_start=1186
-  _globals['_REPORTRULESTATISTICSREQUEST_PROBLEMSENTRY']._serialized_end=1263
-  _globals['_REPORTRULESTATISTICSRESPONSE']._serialized_start=1265
-  _globals['_REPORTRULESTATISTICSRESPONSE']._serialized_end=1295
-  _globals['_RULESTATISTICSSERVICE']._serialized_start=1298
-  _globals['_RULESTATISTICSSERVICE']._serialized_end=1597
+  _globals['_RULESTATISTICSSERVICE'].methods_by_name['ReportRuleStatistics']._serialized_options = b'\220\002\002\302\363\030\r\010\006\022\tevaluator'
+  _globals['_RULEHISTORYENTRY']._serialized_start=228
+  _globals['_RULEHISTORYENTRY']._serialized_end=525
+  _globals['_RULEHISTORYENTRY_KIND']._serialized_start=443
+  _globals['_RULEHISTORYENTRY_KIND']._serialized_end=525
+  _globals['_RULESTATISTICS']._serialized_start=528
+  _globals['_RULESTATISTICS']._serialized_end=711
+  _globals['_GETRULESTATISTICSREQUEST']._serialized_start=713
+  _globals['_GETRULESTATISTICSREQUEST']._serialized_end=757
+  _globals['_GETRULESTATISTICSRESPONSE']._serialized_start=760
+  _globals['_GETRULESTATISTICSRESPONSE']._serialized_end=892
+  _globals['_REPORTRULESTATISTICSREQUEST']._serialized_start=895
+  _globals['_REPORTRULESTATISTICSREQUEST']._serialized_end=1294
+  _globals['_REPORTRULESTATISTICSREQUEST_ADDEDENTRY']._serialized_start=1138
+  _globals['_REPORTRULESTATISTICSREQUEST_ADDEDENTRY']._serialized_end=1215
+  _globals['_REPORTRULESTATISTICSREQUEST_PROBLEMSENTRY']._serialized_start=1217
+  _globals['_REPORTRULESTATISTICSREQUEST_PROBLEMSENTRY']._serialized_end=1294
+  _globals['_REPORTRULESTATISTICSRESPONSE']._serialized_start=1296
+  _globals['_REPORTRULESTATISTICSRESPONSE']._serialized_end=1326
+  _globals['_RULESTATISTICSSERVICE']._serialized_start=1329
+  _globals['_RULESTATISTICSSERVICE']._serialized_end=1652
 # @@protoc_insertion_point(module_scope)

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 from tocsin.alerts.v1 import alert_pb2 as tocsin_dot_alerts_dot_v1_dot_alert__pb2
 from tocsin.silences.v1 import silence_pb2 as tocsin_dot_silences_dot_v1_dot_silence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tocsin/silences/v1/silence_service.proto\x12\x12tocsin.silences.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1ctocsin/alerts/v1/alert.proto\x1a tocsin/silences/v1/silence.proto\"\x81\x01\n\x14\x43reateSilenceRequest\x12\x32\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.SilenceB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"E\n\x15\x43reateSilenceResponse\x12,\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.Silence\"%\n\x11GetSilenceRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x12GetSilenceResponse\x12,\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.Silence\"\x9a\x01\n\x13ListSilencesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\x06states\x18\x03 \x03(\x0e\x32!.tocsin.silences.v1.Silence.StateB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14ListSilencesResponse\x12-\n\x08silences\x18\x01 \x03(\x0b\x32\x1b.tocsin.silences.v1.Silence\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x14\x45xpireSilenceRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x15\x45xpireSilenceResponse\x12,\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.Silence\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"K\n\x15PreviewSilenceRequest\x12\x32\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.SilenceB\x04\xe2\x41\x01\x02\"\x99\x01\n\x16PreviewSilenceResponse\x12\'\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x18\n\x10open_alert_count\x18\x02 \x01(\x05\x12\x1a\n\x12recent_alert_count\x18\x03 \x01(\x05\x12 \n\x18recent_alerts_incomplete\x18\x04 \x01(\x08\x32\xb5\x05\n\x0eSilenceService\x12\x84\x01\n\rCreateSilence\x12(.tocsin.silences.v1.CreateSilenceRequest\x1a).tocsin.silences.v1.CreateSilenceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\r/api/silences:\x07silence\x12z\n\nGetSilence\x12%.tocsin.silences.v1.GetSilenceRequest\x1a&.tocsin.silences.v1.GetSilenceResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/silences/{id}\x12{\n\x0cListSilences\x12\'.tocsin.silences.v1.ListSilencesRequest\x1a(.tocsin.silences.v1.ListSilencesResponse\"\x18\x90\x02\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/silences\x12\x8d\x01\n\rExpireSilence\x12(.tocsin.silences.v1.ExpireSilenceRequest\x1a).tocsin.silences.v1.ExpireSilenceResponse\"\'\x90\x02\x02\x82\xd3\xe4\x93\x02\x1e\"\x19/api/silences/{id}/expire:\x01*\x12\x92\x01\n\x0ePreviewSilence\x12).tocsin.silences.v1.PreviewSilenceRequest\x1a*.tocsin.silences.v1.PreviewSilenceResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \"\x15/api/silences:preview:\x07silenceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tocsin/silences/v1/silence_service.proto\x12\x12tocsin.silences.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dtocsin/access/v1/access.proto\x1a\x1ctocsin/alerts/v1/alert.proto\x1a tocsin/silences/v1/silence.proto\"\x81\x01\n\x14\x43reateSilenceRequest\x12\x32\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.SilenceB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"E\n\x15\x43reateSilenceResponse\x12,\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.Silence\"%\n\x11GetSilenceRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x12GetSilenceResponse\x12,\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.Silence\"\x9a\x01\n\x13ListSilencesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\x06states\x18\x03 \x03(\x0e\x32!.tocsin.silences.v1.Silence.StateB\x04\xe2\x41\x01\x01\x12\x17\n\tid_prefix\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14ListSilencesResponse\x12-\n\x08silences\x18\x01 \x03(\x0b\x32\x1b.tocsin.silences.v1.Silence\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x14\x45xpireSilenceRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x15\x45xpireSilenceResponse\x12,\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.Silence\x12\x11\n\tunchanged\x18\x02 \x01(\x08\"K\n\x15PreviewSilenceRequest\x12\x32\n\x07silence\x18\x01 \x01(\x0b\x32\x1b.tocsin.silences.v1.SilenceB\x04\xe2\x41\x01\x02\"\x99\x01\n\x16PreviewSilenceResponse\x12\'\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x17.tocsin.alerts.v1.Alert\x12\x18\n\x10open_alert_count\x18\x02 \x01(\x05\x12\x1a\n\x12recent_alert_count\x18\x03 \x01(\x05\x12 \n\x18recent_alerts_incomplete\x18\x04 \x01(\x08\x32\xd5\x05\n\x0eSilenceService\x12\x8a\x01\n\rCreateSilence\x12(.tocsin.silences.v1.CreateSilenceRequest\x1a).tocsin.silences.v1.CreateSilenceResponse\"$\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x18\"\r/api/silences:\x07silence\x12\x80\x01\n\nGetSilence\x12%.tocsin.silences.v1.GetSilenceRequest\x1a&.tocsin.silences.v1.GetSilenceResponse\"#\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x14\x12\x12/api/silences/{id}\x12\x81\x01\n\x0cListSilences\x12\'.tocsin.silences.v1.ListSilencesRequest\x1a(.tocsin.silences.v1.ListSilencesResponse\"\x1e\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x0f\x12\r/api/silences\x12\x93\x01\n\rExpireSilence\x12(.tocsin.silences.v1.ExpireSilenceRequest\x1a).tocsin.silences.v1.ExpireSilenceResponse\"-\x90\x02\x02\xc2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/api/silences/{id}/expire:\x01*\x12\x98\x01\n\x0ePreviewSilence\x12).tocsin.silences.v1.PreviewSilenceRequest\x1a*.tocsin.silences.v1.PreviewSilenceResponse\"/\x90\x02\x01\xc2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02 \"\x15/api/silences:preview:\x07silenceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,35 +61,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWSILENCEREQUEST'].fields_by_name['silence']._loaded_options = None
   _globals['_PREVIEWSILENCEREQUEST'].fields_by_name['silence']._serialized_options = b'\342A\001\002'
   _globals['_SILENCESERVICE'].methods_by_name['CreateSilence']._loaded_options = None
-  _globals['_SILENCESERVICE'].methods_by_name['CreateSilence']._serialized_options = b'\202\323\344\223\002\030\"\r/api/silences:\007silence'
+  _globals['_SILENCESERVICE'].methods_by_name['CreateSilence']._serialized_options = b'\302\363\030\002\010\003\202\323\344\223\002\030\"\r/api/silences:\007silence'
   _globals['_SILENCESERVICE'].methods_by_name['GetSilence']._loaded_options = None
-  _globals['_SILENCESERVICE'].methods_by_name['GetSilence']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/api/silences/{id}'
+  _globals['_SILENCESERVICE'].methods_by_name['GetSilence']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\024\022\022/api/silences/{id}'
   _globals['_SILENCESERVICE'].methods_by_name['ListSilences']._loaded_options = None
-  _globals['_SILENCESERVICE'].methods_by_name['ListSilences']._serialized_options = b'\220\002\001\202\323\344\223\002\017\022\r/api/silences'
+  _globals['_SILENCESERVICE'].methods_by_name['ListSilences']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002\017\022\r/api/silences'
   _globals['_SILENCESERVICE'].methods_by_name['ExpireSilence']._loaded_options = None
-  _globals['_SILENCESERVICE'].methods_by_name['ExpireSilence']._serialized_options = b'\220\002\002\202\323\344\223\002\036\"\031/api/silences/{id}/expire:\001*'
+  _globals['_SILENCESERVICE'].methods_by_name['ExpireSilence']._serialized_options = b'\220\002\002\302\363\030\002\010\003\202\323\344\223\002\036\"\031/api/silences/{id}/expire:\001*'
   _globals['_SILENCESERVICE'].methods_by_name['PreviewSilence']._loaded_options = None
-  _globals['_SILENCESERVICE'].methods_by_name['PreviewSilence']._serialized_options = b'\220\002\001\202\323\344\223\002 \"\025/api/silences:preview:\007silence'
-  _globals['_CREATESILENCEREQUEST']._serialized_start=192
-  _globals['_CREATESILENCEREQUEST']._serialized_end=321
-  _globals['_CREATESILENCERESPONSE']._serialized_start=323
-  _globals['_CREATESILENCERESPONSE']._serialized_end=392
-  _globals['_GETSILENCEREQUEST']._serialized_start=394
-  _globals['_GETSILENCEREQUEST']._serialized_end=431
-  _globals['_GETSILENCERESPONSE']._serialized_start=433
-  _globals['_GETSILENCERESPONSE']._serialized_end=499
-  _globals['_LISTSILENCESREQUEST']._serialized_start=502
-  _globals['_LISTSILENCESREQUEST']._serialized_end=656
-  _globals['_LISTSILENCESRESPONSE']._serialized_start=658
-  _globals['_LISTSILENCESRESPONSE']._serialized_end=752
-  _globals['_EXPIRESILENCEREQUEST']._serialized_start=754
-  _globals['_EXPIRESILENCEREQUEST']._serialized_end=840
-  _globals['_EXPIRESILENCERESPONSE']._serialized_start=842
-  _globals['_EXPIRESILENCERESPONSE']._serialized_end=930
-  _globals['_PREVIEWSILENCEREQUEST']._serialized_start=932
-  _globals['_PREVIEWSILENCEREQUEST']._serialized_end=1007
-  _globals['_PREVIEWSILENCERESPONSE']._serialized_start=1010
-  _globals['_PREVIEWSILENCERESPONSE']._serialized_end=1163
-  _globals['_SILENCESERVICE']._serialized_start=1166
-  _globals['_SILENCESERVICE']._serialized_end=1859
+  _globals['_SILENCESERVICE'].methods_by_name['PreviewSilence']._serialized_options = b'\220\002\001\302\363\030\002\010\002\202\323\344\223\002 \"\025/api/silences:preview:\007silence'
+  _globals['_CREATESILENCEREQUEST']._serialized_start=223
+  _globals['_CREATESILENCEREQUEST']._serialized_end=352
+  _globals['_CREATESILENCERESPONSE']._serialized_start=354
+  _globals['_CREATESILENCERESPONSE']._serialized_end=423
+  _globals['_GETSILENCEREQUEST']._serialized_start=425
+  _globals['_GETSILENCEREQUEST']._serialized_end=462
+  _globals['_GETSILENCERESPONSE']._serialized_start=464
+  _globals['_GETSILENCERESPONSE']._serialized_end=530
+  _globals['_LISTSILENCESREQUEST']._serialized_start=533
+  _globals['_LISTSILENCESREQUEST']._serialized_end=687
+  _globals['_LISTSILENCESRESPONSE']._serialized_start=689
+  _globals['_LISTSILENCESRESPONSE']._serialized_end=783
+  _globals['_EXPIRESILENCEREQUEST']._serialized_start=785
+  _globals['_EXPIRESILENCEREQUEST']._serialized_end=871
+  _globals['_EXPIRESILENCERESPONSE']._serialized_start=873
+  _globals['_EXPIRESILENCERESPONSE']._serialized_end=961
+  _globals['_PREVIEWSILENCEREQUEST']._serialized_start=963
+  _globals['_PREVIEWSILENCEREQUEST']._serialized_end=1038
+  _globals['_PREVIEWSILENCERESPONSE']._serialized_start=1041
+  _globals['_PREVIEWSILENCERESPONSE']._serialized_end=1194
+  _globals['_SILENCESERVICE']._serialized_start=1197
+  _globals['_SILENCESERVICE']._serialized_end=1922
 # @@protoc_insertion_point(module_scope)

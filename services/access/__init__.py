@@ -1,0 +1,1 @@
+"""Who may call what: the same for all services, whichever way a call came."""

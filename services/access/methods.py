@@ -1,0 +1,54 @@
+"""What each rpc needs, read from the contracts: the option `tocsin.access.v1.access` of every method."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from services.domain.roles import Role
+from tocsin.access.v1.access_pb2 import Access, access
+
+# gRPC's own services have no options of ours. Health tells states only, and is not guarded.
+_REFLECTION = (
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/tocsin.edge.ServerReflection/ServerReflectionInfo",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodAccess:
+    """What one rpc needs."""
+
+    # SERVICE: only the services below may call.
+    role: Role
+    # Services of the system that may call it whatever the role.
+    services: frozenset[str] = frozenset()
+    # Whether it changes something, so that each call is recorded in the audit log.
+    is_command: bool = False
+
+
+def read_access(services: Iterable[ServiceDescriptor]) -> dict[str, MethodAccess]:
+    """Return what each rpc of these services, and reflection, needs, by its path `/package.Service/Method`.
+
+    Raises ValueError for an rpc without the option: nobody could say who may call it.
+    """
+    found = dict.fromkeys(_REFLECTION, MethodAccess(role=Role.VIEWER))
+    for service in services:
+        for method in service.methods:
+            found[f"/{service.full_name}/{method.name}"] = _access_of(method)
+    return found
+
+
+def _access_of(method: MethodDescriptor) -> MethodAccess:
+    options = method.GetOptions()
+    needed = options.Extensions[access]
+    if needed.role == Access.ROLE_UNSPECIFIED:
+        raise ValueError(f"{method.full_name} has no role: set option (tocsin.access.v1.access)")
+    role = Role(Access.Role.Name(needed.role).lower())
+    reads = options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+    return MethodAccess(
+        role=role,
+        services=frozenset(needed.services),
+        is_command=not reads and role not in (Role.INGEST, Role.SERVICE),
+    )

@@ -1,0 +1,70 @@
+"""The guard of a service: whom it lets in, and what it has recorded."""
+
+import grpc
+import pytest
+
+from services.access.guard import CallRecord, RoleGuard
+from services.access.methods import MethodAccess
+from services.chassis.callers import CallOutcome, IncomingCall, PermissionDenied, Unauthenticated
+from services.domain.roles import Role
+from tests.fakes.clock import FakeClock
+
+START = FakeClock().now()
+READ, COMMAND = "/a.A/Read", "/a.A/Act"
+METHODS = {
+    READ: MethodAccess(role=Role.VIEWER),
+    COMMAND: MethodAccess(role=Role.RESPONDER, is_command=True),
+}
+OK = CallOutcome(code=grpc.StatusCode.OK)
+
+
+def incoming(method: str, role: str = "viewer") -> IncomingCall:
+    identity = f"spiffe://tocsin/client/default/{role}/ann" if role else ""
+    return IncomingCall(method=method, metadata={}, peer_identity=identity)
+
+
+async def guard_and_records() -> tuple[RoleGuard, list[CallRecord]]:
+    records: list[CallRecord] = []
+
+    async def keep(record: CallRecord) -> None:
+        records.append(record)
+
+    return RoleGuard(methods=METHODS, keys=dict, clock=FakeClock(), audit=keep), records
+
+
+async def test_a_caller_with_the_role_is_let_in() -> None:
+    guard, _ = await guard_and_records()
+
+    assert guard.admit(incoming(READ)).name == "ann"
+    assert guard.admit(incoming(COMMAND, "editor")).role == "editor"
+
+
+async def test_others_are_not() -> None:
+    guard, _ = await guard_and_records()
+
+    with pytest.raises(PermissionDenied):
+        guard.admit(incoming(COMMAND))
+    with pytest.raises(PermissionDenied):
+        guard.admit(incoming("/a.A/Unknown", "admin"))
+    with pytest.raises(Unauthenticated):
+        guard.admit(incoming(READ, ""))
+
+
+async def test_commands_and_refusals_are_recorded_and_reads_are_not() -> None:
+    guard, records = await guard_and_records()
+    denied = CallOutcome(code=grpc.StatusCode.PERMISSION_DENIED, reason="PERMISSION_DENIED")
+    unknown = CallOutcome(code=grpc.StatusCode.UNAUTHENTICATED, reason="UNAUTHENTICATED")
+    caller = guard.admit(incoming(READ))
+
+    await guard.record(incoming(READ), caller, OK)
+    await guard.record(incoming(READ), caller, denied)
+    await guard.record(incoming("/a.A/Unknown"), None, unknown)
+    await guard.record(incoming(COMMAND), caller, OK)
+    await guard.record(incoming("/a.A/Unknown"), caller, OK)
+
+    assert [(record.call.method, record.outcome) for record in records] == [
+        (READ, denied),
+        ("/a.A/Unknown", unknown),
+        (COMMAND, OK),
+    ]
+    assert all(record.at == START for record in records)
