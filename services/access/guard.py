@@ -8,8 +8,8 @@ import grpc
 
 from services.access.authentication import authenticate, authorize
 from services.access.keys import KeyRecord
-from services.access.methods import MethodAccess
-from services.chassis.callers import Caller, CallOutcome, IncomingCall
+from services.access.methods import MethodAccess, own_methods
+from services.chassis.callers import Caller, CallOutcome, Guard, IncomingCall, OpenGuard
 from services.chassis.clock import Clock
 
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
@@ -52,3 +52,15 @@ class RoleGuard:
         needed = self.methods.get(call.method)
         if outcome.code in _REFUSALS or (needed is not None and needed.is_command):
             await self.audit(CallRecord(at=self.clock.now(), call=call, caller=caller, outcome=outcome))
+
+
+def chosen_guard(
+    authentication: str,
+    keys: Callable[[], Mapping[str, KeyRecord] | None],
+    clock: Clock,
+    audit: Callable[[CallRecord], Awaitable[None]] = record_nothing,
+) -> Guard:
+    """Return the guard that the setting AUTHENTICATION asks for."""
+    if authentication == "off":
+        return OpenGuard()
+    return RoleGuard(methods=own_methods(), keys=keys, clock=clock, audit=audit)

@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
+from services.contract.public_services import PUBLIC_SERVICES
 from services.domain.roles import Role
 from tocsin.access.v1.access_pb2 import Access, access
 
@@ -26,6 +28,12 @@ class MethodAccess:
     services: frozenset[str] = frozenset()
     # Whether it changes something, so that each call is recorded in the audit log.
     is_command: bool = False
+
+
+def own_methods() -> dict[str, MethodAccess]:
+    """Return what each rpc of the whole system needs."""
+    pool = descriptor_pool.Default()
+    return read_access(pool.FindServiceByName(name) for name in PUBLIC_SERVICES if name.startswith("tocsin."))
 
 
 def read_access(services: Iterable[ServiceDescriptor]) -> dict[str, MethodAccess]:

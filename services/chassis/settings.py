@@ -52,6 +52,7 @@ __all__ = [
 
 _MAX_PORT = 65_535
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_AUTHENTICATION = ("off", "required")
 _HOST = r"(?:[^\s/?#@:,\[\]]*|\[[^\s\]]+\])(?::\d+)?"
 _REST_OF_URL = re.compile(rf"(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?(?:\?[^#]*)?")
 
@@ -89,6 +90,11 @@ def _level(value: str) -> None:
         raise ValueError(f"must be one of {', '.join(_LEVELS)}")
 
 
+def _authentication(value: str) -> None:
+    if value not in _AUTHENTICATION:
+        raise ValueError(f"must be one of {', '.join(_AUTHENTICATION)}")
+
+
 def _positive(value: timedelta) -> None:
     if not value:
         raise ValueError("must be longer than 0s")
@@ -123,6 +129,11 @@ class ProcessSettings:
         "Name of this instance, unique among the instances of the service.",
         default_factory=socket.gethostname,
         shown="the host name",
+    )
+    authentication: str = setting(
+        "Whether callers must say who they are: off, or required, with an API key, a token or a client certificate.",
+        default="off",
+        check=_authentication,
     )
     otlp: str = setting(
         "Where traces go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing

@@ -3,9 +3,9 @@
 import grpc
 import pytest
 
-from services.access.guard import CallRecord, RoleGuard
+from services.access.guard import CallRecord, RoleGuard, chosen_guard
 from services.access.methods import MethodAccess
-from services.chassis.callers import CallOutcome, IncomingCall, PermissionDenied, Unauthenticated
+from services.chassis.callers import ANONYMOUS_ADMIN, CallOutcome, IncomingCall, PermissionDenied, Unauthenticated
 from services.domain.roles import Role
 from tests.fakes.clock import FakeClock
 
@@ -68,3 +68,15 @@ async def test_commands_and_refusals_are_recorded_and_reads_are_not() -> None:
         (COMMAND, OK),
     ]
     assert all(record.at == START for record in records)
+
+
+def test_without_authentication_everybody_may_do_everything() -> None:
+    assert chosen_guard("off", lambda: None, FakeClock()).admit(incoming("/a.A/Unknown", "")) == ANONYMOUS_ADMIN
+
+
+def test_with_authentication_the_contracts_say_who_may() -> None:
+    guard = chosen_guard("required", lambda: None, FakeClock())
+
+    assert guard.admit(incoming("/tocsin.alerts.v1.AlertService/ListAlerts")).name == "ann"
+    with pytest.raises(PermissionDenied):
+        guard.admit(incoming("/tocsin.alerts.v1.AlertService/ResolveAlert"))

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 
-from services.access.methods import MethodAccess, read_access
+from services.access.methods import MethodAccess, own_methods, read_access
 from services.contract.public_services import PUBLIC_SERVICES
 from services.domain.roles import Role
 
@@ -23,7 +23,7 @@ def service_of(file: descriptor_pb2.FileDescriptorProto) -> ServiceDescriptor:
 
 
 def test_every_rpc_of_every_service_names_a_role() -> None:
-    methods = read_access(own_services())
+    methods = own_methods()
 
     rpcs = {f"/{service.full_name}/{method.name}" for service in own_services() for method in service.methods}
     assert rpcs <= methods.keys()
@@ -59,11 +59,11 @@ def test_an_rpc_without_a_role_is_refused() -> None:
     ],
 )
 def test_what_an_rpc_needs_is_read_from_its_option(path: str, needed: MethodAccess) -> None:
-    assert read_access(own_services())[path] == needed
+    assert own_methods()[path] == needed
 
 
 def test_whoever_changes_something_needs_more_than_a_viewer_and_is_recorded() -> None:
-    methods = read_access(own_services())
+    methods = own_methods()
 
     recorded = {path for path, access in methods.items() if access.is_command}
     assert recorded == {
