@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from cli import alerts, changes, incidents, notifications, receivers, reports, routes, rules, silences
+from cli import alerts, ca, changes, incidents, notifications, receivers, reports, routes, rules, silences
 from cli.catalog import command as catalog
 from cli.client import ExitCode
 from cli.completion import use_safe_completion
@@ -98,6 +98,7 @@ app.add_typer(routing.app, name="routing")
 app.add_typer(oncall.app, name="oncall")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(receivers.app, name="receivers")
+app.add_typer(ca.app, name="ca")
 app.add_typer(routes.app, name="routes")
 app.command("explain")(explain_subject)
 app.command("report")(reports.print_reports)
