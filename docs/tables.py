@@ -28,6 +28,7 @@ from docs.event_fields import EVENT_FIELDS
 from docs.rest_lua import lua_tables
 from docs.rest_methods import rest_rows
 from services.chassis.settings import SettingDoc, describe_settings
+from services.chassis.settings_loader import FILE_SUFFIX
 from services.contract import topics
 from services.contract.alert_rules import write_alert_rule
 from services.domain.severity import Severity
@@ -272,7 +273,15 @@ def _shared(described: dict[str, list[SettingDoc]]) -> dict[str, SettingDoc]:
 
 
 def _settings(docs: Iterable[SettingDoc]) -> str:
-    return _table(("setting", "default", "meaning"), ((f"`{each.name}`", _default(each), each.help) for each in docs))
+    listed = list(docs)
+    secrets = {each.name for each in listed if each.type == "secret"}
+    # Each secret stands for its file too: they are explained once, above the tables.
+    rows = (
+        (f"`{each.name}`" + (f", `{FILE_SUFFIX}`" if each.name in secrets else ""), _default(each), each.help)
+        for each in listed
+        if each.name.removesuffix(FILE_SUFFIX) == each.name or each.name.removesuffix(FILE_SUFFIX) not in secrets
+    )
+    return _table(("setting", "default", "meaning"), rows)
 
 
 def _default(doc: SettingDoc) -> str:

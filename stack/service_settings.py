@@ -17,6 +17,8 @@ from stack.start_options import merge_variables
 from stack.wiring import SERVICES, python_environ
 
 _GATEWAY = "gateway"
+# In the name of a setting: the path of a file that holds the secret.
+_FILE_SUFFIX = "_FILE"
 # All names of one program begin alike.
 _SIMILAR = 0.85
 
@@ -55,7 +57,7 @@ def choose_settings(
     given: Mapping[str, str], stored: Mapping[str, str], report: SettingsReport, fixed: Collection[str]
 ) -> ServiceSettings:
     """Return the settings of one program; `fixed` are those that the start itself sets."""
-    own = set(report.defaults) - set(fixed) - set(report.secrets)
+    own = set(report.defaults) - with_files(fixed) - set(report.secrets)
     former = {report.renamed[name]: value for name, value in given.items() if name in report.renamed}
     present = {name: value for name, value in (former | dict(given)).items() if name in own}
     kept = {name: value for name, value in stored.items() if name in own}
@@ -63,11 +65,24 @@ def choose_settings(
         used=merge_variables(present, kept),
         defaults={name: report.defaults[name] or "empty" for name in own},
         ignored={
-            name: "this start sets it itself" if name in report.defaults else _no_such_setting(name, own)
+            name: _reason_to_ignore(name, report, own, fixed)
             for name, value in sorted(given.items())
             if value and name not in own | set(report.renamed)
         },
     )
+
+
+def with_files(names: Collection[str]) -> set[str]:
+    """Return the names, and those of the files that may hold their values."""
+    return {*names, *(name + _FILE_SUFFIX for name in names)}
+
+
+def _reason_to_ignore(name: str, report: SettingsReport, own: Collection[str], fixed: Collection[str]) -> str:
+    if name in report.defaults and name in with_files(fixed):
+        return "this start sets it itself"
+    if name in report.secrets:
+        return f"a secret would have to be stored; set {name}{_FILE_SUFFIX} to the path of a file that holds it"
+    return _no_such_setting(name, own)
 
 
 def _no_such_setting(name: str, settings: Collection[str]) -> str:
@@ -93,7 +108,12 @@ def settings_of_start(
         given = {name: value for name, value in environ.items() if name.startswith(prefix)}
         kept = {name: value for name, value in stored.items() if name.startswith(prefix)}
         if given or kept:
-            report = _ask(program, {**merge_variables(given, kept), **fixed[program]})
+            merged = {
+                name: value
+                for name, value in merge_variables(given, kept).items()
+                if name not in with_files(fixed[program])
+            }
+            report = _ask(program, {**merged, **fixed[program]})
             problems += report.problems
             parts.append(choose_settings(given, kept, report, fixed[program]))
     if problems:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from services.chassis.postgres_connections import PostgresConnector
 from services.chassis.postgres_errors import DRIVER_ERRORS
 
 # An instance that hangs in a migration must not keep the others from starting.
-_CONNECT_ARGS = {"timeout": 2, "server_settings": {"idle_in_transaction_session_timeout": "10s"}}
+_SESSION = {"idle_in_transaction_session_timeout": "10s"}
 
 
-async def upgrade(url: str, schema: str, scripts: Path, comment: str) -> None:
+async def upgrade(connector: PostgresConnector, schema: str, scripts: Path, comment: str) -> None:
     """Upgrade the schema to the newest revision and set its comment, in one transaction.
 
     Raise the driver's own errors, not SQLAlchemy's.
     """
-    engine = create_async_engine(_dialect(url), poolclass=NullPool, connect_args=_CONNECT_ARGS)
+    opening = partial(connector.open, timeout=2, server_settings=_SESSION)
+    engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, async_creator=opening)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade, schema, scripts, comment)
@@ -51,7 +54,3 @@ def _upgrade(connection: Connection, schema: str, scripts: Path, comment: str) -
         environment.configure(connection=connection, version_table_schema=schema)
         environment.run_migrations()
     connection.execute(text(f"COMMENT ON SCHEMA \"{schema}\" IS '{comment}'"))
-
-
-def _dialect(url: str) -> str:
-    return "postgresql+asyncpg://" + url.split("://", 1)[1]

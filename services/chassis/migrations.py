@@ -7,11 +7,11 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import asyncpg
 import structlog
 
 from services.chassis.backoff import Backoff, retrying
 from services.chassis.failures import StoreUnavailable
+from services.chassis.postgres_connections import PostgresConnector
 from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name
 from services.chassis.settings import PostgresSettings
 
@@ -35,7 +35,7 @@ async def migrate(
     try:
         async with asyncio.timeout(max_wait.total_seconds()):
             await retrying(
-                partial(_upgrade, settings.database_url.reveal(), schema, scripts, _digest_comment(scripts)),
+                partial(_upgrade, PostgresConnector(settings), schema, scripts, _digest_comment(scripts)),
                 log_event="migration_delayed",
                 backoff=_BACKOFF,
                 retry_reason=_retry_reason,
@@ -51,19 +51,19 @@ def _retry_reason(error: Exception) -> str | None:
     return None
 
 
-async def _upgrade(url: str, schema: str, scripts: Path, comment: str) -> None:
-    if await _read_comment(url, schema) == comment:
+async def _upgrade(connector: PostgresConnector, schema: str, scripts: Path, comment: str) -> None:
+    if await _read_comment(connector, schema) == comment:
         log.info("schema_found_current", schema=schema)
         return
     # Loading alembic takes half a second, and most starts have nothing to migrate.
     runner = importlib.import_module("services.chassis.alembic_runner")
-    await runner.upgrade(url, schema, scripts, comment)
+    await runner.upgrade(connector, schema, scripts, comment)
     log.info("schema_migrated", schema=schema)
 
 
-async def _read_comment(url: str, schema: str) -> str | None:
+async def _read_comment(connector: PostgresConnector, schema: str) -> str | None:
     """Return the schema's comment, which the last complete migration has written."""
-    connection = await asyncpg.connect(url, timeout=_CONNECT_SECONDS)
+    connection = await connector.open(timeout=_CONNECT_SECONDS)
     try:
         comment: str | None = await connection.fetchval(
             "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", schema

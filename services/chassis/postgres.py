@@ -15,6 +15,7 @@ from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailabl
 from services.chassis.health import Dependency
 from services.chassis.loops import Loop, looping, wait_for_event
 from services.chassis.migrations import migrate
+from services.chassis.postgres_connections import PostgresConnector
 from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name, failure_of
 from services.chassis.settings import PostgresSettings
 
@@ -162,8 +163,9 @@ async def connect(
     settings: PostgresSettings, *, schema: str, dependency: Dependency | None = None
 ) -> AsyncIterator[Database]:
     """Open a pool on `schema` without connecting yet: the database may be down, and health shows it."""
+    connector = PostgresConnector(settings)
     pool = await asyncpg.create_pool(
-        settings.database_url.reveal(),
+        connect=connector.open,
         min_size=0,
         max_size=settings.pool_size,
         timeout=_ACQUIRE_SECONDS,
@@ -171,8 +173,14 @@ async def connect(
         server_settings={"search_path": schema, "application_name": f"tocsin-{schema}", **_SESSION},
     )
     database = Database(pool, schema, dependency)
+
+    async def watch() -> None:
+        if connector.has_changed():
+            await pool.expire_connections()
+        await database.probe()
+
     try:
-        async with looping(Loop(database.probe, name="watch postgres", every=_PROBE_EVERY)):
+        async with looping(Loop(watch, name="watch postgres", every=_PROBE_EVERY)):
             yield database
     finally:
         await _close(pool)

@@ -4,16 +4,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 
+import structlog
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from services.chassis.health import Dependency
 from services.chassis.loops import Loop, looping
+from services.chassis.redis_clients import RedisConnector, close_redis
 from services.chassis.settings import RedisSettings
 
-_TIMEOUT_SECONDS = 0.3
+log = structlog.get_logger()
+
 _PROBE_EVERY = timedelta(seconds=1)
 
 
@@ -24,8 +25,9 @@ class RedisUnavailableError(Exception):
 class RedisClient:
     """Redis with its key prefix; run commands inside of `connection()`."""
 
-    def __init__(self, client: Redis, prefix: str, dependency: Dependency | None) -> None:
-        self.client = client
+    def __init__(self, connector: RedisConnector, prefix: str, dependency: Dependency | None) -> None:
+        self._connector = connector
+        self.client = connector.open()
         self._prefix = prefix
         self._dependency = dependency
 
@@ -38,7 +40,7 @@ class RedisClient:
         """Yield the client; translate its errors into RedisUnavailableError, and report to health."""
         try:
             yield self.client
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             if self._dependency is not None:
                 self._dependency.down(type(error).__name__)
             raise RedisUnavailableError(type(error).__name__) from error
@@ -46,24 +48,21 @@ class RedisClient:
             self._dependency.up()
 
     async def probe(self) -> None:
-        """Report to health whether Redis responds."""
+        """Report to health whether Redis responds; connect anew when passwords or certificates have changed."""
+        if self._connector.has_changed():
+            old, self.client = self.client, self._connector.open()
+            log.info("redis_login_changed")
+            await close_redis(old)
         with suppress(RedisUnavailableError), self.connection() as client:
             await client.ping()
 
 
 @asynccontextmanager
 async def redis_client(settings: RedisSettings, dependency: Dependency | None = None) -> AsyncIterator[RedisClient]:
-    """Open Redis without connecting yet; a command is tried twice, with a timeout of 0.3 seconds each."""
-    client = Redis.from_url(
-        settings.redis_url.reveal(),
-        socket_timeout=_TIMEOUT_SECONDS,
-        socket_connect_timeout=_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 1),
-        health_check_interval=0,
-    )
-    redis = RedisClient(client, settings.redis_prefix, dependency)
+    """Open Redis without connecting yet."""
+    redis = RedisClient(RedisConnector(settings), settings.redis_prefix, dependency)
     try:
         async with looping(Loop(redis.probe, name="watch redis", every=_PROBE_EVERY)):
             yield redis
     finally:
-        await client.aclose()
+        await close_redis(redis.client)

@@ -12,15 +12,14 @@ and `load_settings(Settings, "INGEST_", environ)` reads INGEST_LISTEN, INGEST_BR
 fields of a nested dataclass have the same prefix. `part(...)` sets this service's own defaults for them.
 """
 
-import re
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.chassis.secret_files import Secret
+from services.chassis.server_settings import KafkaSettings, PostgresSettings, RedisSettings, positive
 from services.chassis.settings_loader import (
     RenamedSetting,
-    Secret,
     SettingDoc,
     SettingsError,
     describe_settings,
@@ -53,8 +52,6 @@ __all__ = [
 _MAX_PORT = 65_535
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _AUTHENTICATION = ("off", "required")
-_HOST = r"(?:[^\s/?#@:,\[\]]*|\[[^\s\]]+\])(?::\d+)?"
-_REST_OF_URL = re.compile(rf"(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?(?:\?[^#]*)?")
 
 
 def split_address(value: str) -> tuple[str, int]:
@@ -95,30 +92,6 @@ def _authentication(value: str) -> None:
         raise ValueError(f"must be one of {', '.join(_AUTHENTICATION)}")
 
 
-def _positive(value: timedelta) -> None:
-    if not value:
-        raise ValueError("must be longer than 0s")
-
-
-def _at_least_one(value: int) -> None:
-    if value < 1:
-        raise ValueError("must be at least 1")
-
-
-def _url(*schemes: str) -> Callable[[Secret], None]:
-    """Return a check of a URL: a driver would check it too, but repeat the password in its message."""
-
-    def check(url: Secret) -> None:
-        scheme, _, rest = url.reveal().partition("://")
-        if scheme not in schemes or not _REST_OF_URL.fullmatch(rest):
-            raise ValueError(
-                f"must be {schemes[0]}://user:password@host:port/name,"
-                " with / ? # @ of a password written as %2F %3F %23 %40"
-            )
-
-    return check
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
     """Where a service listens, its name, and how it stops."""
@@ -146,35 +119,4 @@ class ProcessSettings:
         default=timedelta(milliseconds=500),
         former="notice",
     )
-    drain: timedelta = setting("Longest time that a shutdown may take.", default=timedelta(seconds=10), check=_positive)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaSettings:
-    """Which Kafka, and under which prefix."""
-
-    brokers: str = setting("Kafka's bootstrap servers, host:port, separated by commas.")
-    topic_prefix: str = setting("Prefix of the names of all topics and consumer groups.", default="")
-    delivery_timeout: timedelta = setting(
-        "Time after which a record that Kafka has not confirmed counts as failed.",
-        default=timedelta(seconds=5),
-        check=_positive,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostgresSettings:
-    """Which PostgreSQL."""
-
-    database_url: Secret = setting(
-        "URL of PostgreSQL, postgresql://user:password@host:port/database.", check=_url("postgresql", "postgres")
-    )
-    pool_size: int = setting("Maximum number of connections of this instance.", default=10, check=_at_least_one)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisSettings:
-    """Which Redis."""
-
-    redis_url: Secret = setting("URL of Redis, redis://user:password@host:port/number.", check=_url("redis", "rediss"))
-    redis_prefix: str = setting("Prefix of all keys.", default="")
+    drain: timedelta = setting("Longest time that a shutdown may take.", default=timedelta(seconds=10), check=positive)

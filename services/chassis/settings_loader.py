@@ -1,6 +1,7 @@
 """Load a frozen dataclass from environment variables, and report all problems at once.
 
-Import it from `services.chassis.settings`.
+Each secret NAME is also read from the file that the variable NAME_FILE names. Import it from
+`services.chassis.settings`.
 """
 
 import dataclasses
@@ -11,34 +12,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from services.chassis.secret_files import FileSecret, Secret
+
 _T = TypeVar("_T")
 
 _HELP, _SHOWN, _CHECK, _FORMER, _DEFAULTS = "help", "shown", "check", "former", "defaults"
+# In the name of a setting: the path of a file that holds the secret.
+FILE_SUFFIX = "_FILE"
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS)})")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-
-
-class Secret:
-    """A value that no repr, log line or error message shows."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the value; call it only where the value is used."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 class SettingsError(Exception):
@@ -121,17 +104,28 @@ def load_settings(kind: type[_T], prefix: str, environ: Mapping[str, str]) -> _T
 
 
 def describe_settings(kind: type[Any], prefix: str) -> list[SettingDoc]:
-    """List every setting that `load` reads, in order of declaration."""
-    return [
-        SettingDoc(
+    """List every setting that `load` reads, in order of declaration; each secret is followed by its file."""
+    docs: list[SettingDoc] = []
+    for field, hint, has_default, default in _leaves(kind, {}):
+        doc = SettingDoc(
             name=prefix + field.name.upper(),
             type=_type_name(hint),
             required=not has_default,
             default=None if not has_default else field.metadata[_SHOWN] or _format(default),
             help=field.metadata[_HELP],
         )
-        for field, hint, has_default, default in _leaves(kind, {})
-    ]
+        docs += [doc] if hint is not Secret else [doc, _file_doc(doc)]
+    return docs
+
+
+def _file_doc(secret: SettingDoc) -> SettingDoc:
+    return SettingDoc(
+        name=secret.name + FILE_SUFFIX,
+        type=_TYPE_NAMES[Path],
+        required=False,
+        default="",
+        help=f"Path of a file that holds {secret.name}, in its place; it is read again when it changes.",
+    )
 
 
 def renamed_settings(kind: type[Any], prefix: str, environ: Mapping[str, str]) -> list[RenamedSetting]:
@@ -186,6 +180,8 @@ def _read(
     problems: list[str],
 ) -> Any:
     raw = environ.get(name)
+    if hint is Secret and (path := environ.get(name + FILE_SUFFIX, "").strip()):
+        return _read_secret(name, raw, Path(path), field.metadata[_CHECK], problems)
     has_default, default = _default(field, overrides)
     if raw is None or not (has_default or raw.strip()):
         if not has_default:
@@ -202,6 +198,20 @@ def _read(
     except ValueError as error:
         problems.append(f"{name} {error}")
     return value
+
+
+def _read_secret(
+    name: str, raw: str | None, path: Path, check: Callable[[Any], None] | None, problems: list[str]
+) -> Secret | None:
+    if raw and raw.strip():
+        problems.append(f"{name} and {name}{FILE_SUFFIX} are both set; set one of them")
+        return None
+    try:
+        return FileSecret(path, check)
+    except ValueError as error:
+        # Without the path: where somebody gave the secret itself, that would show it.
+        problems.append(f"{name}{FILE_SUFFIX}: the file {error}")
+        return None
 
 
 def parse(hint: Any, raw: str) -> Any:
@@ -263,6 +273,8 @@ def _type_name(hint: Any) -> str:
 def _format(value: Any) -> str:
     if isinstance(value, timedelta):
         return _format_duration(value)
+    if isinstance(value, Secret):
+        return ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

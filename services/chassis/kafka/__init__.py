@@ -4,7 +4,7 @@ Topic and group names are logical; the prefix of the settings is added inside.
 """
 
 from services.chassis.kafka.batch_processor import DeadLetterPublisher, Handle, UnreadableRecordError
-from services.chassis.kafka.config import consumer_config, physical, producer_config
+from services.chassis.kafka.config import admin_config, consumer_config, login_config, physical, producer_config
 from services.chassis.kafka.consumer import Consumer
 from services.chassis.kafka.consuming import consuming
 from services.chassis.kafka.producer import Producer, producer
@@ -22,9 +22,11 @@ __all__ = [
     "Rebalance",
     "Record",
     "UnreadableRecordError",
+    "admin_config",
     "consumer_config",
     "consuming",
     "encode_and_produce_all",
+    "login_config",
     "partition_count",
     "physical",
     "produce_all",

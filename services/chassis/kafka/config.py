@@ -72,8 +72,38 @@ def consumer_config(settings: KafkaSettings, group: str, **overrides: Any) -> di
     }
 
 
+def admin_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Return the configuration of an admin client that does not log absent brokers."""
+    return {
+        "bootstrap.servers": settings.brokers,
+        "log_level": 0,
+        "socket.connection.setup.timeout.ms": 2_000,
+        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.max.ms": 200,
+        **login_config(settings),
+    }
+
+
+def login_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what a client needs to get in: TLS, certificates, and the present password."""
+    config: dict[str, Any] = {}
+    if settings.kafka_ca:
+        config["ssl.ca.location"] = settings.kafka_ca
+        config["ssl.endpoint.identification.algorithm"] = "https" if settings.kafka_verify_host_name else "none"
+    if settings.kafka_certificate:
+        config["ssl.certificate.location"] = settings.kafka_certificate
+        config["ssl.key.location"] = settings.kafka_key
+    if settings.kafka_sasl_mechanism:
+        config["sasl.mechanism"] = settings.kafka_sasl_mechanism
+        config["sasl.username"] = settings.kafka_sasl_user
+        config["sasl.password"] = settings.kafka_sasl_password.reveal()
+    protocol = ("SASL_" if settings.kafka_sasl_mechanism else "") + ("SSL" if settings.kafka_ca else "PLAINTEXT")
+    return {"security.protocol": protocol, **config}
+
+
 def _connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     return {
+        **login_config(settings),
         "bootstrap.servers": settings.brokers,
         "client.id": client_id,
         "reconnect.backoff.ms": 50,

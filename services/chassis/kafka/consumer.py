@@ -16,9 +16,8 @@ The client blocks, so each of its calls runs on one thread, and its callbacks do
 """
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -28,10 +27,18 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from services.chassis.health import Dependency
-from services.chassis.kafka.config import ALL_BROKERS_DOWN, BROKER_ABSENT, FATAL, consumer_config, physical
+from services.chassis.kafka.config import (
+    ALL_BROKERS_DOWN,
+    BROKER_ABSENT,
+    FATAL,
+    consumer_config,
+    login_config,
+    physical,
+)
 from services.chassis.kafka.lag import Lag
+from services.chassis.kafka.login import LoginWatch
 from services.chassis.kafka.partition_offsets import committed_offsets, end_offsets, topic_partitions
-from services.chassis.kafka.record import CommittedOffset, Rebalance, Record, record_of
+from services.chassis.kafka.record import CommittedOffset, InFlightBatch, Rebalance, Record, record_of
 from services.chassis.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -42,29 +49,6 @@ _REVOKE_SECONDS = 3.0
 _LEAVE_SECONDS = 3.0
 _PROBE_SECONDS = 1.0
 _REJOIN_INTERVAL_SECONDS = 60.0
-
-
-class InFlightBatch:
-    """A batch between being fetched and being committed."""
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        self.offsets = {record.partition: record.offset + 1 for record in records}
-        self.over = threading.Event()
-        self.is_handled = False
-        # On the client's thread, and on the event loop.
-        self.is_revoked = self.is_abandoned = False
-        self._cancel: Callable[[], object] | None = None
-
-    def on_abandoned(self, cancel: Callable[[], object]) -> None:
-        """Call `cancel` on the event loop if the partitions are revoked before the batch is handled."""
-        self._cancel = cancel
-
-    def abandon(self) -> None:
-        """Stop handling the batch."""
-        if not self.over.is_set():
-            self.is_abandoned = True
-            if self._cancel is not None:
-                self._cancel()
 
 
 class Consumer:
@@ -92,6 +76,7 @@ class Consumer:
             overrides = {"partition_assignment_strategy": "cooperative-sticky", **overrides}
         config = consumer_config(settings, group, **overrides)
         self._config = {**config, "error_cb": self._handle_error, "on_commit": _log_failed_commit}
+        self._settings, self._login = settings, LoginWatch(settings)
         self._topic, self._physical = topic, physical(settings, topic)
         self._labels = {"topic": topic, "group": group}
         self._is_cooperative = is_cooperative
@@ -124,7 +109,7 @@ class Consumer:
     @asynccontextmanager
     async def joined(self) -> AsyncIterator["Consumer"]:
         """Be a member until the end of the block."""
-        self._client = confluent_kafka.Consumer(self._config)
+        self._client = self._new_client()
         await self._call(self._subscribe)
         try:
             yield self
@@ -184,20 +169,37 @@ class Consumer:
             [self._physical], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
+    def _new_client(self) -> confluent_kafka.Consumer:
+        self._login.accept_files()
+        return confluent_kafka.Consumer(self._config | login_config(self._settings))
+
     def _rejoin(self, fatal: KafkaError) -> None:
         """Replace the client; raise the error when this happened shortly before."""
         now = time.monotonic()
         if now < self._rejoin_at:
             raise KafkaException(fatal)
         self._rejoin_at = now + _REJOIN_INTERVAL_SECONDS
+        self._replace_client(fatal.name())
+
+    def _replace_client(self, reason: str) -> None:
+        # First, since it fails while a certificate and its key do not fit together.
+        client = self._new_client()
         self._client.close()
         self._release([TopicPartition(self._physical, partition) for partition in self._starts])
-        self._client, self._fatal = confluent_kafka.Consumer(self._config), None
+        self._client, self._fatal = client, None
         self._messages, self._unresumed, self._has_joined, self._is_paused = [], set(), False, False
         self._subscribe()
-        log.warning("consumer_rejoined", error=fatal.name(), **self._labels)
+        log.warning("consumer_rejoined", reason=reason, **self._labels)
+
+    def _renew_login(self) -> None:
+        if self._login.needs_new_client(self._client):
+            try:
+                self._replace_client("CERTIFICATES_CHANGED")
+            except KafkaException as error:
+                log.warning("certificate_refused", path=self._settings.kafka_ca, reason=error.args[0].name())
 
     def _fetch(self, limit: int, timeout_s: float, fill: bool) -> tuple[Rebalance, list[Any]]:  # noqa: FBT001  (by position through the executor)
+        self._renew_login()
         if self._is_paused:
             self._client.resume(self._client.assignment())
             self._is_paused = False

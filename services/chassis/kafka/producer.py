@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,9 +21,11 @@ from services.chassis.kafka.config import (
     INVALID_ARG,
     MSG_SIZE_TOO_LARGE,
     MSG_TIMED_OUT,
+    login_config,
     physical,
     producer_config,
 )
+from services.chassis.kafka.login import LoginWatch
 from services.chassis.kafka.record import Headers
 from services.chassis.settings import KafkaSettings
 
@@ -30,6 +33,8 @@ log = structlog.get_logger()
 
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 1.0
+# How long new certificates wait until nothing is in flight; old ones are valid for longer than that.
+_MAX_QUIET_WAIT_SECONDS = 60.0
 
 # A delivery report: the caller's future, the record's size, the error or None, and what the future results in.
 _Report = tuple["asyncio.Future[Any]", int, KafkaError | None, int | None]
@@ -50,7 +55,12 @@ class Producer:
         self._dependency = dependency
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
-        self._client = confluent_kafka.Producer(self._config)
+        self._login = LoginWatch(settings)
+        self._client = self._new_client()
+        # With new certificates: it is used when nothing is in flight in the old one, so that no record overtakes.
+        self._next: confluent_kafka.Producer | None = None
+        self._swap_by = 0.0
+        self._retired: list[confluent_kafka.Producer] = []
         self._reports: list[_Report] = []
         self._waiting_bytes = 0
         self._is_refusing = False
@@ -168,6 +178,7 @@ class Producer:
         self._forward_reports()
         if self._must_renew:
             self._renew()
+        self._renew_login()
         if self._must_probe:
             self._probe()
 
@@ -195,13 +206,32 @@ class Producer:
             self._must_probe = True
             self._on_loop(self._mark_down, error.str())
 
+    def _new_client(self) -> confluent_kafka.Producer:
+        self._login.accept_files()
+        return confluent_kafka.Producer(self._config | login_config(self._settings))
+
     def _renew(self) -> None:
         """Replace the client after an error that it cannot recover from."""
-        self._must_renew = False
+        old, self._client = self._client, self._new_client()
+        self._must_renew, self._next = False, None
         log.error("producer_renewed")
-        old, self._client = self._client, confluent_kafka.Producer(self._config)
         old.purge()
         old.flush(1)
+
+    def _renew_login(self) -> None:
+        """Make a client with new certificates, and have it used."""
+        if self._next is None and self._login.needs_new_client(self._client):
+            try:
+                self._next = self._new_client()
+            except KafkaException as error:
+                # A certificate and its key are two files: between the two writes they do not fit.
+                log.warning("certificate_refused", path=self._settings.kafka_ca, reason=error.args[0].name())
+                return
+            self._swap_by = time.monotonic() + _MAX_QUIET_WAIT_SECONDS
+        if self._next is not None:
+            self._on_loop(self._swap)
+        while self._retired:
+            self._retired.pop().flush(self._settings.delivery_timeout.total_seconds())
 
     def _on_loop(self, act: Any, *arguments: Any) -> None:
         # The loop is closed only when a process goes down without having closed its producer.
@@ -209,6 +239,12 @@ class Producer:
             self._loop.call_soon_threadsafe(act, *arguments)
 
     # Below: on the event loop.
+
+    def _swap(self) -> None:
+        if self._next is not None and (not len(self._client) or time.monotonic() > self._swap_by):
+            self._retired.append(self._client)
+            self._client, self._next = self._next, None
+            log.info("producer_certificates_renewed")
 
     def _complete(self, reports: list[_Report]) -> None:
         failed = 0

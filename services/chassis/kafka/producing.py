@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from services.chassis.backoff import Backoff, retrying
-from services.chassis.kafka.config import physical
+from services.chassis.kafka.config import admin_config, physical
 from services.chassis.kafka.producer import Producer
 from services.chassis.kafka.record import Headers
 from services.chassis.settings import KafkaSettings
@@ -52,7 +52,7 @@ async def partition_count(
 ) -> int:
     """Return how many partitions a topic has; wait for Kafka, and for the topic."""
     name = physical(settings, topic)
-    client = AdminClient({"bootstrap.servers": settings.brokers, "log_level": 2})
+    client = AdminClient(admin_config(settings))
 
     async def count() -> int:
         metadata = await asyncio.to_thread(client.list_topics, name, timeout=_TOPIC_TIMEOUT_SECONDS)

@@ -1,6 +1,7 @@
-"""The values that producer and consumer exchange with a service: records, offsets, rebalances."""
+"""What producer and consumer exchange with a service: records, offsets, rebalances, batches in flight."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,3 +49,26 @@ def record_of(message: Any, topic: str) -> Record:
         message.headers() or (),
         message.timestamp()[1],
     )
+
+
+class InFlightBatch:
+    """A batch between being fetched and being committed."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.offsets = {record.partition: record.offset + 1 for record in records}
+        self.over = threading.Event()
+        self.is_handled = False
+        # On the client's thread, and on the event loop.
+        self.is_revoked = self.is_abandoned = False
+        self._cancel: Callable[[], object] | None = None
+
+    def on_abandoned(self, cancel: Callable[[], object]) -> None:
+        """Call `cancel` on the event loop if the partitions are revoked before the batch is handled."""
+        self._cancel = cancel
+
+    def abandon(self) -> None:
+        """Stop handling the batch."""
+        if not self.over.is_set():
+            self.is_abandoned = True
+            if self._cancel is not None:
+                self._cancel()

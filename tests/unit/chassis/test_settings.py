@@ -1,3 +1,4 @@
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -197,6 +198,46 @@ def test_describing_names_each_setting_with_type_default_and_help() -> None:
     assert all(doc.help.endswith(".") for doc in docs.values())
 
 
+def test_each_secret_is_also_described_as_a_file_and_its_default_is_hidden() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Login:
+        password: Secret = setting("A password.", default=Secret("hunter2"))
+
+    secret, file = describe_settings(Login, "X_")
+    assert (secret.name, secret.type, secret.required, secret.default) == ("X_PASSWORD", "secret", False, "")
+    assert (file.name, file.type, file.required, file.default) == ("X_PASSWORD_FILE", "path", False, "")
+    assert "X_PASSWORD," in file.help
+
+
+def test_a_secret_comes_from_the_file_that_its_setting_names(tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    path.write_text("postgresql://u:p@h/d\n")
+    for empty in ({}, {"X_DATABASE_URL": " "}):
+        settings = load_settings(PostgresSettings, "X_", {"X_DATABASE_URL_FILE": f" {path}"} | empty)
+        assert settings.database_url.reveal() == "postgresql://u:p@h/d"
+        assert "u:p" not in repr(settings)
+    assert load_settings(PostgresSettings, "X_", {"X_DATABASE_URL": "postgresql://h/d", "X_DATABASE_URL_FILE": ""})
+
+
+def test_a_secret_that_is_set_twice_or_whose_file_is_wrong_is_reported_without_its_value(tmp_path: Path) -> None:
+    wrong = tmp_path / "url"
+    wrong.write_text("hunter2")
+    reported = {
+        (
+            "postgresql://u:hunter2@h/d",
+            str(wrong),
+        ): "X_DATABASE_URL and X_DATABASE_URL_FILE are both set; set one of them",
+        ("", "hunter2"): "X_DATABASE_URL_FILE: the file cannot be read: No such file or directory",
+        ("", str(wrong)): "X_DATABASE_URL_FILE: the file must be postgresql://",
+    }
+    for (value, file), problem in reported.items():
+        with pytest.raises(SettingsError) as error:
+            load_settings(PostgresSettings, "X_", {"X_DATABASE_URL": value, "X_DATABASE_URL_FILE": file})
+        (only,) = error.value.problems
+        assert only.startswith(problem)
+        assert "hunter2" not in only
+
+
 @given(st.dictionaries(st.sampled_from([doc.name for doc in describe_settings(Settings, "X_")]), st.text()))
 def test_any_environment_either_loads_or_is_reported(environ: dict[str, Any]) -> None:
     with suppress(SettingsError):
@@ -239,3 +280,70 @@ def test_a_problem_names_the_setting_as_it_was_written() -> None:
     with pytest.raises(SettingsError) as error:
         load_settings(Whole, "X_", {"X_LIMIT": "many", "X_TITLE": " "})
     assert error.value.problems == ["X_LIMIT must be an integer", "X_TITLE is required"]
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis://u:p%2F@h:1/0", ""),
+        ("rediss://h", ""),
+        ("redis+sentinel://u:p@h1:1,h2/main/2", ""),
+        ("rediss+sentinel://h1/main", ""),
+        ("redis+cluster://u:p@h1:1,[::1]:2", ""),
+        ("rediss+cluster://h1:1/0", ""),
+        ("redis+sentinel://h1:1/", "must be redis+sentinel://"),
+        ("redis+sentinel://u:hunter/2@h1:1/main", "must be redis+sentinel://"),
+        ("redis+cluster://u:hunter2@h1:1/1", "must not name a database"),
+        ("redis://u:hunter2@h1:1,h2:2/0", "must name one host"),
+        ("redis://h/main/0", "must be redis://"),
+        ("http://h", "must be redis://"),
+    ],
+)
+def test_a_url_of_redis_names_a_server_or_sentinels_or_a_cluster(url: str, problem: str) -> None:
+    if not problem:
+        assert load_settings(RedisSettings, "X_", {"X_REDIS_URL": url}).redis_url.reveal() == url
+        return
+    with pytest.raises(SettingsError, match=f"X_REDIS_URL {re.escape(problem)}") as error:
+        load_settings(RedisSettings, "X_", {"X_REDIS_URL": url})
+    assert "hunter" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"KAFKA_SASL_MECHANISM": "MD5"}, "X_KAFKA_SASL_MECHANISM must be one of SCRAM-SHA-512, "),
+        ({"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USER": "u"}, "X: kafka_sasl_mechanism, "),
+        ({"KAFKA_SASL_USER": "u", "KAFKA_SASL_PASSWORD": "p"}, "X: kafka_sasl_mechanism, "),
+        (
+            {"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USER": "u", "KAFKA_SASL_PASSWORD": "p"},
+            "X: kafka_sasl_mechanism PLAIN sends",
+        ),
+        ({"KAFKA_CA": "ca", "KAFKA_KEY": "k"}, "X: kafka_certificate and kafka_key belong together"),
+        ({"KAFKA_CERTIFICATE": "c", "KAFKA_KEY": "k"}, "X: kafka_certificate needs kafka_ca"),
+        ({"DATABASE_CA": "ca", "DATABASE_CERTIFICATE": "c"}, "X: database_certificate and database_key belong"),
+        ({"REDIS_URL": "rediss://h", "REDIS_CA": "ca", "REDIS_KEY": "k"}, "X: redis_certificate and redis_key"),
+        ({"REDIS_CA": "ca"}, "X: redis_ca has an effect only with a redis_url that begins with rediss"),
+    ],
+)
+def test_an_incomplete_login_is_refused(environ: dict[str, str], problem: str) -> None:
+    given = {"X_BROKERS": "h:1", "X_DATABASE_URL": "postgresql://h/d", "X_REDIS_URL": "redis://h"}
+    given |= {f"X_{name}": value for name, value in environ.items()}
+    problems: list[str] = []
+    for kind in (KafkaSettings, PostgresSettings, RedisSettings):
+        try:
+            load_settings(kind, "X_", given)
+        except SettingsError as error:
+            problems += error.problems
+    (only,) = problems
+    assert only.startswith(problem)
+
+
+def test_a_complete_login_is_taken() -> None:
+    login = {
+        "X_KAFKA_SASL_MECHANISM": "PLAIN",
+        "X_KAFKA_SASL_USER": "u",
+        "X_KAFKA_SASL_PASSWORD": "p",
+        "X_KAFKA_CA": "ca",
+    }
+    settings = load_settings(KafkaSettings, "X_", {"X_BROKERS": "h:1", **login})
+    assert settings.kafka_sasl_password.reveal() == "p"

@@ -13,7 +13,9 @@ REQUIRED = {
 def test_a_report_has_defaults_secrets_and_former_names() -> None:
     report = report_settings(Settings, PREFIX, REQUIRED | {"NOTIFIER_NOTICE": "1s"})
     assert report["defaults"]["NOTIFIER_MAX_ATTEMPTS"] == "5"
-    assert report["secrets"] == ["NOTIFIER_DATABASE_URL"]
+    assert report["secrets"][0] == "NOTIFIER_KAFKA_SASL_PASSWORD"
+    assert "NOTIFIER_DATABASE_URL" in report["secrets"]
+    assert "NOTIFIER_DATABASE_URL_FILE" in set(report["defaults"]) - set(report["secrets"])
     assert report["renamed"] == {"NOTIFIER_NOTICE": "NOTIFIER_SHUTDOWN_DELAY"}
     assert report["problems"] == []
 

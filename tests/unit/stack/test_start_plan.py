@@ -66,11 +66,16 @@ def test_a_setting_under_its_former_name_is_kept_under_the_present_one(tmp_path:
 
 def test_what_has_no_effect_is_said_and_never_stored(tmp_path: Path) -> None:
     password = "postgresql://user:secret@db/alerts"
-    plan = start(
-        tmp_path, {"NOTIFIER_DATABASE_URL": password, "NOTIFIER_TOKEN": "secret", "INGEST_MAX_BATCH_EVENT": "5"}
-    )
+    given = {"NOTIFIER_DATABASE_URL": password, "NOTIFIER_TOKEN": "secret", "INGEST_MAX_BATCH_EVENT": "5"}
+    files = {"MANAGER_DATABASE_URL_FILE": "/etc/url", "MANAGER_REDIS_PASSWORD": "secret"}
+    plan = start(tmp_path, given | files)
     assert plan.lines == [
         f'INGEST_MAX_BATCH_EVENT is ignored: there is no such setting; did you mean "{MAX}"?',
+        "MANAGER_DATABASE_URL_FILE is ignored: this start sets it itself",
+        (
+            "MANAGER_REDIS_PASSWORD is ignored: a secret would have to be stored; set MANAGER_REDIS_PASSWORD_FILE to"
+            " the path of a file that holds it"
+        ),
         "NOTIFIER_DATABASE_URL is ignored: this start sets it itself",
         "NOTIFIER_TOKEN is ignored: there is no such setting",
     ]

@@ -1,0 +1,94 @@
+"""Open connections to PostgreSQL: with the present password and certificates, at the host that takes writes.
+
+Of several hosts all are tried at once, and the first that takes writes is used. One after the other, a host that is
+gone without an answer would use up the time in which a connection must be open.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+from services.chassis.client_tls import ClientTls
+from services.chassis.settings import PostgresSettings
+
+_TARGET = "target_session_attrs"
+
+
+class PostgresConnector:
+    """Opens connections by the settings, whose secrets and files are read again for each."""
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._settings = settings
+        self._tls: ClientTls | None = None
+        if settings.database_ca:
+            self._tls = ClientTls(
+                ca=settings.database_ca, certificate=settings.database_certificate, key=settings.database_key
+            )
+        self._seen = self._present()
+
+    async def open(self, *_: Any, **options: Any) -> asyncpg.Connection:
+        """Return a connection; options are those of `asyncpg.connect`. Raises the driver's errors."""
+        url = self._settings.database_url.reveal()
+        if password := self._settings.database_password.reveal():
+            options["password"] = password
+        if self._tls is not None:
+            options["ssl"] = self._tls.context()
+        urls = host_urls(url)
+        if len(urls) > 1 and _TARGET not in parse_qs(urlsplit(url).query):
+            options[_TARGET] = "read-write"
+        if len(urls) == 1:
+            return await asyncpg.connect(url, **options)
+        return await first_opened([partial(asyncpg.connect, one, **options) for one in urls])
+
+    def has_changed(self) -> bool:
+        """Return whether passwords or certificates are others than at the last call."""
+        present = self._present()
+        if None in present or present == self._seen:
+            # While a file is away, the sessions that have used it go on.
+            return False
+        self._seen = present
+        return True
+
+    def _present(self) -> tuple[str, str, bytes | None]:
+        settings = self._settings
+        return (
+            settings.database_url.reveal(),
+            settings.database_password.reveal(),
+            b"" if self._tls is None else self._tls.digest(),
+        )
+
+
+def host_urls(url: str) -> list[str]:
+    """Return a URL for each host of a URL."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [parts._replace(netloc=f"{user}{at}{host}").geturl() for host in hosts.split(",")]
+
+
+async def first_opened(openings: Sequence[Callable[[], Awaitable[asyncpg.Connection]]]) -> asyncpg.Connection:
+    """Open all at once, return the first connection that succeeds, and close the others.
+
+    When none succeeds, raise the error of a server that has answered, if one has.
+    """
+    tasks = [asyncio.ensure_future(opening()) for opening in openings]
+    chosen: asyncpg.Connection | None = None
+    waiting = set(tasks)
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            opened = [task for task in tasks if task in done and task.exception() is None]
+            if opened:
+                chosen = opened[0].result()
+                return chosen
+        errors = [error for task in tasks if (error := task.exception()) is not None]
+        raise next((error for error in errors if isinstance(error, asyncpg.PostgresError)), errors[0])
+    finally:
+        for task in waiting:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if not isinstance(result, BaseException) and result is not chosen:
+                result.terminate()
