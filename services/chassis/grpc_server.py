@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
+import structlog
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -14,6 +15,9 @@ from services.chassis.callers import Guard, OpenGuard
 from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
 from services.chassis.settings import ProcessSettings, split_address
+from services.chassis.tls import TlsFiles, server_credentials
+
+log = structlog.get_logger()
 
 # The largest REST body that the edge accepts, and the overhead of gRPC.
 MAX_GRPC_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
@@ -53,6 +57,8 @@ class RunningServer:
     """A server that accepts calls."""
 
     port: int
+    # Of the second address, without TLS; None: there is none.
+    plaintext_port: int | None = None
 
 
 @asynccontextmanager
@@ -74,15 +80,32 @@ async def grpc_server(
     names = [mount.name for mount in mounts]
     checks = _mount_health(server, names, health)
     _mount_reflection(server, [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name], edge_services)
-    host, port = split_address(process.listen)
-    bound = server.add_insecure_port(f"{host}:{port}")
+    bound, plaintext = _listen(server, process)
     await server.start()
     try:
-        yield RunningServer(bound)
+        yield RunningServer(bound, plaintext)
     finally:
         await interceptor.drain(process.drain.total_seconds() / 2)
         await server.stop(_STOP_GRACE_SECONDS)
         checks.cancel()
+
+
+def _listen(server: grpc.aio.Server, process: ProcessSettings) -> tuple[int, int | None]:
+    """Open the addresses of the settings, and return their ports."""
+    if not process.tls.is_on:
+        return server.add_insecure_port(_address_of(process.listen)), None
+    files = TlsFiles(process.tls)
+    files.observe_expiry()
+    bound = server.add_secure_port(_address_of(process.listen), server_credentials(files))
+    if not process.plaintext_listen:
+        return bound, None
+    log.warning("plaintext_accepted", listen=process.plaintext_listen)
+    return bound, server.add_insecure_port(_address_of(process.plaintext_listen))
+
+
+def _address_of(listen: str) -> str:
+    host, port = split_address(listen)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _mount_health(server: grpc.aio.Server, names: Sequence[str], state: Health) -> asyncio.Task[None]:

@@ -9,9 +9,13 @@ import structlog
 from aiohttp import web
 
 from services.chassis import telemetry
-from services.chassis.settings import split_address
+from services.chassis.peers import certificate_identity, service_identity
+from services.chassis.settings import ProcessSettings, split_address
+from services.chassis.tls import TlsFiles, server_context
 
 log = structlog.get_logger()
+
+_METRICS_READERS = frozenset(map(service_identity, ("prometheus", "gateway")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +119,34 @@ class Health:
 
 
 @asynccontextmanager
-async def admin_server(listen: str, health: Health) -> AsyncIterator[int]:
-    """Serve /metrics and /health on `listen` until the end of the block; yield the port."""
+async def admin_server(process: ProcessSettings, health: Health) -> AsyncIterator[int]:
+    """Serve /metrics and /health until the end of the block; yield the port. With TLS, /metrics is for its readers."""
     app = web.Application()
     app.add_routes([web.get("/metrics", _get_metrics), web.get("/health", _get_health(health))])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        host, port = split_address(listen)
-        await web.TCPSite(runner, host, port).start()
+        host, port = split_address(process.admin_listen)
+        context = server_context(TlsFiles(process.tls)) if process.tls.is_on else None
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        if process.plaintext_admin_listen:
+            log.warning("plaintext_accepted", listen=process.plaintext_admin_listen)
+            await web.TCPSite(runner, *split_address(process.plaintext_admin_listen)).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
 
-async def _get_metrics(_: web.Request) -> web.Response:
+async def _get_metrics(request: web.Request) -> web.Response:
+    if request.secure and not _reads_metrics(request):
+        raise web.HTTPForbidden(text="metrics are for the certificates of prometheus and gateway\n")
     body, content_type = telemetry.exposition()
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _reads_metrics(request: web.Request) -> bool:
+    certificate = request.transport.get_extra_info("peercert") if request.transport else None
+    return certificate_identity(certificate) in _METRICS_READERS
 
 
 def _get_health(health: Health) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -12,6 +12,7 @@ and `load_settings(Settings, "INGEST_", environ)` reads INGEST_LISTEN, INGEST_BR
 fields of a nested dataclass have the same prefix. `part(...)` sets this service's own defaults for them.
 """
 
+import dataclasses
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +39,7 @@ __all__ = [
     "Secret",
     "SettingDoc",
     "SettingsError",
+    "TlsSettings",
     "address",
     "address_or_nothing",
     "addresses",
@@ -93,6 +95,32 @@ def _authentication(value: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """By what a service proves who it is, and whom it trusts: all three files, or none for plaintext."""
+
+    tls_certificate: str = setting(
+        "Path of the certificate, in PEM, that callers see and that is shown to the gateway; empty: plaintext.",
+        default="",
+    )
+    tls_key: str = setting("Path of its key, in PEM.", default="")
+    tls_ca: str = setting(
+        "Path of the authorities' certificates by which callers and the gateway are known.", default=""
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a part of the files."""
+        paths = {"tls_certificate": self.tls_certificate, "tls_key": self.tls_key, "tls_ca": self.tls_ca}
+        missing = [name for name, path in paths.items() if not path]
+        if 0 < len(missing) < len(paths):
+            raise ValueError(f"tls_certificate, tls_key and tls_ca go together, {' and '.join(missing)} is not set")
+
+    @property
+    def is_on(self) -> bool:
+        """Return whether connections are encrypted, and callers known by their certificates."""
+        return bool(self.tls_certificate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
     """Where a service listens, its name, and how it stops."""
 
@@ -120,3 +148,19 @@ class ProcessSettings:
         former="notice",
     )
     drain: timedelta = setting("Longest time that a shutdown may take.", default=timedelta(seconds=10), check=positive)
+    tls: TlsSettings = dataclasses.field(default_factory=TlsSettings)
+    plaintext_listen: str = setting(
+        "A second address of the gRPC server, without TLS, while a system moves from plaintext to TLS; empty: none.",
+        default="",
+        check=address_or_nothing,
+    )
+    plaintext_admin_listen: str = setting(
+        "A second address of /metrics and /health, without TLS, for the same time; empty: none.",
+        default="",
+        check=address_or_nothing,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse plaintext addresses beside others."""
+        if (self.plaintext_listen or self.plaintext_admin_listen) and not self.tls.is_on:
+            raise ValueError("plaintext_listen and plaintext_admin_listen are for where tls_certificate is set")

@@ -52,7 +52,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     health = Health("evaluator")
     process = settings.process
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(process.admin_listen, health))
+        await stack.enter_async_context(admin_server(process, health))
         kafka = await stack.enter_async_context(
             producer(
                 settings.kafka,
@@ -62,7 +62,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         metrics = Metrics()
-        mesh = await stack.enter_async_context(channel(settings.manager_target))
+        mesh = await stack.enter_async_context(channel(settings.manager_target, process.tls))
         rules = await stack.enter_async_context(_rules(settings, mesh, health, metrics))
         reporter = RuleReporter(
             RuleReportClient(mesh, process.instance),

@@ -34,7 +34,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     redact = chosen_redact(settings)
     health = Health("ingest")
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
+        await stack.enter_async_context(admin_server(settings.process, health))
         kafka = await stack.enter_async_context(
             producer(
                 settings.kafka,

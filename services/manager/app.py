@@ -108,7 +108,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     """Manage rules and alerts until the end of the block."""
     health = Health("manager")
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
+        await stack.enter_async_context(admin_server(settings.process, health))
         await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
         database = await stack.enter_async_context(
             connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
@@ -124,7 +124,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         await stack.enter_async_context(relaying(database, kafka, health))
-        mesh = await stack.enter_async_context(channel(settings.notifier_target))
+        mesh = await stack.enter_async_context(channel(settings.notifier_target, settings.process.tls))
         parts = _Parts(settings, database, redis, mesh, health)
         stack.callback(parts.checker.close)
         await Loop(parts.begin, name="begin", health=health).until_success()

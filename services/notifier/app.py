@@ -59,7 +59,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     if not routes.routes:
         log.warning("file_routes_absent", effect="notifications that name no receivers reach nobody")
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(settings.process.admin_listen, health))
+        await stack.enter_async_context(admin_server(settings.process, health))
         await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
         database = await stack.enter_async_context(
             connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))

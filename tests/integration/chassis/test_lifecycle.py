@@ -46,7 +46,7 @@ async def app(settings):
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         health = Health("test")
-        await enter(admin_server(settings.process.admin_listen, health))
+        await enter(admin_server(settings.process, health))
         if settings.mood == "slow start":
             await asyncio.sleep(60)
         await enter(grpc_server(settings.process, [], health))
