@@ -27,10 +27,13 @@ from cli.parsing.timestamps import TIMESTAMP_FORMATS
 from docs.event_fields import EVENT_FIELDS
 from docs.rest_lua import lua_tables
 from docs.rest_methods import rest_rows
+from services.access.methods import own_methods
 from services.chassis.settings import SettingDoc, describe_settings
 from services.chassis.settings_loader import FILE_SUFFIX
 from services.contract import topics
 from services.contract.alert_rules import write_alert_rule
+from services.contract.public_services import PUBLIC_SERVICES
+from services.domain.roles import Role
 from services.domain.severity import Severity
 from services.evaluator.settings import Settings as EvaluatorSettings
 from services.ingest.settings import Settings as IngestSettings
@@ -240,12 +243,31 @@ def rest_tables() -> dict[str, str]:
     return {"methods": _table(("request", "query", "body", "does"), rest_rows())}
 
 
+def role_tables() -> dict[str, str]:
+    """Return the table of docs/security.md by its name: which rpcs each role opens."""
+    by_service: dict[str, dict[str, list[str]]] = {}
+    for path, needed in own_methods().items():
+        service, _, method = path.lstrip("/").rpartition("/")
+        # Reflection is gRPC's; the page says what it needs.
+        if service in PUBLIC_SERVICES:
+            listed = f"{method} ({', '.join(sorted(needed.services))})" if needed.services else method
+            by_service.setdefault(service.rpartition(".")[2], {}).setdefault(needed.role.value, []).append(listed)
+    rows = (
+        (f"`{service}`", f"`{role.value}`", ", ".join(roles[role.value]))
+        for service, roles in by_service.items()
+        for role in Role
+        if role.value in roles
+    )
+    return {"roles": _table(("service", "role", "rpcs (and the services that may call them too)"), rows)}
+
+
 DOCUMENTS = {
     "operations.md": tables,
     "events.md": event_tables,
     "log_formats.md": log_tables,
     "rules.md": rule_tables,
     "rest.md": rest_tables,
+    "security.md": role_tables,
 }
 
 

@@ -314,6 +314,7 @@ function envoy_on_response(handle)
   if (status == "429" or status == "503") and headers:get("content-type") == "application/json" then
     return hint_when_to_retry(handle)
   end
+  if status == "401" then return headers:replace("www-authenticate", 'Bearer realm="tocsin"') end
   if status ~= "400" then return end
   if headers:get("x-tocsin-refused") then
     local body = handle:body(true)

@@ -18,8 +18,11 @@ from typing import Any
 
 import yaml
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from services.access.methods import own_methods
+from services.chassis.failures import DOMAIN
 from services.chassis.settings import (
     SettingsError,
     address_or_nothing,
@@ -29,6 +32,8 @@ from services.chassis.settings import (
     split_address,
 )
 from services.chassis.settings_report import format_settings
+from services.domain.roles import Role
+from stack.envoy_access import TokenIssuer, keys_cluster, mesh_filter, role_filter, token_filter
 
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"
@@ -39,6 +44,17 @@ _REFUSALS = ("methods.lua", "refusals.lua")
 
 def _instances(what: str, default: str) -> Any:
     return setting(f"{what}, host:port; several instances with commas.", default=default, check=addresses)
+
+
+def _authentication(value: str) -> None:
+    if value not in ("off", "required"):
+        raise ValueError("must be off or required")
+
+
+def _anonymous(value: str) -> None:
+    roles = [role.value for role in Role if role is not Role.SERVICE]
+    if value and value not in roles:
+        raise ValueError(f"must be one of {', '.join(roles)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +81,56 @@ class EnvoySettings:
     )
     access_log: Path = setting("File of the access log.", default=Path("/dev/stdout"))
     descriptor: Path = setting("The contracts' descriptor set.", default=_ROOT / "gen" / "descriptor.binpb")
+    authentication: str = setting(
+        "Whether callers must say who they are: off, or required, as in the services.",
+        default="off",
+        check=_authentication,
+    )
+    anonymous: str = setting(
+        "Role of callers without credentials where authentication is required; empty: they are refused.",
+        default="",
+        check=_anonymous,
+    )
+    jwt_issuer: str = setting("Whose tokens are accepted, as in their claim iss; empty: none are.", default="")
+    jwt_audiences: str = setting(
+        "Audiences of which a token must name one, separated by commas; empty: any.", default=""
+    )
+    jwt_keys: str = setting(
+        "The issuer's public keys (JWKS): a file, which is read at start, or a URL, which is read every minute.",
+        default="",
+    )
+    jwt_authorities: Path = setting(
+        "File of the authorities that the URL's certificate is checked with.",
+        default=Path("/etc/ssl/certs/ca-certificates.crt"),
+    )
+    jwt_name_claim: str = setting("Claim with the caller's name.", default="sub")
+    jwt_role_claim: str = setting("Claim with the caller's role.", default="tocsin_role")
+    jwt_tenant_claim: str = setting(
+        "Claim with the caller's tenant; without it the tenant is default.", default="tocsin_tenant"
+    )
     openapi: Path = setting("The OpenAPI document of REST.", default=_ROOT / "gen" / "openapi.json")
     concurrency: int = setting("Worker threads.", default=1)
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, got {self.concurrency}")
+        if bool(self.jwt_issuer) != bool(self.jwt_keys):
+            raise ValueError("jwt_issuer and jwt_keys must be given together")
+
+    @property
+    def token_issuer(self) -> TokenIssuer | None:
+        """Whose tokens are accepted; None: nobody's."""
+        if not self.jwt_issuer:
+            return None
+        return TokenIssuer(
+            issuer=self.jwt_issuer,
+            audiences=tuple(filter(None, self.jwt_audiences.split(","))),
+            keys=self.jwt_keys,
+            authorities=self.jwt_authorities,
+            name_claim=self.jwt_name_claim,
+            role_claim=self.jwt_role_claim,
+            tenant_claim=self.jwt_tenant_claim,
+        )
 
 
 def render_config(settings: EnvoySettings) -> str:
@@ -88,6 +148,8 @@ def render_config(settings: EnvoySettings) -> str:
         # Nothing connects to this address without a tracer.
         "OTLP": settings.otlp or "127.0.0.1:4317",
     }
+    methods = own_methods() if settings.authentication == "required" else None
+    issuer = settings.token_issuer if methods else None
     values = {name: _endpoints(name.lower(), addresses) for name, addresses in upstreams.items()} | {
         "LISTEN": settings.listen,
         "ADMIN_PORT": settings.admin_port,
@@ -99,9 +161,14 @@ def render_config(settings: EnvoySettings) -> str:
         "ACCESS_LOG": settings.access_log,
         "DESCRIPTOR": settings.descriptor,
         "OPENAPI": settings.openapi,
+        "ANONYMOUS": settings.anonymous if methods else "",
+        "TOKENS": token_filter(issuer),
+        "TOKEN_KEYS": keys_cluster(issuer),
+        "ROLES": role_filter(methods),
+        "CALLING_SERVICES": mesh_filter(methods),
         "REFUSALS": json.dumps("".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
         "TRACING": _tracing(settings.otlp),
-        "ANSWERS": json.dumps(_filled("answers.yaml", _unavailable())),
+        "ANSWERS": json.dumps(_filled("answers.yaml", _own_texts())),
     }
     config = _filled("envoy.yaml", values)
     del config["shared"]
@@ -170,13 +237,32 @@ def _tracing(otlp: str) -> str:
     return json.dumps({"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config}})
 
 
-def _unavailable() -> dict[str, str]:
-    """Return the text of Envoy's own UNAVAILABLE, and its trailer with the details that a service would give."""
-    text = "the service cannot be reached at the moment; nothing of the request was kept"
-    status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message=text)
-    status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1)))
-    details = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
-    return {"UNAVAILABLE_MESSAGE": text, "UNAVAILABLE_DETAILS": details}
+def _own_texts() -> dict[str, str]:
+    """Return the texts of Envoy's own statuses, and trailers with the details that a service would give."""
+    unavailable = "the service cannot be reached at the moment; nothing of the request was kept"
+    unknown = "expected a valid API key or token as `authorization: Bearer …`, or a client certificate"
+    denied = "the caller's role does not allow this"
+    return {
+        "UNAVAILABLE_MESSAGE": unavailable,
+        "UNAVAILABLE_DETAILS": _details(code_pb2.UNAVAILABLE, unavailable, _RETRY_SOON),
+        "UNAUTHENTICATED_MESSAGE": unknown,
+        "UNAUTHENTICATED_DETAILS": _details(code_pb2.UNAUTHENTICATED, unknown, _reason("UNAUTHENTICATED")),
+        "DENIED_MESSAGE": denied,
+        "DENIED_DETAILS": _details(code_pb2.PERMISSION_DENIED, denied, _reason("PERMISSION_DENIED")),
+    }
+
+
+_RETRY_SOON = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1))
+
+
+def _reason(reason: str) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+
+
+def _details(code: "code_pb2.Code.ValueType", text: str, detail: Message) -> str:
+    status = status_pb2.Status(code=code, message=text)
+    status.details.add().Pack(detail)
+    return base64.b64encode(status.SerializeToString()).decode().rstrip("=")
 
 
 if __name__ == "__main__":

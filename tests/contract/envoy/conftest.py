@@ -2,9 +2,11 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,29 +67,64 @@ def _reset(edge: Edge) -> None:
         upstream.reset()
 
 
+@dataclass(frozen=True)
+class Running:
+    """An Envoy of its own, with small servers behind it."""
+
+    ports: Ports
+    upstreams: tuple[Upstream, ...]
+
+
+@contextmanager
+def running_envoy(folder: Path, **settings: Any) -> Iterator[Running]:
+    """Run an Envoy with these settings, before ingest, manager and notifier."""
+    ports, log = Ports.free(), folder / "envoy.log"
+    with ExitStack() as stack:
+        upstreams = []
+        for name in ("ingest", "manager", "notifier"):
+            upstreams.append(Upstream(name, getattr(ports, name)))
+            stack.callback(upstreams[-1].stop)
+            stack.enter_context(admin(getattr(ports, f"{name}_admin"), name, {"kafka": "UP"}))
+        envoy = _run(folder, log, _settings(ports, access_log=folder / "access.log", **settings))
+        stack.callback(envoy.wait, timeout=10)
+        stack.callback(envoy.terminate)
+        wait_until(lambda: EnvoyClient(ports.envoy_admin).get("/ready").status == 200, process=envoy, log=log)
+        for name in ("ingest", "manager", "notifier"):
+            wait_until(partial(is_healthy, ports, name), process=envoy, log=log)
+        yield Running(ports, tuple(upstreams))
+
+
 def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
     ports = edge.ports
-    settings = EnvoySettings(
+    settings = _settings(
+        ports,
+        # Two instances, each started by the tests that need it.
+        evaluator_admin=",".join(f"127.0.0.1:{port}" for port in edge.evaluator_admins),
+        otlp=otlp,
+        access_log=edge.access_log,
+    )
+    return _run(folder, edge.log, settings)
+
+
+def _settings(ports: Ports, **changed: Any) -> EnvoySettings:
+    names = ("ingest", "evaluator", "manager", "notifier")
+    addresses = {
+        setting: f"127.0.0.1:{getattr(ports, setting)}" for name in names for setting in (name, f"{name}_admin")
+    }
+    return EnvoySettings(
         edge_port=ports.edge,
         evaluator_port=ports.edge_evaluator,
         manager_port=ports.edge_manager,
         notifier_port=ports.edge_notifier,
         mesh_port=ports.mesh,
         admin_port=ports.envoy_admin,
-        ingest=f"127.0.0.1:{ports.ingest}",
-        ingest_admin=f"127.0.0.1:{ports.ingest_admin}",
-        evaluator=f"127.0.0.1:{ports.evaluator}",
-        # Two instances, each started by the tests that need it.
-        evaluator_admin=",".join(f"127.0.0.1:{port}" for port in edge.evaluator_admins),
-        manager=f"127.0.0.1:{ports.manager}",
-        manager_admin=f"127.0.0.1:{ports.manager_admin}",
-        notifier=f"127.0.0.1:{ports.notifier}",
-        notifier_admin=f"127.0.0.1:{ports.notifier_admin}",
-        otlp=otlp,
-        access_log=edge.access_log,
+        **(addresses | changed),
     )
+
+
+def _run(folder: Path, log: Path, settings: EnvoySettings) -> subprocess.Popen[bytes]:
     config = folder / "envoy.json"
     # Commands and queries have a timeout of two seconds here, so that a test can see it pass.
     config.write_text(render_config(settings).replace('"timeout": "15s"', '"timeout": "2s"'))
-    with edge.log.open("wb") as log:
-        return subprocess.Popen(envoy_command(config), stdout=log, stderr=log)
+    with log.open("wb") as written:
+        return subprocess.Popen(envoy_command(config), stdout=written, stderr=written)

@@ -60,6 +60,11 @@ GLOSSARY = {
     "rule book|ready rule": "rule set, compiled rule",
 }
 
+# Where a word is the field's own.
+STANDARD_TERMS = {
+    "claim|claims": ("stack/envoy.py", "stack/envoy_access.py"),  # of a token (JWT)
+}
+
 Text = tuple[str, int, str]
 
 
@@ -127,7 +132,12 @@ def test_a_public_name_is_defined_in_one_module() -> None:
 @pytest.mark.parametrize("former", GLOSSARY)
 def test_the_glossarys_word_is_used(former: str) -> None:
     pattern = re.compile(rf"\b(?:{former})\b".replace(" ", r"[\s-]+"), re.IGNORECASE)
-    found = [f"{path}:{line}: {text[:80]!r}" for path, line, text in all_texts() if pattern.search(text)]
+    allowed = STANDARD_TERMS.get(former, ())
+    found = [
+        f"{path}:{line}: {text[:80]!r}"
+        for path, line, text in all_texts()
+        if path not in allowed and pattern.search(text)
+    ]
     assert not found, f"say {GLOSSARY[former]}"
 
 

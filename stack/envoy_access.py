@@ -1,0 +1,164 @@
+"""What Envoy lets through where authentication is required: made from the roles that the contracts name.
+
+Envoy verifies tokens and client certificates itself, and checks their roles. Of API keys it sees the form alone, and
+the services check them. It tells the services what it found in three headers, which no client can set; they check once
+more, by the same contracts (services/access).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from services.access.authentication import NAME_HEADER, ROLE_HEADER, TENANT_HEADER
+from services.access.keys import KEY_PREFIX
+from services.access.methods import MethodAccess
+from services.domain.roles import Role
+
+_TYPES = "type.googleapis.com/envoy.extensions.filters.http"
+_UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_KEYS_CLUSTER = "token_keys"
+_CALLERS = frozenset(Role) - {Role.SERVICE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIssuer:
+    """Whose tokens (JWT) are accepted, and which claims say who the caller is."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    # The issuer's public keys (JWKS): a file, or where the issuer publishes them, http:// or https://.
+    keys: str
+    # The certificates of authorities that https:// is checked with, a file.
+    authorities: Path
+    name_claim: str
+    role_claim: str
+    tenant_claim: str
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the keys are fetched, and fetched again."""
+        return self.keys.startswith(("http://", "https://"))
+
+
+def role_filter(methods: Mapping[str, MethodAccess] | None) -> str:
+    """Return the edge's filter, as JSON, which lets an rpc's callers through; without methods it lets all through."""
+    if methods is None:
+        return _rbac(None)
+    by_role: dict[Role, list[str]] = {}
+    for path, needed in methods.items():
+        if needed.role is not Role.SERVICE:
+            by_role.setdefault(needed.role, []).append(path)
+    policies = {f"{role.value}s": _policy(paths, _callers_with(role)) for role, paths in by_role.items()}
+    policies["open"] = {
+        "permissions": [
+            # A path that no rpc has leads nowhere, and is answered so.
+            {"not_rule": {"or_rules": {"rules": _paths(methods)}}},
+        ],
+        "principals": [{"any": True}],
+    }
+    return _rbac(policies)
+
+
+def mesh_filter(methods: Mapping[str, MethodAccess] | None) -> str:
+    """Return the filter, as JSON, for calls between services, which their certificates let through."""
+    if methods is None:
+        return _rbac(None)
+    by_services: dict[frozenset[str], list[str]] = {}
+    for path, needed in methods.items():
+        by_services.setdefault(needed.services, []).append(path)
+    policies = {
+        " ".join(sorted(services)): _policy(paths, [_certified("service/" + _any_of(services))])
+        for services, paths in by_services.items()
+        if services
+    }
+    policies["prometheus"] = _policy(["/stats/prometheus"], [_certified("service/prometheus")])
+    return _rbac(policies)
+
+
+def token_filter(issuer: TokenIssuer | None) -> str:
+    """Return the filter, as JSON, that verifies tokens and puts their claims into our headers.
+
+    A text that is no valid token passes without them: it may be an API key.
+    """
+    config: dict[str, Any] = {"@type": f"{_TYPES}.jwt_authn.v3.JwtAuthentication"}
+    if issuer is not None:
+        claims = {NAME_HEADER: issuer.name_claim, ROLE_HEADER: issuer.role_claim, TENANT_HEADER: issuer.tenant_claim}
+        config["providers"] = {
+            "issuer": {
+                "issuer": issuer.issuer,
+                "audiences": list(issuer.audiences),
+                **_keys_of(issuer),
+                "require_expiration": True,
+                "forward": True,
+                "claim_to_headers": [
+                    {"header_name": header, "claim_name": claim} for header, claim in claims.items() if claim
+                ],
+            }
+        }
+        one_of = [{"provider_name": "issuer"}, {"allow_missing_or_failed": {}}]
+        config["rules"] = [{"match": {"prefix": "/"}, "requires": {"requires_any": {"requirements": one_of}}}]
+    return json.dumps({"name": "envoy.filters.http.jwt_authn", "typed_config": config})
+
+
+def keys_cluster(issuer: TokenIssuer | None) -> str:
+    """Return the cluster, as JSON, where Envoy fetches an issuer's keys; it leads nowhere where they are in a file."""
+    url = urlsplit(issuer.keys if issuer and issuer.is_remote else "http://127.0.0.1:1")
+    port = url.port or (443 if url.scheme == "https" else 80)
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": url.hostname, "port_value": port}}}}
+    cluster: dict[str, Any] = {
+        "name": _KEYS_CLUSTER,
+        "type": "STRICT_DNS",
+        "connect_timeout": "2s",
+        "load_assignment": {"cluster_name": _KEYS_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    if issuer and url.scheme == "https":
+        trusted = {
+            "trusted_ca": {"filename": str(issuer.authorities)},
+            "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": url.hostname}}],
+        }
+        tls = {"@type": _UPSTREAM_TLS, "sni": url.hostname, "common_tls_context": {"validation_context": trusted}}
+        cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
+    return json.dumps(cluster)
+
+
+def _keys_of(issuer: TokenIssuer) -> dict[str, Any]:
+    if not issuer.is_remote:
+        return {"local_jwks": {"filename": issuer.keys}}
+    # Keys that are new are seen after this time.
+    source = {"uri": issuer.keys, "cluster": _KEYS_CLUSTER, "timeout": "5s"}
+    return {"remote_jwks": {"http_uri": source, "cache_duration": {"seconds": 60}, "async_fetch": {}}}
+
+
+def _rbac(policies: Mapping[str, Any] | None) -> str:
+    config: dict[str, Any] = {"@type": f"{_TYPES}.rbac.v3.RBAC"}
+    if policies is not None:
+        config["rules"] = {"action": "ALLOW", "policies": policies}
+    return json.dumps({"name": "envoy.filters.http.rbac", "typed_config": config})
+
+
+def _policy(paths: Iterable[str], principals: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"permissions": [{"or_rules": {"rules": _paths(paths)}}], "principals": principals}
+
+
+def _paths(paths: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"url_path": {"path": {"exact": path}}} for path in sorted(paths)]
+
+
+def _callers_with(needed: Role) -> list[dict[str, Any]]:
+    roles = _any_of(role.value for role in _CALLERS if role.permits(needed))
+    return [
+        {"header": {"name": "authorization", "string_match": {"prefix": f"Bearer {KEY_PREFIX}", "ignore_case": True}}},
+        {"header": {"name": ROLE_HEADER, "string_match": {"safe_regex": {"regex": f"(?i){roles}"}}}},
+        _certified(f"client/[^/]+/{roles}/[^/]+"),
+    ]
+
+
+def _certified(identity: str) -> dict[str, Any]:
+    return {"authenticated": {"principal_name": {"safe_regex": {"regex": f"spiffe://tocsin/{identity}"}}}}
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return f"({'|'.join(sorted(names))})"
