@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +55,8 @@ _EXPECTED = "expected.json"
 # An event of the manager's log, on the first start with its database.
 _RULES_CREATED = "default_rules_created"
 _NO_REQUEST = RequestedOptions()
+# A system that is left running measures itself.
+_LEFT_RUNNING = {"MANAGER_CANARY_INTERVAL": "15s"}
 
 
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -84,7 +86,7 @@ def start_stack(
     with lock_folder(home), sigterm_as_interrupt():
         processes = Processes(home)
         plan = plan_start(home, requested, os.environ, ports=ports, external=external, servers_only=servers_only)
-        wiring = plan.wiring
+        wiring = replace(plan.wiring, defaults=_LEFT_RUNNING if supervised else {})
         for line in plan.lines:
             progress(line)
         if not servers_only:

@@ -88,7 +88,8 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
         environ |= named_variables(routes, os.environ) | sink_variables(
             wiring.options, wiring.ports, processes.data("sinks")
         )
-    environ |= {key: value for key, value in wiring.settings.items() if key.startswith(f"{name.upper()}_")}
+    chosen = {**wiring.defaults, **wiring.settings}
+    environ |= {key: value for key, value in chosen.items() if key.startswith(f"{name.upper()}_")}
     admin: int = getattr(wiring.ports, f"{name}_admin")
     return ProgramSpec(
         name=name,

@@ -33,6 +33,8 @@ class Wiring:
     sinks: bool = False
     # Further settings of services, under their full names.
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Settings of services where none are given, likewise.
+    defaults: Mapping[str, str] = field(default_factory=dict)
     # Servers that somebody else runs, by name; their addresses are in `addresses` too.
     external: Mapping[str, str] = field(default_factory=dict)
     # A check of each variable that the routes file names: it shows that a value has changed, and not the value.
@@ -47,6 +49,7 @@ class Wiring:
             "routes": None if self.routes is None else str(self.routes),
             "sinks": self.sinks,
             "settings": dict(self.settings),
+            "defaults": dict(self.defaults),
             "external": dict(self.external),
             "routes_checks": dict(self.routes_checks),
         }
@@ -70,6 +73,7 @@ class Wiring:
             # An earlier version did not write these.
             sinks=bool(record.get("sinks")),
             settings=record.get("settings", {}),
+            defaults=record.get("defaults", {}),
             external=record.get("external", elsewhere),
             routes_checks=record.get("routes_checks", {}),
         )
@@ -112,6 +116,7 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
         },
         "manager": {
             "NOTIFIER_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
+            "INGEST_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
             "DATABASE_URL": wiring.addresses.postgres,
             "REDIS_URL": wiring.addresses.redis,
             "REDIS_PREFIX": wiring.redis_prefix,

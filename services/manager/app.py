@@ -30,6 +30,7 @@ from services.contract.topics import (
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, CatalogCache
 from services.manager.adapters.incident_broadcaster import INCIDENT_WATCH_INTERVAL, IncidentBroadcaster
+from services.manager.adapters.ingest_client import IngestClient
 from services.manager.adapters.notifier_client import NotifierClient
 from services.manager.adapters.on_call_cache import ON_CALL_REFRESH_INTERVAL, OnCallCache
 from services.manager.adapters.postgres import (
@@ -60,6 +61,7 @@ from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.adapters.routing_cache import ROUTING_REFRESH_INTERVAL, RoutingCache
 from services.manager.adapters.silence_cache import SilenceCache
+from services.manager.core.canary import canary_rule
 from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.learned_edges import LearningSettings
@@ -84,6 +86,7 @@ from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.rpc.silence_commands import SilenceCommands
 from services.manager.rpc.silences import SilenceRpc
 from services.manager.settings import Settings
+from services.manager.worker.canaries import CanaryWorker
 from services.manager.worker.default_rules import create_default_rules
 from services.manager.worker.file_routes import FileRoutesWorker
 from services.manager.worker.incidents import IncidentWorker
@@ -150,6 +153,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                     max_batch=settings.max_batch,
                 )
             )
+        if settings.canary_interval:
+            ingest = await stack.enter_async_context(channel(settings.ingest_target))
+            await stack.enter_async_context(looping(parts.canaries(ingest)))
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 
@@ -176,7 +182,8 @@ class _Parts:
         flapping = FlappingSettings(count=settings.flapping_count, span=settings.flapping_span)
         self._incident_settings = IncidentSettings(flapping=flapping)
         self._learning = LearningSettings(retention=settings.learned_edge_retention)
-        self._rules = RuleBroadcaster(self._rule_reader)
+        unstored = (canary_rule(),) if settings.canary_interval else ()
+        self._rules = RuleBroadcaster(self._rule_reader, unstored)
         self._alerts = AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)
         self._incident_reader = PostgresIncidentReader(database)
         self._watched_incidents = IncidentBroadcaster(
@@ -256,21 +263,8 @@ class _Parts:
             self._silence_reader,
             PostgresExplanationReader(self._database),
         )
-        served = (
-            rules,
-            alerts,
-            statistics,
-            catalog,
-            learned_edges,
-            incidents,
-            recorded,
-            silences,
-            reports,
-            on_call,
-            explanations,
-            self._routing_rpc(),
-        )
-        return [each.mount() for each in served]
+        served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences, reports, on_call)
+        return [each.mount() for each in (*served, explanations, self._routing_rpc())]
 
     def _routing_rpc(self) -> RoutingRpc:
         checker = RoutingChecker(self._receivers, lambda: self._on_call.current.policies)
@@ -314,8 +308,7 @@ class _Parts:
         )
         correlate = self._loop(incidents.turn, "correlate alerts")
 
-        watched = self._watched_incidents.turn
-        watch_incidents = self._loop(watched, "broadcast incidents", every=INCIDENT_WATCH_INTERVAL)
+        watch_incidents = self._loop(self._watched_incidents.turn, "broadcast incidents", every=INCIDENT_WATCH_INTERVAL)
 
         def incidents_changed(_: str) -> None:
             correlate.wake()
@@ -338,11 +331,8 @@ class _Parts:
         }
 
         def connected() -> None:
-            refresh_rules.wake()
-            refresh_catalog.wake()
-            refresh_routing.wake()
-            refresh_on_call.wake()
-            apply_silences.wake()
+            for loop in (refresh_rules, refresh_catalog, refresh_routing, refresh_on_call, apply_silences):
+                loop.wake()
             self._alerts.mark_stale()
             listener.mark_working()
 
@@ -374,6 +364,12 @@ class _Parts:
                 self._rules.close()
                 self._alerts.close()
                 self._watched_incidents.close()
+
+    def canaries(self, ingest: Channel) -> Loop:
+        """Return what sends canaries to ingest."""
+        every = self._settings.canary_interval
+        worker = CanaryWorker(IngestClient(ingest), self._clock, self._metrics, _new_id, every)
+        return self._loop(worker.turn, "send canaries")
 
     def _loop(
         self, turn: Callable[[], Awaitable[timedelta | None]], name: str, *, every: timedelta = timedelta()

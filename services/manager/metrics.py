@@ -62,6 +62,9 @@ class Metrics:
         self._traces = manager.create_counter(
             "tocsin.manager.traces", "{trace}", "Sampled traces that were counted for learned dependencies."
         )
+        self._canaries = manager.create_counter(
+            "tocsin.manager.canaries", "{event}", "Canaries that were sent to ingest, by outcome."
+        )
         self._edits.add(0)
         self._ended.add(0)
         self._traces.add(0)
@@ -71,6 +74,7 @@ class Metrics:
             (self._guesses, ("right", "wrong")),
             (self._sightings, ("stored", "dropped")),
             (self._silenced, ("marked", "released")),
+            (self._canaries, ("accepted", "refused")),
         ):
             for outcome in outcomes:
                 counter.add(0, {"outcome": outcome})
@@ -157,6 +161,10 @@ class Metrics:
     def traces_counted(self, traces: int) -> None:
         """Count traces that were closed and counted."""
         self._traces.add(traces)
+
+    def canary_sent(self, *, is_accepted: bool) -> None:
+        """Count a canary that ingest accepted or refused."""
+        self._canaries.add(1, {"outcome": "accepted" if is_accepted else "refused"})
 
     def observe(self, name: str, unit: str, description: str, value: Callable[[], int]) -> None:
         """Export a number as it is at each scrape."""

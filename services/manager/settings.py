@@ -70,8 +70,19 @@ class Settings:
         former="look",
     )
 
+    canary_interval: timedelta = setting(
+        "How often an event is sent through the whole pipe to measure how long alerts take, at least 1s; 0s: never."
+        " Switch it on when all managers and notifiers know of canaries.",
+        default=timedelta(),
+    )
+    ingest_target: str = setting(
+        "Address of LogIngestService, host:port, to which these events are sent.", default="127.0.0.1:10000"
+    )
+
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        if timedelta() != self.canary_interval < timedelta(seconds=1):
+            raise ValueError("canary_interval must be 0s or at least 1s")
         if min(self.max_batch, self.max_watch_backlog) < 1:
             raise ValueError("max_batch and max_watch_backlog must be at least 1")
         if min(self.dedup_ttl, self.cache_ttl, self.heartbeat, self.count_interval) < timedelta(milliseconds=1):

@@ -65,6 +65,15 @@ def decode_notification(record: bytes) -> NotificationContent:
         raise UnreadableNotificationError(str(error)) from None
 
 
+def decode_canary(record: bytes) -> datetime | None:
+    """Return when the canary in a record of the topic `notifications` was sent; None when there is none."""
+    try:
+        message = Notification.FromString(record)
+        return datetime_of(message.canary_time) if message.HasField("canary_time") else None
+    except (DecodeError, ValueError):
+        return None
+
+
 def encode_result(delivery: Delivery, now: datetime, *, is_exhausted: bool = False) -> bytes:
     """Return the record of the topic `notification-results` for a delivery that was delivered or has failed."""
     is_delivered = delivery.state is DeliveryState.DELIVERED

@@ -28,6 +28,11 @@ class Metrics:
             unit="s",
             description="Time from the change of an alert until a channel accepted the notification.",
         )
+        self._canary_latency = instruments.create_histogram(
+            "tocsin.notifier.canary.latency",
+            unit="s",
+            description="Time from the sending of a canary until it was here, where people would be notified.",
+        )
         self._attempts = instruments.create_counter(
             "tocsin.notifier.attempts", description="Attempts at deliveries, by channel and reason."
         )
@@ -61,6 +66,10 @@ class Metrics:
         """Count a delivery that the channel accepted, so long after the alert changed."""
         self._sent.add(1, _sent_labels(channel, DeliveryReason.DELIVERED))
         self._latency.record(max(latency.total_seconds(), 0.0), {"channel": channel, "kind": kind.name})
+
+    def canary_returned(self, latency: timedelta) -> None:
+        """Record how long a canary was on its way."""
+        self._canary_latency.record(max(latency.total_seconds(), 0.0))
 
     def failed(self, channel: str, reason: DeliveryReason) -> None:
         """Count a delivery that has failed."""

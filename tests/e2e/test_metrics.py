@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from typing import Any
 
@@ -277,3 +278,30 @@ def test_health_and_metrics_are_on_the_same_port(metered: World) -> None:
     for name in SERVICES:
         health = json.loads(text(getattr(metered.system.wiring.ports, f"{name}_admin"), "/health"))
         assert (health["service"], health["status"]) == (name, "SERVING")
+
+
+@pytest.fixture(scope="module")
+def measured(metered: World, after: ExportedMetrics) -> World:  # noqa: ARG001 - read first
+    """Give the system once it measures itself: the last tests use it, since canaries are events too."""
+    system = metered.system
+    system.stop_one("manager")
+    settings = {**system.wiring.settings, "MANAGER_CANARY_INTERVAL": "1s"}
+    system.wiring = replace(system.wiring, settings=settings)
+    system.start_one("manager")
+    return metered
+
+
+def test_canaries_are_measured_up_to_the_notifier_and_nobody_learns_of_them(measured: World) -> None:
+    name = "tocsin_notifier_canary_latency_seconds"
+
+    def returned() -> ExportedMetrics | None:
+        exported = ExportedMetrics(measured)
+        return exported if exported.series("notifier", f"{name}_count") else None
+
+    exported = wait_until(returned, what="a canary at the notifier")
+    assert 0 < exported.sum("notifier", f"{name}_sum") < 60 * exported.sum("notifier", f"{name}_count")
+    assert exported.sum("manager", "tocsin_manager_canaries_total", outcome="accepted") >= 1
+    assert not [alert for alert in measured.alerts() if "canary" in json.dumps(alert)]
+    assert not [one for one in measured.deliveries() if "canary" in json.dumps(one)]
+    rules = measured.edge.get("/api/alert-rules")["alertRules"]
+    assert not [rule for rule in rules if "canary" in rule["name"]]

@@ -18,7 +18,7 @@ from services.manager.core.incident import (
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.routing_tree import StoredTree
 from services.manager.ports.readers import Page
-from services.manager.ports.tables import TracedAlert
+from services.manager.ports.tables import ReturnedCanary, TracedAlert
 
 
 @dataclass
@@ -33,6 +33,8 @@ class IncidentRows:
     is_locked: bool = False
     # The incidents of notifications that have reached nobody.
     exhausted: dict[str, str] = field(default_factory=dict)
+    # In the outbox.
+    canaries: list[ReturnedCanary] = field(default_factory=list)
 
 
 class MemoryNotifications:
@@ -59,6 +61,9 @@ class MemoryNotifications:
 
     async def insert(self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]]) -> None:
         self._outbox += notifications
+
+    async def insert_canaries(self, canaries: Sequence[ReturnedCanary]) -> None:
+        self._rows.canaries += canaries
 
     async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
         self._rows.exhausted |= incidents

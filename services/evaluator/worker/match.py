@@ -17,6 +17,7 @@ from services.chassis.telemetry import in_trace_of, links_of, tracer
 from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import MatchOutcome, match_events
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
+from services.evaluator.core.match.canaries import busy_partitions
 from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.match.pacing import pause_seconds
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
@@ -162,8 +163,7 @@ class MatchWorker(StageWorker):
             await self._rewind()
             return
         started = self._clock.monotonic()
-        for record in events.records:
-            self._busy_at[record.partition] = started
+        self._busy_at.update(dict.fromkeys(busy_partitions(events), started))
         await self._compile_beside(rules)
         self._supervisor.use(rules)
         clock = self._supervisor.clock_for_fetch()

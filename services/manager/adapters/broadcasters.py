@@ -1,7 +1,7 @@
 """Changed rules and alerts, read once and sent to everybody who watches them in this instance."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ import structlog
 from services.chassis.failures import Overloaded, ShuttingDown
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_log import AlertCursor, AlertLog, FellBehindError
-from services.manager.core.rule import RuleSnapshot
+from services.manager.core.rule import RuleSnapshot, StoredRule
 from services.manager.messages import alert_message
 from services.manager.ports.feeds import CatalogFeed
 from services.manager.ports.readers import AlertReader, RuleReader
@@ -25,31 +25,33 @@ _MAX_CHANGED = 10_000
 
 
 class RuleBroadcaster:
-    """Holds the newest snapshot of the enabled rules; `refresh` it before the first call."""
+    """Holds the newest snapshot of the enabled rules, and of those in no table; `refresh` it before the first call."""
 
-    def __init__(self, reader: RuleReader) -> None:
+    def __init__(self, reader: RuleReader, unstored: Sequence[StoredRule] = ()) -> None:
         self._reader = reader
-        self._newest = RuleSnapshot(revision=0)
+        self._unstored = unstored
+        self._newest = self._current = RuleSnapshot(revision=0)
         self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
         self._is_closed = False
 
     @property
     def current(self) -> RuleSnapshot:
-        return self._newest
+        return self._current
 
     async def after(self, version: str) -> RuleSnapshot:
-        while self._newest.version == version and not self._is_closed:
+        while self._current.version == version and not self._is_closed:
             await self._changed.wait()
         if self._is_closed:
             raise ShuttingDown("this instance is stopping")
-        return self._newest
+        return self._current
 
     async def refresh(self) -> None:
         async with self._refreshing:
             if await self._reader.version() == self._newest.version:
                 return
             self._newest = await self._read()
+            self._current = self._newest.with_unstored(self._unstored)
         log.info("rules_loaded", revision=self._newest.revision, rules=len(self._newest.rules))
         self._notify()
 

@@ -1,6 +1,6 @@
 """An alert rule as the manager stores it, and the enabled rules as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -94,6 +94,13 @@ class RuleSnapshot:
             removed={} if is_too_long else removed,
             since=changes.revision if is_too_long else self.since,
         )
+
+    def with_unstored(self, rules: Sequence[StoredRule]) -> Self:
+        """Return the snapshot with rules that are in no table; without them it is the snapshot of another epoch."""
+        if not rules:
+            return self
+        epoch = "+".join([self.epoch, *(stored.rule.id for stored in rules)])
+        return replace(self, epoch=epoch, rules=(*self.rules, *rules))
 
     def changes_since(self, version: str) -> RuleChanges | None:
         """Return what changed since a version of these rules; None when that is not known."""

@@ -32,6 +32,14 @@ class TracedAlert:
     is_stored: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnedCanary:
+    """A canary that has come back from the evaluator: when it was sent, and its trace."""
+
+    time: datetime
+    headers: TraceHeaders = ()
+
+
 class NameTakenError(Exception):
     """Another rule has this name."""
 
@@ -292,6 +300,9 @@ class NotificationTable(Protocol):
 
     async def insert(self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]]) -> None:
         """Insert notifications in their order, each with the alert that it is about; they are sent after the commit."""
+
+    async def insert_canaries(self, canaries: Sequence[ReturnedCanary]) -> None:
+        """Insert what the notifier measures and nobody is notified of; it is sent after the commit."""
 
     async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
         """Insert which notifications have reached nobody, with their incidents; instances are woken at the commit."""

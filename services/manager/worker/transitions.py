@@ -15,7 +15,7 @@ from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_
 from services.contract.timestamps import datetime_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
-from services.domain.trace_context import TraceHeaders
+from services.domain.trace_context import TraceHeaders, traceparent_of
 from services.manager.core.alert import AlertSubject
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import AlertReason, Ended, Evaluation, Fired, Observation
@@ -24,6 +24,7 @@ from services.manager.messages import UnusableRecordError
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import DedupCache, SilenceFeed
 from services.manager.ports.tables import OpenAlertExistsError, Store
+from services.manager.worker.canaries import forward_canaries, is_canary
 from services.manager.worker.labels import TransitionLabels
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 
@@ -62,7 +63,14 @@ class TransitionWorker:
 
         Raises UnreadableRecordError for a record that is no transition, StoreUnavailable and StoreConflict.
         """
-        messages = [_decode(record) for record in records]
+        decoded = [(_decode(record), record) for record in records]
+        canaries = [(message, traceparent_of(record.headers)) for message, record in decoded if is_canary(message)]
+        await forward_canaries(self._store, canaries)
+        users = [(message, record) for message, record in decoded if not is_canary(message)]
+        if users:
+            await self._handle([message for message, _ in users], [record for _, record in users])
+
+    async def _handle(self, messages: Sequence[AlertTransition], records: Sequence[Record]) -> None:
         await self._labels.refresh(messages)
         transitions = [self._transition(message, record) for message, record in zip(messages, records, strict=True)]
         with tracer(__name__).start_as_current_span(

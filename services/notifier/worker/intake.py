@@ -7,10 +7,11 @@ import structlog
 from services.chassis.clock import Clock
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import in_trace_of
+from services.domain.canary import CANARY_SERVICE
 from services.domain.trace_context import traceparent_of
 from services.notifier.core.notification import NotificationContent
 from services.notifier.core.routing import Routes, RoutingReason
-from services.notifier.messages import UnreadableNotificationError, decode_notification
+from services.notifier.messages import UnreadableNotificationError, decode_canary, decode_notification
 from services.notifier.metrics import Metrics
 from services.notifier.ports import DeliveryPlans, PlannedNotification
 
@@ -38,10 +39,21 @@ class NotificationIntake:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Insert the deliveries of a batch. Raises StoreUnavailable, and UnreadableRecordError for no notification."""
-        planned = [self._plan(record) for record in records]
+        planned = [self._plan(record) for record in records if not self._measure(record)]
         channels = await self._plans.insert(planned, now=self._clock.now())
         # The caller commits the offsets after this returns, never before.
         self._wake(channels)
+
+    def _measure(self, record: Record) -> bool:
+        """Return whether the record is a canary, of which nobody is notified; then record how long it took."""
+        sent = decode_canary(record.value or b"") if record.key == CANARY_SERVICE.encode() else None
+        if sent is None:
+            return False
+        latency = self._clock.now() - sent
+        self._metrics.canary_returned(latency)
+        with in_trace_of(record.headers):
+            log.debug("canary_returned", seconds=latency.total_seconds())
+        return True
 
     def _plan(self, record: Record) -> PlannedNotification:
         try:

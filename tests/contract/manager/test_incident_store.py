@@ -9,6 +9,8 @@ import pytest
 
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
+from services.contract.timestamps import timestamp_of
+from services.contract.topics import NOTIFICATIONS
 from services.domain.severity import Severity
 from services.domain.trace_context import TraceHeaders
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
@@ -46,7 +48,7 @@ from services.manager.core.incident_notifications import (
 from services.manager.core.routing_tree import AlertRoute
 from services.manager.core.transitions import decide
 from services.manager.ports.readers import IncidentReader, Page
-from services.manager.ports.tables import Store
+from services.manager.ports.tables import ReturnedCanary, Store
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.transitions import NOW, START, a_subject, a_transition
@@ -348,6 +350,15 @@ class TestPostgresIncidents(IncidentContract):
                 assert await other.incidents.try_lock() is None
         async with stored.store.transaction() as other:
             assert await other.incidents.try_lock() == 1
+
+    async def test_canaries_are_in_the_outbox_under_their_own_key(self, stored: Stored) -> None:
+        async with stored.store.transaction() as transaction:
+            assert isinstance(transaction, PostgresTransaction)
+            await transaction.notifications.insert_canaries([ReturnedCanary(time=NOW, headers=[("traceparent", b"t")])])
+            (row,) = await transaction.notifications.connection.fetch("SELECT * FROM outbox")
+        assert (row["topic"], row["key"]) == (NOTIFICATIONS, b"tocsin-canary")
+        assert Notification.FromString(row["value"]) == Notification(canary_time=timestamp_of(NOW))
+        assert (row["header_names"], row["header_values"]) == (["traceparent"], [b"t"])
 
     async def test_notifications_are_in_the_outbox_by_their_subject(self, stored: Stored) -> None:
         await self.test_notifications_are_about_alerts_with_their_traces(stored)

@@ -83,6 +83,8 @@ def test_up_leaves_answering_servers_and_down_leaves_nothing(environ: dict[str, 
         assert getattr(wiring.addresses, name) in started.stdout
         check_server(name, getattr(wiring.addresses, name))
     assert {state.name for state in stack_status(folder=folder)} == {*SERVERS, "supervisor"}
+    # What is left running measures itself.
+    assert wiring.defaults == {"MANAGER_CANARY_INTERVAL": "15s"}
 
     again = stack(environ, "up", "--servers-only")
     assert again.stdout.count("it ran already") == len(SERVERS)

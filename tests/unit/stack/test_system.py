@@ -1,5 +1,6 @@
 """What makes another way of running a program, so that `up` starts it anew."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def test_another_setting_is_another_way_for_its_service_alone(tmp_path: Path) ->
     after = {name: digest(name, tmp_path, tmp_path, INGEST_MAX_MESSAGE_BYTES="100") for name in before}
     assert after["ingest"] != before["ingest"]
     assert after["evaluator"] == before["evaluator"]
+
+
+def test_a_default_is_used_until_the_setting_is_given_and_is_kept(tmp_path: Path) -> None:
+    wiring = Wiring(addresses=ADDRESSES, ports=Ports(), routes=tmp_path, defaults={"INGEST_LINGER": "7ms"})
+    given = replace(wiring, settings={"INGEST_LINGER": "9ms"})
+
+    def linger(one: Wiring) -> str | None:
+        return system_program("ingest", Processes(tmp_path), one).environ.get("INGEST_LINGER")
+
+    assert (linger(wiring), linger(given)) == ("7ms", "9ms")
+    given.write(tmp_path)
+    assert Wiring.read(tmp_path).defaults == wiring.defaults
 
 
 def test_envoy_takes_its_settings_from_the_start(tmp_path: Path) -> None:

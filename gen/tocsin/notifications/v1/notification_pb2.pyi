@@ -74,6 +74,7 @@ class Notification(_message.Message):
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CANARY_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID."""
     kind: Global___Notification.Kind.ValueType
@@ -104,6 +105,12 @@ class Notification(_message.Message):
     def receivers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of the receivers to notify, or of channels, up to 50. Empty: the routes in the notifier's file decide."""
 
+    @_builtins.property
+    def canary_time(self) -> _timestamp_pb2.Timestamp:
+        """When a canary was sent into the pipe, by which the system measures itself. Present: the record has nothing else, the
+        key "tocsin-canary", and notifies nobody.
+        """
+
     def __init__(
         self,
         *,
@@ -116,10 +123,11 @@ class Notification(_message.Message):
         subject_id: _builtins.str = ...,
         sequence: _builtins.int = ...,
         reason: _builtins.str = ...,
+        canary_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "create_time", b"create_time", "incident", b"incident"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "incident", b"incident"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "create_time", b"create_time", "id", b"id", "incident", b"incident", "kind", b"kind", "reason", b"reason", "receivers", b"receivers", "sequence", b"sequence", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "id", b"id", "incident", b"incident", "kind", b"kind", "reason", b"reason", "receivers", b"receivers", "sequence", b"sequence", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

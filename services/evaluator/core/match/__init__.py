@@ -24,6 +24,8 @@ pair of a selection and a bucket has a slot there (`slots`), which is found by a
 a slot are found once (`outputs`), and the samples of rows are indexes of the events that are samples (`row_samples`). A
 flush takes the changed rows of each block and writes them to `window-partials`.
 
+Canaries, by which the system measures itself, are events as others, but do not move event time (`canaries`).
+
 Invariants:
 
 - A block is 256 consecutive offsets of one source partition. Its borders depend on offsets only, so all instances cut

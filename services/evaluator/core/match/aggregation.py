@@ -15,6 +15,7 @@ from services.evaluator.core.match.bucketing import (
     first_of_each,
     latest_of_each,
 )
+from services.evaluator.core.match.canaries import without_canaries_ns
 from services.evaluator.core.match.counted_rows import Additions
 from services.evaluator.core.match.cpu_meter import CpuClock, CpuMeter, share_costs
 from services.evaluator.core.match.events import (
@@ -26,7 +27,7 @@ from services.evaluator.core.match.events import (
     field_values,
 )
 from services.evaluator.core.match.missed import add_missed
-from services.evaluator.core.records import LATEST_NS, closing_key, totals_key
+from services.evaluator.core.records import EARLIEST_NS, LATEST_NS, closing_key, totals_key
 from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
 from services.evaluator.core.samples import SampleTable
 
@@ -166,7 +167,8 @@ def _add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> 
     record_of_event = events.record_of_event()
     arrived_ns = events.arrivals_ns()[record_of_event]
     times_ns = event_times_ns(events.columns, arrived_ns)
-    _add_event_times(events, [blocks[number] for number in block_of_record], np.minimum(times_ns, arrived_ns))
+    bounded_ns = without_canaries_ns(events.columns, np.minimum(times_ns, arrived_ns))
+    _add_event_times(events, [blocks[number] for number in block_of_record], bounded_ns)
     return _Fetch(
         events=events,
         blocks=blocks,
@@ -184,7 +186,8 @@ def _add_event_times(events: EventBatch, blocks: Sequence[Block], bounded_ns: In
         return
     starts = (np.cumsum(events.lengths) - events.lengths)[filled]
     for index, latest in zip(filled.tolist(), np.maximum.reduceat(bounded_ns, starts).tolist(), strict=True):
-        blocks[index].add_event_time(latest)
+        if latest >= EARLIEST_NS:
+            blocks[index].add_event_time(latest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

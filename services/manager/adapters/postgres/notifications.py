@@ -4,7 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from services.chassis import outbox
 from services.chassis.postgres import Connection
+from services.contract.timestamps import timestamp_of
 from services.contract.topics import NOTIFICATIONS
+from services.domain.canary import CANARY_SERVICE
 from services.domain.trace_context import headers_of
 from services.manager.adapters.postgres import NOTIFICATIONS_EXHAUSTED
 from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of, columns
@@ -14,7 +16,8 @@ from services.manager.core.incident import IncidentNotification
 from services.manager.core.service_changes import ChangeSearch
 from services.manager.messages import notification_message
 from services.manager.ports.feeds import CatalogFeed
-from services.manager.ports.tables import TracedAlert
+from services.manager.ports.tables import ReturnedCanary, TracedAlert
+from tocsin.notifications.v1.notification_pb2 import Notification
 
 # ruff: noqa: S608  (made of our own column names)
 _TENANT = "default"
@@ -68,6 +71,17 @@ class PostgresNotifications:
                 headers=about.headers,
             )
             for notification, about in notifications
+        ]
+        await outbox.put_all(self.connection, NOTIFICATIONS, records)
+
+    async def insert_canaries(self, canaries: Sequence[ReturnedCanary]) -> None:
+        records = [
+            outbox.OutboxRecord(
+                key=CANARY_SERVICE.encode(),
+                value=Notification(canary_time=timestamp_of(canary.time)).SerializeToString(),
+                headers=canary.headers,
+            )
+            for canary in canaries
         ]
         await outbox.put_all(self.connection, NOTIFICATIONS, records)
 

@@ -1,0 +1,57 @@
+"""Canaries are measured and nobody is notified of them; everything else is planned."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from services.chassis import telemetry
+from services.chassis.kafka import Record, UnreadableRecordError
+from services.contract.timestamps import timestamp_of
+from services.domain.canary import CANARY_SERVICE
+from services.notifier.core.routing import Routes
+from services.notifier.metrics import Metrics
+from services.notifier.ports import PlannedNotification
+from services.notifier.worker.intake import NotificationIntake
+from tests.fakes.clock import FakeClock
+from tests.fakes.notifications import notification
+from tests.fakes.notifier import NOW
+from tocsin.notifications.v1.notification_pb2 import Notification
+
+CANARY = Notification(canary_time=timestamp_of(NOW - timedelta(milliseconds=300))).SerializeToString()
+KEY = CANARY_SERVICE.encode()
+
+
+class MemoryPlans:
+    def __init__(self) -> None:
+        self.planned: list[PlannedNotification] = []
+
+    async def insert(self, planned: Sequence[PlannedNotification], *, now: datetime) -> frozenset[str]:
+        assert now == NOW
+        self.planned += planned
+        return frozenset()
+
+
+def intake(plans: MemoryPlans) -> NotificationIntake:
+    return NotificationIntake(
+        routes=Routes(channels={}), plans=plans, clock=FakeClock(NOW), metrics=Metrics((), dict), wake=lambda _: None
+    )
+
+
+def record(key: bytes | None, value: bytes) -> Record:
+    return Record("notifications", 0, 0, key, value, (), 0)
+
+
+async def test_a_canary_is_measured_and_nobody_is_notified() -> None:
+    plans = MemoryPlans()
+    with telemetry.telemetry("test", "1", ""):
+        await intake(plans).handle([record(KEY, CANARY), record(b"a", notification(alert="a").SerializeToString())])
+        exposed, _ = telemetry.exposition()
+    assert [each.alert_id for each in plans.planned] == ["a"]
+    assert "tocsin_notifier_canary_latency_seconds_sum 0.3\n" in exposed.decode()
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"a", CANARY), (KEY, b"\xff"), (KEY, b"")])
+async def test_what_only_looks_like_a_canary_is_unreadable(key: bytes, value: bytes) -> None:
+    with pytest.raises(UnreadableRecordError):
+        await intake(MemoryPlans()).handle([record(key, value)])
