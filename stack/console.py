@@ -89,4 +89,4 @@ def exit_code_of(states: list[StackState]) -> int:
 def _remark(state: StackState) -> str:
     if state.is_missing and not state.restarts:
         return "does not run; `make up` starts it"
-    return "; ".join(text for text in (state.problem, state.restarts) if text)
+    return "; ".join(text for text in (state.problem, state.degradation, state.restarts) if text)

@@ -14,7 +14,7 @@ from stack.port_conflicts import refuse_taken_ports
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import StartupProgress
-from stack.readiness import why_not_serving
+from stack.readiness import ServiceCondition, service_condition
 from stack.routes_check import refuse_wrong_routes
 from stack.servers import (
     ADDRESS_VARIABLES,
@@ -43,6 +43,8 @@ class StackState:
     restarts: str
     # Why a service that runs does not serve; empty when it does.
     problem: str = ""
+    # What it does without while it serves.
+    degradation: str = ""
 
     @property
     def is_missing(self) -> bool:
@@ -54,6 +56,7 @@ class StackState:
 _EXPECTED = "expected.json"
 # An event of the manager's log, on the first start with its database.
 _RULES_CREATED = "default_rules_created"
+_SOUND = ServiceCondition()
 _NO_REQUEST = RequestedOptions()
 # A system that is left running measures itself.
 _LEFT_RUNNING = {"MANAGER_CANARY_INTERVAL": "15s"}
@@ -143,24 +146,25 @@ def stack_status(*, folder: Path | None = None) -> list[StackState]:
     restarts = read_restarts(home) if SUPERVISOR in pids else {}
     waiting = [name for name, one in restarts.items() if one.due is not None]
     missing = [name for name in dict.fromkeys([*_read_expected(home), *waiting]) if name not in pids]
-    problems = _problems([name for name in SERVICES if name in pids], stored_wiring(home).ports)
+    conditions = _conditions([name for name in SERVICES if name in pids], stored_wiring(home).ports)
     return [
         StackState(
             name=name,
             pid=pids.get(name),
             log=processes.log(name),
             restarts=str(restarts.get(name, "")),
-            problem=problems.get(name, ""),
+            problem=conditions.get(name, _SOUND).problem,
+            degradation=conditions.get(name, _SOUND).degradation,
         )
         for name in (*pids, *missing)
     ]
 
 
-def _problems(services: Sequence[str], ports: Ports) -> dict[str, str]:
+def _conditions(services: Sequence[str], ports: Ports) -> dict[str, ServiceCondition]:
     """Ask all services at once, since one that is frozen takes its time."""
     admin_ports = [getattr(ports, f"{name}_admin") for name in services]
     with ThreadPoolExecutor(max_workers=len(SERVICES)) as pool:
-        return dict(zip(services, pool.map(why_not_serving, admin_ports), strict=True))
+        return dict(zip(services, pool.map(service_condition, admin_ports), strict=True))
 
 
 def _check_routes(wiring: Wiring, processes: Processes) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from stack.ports import Ports
@@ -51,17 +52,27 @@ def http_get(port: int, path: str) -> bytes:
     return body
 
 
-def why_not_serving(port: int) -> str:
-    """Return why the service with this admin port does not serve, in words; an empty string when it does."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceCondition:
+    """What a service says of itself."""
+
+    # Why it does not serve, in words; empty when it does.
+    problem: str = ""
+    # What it does without while it serves.
+    degradation: str = ""
+
+
+def service_condition(port: int) -> ServiceCondition:
+    """Return the condition of the service with this admin port."""
     try:
-        status, body = _get(port, "/health")
-        dependencies = json.loads(body)["dependencies"] if status != _OK else {}
+        status, body = _get(port, "/health/reasons")
+        reasons = json.loads(body)["reasons"]
     except (OSError, ValueError, KeyError):
-        return "does not answer"
+        return ServiceCondition(problem="does not answer")
+    why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     if status == _OK:
-        return ""
-    down = ", ".join(name for name, state in dependencies.items() if state == "DOWN")
-    return f"does not serve: {down} DOWN" if down else "does not serve"
+        return ServiceCondition(degradation=f"degraded: {why}" if why else "")
+    return ServiceCondition(problem=f"does not serve: {why}" if why else "does not serve")
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:

@@ -1,4 +1,7 @@
-"""Health: one object that grpc.health.v1 and GET /health report; and the admin port with /health and /metrics."""
+"""Health: one object that grpc.health.v1 and GET /health report; and the admin port with /health and /metrics.
+
+/health is for everybody and has states only. /health/reasons, which Envoy does not pass on, says why.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,11 +28,15 @@ class HealthSnapshot:
     service: str
     is_serving: bool
     dependencies: dict[str, str]
+    # Why it does not serve, or not fully: by dependency, and under "service" while it starts or stops.
+    reasons: dict[str, str]
 
     @property
     def status(self) -> str:
-        """SERVING or NOT_SERVING, as in grpc.health.v1."""
-        return "SERVING" if self.is_serving else "NOT_SERVING"
+        """SERVING or NOT_SERVING, as in grpc.health.v1; DEGRADED where it serves, and something is DOWN."""
+        if not self.is_serving:
+            return "NOT_SERVING"
+        return "DEGRADED" if "DOWN" in self.dependencies.values() else "SERVING"
 
 
 class Dependency:
@@ -67,6 +74,7 @@ class Health:
         self._dependencies: list[Dependency] = []
         self._subscribers: list[Callable[[], None]] = []
         self._is_ready = False
+        self._not_ready_reason = "starting"
         self._failing: dict[str, str] = {}
 
     def dependency(self, name: str, *, required: bool = True) -> Dependency:
@@ -96,7 +104,7 @@ class Health:
 
     def mark_stopping(self) -> None:
         """Record that the service takes no more work."""
-        self._is_ready = False
+        self._is_ready, self._not_ready_reason = False, "stopping"
         self._notify()
 
     def subscribe(self, subscriber: Callable[[], None]) -> None:
@@ -105,13 +113,17 @@ class Health:
 
     def snapshot(self) -> HealthSnapshot:
         """Return the health at this moment."""
-        states: dict[str, str] = {}
+        states = {dependency.name: "UP" for dependency in self._dependencies}
+        reasons = {} if self._is_ready else {"service": self._not_ready_reason}
         for dependency in self._dependencies:
-            if states.get(dependency.name) != "DOWN":
-                states[dependency.name] = "UP" if dependency.is_up else "DOWN"
-        states.update(dict.fromkeys(self._failing.values(), "DOWN"))
+            if not dependency.is_up:
+                reasons.setdefault(dependency.name, dependency.reason)
+        for work, name in self._failing.items():
+            reasons.setdefault(name, f"{work} fails again and again")
+        states |= dict.fromkeys(reasons.keys() - {"service"}, "DOWN")
         required_up = all(dependency.is_up for dependency in self._dependencies if dependency.required)
-        return HealthSnapshot(service=self.service, is_serving=self._is_ready and required_up, dependencies=states)
+        is_serving = self._is_ready and required_up
+        return HealthSnapshot(service=self.service, is_serving=is_serving, dependencies=states, reasons=reasons)
 
     def _notify(self) -> None:
         for subscriber in self._subscribers:
@@ -122,7 +134,13 @@ class Health:
 async def admin_server(process: ProcessSettings, health: Health) -> AsyncIterator[int]:
     """Serve /metrics and /health until the end of the block; yield the port. With TLS, /metrics is for its readers."""
     app = web.Application()
-    app.add_routes([web.get("/metrics", _get_metrics), web.get("/health", _get_health(health))])
+    app.add_routes(
+        [
+            web.get("/metrics", _get_metrics),
+            web.get("/health", _get_health(health, has_reasons=False)),
+            web.get("/health/reasons", _get_health(health, has_reasons=True)),
+        ]
+    )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -149,11 +167,15 @@ def _reads_metrics(request: web.Request) -> bool:
     return certificate_identity(certificate) in _METRICS_READERS
 
 
-def _get_health(health: Health) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def get_health(_: web.Request) -> web.Response:
+def _get_health(health: Health, *, has_reasons: bool) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def get_health(request: web.Request) -> web.Response:
+        if has_reasons and request.secure and not _reads_metrics(request):
+            raise web.HTTPForbidden(text="reasons are for the certificates of prometheus and gateway\n")
         snapshot = health.snapshot()
         status = HTTPStatus.OK if snapshot.is_serving else HTTPStatus.SERVICE_UNAVAILABLE
         body = {"service": snapshot.service, "status": snapshot.status, "dependencies": snapshot.dependencies}
+        if has_reasons:
+            body["reasons"] = snapshot.reasons
         return web.json_response(body, status=status)
 
     return get_health

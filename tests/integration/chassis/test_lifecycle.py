@@ -146,6 +146,8 @@ async def test_the_admin_port_reports_health_until_the_end(tmp_path: Path) -> No
         await logged(process, "service_stopping")
         async with client.get("/health") as answer:
             assert (answer.status, (await answer.json())["status"]) == (503, "NOT_SERVING")
+        async with client.get("/health/reasons") as answer:
+            assert (answer.status, (await answer.json())["reasons"]) == (503, {"service": "stopping"})
         assert await process.wait() == 0
 
 

@@ -202,6 +202,7 @@ async def test_health_is_for_all_and_metrics_are_for_those_who_read_them(
     status, text = await get(admin_port, "/health", client_context(ca))
     assert (status, '"NOT_SERVING"' in text) == (503, True)
     assert (await get(admin_port, "/metrics", client_context(ca)))[0] == 403
+    assert (await get(admin_port, "/health/reasons", client_context(ca)))[0] == 403
     admin = certificates.client("ada", role="admin")
     for stranger in (certificates.service("ingest"), admin):
         assert (await get(admin_port, "/metrics", client_context(ca, stranger)))[0] == 403

@@ -4,17 +4,41 @@ from services.chassis.health import Health
 def test_it_serves_only_when_ready_and_everything_required_is_up() -> None:
     health = Health("test")
     kafka, redis = health.dependency("kafka"), health.dependency("redis", required=False)
+    assert health.snapshot().reasons["service"] == "starting"
     health.mark_ready()
     assert not health.snapshot().is_serving
     kafka.up()
     assert health.snapshot().is_serving
     assert health.snapshot().dependencies == {"kafka": "UP", "redis": "DOWN"}
+    assert health.snapshot().status == "DEGRADED"
+    assert health.snapshot().reasons == {"redis": "not reached yet"}
     redis.up()
+    assert (health.snapshot().status, health.snapshot().reasons) == ("SERVING", {})
     kafka.down("gone")
     assert health.snapshot().status == "NOT_SERVING"
+    assert health.snapshot().reasons == {"kafka": "gone"}
     kafka.up()
     health.mark_stopping()
     assert not health.snapshot().is_serving
+    assert health.snapshot().reasons == {"service": "stopping"}
+
+
+def test_work_that_keeps_failing_degrades_and_says_which() -> None:
+    health = Health("test")
+    postgres = health.dependency("postgres")
+    postgres.up()
+    health.mark_ready()
+    health.mark_failing("retention", "postgres")
+    assert (health.snapshot().status, health.snapshot().dependencies) == ("DEGRADED", {"postgres": "DOWN"})
+    assert health.snapshot().reasons == {"postgres": "retention fails again and again"}
+    health.mark_failing("poll", "poll")
+    assert health.snapshot().dependencies == {"postgres": "DOWN", "poll": "DOWN"}
+    postgres.down("away")
+    assert health.snapshot().reasons["postgres"] == "away"
+    postgres.up()
+    health.mark_working("retention")
+    health.mark_working("poll")
+    assert health.snapshot().status == "SERVING"
 
 
 def test_a_dependency_with_two_users_is_up_when_it_is_up_for_both() -> None:

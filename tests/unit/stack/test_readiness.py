@@ -10,7 +10,7 @@ import pytest
 
 from stack.processes import Processes
 from stack.program import StartError
-from stack.readiness import wait_until_ready, why_not_serving
+from stack.readiness import ServiceCondition, service_condition, wait_until_ready
 from stack.starter import Starter
 
 LONG = timedelta(seconds=60)
@@ -44,27 +44,33 @@ class _Health(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "problem"),
+    ("status", "body", "condition"),
     [
-        (200, "", ""),
-        (503, '{"dependencies":{"kafka":"DOWN","postgres":"UP"}}', "does not serve: kafka DOWN"),
-        (503, '{"dependencies":{}}', "does not serve"),
-        (503, "no JSON", "does not answer"),
+        (200, '{"reasons":{}}', ServiceCondition()),
+        (200, '{"reasons":{"redis":"gone"}}', ServiceCondition(degradation="degraded: redis: gone")),
+        (
+            503,
+            '{"reasons":{"kafka":"refused","service":"stopping"}}',
+            ServiceCondition(problem="does not serve: kafka: refused; service: stopping"),
+        ),
+        (503, '{"reasons":{}}', ServiceCondition(problem="does not serve")),
+        (503, "no JSON", ServiceCondition(problem="does not answer")),
+        (404, "{}", ServiceCondition(problem="does not answer")),
     ],
 )
-def test_a_service_says_why_it_does_not_serve(status: int, body: str, problem: str) -> None:
+def test_a_service_says_why_it_does_not_serve_or_not_fully(status: int, body: str, condition: ServiceCondition) -> None:
     handler = type("Health", (_Health,), {"status": status, "body": body})
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         answering = threading.Thread(target=server.handle_request)
         answering.start()
-        assert why_not_serving(server.server_port) == problem
+        assert service_condition(server.server_port) == condition
         answering.join()
 
 
 def test_a_service_that_nobody_is_does_not_answer() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert why_not_serving(unused.getsockname()[1]) == "does not answer"
+        assert service_condition(unused.getsockname()[1]).problem == "does not answer"
 
 
 def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
