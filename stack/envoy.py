@@ -34,10 +34,12 @@ from services.chassis.settings import (
 from services.chassis.settings_report import format_settings
 from services.domain.roles import Role
 from stack.envoy_access import TokenIssuer, keys_cluster, mesh_filter, role_filter, token_filter
+from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, secret_files
 
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"
 PREFIX = "GATEWAY_"
+_SERVICES = ("ingest", "evaluator", "manager", "notifier")
 # One script: the first part has the tables of the second.
 _REFUSALS = ("methods.lua", "refusals.lua")
 
@@ -108,6 +110,24 @@ class EnvoySettings:
     jwt_tenant_claim: str = setting(
         "Claim with the caller's tenant; without it the tenant is default.", default="tocsin_tenant"
     )
+    tls_certificate: str = setting(
+        "Path of the certificate that users see, in PEM; empty: plaintext. It is read again when it is replaced.",
+        default="",
+    )
+    tls_key: str = setting("Path of its key, in PEM.", default="")
+    tls_client_ca: str = setting(
+        "Path of the authorities by which users' certificates are known; empty: they show none.", default=""
+    )
+    mesh_certificate: str = setting(
+        "Path of the certificate that the services see, in PEM; empty: plaintext between Envoy and the services.",
+        default="",
+    )
+    mesh_key: str = setting("Path of its key, in PEM.", default="")
+    mesh_ca: str = setting("Path of the authorities by which the services are known.", default="")
+    plaintext: bool = setting(
+        "Whether listeners with a certificate take plaintext as well, while a system moves from one to the other.",
+        default=False,
+    )
     openapi: Path = setting("The OpenAPI document of REST.", default=_ROOT / "gen" / "openapi.json")
     concurrency: int = setting("Worker threads.", default=1)
 
@@ -116,6 +136,7 @@ class EnvoySettings:
             raise ValueError(f"concurrency must be at least 1, got {self.concurrency}")
         if bool(self.jwt_issuer) != bool(self.jwt_keys):
             raise ValueError("jwt_issuer and jwt_keys must be given together")
+        self._check_certificates()
 
     @property
     def token_issuer(self) -> TokenIssuer | None:
@@ -132,9 +153,41 @@ class EnvoySettings:
             tenant_claim=self.jwt_tenant_claim,
         )
 
+    @property
+    def certificates(self) -> EnvoyCertificates:
+        """What listeners and connections to the services use."""
+        edge = CertificatePaths(
+            certificate=Path(self.tls_certificate),
+            key=Path(self.tls_key),
+            ca=Path(self.tls_client_ca) if self.tls_client_ca else None,
+        )
+        mesh = CertificatePaths(certificate=Path(self.mesh_certificate), key=Path(self.mesh_key), ca=Path(self.mesh_ca))
+        return EnvoyCertificates(
+            edge=edge if self.tls_certificate else None,
+            mesh=mesh if self.mesh_certificate else None,
+            accepts_plaintext=self.plaintext,
+        )
 
-def render_config(settings: EnvoySettings) -> str:
-    """Return the whole configuration as JSON; raise ValueError for an address that is not host:port."""
+    def _check_certificates(self) -> None:
+        if bool(self.tls_certificate) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_key):
+            raise ValueError("tls_certificate and tls_key must be given together, and with tls_client_ca")
+        if len({bool(self.mesh_certificate), bool(self.mesh_key), bool(self.mesh_ca)}) > 1:
+            raise ValueError("mesh_certificate, mesh_key and mesh_ca must be given together")
+        if self.plaintext and not (self.tls_certificate or self.mesh_certificate):
+            raise ValueError("plaintext is for where tls_certificate or mesh_certificate is set")
+
+
+def write_config(settings: EnvoySettings, folder: Path) -> Path:
+    """Write the configuration and the files beside it, and return its path; raise ValueError as `render_config`."""
+    path = folder / "envoy.json"
+    for name, text in secret_files(settings.certificates).items():
+        (folder / name).write_text(text)
+    path.write_text(render_config(settings, folder))
+    return path
+
+
+def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
+    """Return the whole configuration as JSON, for this folder; raise ValueError for what is not host:port."""
     upstreams = {
         "INGEST": settings.ingest,
         "INGEST_ADMIN": settings.ingest_admin,
@@ -172,6 +225,7 @@ def render_config(settings: EnvoySettings) -> str:
     }
     config = _filled("envoy.yaml", values)
     del config["shared"]
+    add_certificates(config, settings.certificates, folder.absolute(), _SERVICES)
     return json.dumps(config, indent=1)
 
 
@@ -203,12 +257,10 @@ def main() -> None:
         return
     try:
         settings = load_settings(EnvoySettings, PREFIX, os.environ)
-        text = render_config(settings)
+        config = write_config(settings, Path(tempfile.mkdtemp(prefix="envoy-")))
     except SettingsError as error:
         sys.stderr.write("".join(f"envoy: {problem}\n" for problem in error.problems))
         sys.exit(2)
-    config = Path(tempfile.mkdtemp(prefix="envoy-")) / "envoy.yaml"
-    config.write_text(text)
     argv = envoy_command(config, concurrency=settings.concurrency)
     os.execv(argv[0], argv)  # noqa: S606  (no shell is wanted)
 

@@ -134,16 +134,17 @@ def _envoy(processes: Processes, wiring: Wiring) -> ProgramSpec:
     # Imports Envoy's wheel and protobuf, which those who only want servers do without.
     from services.chassis.settings import load_settings  # noqa: PLC0415
     from stack import envoy  # noqa: PLC0415
+    from stack.envoy_tls import secret_files  # noqa: PLC0415
 
     environ = {**wiring.settings, **gateway_environ(wiring, processes.log("access"))}
     settings = load_settings(envoy.EnvoySettings, envoy.PREFIX, environ)
-    config = processes.data("envoy") / "envoy.json"
-    config.write_text(envoy.render_config(settings))
+    config = envoy.write_config(settings, processes.data("envoy"))
+    secrets = tuple(config.parent / name for name in secret_files(settings.certificates))
     ports = wiring.ports
     return ProgramSpec(
         name="envoy",
         command=tuple(envoy.envoy_command(config, concurrency=settings.concurrency)),
-        files=(config,),
+        files=(config, *secrets),
         ports=ports.of("envoy"),
         check_ready=lambda: http_get(ports.envoy_admin, "/ready"),
         stage=_FIRST_STAGE,

@@ -85,7 +85,7 @@ def running_envoy(folder: Path, **settings: Any) -> Iterator[Running]:
             upstreams.append(Upstream(name, getattr(ports, name)))
             stack.callback(upstreams[-1].stop)
             stack.enter_context(admin(getattr(ports, f"{name}_admin"), name, {"kafka": "UP"}))
-        envoy = _run(folder, log, _settings(ports, access_log=folder / "access.log", **settings))
+        envoy = _run(folder, log, envoy_settings(ports, access_log=folder / "access.log", **settings))
         stack.callback(envoy.wait, timeout=10)
         stack.callback(envoy.terminate)
         wait_until(lambda: EnvoyClient(ports.envoy_admin).get("/ready").status == 200, process=envoy, log=log)
@@ -96,7 +96,7 @@ def running_envoy(folder: Path, **settings: Any) -> Iterator[Running]:
 
 def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
     ports = edge.ports
-    settings = _settings(
+    settings = envoy_settings(
         ports,
         # Two instances, each started by the tests that need it.
         evaluator_admin=",".join(f"127.0.0.1:{port}" for port in edge.evaluator_admins),
@@ -106,7 +106,7 @@ def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:
     return _run(folder, edge.log, settings)
 
 
-def _settings(ports: Ports, **changed: Any) -> EnvoySettings:
+def envoy_settings(ports: Ports, **changed: Any) -> EnvoySettings:
     names = ("ingest", "evaluator", "manager", "notifier")
     addresses = {
         setting: f"127.0.0.1:{getattr(ports, setting)}" for name in names for setting in (name, f"{name}_admin")

@@ -1,6 +1,7 @@
 """A service as Envoy sees it: implements its contracts, records each call, responds as a test requires."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -70,8 +71,8 @@ class Call:
 class Upstream:
     """One service's gRPC server, which can be stopped and started again."""
 
-    def __init__(self, name: str, port: int) -> None:
-        self.name, self.port = name, port
+    def __init__(self, name: str, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.name, self.port, self._credentials = name, port, credentials
         self.calls: list[Call] = []
         self._behaviours: dict[str, Behaviour] = {}
         self.start()
@@ -86,7 +87,11 @@ class Upstream:
         own = [service.full_name for service in CONTRACTS[self.name]]
         reflection.enable_server_reflection([*own, "grpc.health.v1.Health"], self._server)
         self._server.add_generic_rpc_handlers((_edge_reflection(),))
-        assert self._server.add_insecure_port(f"127.0.0.1:{self.port}") == self.port
+        address = f"127.0.0.1:{self.port}"
+        if self._credentials is None:
+            assert self._server.add_insecure_port(address) == self.port
+        else:
+            assert self._server.add_secure_port(address, self._credentials) == self.port
         self._server.start()
         self.set_health(health_pb2.HealthCheckResponse.SERVING)
 
@@ -132,7 +137,9 @@ class Upstream:
 
 
 @contextmanager
-def admin(port: int, service: str, dependencies: dict[str, str]) -> Iterator[None]:
+def admin(
+    port: int, service: str, dependencies: dict[str, str], context: ssl.SSLContext | None = None
+) -> Iterator[None]:
     """Serve /health as a service's admin port does: SERVING when all dependencies are UP."""
     is_serving = set(dependencies.values()) <= {"UP"}
     body = {"service": service, "status": "SERVING" if is_serving else "NOT_SERVING", "dependencies": dependencies}
@@ -150,6 +157,8 @@ def admin(port: int, service: str, dependencies: dict[str, str]) -> Iterator[Non
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield

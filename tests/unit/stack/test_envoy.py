@@ -1,12 +1,15 @@
 """Envoy's starter explains itself, and does not start then; its refusals know the contracts' enums."""
 
+import json
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docs.rest_lua import lua_tables
-from stack.envoy import TEMPLATES, main
+from stack.envoy import TEMPLATES, EnvoySettings, main, write_config
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -38,3 +41,58 @@ def test_what_the_server_sets_and_what_stands_in_the_path_are_known_and_not_offe
     )
     assert 'of_the_server = "id"' in rows["AcknowledgeAlertRequest"]
     assert 'inner = {services = "ServiceEntry"}' in rows["ApplyServicesRequest"]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"tls_certificate": "c"}, "tls_certificate and tls_key must be given together"),
+        ({"tls_client_ca": "a"}, "must be given together, and with tls_client_ca"),
+        ({"mesh_certificate": "c", "mesh_key": "k"}, "mesh_certificate, mesh_key and mesh_ca must be given together"),
+        ({"plaintext": True}, "plaintext is for where tls_certificate or mesh_certificate is set"),
+    ],
+)
+def test_a_part_of_the_certificates_is_refused(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        EnvoySettings(**given)
+
+
+def test_each_listener_and_each_connection_to_a_service_has_its_certificate(tmp_path: Path) -> None:
+    mesh: dict[str, Any] = {"mesh_certificate": "m/c.pem", "mesh_key": "m/k.pem", "mesh_ca": "m/ca.pem"}
+    settings = EnvoySettings(tls_certificate="e/c.pem", tls_key="e/k.pem", plaintext=True, **mesh)
+    config = json.loads(write_config(settings, tmp_path).read_text())["static_resources"]
+    for listener in config["listeners"]:
+        encrypted, plaintext = listener["filter_chains"]
+        assert encrypted["filters"] == plaintext["filters"]
+        assert (encrypted["filter_chain_match"], plaintext["filter_chain_match"]) == (
+            {"transport_protocol": "tls"},
+            {"transport_protocol": "raw_buffer"},
+        )
+        asks = encrypted["transport_socket"]["typed_config"].get("require_client_certificate", False)
+        assert asks == (listener["name"] == "mesh")
+    peers = {
+        cluster["name"]: cluster["transport_socket"]["typed_config"]["common_tls_context"]
+        for cluster in config["clusters"]
+        if "transport_socket" in cluster
+    }
+    services = ("ingest", "evaluator", "manager", "notifier")
+    assert set(peers) == {name for service in services for name in (service, f"{service}_admin")}
+    matched = peers["ingest"]["combined_validation_context"]["default_validation_context"]
+    assert matched["match_typed_subject_alt_names"] == [
+        {"san_type": "URI", "matcher": {"exact": "spiffe://tocsin/service/ingest"}}
+    ]
+    # Nothing was asked for from users.
+    assert sorted(path.name for path in tmp_path.glob("secret_*")) == [
+        "secret_edge.json",
+        "secret_mesh.json",
+        "secret_mesh_peers.json",
+    ]
+    secret = json.loads((tmp_path / "secret_mesh_peers.json").read_text())["resources"][0]["validation_context"]
+    assert secret["watched_directory"] == {"path": str(Path("m").absolute())}
+
+
+def test_without_certificates_there_is_plaintext_and_no_file(tmp_path: Path) -> None:
+    text = write_config(EnvoySettings(), tmp_path).read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["envoy.json"]
+    assert "transport_socket" not in text
+    assert json.loads(text)["static_resources"]["listeners"][0]["filter_chains"][0].keys() == {"filters"}
