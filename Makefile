@@ -7,8 +7,11 @@ SHELL := /bin/sh
 BIN := .venv/bin
 READY := .venv/ready
 # What fails soonest first.
-LEVELS := unit contract integration e2e
-# Decisions are functions of values: each of their branches has an example. Random ones would cover by luck.
+LEVELS := contract integration e2e
+# Most tests on real servers wait rather than work. Each worker has servers of its own, and runs whole files.
+PARALLEL := -n 2 --dist loadfile
+# Decisions are functions of values: each of their branches has an example. Random ones would cover by luck, and are
+# not measured (tests/conftest.py).
 DECISIONS := services/domain $(wildcard services/*/core)
 COVERED := $(DECISIONS:%=--cov=%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
@@ -56,10 +59,15 @@ lint: $(READY) ## format, rules, types, imports, contracts, spelling, commits
 	.githooks/commit-msg
 
 cover: $(READY) names ## every branch of domain and cores is taken by an example
-	$(BIN)/python -m pytest -q tests/unit -m "not hypothesis" $(COVERED)
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit -m "not hypothesis" $(COVERED)
 
-test: names lint $(if $(ARGS),,cover) ## lint, then all tests on one set of real servers; ARGS=… names some
-	$(BIN)/python -m pytest $(or $(ARGS),$(wildcard $(LEVELS:%=tests/%)))
+test: names lint ## lint, then all tests, the unit tests with `cover`, the others on real servers; ARGS=… names some
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit $(COVERED)
+	$(BIN)/python -m pytest $(PARALLEL) $(wildcard $(LEVELS:%=tests/%))
+endif
 
 demo: $(READY) names ## start everything, send logs, show the alerts they cause, stop; LOG=file sends your own
 	$(BIN)/tocsin demo $(if $(LOG),--log "$(LOG)")

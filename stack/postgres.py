@@ -64,9 +64,9 @@ def with_database(server: str, name: str) -> str:
     return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
-def create_database(server: str, name: str) -> None:
-    """Create an empty database on this server."""
-    _run(_execute(server, f'CREATE DATABASE "{name}"'))
+def create_database(server: str, name: str, *, template: str = "template1") -> None:
+    """Create a database on this server, empty or as a copy of another one, which nobody is connected to."""
+    _run(_execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
 
 
 def drop_database(server: str, name: str) -> None:

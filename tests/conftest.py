@@ -4,15 +4,19 @@ With TOCSIN_TEST_SERVERS=<folder> the servers that `python -m stack test-servers
 used instead; with TOCSIN_KAFKA, TOCSIN_POSTGRES or TOCSIN_REDIS one that somebody else runs.
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from services.chassis.migrations import migrate
+from services.chassis.settings import PostgresSettings, Secret
 from stack.postgres import create_database, drop_database, with_database
 from stack.servers import SERVERS, Addresses, external_addresses
 from stack.system import System
@@ -22,6 +26,9 @@ from stack.topics import create_topics, delete_topics
 # No test fails because the machine is slow. On CI the parent draws the same examples each time.
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+_SERVICES = Path(__file__).parents[1] / "services"
+_SCHEMAS = {schema: _SERVICES / schema / "migrations" for schema in ("manager", "notifier")}
 
 # Traces are counted after minutes otherwise.
 _SETTINGS = {"MANAGER_TRACE_CLOSE_DELAY": "2s"}
@@ -71,10 +78,32 @@ def redis_url(address_of: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def database(postgres: str) -> Iterator[str]:
+def empty_database(postgres: str) -> Iterator[str]:
     """Give the URL of an empty database for one test."""
     name = fresh_name()
     create_database(postgres, name)
+    yield with_database(postgres, name)
+    drop_database(postgres, name)
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres: str) -> Iterator[str]:
+    """Give the name of a database with the schemas of all services, which is only copied."""
+    name = fresh_name()
+    create_database(postgres, name)
+    settings = PostgresSettings(database_url=Secret(with_database(postgres, name)))
+    with ThreadPoolExecutor(1) as pool:
+        for schema, scripts in _SCHEMAS.items():
+            pool.submit(asyncio.run, migrate(settings, schema=schema, scripts=scripts)).result()
+    yield name
+    drop_database(postgres, name)
+
+
+@pytest.fixture
+def database(postgres: str, migrated_database: str) -> Iterator[str]:
+    """Give the URL of a database for one test: without rows, and with the schemas as they are after a start."""
+    name = fresh_name()
+    create_database(postgres, name, template=migrated_database)
     yield with_database(postgres, name)
     drop_database(postgres, name)
 
@@ -118,6 +147,13 @@ def own_tocsin(own_servers: Servers, tmp_path: Path) -> Iterator[System]:
         temporary_system(wiring, tmp_path / "system", print) as system,
     ):
         yield system
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure no coverage by random examples, which cover by luck: each branch has an example of its own."""
+    for item in items:
+        if item.get_closest_marker("hypothesis") is not None:
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -41,12 +41,12 @@ NEW = {SLOW, TIMEOUTS, FAILING}
 
 
 @pytest.fixture
-def upgraded(kafka: str, database: str, redis_url: str, tmp_path: Path) -> Iterator[World]:
+def upgraded(kafka: str, empty_database: str, redis_url: str, tmp_path: Path) -> Iterator[World]:
     """Give a system of today on the topics and the database of the first version."""
     prefix = fresh_name() + "."
     restore_topics(kafka, prefix)
-    restore_database(database)
-    servers = Addresses(kafka=kafka, postgres=database, redis=redis_url)
+    restore_database(empty_database)
+    servers = Addresses(kafka=kafka, postgres=empty_database, redis=redis_url)
     wiring = Wiring(addresses=servers, ports=Ports.free(), topic_prefix=prefix, redis_prefix=prefix)
     with temporary_system(wiring, tmp_path / "system", print, settings=SETTINGS) as system:
         yield World(system)

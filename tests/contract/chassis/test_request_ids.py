@@ -65,8 +65,8 @@ class TestMemoryRequests(RequestsContract):
 @pytest.mark.integration
 class TestPostgresRequests(RequestsContract):
     @pytest.fixture
-    async def opened(self, database: str) -> AsyncIterator[Database]:
-        async with connect(PostgresSettings(database_url=Secret(database)), schema="public") as opened:
+    async def opened(self, empty_database: str) -> AsyncIterator[Database]:
+        async with connect(PostgresSettings(database_url=Secret(empty_database)), schema="public") as opened:
             await opened.fetch(TABLE_SQL)
             await opened.fetch(INDEX_SQL)
             yield opened

@@ -23,8 +23,8 @@ def statements(name: str) -> list[str]:
     return list(runpy.run_path(str(path))["_STATEMENTS"])
 
 
-async def test_older_alerts_get_their_open_key_and_one_of_a_group_stays_open(database: str) -> None:
-    connection = await asyncpg.connect(database)
+async def test_older_alerts_get_their_open_key_and_one_of_a_group_stays_open(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
     try:
         for statement in statements("0001"):
             await connection.execute(statement)
@@ -54,8 +54,8 @@ async def test_older_alerts_get_their_open_key_and_one_of_a_group_stays_open(dat
     assert [tuple(row) for row in transitions][2:] == [(key, "HIGH"), (key, "LOW")]
 
 
-async def test_a_manager_of_the_former_release_writes_on_beside_this_one(database: str) -> None:
-    settings = PostgresSettings(database_url=Secret(database))
+async def test_a_manager_of_the_former_release_writes_on_beside_this_one(empty_database: str) -> None:
+    settings = PostgresSettings(database_url=Secret(empty_database))
     await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
     known = fingerprint(rule_id="r1", resource=RESOURCE, severity=Severity.LOW)
     insert = "insert into alert_transitions (id, fingerprint, state, episode, revision, decide_time)"

@@ -30,8 +30,8 @@ async def write_as_before(connection: asyncpg.Connection, alert: str, kind: int)
     await connection.execute(_DELIVERY, await connection.fetchval(_NOTIFICATION, alert, kind), alert, kind)
 
 
-async def test_the_subject_of_an_older_notification_is_its_alert_and_the_kind_its_place(database: str) -> None:
-    connection = await asyncpg.connect(database)
+async def test_the_subject_of_an_older_notification_is_its_alert_and_the_kind_its_place(empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
     try:
         await upgrade(connection, "0001")
         await write_as_before(connection, "before", 1)

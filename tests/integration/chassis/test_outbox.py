@@ -52,11 +52,11 @@ asyncio.run(main())
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    connection = await asyncpg.connect(database)
+async def store(empty_database: str) -> AsyncIterator[Database]:
+    connection = await asyncpg.connect(empty_database)
     await connection.execute(f"CREATE SCHEMA notes; SET search_path TO notes; {outbox.SQL}; {outbox.LEASE_SQL}")
     await connection.close()
-    settings = PostgresSettings(database_url=Secret(database), pool_size=4)
+    settings = PostgresSettings(database_url=Secret(empty_database), pool_size=4)
     async with connect(settings, schema="notes") as opened:
         yield opened
 
@@ -68,7 +68,7 @@ async def put(store: Database, *values: bytes) -> None:
 
 
 async def test_an_instance_that_hangs_while_it_publishes_does_not_block_others(
-    store: Database, database: str, settings: KafkaSettings, eventually: Any
+    store: Database, empty_database: str, settings: KafkaSettings, eventually: Any
 ) -> None:
     seen: list[bytes] = []
 
@@ -78,7 +78,9 @@ async def test_an_instance_that_hangs_while_it_publishes_does_not_block_others(
     values = [str(number).encode() for number in range(20)]
     await put(store, *values)
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join((".", "gen"))}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGING, database, stdout=PIPE, env=environ)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HANGING, empty_database, stdout=PIPE, env=environ
+    )
     try:
         assert process.stdout is not None
         await asyncio.wait_for(process.stdout.readline(), 20)
@@ -243,7 +245,7 @@ async def test_the_outbox_keeps_its_records_while_kafka_is_away(store: Database)
 
 
 async def test_the_outbox_survives_losing_its_connections(
-    store: Database, database: str, settings: KafkaSettings, eventually: Any
+    store: Database, empty_database: str, settings: KafkaSettings, eventually: Any
 ) -> None:
     seen: list[bytes] = []
 
@@ -255,7 +257,7 @@ async def test_the_outbox_survives_losing_its_connections(
         consuming(settings, topic="notifications", group="g", handle=handle),
         outbox.relaying(store, stream),
     ):
-        await _kill_connections(database)
+        await _kill_connections(empty_database)
 
         async def work(connection: Connection) -> None:
             await outbox.put(connection, "notifications", None, b"x")

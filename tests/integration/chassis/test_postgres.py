@@ -45,8 +45,8 @@ def upgrade() -> None:
 
 
 @pytest.fixture
-def postgres_settings(database: str) -> PostgresSettings:
-    return PostgresSettings(database_url=Secret(database), pool_size=4)
+def postgres_settings(empty_database: str) -> PostgresSettings:
+    return PostgresSettings(database_url=Secret(empty_database), pool_size=4)
 
 
 @pytest.fixture
@@ -144,9 +144,9 @@ async def test_refused_values_differ_from_transient_failures(store: Database) ->
             await store.fetch(query, *values)
 
 
-async def test_a_killed_connection_is_replaced_within_the_same_call(store: Database, database: str) -> None:
+async def test_a_killed_connection_is_replaced_within_the_same_call(store: Database, empty_database: str) -> None:
     await store.fetch("SELECT 1")
-    await _kill_connections(database)
+    await _kill_connections(empty_database)
     assert await value(store, "SELECT 1") == 1
 
 
@@ -231,14 +231,14 @@ async def test_the_clock_is_the_databases_not_the_hosts(store: Database, monkeyp
     assert row["seconds"] < 5
 
 
-async def test_a_listener_gets_notifications_until_its_connection_is_lost(store: Database, database: str) -> None:
+async def test_a_listener_gets_notifications_until_its_connection_is_lost(store: Database, empty_database: str) -> None:
     connected, payloads = asyncio.Event(), asyncio.Queue[str]()
     async with asyncio.timeout(10):
         listening = asyncio.create_task(listen(store, {"news": payloads.put_nowait}, connected=connected.set))
         await connected.wait()
         await store.fetch("SELECT pg_notify('news', 'hello')")
         assert await payloads.get() == "hello"
-        await _kill_connections(database)
+        await _kill_connections(empty_database)
         await listening
 
 
