@@ -253,7 +253,7 @@ class _Parts:
         )
         reports = ReportRpc(PostgresReportReader(self._database), self._clock)
         on_call = OnCallRpc(
-            OnCallCommands(self._store, self._clock, _new_id, self._on_call, self._routing, self._receivers),
+            OnCallCommands(self._store, self._clock, _new_id, self._on_call, self._receivers),
             self._on_call,
             self._clock,
         )

@@ -11,7 +11,7 @@ from stack.sinks.journal import Behaviour, Journal, SinkDelivery
 from stack.sinks.vendor_checks import BAD_REQUEST, SinkRequest, VendorCheck, check_pagerduty, check_slack, check_webhook
 
 # Slack's own form: a workspace, a webhook, and the secret that stands for one channel.
-_SLACK_PATH = re.compile(r"/slack/services/T\w+/B\w+/\w+")
+_SLACK_PATH = re.compile(r"/slack/services/T\w+/B\w+/[\w-]+")
 _MULTIPLE = 300
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -160,9 +160,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         )
         silences.mount().add(server)
         on_call = MemoryOnCallFeed(self.store)
-        on_call_commands = OnCallCommands(
-            self.store, self.clock, lambda: str(uuid7()), on_call, feed, self.known_receivers
-        )
+        on_call_commands = OnCallCommands(self.store, self.clock, lambda: str(uuid7()), on_call, self.known_receivers)
         OnCallRpc(on_call_commands, on_call, self.clock).mount().add(server)
         ReportRpc(MemoryReportReader(self.store), self.clock).mount().add(server)
         stored_alerts, stored_incidents = MemoryAlertReader(self.store), MemoryIncidentReader(self.store)

@@ -2,14 +2,14 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertHistoryKind
 from services.manager.core.alert_lifecycle import AlertState
-from services.manager.core.incident import Incident, IncidentState
+from services.manager.core.incident import Incident, IncidentHistoryKind, IncidentState
 from services.manager.core.reports import (
     MAX_REPORT_ROWS,
     MIN_FLAPPING_ALERTS,
@@ -49,7 +49,10 @@ class MemoryReportReader:
         self._store = store
 
     async def alerts(self, period: ReportPeriod) -> AlertReport:
-        incidents = [incident for incident, _ in self._store.tables.incidents.incidents.values()]
+        incidents = [
+            replace(incident, acknowledge_time=self._first_acknowledged(incident))
+            for incident, _ in self._store.tables.incidents.incidents.values()
+        ]
         rows = [
             _counted_alert(alert, [each for each in incidents if alert.id in each.alerts], period)
             for alert in self._store.tables.alerts.values()
@@ -74,7 +77,7 @@ class MemoryReportReader:
 
     async def incidents(self, period: ReportPeriod) -> IncidentReport:
         rows = [
-            _counted_incident(incident, period)
+            _counted_incident(replace(incident, acknowledge_time=self._first_acknowledged(incident)), period)
             for incident, _ in self._store.tables.incidents.incidents.values()
             if period.start <= incident.create_time < period.end and not incident.merged_into
         ]
@@ -93,6 +96,15 @@ class MemoryReportReader:
                 for key, found in causes[:MAX_REPORT_ROWS]
             ],
         )
+
+    def _first_acknowledged(self, incident: Incident) -> datetime | None:
+        """Return when somebody acknowledged it first, also if that was taken back or has run out since."""
+        times = [
+            entry.create_time
+            for entry in self._store.tables.incidents.history.values()
+            if entry.incident_id == incident.id and entry.kind is IncidentHistoryKind.ACKNOWLEDGED
+        ]
+        return min((*times, *([incident.acknowledge_time] if incident.acknowledge_time else [])), default=None)
 
     async def notifications(self, period: ReportPeriod) -> NotificationReport:
         kinds = (AlertHistoryKind.NOTIFIED, AlertHistoryKind.NOTIFICATION_FAILED)

@@ -1,6 +1,6 @@
 """What people do to incidents, and the response, in one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -60,7 +60,6 @@ _UNCHANGED = frozenset(
     }
 )
 _CONFLICTS = {
-    IncidentReason.NOT_MERGEABLE: "both incidents must be open, and not the same",
     IncidentReason.NOT_SPLITTABLE: (
         "the incident must be open, all alerts must be its own, one to move must be open, and one must stay"
     ),
@@ -199,7 +198,7 @@ class IncidentCommands:
                         raise IncidentNotFound("there is no incident with this id", incident_id=incident_id)
                 actor = actor_of(request.actor)
                 changes = self._with_causes(decide([before[each] for each in ids], actor, now), now)
-                _check(request, before[request.id], changes)
+                _check(request, before, changes)
                 response = respond(changes)
                 await transaction.incidents.save(
                     [change for change in changes if change.history], revision, before=before
@@ -227,8 +226,19 @@ def _is_unchanged(changes: Sequence[IncidentChange]) -> bool:
     return changes[0].reason in _UNCHANGED
 
 
-def _check(request: _Request, incident: Incident, changes: Sequence[IncidentChange]) -> None:
-    reason = changes[0].reason
+def _check(request: _Request, before: Mapping[str, Incident], changes: Sequence[IncidentChange]) -> None:
+    reason, incident = changes[0].reason, before[request.id]
+    if reason is IncidentReason.NOT_MERGEABLE:
+        closed = next((each for each in before.values() if not each.is_open), None)
+        if closed is None:
+            raise IncidentStateConflict(
+                "an incident cannot be merged into itself", incident_id=incident.id, state=incident.state.value
+            )
+        raise IncidentStateConflict(
+            f"incident {closed.id} is {closed.state.value}, but both must be open",
+            incident_id=closed.id,
+            state=closed.state.value,
+        )
     if reason in _CONFLICTS:
         raise IncidentStateConflict(_CONFLICTS[reason], incident_id=incident.id, state=incident.state.value)
     if not _is_unchanged(changes):

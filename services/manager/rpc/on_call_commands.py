@@ -37,7 +37,7 @@ from services.manager.core.on_call_records import (
     snapshot_after,
     users_of,
 )
-from services.manager.ports.feeds import OnCallFeed, ReceiverFeed, RoutingFeed
+from services.manager.ports.feeds import OnCallFeed, ReceiverFeed
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import (
     OverrideNotFound,
@@ -93,14 +93,12 @@ class OnCallCommands:
         clock: Clock,
         new_id: Callable[[], str],
         feed: OnCallFeed,
-        routing: RoutingFeed,
         receivers: ReceiverFeed,
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
         self._feed = feed
-        self._routing = routing
         self._receivers = receivers
 
     async def apply(self, request: pb.ApplyOnCallRequest) -> pb.ApplyOnCallResponse:
@@ -149,9 +147,9 @@ class OnCallCommands:
         """Delete one of them, unless something refers to it."""
         check_fields(request, "name")
         key = (kind, request.name)
-        await self._routing.refresh()
-        tree = self._routing.current
         async with self._store.transaction() as transaction:
+            # Whoever sets a tree holds this lock too, so that no tree comes to name a policy that is deleted here.
+            tree = await transaction.routing.lock() if kind is OnCallKind.POLICY else None
             revision = await transaction.on_call.lock()
             before = await transaction.on_call.load()
             check_etag(request.etag, stored_record(before, key).etag)

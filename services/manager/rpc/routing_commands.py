@@ -11,6 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
 from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.timestamps import timestamp_of
+from services.manager.core.on_call_records import OnCallKind
 from services.manager.core.routing_checks import RoutingProblem, routing_problems, routing_warnings
 from services.manager.core.routing_tree import FILE_AUTHOR, RoutingTree, StoredTree, TreeVersion
 from services.manager.messages import read_routing_tree, routing_tree_message
@@ -130,6 +131,7 @@ class RoutingCommands:
             response.routing.CopyFrom(routing_message(newest))
             return response
         check_etag(request.etag, newest.etag if newest else "")
+        await _check_policies(tree, transaction)
         stored = StoredTree(
             tree=tree,
             version=newest.version + 1 if newest else 1,
@@ -140,6 +142,15 @@ class RoutingCommands:
         await transaction.routing.insert(stored)
         response.routing.CopyFrom(routing_message(stored))
         return response
+
+
+async def _check_policies(tree: RoutingTree, transaction: Transaction) -> None:
+    """Refuse a tree whose policy was deleted since it was checked; who deletes one holds the tree's lock as well."""
+    if not tree.policies():
+        return
+    known = (await transaction.on_call.load()).names(OnCallKind.POLICY)
+    problems = routing_problems(tree, receivers=None, policies=known)
+    refuse_if_any(*(Violation(f"tree.{field}", description) for field, description in problems))
 
 
 def routing_not_found(version: int) -> RoutingNotFound:

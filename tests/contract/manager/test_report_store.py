@@ -18,7 +18,13 @@ from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKi
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 from services.manager.core.incident import Incident, IncidentAlert, IncidentState
-from services.manager.core.incident_changes import IncidentChange, IncidentReason
+from services.manager.core.incident_changes import (
+    IncidentChange,
+    IncidentReason,
+    acknowledge,
+    expire_acknowledgement,
+    unacknowledge,
+)
 from services.manager.core.reports import MAX_REPORT_ROWS, ReportFigures, ReportPeriod, TimeSpread
 from services.manager.ports.readers import ReportReader, ReportTimeoutError
 from services.manager.ports.tables import Store
@@ -157,6 +163,24 @@ class ReportContract(ABC):
         await put(stored, late, incidents=(incident,))
         total = (await stored.reports.alerts(PERIOD)).total
         assert (total.acknowledged, total.time_to_acknowledge) == (1, None)
+
+    async def test_an_acknowledgement_that_was_taken_back_or_has_run_out_counts(self, stored: Stored) -> None:
+        alerts = [resolved(an_alert(n, rule=f"r{n}"), HOUR) for n in range(2)]
+        await put(stored, *alerts, incidents=(an_incident(0, alerts),))
+        at = NOW - HOUR + 10 * MINUTE
+        first = acknowledge(an_incident(0, alerts), actor="ann", comment="", until=at + MINUTE, now=at)
+        over = expire_acknowledgement(first.incident, now=at + MINUTE)
+        again = acknowledge(over.incident, actor="ann", comment="", until=None, now=at + 5 * MINUTE)
+        back = unacknowledge(again.incident, actor="ben", comment="", now=at + 6 * MINUTE)
+        async with stored.store.transaction() as transaction:
+            for change in (first, over, again, back):
+                revision = await transaction.incidents.lock()
+                await transaction.incidents.save([change], revision, before={})
+        incidents = (await stored.reports.incidents(PERIOD)).total
+        assert (incidents.acknowledged, incidents.unattended) == (1, 0)
+        assert incidents.time_to_acknowledge == TimeSpread(median=10 * MINUTE, p90=10 * MINUTE)
+        fired = (await stored.reports.alerts(PERIOD)).total
+        assert (fired.acknowledged, fired.unattended) == (2, 0)
 
     async def test_incidents_are_counted_by_their_causes(self, stored: Stored) -> None:
         alerts = [an_alert(n, resource="ab"[n % 2], rule=f"r{n % 2}") for n in range(6)]

@@ -291,7 +291,7 @@ class TestEmail(ChannelContract):
 
 
 async def test_each_address_of_slacks_form_is_a_channel_and_deliveries_name_it(sinks: Sinks) -> None:
-    path = "/slack/services/T0TOCSIN0/B0TOCSIN0/payments"
+    path = "/slack/services/T0TOCSIN0/B0TOCSIN0/payments-eu"
     async with http_session(connections=1, allow_private=True) as session:
         channel = HttpChannel(session, SlackSettings(url=sinks.url + path), TIMEOUT_S, SystemClock())
         await channel.send(notification_content(), uuid4())

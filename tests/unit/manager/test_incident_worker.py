@@ -283,6 +283,9 @@ async def test_incidents_are_merged_and_split(world: World) -> None:
     assert merged.incident.alert_count == 2
     again = await refusal(world.rpc.MergeIncidents(pb.MergeIncidentsRequest(id=one.id, other_id=other.id), None))
     assert again.reason == "INCIDENT_STATE_CONFLICT"
+    assert str(again) == f"incident {other.id} is RESOLVED, but both must be open"
+    itself = await refusal(world.rpc.MergeIncidents(pb.MergeIncidentsRequest(id=one.id, other_id=one.id), None))
+    assert (itself.reason, str(itself)) == ("INCIDENT_STATE_CONFLICT", "an incident cannot be merged into itself")
     parts = await world.rpc.SplitIncident(pb.SplitIncidentRequest(id=one.id, alert_ids=list(other.alerts)), None)
     assert (parts.incident.alert_count, parts.new_incident.alert_count) == (1, 1)
     assert parts.new_incident.id not in {one.id, other.id}

@@ -13,7 +13,6 @@ from services.chassis.failures import Failure, InvalidRequest
 from services.chassis.request_ids import RequestIdReused
 from services.contract.timestamps import duration_of, timestamp_of
 from services.manager.adapters.on_call_cache import OnCallCache
-from services.manager.adapters.routing_cache import RoutingCache
 from services.manager.core.on_call_records import MAX_OVERRIDES, OnCallKind, OnCallSnapshot
 from services.manager.ports.feeds import NotifierReceivers
 from services.manager.rpc.failures import (
@@ -29,7 +28,7 @@ from services.manager.rpc.on_call import OnCallRpc
 from services.manager.rpc.on_call_commands import OnCallCommands
 from tests.fakes.clock import FakeClock
 from tests.fakes.manager import MemoryStore
-from tests.fakes.manager_readers import MemoryOnCallReader, MemoryRoutingReader
+from tests.fakes.manager_readers import MemoryOnCallReader
 from tests.fakes.on_call import a_person, a_policy, a_schedule, a_snapshot, an_override, full_policy, full_schedule
 from tests.fakes.routing import FakeReceivers, a_stored_tree, a_tree
 from tests.fakes.transitions import NOW
@@ -84,8 +83,7 @@ class World:
         self.receivers = FakeReceivers("ann-pager", "mail", "ben-pager", "duty", "x")
         self.ids = iter(f"override-{n}" for n in range(9))
         self.cache = OnCallCache(MemoryOnCallReader(self.store))
-        routing = RoutingCache(MemoryRoutingReader(self.store))
-        commands = OnCallCommands(self.store, self.clock, lambda: next(self.ids), self.cache, routing, self.receivers)
+        commands = OnCallCommands(self.store, self.clock, lambda: next(self.ids), self.cache, self.receivers)
         self.rpc = OnCallRpc(commands, self.cache, self.clock)
 
     async def apply(self, **changed: Any) -> pb.ApplyOnCallResponse:

@@ -20,7 +20,7 @@ from tests.fakes.manager_readers import (
     MemoryRoutingReader,
     MemorySilenceReader,
 )
-from tests.fakes.on_call import FixedOnCall, a_person, a_policy, a_step
+from tests.fakes.on_call import FixedOnCall, a_person, a_policy, a_snapshot, a_step
 from tests.fakes.routing import FakeReceivers, MemoryRoutingFeed
 from tocsin.routing.v1 import routing_service_pb2 as pb
 from tocsin.routing.v1.routing_tree_pb2 import Correlation, InhibitionRule, Route, RoutingTree
@@ -123,6 +123,14 @@ async def test_while_the_notifier_is_away_a_tree_is_taken_with_a_warning(world: 
         await world.set("No name")
 
 
+async def test_a_policy_that_was_deleted_since_the_check_is_refused(world: World) -> None:
+    night = RoutingTree(root=Route(receivers=["chat"], policy="night"))
+    assert await world.refused(night) == {"tree.root.policy": 'there is no escalation policy "night"; there are none'}
+    assert world.store.tables.routing == {}
+    world.store.tables.on_call = a_snapshot(a_policy("night"))
+    assert (await world.rpc.SetRouting(pb.SetRoutingRequest(tree=night), None)).routing.version == 1
+
+
 async def test_versions_are_listed_in_pages(world: World) -> None:
     for receiver in ("chat", "mail", "chat"):
         await world.set(receiver)
@@ -186,6 +194,7 @@ async def test_labels_that_no_alert_has_are_refused(world: World, labels: dict[s
 
 
 async def test_the_steps_of_a_routes_policy_are_explained(world: World) -> None:
+    world.store.tables.on_call = a_snapshot(a_policy("night"), a_policy("lost"))
     routes = [Route(matchers=["team=shop"], policy="night"), Route(policy="lost")]
     tree = RoutingTree(root=Route(receivers=["chat"], routes=routes))
     request = pb.ExplainRoutingRequest(labels={"team": "shop", "severity": "HIGH"}, tree=tree)

@@ -99,7 +99,9 @@ class ReportFigures(_message.Message):
     count: _builtins.int
     """How many there are."""
     acknowledged_count: _builtins.int
-    """How many of them somebody acknowledged. Of an alert it is enough that somebody acknowledged its incident."""
+    """How many of them somebody acknowledged, also if that was taken back or ran out later. Of an alert it is enough that
+    somebody acknowledged its incident.
+    """
     acknowledged_share: _builtins.float
     """The share of these, 0 to 1; 0 where there is none."""
     resolved_count: _builtins.int
@@ -108,7 +110,7 @@ class ReportFigures(_message.Message):
     """How many of them ended by themselves, and nobody acknowledged, resolved or was assigned them or their incident."""
     @_builtins.property
     def time_to_acknowledge(self) -> Global___TimeSpread:
-        """From the beginning to the acknowledgement. An alert that fired after its incident was acknowledged has none."""
+        """From the beginning to the first acknowledgement. An alert that fired after its incident was acknowledged has none."""
 
     @_builtins.property
     def time_to_resolve(self) -> Global___TimeSpread:

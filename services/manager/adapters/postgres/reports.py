@@ -76,13 +76,20 @@ _ALERT_SECTIONS = " UNION ALL ".join(
         ),
     )
 )
+# When somebody acknowledged an incident first, also if that was taken back or has run out since.
+_ACKNOWLEDGED = """least(acknowledge_time, (
+        SELECT min(entry.create_time) FROM incident_history AS entry
+        WHERE entry.incident_id = incidents.id AND entry.kind = 'ACKNOWLEDGED'
+    ))"""
 _COUNT_ALERTS = f"""
-WITH taken AS (
+WITH changed AS (
+    SELECT id, resolved_by, assignee, {_ACKNOWLEDGED} AS acknowledge_time
+    FROM incidents WHERE tenant = $1 AND update_time >= $2
+), taken AS (
     -- The alerts of whose incident somebody has taken care.
     SELECT alert_id, min(acknowledge_time) AS acknowledge_time
-    FROM incidents JOIN incident_alerts ON incident_id = incidents.id
-    WHERE incidents.tenant = $1 AND incidents.update_time >= $2
-        AND (acknowledge_time IS NOT NULL OR resolved_by <> '' OR assignee <> '')
+    FROM changed JOIN incident_alerts ON incident_id = changed.id
+    WHERE acknowledge_time IS NOT NULL OR resolved_by <> '' OR assignee <> ''
     GROUP BY alert_id
 ), fired AS MATERIALIZED (
     SELECT
@@ -114,9 +121,15 @@ _INCIDENT_SECTIONS = " UNION ALL ".join(
     )
 )
 _COUNT_INCIDENTS = f"""
-WITH opened AS MATERIALIZED (
+WITH recent AS MATERIALIZED (
     SELECT
-        incidents.severity, alert_count,
+        id, severity, cause, create_time, resolve_time, state, resolved_by, assignee, alert_count,
+        {_ACKNOWLEDGED} AS acknowledge_time
+    FROM incidents
+    WHERE tenant = $1 AND create_time >= $2 AND create_time < $3 AND merged_into = ''
+), opened AS MATERIALIZED (
+    SELECT
+        recent.severity, alert_count,
         coalesce(rule_name, '') AS rule_name,
         coalesce(service, '') AS service,
         width_bucket(create_time, $4::timestamptz[]) AS day,
@@ -125,8 +138,7 @@ WITH opened AS MATERIALIZED (
         state = 'RESOLVED' AND resolved_by = '' AND acknowledge_time IS NULL AND assignee = '' AS is_unattended,
         extract(epoch FROM acknowledge_time - create_time)::float8 AS acknowledge_seconds,
         extract(epoch FROM resolve_time - create_time)::float8 AS resolve_seconds
-    FROM incidents LEFT JOIN incident_alerts ON incident_id = incidents.id AND alert_id = cause
-    WHERE incidents.tenant = $1 AND create_time >= $2 AND create_time < $3 AND merged_into = ''
+    FROM recent LEFT JOIN incident_alerts ON incident_id = recent.id AND alert_id = cause
 )
 {_INCIDENT_SECTIONS}
 """
