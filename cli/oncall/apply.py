@@ -1,6 +1,6 @@
 """tocsin oncall apply: make the stored people, schedules and policies those of files, by name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -23,13 +23,16 @@ from cli.file_changes import (
     DiffOption,
     DryRunOption,
     FileChange,
+    SureOption,
+    ask_before_deleting,
     differences_of,
     print_changes,
 )
 from cli.oncall.documents import NOUNS, FileResource, load_resources, normalized, place_of, request_of, written_document
 from cli.oncall.listing import all_resources
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, OutputOption, print_error, print_warnings
-from tocsin.oncall.v1.on_call_service_pb2 import AppliedOnCall
+from tocsin.oncall.v1 import on_call_service_pb2 as service
+from tocsin.oncall.v1.on_call_service_pb2 import AppliedOnCall, ApplyOnCallResponse
 from tocsin.oncall.v1.on_call_service_pb2_grpc import OnCallServiceStub
 
 
@@ -40,13 +43,16 @@ def apply_on_call(
     ],
     *,
     show_diff: DiffOption = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete all that is in none of the files.")] = False,
+    is_sure: SureOption = False,
     is_dry_run: DryRunOption = False,
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Create or replace the people, schedules and policies of files by their names, all of them or none.
 
-    Each is replaced whole: what its file leaves out is cleared. What is in none of the files stays as it is.
+    Each is replaced whole: what its file leaves out is cleared. What is in none of the files stays as it is, unless
+    --prune deletes it, after those of the files are stored; before that it names what it deletes and asks.
 
     Exit code 1 when one is refused, 2 when one cannot be read; the error names all problems.
     """
@@ -61,16 +67,53 @@ def apply_on_call(
     with open_channel(server, output) as channel:
         stub = OnCallServiceStub(channel)
         before = {(key, each.name): written_document(each) for key in NOUNS for each in all_resources(stub, key)}
+        deleted = _in_no_file(before, resources) if prune else []
+        if not is_dry_run and not is_sure:
+            ask_before_deleting([f"{NOUNS[key]} {name}" for key, name in deleted], "entries", output)
         with _refusals(resources, source, output):
             response = stub.ApplyOnCall(request, timeout=RPC_TIMEOUT_S)
+        changes = _changes(resources, response, before)
+        try:
+            for key, name in deleted:
+                if not is_dry_run:
+                    delete_on_call_resource(stub, key, name)
+                changes.append(FileChange(kind=ChangeKind.DELETED, name=f"{NOUNS[key]} {name}", differences={}))
+        finally:
+            # Also when one is still in use.
+            print_changes(changes, output, show_diff=show_diff, is_dry_run=is_dry_run, has_ids=False)
+    print_warnings([_detail(warning.field, warning.description, resources) for warning in response.warnings], output)
+
+
+def delete_on_call_resource(stub: OnCallServiceStub, key: str, name: str) -> None:
+    """Delete a person, a schedule or a policy, which nothing may use."""
+    match key:
+        case "people":
+            stub.DeletePerson(service.DeletePersonRequest(name=name), timeout=RPC_TIMEOUT_S)
+        case "schedules":
+            stub.DeleteSchedule(service.DeleteScheduleRequest(name=name), timeout=RPC_TIMEOUT_S)
+        case _:
+            request = service.DeleteEscalationPolicyRequest(name=name)
+            stub.DeleteEscalationPolicy(request, timeout=RPC_TIMEOUT_S)
+
+
+def _in_no_file(stored: Iterable[tuple[str, str]], resources: Sequence[FileResource]) -> list[tuple[str, str]]:
+    """Return what no file has, in an order in which nothing is deleted before what uses it."""
+    kept = {(each.key, each.message.name) for each in resources}
+    order = list(NOUNS)[::-1]
+    return sorted(set(stored) - kept, key=lambda each: (order.index(each[0]), each[1]))
+
+
+def _changes(
+    resources: Sequence[FileResource],
+    response: ApplyOnCallResponse,
+    before: Mapping[tuple[str, str], dict[str, Any]],
+) -> list[FileChange]:
     # As they stand in the request: by kind, and in the files' order.
     ordered = [each for key in NOUNS for each in resources if each.key == key]
-    changes = [
+    return [
         _change(each, result, before.get((each.key, result.name), {}))
         for each, result in zip(ordered, response.results, strict=True)
     ]
-    print_changes(changes, output, show_diff=show_diff, is_dry_run=is_dry_run, has_ids=False)
-    print_warnings([_detail(warning.field, warning.description, resources) for warning in response.warnings], output)
 
 
 def _change(resource: FileResource, result: AppliedOnCall, before: dict[str, Any]) -> FileChange:

@@ -11,7 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.alerts import ActorOption, parse_age
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
-from cli.oncall.apply import apply_on_call
+from cli.oncall.apply import apply_on_call, delete_on_call_resource
+from cli.oncall.documents import NOUNS
 from cli.oncall.listing import all_resources, export_document, print_resources
 from cli.output import (
     OutputFormat,
@@ -224,15 +225,8 @@ def delete_on_call(
 ) -> None:
     """Delete a person, a schedule with its overrides, or a policy. What is still used is refused."""
     with open_channel(server, output) as channel:
-        stub = OnCallServiceStub(channel)
-        match kind:
-            case DeletedKind.PERSON:
-                stub.DeletePerson(service.DeletePersonRequest(name=name), timeout=RPC_TIMEOUT_S)
-            case DeletedKind.SCHEDULE:
-                stub.DeleteSchedule(service.DeleteScheduleRequest(name=name), timeout=RPC_TIMEOUT_S)
-            case DeletedKind.POLICY:
-                request = service.DeleteEscalationPolicyRequest(name=name)
-                stub.DeleteEscalationPolicy(request, timeout=RPC_TIMEOUT_S)
+        key = next(key for key, noun in NOUNS.items() if noun == kind)
+        delete_on_call_resource(OnCallServiceStub(channel), key, name)
     _print_deleted(name, output)
 
 

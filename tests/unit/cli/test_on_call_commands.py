@@ -9,6 +9,7 @@ import yaml
 
 from services.manager.core.on_call_records import OnCallKind
 from tests.fakes.edge import Edge
+from tests.fakes.routing import a_stored_tree, a_tree
 from tests.unit.cli.commands import Command, error_of
 
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "on_call.md"
@@ -219,6 +220,32 @@ def test_people_schedules_and_policies_are_listed(tocsin: Command, file: Path) -
     file.write_text("policies: [{name: urgent, steps: [{people: [ann], delay: 5m, untilAcknowledged: true}]}]")
     applied(tocsin, file)
     assert "again until acknowledged" in tocsin("oncall", "policies", "-o", "wide").stdout
+
+
+def test_what_is_in_no_file_is_deleted_when_somebody_is_sure(tocsin: Command, edge: Edge, file: Path) -> None:
+    applied(tocsin, file)
+    file.write_text("people: [{name: ben, receivers: ben-pager}]\n")
+    deleted = [("deleted", name) for name in ("policy urgent", "schedule payments", "person ann")]
+    assert changes(applied(tocsin, file)) == [("unchanged", "person ben")]
+    assert changes(applied(tocsin, file, "--prune", "--dry-run")) == [("unchanged", "person ben"), *deleted]
+    refused = tocsin("oncall", "apply", str(file), "--prune", "-o", "json")
+    assert (refused.exit_code, [each["rule"] for each in error_of(refused)["details"]]) == (
+        2,
+        ["policy urgent", "schedule payments", "person ann"],
+    )
+    assert len(edge.store.tables.on_call.records) == 4
+    assert changes(applied(tocsin, file, "--prune", "--yes")) == [("unchanged", "person ben"), *deleted]
+    assert [name for _, name in edge.store.tables.on_call.records] == ["ben"]
+    assert changes(applied(tocsin, file, "--prune")) == [("unchanged", "person ben")]
+
+
+def test_what_is_still_used_is_not_pruned_and_the_rest_is_shown(tocsin: Command, edge: Edge, file: Path) -> None:
+    applied(tocsin, file)
+    edge.store.tables.routing[1] = a_stored_tree(a_tree(policy="urgent"))
+    file.write_text("people: [{name: ben, receivers: other-pager}]\n")
+    done = tocsin("oncall", "apply", str(file), "--prune", "--yes")
+    assert (done.exit_code, "the routing tree" in done.stderr, "updated" in done.stdout) == (1, True, True)
+    assert len(edge.store.tables.on_call.records) == 4
 
 
 def test_what_is_not_used_is_deleted(tocsin: Command, edge: Edge, file: Path) -> None:
