@@ -18,7 +18,7 @@ local ENUM_VALUES = {
 local MESSAGES = {
   ["AcknowledgeAlertRequest"] = {settable = "actor comment etag requestId", of_the_server = "id", inner = {}},
   ["AcknowledgeIncidentRequest"] = {settable = "actor comment etag requestId until", of_the_server = "id", inner = {}},
-  ["AlertRule"] = {settable = "name description type scope filter groupBy valueField condition threshold windowMinutes window lateness severity labels enabled etag", of_the_server = "id revision selectionRevision createTime updateTime problems", inner = {}},
+  ["AlertRule"] = {settable = "name description type scope filter groupBy valueField condition threshold windowMinutes window lateness severity labels enabled etag", of_the_server = "id revision selectionRevision createTime updateTime problems tenant", inner = {}},
   ["ApplyOnCallRequest"] = {settable = "people schedules policies requestId validateOnly", of_the_server = "", inner = {people = "Person", schedules = "Schedule", policies = "EscalationPolicy"}},
   ["ApplyServicesRequest"] = {settable = "services requestId validateOnly", of_the_server = "", inner = {services = "ServiceEntry"}},
   ["AssignIncidentRequest"] = {settable = "actor comment etag requestId assignee", of_the_server = "id", inner = {}},
@@ -126,6 +126,6 @@ local METHODS = {
   {verb = "POST", path = "^/api/notifications/[^/]+/retry$", query = "requestId", body = ""},
   {verb = "GET", path = "^/api/circuit%-breakers$", query = "", body = ""},
   {verb = "GET", path = "^/actuator/circuitbreakers$", query = "", body = ""},
-  {verb = "GET", path = "^/api/receivers$", query = "", body = ""},
+  {verb = "GET", path = "^/api/receivers$", query = "tenant", body = ""},
 }
 

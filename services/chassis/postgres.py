@@ -18,6 +18,7 @@ from services.chassis.migrations import migrate
 from services.chassis.postgres_connections import PostgresConnector
 from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name, failure_of
 from services.chassis.settings import PostgresSettings
+from services.chassis.tenants import ALL_TENANTS, DEFAULT_TENANT, current_tenant
 
 __all__ = ["Connection", "Database", "connect", "listen", "migrate", "translate"]
 
@@ -33,6 +34,9 @@ _PRECISE_SECONDS = 0.2
 _PROBE_EVERY = timedelta(seconds=1)
 # How soon a connection that died without notice is found.
 _LISTEN_PROBE_EVERY = timedelta(seconds=5)
+
+# Whose rows the database has from the beginning.
+_INITIAL_TENANTS = frozenset({DEFAULT_TENANT, ALL_TENANTS})
 
 # A session that makes no progress (its process is stopped, or its host is gone) must not block the others for longer.
 _SESSION = {
@@ -86,6 +90,8 @@ class Database:
         self.schema = schema
         self.clock = DatabaseClock()
         self._dependency = dependency
+        # Which the database knows.
+        self._tenants = _INITIAL_TENANTS
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -102,14 +108,20 @@ class Database:
             if error_kind(cause) is ErrorKind.SESSION:
                 # The pool's other connections are as dead as this one, or their server has become read-only.
                 await self.pool.expire_connections()
+                # It may come back as it was at a backup.
+                self._tenants = _INITIAL_TENANTS
                 self._mark_down(error_name(cause))
             raise
         self._mark_up()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Lend a connection inside of a transaction, which commits at the end of the block."""
+        """Lend a connection inside of a transaction of the current tenant, which commits at the end of the block."""
+        tenant = current_tenant()
+        if tenant not in self._tenants:
+            await self._add_tenant(tenant)
         async with self.connection() as connection, connection.transaction():
+            await _set_tenant(connection, tenant)
             yield connection
 
     async def run_idempotent(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
@@ -145,6 +157,12 @@ class Database:
             asked = self.clock.monotonic()
             moment = await connection.fetchval("SELECT clock_timestamp()", timeout=_ACQUIRE_SECONDS)
             self.clock.sync(moment, asked, self.clock.monotonic())
+
+    async def _add_tenant(self, tenant: str) -> None:
+        async with self.connection() as connection, connection.transaction():
+            await _set_tenant(connection, tenant)
+            await connection.execute("SELECT add_tenant($1)", tenant)
+        self._tenants |= {tenant}
 
     def _is_exhausted(self) -> bool:
         return self.pool.get_size() == self.pool.get_max_size() and self.pool.get_idle_size() == 0
@@ -184,6 +202,13 @@ async def connect(
             yield database
     finally:
         await _close(pool)
+
+
+async def _set_tenant(connection: Connection, tenant: str) -> None:
+    """Say whose rows the transaction reads and writes. Without the setting, which costs a round trip: the default's."""
+    if tenant != DEFAULT_TENANT:
+        # No query, since a transaction may be made REPEATABLE READ only before its first one. Names have no quotes.
+        await connection.execute(f"SET LOCAL tocsin.tenant = '{tenant}'")
 
 
 async def listen(

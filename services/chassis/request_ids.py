@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from services.chassis.failures import Failure, InvalidRequest, Violation
 from services.chassis.postgres import Connection
+from services.chassis.tenants import DEFAULT_TENANT, current_tenant
 
 _Response = TypeVar("_Response", bound=Message)
 
@@ -125,11 +126,17 @@ class PostgresRequests:
 
     async def insert(self, request_id: str, digest: str, *, now: datetime) -> tuple[str, bytes] | None:
         """See Requests."""
-        if await self._connection.fetchrow(_INSERT, request_id, digest, now, REQUEST_RETENTION):
+        if await self._connection.fetchrow(_INSERT, _key(request_id), digest, now, REQUEST_RETENTION):
             return None
-        row = await self._connection.fetchrow(_SELECT, request_id)
+        row = await self._connection.fetchrow(_SELECT, _key(request_id))
         return (row["body"], row["answer"]) if row else None
 
     async def update_response(self, request_id: str, response: bytes) -> None:
         """See Requests."""
-        await self._connection.execute(_UPDATE_RESPONSE, request_id, response)
+        await self._connection.execute(_UPDATE_RESPONSE, _key(request_id), response)
+
+
+def _key(request_id: str) -> str:
+    """Return the id among those of all tenants: each tenant has its own ids."""
+    tenant = current_tenant()
+    return request_id if tenant == DEFAULT_TENANT else f"{tenant}/{request_id}"

@@ -6,6 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.contract.timestamps import duration_of, timedelta_of
 from services.domain.severity import Severity
+from services.domain.tenants import read_tenant, write_tenant
 from services.rule_language.rule import Draft, Rule, RuleType
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
@@ -35,6 +36,7 @@ def read_alert_rule(message: AlertRule) -> Draft:
         enabled=message.enabled if message.HasField("enabled") else None,
         revision=message.revision,
         selection_revision=message.selection_revision,
+        tenant=read_tenant(message.tenant),
     )
 
 
@@ -57,6 +59,7 @@ def write_alert_rule(rule: Rule) -> AlertRule:
         enabled=rule.enabled,
         revision=rule.revision,
         selection_revision=rule.selection_revision,
+        tenant=write_tenant(rule.tenant),
     )
     if rule.window % _MINUTE:
         message.window.CopyFrom(duration_of(rule.window))

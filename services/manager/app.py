@@ -18,6 +18,7 @@ from services.chassis.outbox import relaying
 from services.chassis.postgres import Database, connect, listen, migrate
 from services.chassis.redis import RedisClient, redis_client
 from services.chassis.request_ids import REQUEST_RETENTION
+from services.chassis.tenants import ALL_TENANTS, as_tenant
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import (
@@ -28,11 +29,9 @@ from services.contract.topics import (
     TRANSITION_GROUP,
 )
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
-from services.manager.adapters.catalog_cache import CATALOG_REFRESH_INTERVAL, CatalogCache
 from services.manager.adapters.incident_broadcaster import INCIDENT_WATCH_INTERVAL, IncidentBroadcaster
 from services.manager.adapters.ingest_client import IngestClient
 from services.manager.adapters.notifier_client import NotifierClient
-from services.manager.adapters.on_call_cache import ON_CALL_REFRESH_INTERVAL, OnCallCache
 from services.manager.adapters.postgres import (
     ALERTS_CHANGED,
     CATALOG_CHANGED,
@@ -43,6 +42,7 @@ from services.manager.adapters.postgres import (
     RULE_ENDED,
     RULES_CHANGED,
     SILENCES_CHANGED,
+    TENANTS_CHANGED,
 )
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader, PostgresMatchedAlertReader
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
@@ -59,8 +59,15 @@ from services.manager.adapters.postgres.service_changes import PostgresChangeRea
 from services.manager.adapters.postgres.silences import PostgresSilenceReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
-from services.manager.adapters.routing_cache import ROUTING_REFRESH_INTERVAL, RoutingCache
-from services.manager.adapters.silence_cache import SilenceCache
+from services.manager.adapters.tenant_caches import (
+    TenantAlertFeed,
+    TenantCatalogs,
+    TenantIncidentFeed,
+    TenantNames,
+    TenantOnCall,
+    TenantRouting,
+    TenantSilences,
+)
 from services.manager.core.canary import canary_rule
 from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident_batch import IncidentSettings
@@ -96,6 +103,7 @@ from services.manager.worker.results import ResultWorker
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
 from services.manager.worker.rule_endings import RuleEndingWorker
 from services.manager.worker.silences import SilenceWorker
+from services.manager.worker.tenants import EachTenant
 from services.manager.worker.transitions import TransitionWorker
 
 SCHEMA = "manager"
@@ -103,6 +111,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 # What another instance has left undone is found after this time.
 _ENDING_INTERVAL = timedelta(seconds=1)
+# A NOTIFY that was lost is made up for after this time.
+_REFRESH_INTERVAL = timedelta(seconds=2)
 _RECONNECT_INTERVAL = timedelta(milliseconds=500)
 
 
@@ -173,7 +183,8 @@ class _Parts:
         self.checker = RuleChecker()
         self._metrics = Metrics()
         guarded_redis = GuardedRedis(redis, self._clock)
-        self._catalog = CatalogCache(PostgresCatalogReader(database))
+        self._tenants = TenantNames(database)
+        self._catalog = TenantCatalogs(PostgresCatalogReader(database))
         self._store = PostgresStore(database, self._catalog)
         self._dedup_cache = RedisDedupCache(guarded_redis, settings.dedup_ttl)
         self._response_cache = RedisResponseCache(guarded_redis, settings.cache_ttl, self._metrics)
@@ -184,17 +195,19 @@ class _Parts:
         self._learning = LearningSettings(retention=settings.learned_edge_retention)
         unstored = (canary_rule(),) if settings.canary_interval else ()
         self._rules = RuleBroadcaster(self._rule_reader, unstored)
-        self._alerts = AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)
+        self._alerts = TenantAlertFeed(
+            lambda: AlertBroadcaster(self._alert_reader, self._catalog, max_resolved=settings.max_watch_backlog)
+        )
         self._incident_reader = PostgresIncidentReader(database)
-        self._watched_incidents = IncidentBroadcaster(
-            self._incident_reader, watch_response, max_resolved=settings.max_watch_backlog
+        self._watched_incidents = TenantIncidentFeed(
+            lambda: IncidentBroadcaster(self._incident_reader, watch_response, max_resolved=settings.max_watch_backlog)
         )
         self._silence_reader = PostgresSilenceReader(database)
         self._matched_alerts = PostgresMatchedAlertReader(database)
-        self._silences = SilenceCache(self._silence_reader, self._clock)
-        self._on_call = OnCallCache(PostgresOnCallReader(database))
+        self._silences = TenantSilences(self._silence_reader, self._clock)
+        self._on_call = TenantOnCall(PostgresOnCallReader(database))
         self._routing_reader = PostgresRoutingReader(database)
-        self._routing = RoutingCache(self._routing_reader)
+        self._routing = TenantRouting(self._routing_reader)
         self._receivers = NotifierClient(mesh, self._clock)
         self.transitions = TransitionWorker(
             self._store,
@@ -213,10 +226,18 @@ class _Parts:
         """Create the default rules, and load what is kept in memory, before the first call."""
         await self._database.sync_clock()
         await create_default_rules(self._store, _new_id, self._clock.now())
-        await self._rules.refresh()
+        await self._refresh_rules()
+        await self._tenants.refresh()
+        await EachTenant(self._tenants, lambda: self._refresh_caches).turn()
+        await EachTenant(self._tenants, lambda: self._silences.refresh).turn()
+
+    async def _refresh_rules(self) -> None:
+        with as_tenant(ALL_TENANTS):
+            await self._rules.refresh()
+
+    async def _refresh_caches(self) -> None:
         await self._catalog.refresh()
         await self._routing.refresh()
-        await self._silences.refresh()
         await self._on_call.refresh()
 
     def mounts(self) -> list[Mount]:
@@ -281,32 +302,14 @@ class _Parts:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the loops; at the end close the broadcasters, which ends their streams, so that the server can stop."""
-        refresh_rules = self._loop(self._rules.refresh, "refresh rules", every=RULE_REFRESH_INTERVAL)
-        silences = SilenceWorker(self._store, self._silences, self._matched_alerts, self._clock, self._metrics)
-        apply_silences = self._loop(silences.turn, "apply silences")
-        refresh_routing = self._loop(self._routing.refresh, "refresh routing", every=ROUTING_REFRESH_INTERVAL)
-        refresh_catalog = self._loop(self._catalog.refresh, "refresh catalog", every=CATALOG_REFRESH_INTERVAL)
-        refresh_on_call = self._loop(self._on_call.refresh, "refresh on-call", every=ON_CALL_REFRESH_INTERVAL)
+        refresh_tenants = self._loop(self._tenants.refresh, "refresh tenants", every=_REFRESH_INTERVAL)
+        refresh_rules = self._loop(self._refresh_rules, "refresh rules", every=RULE_REFRESH_INTERVAL)
+        apply_silences = self._each("apply silences", lambda: self._silence_worker().turn)
+        refresh_caches = self._each("refresh caches", lambda: self._refresh_caches, every=_REFRESH_INTERVAL)
         file_routes = FileRoutesWorker(self._store, self._routing, self._receivers, self._clock)
         endings = RuleEndingWorker(self._store, self._dedup_cache, self._clock, self._metrics)
-        end_alerts = self._loop(endings.turn, "end alerts of rules", every=_ENDING_INTERVAL)
-        incidents = IncidentWorker(
-            self._store,
-            self._catalog,
-            self._routing,
-            self._on_call,
-            self._clock,
-            self._metrics,
-            settings=self._incident_settings,
-        )
-        learning = LearningWorker(
-            self._store,
-            self._clock,
-            self._metrics,
-            close_delay=self._settings.trace_close_delay,
-            settings=self._learning,
-        )
-        correlate = self._loop(incidents.turn, "correlate alerts")
+        end_alerts = self._each("end alerts of rules", lambda: endings.turn, every=_ENDING_INTERVAL)
+        correlate = self._each("correlate alerts", lambda: self._incident_worker().turn)
 
         watch_incidents = self._loop(self._watched_incidents.turn, "broadcast incidents", every=INCIDENT_WATCH_INTERVAL)
 
@@ -319,11 +322,12 @@ class _Parts:
             correlate.wake()
 
         channels: dict[str, Callable[[str], None]] = {
+            TENANTS_CHANGED: lambda _: refresh_tenants.wake(),
             RULES_CHANGED: lambda _: refresh_rules.wake(),
             SILENCES_CHANGED: lambda _: apply_silences.wake(),
-            CATALOG_CHANGED: lambda _: refresh_catalog.wake(),
-            ROUTING_CHANGED: lambda _: refresh_routing.wake(),
-            ON_CALL_CHANGED: lambda _: refresh_on_call.wake(),
+            CATALOG_CHANGED: lambda _: refresh_caches.wake(),
+            ROUTING_CHANGED: lambda _: refresh_caches.wake(),
+            ON_CALL_CHANGED: lambda _: refresh_caches.wake(),
             ALERTS_CHANGED: alerts_changed,
             INCIDENTS_CHANGED: incidents_changed,
             NOTIFICATIONS_EXHAUSTED: lambda _: correlate.wake(),
@@ -331,7 +335,7 @@ class _Parts:
         }
 
         def connected() -> None:
-            for loop in (refresh_rules, refresh_catalog, refresh_routing, refresh_on_call, apply_silences):
+            for loop in (refresh_tenants, refresh_rules, refresh_caches, apply_silences):
                 loop.wake()
             self._alerts.mark_stale()
             listener.mark_working()
@@ -344,14 +348,13 @@ class _Parts:
         async with AsyncExitStack() as stack:
             for loop in (
                 listener,
+                refresh_tenants,
                 refresh_rules,
-                refresh_catalog,
-                refresh_routing,
-                refresh_on_call,
+                refresh_caches,
                 apply_silences,
                 end_alerts,
                 correlate,
-                self._loop(learning.turn, "learn dependencies"),
+                self._each("learn dependencies", lambda: self._learning_worker().turn),
                 self._loop(file_routes.turn, "store file routes"),
                 self._loop(self._alerts.turn, "broadcast alerts"),
                 watch_incidents,
@@ -375,6 +378,38 @@ class _Parts:
         self, turn: Callable[[], Awaitable[timedelta | None]], name: str, *, every: timedelta = timedelta()
     ) -> Loop:
         return Loop(turn, name=name, health=self._health, every=every)
+
+    def _each(
+        self,
+        name: str,
+        make: Callable[[], Callable[[], Awaitable[timedelta | None]]],
+        *,
+        every: timedelta = timedelta(),
+    ) -> Loop:
+        return self._loop(EachTenant(self._tenants, make).turn, name, every=every)
+
+    def _silence_worker(self) -> SilenceWorker:
+        return SilenceWorker(self._store, self._silences, self._matched_alerts, self._clock, self._metrics)
+
+    def _incident_worker(self) -> IncidentWorker:
+        return IncidentWorker(
+            self._store,
+            self._catalog,
+            self._routing,
+            self._on_call,
+            self._clock,
+            self._metrics,
+            settings=self._incident_settings,
+        )
+
+    def _learning_worker(self) -> LearningWorker:
+        return LearningWorker(
+            self._store,
+            self._clock,
+            self._metrics,
+            close_delay=self._settings.trace_close_delay,
+            settings=self._learning,
+        )
 
     def _retention(self) -> RetentionWorker:
         policy = RetentionPolicy(

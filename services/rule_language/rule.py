@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 from services.domain.severity import Severity
+from services.domain.tenants import SOLE_TENANT
 from services.rule_language import restrictions
 from services.rule_language.checking import Expression, check_condition, check_filter, reads_total
 
@@ -56,6 +57,7 @@ class Draft:
     enabled: bool | None = None
     revision: int = 0
     selection_revision: int = 0
+    tenant: str = SOLE_TENANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,8 @@ class Rule:
     enabled: bool
     revision: int
     selection_revision: int
+    # Only whose events it selects.
+    tenant: str = SOLE_TENANT
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.chassis.failures import StoreUnavailable
+from services.chassis.tenants import current_tenant
 from services.domain.trace_context import TraceHeaders, trace_id_of, traceparent_of
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
@@ -342,12 +343,17 @@ class MemoryTransaction:
 
 
 class MemoryStore:
-    """Transactions one after the other; `fail_commits` of them are lost at the last moment."""
+    """Transactions one after the other, each on its tenant's own tables; `fail_commits` are lost at the last moment."""
 
     def __init__(self) -> None:
-        self.tables = Tables()
+        self.tenants = {"default": Tables()}
         self.fail_commits = 0
         self._lock = asyncio.Lock()
+
+    @property
+    def tables(self) -> Tables:
+        """Return the current tenant's tables."""
+        return self.tenants.setdefault(current_tenant(), Tables())
 
     @asynccontextmanager
     async def transaction(self, *, commit: bool = True) -> AsyncIterator[MemoryTransaction]:
@@ -359,4 +365,4 @@ class MemoryStore:
             if self.fail_commits:
                 self.fail_commits -= 1
                 raise StoreUnavailable("the database does not answer")
-            self.tables = tables
+            self.tenants[current_tenant()] = tables

@@ -126,8 +126,14 @@ class AlertBroadcaster:
         self._changed.set()
 
     async def turn(self) -> None:
-        """Wait for changes and read them; when they cannot be read, all open alerts are read in the next turn."""
+        """Wait for changes and read them."""
         await self._changed.wait()
+        await self.read_changes()
+
+    async def read_changes(self) -> None:
+        """Read what has changed, if anything; when that cannot be read, all open alerts are read the next time."""
+        if not self._changed.is_set():
+            return
         self._changed.clear()
         changed, self._changed_ids = self._changed_ids, set()
         if not self._count:

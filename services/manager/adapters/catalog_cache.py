@@ -1,7 +1,6 @@
 """The catalog of services in memory: decisions about alerts read it, and ask no database."""
 
 import asyncio
-from datetime import timedelta
 
 import structlog
 
@@ -9,9 +8,6 @@ from services.manager.core.catalog import Catalog
 from services.manager.ports.readers import CatalogReader
 
 log = structlog.get_logger()
-
-# A NOTIFY that was lost is made up for after this time.
-CATALOG_REFRESH_INTERVAL = timedelta(seconds=2)
 
 
 class CatalogCache:

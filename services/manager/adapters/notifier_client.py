@@ -7,6 +7,8 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
+from services.chassis.tenants import current_tenant
+from services.domain.tenants import write_tenant
 from services.manager.core.routing_tree import RoutingTree
 from services.manager.messages import read_routing_tree
 from services.manager.ports.feeds import NotifierReceivers
@@ -32,20 +34,22 @@ class NotifierClient:
     def __init__(self, mesh: grpc.aio.Channel, clock: Clock) -> None:
         self._stub = NotificationServiceStub(mesh)
         self._clock = clock
-        self._known: NotifierReceivers | None = None
-        self._asked = 0.0
+        # By tenant, with the time when it was asked.
+        self._known: dict[str, tuple[NotifierReceivers, float]] = {}
         self._asking = asyncio.Lock()
 
     async def receivers(self) -> NotifierReceivers:
         async with self._asking:
-            now = self._clock.monotonic()
-            if self._known is None or now - self._asked >= _MAX_AGE_S:
-                self._known, self._asked = await self._ask(), now
-            return self._known
+            tenant, now = current_tenant(), self._clock.monotonic()
+            known = self._known.get(tenant)
+            if known is None or now - known[1] >= _MAX_AGE_S:
+                known = self._known[tenant] = await self._ask(tenant), now
+            return known[0]
 
-    async def _ask(self) -> NotifierReceivers:
+    async def _ask(self, tenant: str) -> NotifierReceivers:
+        request = ListReceiversRequest(tenant=write_tenant(tenant))
         try:
-            response = await self._stub.ListReceivers(ListReceiversRequest(), timeout=_TIMEOUT_S)
+            response = await self._stub.ListReceivers(request, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise ReceiversUnavailable("the notifier does not answer") from error
         return NotifierReceivers(

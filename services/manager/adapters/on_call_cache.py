@@ -1,7 +1,6 @@
 """People, schedules and escalation policies in memory: decisions read them, and ask no database."""
 
 import asyncio
-from datetime import timedelta
 
 import structlog
 
@@ -10,9 +9,6 @@ from services.manager.core.on_call_records import OnCallSnapshot
 from services.manager.ports.readers import OnCallReader
 
 log = structlog.get_logger()
-
-# A NOTIFY that was lost is made up for after this time.
-ON_CALL_REFRESH_INTERVAL = timedelta(seconds=2)
 
 
 class OnCallCache:

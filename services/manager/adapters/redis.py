@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 from services.chassis.breaker import Breaker, CircuitOpenError
 from services.chassis.clock import Clock
 from services.chassis.redis import RedisClient, RedisUnavailableError
+from services.chassis.tenants import current_tenant
+from services.domain.tenants import write_tenant
 from services.manager.metrics import Metrics
 
 log = structlog.get_logger()
@@ -85,7 +87,7 @@ class RedisResponseCache:
         self._metrics = metrics
 
     async def get(self, key: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
-        name = self._redis.key("answer", key)
+        name = self._redis.key("answer", *_of_tenant(), key)
         cached = await self._get(name)
         self._metrics.looked_up(is_hit=cached is not None)
         if cached is not None:
@@ -101,3 +103,9 @@ class RedisResponseCache:
             return value
 
         return await self._redis.call(command)
+
+
+def _of_tenant() -> tuple[str, ...]:
+    """Return the parts of a key that say whose response it is."""
+    tenant = write_tenant(current_tenant())
+    return ("tenant", tenant) if tenant else ()

@@ -1,7 +1,6 @@
 """The routing tree in memory: decisions about alerts read it, and ask no database."""
 
 import asyncio
-from datetime import timedelta
 
 import structlog
 
@@ -9,9 +8,6 @@ from services.manager.core.routing_tree import StoredTree
 from services.manager.ports.readers import RoutingReader
 
 log = structlog.get_logger()
-
-# A NOTIFY that was lost is made up for after this time.
-ROUTING_REFRESH_INTERVAL = timedelta(seconds=2)
 
 
 class RoutingCache:

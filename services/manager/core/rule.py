@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from services.domain.fingerprint import digest
+from services.domain.tenants import SOLE_TENANT
 from services.rule_language.rule import Rule
 
 # Each costs memory and time in every evaluator.
@@ -60,6 +61,8 @@ class RuleChanges:
     epoch: str = ""
     rules: tuple[StoredRule, ...] = ()
     removed: tuple[str, ...] = ()
+    # Whose the removed rules were, by their ids.
+    removed_from: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class RuleSnapshot:
     rules: tuple[StoredRule, ...] = ()
     # The revision at which each rule was removed; complete from the revision `since` on.
     removed: Mapping[str, int] = field(default_factory=dict)
+    # Whose they were.
+    removed_from: Mapping[str, str] = field(default_factory=dict)
     since: int = 0
 
     @property
@@ -87,11 +92,13 @@ class RuleSnapshot:
         removed = {rule_id: revision for rule_id, revision in self.removed.items() if rule_id not in changed}
         removed |= dict.fromkeys(changes.removed, changes.revision)
         is_too_long = len(removed) > MAX_REMOVED
+        removed_from = {name: tenant for name, tenant in self.removed_from.items() if name in removed}
         return replace(
             self,
             revision=changes.revision,
             rules=rules,
             removed={} if is_too_long else removed,
+            removed_from={} if is_too_long else {**removed_from, **changes.removed_from},
             since=changes.revision if is_too_long else self.since,
         )
 
@@ -101,6 +108,16 @@ class RuleSnapshot:
             return self
         epoch = "+".join([self.epoch, *(stored.rule.id for stored in rules)])
         return replace(self, epoch=epoch, rules=(*self.rules, *rules))
+
+    def of_tenant(self, tenant: str) -> Self:
+        """Return the same with one tenant's rules only."""
+        return replace(
+            self,
+            rules=tuple(stored for stored in self.rules if stored.rule.tenant == tenant),
+            removed={
+                name: at for name, at in self.removed.items() if self.removed_from.get(name, SOLE_TENANT) == tenant
+            },
+        )
 
     def changes_since(self, version: str) -> RuleChanges | None:
         """Return what changed since a version of these rules; None when that is not known."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.domain.severity import Severity
+from services.domain.tenants import SOLE_TENANT
 from services.manager.core.rule import StoredRule
 from services.rule_language.diagnostics import ExpressionError
 from services.rule_language.rule import Draft, Rule, RuleType, changes_selection, complete, draft_of
@@ -16,7 +17,7 @@ CHANGEABLE_FIELDS = frozenset(
         "window_minutes", "window", "lateness", "severity", "labels", "enabled",
     }
 )  # fmt: skip
-SERVER_FIELDS = frozenset({"id", "revision", "selection_revision", "create_time", "update_time", "problems"})
+SERVER_FIELDS = frozenset({"id", "revision", "selection_revision", "create_time", "update_time", "problems", "tenant"})
 
 _ALL_FIELDS = "*"
 _CAPITAL = re.compile(r"(?<=[a-z0-9])[A-Z]")
@@ -60,9 +61,9 @@ def masked_fields(mask: Sequence[str], present: Collection[str]) -> frozenset[st
     return frozenset(_snake_case(path) for path in mask) & CHANGEABLE_FIELDS
 
 
-def create(rule: Rule, rule_id: str, revision: int, *, now: datetime) -> StoredRule:
-    """Return a new rule, which counts from its first revision."""
-    numbered = replace(rule, id=rule_id, revision=revision, selection_revision=revision)
+def create(rule: Rule, rule_id: str, revision: int, *, now: datetime, tenant: str = SOLE_TENANT) -> StoredRule:
+    """Return a new rule of a tenant, which counts from its first revision."""
+    numbered = replace(rule, id=rule_id, revision=revision, selection_revision=revision, tenant=tenant)
     return StoredRule(rule=numbered, create_time=now, update_time=now)
 
 
@@ -81,7 +82,7 @@ def merge(stored: Rule, values: Draft, fields: Collection[str]) -> Draft:
 
 def is_unchanged(stored: Rule, rule: Rule) -> bool:
     """Return whether an edit changes nothing, so that it makes no new revision."""
-    return replace(rule, id=stored.id, revision=stored.revision, selection_revision=stored.selection_revision) == stored
+    return _with_identity_of(stored, rule) == stored
 
 
 def counts_afresh(stored: Rule, rule: Rule) -> bool:
@@ -101,8 +102,19 @@ def edit(stored: StoredRule, rule: Rule, revision: int, *, is_fresh: bool, now: 
     """Return the rule after an edit with which counting begins afresh or goes on."""
     before = stored.rule
     selection_revision = revision if is_fresh else before.selection_revision
-    numbered = replace(rule, id=before.id, revision=revision, selection_revision=selection_revision)
+    numbered = replace(_with_identity_of(before, rule), revision=revision, selection_revision=selection_revision)
     return StoredRule(rule=numbered, create_time=stored.create_time, update_time=now)
+
+
+def _with_identity_of(stored: Rule, rule: Rule) -> Rule:
+    """Return a rule with what only the server sets."""
+    return replace(
+        rule,
+        id=stored.id,
+        revision=stored.revision,
+        selection_revision=stored.selection_revision,
+        tenant=stored.tenant,
+    )
 
 
 def _objection(path: str) -> str:

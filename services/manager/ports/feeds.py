@@ -16,6 +16,17 @@ from services.manager.core.rule import RuleSnapshot
 from services.manager.core.silence_index import SilenceIndex
 
 
+class TenantDirectory(Protocol):
+    """Which tenants there are."""
+
+    @property
+    def known(self) -> Sequence[str]:
+        """Return the names of all tenants, in their order."""
+
+    async def refresh(self) -> None:
+        """Make `known` at least as new as this moment. Raises Failure."""
+
+
 class SilenceFeed(Protocol):
     """The silences, in memory."""
 

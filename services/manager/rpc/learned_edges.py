@@ -1,15 +1,18 @@
 """LearnedEdgeService: dependencies that are learned from traces, what people say of them, and evaluators' reports."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from services.chassis.callers import current_caller
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import respond_once
+from services.chassis.tenants import as_tenant, is_tenant_name, tenant_served
 from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import datetime_of, timestamp_of
+from services.domain.tenants import read_tenant
 from services.manager.core.catalog import service_name_problems
 from services.manager.core.dependency_graph import EdgeState
 from services.manager.core.learned_edges import LearnedChanges, LearnedEdge, LearningSettings, TraceSighting
@@ -102,17 +105,27 @@ class LearnedEdgeRpc(LearnedEdgeServiceServicer):
                 Violation("sightings", f"has {len(request.sightings)} entries, at most {_MAX_REPORTED} in a call")
             )
         refuse_if_any(*_sighting_violations(request))
-        sightings = [
-            TraceSighting(trace_id=each.trace_id, service=each.service, first_time=datetime_of(each.first_time))
-            for each in request.sightings
-            if not any(service_name_problems("service", each.service))
-        ]
+        sightings: dict[str, list[TraceSighting]] = {}
+        for each in request.sightings:
+            if not any(service_name_problems("service", each.service)):
+                of_tenant = sightings.setdefault(tenant_served(current_caller(), read_tenant(each.tenant)), [])
+                of_tenant.append(
+                    TraceSighting(trace_id=each.trace_id, service=each.service, first_time=datetime_of(each.first_time))
+                )
+        dropped = 0
+        for tenant, of_tenant in sightings.items():
+            with as_tenant(tenant):
+                dropped += await self._insert_sightings(of_tenant)
+        return pb.ReportTracesResponse(dropped_count=dropped)
+
+    async def _insert_sightings(self, sightings: Sequence[TraceSighting]) -> int:
+        """Insert what there is room for; return how many were dropped."""
         async with self._store.transaction() as transaction:
             room = max(0, _MAX_SIGHTINGS - await transaction.traces.count())
             await transaction.traces.upsert(sightings[:room], self._clock.now())
         dropped = len(sightings[room:])
         self._metrics.traces_reported(stored=len(sightings) - dropped, dropped=dropped)
-        return pb.ReportTracesResponse(dropped_count=dropped)
+        return dropped
 
     async def _decide(self, request: _Request, response_type: type[_Response], state: EdgeState) -> _Response:
         """Store what people say of a dependency, once for each request_id."""
@@ -163,6 +176,8 @@ def _sighting_violations(request: pb.ReportTracesRequest) -> Iterator[Violation]
     for n, each in enumerate(request.sightings):
         if not _TRACE_ID.fullmatch(each.trace_id):
             yield Violation(f"sightings[{n}].traceId", "is not 32 lower-case hexadecimal digits")
+        if not is_tenant_name(read_tenant(each.tenant)):
+            yield Violation(f"sightings[{n}].tenant", "is not the name of a tenant")
         if not each.HasField("first_time"):
             yield Violation(f"sightings[{n}].firstTime", "is required")
             continue

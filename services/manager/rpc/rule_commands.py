@@ -11,6 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, Overloaded, Violation
 from services.chassis.request_ids import request_id_of, respond_once
 from services.chassis.telemetry import trace_headers
+from services.chassis.tenants import current_tenant
 from services.contract.alert_rules import read_alert_rule, write_alert_rule
 from services.domain.trace_context import traceparent_of
 from services.manager.core import rule_edits
@@ -213,7 +214,7 @@ class _RuleEdits:
         revision = await self._rules.take_revision()
         if await self._rules.count() >= MAX_RULES:
             raise TooManyRules(f"there are {MAX_RULES} alert rules already, which is the maximum; delete one first")
-        stored = rule_edits.create(rule, rule_id, revision, now=self._now)
+        stored = rule_edits.create(rule, rule_id, revision, now=self._now, tenant=current_tenant())
         await self._upsert(stored, RuleEdit.CREATED)
         return stored
 

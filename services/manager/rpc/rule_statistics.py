@@ -1,12 +1,14 @@
 """RuleStatisticsService: what the evaluators have counted of each rule, and which rules they do not evaluate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.chassis.callers import current_caller
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import respond_once
+from services.chassis.tenants import as_tenant, tenant_served
 from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.problem_reason import ProblemReason
 from services.manager.core.rule import MAX_RULES, RuleStatistics
@@ -70,6 +72,15 @@ class RuleStatisticsRpc(RuleStatisticsServiceServicer):
         _check_counts(request)
         added = {rule_id: _statistics_of(message) for rule_id, message in request.added.items()}
         problems = _problems_of(request)
+        with as_tenant(tenant_served(current_caller())):
+            return await self._add(request, added, problems)
+
+    async def _add(
+        self,
+        request: pb.ReportRuleStatisticsRequest,
+        added: Mapping[str, RuleStatistics],
+        problems: Mapping[str, ReportedProblem],
+    ) -> pb.ReportRuleStatisticsResponse:
         now = self._clock.now()
         async with self._store.transaction() as transaction:
 

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+from services.chassis.callers import current_caller
 from services.chassis.grpc_server import Mount
+from services.chassis.tenants import ALL_TENANTS, tenant_served
 from services.contract.paging import encode_page_token
 from services.domain.fingerprint import digest
+from services.manager.core.rule import RuleSnapshot
 from services.manager.messages import rule_message, rule_pages, snapshot_pages, whole_snapshot
 from services.manager.ports.feeds import ResponseCache, RuleFeed
 from services.manager.ports.readers import RuleReader
@@ -117,7 +120,8 @@ class AlertRuleRpc(AlertRuleServiceServicer):
             # Another instance may have been faster: the caller's rules must not be newer than this instance's.
             await self._feed.refresh()
         messages = snapshot_pages if request.accepts_pages else whole_snapshot
-        rules = self._feed.current
+        tenant = tenant_served(current_caller())
+        rules = _shown(self._feed.current, tenant)
         version = request.resume_token if request.accepts_pages else f"{rules.epoch}.{request.known_revision}"
         for message in messages(rules, version):
             yield message
@@ -125,6 +129,11 @@ class AlertRuleRpc(AlertRuleServiceServicer):
             version = rules.version
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._heartbeat.total_seconds()):
-                    rules = await self._feed.after(version)
+                    rules = _shown(await self._feed.after(version), tenant)
             for message in messages(rules, version):
                 yield message
+
+
+def _shown(rules: RuleSnapshot, tenant: str) -> RuleSnapshot:
+    """Return the rules that a caller sees: a service sees those of all tenants."""
+    return rules if tenant == ALL_TENANTS else rules.of_tenant(tenant)

@@ -7,7 +7,9 @@ from google.protobuf.message import DecodeError
 
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import links_of, tracer
+from services.chassis.tenants import as_tenant, is_tenant_name
 from services.contract.timestamps import datetime_of
+from services.domain.tenants import read_tenant
 from services.domain.trace_context import trace_id_of, traceparent_of
 from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, NotifiedState, history_id_of
 from services.manager.messages import UnusableRecordError
@@ -39,18 +41,24 @@ class ResultWorker:
     async def handle(self, records: Sequence[Record]) -> None:
         """Process a batch. Raises UnreadableRecordError for a record that is no result, and StoreUnavailable."""
         results = [_decode(record) for record in records]
+        with tracer(__name__).start_as_current_span(
+            "notification-results process", links=links_of(record.headers for record in records)
+        ):
+            for tenant in dict.fromkeys(read_tenant(message.tenant) for _, message in results):
+                with as_tenant(tenant):
+                    await self._insert([each for each in results if read_tenant(each[1].tenant) == tenant])
+
+    async def _insert(self, results: Sequence[tuple[AlertHistoryEntry, NotificationResult]]) -> None:
+        """Insert the results of one tenant."""
         entries = [entry for entry, _ in results]
         exhausted = {
             message.notification_id: message.incident_id
             for _, message in results
             if message.is_exhausted and message.incident_id
         }
-        with tracer(__name__).start_as_current_span(
-            "notification-results process", links=links_of(record.headers for record in records)
-        ):
-            async with self._store.transaction() as transaction:
-                new = await transaction.alerts.insert_history(entries)
-                await transaction.notifications.insert_exhausted(exhausted)
+        async with self._store.transaction() as transaction:
+            new = await transaction.alerts.insert_history(entries)
+            await transaction.notifications.insert_exhausted(exhausted)
         duplicates = len(entries) - new
         self._metrics.results(new, duplicates)
         log.info("results_recorded", new=new, duplicates=duplicates)
@@ -65,6 +73,8 @@ def result_entry(message: NotificationResult, *, trace_id: str = "") -> AlertHis
     for field in ("delivery_id", "alert_id", "channel"):
         if not getattr(message, field):
             raise UnusableRecordError(f"{field} is missing")
+    if not is_tenant_name(read_tenant(message.tenant)):
+        raise UnusableRecordError("tenant is not the name of one")
     kind = _KINDS.get(message.outcome)
     if kind is None:
         raise UnusableRecordError("outcome is missing")

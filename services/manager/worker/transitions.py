@@ -12,9 +12,11 @@ from services.chassis.clock import Clock
 from services.chassis.failures import StoreConflict
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
+from services.chassis.tenants import as_tenant, is_tenant_name
 from services.contract.timestamps import datetime_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
+from services.domain.tenants import read_tenant
 from services.domain.trace_context import TraceHeaders, traceparent_of
 from services.manager.core.alert import AlertSubject
 from services.manager.core.alert_changes import AlertChange
@@ -66,11 +68,16 @@ class TransitionWorker:
         decoded = [(_decode(record), record) for record in records]
         canaries = [(message, traceparent_of(record.headers)) for message, record in decoded if is_canary(message)]
         await forward_canaries(self._store, canaries)
-        users = [(message, record) for message, record in decoded if not is_canary(message)]
-        if users:
-            await self._handle([message for message, _ in users], [record for _, record in users])
+        of_tenants: dict[str, list[tuple[AlertTransition, Record]]] = {}
+        for message, record in decoded:
+            if not is_canary(message):
+                of_tenants.setdefault(read_tenant(message.tenant), []).append((message, record))
+        for tenant, own in of_tenants.items():
+            with as_tenant(tenant):
+                await self._handle([message for message, _ in own], [record for _, record in own])
 
     async def _handle(self, messages: Sequence[AlertTransition], records: Sequence[Record]) -> None:
+        """Process the records of one tenant."""
         await self._labels.refresh(messages)
         transitions = [self._transition(message, record) for message, record in zip(messages, records, strict=True)]
         with tracer(__name__).start_as_current_span(
@@ -192,9 +199,12 @@ def _observation(message: AlertTransition) -> Observation:
 
 def _decode(record: Record) -> AlertTransition:
     try:
-        return AlertTransition.FromString(record.value)
+        message = AlertTransition.FromString(record.value)
     except DecodeError:
         raise UnreadableRecordError(record, "UNREADABLE_TRANSITION") from None
+    if not is_tenant_name(read_tenant(message.tenant)):
+        raise UnreadableRecordError(record, "UNUSABLE_TRANSITION")
+    return message
 
 
 def _single_firings(transitions: Sequence[ReceivedTransition]) -> list[str]:

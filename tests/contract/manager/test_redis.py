@@ -11,6 +11,7 @@ from services.chassis.clock import SystemClock
 from services.chassis.redis import redis_client
 from services.chassis.settings import RedisSettings, Secret
 from services.chassis.telemetry import telemetry
+from services.chassis.tenants import as_tenant, current_tenant
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import DedupCache, ResponseCache
@@ -107,6 +108,15 @@ class TestRedisAnswers(ResponseCacheContract):
     async def response_cache(self, redis_url: str, metrics: Metrics) -> AsyncIterator[ResponseCache]:
         async for redis in redis_at(redis_url):
             yield RedisResponseCache(redis, timedelta(minutes=1), metrics)
+
+    async def test_a_tenant_is_not_given_the_response_to_another_one(self, response_cache: ResponseCache) -> None:
+        async def compute() -> bytes:
+            return current_tenant().encode()
+
+        assert await response_cache.get("k", compute) == b"default"
+        with as_tenant("acme"):
+            assert await response_cache.get("k", compute) == b"acme"
+        assert await response_cache.get("k", compute) == b"default"
 
 
 async def test_without_redis_no_key_is_new_and_responses_are_computed(metrics: Metrics) -> None:

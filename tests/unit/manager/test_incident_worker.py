@@ -221,6 +221,11 @@ async def test_what_reached_nobody_lets_the_next_step_begin(world: World) -> Non
         create_time=timestamp_of(NOW),
     )
     record = Record("notification-results", 0, 0, b"", result.SerializeToString(), (), 0)
+    result.tenant = "acme"
+    foreign = replace(record, value=result.SerializeToString())
+    await ResultWorker(world.store, Metrics()).handle([foreign])
+    assert world.store.tables.incidents.exhausted == {}
+    assert list(world.store.tenants["acme"].incidents.exhausted) == [sent[1].id]
     await ResultWorker(world.store, Metrics()).handle([record])
     await worker.turn()
     assert world.store.tables.outbox[-1][0].receivers == ("boss",)

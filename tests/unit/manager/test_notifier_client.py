@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from services.chassis.tenants import as_tenant
 from services.manager.adapters.notifier_client import NotifierClient, ReceiversUnavailable
 from tests.fakes.clock import FakeClock
 from tests.fakes.edge import Edge
@@ -25,10 +26,12 @@ class Notifier(Edge):
         super().__init__()
         self.answer = ListReceiversResponse(receivers=[Receiver(name="chat")])
         self.calls = 0
+        self.asked: list[Any] = []
         self.is_away = False
 
-    async def ListReceivers(self, request: Any, context: Any) -> ListReceiversResponse:  # noqa: ARG002, N802
+    async def ListReceivers(self, request: Any, context: Any) -> ListReceiversResponse:  # noqa: N802
         self.calls += 1
+        self.asked.append(request)
         if self.is_away:
             await context.abort(grpc.StatusCode.UNAVAILABLE)
         return self.answer
@@ -76,3 +79,14 @@ async def test_a_notifier_that_is_away_is_asked_again_each_time(notifier: Notifi
                 await client.receivers()
         notifier.is_away = False
         assert (await client.receivers()).names == {"chat"}
+
+
+async def test_each_tenant_is_told_of_its_own_receivers(notifier: Notifier) -> None:
+    async with grpc.aio.insecure_channel(notifier.address) as mesh:
+        client = NotifierClient(mesh, FakeClock())
+        await client.receivers()
+        notifier.answer = ListReceiversResponse(receivers=[Receiver(name="mine")])
+        with as_tenant("acme"):
+            assert (await client.receivers()).names == {"mine"}
+        assert (await client.receivers()).names == {"chat"}
+        assert [request.tenant for request in notifier.asked] == ["", "acme"]

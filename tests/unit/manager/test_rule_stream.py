@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis.callers import ANONYMOUS_ADMIN, Caller, as_caller
 from services.domain.severity import Severity
 from services.manager import messages
 from services.manager.adapters.broadcasters import RuleBroadcaster
@@ -157,3 +158,27 @@ async def test_a_list_goes_on_with_another_page_when_rules_are_large(monkeypatch
     watcher.store.tables.rules.clear()
     watcher.store.tables.revision += 1
     assert await rpc.ListAlertRules(pb.ListAlertRulesRequest(), None) == pb.ListAlertRulesResponse()
+
+
+async def test_a_service_is_sent_all_rules_and_anybody_else_those_of_the_own_tenant() -> None:
+    watcher = RuleWatcher()
+    mine = replace(rule("a"), rule=replace(rule("a").rule, tenant="acme"))
+    await watcher.change(mine, rule("b", 2))
+    for caller, shown in (
+        (Caller(name="evaluator", role="service", kind="service"), [("a", "acme"), ("b", "")]),
+        (Caller(name="k", role="viewer", kind="key", tenant="acme"), [("a", "acme")]),
+        (Caller(name="k", role="viewer", kind="key", tenant="other"), []),
+        (ANONYMOUS_ADMIN, [("b", "")]),
+    ):
+        with as_caller(caller):
+            first = await anext(watcher.watch(accepts_pages=True))
+        assert [(each.id, each.tenant) for each in first.alert_rules] == shown
+
+
+def test_a_tenant_is_told_of_its_own_removed_rules() -> None:
+    gone = RuleChanges(revision=4, epoch="e", removed=("a", "b"), removed_from={"a": "acme", "b": "default"})
+    later = KNOWN.apply(gone).apply(RuleChanges(revision=5, epoch="e", removed=("x",), removed_from={"x": "acme"}))
+    assert later.of_tenant("acme").removed == {"a": 4, "x": 5}
+    assert later.of_tenant("default").removed == {"b": 4}
+    again = replace(rule("a", 6), rule=replace(rule("a", 6).rule, tenant="acme"))
+    assert later.apply(RuleChanges(revision=6, epoch="e", rules=(again,))).removed_from == {"b": "default", "x": "acme"}

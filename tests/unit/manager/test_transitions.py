@@ -287,3 +287,23 @@ async def test_a_record_that_is_no_transition_is_named_and_nothing_is_written(
         await world.worker.handle([record(a_transition()), bad])
     assert (error.value.record, error.value.reason) == (bad, reason)
     assert world.store.tables.alerts == {}
+
+
+async def test_each_tenants_transitions_are_processed_by_themselves(world: World) -> None:
+    def of(tenant: str, *transitions: ReceivedTransition) -> list[Record]:
+        made = [record(each) for each in transitions]
+        messages = [AlertTransition.FromString(each.value) for each in made]
+        for message in messages:
+            message.tenant = tenant
+        return [replace(each, value=message.SerializeToString()) for each, message in zip(made, messages, strict=True)]
+
+    mine, other = a_transition(subject=a_subject("mine")), a_transition(subject=a_subject("other"))
+    await world.worker.handle([*of("acme", mine), *of("", other), *of("acme", replace(mine, id="again"))])
+    resources = {
+        tenant: [alert.subject.resource for alert in tables.alerts.values()]
+        for tenant, tables in world.store.tenants.items()
+    }
+    assert resources == {"acme": ["mine"], "default": ["other"]}
+    with pytest.raises(UnreadableRecordError) as error:
+        await world.worker.handle(of("*", mine))
+    assert error.value.reason == "UNUSABLE_TRANSITION"

@@ -619,6 +619,7 @@ class AlertTransition(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SELECTION_REVISION_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The transition's id: 32 hexadecimal digits."""
     state: Global___AlertTransition.State.ValueType
@@ -639,6 +640,8 @@ class AlertTransition(_message.Message):
     """The group's value, "payment-service", or "service=a,host=b" for several fields."""
     selection_revision: _builtins.int
     """The revision of the rule at which counting last began afresh."""
+    tenant: _builtins.str
+    """The tenant whose rule it is. Empty: `default`."""
     @_builtins.property
     def group(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The group's fields and values."""
@@ -682,10 +685,11 @@ class AlertTransition(_message.Message):
         samples: _abc.Iterable[Global___SampleEvent] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         selection_revision: _builtins.int = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_window_time", b"first_window_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "fingerprint", b"fingerprint", "first_window_time", b"first_window_time", "group", b"group", "id", b"id", "labels", b"labels", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "rule_revision", b"rule_revision", "samples", b"samples", "selection_revision", b"selection_revision", "severity", b"severity", "state", b"state", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "fingerprint", b"fingerprint", "first_window_time", b"first_window_time", "group", b"group", "id", b"id", "labels", b"labels", "resource", b"resource", "rule_id", b"rule_id", "rule_name", b"rule_name", "rule_revision", b"rule_revision", "samples", b"samples", "selection_revision", b"selection_revision", "severity", b"severity", "state", b"state", "tenant", b"tenant", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -293,10 +293,13 @@ class TraceSighting(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     FIRST_TIME_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     """The trace's W3C id, 32 lower-case hexadecimal digits."""
     service: _builtins.str
     """The service, as in its events. One whose name the catalog would refuse is left out."""
+    tenant: _builtins.str
+    """The tenant whose events they are. Empty: `default`. Callers other than services report their own tenant's only."""
     @_builtins.property
     def first_time(self) -> _timestamp_pb2.Timestamp:
         """The time of its first event in the trace, as far as the evaluator knows."""
@@ -307,10 +310,11 @@ class TraceSighting(_message.Message):
         trace_id: _builtins.str = ...,
         service: _builtins.str = ...,
         first_time: _timestamp_pb2.Timestamp | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "service", b"service", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "service", b"service", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -173,6 +173,9 @@ class LogBatch(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant whose events they are, all of them. Empty: `default`."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEvent]:
         """The events one by one: the form of former versions, which is still read."""
@@ -186,10 +189,11 @@ class LogBatch(_message.Message):
         *,
         events: _abc.Iterable[Global___LogEvent] | None = ...,
         columns: Global___EventColumns | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "events", b"events", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

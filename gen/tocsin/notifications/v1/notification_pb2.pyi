@@ -75,6 +75,7 @@ class Notification(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CANARY_TIME_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID."""
     kind: Global___Notification.Kind.ValueType
@@ -89,6 +90,8 @@ class Notification(_message.Message):
     """
     reason: _builtins.str
     """Why these receivers are notified, in words, up to 500 characters: "route root/1", "step 2 of policy payments"."""
+    tenant: _builtins.str
+    """The tenant whose alert it is, and whose receivers are notified. Empty: `default`."""
     @_builtins.property
     def alert(self) -> _alert_pb2.Alert:
         """The alert as it was then. With an incident: its probable cause, or the alert that opened it. Never absent."""
@@ -124,10 +127,11 @@ class Notification(_message.Message):
         sequence: _builtins.int = ...,
         reason: _builtins.str = ...,
         canary_time: _timestamp_pb2.Timestamp | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "incident", b"incident"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "id", b"id", "incident", b"incident", "kind", b"kind", "reason", b"reason", "receivers", b"receivers", "sequence", b"sequence", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "id", b"id", "incident", b"incident", "kind", b"kind", "reason", b"reason", "receivers", b"receivers", "sequence", b"sequence", "subject_id", b"subject_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,6 +179,7 @@ class NotificationResult(_message.Message):
     RECIPIENT_FIELD_NUMBER: _builtins.int
     INCIDENT_ID_FIELD_NUMBER: _builtins.int
     IS_EXHAUSTED_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """The delivery's id, a function of notification and channel."""
     notification_id: _builtins.str
@@ -202,6 +207,8 @@ class NotificationResult(_message.Message):
     true at most once for each notification, also in one without delivery: when a notification's receivers have no
     channel, its result has the receivers' names as its channel, and 0 attempts.
     """
+    tenant: _builtins.str
+    """The tenant whose alert it is. Empty: `default`."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
@@ -222,10 +229,11 @@ class NotificationResult(_message.Message):
         recipient: _builtins.str = ...,
         incident_id: _builtins.str = ...,
         is_exhausted: _builtins.bool = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "attempt_count", b"attempt_count", "channel", b"channel", "create_time", b"create_time", "delivery_id", b"delivery_id", "fallback_for", b"fallback_for", "incident_id", b"incident_id", "is_exhausted", b"is_exhausted", "kind", b"kind", "notification_id", b"notification_id", "outcome", b"outcome", "reason", b"reason", "recipient", b"recipient"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "attempt_count", b"attempt_count", "channel", b"channel", "create_time", b"create_time", "delivery_id", b"delivery_id", "fallback_for", b"fallback_for", "incident_id", b"incident_id", "is_exhausted", b"is_exhausted", "kind", b"kind", "notification_id", b"notification_id", "outcome", b"outcome", "reason", b"reason", "recipient", b"recipient", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -137,6 +137,7 @@ class AlertRule(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The rule's id, a UUID of version 7. Set by the server."""
     name: _builtins.str
@@ -177,6 +178,8 @@ class AlertRule(_message.Message):
     """Differs after each change of the rule. A change that sends it is answered with ABORTED when the rule was changed
     since it was read. Set by the server. Default in a change: empty, no condition.
     """
+    tenant: _builtins.str
+    """The tenant whose rule it is: only its events are selected. Empty: `default`. Set by the server."""
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The fields by which events are grouped: "service", "level", "host", "status_code" or "attributes.NAME", up to 4. A
@@ -236,10 +239,11 @@ class AlertRule(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         problems: _abc.Iterable[Global___RuleProblem] | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "create_time", b"create_time", "enabled", b"enabled", "lateness", b"lateness", "length", b"length", "threshold", b"threshold", "update_time", b"update_time", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "condition", b"condition", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "filter", b"filter", "group_by", b"group_by", "id", b"id", "labels", b"labels", "lateness", b"lateness", "length", b"length", "name", b"name", "problems", b"problems", "revision", b"revision", "scope", b"scope", "selection_revision", b"selection_revision", "severity", b"severity", "threshold", b"threshold", "type", b"type", "update_time", b"update_time", "value_field", b"value_field", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "condition", b"condition", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "filter", b"filter", "group_by", b"group_by", "id", b"id", "labels", b"labels", "lateness", b"lateness", "length", b"length", "name", b"name", "problems", b"problems", "revision", b"revision", "scope", b"scope", "selection_revision", b"selection_revision", "severity", b"severity", "tenant", b"tenant", "threshold", b"threshold", "type", b"type", "update_time", b"update_time", "value_field", b"value_field", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

@@ -24,16 +24,20 @@ _MAX_HISTORY = 1000
 _SELECT_VERSION = """
 SELECT (SELECT epoch FROM rule_revision) AS epoch, version,
     (SELECT max(position) FROM alert_history WHERE alert_id = $1) AS position
-FROM alerts WHERE id = $1
+FROM alerts WHERE tenant = current_tenant() AND id = $1
 """
 # ruff: noqa: S608  (made of our own column names)
-_SELECT_ONE = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = $1"
+_SELECT_ONE = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE tenant = current_tenant() AND id = $1"
 _SELECT_HISTORY = f"""
-SELECT {HISTORY_COLUMNS} FROM alert_history WHERE alert_id = $1
+SELECT {HISTORY_COLUMNS} FROM alert_history WHERE tenant = current_tenant() AND alert_id = $1
 ORDER BY position DESC LIMIT {_MAX_HISTORY}
 """
-_SELECT_OPEN = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE state <> 'RESOLVED' ORDER BY fire_time, id"
-_SELECT_BY_ID = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = ANY($1) ORDER BY update_time, id"
+_SELECT_OPEN = (
+    f"SELECT {ALERT_COLUMNS} FROM alerts WHERE tenant = current_tenant() AND state <> 'RESOLVED' ORDER BY fire_time, id"
+)
+_SELECT_BY_ID = (
+    f"SELECT {ALERT_COLUMNS} FROM alerts WHERE tenant = current_tenant() AND id = ANY($1) ORDER BY update_time, id"
+)
 
 
 # The evidence only where the labels have to be derived from it.
@@ -41,9 +45,16 @@ _MATCHED = """
 id, labels, silenced_by, rule_name, severity,
 CASE WHEN labels IS NULL THEN evidence END AS evidence
 """
-_SELECT_OPEN_MATCHED = f"SELECT {_MATCHED} FROM alerts WHERE state <> 'RESOLVED' ORDER BY fire_time, id"
-_SELECT_SILENCED = f"SELECT {_MATCHED} FROM alerts WHERE state <> 'RESOLVED' AND silenced_by <> '{{}}'"
-_SELECT_RECENT = f"SELECT {_MATCHED} FROM alerts WHERE fire_time >= $1 ORDER BY fire_time DESC, id DESC LIMIT $2"
+_SELECT_OPEN_MATCHED = (
+    f"SELECT {_MATCHED} FROM alerts WHERE tenant = current_tenant() AND state <> 'RESOLVED' ORDER BY fire_time, id"
+)
+_SELECT_SILENCED = (
+    f"SELECT {_MATCHED} FROM alerts WHERE tenant = current_tenant() AND state <> 'RESOLVED' AND silenced_by <> '{{}}'"
+)
+_SELECT_RECENT = f"""
+SELECT {_MATCHED} FROM alerts WHERE tenant = current_tenant() AND fire_time >= $1
+ORDER BY fire_time DESC, id DESC LIMIT $2
+"""
 
 
 class PostgresMatchedAlertReader:
@@ -88,9 +99,11 @@ class PostgresAlertReader:
         if page.after:
             values += [key_time(page.after[0]), page.after[1]]
             conditions.append(f"(fire_time, id) < (${len(values) - 1}, ${len(values)})")
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         values.append(page.size + 1)
-        query = f"SELECT {ALERT_COLUMNS} FROM alerts {where} ORDER BY fire_time DESC, id DESC LIMIT ${len(values)}"
+        query = f"""
+            SELECT {ALERT_COLUMNS} FROM alerts WHERE {" AND ".join(conditions)}
+            ORDER BY fire_time DESC, id DESC LIMIT ${len(values)}
+        """
         return [alert_of(row) for row in await self._database.fetch(query, *values)]
 
     async def list_open(self) -> Sequence[Alert]:
@@ -110,11 +123,12 @@ def _conditions(wanted: AlertFilter) -> tuple[list[str], list[Any]]:
         ("state = ANY({})", [state.value for state in wanted.states]),
         ("severity = ANY({})", [severity.name for severity in wanted.severities]),
         ("rule_id = {}", wanted.rule_id),
-        ("md5(resource) = md5({0}) AND resource = {0}", wanted.resource),
+        ("resource = {}", wanted.resource),
         ("fire_time >= {}", wanted.fired_after),
         ("fire_time < {}", wanted.fired_before),
         ("starts_with(id, {})", wanted.id_prefix),
         ("rule_name = {}", wanted.rule_name),
     ]
     used = [(text, value) for text, value in filters if value]
-    return [text.format(f"${n}") for n, (text, _) in enumerate(used, 1)], [value for _, value in used]
+    conditions = [text.format(f"${n}") for n, (text, _) in enumerate(used, 1)]
+    return ["tenant = current_tenant()", *conditions], [value for _, value in used]

@@ -39,16 +39,17 @@ ORDER BY position
 # ruff: noqa: S608  (made of our own column names)
 _SELECT_OPEN_FOR_UPDATE = f"""
 SELECT {ALERT_COLUMNS} FROM alerts
-WHERE open_key = ANY($1) AND state <> 'RESOLVED'
+WHERE tenant = current_tenant() AND open_key = ANY($1) AND state <> 'RESOLVED'
 ORDER BY open_key FOR UPDATE
 """
-_SELECT_FOR_UPDATE = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE id = $1 FOR UPDATE"
+_SELECT_FOR_UPDATE = f"SELECT {ALERT_COLUMNS} FROM alerts WHERE tenant = current_tenant() AND id = $1 FOR UPDATE"
 _LOCK_OPEN = f"""
-SELECT {ALERT_COLUMNS} FROM alerts WHERE id = ANY($1) AND state <> 'RESOLVED' ORDER BY open_key FOR UPDATE SKIP LOCKED
+SELECT {ALERT_COLUMNS} FROM alerts
+WHERE tenant = current_tenant() AND id = ANY($1) AND state <> 'RESOLVED' ORDER BY open_key FOR UPDATE SKIP LOCKED
 """
 _SELECT_OPEN_OF_RULE_FOR_UPDATE = f"""
 SELECT {ALERT_COLUMNS} FROM alerts
-WHERE rule_id = $1 AND state <> 'RESOLVED' AND last_revision < $2
+WHERE tenant = current_tenant() AND rule_id = $1 AND state <> 'RESOLVED' AND last_revision < $2
 ORDER BY open_key LIMIT $3 FOR UPDATE
 """
 
@@ -94,7 +95,7 @@ UPDATE alerts SET
     update_time = changed.update_time,
     traceparent = changed.traceparent
 FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS}, traceparent)
-WHERE alerts.id = changed.id
+WHERE alerts.tenant = current_tenant() AND alerts.id = changed.id
 """
 
 _INSERT_HISTORY = f"""
@@ -104,7 +105,7 @@ FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[]
 ) WITH ORDINALITY AS entry ({HISTORY_COLUMNS}, position)
-WHERE EXISTS (SELECT FROM alerts WHERE alerts.id = entry.alert_id)
+WHERE EXISTS (SELECT FROM alerts WHERE alerts.tenant = current_tenant() AND alerts.id = entry.alert_id)
 ORDER BY position
 ON CONFLICT (id) DO NOTHING
 RETURNING alert_id
@@ -116,6 +117,7 @@ SELECT DISTINCT ON (open_key, episode, state)
     open_key, episode, state, selection, revision, decide_time, severity
 FROM alert_transitions
 JOIN unnest($1::text[], $2::timestamptz[]) AS wanted (open_key, episode) USING (open_key, episode)
+WHERE tenant = current_tenant()
 ORDER BY open_key, episode, state, selection DESC, revision DESC, decide_time DESC
 """
 _INSERT_TRANSITIONS = """

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.tenants import current_tenant
 from services.manager.adapters.postgres import CATALOG_CHANGED
 from services.manager.adapters.postgres.alert_rows import columns
 from services.manager.core.catalog import CatalogChanges, LearnedDependencies, ServiceEntry, StoredService
 from services.manager.core.dependency_graph import DependencyEdge, EdgeOrigin, EdgeState
 
-_TENANT = "default"
 _ROW = "name, owner, tier, description, links, labels, revision, create_time, update_time"
 _SELECT = f"""
 SELECT {_ROW}, ARRAY(
@@ -78,32 +78,34 @@ class PostgresCatalog:
         self._connection = connection
 
     async def lock(self) -> int:
-        return int(await self._connection.fetchval(_LOCK, _TENANT))
+        return int(await self._connection.fetchval(_LOCK, current_tenant()))
 
     async def count(self) -> int:
-        return int(await self._connection.fetchval(_COUNT, _TENANT))
+        return int(await self._connection.fetchval(_COUNT, current_tenant()))
 
     async def load(self, names: Collection[str]) -> Mapping[str, StoredService]:
-        rows = await self._connection.fetch(_SELECT_NAMED, _TENANT, list(names))
+        rows = await self._connection.fetch(_SELECT_NAMED, current_tenant(), list(names))
         return {row["name"]: _service_of(row) for row in rows}
 
     async def upsert(self, services: Sequence[StoredService]) -> None:
         if not services:
             return
-        await self._connection.execute(_UPSERT, _TENANT, *columns([_row(stored) for stored in services]))
-        await self._connection.execute(_DELETE_EDGES, _TENANT, [stored.entry.name for stored in services])
+        await self._connection.execute(_UPSERT, current_tenant(), *columns([_row(stored) for stored in services]))
+        await self._connection.execute(_DELETE_EDGES, current_tenant(), [stored.entry.name for stored in services])
         edges = [(stored.entry.name, other) for stored in services for other in stored.entry.depends_on]
         if edges:
-            await self._connection.execute(_INSERT_EDGES, _TENANT, *columns(edges))
+            await self._connection.execute(_INSERT_EDGES, current_tenant(), *columns(edges))
         await self._set_revision(services[0].revision, is_deletion=False)
 
     async def delete(self, name: str, revision: int) -> None:
-        await self._connection.execute("DELETE FROM catalog_services WHERE tenant = $1 AND name = $2", _TENANT, name)
-        await self._connection.execute(_DELETE_EDGES, _TENANT, [name])
+        await self._connection.execute(
+            "DELETE FROM catalog_services WHERE tenant = $1 AND name = $2", current_tenant(), name
+        )
+        await self._connection.execute(_DELETE_EDGES, current_tenant(), [name])
         await self._set_revision(revision, is_deletion=True)
 
     async def _set_revision(self, revision: int, *, is_deletion: bool) -> None:
-        await self._connection.execute(_SET_REVISION, _TENANT, revision, is_deletion)
+        await self._connection.execute(_SET_REVISION, current_tenant(), revision, is_deletion)
         await self._connection.execute("SELECT pg_notify($1, $2)", CATALOG_CHANGED, str(revision))
 
 
@@ -114,18 +116,18 @@ class PostgresCatalogReader:
         self._database = database
 
     async def version(self) -> str:
-        row = await self._database.fetchrow(_SELECT_VERSION, _TENANT)
+        row = await self._database.fetchrow(_SELECT_VERSION, current_tenant())
         return f"{row['epoch']}.{row['revision']}.{row['learned_revision']}" if row else ""
 
     async def snapshot(self) -> CatalogChanges:
-        return _changes_of(await self._database.fetch(_SELECT_CHANGES, _TENANT, -1))
+        return _changes_of(await self._database.fetch(_SELECT_CHANGES, current_tenant(), -1))
 
     async def changes_since(self, revision: int) -> CatalogChanges | None:
-        rows = await self._database.fetch(_SELECT_CHANGES, _TENANT, revision)
+        rows = await self._database.fetch(_SELECT_CHANGES, current_tenant(), revision)
         return None if rows[0]["deletion"] > revision else _changes_of(rows)
 
     async def learned(self) -> LearnedDependencies:
-        rows = await self._database.fetch(_SELECT_LEARNED, _TENANT)
+        rows = await self._database.fetch(_SELECT_LEARNED, current_tenant())
         edges = tuple(
             DependencyEdge(
                 service=row["service"],

@@ -17,24 +17,26 @@ _SELECT_FIRING = """
 SELECT wanted.id, max(revision) AS revision
 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS wanted (id, open_key, fire_time)
 JOIN alert_transitions ON alert_transitions.open_key = wanted.open_key AND decide_time = wanted.fire_time
-WHERE state = 'FIRING'
+WHERE tenant = current_tenant() AND state = 'FIRING'
 GROUP BY wanted.id
 """
 # Python writes "1 day, 0:05:00".
 _SELECT_RULES = """
 SELECT revision, rule, create_time, replace(rule ->> 'time_window', ',', '')::interval AS time_window
-FROM alert_rule_history WHERE revision = ANY($1) AND edit <> 'DELETED'
+FROM alert_rule_history WHERE tenant = current_tenant() AND revision = ANY($1) AND edit <> 'DELETED'
 """
 _SELECT_INCIDENTS = """
-SELECT id FROM incidents JOIN incident_alerts ON incident_id = id WHERE alert_id = $1 ORDER BY create_time, id LIMIT 10
+SELECT id FROM incidents JOIN incident_alerts ON incident_id = id
+WHERE incidents.tenant = current_tenant() AND alert_id = $1 ORDER BY create_time, id LIMIT 10
 """
 _SELECT_OWN_HISTORY = f"""
 SELECT {INCIDENT_HISTORY_COLUMNS} FROM incident_history
-WHERE incident_id = ANY($1) AND alert_id = $2 ORDER BY position DESC LIMIT 1000
+WHERE tenant = current_tenant() AND incident_id = ANY($1) AND alert_id = $2 ORDER BY position DESC LIMIT 1000
 """  # noqa: S608  (made of our own column names)
 _SELECT_DELIVERIES = f"""
 SELECT {HISTORY_COLUMNS} FROM alert_history
-WHERE alert_id = ANY($1) AND kind IN ('NOTIFIED', 'NOTIFICATION_FAILED') ORDER BY position DESC LIMIT $2
+WHERE tenant = current_tenant() AND alert_id = ANY($1) AND kind IN ('NOTIFIED', 'NOTIFICATION_FAILED')
+ORDER BY position DESC LIMIT $2
 """  # noqa: S608  (made of our own column names)
 
 

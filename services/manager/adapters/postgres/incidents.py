@@ -8,6 +8,7 @@ from typing import Any
 from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.tenants import current_tenant
 from services.contract.paging import key_time
 from services.domain.trace_context import headers_of
 from services.manager.adapters.postgres import INCIDENTS_CHANGED
@@ -39,11 +40,10 @@ from services.manager.ports.readers import Page
 from services.manager.ports.tables import TracedAlert
 
 # ruff: noqa: S608  (made of our own column names)
-_TENANT = "default"
 _MAX_HISTORY = 1000
 
 _HAS_NEWS = """
-SELECT EXISTS (SELECT FROM alerts WHERE correlated_version < version)
+SELECT EXISTS (SELECT FROM alerts WHERE tenant = $1 AND correlated_version < version)
     OR EXISTS (SELECT FROM incident_revision WHERE tenant = $1 AND revision > $2)
     OR EXISTS (SELECT FROM exhausted_notifications WHERE tenant = $1)
 """
@@ -58,9 +58,10 @@ SELECT {INCIDENT_COLUMNS} FROM incidents
 WHERE tenant = $1 AND revision > $2 AND (state <> 'RESOLVED' OR resolve_time >= $3)
 """
 _SELECT = f"SELECT {INCIDENT_COLUMNS} FROM incidents WHERE tenant = $1 AND id = ANY($2)"
-_SELECT_MEMBERS = (
-    f"SELECT {MEMBER_COLUMNS} FROM incident_alerts WHERE incident_id = ANY($1) ORDER BY incident_id, position"
-)
+_SELECT_MEMBERS = f"""
+SELECT {MEMBER_COLUMNS} FROM incident_alerts
+WHERE tenant = current_tenant() AND incident_id = ANY($1) ORDER BY incident_id, position
+"""
 _SELECT_REVISION = "SELECT revision FROM incident_revision WHERE tenant = $1"
 _SELECT_WATCHED = f"""
 SELECT revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS} FROM incidents
@@ -68,16 +69,17 @@ WHERE tenant = $1 AND revision > $2 AND (state <> 'RESOLVED' OR NOT $3) ORDER BY
 """
 _SELECT_LABELS = """
 SELECT DISTINCT incident_id, labels FROM incident_alerts
-WHERE incident_id = ANY($1) AND labels @> $2::text::jsonb
+WHERE tenant = current_tenant() AND incident_id = ANY($1) AND labels @> $2::text::jsonb
 """
 _SELECT_SEEN = f"""
 SELECT {ALERT_COLUMNS}, traceparent, EXISTS (SELECT FROM incident_alerts WHERE alert_id = alerts.id) AS is_stored
-FROM alerts WHERE correlated_version < version ORDER BY fire_time, id LIMIT $1
+FROM alerts WHERE tenant = current_tenant() AND correlated_version < version ORDER BY fire_time, id LIMIT $1
 """
 # A version that was written meanwhile stays to be seen.
 _MARK_SEEN = """
 UPDATE alerts SET correlated_version = seen.version
-FROM unnest($1::text[], $2::bigint[]) AS seen (id, version) WHERE alerts.id = seen.id
+FROM unnest($1::text[], $2::bigint[]) AS seen (id, version)
+WHERE tenant = current_tenant() AND alerts.id = seen.id
 """
 _UPSERT = f"""
 INSERT INTO incidents (tenant, revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS})
@@ -119,7 +121,8 @@ ON CONFLICT (id) DO UPDATE SET
 """
 _DELETE_MEMBERS = """
 DELETE FROM incident_alerts USING unnest($1::text[], $2::text[]) AS gone (incident_id, alert_id)
-WHERE incident_alerts.incident_id = gone.incident_id AND incident_alerts.alert_id = gone.alert_id
+WHERE tenant = current_tenant()
+    AND incident_alerts.incident_id = gone.incident_id AND incident_alerts.alert_id = gone.alert_id
 """
 _UPSERT_MEMBERS = f"""
 INSERT INTO incident_alerts ({MEMBER_COLUMNS})
@@ -155,7 +158,8 @@ ORDER BY place
 ON CONFLICT (id) DO NOTHING
 """
 _SELECT_HISTORY = f"""
-SELECT {INCIDENT_HISTORY_COLUMNS} FROM incident_history WHERE incident_id = $1
+SELECT {INCIDENT_HISTORY_COLUMNS} FROM incident_history
+WHERE tenant = current_tenant() AND incident_id = $1
 ORDER BY position DESC LIMIT {_MAX_HISTORY}
 """
 
@@ -167,14 +171,14 @@ class PostgresIncidents:
         self._connection = connection
 
     async def lock(self) -> int:
-        return int(await self._connection.fetchval(_LOCK, _TENANT))
+        return int(await self._connection.fetchval(_LOCK, current_tenant()))
 
     async def try_lock(self) -> int | None:
-        revision: int | None = await self._connection.fetchval(_TRY_LOCK, _TENANT)
+        revision: int | None = await self._connection.fetchval(_TRY_LOCK, current_tenant())
         return revision
 
     async def has_news(self, revision: int) -> bool:
-        return bool(await self._connection.fetchval(_HAS_NEWS, _TENANT, revision))
+        return bool(await self._connection.fetchval(_HAS_NEWS, current_tenant(), revision))
 
     async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
         rows = await self._connection.fetch(_SELECT_SEEN, limit)
@@ -188,10 +192,12 @@ class PostgresIncidents:
             await self._connection.execute(_MARK_SEEN, *columns([(alert.id, alert.version) for alert in alerts]))
 
     async def list_changed(self, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
-        return await self._load(await self._connection.fetch(_SELECT_CHANGED, _TENANT, revision, resolved_after))
+        return await self._load(
+            await self._connection.fetch(_SELECT_CHANGED, current_tenant(), revision, resolved_after)
+        )
 
     async def load(self, incident_ids: Collection[str]) -> Mapping[str, Incident]:
-        found = await self._load(await self._connection.fetch(_SELECT, _TENANT, list(incident_ids)))
+        found = await self._load(await self._connection.fetch(_SELECT, current_tenant(), list(incident_ids)))
         return {incident.id: incident for incident in found}
 
     async def save(self, changes: Sequence[IncidentChange], revision: int, *, before: Mapping[str, Incident]) -> None:
@@ -199,12 +205,12 @@ class PostgresIncidents:
             return
         incidents = [change.incident for change in changes]
         rows = columns([(*incident_row(incident), *summary_row(incident)) for incident in incidents])
-        await self._connection.execute(_UPSERT, _TENANT, revision, *rows)
+        await self._connection.execute(_UPSERT, current_tenant(), revision, *rows)
         await self._save_members(incidents, before)
         entries = [incident_history_row(entry) for change in changes for entry in change.history]
         if entries:
             await self._connection.execute(_INSERT_HISTORY, *columns(entries))
-        await self._connection.execute(_SET_REVISION, _TENANT, revision, INCIDENTS_CHANGED)
+        await self._connection.execute(_SET_REVISION, current_tenant(), revision, INCIDENTS_CHANGED)
 
     async def _save_members(self, incidents: Sequence[Incident], before: Mapping[str, Incident]) -> None:
         gone: list[tuple[str, str]] = []
@@ -232,7 +238,7 @@ class PostgresIncidentReader:
     async def get(self, incident_id: str) -> tuple[Incident, Sequence[IncidentHistoryEntry]] | None:
         async def read(connection: Connection) -> tuple[Incident, Sequence[IncidentHistoryEntry]] | None:
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            rows = await connection.fetch(_SELECT, _TENANT, [incident_id])
+            rows = await connection.fetch(_SELECT, current_tenant(), [incident_id])
             if not rows:
                 return None
             members = await _members(connection.fetch, [incident_id])
@@ -255,11 +261,11 @@ class PostgresIncidentReader:
         return [summary_of_row(row) for row in await self._database.fetch(query, *values)]
 
     async def revision(self) -> int:
-        row = await self._database.fetchrow(_SELECT_REVISION, _TENANT)
+        row = await self._database.fetchrow(_SELECT_REVISION, current_tenant())
         return row["revision"] if row else 0
 
     async def list_changed(self, revision: int, *, open_only: bool) -> Sequence[tuple[int, IncidentSummary]]:
-        rows = await self._database.fetch(_SELECT_WATCHED, _TENANT, revision, open_only)
+        rows = await self._database.fetch(_SELECT_WATCHED, current_tenant(), revision, open_only)
         return [(row["revision"], summary_of_row(row)) for row in rows]
 
     async def list_labels(
@@ -274,7 +280,7 @@ class PostgresIncidentReader:
 def _conditions(wanted: IncidentFilter) -> tuple[list[str], list[Any]]:
     """Return the conditions of the filters that are set, each with its value."""
     filters: list[tuple[str, Any]] = [
-        ("tenant = {}", _TENANT),
+        ("tenant = {}", current_tenant()),
         ("state = ANY({})", [state.value for state in wanted.states]),
         ("severity = ANY({})", [severity.name for severity in wanted.severities]),
         ("starts_with(id, {})", wanted.id_prefix),

@@ -6,13 +6,13 @@ from datetime import datetime
 from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.tenants import current_tenant
 from services.manager.adapters.postgres import CATALOG_CHANGED
 from services.manager.adapters.postgres.alert_rows import columns
 from services.manager.core.dependency_graph import EdgeState
 from services.manager.core.learned_edges import LearnedChanges, LearnedEdge, ServicePair, TraceSighting
 from services.manager.ports.readers import LearnedEdgeFilter, Page
 
-_TENANT = "default"
 _COLUMNS = """
 service, depends_on, support, forward, count_time, create_time, seen_time, is_supported, state, actor, decide_time
 """
@@ -81,26 +81,30 @@ class PostgresLearnedEdges:
         self._connection = connection
 
     async def lock(self) -> None:
-        await self._connection.execute(_LOCK, _TENANT)
+        await self._connection.execute(_LOCK, current_tenant())
 
     async def count(self) -> int:
-        return int(await self._connection.fetchval("SELECT count(*) FROM learned_edges WHERE tenant = $1", _TENANT))
+        return int(
+            await self._connection.fetchval("SELECT count(*) FROM learned_edges WHERE tenant = $1", current_tenant())
+        )
 
     async def load(self, pairs: Collection[ServicePair]) -> Mapping[ServicePair, LearnedEdge]:
-        rows = await self._connection.fetch(_SELECT_NAMED, _TENANT, *columns(list(pairs))) if pairs else ()
+        rows = await self._connection.fetch(_SELECT_NAMED, current_tenant(), *columns(list(pairs))) if pairs else ()
         return {edge.pair: edge for edge in map(_edge_of, rows)}
 
     async def load_all(self) -> Mapping[ServicePair, LearnedEdge]:
-        rows = await self._connection.fetch(_SELECT_ALL, _TENANT)
+        rows = await self._connection.fetch(_SELECT_ALL, current_tenant())
         return {edge.pair: edge for edge in map(_edge_of, rows)}
 
     async def save(self, changes: LearnedChanges) -> None:
         if changes.written:
-            await self._connection.execute(_UPSERT, _TENANT, *columns([_row(edge) for edge in changes.written]))
+            await self._connection.execute(
+                _UPSERT, current_tenant(), *columns([_row(edge) for edge in changes.written])
+            )
         if changes.deleted:
-            await self._connection.execute(_DELETE, _TENANT, *columns(changes.deleted))
+            await self._connection.execute(_DELETE, current_tenant(), *columns(changes.deleted))
         if changes.is_graph_changed:
-            revision = await self._connection.fetchval(_RAISE_REVISION, _TENANT)
+            revision = await self._connection.fetchval(_RAISE_REVISION, current_tenant())
             await self._connection.execute("SELECT pg_notify($1, $2)", CATALOG_CHANGED, f"learned {revision}")
 
 
@@ -111,7 +115,7 @@ class PostgresTraces:
         self._connection = connection
 
     async def count(self) -> int:
-        return int(await self._connection.fetchval(_COUNT_SIGHTINGS, _TENANT))
+        return int(await self._connection.fetchval(_COUNT_SIGHTINGS, current_tenant()))
 
     async def upsert(self, sightings: Sequence[TraceSighting], now: datetime) -> None:
         first: dict[tuple[str, str], datetime] = {}
@@ -120,10 +124,10 @@ class PostgresTraces:
             first[key] = min(each.first_time, first.get(key, each.first_time))
         if first:
             rows = [(*key, time) for key, time in first.items()]
-            await self._connection.execute(_UPSERT_SIGHTINGS, _TENANT, *columns(rows), now)
+            await self._connection.execute(_UPSERT_SIGHTINGS, current_tenant(), *columns(rows), now)
 
     async def take_closed(self, before: datetime, limit: int) -> Sequence[TraceSighting]:
-        rows = await self._connection.fetch(_TAKE_CLOSED, _TENANT, before, limit)
+        rows = await self._connection.fetch(_TAKE_CLOSED, current_tenant(), before, limit)
         return [TraceSighting(**row) for row in rows]
 
 
@@ -137,7 +141,7 @@ class PostgresLearnedEdgeReader:
         states = [state.value for state in wanted.states]
         after = page.after or ("", "")
         rows = await self._database.fetch(
-            _SELECT_PAGE, _TENANT, wanted.service, states, wanted.is_weak_included, *after, page.size + 1
+            _SELECT_PAGE, current_tenant(), wanted.service, states, wanted.is_weak_included, *after, page.size + 1
         )
         return [_edge_of(row) for row in rows]
 

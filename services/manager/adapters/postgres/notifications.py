@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from services.chassis import outbox
 from services.chassis.postgres import Connection
+from services.chassis.tenants import current_tenant
 from services.contract.timestamps import timestamp_of
 from services.contract.topics import NOTIFICATIONS
 from services.domain.canary import CANARY_SERVICE
@@ -20,8 +21,7 @@ from services.manager.ports.tables import ReturnedCanary, TracedAlert
 from tocsin.notifications.v1.notification_pb2 import Notification
 
 # ruff: noqa: S608  (made of our own column names)
-_TENANT = "default"
-_SELECT_ALERTS = f"SELECT {ALERT_COLUMNS}, traceparent FROM alerts WHERE id = ANY($1)"
+_SELECT_ALERTS = f"SELECT {ALERT_COLUMNS}, traceparent FROM alerts WHERE tenant = current_tenant() AND id = ANY($1)"
 _INSERT_EXHAUSTED = """
 INSERT INTO exhausted_notifications (tenant, notification_id, incident_id)
 SELECT $1, notification_id, incident_id FROM unnest($2::text[], $3::text[]) AS failed (notification_id, incident_id)
@@ -87,11 +87,11 @@ class PostgresNotifications:
 
     async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
         if incidents:
-            await self.connection.execute(_INSERT_EXHAUSTED, _TENANT, *columns(list(incidents.items())))
+            await self.connection.execute(_INSERT_EXHAUSTED, current_tenant(), *columns(list(incidents.items())))
             await self.connection.execute("SELECT pg_notify($1, '')", NOTIFICATIONS_EXHAUSTED)
 
     async def take_exhausted(self, limit: int) -> Mapping[str, frozenset[str]]:
         taken: dict[str, frozenset[str]] = {}
-        for row in await self.connection.fetch(_TAKE_EXHAUSTED, _TENANT, limit):
+        for row in await self.connection.fetch(_TAKE_EXHAUSTED, current_tenant(), limit):
             taken[row["incident_id"]] = taken.get(row["incident_id"], frozenset()) | {row["notification_id"]}
         return taken

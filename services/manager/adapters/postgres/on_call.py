@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.tenants import current_tenant
 from services.manager.adapters.postgres import ON_CALL_CHANGED
 from services.manager.adapters.postgres.alert_rows import columns
 from services.manager.adapters.postgres.on_call_documents import document_of, stored_resource_of
 from services.manager.core.on_call import ScheduleOverride
 from services.manager.core.on_call_records import OnCallEdit, OnCallKind, OnCallRecord, OnCallSnapshot
 
-_TENANT = "default"
 _OVERRIDE = "id, schedule, person, start_time, end_time, actor, create_time"
 # ruff: noqa: S608  (made of our own column names)
 _SELECT_VERSION = "SELECT epoch, revision FROM on_call_revision WHERE tenant = $1"
@@ -53,24 +53,24 @@ class PostgresOnCall:
         self._connection = connection
 
     async def lock(self) -> int:
-        return int(await self._connection.fetchval(_LOCK, _TENANT))
+        return int(await self._connection.fetchval(_LOCK, current_tenant()))
 
     async def load(self) -> OnCallSnapshot:
-        resources = await self._connection.fetch(_SELECT_RESOURCES, _TENANT)
-        return _snapshot_of(resources, await self._connection.fetch(_SELECT_OVERRIDES, _TENANT))
+        resources = await self._connection.fetch(_SELECT_RESOURCES, current_tenant())
+        return _snapshot_of(resources, await self._connection.fetch(_SELECT_OVERRIDES, current_tenant()))
 
     async def save(self, edit: OnCallEdit, revision: int) -> None:
         if edit.upserted:
-            await self._connection.execute(_UPSERT, _TENANT, *columns([_row(each) for each in edit.upserted]))
+            await self._connection.execute(_UPSERT, current_tenant(), *columns([_row(each) for each in edit.upserted]))
         if edit.deleted:
             await self._connection.execute(
-                _DELETE, _TENANT, *columns([(kind.value, name) for kind, name in edit.deleted])
+                _DELETE, current_tenant(), *columns([(kind.value, name) for kind, name in edit.deleted])
             )
         if edit.deleted_overrides:
-            await self._connection.execute(_DELETE_OVERRIDES, _TENANT, list(edit.deleted_overrides))
+            await self._connection.execute(_DELETE_OVERRIDES, current_tenant(), list(edit.deleted_overrides))
         for each in edit.new_overrides:
-            await self._connection.execute(_INSERT_OVERRIDE, _TENANT, *_override_row(each))
-        await self._connection.execute(_SET_REVISION, _TENANT, revision)
+            await self._connection.execute(_INSERT_OVERRIDE, current_tenant(), *_override_row(each))
+        await self._connection.execute(_SET_REVISION, current_tenant(), revision)
         await self._connection.execute("SELECT pg_notify($1, $2)", ON_CALL_CHANGED, str(revision))
 
 
@@ -81,13 +81,13 @@ class PostgresOnCallReader:
         self._database = database
 
     async def version(self) -> str:
-        row = await self._database.fetchrow(_SELECT_VERSION, _TENANT)
+        row = await self._database.fetchrow(_SELECT_VERSION, current_tenant())
         return f"{row['epoch']}.{row['revision']}" if row else ""
 
     async def snapshot(self) -> OnCallSnapshot:
         while True:
-            resources = await self._database.fetch(_SELECT_RESOURCES, _TENANT)
-            overrides = await self._database.fetch(_SELECT_OVERRIDES, _TENANT)
+            resources = await self._database.fetch(_SELECT_RESOURCES, current_tenant())
+            overrides = await self._database.fetch(_SELECT_OVERRIDES, current_tenant())
             # Otherwise something was written in between.
             if overrides[0]["revision"] == resources[0]["newest_revision"]:
                 return _snapshot_of(resources, overrides)

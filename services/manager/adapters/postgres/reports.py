@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg import Record
 
 from services.chassis.postgres import Database
+from services.chassis.tenants import current_tenant
 from services.domain.severity import Severity
 from services.manager.core.reports import (
     MAX_REPORT_ROWS,
@@ -27,7 +28,6 @@ from services.manager.core.reports import (
 from services.manager.ports.readers import ReportTimeoutError
 
 # ruff: noqa: S608  (made of our own column names)
-_TENANT = "default"
 _LIMIT = timedelta(seconds=8)
 # Of one instance at a time: reports leave connections to what cannot wait.
 _MAX_REPORTS = 2
@@ -106,7 +106,7 @@ WITH changed AS (
         extract(epoch FROM greatest(resolve_time, fire_time) - fire_time)::float8
             * CASE WHEN resolve_time IS NOT NULL THEN 1 END AS resolve_seconds
     FROM alerts LEFT JOIN taken ON alert_id = alerts.id
-    WHERE fire_time >= $2 AND fire_time < $3 AND superseded_by = ''
+    WHERE alerts.tenant = $1 AND fire_time >= $2 AND fire_time < $3 AND superseded_by = ''
 )
 {_ALERT_SECTIONS}
 """
@@ -151,7 +151,8 @@ _COUNT_DELIVERIES = f"""
 WITH tried AS MATERIALIZED (
     SELECT kind, channel, width_bucket(create_time, $3::timestamptz[]) AS day
     FROM alert_history
-    WHERE kind IN ('NOTIFIED', 'NOTIFICATION_FAILED') AND create_time >= $1 AND create_time < $2
+    WHERE tenant = current_tenant() AND kind IN ('NOTIFIED', 'NOTIFICATION_FAILED')
+        AND create_time >= $1 AND create_time < $2
 )
 (SELECT 'TOTAL' AS section, ARRAY[]::text[] AS keys, {_DELIVERIES} FROM tried)
 UNION ALL (SELECT 'DAY' AS section, ARRAY[day]::text[] AS keys, {_DELIVERIES} FROM tried GROUP BY day)
@@ -171,7 +172,8 @@ class PostgresReportReader:
         self._turn = asyncio.Semaphore(_MAX_REPORTS)
 
     async def alerts(self, period: ReportPeriod) -> AlertReport:
-        rows = _Sections(await self._count(_COUNT_ALERTS, _TENANT, period.start, period.end, period.borders), period)
+        counted = await self._count(_COUNT_ALERTS, current_tenant(), period.start, period.end, period.borders)
+        rows = _Sections(counted, period)
         return AlertReport(
             total=rows.total,
             severities=rows.severities,
@@ -183,7 +185,8 @@ class PostgresReportReader:
         )
 
     async def incidents(self, period: ReportPeriod) -> IncidentReport:
-        rows = _Sections(await self._count(_COUNT_INCIDENTS, _TENANT, period.start, period.end, period.borders), period)
+        counted = await self._count(_COUNT_INCIDENTS, current_tenant(), period.start, period.end, period.borders)
+        rows = _Sections(counted, period)
         return IncidentReport(
             total=rows.total,
             severities=rows.severities,

@@ -2,6 +2,7 @@
 
 from services.chassis import request_ids
 from services.chassis.postgres import Database
+from services.chassis.tenants import ALL_TENANTS, as_tenant
 from services.manager.ports.readers import RetentionCutoffs, RowCounts
 
 # Rows of a table that one statement deletes.
@@ -73,7 +74,8 @@ class PostgresRetention:
         self._database = database
 
     async def count(self) -> RowCounts:
-        row = await self._database.fetchrow(_COUNT)
+        with as_tenant(ALL_TENANTS):
+            row = await self._database.fetchrow(_COUNT)
         return RowCounts(**row) if row else RowCounts()
 
     async def purge(self, cutoffs: RetentionCutoffs) -> int:
@@ -88,5 +90,6 @@ class PostgresRetention:
             (_PURGE_PROBLEMS, cutoffs.requests),
             (_PURGE_CHANGES, cutoffs.changes),
         ):
-            purged += len(await self._database.fetch(statement, cutoff, _BATCH))
+            with as_tenant(ALL_TENANTS):
+                purged += len(await self._database.fetch(statement, cutoff, _BATCH))
         return purged

@@ -6,13 +6,13 @@ from asyncpg import Record
 from google.protobuf import json_format
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.tenants import current_tenant
 from services.manager.adapters.postgres import ROUTING_CHANGED
 from services.manager.core.routing_tree import StoredTree, TreeVersion
 from services.manager.messages import read_routing_tree, routing_tree_message
 from services.manager.ports.readers import Page
 from tocsin.routing.v1.routing_tree_pb2 import RoutingTree as TreeMessage
 
-_TENANT = "default"
 # Of each tenant; the oldest ones are deleted.
 _MAX_VERSIONS = 1000
 _VERSION = "version, author, comment, create_time"
@@ -39,20 +39,20 @@ class PostgresRouting:
         self._connection = connection
 
     async def lock(self) -> StoredTree | None:
-        version: int = await self._connection.fetchval(_LOCK, _TENANT)
+        version: int = await self._connection.fetchval(_LOCK, current_tenant())
         return await self.get(version)
 
     async def get(self, version: int) -> StoredTree | None:
-        row = await self._connection.fetchrow(_SELECT_ONE, _TENANT, version)
+        row = await self._connection.fetchrow(_SELECT_ONE, current_tenant(), version)
         return _stored_of(row) if row else None
 
     async def insert(self, stored: StoredTree) -> None:
         tree = json_format.MessageToJson(routing_tree_message(stored.tree))
         await self._connection.execute(
-            _INSERT, _TENANT, stored.version, stored.author, stored.comment, stored.create_time, tree
+            _INSERT, current_tenant(), stored.version, stored.author, stored.comment, stored.create_time, tree
         )
-        await self._connection.execute(_SET_VERSION, _TENANT, stored.version)
-        await self._connection.execute(_DELETE_OLD, _TENANT, stored.version - _MAX_VERSIONS)
+        await self._connection.execute(_SET_VERSION, current_tenant(), stored.version)
+        await self._connection.execute(_DELETE_OLD, current_tenant(), stored.version - _MAX_VERSIONS)
         await self._connection.execute("SELECT pg_notify($1, $2)", ROUTING_CHANGED, str(stored.version))
 
 
@@ -63,20 +63,20 @@ class PostgresRoutingReader:
         self._database = database
 
     async def version(self) -> str:
-        row = await self._database.fetchrow(_SELECT_VERSION, _TENANT)
+        row = await self._database.fetchrow(_SELECT_VERSION, current_tenant())
         return f"{row['version']}.{row['create_time'].isoformat()}" if row else ""
 
     async def newest(self) -> StoredTree | None:
-        row = await self._database.fetchrow(_SELECT_NEWEST, _TENANT)
+        row = await self._database.fetchrow(_SELECT_NEWEST, current_tenant())
         return _stored_of(row) if row else None
 
     async def get(self, version: int) -> StoredTree | None:
-        row = await self._database.fetchrow(_SELECT_ONE, _TENANT, version)
+        row = await self._database.fetchrow(_SELECT_ONE, current_tenant(), version)
         return _stored_of(row) if row else None
 
     async def list_page(self, page: Page) -> Sequence[TreeVersion]:
         before = int(page.after[0]) if page.after else None
-        rows = await self._database.fetch(_SELECT_PAGE, _TENANT, before, page.size + 1)
+        rows = await self._database.fetch(_SELECT_PAGE, current_tenant(), before, page.size + 1)
         return [TreeVersion(**row) for row in rows]
 
 

@@ -16,17 +16,18 @@ _MAX_HISTORY = 100
 
 _SELECT_OF_INSTANCE = """
 SELECT rule_id, instance, reason, description, set_aside_time, retry_time FROM rule_problems
-WHERE tenant = 'default' AND instance = $1
+WHERE current_tenant() IN (tenant, '*') AND instance = $1
 FOR UPDATE
 """
 # In the order of the rules, so that reports of several evaluators do not wait for each other in a circle.
 _UPSERT = """
 INSERT INTO rule_problems AS stored
-    (rule_id, instance, reason, description, set_aside_time, retry_time, report_time)
-SELECT reported.*, $7 FROM
+    (rule_id, instance, reason, description, set_aside_time, retry_time, report_time, tenant)
+SELECT reported.*, $7, tenant FROM
     unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
     AS reported (rule_id, instance, reason, description, set_aside_time, retry_time)
-WHERE reported.rule_id IN (SELECT id FROM alert_rules)
+JOIN alert_rules ON id = reported.rule_id
+WHERE current_tenant() IN (tenant, '*')
 ORDER BY reported.rule_id
 ON CONFLICT (tenant, rule_id, instance) DO UPDATE SET
     reason = excluded.reason,
@@ -35,30 +36,31 @@ ON CONFLICT (tenant, rule_id, instance) DO UPDATE SET
     retry_time = excluded.retry_time,
     report_time = excluded.report_time
 """
-_DELETE = "DELETE FROM rule_problems WHERE tenant = 'default' AND instance = $1 AND rule_id = ANY($2::text[])"
+_DELETE = "DELETE FROM rule_problems WHERE current_tenant() IN (tenant, '*') AND instance = $1 AND rule_id = ANY($2)"
 _INSERT_HISTORY = """
-INSERT INTO rule_problem_history (rule_id, kind, create_time, reason, description, instance)
-SELECT added.* FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
+INSERT INTO rule_problem_history (rule_id, kind, create_time, reason, description, instance, tenant)
+SELECT added.*, tenant FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
     AS added (rule_id, kind, create_time, reason, description, instance)
-WHERE added.rule_id IN (SELECT id FROM alert_rules)
+JOIN alert_rules ON id = added.rule_id
+WHERE current_tenant() IN (tenant, '*')
 """
 _TRIM_HISTORY = """
 DELETE FROM rule_problem_history AS old
-WHERE old.rule_id = ANY($1::text[]) AND old.position <= (
+WHERE current_tenant() IN (tenant, '*') AND old.rule_id = ANY($1::text[]) AND old.position <= (
     SELECT position FROM rule_problem_history WHERE rule_id = old.rule_id ORDER BY position DESC OFFSET $2 LIMIT 1)
 """
 _SELECT_CURRENT = """
 SELECT rule_id, instance, reason, description, set_aside_time, retry_time FROM rule_problems
-WHERE tenant = 'default' AND rule_id = ANY($1::text[]) AND report_time > $2
+WHERE tenant = current_tenant() AND rule_id = ANY($1::text[]) AND report_time > $2
 ORDER BY rule_id, instance
 """
 _SELECT_HISTORY = """
 SELECT kind, create_time, reason, description, instance FROM (
     SELECT kind, create_time, reason, description, instance, position AS place FROM rule_problem_history
-    WHERE tenant = 'default' AND rule_id = $1
+    WHERE tenant = current_tenant() AND rule_id = $1
     UNION ALL
     SELECT edit, create_time, '', '', '', revision FROM alert_rule_history
-    WHERE rule_id = $1 AND edit <> 'DELETED') AS entries
+    WHERE tenant = current_tenant() AND rule_id = $1 AND edit <> 'DELETED') AS entries
 ORDER BY create_time DESC, place DESC LIMIT $2
 """
 

@@ -20,25 +20,28 @@ _COLUMNS = """
     severity, labels, enabled, revision, selection_revision, create_time, update_time
 """
 
+# The database knows whose rule is written.
+_READ_COLUMNS = f"tenant, {_COLUMNS}"
+
 # ruff: noqa: S608  (made of our own column names)
-_SELECT_ONE = f"SELECT {_COLUMNS} FROM alert_rules WHERE id = $1"
+_SELECT_ONE = f"SELECT {_READ_COLUMNS} FROM alert_rules WHERE tenant = current_tenant() AND id = $1"
 _SELECT_PAGE = f"""
-SELECT {_COLUMNS} FROM alert_rules
-WHERE ($1::boolean IS NULL OR enabled = $1) AND ($2::text IS NULL OR name > $2)
+SELECT {_READ_COLUMNS} FROM alert_rules
+WHERE tenant = current_tenant() AND ($1::boolean IS NULL OR enabled = $1) AND ($2::text IS NULL OR name > $2)
 ORDER BY name LIMIT $3
 """
-# Each in one statement, so that the revision and the rules belong together.
+# Each in one statement, so that the revision and the rules belong together. Evaluators follow those of all tenants.
 _SELECT_SNAPSHOT = f"""
 SELECT newest.revision AS newest_revision, newest.epoch, rules.*
 FROM rule_revision AS newest
-LEFT JOIN (SELECT {_COLUMNS} FROM alert_rules WHERE enabled) AS rules ON true
+LEFT JOIN (SELECT {_READ_COLUMNS} FROM alert_rules WHERE enabled) AS rules ON true
 ORDER BY rules.name
 """
 _SELECT_CHANGES = f"""
 SELECT newest.revision AS newest_revision, newest.epoch, rules.*,
-    ARRAY(SELECT rule_id FROM alert_rule_history WHERE revision > $1 AND edit = 'DELETED') AS deleted
+    ARRAY(SELECT ARRAY[rule_id, tenant] FROM alert_rule_history WHERE revision > $1 AND edit = 'DELETED') AS deleted
 FROM rule_revision AS newest
-LEFT JOIN (SELECT {_COLUMNS} FROM alert_rules WHERE revision > $1) AS rules ON true
+LEFT JOIN (SELECT {_READ_COLUMNS} FROM alert_rules WHERE revision > $1) AS rules ON true
 ORDER BY rules.name
 """
 _UPSERT = f"""
@@ -69,10 +72,12 @@ INSERT INTO alert_rule_history (revision, rule_id, edit, rule, create_time) VALU
 """
 # In the order of the rules, so that reports of several evaluators do not wait for each other in a circle.
 _ADD_STATISTICS = """
-INSERT INTO rule_statistics AS stored (rule_id, matched, late, beyond_limit, fired, evaluate_time)
-SELECT added.* FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
+INSERT INTO rule_statistics AS stored (rule_id, matched, late, beyond_limit, fired, evaluate_time, tenant)
+SELECT added.*, tenant
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
     AS added (rule_id, matched, late, beyond_limit, fired, evaluate_time)
-WHERE added.rule_id IN (SELECT id FROM alert_rules)
+JOIN alert_rules ON id = added.rule_id
+WHERE current_tenant() IN (tenant, '*')
 ORDER BY added.rule_id
 ON CONFLICT (rule_id) DO UPDATE SET
     matched = stored.matched + excluded.matched,
@@ -85,7 +90,7 @@ _SELECT_STATISTICS = """
 SELECT coalesce(matched, 0) AS matched, coalesce(late, 0) AS late, coalesce(beyond_limit, 0) AS beyond_limit,
     coalesce(fired, 0) AS fired, evaluate_time
 FROM alert_rules LEFT JOIN rule_statistics ON rule_id = id
-WHERE id = $1
+WHERE alert_rules.tenant = current_tenant() AND id = $1
 """
 
 
@@ -103,7 +108,7 @@ class PostgresRules:
         return revision
 
     async def count(self) -> int:
-        return int(await self._connection.fetchval("SELECT count(*) FROM alert_rules"))
+        return int(await self._connection.fetchval("SELECT count(*) FROM alert_rules WHERE tenant = current_tenant()"))
 
     async def get_for_update(self, rule_id: str) -> StoredRule | None:
         row = await self._connection.fetchrow(f"{_SELECT_ONE} FOR UPDATE", rule_id)
@@ -117,7 +122,9 @@ class PostgresRules:
         await self._insert_history(stored, stored.rule.revision, edit, stored.update_time)
 
     async def delete(self, stored: StoredRule, revision: int, now: datetime) -> None:
-        await self._connection.execute("DELETE FROM alert_rules WHERE id = $1", stored.rule.id)
+        await self._connection.execute(
+            "DELETE FROM alert_rules WHERE tenant = current_tenant() AND id = $1", stored.rule.id
+        )
         await self._insert_history(stored, revision, RuleEdit.DELETED, now)
 
     async def _insert_history(self, stored: StoredRule, revision: int, edit: RuleEdit, now: datetime) -> None:
@@ -153,12 +160,14 @@ class PostgresRuleReader:
     async def changes_since(self, revision: int) -> RuleChanges:
         rows = await self._database.fetch(_SELECT_CHANGES, revision)
         rules = [_rule_of(row) for row in rows if row["id"] is not None]
-        disabled = (stored.rule.id for stored in rules if not stored.rule.enabled)
+        removed = dict(rows[0]["deleted"])
+        removed |= {stored.rule.id: stored.rule.tenant for stored in rules if not stored.rule.enabled}
         return RuleChanges(
             revision=rows[0]["newest_revision"],
             epoch=rows[0]["epoch"],
             rules=tuple(stored for stored in rules if stored.rule.enabled),
-            removed=(*rows[0]["deleted"], *disabled),
+            removed=tuple(removed),
+            removed_from=removed,
         )
 
 
@@ -189,6 +198,7 @@ class PostgresRuleStatisticsReader:
 
 def _rule_of(row: Record) -> StoredRule:
     rule = Rule(
+        tenant=row["tenant"],
         id=row["id"],
         name=row["name"],
         description=row["description"],

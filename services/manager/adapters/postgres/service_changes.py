@@ -7,11 +7,11 @@ from typing import Any
 from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.tenants import current_tenant
 from services.contract.paging import key_time
 from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind
 from services.manager.ports.readers import Page
 
-_TENANT = "default"
 _COLUMNS = "id, service, kind, version, actor, link, change_time, create_time"
 _INSERT = f"INSERT INTO service_changes (tenant, {_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"  # noqa: S608
 # The newest of very many: nobody is shown as much.
@@ -31,7 +31,7 @@ class PostgresChanges:
     async def insert(self, change: ServiceChange) -> None:
         await self._connection.execute(
             _INSERT,
-            _TENANT,
+            current_tenant(),
             change.id,
             change.service,
             change.kind.value,
@@ -45,7 +45,7 @@ class PostgresChanges:
     async def list_between(
         self, services: Collection[str], after: datetime, until: datetime
     ) -> Sequence[ServiceChange]:
-        rows = await self._connection.fetch(_SELECT_RELATED, _TENANT, list(services), after, until)
+        rows = await self._connection.fetch(_SELECT_RELATED, current_tenant(), list(services), after, until)
         return [_change_of(row) for row in rows]
 
 
@@ -70,13 +70,13 @@ class PostgresChangeReader:
     async def list_between(
         self, services: Collection[str], after: datetime, until: datetime
     ) -> Sequence[ServiceChange]:
-        rows = await self._database.fetch(_SELECT_RELATED, _TENANT, list(services), after, until)
+        rows = await self._database.fetch(_SELECT_RELATED, current_tenant(), list(services), after, until)
         return [_change_of(row) for row in rows]
 
 
 def _conditions(wanted: ChangeFilter) -> tuple[list[str], list[Any]]:
     filters: list[tuple[str, Any]] = [
-        ("tenant = {}", _TENANT),
+        ("tenant = {}", current_tenant()),
         ("service = {}", wanted.service),
         ("kind = ANY({})", [kind.value for kind in wanted.kinds]),
         ("change_time >= {}", wanted.after),

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from asyncpg import Record
 
 from services.chassis.postgres import Connection, Database
+from services.chassis.tenants import current_tenant
 from services.contract.paging import key_time
 from services.domain.matchers import format_matchers, parse_matchers
 from services.manager.adapters.postgres import SILENCES_CHANGED
@@ -18,7 +19,6 @@ from services.manager.core.silence import Silence
 from services.manager.ports.readers import Page, SilenceChanges
 from services.rule_language.label_regex import compile_regex
 
-_TENANT = "default"
 _COLUMNS = """
 id, matchers, alert_ids, start_time, end_time, recurrence, author, comment, create_time, expire_time
 """
@@ -50,7 +50,7 @@ ON CONFLICT (tenant, id) DO UPDATE SET expire_time = excluded.expire_time, revis
 _SELECT_RESOLVED = f"""
 SELECT id FROM silences
 WHERE tenant = $1 AND alert_ids <> '{{}}' AND NOT {_IS_EXPIRED.format("$2")}
-  AND NOT EXISTS (SELECT FROM alerts WHERE alerts.id = ANY(alert_ids) AND state <> 'RESOLVED')
+  AND NOT EXISTS (SELECT FROM alerts WHERE alerts.tenant = $1 AND alerts.id = ANY(alert_ids) AND state <> 'RESOLVED')
 """
 _EXPIRE = """
 UPDATE silences SET expire_time = $3, revision = $4 WHERE tenant = $1 AND id = ANY($2) AND expire_time IS NULL
@@ -66,24 +66,24 @@ class PostgresSilences:
         self._connection = connection
 
     async def take_revision(self) -> int:
-        revision: int = await self._connection.fetchval(_TAKE_REVISION, _TENANT)
+        revision: int = await self._connection.fetchval(_TAKE_REVISION, current_tenant())
         await self._connection.execute("SELECT pg_notify($1, $2)", SILENCES_CHANGED, str(revision))
         return revision
 
     async def count(self, now: datetime) -> int:
-        return int(await self._connection.fetchval(_COUNT, _TENANT, now))
+        return int(await self._connection.fetchval(_COUNT, current_tenant(), now))
 
     async def get_for_update(self, silence_id: str) -> Silence | None:
-        row = await self._connection.fetchrow(f"{_SELECT_ONE} FOR UPDATE", _TENANT, silence_id)
+        row = await self._connection.fetchrow(f"{_SELECT_ONE} FOR UPDATE", current_tenant(), silence_id)
         return _silence_of(row) if row else None
 
     async def upsert(self, silence: Silence, revision: int) -> None:
-        await self._connection.execute(_UPSERT, *_row(silence), _TENANT, revision)
+        await self._connection.execute(_UPSERT, *_row(silence), current_tenant(), revision)
 
     async def expire_resolved(self, now: datetime) -> int:
-        ids = [row["id"] for row in await self._connection.fetch(_SELECT_RESOLVED, _TENANT, now)]
+        ids = [row["id"] for row in await self._connection.fetch(_SELECT_RESOLVED, current_tenant(), now)]
         if ids:
-            await self._connection.execute(_EXPIRE, _TENANT, ids, now, await self.take_revision())
+            await self._connection.execute(_EXPIRE, current_tenant(), ids, now, await self.take_revision())
         return len(ids)
 
 
@@ -94,13 +94,13 @@ class PostgresSilenceReader:
         self._database = database
 
     async def version(self) -> str:
-        row = await self._database.fetchrow(_SELECT_VERSION, _TENANT)
+        row = await self._database.fetchrow(_SELECT_VERSION, current_tenant())
         return f"{row['epoch']}.{row['revision']}" if row else ""
 
     async def changes_since(self, version: str, now: datetime) -> SilenceChanges:
         epoch, _, number = version.rpartition(".")
         known = int(number) if number else _UNKNOWN
-        rows = await self._database.fetch(_SELECT_CHANGES, _TENANT, known, now)
+        rows = await self._database.fetch(_SELECT_CHANGES, current_tenant(), known, now)
         newest: int = rows[0]["newest_revision"]
         # Another database, or one restored from a backup, is read as a whole.
         if known != _UNKNOWN and (rows[0]["epoch"] != epoch or newest < known):
@@ -109,12 +109,14 @@ class PostgresSilenceReader:
         return SilenceChanges(version=f"{rows[0]['epoch']}.{newest}", is_whole=known == _UNKNOWN, silences=silences)
 
     async def get(self, silence_id: str) -> Silence | None:
-        row = await self._database.fetchrow(_SELECT_ONE, _TENANT, silence_id)
+        row = await self._database.fetchrow(_SELECT_ONE, current_tenant(), silence_id)
         return _silence_of(row) if row else None
 
     async def list_page(self, page: Page, *, id_prefix: str, expired: bool | None, now: datetime) -> Sequence[Silence]:
         after = (key_time(page.after[0]), page.after[1]) if page.after else (None, None)
-        rows = await self._database.fetch(_SELECT_PAGE, _TENANT, id_prefix, expired, now, *after, page.size + 1)
+        rows = await self._database.fetch(
+            _SELECT_PAGE, current_tenant(), id_prefix, expired, now, *after, page.size + 1
+        )
         return [_silence_of(row) for row in rows]
 
 

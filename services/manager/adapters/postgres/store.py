@@ -27,7 +27,7 @@ _INSERT_ENDING = """
 INSERT INTO rule_endings (revision, rule_id, comment, traceparent, create_time) VALUES ($1, $2, $3, $4, $5)
 """
 _SELECT_ENDING = """
-SELECT revision, rule_id, comment, traceparent FROM rule_endings
+SELECT revision, rule_id, comment, traceparent FROM rule_endings WHERE tenant = current_tenant()
 ORDER BY revision LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
