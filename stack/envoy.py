@@ -33,7 +33,7 @@ from services.chassis.settings import (
 )
 from services.chassis.settings_report import format_settings
 from services.domain.roles import Role
-from stack.envoy_access import TokenIssuer, keys_cluster, mesh_filter, role_filter, token_filter
+from stack.envoy_access import TokenIssuer, keys_cluster, mesh_filter, rate_filter, role_filter, token_filter
 from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, secret_files
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -128,12 +128,18 @@ class EnvoySettings:
         "Whether listeners with a certificate take plaintext as well, while a system moves from one to the other.",
         default=False,
     )
+    calls_per_second: int = setting(
+        "Calls a second of one caller, known by its key or token, or else by its address; 0: any number.",
+        default=0,
+    )
     openapi: Path = setting("The OpenAPI document of REST.", default=_ROOT / "gen" / "openapi.json")
     concurrency: int = setting("Worker threads.", default=1)
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, got {self.concurrency}")
+        if self.calls_per_second < 0:
+            raise ValueError(f"calls_per_second must not be below 0, got {self.calls_per_second}")
         if bool(self.jwt_issuer) != bool(self.jwt_keys):
             raise ValueError("jwt_issuer and jwt_keys must be given together")
         self._check_certificates()
@@ -215,6 +221,7 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
         "DESCRIPTOR": settings.descriptor,
         "OPENAPI": settings.openapi,
         "ANONYMOUS": settings.anonymous if methods else "",
+        "RATE": rate_filter(settings.calls_per_second),
         "TOKENS": token_filter(issuer),
         "TOKEN_KEYS": keys_cluster(issuer),
         "ROLES": role_filter(methods),
@@ -293,10 +300,13 @@ def _own_texts() -> dict[str, str]:
     """Return the texts of Envoy's own statuses, and trailers with the details that a service would give."""
     unavailable = "the service cannot be reached at the moment; nothing of the request was kept"
     unknown = "expected a valid API key or token as `authorization: Bearer …`, or a client certificate"
+    often = "this caller calls more often than it may"
     denied = "the caller's role does not allow this"
     return {
         "UNAVAILABLE_MESSAGE": unavailable,
         "UNAVAILABLE_DETAILS": _details(code_pb2.UNAVAILABLE, unavailable, _RETRY_SOON),
+        "TOO_OFTEN_MESSAGE": often,
+        "TOO_OFTEN_DETAILS": _details(code_pb2.RESOURCE_EXHAUSTED, often, _RETRY_SOON),
         "UNAUTHENTICATED_MESSAGE": unknown,
         "UNAUTHENTICATED_DETAILS": _details(code_pb2.UNAUTHENTICATED, unknown, _reason("UNAUTHENTICATED")),
         "DENIED_MESSAGE": denied,

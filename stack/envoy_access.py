@@ -20,6 +20,8 @@ from services.domain.roles import Role
 _TYPES = "type.googleapis.com/envoy.extensions.filters.http"
 _UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _KEYS_CLUSTER = "token_keys"
+_MAX_LIMITED_CALLERS = 10_000
+_UNLIMITED = 1_000_000_000
 _CALLERS = frozenset(Role) - {Role.SERVICE}
 
 
@@ -122,6 +124,40 @@ def keys_cluster(issuer: TokenIssuer | None) -> str:
         tls = {"@type": _UPSTREAM_TLS, "sni": url.hostname, "common_tls_context": {"validation_context": trusted}}
         cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
     return json.dumps(cluster)
+
+
+def rate_filter(calls_per_second: int) -> str:
+    """Return the filter, as JSON, that limits each caller: by its key or token, or by its address without one.
+
+    0 limits nobody. A caller may save the calls of one second. The callers that called last are remembered.
+    """
+    config: dict[str, Any] = {"@type": f"{_TYPES}.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "callers"}
+    if calls_per_second:
+        bucket = {"max_tokens": calls_per_second, "tokens_per_fill": calls_per_second, "fill_interval": "1s"}
+        has_credentials = {"name": "authorization", "present_match": True}
+        without = {"descriptor_value": "none", "expect_match": False, "headers": [has_credentials]}
+        always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+        config |= {
+            "filter_enabled": always,
+            "filter_enforced": always,
+            "rate_limited_as_resource_exhausted": True,
+            "always_consume_default_token_bucket": False,
+            "max_dynamic_descriptors": _MAX_LIMITED_CALLERS,
+            # Only what no descriptor matches would take from this one, and there is no such call.
+            "token_bucket": {"max_tokens": _UNLIMITED, "tokens_per_fill": _UNLIMITED, "fill_interval": "1s"},
+            "rate_limits": [
+                {"actions": [{"request_headers": {"header_name": "authorization", "descriptor_key": "credentials"}}]},
+                {"actions": [{"header_value_match": without}, {"remote_address": {}}]},
+            ],
+            "descriptors": [
+                {"entries": [{"key": "credentials"}], "token_bucket": bucket},
+                {
+                    "entries": [{"key": "header_match", "value": "none"}, {"key": "remote_address"}],
+                    "token_bucket": bucket,
+                },
+            ],
+        }
+    return json.dumps({"name": "envoy.filters.http.local_ratelimit", "typed_config": config})
 
 
 def _keys_of(issuer: TokenIssuer) -> dict[str, Any]:

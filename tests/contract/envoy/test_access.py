@@ -323,3 +323,26 @@ def test_what_is_said_of_anonymous_callers_says_nothing_of_a_key(open_envoy: Run
 
     assert client.get("/api/alerts", {"authorization": f"Bearer {KEY}"}).status == 200
     assert "x-tocsin-caller-role" not in metadata_of(open_envoy)
+
+
+def test_a_caller_that_calls_too_often_is_told_when_to_try_again(tmp_path: Path) -> None:
+    key, other = (f"tocsin_{letter * 12}_{'b' * 43}" for letter in "ac")
+    with guarded(tmp_path, calls_per_second=3) as running:
+        client = EnvoyClient(running.ports.edge)
+
+        def alerts(text: str) -> Response:
+            return client.get("/api/alerts", {"authorization": f"Bearer {text}"})
+
+        answers = [alerts(key) for _ in range(20)]
+        refused = [answer for answer in answers if answer.status == 429]
+        assert {answer.status for answer in answers} == {200, 429}
+        assert refused[0].json["code"] == 8
+        assert refused[0].headers["retry-after"] == "1"
+        assert "more often" in refused[0].json["message"]
+        # The limit is each caller's own, also of those without credentials.
+        assert alerts(other).status == 200
+        without = {client.get("/api/alerts").status for _ in range(20)}
+        assert without == {401, 429}
+        with client.channel() as channel:
+            codes = {code_of(channel, ALERTS, authorization=f"Bearer {key}") for _ in range(20)}
+            assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
