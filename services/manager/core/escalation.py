@@ -8,12 +8,13 @@ no failure makes a policy run in circles.
 
 Its state is stored with the incident, in the transaction that writes the notifications: so a step is begun once,
 whichever instance comes first, and one that is overdue after an outage begins at once and says how late it is. Delays
-count from when a step really began: people have their time to answer.
+count from when a step really began: people have their time to answer. Where a step is repeated until somebody
+acknowledges, the incident's history names ever fewer of the repeats; the histories of alerts have all deliveries.
 
 A person is notified by the first of their receivers; when that one could not be reached, by the next.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -70,6 +71,8 @@ class EscalationMessage:
     comment: str
     person: str = ""
     rest: tuple[str, ...] = ()
+    # Whether the incident's history says so.
+    is_recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,16 @@ def start_escalation(name: str, directory: OnCallDirectory, *, now: datetime) ->
     policy = directory.policies.get(name)
     first = None if policy is None else policy.next_step(None)
     return Escalation(policy=name, due_time=now if first is None else now + first[1])
+
+
+def unrecorded_notifications(escalations: Iterable[Escalation], directory: OnCallDirectory) -> set[str]:
+    """Return the notifications of steps that are repeated without end, and that the history does not name."""
+    found: set[str] = set()
+    for escalation in escalations:
+        policy = directory.policies.get(escalation.policy)
+        if policy is not None and escalation.place is not None and not policy.is_recorded(escalation.place):
+            found.update(each.id for each in escalation.notifications)
+    return found
 
 
 def run_escalation(
@@ -154,9 +167,12 @@ def _begin_step(
         # Its end, or it has become shorter or was deleted meanwhile.
         return replace(turn, escalation=replace(before, due_time=None))
     place = following[0]
+    is_recorded = policy.is_recorded(place)
     targets = directory.step_targets(policy, place.step, severity=severity, at=now)
     comment = _words(targets, before, now)
-    messages = _messages(policy.name, targets, comment)
+    if policy.steps[place.step].until_acknowledged and place.round > 1:
+        comment += f", repeat {place.round}"
+    messages = [replace(each, is_recorded=is_recorded) for each in _messages(policy.name, targets, comment)]
     is_over = targets.outcome is StepOutcome.SKIPPED or not messages
     after = replace(
         before,
@@ -165,8 +181,8 @@ def _begin_step(
         cause=before.cause if targets.outcome is StepOutcome.SKIPPED else EscalationCause.NOT_ACKNOWLEDGED,
         notifications=(),
     )
-    entry = f"policy {policy.name}, step {place.step + 1}", comment
-    return EscalationTurn(escalation=after, messages=(*turn.messages, *messages), entries=(*turn.entries, entry))
+    entries = ((f"policy {policy.name}, step {place.step + 1}", comment),) if is_recorded else ()
+    return EscalationTurn(escalation=after, messages=(*turn.messages, *messages), entries=(*turn.entries, *entries))
 
 
 def _due_after(policy: EscalationPolicy, place: StepPlace, *, is_over: bool, now: datetime) -> datetime | None:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from services.domain.severity import Severity
 from services.manager.core.weekly_hours import WeeklyHours
 
+_RECORDED_REPEATS = 4
+
 
 class StepOutcome(StrEnum):
     """What a step does when its time has come."""
@@ -81,6 +83,16 @@ class EscalationPolicy:
         if place.round < self.repeat_count:
             return StepPlace(round=place.round + 1), self.repeat_delay + self.steps[0].delay
         return None
+
+    def is_recorded(self, place: StepPlace) -> bool:
+        """Return whether the history says that a step begins.
+
+        Of one that is repeated without end it says so ever less often: the first times, then each time that the number
+        of repeats has doubled. The alert's history has every delivery.
+        """
+        if place.step >= len(self.steps) or not self.steps[place.step].until_acknowledged:
+            return True
+        return place.round < _RECORDED_REPEATS or place.round.bit_count() == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,8 @@ class OpenIncidents:
         self._context = IncidentContext()
         # The alerts that this batch has put into incidents.
         self._new: list[str] = []
+        # Those of them that have ended already.
+        self._new_ends: list[str] = []
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -145,6 +147,12 @@ class OpenIncidents:
         for each in seen:
             self._see(each, context, changes, now)
         self._inhibit(context, changes, now)
+        if self._new_ends:
+            # What had ended before it was seen: until now, so that what inhibited it while it fired does so.
+            for alert_id in self._new_ends:
+                self._end(alert_id, changes, now)
+            self._new_ends.clear()
+            self._inhibit(context, changes, now)
         due = self._pop_due(now)
         for incident_id in due:
             self._take(settle(self._incidents[incident_id], now=now), changes)
@@ -167,11 +175,16 @@ class OpenIncidents:
             self._new.append(alert.id)
         if not is_new or seen.is_acknowledged:
             self._update(seen, context, changes, now)
-        incident_id = self._incident_of[alert.id]
-        if seen.state is AlertState.RESOLVED:
-            ended = end_alert(self._incidents[incident_id], alert.id, settle=self._settings.settle, now=now)
-            self._take(ended, changes)
-        self._inhibitors.put(self._incidents[incident_id].alerts[alert.id])
+        if seen.state is AlertState.RESOLVED and is_new:
+            self._new_ends.append(alert.id)
+        elif seen.state is AlertState.RESOLVED:
+            self._end(alert.id, changes, now)
+        self._inhibitors.put(self._incidents[self._incident_of[alert.id]].alerts[alert.id])
+
+    def _end(self, alert_id: str, changes: dict[str, list[IncidentChange]], now: datetime) -> None:
+        incident = self._incidents[self._incident_of[alert_id]]
+        self._take(end_alert(incident, alert_id, settle=self._settings.settle, now=now), changes)
+        self._inhibitors.put(self._incidents[incident.id].alerts[alert_id])
 
     def _update(
         self, seen: SeenAlert, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime

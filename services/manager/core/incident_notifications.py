@@ -33,7 +33,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from services.manager.core.alert import NotifiedState, notification_id_of
-from services.manager.core.escalation import EscalationMessage, StepNotification, run_escalation, start_escalation
+from services.manager.core.escalation import (
+    EscalationMessage,
+    StepNotification,
+    run_escalation,
+    start_escalation,
+    unrecorded_notifications,
+)
 from services.manager.core.flapping import FlappingSettings, flap_key, flapping_until
 from services.manager.core.incident import (
     Incident,
@@ -92,9 +98,11 @@ def plan_notifications(incident: Incident, context: NotificationContext, *, now:
     after, notifications = plan.result()
     if after == incident and not plan.entries:
         return IncidentChange(incident=incident, reason=IncidentReason.NOT_DUE)
-    history = (*plan.entries, *(notified_entry(each, now) for each in notifications))
     return IncidentChange(
-        incident=after, reason=IncidentReason.NOTIFIED, history=history, notifications=tuple(notifications)
+        incident=after,
+        reason=IncidentReason.NOTIFIED,
+        history=tuple(plan.entries),
+        notifications=tuple(notifications),
     )
 
 
@@ -130,7 +138,10 @@ class _Plan:
         self._flapping = {} if is_over else flapping_until(incident, context.flapping, now)
         self._new_flapping = self._flapping.keys() - incident.flapping
         self.entries = [flapping_entry(incident, key, context.flapping, now) for key in sorted(self._new_flapping)]
-        self.entries += [failed_entry(incident, each, now) for each in sorted(context.exhausted)]
+        # What the history does not name: of a step that is repeated without end.
+        self._unrecorded = unrecorded_notifications(incident.escalations.values(), context.directory)
+        failed = sorted(context.exhausted - self._unrecorded)
+        self.entries += [failed_entry(incident, each, now) for each in failed]
 
     def run(self) -> None:
         """Decide for all receivers, in the order in which they are notified."""
@@ -147,7 +158,10 @@ class _Plan:
         numbered = list(enumerate(records, self._incident.sequence + 1))
         for number, (message, _) in numbered:
             if message.step is not None:
-                self._follow_step(message.step, _id_of(self._incident, message.kind, number))
+                notification_id = _id_of(self._incident, message.kind, number)
+                self._follow_step(message.step, notification_id)
+                if not message.step.is_recorded:
+                    self._unrecorded.add(notification_id)
         after = replace(
             self._incident,
             receivers=self._receivers,
@@ -156,7 +170,10 @@ class _Plan:
             notify_time=min((*self._due.values(), *self._flapping.values(), *self._step_times()), default=None),
             sequence=self._incident.sequence + len(records),
         )
-        return after, [self._notification(after, message, chunk, number) for number, (message, chunk) in numbered]
+        notifications = [self._notification(after, message, chunk, number) for number, (message, chunk) in numbered]
+        recorded = (each for each in notifications if each.id not in self._unrecorded)
+        self.entries += [notified_entry(each, self._now) for each in recorded]
+        return after, notifications
 
     def _notification(
         self, after: Incident, message: _Message, receivers: Sequence[str], sequence: int

@@ -8,7 +8,13 @@ from services.domain.severity import Severity
 from services.manager.core.escalation import Escalation, EscalationCause
 from services.manager.core.escalation_policy import EscalationPolicy, EscalationStep
 from services.manager.core.flapping import FlappingSettings
-from services.manager.core.incident import Correlation, IncidentAlert, IncidentHistoryKind, IncidentNotification
+from services.manager.core.incident import (
+    Correlation,
+    IncidentAlert,
+    IncidentHistoryEntry,
+    IncidentHistoryKind,
+    IncidentNotification,
+)
 from services.manager.core.incident_changes import (
     IncidentChange,
     acknowledge,
@@ -63,6 +69,7 @@ class Story:
         self.minute = self.minute if minute is None else minute
         context = NotificationContext(flapping=self.flapping, directory=self.directory, exhausted=frozenset(exhausted))
         change = plan_notifications(self.incident, context, now=at(self.minute))
+        self.history = change.history
         self.entries = [entry for entry in change.history if entry.kind is not IncidentHistoryKind.NOTIFIED]
         self.incident = change.incident
         self.sent += change.notifications
@@ -164,6 +171,27 @@ def test_the_last_step_is_repeated_until_somebody_acknowledges() -> None:
         assert story.waits_until == minute
         assert story.plan(minute)[0].startswith("FIRING chiefs: step 1 of policy p")
     assert story.acknowledge(3.5) == ["ACKNOWLEDGED slack+chiefs: acknowledged by ann"]
+
+
+def test_of_repeats_without_end_the_history_names_ever_fewer() -> None:
+    step = EscalationStep(delay=MINUTE, people=("ann",), until_acknowledged=True)
+    story = Story(step)
+    told = story.incident.sequence
+    entries: list[IncidentHistoryEntry] = []
+    for minute in range(1, 101):
+        story.plan(minute)
+        entries += story.history
+    assert story.incident.sequence - told == 100
+    named = [entry.comment for entry in entries if entry.kind is IncidentHistoryKind.ESCALATED]
+    often = "step 1 of policy p, nobody acknowledged it"
+    assert named == ["step 1 of policy p", often, *(f"{often}, repeat {n}" for n in (2, 3, 4, 8, 16, 32, 64))]
+    assert [entry.comment for entry in entries if entry.kind is IncidentHistoryKind.NOTIFIED] == [
+        f"{comment}; ann" for comment in named
+    ]
+    # That one of them fails is not named either, but who is notified in its place.
+    (last,) = story.escalation.notifications
+    assert story.plan(100.5, last.id) == ["FIRING ann-mail: policy p: ann could not be reached otherwise"]
+    assert [entry.kind for entry in story.history] == [IncidentHistoryKind.NOTIFIED]
 
 
 def test_an_overdue_step_begins_at_once_and_says_how_late_it_is() -> None:

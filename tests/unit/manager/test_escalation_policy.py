@@ -74,3 +74,12 @@ def test_nothing_follows_a_step_that_the_policy_no_longer_has() -> None:
 def test_each_step_comes_once_in_each_round(minutes: list[int], repeat_count: int) -> None:
     places = [(round_, step) for step, round_, _ in walk(policy(*minutes, repeat_count=repeat_count), 100)]
     assert places == [(round_, step) for round_ in range(repeat_count + 1) for step in range(len(minutes))]
+
+
+def test_of_a_step_that_is_repeated_without_end_ever_fewer_repeats_are_recorded() -> None:
+    repeated = policy(0, 5, until_acknowledged=True)
+    recorded = [n for n in range(40) if repeated.is_recorded(StepPlace(step=1, round=n))]
+    assert recorded == [0, 1, 2, 3, 4, 8, 16, 32]
+    assert repeated.is_recorded(StepPlace(step=0, round=5))
+    # It was longer when the step began.
+    assert repeated.is_recorded(StepPlace(step=2, round=5))

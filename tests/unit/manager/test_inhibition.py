@@ -192,6 +192,26 @@ def test_of_an_alert_that_was_inhibited_all_the_time_nobody_is_notified() -> Non
     assert story.see(seen(ORDERS, AlertState.RESOLVED), minute=4) == ["RESOLVED operators"]
 
 
+def test_of_an_inhibited_alert_that_had_ended_before_it_was_seen_nobody_is_notified() -> None:
+    story = Story()
+    story.see(seen(ORDERS))
+    assert story.see(seen(SHOP, AlertState.RESOLVED), minute=1) == []
+    assert [(entry.alert_id, entry.decided_by) for entry in story.withheld] == [("shop", "orders")]
+    assert story.see(minute=5) == []
+    assert story.see(seen(ORDERS, AlertState.RESOLVED), minute=6) == ["RESOLVED operators"]
+    # Both within one batch, whichever comes first.
+    for batch in ([SHOP, ORDERS], [ORDERS, SHOP]):
+        story = Story()
+        ended = [seen(each, AlertState.RESOLVED) for each in batch]
+        assert story.see(*ended) == ["FIRING operators", "RESOLVED operators"]
+
+
+def test_an_inhibitor_that_had_ended_before_it_was_seen_inhibits_no_longer() -> None:
+    story = Story()
+    assert story.see(seen(SHOP), seen(ORDERS, AlertState.RESOLVED)) == ["FIRING shop", "FIRING operators"]
+    assert story.withheld[-1].comment == "nothing withholds it any more"
+
+
 def test_who_was_notified_of_an_alert_is_notified_of_its_end_although_it_would_be_inhibited() -> None:
     story = Story()
     assert story.see(seen(SHOP)) == ["FIRING shop"]
