@@ -123,7 +123,9 @@ async def _publish_health(
     """Copy Health into grpc.health.v1 after each change."""
     while await changed.wait():
         changed.clear()
-        status = health_pb2.HealthCheckResponse.ServingStatus.Value(state.snapshot().status)
+        answer = health_pb2.HealthCheckResponse
+        # gRPC knows of no degraded state: such an instance serves.
+        status = answer.SERVING if state.snapshot().is_serving else answer.NOT_SERVING
         for name in names:
             await servicer.set(name, status)
 
