@@ -89,7 +89,7 @@ class Load:
             )
             for first in range(0, self.groups, per_record):
                 chosen = np.arange(first, min(first + per_record, self.groups))
-                yield PartialBatch(progress=progress, rows=self.rows(chosen, flush, samples=samples))
+                yield PartialBatch.of_block(progress=progress, rows=self.rows(chosen, flush, samples=samples))
 
     def rows(self, groups: "np.ndarray[tuple[int], np.dtype[np.int64]]", counted: int, *, samples: bool) -> PartialRows:
         """Return the rows of these groups, each of which has so many events in its block."""
@@ -247,7 +247,7 @@ def day_of_flushes(load: Load, events: int, flushed: int = 25) -> list[PartialBa
             rules_revision=1,
         )
         chosen = np.unique(random.integers(0, load.groups, flushed))
-        records.append(PartialBatch(progress=progress, rows=load.rows(chosen, 1 + step, samples=False)))
+        records.append(PartialBatch.of_block(progress=progress, rows=load.rows(chosen, 1 + step, samples=False)))
     return records
 
 

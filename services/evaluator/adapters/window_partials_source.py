@@ -10,7 +10,7 @@ from services.chassis.kafka import CommittedOffset, Consumer, Record
 from services.domain.trace_context import traceparent_of
 from services.evaluator.adapters.messages import MalformedError
 from services.evaluator.adapters.window_partials_wire import decode_batch
-from services.evaluator.core.partial_rows import PartialBatch
+from services.evaluator.core.partial_rows import BlockPart, PartialBatch
 from services.evaluator.core.records import MILLISECOND_NS
 from services.evaluator.ports import Partial, PartialFetch
 
@@ -51,10 +51,16 @@ def _partial_of(record: Record, batch: PartialBatch) -> Partial:
 
 def _limit_idle_time(batch: PartialBatch, appended_ns: int) -> PartialBatch:
     """Let a source be idle at most until the broker took the record, whatever the writing host's clock says."""
-    idle_ns = batch.progress.idle_ns
-    if idle_ns is None or idle_ns <= appended_ns:
+    if all(part.progress.idle_ns is None or part.progress.idle_ns <= appended_ns for part in batch.blocks):
         return batch
-    return replace(batch, progress=replace(batch.progress, idle_ns=appended_ns))
+    return replace(batch, blocks=[_limited(part, appended_ns) for part in batch.blocks])
+
+
+def _limited(part: BlockPart, appended_ns: int) -> BlockPart:
+    idle_ns = part.progress.idle_ns
+    if idle_ns is None:
+        return part
+    return replace(part, progress=replace(part.progress, idle_ns=min(idle_ns, appended_ns)))
 
 
 def _decode(record: Record) -> Iterator[Partial]:

@@ -1,5 +1,6 @@
 """The value of a record on `window-partials`: rows as columns, and rows in the form of former versions."""
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
@@ -10,12 +11,13 @@ from google.protobuf.message import DecodeError
 from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.evaluator.adapters.messages import MalformedError, sample_of
 from services.evaluator.core.match.events import Floats, Ints
-from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, PartialBatch, PartialRows, of_rows
+from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, BlockPart, PartialBatch, PartialRows, of_rows
 from services.evaluator.core.records import Aggregate, BlockProgress, Group, Row, RowKey
 from services.evaluator.core.samples import NO_SAMPLES, SAMPLE_SCHEMA, SampleTable
 from tocsin.evaluation.v1 import partial_pb2
 
-_VERSION: Final = 1
+# Of columns, by whether the record says of which blocks they are.
+_VERSIONS: Final = {False: 1, True: 2}
 # Of integers, by the width in bytes.
 _INTEGERS: Final = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
 _NO_INTEGERS: Final[Ints] = np.zeros(0, dtype=np.int64)
@@ -24,35 +26,44 @@ _WIDTHS: Final = ((2**8, 1), (2**16, 2), (2**32, 4))
 
 def encode_batch(batch: PartialBatch) -> bytes:
     """Encode a batch as the value of a record; its rows as columns."""
-    progress = batch.progress
-    message = partial_pb2.PartialBatch(
-        source_partition=progress.source_partition,
+    # All blocks of a flush have these in common.
+    progress = batch.blocks[0].progress
+    return partial_pb2.PartialBatch(
         source_partitions=progress.source_partitions,
+        rules_revision=progress.rules_revision,
+        columns=encode_columns(batch.rows) if len(batch.rows) else None,
+        continues=batch.continues,
+        blocks=[_block(part) for part in batch.blocks],
+    ).SerializeToString()
+
+
+def _block(part: BlockPart) -> partial_pb2.PartialBatch.Block:
+    progress = part.progress
+    block = partial_pb2.PartialBatch.Block(
+        source_partition=progress.source_partition,
         block=progress.block,
         up_to=progress.up_to,
         previous_up_to=progress.previous_up_to,
-        rules_revision=progress.rules_revision,
-        columns=encode_columns(batch.rows) if len(batch.rows) else None,
+        rows=part.rows,
         missed=[
             partial_pb2.MissedPanes(rule_id=rule_id, selection_revision=revision, pane_times=panes)
-            for (rule_id, revision), panes in batch.missed.items()
+            for (rule_id, revision), panes in part.missed.items()
         ],
-        continues=batch.continues,
     )
     if progress.max_event_ns is not None:
-        message.max_event_time.CopyFrom(timestamp_of_nanoseconds(progress.max_event_ns))
+        block.max_event_time.CopyFrom(timestamp_of_nanoseconds(progress.max_event_ns))
     if progress.max_arrival_ns is not None:
-        message.max_arrival_time.CopyFrom(timestamp_of_nanoseconds(progress.max_arrival_ns))
+        block.max_arrival_time.CopyFrom(timestamp_of_nanoseconds(progress.max_arrival_ns))
     if progress.idle_ns is not None:
-        message.idle_time.CopyFrom(timestamp_of_nanoseconds(progress.idle_ns))
-    return message.SerializeToString()
+        block.idle_time.CopyFrom(timestamp_of_nanoseconds(progress.idle_ns))
+    return block
 
 
 def encode_columns(rows: PartialRows) -> partial_pb2.PartialColumns:
     """Return rows as a message, with only what some row points to."""
     rows = rows.compact()
     columns = partial_pb2.PartialColumns(
-        schema_version=_VERSION,
+        schema_version=_VERSIONS[True],
         rule_ids=[rule_id for rule_id, _ in rows.selections],
         selection_revisions=[revision for _, revision in rows.selections],
         group_values=[value for group in rows.groups for value in group],
@@ -99,32 +110,48 @@ def _sample_stream(samples: SampleTable) -> bytes:
 
 
 def decode_batch(value: bytes) -> PartialBatch:
-    """Decode the value of a record in either form; raises MalformedError."""
+    """Decode the value of a record in any form; raises MalformedError."""
     try:
         message = partial_pb2.PartialBatch.FromString(value)
     except DecodeError as error:
         raise MalformedError(str(error)) from None
     if message.HasField("columns"):
-        rows = decode_columns(message.columns)
+        rows = decode_columns(message.columns, _VERSIONS[bool(message.blocks)])
     else:
-        # Most records only say how far a block is.
+        # Most records only say how far their blocks are.
         rows = of_rows([_row(row) for row in message.rows]) if message.rows else NO_ROWS
-    missed = {(each.rule_id, each.selection_revision): tuple(each.pane_times) for each in message.missed}
-    return PartialBatch(progress=_progress(message), rows=rows, missed=missed, continues=message.continues)
+    if not message.blocks:
+        blocks = [_part(message, message, len(rows))]
+    else:
+        blocks = [_part(message, block, block.rows) for block in message.blocks]
+        _check_blocks(blocks, len(rows))
+    return PartialBatch(blocks=blocks, rows=rows, continues=message.continues)
 
 
-def _progress(message: partial_pb2.PartialBatch) -> BlockProgress:
-    return BlockProgress(
-        source_partition=message.source_partition,
-        source_partitions=message.source_partitions,
-        block=message.block,
-        up_to=message.up_to,
-        previous_up_to=message.previous_up_to,
-        rules_revision=message.rules_revision,
-        max_event_ns=nanoseconds_of(message.max_event_time) if message.HasField("max_event_time") else None,
-        max_arrival_ns=nanoseconds_of(message.max_arrival_time) if message.HasField("max_arrival_time") else None,
-        idle_ns=nanoseconds_of(message.idle_time) if message.HasField("idle_time") else None,
+def _part(
+    batch: partial_pb2.PartialBatch, block: partial_pb2.PartialBatch | partial_pb2.PartialBatch.Block, rows: int
+) -> BlockPart:
+    """Return what a record says of a block; of its only one in the former form."""
+    progress = BlockProgress(
+        source_partition=block.source_partition,
+        source_partitions=batch.source_partitions,
+        block=block.block,
+        up_to=block.up_to,
+        previous_up_to=block.previous_up_to,
+        rules_revision=batch.rules_revision,
+        max_event_ns=nanoseconds_of(block.max_event_time) if block.HasField("max_event_time") else None,
+        max_arrival_ns=nanoseconds_of(block.max_arrival_time) if block.HasField("max_arrival_time") else None,
+        idle_ns=nanoseconds_of(block.idle_time) if block.HasField("idle_time") else None,
     )
+    missed = {(each.rule_id, each.selection_revision): tuple(each.pane_times) for each in block.missed}
+    return BlockPart(progress=progress, rows=rows, missed=missed)
+
+
+def _check_blocks(blocks: Sequence[BlockPart], rows: int) -> None:
+    sources = {part.progress.source_partition for part in blocks}
+    _require(len(sources) == len(blocks), "blocks: two of one source_partition")
+    sizes = [part.rows for part in blocks]
+    _require(min(sizes) >= 0 and sum(sizes) == rows, f"blocks: {sum(sizes)} rows, expected {rows}")
 
 
 def _row(message: partial_pb2.PartialRow) -> Row:
@@ -143,9 +170,9 @@ def _row(message: partial_pb2.PartialRow) -> Row:
     return Row(key, aggregate)
 
 
-def decode_columns(columns: partial_pb2.PartialColumns) -> PartialRows:
+def decode_columns(columns: partial_pb2.PartialColumns, version: int) -> PartialRows:
     """Return the rows of a message, checked completely; raises MalformedError."""
-    _require(columns.schema_version == _VERSION, f"expected schema version 1, got {columns.schema_version}")
+    _require(columns.schema_version == version, f"expected schema version {version}, got {columns.schema_version}")
     _require(len(columns.rule_ids) == len(columns.selection_revisions), "selections: tables differ in length")
     _require(len(columns.pane_times) % 8 == 0, "pane_times: not a multiple of 8 bytes")
     rows = len(columns.pane_times) // 8

@@ -15,7 +15,7 @@ from services.evaluator.core.records import Group
 from services.evaluator.core.samples import SAMPLE_SCHEMA, SampleTable
 from services.evaluator.core.window.aggregates import COLUMNS, AggregateColumns
 from services.evaluator.core.window.exact_sums import SumColumns
-from services.evaluator.core.window.growing_block import BLOCK_COLUMNS, BlockColumns
+from services.evaluator.core.window.growing_blocks import BLOCK_COLUMNS, BlockColumns
 from services.evaluator.core.window.numbering import WindowEntry
 from services.evaluator.core.window.pane_table import TableColumns
 from services.evaluator.core.window.sample_log import SampleColumns

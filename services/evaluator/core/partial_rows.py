@@ -1,4 +1,4 @@
-"""Rows of `window-partials` as columns: what one flush writes of one block, without an object for each row.
+"""Rows of `window-partials` as columns: what one flush writes to one partition, without an object for each row.
 
 A row is as in `records`: a key and the aggregate that is cumulative from the start of its block. Strings that rows
 share (selections, groups, trace contexts) and samples stand once in tables; rows hold indexes.
@@ -163,20 +163,54 @@ NO_ROWS: Final = of_rows(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PartialBatch:
-    """What one flush writes of one block to one output partition."""
+class BlockPart:
+    """What one flush writes of one block to one output partition, beside the rows themselves."""
 
     progress: BlockProgress
-    rows: PartialRows = NO_ROWS
+    # How many rows it has.
+    rows: int = 0
     # Panes, by their starts, in which a rule was not evaluated for some event of the block.
     missed: Mapping[SelectionKey, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PartialBatch:
+    """What one flush writes to one output partition: at most one block of each source."""
+
+    blocks: Sequence[BlockPart]
+    # One block's rows after the other's.
+    rows: PartialRows = NO_ROWS
     # Whether further batches of the same flush follow in this output partition.
     continues: bool = False
+
+    @classmethod
+    def of_block(
+        cls,
+        progress: BlockProgress,
+        rows: PartialRows = NO_ROWS,
+        missed: Mapping[SelectionKey, Sequence[int]] | None = None,
+        *,
+        continues: bool = False,
+    ) -> "PartialBatch":
+        """Return a batch of one block."""
+        part = BlockPart(progress=progress, rows=len(rows), missed=missed or {})
+        return cls(blocks=(part,), rows=rows, continues=continues)
 
     @property
     def has_single_bucket(self) -> bool:
         """Whether all its rows are of one group and pane."""
         return not _borders(self.rows, np.arange(len(self.rows))).any()
+
+    @property
+    def block_of_row(self) -> Ints:
+        """The index of each row's block."""
+        return np.repeat(np.arange(len(self.blocks)), [part.rows for part in self.blocks])
+
+    def take(self, rows: Ints) -> "PartialBatch":
+        """Return the batch with these rows alone, given by their rising indexes."""
+        sizes = np.bincount(self.block_of_row[rows], minlength=len(self.blocks)).tolist()
+        blocks = [replace(part, rows=size) for part, size in zip(self.blocks, sizes, strict=True)]
+        return replace(self, blocks=blocks, rows=self.rows.take(rows))
 
 
 def split_batch(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
@@ -187,9 +221,15 @@ def split_batch(batch: PartialBatch) -> tuple[PartialBatch, PartialBatch]:
     rows = batch.rows
     order = np.lexsort([rows.pane_ns, rows.group])
     middle = _split_index(_borders(rows, order))
-    timeless = replace(batch.progress, max_event_ns=None, max_arrival_ns=None, idle_ns=None)
-    first = PartialBatch(progress=timeless, rows=rows.take(order[:middle]), missed=batch.missed, continues=True)
-    return first, replace(batch, rows=rows.take(order[middle:]), missed={})
+    first, second = batch.take(np.sort(order[:middle])), batch.take(np.sort(order[middle:]))
+    timeless = [
+        replace(part, progress=replace(part.progress, max_event_ns=None, max_arrival_ns=None, idle_ns=None))
+        for part in first.blocks
+    ]
+    return (
+        replace(first, blocks=timeless, continues=True),
+        replace(second, blocks=[replace(part, missed={}) for part in second.blocks]),
+    )
 
 
 def _borders(rows: PartialRows, order: Ints) -> RowMask:

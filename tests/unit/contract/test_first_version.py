@@ -92,7 +92,7 @@ async def test_partials_are_read() -> None:
     assert [(each.partition, each.offset) for each in fetch.partials] == [
         (record.partition, record.offset) for record in records
     ]
-    assert {each.batch.progress.source_partition for each in fetch.partials} == {0, 1, 2, 3}
+    assert {each.batch.blocks[0].progress.source_partition for each in fetch.partials} == {0, 1, 2, 3}
 
 
 def test_checkpoints_are_read() -> None:

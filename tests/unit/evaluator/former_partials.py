@@ -1,4 +1,4 @@
-"""Partial batches as the former version wrote them: row by row."""
+"""Partial batches as former versions wrote them."""
 
 from services.contract.timestamps import timestamp_of_nanoseconds
 from services.evaluator.adapters.messages import sample_message
@@ -9,8 +9,27 @@ from tests.unit.evaluator.rows import to_rows
 from tocsin.evaluation.v1 import partial_pb2
 
 
-def encode_former(batch: PartialBatch) -> bytes:
+def encode_of_one_block(batch: PartialBatch) -> bytes:
+    """Encode a batch of one block in the form in which the record itself stood for the block."""
     message = partial_pb2.PartialBatch.FromString(encode_batch(batch))
+    (block,) = message.blocks
+    block.ClearField("rows")
+    for field, value in block.ListFields():
+        if field.name == "missed":
+            message.missed.extend(value)
+        elif isinstance(value, int):
+            setattr(message, field.name, value)
+        else:
+            getattr(message, field.name).CopyFrom(value)
+    message.ClearField("blocks")
+    if message.HasField("columns"):
+        message.columns.schema_version = 1
+    return message.SerializeToString()
+
+
+def encode_former(batch: PartialBatch) -> bytes:
+    """Encode a batch of one block in the form before that: row by row."""
+    message = partial_pb2.PartialBatch.FromString(encode_of_one_block(batch))
     message.ClearField("columns")
     message.rows.extend(map(_row_message, to_rows(batch.rows)))
     return message.SerializeToString()

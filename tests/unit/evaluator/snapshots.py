@@ -32,7 +32,7 @@ def flush_of(block: int, rows: Sequence[Row]) -> PartialBatch:
     progress = BlockProgress(
         source_partition=0, source_partitions=1, block=block, up_to=start + 256, previous_up_to=start, rules_revision=1
     )
-    return PartialBatch(progress=progress, rows=of_rows(rows))
+    return PartialBatch.of_block(progress=progress, rows=of_rows(rows))
 
 
 def plain(value: Any) -> Any:

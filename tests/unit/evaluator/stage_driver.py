@@ -79,7 +79,7 @@ class StageDriver:
             idle_ns=None if idle is None else int(idle * SECOND_NS),
             rules_revision=rules,
         )
-        return self.process(PartialBatch(progress=progress, rows=of_rows(rows)))
+        return self.process(PartialBatch.of_block(progress=progress, rows=of_rows(rows)))
 
     def process(self, batch: PartialBatch) -> Outcome:
         return self.process_all([batch])

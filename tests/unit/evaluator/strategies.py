@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from services.domain.level import Level
-from services.evaluator.core.partial_rows import PartialBatch, of_rows
+from services.evaluator.core.partial_rows import BlockPart, PartialBatch, of_rows
 from services.evaluator.core.records import Aggregate, BlockProgress, Row, RowKey, Sample
 
 texts = st.text(max_size=4)
@@ -37,21 +37,31 @@ _aggregates = st.builds(
 )
 _keys = st.builds(RowKey, texts, counts, st.lists(texts, max_size=3).map(tuple), moments)
 partial_rows = st.lists(st.builds(Row, _keys, _aggregates), max_size=4).map(tuple)
+_missed = st.dictionaries(st.tuples(texts, counts), st.lists(moments, max_size=3).map(tuple), max_size=2)
+_progress = st.builds(
+    BlockProgress,
+    source_partition=st.integers(0, 99),
+    source_partitions=st.just(99),
+    block=counts,
+    up_to=counts,
+    previous_up_to=counts,
+    rules_revision=st.just(7),
+    max_event_ns=st.none() | moments,
+    max_arrival_ns=st.none() | moments,
+    idle_ns=st.none() | moments,
+)
+_blocks = st.tuples(_progress, partial_rows, _missed)
+one_block = st.builds(
+    lambda block, continues: PartialBatch.of_block(block[0], of_rows(block[1]), block[2], continues=continues),
+    _blocks,
+    st.booleans(),
+)
 batches = st.builds(
-    PartialBatch,
-    progress=st.builds(
-        BlockProgress,
-        source_partition=st.integers(0, 99),
-        source_partitions=st.integers(0, 99),
-        block=counts,
-        up_to=counts,
-        previous_up_to=counts,
-        rules_revision=counts,
-        max_event_ns=st.none() | moments,
-        max_arrival_ns=st.none() | moments,
-        idle_ns=st.none() | moments,
+    lambda blocks, continues: PartialBatch(
+        blocks=[BlockPart(progress=each[0], rows=len(each[1]), missed=each[2]) for each in blocks],
+        rows=of_rows([row for each in blocks for row in each[1]]),
+        continues=continues,
     ),
-    rows=partial_rows.map(of_rows),
-    missed=st.dictionaries(st.tuples(texts, counts), st.lists(moments, max_size=3).map(tuple), max_size=2),
-    continues=st.booleans(),
+    st.lists(_blocks, min_size=1, max_size=3, unique_by=lambda block: block[0].source_partition),
+    st.booleans(),
 )

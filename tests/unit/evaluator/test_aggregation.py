@@ -14,7 +14,7 @@ from services.chassis.kafka import Record
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match import aggregation
 from services.evaluator.core.match.aggregation import match_events
-from services.evaluator.core.match.blocks import Block, SourcePartition
+from services.evaluator.core.match.blocks import Block, SourcePartition, flush_sources
 from services.evaluator.core.match.bucketing import compact, first_of_each
 from services.evaluator.core.records import SECOND_NS, Aggregate, RowKey, totals_key
 from services.evaluator.core.rules import RuleSet
@@ -245,8 +245,8 @@ def test_a_rule_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPa
     failed = match_events(batch, rules, {0: source}).failed
     assert list(failed) == [bad]
     assert plain(source.blocks[0]).counted == 1
-    ((_, sent),) = source.flush(outputs=1, source_partitions=1, idle_ns=None, rules_revision=1)
-    assert sent.missed == {bad.selection_key: [START // 60 * 60 * SECOND_NS]}
+    ((_, sent),) = flush_sources([source], outputs=1, source_partitions=1, idle_ns={}, rules_revision=1)
+    assert sent.blocks[0].missed == {bad.selection_key: [START // 60 * 60 * SECOND_NS]}
 
 
 def test_a_rule_that_cannot_be_grouped_does_not_stop_the_others() -> None:
@@ -320,7 +320,7 @@ def flushed(rules: RuleSet, *events: LogEvent) -> Counter[str]:
     batch, _ = DECODER.decode([Record("log-events", 0, 0, None, value, (), START * 1000)])
     source = SourcePartition.at(0, 0)
     match_events(batch, rules, {0: source})
-    batches = source.flush(outputs=4, source_partitions=1, idle_ns=None, rules_revision=1)
+    batches = flush_sources([source], outputs=4, source_partitions=1, idle_ns={}, rules_revision=1)
     return Counter(row.key.rule_id for _, batch in batches for row in to_rows(batch.rows))
 
 

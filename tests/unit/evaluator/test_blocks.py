@@ -3,7 +3,7 @@
 import numpy as np
 
 from services.evaluator.core import records
-from services.evaluator.core.match.blocks import Block, SourcePartition
+from services.evaluator.core.match.blocks import Block, SourcePartition, flush_sources
 from services.evaluator.core.match.counted_rows import Additions
 from services.evaluator.core.partial_rows import PartialBatch, of_rows, split_batch
 from services.evaluator.core.records import (
@@ -26,7 +26,8 @@ SAMPLE = Sample(1, "a", None, "m", None, None, "", "")
 
 
 def flushed(source: SourcePartition, idle_ns: int | None = None) -> list[tuple[int, PartialBatch]]:
-    return source.flush(outputs=2, source_partitions=1, idle_ns=idle_ns, rules_revision=1)
+    idle = {} if idle_ns is None else {source.partition: idle_ns}
+    return flush_sources([source], outputs=2, source_partitions=1, idle_ns=idle, rules_revision=1)
 
 
 def test_block_borders_depend_only_on_offsets() -> None:
@@ -70,7 +71,9 @@ def test_every_output_gets_the_progress_of_a_block() -> None:
     count(source.add_record(0, 5), "a")
     batches = flushed(source)
     assert [output for output, _ in batches] == [0, 1]
-    assert {(batch.progress.previous_up_to, batch.progress.up_to) for _, batch in batches} == {(0, 1)}
+    assert {(batch.blocks[0].progress.previous_up_to, batch.blocks[0].progress.up_to) for _, batch in batches} == {
+        (0, 1)
+    }
     assert sum(len(batch.rows) for _, batch in batches) == 1
     assert flushed(source) == []
 
@@ -91,7 +94,7 @@ def test_a_block_is_flushed_to_its_end_before_the_next_and_then_dropped() -> Non
     source = SourcePartition.at(0, 250)
     source.add_record(250, 1).add_event_time(10)
     source.add_record(300, 2).add_event_time(20)
-    progress = [batch.progress for output, batch in flushed(source) if output == 0]
+    progress = [batch.blocks[0].progress for output, batch in flushed(source) if output == 0]
     assert [(each.block, each.previous_up_to, each.up_to) for each in progress] == [(0, 250, 256), (1, 256, 301)]
     assert [each.max_event_ns for each in progress] == [10, 20]
     assert [each.number for each in source.blocks] == [1]
@@ -110,7 +113,7 @@ def test_a_complete_block_can_be_committed() -> None:
 
 def test_an_idle_source_is_reported() -> None:
     source = SourcePartition.at(0, 7)
-    (progress, _) = [batch.progress for _, batch in flushed(source, idle_ns=99)]
+    (progress, _) = [batch.blocks[0].progress for _, batch in flushed(source, idle_ns=99)]
     assert (progress.idle_ns, progress.previous_up_to, progress.up_to) == (99, 7, 7)
 
 
@@ -128,8 +131,8 @@ def split(*groups: str) -> list[list[str]]:
     progress = BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0, idle_ns=7)
     rows = of_rows([Row(RowKey(f"r{n}", 1, (group,), 0), Aggregate()) for n, group in enumerate(groups)])
     for continues in (True, False):
-        first, second = split_batch(PartialBatch(progress=progress, rows=rows, continues=continues))
-        assert (first.progress.idle_ns, second.progress) == (None, progress)
+        first, second = split_batch(PartialBatch.of_block(progress=progress, rows=rows, continues=continues))
+        assert (first.blocks[0].progress.idle_ns, second.blocks[0].progress) == (None, progress)
         assert (first.continues, second.continues) == (True, continues)
     return [[row.key.group[0] for row in to_rows(half.rows)] for half in (first, second)]
 

@@ -77,4 +77,4 @@ async def test_a_partition_that_has_only_canaries_is_idle() -> None:
         loop.log.ends = {0: offset + 1}
         await loop.bring(value, first=offset)
     (*_, (_, batch)) = loop.partials.written
-    assert batch.progress.idle_ns == int(loop.clock.now().timestamp()) * 10**9
+    assert batch.blocks[0].progress.idle_ns == int(loop.clock.now().timestamp()) * 10**9

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
-from services.evaluator.core.partial_rows import PartialBatch, of_rows
+from services.evaluator.core.partial_rows import PartialBatch, concat, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
     Aggregate,
@@ -63,7 +63,7 @@ def random_records(random: Random) -> list[PartialBatch]:
             idle_ns=random.choice((None, None, None, 3 * second * SECOND_NS)),
             rules_revision=1,
         )
-        records.append(PartialBatch(progress=of_block, rows=of_rows(rows), continues=random.random() < 0.5))
+        records.append(PartialBatch.of_block(progress=of_block, rows=of_rows(rows), continues=random.random() < 0.5))
     return records
 
 
@@ -98,6 +98,19 @@ def facts(outcomes: list[Outcome]) -> tuple[object, ...]:
     )
 
 
+def joined(one: PartialBatch, other: PartialBatch) -> PartialBatch:
+    """Return one record of two blocks."""
+    return PartialBatch(blocks=[*one.blocks, *other.blocks], rows=concat([one.rows, other.rows]))
+
+
+def source_of(batch: PartialBatch) -> int:
+    return batch.blocks[0].progress.source_partition
+
+
+def contents(stage: WindowStage) -> list[str]:
+    return sorted(map(str, Window(stage, 0).content()))
+
+
 def ids(outcomes: list[Outcome]) -> list[str]:
     return [transition.id for outcome in outcomes for transition in outcome.transitions]
 
@@ -119,6 +132,23 @@ def test_many_records_at_once_are_judged_as_one_by_one(random: Random, cuts: lis
     assert [str(pane) for pane in Window(cut, 0).content()] == [str(pane) for pane in Window(one_by_one, 0).content()]
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.randoms(use_true_random=True))
+def test_blocks_of_several_sources_count_in_one_record_as_in_one_each(random: Random) -> None:
+    records = random_records(random)
+    of_source = [[each for each in records if source_of(each) == source] for source in range(SOURCES)]
+    pairs = list(zip(*of_source, strict=False))
+    apart = [each for one, other in pairs for each in (replace(one, continues=True), replace(other, continues=False))]
+    of_each, of_joined = started(), started()
+    each = observed(of_each, apart, [])
+    parts = observed(of_joined, [joined(*pair) for pair in pairs], [])
+    # Which of several groups comes first may differ.
+    assert sorted(ids(parts)) == sorted(ids(each))
+    assert facts(parts)[2:] == facts(each)[2:]
+    assert [gap for outcome in parts for _, gap in outcome.gaps] == [gap for outcome in each for _, gap in outcome.gaps]
+    assert contents(of_joined) == contents(of_each)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.randoms(use_true_random=True), st.integers(0, 20))
 def test_a_new_owner_decides_the_same_wherever_the_former_one_was_in_a_flush(random: Random, reached: int) -> None:
@@ -137,20 +167,24 @@ def test_a_new_owner_decides_the_same_wherever_the_former_one_was_in_a_flush(ran
 
 def test_a_flush_is_judged_once_all_of_it_is_here_and_before_its_times_close_anything() -> None:
     driver = StageDriver.with_rules(rule("count", "count == 3"))
-    first = PartialBatch(progress=replace(progress(0, 0, 1), max_event_ns=30 * SECOND_NS), rows=of_rows([row(2)]))
+    first = PartialBatch.of_block(
+        progress=replace(progress(0, 0, 1), max_event_ns=30 * SECOND_NS), rows=of_rows([row(2)])
+    )
     assert driver.process(replace(first, continues=True)).transitions == ()
     assert driver.stage.checkpoint(0) == Checkpoint(offset=0, position=0, watermark_ns=None)
     assert driver.stage.count_groups() == (0, 0)
-    (fired, ended) = driver.process(PartialBatch(progress=progress(0, 1, 2), rows=of_rows([row(3)]))).transitions
+    (fired, ended) = driver.process(
+        PartialBatch.of_block(progress=progress(0, 1, 2), rows=of_rows([row(3)]))
+    ).transitions
     assert (fired.window.count, fired.window.start_ns, ended.window.start_ns) == (3, 0, 10 * SECOND_NS)
     assert driver.stage.checkpoint(0).position == 2
 
 
 def test_a_row_with_samples_is_judged_though_a_later_record_of_its_source_is_in_the_flush() -> None:
     key, aggregate = row(3)
-    first, second = (PartialBatch(progress=progress(0, number, number + 1)) for number in range(2))
-    first = replace(first, rows=of_rows([Row(key, aggregate._replace(samples=(_sample(0, 1),)))]), continues=True)
-    second = replace(second, rows=of_rows([row(1, group=("b",))]))
+    sampled = of_rows([Row(key, aggregate._replace(samples=(_sample(0, 1),)))])
+    first = PartialBatch.of_block(progress=progress(0, 0, 1), rows=sampled, continues=True)
+    second = PartialBatch.of_block(progress=progress(0, 1, 2), rows=of_rows([row(1, group=("b",))]))
     (fired,) = StageDriver.with_rules(COUNT).process_all([first, second]).transitions
     assert (fired.group, len(fired.samples)) == (("a",), 1)
 
@@ -160,22 +194,27 @@ def test_a_flush_that_does_not_end_is_judged_at_a_bound(limit: str, monkeypatch:
     monkeypatch.setattr(stage_module, limit, 2)
     driver = StageDriver.with_rules(COUNT)
     endless = [
-        PartialBatch(progress=progress(0, number, number + 1), rows=of_rows([row(number + 2)]), continues=True)
+        PartialBatch.of_block(progress=progress(0, number, number + 1), rows=of_rows([row(number + 2)]), continues=True)
         for number in range(3)
     ]
     assert [each.window.count for each in driver.process_all(endless).transitions] == [3]
     assert driver.stage.position == 2
 
 
-def test_only_the_last_batch_of_a_flush_for_an_output_does_not_continue() -> None:
+def test_a_record_has_the_blocks_of_all_sources_and_a_further_one_where_a_source_has_begun_another() -> None:
     sources = [SourcePartition.at(number, 0) for number in range(3)]
     sources[0].add_record(0, 0)
     sources[0].add_record(256, 0)
     flushed = flush_sources(sources, outputs=2, source_partitions=3, idle_ns={2: 5}, rules_revision=1)
     found = [
-        (output, batch.progress.source_partition, batch.progress.block, batch.continues) for output, batch in flushed
+        (output, [(part.progress.source_partition, part.progress.block) for part in batch.blocks], batch.continues)
+        for output, batch in flushed
     ]
-    assert [each for each in found if each[0] == 1] == [(1, 0, 0, True), (1, 0, 1, True), (1, 2, 0, False)]
-    assert len(found) == 6
-    assert {batch.progress.idle_ns for _, batch in flushed if batch.progress.source_partition == 2} == {5}
+    assert found == [
+        (0, [(0, 0), (2, 0)], True),
+        (1, [(0, 0), (2, 0)], True),
+        (0, [(0, 1)], False),
+        (1, [(0, 1)], False),
+    ]
+    assert [part.progress.idle_ns for part in flushed[0][1].blocks] == [None, 5]
     assert flush_sources(sources, outputs=2, source_partitions=3, idle_ns={}, rules_revision=1) == []

@@ -16,7 +16,7 @@ OTHER = rule("other", "count > threshold")
 
 def panes(driver: StageDriver) -> int:
     table = driver.stage.windows.table
-    rows = sum(len(block.all_rows()) for block in table._growing.values())
+    rows = len(table._growing.all_rows())
     assert rows <= len(table._index)
     return len(table._index) - 1
 
@@ -27,7 +27,7 @@ def filled(*rules: Rule) -> StageDriver:
     rows = [row(1, group=(f"g{number}",), rule_id=each.id) for number in range(20) for each in rules]
     totals = [scope_row(1, RATE, group=(f"g{number}",)) for number in range(20)] if RATE in rules else []
     driver.flush(*rows, *totals)
-    driver.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows([*rows, *totals])))
+    driver.process(PartialBatch.of_block(progress=progress(1, 256, 257), rows=of_rows([*rows, *totals])))
     return driver
 
 
@@ -52,10 +52,12 @@ def test_rows_of_a_rule_that_is_gone_are_dropped_and_those_of_an_unknown_one_kep
     driver = filled(COUNT)
     driver.update_rules(OTHER, revision=2)
     assert driver.flush(row(9), row(3, rule_id="other"), row(3, rule_id="new", selection_revision=3)) == []
-    assert driver.process(PartialBatch(progress=progress(1, 257, 258), rows=of_rows([row(9)]))).transitions == ()
-    new = PartialBatch(progress=progress(1, 258, 259), rows=of_rows([row(9), row(3, rule_id="other")]))
+    assert (
+        driver.process(PartialBatch.of_block(progress=progress(1, 257, 258), rows=of_rows([row(9)]))).transitions == ()
+    )
+    new = PartialBatch.of_block(progress=progress(1, 258, 259), rows=of_rows([row(9), row(3, rule_id="other")]))
     assert [step.rule_id for step in driver.process(new).transitions] == ["other"]
-    mark = PartialBatch(progress=progress(1, 259, 260), missed={("count", 1): (0,)})
+    mark = PartialBatch.of_block(progress=progress(1, 259, 260), missed={("count", 1): (0,)})
     driver.process(mark)
     assert panes(driver) == 1
 
@@ -66,8 +68,8 @@ def test_a_restart_does_not_bring_back_what_is_gone() -> None:
     again = StageDriver.restored(Checkpoint(offset=0, position=2, watermark_ns=None), offset=checkpoint.offset)
     again.update_rules(OTHER, revision=2)
     rows = of_rows([row(1, group=("a",), rule_id=rule_id) for rule_id in ("count", "other")])
-    again.process(PartialBatch(progress=progress(0, 0, 256), rows=rows))
-    again.process(PartialBatch(progress=progress(1, 256, 257), rows=rows))
+    again.process(PartialBatch.of_block(progress=progress(0, 0, 256), rows=rows))
+    again.process(PartialBatch.of_block(progress=progress(1, 256, 257), rows=rows))
     assert panes(again) == 1
 
 
@@ -77,7 +79,7 @@ def test_the_panes_of_other_rules_stay() -> None:
     assert panes(driver) == 20
     block = progress(1, 257, 258)
     assert driver.process(
-        PartialBatch(progress=block, rows=of_rows([row(2, group=("g7",), rule_id="other")]))
+        PartialBatch.of_block(progress=block, rows=of_rows([row(2, group=("g7",), rule_id="other")]))
     ).transitions[0].group == ("g7",)
 
 
@@ -85,14 +87,14 @@ def test_totals_that_no_rule_reads_are_freed_and_dropped() -> None:
     driver = filled(RATE)
     driver.update_rules(revision=2)
     assert panes(driver) == 0
-    driver.process(PartialBatch(progress=progress(1, 257, 258), rows=of_rows([scope_row(2, RATE)])))
+    driver.process(PartialBatch.of_block(progress=progress(1, 257, 258), rows=of_rows([scope_row(2, RATE)])))
     assert panes(driver) == 0
 
 
 def test_totals_stay_for_a_rule_that_is_not_known_yet_or_cannot_be_compiled() -> None:
     driver = filled(RATE)
     block = replace(progress(1, 257, 258), rules_revision=3)
-    driver.process(PartialBatch(progress=block, rows=of_rows([scope_row(2, RATE)])))
+    driver.process(PartialBatch.of_block(progress=block, rows=of_rows([scope_row(2, RATE)])))
     driver.update_rules(revision=2)
     assert panes(driver) == 41
     driver.update_rules(replace(RATE, condition="rate >", revision=3), revision=3)

@@ -49,9 +49,11 @@ def test_the_name_of_what_is_beyond_the_limit_has_a_value_for_each_field() -> No
 def test_a_row_that_comes_again_and_the_end_of_its_block_change_nothing() -> None:
     driver = StageDriver.with_rules(COUNT, limit=TWO)
     driver.flush(*rows_of(a=1, b=1, c=2), event=1)
-    batch = PartialBatch(progress=progress(0, 1, 1), rows=of_rows(rows_of(c=2)))
+    batch = PartialBatch.of_block(progress=progress(0, 1, 1), rows=of_rows(rows_of(c=2)))
     assert driver.process(batch).transitions == ()
-    (fired,) = driver.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows(rows_of(c=1)))).transitions
+    (fired,) = driver.process(
+        PartialBatch.of_block(progress=progress(1, 256, 257), rows=of_rows(rows_of(c=1)))
+    ).transitions
     assert (fired.group, fired.window.count) == (OTHER, 3)
 
 
@@ -73,8 +75,8 @@ def test_samples_of_what_is_beyond_the_limit_are_the_earliest_ones() -> None:
 
     driver.flush(row(1), event=1)
     folded = [sampled("b", 1, 5), sampled("c", 1, 4)]
-    driver.process(PartialBatch(progress=progress(0, 1, 256), rows=of_rows(folded)))
-    new = PartialBatch(progress=progress(1, 256, 257), rows=of_rows([sampled("d", 1, 3), sampled("e", 1, 6)]))
+    driver.process(PartialBatch.of_block(progress=progress(0, 1, 256), rows=of_rows(folded)))
+    new = PartialBatch.of_block(progress=progress(1, 256, 257), rows=of_rows([sampled("d", 1, 3), sampled("e", 1, 6)]))
     (fired,) = driver.process(new).transitions
     assert [sample.service for sample in fired.samples] == ["d", "c", "b"]
     assert fired.window.count == 4
@@ -86,14 +88,14 @@ def test_what_comes_late_for_a_window_beyond_its_limit_is_counted_once() -> None
     driver.flush(event=20)
     outcome = driver.observe(*rows_of(b=2, c=1))
     assert (outcome.late_by_rule, outcome.beyond_limit) == ({"count": 2}, {})
-    driver.process(PartialBatch(progress=progress(1, 256, 257)))
+    driver.process(PartialBatch.of_block(progress=progress(1, 256, 257)))
     driver.stage.windows.table.compact(is_forced=True)
     assert len(driver.stage.windows.table.groups) == 0
 
 
 def test_a_replay_chooses_the_same_groups() -> None:
     batches = [
-        PartialBatch(
+        PartialBatch.of_block(
             progress=progress(0, number, number + 1),
             rows=of_rows([row(3, group=(group,)), row(3, pane=10, group=(group,))]),
         )

@@ -85,7 +85,7 @@ class Records:
             rows.append(Row(key, self._grown(self.last.get((source, block, key), Aggregate()), key)))
             self.last[source, block, key] = rows[-1].aggregate
         self.batches.append(
-            PartialBatch(
+            PartialBatch.of_block(
                 progress=BlockProgress(
                     source_partition=source,
                     source_partitions=SOURCES,

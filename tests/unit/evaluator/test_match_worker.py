@@ -74,7 +74,12 @@ class Loop:
     def flushed(self) -> list[tuple[int, int, int, int]]:
         """Return block, previous, up_to and rows of each flush."""
         return [
-            (batch.progress.block, batch.progress.previous_up_to, batch.progress.up_to, len(batch.rows))
+            (
+                batch.blocks[0].progress.block,
+                batch.blocks[0].progress.previous_up_to,
+                batch.blocks[0].progress.up_to,
+                len(batch.rows),
+            )
             for _, batch in self.partials.written
         ]
 
@@ -175,7 +180,7 @@ async def test_a_silent_partition_is_called_idle_only_when_kafka_says_that_it_is
     loop.log.ends = {0: 1}
     await loop.bring()
     (_, batch) = loop.partials.written[-1]
-    assert batch.progress.idle_ns == int(loop.clock.now().timestamp()) * 10**9
+    assert batch.blocks[0].progress.idle_ns == int(loop.clock.now().timestamp()) * 10**9
 
 
 async def test_an_event_that_an_expression_gives_up_on_is_counted_and_the_others_are_judged() -> None:
@@ -198,7 +203,7 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
     assert loop.log.rewinds == [(0, 0)]
     await loop.bring(GOOD, GOOD)
     (_, batch) = loop.partials.written[-1]
-    assert (batch.progress.rules_revision, batch.progress.up_to) == (2, 2)
+    assert (batch.blocks[0].progress.rules_revision, batch.blocks[0].progress.up_to) == (2, 2)
     assert sorted((row.key.rule_id == "rated", row.aggregate.total) for row in to_rows(batch.rows)) == [
         (False, 2),
         (False, 2),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from services.evaluator.core.match.blocks import Block, SourcePartition
+from services.evaluator.core.match.blocks import Block, SourcePartition, flush_sources
 from services.evaluator.core.match.missed import add_missed
 from services.evaluator.core.partial_rows import PartialBatch, of_rows, split_batch
 from services.evaluator.core.records import SECOND_NS, Row, TransitionReason
@@ -25,7 +25,7 @@ COUNTED: SelectionKey = ("count", 1)
 def flush(driver: StageDriver, *rows: Row, missed: Mapping[SelectionKey, tuple[int, ...]], event: float) -> list[str]:
     """Flush rows together with the panes (in seconds) that rules have missed."""
     before, driver.up_to = driver.up_to, driver.up_to + 1
-    batch = PartialBatch(
+    batch = PartialBatch.of_block(
         progress=replace(progress(0, before, driver.up_to), max_event_ns=int(event * SECOND_NS), rules_revision=1),
         rows=of_rows(rows),
         missed={key: tuple(pane * SECOND_NS for pane in panes) for key, panes in missed.items()},
@@ -86,18 +86,16 @@ def test_a_mark_for_a_closed_window_or_an_unknown_rule_changes_nothing() -> None
     assert driver.stage.checkpoint(0).offset == 1
 
 
-def missed_of(block: Block) -> list[Mapping[SelectionKey, list[int]]]:
-    return [
-        {key: [pane // SECOND_NS for pane in panes] for key, panes in batch.missed.items()}
-        for _, batch in block.flush(progress(0, 0, 1), 2)
-    ]
+def missed_of(block: Block) -> Mapping[SelectionKey, list[int]]:
+    missed = block.flush(progress(0, 0, 1), 2).missed
+    return {key: [pane // SECOND_NS for pane in panes] for key, panes in missed.items()}
 
 
 def compiled(one: Rule) -> CompiledRule:
     return CompiledRule.of(one)
 
 
-def test_a_flush_tells_each_output_once_what_was_missed_in_which_block() -> None:
+def test_a_flush_tells_once_what_was_missed_in_which_block() -> None:
     source = SourcePartition.at(0, 255)
     blocks = [source.add_record(255, 0), source.add_record(256, 0)]
     rules = [compiled(COUNT), compiled(FEW)]
@@ -105,17 +103,30 @@ def test_a_flush_tells_each_output_once_what_was_missed_in_which_block() -> None
     for _ in range(2):
         add_missed(rules, blocks, np.array([0, 0, 0, 1]), times)
     first = {COUNTED: [0, 10], ("few", 1): [0, 10]}
-    assert missed_of(blocks[0]) == [first, first]
-    assert missed_of(blocks[1]) == [{COUNTED: [20], ("few", 1): [20]}] * 2
+    assert missed_of(blocks[0]) == first
+    assert missed_of(blocks[1]) == {COUNTED: [20], ("few", 1): [20]}
     add_missed(rules[:1], blocks[:1], np.array([0, 0]), np.array([0, 33 * SECOND_NS]))
-    assert missed_of(blocks[0]) == [{COUNTED: [30]}] * 2
-    assert missed_of(blocks[0]) == [{}, {}]
+    assert missed_of(blocks[0]) == {COUNTED: [30]}
+    assert missed_of(blocks[0]) == {}
+
+
+def test_each_output_is_told_what_was_missed() -> None:
+    source = SourcePartition.at(0, 255)
+    blocks = [source.add_record(255, 0), source.add_record(256, 0)]
+    add_missed([compiled(COUNT)], blocks, np.array([1]), np.array([SECOND_NS]))
+    flushed = flush_sources([source], outputs=2, source_partitions=1, idle_ns={}, rules_revision=1)
+    assert [(output, part.progress.block, part.missed) for output, batch in flushed for part in batch.blocks] == [
+        (0, 0, {}),
+        (1, 0, {}),
+        (0, 1, {COUNTED: [0]}),
+        (1, 1, {COUNTED: [0]}),
+    ]
 
 
 def test_a_large_batch_says_with_its_first_half_what_was_missed() -> None:
     rows = of_rows([row(1), row(2, group=("b",))])
-    first, second = split_batch(PartialBatch(progress=progress(0, 0, 1), rows=rows, missed={COUNTED: (0,)}))
-    assert (first.missed, second.missed) == ({COUNTED: (0,)}, {})
+    first, second = split_batch(PartialBatch.of_block(progress=progress(0, 0, 1), rows=rows, missed={COUNTED: (0,)}))
+    assert (first.blocks[0].missed, second.blocks[0].missed) == ({COUNTED: (0,)}, {})
 
 
 @pytest.mark.parametrize(

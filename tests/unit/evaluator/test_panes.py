@@ -65,7 +65,8 @@ class Panes:
     def put_all(self, rows: Sequence[Row], source: int, up_to: Sequence[int]) -> int:
         windows = np.array([self.window(row.key.pane_ns).number for row in rows], dtype=np.int64)
         arrival = Arrival(
-            source=source,
+            sources=[source],
+            source=np.zeros(len(rows), dtype=np.int64),
             windows=windows,
             up_to=np.array(up_to, dtype=np.int64),
             matched_by=np.zeros(len(rows), dtype=np.int64),

@@ -36,7 +36,7 @@ keys = st.builds(RowKey, st.just("count"), st.just(1), groups, panes) | st.build
     totals_key, st.just(BUCKETING), groups, panes
 )
 batches = st.builds(
-    lambda source, block, up_to, revision, rows: PartialBatch(
+    lambda source, block, up_to, revision, rows: PartialBatch.of_block(
         progress=BlockProgress(
             source_partition=source,
             source_partitions=3,
@@ -78,7 +78,7 @@ def test_many_at_once_count_as_one_by_one(given: list[PartialBatch]) -> None:
 @pytest.mark.parametrize("rows", [1, 1000])
 def test_so_many_records_of_a_block_wait_at_most(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_module, "_MAX_UNMERGED_ROWS", rows)
-    batch = PartialBatch(
+    batch = PartialBatch.of_block(
         progress=BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=1, previous_up_to=0),
         rows=of_rows([Row(RowKey("count", 1, ("a",), 0), Aggregate(1))]),
     )
@@ -109,7 +109,7 @@ def test_of_rows_of_a_block_the_one_that_has_come_furthest_counts(read: list[tup
         # Samples are left out where they were sent before.
         aggregate = Aggregate(up_to, samples=(SAMPLE,) if offset == 0 else ())
         rows = of_rows([Row(RowKey("count", 1, ("a",), 0), aggregate)])
-        stage.observe([(offset, PartialBatch(progress=progress, rows=rows))], 0)
+        stage.observe([(offset, PartialBatch.of_block(progress=progress, rows=rows))], 0)
     stage.checkpoint(0)
     ((_, _, merged, samples),) = Window(stage, 0).content()
     assert (merged.counted, samples) == (counted, 1)

@@ -60,7 +60,7 @@ class Supervised(Loop):
         return {each: problem.reason for each, problem in self.worker._supervisor.problems.items()}
 
     def missed(self) -> list[str]:
-        return [rule_id for _, batch in self.partials.written for rule_id, _ in batch.missed]
+        return [rule_id for _, batch in self.partials.written for rule_id, _ in batch.blocks[0].missed]
 
 
 @pytest.fixture

@@ -44,8 +44,8 @@ def test_the_order_of_flushes(flushes: list[tuple[int, int, int]], orders: list[
 
 def test_each_gap_is_reported_once_however_many_records_are_read_at_once() -> None:
     flushes = [(0, 0, 256), (1, 256, 257), (1, 259, 260), (1, 260, 261), (2, 512, 513)]
-    batches = [PartialBatch(progress=progress(*each)) for each in flushes]
-    expected = ((2, batches[2].progress), (4, batches[4].progress))
+    batches = [PartialBatch.of_block(progress=progress(*each)) for each in flushes]
+    expected = ((2, batches[2].blocks[0].progress), (4, batches[4].blocks[0].progress))
     assert StageDriver.with_rules(COUNT).process_all(batches).gaps == expected
     driver = StageDriver.with_rules(COUNT)
     assert [gap for batch in batches for gap in driver.process(batch).gaps] == list(expected)
@@ -53,19 +53,19 @@ def test_each_gap_is_reported_once_however_many_records_are_read_at_once() -> No
 
 def test_a_row_is_replaced_only_by_a_newer_one() -> None:
     driver = StageDriver.with_rules(COUNT)
-    driver.process(PartialBatch(progress=progress(0, 0, 9), rows=of_rows([row(2)])))
-    older = driver.process(PartialBatch(progress=progress(0, 0, 5), rows=of_rows([row(9)])))
+    driver.process(PartialBatch.of_block(progress=progress(0, 0, 9), rows=of_rows([row(2)])))
+    older = driver.process(PartialBatch.of_block(progress=progress(0, 0, 5), rows=of_rows([row(9)])))
     assert older.transitions == ()
-    assert driver.process(PartialBatch(progress=progress(0, 9, 10), rows=of_rows([row(3)]))).gaps == ()
+    assert driver.process(PartialBatch.of_block(progress=progress(0, 9, 10), rows=of_rows([row(3)]))).gaps == ()
 
 
 def test_a_block_that_ends_after_its_windows_counts_for_none_of_the_later_ones() -> None:
     driver = StageDriver.with_rules(COUNT)
-    driver.process(PartialBatch(progress=progress(0, 0, 200), rows=of_rows([row(2)])))
-    driver.process(PartialBatch(progress=replace(progress(0, 200, 256), max_event_ns=100 * SECOND_NS)))
+    driver.process(PartialBatch.of_block(progress=progress(0, 0, 200), rows=of_rows([row(2)])))
+    driver.process(PartialBatch.of_block(progress=replace(progress(0, 200, 256), max_event_ns=100 * SECOND_NS)))
     assert driver.stage.count_groups() == (0, 0)
     later = (row(2, pane=100), row(3, pane=100, group=("b",)))
-    steps = driver.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows(later))).transitions
+    steps = driver.process(PartialBatch.of_block(progress=progress(1, 256, 257), rows=of_rows(later))).transitions
     assert [(step.group, step.window.count) for step in steps] == [(("b",), 3)]
 
 
@@ -74,6 +74,7 @@ def test_a_gap_that_was_noticed_before_is_not_reported_during_a_replay() -> None
     driver = StageDriver(stage)
     driver.update_rules(COUNT)
     outcomes = [
-        driver.process(PartialBatch(progress=progress(*each))) for each in ((0, 0, 256), (1, 256, 257), (2, 512, 513))
+        driver.process(PartialBatch.of_block(progress=progress(*each)))
+        for each in ((0, 0, 256), (1, 256, 257), (2, 512, 513))
     ]
     assert {each.gaps for each in outcomes} == {()}

@@ -85,7 +85,7 @@ def random_steps(random: Random) -> list[Step]:
     for _ in range(random.randrange(25)):
         # A flush has at most one record of a source here.
         continued = steps[-1] if steps and steps[-1] is not None and steps[-1].continues else None
-        source = 1 - continued.progress.source_partition if continued else random.randrange(2)
+        source = 1 - continued.blocks[0].progress.source_partition if continued else random.randrange(2)
         second += random.choice((0, 0, 1, 5))
         blocks[source] += random.choice((0, 0, 0, 1, 1, -1))
         progress = BlockProgress(
@@ -105,7 +105,7 @@ def random_steps(random: Random) -> list[Step]:
             rows.append(Row(key, aggregate_of(key, source, progress.up_to, has_samples=has_samples)))
         missed = {("count", 1): [random.randrange(3) * 10 * SECOND_NS]} if random.random() < 0.1 else {}
         continues = continued is None and random.random() < 0.2
-        steps.append(PartialBatch(progress=progress, rows=of_rows(rows), missed=missed, continues=continues))
+        steps.append(PartialBatch.of_block(progress=progress, rows=of_rows(rows), missed=missed, continues=continues))
         if random.random() < 0.1 and not continues:
             steps.append(None)
     return steps

@@ -82,10 +82,10 @@ def test_what_was_late_before_a_restart_is_not_counted_again() -> None:
     # The match stage has begun its block again as well, and repeats it.
     assert again.observe(row(8)).late_by_rule == {"count": 0}
     assert again.observe(row(9)).late_by_rule == {"count": 1}
-    again.process(PartialBatch(progress=progress(0, 2, 256)))
-    assert again.process(PartialBatch(progress=progress(1, 256, 257), rows=of_rows([row(4)]))).late_by_rule == {
-        "count": 4
-    }
+    again.process(PartialBatch.of_block(progress=progress(0, 2, 256)))
+    assert again.process(
+        PartialBatch.of_block(progress=progress(1, 256, 257), rows=of_rows([row(4)]))
+    ).late_by_rule == {"count": 4}
 
 
 def test_events_within_the_lateness_count() -> None:

@@ -76,7 +76,7 @@ def test_totals_of_blocks_add_up() -> None:
             previous_up_to=start,
             rules_revision=1 + block % 2,
         )
-        outcome = driver.process(PartialBatch(progress=block_progress, rows=of_rows([scope_row(total, RATE)])))
+        outcome = driver.process(PartialBatch.of_block(progress=block_progress, rows=of_rows([scope_row(total, RATE)])))
     (step,) = outcome.transitions
     assert step.window.total == 6
 
@@ -108,7 +108,7 @@ def test_totals_that_only_an_unknown_rule_may_read_are_kept_for_a_while() -> Non
     driver.flush(scope_row(1, FEW), event=1)
     assert driver.stage.checkpoint(SECOND_NS).offset == 0
     assert driver.stage.checkpoint(62 * SECOND_NS).offset == 1
-    assert driver.process(PartialBatch(progress=progress(1, 256, 257))).transitions == ()
+    assert driver.process(PartialBatch.of_block(progress=progress(1, 256, 257))).transitions == ()
 
 
 def test_rows_of_a_former_version_carry_their_totals_themselves() -> None:

@@ -28,16 +28,16 @@ async def test_a_source_is_idle_until_the_broker_took_the_record_at_most(written
     progress = BlockProgress(
         source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0, idle_ns=written_ns
     )
-    value = encode_batch(PartialBatch(progress=progress))
+    value = encode_batch(PartialBatch.of_block(progress=progress))
     record = Record("window-partials", 0, 0, None, value, (), 101_000)
     source = KafkaPartialSource(cast("Consumer", Fetched(record)))
     (partial,) = (await source.fetch(1, 0.0)).partials
-    assert partial.batch.progress == replace(progress, idle_ns=expected_ns)
+    assert partial.batch.blocks[0].progress == replace(progress, idle_ns=expected_ns)
 
 
 async def test_an_unreadable_record_is_left_out_and_the_others_are_read() -> None:
     progress = BlockProgress(source_partition=0, source_partitions=1, block=0, up_to=0, previous_up_to=0)
-    readable = encode_batch(PartialBatch(progress=progress))
+    readable = encode_batch(PartialBatch.of_block(progress=progress))
     values = [readable, b"\xff", readable]
     records = [Record("window-partials", 0, offset, None, value, (), 1) for offset, value in enumerate(values)]
     fetched = await KafkaPartialSource(cast("Consumer", Fetched(*records))).fetch(3, 0.0)

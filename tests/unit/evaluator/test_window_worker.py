@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance
-from services.evaluator.core.partial_rows import PartialBatch, of_rows
+from services.evaluator.core.partial_rows import PartialBatch, PartialRows, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
     Aggregate,
@@ -74,7 +74,7 @@ def flush(
     """Give a flush of group "a" in the window from 0; `up_to` counts from the block's start."""
     key = RowKey("count", 1, ("a",), 0)
     start = block * 256
-    return PartialBatch(
+    return PartialBatch.of_block(
         progress=BlockProgress(
             source_partition=0,
             source_partitions=1,
@@ -85,6 +85,10 @@ def flush(
         ),
         rows=of_rows([Row(key, Aggregate(counted=counted, total=counted))] if counted else []),
     )
+
+
+def with_rows(batch: PartialBatch, rows: PartialRows) -> PartialBatch:
+    return PartialBatch.of_block(batch.blocks[0].progress, rows)
 
 
 @pytest.fixture
@@ -106,7 +110,8 @@ async def test_firings_and_late_events_are_counted_by_rule_and_late_events_also_
         await loop.bring(flush(1, 3), flush(2, event=40), rebalance=ASSIGNED)
         late = flush(3, 5, event=40)
         closing = Row(closing_key(15 * SECOND_NS), Aggregate(counted=4))
-        await loop.bring(replace(late, rows=of_rows([*to_rows(late.rows), closing])), first=2)
+        both = of_rows([*to_rows(late.rows), closing])
+        await loop.bring(with_rows(late, both), first=2)
         lines = telemetry.exposition()[0].decode().splitlines()
     assert "late_events_total 4.0" in lines
     values = {line.split("{")[0]: line.rpartition(" ")[2] for line in lines if 'rule="count"' in line}
@@ -206,14 +211,14 @@ def many(count: int) -> tuple[Row, ...]:
 async def test_many_transitions_go_in_batches_that_are_sent_once_and_no_rule_waits_for_all(loop: Loop) -> None:
     rules = [rule("count", "count > threshold"), rule("other", "count > threshold")]
     loop.rules.current = RuleSet.of(1, rules)
-    await loop.bring(replace(flush(1), rows=of_rows(many(3 * MAX_TRANSITIONS))), rebalance=ASSIGNED)
+    await loop.bring(with_rows(flush(1), of_rows(many(3 * MAX_TRANSITIONS))), rebalance=ASSIGNED)
     commits = list(loop.partials.commits)
     loop.rules.current = RuleSet.of(2, [replace(rules[0], threshold=1.0, revision=2), rules[1]])
     loop.alerts.failures = 1
     await loop.bring()
     assert len(loop.alerts.written) == MAX_TRANSITIONS
     urgent = Row(RowKey("other", 1, ("a",), 0), Aggregate(counted=3, total=3))
-    await loop.bring(replace(flush(2, event=2), rows=of_rows([urgent])), first=1)
+    await loop.bring(with_rows(flush(2, event=2), of_rows([urgent])), first=1)
     assert "other" in {each.rule_id for each in loop.alerts.written}
     assert loop.partials.commits == commits
     for _ in range(2):
@@ -223,7 +228,7 @@ async def test_many_transitions_go_in_batches_that_are_sent_once_and_no_rule_wai
 
 
 async def test_unpublished_transitions_of_a_revoked_partition_are_left_to_its_next_owner(loop: Loop) -> None:
-    await loop.bring(replace(flush(1), rows=of_rows(many(2 * MAX_TRANSITIONS))), rebalance=ASSIGNED)
+    await loop.bring(with_rows(flush(1), of_rows(many(2 * MAX_TRANSITIONS))), rebalance=ASSIGNED)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", 1, revision=2)])
     await loop.bring()
     await loop.bring(rebalance=Rebalance(revoked=(0,)))
@@ -234,8 +239,8 @@ async def test_a_window_beyond_the_limit_of_groups_is_reported_once_and_its_even
     loop.max_groups, loop.partials.partition_count = 8, 2
     loop.worker = loop.started()
     with capture_logs() as logs:
-        await loop.bring(replace(flush(1), rows=of_rows(many(7))), rebalance=ASSIGNED)
-        await loop.bring(replace(flush(2), rows=of_rows(many(8))), first=1)
+        await loop.bring(with_rows(flush(1), of_rows(many(7))), rebalance=ASSIGNED)
+        await loop.bring(with_rows(flush(2), of_rows(many(8))), first=1)
     (logged,) = [entry for entry in logs if entry["event"] == "group_limit_reached"]
     assert (logged["rule_id"], logged["partition"], logged["window_start"]) == ("count", 0, "1970-01-01T00:00:00Z")
     assert loop.metrics.rule_counts()["count"].beyond_limit == 2 * 4

@@ -323,7 +323,7 @@ def batches() -> list[PartialBatch]:
             previous_up_to=start + step,
             max_event_ns=second * SECOND_NS,
         )
-        flushes.append(PartialBatch(progress=progress, rows=of_rows(rows)))
+        flushes.append(PartialBatch.of_block(progress=progress, rows=of_rows(rows)))
     return flushes
 
 

@@ -22,13 +22,80 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class PartialBatch(_message.Message):
-    """The value of a record on the topic `window-partials`: how far the match stage is in one block of one partition of
-    `log-events`, and the rows of this output partition that changed since its last flush. A block is the 256 offsets
-    from block * 256. Each row is cumulative from the block's first record, so a row replaces the one before it, and
-    a batch may be sent twice.
+    """The value of a record on the topic `window-partials`: how far the match stage is in one block of each of some
+    partitions of `log-events`, and the rows of this output partition that changed since its last flush. A block is the 256
+    offsets from block * 256. Each row is cumulative from its block's first record, so a row replaces the one before it,
+    and a batch may be sent twice.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Block(_message.Message):
+        """How far the match stage is in one block."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SOURCE_PARTITION_FIELD_NUMBER: _builtins.int
+        BLOCK_FIELD_NUMBER: _builtins.int
+        UP_TO_FIELD_NUMBER: _builtins.int
+        PREVIOUS_UP_TO_FIELD_NUMBER: _builtins.int
+        MAX_EVENT_TIME_FIELD_NUMBER: _builtins.int
+        MAX_ARRIVAL_TIME_FIELD_NUMBER: _builtins.int
+        IDLE_TIME_FIELD_NUMBER: _builtins.int
+        MISSED_FIELD_NUMBER: _builtins.int
+        ROWS_FIELD_NUMBER: _builtins.int
+        source_partition: _builtins.int
+        """The partition of `log-events`."""
+        block: _builtins.int
+        """The number of the block."""
+        up_to: _builtins.int
+        """The first offset that is not contained."""
+        previous_up_to: _builtins.int
+        """The up_to that this writer sent before for this block to this output partition; at the start of a block, the
+        block's first offset. A reader that has read less has missed a batch.
+        """
+        rows: _builtins.int
+        """How many of the rows are the block's."""
+        @_builtins.property
+        def max_event_time(self) -> _timestamp_pb2.Timestamp:
+            """The greatest event time in the source partition, at most the time of arrival."""
+
+        @_builtins.property
+        def max_arrival_time(self) -> _timestamp_pb2.Timestamp:
+            """The greatest arrival time (timestamp of the record on `log-events`) that is contained."""
+
+        @_builtins.property
+        def idle_time(self) -> _timestamp_pb2.Timestamp:
+            """A time at which the source partition had no record from up_to on, and had been silent for a while; absent while
+            records arrive. It advances the watermark where no events arrive.
+            """
+
+        @_builtins.property
+        def missed(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissedPanes]:
+            """Panes that are new since the last flush of the block, in which a rule was not evaluated for some event of the
+            block: it was set aside, or failed. What it counts there is too few, so the window's end decides nothing about its
+            alerts.
+            """
+
+        def __init__(
+            self,
+            *,
+            source_partition: _builtins.int = ...,
+            block: _builtins.int = ...,
+            up_to: _builtins.int = ...,
+            previous_up_to: _builtins.int = ...,
+            max_event_time: _timestamp_pb2.Timestamp | None = ...,
+            max_arrival_time: _timestamp_pb2.Timestamp | None = ...,
+            idle_time: _timestamp_pb2.Timestamp | None = ...,
+            missed: _abc.Iterable[Global___MissedPanes] | None = ...,
+            rows: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "previous_up_to", b"previous_up_to", "rows", b"rows", "source_partition", b"source_partition", "up_to", b"up_to"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SOURCE_PARTITION_FIELD_NUMBER: _builtins.int
     BLOCK_FIELD_NUMBER: _builtins.int
@@ -43,21 +110,22 @@ class PartialBatch(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     MISSED_FIELD_NUMBER: _builtins.int
     CONTINUES_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
     source_partition: _builtins.int
-    """The partition of `log-events`."""
-    block: _builtins.int
-    """The number of the block."""
-    up_to: _builtins.int
-    """The first offset that is not contained."""
-    previous_up_to: _builtins.int
-    """The up_to that this writer sent before for this block to this output partition; at the start of a block, the
-    block's first offset. A reader that has read less has missed a batch.
+    """The partition of `log-events`, in the former form: a record of one block, of which the fields 1 to 6, 8 and 12 say what
+    `blocks` says now. It is read, and not written any more.
     """
+    block: _builtins.int
+    """As in Block."""
+    up_to: _builtins.int
+    """As in Block."""
+    previous_up_to: _builtins.int
+    """As in Block."""
     source_partitions: _builtins.int
     """The number of partitions of `log-events`: the watermark waits until each of them has sent a batch."""
     rules_revision: _builtins.int
-    """The revision of the rules by which the block was matched, from its start. Its totals count for the rules of this
-    revision.
+    """The revision of the rules by which the blocks were matched, from their starts. Their totals count for the rules of
+    this revision.
     """
     continues: _builtins.bool
     """Whether further batches of the same flush follow in this output partition. A reader judges what has changed after
@@ -65,31 +133,31 @@ class PartialBatch(_message.Message):
     """
     @_builtins.property
     def max_event_time(self) -> _timestamp_pb2.Timestamp:
-        """The greatest event time in the source partition, at most the time of arrival."""
+        """As in Block."""
 
     @_builtins.property
     def max_arrival_time(self) -> _timestamp_pb2.Timestamp:
-        """The greatest arrival time (timestamp of the record on `log-events`) that is contained."""
+        """As in Block."""
 
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartialRow]:
-        """The rows that changed, in the former form: it is read, and not written any more."""
+        """The rows that changed, in the form before that: it is read, and not written any more."""
 
     @_builtins.property
     def idle_time(self) -> _timestamp_pb2.Timestamp:
-        """A time at which the source partition had no record from up_to on, and had been silent for a while; absent while
-        records arrive. It advances the watermark where no events arrive.
-        """
+        """As in Block."""
 
     @_builtins.property
     def columns(self) -> Global___PartialColumns:
-        """The rows that changed, as columns."""
+        """The rows that changed, as columns: those of the first block, then those of the next one, and so on."""
 
     @_builtins.property
     def missed(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissedPanes]:
-        """Panes that are new since the last flush of the block, in which a rule was not evaluated for some event of the block:
-        it was set aside, or failed. What it counts there is too few, so the window's end decides nothing about its alerts.
-        """
+        """As in Block."""
+
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartialBatch.Block]:
+        """The blocks, each of another partition of `log-events`."""
 
     def __init__(
         self,
@@ -107,10 +175,11 @@ class PartialBatch(_message.Message):
         columns: Global___PartialColumns | None = ...,
         missed: _abc.Iterable[Global___MissedPanes] | None = ...,
         continues: _builtins.bool = ...,
+        blocks: _abc.Iterable[Global___PartialBatch.Block] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "columns", b"columns", "continues", b"continues", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "blocks", b"blocks", "columns", b"columns", "continues", b"continues", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,7 +250,9 @@ class PartialColumns(_message.Message):
     SAMPLE_COUNTS_FIELD_NUMBER: _builtins.int
     SAMPLE_INDEXES_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
-    """The version of this form: 1. A reader does not read versions that it does not know."""
+    """The version of this form: 1 in a record of one block, 2 in one with `blocks`. A reader does not read versions that it
+    does not know.
+    """
     pane_times: _builtins.bytes
     """Integers of 8 bytes: nanoseconds since the Unix epoch. Never empty where there are rows: it says how many there are."""
     selections: _builtins.bytes

@@ -1,11 +1,15 @@
 """Blocks of a source partition: 256 offsets each, and what has been counted in one so far."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Self
 
+import numpy as np
+
 from services.evaluator.core.match.counted_rows import CountedRows
-from services.evaluator.core.partial_rows import PartialBatch
+from services.evaluator.core.match.events import Ints
+from services.evaluator.core.partial_rows import NO_ROWS, BlockPart, PartialBatch, PartialRows, concat
 from services.evaluator.core.records import BlockProgress, block_of, end_offset, first_offset, later
 from services.evaluator.core.rules import SelectionKey
 
@@ -61,15 +65,24 @@ class Block:
             known.update(new)
             self._new_missed.setdefault(selection, []).extend(new)
 
-    def flush(self, progress: BlockProgress, outputs: int) -> list[tuple[int, PartialBatch]]:
-        """Return for each output partition how far this block is and what changed since the last flush."""
+    def flush(self, progress: BlockProgress, outputs: int) -> "FlushedBlock":
+        """Return how far this block is and what changed since the last flush."""
         self.flushed_up_to = self.up_to
-        changed = self.rows.take_changed(outputs)
+        rows, found = self.rows.take_changed(outputs)
         # Each output partition judges some of the rule's groups, so all are sent what was missed.
         missed, self._new_missed = self._new_missed, {}
-        return [
-            (output, PartialBatch(progress=progress, rows=rows, missed=missed)) for output, rows in enumerate(changed)
-        ]
+        return FlushedBlock(progress=progress, missed=missed, rows=rows, outputs=found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FlushedBlock:
+    """What a flush takes of one block, for all output partitions."""
+
+    progress: BlockProgress
+    missed: Mapping[SelectionKey, Sequence[int]]
+    rows: PartialRows
+    # Of each row where it goes.
+    outputs: Ints
 
 
 @dataclass(slots=True)
@@ -128,18 +141,19 @@ class SourcePartition:
 
     def flush(
         self, *, outputs: int, source_partitions: int, idle_ns: int | None, rules_revision: int
-    ) -> list[tuple[int, PartialBatch]]:
-        """Return what is new here, for every output partition; drop the blocks that are complete."""
-        batches: list[tuple[int, PartialBatch]] = []
+    ) -> list[FlushedBlock]:
+        """Return what is new here, block by block; drop the blocks that are complete."""
+        flushed: list[FlushedBlock] = []
         for block in self.blocks:
             # Block by block: the times of a later one must not overtake the rows of an earlier one.
             self.max_event_ns = later(self.max_event_ns, block.max_event_ns)
             self.max_arrival_ns = later(self.max_arrival_ns, block.max_arrival_ns)
             if block.has_unflushed_records or idle_ns is not None:
-                batches += block.flush(self._progress(block, source_partitions, idle_ns, rules_revision), outputs)
+                progress = self._progress(block, source_partitions, idle_ns, rules_revision)
+                flushed.append(block.flush(progress, outputs))
         last = self.blocks[-1]
         self.blocks = [Block.at(end_offset(last.number)) if last.is_complete else last]
-        return batches
+        return flushed
 
     def _progress(
         self, block: Block, source_partitions: int, idle_ns: int | None, rules_revision: int
@@ -167,20 +181,36 @@ def flush_sources(
 ) -> list[tuple[int, PartialBatch]]:
     """Return what is new in all sources, for every output partition: one flush, whose batches are judged together.
 
+    A batch has one block of each source, so where a source has begun another one, further batches follow.
     `idle_ns` has the idle time of each source that is idle.
     """
-    batches = [
-        batch
-        for source in sources
-        for batch in source.flush(
+    flushed = [
+        source.flush(
             outputs=outputs,
             source_partitions=source_partitions,
             idle_ns=idle_ns.get(source.partition),
             rules_revision=rules_revision,
         )
+        for source in sources
     ]
-    last = {output: number for number, (output, _) in enumerate(batches)}
+    turns = [[block for block in turn if block is not None] for turn in zip_longest(*flushed)]
     return [
-        (output, batch if last[output] == number else replace(batch, continues=True))
-        for number, (output, batch) in enumerate(batches)
+        (output, batch)
+        for number, turn in enumerate(turns, start=1)
+        for output, batch in enumerate(_batches(turn, outputs, continues=number < len(turns)))
     ]
+
+
+def _batches(blocks: Sequence[FlushedBlock], outputs: int, *, continues: bool) -> Iterator[PartialBatch]:
+    """Return what goes to each output partition of blocks of different sources."""
+    rows = blocks[0].rows if len(blocks) == 1 else concat([block.rows for block in blocks])
+    output_of_row = np.concatenate([block.outputs for block in blocks])
+    block_of_row = np.repeat(np.arange(len(blocks)), [len(block.rows) for block in blocks])
+    for output in range(outputs):
+        chosen = np.flatnonzero(output_of_row == output)
+        sizes = np.bincount(block_of_row[chosen], minlength=len(blocks)).tolist()
+        parts = [
+            BlockPart(progress=block.progress, rows=size, missed=block.missed)
+            for block, size in zip(blocks, sizes, strict=True)
+        ]
+        yield PartialBatch(blocks=parts, rows=rows.take(chosen) if len(chosen) else NO_ROWS, continues=continues)

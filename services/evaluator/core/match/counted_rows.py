@@ -123,14 +123,17 @@ class CountedRows:
         self._columns["counted"][slots] += counts
         self._has_changed[slots] = True
 
-    def take_changed(self, outputs: int) -> list[PartialRows]:
-        """Return for each output partition the rows that changed since they were taken before."""
+    def take_changed(self, outputs: int) -> tuple[PartialRows, Ints]:
+        """Return the rows that changed since they were taken before, each as often as output partitions need it.
+
+        And of each the output partition.
+        """
         self._route(outputs)
-        to_send = self._row_outputs.to_send(self._has_changed, outputs)
-        taken = [self.take(slots, unsent=True) if len(slots) else NO_ROWS for slots in to_send]
+        slots, found = self._row_outputs.to_send(self._has_changed)
+        taken = self.take(slots, unsent=True).compact() if len(slots) else NO_ROWS
         self.samples.mark_sent(np.flatnonzero(self._has_changed))
         self._has_changed[:] = False
-        return taken
+        return taken, found
 
     def take(self, slots: Ints, *, unsent: bool = False) -> PartialRows:
         """Return some rows; those without samples to send have none if so."""

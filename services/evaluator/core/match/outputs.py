@@ -34,11 +34,10 @@ class RowOutputs:
         self._outputs = np.append(self._outputs, found)
         self._routed += len(group)
 
-    def to_send(self, has_changed: RowMask, outputs: int) -> list[Ints]:
-        """Return for each output partition the slots of the changed rows that go there."""
+    def to_send(self, has_changed: RowMask) -> tuple[Ints, Ints]:
+        """Return the slots of the rows that have changed, a slot for each output partition that its row goes to."""
         routes = np.flatnonzero(has_changed[self._slots])
-        slots, found = self._slots[routes], self._outputs[routes]
-        return [slots[found == output] for output in range(outputs)]
+        return self._slots[routes], self._outputs[routes]
 
 
 def group_checksums(groups: Sequence[Group]) -> tuple[Ints, Ints]:

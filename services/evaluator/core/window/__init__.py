@@ -8,10 +8,10 @@ Each group of a rule goes through episodes (`episode`, `rule_windows`): a window
 the first window that does not meet it when it closes ends it. What comes out are transitions.
 
 All numbers are in arrays. A pane, one group in one window, has a slot, found by the numbers of its window and group
-(`numbering`, `code_index`). By slot stand the columns of what is folded (`aggregates`, `exact_sums`), and of each
-source the rows of its growing block (`growing_block`). Samples are indexes into a table of events (`sample_log`).
-Python objects are made of windows, of what fires, and of open alerts. What closed windows leave is freed once it is
-much.
+(`numbering`, `code_index`). By slot stand the columns of what is folded (`aggregates`, `exact_sums`), and by source and
+slot the rows of growing blocks (`growing_blocks`, `row_index`). Samples are indexes into a table of events
+(`sample_log`). Python objects are made of windows, of what fires, and of open alerts. What closed windows leave is
+freed once it is much.
 
 Invariants:
 
@@ -21,9 +21,9 @@ Invariants:
   begins to meet it together with a later one, leads to the same transitions after a crash. Checkpoints stand between
   steps.
 - In a step all rows come before all times: what one flush brought is late only by what was flushed before.
-- Of each source there is one growing block. A row of it replaces the former row of the same pane when its `up_to` is
-  greater. When a later block begins, the block is folded into the panes for good; rows of folded blocks are stale and
-  do not count.
+- A record has at most one block of each source. Of each source there is one growing block. A row of it replaces the
+  former row of the same pane when its `up_to` is greater. When a later block begins, the block is folded into the panes
+  for good; rows of folded blocks are stale and do not count.
 - Merging is exact, associative and commutative, so neither order nor grouping matters: a sum is kept exactly, as two
   doubles where these suffice and as an integer otherwise, and rounded once.
 - The watermark is the least of the sources' greatest event times. It never goes back, and a source is idle only if

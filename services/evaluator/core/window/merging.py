@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.evaluator.core.match.events import Ints
+from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.partial_rows import PartialBatch, PartialRows, concat
 from services.evaluator.core.window.admission import Admission, place_rows
 from services.evaluator.core.window.judging import Candidates, JudgedWindow
@@ -14,49 +14,46 @@ from services.evaluator.core.window.pane_table import Arrival, PaneTable, Replac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BlockRows:
-    """Rows of one block of a source, from one record or from several in their order.
+class ArrivedRows:
+    """Rows of growing blocks, from one record or from several in their order.
 
-    Of each row, the offset of its record, how far that has come, and the revision of the rules that matched it.
+    Of each row, its source (an index of `sources`), the offset of its record, how far its block had come, and the
+    revision of the rules that matched it.
     """
 
-    source: int
     rows: PartialRows
+    sources: Sequence[int]
+    source: Ints
     offsets: Ints
     up_to: Ints
     matched_by: Ints
+    # Whether several records have rows of one source: a later one may leave out the samples of one that it replaces.
+    may_replace: bool
 
     @classmethod
-    def of(cls, records: Sequence[tuple[int, PartialBatch]]) -> "BlockRows":
+    def of(cls, records: Sequence[tuple[int, PartialBatch]]) -> "ArrivedRows":
         """Return the rows of records, given with their offsets."""
-        if len(records) == 1:
-            return cls._of_one(*records[0])
-        lengths = [len(batch.rows) for _, batch in records]
-        progress = [batch.progress for _, batch in records]
+        parts = [(offset, part) for offset, batch in records for part in batch.blocks if part.rows]
+        sizes = [part.rows for _, part in parts]
+        progress = [part.progress for _, part in parts]
+        sources = list(dict.fromkeys(each.source_partition for each in progress))
+        places = {source: place for place, source in enumerate(sources)}
         return cls(
-            source=progress[0].source_partition,
-            rows=concat([batch.rows for _, batch in records]),
-            offsets=np.repeat([offset for offset, _ in records], lengths),
-            up_to=np.repeat([each.up_to for each in progress], lengths),
-            matched_by=np.repeat([each.rules_revision for each in progress], lengths),
+            rows=records[0][1].rows if len(records) == 1 else concat([batch.rows for _, batch in records]),
+            sources=sources,
+            source=np.repeat([places[each.source_partition] for each in progress], sizes),
+            offsets=np.repeat([offset for offset, _ in parts], sizes),
+            up_to=np.repeat([each.up_to for each in progress], sizes),
+            matched_by=np.repeat([each.rules_revision for each in progress], sizes),
+            may_replace=len(sources) < len(parts),
         )
 
-    @classmethod
-    def _of_one(cls, offset: int, batch: PartialBatch) -> "BlockRows":
-        progress, size = batch.progress, len(batch.rows)
-        return cls(
-            source=progress.source_partition,
-            rows=batch.rows,
-            offsets=np.full(size, offset),
-            up_to=np.full(size, progress.up_to),
-            matched_by=np.full(size, progress.rules_revision),
-        )
-
-    def take(self, rows: Ints) -> "BlockRows":
+    def take(self, rows: Ints) -> "ArrivedRows":
         """Return these rows."""
         return replace(
             self,
             rows=self.rows.take(rows),
+            source=self.source[rows],
             offsets=self.offsets[rows],
             up_to=self.up_to[rows],
             matched_by=self.matched_by[rows],
@@ -71,6 +68,8 @@ class MergedRows:
     windows: Sequence[Window]
     places: Ints
     replaced: Replaced
+    # Of each row that counts its source, an index of those that the rows came from.
+    source: Ints
 
     def of_windows(self, marked: Sequence[bool]) -> Ints:
         """Return the indexes among the rows that count of those whose window is marked."""
@@ -81,11 +80,15 @@ class MergedRows:
         counted = self.of_windows(marked)
         return counted[self.replaced.is_first[counted]]
 
-    def added(self, counted: Ints, *, of_new: bool) -> Ints:
-        """Return how many events each of these adds to its former row; all of a new row's events, or none."""
+    def added(self, counted: Ints, of_new: RowMask | None = None) -> Ints:
+        """Return how many events each of these adds to its former row.
+
+        A row that has replaced none adds all of its events; with `of_new` only where its source is marked.
+        """
         now = self.rows.counted[self.replaced.rows[counted]]
         former = self.replaced.former_counted[counted]
-        added: Ints = np.where(former >= 0, now - former, now if of_new else 0)
+        new = now if of_new is None else np.where(of_new[self.source[counted]], now, 0)
+        added: Ints = np.where(former >= 0, now - former, new)
         return added
 
     def candidates(self, own: Mapping[int, JudgedWindow], counted: Ints) -> Candidates:
@@ -125,7 +128,7 @@ def _firsts(codes: Ints, size: int) -> tuple[Ints, Ints]:
 
 def merge_rows(
     table: PaneTable,
-    block: BlockRows,
+    arrived: ArrivedRows,
     windows: Sequence[Window],
     places: Ints,
     admissions: Sequence[Admission] | None = None,
@@ -137,19 +140,35 @@ def merge_rows(
     if admissions is None:
         numbers = np.array([window.number for window in windows], dtype=np.int64)[places]
     else:
-        groups = table.groups.numbers(block.rows.groups)[block.rows.group]
+        groups = table.groups.numbers(arrived.rows.groups)[arrived.rows.group]
         numbers = place_rows(table, admissions, places, groups)
-    arrival = Arrival(source=block.source, windows=numbers, up_to=block.up_to, matched_by=block.matched_by)
     merged = []
-    if len(block.rows.sample_rows) and (block.up_to != block.up_to[0]).any():
+    if len(arrived.rows.sample_rows) and arrived.may_replace:
         # A later row may leave out the samples of one that it replaces.
-        sampled = np.unique(block.rows.sample_rows)
-        rows = block.rows.take(sampled)
-        replaced = table.replace(rows, arrival.take(sampled))
-        merged.append(MergedRows(rows=rows, windows=windows, places=places[sampled[replaced.rows]], replaced=replaced))
-    replaced = table.replace(block.rows, arrival)
-    merged.append(MergedRows(rows=block.rows, windows=windows, places=places[replaced.rows], replaced=replaced))
+        sampled = np.unique(arrived.rows.sample_rows)
+        merged.append(_merge(table, arrived.take(sampled), windows, places[sampled], numbers[sampled]))
+    merged.append(_merge(table, arrived, windows, places, numbers))
     return merged
+
+
+def _merge(
+    table: PaneTable, arrived: ArrivedRows, windows: Sequence[Window], places: Ints, numbers: Ints
+) -> MergedRows:
+    arrival = Arrival(
+        sources=arrived.sources,
+        source=arrived.source,
+        windows=numbers,
+        up_to=arrived.up_to,
+        matched_by=arrived.matched_by,
+    )
+    replaced = table.replace(arrived.rows, arrival)
+    return MergedRows(
+        rows=arrived.rows,
+        windows=windows,
+        places=places[replaced.rows],
+        replaced=replaced,
+        source=arrived.source[replaced.rows],
+    )
 
 
 def sum_by_rule(merged: MergedRows, counted: Ints, added: Ints) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""The numbers of all panes of a partition, in columns by slot: what is folded, and the growing block of each source.
+"""The numbers of all panes of a partition, in columns by slot: what is folded, and the growing blocks of all sources.
 
 A pane is one group in one window of one selection. Its code, the numbers of the window and of the group, leads to its
 slot. A rule must not see totals of events from before it was known, because it has counted none of them. So folded
@@ -19,7 +19,7 @@ from services.evaluator.core.window.aggregates import NAMES, AggregateColumns, A
 from services.evaluator.core.window.code_index import NO_SLOT, CodeIndex, grown
 from services.evaluator.core.window.column_condition import NumberColumns
 from services.evaluator.core.window.group_limit import DEFAULT_LIMIT, GroupLimit
-from services.evaluator.core.window.growing_block import BlockColumns, GrowingBlock, NewRows
+from services.evaluator.core.window.growing_blocks import BlockColumns, GrowingBlocks, NewRows
 from services.evaluator.core.window.numbering import NO_WINDOW, GroupNumbers, Window, WindowEntry, WindowNumbers
 from services.evaluator.core.window.other_group import OtherGroups
 from services.evaluator.core.window.sample_log import SampleColumns, SampleLog
@@ -33,27 +33,25 @@ _MAX_CLOSED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Arrival:
-    """Where rows come from: of each row its window, and of the record that brought it how far it has come.
+    """Where rows come from: of each row its source and its window, and how far its block had come.
 
-    `matched_by` is the revision of the rules that matched the record.
+    `matched_by` is the revision of the rules that matched it.
     """
 
-    source: int
+    sources: Sequence[int]
+    # An index of `sources`.
+    source: Ints
     windows: Ints
     up_to: Ints
     matched_by: Ints
-
-    def take(self, rows: Ints) -> "Arrival":
-        """Return these rows."""
-        return replace(self, windows=self.windows[rows], up_to=self.up_to[rows], matched_by=self.matched_by[rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Replaced:
     """The rows that count, by their indexes, with the panes that they change.
 
-    `former_counted` is how many events each replaced row counted, or -1. Several rows may change the pane of what is
-    beyond the limit (those rows are `is_beyond`); `is_first` is true of one of them, and of all other rows.
+    `former_counted` is how many events each replaced row counted, or -1. Several rows may change one pane: those of
+    different sources, and those of what is beyond the limit (`is_beyond`). `is_first` is true of one of them.
     """
 
     rows: Ints
@@ -106,8 +104,7 @@ class PaneTable:
         self._index = CodeIndex(columns.codes if columns else None)
         self.windows.add_panes(self._index.codes[1:] >> GROUP_BITS)
         self._folded = Aggregates.of(columns.folded) if columns else Aggregates()
-        blocks = columns.blocks if columns else {}
-        self._growing: dict[int, GrowingBlock] = {source: GrowingBlock.of(rows) for source, rows in blocks.items()}
+        self._growing = GrowingBlocks(columns.blocks if columns else None)
         self._samples = SampleLog(columns.samples if columns else None)
         self._scratch = np.zeros(1, dtype=np.int32)
 
@@ -118,7 +115,7 @@ class PaneTable:
             groups=self.groups.entries(),
             codes=self._index.codes[1:].copy(),
             folded=self._folded.columns(len(self._index)),
-            blocks={source: block.columns() for source, block in self._growing.items()},
+            blocks=self._growing.columns(),
             samples=self._samples.columns(),
         )
 
@@ -141,18 +138,21 @@ class PaneTable:
         return slots, codes[slots] >> GROUP_BITS, codes[slots] & _GROUP_MASK
 
     def replace(self, rows: PartialRows, arrival: Arrival) -> Replaced:
-        """Put rows of one block into their panes. Of each pane the row counts that has come furthest, if any has."""
-        block = self._growing.get(arrival.source)
-        if block is None:
-            block = self._growing[arrival.source] = GrowingBlock()
+        """Put rows of growing blocks into their panes.
+
+        Of each source and pane the row counts that has come furthest, if any has.
+        """
+        growing = self._growing
         groups = self.groups.numbers(rows.groups)[rows.group]
         slots = self.find(arrival.windows, groups, is_adding=True)
-        block_rows = block.rows_of(slots, len(self._index))
-        kept = np.flatnonzero(arrival.up_to > block.take(block_rows, ("up_to",))["up_to"])
-        kept = self._furthest(slots, arrival.up_to, kept)
-        kept_rows = block_rows[kept]
-        former = np.where(kept_rows == NO_SLOT, -1, block.take(kept_rows, ("counted",))["counted"])
-        new = self._new_rows(rows, slots, arrival, kept)
+        of_source = np.array([growing.index.place(source) for source in arrival.sources], dtype=np.int64)
+        places = of_source[arrival.source]
+        former_rows = growing.index.find(places, slots, len(self._index))
+        kept = np.flatnonzero(arrival.up_to > growing.take(former_rows, ("up_to",))["up_to"])
+        kept = self._furthest(places * len(self._index) + slots, arrival.up_to, kept)
+        kept_rows = former_rows[kept]
+        former = np.where(kept_rows == NO_SLOT, -1, growing.take(kept_rows, ("counted",))["counted"])
+        new = self._new_rows(rows, places, slots, arrival, kept)
         owners = self.windows.owners[arrival.windows[kept]]
         replaced = Replaced(
             rows=kept,
@@ -160,20 +160,18 @@ class PaneTable:
             groups=groups[kept],
             former_counted=former,
             is_beyond=owners != NO_WINDOW,
-            is_first=np.ones(len(kept), dtype=bool),
+            is_first=self._are_first(new.slots),
         )
         if replaced.is_beyond.any():
-            replaced = self._count_in_other(block, new, kept_rows, owners, replaced)
-        block.replace(new, kept_rows)
+            replaced = self._count_in_other(new, kept_rows, owners, replaced)
+        growing.replace(new, kept_rows)
         return replaced
 
     def fold(self, source: int) -> None:
         """Add the rows of a source's block to their panes for good: the block has ended."""
-        block = self._growing.pop(source, None)
-        if block is None:
-            return
-        rows = block.all_rows()
-        fields = block.take(rows, ("slots", "matched_by"))
+        growing = self._growing
+        rows = growing.end(source)
+        fields = growing.take(rows, ("slots", "matched_by"))
         windows = self._index.codes[fields["slots"]] >> GROUP_BITS
         is_kept = self.windows.are_open()[windows]
         rows, slots = rows[is_kept], fields["slots"][is_kept].astype(np.int64)
@@ -181,11 +179,11 @@ class PaneTable:
         # What is beyond the limit is in the numbers of `~other` already.
         counted = np.flatnonzero(owners == NO_WINDOW)
         slots[counted] = self._folded_slots(slots[counted], fields["matched_by"][is_kept][counted])
-        self._folded.merge(slots[counted], block.take(rows[counted]))
+        self._folded.merge(slots[counted], growing.take(rows[counted]))
         for owner, beyond in _by_number(owners):
             group = int(self._index.codes[slots[beyond[0]]] & _GROUP_MASK)
             slots[beyond] = self._pane(owner, self.others.number(group))
-        counts, ids = block.samples(rows)
+        counts, ids = growing.samples(rows)
         self._samples.fold(np.repeat(slots, counts), ids)
 
     def numbers(self, slots: Ints, names: Iterable[str] = NAMES) -> NumberColumns:
@@ -193,10 +191,8 @@ class PaneTable:
         names = tuple(names)
         merged = self._folded.take(slots, names)
         places = np.arange(len(slots))
-        for block in self._growing.values():
-            rows = block.rows_of(slots, len(self._index))
-            if rows.any():
-                merged.merge(places, block.take(rows, names))
+        for rows in self._growing.index.find_by_source(slots, len(self._index)):
+            merged.merge(places, self._growing.take(rows, names))
         return merged.numbers()
 
     def totals(self, windows: Sequence[Window | None], places: Ints, groups: Ints, revisions: Ints) -> Totals:
@@ -207,10 +203,9 @@ class PaneTable:
         slots = self.find(_numbers(windows)[places], groups)
         total, last_event_ns = np.zeros(len(slots), dtype=np.int64), np.full(len(slots), ABSENT_NS)
         is_known = np.zeros(len(slots), dtype=bool)
-        for block in self._growing.values():
-            rows = block.rows_of(slots, len(self._index))
-            rows[block.take(rows, ("matched_by",))["matched_by"] < revisions] = NO_SLOT
-            numbers = block.take(rows, ("total", "last_event_ns"))
+        for rows in self._growing.index.find_by_source(slots, len(self._index)):
+            rows[self._growing.take(rows, ("matched_by",))["matched_by"] < revisions] = NO_SLOT
+            numbers = self._growing.take(rows, ("total", "last_event_ns"))
             total += numbers["total"]
             last_event_ns = np.maximum(last_event_ns, numbers["last_event_ns"])
             is_known |= rows != NO_SLOT
@@ -227,19 +222,17 @@ class PaneTable:
         """Return the earliest events among the samples of panes, by slot."""
         slots = np.unique(slots)
         growing: dict[int, list[int]] = {}
-        for block in self._growing.values():
-            rows_of, rows = self._sampled_rows(block, slots)
-            counts, ids = block.samples(rows)
-            for slot, event in zip(np.repeat(rows_of, counts).tolist(), ids.tolist(), strict=True):
-                growing.setdefault(slot, []).append(event)
+        slot_of_row, rows = self._sampled_rows(slots)
+        counts, ids = self._growing.samples(rows)
+        for slot, event in zip(np.repeat(slot_of_row, counts).tolist(), ids.tolist(), strict=True):
+            growing.setdefault(slot, []).append(event)
         return self._samples.earliest(slots.tolist(), growing)
 
     def compact(self, *, is_forced: bool = False) -> None:
         """Free what closed windows have left, once it is much, or at once; slots change."""
         windows, are_open = self._index.codes >> GROUP_BITS, self.windows.are_open()
         is_used = are_open[windows] & (self.windows.owners[windows] == NO_WINDOW)
-        for block in self._growing.values():
-            is_used[block.take(block.all_rows(), ("slots",))["slots"]] = True
+        is_used[self._growing.take(self._growing.all_rows(), ("slots",))["slots"]] = True
         is_used &= ~self.windows.are_forgotten()[windows]
         is_used[NO_SLOT] = False
         used = np.flatnonzero(is_used)
@@ -254,22 +247,14 @@ class PaneTable:
         self._folded = self._folded.take(np.concatenate([[NO_SLOT], used]))
         self._index = CodeIndex(codes[used])
         self._scratch = np.zeros(1, dtype=np.int32)
-        blocks = self._growing.values()
-        for block in blocks:
-            block.drop(new_slots != NO_SLOT)
-        new_ids = self._samples.cut(
-            new_slots,
-            np.concatenate([np.zeros(0, np.int64), *(block.samples(block.all_rows())[1] for block in blocks)]),
-        )
-        for block in blocks:
-            block.renumber(new_slots, new_ids)
+        growing = self._growing
+        growing.drop(new_slots != NO_SLOT)
+        growing.renumber(new_slots, self._samples.cut(new_slots, growing.samples(growing.all_rows())[1]))
         kept = codes[used]
         self.windows.retire(kept >> GROUP_BITS)
         self.groups.retire(_marked(kept & _GROUP_MASK, len(self.groups)))
 
-    def _count_in_other(
-        self, block: GrowingBlock, new: NewRows, former_rows: Ints, owners: Ints, replaced: Replaced
-    ) -> Replaced:
+    def _count_in_other(self, new: NewRows, former_rows: Ints, owners: Ints, replaced: Replaced) -> Replaced:
         """Add to `~other` what rows of groups beyond the limit add to their former ones; return which panes change."""
         slots, groups, is_first = replaced.slots.copy(), replaced.groups.copy(), replaced.is_first.copy()
         for owner, rows in _by_number(owners):
@@ -282,9 +267,11 @@ class PaneTable:
             if window.is_totals:
                 for rule_id in self.readers.get(window.selection[0], ()):
                     here = rows[self.others.are_judged_here(rule_id, of_rows)]
-                    self._add(owner, self.others.of_reader(rule_id, other), *block.added(new, former_rows, here))
+                    self._add(
+                        owner, self.others.of_reader(rule_id, other), *self._growing.added(new, former_rows, here)
+                    )
             else:
-                self._add(owner, other, *block.added(new, former_rows, rows))
+                self._add(owner, other, *self._growing.added(new, former_rows, rows))
         return replace(replaced, slots=slots, groups=groups, is_first=is_first)
 
     def _add(self, window: int, group: int, matched_by: Ints, numbers: NumberColumns) -> None:
@@ -296,33 +283,41 @@ class PaneTable:
         """Return the slot of a pane, a new one if there is none."""
         return int(self.find(np.array([window]), np.array([group]), is_adding=True)[0])
 
-    def _sampled_rows(self, block: GrowingBlock, slots: Ints) -> tuple[Ints, Ints]:
-        """Return the rows of a block with the samples of these panes, and the slot of each row's pane."""
-        owned, rows = [slots], [block.rows_of(slots, len(self._index))]
+    def _sampled_rows(self, slots: Ints) -> tuple[Ints, Ints]:
+        """Return the rows of growing blocks with the samples of these panes, and the slot of each row's pane."""
+        found = self._growing.index.find_by_source(slots, len(self._index))
+        owned, rows = [np.tile(slots, len(found))], [np.zeros(0, dtype=np.int64), *found]
         codes = self._index.codes
         for slot in slots[slots != NO_SLOT].tolist():
             window = self.windows[int(codes[slot] >> GROUP_BITS)]
             group = int(codes[slot] & _GROUP_MASK)
             if window.overflow is not None and group == self.others.number(group):
-                every = block.all_rows()
-                rows_windows = codes[block.take(every, ("slots",))["slots"]] >> GROUP_BITS
+                every = self._growing.all_rows()
+                rows_windows = codes[self._growing.take(every, ("slots",))["slots"]] >> GROUP_BITS
                 rows.append(every[rows_windows == window.overflow.number])
                 owned.append(np.full(len(rows[-1]), slot))
         return np.concatenate(owned), np.concatenate(rows)
 
-    def _furthest(self, slots: Ints, up_to: Ints, rows: Ints) -> Ints:
-        """Return of the rows of each pane the one that has come furthest; of several, the first one."""
+    def _furthest(self, panes: Ints, up_to: Ints, rows: Ints) -> Ints:
+        """Return of the rows of each source and pane the one that has come furthest; of several, the first one."""
         if len(rows) and (up_to != up_to[0]).any():
             rows = rows[np.argsort(-up_to[rows], kind="stable")]
-        self._scratch = grown(self._scratch, len(self._index), 0)
-        # Backwards, so that the first one remains.
-        self._scratch[slots[rows[::-1]]] = rows[::-1]
-        first: Ints = rows[self._scratch[slots[rows]] == rows]
+        first: Ints = rows[self._are_first(panes[rows])]
         return first
 
-    def _new_rows(self, rows: PartialRows, slots: Ints, arrival: Arrival, kept: Ints) -> NewRows:
+    def _are_first(self, numbers: Ints) -> RowMask:
+        """Return which of these are the first of those that are equal."""
+        self._scratch = grown(self._scratch, int(numbers.max(initial=0)) + 1, 0)
+        places = np.arange(len(numbers))
+        # Backwards, so that the first one remains.
+        self._scratch[numbers[::-1]] = places[::-1]
+        are_first: RowMask = self._scratch[numbers] == places
+        return are_first
+
+    def _new_rows(self, rows: PartialRows, places: Ints, slots: Ints, arrival: Arrival, kept: Ints) -> NewRows:
         sampled = rows if len(kept) == len(rows) and (kept[1:] > kept[:-1]).all() else rows.take(kept)
         return NewRows(
+            places=places[kept],
             slots=slots[kept],
             up_to=arrival.up_to[kept],
             matched_by=arrival.matched_by[kept],

@@ -84,7 +84,6 @@ class PartitionWindows:
         """Return the window that a row of the record at this offset counts in, a new one if there is none."""
         window = self.table.windows.find(selection, start_ns)
         if window is not None:
-            # Records that are merged at once are merged source by source.
             window.first_offset = min(window.first_offset, offset)
             return window
         key = RowKey(*selection, (), start_ns)

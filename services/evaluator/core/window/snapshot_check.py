@@ -8,7 +8,7 @@ import numpy as np
 from services.evaluator.core.match.events import Ints
 from services.evaluator.core.rules import SelectionKey
 from services.evaluator.core.window.exact_sums import SumColumns
-from services.evaluator.core.window.growing_block import BlockColumns
+from services.evaluator.core.window.growing_blocks import BlockColumns
 from services.evaluator.core.window.numbering import WindowEntry
 from services.evaluator.core.window.pane_table import GROUP_BITS, TableColumns
 from services.evaluator.core.window.snapshot import StageSnapshot

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from services.evaluator.core.partial_rows import PartialBatch
+from services.evaluator.core.partial_rows import BlockPart, PartialBatch
 from services.evaluator.core.records import LATEST_NS, BlockProgress, Group, Transition
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
@@ -18,7 +18,7 @@ from services.evaluator.core.window.judging import (
     close_windows,
     fire_alerts,
 )
-from services.evaluator.core.window.merging import BlockRows, distinct_windows, merge_rows
+from services.evaluator.core.window.merging import ArrivedRows, distinct_windows, merge_rows
 from services.evaluator.core.window.pane_table import PaneTable
 from services.evaluator.core.window.partition_windows import PartitionWindows
 from services.evaluator.core.window.rule_windows import RuleWindows, ScopeTotals, open_from
@@ -50,8 +50,8 @@ class WindowStage:
     snapshots_from: int = 0
     _waiting: list[tuple[int, PartialBatch]] = field(default_factory=list)
     _sequences: dict[int, SourceSequence] = field(default_factory=dict)
-    # Of each source, records of its block whose rows are not merged yet.
-    _unmerged: dict[int, list[tuple[int, PartialBatch]]] = field(default_factory=dict)
+    # Records of growing blocks whose rows are not merged yet.
+    _unmerged: list[tuple[int, PartialBatch]] = field(default_factory=list)
     _unmerged_rows: int = 0
 
     @classmethod
@@ -100,7 +100,7 @@ class WindowStage:
 
     def update_rules(self, rules: RuleSet, now_ns: int) -> list[Transition]:
         """Use new rules from now on: judge again what they changed, resolve the alerts of removed ones."""
-        self._merge_all(now_ns)
+        self._merge(now_ns)
         transitions, changed = self.windows.update_rules(rules, now_ns)
         if self.windows.has_late_rule:
             self.windows.has_late_rule, self.snapshots_from = False, self.position + 1
@@ -126,7 +126,7 @@ class WindowStage:
 
     def checkpoint(self, now_ns: int) -> Checkpoint:
         """Return from where a new owner could resume, once all transitions so far have been delivered."""
-        self._merge_all(now_ns)
+        self._merge(now_ns)
         self.windows.drop_unused(now_ns)
         used: list[RuleWindows | ScopeTotals] = [*self.windows.by_selection.values(), *self.windows.totals.values()]
         needed = [window.first_offset for windows in used for window in windows.windows.values()]
@@ -139,7 +139,7 @@ class WindowStage:
 
     def snapshot(self, now_ns: int) -> StageSnapshot:
         """Return what reading all records before the position again would rebuild, as copies."""
-        self._merge_all(now_ns)
+        self._merge(now_ns)
         return StageSnapshot(
             position=self.position,
             is_resumed=self.is_resumed,
@@ -159,13 +159,11 @@ class WindowStage:
         """Process the records that wait: first all rows, then the progress of their sources."""
         records, self._waiting = self._waiting, []
         for offset, batch in records:
-            if self._set_aside(offset, batch, step.now_ns, step) is FlushOrder.GAP:
-                step.gaps.append((offset, batch.progress))
-        self._merge_all(step.now_ns, step)
+            step.gaps += [(offset, progress) for progress in self._set_aside(offset, batch, step.now_ns, step)]
+        self._merge(step.now_ns, step)
         step.judge(self.windows)
         for offset, batch in records:
-            self.position = offset + 1
-            self.watermark.observe(batch.progress)
+            self._advance(offset, batch)
         step.transitions += self._close(step.now_ns)
 
     def _replay(self, record: tuple[int, PartialBatch], step: Step) -> None:
@@ -176,35 +174,47 @@ class WindowStage:
         """
         offset, batch = record
         self._set_aside(offset, batch, step.now_ns)
-        self.position = offset + 1
-        self.watermark.observe(batch.progress)
-        if _is_much(self._unmerged.get(batch.progress.source_partition, ())):
-            self._merge(batch.progress.source_partition, step.now_ns)
+        self._advance(offset, batch)
+        if _is_much(self._unmerged):
+            self._merge(step.now_ns)
         if self.is_caught_up:
-            self._merge_all(step.now_ns)
+            self._merge(step.now_ns)
             step.transitions += self._judge_all(list(self.windows.by_selection.values()), step.now_ns)
             step.transitions += self._close(step.now_ns)
 
-    def _set_aside(self, offset: int, batch: PartialBatch, now_ns: int, step: Step | None = None) -> FlushOrder:
-        """Place a record in the sequence of its source; let its rows wait to be merged, if they count."""
-        source = batch.progress.source_partition
-        flush_order = self._advance_sequence(batch.progress, now_ns, step)
-        if flush_order is not FlushOrder.STALE:
-            self._sequences[source].advance(batch.progress.up_to)
-            self._mark_missed(offset, batch, now_ns)
-            if len(batch.rows):
-                self._queue_rows(offset, batch, now_ns, step)
-        return flush_order
+    def _advance(self, offset: int, batch: PartialBatch) -> None:
+        """Take note that a record counts, and how far its sources are."""
+        self.position = offset + 1
+        for part in batch.blocks:
+            self.watermark.observe(part.progress)
+
+    def _set_aside(
+        self, offset: int, batch: PartialBatch, now_ns: int, step: Step | None = None
+    ) -> list[BlockProgress]:
+        """Place a record in the sequences of its sources; let the rows that count wait to be merged.
+
+        Return the blocks of which something is missing before this record.
+        """
+        orders = [self._advance_sequence(part.progress, now_ns, step) for part in batch.blocks]
+        are_stale = np.array([order is FlushOrder.STALE for order in orders])
+        for part in compress(batch.blocks, ~are_stale):
+            self._sequences[part.progress.source_partition].advance(part.progress.up_to)
+            self._mark_missed(offset, part, now_ns)
+        if are_stale.any():
+            batch = batch.take(np.flatnonzero(~are_stale[batch.block_of_row]))
+        if len(batch.rows):
+            self._queue_rows(offset, batch, now_ns, step)
+        return [part.progress for part, order in zip(batch.blocks, orders, strict=True) if order is FlushOrder.GAP]
 
     def _queue_rows(self, offset: int, batch: PartialBatch, now_ns: int, step: Step | None) -> None:
-        """Let rows wait to be merged. Near a limit of groups they are merged in the order of their records, at once."""
-        source, rows = batch.progress.source_partition, len(batch.rows)
+        """Let rows wait to be merged. Near a limit of groups they are merged record by record, at once."""
+        rows = len(batch.rows)
         if self._unmerged_rows + rows > self.windows.room:
-            self._merge_all(now_ns, step)
-        self._unmerged.setdefault(source, []).append((offset, batch))
+            self._merge(now_ns, step)
+        self._unmerged.append((offset, batch))
         self._unmerged_rows += rows
         if rows > self.windows.room:
-            self._merge(source, now_ns, step)
+            self._merge(now_ns, step)
 
     def _advance_sequence(self, progress: BlockProgress, now_ns: int, step: Step | None) -> FlushOrder:
         """Place a flush in the sequence of its source; fold the source's block when a later one has begun."""
@@ -215,50 +225,45 @@ class WindowStage:
             return FlushOrder.SAME_BLOCK
         flush_order = sequence.order_of(progress)
         if progress.block > sequence.block:
-            self._merge(source, now_ns, step)
+            self._merge(now_ns, step)
             self.windows.table.fold(source)
             self._sequences[source] = sequence.next_block(progress)
         return flush_order
 
-    def _merge_all(self, now_ns: int, step: Step | None = None) -> None:
-        for source in list(self._unmerged):
-            self._merge(source, now_ns, step)
-
-    def _merge(self, source: int, now_ns: int, step: Step | None = None) -> None:
-        """Put the rows of a source that wait for it into their panes; in a step, count those that come too late."""
-        records = self._unmerged.pop(source, None)
+    def _merge(self, now_ns: int, step: Step | None = None) -> None:
+        """Put the rows that wait for it into their panes; in a step, count those that come too late."""
+        records, self._unmerged, self._unmerged_rows = self._unmerged, [], 0
         if not records:
             return
-        block = BlockRows.of(records)
-        self._unmerged_rows -= len(block.rows)
-        is_wanted = self.windows.are_wanted(block.rows.selections, int(block.matched_by.max()))
+        arrived = ArrivedRows.of(records)
+        is_wanted = self.windows.are_wanted(arrived.rows.selections, int(arrived.matched_by.max()))
         if not is_wanted.all():
-            block = block.take(np.flatnonzero(is_wanted[block.rows.selection]))
-        if not len(block.rows):
+            arrived = arrived.take(np.flatnonzero(is_wanted[arrived.rows.selection]))
+        if not len(arrived.rows):
             return
-        firsts, places = distinct_windows(block.rows)
+        firsts, places = distinct_windows(arrived.rows)
         windows = [
-            self.windows.window(block.rows.selections[selection], start_ns, offset, now_ns)
+            self.windows.window(arrived.rows.selections[selection], start_ns, offset, now_ns)
             for selection, start_ns, offset in zip(
-                block.rows.selection[firsts].tolist(),
-                block.rows.pane_ns[firsts].tolist(),
-                block.offsets[firsts].tolist(),
+                arrived.rows.selection[firsts].tolist(),
+                arrived.rows.pane_ns[firsts].tolist(),
+                arrived.offsets[firsts].tolist(),
                 strict=True,
             )
         ]
-        is_near = len(block.rows) > self.windows.room
+        is_near = len(arrived.rows) > self.windows.room
         admissions = [self.windows.admission(window) for window in windows] if is_near else None
-        parts = merge_rows(self.windows.table, block, windows, places, admissions)
+        parts = merge_rows(self.windows.table, arrived, windows, places, admissions)
         if step is not None:
             # A block that began before the stage was restored: the former owner counted its late events.
-            of_new = not self.is_resumed or self._sequences[source].is_complete
+            of_new = np.array([not self.is_resumed or self._sequences[each].is_complete for each in arrived.sources])
             for merged in parts:
-                step.add(merged, self.watermark, of_new=of_new)
+                step.add(merged, self.watermark, of_new)
 
-    def _mark_missed(self, offset: int, batch: PartialBatch, now_ns: int) -> None:
+    def _mark_missed(self, offset: int, part: BlockPart, now_ns: int) -> None:
         """Mark the windows in which a rule was not evaluated for some events."""
-        is_wanted = self.windows.are_wanted(list(batch.missed), batch.progress.rules_revision)
-        for selection, starts in compress(batch.missed.items(), is_wanted):
+        is_wanted = self.windows.are_wanted(list(part.missed), part.progress.rules_revision)
+        for selection, starts in compress(part.missed.items(), is_wanted):
             for start_ns in starts:
                 self.windows.window(selection, start_ns, offset, now_ns).is_incomplete = True
 

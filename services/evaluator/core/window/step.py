@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.evaluator.core.match.events import Ints
+from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import BlockProgress, Transition
 from services.evaluator.core.window.judging import Candidates, every_pane, fire_alerts, joined, judged_here
 from services.evaluator.core.window.merging import MergedRows, sum_by_rule
@@ -63,9 +63,12 @@ class Step:
             limited_windows=tuple(self._limited_windows),
         )
 
-    def add(self, merged: MergedRows, watermark: Watermark, *, of_new: bool) -> None:
-        """Add rows that are in their panes now; of rows without a former one late events count only if so."""
-        self._count_late(merged, watermark, of_new=of_new)
+    def add(self, merged: MergedRows, watermark: Watermark, of_new: RowMask) -> None:
+        """Add rows that are in their panes now.
+
+        Of rows without a former one late events count only where `of_new` says so, for each source.
+        """
+        self._count_late(merged, watermark, of_new)
         self._count_beyond(merged)
         self._merged.append(merged)
 
@@ -84,7 +87,7 @@ class Step:
             lambda candidate: changes[origins[candidate]].merged.traceparent(int(rows[candidate])),
         )
 
-    def _count_late(self, merged: MergedRows, watermark: Watermark, *, of_new: bool) -> None:
+    def _count_late(self, merged: MergedRows, watermark: Watermark, of_new: RowMask) -> None:
         """Count the events of rows that came too late and were not counted as late before."""
         if all(window.is_open for window in merged.windows):
             return
@@ -92,8 +95,8 @@ class Step:
         closed = merged.of_windows(
             [window.is_closing and watermark.has_reached(window.start_ns) for window in merged.windows]
         )
-        self._late_events += int(merged.added(closed, of_new=of_new).sum())
-        self._late_by_rule.update(sum_by_rule(merged, late, merged.added(late, of_new=of_new)))
+        self._late_events += int(merged.added(closed, of_new).sum())
+        self._late_by_rule.update(sum_by_rule(merged, late, merged.added(late, of_new)))
 
     def _count_beyond(self, merged: MergedRows) -> None:
         """Count the events of groups beyond the limit, and note which windows have reached it."""
@@ -101,7 +104,7 @@ class Step:
             return
         rows = merged.of_windows([window.is_open and not window.is_totals for window in merged.windows])
         beyond = rows[merged.replaced.is_beyond[rows]]
-        self._beyond_limit.update(sum_by_rule(merged, beyond, merged.added(beyond, of_new=True)))
+        self._beyond_limit.update(sum_by_rule(merged, beyond, merged.added(beyond)))
         for place in np.unique(merged.places[beyond]).tolist():
             window = merged.windows[place]
             if not window.is_limit_reported:
