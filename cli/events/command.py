@@ -19,10 +19,11 @@ from cli.output import (
     print_error,
     print_to_stderr,
 )
-from services.chassis.settings import KafkaSettings
 from services.rule_language.checking import Expression, check_filter
 from services.rule_language.diagnostics import ExpressionError
 from stack.ports import Ports
+from stack.program import StartError
+from stack.topics import tool_settings
 
 app = typer.Typer(no_args_is_help=True, help="See the events on Kafka.")
 
@@ -76,7 +77,11 @@ def tail_events(
     def notice(text: str) -> None:
         print_to_stderr(f"{kafka}: {text}")
 
-    records = LogRecords(KafkaSettings(brokers=kafka, topic_prefix=topic_prefix), notice)
+    try:
+        records = LogRecords(tool_settings(kafka, topic_prefix), notice)
+    except StartError as error:
+        print_error(ErrorReport(code="INVALID_ARGUMENT", message=str(error)), output, source="the environment")
+        raise typer.Exit(ExitCode.USAGE) from None
     try:
         records.start(from_beginning=from_beginning)
         for event in islice(selected_events(records.follow(), expression, notice), limit):

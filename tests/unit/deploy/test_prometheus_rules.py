@@ -1,13 +1,13 @@
 """What Prometheus alerts on: each rule reads metrics that exist, is tried, and is described."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.tools import needs, tool_path
 from tests.unit.deploy.test_observability import exported
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -15,10 +15,9 @@ DEPLOY = ROOT / "deploy"
 RULES = yaml.safe_load((DEPLOY / "prometheus_rules.yml").read_text())["groups"][0]["rules"]
 TESTS = yaml.safe_load((DEPLOY / "prometheus_rules_test.yml").read_text())["tests"]
 __all__ = ["exported"]
-PROMTOOL = shutil.which("promtool")
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed; Debian's package prometheus has it")
+@needs("promtool")
 @pytest.mark.parametrize(
     "command",
     [
@@ -31,7 +30,7 @@ PROMTOOL = shutil.which("promtool")
 )
 def test_promtool_accepts_the_rules_and_each_fires_when_it_should(command: list[str]) -> None:
     done = subprocess.run(
-        [str(PROMTOOL), *command], cwd=DEPLOY, capture_output=True, text=True, timeout=60, check=False
+        [str(tool_path("promtool")), *command], cwd=DEPLOY, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

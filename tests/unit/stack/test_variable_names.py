@@ -20,6 +20,7 @@ from stack.wiring import Wiring
         ("PURG", "PURGE"),
         ("TOCSIN_PORT_EDG", "TOCSIN_PORT_EDGE"),
         ("TOCSIN_KAFKAS", "TOCSIN_KAFKA"),
+        ("TOCSIN_KAFKA_SASL_USERS", "TOCSIN_KAFKA_SASL_USER"),
         ("INGST_LINGER", "INGEST_LINGER"),
         ("ingest_linger", "INGEST_LINGER"),
     ],
@@ -30,7 +31,17 @@ def test_the_name_that_is_meant_is_named(name: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ROUTES", "SINKS", "TOCSIN_PORT_EDGE", "INGEST_LINGER", "TOCSIN_TEST_SERVERS", "SMTP_PASSWORD", "TEAM", "V"],
+    [
+        "ROUTES",
+        "SINKS",
+        "TOCSIN_PORT_EDGE",
+        "INGEST_LINGER",
+        "TOCSIN_TEST_SERVERS",
+        "TOCSIN_KAFKA_CA",
+        "SMTP_PASSWORD",
+        "TEAM",
+        "V",
+    ],
 )
 def test_our_names_and_free_ones_are_taken(name: str) -> None:
     assert misspelt_variables([name], ()) == []
