@@ -105,7 +105,8 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
 
 def named_variables(routes: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that a routes file names: with another value in the shell the notifier starts anew."""
-    names = re.findall(r"\$\{(\w+)", routes.read_text(errors="replace")) if routes.is_file() else []
+    found = re.findall(r"\$\{(\w+)", routes.read_text(errors="replace")) if routes.is_file() else []
+    names = [each for name in found for each in (name, f"{name}_FILE")]
     return {name: environ[name] for name in names if name in environ}
 
 

@@ -22,7 +22,7 @@ from services.chassis.settings import SettingsError
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
-from services.notifier.adapters.channels import open_notification_channel
+from services.notifier.adapters.channels.renewal import renewed_channel
 from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
 from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
 from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
@@ -35,7 +35,7 @@ from services.notifier.core.routing import Routes
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Channel
 from services.notifier.rpc import NotificationRpc
-from services.notifier.settings import Settings, load_routes
+from services.notifier.settings import RoutesSource, Settings
 from services.notifier.worker.dispatcher import Dispatcher, Dispatchers
 from services.notifier.worker.intake import NotificationIntake
 from services.notifier.worker.recovery import fail_removed_channels, release_own_leases
@@ -48,6 +48,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 # A breaker's own timeout is the last resort behind the channel's.
 _BREAKER_MARGIN = timedelta(seconds=2)
+_SECRETS_INTERVAL = timedelta(seconds=1)
 _MAX_DATABASE_DELAY = timedelta(seconds=1)
 
 
@@ -55,7 +56,8 @@ _MAX_DATABASE_DELAY = timedelta(seconds=1)
 async def app(settings: Settings) -> AsyncIterator[None]:
     """Deliver notifications until the end of the block."""
     health = Health("notifier")
-    routes = _routes(settings)
+    source = _routes(settings)
+    routes = source.routes
     if not routes.routes:
         log.warning("file_routes_absent", effect="notifications that name no receivers reach nobody")
     async with AsyncExitStack() as stack:
@@ -75,8 +77,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         parts = _Parts(settings, routes, database, health)
         await Loop(parts.recover, name="recover", health=health).until_success()
         await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health, PUBLIC_SERVICES))
+        await stack.enter_async_context(looping(_renewing(source, health)))
         for spec in routes.channels.values():
-            await stack.enter_async_context(_dispatching(parts, spec))
+            await stack.enter_async_context(_dispatching(parts, spec, source))
         retention = PostgresRetention(database, database.clock, retention=settings.retention)
         purge = Loop(retention.purge, name="purge", health=health, every=PURGE_INTERVAL)
         await stack.enter_async_context(looping(purge))
@@ -100,9 +103,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _dispatching(parts: "_Parts", spec: ChannelSpec) -> AsyncIterator[None]:
+async def _dispatching(parts: "_Parts", spec: ChannelSpec, source: RoutesSource) -> AsyncIterator[None]:
     """Send through one channel; on the way out finish what is being sent."""
-    async with open_notification_channel(spec, parts.clock) as channel:
+    async with renewed_channel(spec, parts.clock, lambda: source.routes.channels[spec.name]) as channel:
         dispatcher = parts.dispatcher(spec, channel)
         stop_timeout = spec.timeout + _BREAKER_MARGIN
         async with background(
@@ -111,10 +114,19 @@ async def _dispatching(parts: "_Parts", spec: ChannelSpec) -> AsyncIterator[None
             yield
 
 
-def _routes(settings: Settings) -> Routes:
+def _renewing(source: RoutesSource, health: Health) -> Loop:
+    """Return the loop that reads files with secrets again when they change."""
+
+    async def refresh() -> None:
+        source.refresh()
+
+    return Loop(refresh, name="renew secrets", health=health, every=_SECRETS_INTERVAL)
+
+
+def _routes(settings: Settings) -> RoutesSource:
     try:
         # The routes file itself names the variables that hold its secrets, so no setting can.
-        return load_routes(settings.routes, os.environ)  # noqa: TID251
+        return RoutesSource(settings.routes, os.environ)  # noqa: TID251
     except RoutesError as invalid:
         raise SettingsError([f"{settings.routes}: {problem}" for problem in invalid.problems]) from None
 

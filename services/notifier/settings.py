@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
+from services.chassis.secret_files import files_digest
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, part, setting
 from services.chassis.strict_yaml import DocumentError, DuplicateKeyError, load_documents
 from services.notifier.core.channels.fields import References
 from services.notifier.core.delivery import RetryPolicy
 from services.notifier.core.routes_file import RoutesError, read_routes
 from services.notifier.core.routing import Routes
+
+log = structlog.get_logger()
 
 PREFIX = "NOTIFIER_"
 
@@ -75,8 +80,46 @@ class Settings:
     max_batch: int = setting("Most notifications that are read from Kafka at once.", default=200)
 
 
+class RoutesSource:
+    """A routes file as it was at the start, with the present secrets from the files that it refers to."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        """Read the file. Raises RoutesError with all problems, and no secret in them."""
+        self._path, self._environ = path, environ
+        self._document = _load_document(path)
+        self._files: set[Path] = set()
+        self.routes = self._read()
+        self._digest = files_digest(sorted(self._files))
+
+    def refresh(self) -> bool:
+        """Return whether `routes` are others now, because the content of a file is; keep the last that were right."""
+        digest = files_digest(sorted(self._files))
+        if digest in {None, self._digest}:
+            return False
+        self._digest = digest
+        try:
+            routes = self._read()
+        except RoutesError as refused:
+            log.warning("secret_file_refused", path=str(self._path), reason="; ".join(refused.problems))
+            return False
+        has_changed, self.routes = routes != self.routes, routes
+        return has_changed
+
+    def _read(self) -> Routes:
+        return read_routes(self._document, References(environ=self._environ, read_file=self._read_file))
+
+    def _read_file(self, name: str) -> str:
+        path = self._path.parent / name
+        self._files.add(path)
+        return path.read_text()
+
+
 def load_routes(path: Path, environ: Mapping[str, str]) -> Routes:
     """Read the routes file and what it refers to. Raises RoutesError with all problems, and no secret in them."""
+    return RoutesSource(path, environ).routes
+
+
+def _load_document(path: Path) -> object:
     try:
         documents = load_documents(path.read_text())
     except OSError as error:
@@ -89,5 +132,4 @@ def load_routes(path: Path, environ: Mapping[str, str]) -> Routes:
         raise RoutesError([f"{path} is not YAML: {error.place}"]) from None
     if len(documents) > 1:
         raise RoutesError([f"{path} holds {len(documents)} documents; there must be one"])
-    references = References(environ=environ, read_file=lambda name: (path.parent / name).read_text())
-    return read_routes(documents[0] if documents else None, references)
+    return documents[0] if documents else None

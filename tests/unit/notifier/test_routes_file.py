@@ -213,6 +213,47 @@ def test_each_mistake_is_named(change: Change, expected: str) -> None:
     assert "secret" not in " ".join(found).replace("no secret in this file", "")
 
 
+def test_a_variable_may_lie_in_the_file_that_another_one_names() -> None:
+    in_files = {"SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/x", "SMTP_PASSWORD": "p"}
+    environ = {name: value for name, value in ENVIRON.items() if name not in in_files}
+    environ |= {f"{name}_FILE": name.lower() for name in in_files}
+    files = {name.lower(): f"{value}\n" for name, value in in_files.items()}
+    channels = read(document(), environ, files).channels
+    assert isinstance(slack := channels["slack"].settings, SlackSettings)
+    assert isinstance(email := channels["email"].settings, EmailSettings)
+    assert (slack.url, email.password) == tuple(in_files.values())
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"SLACK_WEBHOOK_URL": "secret"}, ", which is set beside SLACK_WEBHOOK_URL_FILE; set one of them"),
+        ({"SLACK_WEBHOOK_URL_FILE": "secret"}, ", but the file of SLACK_WEBHOOK_URL_FILE cannot be read"),
+        ({"SLACK_WEBHOOK_URL_FILE": "empty"}, ", but the file of SLACK_WEBHOOK_URL_FILE is empty"),
+    ],
+)
+def test_a_variable_whose_file_is_wrong_is_named_once(environ: dict[str, str], problem: str) -> None:
+    others = {name: value for name, value in ENVIRON.items() if name != "SLACK_WEBHOOK_URL"}
+    found = problems(document(), environ=others | {"SLACK_WEBHOOK_URL_FILE": "u"} | environ, files={"empty": " "})
+    assert found == [f"channels.slack.url refers to SLACK_WEBHOOK_URL{problem}"]
+
+
+def test_a_login_that_may_be_absent_may_lie_in_a_file_too() -> None:
+    changed = document()
+    changed["channels"]["email"]["password"] = "${SMTP_PASSWORD:-}"
+    changed["channels"]["email"]["username"] = "${SMTP_USERNAME:-}"
+    others = {name: value for name, value in ENVIRON.items() if name not in {"SMTP_PASSWORD", "SMTP_USERNAME"}}
+    settings = read(changed, others).channels["email"].settings
+    assert isinstance(settings, EmailSettings)
+    assert settings.password == ""
+    in_files = others | {"SMTP_PASSWORD_FILE": "p", "SMTP_USERNAME_FILE": "u"}
+    settings = read(changed, in_files, {"p": "secret", "u": "name"}).channels["email"].settings
+    assert isinstance(settings, EmailSettings)
+    assert (settings.username, settings.password) == ("name", "secret")
+    found = problems(changed, environ=in_files, files={"u": "name"})
+    assert "channels.email.password refers to SMTP_PASSWORD, but the file of SMTP_PASSWORD_FILE cannot be read" in found
+
+
 def test_no_problem_shows_the_value_of_a_secret() -> None:
     environ = dict.fromkeys(ENVIRON, "\x00not usable") | {"SLACK_WEBHOOK_URL": "hidden-value"}
     assert [problem for problem in problems(document(), environ=environ) if "hidden-value" in problem] == []

@@ -1,7 +1,8 @@
 """Reads the fields of one channel in a routes file.
 
-A secret is in the file only as `${NAME}` (an environment variable), or in another file whose path is under
-`<field>_file`. Other values may contain `${NAME}` and `${NAME:-default}` anywhere.
+A secret is in the file only as `${NAME}` (an environment variable, or the file whose path is in the variable
+NAME_FILE), or in another file whose path is under `<field>_file`. Other values may contain `${NAME}` and
+`${NAME:-default}` anywhere.
 """
 
 import ipaddress
@@ -13,6 +14,8 @@ from urllib.parse import urlsplit
 
 ReportProblem = Callable[[str], None]
 
+# In the name of a variable: the path of a file that holds the value.
+_FILE_SUFFIX = "_FILE"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SHARED = frozenset({"kind", "fallback", "workers", "timeout"})
 
@@ -55,6 +58,24 @@ class References:
 
     environ: Mapping[str, str] = field(repr=False)
     read_file: Callable[[str], str]
+
+    def variable(self, name: str) -> str:
+        """Return a variable, or what is in the file that NAME_FILE names; the empty string when neither is set.
+
+        Raises ValueError with a text that follows the name.
+        """
+        value, path = self.environ.get(name, ""), self.environ.get(name + _FILE_SUFFIX, "")
+        if value and path:
+            raise ValueError(f"which is set beside {name}{_FILE_SUFFIX}; set one of them")
+        if not path:
+            return value
+        try:
+            content = self.read_file(path).strip()
+        except (OSError, UnicodeError):
+            raise ValueError(f"but the file of {name}{_FILE_SUFFIX} cannot be read") from None
+        if not content:
+            raise ValueError(f"but the file of {name}{_FILE_SUFFIX} is empty")
+        return content
 
 
 @dataclass(slots=True)
@@ -106,7 +127,7 @@ class ChannelFields:
                 return ""
             match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
             if match is not None and match[2] == "":
-                return self.references.environ.get(match[1]) or ""
+                return self._variable(name, match[1])
         return self.secret(name)
 
     def url(self, name: str, value: str, *, allow_private: bool = True) -> str:
@@ -170,9 +191,18 @@ class ChannelFields:
             return self.refuse(name, "cannot be read")
         return content or self.refuse(name, "is empty")
 
+    def _variable(self, name: str, variable: str) -> str:
+        try:
+            return self.references.variable(variable)
+        except ValueError as error:
+            return self.refuse(name, f"refers to {variable}, {error}")
+
     def _resolve(self, name: str, text: str) -> str:
         def value_of(match: re.Match[str]) -> str:
-            value = self.references.environ.get(match[1]) or match[2]
-            return self.refuse(name, f"refers to {match[1]}, which is not set") if value is None else value
+            problems = self.problem_count
+            value = self._variable(name, match[1]) or match[2]
+            if value is None and self.problem_count == problems:
+                return self.refuse(name, f"refers to {match[1]}, which is not set")
+            return value or ""
 
         return _REFERENCE.sub(value_of, text)
