@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: names help setup gen lint cover test demo up down status load exercise bench bench-pair bench-peers
+.PHONY: names help setup gen lint cover test demo up down status load exercise failover bench bench-pair bench-peers
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -90,6 +90,10 @@ load: $(READY) names ## send 1,000 random events a second for a minute, and say 
 
 exercise: $(READY) names ## kill each part of a system under load, and say what was lost or doubled; ARGS="kafka manager --rounds 3"
 	@$(BIN)/tocsin exercise $(ARGS)
+
+failover: $(READY) names ## the same of a system of which each part stands more than once; ARGS="--rounds 10"
+	@$(BIN)/tocsin exercise --replicated $(ARGS)
+	@$(BIN)/tocsin exercise --replicated redis-node $(ARGS)
 
 bench: $(READY) names ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)

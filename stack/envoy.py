@@ -244,6 +244,8 @@ def envoy_command(config_path: Path, *, concurrency: int = 1) -> list[str]:
         *(str(binary), "-c", str(config_path)),
         *("--concurrency", str(concurrency)),
         *("--log-level", "warning", "--disable-hot-restart", "--file-flush-interval-msec", "1000"),
+        # A drain (stack/envoy_drain.py) sends every client away with its next response, and is over soon.
+        *("--drain-strategy", "immediate", "--drain-time-s", "3"),
     ]
 
 

@@ -22,6 +22,27 @@ from stack.topics import admin_client
 _CLUSTER = "dG9jc2luLXN0YWNrLWFiYw"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 
+# Of every broker, alone or one of several.
+BROKER_PROPERTIES = """\
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+message.max.bytes=8388608
+replica.fetch.max.bytes=8388608
+# A broker that is gone leads its partitions until its session ends, by default for nine seconds; so long its next start
+# waits as well.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+log.segment.bytes=134217728
+# Each partition's index file has its full size from the start; the default of ten megabytes is for larger machines.
+log.index.size.max.bytes=1048576
+log.cleaner.dedupe.buffer.size=8388608
+"""
+
 
 def kafka_program(
     processes: Processes,
@@ -37,9 +58,9 @@ def kafka_program(
     listeners = plaintext_listeners(ports) if tls is None else tls_listeners(ports, tls, data)
     config.touch(mode=0o600)  # it may hold passwords
     config.write_text(_properties(data / "log", ports, listeners))
-    java = _prepared_java(progress, heap)
+    java = prepared_java(progress, heap)
     if not (data / "log" / "meta.properties").exists():
-        _format(java, config)
+        format_storage(java, config)
     brokers = f"127.0.0.1:{ports.kafka}"
     client = brokers if tls is None else tls_client(brokers, tls.files)
     return ProgramSpec(
@@ -54,7 +75,7 @@ def kafka_program(
     )
 
 
-def _prepared_java(progress: StartupProgress, heap: str) -> tuple[str, ...]:
+def prepared_java(progress: StartupProgress, heap: str) -> tuple[str, ...]:
     """Return the command in front of one of Kafka's classes; download and prepare what it needs."""
     classpath = class_path(progress)
     return _java(classpath, heap, aot_flags(lambda output: _train(classpath, output), progress))
@@ -66,7 +87,7 @@ def _train(classpath: str, output: Path) -> None:
         ports = Ports.free()
         config = Path(scratch) / "server.properties"
         config.write_text(_properties(Path(scratch) / "log", ports, plaintext_listeners(ports)))
-        _format(_java(classpath, "512m", ()), config)
+        format_storage(_java(classpath, "512m", ()), config)
         command = [*_java(classpath, "512m", (f"-XX:AOTCacheOutput={output}",)), "kafka.Kafka", str(config)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
             try:
@@ -104,7 +125,8 @@ def _java(classpath: str, heap: str, more: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _format(java: tuple[str, ...], config: Path) -> None:
+def format_storage(java: tuple[str, ...], config: Path) -> None:
+    """Prepare the broker's empty folder, which Kafka wants before the first start. Raise StartError."""
     command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -132,25 +154,9 @@ node.id=1
 {listeners}controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{ports.kafka_controller}
 log.dirs={log}
-auto.create.topics.enable=false
-group.initial.rebalance.delay.ms=0
 offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-message.max.bytes=8388608
-replica.fetch.max.bytes=8388608
-# After a crash the next start waits until the controller drops the last session: by default nine seconds.
-broker.session.timeout.ms=5000
-broker.heartbeat.interval.ms=1000
-num.network.threads=2
-num.io.threads=4
-background.threads=2
-log.segment.bytes=134217728
-# Each partition's index file has its full size from the start; the default of ten megabytes is for larger machines.
-log.index.size.max.bytes=1048576
-log.cleaner.dedupe.buffer.size=8388608
-"""
+{BROKER_PROPERTIES}"""

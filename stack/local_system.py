@@ -21,6 +21,7 @@ from stack.servers import (
     SERVERS,
     check_server,
     server_program,
+    topic_replicas,
 )
 from stack.sink_addresses import sink_variables
 from stack.start_options import RequestedOptions
@@ -28,7 +29,7 @@ from stack.start_plan import plan_start
 from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
-from stack.topics import create_topics
+from stack.topics import BROKER_DEFAULT, create_topics
 from stack.wiring import ROOT, SERVICES, Wiring, stored_wiring
 
 
@@ -194,4 +195,4 @@ def _start_servers(processes: Processes, starter: Starter, progress: StartupProg
         progress(f"{name} answers at the address given")
     own = [name for name in SERVERS if name not in wiring.external]
     starter.start([partial(server_program, name, processes, wiring.ports, progress) for name in own])
-    create_topics(wiring.addresses.kafka)
+    create_topics(wiring.addresses.kafka, replicas=topic_replicas() if "kafka" in wiring.external else BROKER_DEFAULT)

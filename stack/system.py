@@ -72,7 +72,7 @@ def system_program(name: str, processes: Processes, wiring: Wiring) -> ProgramSp
     """Return how to run a service, "envoy" or "sinks"; for the notifier the sinks must have started."""
     match name:
         case "envoy":
-            return _envoy(processes, wiring)
+            return envoy_program(processes, wiring)
         case "sinks":
             return _sinks(processes, wiring.ports)
         case _ if name in SERVICES:
@@ -131,19 +131,20 @@ def _check_sinks(folder: Path, ports: Ports) -> None:
         raise ConnectionError("the sinks have not written their addresses yet")
 
 
-def _envoy(processes: Processes, wiring: Wiring) -> ProgramSpec:
+def envoy_program(processes: Processes, wiring: Wiring, name: str = "envoy") -> ProgramSpec:
+    """Write an Envoy's configuration, and return how to run it; two in one folder differ in name and ports."""
     # Imports Envoy's wheel and protobuf, which those who only want servers do without.
     from services.chassis.settings import load_settings  # noqa: PLC0415
     from stack import envoy  # noqa: PLC0415
     from stack.envoy_tls import secret_files  # noqa: PLC0415
 
-    environ = {**wiring.settings, **gateway_environ(wiring, processes.log("access"))}
+    environ = {**gateway_environ(wiring, processes.log("access")), **wiring.settings}
     settings = load_settings(envoy.EnvoySettings, envoy.PREFIX, environ)
-    config = envoy.write_config(settings, processes.data("envoy"))
-    secrets = tuple(config.parent / name for name in secret_files(settings.certificates))
+    config = envoy.write_config(settings, processes.data(name))
+    secrets = tuple(config.parent / file for file in secret_files(settings.certificates))
     ports = wiring.ports
     return ProgramSpec(
-        name="envoy",
+        name=name,
         command=tuple(envoy.envoy_command(config, concurrency=settings.concurrency)),
         files=(config, *secrets),
         ports=ports.of("envoy"),

@@ -50,6 +50,11 @@ class Topic:
 # Of every topic: records get the broker's time. With the time of the host that writes, a clock that is ahead would make
 # the events of all others late, and records of a clock that is behind would expire at once.
 _TIME_OF, _BROKER = "message.timestamp.type", "LogAppendTime"
+# As many replicas as the brokers' own settings say.
+BROKER_DEFAULT = -1
+_MIN_IN_SYNC = "min.insync.replicas"
+# With two of two, the loss of one would stop all writing.
+_MIN_REDUNDANT = 3
 
 
 def _retention(milliseconds: int) -> dict[str, str]:
@@ -73,13 +78,23 @@ TOPICS = (
 
 
 def create_topics(
-    brokers: str | KafkaSettings, prefix: str = "", topics: Iterable[Topic] = TOPICS, seconds: float = 30.0
+    brokers: str | KafkaSettings,
+    prefix: str = "",
+    topics: Iterable[Topic] = TOPICS,
+    seconds: float = 30.0,
+    *,
+    replicas: int = BROKER_DEFAULT,
 ) -> None:
     """Return when the broker has created what is missing; existing topics only get the broker's time for records.
 
-    Raise TopicsError.
+    Each partition is on `replicas` brokers. From three on, all but one of them must confirm a record, so that any one
+    may be lost. Raise TopicsError.
     """
-    wanted = [NewTopic(prefix + one.name, one.partitions, config=one.config | {_TIME_OF: _BROKER}) for one in topics]
+    shared = {_TIME_OF: _BROKER} | ({_MIN_IN_SYNC: str(replicas - 1)} if replicas >= _MIN_REDUNDANT else {})
+    wanted = [
+        NewTopic(prefix + one.name, one.partitions, replication_factor=replicas, config=one.config | shared)
+        for one in topics
+    ]
     client = admin_client(brokers)
     try:
         created = client.create_topics(wanted, operation_timeout=seconds, request_timeout=seconds)

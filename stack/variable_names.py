@@ -14,7 +14,7 @@ from pathlib import Path
 from services.chassis.settings import KafkaSettings, describe_settings
 from stack.local_system import default_folder
 from stack.ports import Ports, port_variable
-from stack.servers import ADDRESS_VARIABLES
+from stack.servers import ADDRESS_VARIABLES, REPLICAS_VARIABLE
 from stack.system import named_variables
 from stack.wiring import SERVICES, stored_wiring
 
@@ -28,7 +28,7 @@ _SERVERS = tuple(ADDRESS_VARIABLES.values())
 _LOGIN = tuple(one.name for one in describe_settings(KafkaSettings, "TOCSIN_") if one.name.startswith("TOCSIN_KAFKA_"))
 KNOWN_VARIABLES = (
     *(*_OPTIONS, *_OF_THE_MAKEFILE, *_OF_TESTS, *_PORTS, *_SERVERS, *_LOGIN),
-    *("TOCSIN_RUN", "TOCSIN_SERVER"),
+    *(REPLICAS_VARIABLE, "TOCSIN_RUN", "TOCSIN_SERVER"),
 )
 # The settings of a program begin with its name; which of them there are, a start knows.
 KNOWN_PREFIXES = tuple(f"{name.upper()}_" for name in (*SERVICES, "gateway"))

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli import exercise
-from cli.exercise import ExerciseRow, FailedPart, Probe, exercise_rows
+from cli.demo.steps import RestClient
+from cli.exercise import replicated, single
+from cli.exercise.probes import count_told
+from cli.exercise.report import ExerciseRow, FailedPart, Probe, exercise_rows, print_rows
 from cli.main import app
+from cli.output import OutputFormat
 from stack.program import StartError
 
 FAILURES = [FailedPart(part="kafka", time=10.0, recovery=4.0), FailedPart(part="redis", time=20.0, recovery=None)]
@@ -40,12 +43,84 @@ def test_a_probe_that_was_never_accepted_counts_nowhere() -> None:
         pytest.param(ExerciseRow(part="kafka", recovery=None, probes=9, lost=0, doubled=0), False, id="no alerts"),
         pytest.param(ExerciseRow(part="kafka", recovery=1.0, probes=9, lost=1, doubled=0), False, id="lost"),
         pytest.param(ExerciseRow(part="kafka", recovery=1.0, probes=9, lost=0, doubled=1), False, id="doubled"),
+        pytest.param(
+            ExerciseRow(part="rolling-restart", recovery=1.0, probes=9, lost=0, doubled=0, calls=9, failed_calls=1),
+            False,
+            id="a call failed",
+        ),
     ],
 )
 def test_a_failure_ends_well_when_alerts_flow_again_and_none_is_lost_or_doubled(
     row: ExerciseRow, *, is_well: bool
 ) -> None:
     assert row.is_well is is_well
+
+
+def test_calls_count_for_the_failure_during_which_they_were_made(capsys: pytest.CaptureFixture[str]) -> None:
+    failure = FailedPart(part="rolling-restart", time=10.0, recovery=1.0, calls=2_000, failed_calls=3)
+    before, during = exercise_rows([failure], probes(1, 11), {0: 1, 1: 1})
+    assert (before.calls, during.calls, during.failed_calls) == (0, 2_000, 3)
+    print_rows([before, during], OutputFormat.TABLE)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2:] for line in lines if "rolling" in line or "before" in line] == [
+        ["-", "-"],
+        ["2,000", "3"],
+    ]
+
+
+def test_what_is_missing_of_the_scenario_is_lost_and_what_is_more_is_doubled() -> None:
+    failure = FailedPart(part="kafka", time=10.0, recovery=1.0, missing=2, unexpected=1)
+    _, during = exercise_rows([failure], probes(11, 12), {0: 2})
+    assert (during.lost, during.doubled) == (3, 2)
+
+
+class Sinks(RestClient):
+    """What the channel was sent."""
+
+    def __init__(self, *deliveries: dict[str, Any]) -> None:
+        self._deliveries = deliveries
+
+    def get(self, path: str) -> Any:
+        assert path == "/deliveries?accepted=true&channel=webhook"
+        return {"deliveries": list(self._deliveries)}
+
+
+def delivery(service: str, kind: str = "FIRING") -> dict[str, Any]:
+    return {"kind": kind, "incident": "i", "body": {"incident": {"cause": {"service": service}}}}
+
+
+def test_the_channel_is_told_of_a_probe_when_the_incident_that_it_caused_fires() -> None:
+    sinks = Sinks(
+        delivery("exercise-7"),
+        delivery("exercise-7"),
+        delivery("exercise-8"),
+        delivery("exercise-9", kind="RESOLVED"),
+        delivery("payment-service"),
+        {"kind": "FIRING", "incident": "", "body": {"alert": {}}},
+    )
+    assert count_told(sinks) == {7: 2, 8: 1}
+
+
+def test_the_parts_of_a_replicated_system_are_others() -> None:
+    done = CliRunner().invoke(app, ["exercise", "--replicated", "redis"])
+    assert done.exit_code == 2
+    assert 'found "redis"' in str(done.exception or done.output) + done.stderr
+
+
+@pytest.mark.parametrize(("part", "is_cluster"), [("redis-primary", False), ("redis-node", True)])
+def test_redis_is_a_cluster_when_one_of_its_nodes_is_to_fail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str, *, is_cluster: bool
+) -> None:
+    started: dict[str, Any] = {}
+
+    def start(*_: object, **how: object) -> None:
+        started.update(how)
+        raise StartError("enough seen")
+
+    monkeypatch.setattr(replicated, "replicated_system", start)
+    monkeypatch.setenv("TOCSIN_RUN", str(tmp_path / "run"))
+    done = CliRunner().invoke(app, ["exercise", "--replicated", part])
+    assert (done.exit_code, started) == (1, {"redis_cluster": is_cluster})
 
 
 def test_an_unknown_part_is_refused() -> None:
@@ -61,7 +136,7 @@ def test_it_uses_a_folder_and_servers_of_its_own(monkeypatch: pytest.MonkeyPatch
         started.update(how)
         raise StartError("enough seen")
 
-    monkeypatch.setattr(exercise, "start_stack", start)
+    monkeypatch.setattr(single, "start_stack", start)
     monkeypatch.setenv("TOCSIN_RUN", str(tmp_path / "run"))
     done = CliRunner().invoke(app, ["exercise", "kafka"])
     assert done.exit_code == 1

@@ -1,7 +1,10 @@
 """Where the servers are."""
 
+import pytest
+
 from stack.postgres import with_database
-from stack.servers import external_addresses
+from stack.servers import external_addresses, topic_replicas
+from stack.topics import BROKER_DEFAULT
 
 
 def test_an_empty_address_means_that_the_server_is_started_here() -> None:
@@ -13,3 +16,14 @@ def test_an_empty_address_means_that_the_server_is_started_here() -> None:
 def test_another_database_keeps_the_rest_of_the_address() -> None:
     address = "postgresql://user:secret@db:5433/one?sslmode=require"
     assert with_database(address, "two") == "postgresql://user:secret@db:5433/two?sslmode=require"
+
+
+def test_topics_have_as_many_replicas_as_said_and_otherwise_as_the_brokers_say() -> None:
+    assert topic_replicas({"TOCSIN_KAFKA_REPLICAS": "3"}) == 3
+    assert topic_replicas({"TOCSIN_KAFKA_REPLICAS": ""}) == topic_replicas({}) == BROKER_DEFAULT
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "three"])
+def test_a_number_of_replicas_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"TOCSIN_KAFKA_REPLICAS: found {text}, expected a number of brokers"):
+        topic_replicas({"TOCSIN_KAFKA_REPLICAS": text})

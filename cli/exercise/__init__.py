@@ -1,0 +1,65 @@
+"""tocsin exercise: let each part of a system fail under load, and say how long it took and what was lost or doubled.
+
+Theory of operation. A probe is one event with a number of its own, which a rule turns into one alert, of which one
+channel is told. Five probes a second are sent all the time, each again until it is accepted. A part has recovered when
+a probe that was first sent after the failure has reached the channel. At the end every accepted probe must have one
+alert and one delivery: none is lost, two are doubled. Probes count for the failure after which they were sent first.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from cli.client import ExitCode
+from cli.exercise.campaign import run_campaign
+from cli.exercise.probes import REST_ERRORS
+from cli.exercise.replicated import CLUSTER_PARTS, REPLICATED_PARTS, running_replicas
+from cli.exercise.report import print_rows
+from cli.exercise.single import PARTS, running_single
+from cli.output import OutputFormat, OutputOption, print_to_stderr
+from stack.console import STACK_ERRORS, print_step
+from stack.local_system import default_folder
+
+
+def exercise(
+    *,
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PART]...", help=f"Some of: {', '.join(PARTS)}. Without any: all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often each part fails.")] = 1,
+    replicated: Annotated[
+        bool,
+        typer.Option(
+            "--replicated",
+            help="Two instances of each service, three Kafka brokers, two PostgreSQL and two Redis. "
+            f"The parts are then: {', '.join(REPLICATED_PARTS)}; or {', '.join(CLUSTER_PARTS)}, of a Redis Cluster.",
+        ),
+    ] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Start a system of its own, let its parts fail under load one after the other, and print what came of each.
+
+    Parts are killed; without --replicated a supervisor starts them again. The channel is not killed: it answers 503 for
+    three seconds. Exit code 1 when an alert was lost or told twice, when a call of a rolling restart failed, or when
+    alerts did not flow again within a minute.
+    """
+    known = (*REPLICATED_PARTS, *CLUSTER_PARTS) if replicated else PARTS
+    chosen = parts or list(REPLICATED_PARTS if replicated else PARTS)
+    for name in chosen:
+        if name not in known:
+            raise typer.BadParameter(f'found "{name}", expected some of {", ".join(known)}', param_hint="PART")
+    home = default_folder()
+    folder = home.with_name(f"{home.name}-exercise")
+    report: Callable[[str], None] = (lambda _: None) if output.is_data else print_step
+    running = running_replicas if replicated else running_single
+    try:
+        with running(folder, report, chosen) as target:
+            rows = run_campaign(target, [*chosen] * rounds, report)
+    except (*REST_ERRORS, *STACK_ERRORS) as error:
+        print_to_stderr(str(error))
+        raise typer.Exit(ExitCode.REFUSED) from None
+    print_rows(rows, output)
+    if not all(row.is_well for row in rows):
+        print_to_stderr(f"not as it should be; the logs are in {folder / 'logs'}")
+        raise typer.Exit(ExitCode.REFUSED)
