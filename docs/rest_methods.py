@@ -7,6 +7,7 @@ from pathlib import Path
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
+from tocsin.access.v1 import access_service_pb2
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2
 from tocsin.changes.v1 import change_service_pb2
@@ -37,6 +38,7 @@ FILES: tuple[FileDescriptor, ...] = tuple(
         incident_service_pb2,
         change_service_pb2,
         notification_service_pb2,
+        access_service_pb2,
     )
 )
 # What the body is, by the field that takes it.
@@ -51,6 +53,7 @@ _BODIES = {
     "override": "an [override](on_call.md)",
     "service": "a [service](catalog.md)",
     "change": "a [change](catalog.md#changes)",
+    "key": "a [key](security.md#keys)",
 }
 _RPC = re.compile(r"((?:^  //[^\n]*\n)+)^  rpc (\w+)\(", re.MULTILINE)
 _SENTENCE = re.compile(r".*?[.:](?= |$)")

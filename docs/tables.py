@@ -101,6 +101,7 @@ CONTENTS = {
     topics.ALERTS: ("`AlertTransition` by rule and resource", "evaluator: window", "manager"),
     topics.NOTIFICATIONS: ("`Notification` by alert", "manager", "notifier"),
     topics.NOTIFICATION_RESULTS: ("`NotificationResult` by alert", "notifier", "manager"),
+    topics.AUDIT_LOG: ("`AuditRecord` by tenant", "all services", "manager"),
 }
 
 GROUPS = (
@@ -108,6 +109,7 @@ GROUPS = (
     (topics.WINDOW_GROUP, "evaluator: window", topics.WINDOW_PARTIALS),
     (topics.TRANSITION_GROUP, "manager", topics.ALERTS),
     (topics.RESULT_GROUP, "manager", topics.NOTIFICATION_RESULTS),
+    (topics.AUDIT_GROUP, "manager", topics.AUDIT_LOG),
     (topics.NOTIFICATION_GROUP, "notifier", topics.NOTIFICATIONS),
 )
 

@@ -2,9 +2,12 @@
 
 -- The values of enums, by the last two parts of their names.
 local ENUM_VALUES = {
+  ["Access.Role"] = "INGEST, VIEWER, RESPONDER, EDITOR, ADMIN, SERVICE",
   ["Alert.State"] = "FIRING, ACKNOWLEDGED, RESOLVED",
   ["AlertRule.Severity"] = "LOW, MEDIUM, HIGH, CRITICAL",
   ["AlertRule.Type"] = "ERROR_THRESHOLD, LATENCY_THRESHOLD, ERROR_RATE, CUSTOM",
+  ["ApiKey.State"] = "ACTIVE, EXPIRED, REVOKED",
+  ["AuditRecord.Outcome"] = "DONE, REFUSED, FAILED",
   ["Delivery.State"] = "PENDING, IN_FLIGHT, DELIVERED, FAILED, SUPERSEDED",
   ["FailedNotification.Status"] = "PENDING, RETRYING, DELIVERED, SUPERSEDED",
   ["Incident.State"] = "OPEN, ACKNOWLEDGED, RESOLVED",
@@ -19,6 +22,7 @@ local MESSAGES = {
   ["AcknowledgeAlertRequest"] = {settable = "actor comment etag requestId", of_the_server = "id", inner = {}},
   ["AcknowledgeIncidentRequest"] = {settable = "actor comment etag requestId until", of_the_server = "id", inner = {}},
   ["AlertRule"] = {settable = "name description type scope filter groupBy valueField condition threshold windowMinutes window lateness severity labels enabled etag", of_the_server = "id revision selectionRevision createTime updateTime problems tenant", inner = {}},
+  ["ApiKey"] = {settable = "name role tenant services expireTime", of_the_server = "id state creator createTime revokeTime revoker", inner = {}},
   ["ApplyOnCallRequest"] = {settable = "people schedules policies requestId validateOnly", of_the_server = "", inner = {people = "Person", schedules = "Schedule", policies = "EscalationPolicy"}},
   ["ApplyServicesRequest"] = {settable = "services requestId validateOnly", of_the_server = "", inner = {services = "ServiceEntry"}},
   ["AssignIncidentRequest"] = {settable = "actor comment etag requestId assignee", of_the_server = "id", inner = {}},
@@ -34,6 +38,7 @@ local MESSAGES = {
   ["Recurrence"] = {settable = "rule startTime timeZone duration", of_the_server = "", inner = {}},
   ["ResolveAlertRequest"] = {settable = "actor comment etag requestId", of_the_server = "id", inner = {}},
   ["ResolveIncidentRequest"] = {settable = "actor comment etag requestId", of_the_server = "id", inner = {}},
+  ["RevokeKeyRequest"] = {settable = "tenant requestId", of_the_server = "id", inner = {}},
   ["RollbackRoutingRequest"] = {settable = "version author comment etag requestId", of_the_server = "", inner = {}},
   ["Route"] = {settable = "matchers receivers withoutReceivers policy continues correlation bundlingInterval inhibitsDependents routes", of_the_server = "", inner = {correlation = "Correlation", routes = "Route"}},
   ["RoutingTree"] = {settable = "root inhibitionRules", of_the_server = "", inner = {root = "Route", inhibitionRules = "InhibitionRule", inhibition_rules = "InhibitionRule"}},
@@ -127,5 +132,9 @@ local METHODS = {
   {verb = "GET", path = "^/api/circuit%-breakers$", query = "", body = ""},
   {verb = "GET", path = "^/actuator/circuitbreakers$", query = "", body = ""},
   {verb = "GET", path = "^/api/receivers$", query = "tenant", body = ""},
+  {verb = "POST", path = "^/api/keys$", query = "requestId validateOnly", body = "ApiKey"},
+  {verb = "GET", path = "^/api/keys$", query = "pageSize pageToken states name tenant", body = ""},
+  {verb = "POST", path = "^/api/keys/[^/]+/revoke$", query = "", body = "RevokeKeyRequest"},
+  {verb = "GET", path = "^/api/audit$", query = "pageSize pageToken actor method outcomes resource createdAfter createdBefore tenant", body = ""},
 }
 

@@ -19,6 +19,7 @@ from services.chassis.kafka import admin_config
 from services.chassis.settings import KafkaSettings, SettingsError, load_settings
 from services.contract.topics import (
     ALERTS,
+    AUDIT_LOG,
     LOG_EVENTS,
     LOG_EVENTS_DEAD_LETTER,
     NOTIFICATION_RESULTS,
@@ -74,6 +75,7 @@ TOPICS = (
     Topic(name=ALERTS, partitions=4, config=_retention(7 * _DAY_MS)),
     Topic(name=NOTIFICATIONS, partitions=4, config=_retention(7 * _DAY_MS)),
     Topic(name=NOTIFICATION_RESULTS, partitions=4, config=_retention(7 * _DAY_MS)),
+    Topic(name=AUDIT_LOG, partitions=1, config=_retention(7 * _DAY_MS)),
 )
 
 

@@ -109,7 +109,7 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
         "TOPIC_PREFIX": wiring.topic_prefix,
     }
     own: dict[str, dict[str, str]] = {
-        "ingest": {},
+        "ingest": {"MANAGER_TARGET": f"127.0.0.1:{wiring.ports.mesh}"},
         "evaluator": {
             "MANAGER_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
             "CACHE_DIR": str(folder),
@@ -122,6 +122,7 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
             "REDIS_PREFIX": wiring.redis_prefix,
         },
         "notifier": {
+            "MANAGER_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
             "DATABASE_URL": wiring.addresses.postgres,
             "ROUTES": str(wiring.routes or _ROUTES),
         },

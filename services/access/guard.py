@@ -1,6 +1,7 @@
-"""The guard of a service where authentication is required: lets each call in or refuses it, and has it recorded."""
+"""The guard of a service: lets each call in or refuses it, and has it recorded."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,8 +10,9 @@ import grpc
 from services.access.authentication import authenticate, authorize
 from services.access.keys import KeyRecord
 from services.access.methods import MethodAccess, own_methods
-from services.chassis.callers import Caller, CallOutcome, Guard, IncomingCall, OpenGuard
+from services.chassis.callers import ANONYMOUS_ADMIN, Caller, CallOutcome, Guard, IncomingCall
 from services.chassis.clock import Clock
+from services.chassis.failures import Failure
 
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
@@ -40,9 +42,13 @@ class RoleGuard:
     clock: Clock
     # Keeps a record of a command, or of a refused call; raises nothing.
     audit: Callable[[CallRecord], Awaitable[None]] = record_nothing
+    # Without authentication everybody is the anonymous administrator; commands are recorded as theirs.
+    is_open: bool = False
 
     def admit(self, call: IncomingCall) -> Caller:
         """Return who calls; raise Unauthenticated, PermissionDenied or KeysUnavailable."""
+        if self.is_open:
+            return ANONYMOUS_ADMIN
         caller = authenticate(call, self.keys(), self.clock.now())
         authorize(caller, call.method, self.methods.get(call.method))
         return caller
@@ -50,6 +56,10 @@ class RoleGuard:
     async def record(self, call: IncomingCall, caller: Caller | None, outcome: CallOutcome) -> None:
         """Have the call recorded if it is a command, or was refused."""
         needed = self.methods.get(call.method)
+        if caller is None and outcome.code is grpc.StatusCode.PERMISSION_DENIED:
+            # It was known who calls.
+            with suppress(Failure):
+                caller = authenticate(call, self.keys(), self.clock.now())
         if outcome.code in _REFUSALS or (needed is not None and needed.is_command):
             await self.audit(CallRecord(at=self.clock.now(), call=call, caller=caller, outcome=outcome))
 
@@ -61,6 +71,4 @@ def chosen_guard(
     audit: Callable[[CallRecord], Awaitable[None]] = record_nothing,
 ) -> Guard:
     """Return the guard that the setting AUTHENTICATION asks for."""
-    if authentication == "off":
-        return OpenGuard()
-    return RoleGuard(methods=own_methods(), keys=keys, clock=clock, audit=audit)
+    return RoleGuard(methods=own_methods(), keys=keys, clock=clock, audit=audit, is_open=authentication == "off")

@@ -4,6 +4,7 @@ The secret is 256 bits of chance, so that its SHA-256 alone is as hard to invert
 the text of a key is shown once and stored nowhere.
 """
 
+import base64
 import hashlib
 import hmac
 import re
@@ -14,6 +15,8 @@ from services.chassis.callers import DEFAULT_TENANT
 from services.domain.roles import Role
 
 KEY_PREFIX = "tocsin_"
+_ID_CHANCE, _ID_LENGTH = 8, 12
+KEY_CHANCE = _ID_CHANCE + 32
 _KEY = re.compile(r"tocsin_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
 
 
@@ -50,3 +53,10 @@ def read_key(text: str) -> tuple[str, bytes] | None:
 def hash_secret(secret: str) -> bytes:
     """Return what is stored of a secret."""
     return hashlib.sha256(secret.encode()).digest()
+
+
+def make_key(chance: bytes) -> tuple[str, str, bytes]:
+    """Return the text, the id and the secret's hash of a new key, from KEY_CHANCE bytes of chance."""
+    key_id = base64.b32encode(chance[:_ID_CHANCE]).decode().lower()[:_ID_LENGTH]
+    secret = base64.urlsafe_b64encode(chance[_ID_CHANCE:KEY_CHANCE]).decode().rstrip("=")
+    return f"{KEY_PREFIX}{key_id}_{secret}", key_id, hash_secret(secret)

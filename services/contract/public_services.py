@@ -2,6 +2,7 @@
 
 from grpc_health.v1 import health_pb2
 
+from tocsin.access.v1 import access_service_pb2
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
@@ -32,6 +33,7 @@ PUBLIC_SERVICES = tuple(
         explanation_service_pb2,
         routing_service_pb2,
         notification_service_pb2,
+        access_service_pb2,
         health_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()

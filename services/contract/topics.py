@@ -13,12 +13,14 @@ WINDOW_SNAPSHOTS: Final = "window-snapshots"
 ALERTS: Final = "alerts"
 NOTIFICATIONS: Final = "notifications"
 NOTIFICATION_RESULTS: Final = "notification-results"
+AUDIT_LOG: Final = "audit-log"
 
 # The evaluator's, of `log-events` and of `window-partials`.
 MATCH_GROUP: Final = "alert-rule-engine-group"
 WINDOW_GROUP: Final = "alert-rule-engine-window-group"
-# The manager's, of `alerts` and of `notification-results`.
+# The manager's, of `alerts`, of `notification-results` and of `audit-log`.
 TRANSITION_GROUP: Final = "alert-manager-group"
 RESULT_GROUP: Final = "alert-manager-results-group"
+AUDIT_GROUP: Final = "alert-manager-audit-group"
 # The notifier's, of `notifications`.
 NOTIFICATION_GROUP: Final = "notification-service-group"

@@ -8,6 +8,9 @@ from uuid import uuid4
 
 import grpc
 
+from services.access.audit import TopicAuditSink
+from services.access.guarding import guarding
+from services.access.key_snapshot import KeySnapshots, ManagerKeySource
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
@@ -73,7 +76,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         # With a last report at the end, of what the stages counted until they ended.
         reports = Loop(reporter.turn, name="report rules", every=_REPORT_INTERVAL)
         supervisor = _supervisor(settings, metrics, reports.wake)
-        await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES))
+        keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
+        guard = await stack.enter_async_context(guarding(process, keys, sink, SystemClock(), health))
+        await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES, guard))
         await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
         traces = SampledTraces(settings.trace_sampling)
         trace_reports = TraceReportClient(mesh)

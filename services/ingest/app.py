@@ -3,7 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.access.audit import TopicAuditSink
+from services.access.guarding import guarding
+from services.access.key_snapshot import KeySnapshots, ManagerKeySource
 from services.chassis.clock import SystemClock
+from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import producer
@@ -48,8 +52,11 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         rpc = _rpc(settings, kafka, redact)
+        mesh = await stack.enter_async_context(channel(settings.manager_target, settings.process.tls))
+        keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
+        guard = await stack.enter_async_context(guarding(settings.process, keys, sink, SystemClock(), health))
         await stack.enter_async_context(
-            grpc_server(settings.process, [rpc.mount()], health, edge_services=PUBLIC_SERVICES)
+            grpc_server(settings.process, [rpc.mount()], health, edge_services=PUBLIC_SERVICES, guard=guard)
         )
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield

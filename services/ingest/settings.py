@@ -38,6 +38,10 @@ class Settings:
 
     process: ProcessSettings = part(listen="127.0.0.1:50051", admin_listen="127.0.0.1:9101")
     kafka: KafkaSettings = part()
+    manager_target: str = setting(
+        "Address of AccessService, host:port, which knows the API keys; asked where AUTHENTICATION is required.",
+        default="127.0.0.1:10000",
+    )
     max_batch_events: int = setting("Maximum number of events in one call.", default=10_000)
     max_request_bytes: int = setting("Maximum size of one call, in bytes.", default=4 * 1024 * 1024)
     max_columns_bytes: int = setting(

@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_bytes
 
 from grpc.aio import Channel
 from uuid_utils import uuid7
 
+from services.access.guarding import guarding
+from services.access.key_snapshot import KeySnapshots
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import Mount, grpc_server
 from services.chassis.health import Health, admin_server
@@ -23,6 +26,8 @@ from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import (
     ALERTS,
+    AUDIT_GROUP,
+    AUDIT_LOG,
     LOG_EVENTS_DEAD_LETTER,
     NOTIFICATION_RESULTS,
     RESULT_GROUP,
@@ -31,6 +36,7 @@ from services.contract.topics import (
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.incident_broadcaster import INCIDENT_WATCH_INTERVAL, IncidentBroadcaster
 from services.manager.adapters.ingest_client import IngestClient
+from services.manager.adapters.key_source import StoredKeySource
 from services.manager.adapters.notifier_client import NotifierClient
 from services.manager.adapters.postgres import (
     ALERTS_CHANGED,
@@ -45,6 +51,8 @@ from services.manager.adapters.postgres import (
     TENANTS_CHANGED,
 )
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader, PostgresMatchedAlertReader
+from services.manager.adapters.postgres.api_keys import PostgresApiKeyReader
+from services.manager.adapters.postgres.audit import PostgresAuditReader
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.explanations import PostgresExplanationReader
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
@@ -73,6 +81,7 @@ from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.learned_edges import LearningSettings
 from services.manager.metrics import Metrics
+from services.manager.rpc.access import AccessRpc
 from services.manager.rpc.alerts import AlertCommands, AlertContext, AlertRpc
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
@@ -93,6 +102,7 @@ from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.rpc.silence_commands import SilenceCommands
 from services.manager.rpc.silences import SilenceRpc
 from services.manager.settings import Settings
+from services.manager.worker.audit import AuditWorker, StoredAuditSink
 from services.manager.worker.canaries import CanaryWorker
 from services.manager.worker.default_rules import create_default_rules
 from services.manager.worker.file_routes import FileRoutesWorker
@@ -141,12 +151,16 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         parts = _Parts(settings, database, redis, mesh, health)
         stack.callback(parts.checker.close)
         await Loop(parts.begin, name="begin", health=health).until_success()
-        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health, PUBLIC_SERVICES))
+        guard = await stack.enter_async_context(
+            guarding(settings.process, parts.keys, parts.audit_sink, database.clock, health)
+        )
+        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health, PUBLIC_SERVICES, guard))
         # After the server, so that streams end before it stops.
         await stack.enter_async_context(parts.running())
         for topic, group, handle in (
             (ALERTS, TRANSITION_GROUP, parts.transitions.handle),
             (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle),
+            (AUDIT_LOG, AUDIT_GROUP, parts.audit.handle),
         ):
             await stack.enter_async_context(
                 consuming(
@@ -218,6 +232,9 @@ class _Parts:
             self._metrics,
         )
         self.results = ResultWorker(self._store, self._metrics)
+        self.audit, self.audit_sink = AuditWorker(self._store), StoredAuditSink(self._store)
+        self._key_reader = PostgresApiKeyReader(database)
+        self.keys = KeySnapshots(StoredKeySource(self._key_reader, self._clock))
         self._metrics.observe(
             "watchers", "{watcher}", "Callers that watch alerts in this instance.", lambda: self._alerts.watchers
         )
@@ -239,6 +256,7 @@ class _Parts:
         await self._catalog.refresh()
         await self._routing.refresh()
         await self._on_call.refresh()
+        await self.keys.refresh()
 
     def mounts(self) -> list[Mount]:
         problems = PostgresRuleProblemReader(self._database)
@@ -285,7 +303,9 @@ class _Parts:
             PostgresExplanationReader(self._database),
         )
         served = (rules, alerts, statistics, catalog, learned_edges, incidents, recorded, silences, reports, on_call)
-        return [each.mount() for each in (*served, explanations, self._routing_rpc())]
+        audit = PostgresAuditReader(self._database)
+        access = AccessRpc(self._store, self._key_reader, audit, self.keys, self._clock, token_bytes)
+        return [each.mount() for each in (*served, explanations, self._routing_rpc(), access)]
 
     def _routing_rpc(self) -> RoutingRpc:
         checker = RoutingChecker(self._receivers, lambda: self._on_call.current.policies)
@@ -419,6 +439,7 @@ class _Parts:
             requests=REQUEST_RETENTION,
             changes=self._settings.change_retention,
             silences=self._settings.silence_retention,
+            audit=self._settings.audit_retention,
         )
         return RetentionWorker(PostgresRetention(self._database), policy, self._clock, self._metrics)
 

@@ -54,6 +54,10 @@ class Settings:
     flapping_span: timedelta = setting(
         "The time within which these firings are counted.", default=timedelta(minutes=30)
     )
+    audit_retention: timedelta = setting(
+        "How long entries of the audit log, and keys that have ended, are kept; at least 8d.",
+        default=timedelta(days=400),
+    )
     silence_retention: timedelta = setting("How long an expired silence is kept.", default=timedelta(days=90))
     trace_close_delay: timedelta = setting(
         "How long after a sampled trace was first reported it is counted for learned dependencies.",
@@ -91,6 +95,9 @@ class Settings:
             raise ValueError("trace_close_delay must be at least 1ms, learned_edge_retention at least 1d")
         if self.flapping_count <= 1 or self.flapping_span < timedelta(seconds=1):
             raise ValueError("flapping_count must be at least 2, flapping_span at least 1s")
+        # A day after the topic has let go of it, an entry cannot come again.
+        if self.audit_retention < timedelta(days=8):
+            raise ValueError("audit_retention must be at least 8d")
         # A resolved incident may open again for a while.
         if self.incident_retention < timedelta(days=1):
             raise ValueError("incident_retention must be at least 1d")

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import structlog
 
+from services.access.audit import TopicAuditSink
+from services.access.guarding import guarding
+from services.access.key_snapshot import KeySnapshots, ManagerKeySource
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerState
+from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
@@ -76,7 +80,12 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(relaying(database, kafka, health))
         parts = _Parts(settings, routes, database, health)
         await Loop(parts.recover, name="recover", health=health).until_success()
-        await stack.enter_async_context(grpc_server(settings.process, [parts.rpc().mount()], health, PUBLIC_SERVICES))
+        mesh = await stack.enter_async_context(channel(settings.manager_target, settings.process.tls))
+        keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
+        guard = await stack.enter_async_context(guarding(settings.process, keys, sink, parts.clock, health))
+        await stack.enter_async_context(
+            grpc_server(settings.process, [parts.rpc().mount()], health, PUBLIC_SERVICES, guard)
+        )
         await stack.enter_async_context(looping(_renewing(source, health)))
         for spec in routes.channels.values():
             await stack.enter_async_context(_dispatching(parts, spec, source))

@@ -66,6 +66,10 @@ class Settings:
     process: ProcessSettings = part(listen="127.0.0.1:50054", admin_listen="127.0.0.1:9104")
     kafka: KafkaSettings = part()
     postgres: PostgresSettings = part()
+    manager_target: str = setting(
+        "Address of AccessService, host:port, which knows the API keys; asked where AUTHENTICATION is required.",
+        default="127.0.0.1:10000",
+    )
     delivery: DeliverySettings = part()
     routes: Path = setting("Path of the routes file: channels, and which severity goes to which of them.")
     lease: timedelta = setting(

@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from cli.demo.scenario import missing_results
 from tests.e2e.event_times import scenario_batches
 from tests.e2e.world import World, wait_until
+from tocsin.access.v1 import access_service_pb2
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
@@ -46,6 +47,7 @@ SERVICES = {
         change_service_pb2,
         silence_service_pb2,
         report_service_pb2,
+        access_service_pb2,
         on_call_service_pb2,
         explanation_service_pb2,
         routing_service_pb2,
@@ -67,14 +69,15 @@ OWN = {
         "tocsin.changes.v1.ChangeService",
         "tocsin.silences.v1.SilenceService",
         "tocsin.reports.v1.ReportService",
+        "tocsin.access.v1.AccessService",
         "tocsin.oncall.v1.OnCallService",
         "tocsin.explanations.v1.ExplanationService",
         "tocsin.routing.v1.RoutingService",
     },
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }
-# Evaluators call it; the edge has no route to it.
-MESH_ONLY = {"ReportRuleStatistics", "ReportTraces"}
+# Services call them; the edge has no route to them.
+MESH_ONLY = {"ReportRuleStatistics", "ReportTraces", "GetKeySnapshot"}
 NEVER = {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 

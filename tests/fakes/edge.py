@@ -5,20 +5,24 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from secrets import token_bytes
 from typing import Any
 
 import grpc
 from uuid_utils import uuid7
 
+from services.access.key_snapshot import KeySnapshots
 from services.chassis.callers import OpenGuard
 from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
+from services.manager.adapters.key_source import StoredKeySource
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.learned_edges import LearningSettings
 from services.manager.core.silence_index import SilenceIndex
 from services.manager.metrics import Metrics
+from services.manager.rpc.access import AccessRpc
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.changes import ChangeRpc
@@ -38,6 +42,7 @@ from services.manager.rpc.rule_statistics import CurrentProblems, RuleStatistics
 from services.manager.rpc.rules import AlertRuleRpc
 from services.manager.rpc.silence_commands import SilenceCommands
 from services.manager.rpc.silences import SilenceRpc
+from tests.fakes.access import MemoryApiKeyReader, MemoryAuditReader
 from tests.fakes.clock import FakeClock
 from tests.fakes.explanations import MemoryExplanationReader
 from tests.fakes.incidents import MemoryIncidentReader
@@ -166,6 +171,11 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         stored_alerts, stored_incidents = MemoryAlertReader(self.store), MemoryIncidentReader(self.store)
         explained = ExplanationRpc(stored_alerts, stored_incidents, reader, MemoryExplanationReader(self.store))
         explained.mount().add(server)
+        keys = MemoryApiKeyReader(self.store)
+        snapshots = KeySnapshots(StoredKeySource(keys, self.clock))
+        AccessRpc(self.store, keys, MemoryAuditReader(self.store), snapshots, self.clock, token_bytes).mount().add(
+            server
+        )
         alerts_grpc.add_AlertServiceServicer_to_server(self, server)
         notifications_grpc.add_NotificationServiceServicer_to_server(self, server)
 

@@ -24,6 +24,7 @@ from services.manager.core.service_changes import ServiceChange
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
 from services.manager.ports.tables import NameTakenError, OpenAlertExistsError, TracedAlert
+from tests.fakes.access import AccessRows, MemoryApiKeys, MemoryAudit
 from tests.fakes.incidents import IncidentRows, MemoryIncidents, MemoryNotifications
 from tests.fakes.learned_edges import LearnedRows, MemoryLearnedEdges, MemoryTraces
 from tests.fakes.requests import MemoryRequests
@@ -61,6 +62,7 @@ class Tables:
     incidents: IncidentRows = field(default_factory=IncidentRows)
     seeds: set[str] = field(default_factory=set)
     deleted_rules: dict[str, int] = field(default_factory=dict)
+    access: AccessRows = field(default_factory=AccessRows)
     epoch: str = "memory"
     revision: int = 0
 
@@ -335,6 +337,8 @@ class MemoryTransaction:
         self.learned_edges = MemoryLearnedEdges(tables.learned)
         self.traces = MemoryTraces(tables.learned)
         self.silences = MemorySilences(tables)
+        self.api_keys = MemoryApiKeys(tables.access)
+        self.audit = MemoryAudit(tables.access)
         self.routing = MemoryRouting(tables)
         self.on_call = MemoryOnCall(tables)
         self.rule_endings = MemoryRuleEndings(tables)
@@ -347,13 +351,17 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.tenants = {"default": Tables()}
+        # Keys and the audit log are in tables of all tenants.
+        self._access = AccessRows()
         self.fail_commits = 0
         self._lock = asyncio.Lock()
 
     @property
     def tables(self) -> Tables:
         """Return the current tenant's tables."""
-        return self.tenants.setdefault(current_tenant(), Tables())
+        tables = self.tenants.setdefault(current_tenant(), Tables())
+        tables.access = self._access
+        return tables
 
     @asynccontextmanager
     async def transaction(self, *, commit: bool = True) -> AsyncIterator[MemoryTransaction]:
@@ -366,3 +374,4 @@ class MemoryStore:
                 self.fail_commits -= 1
                 raise StoreUnavailable("the database does not answer")
             self.tenants[current_tenant()] = tables
+            self._access = tables.access

@@ -77,6 +77,7 @@ class RetentionCutoffs:
     requests: datetime
     changes: datetime
     silences: datetime
+    audit: datetime
 
 
 class RuleReader(Protocol):

@@ -21,6 +21,7 @@ from services.manager.core.rule_problems import ProblemChanges, ReportedProblem
 from services.manager.core.service_changes import ServiceChange
 from services.manager.core.silence import Silence
 from services.manager.core.transitions import ReceivedTransition, TransitionContext
+from services.manager.ports.access import ApiKeyTable, AuditTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,6 +362,14 @@ class Transaction(Protocol):
     @property
     def silences(self) -> SilenceTable:
         """Return the silences."""
+
+    @property
+    def api_keys(self) -> ApiKeyTable:
+        """Return the API keys."""
+
+    @property
+    def audit(self) -> AuditTable:
+        """Return the audit log."""
 
     @property
     def routing(self) -> RoutingTable:

@@ -103,6 +103,20 @@ class TooManySilences(Failure):
     reason = "TOO_MANY_SILENCES"
 
 
+class KeyNotFound(Failure):
+    """No API key of the tenant has this id."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "KEY_NOT_FOUND"
+
+
+class TooManyKeys(Failure):
+    """The maximum number of valid API keys is stored."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "TOO_MANY_KEYS"
+
+
 class ReportTimedOut(Failure):
     """The store needs too long for a report."""
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.chassis.callers import current_caller
 from services.chassis.failures import InvalidRequest, Violation
 from services.contract.timestamps import datetime_of
 from services.domain.matchers import LabelMatcher, MatcherError, parse_matchers
@@ -14,6 +15,7 @@ from services.manager.rpc.failures import EtagMismatch
 from services.rule_language.label_regex import compile_regex
 
 _MAX_MATCHER_TEXTS = 8
+_MAX_ACTOR = 256
 # Who acts when the caller does not say.
 _ANONYMOUS = "anonymous"
 
@@ -74,8 +76,14 @@ def fields_with_nul(message: Message) -> Iterable[str]:
 
 
 def actor_of(text: str) -> str:
-    """Return who acts, given what the caller says."""
-    return text.strip() or _ANONYMOUS
+    """Return who acts: the caller whose credentials were checked, else who it says it is."""
+    return author_of(text) or _ANONYMOUS
+
+
+def author_of(text: str) -> str:
+    """Return who acts, as `actor_of` does; empty where the caller has no credentials and says nothing."""
+    caller = current_caller()
+    return text.strip() if caller.is_anonymous else (caller.name or caller.id)[:_MAX_ACTOR]
 
 
 def read_severities(values: Sequence[int], *other: Violation) -> tuple[Severity, ...]:

@@ -176,5 +176,5 @@ def _check_texts(request: _Request) -> None:
     check_fields(request)
     request_id_of(request)
     check_length(request, author=256, comment=4096)
-    if request.author.strip() == FILE_AUTHOR:
+    if actor_of(request.author) == FILE_AUTHOR:
         refuse_if_any(Violation("author", "is the one of versions that were taken from the notifier's file"))

@@ -17,6 +17,7 @@ from services.manager.ports.feeds import SilenceFeed
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import SilenceNotFound, TooManySilences
 from services.manager.rpc.requests import (
+    author_of,
     check_etag,
     check_fields,
     check_length,
@@ -112,7 +113,7 @@ def read_silence(message: SilenceMessage, silence_id: str, now: datetime) -> Sil
     start = optional_time(message, "start_time")
     return Silence(
         id=silence_id,
-        author=message.author.strip(),
+        author=author_of(message.author),
         comment=message.comment,
         create_time=now,
         start_time=now if start is None else start,

@@ -22,6 +22,7 @@ class RetentionPolicy:
     requests: timedelta
     changes: timedelta
     silences: timedelta
+    audit: timedelta
     purge_interval: timedelta = timedelta(hours=1)
 
     def cutoffs(self, now: datetime) -> RetentionCutoffs:
@@ -33,6 +34,7 @@ class RetentionPolicy:
             requests=now - self.requests,
             changes=now - self.changes,
             silences=now - self.silences,
+            audit=now - self.audit,
         )
 
 

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_status import rpc_status
 
+from tocsin.access.v1 import access_service_pb2
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
 from tocsin.changes.v1 import change_service_pb2
@@ -44,6 +45,7 @@ CONTRACTS: dict[str, tuple[ServiceDescriptor, ...]] = {
         change_service_pb2.DESCRIPTOR.services_by_name["ChangeService"],
         silence_service_pb2.DESCRIPTOR.services_by_name["SilenceService"],
         report_service_pb2.DESCRIPTOR.services_by_name["ReportService"],
+        access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
         on_call_service_pb2.DESCRIPTOR.services_by_name["OnCallService"],
         explanation_service_pb2.DESCRIPTOR.services_by_name["ExplanationService"],
         routing_service_pb2.DESCRIPTOR.services_by_name["RoutingService"],

@@ -38,6 +38,7 @@ POLICY = RetentionPolicy(
     requests=DAYS,
     changes=90 * DAYS,
     silences=90 * DAYS,
+    audit=400 * DAYS,
 )
 
 

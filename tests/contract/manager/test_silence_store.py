@@ -199,6 +199,7 @@ class TestPostgres(SilenceStoreContract):
             requests=long_ago,
             changes=long_ago,
             silences=NOW + 2 * HOUR,
+            audit=long_ago,
         )
         assert await PostgresRetention(database_of).purge(cutoffs) == 2
         assert sorted(await stored.listed(Page())) == ["kept", "recurs"]

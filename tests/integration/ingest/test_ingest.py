@@ -219,6 +219,7 @@ async def test_secrets_do_not_reach_the_topic(
                 "tocsin.explanations.v1.ExplanationService",
                 "tocsin.incidents.v1.IncidentService",
                 "tocsin.reports.v1.ReportService",
+                "tocsin.access.v1.AccessService",
                 "tocsin.silences.v1.SilenceService",
                 "tocsin.oncall.v1.OnCallService",
                 "tocsin.routing.v1.RoutingService",

@@ -70,8 +70,27 @@ async def test_commands_and_refusals_are_recorded_and_reads_are_not() -> None:
     assert all(record.at == START for record in records)
 
 
-def test_without_authentication_everybody_may_do_everything() -> None:
-    assert chosen_guard("off", lambda: None, FakeClock()).admit(incoming("/a.A/Unknown", "")) == ANONYMOUS_ADMIN
+async def test_who_was_refused_for_its_role_is_named() -> None:
+    guard, records = await guard_and_records()
+    denied = CallOutcome(code=grpc.StatusCode.PERMISSION_DENIED, reason="PERMISSION_DENIED")
+
+    await guard.record(incoming(COMMAND), None, denied)
+    # Its certificate has expired meanwhile, as it were.
+    await guard.record(incoming(COMMAND, ""), None, denied)
+    assert [record.caller.name if record.caller else None for record in records] == ["ann", None]
+
+
+async def test_without_authentication_everybody_may_do_everything_and_commands_are_recorded() -> None:
+    records: list[CallRecord] = []
+
+    async def keep(record: CallRecord) -> None:
+        records.append(record)
+
+    guard = chosen_guard("off", lambda: None, FakeClock(), keep)
+    assert guard.admit(incoming("/a.A/Unknown", "")) == ANONYMOUS_ADMIN
+    await guard.record(incoming("/tocsin.alerts.v1.AlertService/ListAlerts"), ANONYMOUS_ADMIN, OK)
+    await guard.record(incoming("/tocsin.alerts.v1.AlertService/ResolveAlert"), ANONYMOUS_ADMIN, OK)
+    assert [record.call.method for record in records] == ["/tocsin.alerts.v1.AlertService/ResolveAlert"]
 
 
 def test_with_authentication_the_contracts_say_who_may() -> None:

@@ -12,7 +12,15 @@ FILES = descriptor_pb2.FileDescriptorSet.FromString((GEN / "descriptor.binpb").r
 OURS = [file for file in FILES.file if file.package.startswith("tocsin.")]
 
 # For evaluators; people list rules. And events as protobuf; as JSON they have rpcs of their own.
-WITHOUT_REST = {"WatchAlertRules", "ReportRuleStatistics", "ReportTraces", "Ingest", "IngestBatch", "IngestColumns"}
+WITHOUT_REST = {
+    "GetKeySnapshot",
+    "WatchAlertRules",
+    "ReportRuleStatistics",
+    "ReportTraces",
+    "Ingest",
+    "IngestBatch",
+    "IngestColumns",
+}
 
 
 def methods() -> Iterator[descriptor_pb2.MethodDescriptorProto]:

@@ -259,7 +259,9 @@ class AcknowledgeAlertRequest(_message.Message):
     id: _builtins.str
     """The alert's id."""
     actor: _builtins.str
-    """Who acknowledges the alert, up to 256 characters. Default: "anonymous"."""
+    """Who acknowledges the alert, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the alert's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -328,7 +330,9 @@ class ResolveAlertRequest(_message.Message):
     id: _builtins.str
     """The alert's id."""
     actor: _builtins.str
-    """Who resolves the alert, up to 256 characters. Default: "anonymous"."""
+    """Who resolves the alert, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the alert's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str

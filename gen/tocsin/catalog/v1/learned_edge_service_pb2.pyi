@@ -169,7 +169,9 @@ class ConfirmLearnedEdgeRequest(_message.Message):
     depends_on: _builtins.str
     """The service that it depends on."""
     actor: _builtins.str
-    """Who confirms it, up to 256 characters. Default: "anonymous"."""
+    """Who confirms it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     request_id: _builtins.str
     """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing
     and returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such
@@ -234,7 +236,9 @@ class IgnoreLearnedEdgeRequest(_message.Message):
     depends_on: _builtins.str
     """The other service."""
     actor: _builtins.str
-    """Who says so, up to 256 characters. Default: "anonymous"."""
+    """Who says so, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     request_id: _builtins.str
     """A UUID that the caller chooses. A repeated call with the same id and the same content within 24 hours does nothing
     and returns the first response; with another content it is answered with ALREADY_EXISTS. Default: empty, no such

@@ -72,7 +72,9 @@ class ServiceChange(_message.Message):
     version: _builtins.str
     """The version, or what was changed to what, up to 256 characters. Default: empty."""
     actor: _builtins.str
-    """Who changed it, up to 256 characters. Default: "anonymous"."""
+    """Who changed it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     link: _builtins.str
     """Where more is said of it: an http or https address of up to 1000 characters of ASCII without spaces and quotes.
     Default: empty.

@@ -233,7 +233,9 @@ class AcknowledgeIncidentRequest(_message.Message):
     id: _builtins.str
     """The incident's id."""
     actor: _builtins.str
-    """Who does it, up to 256 characters. Default: "anonymous"."""
+    """Who does it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the incident's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -309,7 +311,9 @@ class UnacknowledgeIncidentRequest(_message.Message):
     id: _builtins.str
     """The incident's id."""
     actor: _builtins.str
-    """Who does it, up to 256 characters. Default: "anonymous"."""
+    """Who does it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the incident's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -381,7 +385,9 @@ class AssignIncidentRequest(_message.Message):
     id: _builtins.str
     """The incident's id."""
     actor: _builtins.str
-    """Who does it, up to 256 characters. Default: "anonymous"."""
+    """Who does it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the incident's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -455,7 +461,9 @@ class CommentIncidentRequest(_message.Message):
     id: _builtins.str
     """The incident's id."""
     actor: _builtins.str
-    """Who does it, up to 256 characters. Default: "anonymous"."""
+    """Who does it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the incident's history, up to 4096 characters."""
     etag: _builtins.str
@@ -522,7 +530,9 @@ class ResolveIncidentRequest(_message.Message):
     id: _builtins.str
     """The incident's id."""
     actor: _builtins.str
-    """Who does it, up to 256 characters. Default: "anonymous"."""
+    """Who does it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the incident's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -594,7 +604,9 @@ class MergeIncidentsRequest(_message.Message):
     id: _builtins.str
     """The incident's id."""
     actor: _builtins.str
-    """Who does it, up to 256 characters. Default: "anonymous"."""
+    """Who does it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the incident's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -665,7 +677,9 @@ class SplitIncidentRequest(_message.Message):
     id: _builtins.str
     """The incident's id."""
     actor: _builtins.str
-    """Who does it, up to 256 characters. Default: "anonymous"."""
+    """Who does it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """A comment for the incident's history, up to 4096 characters. Default: empty."""
     etag: _builtins.str

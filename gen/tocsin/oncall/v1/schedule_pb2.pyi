@@ -314,7 +314,9 @@ class ScheduleOverride(_message.Message):
     person: _builtins.str
     """The person's name."""
     actor: _builtins.str
-    """Who made it, up to 256 characters. Default: anonymous."""
+    """Who made it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it begins. Default: now."""

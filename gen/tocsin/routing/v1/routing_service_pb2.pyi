@@ -154,7 +154,9 @@ class SetRoutingRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     author: _builtins.str
-    """Who sets it, up to 256 characters; not "notifier's file". Default: "anonymous"."""
+    """Who sets it, up to 256 characters; not "notifier's file". Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """Why, up to 4096 characters. Default: empty."""
     etag: _builtins.str
@@ -294,7 +296,9 @@ class RollbackRoutingRequest(_message.Message):
     version: _builtins.int
     """Its number."""
     author: _builtins.str
-    """Who sets it, up to 256 characters. Default: "anonymous"."""
+    """Who sets it, up to 256 characters. Default: "anonymous".
+    A caller with credentials is known by them, whatever is given here.
+    """
     comment: _builtins.str
     """Why, up to 4096 characters. Default: "back to version" and its number."""
     etag: _builtins.str

@@ -75,7 +75,9 @@ class Silence(_message.Message):
     state: Global___Silence.State.ValueType
     """Where it stands."""
     author: _builtins.str
-    """Who made it, up to 256 characters."""
+    """Who made it, up to 256 characters: the caller whose credentials were checked, whatever is given here. Required of
+    callers without credentials.
+    """
     comment: _builtins.str
     """Why, 1 to 4096 characters."""
     etag: _builtins.str

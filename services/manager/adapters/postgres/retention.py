@@ -3,6 +3,7 @@
 from services.chassis import request_ids
 from services.chassis.postgres import Database
 from services.chassis.tenants import ALL_TENANTS, as_tenant
+from services.manager.adapters.postgres.audit import purge_audit_log
 from services.manager.ports.readers import RetentionCutoffs, RowCounts
 
 # Rows of a table that one statement deletes.
@@ -66,6 +67,14 @@ DELETE FROM silences WHERE (tenant, id) IN (
 RETURNING true
 """
 
+# As long as entries of the audit log may name them.
+_PURGE_KEYS = """
+DELETE FROM api_keys WHERE id IN (
+    SELECT id FROM api_keys WHERE least(revoke_time, expire_time) < $1 ORDER BY least(revoke_time, expire_time)
+    LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
+
 
 class PostgresRetention:
     """All tables whose rows expire."""
@@ -89,7 +98,11 @@ class PostgresRetention:
             (request_ids.PURGE_SQL, cutoffs.requests),
             (_PURGE_PROBLEMS, cutoffs.requests),
             (_PURGE_CHANGES, cutoffs.changes),
+            (_PURGE_KEYS, cutoffs.audit),
         ):
             with as_tenant(ALL_TENANTS):
                 purged += len(await self._database.fetch(statement, cutoff, _BATCH))
-        return purged
+        with as_tenant(ALL_TENANTS):
+            return purged + await self._database.run_idempotent(
+                lambda connection: purge_audit_log(connection, cutoffs.audit, _BATCH)
+            )

@@ -9,6 +9,8 @@ from services.chassis.postgres import Connection, Database
 from services.chassis.request_ids import PostgresRequests
 from services.manager.adapters.postgres import RULE_ENDED
 from services.manager.adapters.postgres.alerts import PostgresAlerts, PostgresTransitions
+from services.manager.adapters.postgres.api_keys import PostgresApiKeys
+from services.manager.adapters.postgres.audit import PostgresAudit
 from services.manager.adapters.postgres.catalog import PostgresCatalog
 from services.manager.adapters.postgres.incidents import PostgresIncidents
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdges, PostgresTraces
@@ -78,6 +80,8 @@ class PostgresTransaction:
         self.catalog = PostgresCatalog(connection)
         self.learned_edges = PostgresLearnedEdges(connection)
         self.traces = PostgresTraces(connection)
+        self.api_keys = PostgresApiKeys(connection)
+        self.audit = PostgresAudit(connection)
         self.silences = PostgresSilences(connection)
         self.routing = PostgresRouting(connection)
         self.on_call = PostgresOnCall(connection)
