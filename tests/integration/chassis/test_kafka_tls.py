@@ -126,8 +126,11 @@ async def test_who_is_not_meant_or_not_known_is_refused(
     with server_folder(tmp_path / "other") as other:
         stranger = client(other)
     by_password = with_password(certified, "SCRAM-SHA-512", password_file)
+    # Another way to write the same address, which stands in no certificate.
+    elsewhere = replace(certified, brokers=f"127.1:{PORTS.kafka}")
     refused = [
         replace(certified, kafka_ca=stranger.kafka_ca),
+        elsewhere,
         replace(certified, kafka_certificate="", kafka_key=""),
         replace(stranger, kafka_ca=certified.kafka_ca),
         replace(by_password, kafka_sasl_password=Secret("wrong")),
@@ -136,6 +139,7 @@ async def test_who_is_not_meant_or_not_known_is_refused(
     checks = [asyncio.to_thread(check_kafka, wrong) for wrong in refused]
     failures = await asyncio.gather(*checks, return_exceptions=True)
     assert [type(failure) for failure in failures] == [KafkaException] * len(refused)
+    await asyncio.to_thread(check_kafka, replace(elsewhere, kafka_verify_host_name=False))
     wrong_password = replace(by_password, kafka_sasl_password=Secret("hunter2"))
     with capture_logs() as logs:
         async with producer(wrong_password, "test") as sending:
