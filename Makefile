@@ -2,12 +2,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: names help setup gen lint cover test demo up down status load exercise failover bench bench-pair bench-peers
+.PHONY: names help setup gen lint cover test fuzz demo up down status load exercise failover bench bench-pair bench-peers
 
 BIN := .venv/bin
 READY := .venv/ready
 # What fails soonest first.
-LEVELS := contract integration e2e
+LEVELS := contract integration e2e fuzz
 # Most tests on real servers wait rather than work. Each worker has servers of its own, and runs whole files.
 PARALLEL := -n 2 --dist loadfile
 # Decisions are functions of values: each of their branches has an example. Random ones would cover by luck, and are
@@ -94,6 +94,9 @@ exercise: $(READY) names ## kill each part of a system under load, and say what 
 failover: $(READY) names ## the same of a system of which each part stands more than once; ARGS="--rounds 10"
 	@$(BIN)/tocsin exercise --replicated $(ARGS)
 	@$(BIN)/tocsin exercise --replicated redis-node $(ARGS)
+
+fuzz: $(READY) names ## send 100,000 hostile inputs to a system; INPUTS=… sends another number
+	TOCSIN_FUZZ_INPUTS=$(or $(INPUTS),100000) $(BIN)/python -m pytest -q tests/fuzz
 
 bench: $(READY) names ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)
