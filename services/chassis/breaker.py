@@ -31,10 +31,12 @@ class CircuitOpenError(Exception):
 
 
 class Breaker:
-    """Makes calls while they succeed; after `fail_max` failures in a row refuses them for `reset_timeout`.
+    """Makes calls while they succeed; after `fail_max` failures in a row refuses them for a while.
 
-    Then it makes one call as a probe, and refuses others until the probe has ended. An exception for which
-    `counts_as_success` is true shows that the target works: it refused this one request.
+    Then it makes one call as a probe, and refuses others until the probe has ended. It refuses at first for
+    `first_reset_timeout`, after each probe that failed for twice as long, at most for `reset_timeout`: the end of a
+    short outage is noticed soon, a long one is not probed often. An exception for which `counts_as_success` is true
+    shows that the target works: it refused this one request.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Breaker:
         *,
         fail_max: int,
         reset_timeout: timedelta,
+        first_reset_timeout: timedelta | None = None,
         clock: Clock,
         on_change: Callable[[str, BreakerState], None] | None = None,
         timeout: timedelta = timedelta(seconds=10),
@@ -53,7 +56,9 @@ class Breaker:
         self._clock = clock
         self._counts_as_success = counts_as_success
         self._probe = asyncio.Lock()
-        self._reset_timeout = reset_timeout
+        self._max_reset_timeout = reset_timeout
+        self._next_reset_timeout = self._first_reset_timeout = min(first_reset_timeout or reset_timeout, reset_timeout)
+        self._reset_timeout = self._first_reset_timeout
         self._opened_at: datetime | None = None
         self._last_failure = ""
         self._on_change = on_change
@@ -129,8 +134,13 @@ class Breaker:
             # A call from before it opened has failed, too.
             return
         self._reported = state
-        if state is not BreakerState.HALF_OPEN:
-            self._opened_at = self._clock.now() if state is BreakerState.OPEN else None
+        if state is BreakerState.OPEN:
+            self._opened_at = self._clock.now()
+            self._reset_timeout = self._next_reset_timeout
+            self._next_reset_timeout = min(2 * self._reset_timeout, self._max_reset_timeout)
+        elif state is BreakerState.CLOSED:
+            self._opened_at = None
+            self._next_reset_timeout = self._first_reset_timeout
         if self._on_change is not None:
             self._on_change(self.name, state)
 

@@ -172,6 +172,7 @@ class _Parts:
             spec.name,
             fail_max=delivery.breaker_fail_max,
             reset_timeout=delivery.breaker_reset,
+            first_reset_timeout=delivery.breaker_first_reset,
             clock=self.clock,
             on_change=_log_breaker,
             timeout=spec.timeout + _BREAKER_MARGIN,

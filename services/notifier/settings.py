@@ -36,15 +36,17 @@ class DeliverySettings:
         former="longest_retry_after",
     )
     breaker_fail_max: int = setting("Failures in a row that open a channel's breaker.", default=5)
-    breaker_reset: timedelta = setting(
-        "How long a breaker stays open before one attempt shows whether the channel has recovered.",
-        default=timedelta(seconds=30),
+    breaker_first_reset: timedelta = setting(
+        "How long a breaker stays open at first, before one attempt shows whether the channel has recovered; after each"
+        " attempt that failed, twice as long.",
+        default=timedelta(seconds=2),
     )
+    breaker_reset: timedelta = setting("Longest time that a breaker stays open.", default=timedelta(seconds=30))
 
     def __post_init__(self) -> None:
         """Refuse a breaker that never opens or never closes, and a retry policy that never ends."""
-        if self.breaker_fail_max < 1 or self.breaker_reset <= timedelta(0):
-            raise ValueError("breaker_fail_max must be at least 1 and breaker_reset more than 0")
+        if self.breaker_fail_max < 1 or min(self.breaker_first_reset, self.breaker_reset) <= timedelta(0):
+            raise ValueError("breaker_fail_max must be at least 1, breaker_first_reset and breaker_reset more than 0")
         _ = self.retry_policy
 
     @property

@@ -103,6 +103,31 @@ async def test_a_probe_that_fails_opens_it_again(breaker: Breaker, clock: FakeCl
     assert await breaker.call(succeed) == "done"
 
 
+async def test_it_stays_open_twice_as_long_after_each_probe_that_fails_up_to_a_limit_and_shortly_again_once_closed(
+    clock: FakeClock,
+) -> None:
+    first, longest = timedelta(seconds=2), timedelta(seconds=5)
+    breaker = Breaker("slack", fail_max=3, reset_timeout=longest, first_reset_timeout=first, clock=clock)
+    await opened(breaker)
+    pauses = []
+    for _ in range(3):
+        pauses.append(breaker.retry_at - clock.now())
+        clock.advance(pauses[-1])
+        with pytest.raises(ConnectionError):
+            await breaker.call(fail)
+    assert pauses == [first, 2 * first, longest]
+    clock.advance(longest)
+    assert await breaker.call(succeed) == "done"
+    await opened(breaker)
+    assert breaker.retry_at == clock.now() + first
+
+
+async def test_the_first_reset_timeout_is_never_longer_than_the_longest(clock: FakeClock) -> None:
+    breaker = Breaker("slack", fail_max=3, reset_timeout=RESET, first_reset_timeout=2 * RESET, clock=clock)
+    await opened(breaker)
+    assert breaker.retry_at == clock.now() + RESET
+
+
 async def test_one_probe_at_a_time(breaker: Breaker, clock: FakeClock) -> None:
     await opened(breaker)
     clock.advance(RESET)
