@@ -226,7 +226,7 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
         "TOKEN_KEYS": keys_cluster(issuer),
         "ROLES": role_filter(methods),
         "CALLING_SERVICES": mesh_filter(methods),
-        "REFUSALS": json.dumps("".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
+        "REFUSALS": json.dumps(_lua_texts() + "".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
         "TRACING": _tracing(settings.otlp),
         "ANSWERS": json.dumps(_filled("answers.yaml", _own_texts())),
     }
@@ -296,6 +296,13 @@ def _tracing(otlp: str) -> str:
     kind = "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig"
     config = {"@type": kind, "service_name": "api-gateway", **collector}
     return json.dumps({"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config}})
+
+
+def _lua_texts() -> str:
+    """Return the statement that gives the script the texts of Envoy's own UNAVAILABLE."""
+    texts = _own_texts()
+    message, details = (json.dumps(texts[f"UNAVAILABLE_{name}"]) for name in ("MESSAGE", "DETAILS"))
+    return f"local UNAVAILABLE = {{message = {message}, details = {details}}}\n"
 
 
 def _own_texts() -> dict[str, str]:

@@ -130,6 +130,27 @@ def test_a_command_that_a_stopping_service_has_not_begun_is_retried(edge: Edge, 
     assert len(edge.ingest.calls) == 2
 
 
+def test_what_the_last_instance_cancels_as_it_stops_is_unavailable_with_a_retry_delay(edge: Edge) -> None:
+    def cancel(_: Message, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.CANCELLED, "")
+
+    edge.ingest.on("IngestJson", cancel)
+    answer = edge.all.post("/api/logs", {"service": "a"})
+    assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, 14, "1")
+    assert answer.json["details"] == [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}]
+    assert "nothing of the request was kept" in answer.json["message"]
+    edge.ingest.on("Ingest", cancel)
+    with edge.all.channel() as channel, pytest.raises(grpc.RpcError) as failed:
+        log_ingest_service_pb2_grpc.LogIngestServiceStub(channel).Ingest(
+            log_ingest_service_pb2.IngestRequest(event=EVENT), timeout=5
+        )
+    assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert status_of(failed.value).message == answer.json["message"]
+    hint = error_details_pb2.RetryInfo()
+    assert status_of(failed.value).details[0].Unpack(hint)
+    assert hint.retry_delay.seconds == 1
+
+
 def test_a_query_is_retried_when_the_response_was_lost(edge: Edge) -> None:
     edge.manager.on("GetAlertRule", cut_first(edge))
     assert edge.all.get("/api/alert-rules/r1").status == 200
