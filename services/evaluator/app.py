@@ -142,6 +142,7 @@ class _Parts:
                 limits=MatchLimits(fetch_records=settings.fetch_records, flush=settings.flush, idle=settings.idle),
                 supervisor=self._supervisor,
                 traces=traces,
+                cpu_clock=time.process_time,
             )
             async with self._running(worker, "match"):
                 yield

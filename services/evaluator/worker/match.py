@@ -18,6 +18,7 @@ from services.domain.trace_context import headers_of
 from services.evaluator.core.match.aggregation import MatchOutcome, match_events
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.canaries import busy_partitions
+from services.evaluator.core.match.cpu_meter import CpuClock
 from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.match.pacing import pause_seconds
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
@@ -63,6 +64,7 @@ class MatchWorker(StageWorker):
         limits: MatchLimits,
         supervisor: RuleSupervisor,
         traces: SampledTraces,
+        cpu_clock: CpuClock,
         backoff: Backoff = Backoff(),
     ) -> None:
         super().__init__(rules)
@@ -75,13 +77,14 @@ class MatchWorker(StageWorker):
         self._interval_s = limits.flush.total_seconds()
         self._supervisor = supervisor
         self._traces = traces
+        self._cpu_clock = cpu_clock
         self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
         self._committed: dict[int, int] = {}
         self._busy_at: dict[int, float] = {}
         self._idle_check_at = 0.0
         self._flush_at = 0.0
-        # What it took to match and to flush since the last flush.
+        # The CPU that it took to match and to flush since the last flush; waiting for Kafka is no work.
         self._work_s = 0.0
         self._failed_flushes = 0
         self._events = 0
@@ -96,16 +99,15 @@ class MatchWorker(StageWorker):
         """Fetch once, and flush if it is time. When nothing has come by then, the next record is flushed at once."""
         self._supervisor.turn(self._rules.current)
         fetched = await self._fetch()
-        started = self._clock.monotonic()
+        started_s = self._cpu_clock()
         self._apply(fetched.rebalance)
         await self._dead_letter(fetched.unreadable)
         await self._match(fetched.events)
         rows = await self._flush() if self._clock.monotonic() >= self._flush_at else None
-        ended = self._clock.monotonic()
-        self._work_s += ended - started
+        self._work_s += self._cpu_clock() - started_s
         if rows is not None:
-            self._flush_at = ended + pause_seconds(interval_s=self._interval_s, work_s=self._work_s, rows=rows)
-            self._work_s = 0.0
+            pause_s = pause_seconds(interval_s=self._interval_s, work_s=self._work_s, rows=rows)
+            self._flush_at, self._work_s = self._clock.monotonic() + pause_s, 0.0
 
     async def finish(self) -> None:
         """Flush what was matched."""

@@ -1,5 +1,6 @@
 """The match loop: what is committed, and what happens when something does not go through."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match.pacing import pause_seconds
 from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.match.traces import SampledTraces
+from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
@@ -37,6 +39,8 @@ class Loop:
         self.clock, self.metrics = FakeClock(NOW), Metrics()
         self.metrics.rules(self.rules.current)
         self.traces = SampledTraces(1)
+        # Seconds of CPU that the process has taken.
+        self.cpu_s = 0.0
         self.worker = MatchWorker(
             source=self.log,
             sink=self.partials,
@@ -49,6 +53,7 @@ class Loop:
                 clock=self.clock, cpu_clock=self.clock.monotonic, metrics=self.metrics, budget=Budget()
             ),
             traces=self.traces,
+            cpu_clock=lambda: self.cpu_s,
             backoff=AT_ONCE,
         )
 
@@ -293,11 +298,28 @@ async def test_a_record_after_a_pause_without_any_is_flushed_at_once(loop: Loop)
     ]
 
 
+async def test_the_pause_depends_on_the_cpu_that_a_flush_takes_and_not_on_how_long_it_waits(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = loop.partials.send
+
+    async def slowly(batches: Sequence[tuple[int, PartialBatch]]) -> None:
+        loop.clock.advance(timedelta(seconds=3))
+        loop.cpu_s += 0.005
+        await send(batches)
+
+    monkeypatch.setattr(loop.partials, "send", slowly)
+    await loop.bring(GOOD, assigned=0)
+    await loop.bring(seconds=0)
+    timeout_s, _ = loop.log.asked[-1]
+    assert timeout_s == pytest.approx(0.04)
+
+
 @pytest.mark.parametrize(
     ("work_s", "rows", "pause_s"),
     [
         pytest.param(0.001, 10, 0.025, id="little to do"),
-        pytest.param(0.01, 10, 0.06, id="some work"),
+        pytest.param(0.01, 10, 0.08, id="some work"),
         pytest.param(0.1, 10, 0.1, id="much work"),
         pytest.param(0.001, 50_000, 0.25, id="many rows"),
         pytest.param(0.1, 500_000, 1.0, id="at most a second"),

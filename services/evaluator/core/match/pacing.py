@@ -3,7 +3,7 @@
 from typing import Final
 
 # A pause is so many times as long as the work since the last flush: with little to do an alert need not wait.
-_PAUSE_PER_WORK: Final = 6
+_PAUSE_PER_WORK: Final = 8
 # Within this share of the interval and the interval.
 _LEAST_SHARE: Final = 0.25
 # A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third to half of this.
@@ -12,6 +12,6 @@ _MAX_PAUSE_SECONDS: Final = 1.0
 
 
 def pause_seconds(*, interval_s: float, work_s: float, rows: int) -> float:
-    """Return the pause after a flush of so many rows; `work_s` is what it took to match and to send them."""
+    """Return the pause after a flush of so many rows; `work_s` is the CPU that matching and sending them took."""
     by_work = min(max(_PAUSE_PER_WORK * work_s, _LEAST_SHARE * interval_s), interval_s)
     return max(by_work, min(rows * _PAUSE_SECONDS_PER_ROW, _MAX_PAUSE_SECONDS))
