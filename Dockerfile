@@ -7,7 +7,8 @@ RUN python -m venv /opt/tocsin \
  && /opt/tocsin/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r /tmp/requirements.lock
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin tocsin \
+RUN groupadd --system --gid 10001 tocsin \
+ && useradd --system --uid 10001 --gid tocsin --no-create-home --shell /usr/sbin/nologin tocsin \
  && install --directory --owner tocsin --group tocsin /var/lib/tocsin
 COPY --from=packages /opt/tocsin /opt/tocsin
 WORKDIR /app
@@ -24,5 +25,5 @@ ENV PATH=/opt/tocsin/bin:$PATH \
 USER tocsin
 # Each of them reports its health over HTTP.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 \
-  CMD ["python", "-c", "import os, urllib.request as web; web.urlopen(os.environ['HEALTH_URL'], timeout=2)"]
+  CMD ["python", "-c", "import os, ssl, urllib.request as web; web.urlopen(os.environ['HEALTH_URL'], timeout=2, context=ssl.create_default_context(cafile=os.environ.get('HEALTH_CA')))"]
 CMD ["python", "-m", "services.ingest", "--help"]

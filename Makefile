@@ -75,9 +75,10 @@ demo: $(READY) names ## start everything, send logs, show the alerts they cause,
 # Given, also as nothing, which removes what the last start was told. SINKS=0 is nothing too.
 given = $(filter-out undefined,$(origin $(1)))
 
-up: $(READY) names ## start everything and leave it running; OTLP=host:port, ROUTES=file, SINKS=1, INGEST_…=… are kept until OTLP= and so on
+up: $(READY) names ## start everything and leave it running; SECURE=1 with TLS and keys; OTLP=host:port, ROUTES=file, SINKS=1, INGEST_…=… are kept until OTLP= and so on
 	@$(BIN)/python -m stack up $(if $(call given,OTLP),--otlp "$(OTLP)") $(if $(call given,ROUTES),--routes "$(ROUTES)") \
-		$(if $(call given,SINKS),$(if $(filter-out 0,$(SINKS)),--sinks,--no-sinks))
+		$(if $(call given,SINKS),$(if $(filter-out 0,$(SINKS)),--sinks,--no-sinks)) \
+		$(if $(call given,SECURE),$(if $(filter-out 0,$(SECURE)),--secure,--no-secure))
 
 down: $(READY) names ## stop everything; PURGE=1 removes the data as well
 	@$(BIN)/python -m stack down $(if $(PURGE),--purge)

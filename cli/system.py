@@ -38,6 +38,10 @@ def start_system(
     sinks: Annotated[
         bool | None, typer.Option("--sinks/--no-sinks", help="Run the local sinks beside a routes file too.")
     ] = None,
+    secure: Annotated[
+        bool | None,
+        typer.Option("--secure/--no-secure", help="With TLS, certificates, keys and passwords, made on the spot."),
+    ] = None,
     servers_only: Annotated[bool, typer.Option("--servers-only", help="Only Kafka, PostgreSQL and Redis.")] = False,
 ) -> None:
     """Start Kafka, PostgreSQL, Redis, Envoy and the services, as far as they do not run yet.
@@ -46,7 +50,7 @@ def start_system(
     an empty value removes one.
     """
     with _exit_on_failure():
-        bring_up(RequestedOptions(otlp=otlp, routes=routes, sinks=sinks), servers_only=servers_only)
+        bring_up(RequestedOptions(otlp=otlp, routes=routes, sinks=sinks, secure=secure), servers_only=servers_only)
 
 
 def stop_system(*, purge: Annotated[bool, typer.Option("--purge", help="Also remove all data.")] = False) -> None:

@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument(
         "--sinks", action=argparse.BooleanOptionalAction, help="run the local sinks beside a routes file too"
     )
+    starting.add_argument(
+        "--secure", action=argparse.BooleanOptionalAction, help="with TLS, certificates, keys and passwords"
+    )
     starting.add_argument("--servers-only", action="store_true", help="Kafka, PostgreSQL and Redis, no services")
     starting.set_defaults(act=_up)
     stopping = commands.add_parser("down", help="stop everything")
@@ -54,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(chosen: argparse.Namespace) -> int:
     bring_up(
-        RequestedOptions(otlp=chosen.otlp, routes=chosen.routes, sinks=chosen.sinks), servers_only=chosen.servers_only
+        RequestedOptions(otlp=chosen.otlp, routes=chosen.routes, sinks=chosen.sinks, secure=chosen.secure),
+        servers_only=chosen.servers_only,
     )
     return 0
 

@@ -28,6 +28,10 @@ STACK_ERRORS = (
     ValueError,
 )
 
+_NOT_ENCRYPTED = (
+    "Not encrypted, and reached from this machine alone: Kafka, PostgreSQL and Redis, of which the last two ask for a"
+    " password; Envoy's administration; the local sinks."
+)
 _SOMETHING_MISSING, _NOTHING_RUNS = 1, 3
 
 
@@ -60,6 +64,8 @@ def bring_up(requested: RequestedOptions, *, servers_only: bool = False) -> None
             print_step(text)
 
         wiring = start_stack(progress, requested=requested, servers_only=servers_only, supervised=True)
+    if wiring.secure is not None:
+        terminal.print(_NOT_ENCRYPTED, soft_wrap=True)
     for endpoint in server_endpoints(wiring) if servers_only else [*endpoints(wiring), *stored_rules(wiring)]:
         # Never cut or wrapped: people copy these lines.
         example = (endpoint.example, "dim")

@@ -27,6 +27,7 @@ from services.chassis.settings import (
     SettingsError,
     address_or_nothing,
     addresses,
+    is_loopback,
     load_settings,
     setting,
     split_address,
@@ -174,6 +175,18 @@ class EnvoySettings:
             accepts_plaintext=self.plaintext,
         )
 
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever starts Envoy should know: who gets in without a credential, and what is not encrypted."""
+        found = []
+        if self.authentication == "required" and self.anonymous:
+            found.append(f"GATEWAY_ANONYMOUS: callers without credentials may do what the role {self.anonymous} may")
+        if not (is_loopback(f"{self.listen}:0") or self.tls_certificate):
+            found.append("GATEWAY_TLS_CERTIFICATE is not set: what users send, keys too, is not encrypted")
+        if self.plaintext:
+            found.append("GATEWAY_PLAINTEXT: every listener takes plaintext")
+        return found
+
     def _check_certificates(self) -> None:
         if bool(self.tls_certificate) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_key):
             raise ValueError("tls_certificate and tls_key must be given together, and with tls_client_ca")
@@ -181,6 +194,13 @@ class EnvoySettings:
             raise ValueError("mesh_certificate, mesh_key and mesh_ca must be given together")
         if self.plaintext and not (self.tls_certificate or self.mesh_certificate):
             raise ValueError("plaintext is for where tls_certificate or mesh_certificate is set")
+        knows_callers = bool(self.mesh_certificate) and (self.authentication == "required" or self.plaintext)
+        if not (knows_callers or is_loopback(f"{self.listen}:0")):
+            raise ValueError(
+                f'listen must be an address that only this machine reaches, such as 127.0.0.1, found "{self.listen}":'
+                " for any other set authentication=required, mesh_certificate, mesh_key and mesh_ca; anonymous is the"
+                " role of callers without credentials"
+            )
 
 
 def write_config(settings: EnvoySettings, folder: Path) -> Path:
@@ -270,6 +290,9 @@ def main() -> None:
     except SettingsError as error:
         sys.stderr.write("".join(f"envoy: {problem}\n" for problem in error.problems))
         sys.exit(2)
+    for warning in settings.warnings:
+        sys.stderr.write(f"envoy: warning: {warning}\n")
+    sys.stderr.flush()
     argv = envoy_command(config, concurrency=settings.concurrency)
     os.execv(argv[0], argv)  # noqa: S606  (no shell is wanted)
 

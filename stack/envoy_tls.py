@@ -95,7 +95,8 @@ def _edge_socket(paths: CertificatePaths, folder: Path) -> dict[str, Any]:
     if paths.ca is not None:
         # Callers may show one; a key or a token serves as well.
         context["validation_context_sds_secret_config"] = _secret(_EDGE_CLIENTS, folder)
-    return _socket("DownstreamTlsContext", {"common_tls_context": context})
+    # Said, not left out: the default is about to become the other one.
+    return _socket("DownstreamTlsContext", {"common_tls_context": context, "require_client_certificate": False})
 
 
 def _mesh_socket(folder: Path) -> dict[str, Any]:

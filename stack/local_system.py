@@ -16,6 +16,7 @@ from stack.processes import Processes
 from stack.program import StartupProgress
 from stack.readiness import ServiceCondition, service_condition
 from stack.routes_check import refuse_wrong_routes
+from stack.secure_files import SecureFiles, present_time
 from stack.servers import (
     ADDRESS_VARIABLES,
     SERVERS,
@@ -25,7 +26,7 @@ from stack.servers import (
 )
 from stack.sink_addresses import sink_variables
 from stack.start_options import RequestedOptions
-from stack.start_plan import plan_start
+from stack.start_plan import is_secure_start, plan_start
 from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
@@ -89,6 +90,7 @@ def start_stack(
     home = folder or default_folder()
     with lock_folder(home), sigterm_as_interrupt():
         processes = Processes(home)
+        _prepare_secure_files(home, requested, progress)
         plan = plan_start(home, requested, os.environ, ports=ports, external=external, servers_only=servers_only)
         wiring = replace(plan.wiring, defaults=_LEFT_RUNNING if supervised else {})
         for line in plan.lines:
@@ -147,7 +149,7 @@ def stack_status(*, folder: Path | None = None) -> list[StackState]:
     restarts = read_restarts(home) if SUPERVISOR in pids else {}
     waiting = [name for name, one in restarts.items() if one.due is not None]
     missing = [name for name in dict.fromkeys([*_read_expected(home), *waiting]) if name not in pids]
-    conditions = _conditions([name for name in SERVICES if name in pids], stored_wiring(home).ports)
+    conditions = _conditions([name for name in SERVICES if name in pids], stored_wiring(home))
     return [
         StackState(
             name=name,
@@ -161,11 +163,17 @@ def stack_status(*, folder: Path | None = None) -> list[StackState]:
     ]
 
 
-def _conditions(services: Sequence[str], ports: Ports) -> dict[str, ServiceCondition]:
+def _prepare_secure_files(home: Path, requested: RequestedOptions, progress: StartupProgress) -> None:
+    if is_secure_start(home, requested) and (issued := SecureFiles(home=home).prepare(present_time())):
+        progress(f"certificates issued for {', '.join(issued)}")
+
+
+def _conditions(services: Sequence[str], wiring: Wiring) -> dict[str, ServiceCondition]:
     """Ask all services at once, since one that is frozen takes its time."""
-    admin_ports = [getattr(ports, f"{name}_admin") for name in services]
+    admin_ports = [getattr(wiring.ports, f"{name}_admin") for name in services]
+    ask = partial(service_condition, context=wiring.client_context())
     with ThreadPoolExecutor(max_workers=len(SERVICES)) as pool:
-        return dict(zip(services, pool.map(service_condition, admin_ports), strict=True))
+        return dict(zip(services, pool.map(ask, admin_ports), strict=True))
 
 
 def _check_routes(wiring: Wiring, processes: Processes) -> None:
@@ -194,5 +202,6 @@ def _start_servers(processes: Processes, starter: Starter, progress: StartupProg
         starter.wait_until_ready(f"the {name} of {ADDRESS_VARIABLES[name]}", partial(check_server, name, address))
         progress(f"{name} answers at the address given")
     own = [name for name in SERVERS if name not in wiring.external]
-    starter.start([partial(server_program, name, processes, wiring.ports, progress) for name in own])
+    program = partial(server_program, processes=processes, ports=wiring.ports, progress=progress, secure=wiring.secure)
+    starter.start([partial(program, name) for name in own])
     create_topics(wiring.addresses.kafka, replicas=topic_replicas() if "kafka" in wiring.external else BROKER_DEFAULT)

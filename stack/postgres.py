@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +21,12 @@ from stack import unprivileged
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import ProgramSpec, StartError
+from stack.secure_files import SecureFiles
 
 USER = "alertuser"
 DATABASE = "alertdb"
 _VERSION = "18"
+_RULE = "host all all 127.0.0.1/32 {method}\n"
 _Result = TypeVar("_Result")
 
 
@@ -32,8 +35,10 @@ def postgres_url(ports: Ports, database: str = DATABASE) -> str:
     return f"postgresql://{USER}@127.0.0.1:{ports.postgres}/{database}"
 
 
-def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True) -> ProgramSpec:
-    """Create the cluster on the first start, and return how to run the server."""
+def postgres_program(
+    processes: Processes, ports: Ports, *, durable: bool = True, secure: SecureFiles | None = None
+) -> ProgramSpec:
+    """Create the cluster on the first start, and return how to run the server; a secure one asks for a password."""
     data = processes.data("postgres") / _VERSION
     if not (data / "PG_VERSION").exists():
         create_cluster(data)
@@ -49,16 +54,53 @@ def postgres_program(processes: Processes, ports: Ports, *, durable: bool = True
     if not durable:
         # For data that nobody needs after a crash of the machine; a crash of the server alone loses nothing.
         settings |= {"fsync": "off", "full_page_writes": "off"}
+    access = None
+    if secure is not None:
+        access = PasswordAccess(rules=processes.data("postgres") / "hba.conf", password=secure.postgres_password)
+        access.create_rules()
+        settings["hba_file"] = str(access.rules)
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return ProgramSpec(
         name="postgres",
         command=(*unprivileged_command(), str(postgres_binary("postgres")), "-D", str(data), *options),
         ports=ports.of("postgres"),
-        check_ready=lambda: _run(_create_alert_database(ports)),
+        check_ready=lambda: _run(_create_alert_database(ports, access)),
         start_timeout=timedelta(seconds=60),
         # "Fast" shutdown: it rolls back open transactions; SIGTERM would wait until every client has left.
         stop_signal=signal.SIGINT,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordAccess:
+    """How a server comes to ask for a password: it lets its user in, learns the password, and asks from then on."""
+
+    # The server's own rules of who comes in how (pg_hba.conf).
+    rules: Path
+    password: Path
+
+    @property
+    def secret(self) -> str:
+        """The password."""
+        return self.password.read_text().strip()
+
+    def create_rules(self) -> None:
+        """Let the user in without a password until it is set, where it has not been set before."""
+        if not self.rules.exists():
+            self.rules.write_text(_RULE.format(method="trust"))
+
+    async def demand(self, server: str) -> None:
+        """Set the password where it is not demanded yet, and demand it."""
+        if self.rules.read_text() == _RULE.format(method="scram-sha-256"):
+            return
+        connection = await asyncpg.connect(server, timeout=5)
+        try:
+            quoted = self.secret.replace("'", "''")
+            await connection.execute(f"ALTER ROLE \"{USER}\" PASSWORD '{quoted}'")
+            self.rules.write_text(_RULE.format(method="scram-sha-256"))
+            await connection.execute("SELECT pg_reload_conf()")
+        finally:
+            await connection.close()
 
 
 def with_database(server: str, name: str) -> str:
@@ -118,17 +160,22 @@ def create_cluster(data: Path) -> None:
     draft.rename(data)
 
 
-async def _create_alert_database(ports: Ports) -> None:
-    server = postgres_url(ports, "postgres")
-    await _execute(server, "SELECT 1")
+async def _create_alert_database(ports: Ports, access: PasswordAccess | None) -> None:
+    server, password = postgres_url(ports, "postgres"), None
+    if access is not None:
+        await access.demand(server)
+        password = access.secret
+    await _execute(server, "SELECT 1", password)
     try:
-        await _execute(server, f'CREATE DATABASE "{DATABASE}"')
+        await _execute(server, f'CREATE DATABASE "{DATABASE}"', password)
     except asyncpg.DuplicateDatabaseError:
-        await _execute(postgres_url(ports), "SELECT 1")
+        await _execute(postgres_url(ports), "SELECT 1", password)
     else:
         # So that people find tables without naming a schema. A migration does the same, but does not run in a database
         # that is restored from a dump.
-        await _execute(server, f'ALTER DATABASE "{DATABASE}" SET search_path = "$user", public, notifier, manager')
+        await _execute(
+            server, f'ALTER DATABASE "{DATABASE}" SET search_path = "$user", public, notifier, manager', password
+        )
 
 
 async def _query_value(server: str, query: str) -> object:
@@ -139,8 +186,8 @@ async def _query_value(server: str, query: str) -> object:
         await connection.close()
 
 
-async def _execute(server: str, statement: str) -> None:
-    connection = await asyncpg.connect(server, timeout=5)
+async def _execute(server: str, statement: str, password: str | None = None) -> None:
+    connection = await asyncpg.connect(server, timeout=5, password=password)
     try:
         await connection.execute(statement)
     finally:

@@ -4,9 +4,10 @@ The checks of Kafka, PostgreSQL and Redis are in the modules that run them; thos
 """
 
 import json
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -44,9 +45,14 @@ def wait_until_ready(
         pause_s = min(pause_s * 1.5, _MAX_PAUSE_S)
 
 
-def http_get(port: int, path: str) -> bytes:
-    """Return the body of a 200 response; raise OSError when nobody listens or the status is another."""
-    status, body = _get(port, path)
+def http_get(
+    port: int, path: str, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the body of a 200 response; raise OSError when nobody listens or the status is another.
+
+    With a context the port speaks HTTPS.
+    """
+    status, body = _get(port, path, context, headers or {})
     if status != _OK:
         raise ConnectionError(f"port {port} answered {path} with {status}: {body[:300].decode(errors='replace')}")
     return body
@@ -62,10 +68,10 @@ class ServiceCondition:
     degradation: str = ""
 
 
-def service_condition(port: int) -> ServiceCondition:
+def service_condition(port: int, context: ssl.SSLContext | None = None) -> ServiceCondition:
     """Return the condition of the service with this admin port."""
     try:
-        status, body = _get(port, "/health/reasons")
+        status, body = _get(port, "/health/reasons", context, {})
         reasons = json.loads(body)["reasons"]
     except (OSError, ValueError, KeyError):
         return ServiceCondition(problem="does not answer")
@@ -75,14 +81,18 @@ def service_condition(port: int) -> ServiceCondition:
     return ServiceCondition(problem=f"does not serve: {why}" if why else "does not serve")
 
 
-def _get(port: int, path: str) -> tuple[int, bytes]:
+def _get(port: int, path: str, context: ssl.SSLContext | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
     # Slow to import, and not needed by the guard.
-    from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection  # noqa: PLC0415
 
     # Not urllib, which would use a configured proxy for this machine's own ports.
-    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    connection = (
+        HTTPConnection("127.0.0.1", port, timeout=2)
+        if context is None
+        else HTTPSConnection("127.0.0.1", port, timeout=2, context=context)
+    )
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()
         return response.status, response.read()
     except HTTPException as error:
@@ -91,10 +101,10 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def check_gateway(ports: Ports) -> None:
+def check_gateway(ports: Ports, context: ssl.SSLContext | None = None) -> None:
     """Return when each listener of Envoy reaches a serving service, and Envoy itself finds all of them healthy."""
     for port in ports.gateway:
-        http_get(port, "/health")
+        http_get(port, "/health", context)
     clusters = json.loads(http_get(ports.envoy_admin, "/clusters?format=json"))
     for cluster in clusters["cluster_statuses"]:
         for host in cluster.get("host_statuses", []):

@@ -10,6 +10,7 @@ from stack.postgres import check_postgres, postgres_program, postgres_url
 from stack.processes import Processes
 from stack.program import ProgramSpec, StartupProgress
 from stack.redis import check_redis, redis_program, redis_url
+from stack.secure_files import REDIS_USER, SecureFiles
 from stack.topics import BROKER_DEFAULT
 
 SERVERS = ("kafka", "postgres", "redis")
@@ -30,12 +31,12 @@ class Addresses:
     redis: str
 
 
-def local_addresses(ports: Ports) -> Addresses:
-    """Return the addresses of servers started here."""
+def local_addresses(ports: Ports, *, secure: bool = False) -> Addresses:
+    """Return the addresses of servers started here; secure ones ask for a password beside."""
     return Addresses(
         kafka=f"127.0.0.1:{ports.kafka}",
         postgres=postgres_url(ports),
-        redis=redis_url(ports),
+        redis=redis_url(ports, user=REDIS_USER if secure else ""),
     )
 
 
@@ -56,16 +57,22 @@ def topic_replicas(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def server_program(
-    name: str, processes: Processes, ports: Ports, progress: StartupProgress, *, durable: bool = True
+    name: str,
+    processes: Processes,
+    ports: Ports,
+    progress: StartupProgress,
+    *,
+    durable: bool = True,
+    secure: SecureFiles | None = None,
 ) -> ProgramSpec:
     """Prepare a server's folder, which takes seconds on the first start, and return how to run it."""
     match name:
         case "kafka":
             return kafka_program(processes, ports, progress)
         case "postgres":
-            return postgres_program(processes, ports, durable=durable)
+            return postgres_program(processes, ports, durable=durable, secure=secure)
         case "redis":
-            return redis_program(processes, ports)
+            return redis_program(processes, ports, secure)
         case _:
             raise ValueError(f"there is no server called {name}")
 

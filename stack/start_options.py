@@ -21,6 +21,8 @@ class StartOptions:
     # None: the example's routes, which lead to the local sinks.
     routes: Path | None = None
     sinks: bool = False
+    # With certificates and keys, made on the spot.
+    secure: bool = False
 
     @property
     def runs_sinks(self) -> bool:
@@ -31,6 +33,7 @@ class StartOptions:
     def variables(self) -> dict[str, str]:
         """Return the options that are in use, as `make up` takes them."""
         options = {"OTLP": self.otlp, "ROUTES": str(self.routes or ""), "SINKS": "1" if self.sinks else ""}
+        options["SECURE"] = "1" if self.secure else ""
         return {name: value for name, value in options.items() if value}
 
 
@@ -41,6 +44,7 @@ class RequestedOptions:
     otlp: str | None = None
     routes: str | None = None
     sinks: bool | None = None
+    secure: bool | None = None
 
 
 def merge_options(requested: RequestedOptions, stored: StartOptions) -> StartOptions:
@@ -52,6 +56,8 @@ def merge_options(requested: RequestedOptions, stored: StartOptions) -> StartOpt
         options = replace(options, routes=Path(requested.routes).resolve() if requested.routes else None)
     if requested.sinks is not None:
         options = replace(options, sinks=requested.sinks)
+    if requested.secure is not None:
+        options = replace(options, secure=requested.secure)
     return options
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.chassis.settings import address_or_nothing
 from stack.ports import Ports, port_variable
+from stack.secure_files import SecureFiles
 from stack.servers import ADDRESS_VARIABLES, external_addresses, local_addresses
 from stack.service_settings import ServiceSettings, settings_of_start
 from stack.start_options import RequestedOptions, explain_variables, merge_options, merge_variables
@@ -40,7 +41,7 @@ def plan_start(
     Raise ValueError for ports that cannot be used, SettingsRefusedError for settings, StartError.
     """
     stored = stored_wiring(folder)
-    wiring = _wire(stored, requested, environ, ports, external)
+    wiring = _wire(folder, stored, requested, environ, ports, external)
     settings = ServiceSettings(used=stored.settings)
     if not servers_only:
         problems = _option_problems(wiring)
@@ -62,6 +63,11 @@ _PORT_DEFAULTS = {port_variable(name): str(port) for name, port in asdict(Ports(
 _SERVER_DEFAULTS = dict.fromkeys(ADDRESS_VARIABLES.values(), "a server that is started here")
 
 
+def is_secure_start(folder: Path, requested: RequestedOptions) -> bool:
+    """Return whether a start in this folder is one with certificates and keys."""
+    return merge_options(requested, stored_wiring(folder).options).secure
+
+
 def current_ports(folder: Path, environ: Mapping[str, str]) -> Ports:
     """Return the ports of the folder's system: those of the environment, else those of its last start.
 
@@ -71,6 +77,7 @@ def current_ports(folder: Path, environ: Mapping[str, str]) -> Ports:
 
 
 def _wire(
+    folder: Path,
     stored: Wiring,
     requested: RequestedOptions,
     environ: Mapping[str, str],
@@ -80,13 +87,14 @@ def _wire(
     options = merge_options(requested, stored.options)
     chosen = _merge_ports(stored, environ) if ports is None else ports
     servers = _merge_servers(stored, environ) if external is None else external
-    addresses = replace(local_addresses(chosen), **servers)
+    addresses = replace(local_addresses(chosen, secure=options.secure), **servers)
     return Wiring(
         addresses=addresses,
         ports=chosen,
         otlp=options.otlp,
         routes=options.routes,
         sinks=options.sinks,
+        secure=SecureFiles(home=folder) if options.secure else None,
         external=servers,
     )
 

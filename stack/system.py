@@ -45,7 +45,8 @@ class System:
 
     def wait_until_reachable(self) -> None:
         """Return when a call through Envoy reaches every service; after a restart that takes a moment."""
-        self._starter.wait_until_ready("a service behind Envoy", partial(check_gateway, self.wiring.ports))
+        check = partial(check_gateway, self.wiring.ports, self.wiring.client_context())
+        self._starter.wait_until_ready("a service behind Envoy", check)
 
     def start_one(self, name: str) -> None:
         """Start what was killed or stopped, and return when it is ready."""
@@ -91,13 +92,14 @@ def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     chosen = {**wiring.defaults, **wiring.settings}
     environ |= {key: value for key, value in chosen.items() if key.startswith(f"{name.upper()}_")}
     admin: int = getattr(wiring.ports, f"{name}_admin")
+    context = wiring.client_context()
     return ProgramSpec(
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),
         environ=environ,
         files=(routes,) if routes.is_file() else (),
         ports=wiring.ports.of(name),
-        check_ready=lambda: http_get(admin, "/health"),
+        check_ready=lambda: http_get(admin, "/health", context),
         grace=timedelta(seconds=20),
         stage=_SERVICE_STAGE,
     )

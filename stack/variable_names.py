@@ -18,7 +18,7 @@ from stack.servers import ADDRESS_VARIABLES, REPLICAS_VARIABLE
 from stack.system import named_variables
 from stack.wiring import SERVICES, stored_wiring
 
-_OPTIONS = ("ROUTES", "SINKS", "OTLP", "PURGE", "LOG", "ARGS", "BASE", "PYTHON")
+_OPTIONS = ("ROUTES", "SINKS", "SECURE", "OTLP", "PURGE", "LOG", "ARGS", "BASE", "PYTHON")
 # What the Makefile itself is made of: somebody may want another tool or folder.
 _OF_THE_MAKEFILE = ("SHELL", "BIN", "READY", "LEVELS", "DECISIONS", "COVERED", "CANDIDATES", "FIT")
 _OF_TESTS = ("TOCSIN_TEST_SERVERS", "TOCSIN_EXACTNESS_EXAMPLES", "TOCSIN_INSTALLED")

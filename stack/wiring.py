@@ -2,12 +2,14 @@
 
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
 from stack.ports import Ports
+from stack.secure_files import SecureFiles
 from stack.servers import ADDRESS_VARIABLES, Addresses, local_addresses
 from stack.start_options import StartOptions
 
@@ -37,6 +39,8 @@ class Wiring:
     defaults: Mapping[str, str] = field(default_factory=dict)
     # Servers that somebody else runs, by name; their addresses are in `addresses` too.
     external: Mapping[str, str] = field(default_factory=dict)
+    # With certificates, keys and passwords; None: plaintext, on the loopback interface.
+    secure: SecureFiles | None = None
     # A check of each variable that the routes file names: it shows that a value has changed, and not the value.
     routes_checks: Mapping[str, str] = field(default_factory=dict)
 
@@ -48,6 +52,7 @@ class Wiring:
             "otlp": self.otlp,
             "routes": None if self.routes is None else str(self.routes),
             "sinks": self.sinks,
+            "secure": self.secure is not None,
             "settings": dict(self.settings),
             "defaults": dict(self.defaults),
             "external": dict(self.external),
@@ -72,16 +77,21 @@ class Wiring:
             routes=routes,
             # An earlier version did not write these.
             sinks=bool(record.get("sinks")),
+            secure=SecureFiles(home=folder) if record.get("secure") else None,
             settings=record.get("settings", {}),
             defaults=record.get("defaults", {}),
             external=record.get("external", elsewhere),
             routes_checks=record.get("routes_checks", {}),
         )
 
+    def client_context(self) -> ssl.SSLContext | None:
+        """Return what the stack's own programs connect to the system with; None: plaintext."""
+        return None if self.secure is None else self.secure.client_context()
+
     @property
     def options(self) -> StartOptions:
         """Return the options that a later start keeps."""
-        return StartOptions(otlp=self.otlp, routes=self.routes, sinks=self.sinks)
+        return StartOptions(otlp=self.otlp, routes=self.routes, sinks=self.sinks, secure=self.secure is not None)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -127,7 +137,24 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
             "ROUTES": str(wiring.routes or _ROUTES),
         },
     }
-    return {f"{name.upper()}_{key}": value for key, value in (common | own[name]).items()}
+    environ = {f"{name.upper()}_{key}": value for key, value in (common | own[name]).items()}
+    if wiring.secure is None:
+        return environ
+    return environ | wiring.secure.service_environ(name) | _server_passwords(name, wiring, wiring.secure)
+
+
+def _server_passwords(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, str]:
+    """Return where a service finds the passwords of the servers that are started here."""
+    files = {"postgres": ("DATABASE_PASSWORD_FILE", secure.postgres_password)}
+    if name == "manager":
+        files["redis"] = ("REDIS_PASSWORD_FILE", secure.redis_password)
+    if name not in {"manager", "notifier"}:
+        return {}
+    return {
+        f"{name.upper()}_{setting}": str(path)
+        for server, (setting, path) in files.items()
+        if server not in wiring.external
+    }
 
 
 def gateway_environ(wiring: Wiring, access_log: Path) -> dict[str, str]:
@@ -146,7 +173,8 @@ def gateway_environ(wiring: Wiring, access_log: Path) -> dict[str, str]:
     for name in SERVICES:
         settings[name.upper()] = f"127.0.0.1:{getattr(ports, name)}"
         settings[f"{name.upper()}_ADMIN"] = f"127.0.0.1:{getattr(ports, f'{name}_admin')}"
-    return {f"GATEWAY_{key}": str(value) for key, value in settings.items()}
+    environ = {f"GATEWAY_{key}": str(value) for key, value in settings.items()}
+    return environ if wiring.secure is None else environ | wiring.secure.gateway_environ()
 
 
 def python_environ() -> dict[str, str]:

@@ -16,6 +16,7 @@ import dataclasses
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 
 from services.chassis.secret_files import Secret
 from services.chassis.server_settings import KafkaSettings, PostgresSettings, RedisSettings, positive
@@ -44,6 +45,7 @@ __all__ = [
     "address_or_nothing",
     "addresses",
     "describe_settings",
+    "is_loopback",
     "load_settings",
     "part",
     "renamed_settings",
@@ -92,6 +94,15 @@ def _level(value: str) -> None:
 def _authentication(value: str) -> None:
     if value not in _AUTHENTICATION:
         raise ValueError(f"must be one of {', '.join(_AUTHENTICATION)}")
+
+
+def is_loopback(value: str) -> bool:
+    """Return whether host:port is an address that only this machine reaches."""
+    host, _ = split_address(value)
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +172,14 @@ class ProcessSettings:
     )
 
     def __post_init__(self) -> None:
-        """Refuse plaintext addresses beside others."""
+        """Refuse to be reached from other machines by callers that nobody knows."""
         if (self.plaintext_listen or self.plaintext_admin_listen) and not self.tls.is_on:
             raise ValueError("plaintext_listen and plaintext_admin_listen are for where tls_certificate is set")
+        if self.tls.is_on and (self.authentication == "required" or self.plaintext_listen):
+            return
+        for name, value in (("listen", self.listen), ("admin_listen", self.admin_listen)):
+            if not is_loopback(value):
+                raise ValueError(
+                    f'{name} must be an address that only this machine reaches, such as 127.0.0.1, found "{value}":'
+                    " for any other set authentication=required, tls_certificate, tls_key and tls_ca"
+                )

@@ -61,8 +61,8 @@ def loaded(**environ: str) -> Settings:
 
 
 def test_nested_parts_are_read_under_the_same_prefix_with_the_service_s_own_defaults() -> None:
-    settings = loaded(LISTEN="0.0.0.0:1", TOPIC_PREFIX="t.")
-    assert settings.process.listen == "0.0.0.0:1"
+    settings = loaded(LISTEN="127.0.0.2:1", TOPIC_PREFIX="t.")
+    assert settings.process.listen == "127.0.0.2:1"
     assert settings.process.admin_listen == "127.0.0.1:9101"
     assert settings.kafka == KafkaSettings(brokers="kafka:9092", topic_prefix="t.")
 

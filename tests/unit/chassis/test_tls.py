@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.chassis.settings import ProcessSettings, SettingsError, TlsSettings, load_settings
+from services.chassis.settings import ProcessSettings, SettingsError, TlsSettings, is_loopback, load_settings
 from services.chassis.tls import TlsFiles
 from tests.fakes.certificates import Certificates
 
@@ -67,6 +67,27 @@ def test_the_files_go_together() -> None:
     with pytest.raises(SettingsError, match="X: tls_certificate, tls_key and tls_ca go together, tls_ca is not set"):
         load_settings(ProcessSettings, "X_", environ)
     assert load_settings(ProcessSettings, "X_", environ | {"X_TLS_CA": "a"}).tls == TLS
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.0.1:1", "[::1]:1", "localhost:1"])
+def test_addresses_of_this_machine_alone_need_no_authentication(address: str) -> None:
+    assert is_loopback(address)
+    process(listen=address, admin_listen=address)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", ":1", "[::]:1", "10.0.0.7:1", "tocsin.example.org:1"])
+@pytest.mark.parametrize("name", ["listen", "admin_listen"])
+def test_any_other_address_needs_authentication_and_certificates(name: str, address: str) -> None:
+    assert not is_loopback(address)
+    for missing in ({}, {"authentication": "required"}, {"tls": TLS}):
+        with pytest.raises(
+            ValueError,
+            match=f'^{name} must be .* found "{address}".* authentication=required, tls_cert'.replace("[", r"\["),
+        ):
+            process(**missing, **{name: address})
+    process(authentication="required", tls=TLS, **{name: address})
+    # On the way from plaintext to certificates.
+    process(tls=TLS, plaintext_listen="0.0.0.0:2", **{name: address})
 
 
 @pytest.mark.parametrize("name", ["plaintext_listen", "plaintext_admin_listen"])

@@ -15,6 +15,7 @@ import yaml
 
 from services.chassis.settings import describe_settings, load_settings
 from services.notifier.settings import load_routes
+from stack.container_certificates import container_requests, ensure
 from stack.envoy import EnvoySettings, render_config
 from stack.postgres import DATABASE, USER
 from stack.topics import create_topics
@@ -60,13 +61,14 @@ def loaded(service: str) -> Any:
     return load_settings(kind, prefix, environment(service))
 
 
-def test_it_keeps_the_compose_specification() -> None:
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.secure.yaml"])
+def test_it_keeps_the_compose_specification(name: str) -> None:
     schema = files("check_jsonschema").joinpath("builtin_schemas/vendor/compose-spec.json").read_text()
-    jsonschema.validate(compose(), json.loads(schema))
+    jsonschema.validate(yaml.safe_load((ROOT / name).read_text()), json.loads(schema))
 
 
 def test_the_services_have_the_names_that_runbooks_use() -> None:
-    assert set(compose()["services"]) == {*NAMES, "create-topics"}
+    assert set(compose()["services"]) == {*NAMES, "create-topics", "certificates"}
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -104,7 +106,8 @@ def test_envoy_has_the_address_of_each_service(service: str, module: str) -> Non
 @pytest.mark.parametrize("service", SERVICES)
 def test_its_health_check_calls_its_admin_port(service: str) -> None:
     admin = port(loaded(service).process.admin_listen)
-    assert environment(service)["HEALTH_URL"] == f"http://127.0.0.1:{admin}/health"
+    assert environment(service)["HEALTH_URL"] == f"https://127.0.0.1:{admin}/health"
+    assert environment(service)["HEALTH_CA"] == loaded(service).process.tls.tls_ca
 
 
 def test_envoys_health_check_calls_its_own_admin_port() -> None:
@@ -167,7 +170,7 @@ def test_manager_and_notifier_use_the_database_that_is_created(service: str) -> 
 
 def test_the_notifier_can_read_its_routes() -> None:
     assert loaded("notification-service").routes == Path("/etc/tocsin/routes.yaml")
-    (mounted,) = compose()["services"]["notification-service"]["volumes"]
+    mounted, _ = compose()["services"]["notification-service"]["volumes"]
     source, target, mode = filled_in(mounted).split(":")
     assert (target, mode) == ("/etc/tocsin/routes.yaml", "ro")
     assert load_routes(ROOT / source, environment("notification-service"))
@@ -177,7 +180,7 @@ def test_what_is_mounted_exists() -> None:
     named = set(compose()["volumes"])
     for service in compose()["services"].values():
         for volume in service.get("volumes", []):
-            source = filled_in(volume).split(":")[0]
+            source = volume["source"] if isinstance(volume, dict) else filled_in(volume).split(":")[0]
             assert (ROOT / source).exists() if source.startswith(".") else source in named
 
 
@@ -185,6 +188,64 @@ def test_what_is_mounted_exists() -> None:
 def test_a_service_has_only_the_rights_that_it_needs(service: str) -> None:
     ours = compose()["services"][service]
     assert (ours["read_only"], ours["cap_drop"]) == (True, ["ALL"])
+
+
+def mounted_certificates(service: dict[str, Any]) -> dict[str, str]:
+    """Return the folders of certificates that a container has, by where they are in it."""
+    volumes = [volume for volume in service.get("volumes", []) if isinstance(volume, dict)]
+    assert all(volume["source"] == "certificates" and volume["read_only"] for volume in volumes)
+    return {volume["target"]: volume["volume"]["subpath"] for volume in volumes}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_asks_for_certificates_and_has_its_own_alone(service: str) -> None:
+    process, ours = loaded(service).process, compose()["services"][service]
+    assert process.authentication == "required"
+    assert process.tls.tls_key == "/certificates/key.pem"
+    assert mounted_certificates(ours) == {"/certificates": SERVICES[service][0]}
+    assert ours["depends_on"]["certificates"] == {"condition": "service_completed_successfully"}
+    named = {request.identity.rpartition("/")[2]: request for request in container_requests()}
+    assert service in named[SERVICES[service][0]].dns
+
+
+def test_the_gateway_knows_the_services_and_lets_anybody_on_this_machine_in() -> None:
+    gateway, ours = loaded("api-gateway"), compose()["services"]["api-gateway"]
+    assert (gateway.authentication, gateway.anonymous) == ("required", "admin")
+    assert gateway.mesh_ca == "/certificates/ca.pem"
+    assert any("callers without credentials may do what the role admin may" in text for text in gateway.warnings)
+    assert mounted_certificates(ours) == {"/certificates": "gateway"}
+
+
+def test_the_secure_variant_lets_nobody_in_without_a_credential() -> None:
+    secure = yaml.safe_load((ROOT / "compose.secure.yaml").read_text())["services"]["api-gateway"]
+    gateway = load_settings(EnvoySettings, "GATEWAY_", environment("api-gateway") | secure["environment"])
+    assert (gateway.authentication, gateway.anonymous) == ("required", "")
+    assert (gateway.tls_key, gateway.tls_client_ca) == ("/edge/key.pem", "/edge/ca.pem")
+    assert gateway.warnings == []
+    assert mounted_certificates(secure) == {"/edge": "edge"}
+
+
+def test_the_certificates_are_issued_where_the_containers_look_for_them(tmp_path: Path) -> None:
+    _, _, program = compose()["services"]["certificates"]["command"]
+    assert program == "from stack.container_certificates import ensure; ensure('/var/lib/tocsin')"
+    ensure(str(tmp_path))
+    folders = {path.name for path in tmp_path.iterdir()}
+    used = [mounted_certificates(service) for service in compose()["services"].values()]
+    assert {folder for mounts in used for folder in mounts.values()} | {"edge", "ca"} == folders
+    # Prometheus runs as another user, in the group of the image's.
+    assert (tmp_path / "prometheus" / "key.pem").stat().st_mode & 0o777 == 0o640
+    assert compose()["services"]["prometheus"]["group_add"] == ["10001"]
+    assert "groupadd --system --gid 10001 tocsin" in (ROOT / "Dockerfile").read_text()
+
+
+def test_prometheus_shows_its_certificate_and_knows_each_service_by_the_name_of_its_container() -> None:
+    mounts = mounted_certificates(compose()["services"]["prometheus"])
+    issued = {name for request in container_requests() for name in request.dns}
+    for job in yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]:
+        tls, (discovery,) = job["tls_config"], job["dns_sd_configs"]
+        assert (job["scheme"], discovery["names"]) == ("https", [tls["server_name"]])
+        assert tls["server_name"] in issued
+        assert {Path(tls[name]).parent for name in ("ca_file", "cert_file", "key_file")} == set(map(Path, mounts))
 
 
 def port(address: str) -> str:

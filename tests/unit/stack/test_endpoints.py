@@ -10,6 +10,7 @@ import pytest
 
 from stack.endpoints import endpoints, server_endpoints, stored_rules
 from stack.ports import Ports
+from stack.secure_files import SecureFiles
 from stack.servers import local_addresses
 from stack.wiring import Wiring
 
@@ -56,3 +57,22 @@ def test_rules_are_shown_by_name_and_many_of_them_shortened(monkeypatch: pytest.
 def test_without_an_answer_no_rules_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stack.endpoints.http_get", lambda *_: b"not yet")
     assert stored_rules(WIRING) == []
+
+
+def test_a_secure_system_is_tried_with_its_authority_key_and_passwords() -> None:
+    secure = replace(WIRING, secure=SecureFiles(home=Path("/run")), addresses=local_addresses(Ports(), secure=True))
+    by_name = {endpoint.name: endpoint for endpoint in endpoints(secure)}
+    authority, key = (
+        "--cacert /run/certificates/edge/ca.pem",
+        '-H "Authorization: Bearer $(cat /run/secrets/admin.key)"',
+    )
+    assert by_name["REST"].example == f"curl {authority} {key} https://127.0.0.1:8080/api/alert-rules"
+    assert by_name["gRPC"].example == f"grpcurl {authority[1:]} {key} 127.0.0.1:8080 list"
+    assert by_name["each service"].example == f"curl {authority} https://127.0.0.1:8081/health"
+    assert "--key /run/certificates/prometheus/key.pem https://127.0.0.1:9101/metrics" in by_name["metrics"].example
+    assert by_name["database"].example.startswith("PGPASSWORD=$(cat /run/secrets/postgres.password) ")
+    assert by_name["Redis"].example.endswith("redis-cli --user tocsin -p 6379")
+    # Of servers that others run, their passwords are not known here.
+    external = {"postgres": "postgresql://u@db/d", "redis": "redis://cache/0"}
+    elsewhere = [one.example for one in server_endpoints(replace(secure, external=external))]
+    assert not any("/run/secrets" in example for example in elsewhere)

@@ -96,3 +96,28 @@ def test_without_certificates_there_is_plaintext_and_no_file(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["envoy.json"]
     assert "transport_socket" not in text
     assert json.loads(text)["static_resources"]["listeners"][0]["filter_chains"][0].keys() == {"filters"}
+
+
+def test_an_address_that_others_reach_needs_authentication_and_certificates() -> None:
+    mesh: dict[str, Any] = {"mesh_certificate": "c", "mesh_key": "k", "mesh_ca": "a"}
+    for missing in ({}, mesh, {"authentication": "required"}):
+        with pytest.raises(
+            ValueError, match=r'^listen must be .* found "0\.0\.0\.0": for any other set authentication=req'
+        ):
+            EnvoySettings(listen="0.0.0.0", **missing)
+    EnvoySettings(listen="0.0.0.0", authentication="required", **mesh)
+    # On the way from plaintext to certificates.
+    EnvoySettings(listen="0.0.0.0", plaintext=True, **mesh)
+    for local in ("127.0.0.1", "::1", "localhost"):
+        EnvoySettings(listen=local)
+
+
+def test_what_lets_strangers_in_is_a_warning() -> None:
+    mesh: dict[str, Any] = {"mesh_certificate": "c", "mesh_key": "k", "mesh_ca": "a", "authentication": "required"}
+    assert EnvoySettings().warnings == []
+    (anonymous, clear) = EnvoySettings(listen="0.0.0.0", anonymous="admin", **mesh).warnings
+    assert anonymous == "GATEWAY_ANONYMOUS: callers without credentials may do what the role admin may"
+    assert clear.startswith("GATEWAY_TLS_CERTIFICATE is not set")
+    assert EnvoySettings(plaintext=True, **mesh).warnings == ["GATEWAY_PLAINTEXT: every listener takes plaintext"]
+    edge: dict[str, Any] = {"tls_certificate": "c", "tls_key": "k"}
+    assert EnvoySettings(listen="0.0.0.0", **edge, **mesh).warnings == []

@@ -1,0 +1,234 @@
+"""A system with SECURE=1: who gets in, who does not, and certificates that change while it is used."""
+
+import dataclasses
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Self
+
+import grpc
+import pytest
+from cryptography import x509
+
+from stack.certificate_requests import CertificateFiles, client_request
+from stack.certificates import forget_former_authority, issue, renew_authority, rotate
+from stack.readiness import http_get
+from stack.secure_files import SecureFiles
+from stack.servers import Addresses
+from stack.system import System
+from stack.testing import isolated_wiring, temporary_system
+from stack.wiring import SERVICES
+from tests.e2e.world import wait_until
+from tests.fakes.certificates import channel_credentials, client_context
+
+EVENT = {"service": "payment-service", "level": "ERROR", "message": "Database connection failed"}
+INGEST = "/tocsin.logs.v1.LogIngestService/Ingest"
+
+
+@dataclass(frozen=True)
+class SecureSystem:
+    """A running system, and how its users and its enemies connect."""
+
+    system: System
+    files: SecureFiles
+    admin: CertificateFiles
+
+    @property
+    def edge(self) -> int:
+        return self.system.wiring.ports.edge
+
+    def connect(self, own: CertificateFiles | None = None) -> HTTPSConnection:
+        return HTTPSConnection("localhost", self.edge, timeout=20, context=client_context(self.files.ca, own))
+
+    def call(
+        self, method: str, path: str, body: object = None, *, own: CertificateFiles | None = None, key: str = ""
+    ) -> tuple[int, Any]:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        with closing(self.connect(own)) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b"null")
+
+    def call_directly(self, credentials: grpc.ChannelCredentials | None) -> grpc.StatusCode:
+        """Call ingest at its own port, past Envoy."""
+        target = f"127.0.0.1:{self.system.wiring.ports.ingest}"
+        options: Any = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+        opened = (
+            grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
+        )
+        with opened:
+            method: Any = opened.unary_unary(INGEST, request_serializer=bytes, response_deserializer=bytes)
+            code: grpc.StatusCode = method.future(b"", timeout=10).code()
+            return code
+
+
+@pytest.fixture(scope="module")
+def secure(
+    kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecureSystem]:
+    folder = tmp_path_factory.mktemp("secure")
+    files = SecureFiles(home=folder)
+    files.prepare(datetime.now(UTC))
+    admin = issue(folder / "certificates", client_request("ada", role="admin", tenant="default"), now=datetime.now(UTC))
+    servers = Addresses(kafka=kafka, postgres=postgres, redis=redis_url)
+    with isolated_wiring(servers) as wiring:
+        # The shared servers ask for no password.
+        secured = dataclasses.replace(wiring, secure=files, external=dataclasses.asdict(wiring.addresses))
+        with temporary_system(secured, folder, print) as system:
+            yield SecureSystem(system, files, admin.files)
+
+
+def test_the_curl_lines_of_the_first_version_need_a_credential(secure: SecureSystem) -> None:
+    for method, path, body in (("POST", "/api/logs", EVENT), ("GET", "/api/alert-rules", None)):
+        assert secure.call(method, path, body)[0] == 401
+        assert secure.call(method, path, body, key="tocsin_unknown")[0] == 401
+        assert secure.call(method, path, body, own=secure.admin)[0] == 200
+    issued = client_request("eve", role="viewer", tenant="default")
+    viewer = issue(secure.files.home / "certificates", issued, now=datetime.now(UTC)).files
+    assert secure.call("GET", "/api/alert-rules", own=viewer)[0] == 200
+    assert secure.call("POST", "/api/logs", EVENT, own=viewer)[0] == 403
+
+
+def test_health_is_for_all_and_says_states_only(secure: SecureSystem) -> None:
+    status, health = secure.call("GET", "/health")
+    assert (status, set(health)) == (200, {"service", "status", "dependencies"})
+
+
+def get_in_plaintext(port: int) -> None:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", "/health")
+        connection.getresponse()
+
+
+def test_plaintext_is_refused_everywhere(secure: SecureSystem) -> None:
+    ports = secure.system.wiring.ports
+    for port in (*ports.gateway, ports.mesh, ports.ingest, ports.manager_admin):
+        with pytest.raises((OSError, HTTPException)):
+            get_in_plaintext(port)
+    assert secure.call_directly(None) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_services_own_port_is_for_the_mesh(secure: SecureSystem) -> None:
+    ca = grpc.ssl_channel_credentials(secure.files.ca.read_bytes())
+    assert secure.call_directly(ca) is grpc.StatusCode.UNAVAILABLE
+    # Another service is known, and may not write events.
+    evaluator = channel_credentials(secure.files.certificate("evaluator"))
+    assert secure.call_directly(evaluator) is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_metrics_are_read_with_the_certificate_for_it(secure: SecureSystem) -> None:
+    port = secure.system.wiring.ports.manager_admin
+    exposed = http_get(port, "/metrics", secure.files.client_context()).decode()
+    assert 'tocsin_certificate_expiry_timestamp_seconds{certificate="tls_certificate"}' in exposed
+    with pytest.raises(OSError, match="403"):
+        http_get(port, "/metrics", client_context(secure.files.ca))
+
+
+def test_no_secret_is_in_a_log(secure: SecureSystem) -> None:
+    keys = [secure.files.certificate(name).key.read_text().splitlines()[1] for name in (*SERVICES, "gateway")]
+    for name in (*SERVICES, "envoy"):
+        text = secure.system.log(name).read_text(errors="replace")
+        assert not any(key in text for key in [*keys, secure.files.redis_password.read_text().strip()])
+
+
+@dataclass
+class Load:
+    """Calls without a pause, each kind on a thread of its own; what fails is kept."""
+
+    secure: SecureSystem
+    calls: int = 0
+    failures: list[str] = field(default_factory=list)
+    _has_ended: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._threads = [threading.Thread(target=work) for work in (self._anew, self._kept)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def await_calls(self, number: int) -> None:
+        """Return when so many more calls were made."""
+        target = self.calls + number
+        wait_until(lambda: self.calls >= target or self.failures, what="calls go on")
+
+    def _anew(self) -> None:
+        """Connect for each call, with the certificate of that moment."""
+        while not self._has_ended.is_set():
+            with closing(self.secure.connect(self.secure.admin)) as connection:
+                self._call(connection, "POST", "/api/logs")
+
+    def _kept(self) -> None:
+        """Make all calls over one connection, which lives longer than the certificates of its beginning."""
+        with closing(self.secure.connect(self.secure.admin)) as connection:
+            while not self._has_ended.is_set():
+                self._call(connection, "GET", "/api/alerts")
+
+    def _call(self, connection: HTTPSConnection, method: str, path: str) -> None:
+        try:
+            body = json.dumps(EVENT) if method == "POST" else None
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            text = response.read()
+        except (OSError, HTTPException) as error:
+            self.failures.append(f"{method} {path}: {error!r}")
+        else:
+            if response.status != 200:
+                self.failures.append(f"{method} {path}: {response.status} {text[:200]!r}")
+        self.calls += 1
+
+
+def served(secure: SecureSystem, port: int) -> bytes:
+    """The certificate that a new connection to this port sees."""
+    context = ssl.create_default_context(cafile=str(secure.files.ca))
+    gateway = secure.files.certificate("gateway")
+    context.load_cert_chain(gateway.certificate, gateway.key)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def test_certificates_and_their_authority_change_under_load_and_no_call_fails(secure: SecureSystem) -> None:
+    folder, ports = secure.files.home / "certificates", secure.system.wiring.ports
+    listening = {"edge": ports.edge, "gateway": ports.mesh} | {
+        name: port for name in SERVICES for port in (getattr(ports, name), getattr(ports, f"{name}_admin"))
+    }
+
+    def all_serve_their_own() -> bool:
+        return all(
+            served(secure, port) == ssl.PEM_cert_to_DER_cert(secure.files.certificate(name).certificate.read_text())
+            for name, port in listening.items()
+        )
+
+    def envoy_trusts(authority: x509.Certificate) -> bool:
+        return f"{authority.serial_number:x}" in http_get(ports.envoy_admin, "/certs").decode()
+
+    former = {name: served(secure, port) for name, port in listening.items()}
+    with Load(secure) as load:
+        load.await_calls(20)
+        rotate(folder, now=datetime.now(UTC))
+        wait_until(all_serve_their_own, what="the renewed certificates are in use")
+        load.await_calls(50)
+        renewed = {name: served(secure, port) for name, port in listening.items()}
+        assert all(renewed[name] != former[name] for name in listening)
+        authority = x509.load_pem_x509_certificates(renew_authority(folder, now=datetime.now(UTC)).read_bytes())[0]
+        wait_until(lambda: envoy_trusts(authority), what="Envoy trusts the new authority")
+        rotate(folder, now=datetime.now(UTC))
+        wait_until(all_serve_their_own, what="the new authority's certificates are in use")
+        load.await_calls(50)
+        forget_former_authority(folder)
+        wait_until(all_serve_their_own, what="the new authority is trusted alone")
+        load.await_calls(50)
+    assert load.failures == []

@@ -1,0 +1,77 @@
+"""PostgreSQL and Redis of a system with SECURE=1: they ask for a password from their first start on."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from stack.guard import guarded
+from stack.ports import Ports
+from stack.postgres import DATABASE, postgres_url
+from stack.processes import Processes
+from stack.redis import redis_url
+from stack.secure_files import REDIS_USER, SecureFiles
+from stack.servers import server_program
+from stack.starter import Starter
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[tuple[Processes, Ports, SecureFiles]]:
+    files = SecureFiles(home=tmp_path)
+    files.prepare(datetime.now(UTC))
+    processes, ports = Processes(tmp_path), Ports.free()
+    with guarded(tmp_path):
+        try:
+            start(processes, ports, files)
+            yield processes, ports, files
+        finally:
+            Starter(processes, print).stop(processes.running())
+
+
+def start(processes: Processes, ports: Ports, files: SecureFiles | None) -> None:
+    program = partial(server_program, processes=processes, ports=ports, progress=print, durable=False, secure=files)
+    Starter(processes, print).start([partial(program, name) for name in ("postgres", "redis")])
+
+
+async def read_one(ports: Ports, password: str | None) -> int:
+    connection = await asyncpg.connect(postgres_url(ports, DATABASE), password=password, timeout=5)
+    try:
+        return int(await connection.fetchval("SELECT 1"))
+    finally:
+        await connection.close()
+
+
+async def test_the_servers_ask_for_the_passwords_of_the_folder(
+    started: tuple[Processes, Ports, SecureFiles],
+) -> None:
+    processes, ports, files = started
+    secret, redis_secret = (path.read_text().strip() for path in (files.postgres_password, files.redis_password))
+    for wrong in (None, "", "wrong"):
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await read_one(ports, wrong)
+    assert await read_one(ports, secret) == 1
+    with closing(Redis.from_url(redis_url(ports))) as nobody, pytest.raises(AuthenticationError):
+        nobody.ping()
+    with closing(Redis.from_url(redis_url(ports, user=REDIS_USER), password=redis_secret)) as client:
+        assert client.set("key", "value")
+        with pytest.raises(NoPermissionError):
+            client.config_get("maxmemory")
+    # The next start finds them as they are, and one without passwords opens them again.
+    start(processes, ports, files)
+    assert await read_one(ports, secret) == 1
+    start(processes, ports, None)
+    assert await read_one(ports, None) == 1
+    with closing(Redis.from_url(redis_url(ports))) as anybody:
+        assert anybody.get("key") == b"value"
+    start(processes, ports, files)
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await read_one(ports, None)
+    assert await read_one(ports, secret) == 1
