@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPException
 from queue import SimpleQueue
 from typing import Annotated
 
@@ -26,7 +25,7 @@ from cli.demo.steps import count_evaluated
 from cli.output import OutputFormat, OutputOption, print_data, print_table, stdout
 from services.contract.timestamps import timestamp_of
 from stack.local_system import default_folder
-from stack.wiring import stored_wiring
+from stack.wiring import Wiring, stored_wiring
 from tocsin.alerts.v1.alert_service_pb2 import ListAlertsRequest
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -122,10 +121,10 @@ def load(
     plan = LoadPlan(rate=rate, seconds=seconds, services=services, mix=parse_mix(mix))
     with open_channel(server, output) as channel:
         began = datetime.now(UTC)
-        port = stored_wiring(default_folder()).ports.evaluator_admin if server == default_server() else None
-        before = _count_evaluated(port)
+        here = stored_wiring(default_folder()) if server == default_server() else None
+        before = _count_evaluated(here)
         result = _send(plan, channel, is_hidden=output.is_data)
-        result.evaluated = _await_evaluated(port, before, result.accepted)
+        result.evaluated = _await_evaluated(here, before, result.accepted)
         result.alerts = _await_alerts(channel, began)
     _print(plan, result, output)
     if result.problems:
@@ -215,21 +214,21 @@ def _progress_bar(*, is_hidden: bool) -> Progress:
     )
 
 
-def _count_evaluated(port: int | None) -> int | None:
+def _count_evaluated(here: Wiring | None) -> int | None:
     """Return how many events the evaluator of this machine has evaluated; None where that is not known."""
-    if port is None:
+    if here is None:
         return None
     try:
-        return count_evaluated(port)
-    except (OSError, HTTPException):
+        return count_evaluated(here.ports.evaluator_admin, here.client_context())
+    except OSError:
         return None
 
 
-def _await_evaluated(port: int | None, before: int | None, accepted: int) -> int | None:
+def _await_evaluated(here: Wiring | None, before: int | None, accepted: int) -> int | None:
     """Return how many of the accepted events were evaluated, once all are or time is over. Others' events count too."""
     deadline = time.monotonic() + _EVALUATED_TIMEOUT_S
     while True:
-        now = _count_evaluated(port)
+        now = _count_evaluated(here)
         if now is None or before is None:
             return None
         if now - before >= accepted or time.monotonic() > deadline:

@@ -1,6 +1,7 @@
 """The steps of the demo against a running system, over REST as curl uses it."""
 
 import json
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from cli.send.events import TimeMode, events_to_send, parse_lines
 from cli.send.log_file import LogFile, service_name_of
 from cli.send.sender import SendSummary, send_events
 from services.chassis.clock import SystemClock
+from stack.readiness import http_get
 
 # How long to wait for what is expected, and how long to watch afterwards for what is not.
 RESULT_TIMEOUT_S = 30.0
@@ -147,11 +149,9 @@ def await_evaluated(admin_port: int, events: int) -> bool:
     return True
 
 
-def count_evaluated(admin_port: int) -> int:
-    """Return how many events the evaluator on this admin port has evaluated. Raises OSError, HTTPException."""
-    with closing(HTTPConnection("127.0.0.1", admin_port, timeout=5)) as connection:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
+def count_evaluated(admin_port: int, context: ssl.SSLContext | None = None) -> int:
+    """Return how many events the evaluator on this admin port has evaluated. Raises OSError."""
+    text = http_get(admin_port, "/metrics", context).decode()
     values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("events_evaluated_total")]
     return int(sum(map(float, values)))
 
