@@ -110,7 +110,13 @@ def _upstream_socket(service: str, folder: Path, protocol: str) -> dict[str, Any
 
 
 def _own(name: str, folder: Path, protocols: list[str]) -> dict[str, Any]:
-    return {"alpn_protocols": protocols, "tls_certificate_sds_secret_configs": [_secret(name, folder)]}
+    versions = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
+    return {
+        "alpn_protocols": protocols,
+        # Said, since Envoy itself would connect with TLS 1.2 at most.
+        "tls_params": versions,
+        "tls_certificate_sds_secret_configs": [_secret(name, folder)],
+    }
 
 
 def _peers(identity: Mapping[str, str], folder: Path) -> dict[str, Any]:
