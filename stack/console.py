@@ -6,6 +6,7 @@ from contextlib import suppress
 from rich.text import Text
 
 from stack.endpoints import endpoints, server_endpoints, stored_rules
+from stack.first_key import KeyRefusedError
 from stack.folder_lock import FolderLockError
 from stack.kafka_runtime import JarsError
 from stack.local_system import StackState, start_stack, stop_stack
@@ -20,6 +21,7 @@ from stack.topics import TopicsError
 STACK_ERRORS = (
     StartError,
     JarsError,
+    KeyRefusedError,
     FolderLockError,
     RoutesFileError,
     SettingsRefusedError,
@@ -29,8 +31,8 @@ STACK_ERRORS = (
 )
 
 _NOT_ENCRYPTED = (
-    "Not encrypted, and reached from this machine alone: Kafka, PostgreSQL and Redis, of which the last two ask for a"
-    " password; Envoy's administration; the local sinks."
+    "Not encrypted, and reached from this machine alone: PostgreSQL and Redis, which ask for a password; Envoy's"
+    " administration; the local sinks."
 )
 _SOMETHING_MISSING, _NOTHING_RUNS = 1, 3
 

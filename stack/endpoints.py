@@ -45,7 +45,13 @@ def server_endpoints(wiring: Wiring) -> list[Endpoint]:
         client = _server("Redis", addresses.redis, python.with_name("redis-cli"), "--user", REDIS_USER)
         password = _contents_of(wiring.secure.redis_password)
         redis = replace(client, example=f"REDISCLI_AUTH={password} {client.example} -p {wiring.ports.redis}")
-    return [database, _server("Kafka", addresses.kafka, python, "-c", topics), redis]
+    kafka = _server("Kafka", addresses.kafka, python, "-c", topics)
+    if wiring.secure is not None and "kafka" not in wiring.external:
+        files = wiring.secure.kafka
+        login = {"CA": files.ca, "CERTIFICATE": files.certificate, "KEY": files.key}
+        variables = " ".join(f"TOCSIN_KAFKA_{name}={_shown(path)}" for name, path in login.items())
+        kafka = replace(kafka, example=f"{variables} {kafka.example}")
+    return [database, kafka, redis]
 
 
 def service_endpoints(wiring: Wiring) -> list[Endpoint]:

@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from services.chassis.settings import KafkaSettings
+from stack.first_key import create_first_key
 from stack.folder_lock import ignoring_interrupts, lock_folder, sigterm_as_interrupt, take_over_folder
+from stack.kafka import tls_client
 from stack.port_conflicts import refuse_taken_ports
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import StartupProgress
 from stack.readiness import ServiceCondition, service_condition
 from stack.routes_check import refuse_wrong_routes
-from stack.secure_files import SecureFiles, present_time
+from stack.secure_files import SecureFiles, present_time, write_secret
 from stack.servers import (
     ADDRESS_VARIABLES,
     SERVERS,
@@ -31,7 +34,7 @@ from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
 from stack.topics import BROKER_DEFAULT, create_topics
-from stack.wiring import ROOT, SERVICES, Wiring, stored_wiring
+from stack.wiring import ROOT, SERVICES, Wiring, service_environ, stored_wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,8 @@ class StackState:
 
 # Names of what should run.
 _EXPECTED = "expected.json"
+# Who acts with the first key.
+_ADMIN = "admin"
 # An event of the manager's log, on the first start with its database.
 _RULES_CREATED = "default_rules_created"
 _SOUND = ServiceCondition()
@@ -84,8 +89,8 @@ def start_stack(
     Options and variables that are not given are the stored ones. Settings and a routes file are checked before anything
     is stopped or started. Servers in `external`, a map from name to address, are not started; None: those that the
     environment or the last start names. With `supervised`, a program that ends by itself later is started again.
-    Raise StartError, JarsError, FolderLockError, RoutesFileError, SettingsRefusedError, TopicsError, OSError or
-    ValueError, each with a text for a person.
+    Raise StartError, JarsError, KeyRefusedError, FolderLockError, RoutesFileError, SettingsRefusedError, TopicsError,
+    OSError or ValueError, each with a text for a person.
     """
     home = folder or default_folder()
     with lock_folder(home), sigterm_as_interrupt():
@@ -108,9 +113,7 @@ def start_stack(
             _start_servers(processes, starter, progress, wiring)
             wiring.write(home)
             if not servers_only:
-                System(processes, wiring, starter).start()
-            if any(_RULES_CREATED in line for line in processes.lines_of_start("manager")):
-                progress("this first start created the default rules")
+                _start_services(processes, starter, progress, wiring)
             _write_expected(processes, supervised=supervised)
         except BaseException:
             with ignoring_interrupts():
@@ -163,6 +166,21 @@ def stack_status(*, folder: Path | None = None) -> list[StackState]:
     ]
 
 
+def _start_services(processes: Processes, starter: Starter, progress: StartupProgress, wiring: Wiring) -> None:
+    System(processes, wiring, starter).start()
+    if any(_RULES_CREATED in line for line in processes.lines_of_start("manager")):
+        progress("this first start created the default rules")
+    if wiring.secure is not None and not wiring.secure.admin_key.exists():
+        database = {
+            name: value
+            for name, value in service_environ("manager", wiring, processes.data("manager")).items()
+            if name.startswith("MANAGER_DATABASE_")
+        }
+        key = create_first_key(database, name=_ADMIN)
+        write_secret(wiring.secure.admin_key, key.text)
+        progress(f"the first key, of the role {key.role}, which is shown this once: {key.text}")
+
+
 def _prepare_secure_files(home: Path, requested: RequestedOptions, progress: StartupProgress) -> None:
     if is_secure_start(home, requested) and (issued := SecureFiles(home=home).prepare(present_time())):
         progress(f"certificates issued for {', '.join(issued)}")
@@ -204,4 +222,11 @@ def _start_servers(processes: Processes, starter: Starter, progress: StartupProg
     own = [name for name in SERVERS if name not in wiring.external]
     program = partial(server_program, processes=processes, ports=wiring.ports, progress=progress, secure=wiring.secure)
     starter.start([partial(program, name) for name in own])
-    create_topics(wiring.addresses.kafka, replicas=topic_replicas() if "kafka" in wiring.external else BROKER_DEFAULT)
+    replicas = topic_replicas() if "kafka" in wiring.external else BROKER_DEFAULT
+    create_topics(_kafka_client(wiring), replicas=replicas)
+
+
+def _kafka_client(wiring: Wiring) -> str | KafkaSettings:
+    if wiring.secure is None or "kafka" in wiring.external:
+        return wiring.addresses.kafka
+    return tls_client(wiring.addresses.kafka, wiring.secure.kafka)

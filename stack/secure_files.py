@@ -20,7 +20,7 @@ from stack.certificate_requests import (
 )
 
 _SERVICES = ("ingest", "evaluator", "manager", "notifier", "gateway", "prometheus")
-_EDGE = "edge"
+_EDGE, _KAFKA = "edge", "kafka"
 REDIS_USER = "tocsin"
 
 
@@ -76,6 +76,11 @@ class SecureFiles:
         password = self.redis_password.read_text().strip()
         write_secret(self.redis_users, f"user default off\nuser {REDIS_USER} on >{password} ~* &* +@all -@admin")
         return [one.name for one in ensure_certificates(self._certificates, _requests(), now=now)]
+
+    @property
+    def kafka(self) -> CertificateFiles:
+        """The certificate of the broker."""
+        return self.certificate(_KAFKA)
 
     def service_environ(self, service: str) -> dict[str, str]:
         """Return the settings by which a service proves who it is, and asks others."""
@@ -136,4 +141,4 @@ def present_time() -> datetime:
 
 
 def _requests() -> list[CertificateRequest]:
-    return [*map(service_request, _SERVICES), server_request(_EDGE)]
+    return [*map(service_request, _SERVICES), *map(server_request, (_EDGE, _KAFKA))]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stack.kafka import check_kafka, kafka_program
+from stack.kafka_tls import KafkaTls
 from stack.ports import Ports
 from stack.postgres import check_postgres, postgres_program, postgres_url
 from stack.processes import Processes
@@ -68,7 +69,8 @@ def server_program(
     """Prepare a server's folder, which takes seconds on the first start, and return how to run it."""
     match name:
         case "kafka":
-            return kafka_program(processes, ports, progress)
+            tls = None if secure is None else KafkaTls(files=secure.kafka)
+            return kafka_program(processes, ports, progress, tls=tls)
         case "postgres":
             return postgres_program(processes, ports, durable=durable, secure=secure)
         case "redis":

@@ -140,20 +140,22 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
     environ = {f"{name.upper()}_{key}": value for key, value in (common | own[name]).items()}
     if wiring.secure is None:
         return environ
-    return environ | wiring.secure.service_environ(name) | _server_passwords(name, wiring, wiring.secure)
+    return environ | wiring.secure.service_environ(name) | _server_logins(name, wiring, wiring.secure)
 
 
-def _server_passwords(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, str]:
-    """Return where a service finds the passwords of the servers that are started here."""
-    files = {"postgres": ("DATABASE_PASSWORD_FILE", secure.postgres_password)}
+def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, str]:
+    """Return how a service proves who it is to the servers that are started here."""
+    own = secure.certificate(name)
+    files = {"kafka": {"KAFKA_CA": own.ca, "KAFKA_CERTIFICATE": own.certificate, "KAFKA_KEY": own.key}}
+    if name in {"manager", "notifier"}:
+        files["postgres"] = {"DATABASE_PASSWORD_FILE": secure.postgres_password}
     if name == "manager":
-        files["redis"] = ("REDIS_PASSWORD_FILE", secure.redis_password)
-    if name not in {"manager", "notifier"}:
-        return {}
+        files["redis"] = {"REDIS_PASSWORD_FILE": secure.redis_password}
     return {
         f"{name.upper()}_{setting}": str(path)
-        for server, (setting, path) in files.items()
+        for server, settings in files.items()
         if server not in wiring.external
+        for setting, path in settings.items()
     }
 
 

@@ -18,6 +18,7 @@ from cryptography import x509
 
 from stack.certificate_requests import CertificateFiles, client_request
 from stack.certificates import forget_former_authority, issue, renew_authority, rotate
+from stack.first_key import create_first_key
 from stack.readiness import http_get
 from stack.secure_files import SecureFiles
 from stack.servers import Addresses
@@ -25,7 +26,7 @@ from stack.system import System
 from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
 from tests.e2e.world import wait_until
-from tests.fakes.certificates import client_context
+from tests.fakes.certificates import channel_credentials, client_context
 
 EVENT = {"service": "payment-service", "level": "ERROR", "message": "Database connection failed"}
 INGEST = "/tocsin.logs.v1.LogIngestService/Ingest"
@@ -38,6 +39,7 @@ class SecureSystem:
     system: System
     files: SecureFiles
     admin: CertificateFiles
+    key: str
 
     @property
     def edge(self) -> int:
@@ -81,12 +83,15 @@ def secure(
         # The shared servers ask for no password.
         secured = dataclasses.replace(wiring, secure=files, external=dataclasses.asdict(wiring.addresses))
         with temporary_system(secured, folder, print) as system:
-            yield SecureSystem(system, files, admin.files)
+            database = {"MANAGER_DATABASE_URL": wiring.addresses.postgres}
+            yield SecureSystem(system, files, admin.files, create_first_key(database, name="admin").text)
 
 
 def test_the_curl_lines_of_the_first_version_need_a_credential(secure: SecureSystem) -> None:
     for method, path, body in (("POST", "/api/logs", EVENT), ("GET", "/api/alert-rules", None)):
         assert secure.call(method, path, body)[0] == 401
+        assert secure.call(method, path, body, key="tocsin_unknown")[0] == 401
+        assert secure.call(method, path, body, key=secure.key)[0] == 200
         assert secure.call(method, path, body, own=secure.admin)[0] == 200
     issued = client_request("eve", role="viewer", tenant="default")
     viewer = issue(secure.files.home / "certificates", issued, now=datetime.now(UTC)).files
@@ -116,6 +121,9 @@ def test_plaintext_is_refused_everywhere(secure: SecureSystem) -> None:
 def test_a_services_own_port_is_for_the_mesh(secure: SecureSystem) -> None:
     ca = grpc.ssl_channel_credentials(secure.files.ca.read_bytes())
     assert secure.call_directly(ca) is grpc.StatusCode.UNAVAILABLE
+    # Another service is known, and may not write events.
+    evaluator = channel_credentials(secure.files.certificate("evaluator"))
+    assert secure.call_directly(evaluator) is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_metrics_are_read_with_the_certificate_for_it(secure: SecureSystem) -> None:
@@ -130,7 +138,7 @@ def test_no_secret_is_in_a_log(secure: SecureSystem) -> None:
     keys = [secure.files.certificate(name).key.read_text().splitlines()[1] for name in (*SERVICES, "gateway")]
     for name in (*SERVICES, "envoy"):
         text = secure.system.log(name).read_text(errors="replace")
-        assert not any(key in text for key in [*keys, secure.files.redis_password.read_text().strip()])
+        assert not any(key in text for key in [*keys, secure.key, secure.files.redis_password.read_text().strip()])
 
 
 @dataclass

@@ -73,6 +73,7 @@ def test_a_secure_system_is_tried_with_its_authority_key_and_passwords() -> None
     assert by_name["database"].example.startswith("PGPASSWORD=$(cat /run/secrets/postgres.password) ")
     assert by_name["Redis"].example.endswith("redis-cli --user tocsin -p 6379")
     # Of servers that others run, their passwords are not known here.
-    external = {"postgres": "postgresql://u@db/d", "redis": "redis://cache/0"}
+    assert by_name["Kafka"].example.startswith("TOCSIN_KAFKA_CA=/run/certificates/kafka/ca.pem TOCSIN_KAFKA_CERT")
+    external = {"kafka": "k", "postgres": "postgresql://u@db/d", "redis": "redis://cache/0"}
     elsewhere = [one.example for one in server_endpoints(replace(secure, external=external))]
-    assert not any("/run/secrets" in example for example in elsewhere)
+    assert not any("/run/" in example for example in elsewhere)

@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> SecureFiles:
     made = SecureFiles(home=tmp_path_factory.mktemp("secure"))
-    assert made.prepare(NOW) == [*SERVICES, "gateway", "prometheus", "edge"]
+    assert made.prepare(NOW) == [*SERVICES, "gateway", "prometheus", "edge", "kafka"]
     return made
 
 
@@ -34,7 +34,7 @@ def wiring(files: SecureFiles) -> Wiring:
 def test_everything_stays_for_later_starts_until_it_is_about_to_expire(files: SecureFiles) -> None:
     password = files.postgres_password.read_text()
     assert files.prepare(NOW + timedelta(days=100)) == []
-    assert len(files.prepare(NOW + timedelta(days=300))) == len(SERVICES) + 3
+    assert len(files.prepare(NOW + timedelta(days=300))) == len(SERVICES) + 4
     assert files.postgres_password.read_text() == password
 
 
@@ -58,7 +58,7 @@ def test_a_service_is_told_where_its_certificate_and_the_passwords_are(service: 
         importlib.import_module(f"services.{service}.settings").Settings, f"{service.upper()}_", environ
     )
     assert settings.process.authentication == "required"
-    assert settings.process.tls.tls_key == str(files.certificate(service).key)
+    assert settings.process.tls.tls_key == str(files.certificate(service).key) == settings.kafka.kafka_key
     if service in {"manager", "notifier"}:
         assert settings.postgres.database_password.reveal() == files.postgres_password.read_text().strip()
     if service == "manager":
@@ -70,9 +70,13 @@ def test_a_service_is_told_where_its_certificate_and_the_passwords_are(service: 
 
 def test_servers_of_others_have_passwords_of_their_own(files: SecureFiles) -> None:
     own = Wiring(
-        addresses=local_addresses(Ports()), ports=Ports(), secure=files, external={"postgres": "p", "redis": "r"}
+        addresses=local_addresses(Ports()),
+        ports=Ports(),
+        secure=files,
+        external={"kafka": "k", "postgres": "p", "redis": "r"},
     )
-    assert not any("PASSWORD" in name for name in service_environ("manager", own, Path("data")))
+    passed = service_environ("manager", own, Path("data"))
+    assert not any("PASSWORD" in name or "KAFKA" in name for name in passed)
 
 
 def test_envoy_asks_for_credentials_and_shows_users_another_certificate_than_services(files: SecureFiles) -> None:
