@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from services.chassis import telemetry
+from services.chassis.callers import current_caller
 from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
 from services.contract.event_columns import EVENT_SCHEMA
@@ -21,6 +22,7 @@ from services.ingest.core.field_checks import EventField, Limits, Requirement
 from services.ingest.core.json_columns import read_columns
 from services.ingest.core.json_events import JsonEvents
 from services.ingest.core.refusals import FoundValues
+from services.ingest.core.service_restriction import restrict_services
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.rpc.outcomes import adjusted_events, all_refused, refused_events
@@ -109,7 +111,8 @@ class BatchHandler:
 
     async def publish(self, request: bytes, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed events; raise InvalidRequest where none is, or the failure of the write."""
-        if len(request) > _MAX_UNCOUNTED_BYTES:
+        # The events of a key that may not send those of all services are not joined with others'.
+        if len(request) > _MAX_UNCOUNTED_BYTES or current_caller().services:
             return await self.publish_events(IncomingEvents(events=self._read(request)), reservation)
         joined = await self._joiner.publish(request, reservation)
         if joined.events is None:
@@ -121,6 +124,9 @@ class BatchHandler:
         """Return when Kafka has the allowed ones of some events, as `publish` does."""
         received = await self._redactor.redact_in_turns(batch.events)
         result = self._check(received, batch.found_values)
+        if services := current_caller().services:
+            result, found = restrict_services(result, received, services)
+            batch.found_values = {**batch.found_values, **found}
         events = await self._adjust(received, result.to_adjust, batch.adjustments)
         result = self._checker.check_sizes(result, events)
         response = self._response(result, events, batch.found_values)

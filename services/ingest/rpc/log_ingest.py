@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from services.chassis.callers import current_caller
 from services.chassis.failures import InvalidRequest, MalformedMessage, Violation
 from services.chassis.grpc_server import Mount
 from services.ingest.core.adjustments import Adjustment, summarize
@@ -84,7 +85,8 @@ class LogIngest:
                 "the request holds no event", violations=[Violation("event", "expected an event, found nothing")]
             )
         with self._publisher.reserve(len(request)) as reservation:
-            return _one_accepted(await self._batcher.publish(batch, reservation))
+            services = current_caller().services
+            return _one_accepted(await self._batcher.publish(batch, reservation, services=services))
 
     async def ingest_batch(self, request: bytes, _context: Any) -> bytes:
         check_size(len(request), self._limits)
@@ -105,7 +107,11 @@ class LogIngest:
             batch = writer.to_bytes()
             check_size(len(batch), self._limits)
             adjustments = await self._batcher.publish(
-                batch, reservation, adjustments=frozenset(event.adjustments), found_values=event.found_values
+                batch,
+                reservation,
+                adjustments=frozenset(event.adjustments),
+                found_values=event.found_values,
+                services=current_caller().services,
             )
             return _one_accepted(adjustments)
 

@@ -18,6 +18,7 @@ from services.ingest.core.columns import Columns
 from services.ingest.core.event_checker import CheckResult, EventChecker
 from services.ingest.core.field_checks import EventField
 from services.ingest.core.refusals import FoundValues, reason_of
+from services.ingest.core.service_restriction import restrict_services
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.worker.event_redactor import EventRedactor
@@ -25,6 +26,7 @@ from services.ingest.worker.linger_queue import LingerQueue, fail
 from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
 _NOTHING_FOUND: Mapping[EventField, str] = {}
+_ALL_SERVICES: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class _PendingEvent:
     outcome: asyncio.Future[frozenset[Adjustment]]
     adjustments: frozenset[Adjustment]
     found_values: Mapping[EventField, str]
+    # The only ones whose events the caller may send; empty: all.
+    services: frozenset[str]
 
 
 class Batcher:
@@ -72,10 +76,12 @@ class Batcher:
         *,
         adjustments: frozenset[Adjustment] = frozenset(),
         found_values: Mapping[EventField, str] = _NOTHING_FOUND,
+        services: frozenset[str] = _ALL_SERVICES,
     ) -> frozenset[Adjustment]:
         """Return when Kafka has the one event of the batch; raise InvalidRequest or the failure of the write.
 
-        `adjustments` were made, and `found_values` were found, when the batch was made. Returns all adjustments.
+        `adjustments` were made, and `found_values` were found, when the batch was made. The caller may send events of
+        these `services` only, if there are any. Returns all adjustments.
         """
         outcome: asyncio.Future[frozenset[Adjustment]] = asyncio.get_running_loop().create_future()
         self._waiting.add(
@@ -86,6 +92,7 @@ class Batcher:
                 outcome=outcome,
                 adjustments=adjustments,
                 found_values=found_values,
+                services=services,
             ),
             len(batch),
         )
@@ -120,11 +127,12 @@ class Batcher:
         result = self._checker.check(columns, self._clock.now())
         events, columns = self._adjusted(events, columns, result.to_adjust)
         result = self._checker.check_sizes(result, columns)
+        result, found_services = _restricted(result, events, columns)
         if not result.failed:
             return events, columns
         found_values = {
             (index, field): found for index, each in enumerate(events) for field, found in each.found_values.items()
-        }
+        } | found_services
         for index, failure in _failures(result, columns, found_values).items():
             fail([events[index]], failure)
         for failed in result.first_failed_checks():
@@ -175,6 +183,19 @@ class Batcher:
                 self._metrics.adjusted(adjustment, 1)
             if not each.outcome.done():
                 each.outcome.set_result(each.adjustments)
+
+
+def _restricted(
+    result: CheckResult, events: Sequence[_PendingEvent], columns: Columns
+) -> tuple[CheckResult, dict[tuple[int, EventField], str]]:
+    """Refuse the events of services that their callers' keys do not allow."""
+    found: dict[tuple[int, EventField], str] = {}
+    restricted = [index for index, each in enumerate(events) if each.services]
+    for services in {events[index].services for index in restricted}:
+        indexes = [index for index in restricted if events[index].services == services]
+        result, more = restrict_services(result, columns, services, indexes=indexes)
+        found |= more
+    return result, found
 
 
 def _failures(result: CheckResult, columns: Columns, found_values: FoundValues) -> dict[int, Failure]:
