@@ -13,7 +13,8 @@ import typer
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
+from cli.credentials import channel_with_credentials, sends_key_in_plaintext
+from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error, print_to_stderr
 from services.contract.paging import MAX_PAGE_SIZE
 from services.contract.timestamps import timedelta_of
 from stack.local_system import default_folder
@@ -77,6 +78,7 @@ _REPEATABLE = {
     "tocsin.oncall.v1.OnCallService": ("ApplyOnCall", "CreateOverride"),
     "tocsin.routing.v1.RoutingService": ("SetRouting", "RollbackRouting"),
     "tocsin.notifications.v1.NotificationService": ("RetryFailedNotification",),
+    "tocsin.access.v1.AccessService": ("RevokeKey",),
 }
 _RETRY_POLICY = {
     "maxAttempts": 3,
@@ -104,7 +106,9 @@ _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, 
 def open_channel(server: str, output: OutputFormat = OutputFormat.TABLE) -> Iterator[grpc.Channel]:
     """Open a channel to the server; a call that fails inside ends the command with an error and an exit code."""
     options = [("grpc.service_config", json.dumps(_SERVICE_CONFIG)), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS)]
-    with grpc.insecure_channel(server, options) as channel:
+    if sends_key_in_plaintext(server):
+        print_to_stderr(f"warning: the key goes to {server} in plaintext; --ca-file calls by TLS")
+    with channel_with_credentials(server, options) as channel:
         try:
             yield channel
         except grpc.RpcError as error:

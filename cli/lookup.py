@@ -8,6 +8,7 @@ import typer
 
 from cli.alert_tables import shown_resource
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ExitCode
+from cli.credentials import channel_with_credentials
 from cli.output import ErrorDetail, ErrorReport, OutputFormat, print_error
 from services.chassis.printable import printable
 from services.contract.paging import MAX_PAGE_SIZE
@@ -102,7 +103,7 @@ def complete_rule(incomplete: str) -> list[str]:
 
 
 def _completion_channel() -> grpc.Channel:
-    return grpc.insecure_channel(os.environ.get("TOCSIN_SERVER") or DEFAULT_SERVER)
+    return channel_with_credentials(os.environ.get("TOCSIN_SERVER") or DEFAULT_SERVER)
 
 
 def _completions(incomplete: str, listing: _Listing) -> list[tuple[str, str]]:

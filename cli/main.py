@@ -9,10 +9,12 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from cli import alerts, ca, changes, incidents, notifications, receivers, reports, routes, rules, silences
+from cli import alerts, ca, changes, incidents, keys, notifications, receivers, reports, routes, rules, silences
+from cli.audit import print_audit_log
 from cli.catalog import command as catalog
 from cli.client import ExitCode
 from cli.completion import use_safe_completion
+from cli.credentials import CaFileOption, KeyFileOption, choose_credentials
 from cli.demo.command import demo
 from cli.events import command as events
 from cli.exercise import exercise
@@ -66,7 +68,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     help="Tocsin watches log streams and notifies the right people once. Exit codes: 0 done, 1 refused, 2 wrong usage, "
-    "3 not reachable. TOCSIN_SERVER is the address of Tocsin, TOCSIN_PORT_EDGE its port on this machine.",
+    "3 not reachable. TOCSIN_SERVER is the address of Tocsin, TOCSIN_PORT_EDGE its port on this machine; "
+    "TOCSIN_KEY_FILE and TOCSIN_CA_FILE are files with the key of the caller and the authority of the server.",
 )
 
 
@@ -76,8 +79,11 @@ def _common(
     _is_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    key_file: KeyFileOption = None,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Take the options of all commands."""
+    choose_credentials(key_file, ca_file)
 
 
 app.command("up")(start_system)
@@ -97,6 +103,8 @@ app.add_typer(silences.app, name="silences")
 app.add_typer(routing.app, name="routing")
 app.add_typer(oncall.app, name="oncall")
 app.add_typer(notifications.app, name="notifications")
+app.add_typer(keys.app, name="keys")
+app.command("audit")(print_audit_log)
 app.add_typer(receivers.app, name="receivers")
 app.add_typer(ca.app, name="ca")
 app.add_typer(routes.app, name="routes")

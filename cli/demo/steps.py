@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import grpc
-
+from cli.credentials import channel_with_credentials
 from cli.demo.scenario import event_batches, missing_results, seconds_left_in_window, unexpected_results
 from cli.send.events import TimeMode, events_to_send, parse_lines
 from cli.send.log_file import LogFile, service_name_of
@@ -124,7 +123,7 @@ def await_results(edge: RestClient, sinks: RestClient, on_progress: Callable[[st
 def send_log_file(server: str, path: Path) -> SentFile:
     """Send a log file as `tocsin send --times arrival` does. Raises OSError, grpc.RpcError."""
     clock = SystemClock()
-    with closing(LogFile(path)) as file, grpc.insecure_channel(server) as channel:
+    with closing(LogFile(path)) as file, channel_with_credentials(server) as channel:
         service = service_name_of(file.name)
         parser, parsed = parse_lines(file.lines(), line_format=None, service=service, clock=clock)
         events = events_to_send(parsed, TimeMode.ARRIVAL, now=clock.now())
