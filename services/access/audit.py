@@ -6,6 +6,7 @@ its own: whoever is refused could cause as many writes as calls. Its entry waits
 are folded.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 _MAX_WAITING = 10_000
 _BATCH = 500
 _WRITE_INTERVAL = timedelta(seconds=1)
+# How long a command waits for its entry.
+_MAX_WAIT = timedelta(seconds=1)
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
@@ -65,8 +68,17 @@ class TopicAuditSink:
 class AuditLog:
     """Makes entries of calls, and writes them; `auditing` runs it."""
 
-    def __init__(self, sink: AuditSink, service: str, clock: Clock, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        sink: AuditSink,
+        service: str,
+        clock: Clock,
+        new_id: Callable[[], str],
+        *,
+        max_wait: timedelta = _MAX_WAIT,
+    ) -> None:
         self._sink = sink
+        self._max_wait = max_wait
         self._service = service
         self._clock = clock
         self._new_id = new_id
@@ -86,11 +98,22 @@ class AuditLog:
             if first is not None:
                 self._wait([first])
             return
-        try:
-            await self._sink.write([record])
-        except Failure as failure:
-            log.warning("audit_record_delayed", reason=failure.reason, method=record.method)
+        # Where the store was away for the command, it is for its entry; nothing was carried out.
+        reason = "STORE_AWAY" if call.outcome.code is grpc.StatusCode.UNAVAILABLE else await self._try_to_write(record)
+        if reason:
+            log.warning("audit_record_delayed", reason=reason, method=record.method)
             self._wait([record])
+
+    async def _try_to_write(self, record: AuditRecord) -> str:
+        """Write an entry; return why that was not possible in time, empty when it was."""
+        try:
+            async with asyncio.timeout(self._max_wait.total_seconds()):
+                await self._sink.write([record])
+        except TimeoutError:
+            return "TIMED_OUT"
+        except Failure as failure:
+            return failure.reason
+        return ""
 
     async def turn(self) -> None:
         """Write what waits, and what was folded for a minute. Raises Failure."""

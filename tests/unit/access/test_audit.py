@@ -1,5 +1,6 @@
 """The audit log of a service: what is written when, and what becomes of it while nobody takes it."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import count
@@ -143,6 +144,29 @@ async def test_what_cannot_be_written_waits_in_its_order(world: World) -> None:
     await world.log.turn()
     await world.log.turn()
     assert world.sink.ids == ["1", "2"]
+
+
+async def test_a_command_does_not_wait_long_for_a_sink_that_hangs() -> None:
+    class Hanging(Sink):
+        async def write(self, records: Sequence[AuditRecord]) -> None:
+            if self.is_away:
+                await asyncio.Event().wait()
+            await super().write(records)
+
+    sink = Hanging()
+    sink.is_away = True
+    log = AuditLog(sink, "manager", FakeClock(), lambda: "1", max_wait=timedelta(milliseconds=1))
+    await log.record(a_call())
+    sink.is_away = False
+    await log.turn()
+    assert sink.ids == ["1"]
+
+
+async def test_a_command_for_which_the_store_was_away_does_not_wait_for_it_again(world: World) -> None:
+    await world.log.record(a_call(CallOutcome(code=grpc.StatusCode.UNAVAILABLE, reason="STORE_UNAVAILABLE")))
+    assert world.sink.records == []
+    await world.log.turn()
+    assert world.sink.ids == ["1"]
 
 
 async def test_at_the_end_all_is_written(world: World) -> None:
