@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,23 @@ async def test_a_killed_connection_is_replaced_within_the_same_call(store: Datab
     await store.fetch("SELECT 1")
     await _kill_connections(empty_database)
     assert await value(store, "SELECT 1") == 1
+
+
+async def test_after_a_switchover_no_session_of_the_read_only_server_is_used_again(
+    store: Database, postgres_settings: PostgresSettings
+) -> None:
+    async def write_at_the_former_primary(session: object) -> None:
+        async with small.connection() as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == session
+            await connection.execute("SET default_transaction_read_only = on")
+            await connection.execute("INSERT INTO note VALUES (1, 'x')")
+
+    async with connect(replace(postgres_settings, pool_size=1), schema="notes") as small:
+        session = await value(small, "SELECT pg_backend_pid()")
+        with pytest.raises(StoreUnavailable):
+            await write_at_the_former_primary(session)
+        assert await value(small, "SELECT pg_backend_pid()") != session
+    assert await store.fetch("SELECT * FROM note") == []
 
 
 async def test_a_conflict_differs_from_an_unavailable_database(store: Database) -> None:
