@@ -166,6 +166,7 @@ def notification_message(
         sequence=notification.sequence,
         reason=notification.comment[:_MAX_REASON],
         create_time=timestamp_of(notification.create_time),
+        time_zone=notification.time_zone,
     )
     message.alert.recent_changes.extend(related_messages(related))
     return message

@@ -1,8 +1,9 @@
 """Between the messages of the contract and the values of the core."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import DecodeError
@@ -227,8 +228,17 @@ def _notification(message: Notification) -> NotificationContent:
         incident=_incident(notice, default=message.create_time) if has_incident else None,
         receivers=tuple(dict.fromkeys(message.receivers)),
         reason=message.reason,
+        zone=_zone(message.time_zone),
         closes_superseded=kind is NotificationKind.RESOLVED and bool(superseded_by),
     )
+
+
+def _zone(name: str) -> tzinfo:
+    """Return a time zone; UTC where this host does not know it."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        return UTC
 
 
 def _incident(notice: IncidentNotice, *, default: Timestamp) -> NotificationIncident:

@@ -293,6 +293,8 @@ class IncidentNotification:
     new_alerts: int = 0
     ended_alerts: int = 0
     is_flapping: bool = False
+    # In which messages name times; empty: UTC.
+    time_zone: str = ""
 
 
 def incident_id_of(alert_id: str, occasion: str = "") -> str:

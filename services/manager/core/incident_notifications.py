@@ -77,6 +77,8 @@ class _Message:
     is_flapping: bool
     # The file decides by the alert: its notifications name no receiver, and are records of their own.
     is_by_file: bool
+    # The zone in which times are written to them.
+    time_zone: str
     # The step of an escalation that it belongs to.
     step: EscalationMessage | None
 
@@ -191,6 +193,7 @@ class _Plan:
             new_alerts=message.new_alerts,
             ended_alerts=message.ended_alerts,
             is_flapping=message.is_flapping,
+            time_zone=message.time_zone,
         )
 
     def _step_times(self) -> list[datetime]:
@@ -377,6 +380,7 @@ class _Plan:
             ended_alerts=sum(alert.end_version > version for alert in self._audible),
             is_flapping=bool(self._flapping),
             is_by_file=name == FILE_RECEIVER,
+            time_zone=self._context.directory.receiver_zones.get(name, ""),
             step=step,
         )
         self._messages.setdefault(message, []).append(name)

@@ -7,6 +7,7 @@ is), so a handoff at 09:00 is one at 09:00 in summer and in winter. Inside a lay
 on call at each moment, and nobody outside.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -213,6 +214,18 @@ class OnCallDirectory:
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     policies: Mapping[str, EscalationPolicy] = field(default_factory=dict)
     revision: int = 0
+    # Of the receivers that one person has and no other, where this is not UTC.
+    receiver_zones: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        counts = Counter(name for person in self.people.values() for name in set(person.receivers))
+        zones = {
+            name: person.zone.key
+            for person in self.people.values()
+            for name in person.receivers
+            if counts[name] == 1 and person.zone.key != "UTC"
+        }
+        object.__setattr__(self, "receiver_zones", zones)
 
     def on_call(self, schedule: str, at: datetime) -> tuple[str, ...]:
         """Return who is on call in a schedule; nobody in one that does not exist."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
 from uuid import UUID
 
@@ -141,5 +141,7 @@ class NotificationContent:
     """The receivers to notify; when there are none, the routes of the routes file decide."""
     reason: str = ""
     """Why these receivers are notified, in words."""
+    zone: tzinfo = UTC
+    """In which messages name times."""
     closes_superseded: bool = False
     """Whether another alert or incident took its place: only channels that track alerts get it, to close theirs."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from services.domain.severity import Severity
 from services.manager.core.escalation import Escalation, EscalationCause
@@ -155,6 +156,21 @@ def test_what_joins_an_acknowledged_incident_waits_for_the_end_of_the_acknowledg
     ]
     given = unacknowledge(story.incident, actor="ann", comment="", now=at(3))
     assert story.take(given, 3) == ["FIRING ann-pager: step 1 of policy p; ann"]
+
+
+def test_people_are_notified_in_their_zones() -> None:
+    story = Story(SECOND, FIRST)
+    ann = replace(ANN, zone=ZoneInfo("Europe/Berlin"))
+    story.directory = OnCallDirectory(people={"ann": ann}, policies=story.directory.policies)
+    story.plan(5)
+    story.end("a", 7)
+    assert [("+".join(each.receivers), each.time_zone) for each in story.sent] == [
+        ("slack", ""),
+        ("chiefs+slack", ""),
+        ("ann-pager", "Europe/Berlin"),
+        ("slack+chiefs", ""),
+        ("ann-pager", "Europe/Berlin"),
+    ]
 
 
 def test_rounds_repeat_with_their_delay() -> None:

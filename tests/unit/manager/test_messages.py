@@ -128,6 +128,9 @@ def test_a_notification_shows_the_incident_without_what_is_withheld() -> None:
     assert (message.kind, message.alert.state) == (Notification.FIRING, Alert.FIRING)
     assert (message.subject_id, message.sequence, list(message.receivers)) == (notification.incident.id, 1, [])
     assert message.reason == "routes of the notifier's file"
+    assert message.time_zone == ""
+    zoned = replace(notification, time_zone="Europe/Berlin")
+    assert messages.notification_message(zoned, alert, CATALOG).time_zone == "Europe/Berlin"
     notice = message.incident
     assert [each.alert_id for each in notice.alerts] == ["database", alert.id]
     assert (notice.incident.severity, notice.incident.alert_count) == (AlertRule.CRITICAL, 3)

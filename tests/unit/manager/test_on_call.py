@@ -306,3 +306,14 @@ def test_a_step_whose_conditions_do_not_hold_notifies_nobody() -> None:
     assert targets.outcome is StepOutcome.SKIPPED
     assert (targets.receivers, targets.people) == ((), {})
     assert targets.reason == "step 1 of policy p: its conditions do not hold"
+
+
+def test_a_receiver_that_one_person_has_and_no_other_has_the_zone_of_the_person() -> None:
+    berlin, lisbon = ZoneInfo("Europe/Berlin"), ZoneInfo("Europe/Lisbon")
+    people = (
+        Person(name="ann", receivers=("ann", "chat", "ann"), zone=berlin),
+        Person(name="ben", receivers=("ben", "chat"), zone=lisbon),
+        Person(name="cem", receivers=("cem",)),
+    )
+    directory = OnCallDirectory(people={person.name: person for person in people})
+    assert directory.receiver_zones == {"ann": "Europe/Berlin", "ben": "Europe/Lisbon"}

@@ -1,6 +1,7 @@
 """How notifications are read, with and without an incident."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -69,6 +70,16 @@ def test_a_notification_of_a_former_manager_is_about_its_alert_and_ordered_by_it
     found = decode_notification(notification_record(alert="a", kind=Notification.RESOLVED).SerializeToString())
     assert (found.subject_id, found.sequence, found.incident) == ("a", 3, None)
     assert (found.receivers, found.reason) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("name", "zone"),
+    [("Europe/Berlin", ZoneInfo("Europe/Berlin")), ("", UTC), ("Europe/Nowhere", UTC), ("../etc", UTC)],
+)
+def test_a_zone_that_is_not_known_here_is_utc(name: str, zone: tzinfo) -> None:
+    record = notification_record(alert="a")
+    record.time_zone = name
+    assert decode_notification(record.SerializeToString()).zone == zone
 
 
 def test_an_incident_is_read_with_its_cause() -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -71,7 +72,20 @@ def test_texts_are_made_harmless_and_short() -> None:
     assert single_line("a\r\nb\x1b[31m\u2028c\td") == "a b [31m c d"
     assert multi_line("a\nb\tc\x00d") == "a\nb\tc d"
     assert (truncate("abc", 3), truncate("abcd", 3)) == ("abc", "ab…")
-    assert format_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2026-01-02 03:04:05 UTC"
+    assert format_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), UTC) == "2026-01-02 03:04:05 UTC"
+
+
+def test_a_person_reads_times_on_the_own_clock() -> None:
+    notification = replace(notification_content(), zone=ZoneInfo("Europe/Berlin"))
+    assert dict(facts(notification))["Fired"] == "2026-03-01 13:00:00 CET"
+    assert dict(facts(notification))["Window"] == "5 min from 2026-03-01 12:55:00 CET"
+    for body in (
+        json.dumps(slack_body(notification, DELIVERY)),
+        json.dumps(pagerduty_body(notification, "k" * 32)),
+        read(email_body(notification, DELIVERY, ENVELOPE)).get_content(),
+    ):
+        assert " CET" in body
+        assert " UTC" not in body
 
 
 def test_a_sample_without_host_and_trace_says_so() -> None:

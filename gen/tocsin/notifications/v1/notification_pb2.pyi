@@ -76,6 +76,7 @@ class Notification(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CANARY_TIME_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID."""
     kind: Global___Notification.Kind.ValueType
@@ -92,6 +93,8 @@ class Notification(_message.Message):
     """Why these receivers are notified, in words, up to 500 characters: "route root/1", "step 2 of policy payments"."""
     tenant: _builtins.str
     """The tenant whose alert it is, and whose receivers are notified. Empty: `default`."""
+    time_zone: _builtins.str
+    """The IANA time zone of the person whom the receivers reach, in which messages name times. Empty: UTC."""
     @_builtins.property
     def alert(self) -> _alert_pb2.Alert:
         """The alert as it was then. With an incident: its probable cause, or the alert that opened it. Never absent."""
@@ -128,10 +131,11 @@ class Notification(_message.Message):
         reason: _builtins.str = ...,
         canary_time: _timestamp_pb2.Timestamp | None = ...,
         tenant: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "incident", b"incident"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "id", b"id", "incident", b"incident", "kind", b"kind", "reason", b"reason", "receivers", b"receivers", "sequence", b"sequence", "subject_id", b"subject_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "canary_time", b"canary_time", "create_time", b"create_time", "id", b"id", "incident", b"incident", "kind", b"kind", "reason", b"reason", "receivers", b"receivers", "sequence", b"sequence", "subject_id", b"subject_id", "tenant", b"tenant", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,7 +41,9 @@ class Person(_message.Message):
     display_name: _builtins.str
     """The name as people read it, up to 128 characters. Default: empty, the name is shown."""
     time_zone: _builtins.str
-    """Where the person is, an IANA time zone, for people to see; a schedule has a zone of its own. Default: UTC."""
+    """Where the person is, an IANA time zone: messages to receivers that only this person has name times in it. A schedule
+    has a zone of its own. Default: UTC.
+    """
     etag: _builtins.str
     """Differs after each change. A change that sends it is answered with ABORTED when the person was changed since it was
     read. Set by the server. Default in a change: empty, no condition.

@@ -10,7 +10,7 @@ from base64 import b64encode
 from binascii import b2a_qp
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
 from email.utils import format_datetime
 from typing import ClassVar
 from uuid import UUID
@@ -143,16 +143,16 @@ def _text(notification: NotificationContent) -> str:
         parts.append("\n".join(["Changes before it fired:", *changes]))
     if found := links(notification):
         parts.append("\n".join(f"{single_line(name)}: {address}" for name, address in found))
-    parts += [_sample(sample) for sample in notification.samples]
+    parts += [_sample(sample, notification.zone) for sample in notification.samples]
     if labels := plain_labels(notification):
         parts.append(f"Labels: {labels}")
     parts.append("\n".join(f"{name} {_token(number)}" for name, number in named_ids(notification)))
     return "\n\n".join(parts) + "\n"
 
 
-def _sample(sample: NotificationSample) -> str:
+def _sample(sample: NotificationSample, zone: tzinfo) -> str:
     attributes = f"\n    Attributes: {format_attributes(sample)}" if sample.attributes else ""
-    return f"{sample_source(sample)}\n    {_indent(sample.text)}{attributes}"
+    return f"{sample_source(sample, zone)}\n    {_indent(sample.text)}{attributes}"
 
 
 def _indent(text: str) -> str:

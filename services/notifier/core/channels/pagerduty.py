@@ -139,7 +139,7 @@ def _details(notification: NotificationContent) -> JsonObject:
         details["changes"] = list(changes)
     details["samples"] = [
         {
-            "where": sample_source(sample),
+            "where": sample_source(sample, notification.zone),
             "message": multi_line(sample.text),
             "trace_id": sample.trace_id,
             "attributes": {single_line(name): single_line(value) for name, value in sample.attributes.items()},

@@ -125,7 +125,7 @@ def _blocks(notification: NotificationContent, delivery_id: UUID) -> list[JsonOb
     if found := links(notification):
         blocks.append(_links(found))
     for sample in notification.samples:
-        blocks += [_context(sample_source(sample)), _code(sample.text)]
+        blocks += [_context(sample_source(sample, notification.zone)), _code(sample.text)]
         if sample.attributes:
             blocks.append(_context(format_attributes(sample), _MAX_ATTRIBUTES))
     return blocks + [_context(f"{name} {number}") for name, number in named_ids(notification)]

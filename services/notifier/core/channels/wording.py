@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 from services.domain.links import is_link
 from services.notifier.core.notification import (
@@ -93,14 +93,14 @@ def alert_lines(notification: NotificationContent) -> tuple[str, ...]:
     if incident is None:
         return ()
     shown = incident.alerts[:_MAX_ALERTS]
-    lines = [truncate(_alert_line(alert), _MAX_ALERT_LINE) for alert in shown]
+    lines = [truncate(_alert_line(alert, notification.zone), _MAX_ALERT_LINE) for alert in shown]
     if shown and incident.alert_count > len(shown):
         lines.append(f"and {incident.alert_count - len(shown)} more")
     return tuple(lines)
 
 
-def _alert_line(alert: NotificationIncidentAlert) -> str:
-    since = format_time(alert.fire_time)
+def _alert_line(alert: NotificationIncidentAlert, zone: tzinfo) -> str:
+    since = format_time(alert.fire_time, zone)
     return single_line(f"{alert.severity} {alert.state} since {since}: {alert.rule} on {alert.resource}")
 
 
@@ -131,13 +131,15 @@ def facts(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
         pairs += [
             ("Count", f"{window.count} of {window.total}"),
             ("Threshold", f"{window.threshold:g}"),
-            ("Window", f"{format_duration(window.length)} from {format_time(window.start)}"),
+            ("Window", f"{format_duration(window.length)} from {format_time(window.start, notification.zone)}"),
         ]
         pairs += [("Condition", single_line(window.condition))] if window.condition else []
-    pairs.append(("Fired", format_time(notification.fire_time)))
+    pairs.append(("Fired", format_time(notification.fire_time, notification.zone)))
     if notification.kind is not NotificationKind.FIRING:
         by = f" by {single_line(notification.actor)}" if notification.actor else ""
-        pairs.append((notification.kind.name.capitalize(), format_time(notification.change_time) + by))
+        pairs.append(
+            (notification.kind.name.capitalize(), format_time(notification.change_time, notification.zone) + by)
+        )
     return tuple(pairs)
 
 
@@ -176,7 +178,8 @@ def change_lines(notification: NotificationContent) -> tuple[str, ...]:
     """Return one line for each change before the alert fired: when, what, and by whom."""
     return tuple(
         single_line(
-            f"{format_time(change.time)} {change_title(change)}" + (f" by {change.actor}" if change.actor else "")
+            f"{format_time(change.time, notification.zone)} {change_title(change)}"
+            + (f" by {change.actor}" if change.actor else "")
         )
         for change in notification.changes
     )
@@ -202,9 +205,9 @@ def label_links(notification: NotificationContent) -> tuple[tuple[str, str], ...
     return tuple((name, value) for name, value in sorted(notification.labels.items()) if is_link(value))
 
 
-def sample_source(sample: NotificationSample) -> str:
+def sample_source(sample: NotificationSample, zone: tzinfo) -> str:
     """Return one line that says where a sample event comes from, without its text and attributes."""
-    parts = [format_time(sample.time), sample.level, sample.service, sample.host]
+    parts = [format_time(sample.time, zone), sample.level, sample.service, sample.host]
     trace = f"trace {sample.trace_id}" if sample.trace_id else "no trace id"
     return single_line(" ".join(part for part in [*parts, trace] if part))
 
@@ -219,9 +222,9 @@ def _quoted_if_odd(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(single_line(text), ensure_ascii=False)
 
 
-def format_time(time: datetime) -> str:
+def format_time(time: datetime, zone: tzinfo) -> str:
     """Format a time as 2026-01-02 03:04:05 UTC."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return time.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def format_duration(duration: timedelta) -> str:
