@@ -8,8 +8,9 @@ BIN := .venv/bin
 READY := .venv/ready
 # What fails soonest first.
 LEVELS := contract integration e2e fuzz
-# Most tests on real servers wait rather than work. Each worker has servers of its own, and runs whole files.
-PARALLEL := -n 2 --dist loadfile
+# Most tests on real servers wait rather than work. Each worker has servers of its own, and runs whole files, in their
+# order: the whole system, which works also while nobody asks it, is started for the last ones.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Decisions are functions of values: each of their branches has an example. Random ones would cover by luck, and are
 # not measured (tests/conftest.py).
 DECISIONS := services/domain $(wildcard services/*/core)

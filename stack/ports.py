@@ -107,6 +107,11 @@ def free_ports(count: int) -> list[int]:
     return free
 
 
+def free_port() -> int:
+    """Return a port on which nobody listens at this moment."""
+    return free_ports(1)[0]
+
+
 def port_variable(name: str) -> str:
     """Return the variable that moves this port."""
     return f"{_VARIABLE}{name.upper()}"

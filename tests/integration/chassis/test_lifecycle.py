@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
+from stack.ports import free_port
 
 SERVICE = """
 import asyncio
@@ -78,11 +79,6 @@ async def started(tmp_path: Path, *arguments: str, **environ: str) -> AsyncItera
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 async def logged(process: Process, event: str) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """A whole manager in this process, on real servers."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,6 +19,7 @@ from services.domain.fingerprint import digest, fingerprint, open_key
 from services.domain.severity import Severity
 from services.manager.app import app
 from services.manager.settings import Settings
+from stack.ports import free_port
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceStub
@@ -39,12 +39,6 @@ T = TypeVar("T")
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 LONG = timedelta(days=36500)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def until(ask: Callable[[], Awaitable[T]], *, within: float = 15) -> T:

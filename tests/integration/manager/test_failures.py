@@ -15,9 +15,10 @@ from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, RedisSettings, Secret
 from services.domain.fingerprint import open_key
 from services.manager.settings import Settings
+from stack.ports import free_port
 from stack.postgres import create_database, with_database
 from stack.testing import Servers
-from tests.integration.manager.conftest import Run, World, again, free_port, transition, until
+from tests.integration.manager.conftest import Run, World, again, transition, until
 from tests.integration.manager.processes import process, serving
 from tests.integration.manager.refusals import refusal
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from services.chassis.kafka import Producer, producer
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, Secret
 from services.notifier.app import app
 from services.notifier.settings import DeliverySettings, Settings
+from stack.ports import free_port
 from stack.sinks import Sinks, running_sinks
 from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub
@@ -43,12 +43,6 @@ async def sinks(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         yield running
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture

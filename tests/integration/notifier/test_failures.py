@@ -17,10 +17,11 @@ from services.chassis.kafka import producer
 from services.chassis.settings import PostgresSettings, Secret
 from services.notifier.app import app
 from services.notifier.settings import Settings
+from stack.ports import free_port
 from stack.sinks import Behaviour, Sinks
 from tests.fakes.notifications import notification
 from tests.fakes.wire import wire_to
-from tests.integration.notifier.conftest import World, free_port, process, run_notifier, until
+from tests.integration.notifier.conftest import World, process, run_notifier, until
 from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 

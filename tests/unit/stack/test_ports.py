@@ -1,11 +1,12 @@
 """Where ports are chosen: each program has its own, and each can be moved."""
 
+import socket
 from dataclasses import astuple
 from itertools import chain
 
 import pytest
 
-from stack.ports import Ports
+from stack.ports import Ports, free_port, is_free
 from stack.servers import SERVERS
 from stack.start_options import StartOptions
 from stack.system import stages
@@ -37,3 +38,10 @@ def test_no_two_programs_share_a_port() -> None:
     for ports in (Ports(), Ports.free()):
         values = [getattr(ports, name) for name in Ports.__slots__]
         assert len(set(values)) == len(values)
+
+
+def test_a_free_port_is_one_on_which_nobody_listens_and_no_outgoing_connection_has() -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        port = taken.getsockname()[1]
+        assert 20_000 <= port < 32_000
+        assert not is_free(port)
