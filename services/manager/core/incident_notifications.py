@@ -32,7 +32,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from services.manager.core.alert import NotifiedState, notification_id_of
+from services.manager.core.audible_alerts import routes_to, subject_alert_of, with_audible, words_of_routes, worst_alert
 from services.manager.core.escalation import (
     EscalationMessage,
     StepNotification,
@@ -49,10 +49,15 @@ from services.manager.core.incident import (
     IncidentState,
     NotifiedReceiver,
     NotifyReason,
-    incident_notification_id_of,
 )
-from services.manager.core.incident_changes import FIRST_ADOPTED_SEQUENCE, IncidentChange, IncidentReason
-from services.manager.core.notification_entries import failed_entry, flapping_entry, notified_entry, step_entry
+from services.manager.core.incident_changes import IncidentChange, IncidentReason
+from services.manager.core.notification_entries import (
+    failed_entry,
+    flapping_entry,
+    notification_id_in,
+    notified_entry,
+    step_entry,
+)
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import AlertRoute
 
@@ -61,7 +66,6 @@ FILE_RECEIVER = ""
 FILE_ROUTE = AlertRoute(path="", receivers=(FILE_RECEIVER,))
 
 _MAX_RECEIVERS = 50
-_MAX_PATHS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +112,6 @@ def plan_notifications(incident: Incident, context: NotificationContext, *, now:
     )
 
 
-def with_audible(incident: Incident) -> Incident:
-    """Return an incident that has marked which of its alerts are no longer withheld; they stay so until they end."""
-    if incident.merged_into or all(alert.audible_version or alert.withheld_by for alert in incident.alerts.values()):
-        return incident
-    marked = {
-        alert.id: alert
-        if alert.audible_version or alert.withheld_by
-        else replace(alert, audible_version=incident.version)
-        for alert in incident.alerts.values()
-    }
-    return replace(incident, alerts=marked)
-
-
 class _Plan:
     """What is decided so far. Changed in place."""
 
@@ -156,11 +147,15 @@ class _Plan:
 
     def result(self) -> tuple[Incident, list[IncidentNotification]]:
         """Return the incident afterwards, and the notifications."""
-        records = [(message, chunk) for message, receivers in self._messages.items() for chunk in _chunks(receivers)]
+        records = [
+            (message, receivers[first : first + _MAX_RECEIVERS])
+            for message, receivers in self._messages.items()
+            for first in range(0, len(receivers), _MAX_RECEIVERS)
+        ]
         numbered = list(enumerate(records, self._incident.sequence + 1))
         for number, (message, _) in numbered:
             if message.step is not None:
-                notification_id = _id_of(self._incident, message.kind, number)
+                notification_id = notification_id_in(self._incident, message.kind, number)
                 self._follow_step(message.step, notification_id)
                 if not message.step.is_recorded:
                     self._unrecorded.add(notification_id)
@@ -181,7 +176,7 @@ class _Plan:
         self, after: Incident, message: _Message, receivers: Sequence[str], sequence: int
     ) -> IncidentNotification:
         return IncidentNotification(
-            id=_id_of(after, message.kind, sequence),
+            id=notification_id_in(after, message.kind, sequence),
             kind=message.kind,
             receivers=() if message.is_by_file else tuple(receivers),
             incident=after,
@@ -213,7 +208,7 @@ class _Plan:
         for name, news in self._news_of_inactive().items():
             known = self._receivers.get(name)
             is_sudden = [alert for alert in news if not self._is_known_flapping(alert)]
-            interval = min(route.bundling_interval for alert in news for route in _routes_to(name, alert))
+            interval = min(route.bundling_interval for alert in news for route in routes_to(name, alert))
             if known is not None and not is_sudden and not self._live:
                 # It knows that this flaps.
                 self._receivers[name] = replace(known, version=self._incident.version)
@@ -221,9 +216,9 @@ class _Plan:
             if known is not None and not is_sudden and self._now < known.last_time + interval:
                 self._due[name] = known.last_time + interval
                 continue
-            first = _worst(is_sudden or news)
+            first = worst_alert(is_sudden or news)
             reason = NotifyReason.FLAPPING if flap_key(first) in self._new_flapping else NotifyReason.ROUTED
-            comment = _words_of_routes(first.routes)
+            comment = words_of_routes(first.routes)
             self._send(name, IncidentNotificationKind.FIRING, reason, comment, first, interval)
             if name == FILE_RECEIVER:
                 self._ask_file(news)
@@ -244,7 +239,7 @@ class _Plan:
             first.setdefault(alert.file_route, alert)
         new = [first[each] for each in first.keys() - set(self._receivers[FILE_RECEIVER].file_routes)]
         for alert in sorted(new, key=lambda alert: (-alert.severity, alert.audible_version, alert.fire_time, alert.id)):
-            comment = _words_of_routes(alert.routes)
+            comment = words_of_routes(alert.routes)
             self._send(
                 FILE_RECEIVER, IncidentNotificationKind.UPDATED, NotifyReason.ROUTED_BY_FILE, comment, alert, None
             )
@@ -265,7 +260,7 @@ class _Plan:
                 continue
             due = self._next_update(known, is_new=bool(news))
             if severity > known.severity:
-                worst = _worst(news or self._live)
+                worst = worst_alert(news or self._live)
                 self._update(name, NotifyReason.SEVERITY_RAISED, f"severity {severity.name}", worst)
             elif any(flap_key(alert) in self._new_flapping for alert in news):
                 self._update(name, NotifyReason.FLAPPING, "fires too often", self._about)
@@ -412,40 +407,3 @@ class _Plan:
     def _is_known_flapping(self, alert: IncidentAlert) -> bool:
         key = flap_key(alert)
         return key in self._flapping and key not in self._new_flapping
-
-
-def subject_alert_of(incident: Incident) -> IncidentAlert:
-    """Return the alert that messages about an incident are about: its cause, unless that is withheld."""
-    cause = incident.alerts[incident.cause]
-    if cause.audible_version:
-        return cause
-    audible = (alert for alert in incident.alerts.values() if alert.audible_version)
-    return next(iter(incident.live_alerts), next(audible, cause))
-
-
-def _chunks(receivers: Sequence[str]) -> list[Sequence[str]]:
-    return [receivers[first : first + _MAX_RECEIVERS] for first in range(0, len(receivers), _MAX_RECEIVERS)]
-
-
-def _routes_to(name: str, alert: IncidentAlert) -> list[AlertRoute]:
-    return [route for route in alert.routes if name in route.receivers]
-
-
-def _words_of_routes(routes: Sequence[AlertRoute]) -> str:
-    paths = [route.path for route in routes[:_MAX_PATHS] if route.path]
-    return f"route {', '.join(paths)}" if paths else "routes of the notifier's file"
-
-
-def _worst(alerts: Iterable[IncidentAlert]) -> IncidentAlert:
-    """Return the alert with the highest severity, of several the first one."""
-    return min(alerts, key=lambda alert: (-alert.severity, alert.fire_time, alert.id))
-
-
-def _id_of(incident: Incident, kind: IncidentNotificationKind, sequence: int) -> str:
-    """Return the id of a notification.
-
-    The end of an alert that a former release has notified of has the id that this one gives it, which may do so too.
-    """
-    if incident.dedup_key and sequence == FIRST_ADOPTED_SEQUENCE and kind is IncidentNotificationKind.RESOLVED:
-        return notification_id_of(incident.dedup_key, NotifiedState.RESOLVED)
-    return incident_notification_id_of(incident.id, sequence)

@@ -1,15 +1,29 @@
-"""What the history of an incident says about its notifications."""
+"""The ids of an incident's notifications, and what its history says about them."""
 
 from datetime import datetime
 
+from services.manager.core.alert import NotifiedState, notification_id_of
 from services.manager.core.flapping import FlappingSettings, flap_key
 from services.manager.core.incident import (
     Incident,
     IncidentHistoryEntry,
     IncidentHistoryKind,
     IncidentNotification,
+    IncidentNotificationKind,
     incident_history_id_of,
+    incident_notification_id_of,
 )
+from services.manager.core.incident_changes import FIRST_ADOPTED_SEQUENCE
+
+
+def notification_id_in(incident: Incident, kind: IncidentNotificationKind, sequence: int) -> str:
+    """Return the id of a notification.
+
+    The end of an alert that a former release has notified of has the id that this one gives it, which may do so too.
+    """
+    if incident.dedup_key and sequence == FIRST_ADOPTED_SEQUENCE and kind is IncidentNotificationKind.RESOLVED:
+        return notification_id_of(incident.dedup_key, NotifiedState.RESOLVED)
+    return incident_notification_id_of(incident.id, sequence)
 
 
 def notified_entry(notification: IncidentNotification, now: datetime) -> IncidentHistoryEntry:
