@@ -73,24 +73,24 @@ class Delays:
 
 def warm_up(ports: Ports, seconds: float) -> None:
     """Put load on the system until Java has compiled its code, and wait until all events are evaluated."""
-    before = _evaluated(ports)
+    before = evaluated(ports)
     load = _start("bench.load", ports, "--seconds", str(seconds), "--size", str(BATCH_EVENTS))
     sent = json.loads(load.communicate()[0])["events"]
-    _await(lambda: _evaluated(ports) - before >= sent)
+    _await(lambda: evaluated(ports) - before >= sent)
 
 
-def throughput(ports: Ports, seconds: float, *, is_columns: bool = False) -> Throughput:
+def throughput(ports: Ports, seconds: float, *, is_columns: bool = False, services: int = 0) -> Throughput:
     """Send batches, or columns, as fast as they are accepted, then wait until all are evaluated."""
-    before, evaluated, started = process_costs(ports), _evaluated(ports), time.monotonic()
+    before, counted, started = process_costs(ports), evaluated(ports), time.monotonic()
     form = ("--size", str(COLUMNS_EVENTS), "--columns") if is_columns else ("--size", str(BATCH_EVENTS))
-    load = _start("bench.load", ports, "--seconds", str(seconds), *form)
+    load = _start("bench.load", ports, "--seconds", str(seconds), "--services", str(services), *form)
     sent = json.loads(load.communicate()[0])
-    middle, at_end = time.monotonic() - started, _evaluated(ports) - evaluated
-    _await(lambda: _evaluated(ports) - evaluated >= sent["events"])
+    middle, at_end = time.monotonic() - started, evaluated(ports) - counted
+    _await(lambda: evaluated(ports) - counted >= sent["events"])
     took, after = time.monotonic() - started, process_costs(ports)
     return Throughput(
         sent=sent["events"],
-        evaluated=_evaluated(ports) - evaluated,
+        evaluated=evaluated(ports) - counted,
         evaluated_at_end=at_end,
         seconds=middle,
         seconds_after=took - middle,
@@ -139,6 +139,11 @@ def delays_beside_silent_rules(ports: Ports, probes: int) -> Delays:
             delete_rules(channel, silent)
 
 
+def await_evaluated(ports: Ports, events: int) -> None:
+    """Wait until the evaluator has evaluated so many events since it started."""
+    _await(lambda: evaluated(ports) >= events)
+
+
 def await_deliveries(ports: Ports) -> None:
     """Wait until the notifier has delivered all that it has got."""
     _await(lambda: not read_counter(ports.notifier_admin, "tocsin_notifier_queue_depth"))
@@ -150,7 +155,8 @@ def quantile(seconds: Mapping[str, float], share: float) -> float | None:
     return ordered[int(len(ordered) * share)] * 1000 if ordered else None
 
 
-def _evaluated(ports: Ports) -> int:
+def evaluated(ports: Ports) -> int:
+    """Return how many events the evaluator has evaluated since it started."""
     return int(read_counter(ports.evaluator_admin, "events_evaluated_total"))
 
 

@@ -60,6 +60,22 @@ def delete_rules(channel: grpc.Channel, ids: Iterable[str]) -> None:
 
 def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str) -> dict[str, float]:
     """Send probes one after the other; return the seconds from the last event to the alert on Kafka, by resource."""
+    consumer = alerts_from_now(brokers)
+    delays: dict[str, float] = {}
+    for number in range(count):
+        due = time.monotonic() + pause
+        send_probe(channel, prefix, number)
+        while time.monotonic() < due:
+            poll_alert(consumer, prefix, delays, 0.005)
+    deadline = time.monotonic() + _TIMEOUT_S
+    while len(delays) < count and time.monotonic() < deadline:
+        poll_alert(consumer, prefix, delays, 0.05)
+    consumer.close()
+    return delays
+
+
+def alerts_from_now(brokers: str) -> Consumer:
+    """Return a consumer of the alerts that come from now on."""
     consumer = Consumer(
         {
             "bootstrap.servers": brokers,
@@ -74,17 +90,7 @@ def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, broke
     for partition in partitions:
         partition.offset = consumer.get_watermark_offsets(partition)[1]
     consumer.assign(partitions)
-    delays: dict[str, float] = {}
-    for number in range(count):
-        due = time.monotonic() + pause
-        _send(channel, prefix, number)
-        while time.monotonic() < due:
-            _poll(consumer, prefix, delays, 0.005)
-    deadline = time.monotonic() + _TIMEOUT_S
-    while len(delays) < count and time.monotonic() < deadline:
-        _poll(consumer, prefix, delays, 0.05)
-    consumer.close()
-    return delays
+    return consumer
 
 
 def delivered(sinks: int, prefix: str, *, count: int) -> dict[str, float]:
@@ -115,7 +121,8 @@ def _delivered(sinks: int, prefix: str) -> dict[str, float]:
     return delays
 
 
-def _send(channel: grpc.Channel, prefix: str, number: int) -> None:
+def send_probe(channel: grpc.Channel, prefix: str, number: int) -> None:
+    """Send the events of a probe, which let the rule fire."""
     # The delay counts from here: the sender sets the events' time.
     now = time.time_ns()
     message = f"{prefix}sent-{number}@{now / 1e9:.6f}@"
@@ -124,7 +131,8 @@ def _send(channel: grpc.Channel, prefix: str, number: int) -> None:
     LogIngestServiceStub(channel).IngestBatch(IngestBatchRequest(events=[event] * (_THRESHOLD + 1)), timeout=15)
 
 
-def _poll(consumer: Consumer, prefix: str, delays: dict[str, float], timeout_s: float) -> None:
+def poll_alert(consumer: Consumer, prefix: str, delays: dict[str, float], timeout_s: float) -> None:
+    """Read one alert, and put down the delay of the probe that it is for."""
     message = consumer.poll(timeout_s)
     if message is None or message.error():
         return
