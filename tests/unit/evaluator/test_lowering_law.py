@@ -1,10 +1,12 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.evaluator.core.match.events import EventColumns
+from services.evaluator.core.match.lowering import lower
 from services.evaluator.core.match.selection import compile_selection
 from services.evaluator.core.window.condition import WindowValues, compile_condition
 from services.rule_language.checking import check_condition, check_filter
@@ -25,6 +27,36 @@ def test_a_lowered_filter_selects_what_cel_selects(text: str, happened: list[tup
     assert select(columns, among).tolist() == expected
 
 
+@pytest.mark.parametrize("sign", ["==", "!=", "<", "<=", ">", ">="])
+@pytest.mark.parametrize(
+    ("field", "bound", "values"),
+    [
+        ("status_code", "404", [403, 404, 405, None]),
+        ("response_time", "1.5", [1.0, 1.5, 2.0, None]),
+        ("service", '"b"', ["a", "b", "c", ""]),
+    ],
+)
+def test_a_lowered_comparison_decides_below_at_and_above_its_bound_as_cel_does(
+    sign: str, field: str, bound: str, values: list[Any]
+) -> None:
+    expression = check_filter(f"{field} {sign} {bound}")
+    assert lower(expression.tree) is not None
+    happened = [{**_QUIET, field: value} for value in values]
+    select = compile_selection(expression)
+    judged = [expression.evaluate(present(event)) is True for event in happened]
+    assert select(EventColumns.of(batch_of(happened)), None).tolist() == judged
+
+
+_QUIET: dict[str, Any] = {
+    "service": "",
+    "level": 1,
+    "message": "",
+    "status_code": None,
+    "response_time": None,
+    "host": "",
+    "trace_id": "",
+    "attributes": {},
+}
 _amounts = st.none() | st.sampled_from([0.0, -1.5, 2.5, 1e308]) | st.floats(-1e6, 1e6)
 
 
