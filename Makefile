@@ -49,6 +49,7 @@ $(READY): requirements.lock pyproject.toml
 gen: $(READY) ## write gen/ from proto/, and the tables of docs/*.md from the code
 	$(BIN)/python proto/generate.py
 	$(BIN)/python docs/tables.py
+	$(BIN)/python deploy/grafana/generate.py
 
 lint: $(READY) ## format, rules, types, imports, contracts, spelling, commits
 	$(BIN)/ruff format --check --quiet

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -9,16 +10,19 @@ from typing import Any
 
 import confluent_kafka
 import pytest
+import yaml
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.demo.scenario import EXPECTED_ALERTS, event_batches, missing_results
+from stack.ports import Ports
 from stack.servers import Addresses
 from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
 from tests.e2e.event_times import at_one_time
+from tests.e2e.prometheus import DEPLOY, Prometheus, running_prometheus
 from tests.e2e.world import World, wait_until
-from tests.unit.deploy.test_observability import charted
+from tests.unit.deploy.test_observability import DASHBOARDS, charted, dashboard_queries, panels
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 EVENTS = sum(map(len, event_batches()))
@@ -255,15 +259,6 @@ def mine(world: World) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("after")
-def test_every_metric_on_the_dashboard_is_exported_by_the_running_system(metered: World) -> None:
-    # A histogram has no series before its first value.
-    metered.edge.post(f"/api/alerts/{metered.alerts()[0]['id']}/acknowledge", {})
-    # Read by hand: the client's parser gives Envoy's counters another name.
-    gateway = set(re.findall(r"^(\w+)[{ ]", text(metered.system.wiring.ports.mesh, "/stats/prometheus"), re.MULTILINE))
-    assert charted() <= ExportedMetrics(metered).names() | gateway
-
-
-@pytest.mark.usefixtures("after")
 def test_a_rule_is_shown_with_what_all_evaluators_counted(metered: World) -> None:
     def counted() -> dict[str, Any] | None:
         shown = json.loads(metered.command("rules", "show", "Slow responses", "-o", "json").stdout)["statistics"]
@@ -306,3 +301,70 @@ def test_canaries_are_measured_up_to_the_notifier_and_nobody_learns_of_them(meas
     assert not [one for one in measured.deliveries() if "canary" in json.dumps(one)]
     rules = measured.edge.get("/api/alert-rules")["alertRules"]
     assert not [rule for rule in rules if "canary" in rule["name"]]
+
+
+def test_every_metric_on_the_dashboards_is_exported_by_the_running_system(measured: World) -> None:
+    # A histogram has no series before its first value; that of canaries has one by now.
+    measured.edge.post(f"/api/alerts/{measured.alerts()[0]['id']}/acknowledge", {})
+    # Read by hand: the client's parser gives Envoy's counters another name.
+    gateway = set(re.findall(r"^(\w+)[{ ]", text(measured.system.wiring.ports.mesh, "/stats/prometheus"), re.MULTILINE))
+    assert charted() <= ExportedMetrics(measured).names() | gateway
+
+
+PROMETHEUS = shutil.which("prometheus")
+needs_prometheus = pytest.mark.skipif(
+    PROMETHEUS is None, reason="prometheus is not installed; Debian's package of that name has it"
+)
+# Nothing of these happens in a system that is well.
+MAY_BE_EMPTY = {"Background work that fails", "Prometheus rules that fire"}
+
+
+@pytest.fixture(scope="module")
+def prometheus(measured: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    wiring = measured.system.wiring
+    folder = tmp_path_factory.mktemp("prometheus")
+    with running_prometheus(str(PROMETHEUS), wiring.ports, Ports.free().edge, folder) as running:
+        yield running
+
+
+def filled_in(query: str) -> str:
+    """Return a query as Grafana sends it."""
+    return re.sub(r"\$__(rate_interval|range|interval)", "1m", re.sub(r"\$(?!__)[a-z]+", ".*", query))
+
+
+@needs_prometheus
+def test_every_query_of_every_panel_has_a_result(measured: World, prometheus: Prometheus) -> None:
+    measured.edge.post(f"/api/alerts/{measured.alerts()[0]['id']}/acknowledge", {})
+    empty = {
+        (uid, panel["title"], target["expr"])
+        for uid, dashboard in DASHBOARDS.items()
+        for panel in panels(dashboard)
+        for target in panel["targets"]
+        if panel["title"] not in MAY_BE_EMPTY
+    }
+
+    def are_filled() -> bool:
+        for each in list(empty):
+            if prometheus.query(filled_in(each[2])):
+                empty.discard(each)
+        return not empty
+
+    try:
+        wait_until(are_filled)
+    except AssertionError:
+        pytest.fail("no result:\n" + "\n".join(map(str, sorted(empty))))
+
+
+@needs_prometheus
+def test_prometheus_takes_every_other_query_and_loads_the_rules(prometheus: Prometheus) -> None:
+    for dashboard in DASHBOARDS.values():
+        for query in dashboard_queries(dashboard):
+            if named := re.fullmatch(r"label_values\((\w+), (\w+)\)", query):
+                assert prometheus.ask(f"label/{named[2]}/values", **{"match[]": named[1]}), query
+            else:
+                prometheus.query(filled_in(query))
+    (group,) = prometheus.ask("rules")["groups"]
+    expected = yaml.safe_load((DEPLOY / "prometheus_rules.yml").read_text())["groups"][0]["rules"]
+    assert [rule["name"] for rule in group["rules"]] == [rule["alert"] for rule in expected]
+    wait_until(lambda: all(rule["health"] != "unknown" for rule in prometheus.ask("rules")["groups"][0]["rules"]))
+    assert [rule for rule in prometheus.ask("rules")["groups"][0]["rules"] if rule["health"] != "ok"] == []
