@@ -16,6 +16,8 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 DECISIONS := services/domain $(wildcard services/*/core)
 COVERED := $(DECISIONS:%=--cov=%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
+HELM = $(or $(shell command -v helm),$(abspath $(BIN))/helm)
+
 # The first of these that really runs, is 3.11 or 3.12 and can make environments. PYTHON=… names another.
 PYTHON :=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 /usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3)
@@ -109,3 +111,9 @@ bench-pair: $(READY) names ## measure this tree beside BASE=commit in one run, a
 
 bench-peers: $(READY) names ## measure Kafka Streams, Pathway and Quix Streams on the same broker, events and rules, and print ratios
 	$(BIN)/python -m bench.peers $(ARGS)
+
+.PHONY: chart
+chart: $(READY) names ## render the Helm chart for deploy/helm/rendered, and check that; needs helm, or go to build it
+	@command -v $(HELM) >/dev/null || GOBIN="$(abspath $(BIN))" go install helm.sh/helm/v3/cmd/helm@v3.22.0
+	HELM="$(HELM)" deploy/helm/render.sh
+	$(BIN)/python -m pytest -q tests/unit/deploy/test_chart.py

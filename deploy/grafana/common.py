@@ -21,7 +21,7 @@ def share(part: str, whole: str, span: str) -> str:
     return f"sum (increase({part}[{span}])) / (sum (increase({whole}[{span}])) > 0)"
 
 
-def of_service(job: str) -> tuple[Row, Row]:
+def of_service(job: str, *, has_calls: bool = True) -> tuple[Row, Row]:
     """Return what every service has: calls, Kafka, background work, and its process."""
     own = f'{{job="{job}"}}'
     calls = Panel(
@@ -55,7 +55,7 @@ def of_service(job: str) -> tuple[Row, Row]:
         unit="bytes",
     )
     return (
-        Row(title="Calls and Kafka", panels=(calls, waiting, failures)),
+        Row(title="Calls and Kafka", panels=(*([calls] if has_calls else []), waiting, failures)),
         Row(title="Processes", panels=(processor, memory)),
     )
 

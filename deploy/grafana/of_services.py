@@ -150,7 +150,8 @@ EVALUATOR = Dashboard(
                 ),
             ),
         ),
-        *of_service("evaluator"),
+        # It serves none.
+        *of_service("evaluator", has_calls=False),
     ),
 )
 

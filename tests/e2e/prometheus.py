@@ -47,7 +47,8 @@ class Prometheus:
         try:
             targets = self.ask("targets")["activeTargets"]
             scraped = self.query("min(count_over_time(up[1m]))")
-        except OSError:
+        except (OSError, ValueError):
+            # It says in words that it is not ready.
             return False
         is_up = bool(targets) and all(target["health"] == "up" for target in targets)
         return is_up and bool(scraped) and float(scraped[0]["value"][1]) >= 3

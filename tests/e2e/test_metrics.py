@@ -38,6 +38,8 @@ SETTINGS = {
     "EVALUATOR_IDLE": "1s",
     "MANAGER_COUNT_INTERVAL": "200ms",
 }
+# There once secrets are masked, which is off by default.
+UNLESS_USED = {"tocsin_ingest_values_redacted_total"}
 # In every field of an event that can hold a string.
 MARK = "content-of-a-log"
 
@@ -284,6 +286,11 @@ def measured(metered: World, after: ExportedMetrics) -> World:  # noqa: ARG001 -
     settings = {**system.wiring.settings, "MANAGER_CANARY_INTERVAL": "1s"}
     system.wiring = replace(system.wiring, settings=settings)
     system.start_one("manager")
+    system.wait_until_reachable()
+    # Of what happened before, this process has no histogram.
+    failing = {"service": "after-restart", "level": "ERROR", "message": "no", "statusCode": 503}
+    metered.edge.post("/api/logs/batch", at_one_time([failing] * 120))
+    wait_until(lambda: metered.alerts("&resource=after-restart"), what="an alert after the restart")
     return metered
 
 
@@ -308,7 +315,7 @@ def test_every_metric_on_the_dashboards_is_exported_by_the_running_system(measur
     measured.edge.post(f"/api/alerts/{measured.alerts()[0]['id']}/acknowledge", {})
     # Read by hand: the client's parser gives Envoy's counters another name.
     gateway = set(re.findall(r"^(\w+)[{ ]", text(measured.system.wiring.ports.mesh, "/stats/prometheus"), re.MULTILINE))
-    assert charted() <= ExportedMetrics(measured).names() | gateway
+    assert charted() - UNLESS_USED <= ExportedMetrics(measured).names() | gateway
 
 
 PROMETHEUS = shutil.which("prometheus")
@@ -335,12 +342,15 @@ def filled_in(query: str) -> str:
 @needs_prometheus
 def test_every_query_of_every_panel_has_a_result(measured: World, prometheus: Prometheus) -> None:
     measured.edge.post(f"/api/alerts/{measured.alerts()[0]['id']}/acknowledge", {})
+    # Shares are of what has happened since Prometheus has read twice.
+    failing = {"service": "while-scraped", "level": "ERROR", "message": "no", "statusCode": 503}
+    measured.edge.post("/api/logs/batch", at_one_time([failing] * 120))
     empty = {
         (uid, panel["title"], target["expr"])
         for uid, dashboard in DASHBOARDS.items()
         for panel in panels(dashboard)
         for target in panel["targets"]
-        if panel["title"] not in MAY_BE_EMPTY
+        if panel["title"] not in MAY_BE_EMPTY and not any(name in target["expr"] for name in UNLESS_USED)
     }
 
     def are_filled() -> bool:
