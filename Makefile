@@ -117,3 +117,7 @@ chart: $(READY) names ## render the Helm chart for deploy/helm/rendered, and che
 	@command -v $(HELM) >/dev/null || GOBIN="$(abspath $(BIN))" go install helm.sh/helm/v3/cmd/helm@v3.22.0
 	HELM="$(HELM)" deploy/helm/render.sh
 	$(BIN)/python -m pytest -q tests/unit/deploy/test_chart.py
+
+.PHONY: sbom
+sbom: $(READY) ## write what the image is made of into sbom.json (CycloneDX)
+	$(BIN)/python deploy/sbom.py > sbom.json

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -128,7 +129,37 @@ def test_the_published_ports_are_the_documented_ones_and_on_this_machine_only() 
     published = [each for service in compose()["services"].values() for each in service.get("ports", [])]
     assert all(each.startswith("127.0.0.1:") for each in published)
     ports = {int(each.split(":")[1]) for each in published}
-    assert ports == {8080, 8081, 8082, 8083, 50051, 50052, 50053, 50054, 9092, 5432, 6379, 9090, 3000, 16686}
+    assert ports == {8080, 8081, 8082, 8083, 9092, 5432, 6379, 9090, 3000, 16686}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_can_run_several_times(service: str) -> None:
+    # What two containers cannot share: a port of the host, a name, a folder.
+    ours = compose()["services"][service]
+    assert not {"ports", "container_name", "hostname"} & ours.keys()
+    assert not [name for name in environment(service) if name.endswith("_INSTANCE")]
+    written = [each for each in ours.get("volumes", []) if isinstance(each, str) or not each.get("read_only")]
+    named = [each for each in written if str(each).split(":")[0] in compose()["volumes"]]
+    assert named == []
+    jobs = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]
+    assert service in {name for job in jobs for each in job["dns_sd_configs"] for name in each["names"]}
+
+
+def test_kafkas_tools_are_on_its_path_under_the_names_that_runbooks_call(tmp_path: Path) -> None:
+    kafka = compose()["services"]["kafka"]
+    assert kafka["environment"]["PATH"].split(":")[:2] == ["/opt/tools", "/opt/kafka/bin"]
+    assert "./deploy/kafka:/opt/tools:ro" in kafka["volumes"]
+    tools = ROOT / "deploy" / "kafka"
+    script = (tools / "kafka-tool").read_text().replace("/opt/kafka/bin", str(tmp_path))
+    (tmp_path / "kafka-topics.sh").write_text('#!/bin/sh\necho topics "$@"\n')
+    (tmp_path / "kafka-topics").write_text(script)
+    for each in tmp_path.iterdir():
+        each.chmod(0o755)
+    done = subprocess.run([tmp_path / "kafka-topics", "--list", "a b"], capture_output=True, text=True, check=True)
+    assert done.stdout == "topics --list a b\n"
+    names = {path.name for path in tools.iterdir()}
+    assert names >= {"kafka-topics", "kafka-consumer-groups", "kafka-console-consumer", "kafka-console-producer"}
+    assert all(path.resolve() == (tools / "kafka-tool").resolve() for path in tools.iterdir())
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -180,6 +211,9 @@ def test_what_is_mounted_exists() -> None:
     named = set(compose()["volumes"])
     for service in compose()["services"].values():
         for volume in service.get("volumes", []):
+            if isinstance(volume, str) and ":" not in volume:
+                # A place in the container, which has a volume of its own.
+                continue
             source = volume["source"] if isinstance(volume, dict) else filled_in(volume).split(":")[0]
             assert (ROOT / source).exists() if source.startswith(".") else source in named
 

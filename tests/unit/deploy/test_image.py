@@ -1,6 +1,9 @@
 """The image has the packages that it needs, with the pinned versions, and nothing runs in it as root."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -51,3 +54,19 @@ def test_it_runs_without_root_and_has_a_health_check() -> None:
     assert "\nUSER tocsin\n" in final
     assert "\nHEALTHCHECK " in final
     assert "--require-hashes" in DOCKERFILE
+
+
+def test_its_bill_of_materials_has_every_package_with_its_hashes() -> None:
+    done = subprocess.run([sys.executable, "deploy/sbom.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    bill = json.loads(done.stdout)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    locked = {line.split(" ;")[0].lower(): block for line, block in pins(ROOT / "deploy" / "requirements.lock").items()}
+    named = {f"{each['name']}=={each['version']}".lower(): each for each in bill["components"]}
+    assert {normal(line) for line in named} == {normal(line) for line in locked}
+    assert {each["version"] for each in named.values()} == {line.partition("==")[2] for line in locked}
+    hashes = {one["value"] for each in named.values() for one in each["properties"]}
+    assert hashes == set(re.findall(r"sha256:([0-9a-f]{64})", (ROOT / "deploy" / "requirements.lock").read_text()))
+    assert all(each["purl"] == f"pkg:pypi/{each['name']}@{each['version']}" for each in named.values())
+    assert bill["dependencies"] == [{"ref": "tocsin", "dependsOn": [each["bom-ref"] for each in bill["components"]]}]
+    licensed = [each for each in named.values() if "licenses" in each]
+    assert len(licensed) > len(named) / 2
