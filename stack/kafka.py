@@ -66,7 +66,8 @@ def kafka_program(
     return ProgramSpec(
         name="kafka",
         command=(*java, "kafka.Kafka", str(config)),
-        files=(config,),
+        # With the certificate, so that a new one is another way of running it.
+        files=(config,) if tls is None else (config, tls.files.certificate),
         ports=(*ports.of("kafka"), *([tls.sasl_port] if tls is not None and tls.sasl_port else [])),
         check_ready=lambda: check_kafka(client),
         start_timeout=timedelta(seconds=90),

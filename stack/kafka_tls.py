@@ -1,6 +1,6 @@
 """Kafka over TLS: who connects needs a certificate of the same authority, or at a port of its own a password."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,9 @@ class KafkaTls:
     """The broker's certificate, and a second port at which clients log in with a password; 0: there is none."""
 
     files: CertificateFiles
+    # The names in certificates, and at the second port of users, that may do everything; others may do nothing. Empty:
+    # who gets in may do everything.
+    users: tuple[str, ...] = ()
     sasl_port: int = 0
     # By user, of the mechanism PLAIN. Those of SCRAM are in the cluster, where clients with a certificate put them.
     plain_passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -47,7 +50,14 @@ ssl.truststore.type=PEM
 ssl.truststore.location={tls.files.ca}
 ssl.client.auth=required
 """
-    return text + (_sasl(tls.plain_passwords) if tls.sasl_port else "")
+    return text + _rights(tls.users) + (_sasl(tls.plain_passwords) if tls.sasl_port else "")
+
+
+def _rights(users: Sequence[str]) -> str:
+    if not users:
+        return ""
+    names = ";".join(f"User:CN={user};User:{user}" for user in users)
+    return f"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users={names}\n"
 
 
 def _sasl(passwords: Mapping[str, str]) -> str:

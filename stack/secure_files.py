@@ -22,6 +22,8 @@ from stack.certificate_requests import (
 _SERVICES = ("ingest", "evaluator", "manager", "notifier", "gateway", "prometheus")
 _EDGE, _KAFKA = "edge", "kafka"
 REDIS_USER = "tocsin"
+# Those who may use Kafka; users of Tocsin have certificates of the same authority.
+KAFKA_USERS = (_KAFKA, "ingest", "evaluator", "manager", "notifier")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

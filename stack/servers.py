@@ -11,7 +11,7 @@ from stack.postgres import check_postgres, postgres_program, postgres_url
 from stack.processes import Processes
 from stack.program import ProgramSpec, StartupProgress
 from stack.redis import check_redis, redis_program, redis_url
-from stack.secure_files import REDIS_USER, SecureFiles
+from stack.secure_files import KAFKA_USERS, REDIS_USER, SecureFiles
 from stack.topics import BROKER_DEFAULT
 
 SERVERS = ("kafka", "postgres", "redis")
@@ -69,7 +69,7 @@ def server_program(
     """Prepare a server's folder, which takes seconds on the first start, and return how to run it."""
     match name:
         case "kafka":
-            tls = None if secure is None else KafkaTls(files=secure.kafka)
+            tls = None if secure is None else KafkaTls(files=secure.kafka, users=KAFKA_USERS)
             return kafka_program(processes, ports, progress, tls=tls)
         case "postgres":
             return postgres_program(processes, ports, durable=durable, secure=secure)

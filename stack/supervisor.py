@@ -128,7 +128,7 @@ def main(folder: Path, names: list[str]) -> None:
 
 def _factory(name: str, processes: Processes, wiring: Wiring) -> ProgramFactory:
     if name in SERVERS:
-        return partial(server_program, name, processes, wiring.ports, _log)
+        return partial(server_program, name, processes, wiring.ports, _log, secure=wiring.secure)
     return partial(system_program, name, processes, wiring)
 
 

@@ -22,7 +22,7 @@ from services.chassis.settings import KafkaSettings, Secret, load_settings
 from stack.kafka import check_kafka, kafka_program, tls_client
 from stack.kafka_tls import KafkaTls
 from stack.ports import Ports
-from stack.topics import Topic, admin_client, create_topics
+from stack.topics import Topic, TopicsError, admin_client, create_topics
 from tests.secure_servers import ServerFolder, server_folder, write_secret
 
 pytestmark = pytest.mark.integration
@@ -31,13 +31,14 @@ PORTS = Ports.free()
 # Free too, and of nobody in this test.
 SASL_PORT = PORTS.manager
 USER, PASSWORD = "ingest", "first pass"
+USERS = ("kafka", USER)
 TOPIC = "alerts"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFolder]:
     with server_folder(tmp_path_factory.mktemp("kafka")) as opened:
-        tls = KafkaTls(files=opened.issue("kafka"), sasl_port=SASL_PORT, plain_passwords={USER: PASSWORD})
+        tls = KafkaTls(files=opened.issue("kafka"), sasl_port=SASL_PORT, plain_passwords={USER: PASSWORD}, users=USERS)
         opened.start(kafka_program(opened.processes, PORTS, print, tls=tls))
         certified = client(opened)
         create_topics(certified, topics=[Topic(name=TOPIC, partitions=1, config={})])
@@ -121,7 +122,7 @@ async def test_a_client_with_a_password_sends_and_reads(
 
 
 async def test_who_is_not_meant_or_not_known_is_refused(
-    certified: KafkaSettings, password_file: Path, tmp_path: Path
+    folder: ServerFolder, certified: KafkaSettings, password_file: Path, tmp_path: Path
 ) -> None:
     with server_folder(tmp_path / "other") as other:
         stranger = client(other)
@@ -140,6 +141,11 @@ async def test_who_is_not_meant_or_not_known_is_refused(
     failures = await asyncio.gather(*checks, return_exceptions=True)
     assert [type(failure) for failure in failures] == [KafkaException] * len(refused)
     await asyncio.to_thread(check_kafka, replace(elsewhere, kafka_verify_host_name=False))
+    # Of the same authority, but no user of Kafka.
+    nobody = tls_client(certified.brokers, folder.issue("somebody"))
+    assert admin_client(nobody).list_topics(timeout=10).topics == {}
+    with pytest.raises(TopicsError):
+        create_topics(nobody, topics=[Topic(name="other", partitions=1, config={})])
     wrong_password = replace(by_password, kafka_sasl_password=Secret("hunter2"))
     with capture_logs() as logs:
         async with producer(wrong_password, "test") as sending:

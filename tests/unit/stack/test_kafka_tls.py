@@ -1,4 +1,5 @@
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def test_with_tls_nobody_gets_in_without_a_certificate(tmp_path: Path) -> None:
     assert lines["ssl.client.auth"] == "required"
     assert not [name for name in lines if "sasl" in name]
     assert stat.S_IMODE((tmp_path / "keystore.pem").stat().st_mode) == 0o600
+
+
+def test_of_those_who_get_in_only_the_users_may_do_something(tmp_path: Path) -> None:
+    tls = a_tls(tmp_path)
+    assert not [name for name in properties(tls_listeners(Ports(), tls, tmp_path)) if "super" in name]
+    lines = properties(tls_listeners(Ports(), replace(tls, users=("kafka", "ingest")), tmp_path))
+    assert lines["authorizer.class.name"].endswith(".StandardAuthorizer")
+    assert lines["super.users"] == "User:CN=kafka;User:kafka;User:CN=ingest;User:ingest"
 
 
 def test_at_the_port_for_passwords_each_mechanism_is_taken_and_no_repr_shows_them(tmp_path: Path) -> None:

@@ -3,9 +3,16 @@
 import sys
 from pathlib import Path
 
+import pytest
+
+from stack import supervisor
+from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import ProgramSpec
-from stack.supervisor import Restarts, Supervisor, read_restarts
+from stack.secure_files import SecureFiles
+from stack.servers import SERVERS, local_addresses
+from stack.supervisor import Restarts, Supervisor, _factory, read_restarts
+from stack.wiring import Wiring
 
 
 def lives(*spans: float) -> tuple[Restarts, list[float]]:
@@ -35,6 +42,17 @@ def test_what_was_done_is_said_in_words() -> None:
     assert str(Restarts()) == ""
     assert str(found).startswith("started again once, last at ")
     assert str(lives(1000, 1)[0].ended(2005.0)).startswith("ended 3 times, starts again at ")
+
+
+def test_a_server_is_started_again_with_the_passwords_and_certificates_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secure, asked = SecureFiles(home=tmp_path), []
+    monkeypatch.setattr(supervisor, "server_program", lambda *_, **options: asked.append(options["secure"]))
+    Wiring(addresses=local_addresses(Ports()), ports=Ports(), secure=secure).write(tmp_path)
+    for name in SERVERS:
+        _factory(name, Processes(tmp_path), Wiring.read(tmp_path))()
+    assert asked == [secure] * 3
 
 
 def test_a_crash_loop_is_shown_and_slowed_down(tmp_path: Path) -> None:
