@@ -12,6 +12,7 @@ from services.domain.severity import Severity
 from services.manager.core.alert_changes import open_alert
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 from tests.fakes.edge import Edge
+from tests.fakes.on_call import a_policy, a_snapshot
 from tests.fakes.silences import a_silence
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tests.unit.cli.commands import Command, error_of
@@ -40,6 +41,11 @@ inhibition:
   target: ['severity="HIGH"']
   equal: [service]
 """
+
+
+@pytest.fixture(autouse=True)
+def policy(edge: Edge) -> None:
+    edge.store.tables.on_call = a_snapshot(a_policy("shop"))
 
 
 @pytest.fixture
