@@ -45,7 +45,8 @@ def test_status_shows_what_runs_and_what_should_and_does_not(monkeypatch: pytest
         ["notifier", "-", "logs/ingest.log", "does not run; `make up` starts it"],
     ]
     report = json.loads(CliRunner().invoke(app, ["status", "-o", "json"]).stdout)
-    assert report[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": "", "problem": ""}
+    sound = {"problem": "", "degradation": ""}
+    assert report[0] == {"name": "ingest", "pid": 7, "log": "logs/ingest.log", "restarts": "", **sound}
     assert report[1]["pid"] is None
     del states[1:]
     assert CliRunner().invoke(app, ["status"]).exit_code == 0
