@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import importlib
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,20 @@ import structlog
 
 from services.chassis.backoff import Backoff, retrying
 from services.chassis.failures import StoreUnavailable
-from services.chassis.postgres_connections import PostgresConnector
+from services.chassis.postgres_connections import PostgresConnector, user_of
 from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name
-from services.chassis.settings import PostgresSettings
+from services.chassis.row_security import SECURED, secure_rows
+from services.chassis.settings import PostgresSettings, Secret
 
 log = structlog.get_logger()
 
 _BACKOFF = Backoff(max_delay=timedelta(seconds=2))
 _CONNECT_SECONDS = 2.0
+# Tables are locked for a moment: better to try again than to have everybody wait.
+_SESSION = {"lock_timeout": "2s"}
+
+# Which the last complete migration has written.
+_SELECT_COMMENT = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1"
 
 # Errors of a script, which would fail again; all others are retried.
 _SCRIPT_ERRORS = frozenset({ErrorKind.STATEMENT, ErrorKind.DATA})
@@ -35,7 +42,7 @@ async def migrate(
     try:
         async with asyncio.timeout(max_wait.total_seconds()):
             await retrying(
-                partial(_upgrade, PostgresConnector(settings), schema, scripts, _digest_comment(scripts)),
+                partial(_upgrade, settings, schema, scripts, _digest_comment(scripts)),
                 log_event="migration_delayed",
                 backoff=_BACKOFF,
                 retry_reason=_retry_reason,
@@ -51,26 +58,29 @@ def _retry_reason(error: Exception) -> str | None:
     return None
 
 
-async def _upgrade(connector: PostgresConnector, schema: str, scripts: Path, comment: str) -> None:
-    if await _read_comment(connector, schema) == comment:
-        log.info("schema_found_current", schema=schema)
-        return
-    # Loading alembic takes half a second, and most starts have nothing to migrate.
-    runner = importlib.import_module("services.chassis.alembic_runner")
-    await runner.upgrade(connector, schema, scripts, comment)
-    log.info("schema_migrated", schema=schema)
-
-
-async def _read_comment(connector: PostgresConnector, schema: str) -> str | None:
-    """Return the schema's comment, which the last complete migration has written."""
-    connection = await connector.open(timeout=_CONNECT_SECONDS)
+async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, comment: str) -> None:
+    connector = PostgresConnector(_owners(settings))
+    connection = await connector.open(timeout=_CONNECT_SECONDS, server_settings=_SESSION)
     try:
-        comment: str | None = await connection.fetchval(
-            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", schema
-        )
-        return comment
+        found = await connection.fetchval(_SELECT_COMMENT, schema)
+        if found in {comment, comment + SECURED}:
+            log.info("schema_found_current", schema=schema)
+        else:
+            # Loading alembic takes half a second, and most starts have nothing to migrate.
+            runner = importlib.import_module("services.chassis.alembic_runner")
+            await runner.upgrade(connector, schema, scripts, comment)
+            log.info("schema_migrated", schema=schema)
+        # The user may be another one than at the last start.
+        if await secure_rows(connection, schema, user_of(settings), is_secured=found == comment + SECURED):
+            await connection.execute(f"COMMENT ON SCHEMA \"{schema}\" IS '{comment}{SECURED}'")
     finally:
         await connection.close(timeout=_CONNECT_SECONDS)
+
+
+def _owners(settings: PostgresSettings) -> PostgresSettings:
+    """Return the settings with which the owner of the tables logs in."""
+    url = settings.migration_database_url
+    return replace(settings, database_url=url, database_password=Secret("")) if url.reveal() else settings
 
 
 def _digest_comment(scripts: Path) -> str:

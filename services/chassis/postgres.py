@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -17,6 +18,7 @@ from services.chassis.loops import Loop, looping, wait_for_event
 from services.chassis.migrations import migrate
 from services.chassis.postgres_connections import PostgresConnector
 from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name, failure_of
+from services.chassis.row_security import SERVE_ALL, all_tenants_role_of, take_role
 from services.chassis.settings import PostgresSettings
 from services.chassis.tenants import ALL_TENANTS, DEFAULT_TENANT, current_tenant
 
@@ -121,7 +123,7 @@ class Database:
         if tenant not in self._tenants:
             await self._add_tenant(tenant)
         async with self.connection() as connection, connection.transaction():
-            await _set_tenant(connection, tenant)
+            await self._set_tenant(connection, tenant)
             yield connection
 
     async def run_idempotent(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
@@ -158,9 +160,17 @@ class Database:
             moment = await connection.fetchval("SELECT clock_timestamp()", timeout=_ACQUIRE_SECONDS)
             self.clock.sync(moment, asked, self.clock.monotonic())
 
+    async def _set_tenant(self, connection: Connection, tenant: str) -> None:
+        """Say whose rows the transaction reads and writes, unless they are the default tenant's: that is a round trip."""
+        if tenant == ALL_TENANTS:
+            await connection.execute(SERVE_ALL, all_tenants_role_of(self.schema), self.schema)
+        elif tenant != DEFAULT_TENANT:
+            # No query, since only before its first one a transaction may be made REPEATABLE READ. Names have no quotes.
+            await connection.execute(f"SET LOCAL tocsin.tenant = '{tenant}'")
+
     async def _add_tenant(self, tenant: str) -> None:
         async with self.connection() as connection, connection.transaction():
-            await _set_tenant(connection, tenant)
+            await self._set_tenant(connection, tenant)
             await connection.execute("SELECT add_tenant($1)", tenant)
         self._tenants |= {tenant}
 
@@ -184,6 +194,7 @@ async def connect(
     connector = PostgresConnector(settings)
     pool = await asyncpg.create_pool(
         connect=connector.open,
+        init=partial(take_role, schema=schema),
         min_size=0,
         max_size=settings.pool_size,
         timeout=_ACQUIRE_SECONDS,
@@ -202,13 +213,6 @@ async def connect(
             yield database
     finally:
         await _close(pool)
-
-
-async def _set_tenant(connection: Connection, tenant: str) -> None:
-    """Say whose rows the transaction reads and writes. Without the setting, which costs a round trip: the default's."""
-    if tenant != DEFAULT_TENANT:
-        # No query, since a transaction may be made REPEATABLE READ only before its first one. Names have no quotes.
-        await connection.execute(f"SET LOCAL tocsin.tenant = '{tenant}'")
 
 
 async def listen(

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
@@ -60,6 +60,11 @@ class PostgresConnector:
             settings.database_password.reveal(),
             b"" if self._tls is None else self._tls.digest(),
         )
+
+
+def user_of(settings: PostgresSettings) -> str:
+    """Return the user who logs in; empty when the URL leaves that to the driver."""
+    return unquote(urlsplit(settings.database_url.reveal()).username or "")
 
 
 def host_urls(url: str) -> list[str]:

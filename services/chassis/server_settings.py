@@ -45,6 +45,11 @@ def _url(*schemes: str) -> Callable[[Secret], None]:
     return check
 
 
+def _postgres_url_or_nothing(url: Secret) -> None:
+    if url.reveal():
+        _url("postgresql", "postgres")(url)
+
+
 def _redis_url(url: Secret) -> None:
     scheme, _, rest = url.reveal().partition("://")
     match = _SENTINEL_REST.fullmatch(rest) if scheme in _SENTINEL else None
@@ -123,6 +128,12 @@ class PostgresSettings:
         check=_url("postgresql", "postgres"),
     )
     database_password: Secret = setting("Password at PostgreSQL, in place of the URL's.", default=Secret(""))
+    migration_database_url: Secret = setting(
+        "URL of the same PostgreSQL for the migrations at start, with a user who owns the tables and may create roles;"
+        " empty: DATABASE_URL. The service's own user then needs no rights but to log in.",
+        default=Secret(""),
+        check=_postgres_url_or_nothing,
+    )
     database_ca: str = setting(
         "Path of the CA certificates (PEM) that PostgreSQL's is checked with; with it all goes over TLS, and the host's"
         " name is checked too (verify-full).",
