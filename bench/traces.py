@@ -44,7 +44,7 @@ class TracesBench(Bench):
                 events = self._traced(share)
                 began = time.process_time()
                 match_events(events, self.rules, self.sources)
-                sampled.add(sample_traces(events.columns, sampled.max_priority if is_on else -1))
+                sampled.add(sample_traces(events, sampled.max_priority if is_on else -1))
                 seconds[is_on].append(time.process_time() - began)
                 self._flush()
             if number % _ROUNDS_A_REPORT == 0:

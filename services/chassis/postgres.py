@@ -161,7 +161,7 @@ class Database:
             self.clock.sync(moment, asked, self.clock.monotonic())
 
     async def _set_tenant(self, connection: Connection, tenant: str) -> None:
-        """Say whose rows the transaction reads and writes, unless they are the default tenant's: that is a round trip."""
+        """Say whose rows the transaction reads and writes, unless they are the default tenant's."""
         if tenant == ALL_TENANTS:
             await connection.execute(SERVE_ALL, all_tenants_role_of(self.schema), self.schema)
         elif tenant != DEFAULT_TENANT:

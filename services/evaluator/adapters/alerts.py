@@ -6,6 +6,7 @@ from services.chassis.kafka import OutgoingRecord, Producer, produce_all
 from services.contract.timestamps import timestamp_of_nanoseconds
 from services.contract.topics import ALERTS
 from services.domain.fingerprint import open_key
+from services.domain.tenants import write_tenant
 from services.domain.trace_context import headers_of
 from services.evaluator.adapters.messages import sample_message
 from services.evaluator.core.records import Transition, WindowResult
@@ -59,6 +60,7 @@ def transition_message(transition: Transition) -> alert_pb2.AlertTransition:
         samples=[sample_message(sample) for sample in transition.samples],
         create_time=timestamp_of_nanoseconds(transition.created_ns),
         selection_revision=transition.selection_revision,
+        tenant=write_tenant(transition.tenant),
     )
 
 

@@ -5,7 +5,7 @@ Records of columns are opened one by one; those of the former form, protobuf's, 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from services.chassis.kafka import CommittedOffset, Consumer, Record
 from services.contract.event_columns import UnreadableColumnsError, concat_events, decode_event_columns
 from services.contract.protobuf_columns import ProtobufColumns
+from services.domain.tenants import SOLE_TENANT, read_tenant
 from services.domain.trace_context import traceparent_of
 from services.evaluator.core.match.events import EventBatch, EventColumns, LogRecord
 from services.evaluator.core.records import MILLISECOND_NS
@@ -63,27 +64,27 @@ class LogDecoder:
         decoded = self._decode([record.value for record in records])
         unreadable = tuple(
             UnreadableRecord(record=record, reason=UNDECODABLE)
-            for record, events in zip(records, decoded, strict=True)
-            if events is None
+            for record, found in zip(records, decoded, strict=True)
+            if found is None
         )
-        readable = [events for events in decoded if events is not None]
+        readable = [found.events for found in decoded if found is not None]
         batch = EventBatch(
-            records=tuple(_log_record_of(record) for record in records),
-            lengths=np.fromiter((0 if events is None else events.num_rows for events in decoded), np.int64),
+            records=tuple(_log_record_of(record, found) for record, found in zip(records, decoded, strict=True)),
+            lengths=np.fromiter((0 if found is None else found.events.num_rows for found in decoded), np.int64),
             columns=EventColumns.of(concat_events(readable)),
         )
         return batch, unreadable
 
-    def _decode(self, values: Sequence[bytes]) -> list[pa.RecordBatch | None]:
-        """Return the events of each record, None where they cannot be decoded."""
+    def _decode(self, values: Sequence[bytes]) -> "list[_Decoded | None]":
+        """Return what each record has, None where it cannot be decoded."""
         decoded = [_decode_columns(value) if value.startswith(_COLUMNS) else None for value in values]
         former = [index for index, value in enumerate(values) if not value.startswith(_COLUMNS)]
         if former:
-            for index, events in zip(former, self._decode_former([values[index] for index in former]), strict=True):
-                decoded[index] = events
+            for index, found in zip(former, self._decode_former([values[index] for index in former]), strict=True):
+                decoded[index] = found
         return decoded
 
-    def _decode_former(self, values: list[bytes]) -> list[pa.RecordBatch | None]:
+    def _decode_former(self, values: list[bytes]) -> "list[_Decoded | None]":
         """Decode all at once, or one by one where not all can be decoded."""
         try:
             batch = self._former.read(values)
@@ -91,26 +92,35 @@ class LogDecoder:
             return [None] if len(values) == 1 else [self._decode_former([value])[0] for value in values]
         rows: Any = batch.column("events")
         events, offsets = pa.RecordBatch.from_struct_array(rows.flatten()), rows.offsets.to_pylist()
+        tenants: Any = batch.column("tenant").to_pylist()
         # A record that also has columns is in no form that was ever written.
         is_former = batch.column("columns").is_null().to_pylist()
         return [
-            events.slice(begin, end - begin) if has_former_form else None
-            for begin, end, has_former_form in zip(offsets, offsets[1:], is_former, strict=False)
+            _Decoded(events.slice(begin, end - begin), read_tenant(tenant)) if has_former_form else None
+            for begin, end, tenant, has_former_form in zip(offsets, offsets[1:], tenants, is_former, strict=False)
         ]
 
 
-def _decode_columns(value: bytes) -> pa.RecordBatch | None:
+class _Decoded(NamedTuple):
+    """The events of a record, and whose they are."""
+
+    events: pa.RecordBatch
+    tenant: str
+
+
+def _decode_columns(value: bytes) -> _Decoded | None:
     try:
         batch = LogBatch.FromString(value)
-        return None if batch.events else decode_event_columns(batch.columns)
+        return None if batch.events else _Decoded(decode_event_columns(batch.columns), read_tenant(batch.tenant))
     except (DecodeError, UnreadableColumnsError):
         return None
 
 
-def _log_record_of(record: Record) -> LogRecord:
+def _log_record_of(record: Record, found: _Decoded | None) -> LogRecord:
     return LogRecord(
         partition=record.partition,
         offset=record.offset,
         arrival_ns=record.timestamp_ms * MILLISECOND_NS,
         traceparent=traceparent_of(record.headers),
+        tenant=SOLE_TENANT if found is None else found.tenant,
     )

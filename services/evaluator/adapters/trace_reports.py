@@ -6,6 +6,7 @@ import grpc
 
 from services.chassis.failures import Failure
 from services.contract.timestamps import timestamp_of_nanoseconds
+from services.domain.tenants import write_tenant
 from services.evaluator.core.match.traces import TraceMember
 from tocsin.catalog.v1.learned_edge_service_pb2 import ReportTracesRequest, TraceSighting
 from tocsin.catalog.v1.learned_edge_service_pb2_grpc import LearnedEdgeServiceStub
@@ -35,6 +36,7 @@ class TraceReportClient:
                 trace_id=member.trace_id,
                 service=member.service,
                 first_time=timestamp_of_nanoseconds(member.first_ns),
+                tenant=write_tenant(member.tenant),
             )
             for member in members
         )

@@ -24,6 +24,7 @@ from services.chassis.settings import KafkaSettings
 from services.contract.timestamps import nanoseconds_of
 from services.contract.topics import WINDOW_STATE
 from services.domain.severity import Severity
+from services.domain.tenants import read_tenant
 from services.evaluator.adapters.alerts import transition_message
 from services.evaluator.adapters.messages import MalformedError, sample_of
 from services.evaluator.core.records import (
@@ -200,6 +201,7 @@ def decode_state(value: bytes) -> Transition:
             first_window_ns=nanoseconds_of(message.first_window_time),
             samples=tuple(sample_of(sample) for sample in message.samples),
             created_ns=nanoseconds_of(message.create_time),
+            tenant=read_tenant(message.tenant),
         )
     except (DecodeError, ValueError) as error:
         raise MalformedError(str(error)) from None

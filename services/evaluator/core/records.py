@@ -16,6 +16,7 @@ from zlib import crc32
 
 from services.domain.level import Level
 from services.domain.severity import Severity
+from services.domain.tenants import SOLE_TENANT
 
 Group = tuple[str, ...]
 
@@ -232,6 +233,8 @@ class Transition:
     first_window_ns: int
     samples: tuple[Sample, ...]
     created_ns: int
+    # Whose rule it is.
+    tenant: str = SOLE_TENANT
     # The trace of the event that decided; not part of the decision.
     traceparent: str = ""
 

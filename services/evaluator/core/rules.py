@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from services.domain.fingerprint import digest
+from services.domain.tenants import SOLE_TENANT
 from services.evaluator.core.match.plan import RulePlan
 from services.evaluator.core.match.selection import Selection, compile_selection
 from services.evaluator.core.records import duration_ns
@@ -62,7 +63,7 @@ class CompiledRule:
             window_ns=window_ns,
             lateness_ns=duration_ns(rule.lateness),
             # "frame" is part of keys in `window-partials`, so it stays.
-            bucketing_id=digest("frame", rule.scope, str(window_ns), *rule.group_by),
+            bucketing_id=digest(*_bucketing_kind(rule), rule.scope, str(window_ns), *rule.group_by),
             reads_total=reads_total(condition),
             holds_when_empty=may_hold_when_empty(condition, rule.threshold),
             only_grows=only_grows(condition),
@@ -105,6 +106,14 @@ class RuleSet:
         """The plan, if it was needed so far, or else the one before."""
         plan: RulePlan[CompiledRule] | None = vars(self).get("plan", self.plan_before)
         return plan
+
+    @functools.cached_property
+    def tenants(self) -> Mapping[str, frozenset[CompiledRule]]:
+        """The rules of each tenant that has some."""
+        tenants: dict[str, set[CompiledRule]] = {}
+        for compiled in self.rules.values():
+            tenants.setdefault(compiled.rule.tenant, set()).add(compiled)
+        return {tenant: frozenset(rules) for tenant, rules in tenants.items()}
 
     @functools.cached_property
     def plan(self) -> RulePlan[CompiledRule]:
@@ -153,3 +162,8 @@ class RuleSet:
         rule_id, selection_revision = selection
         is_new_enough = self.revision >= max(selection_revision, known_revision)
         return is_new_enough and rule_id not in self.refused and self.in_force(selection) is None
+
+
+def _bucketing_kind(rule: Rule) -> tuple[str, ...]:
+    """Return what distinguishes the buckets of tenants; those of the sole tenant keep the key that they always had."""
+    return ("frame",) if rule.tenant == SOLE_TENANT else ("tenant frame", rule.tenant)

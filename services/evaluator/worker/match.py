@@ -186,7 +186,7 @@ class MatchWorker(StageWorker):
         self, match: Callable[[], MatchOutcome], events: EventBatch
     ) -> tuple[tuple[MatchOutcome, float], Sampled]:
         """Match a fetch, and sample its traces, in one thread."""
-        return self._supervisor.timed(match), sample_traces(events.columns, self._traces.max_priority)
+        return self._supervisor.timed(match), sample_traces(events, self._traces.max_priority)
 
     async def _compile_beside(self, rules: RuleSet) -> None:
         """Compile again what has turned out to be slow, beside the fetches, and put it to use between two of them."""

@@ -27,7 +27,7 @@ from services.ingest.core.event_checker import EventChecker
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.worker.event_redactor import EventRedactor
-from services.ingest.worker.linger_queue import LingerQueue, fail
+from services.ingest.worker.linger_queue import TenantQueues, fail
 from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
 
@@ -68,7 +68,7 @@ class BatchJoiner:
         self._clock = clock
         self._metrics = metrics
         self._redactor = redactor
-        self._waiting = LingerQueue[_PendingCall](
+        self._waiting = TenantQueues[_PendingCall](
             linger=policy.linger,
             step=lambda _, size, added: policy.step(size=size, added_size=added, in_flight=self._in_flight),
             publish=self._read_and_publish,
@@ -140,7 +140,7 @@ class BatchJoiner:
             self._end(span, calls, failure)
             if failure is None:
                 self._succeed(calls, counts)
-            if self._waiting and not self._in_flight:
+            if not self._in_flight:
                 self._waiting.flush()
 
         asyncio.gather(*published, return_exceptions=True).add_done_callback(finish)

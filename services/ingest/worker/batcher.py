@@ -22,7 +22,7 @@ from services.ingest.core.service_restriction import restrict_services
 from services.ingest.metrics import Metrics
 from services.ingest.ports import UnreadableRequestError, Wire
 from services.ingest.worker.event_redactor import EventRedactor
-from services.ingest.worker.linger_queue import LingerQueue, fail
+from services.ingest.worker.linger_queue import TenantQueues, fail
 from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
 
 _NOTHING_FOUND: Mapping[EventField, str] = {}
@@ -63,7 +63,7 @@ class Batcher:
         self._clock = clock
         self._metrics = metrics
         self._redactor = redactor
-        self._waiting = LingerQueue[_PendingEvent](
+        self._waiting = TenantQueues[_PendingEvent](
             linger=policy.linger,
             step=lambda events, size, added: policy.step(events=events, size=size, added_size=added),
             publish=self._flush,

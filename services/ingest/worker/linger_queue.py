@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from services.chassis.tenants import as_tenant, current_tenant
 from services.ingest.core.batching import BatchStep
 
 
@@ -66,6 +68,42 @@ class LingerQueue(Generic[_Pending]):
         self._pending, self._size, self._timer = [], 0, None
         if waiting:
             self._publish(waiting)
+
+
+class TenantQueues(Generic[_Pending]):
+    """A queue for each tenant that has sent anything: a record has events of one tenant."""
+
+    def __init__(
+        self,
+        *,
+        linger: timedelta,
+        step: Callable[[int, int, int], BatchStep],
+        publish: Callable[[Sequence[_Pending]], None],
+    ) -> None:
+        self._linger = linger
+        self._step = step
+        self._publish = publish
+        self._queues: dict[str, LingerQueue[_Pending]] = {}
+
+    def add(self, pending: _Pending, size: int) -> None:
+        """Add a caller to the current tenant's queue."""
+        tenant = current_tenant()
+        if tenant not in self._queues:
+            self._queues[tenant] = LingerQueue(
+                linger=self._linger, step=self._step, publish=partial(self._publish_of, tenant)
+            )
+        self._queues[tenant].add(pending, size)
+
+    def flush(self) -> None:
+        """Publish what waits."""
+        for queue in self._queues.values():
+            if queue:
+                queue.flush()
+
+    def _publish_of(self, tenant: str, pending: Sequence[_Pending]) -> None:
+        # A timer or a callback flushes, too, which are of no call.
+        with as_tenant(tenant):
+            self._publish(pending)
 
 
 def fail(pending: Sequence[Pending], failure: BaseException) -> None:

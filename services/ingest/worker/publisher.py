@@ -11,10 +11,13 @@ from opentelemetry import trace
 from services.chassis import telemetry
 from services.chassis.clock import Clock
 from services.chassis.failures import Overloaded
+from services.chassis.tenants import current_tenant
 from services.contract.topics import LOG_EVENTS
+from services.domain.tenants import write_tenant
 from services.domain.trace_context import TraceHeaders
 from services.ingest.metrics import Metrics
 from services.ingest.ports import EventProducer
+from tocsin.logs.v1.log_event_pb2 import LogBatch
 
 # What a call that waits costs besides its request's bytes: its task, its stream, its place in queues.
 _CALL_BYTES = 4096
@@ -84,6 +87,7 @@ class Publisher:
         self._in_flight = in_flight
         self._clock = clock
         self._metrics = metrics
+        self._tenant_fields: dict[str, bytes] = {}
 
     def reserve(self, size: int) -> Reservation:
         """Reserve memory for a request of `size` bytes, or raise Overloaded."""
@@ -93,11 +97,21 @@ class Publisher:
         return Reservation(self._in_flight, cost)
 
     def publish(self, batch: bytes, headers: TraceHeaders) -> asyncio.Future[None]:
-        """Publish one batch as a record without a key, so that records spread evenly; see EventProducer."""
+        """Publish one batch of the current tenant as a record without a key, so that records spread evenly.
+
+        See EventProducer.
+        """
         started = self._clock.monotonic()
+        batch += self._tenant_field(current_tenant())
         published = self._producer.enqueue(LOG_EVENTS, batch, headers=headers)
         published.add_done_callback(partial(self._count, len(batch), started))
         return published
+
+    def _tenant_field(self, tenant: str) -> bytes:
+        """Return what is appended to a LogBatch to say whose events it has; nothing for the sole tenant."""
+        if tenant not in self._tenant_fields:
+            self._tenant_fields[tenant] = LogBatch(tenant=write_tenant(tenant)).SerializeToString()
+        return self._tenant_fields[tenant]
 
     def _count(self, size: int, started: float, published: asyncio.Future[None]) -> None:
         if not published.cancelled() and published.exception() is None:

@@ -66,3 +66,12 @@ def test_a_fetch_of_an_unreadable_record_alone_has_no_events(value: bytes) -> No
     batch, unreadable = DECODER.decode(records_of([value]))
     assert len(unreadable) == 1
     assert (batch.lengths.tolist(), len(batch.columns)) == ([0], 0)
+
+
+def test_each_record_says_whose_events_it_has() -> None:
+    tenant = LogBatch(tenant="acme").SerializeToString()
+    values = [record_of(an_event()) + tenant, former(an_event()) + tenant, record_of(an_event()), former(an_event())]
+    batch, unreadable = DECODER.decode(records_of([*values, b"\xff"]))
+    assert [record.tenant for record in batch.records] == ["acme", "acme", "default", "default", "default"]
+    assert len(unreadable) == 1
+    assert batch.lengths.tolist() == [1, 1, 1, 1, 0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.contract.event_columns import EVENT_SCHEMA
 from services.evaluator.adapters.trace_reports import TraceReportClient, TraceReportsUnavailable
-from services.evaluator.core.match.events import EventColumns
+from services.evaluator.core.match.events import EventBatch, EventColumns, LogRecord
 from services.evaluator.core.match.traces import Sampled, SampledTraces, TraceMember, sample_traces
 from tests.fakes.edge import Edge
 
@@ -39,14 +39,21 @@ def event(trace: str, service: str = "web", second: int | None = 0) -> dict[str,
     }
 
 
-def columns(*events: dict[str, Any]) -> EventColumns:
-    return EventColumns.of(pa.RecordBatch.from_pylist(list(events), schema=EVENT_SCHEMA))
+def fetched(batch: pa.RecordBatch, *tenants: str) -> EventBatch:
+    """Return events in one record, or each event in a record of a tenant."""
+    lengths = np.ones(len(tenants), np.int64) if tenants else np.array([batch.num_rows])
+    records = (LogRecord(partition=0, offset=0, arrival_ns=0, tenant=tenant) for tenant in tenants or ("default",))
+    return EventBatch(records=tuple(records), lengths=lengths, columns=EventColumns(batch))
+
+
+def columns(*events: dict[str, Any]) -> EventBatch:
+    return fetched(pa.RecordBatch.from_pylist(list(events), schema=EVENT_SCHEMA))
 
 
 def seen(found: Sampled | Sequence[TraceMember]) -> dict[tuple[str, str], int]:
     """Return for each service in a trace the second of its first event."""
     if isinstance(found, Mapping):
-        return {key: (first_ns - NOW_NS) // 10**9 for key, (first_ns, _) in found.items()}
+        return {key[:2]: (first_ns - NOW_NS) // 10**9 for key, (first_ns, _) in found.items()}
     return {(each.trace_id, each.service): (each.first_ns - NOW_NS) // 10**9 for each in found}
 
 
@@ -83,19 +90,19 @@ def test_what_names_no_trace_or_no_time_is_left_out() -> None:
     assert sample_traces(columns(event(""), event("")), ALL) == {}
     assert sample_traces(columns(event("short")), ALL) == {}
     assert set(sample_traces(columns(event("short"), event(trace_id(1)), event("x" * 33)), ALL)) == {
-        (trace_id(1), "web")
+        (trace_id(1), "web", "default")
     }
     assert sample_traces(columns(event(trace_id(1), second=None)), ALL) == {}
     assert sample_traces(columns(event(trace_id(1))), -1) == {}
     empty = pa.array([], pa.string())
-    assert sample_traces(EventColumns(pa.RecordBatch.from_arrays([empty], ["trace_id"])), ALL) == {}
+    assert sample_traces(fetched(pa.RecordBatch.from_arrays([empty], ["trace_id"])), ALL) == {}
 
 
 def test_a_part_of_the_columns_is_read_at_its_place() -> None:
     whole = columns(*(event(trace_id(n), second=n) for n in range(9)))
-    nothing = EventColumns(columns(event(trace_id(1)), event(""), event("")).batch.slice(1))
+    nothing = fetched(columns(event(trace_id(1)), event(""), event("")).columns.batch.slice(1))
     assert sample_traces(nothing, ALL) == {}
-    part = EventColumns(whole.batch.slice(3, 4))
+    part = fetched(whole.columns.batch.slice(3, 4))
     assert seen(sample_traces(part, ALL)) == {(trace_id(n), "web"): n for n in range(3, 7)}
 
 
@@ -145,6 +152,16 @@ def test_traces_are_sampled_up_to_a_priority() -> None:
     in_order = priorities(sample_traces(events, ALL))
     for number, priority in enumerate(in_order):
         assert priorities(sample_traces(events, priority)) == in_order[: number + 1]
+
+
+def test_a_trace_of_one_tenant_is_not_another_ones() -> None:
+    batch = columns(event(trace_id(1), second=5), event(trace_id(1), second=3), event(trace_id(1), second=4))
+    sampled = SampledTraces(1)
+    sampled.add(sample_traces(fetched(batch.columns.batch, "acme", "default", "acme"), ALL))
+    assert {each.tenant: each.first_ns - NOW_NS for each in sampled.take()} == {
+        "acme": 4 * 10**9,
+        "default": 3 * 10**9,
+    }
 
 
 def test_nothing_is_sampled_where_it_is_switched_off() -> None:

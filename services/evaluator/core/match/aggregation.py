@@ -27,6 +27,7 @@ from services.evaluator.core.match.events import (
     field_values,
 )
 from services.evaluator.core.match.missed import add_missed
+from services.evaluator.core.match.tenants import TenantRows
 from services.evaluator.core.records import EARLIEST_NS, LATEST_NS, closing_key, totals_key
 from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
 from services.evaluator.core.samples import SampleTable
@@ -64,19 +65,20 @@ def match_events(
     fetch = _add_records(events, sources)
     if not len(events.columns):
         return MatchOutcome(events=0, selected={}, failed={})
-    chosen = rules.plan.select(events.columns, without, clock)
+    foreign = fetch.tenants.without_events(rules)
+    chosen = rules.plan.select(events.columns, without | foreign if foreign else without, clock)
     scopes: CpuMeter[str] = CpuMeter(clock)
     failed = dict(chosen.failed)
     hits: dict[CompiledRule, Ints] = {}
     for compiled in rules.rules.values():
-        if compiled in failed or compiled in without:
+        if compiled in failed or compiled in without or compiled in foreign:
             continue
         try:
             fetch.prepare(compiled, scopes)
         except Exception as error:  # noqa: BLE001  (one rule that fails must not stop the others)
             failed[compiled] = error
         else:
-            hits[compiled] = chosen.rows.get(compiled, _NO_EVENTS)
+            hits[compiled] = fetch.tenants.own(compiled.rule.tenant, chosen.rows.get(compiled, _NO_EVENTS))
     buckets = _place(fetch, rules)
     for some in _in_turn(hits):
         _add_hits(fetch, buckets, some)
@@ -114,6 +116,7 @@ class _Fetch:
     latest_arrival_ns: int
     record_of_event: Ints
     block_of_event: Ints
+    tenants: TenantRows
     # For each event the end of the window that closes first among the rules that selected it.
     closes_ns: Ints | None = None
     bucketings: dict[str, BucketedEvents] = field(default_factory=dict)
@@ -124,7 +127,7 @@ class _Fetch:
         if compiled.bucketing_id not in self.bucketings:
             self.bucketings[compiled.bucketing_id] = bucket_events(
                 self.events.columns,
-                self._scope(compiled, meter),
+                self.tenants.narrow(compiled.rule.tenant, self._scope(compiled, meter)),
                 compiled.rule.group_by,
                 compiled.window_ns,
                 times_ns=self.times_ns,
@@ -177,6 +180,7 @@ def _add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> 
         latest_arrival_ns=int(arrived_ns.max(initial=0)),
         record_of_event=record_of_event,
         block_of_event=block_of_record[record_of_event],
+        tenants=TenantRows.of(events, record_of_event),
     )
 
 

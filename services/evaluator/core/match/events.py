@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from services.domain.tenants import SOLE_TENANT
 from services.evaluator.core.records import EARLIEST_NS, LATEST_NS
 
 RowMask: TypeAlias = NDArray[np.bool_]
@@ -84,6 +85,8 @@ class LogRecord:
     offset: int
     arrival_ns: int
     traceparent: str = ""
+    # Whose events it has.
+    tenant: str = SOLE_TENANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

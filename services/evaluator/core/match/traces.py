@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.evaluator.core.match.events import Array, EventColumns, Ints
+from services.domain.tenants import SOLE_TENANT
+from services.evaluator.core.match.events import Array, EventBatch, Ints
 
 # What one report to the manager may hold.
 MAX_TRACE_MEMBERS: Final = 1000
@@ -31,9 +32,10 @@ _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _NO_ROWS: Final[Ints] = np.empty(0, dtype=np.int64)
 _NO_PRIORITIES: Final = np.empty(0, dtype=np.uint64)
 
-# A service in a trace, by the trace's id; of each its first time and the trace's priority.
+# A service in a trace, by the trace's id and the tenant; of each its first time and the trace's priority.
 _Sighting = tuple[int, int]
-Sampled = Mapping[tuple[str, str], _Sighting]
+_Key = tuple[str, str, str]
+Sampled = Mapping[_Key, _Sighting]
 _Words = NDArray[np.uint64]
 
 
@@ -44,6 +46,7 @@ class TraceMember:
     trace_id: str
     service: str
     first_ns: int
+    tenant: str = SOLE_TENANT
 
 
 class SampledTraces:
@@ -52,7 +55,7 @@ class SampledTraces:
     def __init__(self, one_in: int, max_members: int = MAX_TRACE_MEMBERS) -> None:
         self._base = _PRIORITIES // one_in - 1 if one_in else -1
         self._max_members = max_members
-        self._members: dict[tuple[str, str], _Sighting] = {}
+        self._members: dict[_Key, _Sighting] = {}
         # Traces up to this priority are sampled; none when it is negative.
         self.max_priority = self._base
 
@@ -74,8 +77,8 @@ class SampledTraces:
         # After a full report no more is looked at than is needed to fill the next one.
         self.max_priority = min(self._base, 2 * max(self.max_priority, 1))
         return tuple(
-            TraceMember(trace_id=trace_id, service=service, first_ns=first_ns)
-            for (trace_id, service), (first_ns, _) in members.items()
+            TraceMember(trace_id=trace_id, service=service, first_ns=first_ns, tenant=tenant)
+            for (trace_id, service, tenant), (first_ns, _) in members.items()
             if _TRACE_ID.fullmatch(trace_id)
         )
 
@@ -87,23 +90,26 @@ class SampledTraces:
             self.max_priority = border - 1
 
 
-def sample_traces(columns: EventColumns, max_priority: int) -> Sampled:
+def sample_traces(events: EventBatch, max_priority: int) -> Sampled:
     """Return the services in the sampled traces of these events."""
+    columns = events.columns
     if max_priority < 0:
         return {}
     rows, priorities = _sampled_rows(columns.column("trace_id"), max_priority)
     if not len(rows):
         return {}
-    events = columns.take(rows, _COLUMNS)
-    times: Any = events.column("event_time")
+    sampled = columns.take(rows, _COLUMNS)
+    times: Any = sampled.column("event_time")
     times_ns = times.cast(_NANOSECONDS).cast(pa.int64()).to_pylist()
-    trace_ids: Any = events.column("trace_id").to_pylist()
-    services: Any = events.column("service").to_pylist()
-    found: dict[tuple[str, str], _Sighting] = {}
-    for trace_id, service, first_ns, priority in zip(trace_ids, services, times_ns, priorities.tolist(), strict=True):
-        before = found.get((trace_id, service))
+    trace_ids: Any = sampled.column("trace_id").to_pylist()
+    services: Any = sampled.column("service").to_pylist()
+    tenants = [events.records[index].tenant for index in events.record_of_event()[rows].tolist()]
+    keys = zip(trace_ids, services, tenants, strict=True)
+    found: dict[_Key, _Sighting] = {}
+    for key, first_ns, priority in zip(keys, times_ns, priorities.tolist(), strict=True):
+        before = found.get(key)
         if first_ns is not None and (before is None or first_ns < before[0]):
-            found[trace_id, service] = first_ns, priority
+            found[key] = first_ns, priority
     return found
 
 

@@ -115,6 +115,7 @@ def fire(
         first_window_ns=window.start_ns,
         samples=samples,
         created_ns=now_ns,
+        tenant=rule.tenant,
     )
 
 
@@ -171,6 +172,7 @@ def resolve(
         first_window_ns=fired.first_window_ns,
         samples=samples,
         created_ns=now_ns,
+        tenant=fired.tenant,
     )
 
 
