@@ -18,7 +18,7 @@ from services.chassis.loops import Loop, looping, wait_for_event
 from services.chassis.migrations import migrate
 from services.chassis.postgres_connections import PostgresConnector
 from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name, failure_of
-from services.chassis.row_security import SERVE_ALL, all_tenants_role_of, take_role
+from services.chassis.row_security import SERVE_ALL, all_tenants_role_of, role_of, take_role
 from services.chassis.settings import PostgresSettings
 from services.chassis.tenants import ALL_TENANTS, DEFAULT_TENANT, current_tenant
 
@@ -188,18 +188,26 @@ class Database:
 
 @asynccontextmanager
 async def connect(
-    settings: PostgresSettings, *, schema: str, dependency: Dependency | None = None
+    settings: PostgresSettings, *, schema: str, dependency: Dependency | None = None, serves_all: bool = False
 ) -> AsyncIterator[Database]:
-    """Open a pool on `schema` without connecting yet: the database may be down, and health shows it."""
+    """Open a pool on `schema` without connecting yet: the database may be down, and health shows it.
+
+    With `serves_all`, what is not said to be a tenant's is about the rows of all tenants, also outside of transactions.
+    """
     connector = PostgresConnector(settings)
     pool = await asyncpg.create_pool(
         connect=connector.open,
-        init=partial(take_role, schema=schema),
+        init=partial(take_role, role=all_tenants_role_of(schema) if serves_all else role_of(schema), schema=schema),
         min_size=0,
         max_size=settings.pool_size,
         timeout=_ACQUIRE_SECONDS,
         command_timeout=_COMMAND_SECONDS,
-        server_settings={"search_path": schema, "application_name": f"tocsin-{schema}", **_SESSION},
+        server_settings={
+            "search_path": schema,
+            "application_name": f"tocsin-{schema}",
+            "tocsin.tenant": ALL_TENANTS if serves_all else DEFAULT_TENANT,
+            **_SESSION,
+        },
     )
     database = Database(pool, schema, dependency)
 

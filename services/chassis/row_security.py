@@ -55,9 +55,9 @@ def all_tenants_role_of(schema: str) -> str:
     return f"tocsin_{schema}_all"
 
 
-async def take_role(connection: asyncpg.Connection, schema: str) -> None:
-    """Make the session one of the role that works for one tenant at a time, where there is one."""
-    await connection.execute(_TAKE_ROLE, role_of(schema), schema)
+async def take_role(connection: asyncpg.Connection, role: str, schema: str) -> None:
+    """Make the session one of a role of the schema, where there is one and the user may."""
+    await connection.execute(_TAKE_ROLE, role, schema)
 
 
 async def secure_rows(connection: asyncpg.Connection, schema: str, user: str, *, is_secured: bool) -> bool:

@@ -10,6 +10,7 @@ from services.contract.alert_rules import write_alert_rule
 from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
 from services.domain.matchers import SERVICE, LabelMatcher, MatcherError, parse_matchers
 from services.domain.severity import Severity
+from services.domain.tenants import SOLE_TENANT, write_tenant
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.catalog import Catalog
@@ -152,7 +153,12 @@ def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
 
 
 def notification_message(
-    notification: IncidentNotification, alert: Alert, catalog: Catalog, related: Iterable[RelatedChange] = ()
+    notification: IncidentNotification,
+    alert: Alert,
+    catalog: Catalog,
+    related: Iterable[RelatedChange] = (),
+    *,
+    tenant: str = SOLE_TENANT,
 ) -> Notification:
     """Return a notification of an incident, for the notifier, with the alert that it is about and its changes."""
     incident = notification.incident
@@ -167,6 +173,7 @@ def notification_message(
         reason=notification.comment[:_MAX_REASON],
         create_time=timestamp_of(notification.create_time),
         time_zone=notification.time_zone,
+        tenant=write_tenant(tenant),
     )
     message.alert.recent_changes.extend(related_messages(related))
     return message

@@ -67,9 +67,11 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process, health))
         await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
+        # Channels work for whoever they belong to; people are shown what is their tenant's.
         database = await stack.enter_async_context(
-            connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
+            connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"), serves_all=True)
         )
+        shown = await stack.enter_async_context(connect(settings.postgres, schema=SCHEMA))
         kafka = await stack.enter_async_context(
             producer(
                 settings.kafka,
@@ -84,7 +86,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
         guard = await stack.enter_async_context(guarding(settings.process, keys, sink, parts.clock, health))
         await stack.enter_async_context(
-            grpc_server(settings.process, [parts.rpc().mount()], health, PUBLIC_SERVICES, guard)
+            grpc_server(settings.process, [parts.rpc(shown).mount()], health, PUBLIC_SERVICES, guard)
         )
         await stack.enter_async_context(looping(_renewing(source, health)))
         for spec in routes.channels.values():
@@ -203,8 +205,8 @@ class _Parts:
             wake=self._dispatchers.wake,
         )
 
-    def rpc(self) -> NotificationRpc:
-        deliveries, failed = PostgresDeliveryLog(self._database), PostgresFailedDeliveries(self._database)
+    def rpc(self, database: Database) -> NotificationRpc:
+        deliveries, failed = PostgresDeliveryLog(database), PostgresFailedDeliveries(database)
         fail_max = self._settings.delivery.breaker_fail_max
         return NotificationRpc(
             deliveries, failed, self._dispatchers, self.clock, routes=self._routes, fail_max=fail_max

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.severity import Severity
+from services.domain.tenants import read_tenant, write_tenant
 from services.notifier.core.delivery import Delivery, DeliveryState
 from services.notifier.core.notification import (
     NotificationChange,
@@ -92,6 +93,7 @@ def encode_result(delivery: Delivery, now: datetime, *, is_exhausted: bool = Fal
         recipient=delivery.recipient,
         incident_id=delivery.incident_id,
         is_exhausted=is_exhausted,
+        tenant=write_tenant(delivery.tenant),
     ).SerializeToString()
 
 
@@ -109,6 +111,7 @@ def encode_unreachable_result(notification: PlannedNotification, now: datetime) 
         create_time=timestamp_of(now),
         incident_id=notification.incident_id,
         is_exhausted=True,
+        tenant=write_tenant(notification.tenant),
     ).SerializeToString()
 
 
@@ -229,6 +232,7 @@ def _notification(message: Notification) -> NotificationContent:
         receivers=tuple(dict.fromkeys(message.receivers)),
         reason=message.reason,
         zone=_zone(message.time_zone),
+        tenant=read_tenant(message.tenant),
         closes_superseded=kind is NotificationKind.RESOLVED and bool(superseded_by),
     )
 

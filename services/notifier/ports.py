@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from services.domain.tenants import SOLE_TENANT
 from services.notifier.core.delivery import Delivery, DeliveryState
 from services.notifier.core.notification import NotificationContent, NotificationKind
 from services.notifier.core.response import ChannelResponse
@@ -44,6 +45,7 @@ class PlannedNotification:
     channels: tuple[str, ...]
     receivers: tuple[str, ...] = ()
     only: frozenset[str] | None = None
+    tenant: str = SOLE_TENANT
 
     @property
     def is_unreachable(self) -> bool:

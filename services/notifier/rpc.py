@@ -8,10 +8,12 @@ from uuid import UUID
 import grpc
 
 from services.chassis.breaker import Breaker, BreakerState
+from services.chassis.callers import current_caller
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import respond_once
+from services.chassis.tenants import current_tenant, tenant_served
 from services.contract.paging import (
     PageTokenError,
     decode_page_token,
@@ -21,6 +23,7 @@ from services.contract.paging import (
     page_size,
 )
 from services.contract.timestamps import timestamp_of
+from services.domain.tenants import read_tenant
 from services.notifier.core.delivery import DeliveryState
 from services.notifier.core.routing import Routes
 from services.notifier.messages import (
@@ -85,9 +88,7 @@ class NotificationRpc(mounting.NotificationServiceServicer):
         self._failed = failed
         self._dispatchers = dispatchers
         self._clock = clock
-        self._receivers = service.ListReceiversResponse(
-            receivers=receiver_messages(routes), file_routes=file_routes_message(routes)
-        )
+        self._routes = routes
         self._fail_max = fail_max
 
     def mount(self) -> Mount:
@@ -136,15 +137,22 @@ class NotificationRpc(mounting.NotificationServiceServicer):
     async def ListCircuitBreakers(  # noqa: N802 - the rpc's name
         self, _request: service.ListCircuitBreakersRequest, _context: object
     ) -> service.ListCircuitBreakersResponse:
-        breakers = self._dispatchers.breakers.items()
+        shown = self._routes.of_tenant(current_tenant()).channels
         return service.ListCircuitBreakersResponse(
-            circuit_breakers=[_circuit_breaker(name, breaker, self._fail_max) for name, breaker in breakers]
+            circuit_breakers=[
+                _circuit_breaker(name, breaker, self._fail_max)
+                for name, breaker in self._dispatchers.breakers.items()
+                if name in shown
+            ]
         )
 
     async def ListReceivers(  # noqa: N802 - the rpc's name
-        self, _request: service.ListReceiversRequest, _context: object
+        self, request: service.ListReceiversRequest, _context: object
     ) -> service.ListReceiversResponse:
-        return self._receivers
+        routes = self._routes.of_tenant(tenant_served(current_caller(), read_tenant(request.tenant)))
+        return service.ListReceiversResponse(
+            receivers=receiver_messages(routes), file_routes=file_routes_message(routes)
+        )
 
 
 async def _retry(

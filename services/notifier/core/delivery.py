@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from services.domain.tenants import SOLE_TENANT
 from services.notifier.core.notification import NotificationKind
 from services.notifier.core.response import (
     Accepted,
@@ -91,6 +92,8 @@ class Delivery:
     last_error: str = ""
     recipient: str = ""
     incident_id: str = ""
+    # Whose it is.
+    tenant: str = SOLE_TENANT
 
     @property
     def attempts_in_round(self) -> int:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from services.domain.severity import Severity
+from services.domain.tenants import SOLE_TENANT
 
 
 class NotificationKind(IntEnum):
@@ -143,5 +144,7 @@ class NotificationContent:
     """Why these receivers are notified, in words."""
     zone: tzinfo = UTC
     """In which messages name times."""
+    tenant: str = SOLE_TENANT
+    """Whose alert it is, and whose channels are used."""
     closes_superseded: bool = False
     """Whether another alert or incident took its place: only channels that track alerts get it, to close theirs."""

@@ -1,17 +1,19 @@
 """Reads a routes file, already parsed from YAML, and reports all of its problems at once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import cast
 
 from services.domain.severity import Severity
+from services.domain.tenants import SOLE_TENANT
 from services.notifier.core.channels import CHANNEL_KINDS, ChannelSpec
 from services.notifier.core.channels.fields import ChannelFields, References, ReportProblem
 from services.notifier.core.routing import Route, Routes
 
 # Of channels and receivers.
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _MAX_RECEIVERS = 200
 _DEFAULT_WORKERS = 8
 _MAX_WORKERS = 64
@@ -39,9 +41,33 @@ def read_routes(document: object, references: References) -> Routes:
         _check_names(spec.fallback, names - {spec.name}, f"channels.{spec.name}.fallback", problems.append)
     receivers = _receivers(top.get("receivers", {}), names, problems.append)
     routes = _routes(top["routes"], names, problems.append) if "routes" in top else ()
+    found = Routes(channels=channels, routes=routes, receivers=receivers)
+    if not problems:
+        problems += [*_mixed_tenants(found), *(_unrouted(found) if "routes" in top else ())]
     if problems:
         raise RoutesError(problems)
-    return Routes(channels=channels, routes=routes, receivers=receivers)
+    return found
+
+
+def _mixed_tenants(found: Routes) -> Iterator[str]:
+    """Yield where channels of several tenants stand together, by which one would reach another's people."""
+    listed = {f"channels.{name}.fallback": (name, *spec.fallback) for name, spec in found.channels.items()}
+    listed |= {f"receivers.{name}": channels for name, channels in found.receivers.items()}
+    listed |= {f"routes[{index}].channels": route.channels for index, route in enumerate(found.routes)}
+    for place, channels in listed.items():
+        tenants = sorted({found.channels[channel].tenant for channel in channels})
+        if len(tenants) > 1:
+            yield f"{place}: channels of several tenants, {', '.join(tenants)}; one tenant's are allowed"
+
+
+def _unrouted(found: Routes) -> Iterator[str]:
+    """Yield the severities that the routes without labels of a tenant with routes do not take."""
+    tenants = {found.channels[route.channels[0]].tenant for route in found.routes} or {SOLE_TENANT}
+    for tenant in sorted(tenants):
+        general = [route.severities for route in found.of_tenant(tenant).routes if not route.labels]
+        whose = "" if tenant == SOLE_TENANT else f" of tenant {tenant}"
+        for severity in sorted(frozenset(Severity).difference(*general), reverse=True):
+            yield f"routes: no route without labels{whose} takes {severity.name}: some alerts would go to nobody"
 
 
 def _channels(node: object, references: References, report: ReportProblem) -> dict[str, ChannelSpec]:
@@ -76,7 +102,10 @@ def _channel(name: str, fields: ChannelFields) -> ChannelSpec | None:
         fallback=fields.strings("fallback", required=False),
         workers=int(fields.number("workers", _DEFAULT_WORKERS, maximum=_MAX_WORKERS)) or 1,
         timeout=timedelta(seconds=fields.number("timeout", _DEFAULT_TIMEOUT_S, maximum=_MAX_TIMEOUT_S)),
+        tenant=fields.string("tenant", SOLE_TENANT),
     )
+    if _TENANT.fullmatch(spec.tenant) is None:
+        fields.refuse("tenant", "must be lower-case letters, digits and -, at most 63")
     for unknown in sorted(fields.body.keys() - fields.known):
         fields.refuse(unknown, f"is not known for kind {kind}")
     return None if fields.problem_count else spec
@@ -101,11 +130,7 @@ def _routes(node: object, names: frozenset[str], report: ReportProblem) -> tuple
         report("routes must be a list")
         return ()
     entries = cast("list[object]", node)
-    routes = tuple(_route(entry, f"routes[{index}]", names, report) for index, entry in enumerate(entries))
-    routed = frozenset[Severity]().union(*(route.severities for route in routes if not route.labels))
-    for severity in sorted(frozenset(Severity) - routed, reverse=True):
-        report(f"routes: no route without labels takes {severity.name}: some alerts would go to nobody")
-    return routes
+    return tuple(_route(entry, f"routes[{index}]", names, report) for index, entry in enumerate(entries))
 
 
 def _route(node: object, place: str, names: frozenset[str], report: ReportProblem) -> Route:

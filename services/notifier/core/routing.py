@@ -55,6 +55,15 @@ class Routes:
         channels = [channel for name in receivers for channel in reached.get(name, ())]
         return tuple(dict.fromkeys(channels)), tuple(name for name in receivers if name not in reached)
 
+    def of_tenant(self, tenant: str) -> "Routes":
+        """Return what is a tenant's: its channels, and the receivers and routes whose channels are."""
+        channels = {name: spec for name, spec in self.channels.items() if spec.tenant == tenant}
+        return Routes(
+            channels=channels,
+            routes=tuple(route for route in self.routes if channels.keys() >= set(route.channels)),
+            receivers={name: own for name, own in self.receivers.items() if channels.keys() >= set(own)},
+        )
+
     @property
     def all_receivers(self) -> dict[str, tuple[str, ...]]:
         """Return the channels of each receiver; a channel is one by its own name."""

@@ -1,5 +1,6 @@
 """Takes notifications from Kafka and inserts their deliveries, before their offsets are committed."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
@@ -36,6 +37,8 @@ class NotificationIntake:
         self._metrics = metrics
         self._wake = wake
         self._ignores_routes = False
+        # A tenant without channels has none of these, and the same answer each time.
+        self._routes_of = functools.lru_cache(routes.of_tenant)
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Insert the deliveries of a batch. Raises StoreUnavailable, and UnreadableRecordError for no notification."""
@@ -88,16 +91,18 @@ class NotificationIntake:
             channels=channels,
             receivers=notification.receivers,
             only=self._routes.tracking_channels if notification.closes_superseded else None,
+            tenant=notification.tenant,
         )
 
     def _route(self, notification: NotificationContent) -> tuple[tuple[str, ...], RoutingReason]:
         """Return the channels of the notification's receivers; when it names none, those of the file's routes."""
+        routes = self._routes_of(notification.tenant)
         if not notification.receivers:
-            return self._routes.route(notification.alert_severity, notification.labels)
-        if self._routes.routes and not self._ignores_routes:
+            return routes.route(notification.alert_severity, notification.labels)
+        if routes.routes and not self._ignores_routes:
             self._ignores_routes = True
             log.info("file_routes_ignored", why="the manager names receivers: a routing tree decides")
-        channels, unknown = self._routes.resolve(notification.receivers)
+        channels, unknown = routes.resolve(notification.receivers)
         for receiver in unknown:
             self._metrics.unknown_receiver()
             log.warning("receiver_unknown", receiver=receiver, notification=str(notification.notification_id))

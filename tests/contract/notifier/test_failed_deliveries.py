@@ -10,6 +10,7 @@ import pytest
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.request_ids import PostgresRequests
 from services.chassis.settings import PostgresSettings, Secret
+from services.chassis.tenants import as_tenant
 from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
 from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
 from services.notifier.adapters.postgres.retention import PostgresRetention
@@ -116,6 +117,22 @@ class TestPostgresFailedDeliveries(FailedDeliveriesContract):
         for asked in pages:
             expected = [listed.delivery for listed in await memory.list_page(asked)]
             assert [listed.delivery for listed in await log.list_page(asked)] == expected
+
+    async def test_another_tenant_has_none_of_them(self, database_with_rows: Database) -> None:
+        store, log = PostgresFailedDeliveries(database_with_rows), PostgresDeliveryLog(database_with_rows)
+        everything = DeliveryQuery(states=frozenset(), channel="", alert_id="", incident_id="", limit=9, after=None)
+
+        async def work(transaction: RetryTransaction) -> FailedDelivery | None:
+            return await transaction.make_due(UUID(int=1), now=NOW)
+
+        with as_tenant("acme"):
+            assert await store.list_page(query()) == []
+            assert await store.in_transaction(work) is None
+            assert await log.list_page(everything) == []
+            # Nor would a statement without a condition.
+            assert await database_with_rows.fetch("SELECT FROM deliveries") == []
+            assert await database_with_rows.fetch("SELECT FROM failed_notifications") == []
+        assert len(await log.list_page(everything)) == 4
 
     async def test_requests_are_purged_after_a_day(self, database_with_rows: Database) -> None:
         clock = FakeClock(NOW)

@@ -9,6 +9,8 @@ from services.chassis import telemetry
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.contract.timestamps import timestamp_of
 from services.domain.canary import CANARY_SERVICE
+from services.notifier.core.channels import ChannelSpec
+from services.notifier.core.channels.slack import SlackSettings
 from services.notifier.core.routing import Routes
 from services.notifier.metrics import Metrics
 from services.notifier.ports import PlannedNotification
@@ -20,6 +22,7 @@ from tocsin.notifications.v1.notification_pb2 import Notification
 
 CANARY = Notification(canary_time=timestamp_of(NOW - timedelta(milliseconds=300))).SerializeToString()
 KEY = CANARY_SERVICE.encode()
+NO_ROUTES = Routes(channels={})
 
 
 class MemoryPlans:
@@ -32,9 +35,9 @@ class MemoryPlans:
         return frozenset()
 
 
-def intake(plans: MemoryPlans) -> NotificationIntake:
+def intake(plans: MemoryPlans, routes: Routes = NO_ROUTES) -> NotificationIntake:
     return NotificationIntake(
-        routes=Routes(channels={}), plans=plans, clock=FakeClock(NOW), metrics=Metrics((), dict), wake=lambda _: None
+        routes=routes, plans=plans, clock=FakeClock(NOW), metrics=Metrics((), dict), wake=lambda _: None
     )
 
 
@@ -55,3 +58,18 @@ async def test_a_canary_is_measured_and_nobody_is_notified() -> None:
 async def test_what_only_looks_like_a_canary_is_unreadable(key: bytes, value: bytes) -> None:
     with pytest.raises(UnreadableRecordError):
         await intake(MemoryPlans()).handle([record(key, value)])
+
+
+async def test_a_notification_reaches_channels_of_its_own_tenant_only() -> None:
+    settings = SlackSettings(url="https://hooks.slack.com/secret")
+    channels = {
+        name: ChannelSpec(name=name, settings=settings, tenant=tenant)
+        for name, tenant in (("ours", "default"), ("theirs", "acme"))
+    }
+    plans, sent = MemoryPlans(), []
+    for tenant in ("", "acme"):
+        sent.append(notification(alert="a"))
+        sent[-1].receivers[:] = ["ours", "theirs"]
+        sent[-1].tenant = tenant
+    await intake(plans, Routes(channels=channels)).handle([record(b"a", each.SerializeToString()) for each in sent])
+    assert [(each.tenant, each.channels) for each in plans.planned] == [("default", ("ours",)), ("acme", ("theirs",))]

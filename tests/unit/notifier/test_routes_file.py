@@ -424,3 +424,53 @@ def test_an_optional_login_may_lie_in_a_file() -> None:
     settings = read(changed, files={"name.txt": "ann\n"}).channels["email"].settings
     assert isinstance(settings, EmailSettings)
     assert settings.username == "ann"
+
+
+def tenants_document() -> dict[str, Any]:
+    """Return a file with a channel of another tenant, a receiver of it and its routes."""
+    found = document()
+    found["channels"]["theirs"] = found["channels"]["webhook"] | {"tenant": "acme"}
+    found["receivers"] = {"duty": ["theirs"], "ours": ["slack"]}
+    found["routes"].append({"severity": ["LOW", "MEDIUM", "HIGH", "CRITICAL"], "channels": ["theirs"]})
+    return found
+
+
+def test_channels_belong_to_tenants_and_receivers_and_routes_to_those_of_their_channels() -> None:
+    routes = read(tenants_document())
+    acme, ours = routes.of_tenant("acme"), routes.of_tenant("default")
+    assert set(acme.all_receivers) == {"theirs", "duty"}
+    assert acme.resolve(["duty", "slack", "ours"]) == (("theirs",), ("slack", "ours"))
+    assert acme.route(Severity.LOW, {})[0] == ("theirs",)
+    assert set(ours.all_receivers) == set(document()["channels"]) | {"ours"}
+    assert "theirs" not in {channel for route in ours.routes for channel in route.channels}
+    assert routes.of_tenant("nobody") == Routes(channels={})
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        pytest.param(
+            lambda found: found["receivers"]["duty"].append("slack"), "receivers.duty: channels of", id="receiver"
+        ),
+        pytest.param(
+            lambda found: found["channels"]["theirs"].update(fallback=["slack"]),
+            "theirs.fallback: channels of",
+            id="fallback",
+        ),
+        pytest.param(
+            lambda found: found["routes"][0]["channels"].append("theirs"), "routes[0].channels: channels of", id="route"
+        ),
+        pytest.param(
+            lambda found: found["routes"][-1].update(severity="LOW"),
+            "of tenant acme takes CRITICAL",
+            id="an alert of theirs",
+        ),
+        pytest.param(
+            lambda found: found["channels"]["theirs"].update(tenant="Acme!"), "theirs.tenant must be", id="name"
+        ),
+    ],
+)
+def test_no_channel_of_one_tenant_stands_for_anothers(change: Change, problem: str) -> None:
+    found = tenants_document()
+    change(found)
+    assert any(problem in each for each in problems(found))

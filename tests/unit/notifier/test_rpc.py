@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.chassis.callers import Caller, as_caller
 from services.chassis.failures import Failure, InvalidRequest
 from services.chassis.request_ids import RequestIdReused
 from services.domain.severity import Severity
@@ -207,3 +208,16 @@ async def test_receivers_are_listed_with_their_channels_and_no_secret(bench: Ben
 
 def test_a_file_without_routes_has_no_tree() -> None:
     assert file_routes_message(Routes(channels={})) is None
+
+
+async def test_receivers_and_breakers_of_another_tenant_are_not_shown(bench: Bench) -> None:
+    for caller, asked, shown in (
+        (Caller(name="k", role="viewer", kind="key", tenant="acme"), "", []),
+        (Caller(name="k", role="viewer", kind="key", tenant="acme"), "default", []),
+        (Caller(name="manager", role="service", kind="service"), "acme", []),
+        (Caller(name="manager", role="service", kind="service"), "", ["email", "ops", "slack"]),
+    ):
+        with as_caller(caller):
+            response = await bench.rpc.ListReceivers(ListReceiversRequest(tenant=asked), None)
+        assert [each.name for each in response.receivers] == shown
+        assert response.HasField("file_routes") is bool(shown)

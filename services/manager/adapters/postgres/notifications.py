@@ -67,6 +67,7 @@ class PostgresNotifications:
                     about.alert,
                     catalog,
                     search.related(about.alert.service, about.alert.fire_time, found),
+                    tenant=current_tenant(),
                 ).SerializeToString(),
                 headers=about.headers,
             )

@@ -21,17 +21,17 @@ from services.notifier.ports import PlannedNotification
 # Named, and not `*`: a column that a later release adds must not change what a prepared statement returns.
 DELIVERY_COLUMNS = (
     "id, notification_id, alert_id, kind, channel, fallback_for, state, turn, attempt_count, round_start, due_at, "
-    "reason, last_error, created_at, updated_at, failed_at, recipient, subject_id, sequence, incident_id"
+    "reason, last_error, created_at, updated_at, failed_at, recipient, subject_id, sequence, incident_id, tenant"
 )
 
 _INSERT_NOTIFICATIONS = """
 INSERT INTO notifications
-    (id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent, exhausted_at, created_at)
-SELECT id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent,
-       CASE WHEN is_unreachable THEN $10::timestamptz END, $10
+    (id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent, tenant, exhausted_at, created_at)
+SELECT id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent, tenant,
+       CASE WHEN is_unreachable THEN $11::timestamptz END, $11
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::bytea[], $8::text[],
-            $9::boolean[])
-     AS planned (id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent, is_unreachable)
+            $9::boolean[], $10::text[])
+     AS planned (id, subject_id, sequence, alert_id, incident_id, kind, record, traceparent, is_unreachable, tenant)
 ON CONFLICT DO NOTHING
 RETURNING id
 """
@@ -41,14 +41,14 @@ RETURNING id
 _INSERT_DELIVERIES = """
 INSERT INTO deliveries
     (id, notification_id, subject_id, sequence, alert_id, incident_id, kind, channel, fallback_for, state, due_at,
-     created_at, updated_at)
+     created_at, updated_at, tenant)
 SELECT new.id, new.notification_id, notifications.subject_id, notifications.sequence, notifications.alert_id,
        notifications.incident_id, notifications.kind, new.channel, new.fallback_for,
        CASE WHEN EXISTS (SELECT 1 FROM deliveries AS newer
                          WHERE newer.subject_id = notifications.subject_id AND newer.channel = new.channel
                            AND newer.sequence > notifications.sequence AND newer.state = 'DELIVERED')
             THEN 'SUPERSEDED' ELSE 'PENDING' END,
-       new.planned_at, new.planned_at, $5
+       new.planned_at, new.planned_at, $5, notifications.tenant
 FROM (
     SELECT *, $5::timestamptz + place * interval '1 microsecond' AS planned_at
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
@@ -154,6 +154,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         fail_time=row["failed_at"],
         recipient=row["recipient"],
         incident_id=row["incident_id"],
+        tenant=row["tenant"],
     )
 
 
@@ -192,6 +193,7 @@ async def _insert_notifications(connection: Connection, planned: Sequence[Planne
         [notification.record for notification in planned],
         [notification.traceparent for notification in planned],
         [notification.is_unreachable for notification in planned],
+        [notification.tenant for notification in planned],
         now,
     )
     new = {row["id"] for row in rows}

@@ -6,7 +6,8 @@ from services.notifier.ports import DeliveryQuery, ListedDelivery
 
 _SELECT_PAGE = f"""
 SELECT {DELIVERY_COLUMNS} FROM deliveries
-WHERE ($1::text[] IS NULL OR state = ANY ($1))
+WHERE tenant = current_tenant()
+  AND ($1::text[] IS NULL OR state = ANY ($1))
   AND ($2 = '' OR channel = $2)
   AND ($3 = '' OR alert_id = $3)
   AND ($4 = '' OR incident_id = $4)

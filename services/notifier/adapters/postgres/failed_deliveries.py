@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 _SELECT_PAGE = f"""
 SELECT {DELIVERY_COLUMNS} FROM deliveries
-WHERE failed_at IS NOT NULL
+WHERE tenant = current_tenant() AND failed_at IS NOT NULL
   AND ($1::text[] IS NULL OR state = ANY ($1))
   AND ($2 = '' OR channel = $2)
   AND ($3::timestamptz IS NULL OR (failed_at, id) < ($3, $4::uuid))
@@ -27,11 +27,13 @@ LIMIT $6
 
 _MAKE_DUE = f"""
 UPDATE deliveries SET state = 'PENDING', turn = 'BY_HAND', due_at = $2, updated_at = $2
-WHERE id = $1 AND failed_at IS NOT NULL AND state IN ('FAILED', 'PENDING')
+WHERE tenant = current_tenant() AND id = $1 AND failed_at IS NOT NULL AND state IN ('FAILED', 'PENDING')
 RETURNING {DELIVERY_COLUMNS}
 """  # noqa: S608 - as above
 
-_SELECT_ONE = f"SELECT {DELIVERY_COLUMNS} FROM deliveries WHERE id = $1 AND failed_at IS NOT NULL"  # noqa: S608 - as above
+_SELECT_ONE = f"""
+SELECT {DELIVERY_COLUMNS} FROM deliveries WHERE tenant = current_tenant() AND id = $1 AND failed_at IS NOT NULL
+"""  # noqa: S608 - as above
 
 
 class PostgresFailedDeliveries:

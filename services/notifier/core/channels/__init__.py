@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.domain.tenants import SOLE_TENANT
 from services.notifier.core.channels.email import EmailSettings
 from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.pagerduty import PagerDutySettings
@@ -23,10 +24,11 @@ CHANNEL_KINDS: Mapping[str, Callable[[ChannelFields], ChannelSettings]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSpec:
-    """One channel of a routes file: its settings, its fallbacks, how many deliveries at once, and for how long each."""
+    """One channel of a routes file: its settings, its fallbacks, how many deliveries at once, for how long each."""
 
     name: str
     settings: ChannelSettings
     fallback: tuple[str, ...] = ()
     workers: int = 8
     timeout: timedelta = timedelta(seconds=5)
+    tenant: str = SOLE_TENANT

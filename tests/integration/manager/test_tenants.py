@@ -1,0 +1,201 @@
+"""One tenant's caller walks over all rpcs, and finds nothing of what another tenant has."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+
+from services.access.guard import RoleGuard
+from services.chassis.callers import Caller, IncomingCall
+from services.contract.public_services import PUBLIC_SERVICES
+from services.manager.settings import Settings
+from tests.integration.manager.conftest import Run, World, transition, until
+from tests.integration.manager.refusals import refusal
+from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
+from tocsin.incidents.v1 import incident_service_pb2 as incidents_pb
+
+pytestmark = pytest.mark.integration
+
+HEADER = "x-tenant"
+TODAY = datetime.now(UTC)
+OTHERS = {"LogIngestService", "NotificationService", "AccessService"}
+SERVICES = [
+    service
+    for name in PUBLIC_SERVICES
+    if name.startswith("tocsin.") and (service := descriptor_pool.Default().FindServiceByName(name)).name not in OTHERS
+]
+METHODS = {method.name: method for service in SERVICES for method in service.methods}
+RULE = {"name": "mine", "type": "ERROR_THRESHOLD", "threshold": 1, "windowMinutes": 5, "severity": "LOW"}
+# What an rpc needs besides the name or id of what it is about.
+NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "UpdateAlertRule": {"alertRule": {"threshold": 2}},
+    "ReplaceAlertRule": {"alertRule": RULE},
+    "AssignIncident": {"assignee": "ann"},
+    "CommentIncident": {"comment": "here"},
+    "CreateOverride": {
+        "override": {
+            "person": "ann",
+            "startTime": TODAY.isoformat(),
+            "endTime": (TODAY + timedelta(days=1)).isoformat(),
+        }
+    },
+    "GetRouting": {"version": 1},
+    "RollbackRouting": {"version": 1},
+}
+# These make what is not there, of the caller's own tenant.
+CREATING = {"ReplaceService", "ReplacePerson", "ReplaceSchedule", "ReplaceEscalationPolicy"}
+
+
+class Tenant:
+    """The calls of one tenant."""
+
+    def __init__(self, world: World, calls: grpc.aio.Channel, name: str) -> None:
+        self._world = world
+        self._calls = calls
+        self._metadata = ((HEADER, name),)
+
+    def call(self, method: MethodDescriptor, request: Mapping[str, Any]) -> Any:
+        """Call an rpc with a request in JSON's form."""
+        sent = ParseDict(dict(request), message_factory.GetMessageClass(method.input_type)())
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        decode = message_factory.GetMessageClass(method.output_type).FromString
+        kind = self._calls.unary_stream if method.server_streaming else self._calls.unary_unary
+        return kind(path, type(sent).SerializeToString, decode)(sent, metadata=self._metadata)
+
+    async def ask(self, name: str, **request: Any) -> Any:
+        """Call an rpc by its name."""
+        return await self.call(METHODS[name], request)
+
+
+@pytest.fixture
+async def tenants(
+    settings: Settings, running: Run, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[World, Tenant, Tenant]]:
+    def admit(_: RoleGuard, call: IncomingCall) -> Caller:
+        tenant = call.metadata.get(HEADER, "default")
+        return Caller(name="somebody", role="admin", kind="key", tenant=tenant)
+
+    monkeypatch.setattr(RoleGuard, "admit", admit)
+    async with running(settings) as world, grpc.aio.insecure_channel(settings.process.listen) as calls:
+        yield world, Tenant(world, calls, "acme"), Tenant(world, calls, "other")
+
+
+async def fill(world: World, acme: Tenant) -> dict[str, dict[str, str]]:
+    """Give a tenant one of everything; return by service the names and ids of what it has."""
+    rule = (await acme.ask("CreateAlertRule", alertRule=RULE)).alert_rule
+    sent = transition(rule_id=rule.id)
+    sent.tenant = "acme"
+    await world.publish(sent)
+    metadata = ((HEADER, "acme"),)
+
+    async def incident() -> Any:
+        found = await world.incidents.ListIncidents(incidents_pb.ListIncidentsRequest(), metadata=metadata)
+        return found.incidents
+
+    (opened,) = await until(incident)
+    (alert,) = (await world.alerts.ListAlerts(alerts_pb.ListAlertsRequest(), metadata=metadata)).alerts
+    end = (TODAY + timedelta(days=1)).isoformat()
+    silence = {"matchers": ['service="x"'], "endTime": end, "author": "ann", "comment": "c"}
+    silenced = (await acme.ask("CreateSilence", silence=silence)).silence
+    await acme.call(METHODS["ReplaceService"], {"name": "web", "service": {"dependsOn": ["db"]}})
+    change = {"service": "web", "kind": "DEPLOYMENT", "version": "1"}
+    await acme.ask("RecordChange", change=change)
+    return {
+        "AlertRuleService": {"id": rule.id},
+        "RuleStatisticsService": {"id": rule.id},
+        "AlertService": {"id": alert.id},
+        "IncidentService": {"id": opened.id, "otherId": opened.id, "alertIds": alert.id},
+        "SilenceService": {"id": silenced.id},
+        "CatalogService": {"name": "web", "service": "web"},
+        "LearnedEdgeService": {"service": "web", "dependsOn": "db"},
+        "OnCallService": {"name": "primary", "schedule": "primary", "id": rule.id},
+        "ExplainAlert": {"id": alert.id},
+        "ExplainIncident": {"id": opened.id},
+    }
+
+
+def request_of(method: MethodDescriptor, known: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return a request for what the other tenant has."""
+    ids = known.get(method.name) or known.get(method.containing_service.name, {})
+    request: dict[str, Any] = {}
+    for field in method.input_type.fields:
+        if field.json_name in ids and field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            request[field.json_name] = [ids[field.json_name]] if field.is_repeated else ids[field.json_name]
+    return request | dict(NEEDED.get(method.name, {}))
+
+
+def names(method: MethodDescriptor) -> bool:
+    """Return whether an rpc is about one thing, which its request names."""
+    named = {"id", "name", "schedule", "version"} & {field.name for field in method.input_type.fields}
+    return bool(named) or method.name in {"ConfirmLearnedEdge", "IgnoreLearnedEdge"}
+
+
+def shown(response: Message) -> dict[str, Any]:
+    """Return what a response has, without what says nothing of anybody's data."""
+    found: dict[str, Any] = MessageToDict(response)
+    return {name: value for name, value in found.items() if name not in {"nextPageToken", "graph"}}
+
+
+async def test_another_tenant_finds_nothing_by_any_rpc(tenants: tuple[World, Tenant, Tenant]) -> None:
+    world, acme, other = tenants
+    known = await fill(world, acme)
+    refused, empty = {}, {}
+    for method in METHODS.values():
+        request = request_of(method, known)
+        if method.server_streaming or method.name in CREATING:
+            continue
+        if names(method) and not method.name.startswith("List"):
+            outcome = await refusal(other.call(method, request))
+            refused[method.name] = outcome.code
+        elif method.name.startswith("List"):
+            if "schedule" in request:
+                outcome = await refusal(other.call(method, request))
+                refused[method.name] = outcome.code
+            else:
+                empty[method.name] = shown(await other.call(method, {}))
+    assert {name: code for name, code in refused.items() if code is not grpc.StatusCode.NOT_FOUND} == {}
+    assert {name: found for name, found in empty.items() if found} == {}
+    assert len(refused) > 30
+    assert len(empty) >= 9
+    reports = [await other.ask(name) for name in ("GetAlertReport", "GetIncidentReport", "GetNotificationReport")]
+    assert all("web" not in str(report) and "payment" not in str(report) for report in reports)
+    assert shown(await other.ask("GetServiceGraph")) == {}
+    # And nothing has become of what it asked for.
+    rule = (await acme.ask("GetAlertRule", id=known["AlertRuleService"]["id"])).alert_rule
+    assert (rule.name, rule.threshold, rule.enabled, rule.tenant) == ("mine", 1, True, "acme")
+    incident = await acme.ask("GetIncident", id=known["IncidentService"]["id"])
+    assert incident.incident.open_alert_count == 1
+    assert incident.incident.assignee == ""
+    # Of names each tenant has its own.
+    assert (await other.ask("CreateAlertRule", alertRule=RULE)).alert_rule.name == "mine"
+
+
+async def test_a_notification_says_whose_alert_it_is(tenants: tuple[World, Tenant, Tenant]) -> None:
+    world, acme, _ = tenants
+    await fill(world, acme)
+    ((notification, _),) = await world.notifications(1)
+    assert notification.tenant == "acme"
+
+
+async def test_watchers_are_sent_what_is_their_own_tenants(tenants: tuple[World, Tenant, Tenant]) -> None:
+    world, acme, other = tenants
+    known = await fill(world, acme)
+    mine = acme.call(METHODS["WatchAlerts"], {})
+    assert (await mine.read()).alert.id == known["AlertService"]["id"]
+    incidents = acme.call(METHODS["WatchIncidents"], {})
+    assert (await incidents.read()).incident.id == known["IncidentService"]["id"]
+    theirs = other.call(METHODS["WatchAlerts"], {})
+    await theirs.initial_metadata()
+    sent = transition(rule_id="rule-2", resource="orders")
+    sent.tenant = "other"
+    await world.publish(sent)
+    # The first alert that it is sent is its own.
+    assert (await theirs.read()).alert.resource == "orders"
+    for stream in (mine, incidents, theirs):
+        stream.cancel()
