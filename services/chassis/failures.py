@@ -90,6 +90,15 @@ class Overloaded(Failure):
     retry_after = timedelta(seconds=1)
 
 
+class TenantLimitReached(Failure):
+    """The caller's tenant has used up what it may; the metadata name the limit."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "TENANT_LIMIT_REACHED"
+    # Of what does not become free by itself.
+    retry_after = timedelta(minutes=1)
+
+
 class StreamUnavailable(Failure):
     """Kafka does not respond."""
 

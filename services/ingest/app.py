@@ -14,8 +14,10 @@ from services.chassis.kafka import producer
 from services.chassis.lifecycle import serving
 from services.chassis.settings import SettingsError
 from services.contract.public_services import PUBLIC_SERVICES
+from services.domain.tenants import TenantLimits
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.event_checker import EventChecker
+from services.ingest.core.event_rates import EventRates
 from services.ingest.core.redaction.presets import SecretPattern
 from services.ingest.core.redaction.redaction import Redact, redact_nothing
 from services.ingest.metrics import Metrics
@@ -84,7 +86,8 @@ def _rpc(settings: Settings, kafka: EventProducer, redact: Redact) -> LogIngest:
     wire = ProtobufWire(EventColumns.Compression.Value(settings.compression.upper()))
     in_flight, receive_limiter = InFlightBytes(settings.max_inflight_bytes), ReceiveLimiter(settings.max_receiving)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
-    publisher, redactor = Publisher(kafka, in_flight, clock, metrics), EventRedactor(metrics, redact)
+    rates = EventRates(TenantLimits.parse(settings.tenant_events_per_second))
+    publisher, redactor = Publisher(kafka, in_flight, clock, metrics, rates), EventRedactor(metrics, redact)
     batcher = Batcher(
         wire=wire,
         checker=checker,

@@ -7,6 +7,7 @@ from pathlib import Path
 from services.chassis.settings import KafkaSettings, ProcessSettings, SettingsError, part, setting
 from services.contract.event_columns import MAX_STREAM_BYTES
 from services.domain.event_fields import DEFAULT_MAX_ATTRIBUTES
+from services.domain.tenants import TenantLimits
 from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.field_checks import Limits
 from services.ingest.core.redaction.presets import SECRET_PRESETS
@@ -19,6 +20,10 @@ _MIN_MASKED_BYTES = 64
 # A hundred patterns of a thousand characters are not larger.
 _MAX_PATTERNS_BYTES = 512 * 1024
 _COMPRESSIONS = ("lz4", "zstd")
+
+
+def _tenant_limits(text: str) -> None:
+    TenantLimits.parse(text)
 
 
 def _known_compression(value: str) -> None:
@@ -88,6 +93,13 @@ class Settings:
     redact_patterns_file: str = setting(
         "Path of a file with patterns of other secrets, a `name: regular expression` in each line; empty: none.",
         default="",
+    )
+
+    tenant_events_per_second: str = setting(
+        "How many events a second each tenant may send to this instance, and after a comma others for tenants by name:"
+        " 1000,acme=5000; 0: any number. More is answered with RESOURCE_EXHAUSTED.",
+        default="0",
+        check=_tenant_limits,
     )
 
     def __post_init__(self) -> None:

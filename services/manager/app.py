@@ -33,6 +33,7 @@ from services.contract.topics import (
     RESULT_GROUP,
     TRANSITION_GROUP,
 )
+from services.domain.tenants import TenantLimits
 from services.manager.adapters.broadcasters import RULE_REFRESH_INTERVAL, AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.incident_broadcaster import INCIDENT_WATCH_INTERVAL, IncidentBroadcaster
 from services.manager.adapters.ingest_client import IngestClient
@@ -261,7 +262,14 @@ class _Parts:
     def mounts(self) -> list[Mount]:
         problems = PostgresRuleProblemReader(self._database)
         rules = AlertRuleRpc(
-            RuleCommands(self._store, self._clock, _new_id, self._metrics, self.checker),
+            RuleCommands(
+                self._store,
+                self._clock,
+                _new_id,
+                self._metrics,
+                self.checker,
+                TenantLimits.parse(self._settings.tenant_rules),
+            ),
             self._rule_reader,
             self._response_cache,
             self._rules,

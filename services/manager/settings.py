@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, RedisSettings, part, setting
+from services.domain.tenants import TenantLimits
 
 PREFIX = "MANAGER_"
+
+
+def _tenant_limits(text: str) -> None:
+    TenantLimits.parse(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,12 @@ class Settings:
         former="look",
     )
 
+    tenant_rules: str = setting(
+        "How many alert rules each tenant may have, and after a comma others for tenants by name: 100,acme=500; 0: as"
+        " many as there may be at all. One more is answered with RESOURCE_EXHAUSTED.",
+        default="0",
+        check=_tenant_limits,
+    )
     canary_interval: timedelta = setting(
         "How often an event is sent through the whole pipe to measure how long alerts take, at least 1s; 0s: never."
         " Switch it on when all managers and notifiers know of canaries.",

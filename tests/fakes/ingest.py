@@ -7,9 +7,11 @@ from typing import Any
 
 from google.api.httpbody_pb2 import HttpBody
 
+from services.domain.tenants import TenantLimits
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.event_checker import EventChecker
+from services.ingest.core.event_rates import EventRates
 from services.ingest.core.field_checks import Limits
 from services.ingest.core.redaction.redaction import Redact, redact_nothing
 from services.ingest.metrics import Metrics
@@ -38,6 +40,7 @@ from tocsin.logs.v1.log_ingest_service_pb2 import (
 )
 
 WIRE = ProtobufWire()
+NO_LIMITS = TenantLimits()
 
 
 class StandingClock:
@@ -83,7 +86,7 @@ class Bench:
         return IngestJsonBatchResponse.FromString(response)
 
 
-def a_bench(*, redact: Redact = redact_nothing, **changed: Any) -> Bench:
+def a_bench(*, redact: Redact = redact_nothing, rates: TenantLimits = NO_LIMITS, **changed: Any) -> Bench:
     """Build it, with the given limits changed."""
     settings: dict[str, Any] = {
         "max_batch_events": 100,
@@ -103,7 +106,7 @@ def a_bench(*, redact: Redact = redact_nothing, **changed: Any) -> Bench:
     producer, in_flight, clock = MemoryProducer(), InFlightBytes(max_in_flight), StandingClock()
     checker, receive_limiter = EventChecker(limits), ReceiveLimiter(16)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
-    publisher = Publisher(producer, in_flight, clock, metrics)
+    publisher = Publisher(producer, in_flight, clock, metrics, EventRates(rates))
     redactor = EventRedactor(metrics, redact)
     policy = BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)
     joiner = BatchJoiner(

@@ -131,6 +131,7 @@ class BatchHandler:
         result = self._checker.check_sizes(result, events)
         response = self._response(result, events, batch.found_values)
         published = []
+        self._publisher.charge(response.accepted_count)
         headers = telemetry.trace_headers()
         for record in self._records(events, result, batch.record if received is batch.events else None):
             published.append(self._publisher.publish(record, headers))

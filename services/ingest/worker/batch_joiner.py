@@ -123,6 +123,7 @@ class BatchJoiner:
         span = calls[0].span if len(calls) == 1 else start_flush_span([each.span for each in calls])
         headers = telemetry.trace_headers(trace.set_span_in_context(span))
         published = []
+        self._publisher.charge(events.num_rows)
         try:
             for begin, end in pairwise(record_cuts(events, self._checker.limits.max_record_bytes)):
                 record = self._wire.write_record(events.slice(begin, end - begin))

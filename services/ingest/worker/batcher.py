@@ -157,6 +157,7 @@ class Batcher:
         """Publish the events of one record, and end their outcomes when it is confirmed or failed."""
         span = start_flush_span([each.span for each in events])
         headers = telemetry.trace_headers(trace.set_span_in_context(span))
+        self._publisher.charge(len(events))
         try:
             published = self._publisher.publish(self._wire.write_record(columns), headers)
         except Failure as failure:

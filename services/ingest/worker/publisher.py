@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -10,11 +11,12 @@ from opentelemetry import trace
 
 from services.chassis import telemetry
 from services.chassis.clock import Clock
-from services.chassis.failures import Overloaded
+from services.chassis.failures import Overloaded, TenantLimitReached
 from services.chassis.tenants import current_tenant
 from services.contract.topics import LOG_EVENTS
 from services.domain.tenants import write_tenant
 from services.domain.trace_context import TraceHeaders
+from services.ingest.core.event_rates import EventRates
 from services.ingest.metrics import Metrics
 from services.ingest.ports import EventProducer
 from tocsin.logs.v1.log_event_pb2 import LogBatch
@@ -82,7 +84,15 @@ class Reservation:
 class Publisher:
     """The way to Kafka of all rpcs."""
 
-    def __init__(self, producer: EventProducer, in_flight: InFlightBytes, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        producer: EventProducer,
+        in_flight: InFlightBytes,
+        clock: Clock,
+        metrics: Metrics,
+        rates: EventRates,
+    ) -> None:
+        self._rates = rates
         self._producer = producer
         self._in_flight = in_flight
         self._clock = clock
@@ -90,11 +100,24 @@ class Publisher:
         self._tenant_fields: dict[str, bytes] = {}
 
     def reserve(self, size: int) -> Reservation:
-        """Reserve memory for a request of `size` bytes, or raise Overloaded."""
+        """Reserve memory for a request of `size` bytes, or raise Overloaded or TenantLimitReached."""
+        tenant = current_tenant()
+        if wait := self._rates.wait(tenant, self._clock.monotonic()):
+            limit = self._rates.limit_of(tenant)
+            raise TenantLimitReached(
+                f"tenant {tenant} may send {limit} events a second; try again later",
+                retry_after=timedelta(seconds=wait),
+                limit="events_per_second",
+                value=str(limit),
+            )
         cost = size + _CALL_BYTES
         if not self._in_flight.reserve(cost):
             raise Overloaded("too many requests wait for Kafka; try again later")
         return Reservation(self._in_flight, cost)
+
+    def charge(self, events: int) -> None:
+        """Count events that are published of the current tenant."""
+        self._rates.charge(current_tenant(), events, self._clock.monotonic())
 
     def publish(self, batch: bytes, headers: TraceHeaders) -> asyncio.Future[None]:
         """Publish one batch of the current tenant as a record without a key, so that records spread evenly.

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from services.chassis.clock import Clock
-from services.chassis.failures import InvalidRequest, Overloaded, Violation
+from services.chassis.failures import InvalidRequest, Overloaded, TenantLimitReached, Violation
 from services.chassis.request_ids import request_id_of, respond_once
 from services.chassis.telemetry import trace_headers
 from services.chassis.tenants import current_tenant
 from services.contract.alert_rules import read_alert_rule, write_alert_rule
+from services.domain.tenants import TenantLimits
 from services.domain.trace_context import traceparent_of
 from services.manager.core import rule_edits
 from services.manager.core.rule import MAX_RULES, RuleEdit, StoredRule
@@ -47,6 +48,7 @@ _Response = TypeVar(
 # A large rule takes some hundred milliseconds of a processor.
 _MAX_RUNNING = 2
 _MAX_WAITING = 16
+_NO_LIMITS = TenantLimits()
 
 
 class RuleChecker:
@@ -90,8 +92,15 @@ class RuleCommands:
     """Changes rules; a repeated call with a request_id changes them once, one that validates only not at all."""
 
     def __init__(
-        self, store: Store, clock: Clock, new_id: Callable[[], str], metrics: Metrics, checker: RuleChecker
+        self,
+        store: Store,
+        clock: Clock,
+        new_id: Callable[[], str],
+        metrics: Metrics,
+        checker: RuleChecker,
+        limits: TenantLimits = _NO_LIMITS,
     ) -> None:
+        self._limits = limits
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -156,7 +165,7 @@ class RuleCommands:
         """Delete a rule; its alerts are resolved soon after."""
         check_fields(request, "id")
         async with self._store.transaction() as transaction:
-            edits = _RuleEdits(transaction, self._checker, self._clock.now())
+            edits = _RuleEdits(transaction, self._checker, self._clock.now(), self._limits)
             await edits.delete(await edits.get(request.id, request.etag))
         self._metrics.rules_edited(edits.count)
         return pb.DeleteAlertRuleResponse()
@@ -185,7 +194,7 @@ class RuleCommands:
         # A wrong request_id is refused also when the call validates only.
         request_id_of(request)
         async with self._store.transaction(commit=not validate_only) as transaction:
-            edits = _RuleEdits(transaction, self._checker, now)
+            edits = _RuleEdits(transaction, self._checker, now, self._limits)
             if validate_only:
                 return _without_stored_fields(await act(edits), request)
             response = await respond_once(request, transaction.requests, response_type, lambda: act(edits), now=now)
@@ -196,7 +205,8 @@ class RuleCommands:
 class _RuleEdits:
     """The edits of one call, in one transaction."""
 
-    def __init__(self, transaction: Transaction, checker: RuleChecker, now: datetime) -> None:
+    def __init__(self, transaction: Transaction, checker: RuleChecker, now: datetime, limits: TenantLimits) -> None:
+        self._limits = limits
         self._transaction = transaction
         self._rules = transaction.rules
         self._checker = checker
@@ -212,8 +222,14 @@ class _RuleEdits:
 
     async def create(self, rule: Rule, rule_id: str) -> StoredRule:
         revision = await self._rules.take_revision()
-        if await self._rules.count() >= MAX_RULES:
+        if (count := await self._rules.count()) >= MAX_RULES:
             raise TooManyRules(f"there are {MAX_RULES} alert rules already, which is the maximum; delete one first")
+        if 0 < (limit := self._limits.of(current_tenant())) <= count:
+            raise TenantLimitReached(
+                f"tenant {current_tenant()} may have {limit} alert rules; delete one first",
+                limit="rules",
+                value=str(limit),
+            )
         stored = rule_edits.create(rule, rule_id, revision, now=self._now, tenant=current_tenant())
         await self._upsert(stored, RuleEdit.CREATED)
         return stored

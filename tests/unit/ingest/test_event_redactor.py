@@ -78,8 +78,7 @@ async def test_columns_without_secrets_go_on_as_they_came(redacting: Bench) -> N
 
 async def test_large_batches_are_masked_part_by_part() -> None:
     redactor = Redactor(["emails"], (), max_message_bytes=10_000)
-    limits = {"max_message_bytes": 10_000, "max_record_bytes": 900_000}
-    bench = a_bench(redact=redactor.redact, **limits)
+    bench = a_bench(redact=redactor.redact, max_message_bytes=10_000, max_record_bytes=900_000)
     sent = [an_event(message="m" * 9000, record_id=str(number)) for number in range(60)]
     await bench.ingest_batch(sent)
     assert list(bench.producer.events) == sent

@@ -9,9 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.chassis.failures import InvalidRequest, Overloaded
+from services.chassis.failures import InvalidRequest, Overloaded, TenantLimitReached
 from services.chassis.request_ids import RequestIdReused
 from services.chassis.telemetry import exposition, telemetry
+from services.chassis.tenants import as_tenant
+from services.domain.tenants import TenantLimits
 from services.manager.metrics import Metrics
 from services.manager.rpc import rule_commands
 from services.manager.rpc.failures import EtagMismatch, RuleNameTaken, TooManyRules
@@ -62,6 +64,24 @@ async def test_a_caller_who_cancels_gives_up_the_place_in_the_queue(checker: Rul
     release.set()
     assert await began
     assert await checker.compile(list) == []
+
+
+async def test_the_rules_of_a_tenant_are_limited_and_no_others(checker: RuleChecker) -> None:
+    limits, store = TenantLimits.parse("0,acme=1"), MemoryStore()
+    commands = RuleCommands(store, FakeClock(), lambda: str(uuid4()), Metrics(), checker, limits)
+    rules = [
+        AlertRule(name=name, type=AlertRule.ERROR_THRESHOLD, threshold=1, window_minutes=1, severity=AlertRule.LOW)
+        for name in "ab"
+    ]
+    with as_tenant("acme"):
+        created = await commands.create(pb.CreateAlertRuleRequest(alert_rule=rules[0]))
+        assert created.alert_rule.tenant == "acme"
+        with pytest.raises(TenantLimitReached, match="tenant acme may have 1 alert rules") as refused:
+            await commands.create(pb.CreateAlertRuleRequest(alert_rule=rules[1]))
+    assert refused.value.metadata == {"limit": "rules", "value": "1"}
+    for rule in rules:
+        await commands.create(pb.CreateAlertRuleRequest(alert_rule=rule))
+    assert [len(store.tenants[tenant].rules) for tenant in ("acme", "default")] == [1, 2]
 
 
 async def test_the_number_of_rules_is_limited(checker: RuleChecker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,68 @@
+"""How many events a second a tenant may send."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.chassis.callers import Caller, as_caller
+from services.chassis.failures import TenantLimitReached
+from services.domain.tenants import TenantLimits
+from services.ingest.core.event_rates import EventRates
+from tests.fakes.ingest import a_bench
+from tests.fakes.log_events import an_event
+
+LIMITS = TenantLimits(general=10, own={"acme": 100, "free": 0})
+
+
+def test_a_second_of_events_may_come_at_once_and_what_is_beyond_is_waited_for() -> None:
+    rates = EventRates(LIMITS)
+    assert rates.wait("default", 50.0) == 0
+    rates.charge("default", 10, 50.0)
+    assert rates.wait("default", 50.0) == 0
+    rates.charge("default", 25, 50.0)
+    assert rates.wait("default", 50.0) == pytest.approx(2.5)
+    assert rates.wait("default", 52.0) == pytest.approx(0.5)
+    assert rates.wait("default", 52.5) == 0
+    # What was not used is not saved up.
+    rates.charge("default", 20, 900.0)
+    assert rates.wait("default", 900.0) == pytest.approx(1.0)
+
+
+def test_each_tenant_has_a_limit_of_its_own_or_none() -> None:
+    rates = EventRates(LIMITS)
+    for tenant in ("default", "acme", "free"):
+        rates.charge(tenant, 200, 0.0)
+    assert [rates.wait(tenant, 0.0) for tenant in ("default", "acme", "free", "other")] == [19.0, 1.0, 0.0, 0.0]
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, 30)), max_size=60))
+def test_over_any_time_no_more_is_taken_than_the_rate_a_second_and_one_call(calls: list[tuple[float, int]]) -> None:
+    rates, now, taken = EventRates(LIMITS), 0.0, 0
+    for pause, events in calls:
+        now += pause
+        if not rates.wait("default", now):
+            taken += events
+            rates.charge("default", events, now)
+        assert taken <= 10 * (now + 1) + 30 + 1e-6
+
+
+async def test_a_tenant_beyond_its_rate_is_refused_with_the_time_to_wait_and_no_other_is() -> None:
+    bench = a_bench(rates=TenantLimits(general=2))
+    await bench.ingest_batch([an_event()] * 6)
+    with pytest.raises(TenantLimitReached, match="tenant default may send 2 events a second") as refused:
+        await bench.ingest(an_event())
+    assert refused.value.retry_after == timedelta(seconds=2)
+    assert refused.value.metadata == {"limit": "events_per_second", "value": "2"}
+    with as_caller(Caller(name="k", role="ingest", tenant="acme", kind="key")):
+        assert (await bench.ingest(an_event())).accepted_count == 1
+    assert len(bench.producer.events) == 7
+
+
+async def test_single_events_and_json_count_too() -> None:
+    bench = a_bench(rates=TenantLimits(general=1))
+    await bench.ingest(an_event())
+    await bench.ingest_json_batch(b'[{"service": "a", "level": "INFO", "message": "m"}]')
+    with pytest.raises(TenantLimitReached):
+        await bench.ingest_json(b'{"service": "a", "level": "INFO", "message": "m"}')
