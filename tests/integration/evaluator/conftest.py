@@ -147,7 +147,8 @@ class World:
     def sources_flushed(self) -> set[int]:
         """Return the partitions of `log-events` whose records reached the window stage."""
         batches = [PartialBatch.FromString(record.value()) for record in self._partials.read()]
-        return {batch.source_partition for batch in batches if batch.HasField("max_event_time")}
+        blocks = [block for batch in batches for block in batch.blocks]
+        return {block.source_partition for block in blocks if block.HasField("max_event_time")}
 
     def transitions(self) -> list[AlertTransition]:
         """Return the transitions on `alerts`, each id once, as the manager applies them."""
