@@ -5,6 +5,7 @@ A key never stands among the arguments, which other users of the machine can rea
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Annotated, Any
 
 import grpc
 import typer
+
+from stack.local_system import default_folder
+from stack.wiring import stored_wiring
 
 _KEY, _KEY_FILE, _CA_FILE = "TOCSIN_KEY", "TOCSIN_KEY_FILE", "TOCSIN_CA_FILE"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -73,9 +77,23 @@ def _read(path: Path, option: str) -> bytes:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from None
 
 
+def credentials_for(server: str) -> Credentials:
+    """Return the command's credentials; none given: those of the system that `tocsin up --secure` runs here."""
+    chosen = current_credentials()
+    here = stored_wiring(default_folder())
+    if here.secure is None or server != f"127.0.0.1:{here.ports.edge}":
+        return chosen
+    key, authorities = chosen.key, chosen.authorities
+    # Another user of the machine cannot read them, and is refused by the server.
+    with suppress(OSError):
+        authorities = authorities or here.secure.ca.read_bytes()
+        key = key or here.secure.admin_key.read_text().strip()
+    return Credentials(key=key, authorities=authorities)
+
+
 def channel_with_credentials(server: str, options: Any = None) -> grpc.Channel:
     """Open a channel to a server with the credentials of the command."""
-    credentials = current_credentials()
+    credentials = credentials_for(server)
     if credentials.authorities is None:
         channel = grpc.insecure_channel(server, options)
     else:
@@ -85,7 +103,7 @@ def channel_with_credentials(server: str, options: Any = None) -> grpc.Channel:
 
 def sends_key_in_plaintext(server: str) -> bool:
     """Return whether others on the way to this server could read the key."""
-    credentials = current_credentials()
+    credentials = credentials_for(server)
     is_open = credentials.authorities is None and server.rpartition(":")[0] not in _LOOPBACK
     return bool(credentials.key) and is_open
 

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,12 +23,12 @@ from stack.certificate_requests import CertificateFiles, client_request
 from stack.certificates import forget_former_authority, issue, renew_authority, rotate
 from stack.first_key import create_first_key
 from stack.readiness import http_get
-from stack.secure_files import SecureFiles
+from stack.secure_files import SecureFiles, write_secret
 from stack.servers import Addresses
 from stack.system import System
 from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
-from tests.e2e.world import wait_until
+from tests.e2e.world import ROOT, wait_until
 from tests.fakes.certificates import channel_credentials, client_context
 
 EVENT = {"service": "payment-service", "level": "ERROR", "message": "Database connection failed"}
@@ -97,6 +100,24 @@ def test_the_curl_lines_of_the_first_version_need_a_credential(secure: SecureSys
     viewer = issue(secure.files.home / "certificates", issued, now=datetime.now(UTC)).files
     assert secure.call("GET", "/api/alert-rules", own=viewer)[0] == 200
     assert secure.call("POST", "/api/logs", EVENT, own=viewer)[0] == 403
+
+
+def test_the_command_calls_with_the_systems_own_key_and_authority(secure: SecureSystem) -> None:
+    secure.system.wiring.write(secure.files.home)
+    write_secret(secure.files.admin_key, secure.key)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    command = [sys.executable, "-m", "cli.main", "rules", "list", "-o", "json"]
+    listed = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environ | {"TOCSIN_RUN": str(secure.files.home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert {rule["name"] for rule in json.loads(listed.stdout)} >= {"High error count"}
 
 
 def test_health_is_for_all_and_says_states_only(secure: SecureSystem) -> None:
