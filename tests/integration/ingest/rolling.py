@@ -50,6 +50,8 @@ class Instance:
             addresses=self._addresses,
             ports=ports or self.ports,
             topic_prefix=self._prefix,
+            # It asks for no certificate, whatever the instance has.
+            external={"kafka": self._addresses.kafka},
             settings={"INGEST_INSTANCE": self._name, **(settings or {})},
             secure=secure,
         )
