@@ -8,10 +8,15 @@ import grpc
 import pytest
 
 from services.chassis.grpc_client import channel
+from services.chassis.settings import load_settings
 from services.contract.audit_records import decode_audit_record, encode_audit_record
+from services.ingest.app import app as ingest_app
+from services.ingest.settings import PREFIX as INGEST_PREFIX
+from services.ingest.settings import Settings as IngestSettings
 from services.manager import bootstrap
 from services.manager.settings import Settings
 from stack.first_key import FirstKey, KeyRefusedError, create_first_key
+from stack.ports import free_port
 from tests.fakes.access import an_audit_record
 from tests.fakes.kafka_topic import written
 from tests.integration.manager.conftest import Run, World, again, until
@@ -23,6 +28,9 @@ from tocsin.access.v1.audit_record_pb2 import AuditRecord
 from tocsin.alerts.v1.alert_service_pb2 import ListAlertsRequest
 from tocsin.changes.v1.change_service_pb2 import ListChangesRequest, RecordChangeRequest
 from tocsin.changes.v1.service_change_pb2 import ServiceChange
+from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
+from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
 pytestmark = pytest.mark.integration
 
@@ -161,3 +169,54 @@ def test_a_first_key_that_is_not_allowed_is_refused_with_the_field(
 def test_the_program_says_what_a_first_key_is_refused_for() -> None:
     with pytest.raises(KeyRefusedError, match="usage"):
         create_first_key({}, name="root", role="king")
+
+
+async def test_ingest_learns_of_keys_and_of_their_end_from_the_manager(world: World) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    environ = {
+        "INGEST_LISTEN": listen,
+        "INGEST_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
+        "INGEST_BROKERS": world.settings.kafka.brokers,
+        "INGEST_TOPIC_PREFIX": world.settings.kafka.topic_prefix,
+        "INGEST_AUTHENTICATION": "required",
+        "INGEST_MANAGER_TARGET": world.settings.process.listen,
+        "INGEST_SHUTDOWN_DELAY": "0s",
+    }
+    async with (
+        ingest_app(load_settings(IngestSettings, INGEST_PREFIX, environ)),
+        channel(world.settings.process.listen) as manager,
+        channel(listen) as ingest,
+    ):
+        access, events = AccessServiceStub(manager), LogIngestServiceStub(ingest)
+
+        async def make(role: Access.Role.ValueType, *services: str) -> pb.CreateKeyResponse:
+            key = ApiKey(name="ci", role=role, services=services)
+            response: pb.CreateKeyResponse = await access.CreateKey(pb.CreateKeyRequest(key=key))
+            return response
+
+        async def sent(text: str, service: str = "pay") -> grpc.StatusCode:
+            event = LogEvent(service=service, level=LogEvent.INFO, message="paid")
+            return await code_of(events.Ingest(IngestRequest(event=event), metadata=bearer(text)))
+
+        # In this order, so that whoever knows the key knows the viewer too.
+        viewer, key = await make(Access.VIEWER), await make(Access.INGEST, "pay")
+
+        async def is_known() -> bool:
+            return await sent(key.text) is grpc.StatusCode.OK
+
+        await until(is_known, within=10)
+        assert await sent(key.text, "bank") is grpc.StatusCode.INVALID_ARGUMENT
+        assert await sent(viewer.text) is grpc.StatusCode.PERMISSION_DENIED
+        await access.RevokeKey(pb.RevokeKeyRequest(id=key.key.id))
+
+        async def is_refused() -> bool:
+            return await sent(key.text) is grpc.StatusCode.UNAUTHENTICATED
+
+        await until(is_refused, within=5)
+
+        # What ingest refused stands in the manager's table.
+        async def refusals() -> bool:
+            count = "select count(*) from audit_log where service = 'ingest' and code = 'PERMISSION_DENIED'"
+            return bool(await world.value(f"{count} and actor_id = $1", viewer.key.id) == 1)
+
+        await until(refusals)
