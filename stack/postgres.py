@@ -108,9 +108,19 @@ def with_database(server: str, name: str) -> str:
     return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
+_SEARCH_PATH = """
+    SELECT substr(setting, length('search_path=') + 1)
+    FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase, unnest(setconfig) AS setting
+    WHERE setrole = 0 AND setting LIKE 'search\\_path=%' AND datname =
+"""
+
+
 def create_database(server: str, name: str, *, template: str = "template1") -> None:
     """Create a database on this server, empty or as a copy of another one, which nobody is connected to."""
     _run(_execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    # A copy has the schemas, but not what was set for the database.
+    if path := query_value(server, f"""{_SEARCH_PATH} '{template}'"""):
+        _run(_execute(server, f'ALTER DATABASE "{name}" SET search_path = {path}'))
 
 
 def drop_database(server: str, name: str) -> None:
