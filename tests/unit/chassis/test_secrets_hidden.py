@@ -13,7 +13,11 @@ from services.chassis.settings_report import format_settings, report_settings
 SERVICES = ("ingest", "evaluator", "manager", "notifier")
 # Valid where a URL is wanted and where anything is.
 HIDDEN = "hunter2"
-URLS = {"DATABASE_URL": f"postgresql://u:{HIDDEN}@h/d", "REDIS_URL": f"redis://u:{HIDDEN}@h"}
+URLS = {
+    "DATABASE_URL": f"postgresql://u:{HIDDEN}@h/d",
+    "MIGRATION_DATABASE_URL": f"postgresql://u:{HIDDEN}@h/d",
+    "REDIS_URL": f"redis://u:{HIDDEN}@h",
+}
 OTHERS = {
     "BROKERS": "h:1",
     "CACHE_DIR": ".",

@@ -1,11 +1,13 @@
 """The command uses the key and the authority of the secure system that runs here, and of no other."""
 
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from cli import credentials
 from cli.credentials import Credentials, credentials_for
 from stack.ports import Ports
 from stack.secure_files import SecureFiles, write_secret
@@ -18,6 +20,8 @@ HERE = "127.0.0.1:8080"
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SecureFiles:
     monkeypatch.setenv("TOCSIN_RUN", str(tmp_path))
+    # Another test may have run a command in this process.
+    monkeypatch.setattr(credentials, "_chosen", ContextVar[Credentials | None]("credentials", default=None))
     for name in ("TOCSIN_KEY", "TOCSIN_KEY_FILE", "TOCSIN_CA_FILE"):
         monkeypatch.delenv(name, raising=False)
     made = SecureFiles(home=tmp_path)
