@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from services.chassis import telemetry
 from services.chassis.callers import Caller, CallOutcome, Guard, IncomingCall, as_caller
 from services.chassis.failures import CallInterrupted, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
+from services.chassis.peers import peer_identity
 
 log = structlog.get_logger()
 
@@ -183,15 +184,9 @@ def _incoming(method: str, context: Any) -> IncomingCall:
     return IncomingCall(
         method=method,
         metadata=metadata,
-        peer_identity=_spiffe_id(context.auth_context()),
+        peer_identity=peer_identity(context.auth_context()) or "",
         peer_address=context.peer(),
     )
-
-
-def _spiffe_id(properties: Mapping[str, Iterable[bytes]]) -> str:
-    """Return the SPIFFE id of a verified client certificate; empty when the connection has none."""
-    names = (name.decode("ascii", "replace") for name in properties.get("x509_subject_alternative_name", ()))
-    return next((name for name in names if name.startswith("spiffe://")), "")
 
 
 def _resource_of(requests: Sequence[Any]) -> str:
