@@ -178,7 +178,7 @@ def _start_services(processes: Processes, starter: Starter, progress: StartupPro
         }
         key = create_first_key(database, name=_ADMIN)
         write_secret(wiring.secure.admin_key, key.text)
-        progress(f"the first key, of the role {key.role}, which is shown this once: {key.text}")
+        progress(f"the first key, of the role {key.role}, shown this once, works in a few seconds: {key.text}")
 
 
 def _prepare_secure_files(home: Path, requested: RequestedOptions, progress: StartupProgress) -> None:

@@ -87,7 +87,12 @@ def secure(
         secured = dataclasses.replace(wiring, secure=files, external=dataclasses.asdict(wiring.addresses))
         with temporary_system(secured, folder, print) as system:
             database = {"MANAGER_DATABASE_URL": wiring.addresses.postgres}
-            yield SecureSystem(system, files, admin.files, create_first_key(database, name="admin").text)
+            running = SecureSystem(system, files, admin.files, create_first_key(database, name="admin").text)
+            # Each service learns of a key within seconds.
+            for path in ("/api/alert-rules", "/api/circuit-breakers"):
+                wait_until(lambda path=path: running.call("GET", path, key=running.key)[0] == 200)  # type: ignore[misc]
+            wait_until(lambda: running.call("POST", "/api/logs", EVENT, key=running.key)[0] == 200)
+            yield running
 
 
 def test_the_curl_lines_of_the_first_version_need_a_credential(secure: SecureSystem) -> None:
