@@ -7,7 +7,7 @@ import grpc
 # Classes and words of drivers and of Python, and paths of the machine.
 _LEAK = re.compile(
     r"Traceback|File \"/|asyncpg|psycopg|librdkafka|confluent|sqlalchemy|redis\.exceptions|pyarrow|pybreaker"
-    r"|[Ee]rrno|object at 0x|site-packages|/home/|/usr/|/work/|postgresql://|alertpass"
+    r"|[Ee]rrno|object at 0x|site-packages|/home/|/usr/|postgresql://|alertpass"
 )
 _CRASHES = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE)
 
