@@ -10,6 +10,7 @@ may not create roles, and nobody has created them, the service's own conditions 
 says so.
 """
 
+import zlib
 from collections.abc import Sequence
 
 import asyncpg
@@ -66,10 +67,12 @@ async def secure_rows(connection: asyncpg.Connection, schema: str, user: str, *,
     The connection is the owner's. Raises the driver's errors.
     """
     roles = (role_of(schema), all_tenants_role_of(schema))
-    tables = await connection.fetch(_TABLES, schema)
-    if not tables:
-        return False
     async with connection.transaction():
+        # Several instances may start at once.
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", zlib.crc32(f"rows {schema}".encode()))
+        tables = await connection.fetch(_TABLES, schema)
+        if not tables:
+            return False
         if not is_secured and not await _create_roles(connection, roles):
             log.warning("row_security_off", schema=schema, missing=list(roles), problem="the user may not create roles")
             return False

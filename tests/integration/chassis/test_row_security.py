@@ -1,5 +1,6 @@
 """Rows of other tenants, without any condition in the statements."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,3 +127,14 @@ async def test_a_service_logs_in_with_no_rights_of_its_own_where_another_user_mi
             assert await seen(found) == ["acme"]
         with pytest.raises(StoreUnavailable):
             await found.fetch("DROP TABLE rule_endings")
+
+
+async def test_instances_that_start_at_once_secure_the_rows_once(empty_database: str) -> None:
+    settings = PostgresSettings(database_url=Secret(empty_database))
+    await asyncio.gather(*(migrate(settings, schema=SCHEMA, scripts=MIGRATIONS) for _ in range(4)))
+
+    async with connect(settings, schema=SCHEMA) as found:
+        for tenant in ("default", "acme"):
+            with as_tenant(tenant):
+                await found.fetch(INSERT, len(tenant), tenant, NOW)
+        assert await seen(found) == ["default"]

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("plain_logs")]
 # A sequence is not rolled back: each attempt meets the next error.
 FAILING = """
     create sequence attempts;
-    create function fail() returns trigger language plpgsql as $$
+    create function fail() returns trigger language plpgsql security definer as $$
     declare states text[] := array['53100', '57014', '53200', '58030', '53100', '57014'];
         n bigint := nextval('attempts');
     begin
@@ -27,6 +27,7 @@ CANCELLED = """
     create function cancelled() returns boolean language plpgsql as $$
     begin raise exception 'canceling statement due to user request' using errcode = '57014'; end $$;
     create view alert_rules as select * from stored_rules where cancelled();
+    grant all on alert_rules to public;
 """
 REPAIRED = "drop view alert_rules; alter table stored_rules rename to alert_rules"
 
