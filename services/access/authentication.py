@@ -26,12 +26,13 @@ from services.chassis.callers import (
     PermissionDenied,
     Unauthenticated,
 )
+from services.chassis.peers import service_identity
 from services.domain.roles import Role
 
 NAME_HEADER, ROLE_HEADER, TENANT_HEADER = "x-tocsin-caller-name", "x-tocsin-caller-role", "x-tocsin-caller-tenant"
 CERTIFICATE_HEADER = "x-forwarded-client-cert"
 
-GATEWAY = "spiffe://tocsin/service/gateway"
+GATEWAY = service_identity("gateway")
 _SERVICE = re.compile(r"spiffe://tocsin/service/([a-z]+)")
 _CLIENT = re.compile(r"spiffe://tocsin/client/([a-z0-9-]{1,63})/([a-z]+)/([A-Za-z0-9._-]{1,128})")
 _FORWARDED_ID = re.compile(r"(?:^|[;,])URI=(spiffe://[^;,]+)")
