@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID, uuid4
@@ -29,6 +31,8 @@ from tests.fakes.notifier import EVIL, incident_content, notification_content
 
 # Short, as some tests wait for it; a worker beside this one may take the processor for longer than a moment.
 TIMEOUT_S = 1.0
+# The buffers of two sockets, and what a channel reads.
+_MAX_SENT = 16 * 1024 * 1024
 
 
 @pytest.fixture(scope="session")
@@ -60,23 +64,53 @@ async def unhelpful_server(reply: bytes | None) -> AsyncIterator[int]:
         server.close()
 
 
+@asynccontextmanager
+async def endless_server(answer: tuple[bytes, bytes]) -> AsyncIterator[tuple[int, asyncio.Future[int]]]:
+    """Answer without end; the future has how many bytes were sent until the connection was closed."""
+    sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begin, rest = answer
+        if begin.startswith(b"HTTP"):
+            await reader.readuntil(b"\r\n\r\n")
+        size = 0
+        with suppress(OSError):
+            writer.write(begin)
+            while True:
+                writer.write(rest)
+                await writer.drain()
+                size += len(rest)
+        writer.close()
+        sent.set_result(size)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1]), sent
+    finally:
+        server.close()
+
+
 class ChannelContract(ABC):
     sink: ClassVar[str]
     retried: ClassVar[tuple[int, ...]] = (408, 425, 500, 502, 503, 504)
     waited: ClassVar[tuple[int, ...]] = (429, 503)
     misconfigured: ClassVar[tuple[int, ...]] = (301, 307, 401, 403, 404, 405, 410)
     refused: ClassVar[tuple[int, ...]] = (400, 413, 422)
+    # Begins of answers, and what follows again and again.
+    endless: ClassVar[tuple[bytes, bytes]] = (b"HTTP/1.1 500 x\r\nContent-Length: 9999999999\r\n\r\n", b"x" * 65536)
 
     @asynccontextmanager
-    async def reaching(self, sinks: Sinks, *, port: int | None = None) -> AsyncIterator[Channel]:
-        """The channel, leading to its sink or to another port."""
-        environment = dict(sinks.environment)
+    async def reaching(
+        self, sinks: Sinks, *, port: int | None = None, host: str = "127.0.0.1", allow_private: bool = True
+    ) -> AsyncIterator[Channel]:
+        """The channel, leading to its sink or to another port, under another name of this machine."""
+        environment = {name: value.replace("127.0.0.1", host) for name, value in sinks.environment.items()}
         if port is not None:
             environment["SMTP_PORT"] = str(port)
             for name in ("SLACK_WEBHOOK_URL", "PAGERDUTY_URL", "WEBHOOK_URL"):
                 environment[name] = environment[name].replace(f":{sinks.http_port}/", f":{port}/")
-        async with http_session(connections=4, allow_private=True) as session, asyncio.timeout(20):
-            settings = self.settings(environment)
+        settings = replace(self.settings(environment), allow_private=allow_private)
+        async with http_session(connections=4, allow_private=allow_private) as session, asyncio.timeout(20):
             if isinstance(settings, EmailSettings):
                 tls = tls_context(environment["SMTP_CA_FILE"])
                 with closing(EmailChannel(settings, tls, TIMEOUT_S, SystemClock())) as channel:
@@ -171,6 +205,47 @@ class ChannelContract(ABC):
         async with unhelpful_server(noise) as port, self.reaching(sinks, port=port) as channel:
             assert isinstance(await channel.send(notification_content(), uuid4()), Unavailable)
 
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    async def test_a_private_address_is_reached_with_leave_only(self, sinks: Sinks, host: str) -> None:
+        async with unhelpful_server(b"") as port, self.reaching(sinks, port=port, host=host) as channel:
+            assert isinstance(await channel.send(notification_content(), uuid4()), Unavailable)
+        async with self.reaching(sinks, host=host, allow_private=False) as channel:
+            response = await channel.send(notification_content(), uuid4())
+        assert isinstance(response, Misconfigured)
+        assert not response.was_called
+        assert sinks.journal.deliveries == []
+
+    async def test_the_address_that_is_connected_to_is_the_one_that_was_checked(
+        self, sinks: Sinks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers: list[str] = []
+
+        def look_up(host: object, port: object, *_: object, **__: object) -> list[object]:
+            """Answer as a name server that somebody changes between two questions."""
+            assert host == "rebound.example"
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(0), port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        async with unhelpful_server(b"") as port:
+            # Nothing but what is asked for one connection is ever asked, and what it may not have it does not get.
+            answers = ["127.0.0.1", "169.254.169.254"]
+            async with self.reaching(sinks, port=port, host="rebound.example") as channel:
+                assert isinstance(await channel.send(notification_content(), uuid4()), Unavailable)
+            assert answers == ["169.254.169.254"]
+            for allow_private in (True, False):
+                answers = ["169.254.169.254", "127.0.0.1"]
+                changed = self.reaching(sinks, port=port, host="rebound.example", allow_private=allow_private)
+                async with changed as channel:
+                    response = await channel.send(notification_content(), uuid4())
+                assert isinstance(response, Misconfigured)
+                assert "no channel may have" in response.text
+                assert answers == ["127.0.0.1"]
+
+    async def test_an_answer_without_end_is_not_read_to_its_end(self, sinks: Sinks) -> None:
+        async with endless_server(self.endless) as (port, sent), self.reaching(sinks, port=port) as channel:
+            assert isinstance(await channel.send(notification_content(), uuid4()), Unavailable)
+            assert await asyncio.wait_for(sent, 10) < _MAX_SENT
+
     async def test_no_secret_is_in_a_response_or_the_log(self, sinks: Sinks, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         secrets = self.secrets(sinks.environment)
@@ -214,6 +289,7 @@ class TestSlack(ChannelContract):
 
 class TestPagerDuty(ChannelContract):
     sink = "pagerduty"
+    endless = (b"HTTP/1.1 500 x\r\n", b"x: y\r\n" * 1000)
 
     def settings(self, environment: dict[str, str]) -> ChannelSettings:
         return PagerDutySettings(url=environment["PAGERDUTY_URL"], routing_key=environment["PAGERDUTY_ROUTING_KEY"])
@@ -227,6 +303,7 @@ class TestPagerDuty(ChannelContract):
 
 class TestWebhook(ChannelContract):
     sink = "webhook"
+    endless = (b"HTTP/1.1 100 x\r\n\r\nHTTP/1.1 500 x\r\nx:", b"y" * 65536)
 
     def settings(self, environment: dict[str, str]) -> ChannelSettings:
         return WebhookSettings(url=environment["WEBHOOK_URL"], signing_key=environment["WEBHOOK_SIGNING_KEY"])
@@ -245,6 +322,7 @@ class TestEmail(ChannelContract):
     waited = ()
     misconfigured = (530, 535, 550, 553)
     refused = (552, 554)
+    endless = (b"", b"220-x\r\n" * 1000)
 
     def settings(self, environment: dict[str, str]) -> ChannelSettings:
         return EmailSettings(

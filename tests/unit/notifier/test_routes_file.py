@@ -297,8 +297,8 @@ def test_a_webhook_that_can_never_work_is_refused_with_the_file(url: str, *, is_
     changed = document()
     changed["channels"]["webhook"] |= {"url": url, "allow_private": False}
     if is_private:
-        text = "channels.webhook.url leads to an address inside a private network; allow_private: true permits it"
-        assert problems(changed) == [text]
+        [problem] = problems(changed)
+        assert problem.startswith("channels.webhook.url leads to an address inside a private network; allow_private:")
     else:
         read(changed)
     changed["channels"]["webhook"]["allow_private"] = True

@@ -8,6 +8,7 @@ from uuid import UUID
 import aiosmtplib
 
 from services.chassis.clock import Clock
+from services.notifier.adapters.channels.addresses import address_refused, connect_permitted
 from services.notifier.core.channels.email import EmailSettings, Envelope, email_body
 from services.notifier.core.notification import NotificationContent
 from services.notifier.core.response import Accepted, ChannelResponse, Misconfigured, Unavailable, classify_smtp
@@ -36,7 +37,7 @@ class EmailChannel:
         except (TimeoutError, aiosmtplib.SMTPTimeoutError):
             return Unavailable(f"no answer within {self.timeout_s:g} s")
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            return _classify(error)
+            return address_refused(error) or _classify(error)
 
     def close(self) -> None:
         """Close all connections. Each mail was accepted or was not: no QUIT is needed."""
@@ -71,9 +72,14 @@ class EmailChannel:
 
     async def _connect(self) -> aiosmtplib.SMTP:
         settings = self.settings
+        try:
+            connection = await connect_permitted(settings.host, settings.port, allow_private=settings.allow_private)
+        except OSError as error:
+            raise aiosmtplib.SMTPConnectError("not connected") from error
         client = aiosmtplib.SMTP(
+            # The name that the certificate must have.
             hostname=settings.host,
-            port=settings.port,
+            sock=connection,
             username=settings.username or None,
             password=settings.password or None,
             # STARTTLS or nothing: without it neither the login nor the mail leaves this machine.
@@ -85,6 +91,7 @@ class EmailChannel:
             await client.connect()
         except BaseException:
             client.close()
+            connection.close()
             raise
         return client
 

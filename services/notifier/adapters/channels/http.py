@@ -4,7 +4,6 @@ What is reported of a failure contains no secret: neither the address nor the li
 """
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,16 +16,12 @@ import aiohttp
 
 from services.chassis.clock import Clock
 from services.chassis.telemetry import carrier
-from services.notifier.core.channels.fields import is_public
+from services.notifier.adapters.channels.addresses import address_refused, permitted_socket
 from services.notifier.core.notification import NotificationContent
 from services.notifier.core.response import ChannelResponse, Misconfigured, Unavailable, classify_http
 
 _MAX_RESPONSE_BYTES = 4096
 _FIRST_ERROR = 400
-
-
-class AddressRefusedError(OSError):
-    """The name leads to an address that this channel may not reach."""
 
 
 class HttpChannelSettings(Protocol):
@@ -50,15 +45,14 @@ class HttpChannelSettings(Protocol):
 
 @asynccontextmanager
 async def http_session(*, connections: int, allow_private: bool) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a session of one channel's own (bulkhead); without allow_private it connects to public addresses only.
+    """Open a session of one channel's own (bulkhead), which connects only to what the channel may reach.
 
-    The very address that is about to be connected to is checked, so neither a name that changes nor a literal address
-    gets past it. Proxies and credentials of the environment are not used.
+    Proxies and credentials of the environment are not used.
     """
     connector = aiohttp.TCPConnector(
         limit=connections,
         keepalive_timeout=30,
-        socket_factory=None if allow_private else _public_socket,
+        socket_factory=permitted_socket(allow_private=allow_private),
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -87,7 +81,7 @@ class HttpChannel:
         except TimeoutError:
             return Unavailable(f"no answer within {self.timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return _classify(error)
+            return address_refused(error) or _classify(error)
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> ChannelResponse:
         url = self.settings.url
@@ -104,11 +98,6 @@ class HttpChannel:
 
 def _classify(error: Exception) -> ChannelResponse:
     causes = [error, error.__cause__, getattr(error, "os_error", None)]
-    if any(isinstance(cause, AddressRefusedError) for cause in causes):
-        return Misconfigured(
-            "leads to an address inside a private network; allow_private in the routes file permits it",
-            was_called=False,
-        )
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return Misconfigured("shows a certificate that is not trusted")
     if isinstance(error, (aiohttp.InvalidURL, ValueError)) and not isinstance(error, aiohttp.ClientConnectionError):
@@ -116,12 +105,3 @@ def _classify(error: Exception) -> ChannelResponse:
     if isinstance(error, aiohttp.ClientConnectorError):
         return Unavailable("cannot be connected to")
     return Unavailable("broke the connection off")
-
-
-def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, address = info
-    if not is_public(str(address[0])):
-        raise AddressRefusedError("not a public address")
-    opened = socket.socket(family=family, type=kind, proto=protocol)
-    opened.setblocking(False)
-    return opened

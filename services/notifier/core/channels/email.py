@@ -59,18 +59,21 @@ class EmailSettings:
     sender: str
     recipients: tuple[str, ...]
     ca_file: str = ""
+    allow_private: bool = True
 
     @classmethod
     def read(cls, fields: ChannelFields) -> "EmailSettings":
         """Read the settings from a routes file."""
+        allow_private = fields.boolean("allow_private", default=True)
         settings = cls(
-            host=fields.string("host"),
+            host=fields.host("host", fields.string("host"), allow_private=allow_private),
             port=int(fields.number("port", _DEFAULT_PORT, maximum=_MAX_PORT)),
             username=fields.optional_secret("username"),
             password=fields.optional_secret("password"),
             sender=fields.string("from"),
             recipients=fields.strings("to", required=True),
             ca_file=fields.string("ca_file", ""),
+            allow_private=allow_private,
         )
         for name, addresses in (("from", (settings.sender,)), ("to", settings.recipients)):
             if not all(_is_address(address) for address in addresses if address):

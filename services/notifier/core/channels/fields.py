@@ -5,12 +5,13 @@ NAME_FILE), or in another file whose path is under `<field>_file`. Other values 
 `${NAME:-default}` anywhere.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
+
+from services.notifier.core.channels.addresses import may_reach, refusal, written_reach
 
 ReportProblem = Callable[[str], None]
 
@@ -18,38 +19,6 @@ ReportProblem = Callable[[str], None]
 _FILE_SUFFIX = "_FILE"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SHARED = frozenset({"kind", "fallback", "workers", "timeout"})
-
-# Leads through a translator to the IPv4 address in its last four bytes.
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-def public_address(url: str) -> str:
-    """Return scheme, host and port of an address: path, query and user may be secrets."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
-
-
-def is_public(text: str) -> bool:
-    """Return whether an address is one of the open internet, also when it is wrapped into one of IPv6."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        wrapped = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in _NAT64:
-            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if wrapped is not None:
-            return is_public(str(wrapped))
-    return address.is_global and not address.is_multicast
-
-
-def is_private_host(host: str) -> bool:
-    """Return whether a host in an address is surely no one of the open internet; names are looked up at each call."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return not is_public(host)
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +99,8 @@ class ChannelFields:
                 return self._variable(name, match[1])
         return self.secret(name)
 
-    def url(self, name: str, value: str, *, allow_private: bool = True) -> str:
-        """Return the value when it is an address to post to; without allow_private not inside a private network."""
+    def url(self, name: str, value: str, *, allow_private: bool) -> str:
+        """Return the value when it is an address to post to that the channel may reach, as far as it is written."""
         if not value:
             return value
         try:
@@ -141,9 +110,12 @@ class ChannelFields:
             is_usable = False
         if not is_usable:
             return self.refuse(name, "must be an http or https address")
-        if not allow_private and is_private_host(parts.hostname or ""):
-            return self.refuse(name, "leads to an address inside a private network; allow_private: true permits it")
-        return value
+        return self.host(name, parts.hostname or "", allow_private=allow_private) and value
+
+    def host(self, name: str, host: str, *, allow_private: bool) -> str:
+        """Return a host when the channel may reach it, as far as it is written; names are looked up at each call."""
+        reach = written_reach(host)
+        return host if may_reach(reach, allow_private=allow_private) else self.refuse(name, refusal(reach))
 
     def number(self, name: str, default: float, *, maximum: float) -> float:
         """Return a number above 0 and at most `maximum`."""
@@ -175,9 +147,10 @@ class ChannelFields:
             self.refuse(name, "is required")
         return strings
 
-    def boolean(self, name: str) -> bool:
-        """Return true or false; false when the field is absent."""
-        text = self.string(name, "false") if not isinstance(self.body.get(name), bool) else str(self.body[name])
+    def boolean(self, name: str, *, default: bool = False) -> bool:
+        """Return true or false; the default when the field is absent."""
+        value = self.body.get(name)
+        text = str(value) if isinstance(value, bool) else self.string(name, str(default))
         self.known.add(name)
         if text.lower() not in {"true", "false"}:
             self.refuse(name, "must be true or false")

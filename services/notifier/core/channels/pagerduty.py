@@ -11,7 +11,8 @@ from typing import ClassVar
 from uuid import UUID
 
 from services.domain.severity import Severity
-from services.notifier.core.channels.fields import ChannelFields, public_address
+from services.notifier.core.channels.addresses import public_address
+from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.wording import (
     JsonObject,
     alert_lines,
@@ -52,16 +53,21 @@ class PagerDutySettings:
     """A service of PagerDuty, by its Events API v2 integration key."""
 
     kind: ClassVar[str] = "pagerduty"
-    allow_private: ClassVar[bool] = True
     tracks_alerts: ClassVar[bool] = True
 
     url: str
     routing_key: str = field(repr=False)
+    allow_private: bool = True
 
     @classmethod
     def read(cls, fields: ChannelFields) -> "PagerDutySettings":
         """Read the settings from a routes file."""
-        return cls(url=fields.url("url", fields.string("url", _DEFAULT_URL)), routing_key=fields.secret("routing_key"))
+        allow_private = fields.boolean("allow_private", default=True)
+        return cls(
+            url=fields.url("url", fields.string("url", _DEFAULT_URL), allow_private=allow_private),
+            routing_key=fields.secret("routing_key"),
+            allow_private=allow_private,
+        )
 
     @property
     def recipient(self) -> str:

@@ -17,7 +17,8 @@ from itertools import accumulate
 from typing import ClassVar
 from uuid import UUID
 
-from services.notifier.core.channels.fields import ChannelFields, public_address
+from services.notifier.core.channels.addresses import public_address
+from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.wording import (
     JsonObject,
     change_lines,
@@ -56,15 +57,17 @@ class SlackSettings:
     """An incoming webhook; who knows its address may post."""
 
     kind: ClassVar[str] = "slack"
-    allow_private: ClassVar[bool] = True
     tracks_alerts: ClassVar[bool] = False
 
     url: str = field(repr=False)
+    allow_private: bool = True
 
     @classmethod
     def read(cls, fields: ChannelFields) -> "SlackSettings":
         """Read the settings from a routes file."""
-        return cls(url=fields.url("url", fields.secret("url")))
+        allow_private = fields.boolean("allow_private", default=True)
+        url = fields.url("url", fields.secret("url"), allow_private=allow_private)
+        return cls(url=url, allow_private=allow_private)
 
     @property
     def recipient(self) -> str:

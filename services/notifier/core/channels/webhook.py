@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
-from services.notifier.core.channels.fields import ChannelFields, public_address
+from services.notifier.core.channels.addresses import public_address
+from services.notifier.core.channels.fields import ChannelFields
 from services.notifier.core.channels.wording import JsonObject
 from services.notifier.core.notification import (
     NotificationChange,
