@@ -4,8 +4,9 @@ from typing import Final
 
 # A pause is so many times as long as the work since the last flush: with little to do an alert need not wait.
 _PAUSE_PER_WORK: Final = 8
-# Within this share of the interval and the interval.
-_LEAST_SHARE: Final = 0.25
+# Within this share of the interval and the interval. A flush costs a few milliseconds whatever is in it, also in the
+# window stage and in Kafka, so a trickle of events would be the dearer, the sooner the next flush follows.
+_LEAST_SHARE: Final = 0.5
 # A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third to half of this.
 _PAUSE_SECONDS_PER_ROW: Final = 0.000005
 _MAX_PAUSE_SECONDS: Final = 1.0
