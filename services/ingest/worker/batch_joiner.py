@@ -69,7 +69,7 @@ class BatchJoiner:
         self._metrics = metrics
         self._redactor = redactor
         self._waiting = TenantQueues[_PendingCall](
-            linger=policy.linger,
+            linger_seconds=policy.linger_seconds,
             step=lambda _, size, added: policy.step(size=size, added_size=added, in_flight=self._in_flight),
             publish=self._read_and_publish,
         )

@@ -64,7 +64,7 @@ class Batcher:
         self._metrics = metrics
         self._redactor = redactor
         self._waiting = TenantQueues[_PendingEvent](
-            linger=policy.linger,
+            linger_seconds=policy.linger_seconds,
             step=lambda events, size, added: policy.step(events=events, size=size, added_size=added),
             publish=self._flush,
         )

@@ -1,8 +1,8 @@
 """What waits to be published together, for at most a linger."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,24 +18,35 @@ class Pending(Protocol):
         """Return where the outcome goes."""
 
 
+class LingerSeconds(Protocol):
+    """How long the first one waits, by the CPU of the last flush and the time since, in seconds."""
+
+    def __call__(self, *, flush_cpu_s: float, since_flush_s: float) -> float:
+        """Return the seconds."""
+
+
 _Pending = TypeVar("_Pending", bound=Pending)
 
 
 class LingerQueue(Generic[_Pending]):
     """Collects callers until a step says to flush, or the first one has waited for the linger.
 
-    `step` decides on one more of a size, given how many wait and their size together; `publish` takes those that still
-    wait for their outcome, and never raises.
+    `linger_seconds` decides how long that is; `step` decides on one more of a size, given how many wait and their size
+    together; `publish` takes those that still wait for their outcome, and never raises.
     """
 
     def __init__(
         self,
         *,
-        linger: timedelta,
+        linger_seconds: LingerSeconds,
         step: Callable[[int, int, int], BatchStep],
         publish: Callable[[Sequence[_Pending]], None],
+        cpu_clock: Callable[[], float],
     ) -> None:
-        self._linger_seconds = linger.total_seconds()
+        self._linger_seconds = linger_seconds
+        self._cpu_clock = cpu_clock
+        self._flush_cpu_s = 0.0
+        self._flushed_at = 0.0
         self._step = step
         self._publish = publish
         self._pending: list[_Pending] = []
@@ -57,7 +68,10 @@ class LingerQueue(Generic[_Pending]):
         if step is BatchStep.FLUSH:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._linger_seconds, self.flush)
+            loop = asyncio.get_running_loop()
+            since_s = loop.time() - self._flushed_at
+            wait_s = self._linger_seconds(flush_cpu_s=self._flush_cpu_s, since_flush_s=since_s)
+            self._timer = loop.call_later(wait_s, self.flush)
 
     def flush(self) -> None:
         """Publish what waits."""
@@ -67,7 +81,9 @@ class LingerQueue(Generic[_Pending]):
             self._timer.cancel()
         self._pending, self._size, self._timer = [], 0, None
         if waiting:
+            started_s = self._cpu_clock()
             self._publish(waiting)
+            self._flush_cpu_s, self._flushed_at = self._cpu_clock() - started_s, asyncio.get_running_loop().time()
 
 
 class TenantQueues(Generic[_Pending]):
@@ -76,13 +92,15 @@ class TenantQueues(Generic[_Pending]):
     def __init__(
         self,
         *,
-        linger: timedelta,
+        linger_seconds: LingerSeconds,
         step: Callable[[int, int, int], BatchStep],
         publish: Callable[[Sequence[_Pending]], None],
+        cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        self._linger = linger
+        self._linger_seconds = linger_seconds
         self._step = step
         self._publish = publish
+        self._cpu_clock = cpu_clock
         self._queues: dict[str, LingerQueue[_Pending]] = {}
 
     def add(self, pending: _Pending, size: int) -> None:
@@ -90,7 +108,10 @@ class TenantQueues(Generic[_Pending]):
         tenant = current_tenant()
         if tenant not in self._queues:
             self._queues[tenant] = LingerQueue(
-                linger=self._linger, step=self._step, publish=partial(self._publish_of, tenant)
+                linger_seconds=self._linger_seconds,
+                step=self._step,
+                publish=partial(self._publish_of, tenant),
+                cpu_clock=self._cpu_clock,
             )
         self._queues[tenant].add(pending, size)
 

@@ -44,6 +44,28 @@ def test_a_policy_that_can_never_flush_is_refused(bad: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flush_cpu_s", "since_flush_s", "wait_s"),
+    [
+        pytest.param(0.0, 100.0, 0.003, id="before the first flush: the linger"),
+        pytest.param(0.001, 1.0, 0.003, id="the last flush is long ago: the linger"),
+        pytest.param(0.001, 0.002, 0.008, id="soon after a flush: ten times its CPU since then"),
+        pytest.param(0.001, 0.008, 0.003, id="never less than the linger"),
+        pytest.param(1.0, 0.0, 0.015, id="never more than that"),
+    ],
+)
+def test_an_event_waits_longer_soon_after_a_costly_flush(
+    flush_cpu_s: float, since_flush_s: float, wait_s: float
+) -> None:
+    waited = POLICY.linger_seconds(flush_cpu_s=flush_cpu_s, since_flush_s=since_flush_s)
+    assert waited == pytest.approx(wait_s)
+
+
+def test_a_call_with_many_events_waits_for_the_linger_at_most() -> None:
+    policy = JoinPolicy(linger=timedelta(milliseconds=3), max_bytes=9)
+    assert policy.linger_seconds(flush_cpu_s=1.0, since_flush_s=0.0) == 0.003
+
+
+@pytest.mark.parametrize(
     ("size", "added_size", "in_flight", "step"),
     [
         pytest.param(0, 10, 0, BatchStep.FLUSH, id="a call that is alone does not wait"),
