@@ -21,6 +21,7 @@ from services.chassis.loops import Loop, background, looping
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import LOG_EVENTS, LOG_EVENTS_DEAD_LETTER, MATCH_GROUP, WINDOW_GROUP, WINDOW_PARTIALS
+from services.domain.tenants import TenantLimits
 from services.evaluator.adapters.alerts import KafkaTransitionSink
 from services.evaluator.adapters.log_events import KafkaLogSource
 from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleReportClient
@@ -163,6 +164,7 @@ class _Parts:
                 commit=settings.commit,
                 idle=settings.idle,
                 max_groups=settings.max_groups,
+                tenant_groups=TenantLimits.parse(settings.tenant_groups),
             )
             async with self._running(worker, "window"):
                 yield

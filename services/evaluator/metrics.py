@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
@@ -26,6 +26,8 @@ class PartitionState:
     watermark_age: float | None
     open_groups: int
     firing_groups: int
+    # By tenant, of all of its rules together, each with its fullest window.
+    tenant_groups: Mapping[str, int] = field(default_factory=dict)
 
 
 class SnapshotOutcome(Enum):
@@ -93,6 +95,9 @@ class Metrics:
         self._rules: Mapping[str, int] = {}
         self._rules_revision: int | None = None
         self._by_rule: Mapping[str, RuleCounts] = {}
+        # Those of rules that are known; a tenant keeps its count when its rules go.
+        self._tenants: Mapping[str, str] = {}
+        self._beyond_limit: Counter[str] = Counter()
         self._rule_labels: Mapping[str, Mapping[str, str]] = {}
         self._problems: Mapping[ProblemReason, int] = {}
         self._shares: Mapping[str, float] = {}
@@ -127,6 +132,16 @@ class Metrics:
             "tocsin.evaluator.groups.firing",
             [self._observe(lambda partition: partition.firing_groups)],
             description="Groups with an open alert, by partition of window-partials.",
+        )
+        instruments.create_observable_gauge(
+            "tocsin.evaluator.tenant.groups",
+            [self._observe_tenant_groups],
+            description="Groups of all rules of a tenant, each rule with its fullest window; EVALUATOR_TENANT_GROUPS.",
+        )
+        instruments.create_observable_counter(
+            "tocsin.evaluator.tenant.events.beyond_limit",
+            [lambda _: [Observation(events, {"tenant": tenant}) for tenant, events in self._beyond_limit.items()]],
+            description="Events of a tenant's groups beyond a limit; they are counted in the groups ~other.",
         )
         for counter in (
             self._events,
@@ -188,6 +203,7 @@ class Metrics:
         for rule_id, events in by_rule.items():
             if rule_id in self._by_rule:
                 self._by_rule[rule_id].beyond_limit += events
+                self._beyond_limit[self._tenants[rule_id]] += events
 
     def gap(self) -> None:
         """Count a flush before which another was missing."""
@@ -212,6 +228,9 @@ class Metrics:
         self._rules = {"evaluated": len(rules.rules), "refused": len(rules.refused)}
         self._rules_revision = rules.revision
         self._by_rule = {rule_id: self._by_rule.get(rule_id, RuleCounts()) for rule_id in rules.rules}
+        self._tenants = {rule_id: compiled.rule.tenant for rule_id, compiled in rules.rules.items()}
+        for tenant in rules.tenants:
+            self._beyond_limit[tenant] += 0
         self._rule_labels = {rule_id: _labels_of(compiled.rule) for rule_id, compiled in rules.rules.items()}
 
     def rule_counts(self) -> Mapping[str, RuleCounts]:
@@ -260,6 +279,12 @@ class Metrics:
             [self._observe_shares],
             description="Share of the match stage's CPU that a rule's own expressions take, from 0 to 1.",
         )
+
+    def _observe_tenant_groups(self, _: CallbackOptions) -> Iterable[Observation]:
+        groups: Counter[str] = Counter()
+        for state in self._partitions.values():
+            groups.update(state.tenant_groups)
+        return [Observation(count, {"tenant": tenant}) for tenant, count in groups.items()]
 
     def _observe_shares(self, _: CallbackOptions) -> Iterable[Observation]:
         for rule_id, share in self._shares.items():

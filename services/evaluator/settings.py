@@ -5,8 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
+from services.domain.tenants import TenantLimits
 
 PREFIX = "EVALUATOR_"
+
+
+def _tenant_limits(text: str) -> None:
+    TenantLimits.parse(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,13 @@ class Settings:
     max_groups: int = setting(
         "Maximum number of groups of a rule in one window; further ones are counted as one group named ~other.",
         default=100_000,
+    )
+    tenant_groups: str = setting(
+        "How many groups all rules of each tenant may have together, each rule by its fullest window, and after a comma"
+        " others for tenants by name: 50000,acme=200000; 0: as many as its rules may have. Further ones are counted as"
+        " one group of their rule named ~other.",
+        default="0",
+        check=_tenant_limits,
     )
     idle: timedelta = setting(
         "After this time without a record a partition of log-events does not hold the watermark back.",

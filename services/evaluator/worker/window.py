@@ -14,10 +14,11 @@ from services.chassis.clock import Clock
 from services.chassis.failures import Failure
 from services.chassis.kafka import CommittedOffset, Rebalance
 from services.contract.timestamps import timestamp_of_nanoseconds
+from services.domain.tenants import TenantLimits
 from services.evaluator.core.records import SECOND_NS, BlockProgress, Transition, duration_ns, moment_ns
 from services.evaluator.core.rules import STORES, RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from services.evaluator.core.window.group_limit import GroupLimit
+from services.evaluator.core.window.group_limit import GroupLimit, GroupLimitKind
 from services.evaluator.core.window.snapshot import StageSnapshot
 from services.evaluator.core.window.stage import WindowStage
 from services.evaluator.core.window.step import Outcome
@@ -33,6 +34,7 @@ _FETCH_RECORDS = 200
 # Records that were judged before are the faster to process the more of them are read at once.
 _REPLAY_RECORDS = 2000
 _FETCH_SECONDS = 0.25
+_NO_LIMITS = TenantLimits()
 # The last transitions of groups, and snapshots, by partition.
 _Loaded = tuple[Mapping[int, Sequence[Transition]], Mapping[int, StageSnapshot]]
 # After so many records of a partition at once the event loop runs other tasks.
@@ -59,6 +61,7 @@ class WindowWorker(StageWorker):
         commit: timedelta,
         idle: timedelta,
         max_groups: int,
+        tenant_groups: TenantLimits = _NO_LIMITS,
         backoff: Backoff = Backoff(),
     ) -> None:
         super().__init__(rules)
@@ -74,6 +77,7 @@ class WindowWorker(StageWorker):
         self._commit_seconds = commit.total_seconds()
         self._idle_ns = duration_ns(idle)
         self._max_groups = max_groups
+        self._tenant_groups = tenant_groups
         self._backoff = backoff
         self._stages: dict[int, WindowStage] = {}
         self._committed: dict[int, Checkpoint] = {}
@@ -125,7 +129,10 @@ class WindowWorker(StageWorker):
         for partition, checkpoint in checkpoints.items():
             snapshot = snapshots.get(partition)
             limit = GroupLimit(
-                max_groups=self._max_groups, partition=partition, partitions=self._source.partition_count
+                max_groups=self._max_groups,
+                partition=partition,
+                partitions=self._source.partition_count,
+                of_tenants=self._tenant_groups,
             )
             # Beside the event loop: a snapshot may have a million panes.
             stage = await asyncio.to_thread(
@@ -210,13 +217,18 @@ class WindowWorker(StageWorker):
         """Report which rules have more groups in a window than they may have."""
         if observed.beyond_limit:
             self._metrics.beyond_limit(observed.beyond_limit)
-        for rule_id, start_ns in observed.limited_windows:
+        rules = self._applied_rules.rules if self._applied_rules else {}
+        for rule_id, start_ns, limit in observed.limited_windows:
+            compiled = rules.get(rule_id)
+            tenant = compiled.rule.tenant if compiled else ""
             log.warning(
                 "group_limit_reached",
                 rule_id=rule_id,
+                tenant=tenant,
                 partition=partition,
                 window_start=timestamp_of_nanoseconds(start_ns).ToJsonString(),
-                max_groups=self._max_groups,
+                limit=limit.value,
+                max_groups=self._tenant_groups.of(tenant) if limit is GroupLimitKind.TENANT else self._max_groups,
             )
 
     def _is_new_gap(self, partition: int, offset: int, progress: BlockProgress) -> bool:
@@ -281,6 +293,7 @@ class WindowWorker(StageWorker):
                 watermark_age=None if watermark_ns is None else (now_ns - watermark_ns) / SECOND_NS,
                 open_groups=open_groups,
                 firing_groups=firing_groups,
+                tenant_groups=stage.windows.table.tenants.count(stage.windows.table.windows),
             )
         self._metrics.partitions(states)
 

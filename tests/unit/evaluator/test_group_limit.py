@@ -37,7 +37,7 @@ def test_it_is_reported_once_a_window_and_each_event_is_counted() -> None:
     driver = StageDriver.with_rules(COUNT, limit=TWO)
     outcomes = [driver.observe(*rows_of(a=1, b=1, c=1)), driver.observe(*rows_of(a=2, c=3, d=1)), driver.observe()]
     assert [outcome.beyond_limit for outcome in outcomes] == [{"count": 1}, {"count": 3}, {}]
-    assert [outcome.limited_windows for outcome in outcomes] == [(("count", 0),), (), ()]
+    assert [outcome.limited_windows for outcome in outcomes] == [(("count", 0, "RULE"),), (), ()]
 
 
 def test_the_name_of_what_is_beyond_the_limit_has_a_value_for_each_field() -> None:

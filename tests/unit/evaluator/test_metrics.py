@@ -45,6 +45,21 @@ def test_an_unknown_watermark_is_not_shown(metrics: Metrics) -> None:
     assert series("tocsin_evaluator_groups_open") == ['tocsin_evaluator_groups_open{partition="0"} 2.0']
 
 
+def test_groups_are_shown_by_tenant_and_what_is_beyond_a_limit_stays_counted(metrics: Metrics) -> None:
+    metrics.rules(RuleSet.of(1, [ONE, replace(OTHER, tenant="acme")]))
+    metrics.beyond_limit({"id-1": 4})
+    metrics.rules(RuleSet.of(2, [OTHER]))
+    metrics.partitions(
+        {0: replace(state(), tenant_groups={"default": 2, "acme": 3}), 1: replace(state(), tenant_groups={"acme": 4})}
+    )
+    assert sorted(series("tocsin_evaluator_tenant")) == [
+        'tocsin_evaluator_tenant_events_beyond_limit_total{tenant="acme"} 0.0',
+        'tocsin_evaluator_tenant_events_beyond_limit_total{tenant="default"} 4.0',
+        'tocsin_evaluator_tenant_groups{tenant="acme"} 7.0',
+        'tocsin_evaluator_tenant_groups{tenant="default"} 2.0',
+    ]
+
+
 def test_a_refused_rule_is_shown(metrics: Metrics) -> None:
     assert series("tocsin_evaluator_rules{") == series("tocsin_evaluator_rules_revision") == []
     metrics.rules(replace(RuleSet.of(7, [ONE, OTHER]), refused={"id-3": ValueError("too long")}))

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance
+from services.domain.tenants import TenantLimits
 from services.evaluator.core.partial_rows import PartialBatch, PartialRows, of_rows
 from services.evaluator.core.records import (
     SECOND_NS,
@@ -37,6 +38,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.max_groups = 100_000
+        self.tenant_groups = TenantLimits()
         self.partials, self.alerts, self.states = MemoryPartials(), MemoryAlerts(), MemoryStates()
         self.snapshots = MemorySnapshots()
         self.rules = MemoryRules(RuleSet.of(1, [rule("count", "count > threshold")]))
@@ -56,6 +58,7 @@ class Loop:
             commit=timedelta(seconds=1),
             idle=timedelta(seconds=1),
             max_groups=self.max_groups,
+            tenant_groups=self.tenant_groups,
             backoff=AT_ONCE,
         )
 
@@ -244,5 +247,15 @@ async def test_a_window_beyond_the_limit_of_groups_is_reported_once_and_its_even
     (logged,) = [entry for entry in logs if entry["event"] == "group_limit_reached"]
     assert (logged["rule_id"], logged["partition"], logged["window_start"]) == ("count", 0, "1970-01-01T00:00:00Z")
     assert loop.metrics.rule_counts()["count"].beyond_limit == 2 * 4
+    assert (logged["limit"], logged["tenant"], logged["max_groups"]) == ("RULE", "default", 8)
     (fired,) = loop.alerts.written
     assert (fired.resource, fired.window.count) == ("~other/0", 6)
+
+
+async def test_a_window_beyond_the_limit_of_its_tenant_says_so(loop: Loop) -> None:
+    loop.tenant_groups = TenantLimits.parse("9,default=5")
+    loop.worker = loop.started()
+    with capture_logs() as logs:
+        await loop.bring(with_rows(flush(1), of_rows(many(7))), rebalance=ASSIGNED)
+    (logged,) = [entry for entry in logs if entry["event"] == "group_limit_reached"]
+    assert (logged["limit"], logged["tenant"], logged["max_groups"]) == ("TENANT", "default", 5)

@@ -8,8 +8,10 @@ import numpy as np
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import Group
 from services.evaluator.core.window.code_index import NO_SLOT
+from services.evaluator.core.window.group_limit import GroupLimitKind
 from services.evaluator.core.window.numbering import Window
 from services.evaluator.core.window.pane_table import PaneTable
+from services.evaluator.core.window.tenant_groups import TenantRoom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,17 +32,18 @@ def place_rows(table: PaneTable, admissions: Sequence[Admission], places: Ints, 
 
     Rows are given in the order of their records, each by the place of its window in `admissions` and by its group.
     """
+    tenants = table.tenants.room(table.windows) if table.tenants.limit.limits_tenants else None
     numbers = np.array([admission.window.number for admission in admissions], dtype=np.int64)[places]
     # Totals first, because they decide for rules.
     for place, admission in sorted(enumerate(admissions), key=lambda each: not each[1].window.is_totals):
         rows = np.flatnonzero(places == place)
-        beyond = rows[_are_beyond(table, admission, groups[rows])]
+        beyond = rows[_are_beyond(table, admission, groups[rows], tenants)]
         if len(beyond):
             numbers[beyond] = table.windows.overflow(admission.window).number
     return numbers
 
 
-def _are_beyond(table: PaneTable, admission: Admission, groups: Ints) -> RowMask:
+def _are_beyond(table: PaneTable, admission: Admission, groups: Ints, tenants: TenantRoom | None) -> RowMask:
     """Return which of these groups are beyond the limit; give the others panes."""
     stays = _have_panes(table, admission.window.overflow, groups)
     if not admission.window.is_open:
@@ -48,18 +51,25 @@ def _are_beyond(table: PaneTable, admission: Admission, groups: Ints) -> RowMask
     is_new = ~stays & ~_have_panes(table, admission.window, groups)
     new, firsts = np.unique(groups[is_new], return_index=True)
     new = new[np.argsort(firsts)]
-    admitted = new[_are_admitted(table, admission, new)]
+    admitted = new[_are_admitted(table, admission, new, tenants)]
     table.find(np.full(len(admitted), admission.window.number), admitted, is_adding=True)
+    if tenants is not None:
+        tenants.added(admission.window, _panes(table, admission.window))
     return stays | (is_new & ~np.isin(groups, admitted))
 
 
-def _are_admitted(table: PaneTable, admission: Admission, groups: Ints) -> RowMask:
+def _are_admitted(table: PaneTable, admission: Admission, groups: Ints, tenants: TenantRoom | None) -> RowMask:
     """Return which of these groups, none of which has a pane, have one from now on: the first ones, and some others."""
     has_pane = np.zeros(len(groups), dtype=bool)
     for window in (admission.totals, *admission.readers):
         has_pane |= _have_panes(table, window, groups)
     is_admitted = has_pane.copy()
-    is_admitted[np.flatnonzero(~has_pane)[: _room(table, admission)]] = True
+    room, reached = _room(table, admission), admission.totals and admission.totals.limit_reached
+    if tenants is not None and (left := _tenant_room(table, admission, tenants)) < room:
+        room, reached = left, GroupLimitKind.TENANT
+    is_admitted[np.flatnonzero(~has_pane)[:room]] = True
+    if not is_admitted.all():
+        admission.window.limit_reached = admission.window.limit_reached or reached or GroupLimitKind.RULE
     for place in np.flatnonzero(~is_admitted).tolist():
         group = table.groups[int(groups[place])]
         is_admitted[place] = any(group in alerts for alerts in admission.alerts)
@@ -70,6 +80,15 @@ def _room(table: PaneTable, admission: Admission) -> int:
     """Return how many more groups may have panes in the window, and in that of its totals."""
     windows = [window for window in (admission.window, admission.totals) if window is not None]
     return max(min(table.windows.room_in(window) for window in windows), 0)
+
+
+def _tenant_room(table: PaneTable, admission: Admission, tenants: TenantRoom) -> int:
+    """Return how many more groups the tenant may have by a window, as far as it decides by itself."""
+    return max(tenants.room_in(admission.window, _panes(table, admission.window)), 0)
+
+
+def _panes(table: PaneTable, window: Window) -> int:
+    return int(table.windows.panes_in(np.array([window.number]))[0])
 
 
 def _have_panes(table: PaneTable, window: Window | None, groups: Ints) -> RowMask:

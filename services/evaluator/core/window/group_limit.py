@@ -13,16 +13,31 @@ window and this partition. So nothing is lost from counts, and memory is bounded
   has a pane where it has one in their window, and what is beyond the limit is the same in both. Totals are where the
   groups of any of their readers are judged, so as many more of them may be here. What is beyond the limit is added up
   for each reader by itself, because each judges other groups here.
+- A tenant may have a limit for the groups of all its rules together (`tenant_groups`). Once it has reached that, its
+  windows take no further groups, as if each had reached its own limit. So after a restart without a snapshot, which
+  does not read windows that were closed, other groups may be beyond a tenant's limit than before.
 - Groups are spread evenly over the partitions, so each applies its share. Several partitions may each have an
   `~other`; its last value names the partition, so each is a resource, and an alert, of its own.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
+from services.domain.tenants import TenantLimits
 from services.evaluator.core.records import Group
 
 _OTHER = "~other"
+# In place of how many panes there may be: as many as come.
+UNLIMITED: Final = 2**62
+_NO_LIMITS = TenantLimits()
+
+
+class GroupLimitKind(StrEnum):
+    """Which limit a window has reached: a log field."""
+
+    RULE = "RULE"
+    TENANT = "TENANT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +47,18 @@ class GroupLimit:
     max_groups: int = 100_000
     partition: int = 0
     partitions: int = 1
+    # Of all rules of a tenant together, in all partitions.
+    of_tenants: TenantLimits = _NO_LIMITS
+
+    @property
+    def limits_tenants(self) -> bool:
+        """Whether some tenant has a limit."""
+        return self.of_tenants != _NO_LIMITS
+
+    def tenant_share(self, tenant: str) -> int:
+        """Return how many groups the rules of a tenant may have in this partition."""
+        limit = self.of_tenants.of(tenant)
+        return max(limit // self.partitions, 1) if limit else UNLIMITED
 
     def share(self, readers: int = 1) -> int:
         """Return how many groups that so many rules read may have panes in a window of this partition."""

@@ -12,11 +12,10 @@ from services.evaluator.core.match.outputs import group_checksums, outputs_of
 from services.evaluator.core.records import Group, RowKey
 from services.evaluator.core.rules import SelectionKey
 from services.evaluator.core.window.code_index import grown
+from services.evaluator.core.window.group_limit import UNLIMITED, GroupLimitKind
 
 # The number of no window.
 NO_WINDOW = 0
-# In place of how many panes a window may have: as many as come.
-_UNLIMITED = 2**62
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -38,7 +37,8 @@ class Window:
     overflow: "Window | None" = None
     # Whether it is gone with all its rows, so that they do not even say what is late.
     is_forgotten: bool = False
-    # Whether it was reported that it has reached its limit.
+    # Which limit it has reached, if any, and whether that was reported.
+    limit_reached: GroupLimitKind | None = None
     is_limit_reported: bool = False
 
     @property
@@ -91,7 +91,7 @@ class WindowNumbers:
         self._by_start: dict[tuple[SelectionKey, int], Window] = {}
         # Of each number how many panes the window has, how many it may have, and whose overflow it is.
         self._panes = np.zeros(self.size, dtype=np.int64)
-        self._max_panes = np.full(self.size, _UNLIMITED)
+        self._max_panes = np.full(self.size, UNLIMITED)
         self._owners = np.zeros(self.size, dtype=np.int64)
         for entry, window in zip(entries, self._windows[1:], strict=True):
             if entry is not None and entry.is_listed:
@@ -161,7 +161,7 @@ class WindowNumbers:
         for each in (window, window.overflow, *window.by_revision.values()):
             if each is not None:
                 each.is_open, each.is_forgotten = False, is_forgotten
-                self._max_panes[each.number] = _UNLIMITED
+                self._max_panes[each.number] = UNLIMITED
         if is_forgotten:
             del self._by_start[window.selection, window.start_ns]
 
@@ -170,12 +170,21 @@ class WindowNumbers:
         self._panes += np.bincount(windows, minlength=len(self._panes))
 
     def limit(self, window: Window, max_panes: int) -> None:
-        """Set how many panes an open window may have."""
-        self._max_panes[window.number] = max_panes
+        """Set how many panes an open window may have: no further ones once a group was beyond its limit."""
+        self._max_panes[window.number] = max_panes if window.overflow is None else 0
 
     def room_in(self, window: Window) -> int:
         """Return how many more panes a window may have."""
         return int(self._max_panes[window.number] - self._panes[window.number])
+
+    def panes_in(self, numbers: Ints) -> Ints:
+        """Return how many panes each of these open windows has, without that of `~other`."""
+        is_full = self._max_panes[numbers] <= 0
+        return self._panes[numbers] - is_full
+
+    def limited(self) -> Ints:
+        """Return the numbers of the open windows that have a limit."""
+        return np.flatnonzero(self._max_panes[: self.size] < UNLIMITED)
 
     @property
     def room(self) -> int:
@@ -215,6 +224,8 @@ class WindowNumbers:
     def _set_overflow(self, window: Window, overflow: Window) -> Window:
         window.overflow = overflow
         self._owners[overflow.number] = window.number
+        if window.is_open:
+            self._max_panes[window.number] = min(int(self._max_panes[window.number]), 0)
         return overflow
 
     def _new(self, selection: SelectionKey, start_ns: int, offset: int, *, is_open: bool) -> Window:
@@ -222,8 +233,8 @@ class WindowNumbers:
         if number == len(self._windows):
             self._windows.append(_NO_WINDOW)
             self._panes, self._owners = grown(self._panes, self.size, 0), grown(self._owners, self.size, NO_WINDOW)
-            self._max_panes = grown(self._max_panes, self.size, _UNLIMITED)
-        self._panes[number], self._max_panes[number], self._owners[number] = 0, _UNLIMITED, NO_WINDOW
+            self._max_panes = grown(self._max_panes, self.size, UNLIMITED)
+        self._panes[number], self._max_panes[number], self._owners[number] = 0, UNLIMITED, NO_WINDOW
         window = self._windows[number] = Window(
             number=number, selection=selection, start_ns=start_ns, first_offset=offset, is_open=is_open
         )

@@ -23,6 +23,7 @@ from services.evaluator.core.window.growing_blocks import BlockColumns, GrowingB
 from services.evaluator.core.window.numbering import NO_WINDOW, GroupNumbers, Window, WindowEntry, WindowNumbers
 from services.evaluator.core.window.other_group import OtherGroups
 from services.evaluator.core.window.sample_log import SampleColumns, SampleLog
+from services.evaluator.core.window.tenant_groups import TenantGroups
 
 # Of a code: those below are the group's number.
 GROUP_BITS: Final = 32
@@ -99,6 +100,7 @@ class PaneTable:
         self.windows = WindowNumbers(columns.windows if columns else ())
         self.groups = GroupNumbers(columns.groups if columns else ())
         self.others = OtherGroups(limit, self.groups)
+        self.tenants = TenantGroups(limit)
         # The rules that read the totals of each bucketing.
         self.readers: Mapping[str, Sequence[str]] = {}
         self._index = CodeIndex(columns.codes if columns else None)

@@ -58,6 +58,7 @@ class PartitionWindows:
                 self._attach(windows, compiled_now)
                 changed.append(windows)
         self._free_ended()
+        self.table.tenants.clear()
         kept: list[RuleWindows | ScopeTotals] = [*self.by_selection.values(), *self.totals.values()]
         for owner in kept:
             for window in owner.windows.values():
@@ -101,10 +102,11 @@ class PartitionWindows:
             self._limit(window)
         return window
 
-    @property
-    def room(self) -> int:
-        """How many further groups have panes wherever they are."""
-        return min(self.table.windows.room, self.table.others.limit.share())
+    def has_room(self, rows: int) -> bool:
+        """Return whether so many further groups have panes wherever they are."""
+        table = self.table
+        is_much = rows > min(table.windows.room, table.others.limit.share())
+        return not is_much and table.tenants.has_room(table.windows, rows)
 
     def admission(self, window: Window) -> Admission:
         """Return what decides which groups have panes in a window."""
@@ -184,10 +186,13 @@ class PartitionWindows:
         limit = self.table.others.limit
         if window.is_totals:
             # Readers may not be known yet.
-            readers = len(self._readers(window.selection[0])) or limit.partitions
+            reading = self._readers(window.selection[0])
+            compiled = reading[0] if reading else None
+            readers = len(reading) or limit.partitions
         else:
             compiled = self.by_selection[window.selection].compiled
             readers = len(self._readers(compiled.bucketing_id)) if compiled and compiled.needs_totals else 1
+        self.table.tenants.assign(window, compiled.rule.tenant if compiled else None)
         self.table.windows.limit(window, limit.share(readers))
 
     def _free_ended(self) -> None:

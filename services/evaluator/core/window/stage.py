@@ -209,11 +209,11 @@ class WindowStage:
     def _queue_rows(self, offset: int, batch: PartialBatch, now_ns: int, step: Step | None) -> None:
         """Let rows wait to be merged. Near a limit of groups they are merged record by record, at once."""
         rows = len(batch.rows)
-        if self._unmerged_rows + rows > self.windows.room:
+        if not self.windows.has_room(self._unmerged_rows + rows):
             self._merge(now_ns, step)
         self._unmerged.append((offset, batch))
         self._unmerged_rows += rows
-        if rows > self.windows.room:
+        if not self.windows.has_room(rows):
             self._merge(now_ns, step)
 
     def _advance_sequence(self, progress: BlockProgress, now_ns: int, step: Step | None) -> FlushOrder:
@@ -251,7 +251,8 @@ class WindowStage:
                 strict=True,
             )
         ]
-        is_near = len(arrived.rows) > self.windows.room
+        is_near = not self.windows.has_room(len(arrived.rows))
+        self.windows.table.tenants.merged(len(arrived.rows))
         admissions = [self.windows.admission(window) for window in windows] if is_near else None
         parts = merge_rows(self.windows.table, arrived, windows, places, admissions)
         if step is not None:

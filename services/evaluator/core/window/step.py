@@ -3,15 +3,25 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import BlockProgress, Transition
+from services.evaluator.core.window.group_limit import GroupLimitKind
 from services.evaluator.core.window.judging import Candidates, every_pane, fire_alerts, joined, judged_here
 from services.evaluator.core.window.merging import MergedRows, sum_by_rule
 from services.evaluator.core.window.partition_windows import PartitionWindows
 from services.evaluator.core.window.watermark import Watermark
+
+
+class LimitedWindow(NamedTuple):
+    """A window of a rule that has reached a limit of groups."""
+
+    rule_id: str
+    start_ns: int
+    limit: GroupLimitKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +34,9 @@ class Outcome:
     # Events that some rule dropped as late, each counted once; and how many each rule dropped, by its id.
     late_events: int = 0
     late_by_rule: Mapping[str, int] = field(default_factory=dict)
-    # Events of groups beyond the limit, by rule; and the windows that have reached it, by rule and start.
+    # Events of groups beyond a limit, by rule; and the windows that have reached one.
     beyond_limit: Mapping[str, int] = field(default_factory=dict)
-    limited_windows: tuple[tuple[str, int], ...] = ()
+    limited_windows: tuple[LimitedWindow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class Step:
     _late_events: int = 0
     _late_by_rule: Counter[str] = field(default_factory=Counter)
     _beyond_limit: Counter[str] = field(default_factory=Counter)
-    _limited_windows: list[tuple[str, int]] = field(default_factory=list)
+    _limited_windows: list[LimitedWindow] = field(default_factory=list)
     # Rows in their panes that are not judged yet.
     _merged: list[MergedRows] = field(default_factory=list)
 
@@ -109,7 +119,8 @@ class Step:
             window = merged.windows[place]
             if not window.is_limit_reported:
                 window.is_limit_reported = True
-                self._limited_windows.append((window.selection[0], window.start_ns))
+                reached = window.limit_reached or GroupLimitKind.RULE
+                self._limited_windows.append(LimitedWindow(window.selection[0], window.start_ns, reached))
 
 
 def _changes(windows: PartitionWindows, merged: MergedRows) -> list[_Changes]:
