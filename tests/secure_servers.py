@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from stack.guard import guarded
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import ProgramSpec
+from stack.replicas.redis import RedisAccess
 from stack.starter import Starter
 from tests.tools import tool_path
 
@@ -25,6 +26,11 @@ from tests.tools import tool_path
 OTHER_HOST = "127.0.0.2"
 PASSWORD = "first/pass#word"
 CERTIFIED_USER = "certified"
+SENTINEL_PASSWORD = "sentinel/pass#word"
+# What stands in docs/operations.md: with any of these less the client does not work.
+REDIS_CLUSTER_RIGHTS = "+cluster|slots +command"
+REDIS_SENTINEL_RIGHTS = "+sentinel|masters"
+_ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,66 @@ tls-ca-cert-file {files.ca}
         ports=ports.of("redis"),
         check_ready=lambda: socket.create_connection(("127.0.0.1", ports.redis), timeout=1).close(),
     )
+
+
+def replicated_redis_access(folder: ServerFolder) -> RedisAccess:
+    """Return how servers that replace each other know each other, and clients, by certificates and users.
+
+    What the manager may do there stands in docs/operations.md.
+    """
+    data = folder.processes.data("redis-users")
+    files = folder.issue("redis")
+    servers, sentinels = data / "servers.acl", data / "sentinels.acl"
+    admin = f"user admin on >{_ADMIN} ~* &* +@all\n"
+    own = "+get +set +del +ping +hello +client"
+    servers.write_text(
+        f"user default off\nuser tocsin on >{PASSWORD} ~tocsin:* -@all {own} {REDIS_CLUSTER_RIGHTS}\n{admin}"
+    )
+    sentinels.write_text(
+        f"user default off\nuser watcher on >{SENTINEL_PASSWORD} -@all {REDIS_SENTINEL_RIGHTS}\n{admin}"
+    )
+    tls = {
+        "--tls-cert-file": files.certificate,
+        "--tls-key-file": files.key,
+        "--tls-ca-cert-file": files.ca,
+        "--tls-replication": "yes",
+    }
+    replication = {
+        "--tls-cluster": "yes",
+        "--masteruser": "admin",
+        "--masterauth": _ADMIN,
+        "--aclfile": servers,
+    }
+    return RedisAccess(
+        server=Path(_tool("redis-server")),
+        command_line=Path(_tool("redis-cli")),
+        is_tls=True,
+        server_options=_options(tls),
+        replication_options=_options(replication),
+        sentinel_lines=(
+            f"aclfile {sentinels}",
+            "sentinel auth-user {group} admin",
+            "sentinel auth-pass {group} " + _ADMIN,
+            "sentinel sentinel-user admin",
+            f"sentinel sentinel-pass {_ADMIN}",
+        ),
+        command_line_options=(
+            *("--tls", "--cert", str(files.certificate), "--key", str(files.key), "--cacert", str(files.ca)),
+            *("--user", "admin", "--pass", _ADMIN, "--no-auth-warning"),
+        ),
+        client_options={
+            "username": "admin",
+            "password": _ADMIN,
+            "ssl": True,
+            "ssl_certfile": str(files.certificate),
+            "ssl_keyfile": str(files.key),
+            "ssl_ca_certs": str(files.ca),
+        },
+    )
+
+
+def _options(pairs: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(str(part) for pair in pairs.items() for part in pair)
 
 
 def _tool(name: str) -> str:
