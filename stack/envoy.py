@@ -35,6 +35,7 @@ from services.chassis.settings import (
 from services.chassis.settings_report import format_settings
 from services.domain.roles import Role
 from stack.envoy_access import TokenIssuer, keys_cluster, mesh_filter, rate_filter, role_filter, token_filter
+from stack.envoy_refusals import refusal_log
 from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, secret_files
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -229,6 +230,8 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
     }
     methods = own_methods() if settings.authentication == "required" else None
     issuer = settings.token_issuer if methods else None
+    # The manager takes reports from Envoy's certificate alone.
+    reports = methods is not None and settings.certificates.mesh is not None
     values = {name: _endpoints(name.lower(), addresses) for name, addresses in upstreams.items()} | {
         "LISTEN": settings.listen,
         "ADMIN_PORT": settings.admin_port,
@@ -247,6 +250,8 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
         "ROLES": role_filter(methods),
         "CALLING_SERVICES": mesh_filter(methods),
         "REFUSALS": json.dumps(_lua_texts() + "".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
+        "REFUSED_AT_EDGE": refusal_log(is_on=reports),
+        "REFUSED_IN_MESH": refusal_log(is_on=reports, is_mesh=True),
         "TRACING": _tracing(settings.otlp),
         "ANSWERS": json.dumps(_filled("answers.yaml", _own_texts())),
     }

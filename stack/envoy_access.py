@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from services.access.authentication import NAME_HEADER, ROLE_HEADER, TENANT_HEADER
 from services.access.keys import KEY_PREFIX
 from services.access.methods import MethodAccess
+from services.chassis.peers import TRUST_DOMAIN
 from services.domain.roles import Role
 
 _TYPES = "type.googleapis.com/envoy.extensions.filters.http"
@@ -193,7 +194,7 @@ def _callers_with(needed: Role) -> list[dict[str, Any]]:
 
 
 def _certified(identity: str) -> dict[str, Any]:
-    return {"authenticated": {"principal_name": {"safe_regex": {"regex": f"spiffe://tocsin/{identity}"}}}}
+    return {"authenticated": {"principal_name": {"safe_regex": {"regex": f"{TRUST_DOMAIN}/{identity}"}}}}
 
 
 def _any_of(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ are folded.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Protocol
@@ -94,15 +94,17 @@ class AuditLog:
         """Keep the entry of a call; it is written on return, if it is that of a command and can be. Raises nothing."""
         record = audit_record_of(call, service=self._service, record_id=self._new_id(), trace_id=_current_trace_id())
         if record.outcome is AuditOutcome.REFUSED:
-            first = self._folder.add(record)
-            if first is not None:
-                self._wait([first])
+            self.refuse([record])
             return
         # Where the store was away for the command, it is for its entry; nothing was carried out.
         reason = "STORE_AWAY" if call.outcome.code is grpc.StatusCode.UNAVAILABLE else await self._try_to_write(record)
         if reason:
             log.warning("audit_record_delayed", reason=reason, method=record.method)
             self._wait([record])
+
+    def refuse(self, records: Iterable[AuditRecord]) -> None:
+        """Keep the entries of refusals; `turn` writes them, and equal ones of a minute as one."""
+        self._wait([first for record in records if (first := self._folder.add(record)) is not None])
 
     async def _try_to_write(self, record: AuditRecord) -> str:
         """Write an entry; return why that was not possible in time, empty when it was."""

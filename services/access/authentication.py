@@ -10,6 +10,7 @@ counts: it has verified tokens and client certificates, and removed these header
 
 The first of these that is there counts, and if it is not valid the call is refused: an API key or a token in
 `authorization`, the certificate behind Envoy, what anonymous callers may do, the certificate of the connection itself.
+Envoy's own certificate counts for what Envoy itself calls and routes nobody else's calls to.
 """
 
 import re
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from services.access.keys import KEY_PREFIX, KeyRecord, read_key
-from services.access.methods import MethodAccess
+from services.access.methods import GATEWAY_METHODS, MethodAccess
 from services.chassis.callers import (
     DEFAULT_TENANT,
     Caller,
@@ -26,15 +27,15 @@ from services.chassis.callers import (
     PermissionDenied,
     Unauthenticated,
 )
-from services.chassis.peers import service_identity
+from services.chassis.peers import TRUST_DOMAIN, service_identity
 from services.domain.roles import Role
 
 NAME_HEADER, ROLE_HEADER, TENANT_HEADER = "x-tocsin-caller-name", "x-tocsin-caller-role", "x-tocsin-caller-tenant"
 CERTIFICATE_HEADER = "x-forwarded-client-cert"
 
 GATEWAY = service_identity("gateway")
-_SERVICE = re.compile(r"spiffe://tocsin/service/([a-z]+)")
-_CLIENT = re.compile(r"spiffe://tocsin/client/([a-z0-9-]{1,63})/([a-z]+)/([A-Za-z0-9._-]{1,128})")
+_SERVICE = re.compile(service_identity("([a-z]+)"))
+_CLIENT = re.compile(rf"{TRUST_DOMAIN}/client/([a-z0-9-]{{1,63}})/([a-z]+)/([A-Za-z0-9._-]{{1,128}})")
 _FORWARDED_ID = re.compile(r"(?:^|[;,])URI=(spiffe://[^;,]+)")
 _BEARER = "bearer "
 # What a caller may be told by a header or a certificate; `service` is nobody's role but a service's.
@@ -57,14 +58,23 @@ def authenticate(call: IncomingCall, keys: Mapping[str, KeyRecord] | None, now: 
         if is_from_gateway and ROLE_HEADER in headers and NAME_HEADER in headers:
             return _told_by_gateway(headers, "token")
         raise Unauthenticated("authorization: expected `Bearer` with a valid API key or token")
-    if is_from_gateway and (certificate := headers.get(CERTIFICATE_HEADER)):
-        found = _FORWARDED_ID.search(certificate)
-        return _certified(found[1] if found else "")
-    if is_from_gateway and ROLE_HEADER in headers:
-        return _told_by_gateway({ROLE_HEADER: headers[ROLE_HEADER]}, "anonymous")
+    if is_from_gateway and (caller := _without_credentials(headers)):
+        return caller
     if call.peer_identity and not is_from_gateway:
         return _certified(call.peer_identity)
+    if is_from_gateway and call.method in GATEWAY_METHODS:
+        return _certified(GATEWAY)
     raise Unauthenticated("expected an API key or a token as `authorization: Bearer …`, or a client certificate")
+
+
+def caller_at_gateway(headers: Mapping[str, str]) -> Caller | None:
+    """Return whom Envoy's headers name, of a call that it refused; None where nobody is known."""
+    try:
+        if ROLE_HEADER in headers and NAME_HEADER in headers:
+            return _told_by_gateway(headers, "token")
+        return _without_credentials(headers)
+    except Unauthenticated:
+        return None
 
 
 def authorize(caller: Caller, method: str, needed: MethodAccess | None) -> None:
@@ -80,6 +90,14 @@ def authorize(caller: Caller, method: str, needed: MethodAccess | None) -> None:
     raise PermissionDenied(
         f"{method.rpartition('/')[2]} needs {wanted}, the caller has {who}", needed=needed.role.value
     )
+
+
+def _without_credentials(headers: Mapping[str, str]) -> Caller | None:
+    """Return whom Envoy's headers name where there is neither a key nor a token. Raises Unauthenticated."""
+    if certificate := headers.get(CERTIFICATE_HEADER):
+        found = _FORWARDED_ID.search(certificate)
+        return _certified(found[1] if found else "")
+    return _told_by_gateway({ROLE_HEADER: headers[ROLE_HEADER]}, "anonymous") if ROLE_HEADER in headers else None
 
 
 def _holder_of(text: str, keys: Mapping[str, KeyRecord] | None, now: datetime) -> Caller:

@@ -9,7 +9,7 @@ import grpc
 
 from services.access.authentication import authenticate, authorize
 from services.access.keys import KeyRecord
-from services.access.methods import MethodAccess, own_methods
+from services.access.methods import GATEWAY_METHODS, MethodAccess, own_methods
 from services.chassis.callers import ANONYMOUS_ADMIN, Caller, CallOutcome, Guard, IncomingCall
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure
@@ -71,4 +71,6 @@ def chosen_guard(
     audit: Callable[[CallRecord], Awaitable[None]] = record_nothing,
 ) -> Guard:
     """Return the guard that the setting AUTHENTICATION asks for."""
-    return RoleGuard(methods=own_methods(), keys=keys, clock=clock, audit=audit, is_open=authentication == "off")
+    return RoleGuard(
+        methods=own_methods() | GATEWAY_METHODS, keys=keys, clock=clock, audit=audit, is_open=authentication == "off"
+    )

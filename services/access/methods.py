@@ -30,6 +30,14 @@ class MethodAccess:
     is_command: bool = False
 
 
+# What Envoy itself calls, and routes no call of others to: it reports the calls that it has refused.
+GATEWAY_METHODS = {
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": MethodAccess(
+        role=Role.SERVICE, services=frozenset({"gateway"})
+    )
+}
+
+
 def own_methods() -> dict[str, MethodAccess]:
     """Return what each rpc of the whole system needs."""
     pool = descriptor_pool.Default()

@@ -50,7 +50,7 @@ class RefusalFolder:
     """Folds equal refusals: the first is an entry at once, those of the minute after it are one entry together.
 
     Refusals are equal when caller, rpc, address, code and reason are. More than a thousand different ones within a
-    minute are counted in one entry that names none of these.
+    minute are counted in one entry that names none of these. A record may itself stand for several refusals.
     """
 
     def __init__(self) -> None:
@@ -64,11 +64,13 @@ class RefusalFolder:
             if len(self._first) < _MAX_DISTINCT:
                 self._first[kind] = record.create_time
                 return record
-            record = _anybody(record)
+            record = without_names(record, count=record.count)
             kind = _kind_of(record)
             self._first.setdefault(kind, record.create_time)
         known = self._repeated.get(kind)
-        self._repeated[kind] = record if known is None else replace(record, id=known.id, count=known.count + 1)
+        self._repeated[kind] = (
+            record if known is None else replace(record, id=known.id, count=known.count + record.count)
+        )
         return None
 
     def take_due(self, now: datetime) -> Sequence[AuditRecord]:
@@ -101,9 +103,11 @@ def _kind_of(record: AuditRecord) -> _Kind:
     )
 
 
-def _anybody(record: AuditRecord) -> AuditRecord:
+def without_names(record: AuditRecord, *, count: int = 1) -> AuditRecord:
+    """Return an entry of so many refusals that says neither who was refused what, nor why."""
     return replace(
         record,
+        count=count,
         tenant="default",
         actor="",
         actor_kind="",

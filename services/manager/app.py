@@ -9,8 +9,10 @@ from secrets import token_bytes
 from grpc.aio import Channel
 from uuid_utils import uuid7
 
+from services.access.audit import AuditLog, auditing
 from services.access.guarding import guarding
 from services.access.key_snapshot import KeySnapshots
+from services.access.methods import own_methods
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import Mount, grpc_server
 from services.chassis.health import Health, admin_server
@@ -88,6 +90,7 @@ from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.changes import ChangeRpc
 from services.manager.rpc.explanations import ExplanationRpc
+from services.manager.rpc.gateway_refusals import GatewayRefusalRpc
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incident_queries import watch_response
 from services.manager.rpc.incidents import IncidentRpc
@@ -155,7 +158,12 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         guard = await stack.enter_async_context(
             guarding(settings.process, parts.keys, parts.audit_sink, database.clock, health)
         )
-        await stack.enter_async_context(grpc_server(settings.process, parts.mounts(), health, PUBLIC_SERVICES, guard))
+        mounts = parts.mounts()
+        if settings.process.authentication == "required":
+            refused = AuditLog(parts.audit_sink, "gateway", database.clock, _new_id)
+            await stack.enter_async_context(auditing(refused, health))
+            mounts.append(GatewayRefusalRpc(refused.refuse, database.clock, _new_id, own_methods()).mount())
+        await stack.enter_async_context(grpc_server(settings.process, mounts, health, PUBLIC_SERVICES, guard))
         # After the server, so that streams end before it stops.
         await stack.enter_async_context(parts.running())
         for topic, group, handle in (

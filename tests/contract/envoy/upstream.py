@@ -73,8 +73,17 @@ class Call:
 class Upstream:
     """One service's gRPC server, which can be stopped and started again."""
 
-    def __init__(self, name: str, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        credentials: grpc.ServerCredentials | None = None,
+        *,
+        also: tuple[ServiceDescriptor, ...] = (),
+    ) -> None:
+        """Serve the contracts of the service of this name, and others."""
         self.name, self.port, self._credentials = name, port, credentials
+        self._services = CONTRACTS[name] + also
         self.calls: list[Call] = []
         self._behaviours: dict[str, Behaviour] = {}
         self.start()
@@ -82,7 +91,7 @@ class Upstream:
     def start(self) -> None:
         self.health = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 8 << 20)])
-        for service in CONTRACTS[self.name]:
+        for service in self._services:
             handlers = {method.name: self._handler(method) for method in service.methods}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)

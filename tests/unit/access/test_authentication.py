@@ -1,5 +1,6 @@
 """Who calls, and whether they may."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.access.authentication import GATEWAY, authenticate, authorize
 from services.access.keys import KeyRecord, hash_secret, read_key
-from services.access.methods import MethodAccess
+from services.access.methods import GATEWAY_METHODS, MethodAccess
 from services.chassis.callers import Caller, IncomingCall, KeysUnavailable, PermissionDenied, Unauthenticated
 from services.domain.roles import Role
 from tests.fakes.clock import FakeClock
@@ -38,6 +39,23 @@ def incoming(peer: str = GATEWAY, **metadata: str) -> IncomingCall:
 
 def bearer(text: str, peer: str = GATEWAY) -> IncomingCall:
     return incoming(peer, authorization=f"Bearer {text}")
+
+
+def test_the_gateway_itself_is_known_where_it_is_the_caller_and_nowhere_else() -> None:
+    (reports,) = GATEWAY_METHODS
+    own = replace(incoming(), method=reports)
+    gateway = authenticate(own, KEYS, START)
+
+    assert (gateway.name, gateway.kind, gateway.role) == ("gateway", "service", "service")
+    authorize(gateway, reports, GATEWAY_METHODS[reports])
+    for other in (incoming(), replace(own, peer_identity="")):
+        with pytest.raises(Unauthenticated):
+            authenticate(other, KEYS, START)
+    # A service that calls through Envoy, if a route led there, or at the manager's own port.
+    evaluator = "spiffe://tocsin/service/evaluator"
+    for other in (incoming(x_forwarded_client_cert=f"URI={evaluator}"), incoming(evaluator)):
+        with pytest.raises(PermissionDenied):
+            authorize(authenticate(replace(other, method=reports), KEYS, START), reports, GATEWAY_METHODS[reports])
 
 
 @pytest.mark.parametrize("peer", ["", GATEWAY, CLIENT])

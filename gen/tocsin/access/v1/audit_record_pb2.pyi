@@ -38,7 +38,7 @@ class AuditRecord(_message.Message):
         DONE: AuditRecord._Outcome.ValueType  # 1
         """It was carried out."""
         REFUSED: AuditRecord._Outcome.ValueType  # 2
-        """The caller was not let in: no valid credentials, or a role that does not allow the call."""
+        """The caller was not let in: no valid credentials, a role that does not allow the call, or more calls than it may make."""
         FAILED: AuditRecord._Outcome.ValueType  # 3
         """The caller was let in, and the call failed."""
 
@@ -50,7 +50,7 @@ class AuditRecord(_message.Message):
     DONE: AuditRecord.Outcome.ValueType  # 1
     """It was carried out."""
     REFUSED: AuditRecord.Outcome.ValueType  # 2
-    """The caller was not let in: no valid credentials, or a role that does not allow the call."""
+    """The caller was not let in: no valid credentials, a role that does not allow the call, or more calls than it may make."""
     FAILED: AuditRecord.Outcome.ValueType  # 3
     """The caller was let in, and the call failed."""
 
@@ -85,10 +85,12 @@ class AuditRecord(_message.Message):
     """The caller's role; ROLE_UNSPECIFIED where nobody knows it."""
     method: _builtins.str
     """The rpc, such as tocsin.rules.v1.AlertRuleService/CreateAlertRule; empty in an entry that stands for refusals of
-    several callers or rpcs.
+    several callers or rpcs, and where the call was refused before its rpc was known.
     """
     resource: _builtins.str
-    """The id or name of what the call was about, up to 256 characters; empty where it has none."""
+    """The id or name of what the call was about, up to 256 characters; empty where it has none. Where the rpc is not known,
+    the path.
+    """
     peer_address: _builtins.str
     """The address from which the call came."""
     request_id: _builtins.str
@@ -104,7 +106,7 @@ class AuditRecord(_message.Message):
     count: _builtins.int
     """How many calls the entry stands for: more than one for refusals that repeat each other within a minute."""
     service: _builtins.str
-    """The service that took the call: ingest, evaluator, manager or notifier."""
+    """The service that took the call: ingest, evaluator, manager or notifier; gateway where Envoy itself refused it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the call ended."""
