@@ -8,18 +8,21 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Any, Self
 
 import grpc
 import pytest
 from cryptography import x509
 
-from stack.certificate_requests import CertificateFiles, client_request
+from services.access.methods import GATEWAY_METHODS, MethodAccess, own_methods
+from services.domain.roles import Role
+from stack.certificate_requests import CertificateFiles, CertificateRequest, client_request
 from stack.certificates import forget_former_authority, issue, renew_authority, rotate
 from stack.first_key import create_first_key
 from stack.readiness import http_get
@@ -28,11 +31,19 @@ from stack.servers import Addresses
 from stack.system import System
 from stack.testing import isolated_wiring, temporary_system
 from stack.wiring import SERVICES
+from tests.contract.envoy.test_access import RPCS, code_of
+from tests.contract.envoy.upstream import CONTRACTS
 from tests.e2e.world import ROOT, wait_until
-from tests.fakes.certificates import channel_credentials, client_context
+from tests.fakes.certificates import Certificates, channel_credentials, client_context
 
 EVENT = {"service": "payment-service", "level": "ERROR", "message": "Database connection failed"}
-INGEST = "/tocsin.logs.v1.LogIngestService/Ingest"
+METHODS = own_methods() | GATEWAY_METHODS
+HEALTH = "/grpc.health.v1.Health/Check"
+ALL = [*METHODS, HEALTH]
+UNKNOWN_KEY = f"tocsin_{'a' * 12}_{'b' * 43}"
+UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+RECORD_CHANGE = "tocsin.changes.v1.ChangeService/RecordChange"
+LIST_RECEIVERS = "tocsin.notifications.v1.NotificationService/ListReceivers"
 
 
 @dataclass(frozen=True)
@@ -60,17 +71,20 @@ class SecureSystem:
             response = connection.getresponse()
             return response.status, json.loads(response.read() or b"null")
 
-    def call_directly(self, credentials: grpc.ChannelCredentials | None) -> grpc.StatusCode:
-        """Call ingest at its own port, past Envoy."""
-        target = f"127.0.0.1:{self.system.wiring.ports.ingest}"
+    def issue(self, request: CertificateRequest) -> CertificateFiles:
+        return issue(self.files.home / "certificates", request, now=datetime.now(UTC)).files
+
+    def call_directly(
+        self, service: str, rpcs: Iterable[str], credentials: grpc.ChannelCredentials | None, **metadata: str
+    ) -> dict[str, grpc.StatusCode]:
+        """Call rpcs at a service's own port, past Envoy; return how each ended."""
+        target = f"127.0.0.1:{getattr(self.system.wiring.ports, service)}"
         options: Any = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
         opened = (
             grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
         )
         with opened:
-            method: Any = opened.unary_unary(INGEST, request_serializer=bytes, response_deserializer=bytes)
-            code: grpc.StatusCode = method.future(b"", timeout=10).code()
-            return code
+            return {rpc: code_of(opened, rpc, **metadata) for rpc in rpcs}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +116,7 @@ def test_the_curl_lines_of_the_first_version_need_a_credential(secure: SecureSys
         assert secure.call(method, path, body, key=secure.key)[0] == 200
         assert secure.call(method, path, body, own=secure.admin)[0] == 200
     issued = client_request("eve", role="viewer", tenant="default")
-    viewer = issue(secure.files.home / "certificates", issued, now=datetime.now(UTC)).files
+    viewer = secure.issue(issued)
     assert secure.call("GET", "/api/alert-rules", own=viewer)[0] == 200
     assert secure.call("POST", "/api/logs", EVENT, own=viewer)[0] == 403
 
@@ -138,26 +152,108 @@ def get_in_plaintext(port: int) -> None:
 
 def test_plaintext_is_refused_everywhere(secure: SecureSystem) -> None:
     ports = secure.system.wiring.ports
-    for port in (*ports.gateway, ports.mesh, ports.ingest, ports.manager_admin):
+    own = [getattr(ports, f"{service}{kind}") for service in SERVICES for kind in ("", "_admin")]
+    for port in (*ports.gateway, ports.mesh, *own):
         with pytest.raises((OSError, HTTPException)):
             get_in_plaintext(port)
-    assert secure.call_directly(None) is grpc.StatusCode.UNAVAILABLE
+    for service in SERVICES:
+        assert secure.call_directly(service, ALL, None) == dict.fromkeys(ALL, grpc.StatusCode.UNAVAILABLE)
 
 
-def test_a_services_own_port_is_for_the_mesh(secure: SecureSystem) -> None:
-    ca = grpc.ssl_channel_credentials(secure.files.ca.read_bytes())
-    assert secure.call_directly(ca) is grpc.StatusCode.UNAVAILABLE
-    # Another service is known, and may not write events.
-    evaluator = channel_credentials(secure.files.certificate("evaluator"))
-    assert secure.call_directly(evaluator) is grpc.StatusCode.PERMISSION_DENIED
+def served_by(service: str) -> dict[str, MethodAccess]:
+    """What each guarded rpc of a service needs, by its path."""
+    own = {f"/{each.full_name}/{rpc.name}" for each in CONTRACTS.get(service, ()) for rpc in each.methods}
+    reflected = {path for path in METHODS if path.endswith("/ServerReflectionInfo")}
+    reports = set(GATEWAY_METHODS) if service == "manager" else set()
+    return {path: needed for path, needed in METHODS.items() if path in own | reflected | reports}
 
 
-def test_metrics_are_read_with_the_certificate_for_it(secure: SecureSystem) -> None:
-    port = secure.system.wiring.ports.manager_admin
-    exposed = http_get(port, "/metrics", secure.files.client_context()).decode()
+def refused(codes: dict[str, grpc.StatusCode]) -> dict[str, grpc.StatusCode]:
+    return {path: code for path, code in codes.items() if code in (UNAUTHENTICATED, DENIED)}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_over_all_rpcs_a_services_own_port_is_closed_without_a_certificate_of_the_system(
+    secure: SecureSystem, tmp_path: Path, service: str
+) -> None:
+    foreign = Certificates(tmp_path).service("gateway")
+    pair = foreign.key.read_bytes(), foreign.certificate.read_bytes()
+    for shown in ((), pair):
+        found = secure.call_directly(service, ALL, grpc.ssl_channel_credentials(secure.files.ca.read_bytes(), *shown))
+        assert found == dict.fromkeys(ALL, grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_over_all_rpcs_the_gateways_certificate_alone_says_nothing_of_a_caller(
+    secure: SecureSystem, service: str
+) -> None:
+    gateway = channel_credentials(secure.files.certificate("gateway"))
+    for metadata in ({}, {"authorization": f"Bearer {UNKNOWN_KEY}"}, {"x_forwarded_client_cert": "Hash=ab"}):
+        rpcs = [path for path in served_by(service) if path not in GATEWAY_METHODS or metadata]
+        assert secure.call_directly(service, rpcs, gateway, **metadata) == dict.fromkeys(rpcs, UNAUTHENTICATED)
+    rest = [path for path in METHODS if path not in served_by(service)]
+    assert set(secure.call_directly(service, rest, gateway).values()) == {grpc.StatusCode.UNIMPLEMENTED}
+    assert secure.call_directly(service, [HEALTH], gateway) == {HEALTH: grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_over_all_rpcs_another_services_certificate_opens_what_lists_it(secure: SecureSystem, service: str) -> None:
+    for other in (*SERVICES, "prometheus"):
+        own, needed = channel_credentials(secure.files.certificate(other)), served_by(service)
+        closed = [path for path, access in needed.items() if other not in access.services]
+        assert secure.call_directly(service, closed, own) == dict.fromkeys(closed, DENIED)
+        # Streams have no end of their own.
+        opened = [path for path in needed if path not in closed and not RPCS[path].server_streaming]
+        assert refused(secure.call_directly(service, opened, own)) == {}
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.SERVICE])
+def test_over_all_rpcs_a_users_certificate_opens_what_its_role_permits(secure: SecureSystem, role: Role) -> None:
+    own = channel_credentials(secure.issue(client_request(f"eve-{role}", role=role, tenant="default")))
+    for service in SERVICES:
+        needed = served_by(service)
+        closed = [
+            path for path, access in needed.items() if access.role is Role.SERVICE or not role.permits(access.role)
+        ]
+        assert secure.call_directly(service, closed, own) == dict.fromkeys(closed, DENIED)
+        reads = [path for path in needed if path not in closed and "/List" in path]
+        assert refused(secure.call_directly(service, reads, own)) == {}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_admin_port_tells_states_to_all_and_the_rest_to_prometheus(
+    secure: SecureSystem, tmp_path: Path, service: str
+) -> None:
+    port, ca = getattr(secure.system.wiring.ports, f"{service}_admin"), secure.files.ca
+    prometheus = client_context(ca, secure.files.certificate("prometheus"))
+    exposed = http_get(port, "/metrics", prometheus).decode()
     assert 'tocsin_certificate_expiry_timestamp_seconds{certificate="tls_certificate"}' in exposed
-    with pytest.raises(OSError, match="403"):
-        http_get(port, "/metrics", client_context(secure.files.ca))
+    assert set(json.loads(http_get(port, "/health/reasons", prometheus))) > {"service", "status"}
+    others = (None, secure.admin, secure.files.certificate("evaluator"))
+    for context in [client_context(ca, own) for own in others]:
+        assert set(json.loads(http_get(port, "/health", context))) == {"service", "status", "dependencies"}
+        for path, status in (("/metrics", "403"), ("/health/reasons", "403"), ("/debug", "404")):
+            with pytest.raises(OSError, match=status):
+                http_get(port, path, context)
+    with pytest.raises(OSError, match=r"."):
+        http_get(port, "/health", client_context(ca, Certificates(tmp_path).service("prometheus")))
+
+
+def test_what_envoy_refuses_stands_in_the_audit_log(secure: SecureSystem) -> None:
+    viewer = secure.issue(client_request("vic", role="viewer", tenant="default"))
+    assert secure.call("POST", "/api/changes", {}, own=viewer)[0] == 403
+    assert secure.call("GET", "/api/receivers")[0] == 401
+    found: dict[str, Any] = {}
+
+    def both_are_there() -> bool:
+        _, page = secure.call("GET", "/api/audit?outcomes=REFUSED&pageSize=500", key=secure.key)
+        found.update({each["method"]: each for each in page["records"] if each["service"] == "gateway"})
+        return found.keys() >= {RECORD_CHANGE, LIST_RECEIVERS}
+
+    wait_until(both_are_there, what="Envoy's refusals are stored")
+    known, unknown = found[RECORD_CHANGE], found[LIST_RECEIVERS]
+    assert (known["actor"], known["actorKind"], known["code"]) == ("vic", "certificate", "PERMISSION_DENIED")
+    assert (unknown["actor"], unknown["code"], unknown["peerAddress"]) == ("", "UNAUTHENTICATED", "127.0.0.1")
 
 
 def test_no_secret_is_in_a_log(secure: SecureSystem) -> None:
