@@ -178,7 +178,7 @@ def _print_text(text: str, key_id: str) -> None:
 
 def _print_keys(keys: list[ApiKey], output: OutputFormat) -> None:
     print_table(
-        ["ID", "State", "Name", "Role", "Services", "Made", "By", "Expires"],
+        ["ID", "State", "Name", "Role", "Services", "Made", "By", "Expires", "Last used"],
         [
             [
                 key.id,
@@ -189,6 +189,7 @@ def _print_keys(keys: list[ApiKey], output: OutputFormat) -> None:
                 format_timestamp(key.create_time),
                 key.creator,
                 format_timestamp(key.expire_time),
+                format_timestamp(key.last_use_time),
             ]
             for key in keys
         ],

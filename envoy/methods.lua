@@ -22,7 +22,7 @@ local MESSAGES = {
   ["AcknowledgeAlertRequest"] = {settable = "actor comment etag requestId", of_the_server = "id", inner = {}},
   ["AcknowledgeIncidentRequest"] = {settable = "actor comment etag requestId until", of_the_server = "id", inner = {}},
   ["AlertRule"] = {settable = "name description type scope filter groupBy valueField condition threshold windowMinutes window lateness severity labels enabled etag", of_the_server = "id revision selectionRevision createTime updateTime problems tenant", inner = {}},
-  ["ApiKey"] = {settable = "name role tenant services expireTime", of_the_server = "id state creator createTime revokeTime revoker", inner = {}},
+  ["ApiKey"] = {settable = "name role tenant services expireTime", of_the_server = "id state creator createTime revokeTime revoker lastUseTime", inner = {}},
   ["ApplyOnCallRequest"] = {settable = "people schedules policies requestId validateOnly", of_the_server = "", inner = {people = "Person", schedules = "Schedule", policies = "EscalationPolicy"}},
   ["ApplyServicesRequest"] = {settable = "services requestId validateOnly", of_the_server = "", inner = {services = "ServiceEntry"}},
   ["AssignIncidentRequest"] = {settable = "actor comment etag requestId assignee", of_the_server = "id", inner = {}},

@@ -32,6 +32,10 @@ async def record_nothing(_: CallRecord) -> None:
     """Keep no audit log."""
 
 
+def note_nothing(_: str, __: datetime) -> None:
+    """Keep no uses of keys."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleGuard:
     """Knows what each rpc needs and which keys are valid."""
@@ -40,6 +44,8 @@ class RoleGuard:
     # All valid keys by id, as last read; None before the first time.
     keys: Callable[[], Mapping[str, KeyRecord] | None]
     clock: Clock
+    # Notes that the key with this id was used at this time.
+    note_use: Callable[[str, datetime], None] = note_nothing
     # Keeps a record of a command, or of a refused call; raises nothing.
     audit: Callable[[CallRecord], Awaitable[None]] = record_nothing
     # Without authentication everybody is the anonymous administrator; commands are recorded as theirs.
@@ -49,7 +55,10 @@ class RoleGuard:
         """Return who calls; raise Unauthenticated, PermissionDenied or KeysUnavailable."""
         if self.is_open:
             return ANONYMOUS_ADMIN
-        caller = authenticate(call, self.keys(), self.clock.now())
+        now = self.clock.now()
+        caller = authenticate(call, self.keys(), now)
+        if caller.kind == "key":
+            self.note_use(caller.id, now)
         authorize(caller, call.method, self.methods.get(call.method))
         return caller
 
@@ -69,8 +78,14 @@ def chosen_guard(
     keys: Callable[[], Mapping[str, KeyRecord] | None],
     clock: Clock,
     audit: Callable[[CallRecord], Awaitable[None]] = record_nothing,
+    note_use: Callable[[str, datetime], None] = note_nothing,
 ) -> Guard:
     """Return the guard that the setting AUTHENTICATION asks for."""
     return RoleGuard(
-        methods=own_methods() | GATEWAY_METHODS, keys=keys, clock=clock, audit=audit, is_open=authentication == "off"
+        methods=own_methods() | GATEWAY_METHODS,
+        keys=keys,
+        clock=clock,
+        note_use=note_use,
+        audit=audit,
+        is_open=authentication == "off",
     )

@@ -8,6 +8,7 @@ from uuid_utils import uuid7
 from services.access.audit import AuditLog, AuditSink, auditing
 from services.access.guard import chosen_guard
 from services.access.key_snapshot import KEY_REFRESH_BACKOFF, KEY_REFRESH_INTERVAL, KeySnapshots
+from services.access.key_uses import KEY_USE_INTERVAL
 from services.chassis.callers import Guard
 from services.chassis.clock import Clock
 from services.chassis.health import Health
@@ -34,5 +35,9 @@ async def guarding(
                 backoff=KEY_REFRESH_BACKOFF,
             )
             await stack.enter_async_context(looping(refresh))
+            report = Loop(
+                lambda: keys.report_uses(clock.now()), name="report key uses", health=health, every=KEY_USE_INTERVAL
+            )
+            await stack.enter_async_context(looping(report))
         await stack.enter_async_context(auditing(audit_log, health))
-        yield chosen_guard(process.authentication, keys.keys, clock, audit_log.record)
+        yield chosen_guard(process.authentication, keys.keys, clock, audit_log.record, keys.note_use)

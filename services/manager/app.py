@@ -243,7 +243,7 @@ class _Parts:
         self.results = ResultWorker(self._store, self._metrics)
         self.audit, self.audit_sink = AuditWorker(self._store), StoredAuditSink(self._store)
         self._key_reader = PostgresApiKeyReader(database)
-        self.keys = KeySnapshots(StoredKeySource(self._key_reader, self._clock))
+        self.keys = KeySnapshots(StoredKeySource(self._store, self._key_reader, self._clock))
         self._metrics.observe(
             "watchers", "{watcher}", "Callers that watch alerts in this instance.", lambda: self._alerts.watchers
         )

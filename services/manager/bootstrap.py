@@ -69,10 +69,10 @@ async def create_key(settings: BootstrapSettings, key: ApiKey) -> pb.CreateKeyRe
 
 
 def _rpc(database: Database) -> AccessRpc:
-    reader = PostgresApiKeyReader(database)
-    snapshots = KeySnapshots(StoredKeySource(reader, database.clock))
+    store, reader = PostgresStore(database), PostgresApiKeyReader(database)
+    snapshots = KeySnapshots(StoredKeySource(store, reader, database.clock))
     audit = PostgresAuditReader(database)
-    return AccessRpc(PostgresStore(database), reader, audit, snapshots, database.clock, token_bytes)
+    return AccessRpc(store, reader, audit, snapshots, database.clock, token_bytes)
 
 
 def run(arguments: list[str], environ: Mapping[str, str]) -> int:

@@ -1,6 +1,6 @@
 """API keys and the audit log in memory, and what the tests of both need."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -72,6 +72,11 @@ class MemoryApiKeys:
     async def upsert(self, key: ApiKey) -> None:
         stored = self._rows.keys.get(key.id, key)
         self._rows.keys[key.id] = replace(stored, revoke_time=key.revoke_time, revoker=key.revoker)
+
+    async def write_uses(self, uses: Mapping[str, datetime]) -> None:
+        for key in [self._rows.keys[key_id] for key_id in uses if key_id in self._rows.keys]:
+            last = max(filter(None, (key.last_use_time, uses[key.id])))
+            self._rows.keys[key.id] = replace(key, last_use_time=last)
 
 
 class MemoryAudit:

@@ -172,7 +172,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         explained = ExplanationRpc(stored_alerts, stored_incidents, reader, MemoryExplanationReader(self.store))
         explained.mount().add(server)
         keys = MemoryApiKeyReader(self.store)
-        snapshots = KeySnapshots(StoredKeySource(keys, self.clock))
+        snapshots = KeySnapshots(StoredKeySource(self.store, keys, self.clock))
         AccessRpc(self.store, keys, MemoryAuditReader(self.store), snapshots, self.clock, token_bytes).mount().add(
             server
         )

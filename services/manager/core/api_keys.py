@@ -40,6 +40,8 @@ class ApiKey:
     expire_time: datetime | None = None
     revoke_time: datetime | None = None
     revoker: str = ""
+    # By the last report, which comes once a minute at most; None: it was not used, or not since uses are reported.
+    last_use_time: datetime | None = None
 
     def state(self, now: datetime) -> ApiKeyState:
         """Return where it stands at a time."""

@@ -1,6 +1,6 @@
 """API keys and the audit log: their tables, in a transaction, and what is read of them outside of transactions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -24,6 +24,9 @@ class ApiKeyTable(Protocol):
 
     async def upsert(self, key: ApiKey) -> None:
         """Write a key after `lock`. Of a stored one only who revoked it, and when, changes."""
+
+    async def write_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Write when keys were last used, by their ids, where that is later than what is stored; without `lock`."""
 
 
 class AuditTable(Protocol):

@@ -152,6 +152,21 @@ class AccessRpc(AccessServiceServicer):
             return pb.GetKeySnapshotResponse(etag=current.etag, unchanged=True)
         return key_snapshot_message(current.etag, list(current.keys.values()))
 
+    async def ReportKeyUses(self, request: pb.ReportKeyUsesRequest, _context: Any) -> pb.ReportKeyUsesResponse:
+        check_fields(request)
+        if len(request.uses) > MAX_KEYS:
+            refuse_if_any(Violation("uses", f"has {len(request.uses)} uses, at most {MAX_KEYS} are allowed"))
+        uses, now = dict[str, datetime](), self._clock.now()
+        for n, use in enumerate(request.uses):
+            time = optional_time(use, "time")
+            if time is None:
+                refuse_if_any(Violation(f"uses[{n}].time", "is required"))
+            else:
+                uses[use.id] = max(uses.get(use.id, time), min(time, now))
+        async with self._store.transaction() as transaction:
+            await transaction.api_keys.write_uses(uses)
+        return pb.ReportKeyUsesResponse()
+
     async def _take_effect(self) -> None:
         """Have this instance know what is stored now, if the database answers; the others learn of it in a moment."""
         with suppress(Failure):
@@ -182,6 +197,7 @@ def key_message(key: ApiKey, now: datetime) -> ApiKeyMessage:
         expire_time=timestamp_of(key.expire_time),
         revoke_time=timestamp_of(key.revoke_time),
         revoker=key.revoker,
+        last_use_time=timestamp_of(key.last_use_time),
     )
 
 

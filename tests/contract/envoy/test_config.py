@@ -18,7 +18,7 @@ JsonObject = dict[str, Any]
 
 NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 # Services call it; the edge has no route to it.
-MESH_ONLY = {"ReportRuleStatistics", "ReportTraces", "GetKeySnapshot"}
+MESH_ONLY = {"ReportRuleStatistics", "ReportTraces", "GetKeySnapshot", "ReportKeyUses"}
 METHODS = [
     pytest.param(owner, method, id=method.name)
     for owner, services in CONTRACTS.items()

@@ -87,8 +87,28 @@ class AccessStoreContract(ABC):
         (found,) = await stored.keys.list_page(ApiKeyFilter(tenant="default"), Page(), NOW)
         assert found == revoke_key(a_key(), revoker="bob", now=NOW)
 
+    async def test_the_last_use_of_a_key_only_moves_forward_and_is_no_new_version(self, stored: Stored) -> None:
+        await stored.put(a_key(id="a"), a_key(id="b", tenant="shop"), a_key(id="c"))
+        version, source = await stored.keys.version(), StoredKeySource(stored.store, stored.keys, FakeClock(NOW))
+        await source.report({"a": NOW + HOUR, "b": NOW, "nobody": NOW})
+        await source.report({"a": NOW, "b": NOW + HOUR})
+        await source.report({})
+
+        keys = {key.id: key.last_use_time for key in (await stored.keys.list_valid(NOW))[1]}
+        assert keys == {"a": NOW + HOUR, "b": NOW + HOUR, "c": None}
+        assert await stored.keys.version() == version
+        # Nor does a revocation change it.
+        async with stored.store.transaction() as transaction:
+            key = await transaction.api_keys.get_for_update("default", "a")
+            assert key is not None
+        await stored.put(revoke_key(a_key(id="a"), revoker="bob", now=NOW))
+        (found, *_) = await stored.keys.list_page(
+            ApiKeyFilter(tenant="default", states=frozenset({ApiKeyState.REVOKED})), Page(), NOW
+        )
+        assert (found.last_use_time, found.revoker) == (NOW + HOUR, "bob")
+
     async def test_the_valid_keys_of_all_tenants_have_a_version_of_their_own(self, stored: Stored) -> None:
-        source = StoredKeySource(stored.keys, FakeClock(NOW))
+        source = StoredKeySource(stored.store, stored.keys, FakeClock(NOW))
         empty = await source.read("")
         assert empty is not None
         assert empty.keys == {}

@@ -205,6 +205,17 @@ async def test_ingest_learns_of_keys_and_of_their_end_from_the_manager(world: Wo
             return await sent(key.text) is grpc.StatusCode.OK
 
         await until(is_known, within=10)
+
+        # It is shown when the key was used last, and that the other one was not.
+        async def uses() -> dict[str, bool]:
+            listed = await access.ListKeys(pb.ListKeysRequest(name="ci"))
+            return {each.id: each.HasField("last_use_time") for each in listed.keys}
+
+        async def is_shown() -> bool:
+            return (await uses())[key.key.id]
+
+        await until(is_shown, within=15)
+        assert await uses() == {key.key.id: True, viewer.key.id: False}
         assert await sent(key.text, "bank") is grpc.StatusCode.INVALID_ARGUMENT
         assert await sent(viewer.text) is grpc.StatusCode.PERMISSION_DENIED
         await access.RevokeKey(pb.RevokeKeyRequest(id=key.key.id))

@@ -1,9 +1,12 @@
 """The guard of a service: whom it lets in, and what it has recorded."""
 
+from datetime import datetime
+
 import grpc
 import pytest
 
 from services.access.guard import CallRecord, RoleGuard, chosen_guard
+from services.access.keys import KEY_CHANCE, KeyRecord, make_key
 from services.access.methods import MethodAccess
 from services.chassis.callers import ANONYMOUS_ADMIN, CallOutcome, IncomingCall, PermissionDenied, Unauthenticated
 from services.domain.roles import Role
@@ -99,3 +102,24 @@ def test_with_authentication_the_contracts_say_who_may() -> None:
     assert guard.admit(incoming("/tocsin.alerts.v1.AlertService/ListAlerts")).name == "ann"
     with pytest.raises(PermissionDenied):
         guard.admit(incoming("/tocsin.alerts.v1.AlertService/ResolveAlert"))
+
+
+def test_the_use_of_a_key_is_noted_whatever_it_opens_and_that_of_a_wrong_one_is_not() -> None:
+    text, key_id, secret_hash = make_key(b"k" * KEY_CHANCE)
+    keys = {key_id: KeyRecord(id=key_id, secret_hash=secret_hash, name="ci", role=Role.VIEWER)}
+    noted: list[tuple[str, datetime]] = []
+    guard = RoleGuard(
+        methods=METHODS, keys=lambda: keys, clock=FakeClock(), note_use=lambda key, at: noted.append((key, at))
+    )
+
+    def call(method: str, text: str) -> IncomingCall:
+        return IncomingCall(method=method, metadata={"authorization": f"Bearer {text}"})
+
+    guard.admit(call(READ, text))
+    with pytest.raises(PermissionDenied):
+        guard.admit(call(COMMAND, text))
+    assert noted == [(key_id, START)] * 2
+    with pytest.raises(Unauthenticated):
+        guard.admit(call(READ, text[:-1] + ("a" if text[-1] != "a" else "b")))
+    guard.admit(incoming(READ))
+    assert len(noted) == 2

@@ -1,7 +1,8 @@
 """The keys in memory: how they come there, and what holds while nobody answers."""
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -10,9 +11,16 @@ from services.access.key_snapshot import KeySnapshot, KeySnapshots, ManagerKeySo
 from services.access.keys import KeyRecord
 from services.chassis.callers import KeysUnavailable
 from services.chassis.grpc_client import channel
+from services.contract.timestamps import timestamp_of
 from services.domain.roles import Role
 from tests.fakes.transitions import NOW
-from tocsin.access.v1.access_service_pb2 import GetKeySnapshotRequest, GetKeySnapshotResponse
+from tocsin.access.v1.access_service_pb2 import (
+    GetKeySnapshotRequest,
+    GetKeySnapshotResponse,
+    KeyUse,
+    ReportKeyUsesRequest,
+    ReportKeyUsesResponse,
+)
 from tocsin.access.v1.access_service_pb2_grpc import AccessServiceServicer, add_AccessServiceServicer_to_server
 from tocsin.access.v1.api_key_pb2 import KeyVerifier
 
@@ -34,12 +42,19 @@ class Source:
     def __init__(self) -> None:
         self.snapshot: KeySnapshot | None = None
         self.asked: list[str] = []
+        self.reported: list[Mapping[str, datetime]] = []
+        self.is_away = False
 
     async def read(self, etag: str) -> KeySnapshot | None:
         self.asked.append(etag)
         if self.snapshot is None:
             raise KeysUnavailable("away")
         return None if self.snapshot.etag == etag else self.snapshot
+
+    async def report(self, uses: Mapping[str, datetime]) -> None:
+        if self.is_away:
+            raise KeysUnavailable("away")
+        self.reported.append(uses)
 
 
 async def test_before_the_first_snapshot_there_are_no_keys_and_the_last_one_holds() -> None:
@@ -69,12 +84,22 @@ class Manager(AccessServiceServicer):
 
     def __init__(self) -> None:
         self.response = key_snapshot_message("7", [KEY, OTHER])
+        self.reported: list[ReportKeyUsesRequest] = []
+        self.refuses_with: grpc.StatusCode | None = None
 
     async def GetKeySnapshot(  # noqa: N802 - the rpc's name
         self, request: GetKeySnapshotRequest, _context: object
     ) -> GetKeySnapshotResponse:
         unchanged = GetKeySnapshotResponse(etag=request.etag, unchanged=True)
         return unchanged if request.etag == self.response.etag else self.response
+
+    async def ReportKeyUses(  # noqa: N802 - the rpc's name
+        self, request: ReportKeyUsesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ReportKeyUsesResponse:
+        if self.refuses_with is not None:
+            await context.abort(self.refuses_with)
+        self.reported.append(request)
+        return ReportKeyUsesResponse()
 
     CreateKey = ListKeys = RevokeKey = ListAuditRecords = None  # type: ignore[assignment]  # nobody calls them
 
@@ -110,3 +135,31 @@ async def test_a_manager_that_is_away_is_a_failure_that_passes() -> None:
     async with channel("127.0.0.1:1") as mesh:
         with pytest.raises(KeysUnavailable):
             await ManagerKeySource(mesh).read("")
+
+
+async def test_uses_are_reported_once_and_again_after_a_failure() -> None:
+    source = Source()
+    snapshots = KeySnapshots(source)
+    await snapshots.report_uses(NOW)
+    snapshots.note_use(KEY.id, NOW)
+
+    source.is_away = True
+    with pytest.raises(KeysUnavailable):
+        await snapshots.report_uses(NOW)
+    source.is_away = False
+    await snapshots.report_uses(NOW)
+    await snapshots.report_uses(NOW)
+    assert source.reported == [{KEY.id: NOW}]
+
+
+async def test_the_manager_is_told_of_uses(manager: tuple[Manager, ManagerKeySource]) -> None:
+    servicer, source = manager
+    await source.report({KEY.id: NOW})
+    assert servicer.reported == [ReportKeyUsesRequest(uses=[KeyUse(id=KEY.id, time=timestamp_of(NOW))])]
+
+    # One of a former release does not know the rpc.
+    servicer.refuses_with = grpc.StatusCode.UNIMPLEMENTED
+    await source.report({KEY.id: NOW})
+    servicer.refuses_with = grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(KeysUnavailable):
+        await source.report({KEY.id: NOW})

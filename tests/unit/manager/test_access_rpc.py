@@ -41,7 +41,7 @@ class World:
     def __init__(self) -> None:
         self.store, self.clock = MemoryStore(), FakeClock(NOW)
         self.reader = MemoryApiKeyReader(self.store)
-        self.snapshots = KeySnapshots(StoredKeySource(self.reader, self.clock))
+        self.snapshots = KeySnapshots(StoredKeySource(self.store, self.reader, self.clock))
         self._made = 0
         self.rpc = AccessRpc(
             self.store, self.reader, MemoryAuditReader(self.store), self.snapshots, self.clock, self._chance
@@ -280,3 +280,34 @@ def test_who_acts_is_the_caller_whose_credentials_were_checked() -> None:
 
 def test_there_is_enough_chance_in_a_key() -> None:
     assert KEY_CHANCE == 40
+
+
+async def test_the_last_use_of_a_key_is_shown(world: World) -> None:
+    world.put(a_key(id="used"), a_key(id="never"))
+    uses = [
+        pb.KeyUse(id="used", time=timestamp_of(NOW - HOUR)),
+        pb.KeyUse(id="used", time=timestamp_of(NOW + HOUR)),
+        pb.KeyUse(id="used", time=timestamp_of(NOW - HOUR)),
+        pb.KeyUse(id="unknown", time=timestamp_of(NOW)),
+    ]
+    await world.rpc.ReportKeyUses(pb.ReportKeyUsesRequest(uses=uses), None)
+
+    response = await world.rpc.ListKeys(pb.ListKeysRequest(), None)
+    shown = {key.id: key.last_use_time if key.HasField("last_use_time") else None for key in response.keys}
+    # No clock of a service is ahead of the manager's.
+    assert shown == {"used": timestamp_of(NOW), "never": None}
+
+
+@pytest.mark.parametrize(
+    ("uses", "field"),
+    [
+        ([pb.KeyUse(id="a")], "uses[0].time"),
+        ([pb.KeyUse(id="a", time=timestamp_of(NOW)), pb.KeyUse(id="b")], "uses[1].time"),
+        ([pb.KeyUse(id="a\0", time=timestamp_of(NOW))], "id"),
+        ([pb.KeyUse()] * 10_001, "uses"),
+    ],
+)
+async def test_uses_that_are_not_allowed_are_refused(world: World, uses: list[pb.KeyUse], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        await world.rpc.ReportKeyUses(pb.ReportKeyUsesRequest(uses=uses), None)
+    assert [each.field for each in refusal.value.violations] == [field]

@@ -60,6 +60,11 @@ class AccessServiceStub:
                 request_serializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.GetKeySnapshotRequest.SerializeToString,
                 response_deserializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.GetKeySnapshotResponse.FromString,
                 _registered_method=True)
+        self.ReportKeyUses = channel.unary_unary(
+                '/tocsin.access.v1.AccessService/ReportKeyUses',
+                request_serializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.ReportKeyUsesRequest.SerializeToString,
+                response_deserializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.ReportKeyUsesResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -101,6 +106,13 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportKeyUses(self, request, context):
+        """Takes when keys were last used at a service, of each key once a minute at most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.GetKeySnapshot,
                     request_deserializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.GetKeySnapshotRequest.FromString,
                     response_serializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.GetKeySnapshotResponse.SerializeToString,
+            ),
+            'ReportKeyUses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportKeyUses,
+                    request_deserializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.ReportKeyUsesRequest.FromString,
+                    response_serializer=tocsin_dot_access_dot_v1_dot_access__service__pb2.ReportKeyUsesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class AccessService:
             '/tocsin.access.v1.AccessService/GetKeySnapshot',
             tocsin_dot_access_dot_v1_dot_access__service__pb2.GetKeySnapshotRequest.SerializeToString,
             tocsin_dot_access_dot_v1_dot_access__service__pb2.GetKeySnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportKeyUses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tocsin.access.v1.AccessService/ReportKeyUses',
+            tocsin_dot_access_dot_v1_dot_access__service__pb2.ReportKeyUsesRequest.SerializeToString,
+            tocsin_dot_access_dot_v1_dot_access__service__pb2.ReportKeyUsesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class AccessServiceStub:
     """Returns entries of the audit log, the newest first: every command, and every call that was refused for who called."""
     GetKeySnapshot: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetKeySnapshotRequest, _access_service_pb2.GetKeySnapshotResponse]
     """Returns what services need to know the holders of all valid keys."""
+    ReportKeyUses: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.ReportKeyUsesRequest, _access_service_pb2.ReportKeyUsesResponse]
+    """Takes when keys were last used at a service, of each key once a minute at most."""
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -59,6 +61,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Returns entries of the audit log, the newest first: every command, and every call that was refused for who called."""
     GetKeySnapshot: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetKeySnapshotRequest, _access_service_pb2.GetKeySnapshotResponse]  # type: ignore[assignment]
     """Returns what services need to know the holders of all valid keys."""
+    ReportKeyUses: _aio.UnaryUnaryMultiCallable[_access_service_pb2.ReportKeyUsesRequest, _access_service_pb2.ReportKeyUsesResponse]  # type: ignore[assignment]
+    """Takes when keys were last used at a service, of each key once a minute at most."""
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores API keys, up to 10,000 that are valid, and the audit log, for 400 days (a setting)."""
@@ -102,5 +106,13 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_service_pb2.GetKeySnapshotResponse, _abc.Awaitable[_access_service_pb2.GetKeySnapshotResponse]]:
         """Returns what services need to know the holders of all valid keys."""
+
+    @_abc_1.abstractmethod
+    def ReportKeyUses(
+        self,
+        request: _access_service_pb2.ReportKeyUsesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.ReportKeyUsesResponse, _abc.Awaitable[_access_service_pb2.ReportKeyUsesResponse]]:
+        """Takes when keys were last used at a service, of each key once a minute at most."""
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

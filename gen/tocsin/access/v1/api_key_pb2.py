@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tocsin.access.v1 import access_pb2 as tocsin_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etocsin/access/v1/api_key.proto\x12\x10tocsin.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\"\xdd\x03\n\x06\x41piKey\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32\x1e.tocsin.access.v1.ApiKey.StateB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x04role\x18\x04 \x01(\x0e\x32\x1d.tocsin.access.v1.Access.RoleB\x04\xe2\x41\x01\x02\x12\x14\n\x06tenant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08services\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63reator\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x35\n\x0brevoke_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07revoker\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\"D\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0b\n\x07\x45XPIRED\x10\x02\x12\x0b\n\x07REVOKED\x10\x03\"\xbc\x01\n\x0bKeyVerifier\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bsecret_hash\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12+\n\x04role\x18\x04 \x01(\x0e\x32\x1d.tocsin.access.v1.Access.Role\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x10\n\x08services\x18\x06 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etocsin/access/v1/api_key.proto\x12\x10tocsin.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtocsin/access/v1/access.proto\"\x96\x04\n\x06\x41piKey\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32\x1e.tocsin.access.v1.ApiKey.StateB\x04\xe2\x41\x01\x03\x12\x12\n\x04name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x04role\x18\x04 \x01(\x0e\x32\x1d.tocsin.access.v1.Access.RoleB\x04\xe2\x41\x01\x02\x12\x14\n\x06tenant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08services\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63reator\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x35\n\x0brevoke_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07revoker\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\rlast_use_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"D\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0b\n\x07\x45XPIRED\x10\x02\x12\x0b\n\x07REVOKED\x10\x03\"\xbc\x01\n\x0bKeyVerifier\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bsecret_hash\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12+\n\x04role\x18\x04 \x01(\x0e\x32\x1d.tocsin.access.v1.Access.Role\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x10\n\x08services\x18\x06 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,10 +56,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APIKEY'].fields_by_name['revoke_time']._serialized_options = b'\342A\001\003'
   _globals['_APIKEY'].fields_by_name['revoker']._loaded_options = None
   _globals['_APIKEY'].fields_by_name['revoker']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEY'].fields_by_name['last_use_time']._loaded_options = None
+  _globals['_APIKEY'].fields_by_name['last_use_time']._serialized_options = b'\342A\001\003'
   _globals['_APIKEY']._serialized_start=150
-  _globals['_APIKEY']._serialized_end=627
-  _globals['_APIKEY_STATE']._serialized_start=559
-  _globals['_APIKEY_STATE']._serialized_end=627
-  _globals['_KEYVERIFIER']._serialized_start=630
-  _globals['_KEYVERIFIER']._serialized_end=818
+  _globals['_APIKEY']._serialized_end=684
+  _globals['_APIKEY_STATE']._serialized_start=616
+  _globals['_APIKEY_STATE']._serialized_end=684
+  _globals['_KEYVERIFIER']._serialized_start=687
+  _globals['_KEYVERIFIER']._serialized_end=875
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,6 @@
 """Read API keys, and write them in a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from asyncpg import Record
@@ -11,7 +11,10 @@ from services.domain.roles import Role
 from services.manager.core.api_keys import ApiKey, ApiKeyFilter
 from services.manager.ports.readers import Page
 
-_COLUMNS = "id, tenant, name, role, services, secret_hash, creator, create_time, expire_time, revoke_time, revoker"
+_COLUMNS = (
+    "id, tenant, name, role, services, secret_hash, creator, create_time, expire_time, revoke_time, revoker,"
+    " last_use_time"
+)
 _TAKE_REVISION = "UPDATE api_key_revision SET revision = revision + 1"
 _SELECT_VERSION = "SELECT epoch, revision FROM api_key_revision"
 # ruff: noqa: S608  (made of our own column names)
@@ -21,8 +24,17 @@ CASE WHEN revoke_time IS NOT NULL THEN 'REVOKED' WHEN expire_time <= {now} THEN 
 _COUNT = f"SELECT count(*) FROM api_keys WHERE {_STATE.format(now='$1')} = 'ACTIVE'"
 _SELECT_ONE = f"SELECT {_COLUMNS} FROM api_keys WHERE tenant = $1 AND id = $2 FOR UPDATE"
 _UPSERT = f"""
-INSERT INTO api_keys ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+INSERT INTO api_keys ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (id) DO UPDATE SET revoke_time = excluded.revoke_time, revoker = excluded.revoker
+"""
+# In one order, so that two instances do not wait for each other.
+_WRITE_USES = """
+WITH used AS (
+    SELECT id, time FROM api_keys JOIN unnest($1::text[], $2::timestamptz[]) AS reported (id, time) USING (id)
+    WHERE last_use_time IS NULL OR last_use_time < time
+    ORDER BY id FOR UPDATE OF api_keys
+)
+UPDATE api_keys SET last_use_time = greatest(last_use_time, used.time) FROM used WHERE api_keys.id = used.id
 """
 # In one statement, so that the revision and the keys belong together.
 _SELECT_VALID = f"""
@@ -69,7 +81,11 @@ class PostgresApiKeys:
             key.expire_time,
             key.revoke_time,
             key.revoker,
+            key.last_use_time,
         )
+
+    async def write_uses(self, uses: Mapping[str, datetime]) -> None:
+        await self._connection.execute(_WRITE_USES, list(uses), list(uses.values()))
 
 
 class PostgresApiKeyReader:
@@ -110,4 +126,5 @@ def _key_of(row: Record) -> ApiKey:
         expire_time=row["expire_time"],
         revoke_time=row["revoke_time"],
         revoker=row["revoker"],
+        last_use_time=row["last_use_time"],
     )
