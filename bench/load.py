@@ -1,6 +1,7 @@
 """Load over gRPC: batches of events, as fast as they are accepted or at a given rate.
 
-`python -m bench.load --target HOST:PORT --seconds 30 [--rate EVENTS_PER_SECOND]` prints one JSON object at the end.
+`python -m bench.load --target HOST:PORT --seconds 30 [--rate EVENTS_PER_SECOND]` prints one JSON object at the end. A
+secure system is sent to with `--ca-file` and `--key-file`.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
+from pathlib import Path
 from typing import TypeAlias
 
 import grpc
@@ -21,6 +23,14 @@ SERVICE = "/tocsin.logs.v1.LogIngestService"
 DEADLINE = 15.0
 
 Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """How a secure system is called: the authority by which it is known, and a key."""
+
+    ca_file: Path
+    key_file: Path
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,20 +52,29 @@ async def load(
     rate: float | None,
     services: int = 0,
     is_columns: bool = False,
+    credentials: Credentials | None = None,
 ) -> Sent:
     """Send batches for some seconds, with so many calls in flight."""
     sent = Sent()
     source = cycle((columns if is_columns else batches)(size, services))
     method = f"{SERVICE}/{'IngestColumns' if is_columns else 'IngestBatch'}"
     started = time.monotonic()
-    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(target, options=options) as channel:
+    async with _channel(target, credentials) as channel:
         call: Method = channel.unary_unary(method, response_deserializer=IngestBatchResponse.FromString)
         turns = _turns(started, seconds, size, rate)
         workers = [_worker(call, source, turns, sent) for _ in range(in_flight)]
         await asyncio.gather(*workers)
     sent.seconds = time.monotonic() - started
     return sent
+
+
+def _channel(target: str, credentials: Credentials | None) -> grpc.aio.Channel:
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    tls = grpc.ssl_channel_credentials(credentials.ca_file.read_bytes())
+    key = grpc.access_token_call_credentials(credentials.key_file.read_text().strip())
+    return grpc.aio.secure_channel(target, grpc.composite_channel_credentials(tls, key), options=options)
 
 
 async def _worker(
@@ -98,6 +117,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="events per second; default: as fast as possible")
     parser.add_argument("--services", type=int, default=0, help="spread the events over so many services")
     parser.add_argument("--columns", action="store_true", help="send columns, compressed with zstd")
+    parser.add_argument("--ca-file", type=Path, help="the authority of a secure system")
+    parser.add_argument("--key-file", type=Path, help="a key for it")
     given = parser.parse_args()
     run = load(
         given.target,
@@ -107,6 +128,7 @@ def main() -> None:
         rate=given.rate,
         services=given.services,
         is_columns=given.columns,
+        credentials=Credentials(ca_file=given.ca_file, key_file=given.key_file) if given.ca_file else None,
     )
     sent = asdict(asyncio.run(run))
     latencies = sorted(sent.pop("latencies"))

@@ -4,18 +4,20 @@ The load runs in processes of its own, from this tree, also when the system is a
 """
 
 import json
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection
 
 import grpc
 
 from bench.costs import ProcessCost, cpu_micros_per_event, process_costs
 from bench.probes import create_rule, create_silent_rules, delete_rules, delivered, probe
 from stack.ports import Ports
+from stack.readiness import http_get
+from stack.secure_files import SecureFiles
 
 BATCH_EVENTS = 500
 COLUMNS_EVENTS = 2000
@@ -79,18 +81,22 @@ def warm_up(ports: Ports, seconds: float) -> None:
     _await(lambda: evaluated(ports) - before >= sent)
 
 
-def throughput(ports: Ports, seconds: float, *, is_columns: bool = False, services: int = 0) -> Throughput:
+def throughput(
+    ports: Ports, seconds: float, *, is_columns: bool = False, services: int = 0, secure: SecureFiles | None = None
+) -> Throughput:
     """Send batches, or columns, as fast as they are accepted, then wait until all are evaluated."""
-    before, counted, started = process_costs(ports), evaluated(ports), time.monotonic()
+    context = None if secure is None else secure.client_context()
+    before, counted, started = process_costs(ports), evaluated(ports, context), time.monotonic()
     form = ("--size", str(COLUMNS_EVENTS), "--columns") if is_columns else ("--size", str(BATCH_EVENTS))
-    load = _start("bench.load", ports, "--seconds", str(seconds), "--services", str(services), *form)
+    keys = () if secure is None else ("--ca-file", str(secure.ca), "--key-file", str(secure.admin_key))
+    load = _start("bench.load", ports, "--seconds", str(seconds), "--services", str(services), *form, *keys)
     sent = json.loads(load.communicate()[0])
-    middle, at_end = time.monotonic() - started, evaluated(ports) - counted
-    _await(lambda: evaluated(ports) - counted >= sent["events"])
+    middle, at_end = time.monotonic() - started, evaluated(ports, context) - counted
+    _await(lambda: evaluated(ports, context) - counted >= sent["events"])
     took, after = time.monotonic() - started, process_costs(ports)
     return Throughput(
         sent=sent["events"],
-        evaluated=evaluated(ports) - counted,
+        evaluated=evaluated(ports, context) - counted,
         evaluated_at_end=at_end,
         seconds=middle,
         seconds_after=took - middle,
@@ -155,9 +161,9 @@ def quantile(seconds: Mapping[str, float], share: float) -> float | None:
     return ordered[int(len(ordered) * share)] * 1000 if ordered else None
 
 
-def evaluated(ports: Ports) -> int:
+def evaluated(ports: Ports, context: ssl.SSLContext | None = None) -> int:
     """Return how many events the evaluator has evaluated since it started."""
-    return int(read_counter(ports.evaluator_admin, "events_evaluated_total"))
+    return int(read_counter(ports.evaluator_admin, "events_evaluated_total", context))
 
 
 def _await(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
@@ -166,14 +172,9 @@ def _await(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def read_counter(port: int, name: str) -> float:
+def read_counter(port: int, name: str, context: ssl.SSLContext | None = None) -> float:
     """Return a counter's sum over its labels, from a service's metrics; 0.0 while it does not exist."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
-    finally:
-        connection.close()
+    lines = http_get(port, "/metrics", context).decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
