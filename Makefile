@@ -101,7 +101,7 @@ failover: $(READY) names ## the same of a system of which each part stands more 
 	@$(BIN)/tocsin exercise --replicated redis-node $(ARGS)
 
 fuzz: $(READY) names ## send 100,000 hostile inputs to a system; INPUTS=… sends another number
-	TOCSIN_FUZZ_INPUTS=$(or $(INPUTS),100000) $(BIN)/python -m pytest -q tests/fuzz
+	TOCSIN_FUZZ_INPUTS=$(or $(INPUTS),100000) $(BIN)/python -m pytest -q tests/fuzz --timeout 0
 
 bench: $(READY) names ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)
