@@ -138,6 +138,15 @@ class Database:
             async with self.transaction() as connection:
                 return await work(connection)
 
+    async def run_once_more(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Do idempotent work outside of any transaction; after a lost connection do it once more at once."""
+        try:
+            async with self.connection() as connection:
+                return await work(connection)
+        except StoreUnavailable:
+            async with self.connection() as connection:
+                return await work(connection)
+
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a statement and return its rows; once more when the connection was lost."""
         return await self.run_idempotent(lambda connection: connection.fetch(query, *arguments))
@@ -198,6 +207,7 @@ async def connect(
     pool = await asyncpg.create_pool(
         connect=connector.open,
         init=partial(take_role, role=all_tenants_role_of(schema) if serves_all else role_of(schema), schema=schema),
+        reset=_keep_session,
         min_size=0,
         max_size=settings.pool_size,
         timeout=_ACQUIRE_SECONDS,
@@ -258,6 +268,13 @@ async def _listen_on(
             connection.remove_termination_listener(on_termination)
             for channel in handlers:
                 await connection.remove_listener(channel, on_notification)
+
+
+async def _keep_session(_: object) -> None:
+    """Lend a connection again as it is, instead of a round trip that resets its session.
+
+    No statement changes a session for longer than its transaction, and the driver has ended that.
+    """
 
 
 async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
