@@ -9,6 +9,7 @@ consumers deduplicate. A service that uses this runs `SQL` and `LEASE_SQL` in it
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -141,6 +142,8 @@ class _Relay:
         self._database = database
         self._producer = producer
         self._holder = str(uuid7())
+        # When the lease was last taken, on the clock that never goes back.
+        self._lease_time = -math.inf
         self._waiting = 0
         meter = telemetry.meter(__name__)
         meter.create_observable_gauge(
@@ -163,25 +166,39 @@ class _Relay:
 
     async def end_lease(self) -> None:
         """Let another instance take the lease at once."""
+        self._lease_time = -math.inf
         await self._database.fetch(_END_LEASE, self._holder)
 
     async def _publish_batch(self) -> int:
         """Publish the oldest records and delete them; return how many."""
-        if not await self._database.fetchrow("SELECT 1 FROM outbox LIMIT 1"):
-            self._waiting = 0
-            return 0
-        if not await self._take_lease():
-            return 0
-        # Read after the lease was taken: what its last holder has deleted is not published again.
-        rows = await self._database.fetch("SELECT * FROM outbox ORDER BY id LIMIT $1", _BATCH)
+        rows = await self._database.run_once_more(self._take_batch)
         self._waiting = len(rows)
+        if not rows:
+            return 0
         too_large = await self._send(rows)
         await self._database.fetch("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
         self._report(len(rows) - len(too_large), too_large)
         return len(rows)
 
-    async def _take_lease(self) -> bool:
-        return bool(await self._database.fetchrow(_TAKE_LEASE, self._holder, _LEASE))
+    async def _take_batch(self, connection: Connection) -> list[asyncpg.Record]:
+        """Return the oldest records, none where another instance has the lease."""
+        if not self._has_fresh_lease():
+            if not await connection.fetchrow("SELECT 1 FROM outbox LIMIT 1"):
+                return []
+            if not await self._take_lease(connection):
+                return []
+        # Read after the lease was taken: what its last holder has deleted is not published again.
+        return await connection.fetch("SELECT * FROM outbox ORDER BY id LIMIT $1", _BATCH)
+
+    def _has_fresh_lease(self) -> bool:
+        """Return whether the lease was taken so lately that it lasts until it is renewed."""
+        return self._database.clock.monotonic() - self._lease_time < _RENEW_EVERY.total_seconds()
+
+    async def _take_lease(self, connection: Connection) -> bool:
+        asked = self._database.clock.monotonic()
+        is_taken = bool(await connection.fetchrow(_TAKE_LEASE, self._holder, _LEASE))
+        self._lease_time = asked if is_taken else -math.inf
+        return is_taken
 
     async def _send(self, rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
         """Send records to Kafka and wait for all of them, renewing the lease; return those that are too large.
@@ -191,7 +208,7 @@ class _Relay:
         futures = [self._enqueue(row) for row in rows]
         sending = asyncio.gather(*futures, return_exceptions=True)
         while not (await asyncio.wait({sending}, timeout=_RENEW_EVERY.total_seconds()))[0]:
-            await self._take_lease()
+            await self._database.run_once_more(self._take_lease)
         too_large = []
         for row, error in zip(rows, sending.result(), strict=True):
             if isinstance(error, RequestTooLarge):
