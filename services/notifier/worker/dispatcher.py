@@ -7,7 +7,7 @@ waits any more: of several at once some would be asked to wait again, and the ot
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -47,6 +47,8 @@ class Dispatcher:
         self._held: dict[UUID, asyncio.Task[None]] = {}
         self._probe: asyncio.Task[None] | None = None
         self._has_failed = True
+        # When the queue was last counted: that costs as much as it is long.
+        self._status_time = datetime.min.replace(tzinfo=UTC)
 
     def wake(self) -> None:
         """Look for deliveries at once."""
@@ -81,14 +83,16 @@ class Dispatcher:
         match next_step(status, now=now):
             case DispatchStep.SEND:
                 # Only what can be sent at once is leased: a lease that waits in memory helps nobody.
-                due = await self._lease(QueueFilter.DUE, limit=self._free, now=now)
-                limit = 1 if self._has_failed and not is_probing and len(due) < self._free else 0
+                free = self._free
+                due = await self._lease(QueueFilter.DUE, limit=free, now=now)
+                limit = 1 if self._has_failed and not is_probing and len(due) < free else 0
                 probes = await self._lease(QueueFilter.DUE_PROBE, limit=limit, now=now)
                 self._start(group, due)
                 self._start_probe(group, probes)
                 if not self._held and self._wait_until is not None and self._wait_until <= now:
                     self._wait_until = None
-                return bool(due or probes)
+                # Fewer than could be sent are all that are due; what comes later wakes this.
+                return (bool(due) and len(due) == free) or bool(probes)
             case DispatchStep.WAIT:
                 return await self._fall_back_late(now)
             case DispatchStep.PROBE:
@@ -159,7 +163,12 @@ class Dispatcher:
     async def _pause(self) -> timedelta:
         """Return the time until the next delivery is due, bounded."""
         now = self._clock.now()
+        is_closed = circuit_of(self.breaker) is CircuitState.CLOSED and self._wait_until is None
+        if is_closed and self._free <= 0 and now < self._status_time + _POLL_INTERVAL:
+            # Nothing can be sent before something that is being sent has ended, which wakes this.
+            return _POLL_INTERVAL
         status = await self._queue.status(self.channel, now=now)
+        self._status_time = now
         self._has_failed = status.failed > 0
         self._metrics.waiting(self.channel, waiting=status.waiting, failed=status.failed)
         due_time = status.next_due_time

@@ -75,7 +75,7 @@ FROM (SELECT DISTINCT hashtextextended(subject, 0) AS key FROM unnest($1::text[]
 
 
 # The sequence of a subject's first notification: there are no earlier ones.
-_FIRST = 1
+FIRST_SEQUENCE = 1
 
 # What each subject's notifications went to, each with the sequence of the first one that did.
 EarlierDeliveries = dict[str, list[tuple[int, EarlierDelivery]]]
@@ -99,7 +99,7 @@ class PostgresDeliveryPlans:
     async def insert(self, planned: Sequence[PlannedNotification], *, now: datetime) -> frozenset[str]:
         async def work(connection: Connection) -> frozenset[str]:
             await _insert_notifications(connection, planned, now)
-            later = [notification.subject_id for notification in planned if notification.sequence > _FIRST]
+            later = [notification.subject_id for notification in planned if notification.sequence > FIRST_SEQUENCE]
             earlier = await self._earlier_deliveries(connection, later)
             deliveries = [delivery for each in planned for delivery in _plan(each, earlier)]
             return await insert_deliveries(connection, deliveries, now=now)

@@ -1,15 +1,33 @@
-"""The outcomes of attempts, with all that follows from them, in one transaction."""
+"""The outcomes of attempts, with all that follows from them: none is written without the rest, and none twice.
 
+A channel's deliveries end faster than a transaction commits. So outcomes that come while one is being written wait for
+it, and are written together then; none waits for others to come. A failure of a channel, and a recovery, lead to more
+than the delivery's own row: these have transactions of their own. So has each outcome of a batch that the database
+refuses as a whole, so that one of them cannot hold up the others.
+"""
+
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from services.chassis import outbox
+from services.chassis.failures import StoreUnavailable
+from services.chassis.kafka import Headers
 from services.chassis.postgres import Connection, Database
+from services.chassis.telemetry import trace_headers
 from services.contract.topics import NOTIFICATION_RESULTS
-from services.notifier.adapters.postgres.deliveries import NewDelivery, insert_deliveries, lock_subjects
+from services.notifier.adapters.postgres.deliveries import (
+    FIRST_SEQUENCE,
+    NewDelivery,
+    insert_deliveries,
+    lock_subjects,
+)
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryState, is_first_failure
 from services.notifier.core.routing import DeliveryTarget, fallback_targets, gets_from_fallback, is_exhausted
 from services.notifier.messages import UnreadableNotificationError, decode_notification, encode_result
@@ -19,17 +37,25 @@ from services.notifier.ports import DeliveryOutcome
 # holds the lease now.
 _UPDATE = """
 UPDATE deliveries
-SET state = $2, turn = $3, attempt_count = $4, due_at = $5, reason = $6, last_error = $7, failed_at = $8,
-    updated_at = $9, holder = '', recipient = $12
-WHERE id = $1
-  AND (state = 'IN_FLIGHT' AND holder = $10 AND attempt_count = $11
-       OR $2 = 'DELIVERED' AND state <> 'DELIVERED')
-RETURNING failed_at
+SET state = ended.state, turn = ended.turn, attempt_count = ended.attempt_count, due_at = ended.due_at,
+    reason = ended.reason, last_error = ended.last_error, failed_at = ended.failed_at, updated_at = ended.updated_at,
+    holder = '', recipient = ended.recipient
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::timestamptz[], $7::text[], $8::text[],
+            $9::timestamptz[], $10::timestamptz[], $11::integer[], $12::text[])
+     AS ended (id, state, turn, attempt_count, due_at, reason, last_error, failed_at, updated_at, leased_count,
+               recipient)
+WHERE deliveries.id = ended.id
+  AND (deliveries.state = 'IN_FLIGHT' AND deliveries.holder = $1 AND deliveries.attempt_count = ended.leased_count
+       OR ended.state = 'DELIVERED' AND deliveries.state <> 'DELIVERED')
+RETURNING deliveries.id
 """
 
 _SUPERSEDE = """
-UPDATE deliveries SET state = 'SUPERSEDED', updated_at = $4
-WHERE subject_id = $1 AND channel = $2 AND sequence < $3 AND state IN ('PENDING', 'FAILED')
+UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
+     AS newer (subject_id, channel, sequence, delivered_at)
+WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
+  AND deliveries.sequence < newer.sequence AND deliveries.state IN ('PENDING', 'FAILED')
 """
 
 _REDRIVE = """
@@ -51,6 +77,20 @@ FROM notifications AS mine WHERE subject_id = $1 AND sequence >= $2 ORDER BY seq
 """
 
 
+# As many as one statement takes well; the workers of all channels are fewer.
+_MAX_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An outcome that is to be written, in whose trace, and who waits for that."""
+
+    outcome: DeliveryOutcome
+    now: datetime
+    headers: Headers
+    written: "asyncio.Future[frozenset[str]]"
+
+
 class PostgresDeliveryOutcomes:
     """Writes the outcomes of one instance."""
 
@@ -66,17 +106,73 @@ class PostgresDeliveryOutcomes:
         self._instance = instance
         self._fallbacks = fallbacks
         self._probe_interval = probe_interval
+        self._waiting: list[_Waiting] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
-        return await self._database.run_idempotent(partial(self._record, outcome=outcome, now=now))
+        if not _is_of_one_row(outcome):
+            return await self._database.run_idempotent(partial(self._record, outcome=outcome, now=now))
+        written: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(outcome, now, trace_headers(), written))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_waiting(), name="write outcomes")
+        return await written
+
+    async def _write_waiting(self) -> None:
+        """Write what waits, until nothing does."""
+        try:
+            while self._waiting:
+                await self._write_batch(self._pop_batch())
+        finally:
+            self._writing = None
+
+    def _pop_batch(self) -> list[_Waiting]:
+        """Return what is written next; of a delivery whose lease has ended meanwhile there may be two outcomes."""
+        batch: dict[UUID, _Waiting] = {}
+        rest = []
+        for each in self._waiting:
+            if len(batch) == _MAX_BATCH or each.outcome.after.id in batch:
+                rest.append(each)
+            else:
+                batch[each.outcome.after.id] = each
+        self._waiting = rest
+        return list(batch.values())
+
+    async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._database.run_idempotent(partial(self._record_all, batch=batch))
+        except StoreUnavailable as failure:
+            _fail(batch, failure)
+        except Exception as error:  # noqa: BLE001 - whoever waits for the outcome gets it
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                for each in batch:
+                    await self._write_batch([each])
+        else:
+            for each in batch:
+                if not each.written.done():
+                    each.written.set_result(frozenset())
+
+    async def _record_all(self, connection: Connection, *, batch: Sequence[_Waiting]) -> None:
+        """Write outcomes that change nothing but the deliveries' own rows, and those before them."""
+        own = await self._update(connection, [(each.outcome, each.now) for each in batch])
+        delivered = [
+            each
+            for each in batch
+            if each.outcome.after.id in own and each.outcome.after.state is DeliveryState.DELIVERED
+        ]
+        await _supersede(connection, [(each.outcome.after, each.now) for each in delivered])
+        results = [_result(each.outcome.after, each.now, each.headers) for each in delivered]
+        await outbox.put_all(connection, NOTIFICATION_RESULTS, results)
 
     async def _record(self, connection: Connection, *, outcome: DeliveryOutcome, now: datetime) -> frozenset[str]:
         before, after = outcome.before, outcome.after
-        if not await self._update(connection, before, after, now):
+        if not await self._update(connection, [(outcome, now)]):
             return frozenset()
         channels: set[str] = set()
         if after.state is DeliveryState.DELIVERED:
-            await connection.execute(_SUPERSEDE, after.subject_id, after.channel, after.sequence, now)
+            await _supersede(connection, [(after, now)])
             await _insert_result(connection, after, now)
         if after.state is DeliveryState.FAILED:
             channels |= await self._record_failure(connection, before, after, now)
@@ -87,24 +183,13 @@ class PostgresDeliveryOutcomes:
             await connection.execute(_POSTPONE_PROBES, after.channel, now + self._probe_interval)
         return frozenset(channels)
 
-    async def _update(self, connection: Connection, before: Delivery, after: Delivery, now: datetime) -> bool:
-        """Write the new state; return whether this instance may."""
-        row = await connection.fetchrow(
-            _UPDATE,
-            after.id,
-            after.state.value,
-            after.attempt_kind.value,
-            after.attempt_count,
-            after.due_time,
-            after.reason.value if after.reason else None,
-            after.last_error,
-            after.fail_time,
-            now,
-            self._instance,
-            before.attempt_count,
-            after.recipient,
-        )
-        return row is not None
+    async def _update(
+        self, connection: Connection, outcomes: Sequence[tuple[DeliveryOutcome, datetime]]
+    ) -> frozenset[UUID]:
+        """Write the new states; return the deliveries of which this instance may."""
+        rows = [_ended_row(outcome, now) for outcome, now in outcomes]
+        updated = await connection.fetch(_UPDATE, self._instance, *map(list, zip(*rows, strict=True)))
+        return frozenset(row["id"] for row in updated)
 
     async def _record_failure(
         self, connection: Connection, before: Delivery, after: Delivery, now: datetime
@@ -154,8 +239,56 @@ def _takes(target: DeliveryTarget, row: asyncpg.Record) -> bool:
     return gets_from_fallback(target, receivers=notification.receivers, channels=row["channels"])
 
 
+def _is_of_one_row(outcome: DeliveryOutcome) -> bool:
+    """Return whether nothing follows from an outcome for other channels, or for other deliveries of its own."""
+    is_probe = outcome.before.attempt_kind is AttemptKind.PROBE
+    return outcome.after.state is not DeliveryState.FAILED and not outcome.channel_recovered and not is_probe
+
+
+def _ended_row(outcome: DeliveryOutcome, now: datetime) -> tuple[Any, ...]:
+    after = outcome.after
+    return (
+        after.id,
+        after.state.value,
+        after.attempt_kind.value,
+        after.attempt_count,
+        after.due_time,
+        after.reason.value if after.reason else None,
+        after.last_error,
+        after.fail_time,
+        now,
+        outcome.before.attempt_count,
+        after.recipient,
+    )
+
+
+async def _supersede(connection: Connection, delivered: Sequence[tuple[Delivery, datetime]]) -> None:
+    """Write that nothing older about the same subjects is sent any more."""
+    rows = [
+        (delivery.subject_id, delivery.channel, delivery.sequence, now)
+        for delivery, now in delivered
+        if delivery.sequence > FIRST_SEQUENCE
+    ]
+    if rows:
+        await connection.execute(_SUPERSEDE, *map(list, zip(*rows, strict=True)))
+
+
 async def _insert_result(
     connection: Connection, delivery: Delivery, now: datetime, *, is_exhausted: bool = False
 ) -> None:
-    record = encode_result(delivery, now, is_exhausted=is_exhausted)
-    await outbox.put(connection, NOTIFICATION_RESULTS, delivery.alert_id.encode(), record)
+    result = _result(delivery, now, trace_headers(), is_exhausted=is_exhausted)
+    await outbox.put_all(connection, NOTIFICATION_RESULTS, [result])
+
+
+def _result(delivery: Delivery, now: datetime, headers: Headers, *, is_exhausted: bool = False) -> outbox.OutboxRecord:
+    return outbox.OutboxRecord(
+        key=delivery.alert_id.encode(),
+        value=encode_result(delivery, now, is_exhausted=is_exhausted),
+        headers=headers,
+    )
+
+
+def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
+    for each in batch:
+        if not each.written.done():
+            each.written.set_exception(error)
