@@ -95,7 +95,6 @@ def _listen(server: grpc.aio.Server, process: ProcessSettings) -> tuple[int, int
     if not process.tls.is_on:
         return server.add_insecure_port(_address_of(process.listen)), None
     files = TlsFiles(process.tls)
-    files.observe_expiry()
     bound = server.add_secure_port(_address_of(process.listen), server_credentials(files))
     if not process.plaintext_listen:
         return bound, None

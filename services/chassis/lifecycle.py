@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import structlog
 import uvloop
 
+from services.chassis.certificate_expiry import observe_expiry
 from services.chassis.health import Health
 from services.chassis.logs import configure_logs
 from services.chassis.settings import ProcessSettings, SettingsError, load_settings, renamed_settings
@@ -65,6 +66,7 @@ def main(
         # A tenth more single events a second than with the standard library's loop.
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
+        observe_expiry(settings)
         code = runner.run(_run(service, app(settings), process.drain))
     sys.exit(code)
 

@@ -5,7 +5,7 @@ files are wrong, for example between the writing of a key and that of its certif
 """
 
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from opentelemetry.metrics import CallbackOptions, Observation
 
-from services.chassis import telemetry
 from services.chassis.settings import SettingsError, TlsSettings
 
 log = structlog.get_logger()
@@ -36,8 +34,6 @@ class TlsMaterial:
     key: bytes
     ca: bytes
     expires: datetime
-    # Of the authority that expires first.
-    ca_expires: datetime
 
 
 class TlsFiles:
@@ -79,22 +75,6 @@ class TlsFiles:
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(ca)
 
-    def observe_expiry(self) -> None:
-        """Report until when the certificate and the authority are valid."""
-        telemetry.meter(__name__).create_observable_gauge(
-            "tocsin.certificate.expiry_timestamp",
-            callbacks=[self._observe],
-            unit="s",
-            description="When the certificate expires, in seconds since the epoch, by the setting that names its file.",
-        )
-
-    def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
-        material = self.current()
-        return (
-            Observation(material.expires.timestamp(), {"certificate": "tls_certificate"}),
-            Observation(material.ca_expires.timestamp(), {"certificate": "tls_ca"}),
-        )
-
     def _read_versions(self) -> _Versions:
         return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in (path.stat() for path in self._paths))
 
@@ -102,7 +82,7 @@ class TlsFiles:
         certificate, key, ca = (path.read_bytes() for path in self._paths)
         chain = self._parsed(0, "certificate", x509.load_pem_x509_certificates, certificate)
         private = self._parsed(1, "key without a password", _private_key, key)
-        trusted = self._parsed(2, "certificate", x509.load_pem_x509_certificates, ca)
+        self._parsed(2, "certificate", x509.load_pem_x509_certificates, ca)
         if chain[0].public_key() != private.public_key():
             raise ValueError(
                 f"{self._paths[1]}: expected the key of the certificate in {self._paths[0]}, found another"
@@ -112,7 +92,6 @@ class TlsFiles:
             key=key,
             ca=ca,
             expires=chain[0].not_valid_after_utc,
-            ca_expires=min(one.not_valid_after_utc for one in trusted),
         )
 
     def _parsed(self, index: int, what: str, parse: Callable[[bytes], _T], data: bytes) -> _T:

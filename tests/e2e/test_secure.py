@@ -227,7 +227,8 @@ def test_an_admin_port_tells_states_to_all_and_the_rest_to_prometheus(
     port, ca = getattr(secure.system.wiring.ports, f"{service}_admin"), secure.files.ca
     prometheus = client_context(ca, secure.files.certificate("prometheus"))
     exposed = http_get(port, "/metrics", prometheus).decode()
-    assert 'tocsin_certificate_expiry_timestamp_seconds{certificate="tls_certificate"}' in exposed
+    for certificate in ("tls_certificate", "tls_ca"):
+        assert f'tocsin_certificate_expiry_timestamp_seconds{{certificate="{certificate}"}}' in exposed
     assert set(json.loads(http_get(port, "/health/reasons", prometheus))) > {"service", "status"}
     others = (None, secure.admin, secure.files.certificate("evaluator"))
     for context in [client_context(ca, own) for own in others]:
