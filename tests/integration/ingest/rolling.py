@@ -1,9 +1,10 @@
 """Instances of ingest behind an Envoy, and a steady load on them, for tests that restart one after another."""
 
 import asyncio
+import json
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,25 @@ class Instance:
     def stop(self) -> None:
         self._processes.stop("ingest")
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._processes.kill("ingest")
+
 
 @contextmanager
 def envoy_before(instances: Sequence[Ports], folder: Path, **more: Any) -> Iterator[int]:
     """Run an Envoy before instances on these ports, and give the port of its edge."""
+    addresses = {
+        "ingest": ",".join(f"127.0.0.1:{each.ingest}" for each in instances),
+        "ingest_admin": ",".join(f"127.0.0.1:{each.ingest_admin}" for each in instances),
+    }
+    with envoy_with_names(folder, **(addresses | more)) as ports:
+        yield ports.edge
+
+
+@contextmanager
+def envoy_with_names(folder: Path, *, name_server: int | None = None, **more: Any) -> Iterator[Ports]:
+    """Run an Envoy that asks the name server on this port, the machine's own without one, and give its ports."""
     ports = Ports.free()
     folder.mkdir(exist_ok=True)
     settings = EnvoySettings(
@@ -71,20 +87,42 @@ def envoy_before(instances: Sequence[Ports], folder: Path, **more: Any) -> Itera
         edge_port=ports.edge,
         mesh_port=ports.mesh,
         admin_port=ports.envoy_admin,
-        ingest=",".join(f"127.0.0.1:{each.ingest}" for each in instances),
-        ingest_admin=",".join(f"127.0.0.1:{each.ingest_admin}" for each in instances),
         access_log=folder / "access.log",
         **more,
     )
+    config = write_config(settings, folder)
+    if name_server is not None:
+        config.write_text(json.dumps(_asking(json.loads(config.read_text()), name_server)))
     with (
         (folder / "envoy.log").open("wb") as log,
-        subprocess.Popen(envoy_command(write_config(settings, folder)), stdout=log, stderr=log) as envoy,
+        subprocess.Popen(envoy_command(config), stdout=log, stderr=log) as envoy,
     ):
         try:
             Starter(Processes(folder), print).wait_until_ready("ingest", lambda: http_get(ports.edge, "/health"))
-            yield ports.edge
+            yield ports
         finally:
             envoy.terminate()
+
+
+def _asking(config: dict[str, Any], port: int) -> dict[str, Any]:
+    """Let a configuration's clusters ask a name server of the test, and change nothing else of them."""
+    kind = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+    servers = [{"socket_address": {"address": "127.0.0.1", "port_value": port}}]
+    for cluster in config["static_resources"]["clusters"]:
+        form = cluster.get("cluster_type", {})
+        if form.get("name") == "envoy.clusters.dns":
+            form["typed_config"]["typed_dns_resolver_config"] = {
+                "name": "envoy.network.dns_resolver.cares",
+                "typed_config": {"@type": kind, "resolvers": servers},
+            }
+    return config
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  (what is waited for happens in other processes)
+            await asyncio.sleep(0.05)
 
 
 def hint(error: Any) -> str:
