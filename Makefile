@@ -13,7 +13,7 @@ LEVELS := contract integration e2e fuzz
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Decisions are functions of values: each of their branches has an example. Random ones would cover by luck, and are
 # not measured (tests/conftest.py).
-DECISIONS := services/domain $(wildcard services/*/core)
+DECISIONS := services/domain services/redaction $(wildcard services/*/core)
 COVERED := $(DECISIONS:%=--cov=%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 HELM = $(or $(shell command -v helm),$(abspath $(BIN))/helm)

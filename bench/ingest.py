@@ -28,9 +28,9 @@ from bench.processes import child, gateway_settings
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.field_checks import Limits
-from services.ingest.core.redaction.presets import SECRET_PRESETS
-from services.ingest.core.redaction.redaction import Redact, redact_nothing
-from services.ingest.core.redaction.redactor import Redactor
+from services.ingest.core.redaction import Redact, redact_nothing
+from services.ingest.core.redactor import Redactor
+from services.redaction.presets import SECRET_PRESETS
 from stack.ports import Ports
 from stack.testing import Servers, fresh_name
 from stack.topics import create_topics, delete_topics

@@ -12,14 +12,12 @@ from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health, admin_server
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import serving
-from services.chassis.settings import SettingsError
 from services.contract.public_services import PUBLIC_SERVICES
 from services.domain.tenants import TenantLimits
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.event_rates import EventRates
-from services.ingest.core.redaction.presets import SecretPattern
-from services.ingest.core.redaction.redaction import Redact, redact_nothing
+from services.ingest.core.redaction import Redact, redact_nothing
 from services.ingest.metrics import Metrics
 from services.ingest.ports import EventProducer
 from services.ingest.rpc.batch_handler import BatchHandler
@@ -31,6 +29,7 @@ from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.publisher import InFlightBytes, Publisher
+from services.redaction.settings import read_patterns
 from tocsin.logs.v1.log_event_pb2 import EventColumns
 
 
@@ -69,15 +68,9 @@ def chosen_redact(settings: Settings) -> Redact:
     if not settings.redact and not settings.redact_patterns_file:
         return redact_nothing
     # Hyperscan and RE2 take 20 MB and a tenth of a second.
-    from services.ingest.core.redaction.patterns_file import InvalidPatternsError, parse_patterns  # noqa: PLC0415
-    from services.ingest.core.redaction.redactor import Redactor  # noqa: PLC0415
+    from services.ingest.core.redactor import Redactor  # noqa: PLC0415
 
-    patterns: tuple[SecretPattern, ...] = ()
-    if path := settings.redact_patterns_file:
-        try:
-            patterns = parse_patterns(settings.read_patterns_file())
-        except InvalidPatternsError as error:
-            raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from None
+    patterns = read_patterns(settings.redact_patterns_file)
     return Redactor(settings.redact, patterns, max_message_bytes=settings.max_message_bytes).redact
 
 

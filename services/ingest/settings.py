@@ -2,23 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
-from services.chassis.settings import KafkaSettings, ProcessSettings, SettingsError, part, setting
+from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
 from services.contract.event_columns import MAX_STREAM_BYTES
 from services.domain.event_fields import DEFAULT_MAX_ATTRIBUTES
 from services.domain.tenants import TenantLimits
 from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.field_checks import Limits
-from services.ingest.core.redaction.presets import SECRET_PRESETS
+from services.redaction.presets import SECRET_PRESETS
+from services.redaction.settings import known_presets
 
 PREFIX = "INGEST_"
 # What describes the columns of a stream has its place too.
 _MAX_RECORD_BYTES = MAX_STREAM_BYTES - 65_536
 # No mask is larger.
 _MIN_MASKED_BYTES = 64
-# A hundred patterns of a thousand characters are not larger.
-_MAX_PATTERNS_BYTES = 512 * 1024
 _COMPRESSIONS = ("lz4", "zstd")
 
 
@@ -29,12 +27,6 @@ def _tenant_limits(text: str) -> None:
 def _known_compression(value: str) -> None:
     if value not in _COMPRESSIONS:
         raise ValueError(f"must be one of {', '.join(_COMPRESSIONS)}")
-
-
-def _known_presets(names: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in SECRET_PRESETS]
-    if unknown:
-        raise ValueError(f"must be names of {', '.join(SECRET_PRESETS)}, got {', '.join(unknown)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +80,7 @@ class Settings:
         "Secrets that are masked in messages and attributes before Kafka, some of"
         f" {', '.join(SECRET_PRESETS)}, with commas; empty: none.",
         default=(),
-        check=_known_presets,
+        check=known_presets,
     )
     redact_patterns_file: str = setting(
         "Path of a file with patterns of other secrets, a `name: regular expression` in each line; empty: none.",
@@ -118,18 +110,6 @@ class Settings:
             raise ValueError(f"max_columns_bytes must be 1 to {MAX_STREAM_BYTES}, got {self.max_columns_bytes}")
         if self.max_receiving < 1:
             raise ValueError(f"max_receiving must be at least 1, got {self.max_receiving}")
-
-    def read_patterns_file(self) -> str:
-        """Return the text of the file with patterns. Raises SettingsError where it cannot be read."""
-        path = Path(self.redact_patterns_file)
-        try:
-            if (size := path.stat().st_size) > _MAX_PATTERNS_BYTES:
-                raise SettingsError([f"{path}: expected at most {_MAX_PATTERNS_BYTES} bytes, found {size}"])
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
-        except UnicodeDecodeError:
-            raise SettingsError([f"{path}: expected text in UTF-8"]) from None
 
     @property
     def limits(self) -> Limits:

@@ -44,6 +44,8 @@ from services.notifier.worker.dispatcher import Dispatcher, Dispatchers
 from services.notifier.worker.intake import NotificationIntake
 from services.notifier.worker.recovery import fail_removed_channels, release_own_leases
 from services.notifier.worker.sender import Sender
+from services.redaction.named_texts import RedactTexts
+from services.redaction.settings import read_patterns
 
 log = structlog.get_logger()
 
@@ -62,6 +64,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     health = Health("notifier")
     source = _routes(settings)
     routes = source.routes
+    redact = chosen_text_redact(settings)
     if not routes.routes:
         log.warning("file_routes_absent", effect="notifications that name no receivers reach nobody")
     async with AsyncExitStack() as stack:
@@ -80,7 +83,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             )
         )
         await stack.enter_async_context(relaying(database, kafka, health))
-        parts = _Parts(settings, routes, database, health)
+        parts = _Parts(settings, routes, database, health, redact)
         await Loop(parts.recover, name="recover", health=health).until_success()
         mesh = await stack.enter_async_context(channel(settings.manager_target, settings.process.tls))
         keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
@@ -142,11 +145,24 @@ def _routes(settings: Settings) -> RoutesSource:
         raise SettingsError([f"{settings.routes}: {problem}" for problem in invalid.problems]) from None
 
 
+def chosen_text_redact(settings: Settings) -> RedactTexts | None:
+    """Return what masks secrets, None where nothing does; load and compile only what the settings name."""
+    if not settings.redact and not settings.redact_patterns_file:
+        return None
+    # Hyperscan and RE2 take 20 MB and a tenth of a second.
+    from services.redaction.text_redactor import TextRedactor  # noqa: PLC0415
+
+    return TextRedactor(settings.redact, read_patterns(settings.redact_patterns_file)).redact
+
+
 class _Parts:
     """What the notifier is made of, between its servers."""
 
-    def __init__(self, settings: Settings, routes: Routes, database: Database, health: Health) -> None:
+    def __init__(
+        self, settings: Settings, routes: Routes, database: Database, health: Health, redact: RedactTexts | None
+    ) -> None:
         self._settings = settings
+        self._redact = redact
         self._health = health
         self._routes = routes
         self.clock = database.clock
@@ -190,6 +206,7 @@ class _Parts:
             metrics=self._metrics,
             wake=self._dispatchers.wake,
             backoff=Backoff(max_delay=_MAX_DATABASE_DELAY),
+            redact=self._redact,
         )
         dispatcher = Dispatcher(spec.name, workers=spec.workers, queue=self._queue, sender=sender, health=self._health)
         self._dispatchers.add(dispatcher)

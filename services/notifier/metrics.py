@@ -46,6 +46,11 @@ class Metrics:
             "tocsin.notifier.unknown.receivers",
             description="Receivers that notifications named, and that the routes file does not name.",
         )
+        self._redacted = instruments.create_counter(
+            "tocsin.notifier.values.redacted",
+            unit="{value}",
+            description="Values of notifications in which secrets were masked at an attempt, by what was masked.",
+        )
         instruments.create_observable_gauge(
             "tocsin.notifier.queue.depth", [self._observe_depths], description="Deliveries that wait, by channel."
         )
@@ -74,6 +79,11 @@ class Metrics:
     def failed(self, channel: str, reason: DeliveryReason) -> None:
         """Count a delivery that has failed."""
         self._sent.add(1, _sent_labels(channel, reason))
+
+    def redacted(self, value_counts: Mapping[str, int]) -> None:
+        """Count values in which something with each name was masked."""
+        for name, values in value_counts.items():
+            self._redacted.add(values, {"name": name})
 
     def unrouted(self) -> None:
         """Count a notification that matches no route."""

@@ -14,6 +14,8 @@ from services.notifier.core.channels.fields import References
 from services.notifier.core.delivery import RetryPolicy
 from services.notifier.core.routes_file import RoutesError, read_routes
 from services.notifier.core.routing import Routes
+from services.redaction.presets import SECRET_PRESETS
+from services.redaction.settings import known_presets
 
 log = structlog.get_logger()
 
@@ -82,6 +84,15 @@ class Settings:
         "How long deliveries are kept after they were delivered; longer than Kafka keeps notifications, or a replay"
         " delivers them again. Deliveries that are PENDING, and those of open alerts and incidents, are always kept.",
         default=timedelta(days=90),
+    )
+    redact: tuple[str, ...] = setting(
+        "Secrets that are masked in notifications before they are sent, some of"
+        f" {', '.join(SECRET_PRESETS)}, with commas; empty: none.",
+        default=(),
+        check=known_presets,
+    )
+    redact_patterns_file: str = setting(
+        "Path of a file with patterns of other secrets, as INGEST_REDACT_PATTERNS_FILE; empty: none.", default=""
     )
     max_batch: int = setting("Most notifications that are read from Kafka at once.", default=200)
 

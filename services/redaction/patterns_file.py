@@ -8,8 +8,8 @@ import re2
 from services.domain.hyperscan_patterns import positions
 from services.domain.regex import may_be_empty
 from services.domain.regex_syntax import UnsupportedError, parse_regex
-from services.ingest.core.redaction.presets import SECRET_PRESETS, SecretPattern
-from services.ingest.core.redaction.secret_scanner import compiles, proposing_regex
+from services.redaction.presets import SECRET_PRESETS, SecretPattern
+from services.redaction.secret_scanner import compiles, proposing_regex
 
 MAX_SECRET_PATTERNS: Final = 100
 _MAX_REGEX: Final = 1000

@@ -1,6 +1,6 @@
 """What secrets look like: the patterns that have a name already."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,3 +101,17 @@ SECRET_PRESETS: Final[Mapping[str, SecretPreset]] = {
         r"(?:\.[0-9A-Za-z\x{c0}-\x{1fff}-]+)*\.[A-Za-z\x{c0}-\x{1fff}]{2,}",
     ),
 }
+
+
+def chosen_patterns(presets: Collection[str], own: Sequence[SecretPattern]) -> list[SecretPattern]:
+    """Return the patterns of the presets with these names, and those of one's own."""
+    return [*(pattern for name in _in_order(presets) for pattern in SECRET_PRESETS[name].patterns), *own]
+
+
+def chosen_keys(presets: Collection[str]) -> list[tuple[str, str]]:
+    """Return the name of each such preset by which a value is masked because of its key, and the keys' regex."""
+    return [(name, SECRET_PRESETS[name].key_regex) for name in _in_order(presets) if SECRET_PRESETS[name].key_regex]
+
+
+def _in_order(presets: Collection[str]) -> list[str]:
+    return [name for name in SECRET_PRESETS if name in presets]

@@ -5,14 +5,14 @@ from typing import Any, Final
 
 import hyperscan
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.domain.hyperscan_patterns import rarest_piece, to_hyperscan, trim, widen
 from services.domain.regex import Regex, is_ascii
 from services.domain.regex_syntax import parse_regex
-from services.ingest.core.columns import Column, Numbers, sizes_of
-from services.ingest.core.redaction.presets import SecretPattern
+from services.redaction.presets import SecretPattern
 
 _NEWLINE: Final = ord("\n")
 # Each report is a call from Hyperscan. After so many, one by one is no longer the dearer way.
@@ -27,7 +27,7 @@ class SecretScanner:
         self._all = frozenset(range(len(patterns)))
         self._database = _database([pattern.regex for pattern in patterns])
 
-    def scan(self, texts: Column) -> Mapping[int, frozenset[int]]:
+    def scan(self, texts: "pa.Array[Any]") -> Mapping[int, frozenset[int]]:
         """Return which patterns may match, by the number of each text; a text without any is not there."""
         if not len(texts):
             return {}
@@ -83,9 +83,9 @@ def _database(regexes: Sequence[str]) -> Any:
     return database
 
 
-def _join(texts: Any) -> tuple[Any, Numbers]:
+def _join(texts: Any) -> tuple[Any, npt.NDArray[np.int64]]:
     """Return the texts with newlines between them, NUL instead of newlines inside, and where each begins."""
-    ends = np.cumsum(sizes_of(texts).astype(np.int64) + 1)
+    ends = np.cumsum(pc.binary_length(texts).to_numpy().astype(np.int64) + 1)
     starts = np.concatenate([[0], ends[:-1]])
     listed: Any = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
     joined: Any = pc.binary_join(listed, "\n")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import re2
 
-from services.ingest.core.redaction.presets import SECRET_GROUP, SecretPattern
+from services.redaction.presets import SECRET_GROUP, SecretPattern
 
 # So often a text is searched by all patterns; where they match even then, a whole part is masked.
 _MAX_ROUNDS: Final = 4

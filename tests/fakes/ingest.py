@@ -13,7 +13,7 @@ from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.event_checker import EventChecker
 from services.ingest.core.event_rates import EventRates
 from services.ingest.core.field_checks import Limits
-from services.ingest.core.redaction.redaction import Redact, redact_nothing
+from services.ingest.core.redaction import Redact, redact_nothing
 from services.ingest.metrics import Metrics
 from services.ingest.rpc.batch_handler import BatchHandler
 from services.ingest.rpc.columns_handler import ColumnsHandler

@@ -11,10 +11,10 @@ import re2
 
 from services.domain.event_fields import MAX_ATTRIBUTE_VALUE
 from services.ingest.core.columns import Column, Columns, Numbers, offsets_of
-from services.ingest.core.redaction.presets import SECRET_PRESETS, SecretPattern
-from services.ingest.core.redaction.redaction import Redaction
-from services.ingest.core.redaction.secret_scanner import SecretScanner
-from services.ingest.core.redaction.text_masker import MaskedText, TextLimit, TextMasker, mask_of_name
+from services.ingest.core.redaction import Redaction
+from services.redaction.presets import SecretPattern, chosen_keys, chosen_patterns
+from services.redaction.secret_scanner import SecretScanner
+from services.redaction.text_masker import MaskedText, TextLimit, TextMasker, mask_of_name
 
 # A longer value is cut once it is accepted, far before this.
 _SEARCHED: Final = TextLimit(maximum=8 * MAX_ATTRIBUTE_VALUE)
@@ -26,11 +26,8 @@ class Redactor:
 
     def __init__(self, presets: Collection[str], patterns: Sequence[SecretPattern], *, max_message_bytes: int) -> None:
         """Compile all patterns, of which there is at least one; that takes some milliseconds."""
-        chosen = {name: preset for name, preset in SECRET_PRESETS.items() if name in presets}
-        everything = [*(pattern for preset in chosen.values() for pattern in preset.patterns), *patterns]
-        self._keys: list[tuple[str, Any]] = [
-            (name, re2.compile(preset.key_regex)) for name, preset in chosen.items() if preset.key_regex
-        ]
+        everything = chosen_patterns(presets, patterns)
+        self._keys: list[tuple[str, Any]] = [(name, re2.compile(regex)) for name, regex in chosen_keys(presets)]
         self._scanner = SecretScanner(everything)
         self._masker = TextMasker(everything)
         self._message_limit = TextLimit(maximum=max_message_bytes)

@@ -4,7 +4,7 @@ import asyncio
 
 from services.contract.event_columns import concat_events
 from services.ingest.core.columns import Columns
-from services.ingest.core.redaction.redaction import Redact, redact_nothing
+from services.ingest.core.redaction import Redact, redact_nothing
 from services.ingest.metrics import Metrics
 
 # Masking them takes a few milliseconds, hostile ones a quarter of a second.

@@ -25,10 +25,12 @@ from services.notifier.core.delivery import (
     shows_recovery,
 )
 from services.notifier.core.notification import NotificationContent
+from services.notifier.core.redaction import redact_content
 from services.notifier.core.response import ChannelResponse, Misconfigured, Refused, Unavailable, circuit_open
 from services.notifier.messages import UnreadableNotificationError, decode_notification
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Channel, DeliveryOutcome, DeliveryOutcomes, LeasedDelivery
+from services.redaction.named_texts import RedactTexts
 
 log = structlog.get_logger()
 
@@ -70,6 +72,8 @@ class Sender:
     metrics: Metrics
     wake: Callable[[frozenset[str]], None]
     backoff: Backoff
+    redact: RedactTexts | None = None
+    """Masks secrets in what is sent; None: nothing is masked."""
 
     async def send(self, leased: LeasedDelivery) -> ChannelResponse:
         """Make one attempt, record its outcome, and return what the channel answered."""
@@ -112,11 +116,18 @@ class Sender:
 
     async def _send(self, notification: NotificationContent, delivery: Delivery) -> ChannelResponse:
         try:
-            return await self.channel.send(notification, delivery.id)
+            return await self.channel.send(self._redacted(notification), delivery.id)
         except Exception as error:  # noqa: BLE001 - one notification that a channel fails on must not stop the others
             # The text of an unforeseen error may hold an address or a key: only its name is logged.
             log.error("channel_crashed", channel=delivery.channel, error=type(error).__name__)  # noqa: TRY400 - as above
             return Refused("the notification cannot be put into the channel's form")
+
+    def _redacted(self, notification: NotificationContent) -> NotificationContent:
+        if self.redact is None:
+            return notification
+        redacted, value_counts = redact_content(notification, self.redact)
+        self.metrics.redacted(value_counts)
+        return redacted
 
     async def _record(
         self,

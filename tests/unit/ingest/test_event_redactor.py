@@ -8,8 +8,8 @@ import pytest
 
 from services.chassis.settings import SettingsError, load_settings
 from services.ingest.app import chosen_redact
-from services.ingest.core.redaction.redaction import redact_nothing
-from services.ingest.core.redaction.redactor import Redactor
+from services.ingest.core.redaction import redact_nothing
+from services.ingest.core.redactor import Redactor
 from services.ingest.settings import PREFIX, Settings
 from tests.fakes.ingest import Bench, a_bench
 from tests.fakes.log_events import an_event

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.contract.event_columns import EVENT_SCHEMA
-from services.ingest.core.redaction.presets import SECRET_PRESETS, SecretPattern
-from services.ingest.core.redaction.redaction import redact_nothing
-from services.ingest.core.redaction.redactor import Redactor
-from services.ingest.core.redaction.text_masker import TextLimit, TextMasker
+from services.ingest.core.redaction import redact_nothing
+from services.ingest.core.redactor import Redactor
+from services.redaction.presets import SECRET_PRESETS, SecretPattern
+from services.redaction.text_masker import TextLimit, TextMasker
 from tests.fakes.ingest import WIRE
 from tests.fakes.log_events import an_event, any_events, columns_of, events_of
 from tocsin.logs.v1.log_event_pb2 import LogEvent

@@ -15,6 +15,8 @@ from services.notifier.core.response import Accepted, AskedToWait, CircuitOpen, 
 from services.notifier.metrics import Metrics
 from services.notifier.ports import LeasedDelivery
 from services.notifier.worker.sender import Sender
+from services.redaction.named_texts import RedactedTexts
+from services.redaction.text_redactor import TextRedactor
 from tests.fakes.clock import FakeClock
 from tests.fakes.notifications import notification
 from tests.fakes.notifier import NOW, SPACE, FakeChannel, FakeOutcomes
@@ -198,3 +200,25 @@ async def test_a_delivery_is_counted_as_failed_once_with_channel_and_reason() ->
     assert 'notifications_sent_total{channel="slack",reason="ATTEMPTS_EXHAUSTED",status="failure"} 0.0' in shown
     assert 'notifications_sent_total{channel="slack",reason="DELIVERED",status="success"} 0.0' in shown
     assert not [line for line in shown if "RETRY_LATER" in line]
+
+
+async def test_secrets_are_masked_in_what_is_sent_and_counted(bench: Bench) -> None:
+    sender = replace(bench.sender, redact=TextRedactor(["keys"], ()).redact)
+    with_key = notification(alert="alert")
+    with_key.alert.samples.add(message="AKIA0123456789ABCDEF refused")
+    with telemetry("test", "i", ""):
+        sender = replace(sender, metrics=Metrics(["slack"], dict))
+        await sender.send(job(with_key.SerializeToString()))
+        lines = exposition()[0].decode()
+    [(sent, _)] = bench.channel.sent
+    assert sent.samples[-1].text == "[redacted:keys] refused"
+    assert 'tocsin_notifier_values_redacted_total{name="keys"} 1.0' in lines
+
+
+async def test_what_cannot_be_masked_is_not_sent(bench: Bench) -> None:
+    def fail(_: object) -> RedactedTexts:
+        raise RuntimeError
+
+    response = await replace(bench.sender, redact=fail).send(job())
+    assert isinstance(response, Refused)
+    assert bench.channel.sent == []

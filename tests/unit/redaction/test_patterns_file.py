@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.ingest.core.redaction.patterns_file import MAX_SECRET_PATTERNS, InvalidPatternsError, parse_patterns
-from services.ingest.core.redaction.presets import SECRET_PRESETS, SecretPattern
-from services.ingest.core.redaction.redactor import Redactor
+from services.ingest.core.redactor import Redactor
+from services.redaction.patterns_file import MAX_SECRET_PATTERNS, InvalidPatternsError, parse_patterns
+from services.redaction.presets import SECRET_PRESETS, SecretPattern
 
 
 def problems_of(text: str) -> list[str]:

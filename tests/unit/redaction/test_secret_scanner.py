@@ -5,8 +5,8 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.core.redaction.presets import SecretPattern
-from services.ingest.core.redaction.secret_scanner import SecretScanner, compiles
+from services.redaction.presets import SecretPattern
+from services.redaction.secret_scanner import SecretScanner, compiles
 
 REGEXES = ("ab+", r"\bx", "c$", "^d", "a\\nb", "[^a]{3}", "é", "(?i)k.", "[0-9]{20,30}")
 

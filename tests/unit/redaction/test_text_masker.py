@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.ingest.core.redaction.presets import SECRET_PRESETS, SecretPattern
-from services.ingest.core.redaction.text_masker import MaskedText, TextLimit, TextMasker, has_card_check_digit
+from services.redaction.presets import SECRET_PRESETS, SecretPattern
+from services.redaction.text_masker import MaskedText, TextLimit, TextMasker, has_card_check_digit
 
 LONG = TextLimit(maximum=1000)
 # Such strings stand here in pieces, so that nobody takes them for real ones.
